@@ -1,0 +1,206 @@
+//! Identifiers, and the function that says which shard owns a user.
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A user, and so an account: 0 to 2^63-1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct UserId(u64);
+
+impl UserId {
+    /// The largest legal id, 2^63-1: what a signed 64-bit column of a ledger can hold.
+    pub const MAX: UserId = UserId(i64::MAX as u64);
+
+    /// `None` above [`UserId::MAX`].
+    #[inline]
+    pub const fn new(id: u64) -> Option<UserId> {
+        if id <= UserId::MAX.0 { Some(UserId(id)) } else { None }
+    }
+
+    /// The id as the wire carries it.
+    #[inline]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The shard of `shards` that owns this user (wire.md, "Routing").
+    ///
+    /// # Panics
+    /// Where `shards` is 0: there is no such node.
+    #[inline]
+    pub const fn shard(self, shards: u16) -> ShardIndex {
+        assert!(shards > 0);
+        ShardIndex(((mix(self.0) as u128 * shards as u128) >> 64) as u16)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A shard's place in the node, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ShardIndex(pub u16);
+
+impl fmt::Display for ShardIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many of an account's transactions a view holds: dense, from 1; 0 is an account without any.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version that the next transaction must have.
+    #[inline]
+    pub const fn next(self) -> Version {
+        Version(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The splitmix64 finaliser: the first step of routing, and the hash of the shards' tables.
+#[inline]
+pub const fn mix(user_id: u64) -> u64 {
+    let mut z = user_id.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+// wire.md's test vectors.
+const _: () = assert!(mix(0) == 0xE220_A839_7B1D_CDAF && mix(1) == 0x910A_2DEC_8902_5CC1);
+
+/// An asset's code: 1 to 8 characters of `A-Z`, `0-9`, `_`, the first in the lowest byte, zero padded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Asset(u64);
+
+/// Why a text is no asset code.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("an asset is 1 to 8 characters of A-Z, 0-9 and _, for example COIN")]
+pub struct AssetError;
+
+impl Asset {
+    /// Reads a code's text.
+    pub const fn parse(code: &[u8]) -> Result<Asset, AssetError> {
+        if code.is_empty() || code.len() > 8 {
+            return Err(AssetError);
+        }
+        let mut bytes = [0; 8];
+        let mut at = 0;
+        while at < code.len() {
+            if !matches!(code[at], b'A'..=b'Z' | b'0'..=b'9' | b'_') {
+                return Err(AssetError);
+            }
+            bytes[at] = code[at];
+            at += 1;
+        }
+        Ok(Asset(u64::from_le_bytes(bytes)))
+    }
+
+    /// Reads the wire's integer.
+    pub const fn from_wire(code: u64) -> Result<Asset, AssetError> {
+        let bytes = code.to_le_bytes();
+        let mut length = 8;
+        while length > 0 && bytes[length - 1] == 0 {
+            length -= 1;
+        }
+        Asset::parse(bytes.split_at(length).0)
+    }
+
+    /// The code as the wire carries it.
+    #[inline]
+    pub const fn to_wire(self) -> u64 {
+        self.0
+    }
+
+    /// The code's text, without its padding, in `buffer`.
+    #[inline]
+    pub fn text(self, buffer: &mut [u8; 8]) -> &str {
+        *buffer = self.0.to_le_bytes();
+        let length = buffer.iter().position(|&byte| byte == 0).unwrap_or(8);
+        std::str::from_utf8(&buffer[..length]).expect("an asset's code is ASCII")
+    }
+}
+
+/// Ascending byte order of the codes, as answers list them.
+impl Ord for Asset {
+    #[inline]
+    fn cmp(&self, other: &Asset) -> std::cmp::Ordering {
+        self.0.swap_bytes().cmp(&other.0.swap_bytes())
+    }
+}
+
+impl PartialOrd for Asset {
+    #[inline]
+    fn partial_cmp(&self, other: &Asset) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Asset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text(&mut [0; 8]).fmt(f)
+    }
+}
+
+impl fmt::Debug for Asset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_sort_by_the_bytes_of_their_codes() {
+        let mut codes = ["USD", "COIN", "A", "AB", "B", "COIN2", "0", "_"].map(|c| Asset::parse(c.as_bytes()).unwrap());
+        codes.sort();
+        assert_eq!(codes.map(|c| c.to_string()), ["0", "A", "AB", "B", "COIN", "COIN2", "USD", "_"]);
+    }
+
+    #[test]
+    fn an_asset_survives_the_wire_and_nonsense_does_not() {
+        for code in ["A", "COIN", "DIAMOND", "ABCDEFGH"] {
+            let asset = Asset::parse(code.as_bytes()).unwrap();
+            assert_eq!(Asset::from_wire(asset.to_wire()), Ok(asset));
+            assert_eq!(asset.to_string(), code);
+        }
+        for wrong in ["", "coin", "TOOLONGXX", "A B", "Ä"] {
+            assert_eq!(Asset::parse(wrong.as_bytes()), Err(AssetError), "{wrong:?}");
+        }
+        assert_eq!(Asset::from_wire(0), Err(AssetError));
+        assert_eq!(Asset::from_wire(u64::from_le_bytes(*b"A\0B\0\0\0\0\0")), Err(AssetError));
+    }
+
+    #[test]
+    fn every_shard_owns_its_share() {
+        for shards in [1, 2, 3, 8, 64] {
+            let mut owned = vec![0u32; usize::from(shards)];
+            for id in 0..10_000 {
+                owned[usize::from(UserId::new(id).unwrap().shard(shards).0)] += 1;
+            }
+            let fair = 10_000 / u32::from(shards);
+            assert!(owned.iter().all(|&n| n > fair / 2 && n < fair * 2), "{shards} shards: {owned:?}");
+        }
+    }
+
+    #[test]
+    fn ids_end_where_a_signed_column_does() {
+        assert_eq!(UserId::new(i64::MAX as u64), Some(UserId::MAX));
+        assert_eq!(UserId::new(1 << 63), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! Florin's wire contract in types: what a frame, a record and an identifier look like in bytes.
+//!
+//! `wire.md` beside this crate is the normative text; `florin.fbs` the normative FlatBuffers schema. Everything here is
+//! sans-I/O and shared by the server, the clients and the bench.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`ids`] | [`UserId`], [`Version`], [`Asset`], and the routing function |
+//! | [`frame`] | request and reply headers, opcodes, encodings, statuses, limits |
+//! | [`records`] | the rkyv records: [`records::Balance`], [`records::Statistics`], [`records::Balances`] |
+//! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
+//! | [`generated`] | the FlatBuffers code that `flatc` makes of `florin.fbs` |
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod ids;
+pub mod layout;
+pub mod records;
+
+pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
+pub use ids::{Asset, AssetError, ShardIndex, UserId, Version};

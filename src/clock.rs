@@ -1,0 +1,41 @@
+//! The time: read once a turn by whoever drives a shard, and handed down from there.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// The wall clock, µs since 1970 UTC: decides which buckets a window holds. Fixed by `--now`.
+    pub wall_us: i64,
+    /// A monotonic clock, µs since the node started: measures ages, deadlines and service times. Never fixed.
+    pub monotonic_us: u64,
+}
+
+/// Where [`Now`] comes from. Copies agree with each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    fixed_wall_us: Option<i64>,
+}
+
+impl Clock {
+    /// A clock that follows the system's, or whose wall stands still at `fixed_wall_us` (to replay history).
+    pub fn new(fixed_wall_us: Option<i64>) -> Clock {
+        Clock { started: Instant::now(), fixed_wall_us }
+    }
+
+    /// Reads both. No system call: the vDSO answers.
+    pub fn now(&self) -> Now {
+        Now { wall_us: self.fixed_wall_us.unwrap_or_else(system_wall_us), monotonic_us: self.monotonic_us() }
+    }
+
+    /// The monotonic half alone.
+    pub fn monotonic_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).expect("a node runs for less than 584,000 years")
+    }
+}
+
+fn system_wall_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the system's clock stands before 1970: set it");
+    i64::try_from(since.as_micros()).expect("the system's clock stands beyond the year 292,000: set it")
+}

@@ -1,0 +1,46 @@
+//! Every bound of the node, and why it is what it is. A queue or loop without one here is a defect.
+
+pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQUEST_BYTES_MAX, WAIT_MS_MAX};
+
+/// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
+pub const SHARDS_MAX: u16 = 256;
+/// Requests that one shard may have outstanding with one other. The ring for each direction holds twice as many: that
+/// many questions, and as many answers to the other's questions, so an answer always finds room.
+pub const MESH_ASKS_MAX: usize = 1_024;
+/// Slots of the ring for each ordered pair of shards; see [`MESH_ASKS_MAX`].
+pub const MESH_RING_SLOTS: usize = 2 * MESH_ASKS_MAX;
+/// Rows on their way from the feed to one shard: 4,096 × 56 bytes fit in L2 and cover 1 ms at 4 million rows a second.
+pub const FEED_RING_SLOTS: usize = 4_096;
+/// Feed events that a shard takes in one turn, so that loading never starves readers: about 0.3 ms of work.
+pub const FEED_EVENTS_PER_TURN: usize = 1_024;
+/// Accounts whose re-reading one shard may have asked of the feed and not yet got.
+pub const REREADS_MAX: usize = 1_024;
+/// Frames of one connection that are answered in one turn; the rest waits a turn, so that a caller that pipelines
+/// without end costs its neighbours no more than this many lookups (about 30 µs).
+pub const FRAMES_PER_TURN: usize = 128;
+/// Frames that are looked up together, each pass over all of them: enough to hide the latency of memory, few enough
+/// for the prefetched lines to stay in L1 (64 × 2 lines × 64 bytes = 8 KiB of 32).
+pub const LOOKAHEAD_FRAMES: usize = 64;
+/// Bytes of answers that a connection may have unread before its requests wait; with the input that is already here
+/// (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB.
+pub const UNSENT_BYTES_MAX: usize = 24 * 1_024;
+/// Bytes that one wake-up of a multishot receive can bring: the kernel's 32 rounds of one provided buffer.
+pub const INTAKE_BYTES_MAX: usize = 32 * PROVIDED_BUFFER_BYTES;
+/// One provided buffer: 42 native requests, or the head of any usual HTTP request.
+pub const PROVIDED_BUFFER_BYTES: usize = 1_024;
+/// Provided buffers of a shard: 512 KiB, so that they stay in L2.
+pub const PROVIDED_BUFFERS: u16 = 512;
+/// Requests that wait for their freshness in one shard; one more is OVERLOADED.
+pub const WAITING_MAX: usize = 1_024;
+/// Silence in the middle of a request after which its connection is closed.
+pub const PARTIAL_REQUEST_US: u64 = 10_000_000;
+/// How long a draining node goes on answering.
+pub const DRAIN_US: u64 = 10_000_000;
+/// An HTTP request's line and headers; more is 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1_024;
+/// Headers of an HTTP request; more is 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// An HTTP request's body: 1,024 ids of 19 digits, quoted and separated, with room for white space; more is 413.
+pub const HTTP_BODY_BYTES_MAX: usize = 48 * 1_024;
+/// Connections of one shard: the size of its table of direct descriptors.
+pub const CONNECTIONS_MAX: u32 = 32_768;

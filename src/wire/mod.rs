@@ -1,0 +1,158 @@
+//! Bytes ↔ requests and replies. Knows neither sockets nor the table.
+//!
+//! Both protocols of a port end in the same [`Request`] and begin in the same `write_*` functions; which of the two a
+//! reply is for stands in its [`ReplyTo`].
+
+use florin_schema::layout::{BalanceView, WindowTotals};
+use florin_schema::{Asset, Opcode, Status, UserId, Version, WindowMask};
+
+/// How a reply is to be framed and encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// A frame with an rkyv body.
+    Rkyv,
+    /// A frame with a FlatBuffers body.
+    FlatBuffers,
+    /// An HTTP/1.1 response with a JSON body.
+    Http(HttpReply),
+}
+
+/// What an HTTP request says of its response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HttpReply {
+    /// With its body; the connection stays.
+    KeepAlive,
+    /// With its body; the connection closes after it.
+    Close,
+    /// HEAD: headers alone; the connection stays.
+    HeadKeepAlive,
+    /// HEAD: headers alone; the connection closes.
+    HeadClose,
+}
+
+/// Whom a reply answers, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    /// The request's.
+    pub opcode: Opcode,
+    /// Echoed in a frame; unused over HTTP, which answers in order.
+    pub request_id: u64,
+    /// How.
+    pub format: Format,
+}
+
+/// What the caller asks of the answer's age. `Default` asks nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Freshness {
+    /// 0 = none.
+    pub min_version: Version,
+    /// 0 = none.
+    pub max_age_ms: u32,
+    /// Clamped to [`crate::limits::WAIT_MS_MAX`].
+    pub wait_ms: u32,
+}
+
+/// A well-formed request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request<'a> {
+    /// Where its reply goes.
+    pub reply_to: ReplyTo,
+    /// What its answer must satisfy.
+    pub freshness: Freshness,
+    /// What it asks.
+    pub query: Query<'a>,
+}
+
+/// What a request asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Query<'a> {
+    /// The shard map.
+    Hello {
+        /// Name and version, for logs.
+        client: &'a str,
+        /// What proves the caller, or empty.
+        token: &'a str,
+    },
+    /// One user's balances.
+    Balance(UserId),
+    /// One user's statistics.
+    Statistics(UserId, WindowMask),
+    /// The balances of the users that the parser has put into the caller's scratch list, in order.
+    Balances,
+    /// An echo.
+    Ping(&'a [u8]),
+}
+
+/// What a reply says of its origin; the header's other fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Origin {
+    /// The owning shard's watermark, µs since 1970 UTC.
+    pub as_of_us: i64,
+    /// The shard that answered.
+    pub shard: u16,
+    /// [`florin_schema::frame::REPLY_FORWARDED`] and [`florin_schema::frame::REPLY_QUARANTINED`].
+    pub flags: u16,
+}
+
+/// One asset's totals in all four windows, in the order of [`florin_schema::Window::ALL`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AssetTotals {
+    /// Which.
+    pub asset: Asset,
+    /// A writer takes those that are asked for.
+    pub windows: [WindowTotals; 4],
+}
+
+/// The content of a GetStatistics reply.
+#[derive(Clone, Copy, Debug)]
+pub struct StatisticsAnswer<'a> {
+    /// Whose.
+    pub user_id: UserId,
+    /// Transactions applied.
+    pub version: Version,
+    /// Those asked for.
+    pub windows: WindowMask,
+    /// µs since 1970 UTC.
+    pub first_transaction_at_us: i64,
+    /// µs since 1970 UTC.
+    pub last_transaction_at_us: i64,
+    /// Ascending by code.
+    pub assets: &'a [AssetTotals],
+}
+
+/// One entry of a GetBalances reply.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchEntry<'a> {
+    /// As asked.
+    pub user_id: UserId,
+    /// The entry's own.
+    pub status: Status,
+    /// Present where the status is OK.
+    pub balance: Option<BalanceView<'a>>,
+}
+
+/// What stands at the beginning of a connection's unread bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parsed<'a> {
+    /// A request, and how many bytes it took.
+    Request(Request<'a>, usize),
+    /// Not yet a whole request.
+    Incomplete,
+    /// Something that cannot be answered with data.
+    Rejected(Rejection),
+}
+
+/// A refusal: what to write back, and how to go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection {
+    /// Where the refusal goes.
+    pub reply_to: ReplyTo,
+    /// In a frame's header; the HTTP status follows from it unless `http_status` says otherwise.
+    pub status: Status,
+    /// 404 for an unknown path, 405, 413, 415, 431: where HTTP is finer than [`Status`].
+    pub http_status: Option<u16>,
+    /// Which field, what was expected and what came.
+    pub message: String,
+    /// How many bytes to skip; `None` closes the connection after the refusal, for nothing behind it can be trusted.
+    pub consumed: Option<usize>,
+}
