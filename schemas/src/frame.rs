@@ -44,7 +44,9 @@ pub struct RequestHeader {
 pub const FLAG_FRESHNESS: u8 = 1;
 
 /// The option bytes after a request header with [`FLAG_FRESHNESS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct FreshnessOptions {
     /// 0 = none.
@@ -89,8 +91,10 @@ pub const REPLY_QUARANTINED: u16 = 2;
 const _: () = {
     assert!(size_of::<RequestHeader>() == 24 && size_of::<FreshnessOptions>() == 16);
     // A body must lie 16-byte aligned wherever its frame does.
-    assert!(size_of::<ReplyHeader>() == 32 && size_of::<ReplyHeader>() % 16 == 0);
-    assert!(size_of::<RequestHeader>() + size_of::<FreshnessOptions>() + 8 * BATCH_USERS_MAX <= REQUEST_BYTES_MAX);
+    assert!(size_of::<ReplyHeader>() == 32 && size_of::<ReplyHeader>().is_multiple_of(16));
+    assert!(
+        size_of::<RequestHeader>() + size_of::<FreshnessOptions>() + 8 * BATCH_USERS_MAX <= REQUEST_BYTES_MAX
+    );
     assert!(REQUEST_BYTES_MAX < u32::from_le_bytes(*b"GET ") as usize);
 };
 

@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn assets_sort_by_the_bytes_of_their_codes() {
-        let mut codes = ["USD", "COIN", "A", "AB", "B", "COIN2", "0", "_"].map(|c| Asset::parse(c.as_bytes()).unwrap());
+        let mut codes =
+            ["USD", "COIN", "A", "AB", "B", "COIN2", "0", "_"].map(|c| Asset::parse(c.as_bytes()).unwrap());
         codes.sort();
         assert_eq!(codes.map(|c| c.to_string()), ["0", "A", "AB", "B", "COIN", "COIN2", "USD", "_"]);
     }

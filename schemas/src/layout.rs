@@ -74,7 +74,9 @@ pub struct BalanceRoot {
 }
 
 /// [`records::WindowStatistics`], archived; also the FlatBuffers struct.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct WindowTotals {
     /// How many credits.
@@ -142,13 +144,17 @@ const _: () = {
     assert!(offset_of!(Archived<records::AssetBalance>, available) == offset_of!(AssetRow, available));
     assert!(offset_of!(Archived<records::AssetBalance>, held) == offset_of!(AssetRow, held));
 
-    assert!(size_of::<BalanceRoot>() == 32 && size_of::<BalanceRoot>() == size_of::<Archived<records::Balance>>());
+    assert!(
+        size_of::<BalanceRoot>() == 32 && size_of::<BalanceRoot>() == size_of::<Archived<records::Balance>>()
+    );
     assert!(offset_of!(Archived<records::Balance>, version) == offset_of!(BalanceRoot, version));
     assert!(offset_of!(Archived<records::Balance>, updated_at_us) == offset_of!(BalanceRoot, updated_at_us));
     assert!(offset_of!(Archived<records::Balance>, balances) == offset_of!(BalanceRoot, balances));
 
     assert!(size_of::<WindowTotals>() == size_of::<Archived<records::WindowStatistics>>());
-    assert!(offset_of!(Archived<records::WindowStatistics>, debit_sum) == offset_of!(WindowTotals, debit_sum));
+    assert!(
+        offset_of!(Archived<records::WindowStatistics>, debit_sum) == offset_of!(WindowTotals, debit_sum)
+    );
     assert!(size_of::<AssetStatisticsRow>() == size_of::<Archived<records::AssetStatistics>>());
     assert!(size_of::<StatisticsRoot>() == size_of::<Archived<records::Statistics>>());
     assert!(offset_of!(Archived<records::Statistics>, statistics) == offset_of!(StatisticsRoot, statistics));
