@@ -248,7 +248,6 @@ mod tests {
     #[test]
     fn the_fingerprint_is_pinned() {
         // Changing it refuses every rkyv caller of an older build: only with a changed layout.
-        assert_eq!(SCHEMA_FINGERPRINT, fnv1a(LAYOUT.as_bytes()));
-        assert_ne!(SCHEMA_FINGERPRINT as u32, 0);
+        assert_eq!(SCHEMA_FINGERPRINT, 0xA2B7_8E80_F0E5_C10B);
     }
 }

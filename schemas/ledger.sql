@@ -1,0 +1,30 @@
+-- Florin's ledger: what has happened, and in which order. Rows are only ever added.
+--
+-- One text for SQLite and PostgreSQL but for the line marked (*), which in PostgreSQL reads
+--     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+--
+-- A writer assigns `version` (the account's largest so far + 1) in the same database transaction that inserts the row.
+-- `seq` orders SQLite's commits, which it makes one at a time; in PostgreSQL it does not: there the order of commits
+-- comes from the replication stream.
+
+CREATE TABLE transactions (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, -- (*) never used twice: a feed's saved position stays true
+    transaction_id TEXT NOT NULL UNIQUE CHECK (length(transaction_id) = 36), -- UUID, lower case, with hyphens
+    user_id BIGINT NOT NULL CHECK (user_id BETWEEN 0 AND 9223372036854775807),
+    version BIGINT NOT NULL CHECK (version BETWEEN 1 AND 9223372036854775807), -- dense, from 1, for each user
+    asset TEXT NOT NULL CHECK (
+        length(asset) BETWEEN 1 AND 8 AND ltrim(asset, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_') = ''
+    ),
+    -- 1 recharge, 2 gift_received, 3 refund, 4 adjustment_credit, 5 gift_sent, 6 withdrawal, 7 adjustment_debit,
+    -- 8 hold, 9 release, 10 capture
+    kind SMALLINT NOT NULL CHECK (kind BETWEEN 1 AND 10),
+    amount BIGINT NOT NULL CHECK (amount BETWEEN 1 AND 9223372036854775807), -- minor units of the asset
+    -- Microseconds since 1970-01-01T00:00:00Z, in the years 0001 to 9999.
+    occurred_at BIGINT NOT NULL CHECK (occurred_at BETWEEN -62135596800000000 AND 253402300799999999),
+    UNIQUE (user_id, version),
+    -- SQLite keeps a fraction as it is, even in a BIGINT column.
+    CHECK (
+        user_id = CAST(user_id AS BIGINT) AND version = CAST(version AS BIGINT) AND kind = CAST(kind AS BIGINT)
+        AND amount = CAST(amount AS BIGINT) AND occurred_at = CAST(occurred_at AS BIGINT)
+    )
+);
