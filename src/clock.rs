@@ -36,6 +36,7 @@ impl Clock {
 }
 
 fn system_wall_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the system's clock stands before 1970: set it");
+    let since =
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("the system's clock stands before 1970: set it");
     i64::try_from(since.as_micros()).expect("the system's clock stands beyond the year 292,000: set it")
 }

@@ -1,1 +1,16 @@
-//! To come.
+//! Accounts, transactions, windows: pure arithmetic, as domain.md says. Knows neither I/O, nor the time of day, nor
+//! threads.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`kind`] | the ten kinds: what each does to a balance, and what it counts as |
+//! | [`transaction`] | one row of the ledger, and where it stands in its account's history |
+//! | [`windows`] | hours, days, and which of them each window holds at a given time |
+
+pub mod kind;
+pub mod transaction;
+pub mod windows;
+
+pub use kind::{Counting, Holdings, Kind, Overflow, UnknownKind};
+pub use transaction::{Arrival, Transaction};
+pub use windows::{Horizon, Hour};
