@@ -36,6 +36,11 @@ pub const WAITING_MAX: usize = 1_024;
 pub const PARTIAL_REQUEST_US: u64 = 10_000_000;
 /// How long a draining node goes on answering.
 pub const DRAIN_US: u64 = 10_000_000;
+/// A Hello's body: its two strings take 1,088 bytes; the rest is room for fields that later clients append. It keeps
+/// the longest legal frame at GetBalances' 8,232 bytes.
+pub const HELLO_BYTES_MAX: usize = 4 * 1_024;
+/// An HTTP request's line; more is 414. The longest that means anything has under 300 bytes, percent-encoded throughout.
+pub const HTTP_LINE_BYTES_MAX: usize = 2 * 1_024;
 /// An HTTP request's line and headers; more is 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1_024;
 /// Headers of an HTTP request; more is 431.

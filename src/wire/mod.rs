@@ -1,7 +1,19 @@
 //! Bytes ↔ requests and replies. Knows neither sockets nor the table.
 //!
-//! Both protocols of a port end in the same [`Request`] and begin in the same `write_*` functions; which of the two a
-//! reply is for stands in its [`ReplyTo`].
+//! Both protocols of a port end in the same [`Request`] and begin in the same [`Encoder`]; which of the two a reply is
+//! for stands in its [`ReplyTo`].
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`frame`] | native frames → requests |
+//! | [`http`] | HTTP/1.1 → requests |
+//! | [`encode`] | [`Encoder`]: replies → frames (rkyv, FlatBuffers) and HTTP responses (JSON) |
+
+pub mod encode;
+pub mod frame;
+pub mod http;
+
+pub use encode::{Encoder, HelloAnswer};
 
 use florin_schema::layout::{BalanceView, WindowTotals};
 use florin_schema::{Asset, Opcode, Status, UserId, Version, WindowMask};
@@ -30,6 +42,18 @@ pub enum HttpReply {
     HeadClose,
 }
 
+impl HttpReply {
+    /// Whether the connection closes after the response.
+    pub const fn closes(self) -> bool {
+        matches!(self, HttpReply::Close | HttpReply::HeadClose)
+    }
+
+    /// Whether the response has headers alone.
+    pub const fn is_head(self) -> bool {
+        matches!(self, HttpReply::HeadKeepAlive | HttpReply::HeadClose)
+    }
+}
+
 /// Whom a reply answers, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplyTo {
@@ -39,6 +63,13 @@ pub struct ReplyTo {
     pub request_id: u64,
     /// How.
     pub format: Format,
+}
+
+impl ReplyTo {
+    /// Whether the connection closes after this reply because its request asked for it (HTTP alone does).
+    pub const fn closes(self) -> bool {
+        matches!(self.format, Format::Http(reply) if reply.closes())
+    }
 }
 
 /// What the caller asks of the answer's age. `Default` asks nothing.
@@ -138,6 +169,10 @@ pub enum Parsed<'a> {
     Request(Request<'a>, usize),
     /// Not yet a whole request.
     Incomplete,
+    /// As [`Parsed::Incomplete`], and the caller waits for [`http::CONTINUE`] before it sends the body: write that,
+    /// once, after the answers that are still due. It comes only while none of the body is here, so never again once
+    /// more bytes are.
+    Continue,
     /// Something that cannot be answered with data.
     Rejected(Rejection),
 }
@@ -145,14 +180,56 @@ pub enum Parsed<'a> {
 /// A refusal: what to write back, and how to go on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// Where the refusal goes.
+    /// Where the refusal goes. Its opcode is [`Opcode::Ping`], the one that names no user, where none was understood.
     pub reply_to: ReplyTo,
+    /// The byte that a frame echoes as its opcode: as it came, known or not.
+    pub opcode: u8,
     /// In a frame's header; the HTTP status follows from it unless `http_status` says otherwise.
     pub status: Status,
     /// 404 for an unknown path, 405, 413, 415, 431: where HTTP is finer than [`Status`].
     pub http_status: Option<u16>,
     /// Which field, what was expected and what came.
     pub message: String,
+    /// The methods of a 405's Allow header.
+    pub allow: Option<&'static str>,
     /// How many bytes to skip; `None` closes the connection after the refusal, for nothing behind it can be trusted.
+    /// A frame is refused as soon as its header shows why, so this may be **more than has arrived**: the rest is to be
+    /// skipped as it comes.
     pub consumed: Option<usize>,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// Frames: [`frame::parse`].
+    Native,
+    /// HTTP/1.1: [`http::parse`].
+    Http,
+}
+
+/// Tells a connection's protocol by its first four bytes; `None` until they are there.
+#[inline]
+pub fn detect(first: &[u8]) -> Option<Protocol> {
+    Some(match first.first_chunk::<4>()? {
+        b"GET " | b"HEAD" | b"POST" | b"PUT " | b"DELE" | b"OPTI" | b"PATC" => Protocol::Http,
+        _ => Protocol::Native,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_bytes_decide() {
+        for method in ["GET /", "HEAD /", "POST /", "PUT /", "DELETE /", "OPTIONS *", "PATCH /"] {
+            for cut in 0..4 {
+                assert_eq!(detect(&method.as_bytes()[..cut]), None, "{method:?} cut at {cut}");
+            }
+            assert_eq!(detect(method.as_bytes()), Some(Protocol::Http), "{method:?}");
+        }
+        for length in [0u32, 24, 65_536, u32::MAX] {
+            assert_eq!(detect(&length.to_le_bytes()), Some(Protocol::Native), "{length}");
+        }
+    }
 }
