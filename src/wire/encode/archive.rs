@@ -70,10 +70,8 @@ pub(super) fn balances(out: &mut Vec<u8>, entries: &[BatchEntry<'_>]) {
         }
         out.extend_from_slice(row.as_bytes());
     }
-    let root = VectorPointer {
-        offset: offset(out.len(), first_entry),
-        length: U32::new(entries.len() as u32),
-    };
+    let root =
+        VectorPointer { offset: offset(out.len(), first_entry), length: U32::new(entries.len() as u32) };
     out.extend_from_slice(root.as_bytes());
 }
 

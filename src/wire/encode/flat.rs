@@ -31,7 +31,6 @@ pub(super) fn balance_bytes(balance: BalanceView<'_>) -> usize {
 }
 
 /// Writes FlatBuffers bodies; keeps the template and the builder.
-#[derive(Debug)]
 pub(super) struct FlatWriter {
     balance: BalanceTemplate,
     builder: FlatBufferBuilder<'static>,
@@ -41,11 +40,7 @@ pub(super) struct FlatWriter {
 
 impl FlatWriter {
     pub(super) fn new() -> FlatWriter {
-        FlatWriter {
-            balance: BalanceTemplate::new(),
-            builder: FlatBufferBuilder::new(),
-            tables: Vec::new(),
-        }
+        FlatWriter { balance: BalanceTemplate::new(), builder: FlatBufferBuilder::new(), tables: Vec::new() }
     }
 
     /// Appends a whole frame: `header` and its body.
@@ -63,12 +58,10 @@ impl FlatWriter {
         self.tables.clear();
         for asset in answer.assets {
             let windows = windows(builder, answer, asset);
-            let arguments =
-                fb::AssetStatisticsArgs { asset: asset.asset.to_wire(), windows: Some(windows) };
+            let arguments = fb::AssetStatisticsArgs { asset: asset.asset.to_wire(), windows: Some(windows) };
             self.tables.push(fb::AssetStatistics::create(builder, &arguments).value());
         }
-        let statistics =
-            builder.create_vector_from_iter(self.tables.iter().map(|&at| WIPOffset::new(at)));
+        let statistics = builder.create_vector_from_iter(self.tables.iter().map(|&at| WIPOffset::new(at)));
         let arguments = fb::StatisticsArgs {
             user_id: answer.user_id.get(),
             version: answer.version.0,
@@ -91,11 +84,8 @@ impl FlatWriter {
                 let arguments = arguments(builder, balance);
                 fb::Balance::create(builder, &arguments)
             });
-            let arguments = fb::BalanceEntryArgs {
-                user_id: entry.user_id.get(),
-                status: entry.status as u8,
-                balance,
-            };
+            let arguments =
+                fb::BalanceEntryArgs { user_id: entry.user_id.get(), status: entry.status as u8, balance };
             self.tables.push(fb::BalanceEntry::create(builder, &arguments).value());
         }
         let entries = builder.create_vector_from_iter(self.tables.iter().map(|&at| WIPOffset::new(at)));
@@ -123,13 +113,8 @@ impl FlatWriter {
     }
 }
 
-fn arguments(
-    builder: &mut FlatBufferBuilder<'static>,
-    balance: BalanceView<'_>,
-) -> fb::BalanceArgs<'static> {
-    let row = |row: &AssetRow| {
-        fb::AssetBalance::new(row.asset.get(), row.available.get(), row.held.get())
-    };
+fn arguments(builder: &mut FlatBufferBuilder<'static>, balance: BalanceView<'_>) -> fb::BalanceArgs<'static> {
+    let row = |row: &AssetRow| fb::AssetBalance::new(row.asset.get(), row.available.get(), row.held.get());
     fb::BalanceArgs {
         user_id: balance.root.user_id.get(),
         version: balance.root.version.get(),
@@ -159,7 +144,6 @@ fn windows(
 }
 
 /// A frame of a balance without its rows.
-#[derive(Debug)]
 struct BalanceTemplate {
     frame: [u8; HEADER_BYTES + PREFIX_BYTES],
     user_id_at: usize,
@@ -173,12 +157,15 @@ impl BalanceTemplate {
         let mut builder = FlatBufferBuilder::new();
         builder.force_defaults(true);
         let rows = builder.create_vector::<fb::AssetBalance>(&[]);
-        let root =
-            fb::Balance::create(&mut builder, &fb::BalanceArgs { balances: Some(rows), ..Default::default() });
+        let root = fb::Balance::create(
+            &mut builder,
+            &fb::BalanceArgs { balances: Some(rows), ..Default::default() },
+        );
         builder.finish_minimal(root);
         let body = builder.finished_data();
 
-        let table = flatbuffers::root::<fb::Balance<'_>>(body).expect("the builder writes what verifies")._tab;
+        let table =
+            flatbuffers::root::<fb::Balance<'_>>(body).expect("the builder writes what verifies")._tab;
         let at = |field| HEADER_BYTES + table.loc() + usize::from(table.vtable().get(field));
         let mut frame = [0; HEADER_BYTES + PREFIX_BYTES];
         // Panics where another release of the builder lays a balance out in another length.

@@ -42,7 +42,6 @@ pub struct HelloAnswer<'a> {
 /// Writes replies. One a shard: what it keeps between replies is what makes them cost no allocation.
 ///
 /// Each method appends one whole reply to `out`, which may hold earlier ones.
-#[derive(Debug)]
 pub struct Encoder {
     flat: FlatWriter,
     /// A JSON body, whose length stands in front of it.
@@ -135,14 +134,7 @@ impl Encoder {
 
     /// Answers any request with a status that is not OK.
     #[inline]
-    pub fn error(
-        &mut self,
-        out: &mut Vec<u8>,
-        to: ReplyTo,
-        origin: Origin,
-        status: Status,
-        message: &str,
-    ) {
+    pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, status: Status, message: &str) {
         match to.format {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, to.opcode as u8, status, message),
             Format::Http(reply) => self.problem(out, reply, origin, response::code(status), None, message),

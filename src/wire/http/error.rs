@@ -39,7 +39,7 @@ pub enum HttpError {
     #[error("content-length: expected one with POST")]
     LengthRequired,
     /// A body beyond its limit.
-    #[error("body: expected at most {} bytes, got {0}", crate::limits::HTTP_BODY_BYTES_MAX)]
+    #[error("body: expected at most {limit} bytes, got {0}", limit = crate::limits::HTTP_BODY_BYTES_MAX)]
     BodyTooLong(usize),
     /// A body where the method has none.
     #[error("body: expected none with GET and HEAD, got {0} bytes")]

@@ -170,9 +170,11 @@ impl<'a> Fields<'a> {
             return Err(HttpError::ContentLength(text(value)));
         }
         // A number beyond usize is beyond the limit on bodies too, so saturating keeps the verdict.
-        Ok(Some(digits.iter().fold(0usize, |sum, digit| {
-            sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))
-        })))
+        Ok(Some(
+            digits
+                .iter()
+                .fold(0usize, |sum, digit| sum.saturating_mul(10).saturating_add(usize::from(digit - b'0'))),
+        ))
     }
 
     /// What is wrong with a request whose length is beyond doubt.
