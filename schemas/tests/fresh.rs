@@ -2,6 +2,8 @@
 
 #[path = "../examples/generate/code.rs"]
 mod code;
+#[path = "../examples/generate/golden/mod.rs"]
+mod golden;
 
 use std::fs;
 use std::path::Path;
@@ -27,4 +29,18 @@ fn the_same_flatc_writes_go() {
     code::generate(code::Language::Go, folder.path()).unwrap();
     let balance = fs::read_to_string(folder.path().join("florin/v1/Balance.go")).unwrap();
     assert!(balance.contains("func GetRootAsBalance("), "{balance}");
+}
+
+#[test]
+fn the_golden_frames_are_what_the_generator_makes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let made = golden::files();
+    for (name, bytes) in &made {
+        let kept = fs::read(folder.join(name)).unwrap_or_default();
+        assert!(*bytes == kept, "golden/{name} is stale: run `{COMMAND}`");
+    }
+    for entry in fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(made.contains_key(&name), "golden/{name} belongs to no case: run `{COMMAND}`");
+    }
 }

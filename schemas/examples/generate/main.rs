@@ -1,9 +1,10 @@
-//! Writes what this crate commits but nobody types: the FlatBuffers code.
+//! Writes what this crate commits but nobody types: the FlatBuffers code and the golden frames.
 //!
 //!     cargo run -p florin-schema --example generate             # everything under schemas/
 //!     cargo run -p florin-schema --example generate -- go DIR   # the Go package florin/v1 under DIR
 
 mod code;
+mod golden;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let done = match arguments[..] {
-        [] => code::generate(code::Language::Rust, &here.join("src/generated")),
+        [] => code::generate(code::Language::Rust, &here.join("src/generated"))
+            .and_then(|()| write_golden(&here.join("golden"))),
         ["go", folder] => code::generate(code::Language::Go, Path::new(folder)),
         _ => Err("usage: generate [go DIR]".to_owned()),
     };
@@ -24,4 +26,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Replaces the folder, so that no frame stays whose case is gone.
+fn write_golden(folder: &Path) -> Result<(), String> {
+    let written = || -> std::io::Result<()> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+        std::fs::create_dir(folder)?;
+        golden::files().iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
+    };
+    written().map_err(|error| format!("cannot write {}: {error}", folder.display()))
 }
