@@ -1,0 +1,277 @@
+//! A shard's accounts: an open-addressing index over the records in the slab.
+//!
+//! A slot is 16 bytes, so that four share a cache line and a probe rarely leaves the one that was prefetched. Probing
+//! is linear; the table doubles before three quarters of it are full; nothing is ever removed.
+
+use florin_schema::ids::mix;
+use florin_schema::layout::BalanceView;
+use florin_schema::{UserId, Version};
+
+use super::Defect;
+use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
+use super::memory::prefetch;
+use super::slab::Slab;
+use crate::ledger::{Arrival, Horizon, Transaction};
+use crate::wire::AssetTotals;
+
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(16))]
+struct Slot {
+    user_id: u64,
+    account: Account,
+}
+
+const _: () = assert!(size_of::<Slot>() == 16);
+
+/// Slots of an empty table.
+const SLOTS_MIN: usize = 1_024;
+
+/// A shard's accounts.
+pub struct Table {
+    slots: Box<[Slot]>,
+    accounts: usize,
+    quarantined: usize,
+    slab: Slab,
+    reread: Option<Reread>,
+}
+
+/// An account that is being read again: built beside the old one, which goes on answering, quarantined.
+struct Reread {
+    user_id: UserId,
+    account: Account,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The account holds it now.
+    Applied,
+    /// It held it already.
+    Duplicate,
+    /// Rows before it are missing; the account is quarantined. `ask` says whether its history has still to be asked
+    /// for.
+    Gap {
+        /// Whether to ask.
+        ask: bool,
+    },
+    /// It cannot be applied; the account is quarantined and follows no further.
+    Defective(Defect),
+    /// The account has been defective for longer; the row was skipped.
+    Ignored,
+}
+
+/// An account, found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found(Account);
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Table {
+        Table {
+            slots: vec![Slot::default(); SLOTS_MIN].into_boxed_slice(),
+            accounts: 0,
+            quarantined: 0,
+            slab: Slab::new(),
+            reread: None,
+        }
+    }
+
+    /// Accounts held.
+    pub fn accounts(&self) -> usize {
+        self.accounts
+    }
+
+    /// Accounts quarantined.
+    pub fn quarantined(&self) -> usize {
+        self.quarantined
+    }
+
+    /// Bytes held from the system: index and records.
+    pub fn bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot>() + self.slab.bytes()
+    }
+
+    /// First pass of a lookup: asks for the user's slot.
+    #[inline]
+    pub fn prefetch(&self, user_id: UserId) {
+        prefetch(&self.slots[self.home(user_id)]);
+    }
+
+    /// Second pass: probes, and asks for the record.
+    #[inline]
+    pub fn find(&self, user_id: UserId) -> Option<Found> {
+        let slot = &self.slots[self.probe(user_id)];
+        slot.account.balance.is_some().then(|| {
+            self.slab.prefetch(slot.account.balance);
+            Found(slot.account)
+        })
+    }
+
+    /// Third pass: the record, and whether its history is known to be incomplete.
+    #[inline]
+    pub fn balance(&self, found: Found) -> (BalanceView<'_>, Trust) {
+        (found.0.balance(&self.slab), Trust::of(found.0.flags(&self.slab)))
+    }
+
+    /// An account's totals in all four windows as of `horizon`, into `totals`; and its first and last `occurred_at`.
+    pub fn statistics(&self, found: Found, horizon: &Horizon, totals: &mut Vec<AssetTotals>) -> (i64, i64) {
+        found.0.totals(&self.slab, horizon, totals);
+        found.0.span_us(&self.slab)
+    }
+
+    #[inline]
+    fn home(&self, user_id: UserId) -> usize {
+        // Routing has used the hash's upper bits; its lower ones are as good as new.
+        mix(user_id.get()) as usize & (self.slots.len() - 1)
+    }
+
+    /// The user's slot, or the empty one where it would go.
+    #[inline]
+    fn probe(&self, user_id: UserId) -> usize {
+        let mut at = self.home(user_id);
+        loop {
+            let slot = &self.slots[at];
+            if slot.user_id == user_id.get() && slot.account.balance.is_some() || !slot.account.balance.is_some() {
+                return at;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// Applies a row of the ledger, of the account being read again if there is one.
+    pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        if let Some(reread) = self.reread.as_mut().filter(|reread| reread.user_id == row.user_id) {
+            let mut account = reread.account;
+            let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
+            reread.account = account;
+            return outcome;
+        }
+        let slot = self.slot_of(row.user_id);
+        let mut account = self.slots[slot].account;
+        let before = account.flags(&self.slab);
+        let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
+        self.slots[slot].account = account;
+        self.count_quarantine(before, account.flags(&self.slab));
+        outcome
+    }
+
+    /// An undecodable row: the account's history cannot be known.
+    pub fn mark_unreadable(&mut self, user_id: UserId) {
+        let slot = self.slot_of(user_id);
+        let account = match &self.reread {
+            Some(reread) if reread.user_id == user_id => reread.account,
+            _ => self.slots[slot].account,
+        };
+        let before = account.flags(&self.slab);
+        account.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
+        if account == self.slots[slot].account {
+            self.count_quarantine(before, QUARANTINED);
+        }
+    }
+
+    /// The rows that follow are the account's whole history.
+    pub fn begin_reread(&mut self, user_id: UserId) {
+        assert!(self.reread.is_none(), "the feed reads one account again at a time");
+        self.reread = Some(Reread { user_id, account: Account::create(&mut self.slab, user_id) });
+    }
+
+    /// The end of that history: it takes the old account's place, unless it holds less.
+    pub fn end_reread(&mut self, user_id: UserId) {
+        let reread = self.reread.take().expect("a re-read ends after it began");
+        assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
+        let slot = self.slot_of(user_id);
+        let old = self.slots[slot].account;
+        let before = old.flags(&self.slab);
+        if reread.account.version(&self.slab) < old.version(&self.slab) {
+            // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
+            old.set_flags(&mut self.slab, (before | QUARANTINED) & !REREAD_ASKED);
+            reread.account.free(&mut self.slab);
+            return;
+        }
+        let after = reread.account.flags(&self.slab) & !REREAD_ASKED;
+        reread.account.set_flags(&mut self.slab, after);
+        self.slots[slot].account = reread.account;
+        old.free(&mut self.slab);
+        self.count_quarantine(before, after);
+    }
+
+    fn count_quarantine(&mut self, before: u8, after: u8) {
+        self.quarantined += usize::from(after & QUARANTINED != 0);
+        self.quarantined -= usize::from(before & QUARANTINED != 0);
+    }
+
+    /// The user's slot; opens the account where it is new.
+    fn slot_of(&mut self, user_id: UserId) -> usize {
+        let slot = self.probe(user_id);
+        if self.slots[slot].account.balance.is_some() {
+            return slot;
+        }
+        if (self.accounts + 1) * 4 > self.slots.len() * 3 {
+            self.double();
+        }
+        let slot = self.probe(user_id);
+        self.slots[slot] = Slot { user_id: user_id.get(), account: Account::create(&mut self.slab, user_id) };
+        self.accounts += 1;
+        slot
+    }
+
+    fn double(&mut self) {
+        let larger = vec![Slot::default(); self.slots.len() * 2].into_boxed_slice();
+        let old = std::mem::replace(&mut self.slots, larger);
+        for slot in old.iter().filter(|slot| slot.account.balance.is_some()) {
+            let at = self.probe(UserId::new(slot.user_id).expect("a slot holds a legal id"));
+            self.slots[at] = *slot;
+        }
+    }
+}
+
+/// Whether an account's history is known to be whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// As far as anyone knows.
+    Whole,
+    /// It is not: the answer must say so.
+    Quarantined,
+}
+
+impl Trust {
+    #[inline]
+    fn of(flags: u8) -> Trust {
+        if flags & QUARANTINED == 0 { Trust::Whole } else { Trust::Quarantined }
+    }
+}
+
+fn apply_to(slab: &mut Slab, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {
+    let flags = account.flags(slab);
+    if flags & DEFECTIVE != 0 {
+        return Outcome::Ignored;
+    }
+    match Arrival::of(row.version, account.version(slab)) {
+        Arrival::Duplicate => Outcome::Duplicate,
+        Arrival::Gap => {
+            account.set_flags(slab, flags | QUARANTINED | REREAD_ASKED);
+            Outcome::Gap { ask: flags & REREAD_ASKED == 0 }
+        }
+        Arrival::Next => match account.apply(slab, row, horizon) {
+            Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
+                // The missing row came late, by itself; what came after it was skipped and has to be read again.
+                account.set_flags(slab, flags | REREAD_ASKED);
+                Outcome::Gap { ask: true }
+            }
+            Ok(()) => Outcome::Applied,
+            Err(defect) => {
+                account.set_flags(slab, flags | QUARANTINED | DEFECTIVE);
+                Outcome::Defective(defect)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
