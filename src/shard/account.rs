@@ -93,7 +93,8 @@ impl BucketKey {
     const HOUR_BIAS: i32 = 20_000_000;
 
     fn new(hour: Hour, asset: usize, counting: Counting) -> BucketKey {
-        let hour = u32::try_from(hour.0 + BucketKey::HOUR_BIAS).expect("a transaction's hour is after the year 1");
+        let hour =
+            u32::try_from(hour.0 + BucketKey::HOUR_BIAS).expect("a transaction's hour is after the year 1");
         BucketKey(hour << 5 | (asset as u32) << 1 | u32::from(counting == Counting::Debit))
     }
 
@@ -198,7 +199,8 @@ impl Account {
         for (row, &lifetime) in self.balance(slab).rows.iter().zip(lifetimes) {
             totals.push(AssetTotals { asset: row.asset(), windows: [none, none, none, lifetime] });
         }
-        let edges = [Window::Hours24, Window::Days7, Window::Days30].map(|w| horizon.hours(w).expect("has edges"));
+        let edges =
+            [Window::Hours24, Window::Days7, Window::Days30].map(|w| horizon.hours(w).expect("has edges"));
         let oldest = edges[2].0;
         for bucket in buckets.iter().rev() {
             let key = BucketKey(bucket.key.get());
@@ -302,7 +304,12 @@ impl Account {
         horizon: &Horizon,
     ) -> Result<(), Overflow> {
         let largest = if key.is_debit() { amount } else { 0 };
-        let new = Bucket { key: U32::new(key.0), count: U32::new(1), sum: I64::new(amount), largest: I64::new(largest) };
+        let new = Bucket {
+            key: U32::new(key.0),
+            count: U32::new(1),
+            sum: I64::new(amount),
+            largest: I64::new(largest),
+        };
         let buckets = buckets_mut(slab, *self);
         match buckets.binary_search_by_key(&key, |bucket| BucketKey(bucket.key.get())) {
             Ok(index) => merge(&mut buckets[index], &new),
@@ -371,8 +378,7 @@ impl Account {
         }
         let larger = allocate_statistics(slab, used + more);
         slab.copy(self.statistics, larger, used);
-        let header = StatisticsHeader::mut_from_bytes(slab.block_mut(larger, HEADER)).expect("a header's bytes");
-        header.capacity.set(slab.capacity_for(used + more) as u32);
+        set_capacity(slab, larger, slab.capacity_for(used + more));
         slab.free(self.statistics, capacity);
         self.statistics = larger;
     }
@@ -386,16 +392,22 @@ fn pointer_to_rows(assets: usize) -> VectorPointer {
 fn allocate_statistics(slab: &mut Slab, bytes: usize) -> Handle {
     let capacity = slab.capacity_for(bytes);
     let handle = slab.allocate(bytes);
-    let header = StatisticsHeader::mut_from_bytes(slab.block_mut(handle, HEADER)).expect("a header's bytes");
-    header.capacity.set(capacity as u32);
+    set_capacity(slab, handle, capacity);
     handle
+}
+
+fn set_capacity(slab: &mut Slab, statistics: Handle, bytes: usize) {
+    let header =
+        StatisticsHeader::mut_from_bytes(slab.block_mut(statistics, HEADER)).expect("a header's bytes");
+    header.capacity.set(bytes as u32);
 }
 
 fn statistics_parts(slab: &Slab, account: Account) -> (&StatisticsHeader, &[WindowTotals], &[Bucket]) {
     let assets = account.assets(slab);
     let block = slab.block(account.statistics, account.used(slab));
     let (header, rest) = StatisticsHeader::ref_from_prefix(block).expect("statistics begin with a header");
-    let (lifetimes, rest) = <[WindowTotals]>::ref_from_prefix_with_elems(rest, assets).expect("totals an asset");
+    let (lifetimes, rest) =
+        <[WindowTotals]>::ref_from_prefix_with_elems(rest, assets).expect("totals an asset");
     (header, lifetimes, <[Bucket]>::ref_from_bytes(rest).expect("whole buckets"))
 }
 
@@ -428,7 +440,13 @@ fn add_bucket(window: &mut WindowTotals, key: BucketKey, bucket: &Bucket) {
 }
 
 #[inline]
-fn add(totals: &mut WindowTotals, counting: Counting, count: u64, sum: i64, largest: i64) -> Result<(), Overflow> {
+fn add(
+    totals: &mut WindowTotals,
+    counting: Counting,
+    count: u64,
+    sum: i64,
+    largest: i64,
+) -> Result<(), Overflow> {
     match counting {
         Counting::Credit => {
             totals.credit_sum.set(totals.credit_sum.get().checked_add(sum).ok_or(Overflow)?);

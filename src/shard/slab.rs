@@ -178,7 +178,10 @@ impl Slab {
     fn open_span(&mut self, class: usize) -> u32 {
         let span = self.free_spans.pop().unwrap_or_else(|| {
             let span = self.spans.len() as u32;
-            assert!(span < LARGE / UNITS_PER_SPAN, "a shard's 32 GiB of records are used up: run more shards");
+            assert!(
+                span < LARGE / UNITS_PER_SPAN,
+                "a shard's 32 GiB of records are used up: run more shards"
+            );
             self.spans.push(vec![0; SPAN_BYTES].into_boxed_slice());
             self.states.push(SpanState {
                 class: 0,

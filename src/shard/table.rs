@@ -137,7 +137,9 @@ impl Table {
         let mut at = self.home(user_id);
         loop {
             let slot = &self.slots[at];
-            if slot.user_id == user_id.get() && slot.account.balance.is_some() || !slot.account.balance.is_some() {
+            if slot.user_id == user_id.get() && slot.account.balance.is_some()
+                || !slot.account.balance.is_some()
+            {
                 return at;
             }
             at = (at + 1) & (self.slots.len() - 1);
