@@ -5,7 +5,7 @@
 
 use florin_schema::ids::mix;
 use florin_schema::layout::BalanceView;
-use florin_schema::{UserId, Version};
+use florin_schema::UserId;
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};

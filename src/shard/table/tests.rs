@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use florin_schema::layout::WindowTotals;
-use florin_schema::{Asset, Window};
+use florin_schema::{Asset, Version, Window};
 use proptest::prelude::*;
 
 use super::*;
