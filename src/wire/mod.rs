@@ -217,6 +217,9 @@ pub fn detect(first: &[u8]) -> Option<Protocol> {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
