@@ -1,12 +1,416 @@
 //! One shard: its table, its connections' protocol state, and what it does in a turn. Does no I/O and is given the
 //! time, so that a simulator can run a whole node from a seed.
+//!
+//! A driver calls, in each turn and in this order: [`Shard::begin_turn`]; for each completion [`Shard::open`],
+//! [`Shard::receive`], [`Shard::sent`], [`Shard::end_of_input`] or [`Shard::closed`]; [`Shard::work`]; for each
+//! [`Shard::next_touched`] what [`Shard::wants`] says; [`Shard::next_bell`] until there is none;
+//! [`Shard::end_turn`]; [`Shard::park`].
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`table`], [`account`], [`slab`] | the index, an account's two records, where they lie |
+//! | `session` | one connection's state |
+//! | `intake` | from a connection's bytes to requests; the three-pass lookup |
+//! | `responder` | from a question to its answer: the table, the time, the encoder |
+//! | `questions` | questions that are passed on, wait, or are joined |
+//! | `peers`, `gather`, `waiting` | links to other shards, batches in parts, the waiting room |
+//! | `follow` | what the feed brings |
+//! | [`metrics`] | what all of it counts |
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use florin_schema::{ShardIndex, UserId};
+
+use crate::clock::Now;
+use crate::ledger::Horizon;
+use crate::limits::PARTIAL_REQUEST_US;
+use crate::mesh::Parking;
 
 pub mod account;
 pub mod feed_link;
+mod follow;
+mod gather;
+mod intake;
 pub mod memory;
 pub mod metrics;
+mod peers;
+mod questions;
+mod responder;
+mod session;
 pub mod slab;
 pub mod table;
+mod waiting;
 
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest};
+use gather::Gather;
+use intake::Lookup;
 pub use metrics::ShardMetrics;
+pub use peers::{MeshMessage, PeerLink, mesh};
+use questions::Room;
+use responder::Responder;
+use session::{Ending, Session, Stop};
+pub use session::{Listener, Wants};
+use waiting::{Waiter, WaitingRoom};
+
+/// What a shard is made of.
+pub struct ShardSetup {
+    /// Its place in the node.
+    pub index: ShardIndex,
+    /// Shards of the node.
+    pub shards: u16,
+    /// Its links to the others: one row of [`mesh`].
+    pub peers: Vec<Option<PeerLink>>,
+    /// Its own.
+    pub parking: Arc<Parking>,
+    /// Its link to the feed.
+    pub feed: FeedLink,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Age of the watermark beyond which no data is answered.
+    pub max_staleness_us: u64,
+    /// What a Hello says: name and version.
+    pub server: String,
+    /// What a Hello says: each shard's own port; empty where there are none.
+    pub ports: Vec<u16>,
+}
+
+/// Whether a driver may sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Park {
+    /// There is work: poll for completions and go on.
+    Busy,
+    /// Until a completion, its bell, or this time (monotonic µs).
+    Until(u64),
+    /// Until a completion or its bell.
+    Idle,
+}
+
+/// Empty buffers that a shard keeps for the next connection that needs one, and the capacity above which it does not.
+const SPARE_BUFFERS: usize = 1_024;
+const SPARE_BUFFER_BYTES: usize = 64 * 1_024;
+/// While requests wait for their freshness: how often the watermark is looked at, for it does not ring.
+const WAITING_POLL_US: u64 = 2_000;
+/// How long a draining connection that is quiet is kept, for what is on its way to it.
+const DRAIN_QUIET_US: u64 = 50_000;
+/// How long a draining shard goes on answering a connection that never falls quiet.
+const DRAIN_ANSWER_US: u64 = 1_000_000;
+
+/// One shard.
+pub struct Shard {
+    responder: Responder,
+    sessions: Vec<Session>,
+    peers: Vec<Option<PeerLink>>,
+    parking: Arc<Parking>,
+    feed: FeedLink,
+    /// What the feed's ring had no room for: each account at most once, so bounded by them.
+    requests: VecDeque<FeedRequest>,
+    waiting: WaitingRoom,
+    gathers: ::slab::Slab<Gather>,
+    server: String,
+    ports: Vec<u16>,
+    max_staleness_us: u64,
+
+    now: Now,
+    turn: u64,
+    watermark_taken_us: u64,
+    /// The table or the watermark has moved since the waiting room was looked through.
+    moved: bool,
+    is_parked: bool,
+    draining_since_us: Option<u64>,
+    open: usize,
+
+    touched: Vec<u32>,
+    /// Connections with input that may be read on.
+    ready: VecDeque<u32>,
+    /// Connections whose input waits for room in a neighbour's ring.
+    blocked: Vec<u32>,
+    /// (when, connection), at most one each.
+    timeouts: BinaryHeap<Reverse<(u64, u32)>>,
+
+    users: Vec<UserId>,
+    lookups: Vec<Lookup>,
+    due: Vec<Waiter>,
+    buffers: Vec<Vec<u8>>,
+    next_bell: usize,
+}
+
+impl Shard {
+    /// A shard without accounts, which answers UNAVAILABLE until the feed's first watermark.
+    pub fn new(setup: ShardSetup) -> Shard {
+        let ShardSetup { index, shards, peers, parking, feed, metrics, max_staleness_us, server, ports } =
+            setup;
+        Shard {
+            responder: Responder::new(index, shards, metrics),
+            sessions: Vec::new(),
+            peers,
+            parking,
+            feed,
+            requests: VecDeque::new(),
+            waiting: WaitingRoom::default(),
+            gathers: ::slab::Slab::new(),
+            server,
+            ports,
+            max_staleness_us,
+            now: Now::default(),
+            turn: 0,
+            watermark_taken_us: 0,
+            moved: false,
+            is_parked: false,
+            draining_since_us: None,
+            open: 0,
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            blocked: Vec::new(),
+            timeouts: BinaryHeap::new(),
+            users: Vec::new(),
+            lookups: Vec::new(),
+            due: Vec::new(),
+            buffers: Vec::new(),
+            next_bell: 0,
+        }
+    }
+
+    /// Begins a turn at `now`. The wall clock may have been set back; windows never go back with it.
+    pub fn begin_turn(&mut self, now: Now) {
+        if std::mem::take(&mut self.is_parked) {
+            self.parking.cancel();
+        }
+        self.now = Now { wall_us: now.wall_us.max(self.now.wall_us), monotonic_us: now.monotonic_us };
+        self.turn += 1;
+        self.responder.horizon = Horizon::at(self.now.wall_us);
+        self.read_watermark();
+    }
+
+    /// A connection has come; `connection` is the driver's index of it, reused once it was [`Shard::closed`].
+    pub fn open(&mut self, connection: u32, listener: Listener) {
+        let index = connection as usize;
+        if index >= self.sessions.len() {
+            self.sessions.resize_with(index + 1, Session::new);
+        }
+        assert!(!self.sessions[index].open, "connection {connection} was opened twice");
+        self.sessions[index].reopen(listener);
+        self.open += 1;
+        self.responder.metrics.connections.set(self.open as u64);
+        self.responder.metrics.connections_opened.add(1);
+    }
+
+    /// The peer has sent all it will: what has come is answered, and then the connection is closed.
+    pub fn end_of_input(&mut self, connection: u32) {
+        let session = &mut self.sessions[connection as usize];
+        if session.ending == Ending::Stays {
+            session.ending = Ending::InputEnded;
+        }
+        self.touch(connection);
+    }
+
+    /// The socket is gone: forgets the connection. Answers still due for it are dropped.
+    pub fn closed(&mut self, connection: u32) {
+        let session = &mut self.sessions[connection as usize];
+        assert!(session.open, "connection {connection} was closed twice");
+        session.open = false;
+        let (carry, out) = (std::mem::take(&mut session.carry), std::mem::take(&mut session.out));
+        self.recycle(carry);
+        self.recycle(out);
+        self.open -= 1;
+        self.responder.metrics.connections.set(self.open as u64);
+    }
+
+    /// Everything that is not a completion: input left over, neighbours, the feed, the waiting room, time-outs.
+    pub fn work(&mut self) {
+        for _ in 0..self.ready.len() {
+            let connection = self.ready.pop_front().expect("as many as there were");
+            let session = &mut self.sessions[connection as usize];
+            session.ready = false;
+            // What has had its frames of this turn goes on in the next.
+            if session.open && session.stop == Stop::Turn && session.turn == self.turn {
+                session.ready = true;
+                self.ready.push_back(connection);
+            } else if session.open && session.ending != Ending::Closing {
+                self.resume(connection);
+            }
+        }
+        if self.drain_mesh() == Room::Made {
+            self.unblock();
+        }
+        self.drain_feed();
+        self.look_through_waiting_room();
+        self.moved = false;
+        self.close_the_silent();
+        self.close_the_quiet();
+    }
+
+    /// A neighbour has answered, so its ring takes questions again.
+    fn unblock(&mut self) {
+        while let Some(connection) = self.blocked.pop() {
+            let session = &mut self.sessions[connection as usize];
+            if session.open && !std::mem::replace(&mut session.ready, true) {
+                self.ready.push_back(connection);
+            }
+        }
+    }
+
+    /// A connection whose wants may have changed since they were last asked.
+    pub fn next_touched(&mut self) -> Option<u32> {
+        loop {
+            let connection = self.touched.pop()?;
+            let session = &mut self.sessions[connection as usize];
+            session.touched = false;
+            if session.open {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn touch(&mut self, connection: u32) {
+        if !std::mem::replace(&mut self.sessions[connection as usize].touched, true) {
+            self.touched.push(connection);
+        }
+    }
+
+    /// What `connection` asks of its driver.
+    pub fn wants(&self, connection: u32) -> Wants {
+        self.sessions[connection as usize].wants()
+    }
+
+    /// Takes what is to be sent, leaving `empty` to be filled. One send at a time: the next once all of this was
+    /// reported to [`Shard::sent`].
+    pub fn take_output(&mut self, connection: u32, empty: Vec<u8>) -> Vec<u8> {
+        debug_assert!(empty.is_empty());
+        let session = &mut self.sessions[connection as usize];
+        let output = std::mem::replace(&mut session.out, empty);
+        session.in_flight += output.len();
+        output
+    }
+
+    /// `bytes` of what was taken have been sent.
+    pub fn sent(&mut self, connection: u32, bytes: usize) {
+        self.responder.metrics.bytes_out.add(bytes as u64);
+        let session = &mut self.sessions[connection as usize];
+        session.in_flight -= bytes;
+        if session.stop == Stop::Unsent
+            && session.reads_its_answers()
+            && !std::mem::replace(&mut session.ready, true)
+        {
+            self.ready.push_back(connection);
+        }
+        self.touch(connection);
+    }
+
+    /// A buffer with room for a connection's output, and the way back for one.
+    pub fn spare_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Keeps an emptied buffer for later.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        let fits = (1..=SPARE_BUFFER_BYTES).contains(&buffer.capacity());
+        if fits && self.buffers.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// The next neighbour whose bell must be rung after this turn.
+    pub fn next_bell(&mut self) -> Option<ShardIndex> {
+        while self.next_bell < self.peers.len() {
+            let shard = self.next_bell;
+            self.next_bell += 1;
+            if self.peers[shard].as_mut().is_some_and(PeerLink::must_ring) {
+                return Some(ShardIndex(shard as u16));
+            }
+        }
+        self.next_bell = 0;
+        None
+    }
+
+    /// Ends a turn: counts what it took, for all requests that it answered.
+    pub fn end_turn(&mut self, monotonic_us: u64) {
+        let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
+        let metrics = &self.responder.metrics;
+        for (count, opcode) in self.responder.counts.iter_mut().zip(&metrics.opcodes) {
+            if *count > 0 {
+                opcode.service_time.record(took_us, std::mem::take(count));
+            }
+        }
+        metrics.turns.add(1);
+        metrics.waiting.set(self.waiting.len() as u64);
+        metrics.mesh_depth.set(self.peers.iter().flatten().map(|peer| peer.outstanding() as u64).sum());
+    }
+
+    /// Whether the driver may sleep, and how long. Where it may, this shard's [`Parking`] has been told.
+    pub fn park(&mut self) -> Park {
+        if self.has_work() {
+            return Park::Busy;
+        }
+        self.parking.announce();
+        if self.has_work() {
+            self.parking.cancel();
+            return Park::Busy;
+        }
+        self.is_parked = true;
+        let waiting = (self.waiting.len() > 0).then(|| self.now.monotonic_us + WAITING_POLL_US);
+        let silent = self.timeouts.peek().map(|Reverse((at_us, _))| *at_us);
+        let draining = self.draining_since_us.map(|_| self.now.monotonic_us + DRAIN_QUIET_US);
+        let first = [waiting, self.waiting.earliest_us(), silent, draining].into_iter().flatten().min();
+        first.map_or(Park::Idle, Park::Until)
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.touched.is_empty()
+            || !self.feed.events.is_empty()
+            || self.peers.iter().flatten().any(PeerLink::has_messages)
+    }
+
+    /// Begins to drain: what has arrived is answered, and each connection is closed once it is quiet.
+    pub fn drain(&mut self) {
+        self.draining_since_us.get_or_insert(self.now.monotonic_us);
+    }
+
+    /// Whether nothing is left to do for anyone.
+    pub fn drained(&self) -> bool {
+        self.draining_since_us.is_some() && self.open == 0
+    }
+
+    fn refuses_new_work(&self) -> bool {
+        self.draining_since_us.is_some_and(|since_us| self.now.monotonic_us - since_us > DRAIN_ANSWER_US)
+    }
+
+    /// Closes connections whose request began and did not go on.
+    fn close_the_silent(&mut self) {
+        while let Some(&Reverse((at_us, connection))) = self.timeouts.peek() {
+            if at_us > self.now.monotonic_us {
+                break;
+            }
+            self.timeouts.pop();
+            let session = &mut self.sessions[connection as usize];
+            session.timed = false;
+            let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
+            let due_us = since_us + PARTIAL_REQUEST_US;
+            if due_us > self.now.monotonic_us {
+                session.timed = true;
+                self.timeouts.push(Reverse((due_us, connection)));
+            } else {
+                session.ending = Ending::Closing;
+                self.responder.metrics.timed_out.add(1);
+                self.touch(connection);
+            }
+        }
+    }
+
+    fn close_the_quiet(&mut self) {
+        let Some(since_us) = self.draining_since_us else { return };
+        if self.now.monotonic_us - since_us < DRAIN_QUIET_US {
+            return;
+        }
+        for connection in 0..self.sessions.len() as u32 {
+            let session = &mut self.sessions[connection as usize];
+            if session.open && session.is_quiet() && session.ending == Ending::Stays {
+                session.ending = Ending::Closing;
+                self.touch(connection);
+            }
+        }
+    }
+}

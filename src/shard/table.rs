@@ -3,9 +3,9 @@
 //! A slot is 16 bytes, so that four share a cache line and a probe rarely leaves the one that was prefetched. Probing
 //! is linear; the table doubles before three quarters of it are full; nothing is ever removed.
 
+use florin_schema::UserId;
 use florin_schema::ids::mix;
 use florin_schema::layout::BalanceView;
-use florin_schema::UserId;
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};

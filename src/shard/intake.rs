@@ -1,0 +1,393 @@
+//! From a connection's bytes to answers.
+//!
+//! Frames are parsed where the kernel put them; only what must wait is copied. Native lookups go in three passes over
+//! up to [`LOOKAHEAD_FRAMES`] frames: ask for each slot, probe it and ask for its record, copy the records. So the
+//! cache misses of one buffer's frames overlap instead of adding up.
+
+use std::cmp::Reverse;
+
+use florin_schema::UserId;
+
+use super::peers::{Ask, Destination, Question};
+use super::responder::{Aspect, Via};
+use super::session::{Ending, Listener, Stop};
+use super::table::Found;
+use super::{Gather, Shard};
+use crate::limits::{FRAMES_PER_TURN, LOOKAHEAD_FRAMES, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
+use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
+
+/// A request for an account of this shard's, between its passes.
+pub(super) struct Lookup {
+    to: ReplyTo,
+    user_id: UserId,
+    aspect: Aspect,
+    found: Option<Found>,
+}
+
+/// What an answer is taken to need before it is written, so that a batch of lookups never overshoots what a
+/// connection may have unsent: a header and a record of sixteen assets.
+const ANSWER_BYTES: usize = 512;
+
+impl Shard {
+    /// Input has come: answers what is whole and may be answered now, keeps the rest.
+    pub fn receive(&mut self, connection: u32, bytes: &[u8]) {
+        self.responder.metrics.bytes_in.add(bytes.len() as u64);
+        let session = &mut self.sessions[connection as usize];
+        if !session.open || session.ending == Ending::Closing {
+            return;
+        }
+        let skipped = session.skip.min(bytes.len());
+        session.skip -= skipped;
+        let bytes = &bytes[skipped..];
+        if session.waiting_input() > 0 {
+            session.carry.extend_from_slice(bytes);
+            if matches!(session.stop, Stop::Incomplete) {
+                self.resume(connection);
+            }
+        } else {
+            let read = self.read(connection, bytes);
+            let session = &mut self.sessions[connection as usize];
+            if read < bytes.len() && session.ending != Ending::Closing {
+                let mut carry = std::mem::take(&mut session.carry);
+                if carry.capacity() == 0 {
+                    carry = self.buffers.pop().unwrap_or_default();
+                }
+                carry.extend_from_slice(&bytes[read..]);
+                let session = &mut self.sessions[connection as usize];
+                (session.carry, session.carry_from) = (carry, 0);
+            }
+        }
+        self.after_reading(connection);
+    }
+
+    /// Reads on in what a connection has waiting.
+    pub(super) fn resume(&mut self, connection: u32) {
+        let session = &mut self.sessions[connection as usize];
+        let carry = std::mem::take(&mut session.carry);
+        let from = session.carry_from;
+        let read = self.read(connection, &carry[from..]);
+        let session = &mut self.sessions[connection as usize];
+        session.carry = carry;
+        session.carry_from = from + read;
+        if session.waiting_input() == 0 || session.ending == Ending::Closing {
+            let mut carry = std::mem::take(&mut session.carry);
+            session.carry_from = 0;
+            carry.clear();
+            self.recycle(carry);
+        } else if session.carry_from > session.carry.len() / 2 {
+            let from = std::mem::take(&mut session.carry_from);
+            session.carry.drain(..from);
+        }
+        self.after_reading(connection);
+    }
+
+    fn after_reading(&mut self, connection: u32) {
+        let now_us = self.now.monotonic_us;
+        let session = &mut self.sessions[connection as usize];
+        let is_partial =
+            session.stop == Stop::Incomplete && (session.waiting_input() > 0 || session.skip > 0);
+        if !is_partial {
+            session.partial_since_us = None;
+        } else if session.partial_since_us.is_none() {
+            session.partial_since_us = Some(now_us);
+            if !std::mem::replace(&mut session.timed, true) {
+                self.timeouts.push(Reverse((now_us + PARTIAL_REQUEST_US, connection)));
+            }
+        }
+        if session.stop == Stop::Turn && !std::mem::replace(&mut session.ready, true) {
+            self.ready.push_back(connection);
+        }
+        self.touch(connection);
+    }
+
+    /// Answers what it may of `input`; how many bytes of it are done with. Leaves in the session why it stopped.
+    fn read(&mut self, connection: u32, input: &[u8]) -> usize {
+        let session = &mut self.sessions[connection as usize];
+        if session.turn != self.turn {
+            (session.turn, session.frames) = (self.turn, 0);
+        }
+        let protocol = match session.protocol.or_else(|| wire::detect(input)) {
+            Some(protocol) => protocol,
+            None => {
+                session.stop = Stop::Incomplete;
+                return 0;
+            }
+        };
+        session.protocol = Some(protocol);
+        let mut out = std::mem::take(&mut session.out);
+        if out.capacity() == 0 {
+            out = self.buffers.pop().unwrap_or_default();
+        }
+        let (read, stop) = match protocol {
+            Protocol::Native => self.read_frames(connection, input, &mut out),
+            Protocol::Http => self.read_http(connection, input, &mut out),
+        };
+        let session = &mut self.sessions[connection as usize];
+        session.out = out;
+        session.stop = stop;
+        if read > 0 {
+            // A request was read to its end: the time of the next begins anew.
+            session.partial_since_us = None;
+        }
+        read
+    }
+
+    fn read_frames(&mut self, connection: u32, input: &[u8], out: &mut Vec<u8>) -> (usize, Stop) {
+        let mut read = 0;
+        loop {
+            let stop = self.look_up_frames(connection, input, &mut read, out);
+            self.answer_lookups(out);
+            if let Some(stop) = stop {
+                return (read, stop);
+            }
+        }
+    }
+
+    /// The first pass over some frames, up to one that must be treated by itself. `None` = go on.
+    fn look_up_frames(
+        &mut self,
+        connection: u32,
+        input: &[u8],
+        read: &mut usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Stop> {
+        let in_flight = self.sessions[connection as usize].in_flight;
+        while self.lookups.len() < LOOKAHEAD_FRAMES {
+            let session = &mut self.sessions[connection as usize];
+            if session.frames >= FRAMES_PER_TURN {
+                return Some(Stop::Turn);
+            }
+            if out.len() + in_flight >= UNSENT_BYTES_MAX {
+                return Some(Stop::Unsent);
+            }
+            if !self.lookups.is_empty()
+                && out.len() + in_flight + self.lookups.len() * ANSWER_BYTES >= UNSENT_BYTES_MAX
+            {
+                return None;
+            }
+            let (request, bytes) = match wire::frame::parse(&input[*read..], &mut self.users) {
+                Parsed::Request(request, bytes) => (request, bytes),
+                Parsed::Incomplete | Parsed::Continue => return Some(Stop::Incomplete),
+                Parsed::Rejected(rejection) => {
+                    return self.refuse(connection, &rejection, input.len(), read, out);
+                }
+            };
+            session.frames += 1;
+            match self.local_lookup(&request) {
+                Some(lookup) => {
+                    self.responder.table.prefetch(lookup.user_id);
+                    self.lookups.push(lookup);
+                }
+                None => {
+                    if !self.handle(connection, &request, out) {
+                        self.sessions[connection as usize].frames -= 1;
+                        return Some(Stop::Await);
+                    }
+                }
+            }
+            *read += bytes;
+        }
+        None
+    }
+
+    #[inline]
+    fn local_lookup(&self, request: &Request<'_>) -> Option<Lookup> {
+        let (user_id, aspect) = match request.query {
+            Query::Balance(user_id) => (user_id, Aspect::Balance),
+            Query::Statistics(user_id, windows) => (user_id, Aspect::Statistics(windows)),
+            _ => return None,
+        };
+        let is_local = user_id.shard(self.responder.shards) == self.responder.index;
+        (is_local && request.freshness == Freshness::default()).then_some(Lookup {
+            to: request.reply_to,
+            user_id,
+            aspect,
+            found: None,
+        })
+    }
+
+    /// The second and the third pass.
+    fn answer_lookups(&mut self, out: &mut Vec<u8>) {
+        for lookup in &mut self.lookups {
+            lookup.found = self.responder.table.find(lookup.user_id);
+        }
+        for Lookup { to, user_id, aspect, found } in self.lookups.drain(..) {
+            self.responder.account(out, to, Via::Connection, user_id, aspect, found);
+        }
+    }
+
+    /// HTTP answers in order: a request is read only once the one before it has been answered.
+    fn read_http(&mut self, connection: u32, input: &[u8], out: &mut Vec<u8>) -> (usize, Stop) {
+        let mut read = 0;
+        loop {
+            let session = &mut self.sessions[connection as usize];
+            if session.owed > 0 {
+                return (read, Stop::Await);
+            }
+            if session.ending == Ending::Closing {
+                return (input.len(), Stop::Ended);
+            }
+            if session.frames >= FRAMES_PER_TURN {
+                return (read, Stop::Turn);
+            }
+            if out.len() + session.in_flight >= UNSENT_BYTES_MAX {
+                return (read, Stop::Unsent);
+            }
+            session.frames += 1;
+            match wire::http::parse(&input[read..], &mut self.users) {
+                Parsed::Request(request, bytes) => {
+                    if !self.handle(connection, &request, out) {
+                        return (read, Stop::Await);
+                    }
+                    self.responder.metrics.http_requests.add(1);
+                    read += bytes;
+                    if request.reply_to.closes() {
+                        self.sessions[connection as usize].ending = Ending::Closing;
+                    }
+                }
+                Parsed::Incomplete => return (read, Stop::Incomplete),
+                Parsed::Continue => {
+                    out.extend_from_slice(wire::http::CONTINUE);
+                    return (read, Stop::Incomplete);
+                }
+                Parsed::Rejected(rejection) => {
+                    if let Some(stop) = self.refuse(connection, &rejection, input.len(), &mut read, out) {
+                        return (read, stop);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        connection: u32,
+        rejection: &Rejection,
+        here: usize,
+        read: &mut usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Stop> {
+        self.responder.rejection(out, rejection);
+        let session = &mut self.sessions[connection as usize];
+        session.frames += 1;
+        match rejection.consumed {
+            Some(bytes) => {
+                session.skip = (*read + bytes).saturating_sub(here);
+                *read = (*read + bytes).min(here);
+                if rejection.reply_to.closes() {
+                    session.ending = Ending::Closing;
+                }
+                (session.skip > 0).then_some(Stop::Incomplete)
+            }
+            None => {
+                session.ending = Ending::Closing;
+                *read = here;
+                Some(Stop::Ended)
+            }
+        }
+    }
+
+    /// Answers, passes on or lets wait a request that is no plain local lookup. `false` where a neighbour's ring has
+    /// no room: it must be read again later.
+    fn handle(&mut self, connection: u32, request: &Request<'_>, out: &mut Vec<u8>) -> bool {
+        let (to, freshness) = (request.reply_to, request.freshness);
+        match request.query {
+            Query::Ping(payload) => self.responder.ping(out, to, payload),
+            Query::Hello { .. } => {
+                let on_unix = self.sessions[connection as usize].listener == Listener::Unix;
+                let ports = if on_unix { &[][..] } else { &self.ports };
+                let answer = HelloAnswer { server: &self.server, shards: self.responder.shards, ports };
+                self.responder.hello(out, to, &answer);
+            }
+            Query::Balance(user) => {
+                return self.ask(connection, to, freshness, user, Question::Balance(user), out);
+            }
+            Query::Statistics(user, windows) => {
+                return self.ask(connection, to, freshness, user, Question::Statistics(user, windows), out);
+            }
+            Query::Balances => return self.gather(connection, to, freshness, out),
+        }
+        true
+    }
+
+    fn ask(
+        &mut self,
+        connection: u32,
+        to: ReplyTo,
+        freshness: Freshness,
+        user: UserId,
+        question: Question,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let owner = user.shard(self.responder.shards);
+        let ticket = self.sessions[connection as usize].ticket(connection);
+        if owner == self.responder.index {
+            self.sessions[connection as usize].owed += 1;
+            let ask = Ask { ticket, reply_to: to, freshness, question, buffer: Vec::new() };
+            self.take_in(Destination::Here(ticket), ask, out);
+            return true;
+        }
+        let buffer = self.buffers.pop().unwrap_or_default();
+        let peer = self.peers[usize::from(owner.0)].as_mut().expect("a link to every other shard");
+        if !peer.may_ask() {
+            self.buffers.push(buffer);
+            self.blocked.push(connection);
+            return false;
+        }
+        peer.ask(Ask { ticket, reply_to: to, freshness, question, buffer });
+        self.responder.metrics.forwarded.add(1);
+        self.sessions[connection as usize].owed += 1;
+        true
+    }
+
+    /// Splits the batch in `self.users` by owner.
+    fn gather(&mut self, connection: u32, to: ReplyTo, freshness: Freshness, out: &mut Vec<u8>) -> bool {
+        let shards = self.responder.shards;
+        let mut by_owner: Vec<Vec<UserId>> = vec![Vec::new(); usize::from(shards)];
+        for &user in &self.users {
+            by_owner[usize::from(user.shard(shards).0)].push(user);
+        }
+        let may_ask = |(peer, users): (&Option<super::PeerLink>, &Vec<UserId>)| {
+            users.is_empty() || peer.as_ref().is_none_or(super::PeerLink::may_ask)
+        };
+        if !self.peers.iter().zip(&by_owner).all(may_ask) {
+            self.blocked.push(connection);
+            return false;
+        }
+        let ticket = self.sessions[connection as usize].ticket(connection);
+        let gather = self.gathers.insert(Gather {
+            reply_to: to,
+            users: self.users.clone(),
+            parts: vec![Vec::new(); usize::from(shards)],
+            missing: by_owner.iter().filter(|users| !users.is_empty()).count(),
+            as_of_us: i64::MAX,
+        }) as u32;
+        self.sessions[connection as usize].owed += 1;
+        for (owner, users) in by_owner.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
+            let buffer = self.buffers.pop().unwrap_or_default();
+            let question = Question::Part { gather, users };
+            match &mut self.peers[owner] {
+                Some(peer) => {
+                    peer.ask(Ask { ticket, reply_to: to, freshness, question, buffer });
+                    self.responder.metrics.forwarded.add(1);
+                }
+                None => {
+                    let ask = Ask { ticket, reply_to: to, freshness, question, buffer };
+                    self.take_in(Destination::Here(ticket), ask, out);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Question {
+    /// The user and aspect of a question about one user.
+    pub(super) fn single(&self) -> Option<(UserId, Aspect)> {
+        match *self {
+            Question::Balance(user) => Some((user, Aspect::Balance)),
+            Question::Statistics(user, windows) => Some((user, Aspect::Statistics(windows))),
+            Question::Part { .. } => None,
+        }
+    }
+}

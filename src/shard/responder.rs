@@ -1,0 +1,238 @@
+//! The part of a shard that answers: it knows the table and the time, and nothing of connections or neighbours.
+
+use std::sync::Arc;
+
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::{Opcode, ShardIndex, Status, UserId, Version, WindowMask};
+
+use super::gather::{Gather, push_balance, push_status};
+use super::metrics::ShardMetrics;
+use super::peers::Question;
+use super::table::{Found, Table, Trust};
+use crate::ledger::Horizon;
+use crate::wire::{
+    AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
+};
+
+/// How a question reached the shard that answers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Via {
+    /// From a connection of its own.
+    Connection,
+    /// From another shard.
+    Mesh,
+}
+
+/// What of an account is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Aspect {
+    Balance,
+    Statistics(WindowMask),
+}
+
+pub(super) struct Responder {
+    pub index: ShardIndex,
+    pub shards: u16,
+    pub table: Table,
+    pub metrics: Arc<ShardMetrics>,
+    pub horizon: Horizon,
+    /// The watermark, and how long ago it was taken.
+    pub as_of_us: i64,
+    pub age_us: u64,
+    /// Why no data may be answered at the moment.
+    pub unavailable: Option<&'static str>,
+    /// Answers of this turn by opcode, for the service times.
+    pub counts: [u64; Opcode::ALL.len()],
+    encoder: Encoder,
+    totals: Vec<AssetTotals>,
+}
+
+impl Responder {
+    pub fn new(index: ShardIndex, shards: u16, metrics: Arc<ShardMetrics>) -> Responder {
+        Responder {
+            index,
+            shards,
+            table: Table::new(),
+            metrics,
+            horizon: Horizon::at(0),
+            as_of_us: 0,
+            age_us: 0,
+            unavailable: None,
+            counts: [0; Opcode::ALL.len()],
+            encoder: Encoder::new(),
+            totals: Vec::new(),
+        }
+    }
+
+    fn origin(&self, via: Via, trust: Trust) -> Origin {
+        let forwarded = if via == Via::Mesh { REPLY_FORWARDED } else { 0 };
+        let quarantined = if trust == Trust::Quarantined { REPLY_QUARANTINED } else { 0 };
+        Origin { as_of_us: self.as_of_us, shard: self.index.0, flags: forwarded | quarantined }
+    }
+
+    #[inline]
+    fn count(&mut self, opcode: Opcode, status: Status) {
+        self.counts[opcode as usize] += 1;
+        self.metrics.opcodes[opcode as usize].answers[status as usize].add(1);
+    }
+
+    /// The last pass of a lookup: `found` is what [`Table::find`] said of `user_id`.
+    #[inline]
+    pub fn account(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        via: Via,
+        user_id: UserId,
+        aspect: Aspect,
+        found: Option<Found>,
+    ) {
+        if let Some(reason) = self.unavailable {
+            return self.error(out, to, via, Status::Unavailable, reason);
+        }
+        let Some(found) = found else {
+            return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
+        };
+        match aspect {
+            Aspect::Balance => {
+                let (balance, trust) = self.table.balance(found);
+                let origin = self.origin(via, trust);
+                self.encoder.balance(out, to, origin, balance);
+            }
+            Aspect::Statistics(windows) => self.statistics(out, to, via, user_id, windows, found),
+        }
+        self.count(to.opcode, Status::Ok);
+    }
+
+    fn statistics(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        via: Via,
+        user_id: UserId,
+        windows: WindowMask,
+        found: Found,
+    ) {
+        let (first, last) = self.table.statistics(found, &self.horizon, &mut self.totals);
+        let (balance, trust) = self.table.balance(found);
+        let answer = StatisticsAnswer {
+            user_id,
+            version: Version(balance.root.version.get()),
+            windows,
+            first_transaction_at_us: first,
+            last_transaction_at_us: last,
+            assets: &self.totals,
+        };
+        let origin = self.origin(via, trust);
+        self.encoder.statistics(out, to, origin, &answer);
+    }
+
+    /// Whether an answer given now satisfies `freshness`.
+    pub fn holds(&self, freshness: &Freshness, question: &Question) -> bool {
+        self.is_young_enough(freshness)
+            && match question {
+                Question::Balance(user) | Question::Statistics(user, _) => self.has_version(freshness, *user),
+                Question::Part { users, .. } => users.iter().all(|&user| self.has_version(freshness, user)),
+            }
+    }
+
+    fn is_young_enough(&self, freshness: &Freshness) -> bool {
+        freshness.max_age_ms == 0
+            || (self.unavailable.is_none() && self.age_us <= u64::from(freshness.max_age_ms) * 1_000)
+    }
+
+    fn has_version(&self, freshness: &Freshness, user: UserId) -> bool {
+        freshness.min_version == Version(0) || self.version(user) >= freshness.min_version
+    }
+
+    fn version(&self, user: UserId) -> Version {
+        let found = self.table.find(user);
+        found.map_or(Version(0), |found| Version(self.table.balance(found).0.root.version.get()))
+    }
+
+    /// Answers a question about one user: with data where `freshness` holds, else with STALE.
+    pub fn answer(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        via: Via,
+        freshness: &Freshness,
+        user: UserId,
+        aspect: Aspect,
+    ) {
+        if self.unavailable.is_none() && !self.is_young_enough(freshness) {
+            let message = format!(
+                "max_age_ms {} was asked, and this view is {} ms old: allow more, or give a wait_ms",
+                freshness.max_age_ms,
+                self.age_us / 1_000
+            );
+            return self.error(out, to, via, Status::Stale, &message);
+        }
+        if self.unavailable.is_none() && !self.has_version(freshness, user) {
+            let (asked, held) = (freshness.min_version, self.version(user));
+            let message = format!(
+                "min_version {asked} was asked, and the account is at {held} here: ask again, or give a wait_ms"
+            );
+            return self.error(out, to, via, Status::Stale, &message);
+        }
+        let found = self.table.find(user);
+        self.account(out, to, via, user, aspect, found);
+    }
+
+    /// Appends the entries of a part of a batch.
+    pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) {
+        let young_enough = self.is_young_enough(freshness);
+        for &user in users {
+            match self.table.find(user) {
+                _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
+                _ if !young_enough || !self.has_version(freshness, user) => push_status(part, Status::Stale),
+                None => push_status(part, Status::NotFound),
+                Some(found) => {
+                    let (balance, trust) = self.table.balance(found);
+                    push_balance(part, balance, trust);
+                }
+            }
+        }
+    }
+
+    /// Answers a batch whose parts have all come.
+    pub fn batch(&mut self, out: &mut Vec<u8>, gather: &Gather) {
+        let (entries, trust) = gather.join(self.shards);
+        // Where no shard can answer, the whole batch says so; where one cannot, its entries do.
+        if entries.iter().all(|entry| entry.status == Status::Unavailable) {
+            let reason =
+                self.unavailable.unwrap_or("no shard that owns one of these users can answer at the moment");
+            return self.error(out, gather.reply_to, Via::Connection, Status::Unavailable, reason);
+        }
+        let elsewhere = gather.users.iter().any(|user| user.shard(self.shards) != self.index);
+        let via = if elsewhere { Via::Mesh } else { Via::Connection };
+        let origin = Origin { as_of_us: gather.as_of_us, ..self.origin(via, trust) };
+        self.encoder.balances(out, gather.reply_to, origin, &entries);
+        self.count(gather.reply_to.opcode, Status::Ok);
+    }
+
+    pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, answer: &HelloAnswer<'_>) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.hello(out, to, origin, answer);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    #[inline]
+    pub fn ping(&mut self, out: &mut Vec<u8>, to: ReplyTo, payload: &[u8]) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.ping(out, to, origin, payload);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, via: Via, status: Status, message: &str) {
+        let origin = self.origin(via, Trust::Whole);
+        self.encoder.error(out, to, origin, status, message);
+        self.count(to.opcode, status);
+    }
+
+    pub fn rejection(&mut self, out: &mut Vec<u8>, rejection: &Rejection) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.rejection(out, origin, rejection);
+        self.metrics.rejected.add(1);
+    }
+}
