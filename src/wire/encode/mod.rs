@@ -2,11 +2,11 @@
 //!
 //! | module | writes |
 //! | --- | --- |
-//! | [`archive`] | rkyv bodies, by hand from `florin_schema::layout` |
-//! | [`flat`] | FlatBuffers bodies: a balance from a template, the others through one reused builder |
-//! | [`json`] | JSON bodies |
-//! | [`response`] | the head of an HTTP response |
-//! | [`time`] | RFC 3339 |
+//! | `archive` | rkyv bodies, by hand from `florin_schema::layout` |
+//! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
+//! | `json` | JSON bodies |
+//! | `response` | the head of an HTTP response |
+//! | `time` | RFC 3339 |
 //!
 //! A body begins 32 bytes behind its frame's beginning, wherever that is.
 

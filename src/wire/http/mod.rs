@@ -2,9 +2,9 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`head`] | request line and headers: how long the request is, and whether the connection stays |
-//! | [`route`] | path and query: what it asks |
-//! | [`body`] | the JSON of a batch |
+//! | `head` | request line and headers: how long the request is, and whether the connection stays |
+//! | `route` | path and query: what it asks |
+//! | `body` | the JSON of a batch |
 //!
 //! Whatever leaves the request's length in doubt (RFC 9112, section 6.3) closes the connection, so that no byte is ever
 //! read as a request that its sender meant as a body. Chunked bodies are refused with 411, as that section allows: every
