@@ -11,12 +11,14 @@ const NOW_US: i64 = 1_795_320_306_000_000;
 
 fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs is mounted");
-    let pages: usize = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm has a second number");
+    let pages: usize =
+        statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm has a second number");
     pages * rustix::param::page_size()
 }
 
 fn main() {
-    let accounts: u64 = std::env::args().nth(1).map_or(1_000_000, |text| text.parse().expect("a number of accounts"));
+    let accounts: u64 =
+        std::env::args().nth(1).map_or(1_000_000, |text| text.parse().expect("a number of accounts"));
     let assets = ["COIN", "USD"].map(|code| Asset::parse(code.as_bytes()).expect("a legal code"));
     let before = resident_bytes();
     let started = std::time::Instant::now();
@@ -38,6 +40,9 @@ fn main() {
     }
     let rate = 10.0 * accounts as f64 / started.elapsed().as_secs_f64();
     let resident = resident_bytes() - before;
-    println!("{accounts} accounts: {} bytes each resident, {} by the table's own count; {rate:.0} rows/s",
-        resident / accounts as usize, table.bytes() / accounts as usize);
+    println!(
+        "{accounts} accounts: {} bytes each resident, {} by the table's own count; {rate:.0} rows/s",
+        resident / accounts as usize,
+        table.bytes() / accounts as usize
+    );
 }

@@ -1,0 +1,205 @@
+//! In the steady state a shard answers GetBalance, GetStatistics and Ping without allocating, in each encoding, for
+//! its own users and for its neighbour's.
+//!
+//! `cargo test --test allocations`. The counter stands in for the global allocator of this test alone, and counts
+//! what its own thread asks for.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use florin::clock::Now;
+use florin::ledger::{Kind, Transaction};
+use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
+use florin::mesh::{self, Latest, Parking};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin_schema::frame::{RequestHeader, VERSION};
+use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: each call is passed on unchanged to the system's allocator, which upholds the contract; counting touches a
+// thread-local integer and nothing of the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: `memory` came from `System`, with this layout.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NOW: Now = Now { wall_us: 1_795_320_306_000_000, monotonic_us: 1_000_000 };
+const USERS: u64 = 64;
+
+/// Two shards that know each other, loaded with a few accounts.
+struct Node {
+    shards: Vec<Shard>,
+    turn: u64,
+    /// The buffers that a driver keeps a connection.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Node {
+    fn new() -> Node {
+        let parkings = [Arc::new(Parking::new()), Arc::new(Parking::new())];
+        let mut shards = Vec::new();
+        for (index, peers) in florin::shard::mesh(&parkings).into_iter().enumerate() {
+            let index = ShardIndex(index as u16);
+            let (mut events_in, events) = mesh::ring(FEED_RING_SLOTS);
+            let (requests, _) = mesh::ring(REREADS_MAX);
+            let watermark = Arc::new(Latest::new());
+            watermark.store(NOW.wall_us, NOW.monotonic_us);
+            for row in rows().filter(|row| row.user_id.shard(2) == index) {
+                events_in.push(FeedEvent::Row(row)).expect("room for every row");
+            }
+            shards.push(Shard::new(ShardSetup {
+                index,
+                shards: 2,
+                peers,
+                parking: Arc::clone(&parkings[usize::from(index.0)]),
+                feed: FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark },
+                metrics: Arc::new(ShardMetrics::default()),
+                max_staleness_us: 1 << 40,
+                server: "florin".to_owned(),
+                ports: vec![1, 2],
+            }));
+        }
+        let mut node = Node { shards, turn: 0, spare: vec![Vec::new(), Vec::new()] };
+        node.shards[0].begin_turn(NOW);
+        node.shards[0].open(0, Listener::Any);
+        node.shards[0].open(1, Listener::Any);
+        for _ in 0..8 {
+            node.turn(0, &[]);
+        }
+        node
+    }
+
+    /// One turn of each shard, as a driver takes it; the bytes that shard 0 answered to `connection`.
+    fn turn(&mut self, connection: u32, input: &[u8]) -> usize {
+        self.turn += 1;
+        let now = Now { monotonic_us: NOW.monotonic_us + self.turn, ..NOW };
+        let mut answered = 0;
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            shard.begin_turn(now);
+            if index == 0 && !input.is_empty() {
+                shard.receive(connection, input);
+            }
+            shard.work();
+            while let Some(touched) = shard.next_touched() {
+                if shard.wants(touched).output {
+                    let empty = std::mem::take(&mut self.spare[touched as usize]);
+                    let mut output = shard.take_output(touched, empty);
+                    answered += output.len();
+                    shard.sent(touched, output.len());
+                    output.clear();
+                    self.spare[touched as usize] = output;
+                }
+            }
+            while shard.next_bell().is_some() {}
+            shard.end_turn(now.monotonic_us);
+            shard.park();
+        }
+        answered
+    }
+
+    /// What `input` allocates once it has been answered a few times.
+    fn allocations(&mut self, connection: u32, input: &[u8]) -> u64 {
+        let answer = |node: &mut Node| {
+            (0..4).map(|turn| node.turn(connection, if turn == 0 { input } else { &[] })).sum()
+        };
+        let expected: usize = (0..50).map(|_| answer(self)).last().expect("fifty rounds");
+        assert!(expected > 0, "it was answered");
+        let before = ALLOCATIONS.with(Cell::get);
+        for _ in 0..1_000 {
+            assert_eq!(answer(self), expected);
+        }
+        ALLOCATIONS.with(Cell::get) - before
+    }
+}
+
+fn rows() -> impl Iterator<Item = Transaction> {
+    (0..USERS).flat_map(|user| {
+        (1..=12u64).map(move |version| Transaction {
+            user_id: UserId::new(user).expect("a legal id"),
+            version: Version(version),
+            asset: Asset::parse([b"COIN".as_slice(), b"USD", b"DIAMOND"][version as usize % 3])
+                .expect("a legal code"),
+            kind: Kind::ALL[version as usize % Kind::ALL.len()],
+            amount: 100 + version as i64,
+            occurred_at_us: NOW.wall_us - version as i64 * 7_200_000_000,
+        })
+    })
+}
+
+/// One request for each user, as one caller's pipeline.
+fn frames(opcode: Opcode, encoding: Encoding) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for user in 0..USERS {
+        let payload: &[u8] = if opcode == Opcode::Ping { b"pong" } else { &[] };
+        let header = RequestHeader {
+            length: U32::new(24 + payload.len() as u32),
+            version: VERSION,
+            opcode: opcode as u8,
+            encoding: encoding as u8,
+            flags: 0,
+            request_id: U64::new(user),
+            user_id: U64::new(if opcode == Opcode::Ping { 0 } else { user }),
+        };
+        frames.extend_from_slice(header.as_bytes());
+        frames.extend_from_slice(payload);
+    }
+    frames
+}
+
+#[test]
+fn native_requests_allocate_nothing() {
+    let mut node = Node::new();
+    for opcode in [Opcode::GetBalance, Opcode::GetStatistics, Opcode::Ping] {
+        for &encoding in Encoding::ALL {
+            let allocations = node.allocations(0, &frames(opcode, encoding));
+            assert_eq!(allocations, 0, "1,000 times 64 {opcode:?} over {encoding:?}, half of them forwarded");
+        }
+    }
+}
+
+#[test]
+fn requests_over_http_allocate_nothing() {
+    let mut node = Node::new();
+    for path in ["balance", "statistics", "statistics?window=24h"] {
+        for user in [1, 2] {
+            let request = format!("GET /v1/users/{user}/{path} HTTP/1.1\r\nHost: florin\r\n\r\n");
+            assert_eq!(node.allocations(1, request.as_bytes()), 0, "1,000 times {path} of user {user}");
+        }
+    }
+}
+
+#[test]
+fn users_who_are_not_there_allocate_nothing() {
+    let mut node = Node::new();
+    let mut frame = frames(Opcode::GetBalance, Encoding::Rkyv);
+    frame.truncate(24);
+    frame[16..24].copy_from_slice(&999_999u64.to_le_bytes());
+    assert_eq!(node.allocations(0, &frame), 0);
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.with(Cell::get);
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 1);
+}
