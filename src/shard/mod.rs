@@ -8,7 +8,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`table`], [`account`], [`slab`] | the index, an account's two records, where they lie |
+//! | [`table`], `account`, `slab` | the index, an account's two records, where they lie |
 //! | `session` | one connection's state |
 //! | `intake` | from a connection's bytes to requests; the three-pass lookup |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
@@ -28,18 +28,18 @@ use crate::ledger::Horizon;
 use crate::limits::PARTIAL_REQUEST_US;
 use crate::mesh::Parking;
 
-pub mod account;
+mod account;
 pub mod feed_link;
 mod follow;
 mod gather;
 mod intake;
-pub mod memory;
+mod memory;
 pub mod metrics;
 mod peers;
 mod questions;
 mod responder;
 mod session;
-pub mod slab;
+mod slab;
 pub mod table;
 mod waiting;
 

@@ -27,9 +27,6 @@ const LARGE: u32 = 1 << 31;
 pub struct Handle(u32);
 
 impl Handle {
-    /// No block.
-    pub const NONE: Handle = Handle(0);
-
     /// Whether it names a block.
     #[inline]
     pub const fn is_some(self) -> bool {
