@@ -49,3 +49,5 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_BODY_BYTES_MAX: usize = 48 * 1_024;
 /// Connections of one shard: the size of its table of direct descriptors.
 pub const CONNECTIONS_MAX: u32 = 32_768;
+/// Accounts whose last version and assets a ledger's writer remembers, about 100 bytes each: 25 MiB.
+pub const LEDGER_ACCOUNTS_CACHED_MAX: usize = 1 << 18;

@@ -1,0 +1,191 @@
+//! The ledger's file: opening it, and saying precisely why it cannot be opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::Rejection;
+
+/// How long opening a ledger waits for whoever has locked it.
+const OPEN_WAIT: Duration = Duration::from_secs(1);
+/// How long a writer waits for another's transaction: a few hundred durable appends, but not a long import.
+const WRITE_WAIT: Duration = Duration::from_secs(5);
+/// The columns that florin reads; a ledger may have more.
+const COLUMNS: [&str; 8] =
+    ["seq", "transaction_id", "user_id", "version", "asset", "kind", "amount", "occurred_at"];
+
+/// Why the ledger did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such file.
+    #[error(
+        "there is no ledger at {}: `florin import FILE.csv` or `florin generate` makes one", .path.display()
+    )]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Another process has locked it.
+    #[error(
+        "the ledger {} is locked by another process: a running `florin import` or `florin generate`, or another \
+         program that writes to it (`fuser {}` names it); wait for its end, or end it", .path.display(), .path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error("{} is no ledger: {found}; expected a SQLite database", .path.display())]
+    NotALedger {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
+    /// A database, but not florin's.
+    #[error(
+        "{} is a SQLite database of another schema: {found}; expected the table `transactions` of schemas/ledger.sql",
+        .path.display()
+    )]
+    OtherSchema {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        found: String,
+    },
+    /// The file system refused.
+    #[error("cannot open the ledger {}: {source}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot {operation} the ledger {}: {source}", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What was attempted.
+        operation: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// One transaction of a request may not enter; none of them did.
+    #[error("transaction {index}: {rejection}")]
+    Rejected {
+        /// Which of the request, from 0.
+        index: usize,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// It has rows where an empty one was asked for.
+    #[error(
+        "the ledger {} holds transactions already, and generated ones would contradict them: name a file that does not \
+         exist yet", .path.display()
+    )]
+    NotEmpty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// Gives SQLite's error the name that a user can act on.
+    pub(super) fn of(path: &Path, operation: &'static str, source: rusqlite::Error) -> StoreError {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
+            Some(ErrorCode::NotADatabase) => {
+                StoreError::NotALedger { path, found: "its first bytes are not SQLite's".to_owned() }
+            }
+            Some(ErrorCode::DatabaseCorrupt) => {
+                StoreError::NotALedger { path, found: format!("a damaged database ({source})") }
+            }
+            _ => StoreError::Sqlite { path, operation, source },
+        }
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    /// Reads an existing ledger.
+    Read,
+    /// Writes to an existing ledger.
+    Write,
+    /// Writes, and makes the ledger where there is none.
+    Create,
+}
+
+/// Opens and validates. The path is made absolute, so that no name has a special meaning to SQLite.
+pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf), StoreError> {
+    let path =
+        std::path::absolute(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    match path.metadata() {
+        Ok(found) if found.is_dir() => {
+            return Err(StoreError::NotALedger { path, found: "a directory".to_owned() });
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { path }),
+        Err(source) => return Err(StoreError::Open { path, source }),
+    }
+    let mode = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    };
+    let connection = connect(&path, mode, access).map_err(|error| StoreError::of(&path, "open", error))?;
+    check_schema(&connection, &path)?;
+    Ok((connection, path))
+}
+
+fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(OPEN_WAIT)?;
+    if access == Access::Create {
+        create_if_empty(&mut connection)?;
+    }
+    if access != Access::Read && has_table(&connection)? {
+        // WAL lets readers read while a writer writes; FULL makes a commit that has been acknowledged survive a
+        // power failure.
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.busy_timeout(WRITE_WAIT)?;
+    }
+    Ok(connection)
+}
+
+/// Makes the schema in a database without any content. Two processes may try at once: the second finds it made.
+fn create_if_empty(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let objects: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if objects == 0 {
+        transaction.execute_batch(florin_schema::LEDGER_SQL)?;
+    }
+    transaction.commit()
+}
+
+fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'transactions'";
+    connection.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)? > 0))
+}
+
+fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let names = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare("SELECT name FROM pragma_table_info('transactions')")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    let names = names().map_err(|error| StoreError::of(path, "read the schema of", error))?;
+    let missing = COLUMNS.iter().filter(|column| !names.iter().any(|name| name == *column));
+    let missing = missing.copied().collect::<Vec<_>>().join(", ");
+    let found = match (names.is_empty(), missing.is_empty()) {
+        (true, _) => "it has no table `transactions`".to_owned(),
+        (false, false) => format!("its table `transactions` lacks {missing}"),
+        (false, true) => return Ok(()),
+    };
+    Err(StoreError::OtherSchema { path: path.to_owned(), found })
+}

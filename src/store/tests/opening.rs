@@ -1,0 +1,109 @@
+//! Each way in which a file is no ledger that can be used has its own answer.
+
+use std::fs;
+
+use crate::store::scratch::*;
+use crate::store::{Reader, Seq, StoreError, Writer};
+
+fn opened(scratch: &Scratch) -> [Result<(), StoreError>; 2] {
+    [Reader::open(&scratch.ledger()).map(drop), Writer::open(&scratch.ledger()).map(drop)]
+}
+
+#[test]
+fn no_file() {
+    let scratch = Scratch::new();
+    for result in opened(&scratch) {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+        assert!(error.to_string().contains("florin import"), "{error}");
+    }
+    assert!(!scratch.ledger().exists());
+    let nowhere = Writer::open_or_create(&scratch.file("no/such/folder/ledger.db")).map(drop).unwrap_err();
+    assert!(matches!(nowhere, StoreError::Sqlite { operation: "open", .. }), "{nowhere}");
+}
+
+#[test]
+fn something_else_than_sqlite() {
+    let scratch = Scratch::new();
+    fs::write(scratch.ledger(), "transaction_id,user_id\n".repeat(100)).unwrap();
+    for result in opened(&scratch) {
+        assert!(matches!(result, Err(StoreError::NotALedger { .. })), "{result:?}");
+    }
+    fs::remove_file(scratch.ledger()).unwrap();
+    fs::create_dir(scratch.ledger()).unwrap();
+    for result in opened(&scratch) {
+        assert!(matches!(result, Err(StoreError::NotALedger { .. })), "{result:?}");
+    }
+}
+
+#[test]
+fn another_database() {
+    let create = "CREATE TABLE transactions (seq INTEGER PRIMARY KEY, transaction_id TEXT, user_id, version, asset, amount";
+    for (sql, lacking) in [
+        (String::new(), "no table"),
+        ("CREATE TABLE orders (id INTEGER)".to_owned(), "no table"),
+        (format!("{create})"), "lacks kind, occurred_at"),
+    ] {
+        let scratch = Scratch::new();
+        fs::write(scratch.ledger(), "").unwrap();
+        drop(scratch.sql(&sql));
+        for result in opened(&scratch) {
+            let error = result.unwrap_err();
+            assert!(matches!(error, StoreError::OtherSchema { .. }), "{error}");
+            assert!(error.to_string().contains(lacking), "{error}");
+        }
+    }
+    // It can be read, but duplicates could not be told apart from new rows.
+    let scratch = Scratch::new();
+    drop(scratch.sql(&format!("{create}, kind, occurred_at)")));
+    let [reader, writer] = opened(&scratch);
+    reader.unwrap();
+    assert!(matches!(writer, Err(StoreError::OtherSchema { .. })), "{writer:?}");
+}
+
+#[test]
+fn other_tables_are_left_alone() {
+    let scratch = Scratch::new();
+    drop(scratch.sql("CREATE TABLE orders (id INTEGER)"));
+    let result = Writer::open_or_create(&scratch.ledger()).map(drop);
+    assert!(matches!(result, Err(StoreError::OtherSchema { .. })), "{result:?}");
+}
+
+#[test]
+fn a_locked_ledger() {
+    let scratch = Scratch::new();
+    drop(scratch.writer());
+    let holder = scratch.sql("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE");
+    for result in opened(&scratch) {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+        assert!(error.to_string().contains("florin import"), "{error}");
+    }
+    drop(holder);
+    for result in opened(&scratch) {
+        result.unwrap();
+    }
+}
+
+#[test]
+fn a_writer_does_not_keep_readers_out() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.writer();
+    writer.append(&[recharge(1, 7)]).unwrap();
+    let mut batch = writer.begin().unwrap();
+    batch.append(&recharge(2, 7)).unwrap().unwrap();
+    assert_eq!(scratch.rows().len(), 1);
+    batch.commit().unwrap();
+    assert_eq!(scratch.rows().len(), 2);
+}
+
+#[test]
+fn names_mean_nothing_but_files() {
+    let scratch = Scratch::new();
+    for name in ["a b?mode=memory", ":memory:", "file:x", "ü'\"%20"] {
+        let path = scratch.file(name);
+        Writer::open_or_create(&path).unwrap().append(&[recharge(1, 7)]).unwrap();
+        assert!(path.is_file(), "{name}");
+        assert_eq!(Reader::open(&path).unwrap().last().unwrap(), Some(Seq(1)), "{name}");
+    }
+}
