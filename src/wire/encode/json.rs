@@ -45,13 +45,14 @@ pub(super) fn statistics(out: &mut Vec<u8>, answer: &StatisticsAnswer<'_>) {
             text(out, "\":");
             window(out, &totals.windows[asked as usize]);
         });
-        text(out, "}}");
+        // The times are the user's, as in the other encodings; wire.md writes them with each asset.
+        text(out, "},\"first_transaction_at\":");
+        moment(out, answer.first_transaction_at_us);
+        text(out, ",\"last_transaction_at\":");
+        moment(out, answer.last_transaction_at_us);
+        text(out, "}");
     });
-    text(out, "],\"first_transaction_at\":");
-    moment(out, answer.first_transaction_at_us);
-    text(out, ",\"last_transaction_at\":");
-    moment(out, answer.last_transaction_at_us);
-    text(out, "}");
+    text(out, "]}");
 }
 
 /// Appends a batch.

@@ -364,15 +364,16 @@ fn statistics_value(statistics: &records::Statistics) -> serde_json::Value {
         let windows =
             mask.iter().map(|window| window.name().to_owned()).zip(asset.windows.iter().map(window));
         serde_json::json!({
-            "asset": code(asset.asset), "windows": serde_json::Map::from_iter(windows)
+            "asset": code(asset.asset),
+            "windows": serde_json::Map::from_iter(windows),
+            "first_transaction_at": moment(statistics.first_transaction_at_us),
+            "last_transaction_at": moment(statistics.last_transaction_at_us),
         })
     };
     serde_json::json!({
         "user_id": statistics.user_id.to_string(),
         "version": statistics.version.to_string(),
         "statistics": statistics.statistics.iter().map(asset).collect::<Vec<_>>(),
-        "first_transaction_at": moment(statistics.first_transaction_at_us),
-        "last_transaction_at": moment(statistics.last_transaction_at_us),
     })
 }
 
@@ -429,7 +430,7 @@ fn json_keys_come_in_wire_mds_order() {
         written(|encoder, out| encoder.statistics(out, reply(Opcode::GetStatistics), ORIGIN, &answer));
     let window = r#"{"credit_count":"1","credit_sum":"500","debit_count":"2","debit_sum":"300","largest_debit":"200"}"#;
     let expected = format!(
-        r#"{{"user_id":"42","version":"7","statistics":[{{"asset":"COIN","windows":{{"24h":{window},"lifetime":{window}}}}}],"first_transaction_at":"1970-01-01T00:00:00.000000Z","last_transaction_at":"1970-01-01T00:00:00.000001Z"}}"#
+        r#"{{"user_id":"42","version":"7","statistics":[{{"asset":"COIN","windows":{{"24h":{window},"lifetime":{window}}},"first_transaction_at":"1970-01-01T00:00:00.000000Z","last_transaction_at":"1970-01-01T00:00:00.000001Z"}}]}}"#
     );
     assert_eq!(std::str::from_utf8(split(&response).1).unwrap(), expected);
 
