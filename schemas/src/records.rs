@@ -5,6 +5,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 /// One asset's balance, in minor units.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct AssetBalance {
     /// [`crate::Asset::to_wire`].
     pub asset: u64,
@@ -16,6 +17,7 @@ pub struct AssetBalance {
 
 /// A user's balances: the answer of GetBalance.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct Balance {
     /// Whose.
     pub user_id: u64,
@@ -29,6 +31,7 @@ pub struct Balance {
 
 /// Counts and sums of one asset in one window; sums in minor units, debits positive.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[rkyv(derive(Debug))]
 pub struct WindowStatistics {
     /// How many credits.
     pub credit_count: u64,
@@ -44,6 +47,7 @@ pub struct WindowStatistics {
 
 /// One asset's statistics.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct AssetStatistics {
     /// [`crate::Asset::to_wire`].
     pub asset: u64,
@@ -53,6 +57,7 @@ pub struct AssetStatistics {
 
 /// A user's statistics: the answer of GetStatistics.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct Statistics {
     /// Whose.
     pub user_id: u64,
@@ -70,6 +75,7 @@ pub struct Statistics {
 
 /// One user's part of a [`Balances`].
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct BalanceEntry {
     /// As asked.
     pub user_id: u64,
@@ -81,6 +87,7 @@ pub struct BalanceEntry {
 
 /// The answer of GetBalances: one entry for each id asked, in the order asked.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[rkyv(derive(Debug))]
 pub struct Balances {
     /// See [`BalanceEntry`].
     pub entries: Vec<BalanceEntry>,

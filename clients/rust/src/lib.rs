@@ -1,1 +1,39 @@
-//! x
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `client` | [`Client`]: the calls, their deadlines and retries |
+//! | `builder` | [`Builder`]: the settings |
+//! | `batch` | the split and the joining of `get_balances` |
+//! | `topology` | which connection a request takes; the shard map |
+//! | `connection` | one connection: callers' table, writer, reader, reconnecting |
+//! | `request`, `reply` | frames out, validated archives in |
+//! | `error` | [`Error`], one variant for each way to fail |
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod batch;
+mod builder;
+mod client;
+mod connection;
+mod counters;
+mod error;
+#[cfg(test)]
+mod golden;
+mod reply;
+mod request;
+mod topology;
+
+pub use address::{Address, AddressError};
+pub use batch::{BalancesReply, Entry};
+pub use builder::{Backoff, Builder, Retry, Routing};
+pub use client::Client;
+pub use counters::Counters;
+pub use error::{Disconnect, Error, ProtocolError, Refusal};
+pub use florin_schema::records;
+pub use florin_schema::{Asset, AssetError, ShardIndex, Status, UserId, Version, Window, WindowMask};
+pub use reply::{Origin, Reply};
+pub use request::Freshness;

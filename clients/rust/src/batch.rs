@@ -1,0 +1,159 @@
+//! GetBalances for any number of users: split by owning shard and by the frame's limit, joined in the order asked.
+
+use florin_schema::frame::BATCH_USERS_MAX;
+use florin_schema::records::{AssetBalance, Balance, Balances};
+use florin_schema::{Asset, Status, UserId, Version};
+use rkyv::Archived;
+
+use crate::reply::{self, Reply};
+
+/// One frame's share of the users.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// In the order asked; 1 to 1,024.
+    pub users: Vec<UserId>,
+}
+
+impl Part {
+    /// The request's body.
+    pub fn body(&self) -> Vec<u8> {
+        self.users.iter().flat_map(|user_id| user_id.get().to_le_bytes()).collect()
+    }
+}
+
+/// Where the answer to one of the asked stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    part: usize,
+    index: usize,
+}
+
+/// Splits `users` among `shards`; 0 leaves the split by shard to the server.
+pub(crate) fn split(users: &[UserId], shards: u16) -> (Vec<Part>, Vec<Place>) {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut open: Vec<Option<usize>> = vec![None; usize::from(shards.max(1))];
+    let place = |&user_id: &UserId| {
+        let shard = if shards == 0 { 0 } else { usize::from(user_id.shard(shards).0) };
+        let part = match open[shard] {
+            Some(part) if parts[part].users.len() < BATCH_USERS_MAX => part,
+            _ => {
+                parts.push(Part { users: Vec::new() });
+                *open[shard].insert(parts.len() - 1)
+            }
+        };
+        parts[part].users.push(user_id);
+        Place { part, index: parts[part].users.len() - 1 }
+    };
+    let places = users.iter().map(place).collect();
+    (parts, places)
+}
+
+/// The answer of [`crate::Client::get_balances`]: one entry for each id asked, in the order asked, read in place.
+#[derive(Debug)]
+pub struct BalancesReply {
+    parts: Vec<Reply<Balances>>,
+    places: Vec<Place>,
+}
+
+impl BalancesReply {
+    pub(crate) fn new(parts: Vec<Reply<Balances>>, places: Vec<Place>) -> BalancesReply {
+        BalancesReply { parts, places }
+    }
+
+    /// How many entries: as many as ids were asked.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether no id was asked.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The answer to the id asked at `index`.
+    pub fn get(&self, index: usize) -> Option<Entry<'_>> {
+        self.places.get(index).map(|&place| self.entry(place))
+    }
+
+    /// The entries in the order asked.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.places.iter().map(|&place| self.entry(place))
+    }
+
+    /// The oldest watermark among the shards that took part, µs since 1970 UTC; `None` where no id was asked.
+    pub fn as_of_us(&self) -> Option<i64> {
+        self.parts.iter().map(|part| part.origin().as_of_us).min()
+    }
+
+    /// The frames that the answer came in, each with its own origin.
+    pub fn parts(&self) -> &[Reply<Balances>] {
+        &self.parts
+    }
+
+    fn entry(&self, place: Place) -> Entry<'_> {
+        let entry = &self.parts[place.part].entries[place.index];
+        Entry {
+            user_id: UserId::new(entry.user_id.to_native()).expect("checked against what was asked"),
+            status: Status::try_from(entry.status).expect("checked when it came"),
+            balance: entry.balance.as_ref(),
+        }
+    }
+}
+
+/// One user's part of a [`BalancesReply`].
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// As asked.
+    pub user_id: UserId,
+    /// OK, or why there is no balance: NOT_FOUND, STALE, …
+    pub status: Status,
+    /// Present where the status is OK.
+    pub balance: Option<&'a Archived<Balance>>,
+}
+
+impl Entry<'_> {
+    /// How many of the user's transactions the balances hold.
+    pub fn version(&self) -> Option<Version> {
+        self.balance.map(|balance| Version(balance.version.to_native()))
+    }
+
+    /// What the user has of one asset; `None` where there is no balance, or no transaction of the user's has named it.
+    pub fn of(&self, asset: Asset) -> Option<AssetBalance> {
+        reply::amounts(self.balance?, asset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_user_keeps_its_place_and_every_part_its_owner(
+            ids in prop::collection::vec(0..=i64::MAX as u64, 0..5_000),
+            shards in 0..=9u16,
+        ) {
+            let users: Vec<UserId> = ids.into_iter().map(|id| UserId::new(id).unwrap()).collect();
+            let (parts, places) = split(&users, shards);
+            prop_assert_eq!(places.len(), users.len());
+            prop_assert_eq!(parts.iter().map(|part| part.users.len()).sum::<usize>(), users.len());
+            for (user_id, place) in users.iter().zip(&places) {
+                prop_assert_eq!(parts[place.part].users[place.index], *user_id);
+            }
+            for part in &parts {
+                prop_assert!((1..=BATCH_USERS_MAX).contains(&part.users.len()));
+                if shards > 0 {
+                    prop_assert!(part.users.iter().all(|user| user.shard(shards) == part.users[0].shard(shards)));
+                }
+            }
+            // No more frames than the owners and the limit call for.
+            let least = (0..shards.max(1)).map(|shard| {
+                let owned = users.iter().filter(|user| shards == 0 || user.shard(shards).0 == shard).count();
+                owned.div_ceil(BATCH_USERS_MAX)
+            });
+            prop_assert_eq!(parts.len(), least.sum::<usize>());
+        }
+    }
+}

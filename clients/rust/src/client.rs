@@ -1,0 +1,232 @@
+//! The calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use florin_schema::records::{Balance, Balances, Statistics};
+use florin_schema::{Opcode, Status, UserId, WindowMask};
+use futures_util::future::try_join_all;
+use tokio::time::timeout;
+
+use crate::batch::{self, BalancesReply, Part};
+use crate::builder::{Builder, Retry, Settings};
+use crate::connection::read::RawReply;
+use crate::counters::Counters;
+use crate::reply::{self, Origin, Reply};
+use crate::request::{Freshness, Request};
+use crate::topology::{Route, Topology};
+use crate::{Address, Error, ProtocolError};
+
+/// A client of one node. Clones are cheap and share its connections; each carries its own deadline and freshness.
+///
+/// Calls may be dropped at any time: the reply is discarded when it comes. Call from as many tasks as you like, on one
+/// client: the more call at once, the more of their requests share a write.
+#[derive(Clone)]
+pub struct Client {
+    topology: Arc<Topology>,
+    deadline: Duration,
+    freshness: Freshness,
+}
+
+impl Client {
+    /// Connects with the default settings: to `host:port`, where the node's any-shard listener is, or `unix:/path`.
+    ///
+    /// ```no_run
+    /// use florin_client::{Asset, Client, UserId};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::connect("127.0.0.1:7400").await?;
+    /// let balance = client.get_balance(UserId::new(42).ok_or("no user id")?).await?;
+    /// if let Some(coins) = balance.of(Asset::parse(b"COIN")?) {
+    ///     println!("{} available, {} held, as of version {}", coins.available, coins.held, balance.version());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Builder::connect`].
+    pub async fn connect<A>(address: A) -> Result<Client, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        Builder::default().connect(address).await
+    }
+
+    /// For other settings.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) async fn open(address: Address, settings: Settings) -> Result<Client, Error> {
+        let deadline = settings.deadline;
+        let topology = Topology::open(&address, settings).await?;
+        Ok(Client { topology, deadline, freshness: Freshness::default() })
+    }
+
+    /// This client, whose calls take at most so long, waits for a connection and retries included.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Duration) -> Client {
+        Client { deadline, ..self.clone() }
+    }
+
+    /// This client, whose answers satisfy `freshness`.
+    #[must_use]
+    pub fn with_freshness(&self, freshness: Freshness) -> Client {
+        Client { freshness, ..self.clone() }
+    }
+
+    /// The balances of one user.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] where the ledger has never named the user; any other [`Error`] where there is no answer.
+    pub async fn get_balance(&self, user_id: UserId) -> Result<Reply<Balance>, Error> {
+        let request = self.request(Opcode::GetBalance, user_id.get(), &[]);
+        let (address, raw) = self.call(Route::Owner(user_id), &request).await?;
+        let answer: Reply<Balance> = reply::read(&address, Opcode::GetBalance, raw)?;
+        check_user(&address, user_id, answer.user_id.to_native())?;
+        Ok(answer)
+    }
+
+    /// The statistics of one user in the windows of `windows`.
+    ///
+    /// # Errors
+    /// As [`Client::get_balance`].
+    pub async fn get_statistics(
+        &self,
+        user_id: UserId,
+        windows: WindowMask,
+    ) -> Result<Reply<Statistics>, Error> {
+        let mask = [windows.bits()];
+        let request = self.request(Opcode::GetStatistics, user_id.get(), &mask);
+        let (address, raw) = self.call(Route::Owner(user_id), &request).await?;
+        let answer: Reply<Statistics> = reply::read(&address, Opcode::GetStatistics, raw)?;
+        check_user(&address, user_id, answer.user_id.to_native())?;
+        check_windows(&address, windows, &answer)?;
+        Ok(answer)
+    }
+
+    /// The balances of any number of users, in the order asked, duplicates included: one frame to each owning shard, and
+    /// more than one where a shard owns more than 1,024 of them, all in flight together. Each entry has its own status.
+    ///
+    /// # Errors
+    /// Where any of the frames fails.
+    pub async fn get_balances(&self, users: &[UserId]) -> Result<BalancesReply, Error> {
+        let (parts, places) = batch::split(users, self.topology.routed_shards());
+        let parts = try_join_all(parts.iter().map(|part| self.get_part(part))).await?;
+        Ok(BalancesReply::new(parts, places))
+    }
+
+    async fn get_part(&self, part: &Part) -> Result<Reply<Balances>, Error> {
+        let body = part.body();
+        let request = self.request(Opcode::GetBalances, 0, &body);
+        let (address, raw) = self.call(Route::Owner(part.users[0]), &request).await?;
+        let answer: Reply<Balances> = reply::read(&address, Opcode::GetBalances, raw)?;
+        check_entries(&address, &part.users, &answer)?;
+        Ok(answer)
+    }
+
+    /// Sends `payload`, at most 1,024 bytes, and waits for its echo.
+    ///
+    /// # Errors
+    /// Where none comes, or another.
+    pub async fn ping(&self, payload: &[u8]) -> Result<Origin, Error> {
+        let request = Request { freshness: Freshness::NONE, ..self.request(Opcode::Ping, 0, payload) };
+        let (address, raw) = self.call(Route::Any, &request).await?;
+        reply::check_header(&address, Opcode::Ping, &raw)?;
+        if raw.body() != payload {
+            let error = ProtocolError::Body("expected the payload's echo".to_owned());
+            return Err(Error::Protocol { address, error });
+        }
+        Ok(Origin::of(&raw))
+    }
+
+    /// How many shards the node has.
+    pub fn shards(&self) -> u16 {
+        self.topology.map().shards
+    }
+
+    /// The server's name and version.
+    pub fn server(&self) -> String {
+        self.topology.map().server.clone()
+    }
+
+    /// What this client and its clones have done so far.
+    pub fn counters(&self) -> Counters {
+        self.topology.tally().read()
+    }
+
+    fn request<'a>(&self, opcode: Opcode, user_id: u64, body: &'a [u8]) -> Request<'a> {
+        Request { opcode, user_id, freshness: self.freshness, body }
+    }
+
+    /// Asks, on whichever connection is right, until there is an answer or the deadline has passed.
+    async fn call(&self, route: Route, request: &Request<'_>) -> Result<(Address, RawReply), Error> {
+        let mut last = None;
+        let answer = timeout(self.deadline, self.attempts(route, request, &mut last)).await;
+        answer.unwrap_or_else(|_| Err(Error::Deadline { after: self.deadline, last: last.map(Arc::new) }))
+    }
+
+    async fn attempts(
+        &self,
+        route: Route,
+        request: &Request<'_>,
+        last: &mut Option<Error>,
+    ) -> Result<(Address, RawReply), Error> {
+        loop {
+            let connection = self.topology.pick(route);
+            match connection.call(request).await {
+                Err(error @ Error::Disconnected { .. })
+                    if self.topology.settings().retry == Retry::UntilDeadline =>
+                {
+                    *last = Some(error);
+                    self.topology.up(route).await;
+                }
+                answer => return answer.map(|raw| (connection.address().clone(), raw)),
+            }
+        }
+    }
+}
+
+fn check_user(address: &Address, expected: UserId, got: u64) -> Result<(), Error> {
+    if expected.get() == got {
+        return Ok(());
+    }
+    Err(Error::Protocol { address: address.clone(), error: ProtocolError::User { expected, got } })
+}
+
+fn check_windows(address: &Address, asked: WindowMask, answer: &Reply<Statistics>) -> Result<(), Error> {
+    let listed = answer.statistics.iter().all(|asset| asset.windows.len() == asked.count());
+    if answer.windows == asked.bits() && listed {
+        return Ok(());
+    }
+    let error = ProtocolError::Windows { expected: asked.bits(), got: answer.windows };
+    Err(Error::Protocol { address: address.clone(), error })
+}
+
+/// An entry for each user asked, in order, with a balance of its own where and only where its status is OK.
+fn check_entries(address: &Address, asked: &[UserId], answer: &Reply<Balances>) -> Result<(), Error> {
+    let garbage = |error| Err(Error::Protocol { address: address.clone(), error });
+    if answer.entries.len() != asked.len() {
+        return garbage(ProtocolError::Entries { expected: asked.len(), got: answer.entries.len() });
+    }
+    for (&user_id, entry) in asked.iter().zip(answer.entries.iter()) {
+        check_user(address, user_id, entry.user_id.to_native())?;
+        let Ok(status) = Status::try_from(entry.status) else {
+            return garbage(ProtocolError::Status(entry.status));
+        };
+        match (status, entry.balance.as_ref()) {
+            (Status::Ok, Some(balance)) => check_user(address, user_id, balance.user_id.to_native())?,
+            (Status::Ok, None) => return garbage(ProtocolError::Body(format!("no balance of {user_id}"))),
+            (_, None) => {}
+            (_, Some(_)) => {
+                return garbage(ProtocolError::Body(format!(
+                    "a balance of {user_id} with {}",
+                    status.name()
+                )));
+            }
+        }
+    }
+    Ok(())
+}

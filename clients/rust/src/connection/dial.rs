@@ -1,0 +1,128 @@
+//! Making a connection: the socket, and the Hello that every connection begins with.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use flatbuffers::FlatBufferBuilder;
+use florin_schema::layout::SCHEMA_FINGERPRINT;
+use florin_schema::{Opcode, generated as fbs};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Shared;
+use super::read::{RawReply, ReadBuffer};
+use crate::request::Request;
+use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
+
+pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What a server says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ShardMap {
+    /// Name and version.
+    pub server: String,
+    /// How many.
+    pub shards: u16,
+    /// Each shard's own port; none over a unix socket, or where the server routes by a function that we do not know.
+    pub ports: Vec<u16>,
+    /// The server's address on this connection.
+    pub host: Option<IpAddr>,
+}
+
+/// A connection that has been greeted.
+pub(super) struct Dialled {
+    pub reading: Reading,
+    pub writing: Writing,
+    pub buffer: ReadBuffer,
+    pub map: Arc<ShardMap>,
+}
+
+/// Connects and says Hello, within the time that the settings give for it.
+pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Error> {
+    let limit = shared.settings.connect_timeout;
+    match tokio::time::timeout(limit, connect_and_greet(shared)).await {
+        Ok(dialled) => dialled,
+        Err(_) => Err(shared.disconnected(Disconnect::ConnectTimeout(limit))),
+    }
+}
+
+async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
+    let failed = |error| shared.disconnected(Disconnect::Connect(Arc::new(error)));
+    let (mut reading, mut writing, host): (Reading, Writing, _) = match &shared.address {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
+            let peer = stream.peer_addr().map_err(failed)?;
+            let (reading, writing) = stream.into_split();
+            (Box::new(reading), Box::new(writing), Some(peer.ip()))
+        }
+        Address::Unix(path) => {
+            let (reading, writing) = UnixStream::connect(path).await.map_err(failed)?.into_split();
+            (Box::new(reading), Box::new(writing), None)
+        }
+    };
+    writing.write_all(&hello(shared)).await.map_err(|error| shared.failed(error))?;
+    let mut buffer = ReadBuffer::default();
+    let reply = first_reply(shared, &mut reading, &mut buffer).await?;
+    let map = Arc::new(shard_map(shared, &reply, host)?);
+    Ok(Dialled { reading, writing, buffer, map })
+}
+
+fn hello(shared: &Shared) -> Vec<u8> {
+    let mut builder = FlatBufferBuilder::new();
+    let client = Some(builder.create_string(&shared.settings.client_name));
+    let token = Some(builder.create_string(&shared.settings.token));
+    let root = fbs::Hello::create(&mut builder, &fbs::HelloArgs { client, token });
+    builder.finish_minimal(root);
+    let request = Request {
+        opcode: Opcode::Hello,
+        user_id: 0,
+        freshness: Freshness::default(),
+        body: builder.finished_data(),
+    };
+    let mut frame = Vec::new();
+    request.encode(0, &mut frame);
+    frame
+}
+
+async fn first_reply(
+    shared: &Shared,
+    reading: &mut Reading,
+    buffer: &mut ReadBuffer,
+) -> Result<RawReply, Error> {
+    let mut replies = Vec::new();
+    loop {
+        let read = reading.read_buf(buffer.room()).await.map_err(|error| shared.failed(error))?;
+        if read == 0 {
+            return Err(shared.disconnected(Disconnect::Closed));
+        }
+        buffer.take(&mut replies).map_err(|error| shared.garbage(error))?;
+        // One request has been sent; what a server says beyond its answer is nobody's.
+        if !replies.is_empty() {
+            return Ok(replies.swap_remove(0));
+        }
+    }
+}
+
+fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<ShardMap, Error> {
+    reply::check_header(&shared.address, Opcode::Hello, reply)?;
+    let garbage = |error| shared.garbage(error);
+    let hello = flatbuffers::root::<fbs::HelloReply>(reply.body())
+        .map_err(|error| garbage(ProtocolError::Body(error.to_string())))?;
+    if hello.rkyv_schema() != SCHEMA_FINGERPRINT {
+        return Err(reply::schema_mismatch(&shared.address, hello.rkyv_schema() as u32));
+    }
+    let ports: Vec<u16> = hello.ports().map(|ports| ports.iter().collect()).unwrap_or_default();
+    let shards = hello.shards();
+    if shards == 0 || !(ports.is_empty() || ports.len() == usize::from(shards)) {
+        return Err(garbage(ProtocolError::ShardMap { shards, ports: ports.len() }));
+    }
+    let routable = hello.mix() == Some("splitmix64");
+    Ok(ShardMap {
+        server: hello.server().unwrap_or_default().to_owned(),
+        shards,
+        ports: if routable { ports } else { Vec::new() },
+        host,
+    })
+}

@@ -1,0 +1,241 @@
+//! What can go wrong, in types.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use florin_schema::{Opcode, ShardIndex, Status, UserId};
+use thiserror::Error;
+
+use crate::{Address, AddressError};
+
+/// Why a call has no answer: one variant for each status of the server's, and those that the client finds itself.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ledger has never named this user.
+    #[error("not found: {0}")]
+    NotFound(Refusal),
+    /// The server did not accept the request.
+    #[error("invalid request: {0}")]
+    InvalidRequest(Refusal),
+    /// The freshness that was asked for did not hold within the time that the server was to wait.
+    #[error("stale: {0}")]
+    Stale(Refusal),
+    /// The server is warming up or draining, or its feed has been down for too long.
+    #[error("unavailable: {0}")]
+    Unavailable(Refusal),
+    /// The server shed the request.
+    #[error("overloaded: {0}")]
+    Overloaded(Refusal),
+    /// The server wants a token, or another one; see [`crate::Builder::token`].
+    #[error("unauthenticated: {0}")]
+    Unauthenticated(Refusal),
+    /// Not for this caller.
+    #[error("permission denied: {0}")]
+    PermissionDenied(Refusal),
+    /// A defect of the server's.
+    #[error("the server failed: {0}")]
+    Internal(Refusal),
+    /// The connection could not be made, or ended before the answer came.
+    #[error("{address}: {cause}")]
+    Disconnected {
+        /// Of which connection.
+        address: Address,
+        /// What ended it.
+        cause: Disconnect,
+    },
+    /// The deadline passed. An answer that comes later is discarded.
+    #[error("no answer within {after:?}{}", last.as_ref().map(|last| format!("; last: {last}")).unwrap_or_default())]
+    Deadline {
+        /// The call's deadline.
+        after: Duration,
+        /// What an earlier attempt of this call ended with.
+        last: Option<Arc<Error>>,
+    },
+    /// The server sent what version 1 of the protocol does not know.
+    #[error("{address}: {error}")]
+    Protocol {
+        /// Who sent it.
+        address: Address,
+        /// Which field.
+        error: ProtocolError,
+    },
+    /// The server's rkyv records are laid out otherwise than this build knows them: use a client of the server's version.
+    #[error(
+        "{address}: the rkyv layout is {server:#010x}, this client reads {client:#010x}: use a matching client"
+    )]
+    SchemaMismatch {
+        /// Who answered.
+        address: Address,
+        /// The low half of the server's fingerprint.
+        server: u32,
+        /// The low half of ours.
+        client: u32,
+    },
+    /// No address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A setting of the builder's that cannot be.
+    #[error("{setting}: expected {expected}, got {got}")]
+    Setting {
+        /// The builder's method.
+        setting: &'static str,
+        /// What it accepts.
+        expected: &'static str,
+        /// What it was given.
+        got: usize,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed if it is made again, here or on another node. It is always *safe* to make it
+    /// again: calls only read.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Error::Stale(_)
+                | Error::Unavailable(_)
+                | Error::Overloaded(_)
+                | Error::Disconnected { .. }
+                | Error::Deadline { .. }
+        )
+    }
+
+    /// The server's status, where the server has answered.
+    pub fn status(&self) -> Option<Status> {
+        Some(match self {
+            Error::NotFound(_) => Status::NotFound,
+            Error::InvalidRequest(_) => Status::InvalidRequest,
+            Error::Stale(_) => Status::Stale,
+            Error::Unavailable(_) => Status::Unavailable,
+            Error::Overloaded(_) => Status::Overloaded,
+            Error::Unauthenticated(_) => Status::Unauthenticated,
+            Error::PermissionDenied(_) => Status::PermissionDenied,
+            Error::Internal(_) => Status::Internal,
+            _ => return None,
+        })
+    }
+
+    /// The error of an answer whose status is not OK; `None` where it is.
+    pub(crate) fn of_status(status: Status, refusal: impl FnOnce() -> Refusal) -> Option<Error> {
+        Some(match status {
+            Status::Ok => return None,
+            Status::NotFound => Error::NotFound(refusal()),
+            Status::InvalidRequest => Error::InvalidRequest(refusal()),
+            Status::Stale => Error::Stale(refusal()),
+            Status::Unavailable => Error::Unavailable(refusal()),
+            Status::Overloaded => Error::Overloaded(refusal()),
+            Status::Unauthenticated => Error::Unauthenticated(refusal()),
+            Status::PermissionDenied => Error::PermissionDenied(refusal()),
+            Status::Internal => Error::Internal(refusal()),
+        })
+    }
+}
+
+/// What the server says with a status that is not OK.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{message} (shard {shard})")]
+pub struct Refusal {
+    /// In words.
+    pub message: String,
+    /// Which shard refused.
+    pub shard: ShardIndex,
+    /// The shard's watermark, µs since 1970 UTC.
+    pub as_of_us: i64,
+}
+
+/// What ended a connection, or kept it from beginning.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum Disconnect {
+    /// It was never made.
+    #[error("cannot connect: {0}")]
+    Connect(Arc<io::Error>),
+    /// It was not made, or its Hello not answered, in time.
+    #[error("no connection within {0:?}")]
+    ConnectTimeout(Duration),
+    /// It is being made.
+    #[error("not yet connected")]
+    Connecting,
+    /// The server closed it.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The operating system ended it.
+    #[error("the connection failed: {0}")]
+    Io(Arc<io::Error>),
+    /// Requests were unanswered and not one byte came for so long.
+    #[error("the server has been silent for {0:?}")]
+    Silent(Duration),
+}
+
+/// Which field of a reply is not as version 1 of the protocol has it.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// No reply is so short, or so long.
+    #[error("length: expected 32 to {max} bytes, got {got}")]
+    Length {
+        /// The longest that is believed.
+        max: usize,
+        /// What came.
+        got: u32,
+    },
+    /// Of another protocol.
+    #[error("version: expected 1, got {0}")]
+    Version(u8),
+    /// Not what was asked under this request id.
+    #[error("opcode: expected {expected:?}, got {got}")]
+    Opcode {
+        /// The request's.
+        expected: Opcode,
+        /// What came.
+        got: u8,
+    },
+    /// Not what was asked for.
+    #[error("encoding: expected {expected}, got {got}")]
+    Encoding {
+        /// As the request had it.
+        expected: u8,
+        /// What came.
+        got: u8,
+    },
+    /// No status.
+    #[error("status: expected 0 to 8, got {0}")]
+    Status(u8),
+    /// It does not verify.
+    #[error("body: {0}")]
+    Body(String),
+    /// Somebody else's.
+    #[error("user_id: expected {expected}, got {got}")]
+    User {
+        /// As asked.
+        expected: UserId,
+        /// What came.
+        got: u64,
+    },
+    /// Other windows than asked.
+    #[error("windows: expected {expected}, got {got}")]
+    Windows {
+        /// As asked.
+        expected: u8,
+        /// What came.
+        got: u8,
+    },
+    /// Not one for each id.
+    #[error("entries: expected {expected}, got {got}")]
+    Entries {
+        /// As many as were asked.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A shard map that maps nothing.
+    #[error("ports: expected none or {shards}, one for each shard, got {ports}")]
+    ShardMap {
+        /// As the reply has it.
+        shards: u16,
+        /// How many came.
+        ports: usize,
+    },
+}

@@ -1,0 +1,174 @@
+//! Which connection a request takes.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use florin_schema::{ShardIndex, UserId};
+use futures_util::future::{join_all, select, select_all};
+use tokio::sync::watch;
+
+use crate::builder::{Routing, Settings};
+use crate::connection::{Connection, ShardMap, State};
+use crate::counters::Tally;
+use crate::{Address, Error};
+
+/// Connections that lead to the same port, taken in turn.
+struct Lane {
+    connections: Vec<Arc<Connection>>,
+    turn: AtomicUsize,
+}
+
+impl Lane {
+    fn open(address: &Address, settings: &Arc<Settings>, tally: &Arc<Tally>) -> Lane {
+        let open = |_| Connection::open(address.clone(), Arc::clone(settings), Arc::clone(tally));
+        Lane {
+            connections: (0..settings.connections_per_shard).map(open).collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The next one in turn that is up; the next one in turn where none is.
+    fn next(&self) -> &Arc<Connection> {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let count = self.connections.len();
+        let mut in_turn = (0..count).map(|step| &self.connections[turn.wrapping_add(step) % count]);
+        in_turn.find(|connection| connection.is_up()).unwrap_or(&self.connections[turn % count])
+    }
+
+    /// Waits until one of them is up.
+    async fn up(&self) {
+        select_all(self.connections.iter().map(|connection| Box::pin(connection.up()))).await;
+    }
+}
+
+/// The shards' own ports, as one shard map has them.
+struct Shards {
+    map: Arc<ShardMap>,
+    /// One a shard; none where only the any-shard address is to be used.
+    lanes: Vec<Lane>,
+}
+
+/// Every connection of a client.
+pub(crate) struct Topology {
+    settings: Arc<Settings>,
+    tally: Arc<Tally>,
+    any: Lane,
+    shards: RwLock<Arc<Shards>>,
+}
+
+/// Where a request should go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Route {
+    /// To the shard that owns the user.
+    Owner(UserId),
+    /// To any.
+    Any,
+}
+
+impl Topology {
+    /// Connects to the address, learns the shard map, and tries each shard's port.
+    pub async fn open(address: &Address, settings: Settings) -> Result<Arc<Topology>, Error> {
+        let settings = Arc::new(settings);
+        let tally = Arc::new(Tally::default());
+        let any = Lane::open(address, &settings, &tally);
+        let map = any.connections[0].settled().await?;
+        let shards = Shards::open(map, &settings, &tally);
+        shards.settled(settings.routing).await?;
+        let follow = any.connections[0].state();
+        let topology = Arc::new(Topology { settings, tally, any, shards: RwLock::new(Arc::new(shards)) });
+        tokio::spawn(follow_map(follow, Arc::downgrade(&topology)));
+        Ok(topology)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The node's shard map, as its latest Hello had it.
+    pub fn map(&self) -> Arc<ShardMap> {
+        Arc::clone(&self.shards().map)
+    }
+
+    /// Over how many shard ports requests are spread; 0 where they all go to the any-shard address.
+    pub fn routed_shards(&self) -> u16 {
+        let shards = self.shards();
+        if shards.lanes.is_empty() { 0 } else { shards.map.shards }
+    }
+
+    fn shards(&self) -> Arc<Shards> {
+        Arc::clone(&self.shards.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The connection that a request takes now: up, if one that may take it is.
+    pub fn pick(&self, route: Route) -> Arc<Connection> {
+        let shards = self.shards();
+        let Some(lane) = shards.lane(route) else { return Arc::clone(self.any.next()) };
+        let own = lane.next();
+        if own.is_up() || self.settings.routing != Routing::ShardPorts {
+            return Arc::clone(own);
+        }
+        let any = self.any.next();
+        Arc::clone(if any.is_up() { any } else { own })
+    }
+
+    /// Waits until a connection that may take the request is up.
+    pub async fn up(&self, route: Route) {
+        let shards = self.shards();
+        match (shards.lane(route), self.settings.routing) {
+            (None, _) => self.any.up().await,
+            (Some(own), Routing::ShardPorts) => {
+                select(pin!(own.up()), pin!(self.any.up())).await;
+            }
+            (Some(own), Routing::ShardPortsOnly | Routing::AnyPort) => own.up().await,
+        }
+    }
+}
+
+impl Shards {
+    fn open(map: Arc<ShardMap>, settings: &Arc<Settings>, tally: &Arc<Tally>) -> Shards {
+        let host = map.host.filter(|_| settings.routing != Routing::AnyPort);
+        let lane =
+            |&port: &u16| host.map(|host| Lane::open(&SocketAddr::new(host, port).into(), settings, tally));
+        let lanes = map.ports.iter().filter_map(lane).collect();
+        Shards { map, lanes }
+    }
+
+    /// Waits for the first attempt of every connection; their failures count only where nothing else may be used.
+    async fn settled(&self, routing: Routing) -> Result<(), Error> {
+        let connections = self.lanes.iter().flat_map(|lane| &lane.connections);
+        let outcomes = join_all(connections.map(|connection| connection.settled())).await;
+        match routing {
+            Routing::ShardPortsOnly => outcomes.into_iter().try_for_each(|outcome| outcome.map(drop)),
+            Routing::ShardPorts | Routing::AnyPort => Ok(()),
+        }
+    }
+
+    fn lane(&self, route: Route) -> Option<&Lane> {
+        match route {
+            Route::Any => None,
+            Route::Owner(user_id) => {
+                let ShardIndex(shard) = user_id.shard(self.map.shards);
+                self.lanes.get(usize::from(shard))
+            }
+        }
+    }
+}
+
+/// A node that comes back may have other shards on other ports: then new connections are made, and the old ones end when
+/// their last call does.
+async fn follow_map(mut state: watch::Receiver<State>, topology: Weak<Topology>) {
+    while state.changed().await.is_ok() {
+        let State::Up(map) = state.borrow_and_update().clone() else { continue };
+        let Some(topology) = topology.upgrade() else { return };
+        if *topology.map() != *map {
+            let shards = Shards::open(map, &topology.settings, &topology.tally);
+            *topology.shards.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shards);
+        }
+    }
+}
