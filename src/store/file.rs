@@ -2,16 +2,20 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::Rejection;
 
-/// How long opening a ledger waits for whoever has locked it.
-const OPEN_WAIT: Duration = Duration::from_secs(1);
-/// How long a writer waits for another's transaction: a few hundred durable appends, but not a long import.
-const WRITE_WAIT: Duration = Duration::from_secs(5);
+/// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
+/// would rarely find the moment between two of its transactions.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// Tries while opening: 1 s.
+const OPEN_TRIES: i32 = 500;
+/// Tries while writing: 5 s, which is a few hundred durable appends of others, but not a long import.
+const WRITE_TRIES: i32 = 2_500;
 /// The columns that florin reads; a ledger may have more.
 const COLUMNS: [&str; 8] =
     ["seq", "transaction_id", "user_id", "version", "asset", "kind", "amount", "occurred_at"];
@@ -145,7 +149,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
 
 fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(OPEN_WAIT)?;
+    connection.busy_handler(Some(|tries| try_again(tries, OPEN_TRIES)))?;
     if access == Access::Create {
         create_if_empty(&mut connection)?;
     }
@@ -154,19 +158,33 @@ fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Con
         // power failure.
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "full")?;
-        connection.busy_timeout(WRITE_WAIT)?;
+        connection.busy_handler(Some(|tries| try_again(tries, WRITE_TRIES)))?;
     }
     Ok(connection)
 }
 
+fn try_again(tries: i32, tries_max: i32) -> bool {
+    if tries < tries_max {
+        thread::sleep(TRY_AGAIN);
+    }
+    tries < tries_max
+}
+
 /// Makes the schema in a database without any content. Two processes may try at once: the second finds it made.
 fn create_if_empty(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let objects: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if objects == 0 {
-        transaction.execute_batch(florin_schema::LEDGER_SQL)?;
+    let is_empty = |connection: &Connection| {
+        let sql = "SELECT count(*) FROM sqlite_schema";
+        connection.query_row(sql, [], |row| Ok(row.get::<_, i64>(0)? == 0))
+    };
+    // Looked at first without the lock, for which a busy ledger would make us wait.
+    if is_empty(connection)? {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if is_empty(&transaction)? {
+            transaction.execute_batch(florin_schema::LEDGER_SQL)?;
+        }
+        transaction.commit()?;
     }
-    transaction.commit()
+    Ok(())
 }
 
 fn has_table(connection: &Connection) -> rusqlite::Result<bool> {
