@@ -9,6 +9,7 @@ pub mod feed;
 pub mod ledger;
 pub mod limits;
 pub mod mesh;
+pub mod node;
 pub mod shard;
 pub mod store;
 pub mod wire;

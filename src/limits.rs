@@ -51,3 +51,23 @@ pub const HTTP_BODY_BYTES_MAX: usize = 48 * 1_024;
 pub const CONNECTIONS_MAX: u32 = 32_768;
 /// Accounts whose last version and assets a ledger's writer remembers, about 100 bytes each: 25 MiB.
 pub const LEDGER_ACCOUNTS_CACHED_MAX: usize = 1 << 18;
+/// Operations that one shard queues before it has to submit them in the middle of a turn.
+pub const RING_SUBMISSIONS: u32 = 1_024;
+/// Completions that a shard's ring holds: those of all its provided buffers, of as many sends, and room for a burst of
+/// accepts. What does not fit waits in the kernel, which is slower and loses nothing.
+pub const RING_COMPLETIONS: u32 = 4_096;
+/// Completions that are handled in one turn, so that the mesh and the feed get theirs.
+pub const COMPLETIONS_PER_TURN: usize = 1_024;
+/// Connections that wait to be accepted, per listener; the kernel cuts it to net.core.somaxconn.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// Listeners of one shard: the any-shard port, its own, the unix socket.
+pub const LISTENERS_MAX: u32 = 3;
+/// After the host ran out of files or memory for a new connection, accepting pauses this long.
+pub const ACCEPT_RETRY_US: u64 = 10_000;
+/// How long a connection that the server closes is still read, so that bytes under way do not reset it and take its
+/// last answer with it.
+pub const LINGER_US: u64 = 500_000;
+/// How long a shard waits for the kernel to let go of its last operations; they are cancelled, so it is a matter of µs.
+pub const CLOSE_DOWN_US: u64 = 2_000_000;
+/// How long a start waits for a port whose last owner has just ended: a ring lets go of its listeners up to 0.2 s late.
+pub const BIND_RETRY_US: u64 = 1_000_000;

@@ -1,1 +1,132 @@
-//! To come.
+//! Sockets and completions. A driver moves bytes between the kernel and one shard; it never knows what a frame means.
+//!
+//! Each driver is one implementation of [`Driver`] and gets the same [`Seat`]: the shard, the sockets that it listens
+//! on, the clock, and the bells that wake sleeping neighbours. What has to be the same for all of them lies here:
+//! [`listen`] binds the sockets, [`bell`] wakes. `ring` is our own io_uring loop.
+
+use std::{fmt, io, str::FromStr, sync::Arc};
+
+use crate::{clock::Clock, shard::Shard};
+
+pub mod bell;
+pub mod listen;
+pub mod ring;
+
+pub use bell::{Bell, Orders};
+pub use listen::Listening;
+
+/// Everything that one shard's thread works with.
+pub struct Seat {
+    /// The shard itself, built on the thread that runs it, so that its memory is local to that CPU.
+    pub shard: Shard,
+    /// The node's clock.
+    pub clock: Clock,
+    /// The sockets that this shard accepts on.
+    pub listening: Vec<Listening>,
+    /// Every shard's bell, by [`florin_schema::ShardIndex`].
+    pub bells: Arc<[Bell]>,
+    /// Which of the bells is this shard's own.
+    pub own_bell: usize,
+    /// What the control plane has ordered; looked at when the bell rings.
+    pub orders: Arc<Orders>,
+}
+
+/// Drives one shard from its own thread.
+pub trait Driver: Sized {
+    /// What can be set besides the seat.
+    type Settings;
+
+    /// Gets everything ready that can fail for a reason a user can do something about. Runs on the shard's thread.
+    fn take(seat: Seat, settings: Self::Settings) -> Result<Self, DriverError>;
+
+    /// Serves until [`Orders::drain`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
+    fn run(self) -> Result<(), DriverError>;
+}
+
+/// Which driver a node runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DriverChoice {
+    /// The fastest one that this host permits.
+    #[default]
+    Auto,
+    /// [`ring`].
+    Ring,
+}
+
+impl FromStr for DriverChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DriverChoice, String> {
+        match text {
+            "auto" => Ok(DriverChoice::Auto),
+            "ring" => Ok(DriverChoice::Ring),
+            other => Err(format!("{other:?} is no driver: say auto or ring")),
+        }
+    }
+}
+
+impl fmt::Display for DriverChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DriverChoice::Auto => "auto",
+            DriverChoice::Ring => "ring",
+        })
+    }
+}
+
+/// Why a driver cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The kernel does not know what the driver asks of it.
+    #[error(
+        "this kernel's io_uring refuses the rings' settings ({operation}: {source}): florin needs Linux 6.1 or newer"
+    )]
+    KernelTooOld {
+        /// What was asked.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A system call filter, or the administrator.
+    #[error("{}", forbidden(*sysctl, source))]
+    Forbidden {
+        /// The value of `kernel.io_uring_disabled`, where there is such a setting.
+        sysctl: Option<u8>,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Rings are locked memory.
+    #[error(
+        "not enough lockable memory for the rings: each shard locks about {needed_bytes} bytes, and RLIMIT_MEMLOCK is \
+         {limit_bytes} for all of this user's processes: raise it (ulimit -l, or LimitMEMLOCK= in the systemd unit)"
+    )]
+    Memlock {
+        /// What one shard's rings lock.
+        needed_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// Anything else that the kernel refused.
+    #[error("{operation}: {source}")]
+    Operation {
+        /// What was asked.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+fn forbidden(sysctl: Option<u8>, source: &io::Error) -> String {
+    match sysctl {
+        Some(value) if value > 0 => format!(
+            "io_uring is forbidden by kernel.io_uring_disabled = {value} ({source}): set it to 0 \
+             (sysctl kernel.io_uring_disabled=0, kept in /proc/sys/kernel/io_uring_disabled)"
+        ),
+        _ => format!(
+            "io_uring is forbidden ({source}) although kernel.io_uring_disabled (/proc/sys/kernel/io_uring_disabled) does \
+             not say so: a seccomp filter or a security module does it; allow io_uring_setup, io_uring_enter and \
+             io_uring_register in the container's seccomp profile, or SystemCallFilter=@io-event io_uring_setup \
+             io_uring_enter io_uring_register in the systemd unit"
+        ),
+    }
+}

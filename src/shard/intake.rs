@@ -97,6 +97,9 @@ impl Shard {
         if session.stop == Stop::Turn && !std::mem::replace(&mut session.ready, true) {
             self.ready.push_back(connection);
         }
+        if session.stop == Stop::Unsent {
+            self.responder.metrics.paused.add(1);
+        }
         self.touch(connection);
     }
 

@@ -1,1 +1,246 @@
-//! To come.
+//! The driver of choice: one io_uring per shard, made so that its thread makes no system call but `io_uring_enter`.
+//!
+//! The loop is [`RingDriver::turn`]. What it calls lies beside it: `accepting` (listeners), `serving` (connections),
+//! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
+//! kept of each), `token` (how a completion is recognised), `setup` (how the ring is made, and refusals).
+//!
+//! To see that it keeps its promise, run a node under load with
+//! `strace -f -c -p $(pidof florin) -e trace=all`, or for the shards' threads alone
+//! `strace -c $(for t in /proc/$(pidof florin)/task/*; do grep -q florin-shard $t/comm && echo -p ${t##*/}; done)`.
+
+mod accepting;
+mod buffers;
+mod connections;
+mod queue;
+mod serving;
+mod setup;
+mod token;
+
+use std::mem;
+
+use io_uring::cqueue;
+
+pub use setup::RingSizes;
+
+use self::{
+    accepting::Acceptor,
+    buffers::ProvidedBuffers,
+    connections::Connections,
+    queue::{Copied, Queue, Wait},
+    token::{Operation, Token},
+};
+use super::{Bell, Driver, DriverError, Seat};
+use crate::{limits, shard::Park};
+
+/// One shard's loop and all that it owns. The order of the fields is that of their ends: the queues go before everything
+/// that the kernel writes into or reads from.
+pub struct RingDriver {
+    queue: Queue,
+    buffers: ProvidedBuffers,
+    connections: Connections,
+    acceptors: Vec<Acceptor>,
+    seat: Seat,
+    /// Connections that this driver, not the shard, has a reason to look at before the turn ends.
+    touched: Vec<u32>,
+    /// When the turn began.
+    monotonic_us: u64,
+    /// Before this nothing is accepted, for the host had run out of something.
+    accept_again_us: u64,
+    /// Draining, until then at most.
+    drain_until_us: Option<u64>,
+    /// Nothing is left to do here; the neighbours may still need answers.
+    has_drained: bool,
+}
+
+impl Driver for RingDriver {
+    type Settings = RingSizes;
+
+    fn take(mut seat: Seat, sizes: RingSizes) -> Result<RingDriver, DriverError> {
+        let (queue, buffers) = setup::make(&sizes)?;
+        let acceptors = mem::take(&mut seat.listening).into_iter().map(Acceptor::new).collect();
+        Ok(RingDriver {
+            queue,
+            buffers,
+            connections: Connections::new(),
+            acceptors,
+            touched: Vec::new(),
+            monotonic_us: seat.clock.monotonic_us(),
+            accept_again_us: 0,
+            drain_until_us: None,
+            has_drained: false,
+            seat,
+        })
+    }
+
+    fn run(mut self) -> Result<(), DriverError> {
+        self.watch_bell();
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !self.is_finished() {
+            outcome = self.turn();
+        }
+        self.close_down();
+        outcome
+    }
+}
+
+impl RingDriver {
+    /// One turn of the loop: everything that happens on a shard's thread, in the order in which it happens.
+    fn turn(&mut self) -> Result<(), DriverError> {
+        let now = self.seat.clock.now();
+        self.monotonic_us = now.monotonic_us;
+        self.seat.shard.begin_turn(now);
+        self.reap();
+        self.seat.shard.work();
+        self.keep_time();
+        self.steer_accepts();
+        self.serve_touched();
+        self.ring_bells();
+        self.seat.shard.end_turn(self.seat.clock.monotonic_us());
+        self.buffers.publish();
+        let wait = self.how_long();
+        self.queue.enter(wait)
+    }
+
+    /// Handles what has completed, up to a bound; the rest is there in the next turn.
+    fn reap(&mut self) {
+        let mut copied = Copied::new();
+        let mut handled = 0;
+        while handled < limits::COMPLETIONS_PER_TURN {
+            let completions = self.queue.reap(&mut copied);
+            if completions.is_empty() {
+                return;
+            }
+            handled += completions.len();
+            completions.iter().for_each(|completion| self.handle(completion));
+        }
+    }
+
+    fn handle(&mut self, completion: &cqueue::Entry) {
+        let token = Token::from_user_data(completion.user_data());
+        if token.operation != Operation::Aside && !cqueue::more(completion.flags()) {
+            self.queue.ended();
+        }
+        match token.operation {
+            Operation::Receive => self.on_receive(token, completion),
+            Operation::Send => self.on_send(token, completion.result()),
+            Operation::Accept => self.on_accept(token, completion),
+            Operation::Shutdown => self.on_shutdown(token),
+            Operation::Close => self.on_close(token, completion.result()),
+            Operation::Bell => self.on_bell(completion),
+            // A cancellation that came too late, or a stroke of a bell whose shard has ended.
+            Operation::Aside => {}
+        }
+    }
+
+    /// Serves each connection whose wants may have changed: at most one send, one receive armed or cancelled, or its end.
+    fn serve_touched(&mut self) {
+        while let Some(slot) = self.seat.shard.next_touched() {
+            self.serve(slot);
+        }
+        while let Some(slot) = self.touched.pop() {
+            self.serve(slot);
+        }
+    }
+
+    fn ring_bells(&mut self) {
+        while let Some(shard) = self.seat.shard.next_bell() {
+            self.queue.stroke(&self.seat.bells[usize::from(shard.0)]);
+        }
+    }
+
+    /// What is due because of the time.
+    fn keep_time(&mut self) {
+        while let Some(slot) = self.connections.overdue(self.monotonic_us) {
+            self.start_closing(slot);
+        }
+    }
+
+    /// How long the kernel may keep the thread.
+    fn how_long(&mut self) -> Wait {
+        if self.queue.has_completions() {
+            return Wait::Poll;
+        }
+        let shard_us = match self.seat.shard.park() {
+            Park::Busy => return Wait::Poll,
+            Park::Until(monotonic_us) => Some(monotonic_us),
+            Park::Idle => None,
+        };
+        let accept_us = (self.accept_again_us > self.monotonic_us).then_some(self.accept_again_us);
+        let deadlines = [shard_us, accept_us, self.connections.next_linger_end_us(), self.drain_until_us];
+        match deadlines.into_iter().flatten().min() {
+            Some(deadline_us) => Wait::AtMostUs(deadline_us.saturating_sub(self.seat.clock.monotonic_us())),
+            None => Wait::Forever,
+        }
+    }
+
+    fn watch_bell(&mut self) {
+        self.queue.watch(&self.seat.bells[self.seat.own_bell], Token::of(Operation::Bell, 0));
+    }
+
+    /// Somebody rang: a neighbour, whose messages `Shard::work` finds, or the control plane.
+    fn on_bell(&mut self, completion: &cqueue::Entry) {
+        if !cqueue::more(completion.flags()) && completion.result() != -libc::ECANCELED {
+            self.watch_bell();
+        }
+        if self.drain_until_us.is_none() && self.seat.orders.drain_ordered() {
+            self.drain_until_us = Some(self.monotonic_us + limits::DRAIN_US);
+            self.seat.shard.drain();
+        }
+    }
+
+    /// Whether a drain has come to its end: on all shards, for one that still answers may need its neighbours.
+    fn is_finished(&mut self) -> bool {
+        let Some(until_us) = self.drain_until_us else { return false };
+        if !self.has_drained && self.acceptors.is_empty() && self.connections.live() == 0 {
+            self.has_drained = self.seat.shard.drained();
+            if self.has_drained && self.seat.orders.note_drained() {
+                self.seat.bells.iter().for_each(Bell::ring);
+            }
+        }
+        self.seat.orders.all_drained() || self.monotonic_us >= until_us
+    }
+
+    /// Ends every operation and closes every connection, and leaves nothing for the kernel to touch: a ring's own end
+    /// is asynchronous, and until then its listeners would stay open and its buffers be written to.
+    fn close_down(&mut self) {
+        let until_us = self.seat.clock.monotonic_us() + limits::CLOSE_DOWN_US;
+        self.drain_until_us = Some(until_us);
+        for slot in self.connections.live_slots() {
+            self.start_closing(slot);
+        }
+        self.queue.cancel_everything();
+        loop {
+            while let Some(slot) = self.touched.pop() {
+                self.serve(slot);
+            }
+            let left_us = until_us.saturating_sub(self.seat.clock.monotonic_us());
+            if self.queue.in_flight() == 0
+                || left_us == 0
+                || self.queue.enter(Wait::AtMostUs(left_us)).is_err()
+            {
+                break;
+            }
+            self.reap();
+        }
+        self.acceptors.clear();
+        if self.queue.in_flight() > 0 {
+            // The kernel has not let go of what it was given: better lost than written to after it was freed.
+            tracing::error!(
+                in_flight = self.queue.in_flight(),
+                "the ring could not be emptied; leaking its buffers"
+            );
+            self.buffers.leak();
+            mem::forget(mem::replace(&mut self.connections, Connections::new()));
+        }
+    }
+}
+
+impl Drop for RingDriver {
+    /// A shard that panics ends the process at once: its neighbours would wait for its answers, and its buffers must not
+    /// be freed under the kernel's hands.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

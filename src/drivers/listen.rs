@@ -1,0 +1,322 @@
+//! Binding the sockets that shards accept on.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Mode, chmod, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::{limits, shard::Listener};
+
+/// Who may use a unix socket: its user and its group.
+const UNIX_MODE: Mode = Mode::from_raw_mode(0o660);
+/// Between two attempts to bind.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
+
+/// One listening socket of one shard. Blocking, because io_uring waits by itself for those and gives up on others.
+#[derive(Debug)]
+pub struct Listening {
+    /// Which kind of port a connection came by.
+    pub listener: Listener,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Whether others accept on the same one.
+    pub sharing: Sharing,
+}
+
+/// Whether a listening socket has one shard or all of them accepting on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// This shard's own; the kernel spreads connections over such sockets of one port.
+    Own,
+    /// All shards': the kernel has no such spreading for unix sockets.
+    AllShards,
+}
+
+/// Why a socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else listens there.
+    #[error(
+        "{address} is taken: another process listens there (ss -ltnp shows which); stop it, or choose another port"
+    )]
+    Taken {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// A live process listens there.
+    #[error("{} is taken: another process accepts on this unix socket; stop it, or choose another path", path.display())]
+    UnixTaken {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something else lies there.
+    #[error("{} is not a socket and will not be replaced: choose another path for the unix socket", path.display())]
+    NotASocket {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The path cannot be used.
+    #[error("cannot listen on the unix socket {}: {source}", path.display())]
+    Unix {
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Address {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The shard ports go beyond the last.
+    #[error("{shards} shard ports from {first} on go beyond port 65535: choose a lower first port")]
+    BeyondLastPort {
+        /// The first shard's.
+        first: u16,
+        /// How many there are.
+        shards: u16,
+    },
+}
+
+/// Binds one port once for each shard, among which the kernel spreads connections. Gives the actual address.
+pub fn any_port(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), ListenError> {
+    // The first claims the port alone, and only then lets siblings in. Were it bound as a sibling from the start, two
+    // nodes of one user could share a port and each answer half of the callers.
+    let first = exclusive(address)?;
+    let failed = |source| ListenError::Address { address, source };
+    first.set_reuse_port(true).map_err(failed)?;
+    let actual = local_address(&first, address)?;
+    let mut sockets = vec![OwnedFd::from(first)];
+    for _ in 1..shards {
+        let sibling = tcp_socket(actual).map_err(failed)?;
+        sibling.set_reuse_port(true).map_err(failed)?;
+        sibling.bind(&actual.into()).map_err(failed)?;
+        sibling.listen(limits::LISTEN_BACKLOG).map_err(failed)?;
+        sockets.push(sibling.into());
+    }
+    Ok((actual, sockets))
+}
+
+/// Binds a port of its own for each shard: `first.port() + i`, or any free ones where that is 0.
+pub fn shard_ports(first: SocketAddr, shards: u16) -> Result<Vec<(SocketAddr, OwnedFd)>, ListenError> {
+    let base = first.port();
+    let port_of = |shard: u16| match base {
+        0 => Ok(0),
+        _ => base.checked_add(shard).ok_or(ListenError::BeyondLastPort { first: base, shards }),
+    };
+    (0..shards)
+        .map(|shard| {
+            let address = SocketAddr::new(first.ip(), port_of(shard)?);
+            let socket = exclusive(address)?;
+            Ok((local_address(&socket, address)?, socket.into()))
+        })
+        .collect()
+}
+
+/// A unix socket's place in the file system, removed when the node ends.
+#[derive(Debug)]
+pub struct UnixPath {
+    path: PathBuf,
+    /// Device and inode, so that a successor's socket at the same path is left alone.
+    identity: (u64, u64),
+}
+
+impl UnixPath {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.identity) {
+            // Whoever removed it in between has done what was to be done.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Binds a unix socket on which all shards accept. Replaces what a dead process left there.
+pub fn unix(path: &Path, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), ListenError> {
+    let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    // The first narrows the mode with which the file is made, so that it is never wider than wanted; the umask may have
+    // narrowed it further, which the second puts right.
+    fchmod(&socket, UNIX_MODE).map_err(|errno| failed(errno.into()))?;
+    socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::UnixTaken { path: path.to_owned() },
+        _ => failed(source),
+    })?;
+    let file = fs::symlink_metadata(path).map_err(failed)?;
+    let bound = UnixPath { path: path.to_owned(), identity: (file.dev(), file.ino()) };
+    chmod(path, UNIX_MODE).map_err(|errno| failed(errno.into()))?;
+    socket.listen(limits::LISTEN_BACKLOG).map_err(failed)?;
+    let sockets = (0..shards).map(|_| socket.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>();
+    Ok((bound, sockets.map_err(failed)?))
+}
+
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(file) if !file.file_type().is_socket() => {
+            return Err(ListenError::NotASocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+    }
+    let caller = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    match caller.connect(&SockAddr::unix(path).map_err(failed)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // It answers, or is too busy to: somebody lives there.
+        Ok(()) => Err(ListenError::UnixTaken { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ListenError::UnixTaken { path: path.to_owned() })
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Listens on a port that nobody else has, and waits a little for a predecessor that has just ended: its ring may hold
+/// the listener a moment longer than its process lived.
+fn exclusive(address: SocketAddr) -> Result<Socket, ListenError> {
+    let deadline = Instant::now() + Duration::from_micros(limits::BIND_RETRY_US);
+    loop {
+        let attempt = tcp_socket(address).and_then(|socket| {
+            socket.bind(&address.into())?;
+            socket.listen(limits::LISTEN_BACKLOG)?;
+            Ok(socket)
+        });
+        match attempt {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(ListenError::Address { address, source: error });
+            }
+            Err(_) if Instant::now() >= deadline => return Err(ListenError::Taken { address }),
+            Err(_) => thread::sleep(RETRY_EVERY),
+        }
+    }
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Connections of a predecessor that are still being closed must not keep the port from us.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit this. Each send is a whole batch of answers: nothing is gained by waiting for more.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+fn local_address(socket: &Socket, address: SocketAddr) -> Result<SocketAddr, ListenError> {
+    let actual = socket.local_addr().map_err(|source| ListenError::Address { address, source })?;
+    Ok(actual.as_socket().expect("a TCP socket's address is one of IP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::unix::fs::PermissionsExt, os::unix::net::UnixListener};
+
+    use super::*;
+
+    const LOOPBACK: &str = "127.0.0.1:0";
+
+    #[test]
+    fn one_port_serves_several_shards_and_no_second_node() {
+        let (address, sockets) = any_port(LOOPBACK.parse().unwrap(), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        assert_ne!(address.port(), 0);
+        for shards in [1, 2] {
+            let refusal = any_port(address, shards).unwrap_err();
+            assert!(matches!(refusal, ListenError::Taken { .. }), "{refusal}");
+        }
+        let refusal = shard_ports(address, 1).unwrap_err();
+        assert!(refusal.to_string().contains("is taken"), "{refusal}");
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_listens_on_is_refused() {
+        let stranger = TcpListener::bind(LOOPBACK).unwrap();
+        let refusal = any_port(stranger.local_addr().unwrap(), 2).unwrap_err();
+        assert!(matches!(refusal, ListenError::Taken { .. }), "{refusal}");
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_within_the_time_is_taken() {
+        let predecessor = TcpListener::bind(LOOPBACK).unwrap();
+        let address = predecessor.local_addr().unwrap();
+        let successor = thread::spawn(move || any_port(address, 2).map(|(address, _)| address));
+        drop(predecessor);
+        assert_eq!(successor.join().unwrap().unwrap(), address);
+    }
+
+    #[test]
+    fn shard_ports_follow_each_other_or_are_any_and_end_with_the_last_port() {
+        let any = shard_ports(LOOPBACK.parse().unwrap(), 3).unwrap();
+        assert!(any.iter().all(|(address, _)| address.port() != 0));
+        let refusal = shard_ports("127.0.0.1:65535".parse().unwrap(), 2).unwrap_err();
+        assert!(matches!(refusal, ListenError::BeyondLastPort { .. }), "{refusal}");
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused_with_the_systems_words() {
+        let refusal = any_port("192.0.2.1:0".parse().unwrap(), 1).unwrap_err();
+        assert!(refusal.to_string().contains("192.0.2.1"), "{refusal}");
+        assert!(matches!(refusal, ListenError::Address { .. }));
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_and_goes_with_its_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("florin.sock");
+        let (bound, sockets) = unix(&path, 2).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(matches!(unix(&path, 1).unwrap_err(), ListenError::UnixTaken { .. }));
+        drop((bound, sockets));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_processes_socket_is_replaced_and_a_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("florin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let (bound, _sockets) = unix(&path, 1).unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "mine").unwrap();
+        assert!(matches!(unix(&file, 1).unwrap_err(), ListenError::NotASocket { .. }));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+        // A successor that took the path over keeps it.
+        fs::remove_file(&path).unwrap();
+        let _successor = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_unix_path_that_cannot_be_is_refused_by_name() {
+        let refusal = unix(Path::new("/nonexistent/florin.sock"), 1).unwrap_err();
+        assert!(refusal.to_string().contains("/nonexistent/florin.sock"), "{refusal}");
+        let long = PathBuf::from(format!("/tmp/{}", "x".repeat(200)));
+        assert!(matches!(unix(&long, 1).unwrap_err(), ListenError::Unix { .. }));
+    }
+}

@@ -1,0 +1,118 @@
+//! The listeners of a shard: connections are accepted straight into free slots of the ring's table.
+
+use std::os::fd::AsFd;
+
+use io_uring::cqueue;
+
+use super::{
+    RingDriver,
+    connections::Stage,
+    token::{Operation, Token},
+};
+use crate::{
+    drivers::{Listening, listen::Sharing},
+    limits,
+};
+
+/// Connections that all listeners of a shard may bring at once.
+const QUEUED_MAX: u32 = limits::LISTENERS_MAX * limits::LISTEN_BACKLOG.unsigned_abs();
+
+/// One listening socket and its accept operation.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    listening: Listening,
+    accepting: Accepting,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accepting {
+    Off,
+    /// One connection.
+    Once,
+    /// All that come.
+    Many,
+    /// Its cancellation is out, and its last completion awaited.
+    Cancelling,
+}
+
+impl Acceptor {
+    pub(super) fn new(listening: Listening) -> Acceptor {
+        Acceptor { listening, accepting: Accepting::Off }
+    }
+}
+
+impl RingDriver {
+    /// Accepts only where there is surely a slot: a connection that is accepted without one is lost, one that is not
+    /// accepted waits in the listener's queue. A listener that accepts all that come may bring its whole queue before
+    /// the loop sees it; where there are fewer free slots than that, each accepts one at a time.
+    pub(super) fn steer_accepts(&mut self) {
+        let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
+        let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
+        for (place, acceptor) in (0..).zip(&mut self.acceptors) {
+            let token = Token::of(Operation::Accept, place);
+            let wanted = match free {
+                0 => Accepting::Off,
+                _ if free <= QUEUED_MAX => Accepting::Once,
+                _ => Accepting::Many,
+            };
+            match (acceptor.accepting, wanted) {
+                (Accepting::Off, Accepting::Once | Accepting::Many) => {
+                    let Listening { socket, sharing, .. } = &acceptor.listening;
+                    // On a socket that all shards share the kernel wakes whoever has waited longest: asking anew each
+                    // time takes turns, and staying would not.
+                    let once = wanted == Accepting::Once || *sharing == Sharing::AllShards;
+                    acceptor.accepting = if once { Accepting::Once } else { Accepting::Many };
+                    match acceptor.accepting {
+                        Accepting::Many => self.queue.accept_many(socket.as_fd(), token),
+                        _ => self.queue.accept_once(socket.as_fd(), token),
+                    }
+                    free -= 1;
+                }
+                (Accepting::Once, Accepting::Off) | (Accepting::Many, Accepting::Off | Accepting::Once) => {
+                    self.queue.cancel(token);
+                    acceptor.accepting = Accepting::Cancelling;
+                    free = free.saturating_sub(1);
+                }
+                (Accepting::Once | Accepting::Many | Accepting::Cancelling, _) => {
+                    free = free.saturating_sub(1)
+                }
+                (Accepting::Off, _) => {}
+            }
+        }
+        if self.drain_until_us.is_some() && self.accepts_ended() {
+            // Closed now, not at the end: who connects from here on is refused, and can go elsewhere at once.
+            self.acceptors.clear();
+        }
+    }
+
+    /// Whether the kernel holds none of the listeners.
+    pub(super) fn accepts_ended(&self) -> bool {
+        self.acceptors.iter().all(|acceptor| acceptor.accepting == Accepting::Off)
+    }
+
+    pub(super) fn on_accept(&mut self, token: Token, completion: &cqueue::Entry) {
+        let acceptor = &mut self.acceptors[token.slot as usize];
+        if !cqueue::more(completion.flags()) {
+            acceptor.accepting = Accepting::Off;
+        }
+        let listener = acceptor.listening.listener;
+        match completion.result() {
+            slot @ 0.. => {
+                let slot = slot.unsigned_abs();
+                self.connections.occupy(slot);
+                self.touched.push(slot);
+                if self.drain_until_us.is_some() {
+                    self.connections.at(slot).stage = Stage::Closing;
+                } else {
+                    self.seat.shard.open(slot, listener);
+                }
+            }
+            error => match -error {
+                // The caller went away, or we cancelled; armed again where it is wanted.
+                libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => {}
+                // Out of slots, files or memory: to ask again at once would spin.
+                _ => self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US,
+            },
+        }
+    }
+}

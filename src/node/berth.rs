@@ -1,0 +1,152 @@
+//! The shards' threads: what each is wired to, and how they start together.
+
+use std::{
+    io, process,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use florin_schema::ShardIndex;
+
+use super::{Addresses, Control, StartError, host};
+use crate::{
+    clock::Clock,
+    drivers::{Driver, DriverError, Listening, Seat},
+    feed::{self, Outlet},
+    mesh::Parking,
+    shard::{self, Shard, ShardMetrics, ShardSetup},
+};
+
+/// Everything that one shard's thread is started with.
+pub(super) struct Berth {
+    pub(super) setup: ShardSetup,
+    pub(super) listening: Vec<Listening>,
+    pub(super) cpu: usize,
+    pub(super) clock: Clock,
+    pub(super) control: Control,
+}
+
+/// Links every shard to every other and to the feed: what each shard is made of, and the feed's side of its link.
+pub(super) fn wire_up(
+    shards: u16,
+    max_staleness_us: u64,
+    addresses: &Addresses,
+    control: &Control,
+) -> Vec<(ShardSetup, Outlet)> {
+    let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::default()).collect();
+    let ports: Vec<u16> = addresses.shard_listen.iter().map(|address| address.port()).collect();
+    let wire = |((index, peers), parking): ((u16, _), Arc<Parking>)| {
+        let bells = Arc::clone(&control.bells);
+        let (outlet, feed) =
+            feed::link(Arc::clone(&parking), Arc::new(move || bells[usize::from(index)].ring()));
+        let setup = ShardSetup {
+            index: ShardIndex(index),
+            shards,
+            peers,
+            parking,
+            feed,
+            metrics: Arc::new(ShardMetrics::default()),
+            max_staleness_us,
+            server: concat!("florin ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ports: ports.clone(),
+        };
+        (setup, outlet)
+    };
+    (0..shards).zip(shard::mesh(&parkings)).zip(parkings).map(wire).collect()
+}
+
+/// Starts a thread for each shard, and lets them serve once all of them are ready: or none.
+pub(super) fn launch<D>(
+    berths: impl Iterator<Item = Berth>,
+    settings: D::Settings,
+) -> Result<Vec<JoinHandle<Result<(), DriverError>>>, StartError>
+where
+    D: Driver,
+    D::Settings: Clone + Send + 'static,
+{
+    let mut starting = Vec::new();
+    for berth in berths {
+        let (report, reported) = sync_channel(1);
+        let (go, started) = sync_channel(1);
+        let settings = settings.clone();
+        let thread = thread::Builder::new()
+            .name(format!("florin-shard-{}", berth.setup.index))
+            .spawn(move || berth.occupy::<D>(settings, report, started))
+            .map_err(|source| StartError::Thread { source })?;
+        starting.push((thread, reported, go));
+    }
+    // An early return drops every `go`, and the threads that are ready end unheard.
+    for (_, reported, _) in &starting {
+        reported
+            .recv()
+            .unwrap_or_else(|_| Err(StartError::Thread { source: io::ErrorKind::BrokenPipe.into() }))?;
+    }
+    let threads = starting.into_iter().map(|(thread, _, go)| {
+        go.send(()).expect("a thread that is ready waits for this");
+        thread
+    });
+    Ok(threads.collect())
+}
+
+impl Berth {
+    /// The life of a shard's thread.
+    fn occupy<D: Driver>(
+        self,
+        settings: D::Settings,
+        report: SyncSender<Result<(), StartError>>,
+        started: Receiver<()>,
+    ) -> Result<(), DriverError> {
+        let _end = EndsProcess;
+        let control = self.control.clone();
+        match self.take::<D>(settings) {
+            Ok(driver) => {
+                // Nobody listens any more where another shard has failed meanwhile; then nobody says go either.
+                let _ = report.send(Ok(()));
+                if started.recv().is_err() {
+                    return Ok(());
+                }
+                let outcome = driver.run();
+                if let Err(error) = &outcome {
+                    // The others' users would be answered and this shard's not: all end.
+                    tracing::error!(%error, "a shard cannot go on; the node ends");
+                    control.drain();
+                }
+                outcome
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+                Ok(())
+            }
+        }
+    }
+
+    fn take<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
+        host::pin(self.cpu)?;
+        let own_bell = usize::from(self.setup.index.0);
+        let seat = Seat {
+            // Built here, after the pin, so that its memory is this CPU's own.
+            shard: Shard::new(self.setup),
+            clock: self.clock,
+            listening: self.listening,
+            bells: Arc::clone(&self.control.bells),
+            own_bell,
+            orders: Arc::clone(&self.control.orders),
+        };
+        Ok(D::take(seat, settings)?)
+    }
+}
+
+/// A panic on a shard's thread ends the process, after its message: a node that has lost a shard must not go on as if
+/// it had that shard's data.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            process::abort();
+        }
+    }
+}

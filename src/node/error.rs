@@ -1,0 +1,121 @@
+//! Why a node does not start, and with which exit code.
+
+use std::io;
+
+use super::host::KERNEL_MIN;
+use crate::{
+    drivers::{DriverError, listen::ListenError},
+    feed::FeedError,
+    store::StoreError,
+};
+
+/// A refusal to start. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// By `uname`.
+    #[error("kernel {release} is too old: florin needs Linux {}.{} or newer", KERNEL_MIN.0, KERNEL_MIN.1)]
+    KernelTooOld {
+        /// What the kernel calls itself.
+        release: String,
+    },
+    /// More shards than CPUs.
+    #[error(
+        "{shards} shards need as many CPUs, and this process may use {cpus} CPUs: lower --shards, or allow more CPUs \
+         (--cpus, taskset, AllowedCPUs= in the systemd unit)"
+    )]
+    NotEnoughCpus {
+        /// Asked for.
+        shards: usize,
+        /// There.
+        cpus: usize,
+    },
+    /// A CPU that does not exist or that this process may not use.
+    #[error("CPU {cpu} is not among those that this process may use ({}): change --cpus", list(allowed))]
+    CpuNotAllowed {
+        /// Named.
+        cpu: usize,
+        /// There.
+        allowed: Vec<usize>,
+    },
+    /// A CPU named more than once.
+    #[error("--cpus names a CPU twice ({}): each shard needs its own", list(cpus))]
+    CpuTwice {
+        /// As named.
+        cpus: Vec<usize>,
+    },
+    /// No shards.
+    #[error("a node has at least one shard: raise --shards")]
+    NoShards,
+    /// Nowhere to listen.
+    #[error("a node that listens nowhere serves nobody: give --listen, --shard-listen or --unix")]
+    NoListener,
+    /// The host does not say which CPUs there are.
+    #[error("the host does not say which CPUs this process may use: name them with --cpus")]
+    Affinity,
+    /// A shard's thread cannot be kept on its CPU.
+    #[error("cannot pin a shard to CPU {cpu}: {source}")]
+    Pin {
+        /// Where it should be.
+        cpu: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A thread, or its eventfd.
+    #[error("cannot start a shard's thread: {source}")]
+    Thread {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A port or socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The ledger.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// The rings.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl StartError {
+    /// What the process ends with.
+    ///
+    /// | code | means |
+    /// | --- | --- |
+    /// | 1 | anything else |
+    /// | 2 | the configuration contradicts itself |
+    /// | 10 | the kernel is too old |
+    /// | 11 | io_uring is forbidden |
+    /// | 12 | not enough lockable memory |
+    /// | 13 | a port or socket is taken |
+    /// | 14 | not enough CPUs |
+    /// | 15, 16, 17 | the ledger is missing, locked, of another schema |
+    /// | 18 | an address or path cannot be listened on |
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::NoShards | StartError::NoListener | StartError::CpuTwice { .. } => 2,
+            StartError::KernelTooOld { .. } | StartError::Driver(DriverError::KernelTooOld { .. }) => 10,
+            StartError::Driver(DriverError::Forbidden { .. }) => 11,
+            StartError::Driver(DriverError::Memlock { .. }) => 12,
+            StartError::Listen(ListenError::Taken { .. } | ListenError::UnixTaken { .. }) => 13,
+            StartError::NotEnoughCpus { .. } | StartError::CpuNotAllowed { .. } => 14,
+            StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
+            StartError::Listen(_) => 18,
+            StartError::Feed(FeedError::Ledger(error)) => match error {
+                StoreError::Missing { .. } => 15,
+                StoreError::Locked { .. } => 16,
+                StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
+                _ => 1,
+            },
+            StartError::Affinity
+            | StartError::Feed(FeedError::Thread(_))
+            | StartError::Pin { .. }
+            | StartError::Thread { .. }
+            | StartError::Driver(DriverError::Operation { .. }) => 1,
+        }
+    }
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,138 @@
+//! What a node asks of its host before it starts: a kernel that is new enough, CPUs, files.
+
+use std::io;
+
+use core_affinity::CoreId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use super::StartError;
+use crate::limits;
+
+/// The oldest kernel whose io_uring has all that the ring driver uses.
+pub(super) const KERNEL_MIN: (u32, u32) = (6, 1);
+
+/// Refuses a kernel older than [`KERNEL_MIN`].
+pub(super) fn check_kernel() -> Result<(), StartError> {
+    check_release(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn check_release(release: &str) -> Result<(), StartError> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if (major, minor) < KERNEL_MIN => {
+            Err(StartError::KernelTooOld { release: release.to_owned() })
+        }
+        // A release that says nothing is not held against it: the rings' set-up will tell.
+        _ => Ok(()),
+    }
+}
+
+/// One CPU for each shard: of those named, or of those that this process may use.
+pub(super) fn choose_cpus(shards: Option<u16>, named: Option<&[usize]>) -> Result<Vec<usize>, StartError> {
+    let allowed: Vec<usize> =
+        core_affinity::get_core_ids().ok_or(StartError::Affinity)?.into_iter().map(|core| core.id).collect();
+    choose_among(&allowed, shards, named)
+}
+
+fn choose_among(
+    allowed: &[usize],
+    shards: Option<u16>,
+    named: Option<&[usize]>,
+) -> Result<Vec<usize>, StartError> {
+    if let Some(cpu) = named.into_iter().flatten().find(|cpu| !allowed.contains(cpu)) {
+        return Err(StartError::CpuNotAllowed { cpu: *cpu, allowed: allowed.to_vec() });
+    }
+    let mut cpus = named.map_or_else(|| allowed.to_vec(), <[usize]>::to_vec);
+    if (1..cpus.len()).any(|place| cpus[..place].contains(&cpus[place])) {
+        return Err(StartError::CpuTwice { cpus });
+    }
+    let available = cpus.len().min(usize::from(limits::SHARDS_MAX));
+    let wanted = shards.map_or(available, usize::from);
+    if wanted == 0 {
+        return Err(StartError::NoShards);
+    }
+    if wanted > available {
+        return Err(StartError::NotEnoughCpus { shards: wanted, cpus: cpus.len() });
+    }
+    cpus.truncate(wanted);
+    Ok(cpus)
+}
+
+/// Keeps the calling thread on `cpu`, and makes sure of it.
+pub(super) fn pin(cpu: usize) -> Result<(), StartError> {
+    let refused = |source| StartError::Pin { cpu, source };
+    if !core_affinity::set_for_current(CoreId { id: cpu }) {
+        return Err(refused(io::Error::last_os_error()));
+    }
+    let mut wanted = CpuSet::new();
+    wanted.set(cpu);
+    let found = sched_getaffinity(None).map_err(|errno| refused(errno.into()))?;
+    if found != wanted {
+        return Err(refused(io::Error::other("the kernel put the thread on other CPUs")));
+    }
+    Ok(())
+}
+
+/// Raises the number of open files to what the host allows: the tables of connections may be as large as that.
+pub(super) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the number of open files; fewer connections will be accepted");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_before_6_1_is_refused_by_its_release() {
+        for release in ["5.15.0-91-generic", "6.0.19", "4.18.0-553.el8_10.x86_64", "2.6"] {
+            let refusal = check_release(release).unwrap_err();
+            assert_eq!(refusal.exit_code(), 10);
+            assert!(
+                refusal.to_string().contains(release) && refusal.to_string().contains("6.1"),
+                "{refusal}"
+            );
+        }
+        for release in ["6.1", "6.1.0-rc1", "6.18.44-fc-v657", "7.0.1", "10.2.3", "unheard of"] {
+            check_release(release).unwrap();
+        }
+    }
+
+    #[test]
+    fn shards_get_one_cpu_each_in_order() {
+        let allowed = [0, 2, 4, 6];
+        assert_eq!(choose_among(&allowed, None, None).unwrap(), [0, 2, 4, 6]);
+        assert_eq!(choose_among(&allowed, Some(2), None).unwrap(), [0, 2]);
+        assert_eq!(choose_among(&allowed, None, Some(&[6, 2])).unwrap(), [6, 2]);
+        assert_eq!(choose_among(&allowed, Some(1), Some(&[6, 2])).unwrap(), [6]);
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_are_refused_by_number() {
+        let allowed = [0, 2];
+        let refusal = choose_among(&allowed, Some(3), None).unwrap_err();
+        assert_eq!(refusal.exit_code(), 14);
+        assert!(
+            refusal.to_string().contains("3 shards") && refusal.to_string().contains("2 CPUs"),
+            "{refusal}"
+        );
+        let refusal = choose_among(&allowed, None, Some(&[0, 1])).unwrap_err();
+        assert_eq!(refusal.exit_code(), 14);
+        assert!(refusal.to_string().contains("CPU 1") && refusal.to_string().contains("0, 2"), "{refusal}");
+        let refusal = choose_among(&allowed, Some(2), Some(&[2])).unwrap_err();
+        assert_eq!(refusal.exit_code(), 14);
+        assert_eq!(choose_among(&allowed, Some(0), None).unwrap_err().exit_code(), 2);
+        assert_eq!(choose_among(&allowed, None, Some(&[0, 0])).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_pinned_thread_stays_where_it_was_put() {
+        let cpu = choose_cpus(Some(1), None).unwrap()[0];
+        std::thread::spawn(move || pin(cpu).unwrap()).join().unwrap();
+        let refusal = std::thread::spawn(|| pin(1_000)).join().unwrap().unwrap_err();
+        assert!(matches!(refusal, StartError::Pin { cpu: 1_000, .. }), "{refusal}");
+    }
+}

@@ -1,0 +1,276 @@
+//! A whole node: threads, sockets, pins, and its end.
+//!
+//! [`Node::start`] refuses with a [`StartError`] or returns once every shard can be connected to.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
+
+use florin_schema::ShardIndex;
+
+use crate::{
+    clock::Clock,
+    drivers::{
+        Bell, DriverChoice, DriverError, Listening, Orders,
+        listen::{self, Sharing, UnixPath},
+        ring::{RingDriver, RingSizes},
+    },
+    feed::{Feed, FeedConfig},
+    shard::{Listener, ShardMetrics, ShardSetup},
+};
+
+mod berth;
+mod error;
+mod host;
+
+use berth::Berth;
+
+pub use error::StartError;
+
+/// What a node is made of.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The embedded ledger.
+    pub ledger: PathBuf,
+    /// The any-shard port.
+    pub listen: Option<SocketAddr>,
+    /// The first of the shard ports; port 0 = any free port for each.
+    pub shard_listen: Option<SocketAddr>,
+    /// The unix socket.
+    pub unix: Option<PathBuf>,
+    /// How many shards; none = one for each CPU.
+    pub shards: Option<u16>,
+    /// The CPUs for them, in order; none = all that this process may use.
+    pub cpus: Option<Vec<usize>>,
+    /// What drives them.
+    pub driver: DriverChoice,
+    /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
+    pub fixed_wall_us: Option<i64>,
+    /// Age of the data beyond which none is answered.
+    pub max_staleness_ms: u32,
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// The any-shard port.
+    pub listen: Option<SocketAddr>,
+    /// The shard ports, by shard; empty where there are none.
+    pub shard_listen: Vec<SocketAddr>,
+    /// The unix socket.
+    pub unix: Option<PathBuf>,
+}
+
+/// One shard, seen from the control plane.
+#[derive(Clone, Debug)]
+pub struct ShardHandle {
+    /// Its place in the node.
+    pub index: ShardIndex,
+    /// The CPU that its thread stays on.
+    pub cpu: usize,
+    /// What it counts.
+    pub metrics: Arc<ShardMetrics>,
+}
+
+/// Whether a node may be sent requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Every shard has loaded and follows the ledger.
+    Ready,
+    /// The ledger is still being loaded.
+    Loading,
+    /// A shard has not heard of the ledger for longer than the node may answer without it.
+    Stale {
+        /// Age of the oldest watermark.
+        age_us: u64,
+    },
+    /// The node is ending.
+    Draining,
+}
+
+/// A running node. Dropping it drains it.
+pub struct Node {
+    addresses: Addresses,
+    shards: Vec<ShardHandle>,
+    feed: Feed,
+    clock: Clock,
+    max_staleness_us: u64,
+    control: Control,
+    threads: Vec<JoinHandle<Result<(), DriverError>>>,
+    /// Removed from the file system at the end.
+    unix: Option<UnixPath>,
+}
+
+/// What ends a node, from whichever thread hears the signal.
+#[derive(Clone, Debug)]
+pub struct Control {
+    orders: Arc<Orders>,
+    bells: Arc<[Bell]>,
+}
+
+impl Control {
+    /// Accepts nothing more, answers what has arrived, and ends: at most [`crate::limits::DRAIN_US`] from now.
+    pub fn drain(&self) {
+        self.orders.drain();
+        self.bells.iter().for_each(Bell::ring);
+    }
+}
+
+impl Node {
+    /// Starts a node, or says why not.
+    pub fn start(config: NodeConfig) -> Result<Node, StartError> {
+        Node::start_sized(config, RingSizes::default())
+    }
+
+    /// Starts a node with rings of other sizes than usual, to reach their ends in tests.
+    pub fn start_sized(config: NodeConfig, sizes: RingSizes) -> Result<Node, StartError> {
+        host::check_kernel()?;
+        let cpus = host::choose_cpus(config.shards, config.cpus.as_deref())?;
+        host::raise_open_files();
+        let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX");
+        let Bound { addresses, sockets, unix } = bind(&config, shards)?;
+
+        let clock = Clock::new(config.fixed_wall_us);
+        let control = Control::new(shards)?;
+        let max_staleness_us = u64::from(config.max_staleness_ms) * 1_000;
+        let (setups, outlets): (Vec<_>, Vec<_>) =
+            berth::wire_up(shards, max_staleness_us, &addresses, &control).into_iter().unzip();
+        let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
+            index: setup.index,
+            cpu,
+            metrics: Arc::clone(&setup.metrics),
+        };
+        let handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
+
+        // The ledger is opened before anyone is answered, and loaded while the shards answer that they are warming up.
+        let feed = Feed::spawn(FeedConfig { ledger: config.ledger, clock }, outlets)?;
+        let berths = setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| {
+            Berth { setup, listening, cpu: handle.cpu, clock, control: control.clone() }
+        });
+        let threads = match config.driver {
+            DriverChoice::Auto | DriverChoice::Ring => berth::launch::<RingDriver>(berths, sizes)?,
+        };
+        Ok(Node { addresses, shards: handles, feed, clock, max_staleness_us, control, threads, unix })
+    }
+
+    /// Where it can be reached, with the ports that it got.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its shards, by index.
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.shards
+    }
+
+    /// What its feed does.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The clock that all its threads read.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Whether it may be sent requests.
+    pub fn ready(&self) -> Readiness {
+        if self.control.orders.drain_ordered() {
+            return Readiness::Draining;
+        }
+        let watermarks = self.shards.iter().map(|shard| shard.metrics.watermark_monotonic_us.get());
+        match watermarks.min().unwrap_or(0) {
+            0 => Readiness::Loading,
+            oldest_us => match self.clock.monotonic_us().saturating_sub(oldest_us) {
+                age_us if age_us > self.max_staleness_us => Readiness::Stale { age_us },
+                _ => Readiness::Ready,
+            },
+        }
+    }
+
+    /// What ends it.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// See [`Control::drain`].
+    pub fn drain(&self) {
+        self.control.drain();
+    }
+
+    /// Waits until it has ended, which it does after [`Node::drain`] or for an error.
+    pub fn join(mut self) -> Result<(), DriverError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), DriverError> {
+        let ended =
+            self.threads.drain(..).map(|thread| thread.join().expect("a shard that panics ends the process"));
+        let outcome = ended.fold(Ok(()), Result::and);
+        self.unix = None;
+        outcome
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.drain();
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "a shard has failed");
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("addresses", &self.addresses)
+            .field("shards", &self.shards.len())
+            .finish()
+    }
+}
+
+impl Control {
+    fn new(shards: u16) -> Result<Control, StartError> {
+        let bells = (0..shards).map(|_| Bell::new()).collect::<std::io::Result<Arc<[Bell]>>>();
+        let bells = bells.map_err(|source| StartError::Thread { source })?;
+        Ok(Control { orders: Arc::new(Orders::new(shards)), bells })
+    }
+}
+
+struct Bound {
+    addresses: Addresses,
+    /// By shard.
+    sockets: Vec<Vec<Listening>>,
+    unix: Option<UnixPath>,
+}
+
+/// Binds all that the configuration names.
+fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
+    let mut addresses = Addresses::default();
+    let mut listening: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
+    if let Some(address) = config.listen {
+        let (address, sockets) = listen::any_port(address, shards)?;
+        addresses.listen = Some(address);
+        for (of_shard, socket) in listening.iter_mut().zip(sockets) {
+            of_shard.push(Listening { listener: Listener::Any, socket, sharing: Sharing::Own });
+        }
+    }
+    if let Some(first) = config.shard_listen {
+        for (of_shard, (address, socket)) in listening.iter_mut().zip(listen::shard_ports(first, shards)?) {
+            addresses.shard_listen.push(address);
+            of_shard.push(Listening { listener: Listener::Shard, socket, sharing: Sharing::Own });
+        }
+    }
+    let mut unix = None;
+    if let Some(path) = &config.unix {
+        let (bound, sockets) = listen::unix(path, shards)?;
+        addresses.unix = Some(bound.path().to_owned());
+        unix = Some(bound);
+        for (of_shard, socket) in listening.iter_mut().zip(sockets) {
+            of_shard.push(Listening { listener: Listener::Unix, socket, sharing: Sharing::AllShards });
+        }
+    }
+    if listening.iter().all(Vec::is_empty) {
+        return Err(StartError::NoListener);
+    }
+    Ok(Bound { addresses, sockets: listening, unix })
+}

@@ -1,0 +1,117 @@
+//! Too little of everything: buffers, completions, slots; and ten thousand who say nothing.
+
+use std::{env, fs, io::Write, net::TcpStream, process::Command, thread};
+
+use florin::drivers::ring::RingSizes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::{Caller, connections, ping, start, start_tiny, until};
+
+/// Many callers that each send a burst at once and then read all answers.
+fn bursts(address: std::net::SocketAddr, callers: usize, pings: u64) {
+    let frames: Vec<u8> = (0..pings).flat_map(|request_id| ping(request_id, &[7; 300])).collect();
+    let mut callers: Vec<_> = (0..callers).map(|_| Caller::connect(address)).collect();
+    thread::scope(|scope| {
+        for caller in &mut callers {
+            let frames = &frames;
+            scope.spawn(move || {
+                let mut writer = caller.0.try_clone().unwrap();
+                thread::scope(|inner| {
+                    inner.spawn(move || writer.write_all(frames).unwrap());
+                    for request_id in 0..pings {
+                        assert_eq!(caller.read_reply().unwrap(), (request_id, vec![7; 300]));
+                    }
+                });
+            });
+        }
+    });
+}
+
+#[test]
+fn running_out_of_provided_buffers_delays_and_loses_nothing() {
+    let node = start_tiny(RingSizes { buffers: 2, buffer_bytes: 64, ..RingSizes::default() });
+    bursts(node.addresses().listen.unwrap(), 48, 50);
+}
+
+#[test]
+fn running_out_of_completions_delays_and_loses_nothing() {
+    let node = start_tiny(RingSizes { submissions: 2, completions: 4, ..RingSizes::default() });
+    bursts(node.addresses().listen.unwrap(), 48, 50);
+}
+
+#[test]
+fn running_out_of_both_delays_and_loses_nothing() {
+    let sizes = RingSizes { submissions: 1, completions: 2, buffers: 1, buffer_bytes: 32, connections: 64 };
+    let node = start_tiny(sizes);
+    bursts(node.addresses().listen.unwrap(), 24, 20);
+}
+
+#[test]
+fn who_finds_no_slot_waits_until_one_is_free() {
+    let node = start_tiny(RingSizes { connections: 4, ..RingSizes::default() });
+    let address = node.addresses().listen.unwrap();
+    for round in 0..50 {
+        let mut callers: Vec<_> = (0..4).map(|_| Caller::connect(address)).collect();
+        callers.iter_mut().for_each(|caller| caller.ping(round));
+        assert_eq!(connections(&node), 4);
+        // The kernel takes the connection and the bytes; no shard does.
+        let mut waiting = Caller::connect(address);
+        waiting.0.write_all(&ping(round, b"when there is room")).unwrap();
+        callers[0].ping(round);
+        assert_eq!(connections(&node), 4);
+        drop(callers.pop());
+        assert_eq!(waiting.read_reply().unwrap(), (round, b"when there is room".to_vec()));
+    }
+}
+
+/// Set in a child process that runs one test alone, because it measures its own memory.
+const ALONE: &str = "FLORIN_TEST_ALONE";
+
+#[test]
+fn ten_thousand_idle_connections_cost_next_to_nothing() {
+    if env::var_os(ALONE).is_some() {
+        return idle_connections();
+    }
+    let name = "exhaustion::ten_thousand_idle_connections_cost_next_to_nothing";
+    let mut child = Command::new(env::current_exe().unwrap());
+    let output = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn idle_connections() {
+    const IDLE: usize = 10_000;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    assert!(allowed >= 10_500, "this test opens 10,000 sockets; the hard limit is {allowed} (ulimit -Hn)");
+
+    let node = start(1);
+    let address = node.addresses().listen.unwrap();
+    let mut witness = Caller::connect(address);
+    witness.ping(0);
+    let mut idle = Vec::with_capacity(IDLE);
+    let before = resident_bytes();
+    for _ in 0..IDLE {
+        idle.push(TcpStream::connect(address).unwrap());
+    }
+    until("all are accepted", || connections(&node) == IDLE as u64 + 1);
+    witness.ping(1);
+    let each = resident_bytes().saturating_sub(before) / IDLE as u64;
+    println!("an idle connection costs {each} bytes of the process");
+    assert!(each <= 2_048, "an idle connection costs {each} bytes");
+    // Each of them can still talk, and costs as little once it has.
+    for (stream, request_id) in idle.iter().zip(0..) {
+        Caller::new(stream.try_clone().unwrap()).ping(request_id);
+    }
+    let each = resident_bytes().saturating_sub(before) / IDLE as u64;
+    println!("and {each} bytes after it has talked");
+    assert!(each <= 2_048, "a connection that has talked costs {each} bytes");
+}
+
+/// What of this process lies in memory, its files aside.
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says so");
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib * 1_024
+}
