@@ -14,6 +14,7 @@ use crate::{
         ring::{RingDriver, RingSizes},
     },
     feed::{Feed, FeedConfig},
+    mesh::Latest,
     shard::{Listener, ShardMetrics, ShardSetup},
 };
 
@@ -68,6 +69,9 @@ pub struct ShardHandle {
     pub cpu: usize,
     /// What it counts.
     pub metrics: Arc<ShardMetrics>,
+    /// Its watermark, from the feed: (as_of µs, monotonic µs when it was taken); monotonic 0 = none yet. A shard without
+    /// callers sleeps, and what it last counted grows old; this does not.
+    pub watermark: Arc<Latest>,
 }
 
 /// Whether a node may be sent requests.
@@ -137,6 +141,7 @@ impl Node {
             index: setup.index,
             cpu,
             metrics: Arc::clone(&setup.metrics),
+            watermark: Arc::clone(&setup.feed.watermark),
         };
         let handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
 
@@ -176,7 +181,7 @@ impl Node {
         if self.control.orders.drain_ordered() {
             return Readiness::Draining;
         }
-        let watermarks = self.shards.iter().map(|shard| shard.metrics.watermark_monotonic_us.get());
+        let watermarks = self.shards.iter().map(|shard| shard.watermark.load().1);
         match watermarks.min().unwrap_or(0) {
             0 => Readiness::Loading,
             oldest_us => match self.clock.monotonic_us().saturating_sub(oldest_us) {

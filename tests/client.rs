@@ -1,0 +1,268 @@
+//! The Rust client against a whole node of two shards on a ledger that other hands write to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use florin::drivers::DriverChoice;
+use florin::ledger::Kind;
+use florin::node::{Node, NodeConfig, Readiness};
+use florin::store::{NewTransaction, TransactionId, Writer};
+use florin_client::{
+    Asset, Client, Error, Freshness, Routing, Status, UserId, Version, Window, WindowMask, records,
+};
+
+const USERS: u64 = 200;
+/// Beyond this a test has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+const OCCURRED_AT_US: i64 = 1_700_000_000_000_000;
+
+fn user(id: u64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+fn coin() -> Asset {
+    Asset::parse(b"COIN").unwrap()
+}
+
+/// What a user has, by plain recomputation.
+#[derive(Clone, Copy, Default)]
+struct Expected {
+    version: u64,
+    available: i64,
+    held: i64,
+    credit_sum: i64,
+    debit_count: u64,
+}
+
+impl Expected {
+    fn apply(&mut self, kind: Kind, amount: i64) {
+        self.version += 1;
+        match kind {
+            Kind::Recharge => {
+                self.available += amount;
+                self.credit_sum += amount;
+            }
+            Kind::Withdrawal => {
+                self.available -= amount;
+                self.debit_count += 1;
+            }
+            Kind::Hold => {
+                self.available -= amount;
+                self.held += amount;
+            }
+            other => panic!("the model does not know {other:?}"),
+        }
+    }
+}
+
+/// A ledger file, and what its rows add up to.
+struct Ledger {
+    path: PathBuf,
+    writer: Writer,
+    expected: BTreeMap<u64, Expected>,
+    rows: u64,
+}
+
+impl Ledger {
+    fn new(folder: &Path) -> Ledger {
+        let path = folder.join("ledger.db");
+        let writer = Writer::open_or_create(&path).unwrap();
+        Ledger { path, writer, expected: BTreeMap::new(), rows: 0 }
+    }
+
+    /// Appends the rows in one database transaction and answers the last one's version.
+    fn append(&mut self, rows: &[(u64, Kind, i64)]) -> Version {
+        let new: Vec<NewTransaction> = rows.iter().map(|&row| self.transaction(row)).collect();
+        let appended = self.writer.append(&new).unwrap();
+        for &(user_id, kind, amount) in rows {
+            self.expected.entry(user_id).or_default().apply(kind, amount);
+        }
+        appended.last().unwrap().version
+    }
+
+    fn transaction(&mut self, (user_id, kind, amount): (u64, Kind, i64)) -> NewTransaction {
+        let mut random = [0; 10];
+        random[2..].copy_from_slice(&self.rows.to_be_bytes());
+        self.rows += 1;
+        NewTransaction {
+            transaction_id: TransactionId::at(OCCURRED_AT_US, random),
+            user_id: user(user_id),
+            asset: coin(),
+            kind,
+            amount,
+            occurred_at_us: OCCURRED_AT_US,
+        }
+    }
+
+    fn fill(&mut self) {
+        for id in 0..USERS {
+            let withdrawals = (0..id % 4).map(|_| (id, Kind::Withdrawal, 10));
+            let mut rows = vec![(id, Kind::Recharge, 1_000 + id as i64), (id, Kind::Hold, 1)];
+            rows.extend(withdrawals);
+            self.append(&rows);
+        }
+    }
+}
+
+fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
+    let loopback = Some("127.0.0.1:0".parse().unwrap());
+    NodeConfig {
+        ledger: ledger.to_owned(),
+        listen: loopback,
+        shard_listen: loopback,
+        unix,
+        shards: Some(2),
+        cpus: None,
+        driver: DriverChoice::Auto,
+        fixed_wall_us: None,
+        max_staleness_ms: 30_000,
+    }
+}
+
+async fn start(config: NodeConfig) -> Node {
+    let node = Node::start(config).unwrap();
+    let began = Instant::now();
+    while node.ready() != Readiness::Ready {
+        assert!(began.elapsed() < PATIENCE, "{:?}", node.ready());
+        tokio::task::yield_now().await;
+    }
+    node
+}
+
+/// Every user by every call, against the model.
+async fn compare(client: &Client, ledger: &Ledger) {
+    let unknown = USERS + 1;
+    let asked: Vec<UserId> = (0..USERS).rev().chain([unknown, 7, 7]).map(user).collect();
+    let batch = client.get_balances(&asked).await.unwrap();
+    for (asked, entry) in asked.iter().zip(batch.iter()) {
+        assert_eq!(entry.user_id, *asked);
+        let Some(expected) = ledger.expected.get(&asked.get()) else {
+            assert_eq!(entry.status, Status::NotFound);
+            continue;
+        };
+        let coins = entry.of(coin()).unwrap();
+        assert_eq!((coins.available, coins.held), (expected.available, expected.held), "{asked}");
+        assert_eq!(entry.version(), Some(Version(expected.version)));
+    }
+    for (&id, expected) in &ledger.expected {
+        let balance = client.get_balance(user(id)).await.unwrap().to_record();
+        let coins = records::AssetBalance {
+            asset: coin().to_wire(),
+            available: expected.available,
+            held: expected.held,
+        };
+        let updated_at_us = OCCURRED_AT_US;
+        let whole =
+            records::Balance { user_id: id, version: expected.version, updated_at_us, balances: vec![coins] };
+        assert_eq!(balance, whole);
+        let statistics = client.get_statistics(user(id), WindowMask::ALL).await.unwrap();
+        let lifetime = statistics.of(coin(), Window::Lifetime).unwrap();
+        assert_eq!((lifetime.credit_count, lifetime.credit_sum), (1, expected.credit_sum), "{id}");
+        assert_eq!(lifetime.debit_count, expected.debit_count, "{id}");
+    }
+    let error = client.get_balance(user(unknown)).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound(_)), "{error}");
+}
+
+#[tokio::test]
+async fn by_every_door_the_answers_are_the_ledgers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let node = start(config(&ledger.path, Some(folder.path().join("florin.sock")))).await;
+    let any_port = node.addresses().listen.unwrap();
+
+    let by_shard = Client::builder().routing(Routing::ShardPortsOnly).connect(any_port).await.unwrap();
+    assert_eq!(by_shard.shards(), 2);
+    compare(&by_shard, &ledger).await;
+    for id in 0..USERS {
+        let origin = by_shard.get_balance(user(id)).await.unwrap().origin();
+        assert_eq!(origin.shard, user(id).shard(2));
+        assert!(!origin.is_forwarded() && !origin.is_quarantined());
+    }
+
+    let by_any = Client::builder().routing(Routing::AnyPort).connect(any_port).await.unwrap();
+    compare(&by_any, &ledger).await;
+    let mut forwarded = 0;
+    for id in 0..USERS {
+        let origin = by_any.get_balance(user(id)).await.unwrap().origin();
+        assert_eq!(origin.shard, user(id).shard(2));
+        forwarded += u64::from(origin.is_forwarded());
+    }
+    assert!(0 < forwarded && forwarded < USERS, "{forwarded} of {USERS} forwarded by one connection");
+
+    let path = node.addresses().unix.clone().unwrap();
+    let by_unix = Client::connect(&*format!("unix:{}", path.display())).await.unwrap();
+    compare(&by_unix, &ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_reads_its_own_writes_while_others_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let node = start(config(&ledger.path, None)).await;
+    let client =
+        Client::builder().deadline(PATIENCE).connect(node.addresses().listen.unwrap()).await.unwrap();
+
+    let callers: Vec<_> = (0..64)
+        .map(|caller| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut version = 0;
+                for _ in 0..50 {
+                    let seen = client.get_balance(user(caller % 8)).await.unwrap().version().0;
+                    assert!(seen >= version, "user {}: {seen} after {version}", caller % 8);
+                    version = seen;
+                }
+            })
+        })
+        .collect();
+    for round in 0..20 {
+        let id = round % 8;
+        let version = ledger.append(&[(id, Kind::Recharge, 5)]);
+        let fresh = client.with_freshness(Freshness::at_least(version).waiting(Duration::from_secs(1)));
+        let balance = fresh.get_balance(user(id)).await.unwrap();
+        assert_eq!(balance.version(), version);
+        assert_eq!(balance.of(coin()).unwrap().available, ledger.expected[&id].available);
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let counters = client.counters();
+    assert!(counters.writes < counters.requests / 2, "{counters:?}");
+
+    let never = client.with_freshness(Freshness::at_least(Version(1_000)));
+    let error = never.get_balance(user(1)).await.unwrap_err();
+    assert!(matches!(error, Error::Stale(_)), "{error}");
+    let batch = never.get_balances(&[user(1), user(2)]).await.unwrap();
+    assert!(batch.iter().all(|entry| entry.status == Status::Stale && entry.balance.is_none()));
+}
+
+#[tokio::test]
+async fn callers_do_not_notice_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let first = config(&ledger.path, None);
+    let node = start(first.clone()).await;
+    let listen = node.addresses().listen;
+    let client = Client::builder().deadline(PATIENCE).connect(listen.unwrap()).await.unwrap();
+    client.ping(b"before").await.unwrap();
+
+    node.drain();
+    tokio::task::spawn_blocking(move || node.join()).await.unwrap().unwrap();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_balance(user(3)).await }
+    });
+    // The shards come back on other ports: the client learns them with its next Hello.
+    let _node = start(NodeConfig { listen, ..first }).await;
+    // A node that still loads says UNAVAILABLE, which a caller may take for an answer.
+    match waiting.await.unwrap() {
+        Ok(balance) => assert_eq!(balance.version().0, ledger.expected[&3].version),
+        Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
+    }
+    compare(&client, &ledger).await;
+}
