@@ -1,0 +1,195 @@
+//! A node's answers against a plain recomputation from its ledger's rows: every account, every window, over rkyv,
+//! FlatBuffers and JSON, by any port, with one shard and with several; and what readers see while rows keep coming.
+//!
+//! The recomputation reads the SQLite file itself and knows nothing of the server's code. It runs on a generated
+//! platform, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those too.
+
+mod callers;
+mod recomputed;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use callers::{Answer, HttpCaller, NativeCaller};
+use florin::drivers::DriverChoice;
+use florin::node::{Node, NodeConfig, Readiness};
+use florin::store::{self, GenerateOptions, ImportOptions, Silent, Source, Writer};
+use florin_schema::{Encoding, ShardIndex, UserId};
+use recomputed::Ledger;
+
+/// 2026-11-22T04:05:06Z.
+const NOW_US: i64 = 1_795_320_306_000_000;
+const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-bank-1993.csv.gz");
+
+fn start(ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
+    let port = "127.0.0.1:0".parse().ok();
+    let node = Node::start(NodeConfig {
+        ledger: ledger.to_owned(),
+        listen: port,
+        shard_listen: port,
+        unix: None,
+        shards: Some(shards),
+        cpus: None,
+        driver: DriverChoice::Auto,
+        fixed_wall_us,
+        max_staleness_ms: 30_000,
+    })
+    .expect("a node");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while node.ready() != Readiness::Ready {
+        assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.ready());
+        std::thread::yield_now();
+    }
+    node
+}
+
+fn generated(directory: &Path) -> PathBuf {
+    let ledger = directory.join("ledger.db");
+    let options = GenerateOptions {
+        ledger: ledger.clone(),
+        users: 500,
+        transactions: 20_000,
+        seed: 7,
+        until_us: NOW_US,
+    };
+    store::generate(&options, &mut Silent).expect("a platform");
+    ledger
+}
+
+fn every_account_is_answered_exactly(path: &Path, now_us: i64) {
+    let ledger = Ledger::read(path);
+    for shards in [1, 2] {
+        let node = start(path, shards, Some(now_us));
+        let mut ports = vec![node.addresses().listen.expect("an any-port")];
+        ports.extend(&node.addresses().shard_listen);
+        for port in ports {
+            let mut http = HttpCaller::connect(port);
+            let mut native = NativeCaller::connect(port);
+            for (&user, rows) in &ledger.accounts {
+                let expected = recomputed::account(user, rows, now_us);
+                assert_eq!(http.account(user), expected, "JSON, {shards} shards, {port}");
+                for &encoding in Encoding::ALL {
+                    let Answer { account, header } = native.account(user, encoding);
+                    assert_eq!(account, expected, "{encoding:?}, {shards} shards, {port}");
+                    assert_eq!(header.as_of_us.get(), now_us);
+                    let owner = UserId::new(user).expect("a legal id").shard(shards);
+                    assert_eq!(ShardIndex(header.shard.get()), owner);
+                }
+            }
+            let users: Vec<u64> = ledger.accounts.keys().copied().chain([4_000_000_000]).collect();
+            for ids in users.chunks(1_024) {
+                let expected: Vec<_> = ids
+                    .iter()
+                    .map(|&user| {
+                        ledger.accounts.get(&user).map(|rows| recomputed::account(user, rows, now_us).balance)
+                    })
+                    .collect();
+                assert_eq!(http.batch(ids), expected, "JSON batch");
+                for &encoding in Encoding::ALL {
+                    assert_eq!(native.batch(ids, encoding), expected, "{encoding:?} batch");
+                }
+            }
+        }
+        node.drain();
+        node.join().expect("a clean end");
+    }
+}
+
+#[test]
+fn a_generated_platform_is_answered_exactly() {
+    let directory = tempfile::tempdir().expect("a directory");
+    every_account_is_answered_exactly(&generated(directory.path()), NOW_US);
+}
+
+#[test]
+fn a_banks_real_transactions_are_answered_exactly() {
+    if !Path::new(BANK).exists() {
+        println!("skipped: {BANK} is not here");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let ledger = directory.path().join("bank.db");
+    let options = ImportOptions { source: Source::File(BANK.into()), ledger: ledger.clone(), skip_bad: None };
+    let report = store::import(&options, &mut Silent).expect("an import");
+    assert_eq!((report.imported, report.duplicates), (49_102, 0));
+    let again = store::import(&options, &mut Silent).expect("an import");
+    assert_eq!((again.imported, again.duplicates), (0, 49_102));
+    // 1994-03-31T23:59:59Z.
+    every_account_is_answered_exactly(&ledger, 765_158_399_000_000);
+}
+
+/// While a writer appends, readers on every port see versions that never go back, and only balances that some prefix
+/// of the account's rows has; and a writer reads its own writes by `min_version`.
+#[test]
+fn readers_see_only_prefixes_while_rows_keep_coming() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = generated(directory.path());
+    let node = start(&path, 2, None);
+    let mut ports = node.addresses().shard_listen.clone();
+    ports.extend(node.addresses().listen);
+    let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().take(40).collect();
+
+    let (appended, seen) = std::thread::scope(|scope| {
+        let readers: Vec<_> = ports
+            .iter()
+            .zip([Encoding::Rkyv, Encoding::FlatBuffers, Encoding::Rkyv])
+            .map(|(&port, encoding)| {
+                let users = &users;
+                scope.spawn(move || {
+                    let mut native = NativeCaller::connect(port);
+                    let until = Instant::now() + Duration::from_secs(3);
+                    let mut seen = Vec::new();
+                    while Instant::now() < until {
+                        for &user in users {
+                            seen.push(native.balance(user, encoding));
+                        }
+                    }
+                    seen
+                })
+            })
+            .collect();
+        let writer = scope.spawn(|| {
+            let mut writer = Writer::open(&path).expect("a writer");
+            let mut native = NativeCaller::connect(ports[0]);
+            let until = Instant::now() + Duration::from_secs(2);
+            let mut appended = 0;
+            while Instant::now() < until {
+                for &user in &users {
+                    let row = recomputed::recharge(user, appended, NOW_US);
+                    let version = writer.append(&[row]).expect("an append")[0].version.0;
+                    let balance = native.balance_at_least(user, version);
+                    assert!(balance.version >= version, "a writer reads its own write");
+                    appended += 1;
+                }
+            }
+            appended
+        });
+        let appended = writer.join().expect("a writer");
+        (
+            appended,
+            readers
+                .into_iter()
+                .flat_map(|reader| {
+                    let seen = reader.join().expect("a reader");
+                    let mut last: HashMap<u64, u64> = HashMap::new();
+                    for balance in &seen {
+                        let version = last.entry(balance.user_id).or_default();
+                        assert!(balance.version >= *version, "user {} went back", balance.user_id);
+                        *version = balance.version;
+                    }
+                    seen
+                })
+                .collect::<Vec<_>>(),
+        )
+    });
+
+    let ledger = Ledger::read(&path);
+    assert!(appended >= users.len() as u64, "it wrote to each account: {appended}");
+    let moved = seen.iter().any(|balance| ledger.accounts[&balance.user_id].len() as u64 > balance.version);
+    assert!(moved, "readers read while rows came");
+    for balance in seen {
+        let rows = &ledger.accounts[&balance.user_id][..balance.version as usize];
+        assert_eq!(balance, recomputed::account(balance.user_id, rows, NOW_US).balance);
+    }
+}
