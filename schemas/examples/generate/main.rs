@@ -1,6 +1,6 @@
-//! Writes what this crate commits but nobody types: the FlatBuffers code and the golden frames.
+//! Writes what is committed but nobody types: the FlatBuffers code and the golden frames.
 //!
-//!     cargo run -p florin-schema --example generate             # everything under schemas/
+//!     cargo run -p florin-schema --example generate             # everything, for Rust and for Go
 //!     cargo run -p florin-schema --example generate -- go DIR   # the Go package florin/v1 under DIR
 
 mod code;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let done = match arguments[..] {
         [] => code::generate(code::Language::Rust, &here.join("src/generated"))
+            .and_then(|()| code::generate(code::Language::Go, &here.join("../clients/go/internal/generated")))
             .and_then(|()| write_golden(&here.join("golden"))),
         ["go", folder] => code::generate(code::Language::Go, Path::new(folder)),
         _ => Err("usage: generate [go DIR]".to_owned()),

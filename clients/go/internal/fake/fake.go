@@ -1,0 +1,367 @@
+// Package fake is a florin node for tests: it speaks the protocol's frames, and answers as the test says.
+package fake
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	flatbuffers "github.com/google/flatbuffers/go"
+
+	"github.com/florin-db/florin/clients/go/internal/frame"
+	wire "github.com/florin-db/florin/clients/go/internal/generated/florin/v1"
+)
+
+// AsOfUS stands in every reply.
+const AsOfUS = 1_795_320_306_000_007
+
+// Request is a request as it came.
+type Request struct {
+	frame.Request
+	Body []byte
+	// Shard is the one whose port it came to; any for the port of all.
+	Shard int
+	// Turn numbers the connection's reads: requests of one turn came together.
+	Turn int
+}
+
+// Any is the Shard of requests that came to the port of all.
+const Any = -1
+
+// UserIDs are the body of a GetBalances.
+func (r Request) UserIDs() []uint64 {
+	ids := make([]uint64, len(r.Body)/8)
+	for index := range ids {
+		ids[index] = binary.LittleEndian.Uint64(r.Body[8*index:])
+	}
+	return ids
+}
+
+// Handler answers a request with a frame, or with nothing.
+type Handler func(Request) []byte
+
+// Node is a node of some shards.
+type Node struct {
+	// Target is what a client is given.
+	Target string
+
+	shards    int
+	ports     []uint16
+	mu        sync.Mutex
+	handler   Handler
+	isClosed  bool
+	listeners []net.Listener
+	sockets   map[net.Conn]struct{}
+	accepted  map[int]int
+	serving   sync.WaitGroup
+}
+
+// Start begins to serve on loopback, and ends with the test.
+func Start(t testing.TB, shards int, handler Handler) *Node {
+	return StartAt(t, "127.0.0.1:0", shards, handler)
+}
+
+// StartAt is Start with the address of the port of all.
+func StartAt(t testing.TB, address string, shards int, handler Handler) *Node {
+	t.Helper()
+	n := newNode(t, shards, handler)
+	any := n.listen(t, "tcp", address, Any)
+	for shard := range shards {
+		listener := n.listen(t, "tcp", "127.0.0.1:0", shard)
+		n.ports = append(n.ports, uint16(listener.Addr().(*net.TCPAddr).Port))
+	}
+	n.Target = "florin://" + any.Addr().String()
+	n.serve()
+	return n
+}
+
+// StartUnix is Start on a unix socket.
+func StartUnix(t testing.TB, shards int, handler Handler) *Node {
+	t.Helper()
+	n := newNode(t, shards, handler)
+	path := filepath.Join(t.TempDir(), "florin.sock")
+	n.listen(t, "unix", path, Any)
+	n.Target = "unix://" + path
+	n.serve()
+	return n
+}
+
+func newNode(t testing.TB, shards int, handler Handler) *Node {
+	n := &Node{shards: shards, handler: handler, sockets: map[net.Conn]struct{}{}, accepted: map[int]int{}}
+	t.Cleanup(n.Close)
+	return n
+}
+
+type shardListener struct {
+	net.Listener
+	shard int
+}
+
+func (n *Node) listen(t testing.TB, network, address string, shard int) net.Listener {
+	t.Helper()
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.listeners = append(n.listeners, shardListener{listener, shard})
+	return listener
+}
+
+// Close ends the node and all its connections.
+func (n *Node) Close() {
+	n.mu.Lock()
+	n.isClosed = true
+	for _, listener := range n.listeners {
+		listener.Close()
+	}
+	n.mu.Unlock()
+	n.Drop()
+	n.serving.Wait()
+}
+
+// Drop ends all connections.
+func (n *Node) Drop() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for socket := range n.sockets {
+		socket.Close()
+	}
+}
+
+// Accepted returns how many connections a shard's port has had.
+func (n *Node) Accepted(shard int) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.accepted[shard]
+}
+
+func (n *Node) serve() {
+	for _, listener := range n.listeners {
+		n.serving.Go(func() {
+			for {
+				socket, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				n.admit(socket, listener.(shardListener).shard)
+			}
+		})
+	}
+}
+
+func (n *Node) admit(socket net.Conn, shard int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.isClosed {
+		socket.Close()
+		return
+	}
+	n.sockets[socket] = struct{}{}
+	n.accepted[shard]++
+	n.serving.Go(func() {
+		n.converse(socket, shard)
+		socket.Close()
+		n.mu.Lock()
+		delete(n.sockets, socket)
+		n.mu.Unlock()
+	})
+}
+
+func (n *Node) converse(socket net.Conn, shard int) {
+	buffer, filled := make([]byte, 1<<20), 0
+	for turn := 0; ; turn++ {
+		count, err := socket.Read(buffer[filled:])
+		if err != nil {
+			return
+		}
+		filled += count
+		var out []byte
+		used := 0
+		for filled-used >= frame.RequestHeaderBytes {
+			length := int(binary.LittleEndian.Uint32(buffer[used:]))
+			if filled-used < length {
+				break
+			}
+			request := parse(buffer[used : used+length])
+			request.Shard, request.Turn = shard, turn
+			out = append(out, n.answer(request)...)
+			used += length
+		}
+		filled = copy(buffer, buffer[used:filled])
+		if _, err := socket.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+func parse(bytes []byte) Request {
+	request := Request{Request: frame.Request{
+		Opcode:    frame.Opcode(bytes[5]),
+		Encoding:  bytes[6],
+		RequestID: binary.LittleEndian.Uint64(bytes[8:]),
+		UserID:    binary.LittleEndian.Uint64(bytes[16:]),
+	}}
+	body := bytes[frame.RequestHeaderBytes:]
+	if bytes[7] != 0 {
+		request.Freshness = frame.Freshness{
+			MinVersion: binary.LittleEndian.Uint64(body),
+			MaxAgeMS:   binary.LittleEndian.Uint32(body[8:]),
+			WaitMS:     binary.LittleEndian.Uint32(body[12:]),
+		}
+		body = body[frame.FreshnessBytes:]
+	}
+	request.Body = append([]byte{}, body...)
+	return request
+}
+
+func (n *Node) answer(request Request) []byte {
+	if n.handler != nil {
+		if request.Opcode != frame.Hello {
+			return n.handler(request)
+		}
+		if answer := n.handler(request); answer != nil {
+			return answer
+		}
+	}
+	return n.Answer(request)
+}
+
+// Answer is what a node answers that has everything: each user holds as much COIN as their id says, at version 7.
+func (n *Node) Answer(request Request) []byte {
+	shard := request.Shard
+	if shard == Any {
+		shard = 0
+	}
+	switch request.Opcode {
+	case frame.Hello:
+		return Reply(request, shard, frame.FlatBuffers, n.helloBody())
+	case frame.GetBalance:
+		builder := flatbuffers.NewBuilder(256)
+		builder.Finish(balance(builder, request.UserID))
+		return Reply(request, shard, frame.FlatBuffers, builder.FinishedBytes())
+	case frame.GetStatistics:
+		return Reply(request, shard, frame.FlatBuffers, statisticsBody(request.UserID, request.Body[0]))
+	case frame.GetBalances:
+		return Reply(request, shard, frame.FlatBuffers, balancesBody(request.UserIDs()))
+	default:
+		return Reply(request, shard, frame.Plain, request.Body)
+	}
+}
+
+// Reply is a frame that answers the request.
+func Reply(request Request, shard int, encoding uint8, body []byte) []byte {
+	out := binary.LittleEndian.AppendUint32(nil, uint32(frame.ReplyHeaderBytes+len(body)))
+	out = append(out, frame.Version, uint8(request.Opcode), encoding, 0)
+	out = binary.LittleEndian.AppendUint64(out, request.RequestID)
+	out = binary.LittleEndian.AppendUint64(out, AsOfUS)
+	out = binary.LittleEndian.AppendUint16(out, uint16(shard))
+	out = append(out, 0, 0, 0, 0, 0, 0)
+	return append(out, body...)
+}
+
+// Refuse is a frame that answers the request with another status than OK.
+func Refuse(request Request, status uint8, message string) []byte {
+	out := Reply(request, 0, frame.Plain, []byte(message))
+	out[7] = status
+	return out
+}
+
+func (n *Node) helloBody() []byte {
+	builder := flatbuffers.NewBuilder(256)
+	server, mix := builder.CreateString("fake/1"), builder.CreateString("splitmix64")
+	wire.HelloReplyStartPortsVector(builder, len(n.ports))
+	for index := len(n.ports) - 1; index >= 0; index-- {
+		builder.PrependUint16(n.ports[index])
+	}
+	ports := builder.EndVector(len(n.ports))
+	wire.HelloReplyStart(builder)
+	wire.HelloReplyAddServer(builder, server)
+	wire.HelloReplyAddShards(builder, uint16(n.shards))
+	wire.HelloReplyAddPorts(builder, ports)
+	wire.HelloReplyAddMix(builder, mix)
+	builder.Finish(wire.HelloReplyEnd(builder))
+	return builder.FinishedBytes()
+}
+
+const coin = 'C' | 'O'<<8 | 'I'<<16 | 'N'<<24
+
+func balance(builder *flatbuffers.Builder, userID uint64) flatbuffers.UOffsetT {
+	wire.BalanceStartBalancesVector(builder, 1)
+	wire.CreateAssetBalance(builder, coin, int64(userID), 0)
+	rows := builder.EndVector(1)
+	wire.BalanceStart(builder)
+	wire.BalanceAddUserId(builder, userID)
+	wire.BalanceAddVersion(builder, 7)
+	wire.BalanceAddUpdatedAtUs(builder, AsOfUS)
+	wire.BalanceAddBalances(builder, rows)
+	return wire.BalanceEnd(builder)
+}
+
+func balancesBody(userIDs []uint64) []byte {
+	builder := flatbuffers.NewBuilder(1024)
+	entries := make([]flatbuffers.UOffsetT, len(userIDs))
+	for index, userID := range userIDs {
+		held := balance(builder, userID)
+		wire.BalanceEntryStart(builder)
+		wire.BalanceEntryAddUserId(builder, userID)
+		wire.BalanceEntryAddBalance(builder, held)
+		entries[index] = wire.BalanceEntryEnd(builder)
+	}
+	wire.BalancesStartEntriesVector(builder, len(entries))
+	for index := len(entries) - 1; index >= 0; index-- {
+		builder.PrependUOffsetT(entries[index])
+	}
+	rows := builder.EndVector(len(entries))
+	wire.BalancesStart(builder)
+	wire.BalancesAddEntries(builder, rows)
+	builder.Finish(wire.BalancesEnd(builder))
+	return builder.FinishedBytes()
+}
+
+func statisticsBody(userID uint64, mask uint8) []byte {
+	builder := flatbuffers.NewBuilder(1024)
+	count := 0
+	for bit := range 4 {
+		count += int(mask >> bit & 1)
+	}
+	wire.AssetStatisticsStartWindowsVector(builder, count)
+	for bit := 3; bit >= 0; bit-- {
+		if mask>>bit&1 == 1 {
+			wire.CreateWindowStatistics(builder, uint64(bit+1), 500, 2, 300, 200)
+		}
+	}
+	windows := builder.EndVector(count)
+	wire.AssetStatisticsStart(builder)
+	wire.AssetStatisticsAddAsset(builder, coin)
+	wire.AssetStatisticsAddWindows(builder, windows)
+	asset := wire.AssetStatisticsEnd(builder)
+	wire.StatisticsStartStatisticsVector(builder, 1)
+	builder.PrependUOffsetT(asset)
+	assets := builder.EndVector(1)
+	wire.StatisticsStart(builder)
+	wire.StatisticsAddUserId(builder, userID)
+	wire.StatisticsAddVersion(builder, 7)
+	wire.StatisticsAddWindows(builder, mask)
+	wire.StatisticsAddStatistics(builder, assets)
+	wire.StatisticsAddFirstTransactionAtUs(builder, AsOfUS)
+	wire.StatisticsAddLastTransactionAtUs(builder, AsOfUS)
+	builder.Finish(wire.StatisticsEnd(builder))
+	return builder.FinishedBytes()
+}
+
+// ForExample is for examples, which have no test to end with: it starts a node and returns its target and how to end it.
+func ForExample(shards int) (target string, end func()) {
+	t := &exampleTB{}
+	node := Start(t, shards, nil)
+	return node.Target, node.Close
+}
+
+// exampleTB is as much of a test as Start needs.
+type exampleTB struct{ testing.TB }
+
+func (*exampleTB) Helper()             {}
+func (*exampleTB) Cleanup(func())      {}
+func (*exampleTB) Fatal(values ...any) { panic(fmt.Sprint(values...)) }

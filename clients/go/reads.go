@@ -1,0 +1,229 @@
+package florin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/florin-db/florin/clients/go/internal/frame"
+)
+
+// ReadOption asks something of an answer's freshness: MinVersion, MaxAge, Wait.
+type ReadOption struct {
+	freshness frame.Freshness
+}
+
+// MinVersion asks for an answer that includes the account's transactions up to this version: what a write returned, to
+// read one's own write. Where the server has not got that far, the answer is ErrStale.
+func MinVersion(version uint64) ReadOption {
+	return ReadOption{frame.Freshness{MinVersion: version}}
+}
+
+// MaxAge asks for an answer whose watermark is no older than this, in whole milliseconds, at least one. Where it is, the
+// answer is ErrStale.
+func MaxAge(age time.Duration) ReadOption {
+	return ReadOption{frame.Freshness{MaxAgeMS: milliseconds(age)}}
+}
+
+// Wait lets the server hold the request until MinVersion and MaxAge hold, for so many whole milliseconds; it waits no
+// longer than one second.
+func Wait(limit time.Duration) ReadOption {
+	return ReadOption{frame.Freshness{WaitMS: milliseconds(limit)}}
+}
+
+// milliseconds rounds up, so that no option that was given becomes one that was not.
+func milliseconds(duration time.Duration) uint32 {
+	if duration <= 0 {
+		return 0
+	}
+	return uint32(min((duration-1)/time.Millisecond+1, math.MaxUint32))
+}
+
+func freshness(options []ReadOption) frame.Freshness {
+	var asked frame.Freshness
+	for _, option := range options {
+		if option.freshness.MinVersion != 0 {
+			asked.MinVersion = option.freshness.MinVersion
+		}
+		if option.freshness.MaxAgeMS != 0 {
+			asked.MaxAgeMS = option.freshness.MaxAgeMS
+		}
+		if option.freshness.WaitMS != 0 {
+			asked.WaitMS = option.freshness.WaitMS
+		}
+	}
+	return asked
+}
+
+// GetBalance returns what the user holds.
+func (c *Client) GetBalance(ctx context.Context, userID uint64, options ...ReadOption) (*Balance, error) {
+	call := newCall(frame.GetBalance)
+	defer call.free()
+	call.userID, call.freshness = userID, freshness(options)
+	if err := c.do(ctx, call); err != nil {
+		return nil, err
+	}
+	return call.balance, nil
+}
+
+// GetStatistics returns the user's statistics over the windows; 0 asks for all four.
+func (c *Client) GetStatistics(ctx context.Context, userID uint64, windows Windows, options ...ReadOption) (*Statistics, error) {
+	if windows == 0 {
+		windows = AllWindows
+	}
+	call := newCall(frame.GetStatistics)
+	defer call.free()
+	call.userID, call.windows, call.freshness = userID, windows, freshness(options)
+	if err := c.do(ctx, call); err != nil {
+		return nil, err
+	}
+	return call.statistics, nil
+}
+
+// Ping sends up to 1,024 bytes to a shard and back.
+func (c *Client) Ping(ctx context.Context, payload []byte) (Metadata, error) {
+	if len(payload) > frame.PingBytesMax {
+		return Metadata{}, fmt.Errorf("florin: Ping: expected at most %d bytes, got %d", frame.PingBytesMax, len(payload))
+	}
+	call := newCall(frame.Ping)
+	defer call.free()
+	call.body = payload
+	if err := c.do(ctx, call); err != nil {
+		return Metadata{}, err
+	}
+	return call.origin, nil
+}
+
+// GetBalances returns what several users hold: one entry for each id, in their order, duplicates included, each with its
+// own status. The ids are split by the shards that own them, and into requests of at most 1,024, all sent at once.
+//
+// MinVersion is judged entry by entry. An error is returned only where nothing could be answered, or where the caller has
+// to do something about it: the entries of one shard that is unavailable or overloaded say so by themselves.
+func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...ReadOption) (*Batch, error) {
+	batch := &Batch{Entries: make([]BatchEntry, len(userIDs))}
+	if len(userIDs) == 0 {
+		return batch, nil
+	}
+	parts := c.split(userIDs, batch.Entries)
+	for _, part := range parts {
+		part.call.freshness = freshness(options)
+	}
+	c.doAll(ctx, parts)
+	err := join(batch, parts)
+	for _, part := range parts {
+		part.call.free()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return batch, nil
+}
+
+// part is a request for some of a batch's users.
+type part struct {
+	call *call
+	// places are where its entries go; nil where they lie in the batch already, for there is but one part.
+	places []int
+	err    error
+
+	connection *connection
+	id         uint64
+}
+
+// split makes the parts, whose entries hold the ids. What fits into one request uses the batch's own entries.
+func (c *Client) split(userIDs []uint64, entries []BatchEntry) []*part {
+	shards := uint16(1)
+	if routes := c.routes.Load(); routes != nil && routes.isDirect {
+		shards = routes.shards
+	}
+	if shards == 1 && len(userIDs) <= frame.BatchUsersMax {
+		for index, userID := range userIDs {
+			entries[index].UserID = userID
+		}
+		call := newCall(frame.GetBalances)
+		call.userID, call.entries = userIDs[0], entries
+		return []*part{{call: call}}
+	}
+	places := make([][]int, shards)
+	for index, userID := range userIDs {
+		shard := frame.Shard(userID, shards)
+		places[shard] = append(places[shard], index)
+	}
+	var parts []*part
+	for _, owned := range places {
+		for len(owned) > 0 {
+			count := min(len(owned), frame.BatchUsersMax)
+			parts = append(parts, newPart(userIDs, owned[:count]))
+			owned = owned[count:]
+		}
+	}
+	return parts
+}
+
+func newPart(userIDs []uint64, places []int) *part {
+	call := newCall(frame.GetBalances)
+	call.entries = make([]BatchEntry, len(places))
+	for index, place := range places {
+		call.entries[index].UserID = userIDs[place]
+	}
+	call.userID = call.entries[0].UserID
+	return &part{call: call, places: places}
+}
+
+// doAll sends all parts before it waits for any, and sends those once more whose connection was lost.
+func (c *Client) doAll(ctx context.Context, parts []*part) {
+	for _, part := range parts {
+		if part.connection, part.err = c.pick(ctx, part.call.userID); part.err == nil {
+			part.id, part.err = part.connection.send(part.call)
+		}
+	}
+	for _, part := range parts {
+		if part.err == nil {
+			part.err = part.connection.wait(ctx, part.call, part.id)
+		}
+	}
+	for _, part := range parts {
+		if errors.Is(part.err, ErrDisconnected) {
+			part.err = c.do(ctx, part.call)
+		}
+	}
+}
+
+// join puts the parts' entries into the batch.
+func join(batch *Batch, parts []*part) error {
+	var refusal error
+	answered := 0
+	for index, part := range parts {
+		var status *StatusError
+		switch {
+		case part.err == nil:
+			answered++
+		case errors.As(part.err, &status) && (status.Status == StatusUnavailable || status.Status == StatusOverloaded):
+			refusal = part.err
+			for entry := range part.call.entries {
+				part.call.entries[entry].Status = status.Status
+			}
+		default:
+			return part.err
+		}
+		for entry, place := range part.places {
+			batch.Entries[place] = part.call.entries[entry]
+		}
+		origin := part.call.origin
+		if index == 0 {
+			batch.Metadata = origin
+			continue
+		}
+		if origin.AsOf.Before(batch.AsOf) {
+			batch.AsOf = origin.AsOf
+		}
+		batch.Forwarded = batch.Forwarded || origin.Forwarded
+		batch.Quarantined = batch.Quarantined || origin.Quarantined
+	}
+	if answered == 0 {
+		return refusal
+	}
+	return nil
+}
