@@ -2,6 +2,7 @@
 
 mod ending;
 mod exhaustion;
+mod quiet;
 mod refusals;
 mod serving;
 mod support;

@@ -1,7 +1,7 @@
 //! Requests come in, answers go out: by every kind of socket, in pieces and in masses.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{Shutdown, TcpStream},
     thread,
 };
@@ -9,7 +9,9 @@ use std::{
 use florin::node::Node;
 use socket2::SockRef;
 
-use crate::support::{Caller, config, connections, connections_opened, ping, shard_counts, start, until};
+use crate::support::{
+    Caller, REPLY_HEADER, config, connections, connections_opened, ping, shard_counts, start, until,
+};
 
 #[test]
 fn every_port_answers() {
@@ -145,4 +147,32 @@ fn resets_in_the_middle_of_everything_harm_nobody_else() {
     }
     until("only the witness is left", || connections(&node) == 1);
     assert!(connections_opened(&node) > 250, "most were accepted before they were reset");
+}
+
+#[test]
+fn a_refusal_arrives_although_its_caller_goes_on_sending() {
+    let node = start(1);
+    let address = node.addresses().listen.unwrap();
+    for round in 0..50 {
+        let mut caller = Caller::connect(address);
+        // A frame of five bytes cannot be: the shard says so and closes. What follows is never read as requests, and a
+        // close under it would reset the connection and could destroy the refusal.
+        let mut garbage = vec![0_u8; 200_000];
+        garbage[..5].copy_from_slice(&[5, 0, 0, 0, 1]);
+        let mut writer = caller.0.try_clone().unwrap();
+        let writer = thread::spawn(move || {
+            // It may be told at any time that nobody reads it.
+            let _ = writer.write_all(&garbage);
+        });
+        let mut header = [0; REPLY_HEADER];
+        caller.0.read_exact(&mut header).unwrap();
+        let length = u32::from_le_bytes(header[..4].try_into().unwrap()) as usize;
+        let mut message = vec![0; length - REPLY_HEADER];
+        caller.0.read_exact(&mut message).unwrap();
+        assert_eq!(header[7], 2, "INVALID_REQUEST");
+        assert!(String::from_utf8(message).unwrap().contains("length"), "round {round}");
+        caller.expect_end();
+        writer.join().unwrap();
+    }
+    until("all are forgotten", || connections(&node) == 0);
 }

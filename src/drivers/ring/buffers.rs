@@ -57,6 +57,11 @@ impl ProvidedBuffers {
         Ok(buffers)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
     /// What the kernel wrote into buffer `id`, which a completion has just named and nobody has given back since.
     #[inline]
     pub(super) fn filled(&self, id: u16, length: usize) -> &[u8] {

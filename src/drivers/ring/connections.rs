@@ -34,6 +34,8 @@ pub(super) enum Receiving {
     Armed,
     /// Its cancellation is out, and its last completion awaited.
     Cancelling,
+    /// It ended because no buffer was left; it is armed again when its turn comes.
+    Starved,
 }
 
 /// The one send that may be out.
@@ -79,7 +81,7 @@ impl Connection {
 
     /// Whether the kernel holds no operation on it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.receiving == Receiving::Off && self.sending == Sending::Nothing
+        matches!(self.receiving, Receiving::Off | Receiving::Starved) && self.sending == Sending::Nothing
     }
 }
 
@@ -133,6 +135,7 @@ impl Connections {
         assert_eq!(connection.stage, Stage::Free, "the kernel accepted into slot {slot}, which is taken");
         connection.stage = Stage::Open;
         connection.input = Input::Flowing;
+        connection.receiving = Receiving::Off;
         self.live += 1;
         connection
     }

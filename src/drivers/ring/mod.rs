@@ -4,9 +4,13 @@
 //! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
 //! kept of each), `token` (how a completion is recognised), `setup` (how the ring is made, and refusals).
 //!
-//! To see that it keeps its promise, run a node under load with
-//! `strace -f -c -p $(pidof florin) -e trace=all`, or for the shards' threads alone
-//! `strace -c $(for t in /proc/$(pidof florin)/task/*; do grep -q florin-shard $t/comm && echo -p ${t##*/}; done)`.
+//! `cargo test --test node quiet` has strace watch a shard through 100,000 requests and finds nothing but
+//! `io_uring_enter`. To see the same on a node that runs, under load:
+//!
+//! ```sh
+//! strace -c $(for task in /proc/$(pidof florin)/task/*; do
+//!     grep -q florin-shard $task/comm && echo "-p ${task##*/}"; done)
+//! ```
 
 mod accepting;
 mod buffers;
@@ -16,7 +20,7 @@ mod serving;
 mod setup;
 mod token;
 
-use std::mem;
+use std::{collections::VecDeque, mem};
 
 use io_uring::cqueue;
 
@@ -42,6 +46,8 @@ pub struct RingDriver {
     seat: Seat,
     /// Connections that this driver, not the shard, has a reason to look at before the turn ends.
     touched: Vec<u32>,
+    /// Connections whose receive found no buffer, in the order in which that happened.
+    starved: VecDeque<u32>,
     /// When the turn began.
     monotonic_us: u64,
     /// Before this nothing is accepted, for the host had run out of something.
@@ -64,6 +70,7 @@ impl Driver for RingDriver {
             connections: Connections::new(),
             acceptors,
             touched: Vec::new(),
+            starved: VecDeque::new(),
             monotonic_us: seat.clock.monotonic_us(),
             accept_again_us: 0,
             drain_until_us: None,
@@ -92,6 +99,7 @@ impl RingDriver {
         self.reap();
         self.seat.shard.work();
         self.keep_time();
+        self.feed_starved();
         self.steer_accepts();
         self.serve_touched();
         self.ring_bells();
@@ -157,7 +165,7 @@ impl RingDriver {
 
     /// How long the kernel may keep the thread.
     fn how_long(&mut self) -> Wait {
-        if self.queue.has_completions() {
+        if self.queue.has_completions() || !self.starved.is_empty() {
             return Wait::Poll;
         }
         let shard_us = match self.seat.shard.park() {

@@ -57,6 +57,20 @@ impl RingDriver {
         }
     }
 
+    /// Arms the receives that ended for want of a buffer: no more of them than there are buffers, so that the others do
+    /// not fail again at once, and oldest first, so that none is forgotten. All buffers but those of completions not
+    /// yet read are back by now.
+    pub(super) fn feed_starved(&mut self) {
+        for _ in 0..self.starved.len().min(self.buffers.count()) {
+            let slot = self.starved.pop_front().expect("as many as there were");
+            let connection = self.connections.at(slot);
+            if connection.receiving == Receiving::Starved {
+                connection.receiving = Receiving::Off;
+                self.touched.push(slot);
+            }
+        }
+    }
+
     pub(super) fn on_receive(&mut self, token: Token, completion: &cqueue::Entry) {
         let Token { slot, generation, .. } = token;
         let connection = self.connections.at(slot);
@@ -82,9 +96,12 @@ impl RingDriver {
             0 if is_open => self.seat.shard.end_of_input(slot),
             0 => {}
             error => match -error {
-                // No buffer was left. Every completion before this one gave its buffer back by now, so to arm again at
-                // the turn's end gets somewhere, and does not spin. The others are ours, or nobody's fault.
-                libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                // No buffer was left: its turn comes when some are back, in the order of asking.
+                libc::ENOBUFS => {
+                    self.connections.at(slot).receiving = Receiving::Starved;
+                    self.starved.push_back(slot);
+                }
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 _ => self.start_closing(slot),
             },
         }
