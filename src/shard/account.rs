@@ -23,7 +23,7 @@ use florin_schema::frame::ASSETS_MAX;
 use florin_schema::layout::{AssetRow, BalanceRoot, BalanceView, VectorPointer, WindowTotals};
 use florin_schema::{Asset, UserId, Version, Window};
 use zerocopy::little_endian::{I32, I64, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
 use super::slab::{Handle, Slab};
@@ -31,7 +31,7 @@ use crate::ledger::{Counting, Holdings, Horizon, Hour, Overflow, Transaction};
 use crate::wire::AssetTotals;
 
 /// Where an account's records lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromZeros)]
 pub struct Account {
     /// Its balance.
     pub balance: Handle,

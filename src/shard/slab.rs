@@ -2,20 +2,24 @@
 //!
 //! | part | size | holds |
 //! | --- | --- | --- |
-//! | span | 256 KiB | blocks of one class; given back to the pool, for any class, once its last block is freed |
+//! | span | 256 KiB | blocks of one class; eight to a huge page; back to the pool, for any class, once its last block is freed |
 //! | block | a class: multiples of 16 bytes, an eighth apart | one record |
 //! | large block | what it needs | a record above [`SMALL_BYTES_MAX`]; few accounts have one |
 //!
 //! A record that outgrows its block moves to a larger one; its account's slot is the only reference to it. Nothing
 //! here is allocated from the system but whole spans and large blocks.
 
-use super::memory::prefetch;
+use zerocopy::FromZeros;
+
+use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
 
 /// Bytes of a span.
 const SPAN_BYTES: usize = 256 * 1_024;
 /// What block sizes are multiples of, and handles count in.
 const UNIT_BYTES: usize = 16;
 const UNITS_PER_SPAN: u32 = (SPAN_BYTES / UNIT_BYTES) as u32;
+/// Spans come from the system in huge pages.
+const UNITS_PER_PAGE: u32 = (HUGE_PAGE_BYTES / UNIT_BYTES) as u32;
 /// Blocks up to here come from spans: large enough for all but a handful of accounts, small enough that a span's last
 /// bytes, which fit no further block, are at most an eighth of it.
 pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
@@ -23,7 +27,7 @@ pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
 const LARGE: u32 = 1 << 31;
 
 /// Names a block; stable until it is freed. 0 names none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromZeros)]
 pub struct Handle(u32);
 
 impl Handle {
@@ -36,7 +40,7 @@ impl Handle {
 
 /// Blocks of all classes.
 pub struct Slab {
-    spans: Vec<Box<[u8]>>,
+    pages: Vec<Pages<u8>>,
     states: Vec<SpanState>,
     free_spans: Vec<u32>,
     /// The bytes of each class's blocks, ascending.
@@ -79,7 +83,7 @@ impl Slab {
         .collect();
         let partial = vec![None; class_bytes.len()];
         Slab {
-            spans: Vec::new(),
+            pages: Vec::new(),
             states: Vec::new(),
             free_spans: Vec::new(),
             class_bytes,
@@ -116,9 +120,9 @@ impl Slab {
         let state = &mut self.states[span as usize];
         let unit = match state.free {
             Some(unit) => {
-                let next = &self.spans[span as usize][unit as usize * UNIT_BYTES..][..4];
-                let next = u32::from_le_bytes(next.try_into().expect("four bytes"));
-                state.free = next.checked_sub(1);
+                let (page, at) = place(span * UNITS_PER_SPAN + unit);
+                let next = self.pages[page][at..at + 4].try_into().expect("four bytes");
+                state.free = u32::from_le_bytes(next).checked_sub(1);
                 unit
             }
             None => {
@@ -162,7 +166,7 @@ impl Slab {
         state.free = Some(unit);
         state.live -= 1;
         let (live, is_partial) = (state.live, state.is_partial);
-        self.spans[span as usize][unit as usize * UNIT_BYTES..][..4].copy_from_slice(&next.to_le_bytes());
+        self.block_mut(handle, 4).copy_from_slice(&next.to_le_bytes());
         if !is_partial {
             self.link_partial(span);
         }
@@ -174,12 +178,14 @@ impl Slab {
 
     fn open_span(&mut self, class: usize) -> u32 {
         let span = self.free_spans.pop().unwrap_or_else(|| {
-            let span = self.spans.len() as u32;
+            let span = self.states.len() as u32;
             assert!(
                 span < LARGE / UNITS_PER_SPAN,
                 "a shard's 32 GiB of records are used up: run more shards"
             );
-            self.spans.push(vec![0; SPAN_BYTES].into_boxed_slice());
+            if span * UNITS_PER_SPAN == self.pages.len() as u32 * UNITS_PER_PAGE {
+                self.pages.push(Pages::zeroed(HUGE_PAGE_BYTES));
+            }
             self.states.push(SpanState {
                 class: 0,
                 live: 0,
@@ -227,8 +233,8 @@ impl Slab {
     #[inline]
     pub fn block(&self, handle: Handle, bytes: usize) -> &[u8] {
         if handle.0 < LARGE {
-            let at = (handle.0 % UNITS_PER_SPAN) as usize * UNIT_BYTES;
-            &self.spans[(handle.0 / UNITS_PER_SPAN) as usize][at..at + bytes]
+            let (page, at) = place(handle.0);
+            &self.pages[page][at..at + bytes]
         } else {
             &self.large[(handle.0 - LARGE) as usize].as_ref().expect("a live large block")[..bytes]
         }
@@ -238,8 +244,8 @@ impl Slab {
     #[inline]
     pub fn block_mut(&mut self, handle: Handle, bytes: usize) -> &mut [u8] {
         if handle.0 < LARGE {
-            let at = (handle.0 % UNITS_PER_SPAN) as usize * UNIT_BYTES;
-            &mut self.spans[(handle.0 / UNITS_PER_SPAN) as usize][at..at + bytes]
+            let (page, at) = place(handle.0);
+            &mut self.pages[page][at..at + bytes]
         } else {
             &mut self.large[(handle.0 - LARGE) as usize].as_mut().expect("a live large block")[..bytes]
         }
@@ -248,23 +254,19 @@ impl Slab {
     /// Copies the first `bytes` of one block to another.
     pub fn copy(&mut self, from: Handle, to: Handle, bytes: usize) {
         assert!(from != to, "a block is not copied onto itself");
-        // The one is taken out while the other is written: two blocks may lie in one span.
-        if from.0 < LARGE && to.0 < LARGE && from.0 / UNITS_PER_SPAN == to.0 / UNITS_PER_SPAN {
-            let at = |handle: Handle| (handle.0 % UNITS_PER_SPAN) as usize * UNIT_BYTES;
-            self.spans[(from.0 / UNITS_PER_SPAN) as usize].copy_within(at(from)..at(from) + bytes, at(to));
+        if from.0 >= LARGE || to.0 >= LARGE {
+            // Rare and slow: a record that is growing large.
+            let bytes = self.block(from, bytes).to_vec();
+            self.block_mut(to, bytes.len()).copy_from_slice(&bytes);
             return;
         }
-        let mut target = std::mem::take(self.storage_mut(to));
-        let at = if to.0 < LARGE { (to.0 % UNITS_PER_SPAN) as usize * UNIT_BYTES } else { 0 };
-        target[at..at + bytes].copy_from_slice(self.block(from, bytes));
-        *self.storage_mut(to) = target;
-    }
-
-    fn storage_mut(&mut self, handle: Handle) -> &mut Box<[u8]> {
-        if handle.0 < LARGE {
-            &mut self.spans[(handle.0 / UNITS_PER_SPAN) as usize]
+        let ((from_page, from_at), (to_page, to_at)) = (place(from.0), place(to.0));
+        if from_page == to_page {
+            self.pages[from_page].copy_within(from_at..from_at + bytes, to_at);
         } else {
-            self.large[(handle.0 - LARGE) as usize].as_mut().expect("a live large block")
+            let pages = self.pages.get_disjoint_mut([from_page, to_page]);
+            let [from, to] = pages.expect("two pages that are there");
+            to[to_at..to_at + bytes].copy_from_slice(&from[from_at..from_at + bytes]);
         }
     }
 
@@ -272,17 +274,23 @@ impl Slab {
     #[inline]
     pub fn prefetch(&self, handle: Handle) {
         if handle.0 < LARGE {
-            let at = (handle.0 % UNITS_PER_SPAN) as usize * UNIT_BYTES;
-            let span = &self.spans[(handle.0 / UNITS_PER_SPAN) as usize];
-            prefetch(&span[at]);
-            prefetch(&span[(at + 64).min(SPAN_BYTES - 1)]);
+            let (page, at) = place(handle.0);
+            let page = &self.pages[page];
+            prefetch(&page[at]);
+            prefetch(&page[(at + 64).min(HUGE_PAGE_BYTES - 1)]);
         }
     }
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.spans.len() * SPAN_BYTES + self.large_bytes
+        self.pages.len() * HUGE_PAGE_BYTES + self.large_bytes
     }
+}
+
+/// The page of a unit, and the byte within it.
+#[inline]
+fn place(unit: u32) -> (usize, usize) {
+    ((unit / UNITS_PER_PAGE) as usize, (unit % UNITS_PER_PAGE) as usize * UNIT_BYTES)
 }
 
 #[cfg(test)]
@@ -320,7 +328,7 @@ mod tests {
                 prop_assert!(slab.block(handle, bytes).iter().all(|&byte| byte == mark));
                 slab.free(handle, bytes);
             }
-            prop_assert_eq!(slab.free_spans.len(), slab.spans.len());
+            prop_assert_eq!(slab.free_spans.len(), slab.states.len());
             prop_assert_eq!(slab.large_bytes, 0);
         }
     }

@@ -6,15 +6,16 @@
 use florin_schema::UserId;
 use florin_schema::ids::mix;
 use florin_schema::layout::BalanceView;
+use zerocopy::FromZeros;
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
-use super::memory::prefetch;
+use super::memory::{Pages, prefetch};
 use super::slab::Slab;
 use crate::ledger::{Arrival, Horizon, Transaction};
 use crate::wire::AssetTotals;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(16))]
 struct Slot {
     user_id: u64,
@@ -28,7 +29,7 @@ const SLOTS_MIN: usize = 1_024;
 
 /// A shard's accounts.
 pub struct Table {
-    slots: Box<[Slot]>,
+    slots: Pages<Slot>,
     accounts: usize,
     quarantined: usize,
     slab: Slab,
@@ -74,7 +75,7 @@ impl Table {
     /// An empty table.
     pub fn new() -> Table {
         Table {
-            slots: vec![Slot::default(); SLOTS_MIN].into_boxed_slice(),
+            slots: Pages::zeroed(SLOTS_MIN),
             accounts: 0,
             quarantined: 0,
             slab: Slab::new(),
@@ -225,7 +226,7 @@ impl Table {
     }
 
     fn double(&mut self) {
-        let larger = vec![Slot::default(); self.slots.len() * 2].into_boxed_slice();
+        let larger = Pages::zeroed(self.slots.len() * 2);
         let old = std::mem::replace(&mut self.slots, larger);
         for slot in old.iter().filter(|slot| slot.account.balance.is_some()) {
             let at = self.probe(UserId::new(slot.user_id).expect("a slot holds a legal id"));
