@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("feed", &["store", "ledger", "mesh", "limits", "clock", "shard"]),
     ("drivers", &["shard", "mesh", "limits", "clock"]),
     ("node", &["drivers", "feed", "store", "shard", "mesh", "ledger", "limits", "clock"]),
-    ("admin", &["node", "store", "shard", "ledger", "limits", "clock"]),
+    ("admin", &["node", "feed", "store", "shard", "ledger", "limits", "clock"]),
     ("cli", &["admin", "node", "drivers", "feed", "store", "shard", "ledger", "limits", "clock"]),
     ("lib", EVERYTHING),
     ("main", &["cli"]),
@@ -387,10 +387,9 @@ fn judge(file: &Path, found: &[(Vec<String>, usize)]) -> Vec<Violation> {
         if path[0] == "unsafe" && !MAY_BE_UNSAFE.iter().any(|place| file.starts_with(place)) {
             say(*line, "unsafe is only for src/mesh/, src/drivers/ring/ and src/shard/memory.rs".to_owned());
         }
-        if path[0] == "crate" && path.len() > 1 && allowed != EVERYTHING {
-            if path[1] != layer && !allowed.contains(&path[1].as_str()) {
-                say(*line, format!("{layer} may not name {text}"));
-            }
+        let sibling = path.get(1).filter(|_| path[0] == "crate" && allowed != EVERYTHING);
+        if sibling.is_some_and(|sibling| *sibling != layer && !allowed.contains(&sibling.as_str())) {
+            say(*line, format!("{layer} may not name {text}"));
         }
         if PURE.contains(&layer.as_str()) && is_impure(path, &layer) {
             say(*line, format!("{layer} does no I/O, so it may not name {text}"));

@@ -1,1 +1,81 @@
-//! To come.
+//! The admin port: whether the node lives and is ready, what it counts, and the way into the embedded ledger. Control
+//! plane only: it runs on a tokio runtime of its own thread and never touches a shard but to read its counters.
+//!
+//! | method and path | answers |
+//! | --- | --- |
+//! | GET /healthz | 200 as long as the process answers |
+//! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
+//! | GET /metrics | everything that the shards count, for Prometheus |
+//! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark |
+//! | POST /v1/transactions | appends to the ledger; see [`transactions`] |
+
+mod metrics;
+mod problem;
+mod shards;
+mod transactions;
+mod view;
+mod writer;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use problem::Problem;
+pub use view::{Readiness, View};
+pub use writer::{AppendError, LedgerWriter};
+
+/// Serves the admin port until `end` resolves; requests that are being answered then still are.
+pub async fn serve(
+    listener: TcpListener,
+    view: Arc<View>,
+    writer: LedgerWriter,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(view, writer)).with_graceful_shutdown(end).await
+}
+
+fn router(view: Arc<View>, writer: LedgerWriter) -> Router {
+    let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writer);
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/shards", get(shards))
+        .with_state(view)
+        .merge(transactions)
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, format!("expected one of {PATHS}")) })
+        .method_not_allowed_fallback(|| async {
+            let detail = "expected POST for /v1/transactions, and GET for everything else";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+}
+
+const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/transactions";
+
+async fn readyz(State(view): State<Arc<View>>) -> Response {
+    let readiness = view.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, json(&readiness)).into_response()
+}
+
+async fn metrics(State(view): State<Arc<View>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&view))
+        .into_response()
+}
+
+async fn shards(State(view): State<Arc<View>>) -> Response {
+    json(&shards::map(&view))
+}
+
+fn json(value: &impl serde::Serialize) -> Response {
+    let text = serde_json::to_string(value).expect("the admin port's answers have string keys");
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,108 @@
-//! To come.
+//! The `florin` command: what it is told, what it starts, and what it says.
+
+mod apply;
+mod config;
+mod demo;
+mod get;
+pub mod http;
+mod ledger;
+mod output;
+mod serve;
+mod service;
+pub mod settings;
+
+use clap::{Parser, Subcommand};
+
+pub use apply::ApplyError;
+pub use demo::DemoError;
+pub use get::GetError;
+pub use service::ServiceError;
+use settings::SettingsError;
+
+use crate::store::{ImportError, StoreError};
+
+/// Balance and transaction-statistics reads from memory, one pinned io_uring shard per CPU.
+#[derive(Parser, Debug)]
+#[command(name = "florin", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve a ledger until a signal ends it
+    #[command(after_help = serve::EXIT_CODES)]
+    Serve(serve::ServeArgs),
+    /// Show what florin does: a made-up ledger, live transactions, readers, and a screen
+    Demo(demo::DemoArgs),
+    /// Import a CSV file into a ledger, wholly or not at all
+    Import(ledger::ImportArgs),
+    /// Make up a plausible platform in a new ledger
+    Generate(ledger::GenerateArgs),
+    /// Ask a node
+    #[command(subcommand)]
+    Get(get::GetCommand),
+    /// Append transactions to the ledger of a running node
+    Apply(apply::ApplyArgs),
+    /// Look at a configuration file
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => Ok(demo::run(&args)?),
+        Command::Import(args) => ledger::import(args),
+        Command::Generate(args) => ledger::generate(args),
+        Command::Get(command) => Ok(get::run(&command)?),
+        Command::Apply(args) => Ok(apply::run(&args)?),
+        Command::Config(command) => Ok(config::run(&command)?),
+    }
+}
+
+/// Why a command did not do what it was told; the message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The flags or the configuration file.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// `florin import`.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// `florin generate`.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `florin serve`.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// `florin demo`.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// `florin get`.
+    #[error(transparent)]
+    Get(#[from] GetError),
+    /// `florin apply`.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl CliError {
+    /// What the process ends with; `florin serve --help` lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Settings(_) => 2,
+            CliError::Service(error) => error.exit_code(),
+            CliError::Demo(error) => error.exit_code(),
+            CliError::Import(ImportError::Store(error)) | CliError::Store(error) => match error {
+                StoreError::Missing { .. } => 15,
+                StoreError::Locked { .. } => 16,
+                StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
+                _ => 1,
+            },
+            CliError::Import(_) | CliError::Get(_) | CliError::Apply(_) => 1,
+        }
+    }
+}

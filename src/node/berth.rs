@@ -58,11 +58,14 @@ pub(super) fn wire_up(
     (0..shards).zip(shard::mesh(&parkings)).zip(parkings).map(wire).collect()
 }
 
+/// A shard's thread, and the kernel's id of it.
+pub(super) type ShardThread = (JoinHandle<Result<(), DriverError>>, u32);
+
 /// Starts a thread for each shard, and lets them serve once all of them are ready: or none.
 pub(super) fn launch<D>(
     berths: impl Iterator<Item = Berth>,
     settings: D::Settings,
-) -> Result<Vec<JoinHandle<Result<(), DriverError>>>, StartError>
+) -> Result<Vec<ShardThread>, StartError>
 where
     D: Driver,
     D::Settings: Clone + Send + 'static,
@@ -79,14 +82,16 @@ where
         starting.push((thread, reported, go));
     }
     // An early return drops every `go`, and the threads that are ready end unheard.
-    for (_, reported, _) in &starting {
-        reported
-            .recv()
+    let mut ready = Vec::new();
+    for (thread, reported, go) in starting {
+        let report = reported.recv();
+        let thread_id = report
             .unwrap_or_else(|_| Err(StartError::Thread { source: io::ErrorKind::BrokenPipe.into() }))?;
+        ready.push((thread, thread_id, go));
     }
-    let threads = starting.into_iter().map(|(thread, _, go)| {
+    let threads = ready.into_iter().map(|(thread, thread_id, go)| {
         go.send(()).expect("a thread that is ready waits for this");
-        thread
+        (thread, thread_id)
     });
     Ok(threads.collect())
 }
@@ -96,7 +101,7 @@ impl Berth {
     fn occupy<D: Driver>(
         self,
         settings: D::Settings,
-        report: SyncSender<Result<(), StartError>>,
+        report: SyncSender<Result<u32, StartError>>,
         started: Receiver<()>,
     ) -> Result<(), DriverError> {
         let _end = EndsProcess;
@@ -104,7 +109,7 @@ impl Berth {
         match self.take::<D>(settings) {
             Ok(driver) => {
                 // Nobody listens any more where another shard has failed meanwhile; then nobody says go either.
-                let _ = report.send(Ok(()));
+                let _ = report.send(Ok(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()));
                 if started.recv().is_err() {
                     return Ok(());
                 }

@@ -67,6 +67,8 @@ pub struct ShardHandle {
     pub index: ShardIndex,
     /// The CPU that its thread stays on.
     pub cpu: usize,
+    /// The kernel's id of its thread, for `perf` and `top -H`.
+    pub thread_id: u32,
     /// What it counts.
     pub metrics: Arc<ShardMetrics>,
     /// Its watermark, from the feed: (as_of µs, monotonic µs when it was taken); monotonic 0 = none yet. A shard without
@@ -94,6 +96,7 @@ pub enum Readiness {
 pub struct Node {
     addresses: Addresses,
     shards: Vec<ShardHandle>,
+    driver: DriverChoice,
     feed: Feed,
     clock: Clock,
     max_staleness_us: u64,
@@ -140,20 +143,36 @@ impl Node {
         let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
             index: setup.index,
             cpu,
+            thread_id: 0,
             metrics: Arc::clone(&setup.metrics),
             watermark: Arc::clone(&setup.feed.watermark),
         };
-        let handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
+        let mut handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
 
         // The ledger is opened before anyone is answered, and loaded while the shards answer that they are warming up.
         let feed = Feed::spawn(FeedConfig { ledger: config.ledger, clock }, outlets)?;
         let berths = setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| {
             Berth { setup, listening, cpu: handle.cpu, clock, control: control.clone() }
         });
-        let threads = match config.driver {
-            DriverChoice::Auto | DriverChoice::Ring => berth::launch::<RingDriver>(berths, sizes)?,
+        let driver = match config.driver {
+            DriverChoice::Auto | DriverChoice::Ring => DriverChoice::Ring,
         };
-        Ok(Node { addresses, shards: handles, feed, clock, max_staleness_us, control, threads, unix })
+        let mut threads = Vec::new();
+        for (thread, thread_id) in berth::launch::<RingDriver>(berths, sizes)? {
+            handles[threads.len()].thread_id = thread_id;
+            threads.push(thread);
+        }
+        Ok(Node {
+            addresses,
+            shards: handles,
+            driver,
+            feed,
+            clock,
+            max_staleness_us,
+            control,
+            threads,
+            unix,
+        })
     }
 
     /// Where it can be reached, with the ports that it got.
@@ -164,6 +183,11 @@ impl Node {
     /// Its shards, by index.
     pub fn shards(&self) -> &[ShardHandle] {
         &self.shards
+    }
+
+    /// What drives its shards; never [`DriverChoice::Auto`].
+    pub fn driver(&self) -> DriverChoice {
+        self.driver
     }
 
     /// What its feed does.

@@ -1,0 +1,231 @@
+//! `GET /metrics`: the shards' counters in Prometheus' text format, version 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use florin_schema::{Opcode, Status};
+
+use super::view::View;
+use crate::node::ShardHandle;
+use crate::shard::metrics::{Counter, Histogram, ShardMetrics};
+
+/// One metric that every shard has: name, kind, help, and where its value is.
+type PerShard = (&'static str, Kind, &'static str, fn(&ShardMetrics) -> &Counter);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+const PER_SHARD: &[PerShard] = &[
+    (
+        "florin_rejected_total",
+        Kind::Counter,
+        "Inputs that were no request at all, or one of an unknown opcode.",
+        |m| &m.rejected,
+    ),
+    ("florin_http_requests_total", Kind::Counter, "Requests that came over HTTP.", |m| &m.http_requests),
+    (
+        "florin_forwarded_total",
+        Kind::Counter,
+        "Requests for another shard's users, passed on over the mesh.",
+        |m| &m.forwarded,
+    ),
+    (
+        "florin_answered_for_others_total",
+        Kind::Counter,
+        "Requests answered for other shards' connections.",
+        |m| &m.answered_for_others,
+    ),
+    ("florin_waiting", Kind::Gauge, "Requests that wait for their freshness.", |m| &m.waiting),
+    ("florin_mesh_depth", Kind::Gauge, "Questions to other shards not yet answered.", |m| &m.mesh_depth),
+    ("florin_connections", Kind::Gauge, "Open connections.", |m| &m.connections),
+    ("florin_connections_opened_total", Kind::Counter, "Connections ever opened.", |m| &m.connections_opened),
+    (
+        "florin_connections_timed_out_total",
+        Kind::Counter,
+        "Connections closed because a request began and did not go on.",
+        |m| &m.timed_out,
+    ),
+    (
+        "florin_paused_total",
+        Kind::Counter,
+        "Times that a connection's input was paused because its answers were not read.",
+        |m| &m.paused,
+    ),
+    ("florin_received_bytes_total", Kind::Counter, "Bytes received from callers.", |m| &m.bytes_in),
+    ("florin_sent_bytes_total", Kind::Counter, "Bytes sent to callers.", |m| &m.bytes_out),
+    ("florin_turns_total", Kind::Counter, "Turns of the shard's loop.", |m| &m.turns),
+    ("florin_accounts", Kind::Gauge, "Accounts held.", |m| &m.accounts),
+    ("florin_table_bytes", Kind::Gauge, "Memory of the table: index and records.", |m| &m.table_bytes),
+    ("florin_applied_total", Kind::Counter, "Transactions applied.", |m| &m.applied),
+    ("florin_duplicates_total", Kind::Counter, "Transactions skipped, for they had been applied.", |m| {
+        &m.duplicates
+    }),
+    (
+        "florin_gaps_total",
+        Kind::Counter,
+        "Transactions that came before one that must precede them: their accounts were read again.",
+        |m| &m.gaps,
+    ),
+    ("florin_quarantined", Kind::Gauge, "Accounts whose history is known to be incomplete.", |m| {
+        &m.quarantined
+    }),
+];
+
+/// The whole page.
+pub(super) fn render(view: &View) -> String {
+    let mut page = String::with_capacity(64 * 1_024);
+    head(&mut page, "florin_info", Kind::Gauge, "Always 1; its labels say what runs.");
+    let version = env!("CARGO_PKG_VERSION");
+    line(&mut page, format_args!("florin_info{{version=\"{version}\",driver=\"{}\"}}", view.driver), 1);
+    head(&mut page, "florin_ready", Kind::Gauge, "1 when every shard has loaded the ledger and follows it.");
+    line(&mut page, "florin_ready", u8::from(view.readiness().ready));
+    if let Some(bytes) = resident_bytes() {
+        head(&mut page, "process_resident_memory_bytes", Kind::Gauge, "Resident memory of the process.");
+        line(&mut page, "process_resident_memory_bytes", bytes);
+    }
+    requests(&mut page, view);
+    service_times(&mut page, view);
+    for &(name, kind, help, value) in PER_SHARD {
+        head(&mut page, name, kind, help);
+        for (index, shard) in view.shards.iter().enumerate() {
+            line(&mut page, format_args!("{name}{{shard=\"{index}\"}}"), value(&shard.metrics).get());
+        }
+    }
+    watermarks(&mut page, view);
+    feed(&mut page, view);
+    page
+}
+
+fn feed(page: &mut String, view: &View) {
+    let Some(feed) = &view.feed else { return };
+    let metrics = [
+        ("florin_feed_rows_total", "Rows taken from the ledger.", feed.rows()),
+        ("florin_feed_unreadable_total", "Rows that no transaction could be made of.", feed.unreadable()),
+        ("florin_feed_rereads_total", "Accounts read again because of a gap.", feed.rereads()),
+    ];
+    for (name, help, value) in metrics {
+        head(page, name, Kind::Counter, help);
+        line(page, name, value);
+    }
+}
+
+fn requests(page: &mut String, view: &View) {
+    let name = "florin_requests_total";
+    head(page, name, Kind::Counter, "Requests answered, by the status of the answer.");
+    each_opcode(view, |index, shard, opcode| {
+        let answers = &shard.metrics.opcodes[usize::from(*opcode as u8)].answers;
+        for (status, count) in Status::ALL.iter().zip(answers) {
+            let labels = format_args!(
+                "{name}{{shard=\"{index}\",opcode=\"{}\",status=\"{}\"}}",
+                label(opcode),
+                label(status)
+            );
+            line(page, labels, count.get());
+        }
+    });
+}
+
+fn service_times(page: &mut String, view: &View) {
+    let name = "florin_service_seconds";
+    let help = "From the turn in which a request was read to the end of the turn in which its answer was handed over.";
+    head(page, name, Kind::Histogram, help);
+    each_opcode(view, |index, shard, opcode| {
+        let labels = format!("shard=\"{index}\",opcode=\"{}\"", label(opcode));
+        let times = &shard.metrics.opcodes[usize::from(*opcode as u8)].service_time;
+        let mut count = 0;
+        for (bucket, in_bucket) in times.counts().into_iter().enumerate() {
+            count += in_bucket;
+            let bound_us = Histogram::upper_bound_us(bucket);
+            // The last bucket holds whatever is longer, so it has no bound of its own.
+            if is_shown(bound_us) && bucket + 1 < Histogram::BUCKETS {
+                let series = format_args!("{name}_bucket{{{labels},le=\"{}\"}}", seconds(bound_us));
+                line(page, series, count);
+            }
+        }
+        line(page, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}}"), count);
+        line(page, format_args!("{name}_sum{{{labels}}}"), seconds(times.sum_us()));
+        line(page, format_args!("{name}_count{{{labels}}}"), count);
+    });
+}
+
+/// Two bounds for each doubling are enough for a quantile, and keep a node of many shards to a page that can be read.
+fn is_shown(bound_us: u64) -> bool {
+    bound_us.is_power_of_two()
+        || (bound_us.is_multiple_of(3) && (bound_us / 3).is_power_of_two() && bound_us > 8)
+}
+
+fn watermarks(page: &mut String, view: &View) {
+    let at = "florin_watermark_timestamp_seconds";
+    head(
+        page,
+        at,
+        Kind::Gauge,
+        "The time up to which the shard holds the ledger; absent before it has loaded.",
+    );
+    for (index, shard) in view.shards.iter().enumerate().filter(|(_, shard)| view.lag_us(shard).is_some()) {
+        let at_us = shard.watermark.load().0;
+        let sign = if at_us < 0 { "-" } else { "" };
+        let value = format_args!("{sign}{}", seconds(at_us.unsigned_abs())).to_string();
+        line(page, format_args!("{at}{{shard=\"{index}\"}}"), value);
+    }
+    let lag = "florin_watermark_lag_seconds";
+    head(page, lag, Kind::Gauge, "How long ago the shard last held everything; absent before it has loaded.");
+    for (index, shard) in view.shards.iter().enumerate() {
+        if let Some(lag_us) = view.lag_us(shard) {
+            line(page, format_args!("{lag}{{shard=\"{index}\"}}"), seconds(lag_us));
+        }
+    }
+}
+
+fn each_opcode(view: &View, mut f: impl FnMut(usize, &ShardHandle, &Opcode)) {
+    for (index, shard) in view.shards.iter().enumerate() {
+        for opcode in Opcode::ALL {
+            f(index, shard, opcode);
+        }
+    }
+}
+
+fn head(page: &mut String, name: &str, kind: Kind, help: &str) {
+    writeln!(page, "# HELP {name} {help}\n# TYPE {name} {}", kind.name()).expect("a String takes any text");
+}
+
+fn line(page: &mut String, series: impl Display, value: impl Display) {
+    writeln!(page, "{series} {value}").expect("a String takes any text");
+}
+
+/// `GetBalance` is `get_balance`.
+fn label(name: &impl std::fmt::Debug) -> String {
+    let mut label = String::new();
+    for letter in format!("{name:?}").chars() {
+        if letter.is_ascii_uppercase() && !label.is_empty() {
+            label.push('_');
+        }
+        label.push(letter.to_ascii_lowercase());
+    }
+    label
+}
+
+/// Exact, unlike a float.
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+/// From the kernel's account of this process, in pages.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+}

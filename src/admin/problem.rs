@@ -1,0 +1,61 @@
+//! Refusals as RFC 9457 has them.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+/// A refusal on its way to the caller: `application/problem+json`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    members: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem of no type of its own: the status says it all, the detail says it well.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        let mut members = Map::new();
+        members.insert("type".to_owned(), "about:blank".into());
+        members.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());
+        members.insert("status".to_owned(), status.as_u16().into());
+        members.insert("detail".to_owned(), detail.into().into());
+        Problem { status, members }
+    }
+
+    /// Which transaction of the request, from 0.
+    pub(super) fn at(mut self, index: usize) -> Problem {
+        self.members.insert("index".to_owned(), index.into());
+        self
+    }
+
+    /// A further member.
+    pub(super) fn with(mut self, name: &str, value: &str) -> Problem {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The HTTP status.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The body's members.
+    #[cfg(test)]
+    pub(super) fn members(&self) -> &Map<String, Value> {
+        &self.members
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Value::Object(self.members).to_string();
+        let retry = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if retry {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,59 @@
+//! `GET /v1/shards`: where each shard runs and how far it is.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::view::View;
+use crate::node::ShardHandle;
+
+/// The node's shard map, for operators and for tools.
+#[derive(Serialize)]
+pub(super) struct ShardMap {
+    version: &'static str,
+    driver: String,
+    listen: Option<String>,
+    unix: Option<String>,
+    shards: Vec<Shard>,
+}
+
+#[derive(Serialize)]
+struct Shard {
+    index: usize,
+    cpu: usize,
+    thread_id: u32,
+    listen: Option<String>,
+    accounts: u64,
+    connections: u64,
+    quarantined: u64,
+    as_of: Option<String>,
+    lag_ms: Option<f64>,
+}
+
+/// Reads it off the counters.
+pub(super) fn map(view: &View) -> ShardMap {
+    let shard = |(index, shard): (usize, &ShardHandle)| {
+        let lag_us = view.lag_us(shard);
+        Shard {
+            index,
+            cpu: shard.cpu,
+            thread_id: shard.thread_id,
+            listen: view.addresses.shard_listen.get(index).map(ToString::to_string),
+            accounts: shard.metrics.accounts.get(),
+            connections: shard.metrics.connections.get(),
+            quarantined: shard.metrics.quarantined.get(),
+            as_of: lag_us.and_then(|_| rfc3339(shard.watermark.load().0)),
+            lag_ms: lag_us.map(|us| us as f64 / 1_000.0),
+        }
+    };
+    ShardMap {
+        version: env!("CARGO_PKG_VERSION"),
+        driver: view.driver.clone(),
+        listen: view.addresses.listen.map(|address| address.to_string()),
+        unix: view.addresses.unix.as_ref().map(|path| path.display().to_string()),
+        shards: view.shards.iter().enumerate().map(shard).collect(),
+    }
+}
+
+fn rfc3339(us: i64) -> Option<String> {
+    Some(format!("{:.6}", Timestamp::from_microsecond(us).ok()?))
+}

@@ -1,0 +1,261 @@
+//! The admin port over its own sockets, with counters that no shard writes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use florin_client::Address;
+use florin_schema::ShardIndex;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::cli::http::{Answer, request};
+use crate::clock::Clock;
+use crate::limits::APPLY_BODY_BYTES_MAX;
+use crate::mesh::Latest;
+use crate::node::ShardHandle;
+use crate::store::Writer;
+
+/// An admin port of a node of two shards that has no node behind it; ends when dropped.
+struct Port {
+    address: Address,
+    view: Arc<View>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Port {
+    fn open(ledger: &Path) -> Port {
+        let mut view = View::new(vec![handle(0), handle(1)], Clock::new(None), "ring".to_owned());
+        view.addresses.shard_listen = vec![SocketAddr::from(([127, 0, 0, 1], 7401)); 2];
+        let view = Arc::new(view);
+        let writer = LedgerWriter::start(ledger.to_owned()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = Address::from(listener.local_addr().unwrap());
+        let (end, ended) = oneshot::channel();
+        let shown = Arc::clone(&view);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                let end = async { ended.await.unwrap_or(()) };
+                serve(listener, shown, writer, end).await.unwrap();
+            });
+        });
+        Port { address, view, end: Some(end), thread: Some(thread) }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        request(&self.address, "GET", path, "").unwrap()
+    }
+
+    fn post(&self, body: &str) -> Answer {
+        request(&self.address, "POST", "/v1/transactions", body).unwrap()
+    }
+
+    fn load(&self) {
+        for shard in &self.view.shards {
+            shard.watermark.store(1_500_000, self.view.clock.monotonic_us().max(1));
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        self.thread.take().expect("taken here only").join().expect("the admin port ends without a panic");
+    }
+}
+
+/// A shard without a thread.
+fn handle(index: u16) -> ShardHandle {
+    ShardHandle {
+        index: ShardIndex(index),
+        cpu: usize::from(index),
+        thread_id: 7,
+        metrics: Arc::default(),
+        watermark: Arc::new(Latest::new()),
+    }
+}
+
+fn ledger() -> (TempDir, std::path::PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ledger.db");
+    Writer::open_or_create(&path).unwrap();
+    (folder, path)
+}
+
+fn transaction(number: u32, amount: u32) -> String {
+    format!(
+        r#"{{"transaction_id":"00000000-0000-4000-8000-{number:012}","user_id":42,"asset":"COIN","kind":"recharge","amount":{amount},"occurred_at":"2026-11-22T04:05:06Z"}}"#
+    )
+}
+
+#[test]
+fn ready_means_that_every_shard_follows() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    assert_eq!(port.get("/healthz"), Answer { status: 200, body: "ok\n".to_owned() });
+    let loading = port.get("/readyz");
+    assert_eq!(loading.status, 503);
+    assert!(loading.body.contains("shard 0 does not have") && loading.body.contains("shard 1 does not have"));
+    assert!(loading.body.contains(r#""driver":"ring""#), "{}", loading.body);
+    port.load();
+    assert_eq!(port.get("/readyz").body, r#"{"ready":true,"driver":"ring","reasons":[]}"#);
+    port.view.begin_draining();
+    let draining = port.get("/readyz");
+    assert_eq!((draining.status, draining.body.contains("draining")), (503, true));
+}
+
+#[test]
+fn a_shard_that_no_longer_hears_from_the_ledger_is_not_ready() {
+    let mut view = View::new(vec![handle(0)], Clock::new(None), "ring".to_owned());
+    view.max_staleness_ms = 0;
+    view.shards[0].watermark.store(0, 1);
+    while view.clock.monotonic_us() < 3 {}
+    let reasons = view.readiness().reasons;
+    assert!(reasons[0].contains("has not heard from the ledger"), "{reasons:?}");
+}
+
+#[test]
+fn every_metric_has_a_help_and_a_type_and_counts() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    assert!(!port.get("/metrics").body.contains("\nflorin_watermark_lag_seconds{"), "nothing is loaded");
+    port.load();
+    let get_balance = &port.view.shards[1].metrics.opcodes[1];
+    get_balance.answers[0].add(3);
+    get_balance.answers[1].add(2);
+    get_balance.service_time.record(5, 4);
+    get_balance.service_time.record(100, 1);
+    port.view.shards[0].metrics.connections.set(9);
+    let page = port.get("/metrics").body;
+    for expected in [
+        "florin_ready 1",
+        "florin_requests_total{shard=\"1\",opcode=\"get_balance\",status=\"ok\"} 3",
+        "florin_requests_total{shard=\"1\",opcode=\"get_balance\",status=\"not_found\"} 2",
+        "florin_service_seconds_bucket{shard=\"1\",opcode=\"get_balance\",le=\"0.000004\"} 0",
+        "florin_service_seconds_bucket{shard=\"1\",opcode=\"get_balance\",le=\"0.000008\"} 4",
+        "florin_service_seconds_bucket{shard=\"1\",opcode=\"get_balance\",le=\"0.000128\"} 5",
+        "florin_service_seconds_bucket{shard=\"1\",opcode=\"get_balance\",le=\"+Inf\"} 5",
+        "florin_service_seconds_sum{shard=\"1\",opcode=\"get_balance\"} 0.000120",
+        "florin_service_seconds_count{shard=\"1\",opcode=\"get_balance\"} 5",
+        "florin_connections{shard=\"0\"} 9",
+        "florin_watermark_timestamp_seconds{shard=\"0\"} 1.500000",
+    ] {
+        assert!(page.lines().any(|line| line == expected), "{expected} is missing in\n{page}");
+    }
+    let mut helped = std::collections::HashSet::new();
+    for line in page.lines() {
+        let mut words = line.split([' ', '{']);
+        match words.next().unwrap() {
+            "#" => {
+                words.next();
+                helped.insert(words.next().unwrap().to_owned());
+            }
+            name => {
+                let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                assert!(helped.contains(name) || family.is_some_and(|f| helped.contains(f)), "{line}");
+                line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shard_map_says_where_each_runs() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    port.load();
+    let map: serde_json::Value = serde_json::from_str(&port.get("/v1/shards").body).unwrap();
+    assert_eq!(map["shards"][1]["cpu"], 1);
+    assert_eq!(map["shards"][1]["listen"], "127.0.0.1:7401");
+    assert_eq!(map["shards"][0]["as_of"], "1970-01-01T00:00:01.500000Z");
+}
+
+#[test]
+fn a_transaction_gets_its_version_and_a_repetition_the_same() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let both = format!("[{},{}]", transaction(1, 5), transaction(2, 7));
+    let receipt = |version: u32, number: u32, duplicate: bool| {
+        format!(
+            r#"{{"transaction_id":"00000000-0000-4000-8000-{number:012}","user_id":"42","version":"{version}","duplicate":{duplicate}}}"#
+        )
+    };
+    let answer = port.post(&both);
+    let expected = format!(r#"{{"transactions":[{},{}]}}"#, receipt(1, 1, false), receipt(2, 2, false));
+    assert_eq!(answer, Answer { status: 200, body: expected });
+    let again = port.post(&format!("{{\"transactions\":[{},{}]}}", transaction(2, 7), transaction(3, 1)));
+    let expected = format!(r#"{{"transactions":[{},{}]}}"#, receipt(2, 2, true), receipt(3, 3, false));
+    assert_eq!(again, Answer { status: 200, body: expected });
+}
+
+#[test]
+fn a_refused_request_leaves_nothing_behind() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    assert_eq!(port.post(&transaction(1, 5)).status, 200);
+    let conflict = port.post(&format!("[{},{}]", transaction(2, 9), transaction(1, 6)));
+    assert_eq!(conflict.status, 409);
+    let problem: serde_json::Value = serde_json::from_str(&conflict.body).unwrap();
+    assert_eq!((&problem["index"], &problem["version"]), (&1.into(), &"1".into()), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("amount"), "{problem}");
+    // Had the first half of the refused request entered, this would be version 3.
+    assert!(port.post(&transaction(3, 5)).body.contains(r#""version":"2""#));
+}
+
+#[test]
+fn callers_at_once_are_all_served_and_each_transaction_enters_once() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    std::thread::scope(|scope| {
+        for caller in 0..8 {
+            let port = &port;
+            scope.spawn(move || {
+                for number in 0..16 {
+                    // Every second one is sent by two callers; one in eight contradicts what is there already.
+                    let id =
+                        if number % 2 == 0 { number + 1_000 * (caller / 2) } else { number + 1_000 * caller };
+                    let amount = if number == 15 { caller + 1 } else { 5 };
+                    let id = if number == 15 { 15 } else { id };
+                    let answer = port.post(&transaction(id + 1, amount));
+                    let may_conflict = number == 15 && answer.status == 409;
+                    assert!(answer.status == 200 || may_conflict, "{answer:?}");
+                }
+            });
+        }
+    });
+    let answer = port.post(&transaction(99_999, 5));
+    let receipt: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    // 8 callers × 7 of their own, 4 pairs × 8 shared, and the one id that all want with another amount each.
+    assert_eq!(receipt["transactions"][0]["version"], (8 * 7 + 4 * 8 + 1 + 1).to_string());
+}
+
+#[test]
+fn what_is_wrong_gets_a_status_of_its_own() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let status = |method, path, body: &str| request(&port.address, method, path, body).unwrap().status;
+    assert_eq!(status("GET", "/nowhere", ""), 404);
+    assert_eq!(status("GET", "/v1/transactions", ""), 405);
+    assert_eq!(status("POST", "/metrics", ""), 405);
+    assert_eq!(status("POST", "/v1/transactions", "nonsense"), 400);
+    assert_eq!(status("POST", "/v1/transactions", &" ".repeat(APPLY_BODY_BYTES_MAX + 1)), 413);
+    let problem = port.post(&format!("[{}]", transaction(1, 0)));
+    assert_eq!(problem.status, 400);
+    assert!(
+        problem.body.contains(r#""field":"amount""#) && problem.body.contains(r#""index":0"#),
+        "{problem:?}"
+    );
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_to_is_a_servers_error_that_says_so() {
+    let folder = TempDir::new().unwrap();
+    let port = Port::open(&folder.path().join("nothing.db"));
+    let answer = port.post(&transaction(1, 5));
+    assert_eq!(answer.status, 500);
+    assert!(answer.detail().contains("nothing.db"), "{answer:?}");
+}

@@ -1,0 +1,92 @@
+//! What the admin port shows of a node: its parts that never change, and the shards' counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::feed::{FeedState, FeedStatus};
+use crate::node::{Addresses, ShardHandle};
+
+/// A running node, seen from outside.
+pub struct View {
+    /// In the shards' order.
+    pub shards: Vec<ShardHandle>,
+    /// The node's clock: the shards' watermarks are on it.
+    pub clock: Clock,
+    /// How the shards talk to the kernel, by name.
+    pub driver: String,
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// What the feed does; none in a test without a feed.
+    pub feed: Option<Arc<FeedStatus>>,
+    /// From where on answers are UNAVAILABLE.
+    pub max_staleness_ms: u32,
+    draining: AtomicBool,
+}
+
+/// Whether callers should be sent here, and why not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Readiness {
+    /// Every shard has loaded the ledger and follows it.
+    pub ready: bool,
+    /// How the shards talk to the kernel.
+    pub driver: String,
+    /// Why not; empty when ready.
+    pub reasons: Vec<String>,
+}
+
+impl View {
+    /// A view of shards that serve.
+    pub fn new(shards: Vec<ShardHandle>, clock: Clock, driver: String) -> View {
+        View {
+            shards,
+            clock,
+            driver,
+            addresses: Addresses::default(),
+            feed: None,
+            max_staleness_ms: u32::MAX,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the node is not ready, for it is about to end.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks every shard.
+    pub fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("the node is draining: it was told to end".to_owned());
+        }
+        match self.feed.as_ref().map(|feed| feed.state()) {
+            Some(FeedState::Loading { done, total }) => {
+                reasons.push(format!("the ledger is being loaded: {done} of {total} transactions"));
+            }
+            Some(FeedState::Failing { reason, .. }) => {
+                reasons.push(format!("the ledger cannot be read: {reason}"));
+            }
+            Some(FeedState::Following) | None => {}
+        }
+        for (index, shard) in self.shards.iter().enumerate() {
+            match self.lag_us(shard) {
+                None => reasons.push(format!("shard {index} does not have the whole ledger yet")),
+                Some(lag_us) if lag_us > u64::from(self.max_staleness_ms) * 1_000 => reasons.push(format!(
+                    "shard {index} has not heard from the ledger for {} ms: the log says why",
+                    lag_us / 1_000
+                )),
+                Some(_) => {}
+            }
+        }
+        Readiness { ready: reasons.is_empty(), driver: self.driver.clone(), reasons }
+    }
+
+    /// How far the shard's view is behind the clock; `None` before the first watermark.
+    pub fn lag_us(&self, shard: &ShardHandle) -> Option<u64> {
+        let taken_us = shard.watermark.load().1;
+        (taken_us > 0).then(|| self.clock.monotonic_us().saturating_sub(taken_us))
+    }
+}

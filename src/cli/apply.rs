@@ -1,0 +1,267 @@
+//! `florin apply`: JSON lines into the embedded ledger, through the admin port of a running node.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use florin_client::Address;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::http::{Answer, HttpError, request};
+use super::output::{grouped, say};
+use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
+
+/// Transactions that go into one request, unless one line holds more: few enough that a refused one is found cheaply.
+const BATCH_TRANSACTIONS: usize = 1_000;
+/// Times that a request is repeated while the server says that it is busy.
+const ATTEMPTS_MAX: u32 = 30;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Flags of `florin apply`.
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// JSON lines, or - for standard input. A line is a transaction, such as {"transaction_id":
+    /// "99001032-b24c-5525-b910-74da77541092","user_id":"42","asset":"COIN","kind":"recharge","amount":"500",
+    /// "occurred_at":"2026-11-22T04:05:06Z"}, or an array of those that enter the ledger together, such as a gift's two
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    /// The node's admin port
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
+    admin: Address,
+}
+
+/// Why not everything was applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The input cannot be read.
+    #[error("cannot read {input}: {source}")]
+    Input {
+        /// The file.
+        input: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no node, or it broke off.
+    #[error("{source} (lines {first} to {last} may not have been applied; to repeat them is safe)")]
+    Unreachable {
+        /// The first line of the request.
+        first: usize,
+        /// The last.
+        last: usize,
+        /// Why.
+        source: HttpError,
+    },
+    /// The node cannot take anything now.
+    #[error(
+        "the node answered {status} to lines {first} to {last}: {detail}; everything before them is applied"
+    )]
+    Refused {
+        /// Of HTTP.
+        status: u16,
+        /// The first line of the request.
+        first: usize,
+        /// The last.
+        last: usize,
+        /// The node's words.
+        detail: String,
+    },
+    /// Some lines hold what the ledger may not.
+    #[error("{failed} lines were not applied: they are named above; all others were")]
+    SomeFailed {
+        /// How many.
+        failed: u64,
+    },
+}
+
+/// One line: what enters the ledger wholly or not at all.
+struct Line {
+    number: usize,
+    transactions: Vec<String>,
+}
+
+/// What became of the lines so far.
+#[derive(Default)]
+struct Tally {
+    applied: u64,
+    duplicates: u64,
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct Receipt {
+    transactions: Vec<ReceiptEntry>,
+}
+
+#[derive(Deserialize)]
+struct ReceiptEntry {
+    duplicate: bool,
+}
+
+/// Where in a request a refusal lies.
+#[derive(Deserialize)]
+struct Refusal {
+    index: Option<usize>,
+    detail: String,
+}
+
+/// Runs `florin apply`.
+pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
+    let input = args.file.display().to_string();
+    let unreadable = |source| ApplyError::Input { input: input.clone(), source };
+    let reader: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(&args.file).map_err(unreadable)?))
+    };
+    let mut tally = Tally::default();
+    let mut batch = Batch::default();
+    for (index, text) in reader.lines().enumerate() {
+        let text = text.map_err(unreadable)?;
+        match parse(index + 1, &text) {
+            Ok(line) if line.transactions.is_empty() => {}
+            Ok(line) => {
+                if !batch.has_room_for(&line) {
+                    send(&args.admin, batch.take(), &mut tally)?;
+                }
+                batch.push(line);
+            }
+            Err(why) => tally.fail(index + 1, &why),
+        }
+    }
+    send(&args.admin, batch.take(), &mut tally)?;
+    say(&format!(
+        "applied {} transactions; {} were in the ledger already",
+        grouped(tally.applied),
+        grouped(tally.duplicates)
+    ));
+    if tally.failed > 0 { Err(ApplyError::SomeFailed { failed: tally.failed }) } else { Ok(()) }
+}
+
+impl Tally {
+    fn fail(&mut self, line: usize, why: &str) {
+        self.failed += 1;
+        eprintln!("line {line}: {why}");
+    }
+}
+
+/// Lines that go into one request.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<Line>,
+    transactions: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn has_room_for(&self, line: &Line) -> bool {
+        self.lines.is_empty()
+            || (self.transactions + line.transactions.len() <= BATCH_TRANSACTIONS
+                && self.bytes + line.bytes() < APPLY_BODY_BYTES_MAX)
+    }
+
+    fn push(&mut self, line: Line) {
+        self.transactions += line.transactions.len();
+        self.bytes += line.bytes();
+        self.lines.push(line);
+    }
+
+    fn take(&mut self) -> Vec<Line> {
+        std::mem::take(self).lines
+    }
+}
+
+impl Line {
+    /// With a separator after each.
+    fn bytes(&self) -> usize {
+        self.transactions.iter().map(|transaction| transaction.len() + 1).sum()
+    }
+}
+
+fn parse(number: usize, text: &str) -> Result<Line, String> {
+    let text = text.trim();
+    let no_json = |error: serde_json::Error| format!("this is not JSON: {error}");
+    let transactions = match text.as_bytes().first() {
+        None => Vec::new(),
+        Some(b'{') => vec![serde_json::from_str::<&RawValue>(text).map_err(no_json)?.get().to_owned()],
+        Some(b'[') => {
+            let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(no_json)?;
+            entries.iter().map(|entry| entry.get().to_owned()).collect()
+        }
+        Some(_) => return Err("expected a transaction ({…}) or an array of them ([…])".to_owned()),
+    };
+    if transactions.len() > APPLY_TRANSACTIONS_MAX {
+        return Err(format!(
+            "expected at most {APPLY_TRANSACTIONS_MAX} transactions, found {}",
+            transactions.len()
+        ));
+    }
+    Ok(Line { number, transactions })
+}
+
+/// Sends the lines. The node refuses a request because of one transaction; then the lines before it go by themselves,
+/// its line is reported, and the rest follows.
+fn send(admin: &Address, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyError> {
+    let mut open = vec![lines];
+    while let Some(mut lines) = open.pop() {
+        let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
+        let (first, last) = (first.number, last.number);
+        let answer = post(admin, &lines).map_err(|source| ApplyError::Unreachable { first, last, source })?;
+        if answer.is_success() {
+            let entries = serde_json::from_str::<Receipt>(&answer.body).map(|receipt| receipt.transactions);
+            let entries = entries.map_err(|_| refused(&answer, first, last))?;
+            let duplicates = entries.iter().filter(|entry| entry.duplicate).count();
+            tally.duplicates += duplicates as u64;
+            tally.applied += (entries.len() - duplicates) as u64;
+            continue;
+        }
+        let refusal: Option<Refusal> = serde_json::from_str(&answer.body).ok();
+        let culprit = refusal.as_ref().and_then(|refusal| line_of(&lines, refusal.index?));
+        let (Some(refusal), Some((culprit, place))) = (refusal, culprit) else {
+            return Err(refused(&answer, first, last));
+        };
+        let after = lines.split_off(culprit + 1);
+        let line = lines.pop().expect("the culprit is the last that is left");
+        let why = refusal.detail.split_once(": ").map_or(refusal.detail.as_str(), |(_, why)| why);
+        let place =
+            if line.transactions.len() > 1 { format!("transaction {place}: ") } else { String::new() };
+        tally.fail(line.number, &format!("{place}{why}"));
+        open.push(after);
+        open.push(lines);
+    }
+    Ok(())
+}
+
+/// Which line holds the request's transaction `index`, and at which place.
+fn line_of(lines: &[Line], mut index: usize) -> Option<(usize, usize)> {
+    for (at, line) in lines.iter().enumerate() {
+        match index.checked_sub(line.transactions.len()) {
+            None => return Some((at, index)),
+            Some(rest) => index = rest,
+        }
+    }
+    None
+}
+
+fn refused(answer: &Answer, first: usize, last: usize) -> ApplyError {
+    ApplyError::Refused { status: answer.status, first, last, detail: answer.detail() }
+}
+
+/// Asks again while the node says that others are first.
+fn post(admin: &Address, lines: &[Line]) -> Result<Answer, HttpError> {
+    let transactions: Vec<&str> =
+        lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
+    let body = format!("[{}]", transactions.join(","));
+    for _ in 1..ATTEMPTS_MAX {
+        let answer = request(admin, "POST", "/v1/transactions", &body)?;
+        if !matches!(answer.status, 429 | 503) {
+            return Ok(answer);
+        }
+        thread::sleep(PAUSE);
+    }
+    request(admin, "POST", "/v1/transactions", &body)
+}

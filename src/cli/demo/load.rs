@@ -1,0 +1,110 @@
+//! What keeps the demonstration alive: a writer that goes on with the platform's life, and readers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use florin_client::{Client, Error, UserId, WindowMask};
+use jiff::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::limits::APPLY_TRANSACTIONS_MAX;
+use crate::store::{Platform, StoreError, Writer};
+
+/// How often the writer commits what has happened since: often enough to look live.
+const COMMIT_EVERY: Duration = Duration::from_millis(10);
+/// Readers; each asks one thing at a time.
+pub(super) const READERS: u32 = 8;
+/// Users in one of their GetBalances.
+const BATCH_USERS: usize = 16;
+
+/// Set once, to end writer and readers.
+#[derive(Clone, Default)]
+pub(super) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Everybody ends soon.
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to end.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Appends `per_second` rows a second to the ledger until told to stop.
+pub(super) fn start_writer(
+    ledger: PathBuf,
+    mut platform: Platform,
+    per_second: u32,
+    stop: Stop,
+) -> std::io::Result<JoinHandle<Result<u64, StoreError>>> {
+    let run = move || {
+        let mut writer = Writer::open(&ledger)?;
+        let started = Instant::now();
+        let mut written = 0;
+        let mut rows = Vec::new();
+        while !stop.is_set() {
+            thread::sleep(COMMIT_EVERY);
+            let due = (started.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+            let now_us = Timestamp::now().as_microsecond();
+            // An event's rows enter together, so a commit may be ahead of its time by one row. After a pause of the disk
+            // there is more to commit, but never more than the ledger takes at once.
+            while written + (rows.len() as u64) < due && rows.len() + 2 <= APPLY_TRANSACTIONS_MAX {
+                rows.extend(platform.next_event(now_us).rows());
+            }
+            writer.append(&rows)?;
+            written += rows.len() as u64;
+            rows.clear();
+        }
+        Ok(written)
+    };
+    thread::Builder::new().name("florin-demo".to_owned()).spawn(run)
+}
+
+/// What the readers have seen so far.
+#[derive(Default)]
+pub(super) struct Tally {
+    answers: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Tally {
+    /// Answers, and the calls that got none.
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.answers.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+    }
+}
+
+/// Asks `per_second / READERS` times a second until dropped: mostly balances, some statistics, a few batches.
+pub(super) async fn read(client: Client, users: u32, per_second: u32, tally: Arc<Tally>) {
+    let mut ticks = interval(Duration::from_secs(1) * READERS / per_second.max(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match ask(&client, users).await {
+            // A small platform may have users of whom the ledger knows nothing yet.
+            Ok(()) | Err(Error::NotFound(_)) => tally.answers.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(%error, "a reader of the demonstration got no answer");
+                tally.errors.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+async fn ask(client: &Client, users: u32) -> Result<(), Error> {
+    let user = || UserId::new(rand::random_range(1..=u64::from(users))).expect("32 bits fit");
+    match rand::random_range(0..20) {
+        0 => {
+            let batch: Vec<UserId> = (0..BATCH_USERS).map(|_| user()).collect();
+            client.get_balances(&batch).await.map(|_| ())
+        }
+        1..5 => client.get_statistics(user(), WindowMask::ALL).await.map(|_| ()),
+        _ => client.get_balance(user()).await.map(|_| ()),
+    }
+}

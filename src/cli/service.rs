@@ -1,0 +1,211 @@
+//! A node and the admin port beside it: what `florin serve` and `florin demo` run.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::settings::Effective;
+use crate::admin::{self, LedgerWriter, View};
+use crate::node::{Node, StartError};
+
+/// How long the admin port's last answers may take once the node has ended.
+const ADMIN_END: Duration = Duration::from_secs(2);
+
+/// Why there is nothing running.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The node refused.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Somebody else has the admin port.
+    #[error("the admin port {address} is taken: end who has it (ss -ltnp names it), or give another --admin")]
+    AdminTaken {
+        /// Which.
+        address: SocketAddr,
+    },
+    /// The admin port cannot be had for another reason.
+    #[error("cannot listen on the admin address {address}: {source}; give another --admin, or --admin off")]
+    AdminListen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host gives no thread, no signal, no timer.
+    #[error("cannot start the control plane: {0}")]
+    ControlPlane(#[source] io::Error),
+    /// A shard has failed.
+    #[error("the node has ended by itself: {0}")]
+    Ended(String),
+}
+
+impl ServiceError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServiceError::Start(refusal) => refusal.exit_code(),
+            ServiceError::AdminTaken { .. } => 13,
+            ServiceError::AdminListen { .. } => 18,
+            ServiceError::ControlPlane(_) | ServiceError::Ended(_) => 1,
+        }
+    }
+
+    /// Whether another port would help.
+    pub(super) fn is_port_taken(&self) -> bool {
+        self.exit_code() == 13
+    }
+}
+
+/// A node that serves, and an admin port that will.
+pub(super) struct Service {
+    pub(super) node: Node,
+    pub(super) view: Arc<View>,
+    admin: Option<TcpListener>,
+    writer: LedgerWriter,
+}
+
+impl Service {
+    /// Takes the ports and starts the shards; the ledger is being loaded when this returns.
+    pub(super) fn start(settings: Effective) -> Result<Service, ServiceError> {
+        let admin = settings.admin.map(bind_admin).transpose()?;
+        let ledger = settings.ledger.clone();
+        let max_staleness_ms = settings.max_staleness_ms;
+        let node = Node::start(settings.into_node())?;
+        let view = Arc::new(view_of(&node, max_staleness_ms));
+        let writer = LedgerWriter::start(ledger).map_err(ServiceError::ControlPlane)?;
+        Ok(Service { node, view, admin, writer })
+    }
+
+    /// Where the admin port listens.
+    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// What listens where, for people.
+    pub(super) fn describe(&self) -> String {
+        let addresses = self.node.addresses();
+        let mut lines = vec![format!(
+            "florin {}: {} on {}",
+            env!("CARGO_PKG_VERSION"),
+            if self.view.shards.len() == 1 {
+                "1 shard".to_owned()
+            } else {
+                format!("{} shards", self.view.shards.len())
+            },
+            self.view.driver
+        )];
+        lines.extend(addresses.listen.map(|address| format!("  any shard  {address}")));
+        for (index, address) in addresses.shard_listen.iter().enumerate() {
+            lines.push(format!("  shard {index:<4} {address}"));
+        }
+        lines.extend(addresses.unix.as_ref().map(|path| format!("  unix       {}", path.display())));
+        lines.extend(self.admin_address().map(|address| format!("  admin      http://{address}")));
+        lines.join("\n")
+    }
+
+    /// Serves the admin port on the current runtime, and watches over the node.
+    pub(super) fn run(self) -> Result<Running, ServiceError> {
+        let Service { node, view, admin, writer } = self;
+        let (admin_end, ended) = oneshot::channel::<()>();
+        let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
+        let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
+            let end = async { ended.await.unwrap_or(()) };
+            tokio::spawn(admin::serve(listener, Arc::clone(&view), writer, end))
+        });
+        let control = node.control();
+        let node = tokio::task::spawn_blocking(move || node.join().map_err(|error| error.to_string()));
+        Ok(Running { view, control, node, ended: None, admin, admin_end })
+    }
+}
+
+/// A service whose control plane runs.
+pub(super) struct Running {
+    pub(super) view: Arc<View>,
+    control: crate::node::Control,
+    node: JoinHandle<Result<(), String>>,
+    /// How the node has ended, once it has.
+    ended: Option<Result<(), String>>,
+    admin: Option<JoinHandle<io::Result<()>>>,
+    admin_end: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// Not ready from now on: no new connections, what has arrived is answered, and then the node ends.
+    pub(super) fn drain(&self) {
+        self.view.begin_draining();
+        self.control.drain();
+    }
+
+    /// Resolves when the node has ended.
+    pub(super) async fn node_ended(&mut self) -> Result<(), ServiceError> {
+        if self.ended.is_none() {
+            let outcome = (&mut self.node).await.unwrap_or_else(|panic| Err(panic.to_string()));
+            self.ended = Some(outcome);
+        }
+        self.ended.clone().unwrap_or(Ok(())).map_err(ServiceError::Ended)
+    }
+
+    /// Ends the admin port, which was there to watch the draining.
+    pub(super) async fn end(self) {
+        drop(self.admin_end);
+        if let Some(admin) = self.admin {
+            // Whoever holds a request open for longer has no claim on an answer.
+            let _ = timeout(ADMIN_END, admin).await;
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+pub(super) struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    /// From now on they no longer end the process by themselves.
+    pub(super) fn listen() -> Result<EndSignals, ServiceError> {
+        let listen = |kind| signal(kind).map_err(ServiceError::ControlPlane);
+        Ok(EndSignals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next one's name and number.
+    pub(super) async fn next(&mut self) -> (&'static str, i32) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+            _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+        }
+    }
+}
+
+/// The runtime of the control plane: one thread, for the shards have all the CPUs.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::ControlPlane)
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, ServiceError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServiceError::AdminTaken { address },
+        _ => ServiceError::AdminListen { address, source },
+    })
+}
+
+fn view_of(node: &Node, max_staleness_ms: u32) -> View {
+    let mut view = View::new(node.shards().to_vec(), node.clock(), node.driver().to_string());
+    view.addresses = node.addresses().clone();
+    view.feed = Some(Arc::clone(node.feed().status()));
+    view.max_staleness_ms = max_staleness_ms;
+    view
+}

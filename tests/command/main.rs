@@ -1,0 +1,5 @@
+//! The built `florin` command, as a user runs it: what it prints, what it answers, and what it ends with.
+
+mod offline;
+mod serving;
+mod support;

@@ -1,0 +1,216 @@
+//! With a running node.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{
+    Server, end, florin, folder_with_ledger, run, run_with_input, transaction, wait_for, write,
+};
+
+/// A GET by hand: the commands have clients of their own.
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn get_prints_tables_and_the_nodes_own_json() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--now", "2026-11-22T00:00:00Z", "--unix", "florin.sock"]);
+    let addr = server.addr();
+    let get = |arguments: &[&str]| run(folder.path(), &[&["get"], arguments, &["--addr", &addr]].concat());
+    let balance = get(&["balance", "1"]).ok();
+    assert!(balance.starts_with("user 1, version 2, updated 2026-11-21T10:00:00.000000Z\n"), "{balance}");
+    assert!(balance.contains("asset  available  held\nCOIN       1,200     0\n"), "{balance}");
+    assert!(balance.contains("\nas of 2026-11-22T00:00:00.000000Z, from shard "), "{balance}");
+    assert_eq!(
+        get(&["balance", "1", "--json"]).ok(),
+        "{\"user_id\":\"1\",\"version\":\"2\",\"updated_at\":\"2026-11-21T10:00:00.000000Z\",\"balances\":[{\"asset\":\"COIN\",\
+         \"available\":\"1200\",\"held\":\"0\"}]}\n"
+    );
+    let statistics = get(&["statistics", "1", "--window", "24h,lifetime"]).ok();
+    let lines: Vec<Vec<&str>> = statistics.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines.contains(&vec!["COIN", "24h", "0", "0", "1", "300", "300"]), "{statistics}");
+    assert!(lines.contains(&vec!["COIN", "lifetime", "1", "1,500", "1", "300", "300"]), "{statistics}");
+    assert!(!statistics.contains("7d"), "{statistics}");
+    let json = get(&["statistics", "1", "--window", "24h", "--json"]).ok();
+    assert!(json.contains(r#""24h":{"credit_count":"0","credit_sum":"0","debit_count":"1""#), "{json}");
+    let balances = get(&["balances", "2", "999", "1"]).ok();
+    let rows: Vec<&str> = balances.lines().skip(1).map(str::trim).take(3).collect();
+    assert!(
+        rows[0].starts_with("2  OK") && rows[1].starts_with("999  NOT_FOUND") && rows[2].starts_with("1  OK"),
+        "{balances}"
+    );
+    let json = get(&["balances", "2", "999", "--json"]).ok();
+    assert!(json.contains(r#"{"user_id":"999","status":"NOT_FOUND"}"#), "{json}");
+    let unix = run(folder.path(), &["get", "balance", "1", "--addr", "unix:florin.sock"]).ok();
+    assert_eq!(unix.lines().next(), balance.lines().next());
+    let unix = run(folder.path(), &["get", "balance", "1", "--json", "--addr", "unix:florin.sock"]).ok();
+    assert!(unix.starts_with(r#"{"user_id":"1""#), "{unix}");
+    let mode = folder.path().join("florin.sock").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+#[test]
+fn what_a_node_refuses_is_told_in_its_words() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let addr = server.addr();
+    let get = |arguments: &[&str]| run(folder.path(), &[&["get"], arguments, &["--addr", &addr]].concat());
+    for json in [&[][..], &["--json"]] {
+        let unknown = get(&[&["balance", "999"], json].concat()).refused(1);
+        assert!(unknown.contains("the ledger has never named this user"), "{unknown}");
+        let stale =
+            get(&[&["balance", "1", "--min-version", "3", "--wait-ms", "5"], json].concat()).refused(1);
+        assert!(stale.contains('3'), "{stale}");
+        get(&[&["balance", "1", "--min-version", "2", "--max-age-ms", "60000"], json].concat()).ok();
+    }
+}
+
+#[test]
+fn apply_reads_its_own_writes_and_reports_each_bad_line() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &[]);
+    let (admin, addr) = (server.admin.to_string(), server.addr());
+    let apply = |input: &str| run_with_input(folder.path(), &["apply", "-", "--admin", &admin], input);
+    let line = |number, amount| transaction(number, 1, amount);
+    let gift = format!("[{},{}]", transaction(3, 1, "3"), transaction(4, 2, "3"));
+    let input = format!("{}\n\n{}\n{gift}\n", line(1, "10"), line(2, "\"5\""));
+    assert_eq!(apply(&input).ok(), "applied 4 transactions; 0 were in the ledger already\n");
+    assert_eq!(apply(&input).ok(), "applied 0 transactions; 4 were in the ledger already\n");
+    let fresh = ["get", "balance", "1", "--min-version", "5", "--wait-ms", "1000", "--addr", &addr];
+    let balance = run(folder.path(), &fresh).ok();
+    assert!(balance.contains("version 5") && balance.contains("1,218"), "{balance}");
+
+    // Lines 2, 4 and 5 are wrong in three ways, and line 6 holds a pair of which one half contradicts line 1.
+    let pair = format!("[{},{}]", transaction(7, 2, "1"), line(1, "11"));
+    let bad = format!("{}\nnonsense\n{}\n{}\n{{\n{pair}\n", line(5, "1"), line(6, "1"), line(8, "0"));
+    let ended = apply(&bad);
+    let complaint = ended.err.clone();
+    assert_eq!(ended.out, "applied 2 transactions; 0 were in the ledger already\n");
+    ended.refused(1);
+    for expected in [
+        "line 2: ",
+        "line 4: amount: expected",
+        "line 5: ",
+        "line 6: transaction 1: ",
+        "4 lines were not applied",
+    ] {
+        assert!(complaint.contains(expected), "{expected} is missing in {complaint}");
+    }
+    write(folder.path(), "more.jsonl", &format!("{}\n", transaction(9, 77, "1")));
+    run(folder.path(), &["apply", "more.jsonl", "--admin", &admin]).ok();
+    let new = ["get", "balance", "77", "--min-version", "1", "--wait-ms", "1000", "--addr", &addr];
+    wait_for("the new user", || run(folder.path(), &new).code.filter(|&code| code == 0));
+}
+
+#[test]
+fn the_admin_port_shows_a_running_node() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    assert!(get(server.admin, "/healthz").ends_with("\r\n\r\nok\n"));
+    let ready = get(server.admin, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("\"driver\":\"ring\""), "{ready}");
+    get(server.any, "/v1/users/1/balance");
+    let served = "florin_requests_total{shard=\"0\",opcode=\"get_balance\",status=\"ok\"} 1";
+    let page = wait_for("the request to be counted", || {
+        Some(get(server.admin, "/metrics")).filter(|p| p.contains(served))
+    });
+    for expected in
+        ["florin_accounts{shard=\"0\"} 2", "florin_applied_total{shard=\"0\"} 3", "florin_ready 1"]
+    {
+        assert!(page.contains(expected), "{expected} is missing in\n{page}");
+    }
+    let shards = get(server.admin, "/v1/shards");
+    assert!(
+        shards.contains("\"accounts\":2") && shards.contains(&format!("\"listen\":\"{}\"", server.any)),
+        "{shards}"
+    );
+}
+
+#[test]
+fn sigterm_drains_and_ends_well_and_so_does_sigint() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = folder_with_ledger();
+        let server = Server::start(folder.path(), &["--unix", "florin.sock"]);
+        let idle = TcpStream::connect(server.any).unwrap();
+        server.signal(signal);
+        let (code, _) = server.ended();
+        assert_eq!(code, Some(0), "{signal:?}");
+        assert!(!folder.path().join("florin.sock").exists(), "the socket is removed");
+        drop(idle);
+    }
+}
+
+/// A caller that asks without end and reads nothing keeps a node from draining; the operator need not wait for it.
+#[test]
+fn a_second_signal_ends_a_node_that_still_drains() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let mut greedy = TcpStream::connect(server.any).unwrap();
+    greedy.set_nonblocking(true).unwrap();
+    let asked = b"GET /v1/users/1/statistics HTTP/1.1\r\nHost: t\r\n\r\n".repeat(100);
+    let paused = "florin_paused_total{shard=\"0\"} 0";
+    wait_for("the node to stop reading", || {
+        let _ = greedy.write(&asked);
+        (!get(server.admin, "/metrics").contains(paused)).then_some(())
+    });
+    server.signal(Signal::TERM);
+    wait_for("the drain to begin", || get(server.admin, "/readyz").contains("draining").then_some(()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().0, Some(128 + 15));
+}
+
+#[test]
+fn a_locked_ledger_has_a_code_of_its_own() {
+    let folder = folder_with_ledger();
+    let other = rusqlite::Connection::open(folder.path().join("florin.db")).unwrap();
+    other.pragma_update(None, "locking_mode", "exclusive").unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "off", "--admin", "127.0.0.1:0"];
+    assert!(run(folder.path(), &arguments).refused(16).contains("locked"));
+}
+
+#[test]
+fn two_nodes_cannot_share_a_port() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let any = server.addr();
+    let arguments =
+        ["serve", "--listen", &any, "--shard-listen", "off", "--admin", "127.0.0.1:0", "--shards", "1"];
+    assert!(run(folder.path(), &arguments).refused(13).contains(&any));
+}
+
+#[test]
+fn a_file_configures_a_node_and_a_flag_wins() {
+    let folder = folder_with_ledger();
+    std::fs::rename(folder.path().join("florin.db"), folder.path().join("named.db")).unwrap();
+    let settings =
+        "ledger = \"sqlite:named.db\"\nshards = 1\nlisten = \"192.0.2.1:1\"\nnow = 2026-11-22T00:00:00Z\n";
+    write(folder.path(), "florin.toml", settings);
+    let server = Server::start(folder.path(), &["--config", "florin.toml"]);
+    let balance = run(folder.path(), &["get", "balance", "1", "--addr", &server.addr()]).ok();
+    assert!(balance.contains("as of 2026-11-22T00:00:00.000000Z"), "{balance}");
+}
+
+#[test]
+fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let arguments = ["demo", "--seconds", "3", "--users", "50", "--transactions", "1000", "--shards", "1"];
+    let mut command = florin(folder.path(), &arguments);
+    command.env("TMPDIR", folder.path());
+    let out = end(command, "").ok();
+    assert!(out.contains("curl http://127.0.0.1:") && out.contains(" get statistics "), "{out}");
+    assert!(out.contains(" reads/s  p50 ") && out.contains(" lag "), "{out}");
+    let last = out.lines().last().unwrap();
+    let numbers: Vec<u64> = last.split(' ').filter_map(|word| word.replace(',', "").parse().ok()).collect();
+    assert!(last.starts_with("answered ") && numbers[0] > 0 && numbers[1] > 0, "{last}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
+}

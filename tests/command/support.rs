@@ -1,0 +1,212 @@
+//! Running the command, and a node that ends with its test.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long anything may take before its test fails; two loaded cores need some of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The command, with its working directory in `folder`.
+pub fn florin(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+/// Runs the command to its end.
+#[track_caller]
+pub fn run(folder: &Path, arguments: &[&str]) -> Ended {
+    run_with_input(folder, arguments, "")
+}
+
+/// Runs it with `input` on its standard input.
+#[track_caller]
+pub fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Ended {
+    end(florin(folder, arguments), input)
+}
+
+/// Runs a command with `input` on its standard input; one that does not end is killed, and fails its test.
+#[track_caller]
+pub fn end(mut command: Command, input: &str) -> Ended {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command was built");
+    // One that refuses its flags ends without having read its input.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    let (mut out, mut err) =
+        (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        err.read_to_string(&mut text).map(|_| text)
+    });
+    let killer = Killer::after(PATIENCE, &child);
+    let mut text = String::new();
+    out.read_to_string(&mut text).expect("florin writes UTF-8");
+    let code = child.wait().expect("our own child").code();
+    assert!(!killer.has_killed(), "{command:?} did not end: {text}");
+    let err = reader.join().expect("a reader does not panic").expect("florin writes UTF-8");
+    Ended { code, out: text, err }
+}
+
+/// Kills a child that is still there when the time is over.
+struct Killer {
+    done: mpsc::Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+impl Killer {
+    fn after(patience: Duration, child: &Child) -> Killer {
+        let pid = Pid::from_child(child);
+        let (done, wait) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let is_late = wait.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if is_late {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            is_late
+        });
+        Killer { done, thread }
+    }
+
+    fn has_killed(self) -> bool {
+        drop(self.done);
+        self.thread.join().expect("a killer does not panic")
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    /// Its output, having ended well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
+    }
+
+    /// Its one complaint, having ended with `code`.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.contains("florin: ") || self.err.starts_with("error: "), "{self:?}");
+        self.err
+    }
+}
+
+/// A folder with a ledger of three transactions of users 1 and 2.
+pub fn folder_with_ledger() -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    write(
+        folder.path(),
+        "rows.csv",
+        "transaction_id,user_id,asset,kind,amount,occurred_at\n\
+         00000000-0000-4000-8000-000000000001,1,COIN,recharge,1500,2026-11-20T10:00:00Z\n\
+         00000000-0000-4000-8000-000000000002,1,COIN,gift_sent,300,2026-11-21T10:00:00Z\n\
+         00000000-0000-4000-8000-000000000003,2,COIN,gift_received,300,2026-11-21T10:00:00Z\n",
+    );
+    run(folder.path(), &["import", "rows.csv"]).ok();
+    folder
+}
+
+/// Writes a file.
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("a writable folder");
+    path
+}
+
+/// A JSON line for `florin apply`.
+pub fn transaction(number: u32, user: u64, amount: &str) -> String {
+    format!(
+        r#"{{"transaction_id":"00000000-0000-4000-9000-{number:012}","user_id":"{user}","asset":"COIN","kind":"recharge","amount":{amount},"occurred_at":"2026-11-22T04:05:06Z"}}"#
+    )
+}
+
+/// Waits until `found` finds something.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// `florin serve` in a process of its own; killed when dropped.
+pub struct Server {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    pub any: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Server {
+    /// Serves `folder`'s ledger on free ports, and is ready when this returns.
+    pub fn start(folder: &Path, more: &[&str]) -> Server {
+        let free =
+            ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut command = florin(folder, &[&free, more].concat());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the command was built");
+        let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (mut any, mut admin) = (None, None);
+        let mut line = String::new();
+        // The first lines say where it listens, the last of them that it is ready.
+        while !line.starts_with("ready: ") {
+            line.clear();
+            let bytes = out.read_line(&mut line).expect("florin writes UTF-8");
+            if bytes == 0 {
+                panic!("it ended before it was ready: {:?}", child.wait());
+            }
+            let last = line.split_whitespace().last().unwrap_or_default();
+            if line.starts_with("  any shard") {
+                any = last.parse().ok();
+            } else if line.starts_with("  admin") {
+                admin = last.trim_start_matches("http://").parse().ok();
+            }
+        }
+        Server { child, out, any: any.expect("an any-shard port"), admin: admin.expect("an admin port") }
+    }
+
+    /// Where callers connect, for `--addr`.
+    pub fn addr(&self) -> String {
+        self.any.to_string()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the process is there until it has been waited for");
+    }
+
+    /// Waits for its end, and says with what.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let code = wait_for("the server's end", || self.child.try_wait().expect("our own child")).code();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).expect("florin writes UTF-8");
+        (code, rest)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
