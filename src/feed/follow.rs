@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::shard::{FeedEvent, FeedRequest};
 use crate::store::{LedgerRow, Reader, Seq, StoreError, Unreadable};
 
-/// How often the ledger is asked: a tenth of the 50 ms in which a commit must be visible, and about 0.3 % of one CPU.
+/// How often the ledger is asked: a tenth of the 50 ms in which a commit must be visible, for about 1 % of one
+/// CPU (measured: 50 µs a round, of which the file's locks and its identity are 7 system calls).
 const POLL: Duration = Duration::from_millis(5);
 /// How long after a failure the ledger is tried again.
 const RETRY: Duration = Duration::from_millis(100);

@@ -54,7 +54,7 @@ pub fn generate(options: &GenerateOptions, progress: &mut dyn Progress) -> Resul
     }
     progress.end();
     batch.commit()?;
-    writer.checkpoint()?;
+    writer.checkpoint();
     Ok(platform)
 }
 

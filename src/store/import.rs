@@ -154,7 +154,7 @@ pub fn import(options: &ImportOptions, progress: &mut dyn Progress) -> Result<Im
         aside.finish()?;
     }
     batch.commit()?;
-    writer.checkpoint()?;
+    writer.checkpoint();
     Ok(report)
 }
 
