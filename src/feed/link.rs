@@ -15,8 +15,8 @@ use crate::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use crate::mesh::{self, Latest, Parking, Receiver, Sender};
 use crate::shard::{FeedEvent, FeedLink, FeedRequest};
 
-/// How long the feed waits before it looks again: a shard that goes on has emptied a fraction of its ring by then, and one
-/// that stands still costs 2 % of a CPU.
+/// How long the feed waits before it looks again: a shard that goes on has emptied only part of its ring by then, and for
+/// one that stands still the feed does not burn a CPU (at 50 µs it took 11 % of one).
 const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// Wakes a shard that sleeps.
