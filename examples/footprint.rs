@@ -1,48 +1,84 @@
-//! Resident bytes an account: fills one shard's table as the feed would and reads the process's own RSS.
+//! Resident bytes an account of a whole node: `cargo run --release --example footprint [ACCOUNTS]`.
 //!
-//! `cargo run --release --example footprint [ACCOUNTS]`: two assets and ten transactions each in the last 30 days.
+//! Makes a ledger in which each account has two assets and ten transactions within the last 30 days, each on a day of
+//! its own (the worst case: no two share a bucket), in the order of time; serves it on two shards in a process of its
+//! own, and prints what that process has resident, all included.
 
-use florin::ledger::{Horizon, Kind, Transaction};
-use florin::shard::table::Table;
-use florin_schema::{Asset, UserId, Version};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
 
-const DAY_US: i64 = 86_400_000_000;
-const NOW_US: i64 = 1_795_320_306_000_000;
+use florin::drivers::DriverChoice;
+use florin::node::{Node, NodeConfig, Readiness};
+use rusqlite::Connection;
 
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs is mounted");
-    let pages: usize =
-        statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("statm has a second number");
-    pages * rustix::param::page_size()
-}
+const ROWS_PER_ACCOUNT: u64 = 10;
 
-fn main() {
-    let accounts: u64 =
-        std::env::args().nth(1).map_or(1_000_000, |text| text.parse().expect("a number of accounts"));
-    let assets = ["COIN", "USD"].map(|code| Asset::parse(code.as_bytes()).expect("a legal code"));
-    let before = resident_bytes();
-    let started = std::time::Instant::now();
-    let mut table = Table::new();
-    let horizon = Horizon::at(NOW_US);
-    for n in 0..10u64 {
-        for user in 0..accounts {
-            let row = Transaction {
-                user_id: UserId::new(user).expect("a legal id"),
-                version: Version(n + 1),
-                asset: assets[n as usize % 2],
-                kind: [Kind::Recharge, Kind::GiftSent, Kind::Withdrawal][(n + user) as usize % 3],
-                amount: 100,
-                // Each on a day of its own, so that no two share a bucket: the worst case.
-                occurred_at_us: NOW_US - (28 - 3 * n as i64 + user as i64 % 2) * DAY_US,
-            };
-            table.apply(&row, &horizon);
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("--serve"), Some(ledger)) => serve(ledger.into()),
+        (accounts, _) => {
+            let accounts = accounts.map_or(Ok(1_000_000), str::parse)?;
+            let directory = tempfile::tempdir()?;
+            let ledger = directory.path().join("ledger.db");
+            fill(&ledger, accounts)?;
+            let status = Command::new(std::env::current_exe()?).arg("--serve").arg(&ledger).status()?;
+            if status.success() { Ok(()) } else { Err(format!("the node ended with {status}").into()) }
         }
     }
-    let rate = 10.0 * accounts as f64 / started.elapsed().as_secs_f64();
-    let resident = resident_bytes() - before;
+}
+
+/// Only the rows: a reader needs none of the constraints, and checking them would take minutes.
+fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
+    let connection = Connection::open(ledger)?;
+    connection.execute_batch(
+        "PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL;
+         CREATE TABLE transactions (seq INTEGER PRIMARY KEY, transaction_id TEXT, user_id BIGINT, version BIGINT,
+                                    asset TEXT, kind SMALLINT, amount BIGINT, occurred_at BIGINT);",
+    )?;
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 * ?2)
+         INSERT INTO transactions SELECT i + 1, printf('%036d', i), i % ?1, i / ?1 + 1,
+             CASE i / ?1 % 2 WHEN 0 THEN 'COIN' ELSE 'USD' END, (i + i / ?1) % 3 * 2 + 1, 100,
+             (unixepoch() - 86400 * (28 - i / ?1 * 3)) * 1000000
+         FROM n",
+        [accounts, ROWS_PER_ACCOUNT],
+    )?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    let node = Node::start(NodeConfig {
+        ledger,
+        listen: Some("127.0.0.1:0".parse()?),
+        shard_listen: None,
+        unix: None,
+        shards: Some(2),
+        cpus: None,
+        driver: DriverChoice::Auto,
+        fixed_wall_us: None,
+        max_staleness_ms: 30_000,
+    })?;
+    while node.ready() != Readiness::Ready {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let sum = |count: fn(&florin::shard::ShardMetrics) -> u64| -> u64 {
+        node.shards().iter().map(|shard| count(&shard.metrics)).sum()
+    };
+    let (accounts, applied, table) =
+        (sum(|m| m.accounts.get()), sum(|m| m.applied.get()), sum(|m| m.table_bytes.get()));
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm.split(' ').nth(1).ok_or("statm has a second number")?.parse()?;
+    let resident = pages * rustix::param::page_size() as u64;
     println!(
-        "{accounts} accounts: {} bytes each resident, {} by the table's own count; {rate:.0} rows/s",
-        resident / accounts as usize,
-        table.bytes() / accounts as usize
+        "{accounts} accounts: {} bytes each resident, {} of them the tables",
+        resident / accounts,
+        table / accounts
     );
+    println!("loaded {applied} rows in {seconds:.1} s: {:.0} rows/s", applied as f64 / seconds);
+    Ok(())
 }

@@ -162,17 +162,7 @@ impl Node {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
-        Ok(Node {
-            addresses,
-            shards: handles,
-            driver,
-            feed,
-            clock,
-            max_staleness_us,
-            control,
-            threads,
-            unix,
-        })
+        Ok(Node { addresses, shards: handles, driver, feed, clock, max_staleness_us, control, threads, unix })
     }
 
     /// Where it can be reached, with the ports that it got.
