@@ -1,13 +1,13 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test
+.PHONY: help run test test-go
 
-# rustup puts cargo where a shell that is already open does not look.
-export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+# rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by itself)
 	@scripts/needs
@@ -16,3 +16,8 @@ run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by i
 test: ## Everything that CI checks: format, lints, tests, documentation, dependencies
 	@scripts/needs
 	@scripts/test
+
+test-go: ## The Go half of test: the client, and the service that florin replaces against florin itself
+	@scripts/needs
+	cargo build --workspace --locked
+	@scripts/test-go
