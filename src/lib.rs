@@ -1,4 +1,22 @@
 //! Florin: balance and transaction-statistics reads from memory, one pinned shard per vCPU.
+//!
+//! ```text
+//!     ledger ──▶ feed ──┬─ rows, watermarks (SPSC rings) ─┬────────────────┐      admin: health, metrics, writes
+//!                       ▼                                 ▼                ▼
+//!     callers ──▶ shard 0 ◀────────── mesh ─────────▶ shard 1 ◀── … ──▶ shard N       one pinned thread each
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`limits`], [`clock`] | every bound and its reason; the time |
+//! | [`ledger`], [`wire`], [`shard`] | pure: money and windows; bytes and requests; the table and what a turn does |
+//! | [`mesh`] | rings between threads |
+//! | [`store`], [`feed`] | the ledger's file; the thread that loads and follows it |
+//! | [`drivers`] | sockets and completions: the io_uring loop |
+//! | [`node`] | all of it, assembled |
+//! | [`admin`], [`cli`] | the control plane; the `florin` command |
+//!
+//! ARCHITECTURE.md says what each of them never does, and `tests/layering.rs` holds them to it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod admin;
