@@ -7,7 +7,7 @@
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark |
-//! | POST /v1/transactions | appends to the ledger; see [`transactions`] |
+//! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
 mod metrics;
 mod problem;

@@ -13,7 +13,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`link`] | the feed's side of the link to each shard: back-pressure, wake-ups, acknowledgements |
+//! | [`mod@link`] | the feed's side of the link to each shard: back-pressure, wake-ups, acknowledgements |
 //! | `follow` | the thread's loop |
 //! | `stripes` | reading in parallel |
 //! | [`status`] | what the admin port says of it |

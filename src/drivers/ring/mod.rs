@@ -1,6 +1,6 @@
 //! The driver of choice: one io_uring per shard, made so that its thread makes no system call but `io_uring_enter`.
 //!
-//! The loop is [`RingDriver::turn`]. What it calls lies beside it: `accepting` (listeners), `serving` (connections),
+//! The loop is `RingDriver::turn`. What it calls lies beside it: `accepting` (listeners), `serving` (connections),
 //! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
 //! kept of each), `token` (how a completion is recognised), `setup` (how the ring is made, and refusals).
 //!
