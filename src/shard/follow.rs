@@ -37,6 +37,10 @@ impl Shard {
         let metrics = &self.responder.metrics;
         match outcome {
             Outcome::Applied => metrics.applied.add(1),
+            Outcome::AppliedLate => {
+                metrics.applied.add(1);
+                self.requests.push_back(FeedRequest::Reread(row.user_id));
+            }
             Outcome::Duplicate => metrics.duplicates.add(1),
             Outcome::Ignored => {}
             Outcome::Gap { ask } => {

@@ -38,6 +38,10 @@ impl Shard {
         }
         let skipped = session.skip.min(bytes.len());
         session.skip -= skipped;
+        if skipped > 0 && session.skip == 0 {
+            // A refused frame has ended: the time of the next begins anew.
+            session.partial_since_us = None;
+        }
         let bytes = &bytes[skipped..];
         if session.waiting_input() > 0 {
             session.carry.extend_from_slice(bytes);

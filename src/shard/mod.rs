@@ -227,7 +227,8 @@ impl Shard {
             if session.open && session.stop == Stop::Turn && session.turn == self.turn {
                 session.ready = true;
                 self.ready.push_back(connection);
-            } else if session.open && session.ending != Ending::Closing {
+            } else if session.open && session.ending != Ending::Closing && session.stop != Stop::Incomplete {
+                // One that has read on meanwhile waits for its peer, and must not be asked twice to go on.
                 self.resume(connection);
             }
         }
@@ -361,6 +362,8 @@ impl Shard {
         !self.ready.is_empty()
             || !self.touched.is_empty()
             || !self.feed.events.is_empty()
+            // The feed takes requests and does not ring when there is room for more.
+            || !self.requests.is_empty()
             || self.peers.iter().flatten().any(PeerLink::has_messages)
     }
 
@@ -414,3 +417,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

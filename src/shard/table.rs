@@ -47,6 +47,8 @@ struct Reread {
 pub enum Outcome {
     /// The account holds it now.
     Applied,
+    /// The account holds it now; but rows after it came before it and were skipped, so its history has to be asked for.
+    AppliedLate,
     /// It held it already.
     Duplicate,
     /// Rows before it are missing; the account is quarantined. `ask` says whether its history has still to be asked
@@ -266,7 +268,7 @@ fn apply_to(slab: &mut Slab, account: &mut Account, row: &Transaction, horizon: 
             Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
                 // The missing row came late, by itself; what came after it was skipped and has to be read again.
                 account.set_flags(slab, flags | REREAD_ASKED);
-                Outcome::Gap { ask: true }
+                Outcome::AppliedLate
             }
             Ok(()) => Outcome::Applied,
             Err(defect) => {

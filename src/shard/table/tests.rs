@@ -198,7 +198,8 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     table.end_reread(user_id);
     let trust = |table: &Table| table.balance(table.find(user_id).unwrap()).1;
     assert_eq!(trust(&table), Trust::Quarantined);
-    assert_eq!(table.apply(&rows[1], &now), Outcome::Gap { ask: true }, "what came after it was skipped");
+    // The row was counted as a gap, though it had been applied; the simulation's count of rows found that.
+    assert_eq!(table.apply(&rows[1], &now), Outcome::AppliedLate, "what came after it was skipped");
     table.begin_reread(user_id);
     for row in &rows {
         table.apply(row, &now);

@@ -1,0 +1,133 @@
+//! What a shard has got wrong before; found by `tests/simulation`.
+
+use std::sync::atomic::AtomicU64;
+
+use florin_schema::{Asset, Version};
+
+use super::*;
+use crate::ledger::{Kind, Transaction};
+use crate::mesh::{self, Latest, Receiver, Sender};
+
+/// A shard by itself, and the feed's ends of its link.
+struct Alone {
+    shard: Shard,
+    events: Sender<FeedEvent>,
+    requests: Receiver<FeedRequest>,
+}
+
+/// The shards of a node, each with a watermark.
+fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
+    let parkings: Vec<_> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
+    let links = mesh(&parkings).into_iter().enumerate();
+    let alone = |(index, peers): (usize, Vec<Option<PeerLink>>)| {
+        let (events, shard_events) = mesh::ring(64);
+        let (shard_requests, requests) = mesh::ring(request_slots);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(1, 1);
+        let setup = ShardSetup {
+            index: ShardIndex(index as u16),
+            shards,
+            peers,
+            parking: Arc::clone(&parkings[index]),
+            feed: FeedLink {
+                events: shard_events,
+                requests: shard_requests,
+                applied_batch: Arc::new(AtomicU64::new(0)),
+                watermark,
+            },
+            metrics: Arc::new(ShardMetrics::default()),
+            max_staleness_us: u64::MAX,
+            server: "test".to_owned(),
+            ports: Vec::new(),
+        };
+        Alone { shard: Shard::new(setup), events, requests }
+    };
+    links.map(alone).collect()
+}
+
+impl Alone {
+    fn begin_turn(&mut self, monotonic_us: u64) {
+        self.shard.begin_turn(Now { wall_us: 0, monotonic_us });
+    }
+
+    fn turn(&mut self, monotonic_us: u64) {
+        self.begin_turn(monotonic_us);
+        self.shard.work();
+    }
+
+    fn take_output(&mut self) -> String {
+        String::from_utf8(self.shard.take_output(0, Vec::new())).expect("HTTP")
+    }
+}
+
+/// An HTTP caller asked about a foreign user, and, once the answer was there but before the shard's next turn, sent
+/// the head of a request with `Expect: 100-continue`. The turn read the head where it arrived and asked for the body;
+/// then it resumed the connection, which the answer had made ready, read the same head and asked a second time.
+#[test]
+fn a_body_is_asked_for_once() {
+    let mut node = node(2, 8);
+    let foreign = (0..).find_map(|id| UserId::new(id).filter(|user| user.shard(2) == ShardIndex(1)));
+    let get =
+        format!("GET /v1/users/{}/balance HTTP/1.1\r\nHost: h\r\n\r\n", foreign.expect("there are many"));
+    let head = "POST /v1/balances:batchGet HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n";
+
+    node[0].begin_turn(10);
+    node[0].shard.open(0, Listener::Any);
+    node[0].shard.receive(0, get.as_bytes());
+    node[1].turn(11);
+    node[0].turn(12);
+    assert!(node[0].take_output().starts_with("HTTP/1.1 404 "));
+
+    node[0].begin_turn(13);
+    node[0].shard.receive(0, head.as_bytes());
+    node[0].shard.work();
+    assert_eq!(node[0].take_output(), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// A refused frame trickled in for nine seconds. The frame behind it began in the same piece as its end and had one
+/// second left, for the time of its silence was counted from the refused frame's beginning.
+#[test]
+fn a_refused_frame_leaves_its_successor_its_own_time() {
+    let mut alone = node(1, 8).remove(0);
+    let mut refused = vec![0; 2_048];
+    refused[..4].copy_from_slice(&2_048_u32.to_le_bytes());
+    refused[4..6].copy_from_slice(&[1, 99]);
+    let beginning_of_next = [24, 0, 0, 0, 1];
+
+    alone.begin_turn(1_000_000);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.receive(0, &refused[..1_000]);
+    alone.shard.work();
+    alone.begin_turn(10_000_000);
+    alone.shard.receive(0, &[&refused[1_000..], &beginning_of_next].concat());
+    alone.shard.work();
+    alone.turn(19_999_999);
+    assert_eq!(alone.shard.sessions[0].ending, Ending::Stays, "ten seconds have not passed");
+    alone.turn(20_000_000);
+    assert_eq!(alone.shard.sessions[0].ending, Ending::Closing);
+}
+
+/// Two accounts went wrong in one turn while the ring to the feed had room for one request. The shard went to sleep
+/// with the second in its hands: the feed, which had only logged the first, had no reason to wake it, and the second
+/// account stayed quarantined until somebody happened to ask that shard something.
+#[test]
+fn a_shard_does_not_sleep_on_a_request() {
+    let mut alone = node(1, 1).remove(0);
+    let row = |user_id: u64, version: u64| Transaction {
+        user_id: UserId::new(user_id).expect("a legal id"),
+        version: Version(version),
+        asset: Asset::parse(b"COIN").expect("a legal code"),
+        kind: Kind::Recharge,
+        amount: i64::MAX,
+        occurred_at_us: 0,
+    };
+    for event in [row(1, 1), row(1, 2), row(2, 2)].map(FeedEvent::Row) {
+        alone.events.push(event).expect("room");
+    }
+    alone.turn(10);
+    assert_eq!(alone.shard.park(), Park::Busy);
+    assert!(matches!(alone.requests.pop(), Some(FeedRequest::Defect { .. })));
+    alone.turn(11);
+    assert_eq!(alone.requests.pop(), Some(FeedRequest::Reread(row(2, 2).user_id)));
+    assert_eq!(alone.shard.park(), Park::Idle);
+}

@@ -1,0 +1,446 @@
+//! Predicts every reply. For each moment at which the owner of an account may have answered it works out what the
+//! answer had to be, from the rows and the events the shard had taken by then; a reply that none of these moments
+//! explains is a defect. What no moment may break (a version that goes back, an `as_of` that is not true) is checked
+//! on its own, whatever the moments say.
+
+use std::collections::BTreeMap;
+
+use florin_schema::records::{Balance, BalanceEntry};
+use florin_schema::{Status, UserId};
+
+use super::ledger::{History, Ledger};
+use super::mirror::{Mirror, Moment, View};
+use super::node::{Node, SERVER};
+use super::reply::{Body, Outcome, Reply};
+use super::request::{Ask, Format, Freshness, Request, http_code};
+
+pub type Verdict = Result<(), String>;
+
+/// What was known when a request was made, and so must hold of its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Floors {
+    versions: Vec<u64>,
+    as_of_us: Vec<i64>,
+}
+
+/// A request and what the simulation knows of its way.
+pub struct Case<'a> {
+    pub request: &'a Request,
+    pub floors: &'a Floors,
+    /// The shard that the connection belongs to, and whether that is a unix socket.
+    pub home: usize,
+    pub on_unix: bool,
+    /// Steps between which it was answered.
+    pub first: u64,
+    pub last: u64,
+    /// The ledger has come to rest, and so must the answer.
+    pub is_final: bool,
+}
+
+/// What a reply says of the moment at which it was made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Origin {
+    as_of_us: i64,
+    is_quarantined: bool,
+}
+
+pub struct Auditor {
+    /// The newest that any client has seen.
+    versions: BTreeMap<UserId, u64>,
+    as_of_us: Vec<i64>,
+    /// The wall clock stands still, so that `as_of` says nothing.
+    has_fixed_clock: bool,
+    pub checked: u64,
+}
+
+impl Auditor {
+    pub fn new(shards: u16, has_fixed_clock: bool) -> Auditor {
+        Auditor {
+            versions: BTreeMap::new(),
+            as_of_us: vec![i64::MIN; usize::from(shards)],
+            has_fixed_clock,
+            checked: 0,
+        }
+    }
+
+    /// What must hold of the answer to a request made now.
+    pub fn floors(&self, request: &Request) -> Floors {
+        let version = |user| self.versions.get(user).copied().unwrap_or(0);
+        Floors { versions: request.users().iter().map(version).collect(), as_of_us: self.as_of_us.clone() }
+    }
+
+    /// Judges one reply.
+    pub fn check(&mut self, case: &Case<'_>, reply: &Reply, node: &Node, ledger: &Ledger) -> Verdict {
+        self.checked += 1;
+        let judged = envelope(case.request, reply).and_then(|()| match &case.request.ask {
+            Ask::Hello => hello(case, reply, node),
+            Ask::Ping(payload) => here(case, reply, node, Body::Text(payload.clone())),
+            Ask::Invalid(_) => {
+                ensure(case.home == usize::from(reply.shard), || "refused by another shard".to_owned())
+            }
+            Ask::Balance(user) | Ask::Statistics(user, _) => self.single(case, reply, node, ledger, *user),
+            Ask::Balances(users) => self.batch(case, reply, node, ledger, users),
+        });
+        judged.map_err(|why| {
+            let Case { request, floors, home, first, last, .. } = case;
+            format!("{why}\n  {request:?}\n  asked of shard {home}, steps {first} to {last}, {floors:?}\n  {reply:?}")
+        })
+    }
+
+    fn single(
+        &mut self,
+        case: &Case<'_>,
+        reply: &Reply,
+        node: &Node,
+        ledger: &Ledger,
+        user: UserId,
+    ) -> Verdict {
+        let owner = usize::from(user.shard(node.shards()).0);
+        ensure(usize::from(reply.shard) == owner, || format!("not answered by the owner, shard {owner}"))?;
+        ensure(reply.is_forwarded == (owner != case.home), || "FORWARDED is wrong".to_owned())?;
+        let judge = Judge { case, node, mirror: &node.seats[owner].mirror, users: vec![user] };
+        let origin = Origin { as_of_us: reply.as_of_us, is_quarantined: reply.is_quarantined };
+        let explains = |moment: &Moment| {
+            let (status, view) = judge.predict(moment, user);
+            let expected = Origin {
+                as_of_us: moment.turn.as_of_us,
+                is_quarantined: view.is_some_and(|view| view.quarantined),
+            };
+            has_status(reply, status)
+                && origin == expected
+                && view.is_none_or(|view| {
+                    let history = ledger.histories.get(&user);
+                    has_content(case.request, reply, history, user, view.version, moment.turn.wall_us)
+                })
+        };
+        ensure(judge.moments().iter().any(explains), || {
+            format!("no moment explains it; at each:{}", judge.describe(user))
+        })?;
+        let version = match (&reply.body, reply.version) {
+            _ if !is_ok(reply) => None,
+            (Body::Balance(balance), _) => Some(balance.version),
+            (Body::Statistics(statistics), _) => Some(statistics.version),
+            (_, version) => version,
+        };
+        ensure(reply.as_of_us >= case.floors.as_of_us[owner], || "as_of went back".to_owned())?;
+        self.as_of_us[owner] = self.as_of_us[owner].max(reply.as_of_us);
+        self.account(case, reply, ledger, Entry { index: 0, user, version })
+    }
+
+    fn batch(
+        &mut self,
+        case: &Case<'_>,
+        reply: &Reply,
+        node: &Node,
+        ledger: &Ledger,
+        users: &[UserId],
+    ) -> Verdict {
+        ensure(usize::from(reply.shard) == case.home, || "not answered by the shard asked".to_owned())?;
+        let owners: Vec<usize> = users.iter().map(|user| usize::from(user.shard(node.shards()).0)).collect();
+        let balances = match &reply.body {
+            Body::Balances(balances) => Some(balances),
+            _ => None,
+        };
+        if let Some(balances) = balances {
+            let elsewhere = owners.iter().any(|&owner| owner != case.home);
+            ensure(reply.is_forwarded == elsewhere, || "FORWARDED is wrong".to_owned())?;
+            let asked =
+                balances.entries.iter().map(|entry| entry.user_id).eq(users.iter().map(|user| user.get()));
+            ensure(asked, || "not one entry for each user in the order asked".to_owned())?;
+        } else {
+            ensure(has_status(reply, Status::Unavailable), || "a batch is refused as a whole".to_owned())?;
+        }
+        let mut origins: Vec<Vec<Origin>> = Vec::new();
+        for (owner, seat) in node.seats.iter().enumerate().filter(|(owner, _)| owners.contains(owner)) {
+            let own = |index: &usize| owners[*index] == owner;
+            let indexes: Vec<usize> = (0..users.len()).filter(own).collect();
+            let of_owner = indexes.iter().map(|&index| users[index]).collect();
+            let judge = Judge { case, node, mirror: &seat.mirror, users: of_owner };
+            let mut possible: Vec<Origin> = Vec::new();
+            for moment in judge.moments() {
+                let entries = indexes.iter().map(|&index| balances.map(|balances| &balances.entries[index]));
+                if let Some(is_quarantined) = judge.explains_part(&moment, entries, ledger) {
+                    possible.push(Origin { as_of_us: moment.turn.as_of_us, is_quarantined });
+                }
+            }
+            ensure(!possible.is_empty(), || {
+                format!("no moment of shard {owner} explains its part:{}", judge.describe(judge.users[0]))
+            })?;
+            possible.sort();
+            possible.dedup();
+            origins.push(possible);
+        }
+        let Some(balances) = balances else { return Ok(()) };
+        let origin = Origin { as_of_us: reply.as_of_us, is_quarantined: reply.is_quarantined };
+        let joined = joins(&origins, origin, Origin { as_of_us: i64::MAX, is_quarantined: false });
+        ensure(joined, || format!("as_of or QUARANTINED fits no moments of the owners: {origins:?}"))?;
+        for (index, (entry, &user)) in balances.entries.iter().zip(users).enumerate() {
+            let version = entry.balance.as_ref().map(|balance| balance.version);
+            if version.is_some() || entry.status == Status::NotFound as u8 {
+                self.account(case, reply, ledger, Entry { index, user, version })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold of any answer about an account. `entry.version` is `None` where the answer holds no data.
+    fn account(&mut self, case: &Case<'_>, reply: &Reply, ledger: &Ledger, entry: Entry) -> Verdict {
+        let Entry { index, user, version } = entry;
+        let history = ledger.histories.get(&user);
+        let is_missing = version.is_none() && (is_batch(case) || has_status(reply, Status::NotFound));
+        if (version.is_some() || is_missing) && !reply.is_quarantined && !self.has_fixed_clock {
+            let due = history.map_or(0, |history| history.committed_before(reply.as_of_us));
+            ensure(version.unwrap_or(0) >= due, || {
+                format!("as_of is not true: {user} had {due} rows by then, and {version:?} are answered")
+            })?;
+        }
+        if let Some(version) = version {
+            let floor = case.floors.versions[index];
+            ensure(version >= floor, || {
+                format!("the version of {user} went back from {floor} to {version}")
+            })?;
+            let newest = self.versions.entry(user).or_default();
+            *newest = version.max(*newest);
+            let wanted = case.request.freshness.min_version;
+            ensure(version >= wanted, || format!("{wanted} was the least version of {user} asked for"))?;
+        }
+        if case.is_final {
+            let history = history.ok_or("only users of the ledger are asked for in the end")?;
+            let whole = history.defect.map_or(history.rows.len() as u64, |defect| defect - 1);
+            ensure(version == Some(whole), || format!("{user} ends at {version:?} instead of {whole}"))?;
+            ensure(reply.is_quarantined == history.defect.is_some(), || {
+                "a quarantine outlives its gap, or a defect has none".to_owned()
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// One account of an answer.
+struct Entry {
+    index: usize,
+    user: UserId,
+    version: Option<u64>,
+}
+
+/// What an owner may have answered, and when.
+struct Judge<'a> {
+    case: &'a Case<'a>,
+    node: &'a Node,
+    mirror: &'a Mirror,
+    /// Its users, among those that are asked for.
+    users: Vec<UserId>,
+}
+
+impl Judge<'_> {
+    fn freshness(&self) -> &Freshness {
+        &self.case.request.freshness
+    }
+
+    /// The moments at which the owner may have answered. Without `wait_ms` that is before it takes in its feed, in any
+    /// turn; with it, the first moment after its arrival at which the freshness holds, or the first at which the time
+    /// is up.
+    fn moments(&self) -> Vec<Moment> {
+        let all: Vec<Moment> = self.mirror.moments(self.case.first, self.case.last).collect();
+        let wait_us = self.freshness().wait_us();
+        if wait_us == 0 {
+            return all.into_iter().filter(|moment| !moment.is_after).collect();
+        }
+        let mut next_holds = vec![all.len(); all.len() + 1];
+        for index in (0..all.len()).rev() {
+            let holds = all[index].is_after && self.holds(&all[index]);
+            next_holds[index] = if holds { index } else { next_holds[index + 1] };
+        }
+        let mut answered = Vec::new();
+        for (arrival, moment) in all.iter().enumerate().filter(|(_, moment)| !moment.is_after) {
+            if self.holds(moment) {
+                answered.push(arrival);
+                continue;
+            }
+            let deadline_us = moment.turn.monotonic_us + wait_us;
+            let is_early = |moment: &Moment| !moment.is_after || moment.turn.monotonic_us < deadline_us;
+            let late =
+                arrival + all[arrival..].partition_point(|moment| moment.turn.monotonic_us < deadline_us);
+            let late = (late..all.len()).find(|&index| !is_early(&all[index])).unwrap_or(all.len());
+            answered.push(next_holds[arrival].min(late));
+        }
+        answered.sort_unstable();
+        answered.dedup();
+        answered.into_iter().filter_map(|index| all.get(index).copied()).collect()
+    }
+
+    fn is_unavailable(&self, moment: &Moment) -> bool {
+        moment.turn.taken_us == 0 || moment.age_us() > self.node.max_staleness_us || moment.turn.refuses
+    }
+
+    fn is_young(&self, moment: &Moment) -> bool {
+        let max_age_ms = self.freshness().max_age_ms;
+        max_age_ms == 0 || moment.age_us() <= u64::from(max_age_ms) * 1_000
+    }
+
+    fn has_version(&self, moment: &Moment, user: UserId) -> bool {
+        let version = self.mirror.view(user, moment.events()).map_or(0, |view| view.version);
+        version >= self.freshness().min_version
+    }
+
+    fn holds(&self, moment: &Moment) -> bool {
+        let is_young =
+            self.freshness().max_age_ms == 0 || !self.is_unavailable(moment) && self.is_young(moment);
+        is_young && self.users.iter().all(|&user| self.has_version(moment, user))
+    }
+
+    /// The answer about `user` at `moment`; the view where there is data.
+    fn predict(&self, moment: &Moment, user: UserId) -> (Status, Option<View>) {
+        if self.is_unavailable(moment) {
+            return (Status::Unavailable, None);
+        }
+        if !self.is_young(moment) || !self.has_version(moment, user) {
+            return (Status::Stale, None);
+        }
+        match self.mirror.view(user, moment.events()) {
+            None => (Status::NotFound, None),
+            Some(view) => (Status::Ok, Some(view)),
+        }
+    }
+
+    /// Whether `moment` explains the entries of the owner's users (`None` = the batch was refused as a whole); and
+    /// then whether one of them is quarantined.
+    fn explains_part<'a>(
+        &self,
+        moment: &Moment,
+        entries: impl Iterator<Item = Option<&'a BalanceEntry>>,
+        ledger: &Ledger,
+    ) -> Option<bool> {
+        let mut is_quarantined = false;
+        for (&user, entry) in self.users.iter().zip(entries) {
+            let (status, view) = self.predict(moment, user);
+            let Some(entry) = entry else {
+                if status != Status::Unavailable {
+                    return None;
+                }
+                continue;
+            };
+            let version = entry.balance.as_ref().map(|balance| balance.version);
+            if entry.status != status as u8 || version != view.map(|view| view.version) {
+                return None;
+            }
+            if let (Some(balance), Some(view)) = (&entry.balance, view) {
+                let history = ledger.histories.get(&user);
+                if *balance != expected_balance(history, user, view.version) {
+                    return None;
+                }
+                is_quarantined |= view.quarantined;
+            }
+        }
+        Some(is_quarantined)
+    }
+
+    /// What could have been answered about `user`: for the message of a failure.
+    fn describe(&self, user: UserId) -> String {
+        let moments = self.moments();
+        let line = |moment: &Moment| format!("\n    {moment:?} {:?}", self.predict(moment, user));
+        let shown = moments.iter().take(8).map(line).collect::<String>();
+        format!("{shown}\n    ({} moments)", moments.len())
+    }
+}
+
+/// Whether one of each owner's origins can be picked so that they join to `wanted`: the oldest watermark, and
+/// quarantined if any is.
+fn joins(origins: &[Vec<Origin>], wanted: Origin, joined: Origin) -> bool {
+    let Some((first, rest)) = origins.split_first() else { return joined == wanted };
+    first.iter().any(|origin| {
+        let joined = Origin {
+            as_of_us: joined.as_of_us.min(origin.as_of_us),
+            is_quarantined: joined.is_quarantined || origin.is_quarantined,
+        };
+        joins(rest, wanted, joined)
+    })
+}
+
+/// What every reply owes its request, whatever it answers.
+fn envelope(request: &Request, reply: &Reply) -> Verdict {
+    if let Outcome::Frame(_) = reply.status {
+        ensure(reply.id == Some(request.id), || "another request's id".to_owned())?;
+        ensure(reply.opcode == Some(request.opcode()), || "another opcode".to_owned())?;
+        let expected = match (&request.ask, request.format) {
+            (Ask::Ping(_) | Ask::Invalid(_), _) => 0,
+            _ if !is_ok(reply) => 0,
+            (Ask::Hello, _) => 2,
+            (_, Format::Rkyv) => 1,
+            _ => 2,
+        };
+        ensure(reply.encoding == Some(expected), || format!("encoding {expected} was asked for"))?;
+    } else {
+        ensure(reply.closes == request.ends_connection(), || "Connection: close is wrong".to_owned())?;
+    }
+    if let Ask::Invalid(invalid) = &request.ask {
+        let refused = [Outcome::Frame(Status::InvalidRequest), Outcome::Http(invalid.http_code)];
+        ensure(refused.contains(&reply.status), || "not refused as invalid".to_owned())?;
+    }
+    if let (Body::Text(text), false) = (&reply.body, is_ok(reply)) {
+        let is_told =
+            request.format == Format::Head || std::str::from_utf8(text).is_ok_and(|text| !text.is_empty());
+        ensure(is_told, || "a refusal without a message".to_owned())?;
+    }
+    Ok(())
+}
+
+fn hello(case: &Case<'_>, reply: &Reply, node: &Node) -> Verdict {
+    let ports = if case.on_unix { Vec::new() } else { node.ports.clone() };
+    here(case, reply, node, Body::Hello { server: SERVER.to_owned(), shards: node.shards(), ports })
+}
+
+/// An answer that every shard gives by itself.
+fn here(case: &Case<'_>, reply: &Reply, node: &Node, body: Body) -> Verdict {
+    ensure(is_ok(reply) && reply.body == body, || format!("{body:?} was due"))?;
+    ensure(usize::from(reply.shard) == case.home && !reply.is_forwarded, || "from another shard".to_owned())?;
+    let mut moments = node.seats[case.home].mirror.moments(case.first, case.last);
+    let is_true = moments.any(|moment| moment.turn.as_of_us == reply.as_of_us);
+    ensure(is_true, || "an as_of that the shard never had".to_owned())
+}
+
+fn is_batch(case: &Case<'_>) -> bool {
+    matches!(case.request.ask, Ask::Balances(_))
+}
+
+fn is_ok(reply: &Reply) -> bool {
+    has_status(reply, Status::Ok)
+}
+
+fn has_status(reply: &Reply, status: Status) -> bool {
+    reply.status == Outcome::Frame(status) || reply.status == Outcome::Http(http_code(status))
+}
+
+/// Whether `reply` holds what the first `version` rows make at `wall_us`.
+fn has_content(
+    request: &Request,
+    reply: &Reply,
+    history: Option<&History>,
+    user: UserId,
+    version: u64,
+    wall_us: i64,
+) -> bool {
+    if reply.version.is_some_and(|told| told != version) {
+        return false;
+    }
+    match (&reply.body, &request.ask) {
+        (Body::Balance(balance), Ask::Balance(_)) => {
+            balance.version == version && *balance == expected_balance(history, user, version)
+        }
+        (Body::Statistics(statistics), Ask::Statistics(_, mask)) => {
+            let none = History::default();
+            statistics.version == version
+                && *statistics == history.unwrap_or(&none).statistics(user, version, *mask, wall_us)
+        }
+        (Body::Text(_), _) => request.format == Format::Head,
+        _ => false,
+    }
+}
+
+fn expected_balance(history: Option<&History>, user: UserId, version: u64) -> Balance {
+    history.unwrap_or(&History::default()).balance(user, version)
+}
+
+fn ensure(condition: bool, why: impl FnOnce() -> String) -> Verdict {
+    if condition { Ok(()) } else { Err(why()) }
+}

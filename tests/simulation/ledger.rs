@@ -1,0 +1,289 @@
+//! The ledger as the simulation writes it, and what domain.md says of any prefix of an account's rows: recomputed from
+//! the rows each time, with no regard for speed and none of the shard's code.
+
+use std::collections::BTreeMap;
+
+use florin::ledger::{Kind, Transaction};
+use florin_schema::records::{AssetBalance, AssetStatistics, Balance, Statistics, WindowStatistics};
+use florin_schema::{Asset, UserId, Version, WindowMask};
+
+use super::random::Random;
+
+pub const HOUR_US: i64 = 3_600_000_000;
+pub const DAY_US: i64 = 24 * HOUR_US;
+
+/// One user's history.
+#[derive(Default)]
+pub struct History {
+    /// By version, from 1; the writer has assigned it, and may not have committed it yet.
+    pub rows: Vec<Transaction>,
+    /// When each row was committed, on the clock that watermarks bear.
+    committed_us: Vec<Option<i64>>,
+    sums: BTreeMap<Asset, Sums>,
+    /// The first version that no view can hold: a sum leaves its range, or there are too many assets.
+    pub defect: Option<u64>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    available: i128,
+    held: i128,
+    credits: i128,
+    debits: i128,
+}
+
+/// What a row adds: to available, to held; and what it counts as.
+fn effect(kind: Kind) -> (i128, i128, Counts) {
+    match kind {
+        Kind::Recharge | Kind::GiftReceived | Kind::Refund | Kind::AdjustmentCredit => (1, 0, Counts::Credit),
+        Kind::GiftSent | Kind::Withdrawal | Kind::AdjustmentDebit => (-1, 0, Counts::Debit),
+        Kind::Hold => (-1, 1, Counts::Neither),
+        Kind::Release => (1, -1, Counts::Neither),
+        Kind::Capture => (0, -1, Counts::Debit),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Credit,
+    Debit,
+    Neither,
+}
+
+impl Sums {
+    fn add(&mut self, row: &Transaction) {
+        let (available, held, counts) = effect(row.kind);
+        let amount = i128::from(row.amount);
+        self.available += available * amount;
+        self.held += held * amount;
+        match counts {
+            Counts::Credit => self.credits += amount,
+            Counts::Debit => self.debits += amount,
+            Counts::Neither => {}
+        }
+    }
+
+    fn fits(&self) -> bool {
+        [self.available, self.held, self.credits, self.debits].iter().all(|&sum| i64::try_from(sum).is_ok())
+    }
+}
+
+impl History {
+    fn append(&mut self, row: Transaction) {
+        self.rows.push(row);
+        self.committed_us.push(None);
+        if self.defect.is_none() {
+            let sums = self.sums.entry(row.asset).or_default();
+            sums.add(&row);
+            if !sums.fits() || self.sums.len() > 16 {
+                self.defect = Some(row.version.0);
+            }
+        }
+    }
+
+    /// Rows committed strictly before `as_of_us`: what a view of then must hold.
+    pub fn committed_before(&self, as_of_us: i64) -> u64 {
+        self.committed_us.iter().filter(|at| at.is_some_and(|at| at < as_of_us)).count() as u64
+    }
+
+    /// The rows committed by now, by version.
+    pub fn committed(&self) -> impl Iterator<Item = Transaction> {
+        self.rows.iter().zip(&self.committed_us).filter(|(_, at)| at.is_some()).map(|(row, _)| *row)
+    }
+
+    fn prefix(&self, version: u64) -> &[Transaction] {
+        &self.rows[..version as usize]
+    }
+
+    /// The balance that the first `version` rows make.
+    pub fn balance(&self, user_id: UserId, version: u64) -> Balance {
+        let mut sums: BTreeMap<Asset, Sums> = BTreeMap::new();
+        for row in self.prefix(version) {
+            sums.entry(row.asset).or_default().add(row);
+        }
+        let row = |(asset, sums): (Asset, Sums)| AssetBalance {
+            asset: asset.to_wire(),
+            available: narrow(sums.available),
+            held: narrow(sums.held),
+        };
+        Balance {
+            user_id: user_id.get(),
+            version,
+            updated_at_us: self.prefix(version).iter().map(|row| row.occurred_at_us).max().unwrap_or(0),
+            balances: sums.into_iter().map(row).collect(),
+        }
+    }
+
+    /// The statistics that the first `version` rows make at `wall_us`.
+    pub fn statistics(&self, user_id: UserId, version: u64, mask: WindowMask, wall_us: i64) -> Statistics {
+        let rows = self.prefix(version);
+        let mut assets: Vec<Asset> = rows.iter().map(|row| row.asset).collect();
+        assets.sort();
+        assets.dedup();
+        let of_asset = |asset: Asset| AssetStatistics {
+            asset: asset.to_wire(),
+            windows: (0..4)
+                .filter(|window| mask.bits() & 1 << window != 0)
+                .map(|window| {
+                    let joins =
+                        |row: &&Transaction| row.asset == asset && joins(row.occurred_at_us, window, wall_us);
+                    totals(rows.iter().filter(joins))
+                })
+                .collect(),
+        };
+        Statistics {
+            user_id: user_id.get(),
+            version,
+            first_transaction_at_us: rows.iter().map(|row| row.occurred_at_us).min().unwrap_or(0),
+            last_transaction_at_us: rows.iter().map(|row| row.occurred_at_us).max().unwrap_or(0),
+            statistics: assets.into_iter().map(of_asset).collect(),
+            windows: mask.bits(),
+        }
+    }
+}
+
+/// Whether window 0 to 3 (24h, 7d, 30d, lifetime) holds a row at `wall_us`: by how many buckets ago.
+fn joins(at_us: i64, window: u8, wall_us: i64) -> bool {
+    let (bucket_us, buckets) = match window {
+        0 => (HOUR_US, 24),
+        1 => (DAY_US, 7),
+        2 => (DAY_US, 30),
+        _ => return true,
+    };
+    (0..buckets).contains(&(wall_us.div_euclid(bucket_us) - at_us.div_euclid(bucket_us)))
+}
+
+fn totals<'a>(rows: impl Iterator<Item = &'a Transaction>) -> WindowStatistics {
+    let mut totals = WindowStatistics::default();
+    for row in rows {
+        match effect(row.kind).2 {
+            Counts::Credit => {
+                totals.credit_count += 1;
+                totals.credit_sum += row.amount;
+            }
+            Counts::Debit => {
+                totals.debit_count += 1;
+                totals.debit_sum += row.amount;
+                totals.largest_debit = totals.largest_debit.max(row.amount);
+            }
+            Counts::Neither => {}
+        }
+    }
+    totals
+}
+
+fn narrow(sum: i128) -> i64 {
+    i64::try_from(sum).expect("rows before the defect stay in range")
+}
+
+/// All users' histories, and the rows in the order in which they were committed.
+pub struct Ledger {
+    pub users: Vec<UserId>,
+    pub histories: BTreeMap<UserId, History>,
+    /// In commit order: what a query by `seq` returns.
+    pub rows: Vec<Transaction>,
+    /// Assigned a version, and not committed yet: a careless writer's.
+    withheld: Vec<Transaction>,
+    assets: usize,
+    /// Percent of amounts that are near the end of the range.
+    giants: usize,
+}
+
+impl Ledger {
+    pub fn new(random: &mut Random) -> Ledger {
+        let count = random.between(2, 14);
+        let users = (0..count).map(|_| any_user(random)).collect();
+        Ledger {
+            users,
+            histories: BTreeMap::new(),
+            rows: Vec::new(),
+            withheld: Vec::new(),
+            assets: if random.one_in(12) { 18 } else { random.between(1, 5) as usize },
+            giants: if random.one_in(10) { 15 } else { 0 },
+        }
+    }
+
+    /// Assigned versions of a user, committed or not.
+    pub fn assigned(&self, user: UserId) -> u64 {
+        self.histories.get(&user).map_or(0, |history| history.rows.len() as u64)
+    }
+
+    /// One database transaction of a few rows at `wall_us`, committed at `commit_us`. One in many writers is careless:
+    /// it commits a row later than its successor.
+    pub fn write(&mut self, random: &mut Random, wall_us: i64, commit_us: i64) {
+        for _ in 0..random.pick(&[1, 1, 2, 2, 3, 8]) {
+            let row = self.row(random, wall_us);
+            self.histories.entry(row.user_id).or_default().append(row);
+            if random.one_in(40) {
+                self.withheld.push(row);
+            } else {
+                self.commit(row, commit_us);
+            }
+        }
+        if random.one_in(4) {
+            self.commit_withheld(commit_us);
+        }
+    }
+
+    /// Commits what careless writers have withheld.
+    pub fn commit_withheld(&mut self, commit_us: i64) {
+        for row in std::mem::take(&mut self.withheld) {
+            self.commit(row, commit_us);
+        }
+    }
+
+    fn commit(&mut self, row: Transaction, commit_us: i64) {
+        let history = self.histories.get_mut(&row.user_id).expect("the row was appended");
+        history.committed_us[row.version.0 as usize - 1] = Some(commit_us);
+        self.rows.push(row);
+    }
+
+    fn row(&mut self, random: &mut Random, wall_us: i64) -> Transaction {
+        let user_id = random.pick(&self.users);
+        let amount = match random.percent(self.giants) {
+            true => i64::MAX - random.between(0, 3),
+            false => random.between(1, 5_000),
+        };
+        Transaction {
+            user_id,
+            version: Version(self.assigned(user_id) + 1),
+            asset: asset(random.below(self.assets)),
+            kind: random.pick(&Kind::ALL),
+            amount,
+            occurred_at_us: occurred_at(random, wall_us),
+        }
+    }
+}
+
+/// Mostly just now; late, ahead of the clock, and exactly on the edges of buckets too.
+fn occurred_at(random: &mut Random, wall_us: i64) -> i64 {
+    match random.below(8) {
+        0 => wall_us - random.between(0, 3 * DAY_US),
+        1 => wall_us - random.between(0, 40 * DAY_US),
+        2 => wall_us + random.between(0, 2 * DAY_US),
+        3 => (wall_us.div_euclid(HOUR_US) - random.between(-2, 26)) * HOUR_US - random.between(0, 1),
+        4 => (wall_us.div_euclid(DAY_US) - random.between(-1, 31)) * DAY_US - random.between(0, 1),
+        _ => wall_us - random.between(0, 5_000_000),
+    }
+}
+
+fn asset(index: usize) -> Asset {
+    let code = match index {
+        0 => "COIN".to_owned(),
+        1 => "DIAMOND".to_owned(),
+        2 => "USD".to_owned(),
+        _ => format!("A_{index}"),
+    };
+    Asset::parse(code.as_bytes()).expect("a legal code")
+}
+
+/// Any legal id: the ends of the range, small ones, large ones.
+pub fn any_user(random: &mut Random) -> UserId {
+    let id = match random.below(8) {
+        0 => 0,
+        1 => UserId::MAX.get(),
+        2 | 3 => random.next() >> 1,
+        _ => random.below(1_000) as u64,
+    };
+    UserId::new(id).expect("a legal id")
+}

@@ -1,0 +1,139 @@
+//! A whole node, simulated from a seed: shards, mesh, feed, clients over three encodings, time and chance; and an
+//! auditor that predicts every reply.
+//!
+//! ```text
+//!     clients ──bytes, in any pieces──▶ node (shards, one driver's turn after another) ──replies──▶ auditor
+//!                                         ▲ rows, watermarks        │ re-reads                        ▲
+//!                                        feed ◀─────────────────────┘                                 │
+//!                                         ▲                                                           │
+//!                                       ledger ──────────── rows, recomputed by other code ───────────┘
+//! ```
+//!
+//! A failing seed prints itself and replays exactly:
+//! `FLORIN_SEED=n cargo test --workspace --test simulation`. `FLORIN_SEEDS=n` tries n seeds instead of 10,000.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `world` | who acts when, and what time it is |
+//! | `node` | shards, and the driver's part of their turns |
+//! | `feed`, `ledger` | the rows, and how they reach the shards |
+//! | `client`, `request`, `reply` | connections, and what goes over them |
+//! | `mirror`, `auditor` | what each shard must hold, and what each reply must be |
+
+mod auditor;
+mod client;
+mod feed;
+mod ledger;
+mod mirror;
+mod node;
+mod random;
+mod reply;
+mod request;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use world::Report;
+
+/// Seeds of one run of the test.
+const SEEDS: u64 = 10_000;
+
+/// What is made to go wrong, so that the auditor must find it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// A bit of a reply is changed on its way.
+    TamperedReply,
+    /// The feed publishes its watermark before the rows are applied.
+    EarlyWatermark,
+    /// Half of all bells are not heard.
+    LostBell,
+}
+
+/// Runs a seed; a panic of the node's own is a failure like the auditor's.
+fn run(seed: u64, fault: Fault) -> Result<Report, String> {
+    catch_unwind(AssertUnwindSafe(|| world::run(seed, fault))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Err(format!("panicked: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?")))
+    })
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number, not {value:?}")))
+}
+
+#[test]
+fn every_reply_of_every_seed_is_as_predicted() {
+    if let Some(seed) = variable("FLORIN_SEED") {
+        let report = run(seed, Fault::None);
+        println!("seed {seed}: {report:?}");
+        assert!(report.is_ok(), "seed {seed} fails: {}", report.unwrap_err());
+        return;
+    }
+    let seeds = variable("FLORIN_SEEDS").unwrap_or(SEEDS);
+    let (next, failed, replies) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.min(failed.load(Relaxed)) {
+                break;
+            }
+            match run(seed, Fault::None) {
+                Ok(report) => drop(replies.fetch_add(report.replies, Relaxed)),
+                Err(_) => drop(failed.fetch_min(seed, Relaxed)),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(2, usize::from);
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let failed = failed.into_inner();
+    if failed != u64::MAX {
+        let why = run(failed, Fault::None).expect_err("a seed fails each time or never");
+        panic!(
+            "seed {failed} fails: {why}\nreplay it: FLORIN_SEED={failed} cargo test --workspace --test simulation"
+        );
+    }
+    let replies = replies.into_inner();
+    println!("{seeds} seeds, {replies} replies as predicted");
+    assert!(replies > 20 * seeds, "the clients hardly ask anything: {replies} replies");
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..40 {
+        assert_eq!(run(seed, Fault::None), run(seed, Fault::None), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_changed_bit_is_found() {
+    let mut tampered = 0;
+    for seed in 0..60 {
+        match run(seed, Fault::TamperedReply) {
+            Ok(report) => assert!(!report.tampered, "seed {seed}: a changed bit was taken for an answer"),
+            Err(_) => tampered += 1,
+        }
+    }
+    assert!(tampered > 40, "only {tampered} of 60 seeds had a balance to change");
+}
+
+#[test]
+fn a_watermark_before_its_rows_is_found() {
+    let found = (0..100)
+        .filter(|&seed| run(seed, Fault::EarlyWatermark).is_err_and(|why| why.contains("as_of is not true")));
+    assert!(found.count() > 20);
+}
+
+#[test]
+fn a_bell_that_is_not_heard_is_found() {
+    let found = (0..100).filter(|&seed| run(seed, Fault::LostBell).is_err_and(|why| why.contains("stuck")));
+    assert!(found.count() > 20);
+}

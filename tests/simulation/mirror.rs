@@ -1,0 +1,157 @@
+//! What each shard must hold after each event of its feed, by domain.md's rules alone; and when its turns were.
+
+use std::collections::BTreeMap;
+
+use florin::shard::FeedEvent;
+use florin_schema::UserId;
+
+use super::ledger::Ledger;
+
+/// One account of a shard, seen from outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    pub version: u64,
+    pub quarantined: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    view: View,
+    /// It follows no further.
+    defective: bool,
+}
+
+/// What the shard's counters must say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    pub applied: u64,
+    pub duplicates: u64,
+    pub gaps: u64,
+}
+
+/// One turn of a shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Of the whole simulation.
+    pub step: u64,
+    pub monotonic_us: u64,
+    /// Never goes back.
+    pub wall_us: i64,
+    pub as_of_us: i64,
+    pub taken_us: u64,
+    /// Events of the feed taken before the turn, and with it.
+    pub events: [usize; 2],
+    /// It has been draining for so long that it refuses to answer with data.
+    pub refuses: bool,
+}
+
+/// A moment of a turn: before or after it took in what the feed had sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub turn: Turn,
+    pub is_after: bool,
+}
+
+impl Moment {
+    pub fn events(&self) -> usize {
+        self.turn.events[usize::from(self.is_after)]
+    }
+
+    pub fn age_us(&self) -> u64 {
+        self.turn.monotonic_us - self.turn.taken_us.min(self.turn.monotonic_us)
+    }
+}
+
+/// One shard's past.
+#[derive(Default)]
+pub struct Mirror {
+    states: BTreeMap<UserId, State>,
+    /// For each account: how many events had been taken when it became what.
+    changes: BTreeMap<UserId, Vec<(usize, View)>>,
+    reread: Option<(UserId, State)>,
+    taken: usize,
+    pub turns: Vec<Turn>,
+    pub counts: Counts,
+}
+
+impl Mirror {
+    /// The shard has taken the events up to `taken` of `log`.
+    pub fn advance(&mut self, log: &[FeedEvent], taken: usize, ledger: &Ledger) {
+        while self.taken < taken {
+            let event = log[self.taken];
+            self.taken += 1;
+            self.take(event, ledger);
+        }
+    }
+
+    fn take(&mut self, event: FeedEvent, ledger: &Ledger) {
+        match event {
+            FeedEvent::Row(row) => {
+                let user = row.user_id;
+                let defect = ledger.histories[&user].defect;
+                if let Some((_, state)) = self.reread.as_mut().filter(|(rereading, _)| *rereading == user) {
+                    apply(state, row.version.0, defect, &mut self.counts);
+                    return;
+                }
+                let state = self.states.entry(user).or_default();
+                apply(state, row.version.0, defect, &mut self.counts);
+                let view = state.view;
+                self.note(user, view);
+            }
+            FeedEvent::RereadBegin(user) => self.reread = Some((user, State::default())),
+            FeedEvent::RereadEnd(user) => {
+                let (_, state) = self.reread.take().expect("a re-read ends after it began");
+                self.states.insert(user, state);
+                self.note(user, state.view);
+            }
+            FeedEvent::BatchEnd(_) => {}
+            FeedEvent::Unreadable(_) => unreachable!("the simulated ledger's rows can be read"),
+        }
+    }
+
+    fn note(&mut self, user: UserId, view: View) {
+        let changes = self.changes.entry(user).or_default();
+        if changes.last().is_none_or(|&(_, last)| last != view) {
+            changes.push((self.taken, view));
+        }
+    }
+
+    /// What the shard holds of `user` once it has taken `events` events; `None` where it has never heard of it.
+    pub fn view(&self, user: UserId, events: usize) -> Option<View> {
+        let changes = self.changes.get(&user)?;
+        let after = changes.partition_point(|&(at, _)| at <= events);
+        Some(changes[after.checked_sub(1)?].1)
+    }
+
+    /// The moments of the turns from step `first` to step `last`, in order.
+    pub fn moments(&self, first: u64, last: u64) -> impl Iterator<Item = Moment> + Clone {
+        let from = self.turns.partition_point(|turn| turn.step < first);
+        let turns = self.turns[from..].iter().take_while(move |turn| turn.step <= last);
+        turns.flat_map(|&turn| [false, true].map(|is_after| Moment { turn, is_after }))
+    }
+
+    pub fn accounts(&self) -> usize {
+        self.states.len()
+    }
+
+    pub fn quarantined(&self) -> usize {
+        self.states.values().filter(|state| state.view.quarantined).count()
+    }
+}
+
+/// domain.md, "Applying".
+fn apply(state: &mut State, version: u64, defect: Option<u64>, counts: &mut Counts) {
+    if state.defective {
+    } else if version <= state.view.version {
+        counts.duplicates += 1;
+    } else if version > state.view.version + 1 {
+        state.view.quarantined = true;
+        counts.gaps += 1;
+    } else if defect == Some(version) {
+        state.view.quarantined = true;
+        state.defective = true;
+    } else {
+        state.view.version = version;
+        counts.applied += 1;
+    }
+}
