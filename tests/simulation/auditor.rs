@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use florin::limits::WAITING_MAX;
 use florin_schema::records::{Balance, BalanceEntry};
 use florin_schema::{Status, UserId};
 
@@ -50,7 +51,19 @@ pub struct Auditor {
     as_of_us: Vec<i64>,
     /// The wall clock stands still, so that `as_of` says nothing.
     has_fixed_clock: bool,
-    pub checked: u64,
+    /// Requests made that may wait for their freshness.
+    waits: usize,
+    pub seen: Seen,
+}
+
+/// How often each thing worth seeing was seen.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Seen(pub BTreeMap<&'static str, u64>);
+
+impl Seen {
+    pub fn note(&mut self, what: &'static str, times: u64) {
+        *self.0.entry(what).or_default() += times;
+    }
 }
 
 impl Auditor {
@@ -59,19 +72,21 @@ impl Auditor {
             versions: BTreeMap::new(),
             as_of_us: vec![i64::MIN; usize::from(shards)],
             has_fixed_clock,
-            checked: 0,
+            waits: 0,
+            seen: Seen::default(),
         }
     }
 
     /// What must hold of the answer to a request made now.
-    pub fn floors(&self, request: &Request) -> Floors {
+    pub fn floors(&mut self, request: &Request) -> Floors {
+        self.waits += usize::from(request.freshness.wait_us() > 0);
         let version = |user| self.versions.get(user).copied().unwrap_or(0);
         Floors { versions: request.users().iter().map(version).collect(), as_of_us: self.as_of_us.clone() }
     }
 
     /// Judges one reply.
     pub fn check(&mut self, case: &Case<'_>, reply: &Reply, node: &Node, ledger: &Ledger) -> Verdict {
-        self.checked += 1;
+        self.note(case, reply);
         let judged = envelope(case.request, reply).and_then(|()| match &case.request.ask {
             Ask::Hello => hello(case, reply, node),
             Ask::Ping(payload) => here(case, reply, node, Body::Text(payload.clone())),
@@ -87,6 +102,29 @@ impl Auditor {
         })
     }
 
+    fn note(&mut self, case: &Case<'_>, reply: &Reply) {
+        self.seen.note("replies", 1);
+        for &status in Status::ALL.iter().filter(|&&status| has_status(reply, status)) {
+            self.seen.note(status.name(), 1);
+        }
+        let has_waited = case.request.freshness.wait_us() > 0 && case.last > case.first + 3;
+        let is_head = case.request.format == Format::Head;
+        let facts = [
+            ("forwarded", reply.is_forwarded),
+            ("quarantined", reply.is_quarantined),
+            ("waited and held", has_waited && is_ok(reply)),
+            ("waited in vain", has_waited && has_status(reply, Status::Stale)),
+            ("over HTTP", reply.id.is_none()),
+            ("to HEAD", is_head),
+            ("in rkyv", reply.encoding == Some(1)),
+            ("batches", is_batch(case)),
+            ("with statistics", matches!(reply.body, Body::Statistics(_))),
+        ];
+        for (name, _) in facts.into_iter().filter(|&(_, is_so)| is_so) {
+            self.seen.note(name, 1);
+        }
+    }
+
     fn single(
         &mut self,
         case: &Case<'_>,
@@ -100,8 +138,12 @@ impl Auditor {
         ensure(reply.is_forwarded == (owner != case.home), || "FORWARDED is wrong".to_owned())?;
         let judge = Judge { case, node, mirror: &node.seats[owner].mirror, users: vec![user] };
         let origin = Origin { as_of_us: reply.as_of_us, is_quarantined: reply.is_quarantined };
+        // Only one who would have to wait is ever shed, and only where many others may be waiting.
+        let is_shed = has_status(reply, Status::Overloaded) && self.waits > WAITING_MAX;
+        let moments = if is_shed { judge.vain_arrivals() } else { judge.moments() };
         let explains = |moment: &Moment| {
-            let (status, view) = judge.predict(moment, user);
+            let predicted = judge.predict(moment, user);
+            let (status, view) = if is_shed { (Status::Overloaded, None) } else { predicted };
             let expected = Origin {
                 as_of_us: moment.turn.as_of_us,
                 is_quarantined: view.is_some_and(|view| view.quarantined),
@@ -113,7 +155,7 @@ impl Auditor {
                     has_content(case.request, reply, history, user, view.version, moment.turn.wall_us)
                 })
         };
-        ensure(judge.moments().iter().any(explains), || {
+        ensure(moments.iter().any(explains), || {
             format!("no moment explains it; at each:{}", judge.describe(user))
         })?;
         let version = match (&reply.body, reply.version) {
@@ -267,6 +309,13 @@ impl Judge<'_> {
         answered.sort_unstable();
         answered.dedup();
         answered.into_iter().filter_map(|index| all.get(index).copied()).collect()
+    }
+
+    /// The moments at which it may have arrived and could not be answered at once.
+    fn vain_arrivals(&self) -> Vec<Moment> {
+        let all = self.mirror.moments(self.case.first, self.case.last);
+        let may_wait = self.freshness().wait_us() > 0;
+        all.filter(|moment| may_wait && !moment.is_after && !self.holds(moment)).collect()
     }
 
     fn is_unavailable(&self, moment: &Moment) -> bool {

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use florin::shard::Listener;
 
 use super::Fault;
-use super::auditor::{Auditor, Case, Floors, Verdict};
+use super::auditor::{Auditor, Case, Floors, Seen, Verdict};
 use super::ledger::Ledger;
 use super::node::{Completion, Node, What};
 use super::random::Random;
 use super::reply::{self, Read, Reply};
-use super::request::{self, Ask, Expects, Freshness, Invalid, Request};
+use super::request::{self, Ask, Expects, Flood, Freshness, Invalid, Request};
 
 /// As the shard has them: when silence in the middle of a request, and quiet while draining, end a connection.
 const PARTIAL_REQUEST_US: u64 = 10_000_000;
@@ -90,6 +90,8 @@ pub struct Client {
     consumed: usize,
     taken: VecDeque<(usize, u64)>,
     taken_bytes: usize,
+    /// It makes as many requests as it can, all of a kind.
+    flood: Option<Flood>,
     /// It will make no further request.
     is_finished: bool,
     babbles: bool,
@@ -143,6 +145,7 @@ impl Client {
             consumed: 0,
             taken: VecDeque::new(),
             taken_bytes: 0,
+            flood: None,
             is_finished: false,
             babbles: false,
             was_told_to_close: false,
@@ -159,6 +162,20 @@ impl Client {
             quota: 0,
             eagerness: 100,
             piece: 10_000,
+            ..Client::new(id, seat, slot, random)
+        }
+    }
+
+    /// One that asks faster than anyone can answer.
+    pub fn flooding(id: usize, seat: usize, slot: usize, flood: Flood, random: &mut Random) -> Client {
+        Client {
+            is_http: false,
+            plan: Plan::Stay,
+            depth: usize::MAX,
+            quota: random.between(300, 600) as usize,
+            eagerness: 100,
+            piece: 100_000,
+            flood: Some(flood),
             ..Client::new(id, seat, slot, random)
         }
     }
@@ -184,7 +201,8 @@ impl Client {
         }
         if self.state == State::Open {
             if self.quota > 0 && self.pending.len() < self.depth && !self.is_finished {
-                self.make_request(around);
+                let requests = if self.flood.is_some() { self.quota.min(60) } else { 1 };
+                (0..requests).for_each(|_| self.make_request(around));
                 return Ok(true);
             }
             if self.send(around) {
@@ -245,7 +263,10 @@ impl Client {
     fn make_request(&mut self, around: &mut Surroundings<'_>) {
         let id = around.random.next();
         self.quota -= 1;
-        let (request, encoded) = request::random(around.random, around.ledger, id, self.is_http);
+        let (request, encoded) = match self.flood {
+            Some(flood) => request::of_flood(around.random, around.ledger, id, flood),
+            None => request::random(around.random, around.ledger, id, self.is_http),
+        };
         if self.quota == 0 && self.plan == Plan::FallSilent {
             let cut = 1 + around.random.below(encoded.bytes.len() - 1);
             self.append(&encoded.bytes[..cut], usize::MAX);
@@ -279,7 +300,7 @@ impl Client {
         self.push(request, encoded, around.auditor, true);
     }
 
-    fn push(&mut self, request: Request, encoded: request::Encoded, auditor: &Auditor, is_final: bool) {
+    fn push(&mut self, request: Request, encoded: request::Encoded, auditor: &mut Auditor, is_final: bool) {
         if let Some(barrier) = encoded.barrier {
             self.barriers.push_back(self.stream.len() + barrier);
         }
@@ -348,6 +369,7 @@ impl Client {
                         return Err(format!("100 Continue, unasked or twice: {:?}", front.request));
                     }
                     front.continued = true;
+                    around.auditor.seen.note("asked to continue", 1);
                     self.barriers.pop_front();
                     self.consume(bytes);
                     return Ok(true);
@@ -452,7 +474,7 @@ impl Client {
     }
 
     /// The server has closed the connection at `mark`: it must have had a reason, and have answered all it owed.
-    pub fn note_closed(&mut self, mark: Mark, draining_since_us: Option<u64>) -> Verdict {
+    pub fn note_closed(&mut self, mark: Mark, draining_since_us: Option<u64>, seen: &mut Seen) -> Verdict {
         let was_ended = self.state == State::InputEnded;
         self.state = State::Gone;
         if self.babbles || self.was_told_to_close {
@@ -472,6 +494,8 @@ impl Client {
             return Err(format!("closed while an answer was owed: {:?}", owed.request));
         }
         let is_draining = draining_since_us.is_some_and(|since| mark.monotonic_us >= since + DRAIN_QUIET_US);
+        seen.note("closed for silence", u64::from(silent.is_some()));
+        seen.note("closed while draining", u64::from(is_draining));
         if silent.is_some() || was_ended || is_draining {
             return Ok(());
         }

@@ -135,6 +135,34 @@ pub fn random(random: &mut Random, ledger: &Ledger, id: u64, is_http: bool) -> (
     (request, encoded)
 }
 
+/// What clients that flood a node ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flood {
+    /// As much as they can, so that the rings of the mesh fill.
+    Asks,
+    /// Versions that are far away, so that the waiting room fills.
+    Waits,
+}
+
+/// A request of a flood, and its bytes.
+pub fn of_flood(random: &mut Random, ledger: &Ledger, id: u64, flood: Flood) -> (Request, Encoded) {
+    let user = random.pick(&ledger.users);
+    let freshness = match flood {
+        Flood::Asks => Freshness::default(),
+        Flood::Waits => Freshness { min_version: ledger.assigned(user) + 40, max_age_ms: 0, wait_ms: 1_000 },
+    };
+    let request = Request {
+        id,
+        ask: Ask::Balance(user),
+        format: random.pick(&[Format::Rkyv, Format::FlatBuffers]),
+        freshness,
+        closes: false,
+        expects: Expects::Nothing,
+    };
+    let encoded = encode(&request, random);
+    (request, encoded)
+}
+
 pub fn encode(request: &Request, random: &mut Random) -> Encoded {
     if request.format.is_http() {
         http(request)

@@ -1,17 +1,18 @@
 //! One simulation: who acts when, and what time it is. Everything follows from the seed.
 
 use florin::clock::Now;
+use florin::limits::MESH_ASKS_MAX;
 use florin::shard::Park;
 use florin_schema::WindowMask;
 
 use super::Fault;
-use super::auditor::{Auditor, Verdict};
+use super::auditor::{Auditor, Seen, Verdict};
 use super::client::{Client, Mark, State, Surroundings};
 use super::feed::Feed;
 use super::ledger::{DAY_US, HOUR_US, Ledger};
 use super::node::{Event, Node, SLOTS, fnv};
 use super::random::Random;
-use super::request::Ask;
+use super::request::{Ask, Flood};
 
 /// Connections over a whole simulation, at most.
 const CLIENTS_MAX: usize = 24;
@@ -21,14 +22,12 @@ const SETTLE_STEPS: usize = 60_000;
 const SETTLE_US: u64 = 40_000_000;
 
 /// What a simulation was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
     /// Of every scheduling decision and every byte that was sent.
     pub trace: u64,
-    pub replies: u64,
-    pub rows: usize,
-    pub rereads: u64,
     pub steps: u64,
+    pub seen: Seen,
     /// A fault that must be found was injected.
     pub tampered: bool,
 }
@@ -53,6 +52,9 @@ pub struct World {
     tampered: bool,
     is_draining: bool,
     may_jump: bool,
+    flood: Option<Flood>,
+    /// A shard that does not get to run for a while.
+    stalled: Option<usize>,
     /// A watermark from then or later is waited for.
     awaited_us: u64,
 }
@@ -63,14 +65,8 @@ pub fn run(seed: u64, fault: Fault) -> Result<Report, String> {
     world.live()?;
     world.come_to_rest()?;
     world.check_counters()?;
-    Ok(Report {
-        trace: world.trace,
-        replies: world.auditor.checked,
-        rows: world.ledger.rows.len(),
-        rereads: world.feed.rereads,
-        steps: world.step,
-        tampered: world.tampered,
-    })
+    world.note_sights();
+    Ok(Report { trace: world.trace, steps: world.step, tampered: world.tampered, seen: world.auditor.seen })
 }
 
 impl World {
@@ -85,6 +81,13 @@ impl World {
         let is_fixed = random.one_in(6);
         let auditor = Auditor::new(node.shards(), is_fixed);
         let may_jump = random.percent(40);
+        let flood = match random.below(150) {
+            0 => Some(Flood::Asks),
+            1 => Some(Flood::Waits),
+            _ => None,
+        };
+        let stalls = flood.is_some() || random.one_in(10);
+        let stalled = stalls.then(|| random.below(node.seats.len()));
         World {
             fault,
             monotonic_us: 1,
@@ -101,6 +104,8 @@ impl World {
             tampered: false,
             is_draining: false,
             may_jump,
+            flood,
+            stalled,
             awaited_us: 0,
             random,
         }
@@ -114,6 +119,9 @@ impl World {
             self.pass_time();
             if action == drains_at {
                 self.drain();
+            }
+            if action > actions * 2 / 3 {
+                self.stalled = None;
             }
             match self.random.below(100) {
                 0..40 => self.any_client_acts()?,
@@ -132,6 +140,7 @@ impl World {
                 _ => self.new_client(),
             }
         }
+        self.stalled = None;
         Ok(())
     }
 
@@ -166,7 +175,11 @@ impl World {
         }
         let seat = self.random.below(self.node.seats.len());
         if let Some(slot) = self.free_slot(seat) {
-            let client = Client::new(self.clients.len(), seat, slot, &mut self.random);
+            let (id, random) = (self.clients.len(), &mut self.random);
+            let client = match self.flood {
+                Some(flood) => Client::flooding(id, seat, slot, flood, random),
+                None => Client::new(id, seat, slot, random),
+            };
             self.clients.push(client);
         }
     }
@@ -209,7 +222,9 @@ impl World {
     }
 
     fn any_shard_runs(&mut self) -> Result<bool, String> {
-        let runnable: Vec<usize> = self.node.runnable(self.monotonic_us).collect();
+        let stalled = self.stalled;
+        let runnable = self.node.runnable(self.monotonic_us);
+        let runnable: Vec<usize> = runnable.filter(|&shard| Some(shard) != stalled).collect();
         if runnable.is_empty() {
             return Ok(false);
         }
@@ -224,6 +239,9 @@ impl World {
         let now = Now { wall_us: self.wall_us(), monotonic_us: self.monotonic_us };
         let moment = (self.step, now);
         let events = self.node.turn(shard, moment, &mut self.feed, &self.ledger, &mut self.random);
+        if self.node.seats[shard].metrics.mesh_depth.get() >= MESH_ASKS_MAX as u64 {
+            self.auditor.seen.note("the mesh full", 1);
+        }
         self.trace = fnv(self.trace, &[shard as u8, mark.step as u8, mark.monotonic_us as u8]);
         for event in events {
             match event {
@@ -234,7 +252,7 @@ impl World {
                 }
                 Event::Closed { client } => {
                     let since_us = self.node.seats[shard].draining_since_us;
-                    self.clients[client].note_closed(mark, since_us)?;
+                    self.clients[client].note_closed(mark, since_us, &mut self.auditor.seen)?;
                 }
             }
         }
@@ -408,5 +426,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn note_sights(&mut self) {
+        let seen = &mut self.auditor.seen;
+        let histories = self.ledger.histories.values();
+        seen.note("defects", histories.filter(|history| history.defect.is_some()).count() as u64);
+        seen.note("rows", self.ledger.rows.len() as u64);
+        seen.note("re-reads", self.feed.rereads);
+        for seat in &self.node.seats {
+            seen.note("gaps", seat.metrics.gaps.get());
+            seen.note("duplicates", seat.metrics.duplicates.get());
+        }
     }
 }
