@@ -77,3 +77,9 @@ pub const APPLY_TRANSACTIONS_MAX: usize = 10_000;
 pub const APPLY_BODY_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Requests that wait for the ledger's writer; one more is answered 429.
 pub const APPLY_QUEUE_MAX: usize = 256;
+/// Bytes that a connection of the drivers on a runtime receives at once at most: half of what a wake-up of a multishot
+/// receive can bring, for one more receive may be under way when the shard has enough.
+pub const RECEIVE_BYTES_MAX: usize = INTAKE_BYTES_MAX / 2;
+/// Submissions of each of the three rings that glommio makes for one shard: they take about 50 KiB of locked memory
+/// each, and what finds no place waits in glommio's own queue.
+pub const GLOMMIO_RING_DEPTH: usize = 512;

@@ -17,6 +17,8 @@ pub struct View {
     pub clock: Clock,
     /// How the shards talk to the kernel, by name.
     pub driver: String,
+    /// Why they do not do it in a faster way, where this host does not permit one.
+    pub driver_note: Option<String>,
     /// Where it listens.
     pub addresses: Addresses,
     /// What the feed does; none in a test without a feed.
@@ -33,6 +35,9 @@ pub struct Readiness {
     pub ready: bool,
     /// How the shards talk to the kernel.
     pub driver: String,
+    /// Why not in a faster way; left out where nothing faster was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_note: Option<String>,
     /// Why not; empty when ready.
     pub reasons: Vec<String>,
 }
@@ -44,6 +49,7 @@ impl View {
             shards,
             clock,
             driver,
+            driver_note: None,
             addresses: Addresses::default(),
             feed: None,
             max_staleness_ms: u32::MAX,
@@ -81,7 +87,12 @@ impl View {
                 Some(_) => {}
             }
         }
-        Readiness { ready: reasons.is_empty(), driver: self.driver.clone(), reasons }
+        Readiness {
+            ready: reasons.is_empty(),
+            driver: self.driver.clone(),
+            driver_note: self.driver_note.clone(),
+            reasons,
+        }
     }
 
     /// How far the shard's view is behind the clock; `None` before the first watermark.

@@ -203,7 +203,8 @@ fn bind_admin(address: SocketAddr) -> Result<TcpListener, ServiceError> {
 }
 
 fn view_of(node: &Node, max_staleness_ms: u32) -> View {
-    let mut view = View::new(node.shards().to_vec(), node.clock(), node.driver().to_string());
+    let mut view = View::new(node.shards().to_vec(), node.clock(), node.driver().kind.to_string());
+    view.driver_note = node.driver().fallback.clone();
     view.addresses = node.addresses().clone();
     view.feed = Some(Arc::clone(node.feed().status()));
     view.max_staleness_ms = max_staleness_ms;

@@ -58,7 +58,7 @@ pub struct Settings {
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<Cpus>,
     /// How shards talk to the kernel: ring = io_uring; auto = the best that this kernel allows [default: auto]
-    #[arg(long, value_name = "auto|ring")]
+    #[arg(long, value_name = "auto|ring|monoio|monoio-epoll|glommio")]
     pub driver: Option<Driver>,
     /// Fixes the clock, to replay history: windows end at this RFC 3339 time
     #[arg(long, value_name = "TIME")]
@@ -426,7 +426,7 @@ impl FromStr for Driver {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Driver, Expected> {
-        text.parse().map(Driver).or_else(|_| expected("auto or ring"))
+        text.parse().map(Driver).or_else(|_| expected("auto, ring, monoio, monoio-epoll or glommio"))
     }
 }
 

@@ -8,6 +8,10 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -34,12 +38,40 @@ pub struct Listening {
 }
 
 /// Whether a listening socket has one shard or all of them accepting on it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Sharing {
     /// This shard's own; the kernel spreads connections over such sockets of one port.
     Own,
     /// All shards': the kernel has no such spreading for unix sockets.
-    AllShards,
+    AllShards(Arc<Rota>),
+}
+
+/// Whose turn it is to accept on a socket that all shards share. For drivers that wait until a listener is readable:
+/// there the kernel wakes all who wait, and whoever runs first would take everything. Shards that have an accept
+/// waiting in the kernel need none, for they are served in the order in which they came.
+#[derive(Debug)]
+pub struct Rota {
+    shards: usize,
+    on: AtomicUsize,
+}
+
+impl Rota {
+    /// The first shard's turn.
+    pub fn new(shards: u16) -> Rota {
+        Rota { shards: usize::from(shards), on: AtomicUsize::new(0) }
+    }
+
+    /// Whether it is the turn of `shard`.
+    pub fn is_on(&self, shard: usize) -> bool {
+        self.on.load(Ordering::Acquire) == shard
+    }
+
+    /// Gives the turn of `shard`, which has it, to the next: to whom.
+    pub fn pass_on(&self, shard: usize) -> usize {
+        let next = (shard + 1) % self.shards;
+        self.on.store(next, Ordering::Release);
+        next
+    }
 }
 
 /// Why a socket cannot be listened on.
@@ -265,6 +297,15 @@ mod tests {
         let successor = thread::spawn(move || any_port(address, 2).map(|(address, _)| address));
         drop(predecessor);
         assert_eq!(successor.join().unwrap().unwrap(), address);
+    }
+
+    #[test]
+    fn the_rota_goes_round() {
+        let rota = Rota::new(3);
+        assert!(rota.is_on(0) && !rota.is_on(1));
+        assert_eq!([rota.pass_on(0), rota.pass_on(1), rota.pass_on(2)], [1, 2, 0]);
+        assert!(rota.is_on(0));
+        assert_eq!(Rota::new(1).pass_on(0), 0);
     }
 
     #[test]

@@ -2,17 +2,27 @@
 //!
 //! Each driver is one implementation of [`Driver`] and gets the same [`Seat`]: the shard, the sockets that it listens
 //! on, the clock, and the bells that wake sleeping neighbours. What has to be the same for all of them lies here:
-//! [`listen`] binds the sockets, [`bell`] wakes. `ring` is our own io_uring loop.
+//! [`listen`] binds the sockets, [`bell`] wakes, [`choice`] names the drivers, `refusal` explains io_uring's refusals.
+//! [`ring`] is our own io_uring loop; [`monoio`] and [`glommio`] run on those runtimes and share `tasks`.
 
-use std::{fmt, io, str::FromStr, sync::Arc};
+use std::{io, sync::Arc};
 
 use crate::{clock::Clock, shard::Shard};
 
 pub mod bell;
+pub mod choice;
+#[cfg(feature = "glommio")]
+pub mod glommio;
 pub mod listen;
+#[cfg(feature = "monoio")]
+pub mod monoio;
+mod refusal;
 pub mod ring;
+#[cfg(any(feature = "monoio", feature = "glommio"))]
+pub mod tasks;
 
 pub use bell::{Bell, Orders};
+pub use choice::{DriverChoice, DriverKind, RunningDriver};
 pub use listen::Listening;
 
 /// Everything that one shard's thread works with.
@@ -41,37 +51,6 @@ pub trait Driver: Sized {
 
     /// Serves until [`Orders::drain`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
     fn run(self) -> Result<(), DriverError>;
-}
-
-/// Which driver a node runs on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum DriverChoice {
-    /// The fastest one that this host permits.
-    #[default]
-    Auto,
-    /// [`ring`].
-    Ring,
-}
-
-impl FromStr for DriverChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<DriverChoice, String> {
-        match text {
-            "auto" => Ok(DriverChoice::Auto),
-            "ring" => Ok(DriverChoice::Ring),
-            other => Err(format!("{other:?} is no driver: say auto or ring")),
-        }
-    }
-}
-
-impl fmt::Display for DriverChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DriverChoice::Auto => "auto",
-            DriverChoice::Ring => "ring",
-        })
-    }
 }
 
 /// Why a driver cannot serve.
@@ -105,6 +84,12 @@ pub enum DriverError {
         needed_bytes: u64,
         /// The limit.
         limit_bytes: u64,
+    },
+    /// It was left out when florin was built.
+    #[error("this florin was built without the driver {driver}: build it with --features {driver}, or choose another")]
+    NotBuiltIn {
+        /// Its name, which is that of its cargo feature.
+        driver: &'static str,
     },
     /// Anything else that the kernel refused.
     #[error("{operation}: {source}")]

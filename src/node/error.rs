@@ -95,6 +95,7 @@ impl StartError {
         match self {
             StartError::NoShards | StartError::NoListener | StartError::CpuTwice { .. } => 2,
             StartError::KernelTooOld { .. } | StartError::Driver(DriverError::KernelTooOld { .. }) => 10,
+            StartError::Driver(DriverError::NotBuiltIn { .. }) => 2,
             StartError::Driver(DriverError::Forbidden { .. }) => 11,
             StartError::Driver(DriverError::Memlock { .. }) => 12,
             StartError::Listen(ListenError::Taken { .. } | ListenError::UnixTaken { .. }) => 13,

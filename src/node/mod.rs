@@ -9,9 +9,9 @@ use florin_schema::ShardIndex;
 use crate::{
     clock::Clock,
     drivers::{
-        Bell, DriverChoice, DriverError, Listening, Orders,
-        listen::{self, Sharing, UnixPath},
-        ring::{RingDriver, RingSizes},
+        Bell, DriverChoice, DriverError, Listening, Orders, RunningDriver,
+        listen::{self, Rota, Sharing, UnixPath},
+        ring::RingSizes,
     },
     feed::{Feed, FeedConfig},
     mesh::Latest,
@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod berth;
+mod engine;
 mod error;
 mod host;
 
@@ -96,7 +97,7 @@ pub enum Readiness {
 pub struct Node {
     addresses: Addresses,
     shards: Vec<ShardHandle>,
-    driver: DriverChoice,
+    driver: RunningDriver,
     feed: Feed,
     clock: Clock,
     max_staleness_us: u64,
@@ -129,7 +130,7 @@ impl Node {
 
     /// Starts a node with rings of other sizes than usual, to reach their ends in tests.
     pub fn start_sized(config: NodeConfig, sizes: RingSizes) -> Result<Node, StartError> {
-        host::check_kernel()?;
+        let driver = engine::choose(config.driver)?;
         let cpus = host::choose_cpus(config.shards, config.cpus.as_deref())?;
         host::raise_open_files();
         let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX");
@@ -154,11 +155,8 @@ impl Node {
         let berths = setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| {
             Berth { setup, listening, cpu: handle.cpu, clock, control: control.clone() }
         });
-        let driver = match config.driver {
-            DriverChoice::Auto | DriverChoice::Ring => DriverChoice::Ring,
-        };
         let mut threads = Vec::new();
-        for (thread, thread_id) in berth::launch::<RingDriver>(berths, sizes)? {
+        for (thread, thread_id) in engine::launch(driver.kind, berths, sizes)? {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
@@ -170,14 +168,14 @@ impl Node {
         &self.addresses
     }
 
+    /// What drives its shards.
+    pub fn driver(&self) -> &RunningDriver {
+        &self.driver
+    }
+
     /// Its shards, by index.
     pub fn shards(&self) -> &[ShardHandle] {
         &self.shards
-    }
-
-    /// What drives its shards; never [`DriverChoice::Auto`].
-    pub fn driver(&self) -> DriverChoice {
-        self.driver
     }
 
     /// What its feed does.
@@ -284,8 +282,9 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
         let (bound, sockets) = listen::unix(path, shards)?;
         addresses.unix = Some(bound.path().to_owned());
         unix = Some(bound);
+        let rota = Arc::new(Rota::new(shards));
         for (of_shard, socket) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening { listener: Listener::Unix, socket, sharing: Sharing::AllShards });
+            of_shard.push(Listening { listener: Listener::Unix, socket, sharing: Sharing::AllShards(Arc::clone(&rota)) });
         }
     }
     if listening.iter().all(Vec::is_empty) {

@@ -9,7 +9,7 @@ use std::{
 
 use florin::node::{Node, NodeConfig, Readiness};
 
-use crate::support::{Caller, PATIENCE, config, ping, shard_counts, start, until};
+use super::support::{Caller, PATIENCE, config, ping, shard_counts, start, until};
 
 #[test]
 fn a_drain_answers_what_has_arrived_and_then_closes() {

@@ -1,11 +1,12 @@
-//! Too little of everything: buffers, completions, slots; and ten thousand who say nothing.
+//! Too little of everything: buffers, completions, slots; and thousands who say nothing.
 
 use std::{env, fs, io::Write, net::TcpStream, process::Command, thread};
 
 use florin::drivers::ring::RingSizes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{Caller, connections, ping, start, start_tiny, until};
+use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
+use super::support::{Caller, connections, ping, start, start_tiny, until};
 
 /// Many callers that each send a burst at once and then read all answers.
 fn bursts(address: std::net::SocketAddr, callers: usize, pings: u64) {
@@ -68,22 +69,23 @@ fn who_finds_no_slot_waits_until_one_is_free() {
 const ALONE: &str = "FLORIN_TEST_ALONE";
 
 #[test]
-fn ten_thousand_idle_connections_cost_next_to_nothing() {
+fn thousands_of_idle_connections_cost_next_to_nothing() {
     if env::var_os(ALONE).is_some() {
         return idle_connections();
     }
-    let name = "exhaustion::ten_thousand_idle_connections_cost_next_to_nothing";
+    let (_crate, module) = module_path!().split_once("::").unwrap();
+    let name = format!("{module}::thousands_of_idle_connections_cost_next_to_nothing");
     let mut child = Command::new(env::current_exe().unwrap());
-    let output = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let output = child.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn idle_connections() {
-    const IDLE: usize = 10_000;
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let allowed = limit.maximum.unwrap_or(u64::MAX);
-    assert!(allowed >= 10_500, "this test opens 10,000 sockets; the hard limit is {allowed} (ulimit -Hn)");
+    let needed = IDLE as u64 * FILES_PER_CONNECTION + 500;
+    assert!(allowed >= needed, "this test opens {needed} files; the hard limit is {allowed} (ulimit -Hn)");
 
     let node = start(1);
     let address = node.addresses().listen.unwrap();
@@ -98,14 +100,14 @@ fn idle_connections() {
     witness.ping(1);
     let each = resident_bytes().saturating_sub(before) / IDLE as u64;
     println!("an idle connection costs {each} bytes of the process");
-    assert!(each <= 2_048, "an idle connection costs {each} bytes");
+    assert!(each <= IDLE_BYTES_MAX, "an idle connection costs {each} bytes");
     // Each of them can still talk, and costs as little once it has.
     for (stream, request_id) in idle.iter().zip(0..) {
         Caller::new(stream.try_clone().unwrap()).ping(request_id);
     }
     let each = resident_bytes().saturating_sub(before) / IDLE as u64;
     println!("and {each} bytes after it has talked");
-    assert!(each <= 2_048, "a connection that has talked costs {each} bytes");
+    assert!(each <= IDLE_BYTES_MAX, "a connection that has talked costs {each} bytes");
 }
 
 /// What of this process lies in memory, its files aside.

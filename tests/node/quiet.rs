@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Caller, REPLY_HEADER, REQUEST_HEADER, ping, start};
+use super::support::{Caller, REPLY_HEADER, REQUEST_HEADER, ping, start};
 
 /// Set in the child process that strace watches.
 const WATCHED: &str = "FLORIN_TEST_WATCHED";
@@ -27,7 +27,7 @@ fn a_shards_thread_makes_no_system_call_but_io_uring_enter() {
     }
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
-    let name = "quiet::a_shards_thread_makes_no_system_call_but_io_uring_enter";
+    let name = "on_ring::quiet::a_shards_thread_makes_no_system_call_but_io_uring_enter";
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "--decode-pids=comm", "-o"]).arg(&trace).arg(env::current_exe().unwrap());
     let output = strace.args(["--exact", name, "--nocapture"]).env(WATCHED, "1").output().unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use florin::node::{Node, NodeConfig, StartError};
 
-use crate::support::{config, shard_counts, start};
+use super::support::{config, shard_counts, start};
 
 fn refusal(config: NodeConfig) -> StartError {
     Node::start(config).expect_err("this must be refused")
@@ -108,7 +108,7 @@ fn start_in_a_child() {
 fn start_under(wrapper: &[&str]) -> Output {
     let this = env::current_exe().unwrap();
     let mut command = Command::new(wrapper[0]);
-    command.args(&wrapper[1..]).arg(this).args(["--exact", "refusals::start_in_a_child", "--nocapture"]);
+    command.args(&wrapper[1..]).arg(this).args(["--exact", "on_ring::refusals::start_in_a_child", "--nocapture"]);
     command.env(CHILD, "1").output().unwrap_or_else(|error| panic!("{}: {error}", wrapper[0]))
 }
 

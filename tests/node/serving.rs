@@ -9,7 +9,7 @@ use std::{
 use florin::node::Node;
 use socket2::SockRef;
 
-use crate::support::{
+use super::support::{
     Caller, REPLY_HEADER, config, connections, connections_opened, ping, shard_counts, start, until,
 };
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use florin::{
-    drivers::{DriverChoice, ring::RingSizes},
+    drivers::ring::RingSizes,
     node::{Node, NodeConfig},
     store::Writer,
 };
@@ -34,7 +34,7 @@ pub fn config(shards: u16) -> NodeConfig {
         unix: None,
         shards: Some(shards),
         cpus: None,
-        driver: DriverChoice::Ring,
+        driver: super::DRIVER,
         fixed_wall_us: None,
         max_staleness_ms: 30_000,
     }

@@ -60,7 +60,7 @@ impl RingDriver {
                     let Listening { socket, sharing, .. } = &acceptor.listening;
                     // On a socket that all shards share the kernel wakes whoever has waited longest: asking anew each
                     // time takes turns, and staying would not.
-                    let once = wanted == Accepting::Once || *sharing == Sharing::AllShards;
+                    let once = wanted == Accepting::Once || matches!(sharing, Sharing::AllShards(_));
                     acceptor.accepting = if once { Accepting::Once } else { Accepting::Many };
                     match acceptor.accepting {
                         Accepting::Many => self.queue.accept_many(socket.as_fd(), token),

@@ -36,6 +36,11 @@ use self::{
 use super::{Bell, Driver, DriverError, Seat};
 use crate::{limits, shard::Park};
 
+/// Whether this host permits what the driver needs.
+pub fn probe() -> Result<(), DriverError> {
+    setup::probe()
+}
+
 /// One shard's loop and all that it owns. The order of the fields is that of their ends: the queues go before everything
 /// that the kernel writes into or reads from.
 pub struct RingDriver {

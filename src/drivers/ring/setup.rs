@@ -1,12 +1,15 @@
 //! Making a shard's ring, and the sentences for a kernel that refuses.
 
-use std::{fs, io};
+use std::io;
 
 use io_uring::{IoUring, opcode, register::Restriction, squeue};
 use rustix::process::{Resource, getrlimit};
 
 use super::{buffers::ProvidedBuffers, queue::Queue};
-use crate::{drivers::DriverError, limits};
+use crate::{
+    drivers::{DriverError, refusal},
+    limits,
+};
 
 /// How large a ring's parts are. The default is [`crate::limits`]; tests take less, to reach the ends.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +51,7 @@ impl RingSizes {
 
 /// Makes the ring of the calling thread, which alone may use it from then on.
 pub(super) fn make(sizes: &RingSizes) -> Result<(Queue, ProvidedBuffers), DriverError> {
-    let refused = |operation| move |source| refusal(operation, source, sizes);
+    let refused = |operation| move |source| refusal::explain(operation, source, sizes.locked_bytes());
     let ring: IoUring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -95,20 +98,14 @@ fn open_files_max() -> u32 {
     getrlimit(Resource::Nofile).current.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
-/// Says what a refused set-up means to whoever has to do something about it.
-fn refusal(operation: &'static str, source: io::Error, sizes: &RingSizes) -> DriverError {
-    match source.raw_os_error() {
-        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => {
-            let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
-            DriverError::Forbidden { sysctl: sysctl.and_then(|text| text.trim().parse().ok()), source }
-        }
-        Some(libc::ENOMEM) => DriverError::Memlock {
-            needed_bytes: sizes.locked_bytes(),
-            limit_bytes: getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
-        },
-        Some(libc::EINVAL) => DriverError::KernelTooOld { operation, source },
-        _ => DriverError::Operation { operation, source },
-    }
+/// Whether this host permits such rings: makes the smallest, and gives it up again.
+pub(super) fn probe() -> Result<(), DriverError> {
+    let smallest = RingSizes { submissions: 1, completions: 2, buffers: 1, buffer_bytes: 64, connections: 1 };
+    // The queue goes before the buffers that it writes into.
+    let (queue, buffers) = make(&smallest)?;
+    drop(queue);
+    drop(buffers);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -116,7 +113,8 @@ mod tests {
     use super::*;
 
     fn message(errno: i32) -> String {
-        refusal("io_uring_setup", io::Error::from_raw_os_error(errno), &RingSizes::default()).to_string()
+        let locked_bytes = RingSizes::default().locked_bytes();
+        refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno), locked_bytes).to_string()
     }
 
     #[test]

@@ -1,0 +1,241 @@
+//! The driver on glommio, for hosts that run it already.
+//!
+//! What it does with connections is in [`tasks`]; here is the runtime. glommio waits in io_uring until a socket is
+//! ready and then receives and sends by system calls that do not block, so the kernel never holds a buffer of ours, and
+//! all connections of a shard receive into the same one.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    net::TcpStream as StdTcpStream,
+    os::fd::OwnedFd,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use ::glommio::{
+    GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind, net::TcpStream,
+    timer,
+};
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio_socket2::Socket;
+use rustix::{
+    net::SocketFlags,
+    process::{Resource, getrlimit},
+};
+
+use super::{
+    Driver, DriverError, Seat, refusal,
+    tasks::{self, Leftovers, TaskSizes},
+};
+use crate::limits;
+
+/// What an executor of glommio's insists on being allowed to lock, whether or not it needs that much.
+pub const LOCKED_BYTES_MIN: u64 = 512 * 1_024;
+
+/// One shard on an executor of glommio's.
+pub struct GlommioDriver {
+    seat: Seat,
+    sizes: TaskSizes,
+    executor: LocalExecutor,
+}
+
+impl Driver for GlommioDriver {
+    type Settings = TaskSizes;
+
+    fn take(seat: Seat, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
+        check_memlock(getrlimit(Resource::Memlock).current)?;
+        // Unbound, because the node has pinned this thread already.
+        let executor = LocalExecutorBuilder::new(Placement::Unbound)
+            .ring_depth(limits::GLOMMIO_RING_DEPTH)
+            // For files, which there are none of.
+            .io_memory(0)
+            .make()
+            .map_err(explain)?;
+        Ok(GlommioDriver { seat, sizes, executor })
+    }
+
+    fn run(self) -> Result<(), DriverError> {
+        let GlommioDriver { seat, sizes, executor } = self;
+        let glommio = Glommio { buffer: Rc::new(RefCell::new(vec![0; limits::RECEIVE_BYTES_MAX])) };
+        let (outcome, leftovers) = executor.run(tasks::serve(glommio, seat, sizes));
+        if leftovers == Leftovers::InTheKernel {
+            std::mem::forget(executor);
+        }
+        outcome
+    }
+}
+
+/// glommio makes the same check, but says so only where the executor's thread is joined.
+fn check_memlock(limit_bytes: Option<u64>) -> Result<(), DriverError> {
+    match limit_bytes {
+        Some(limit_bytes) if limit_bytes < LOCKED_BYTES_MIN => {
+            Err(DriverError::Memlock { needed_bytes: LOCKED_BYTES_MIN, limit_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn explain(error: GlommioError<()>) -> DriverError {
+    match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
+            refusal::explain("starting glommio's executor", source, LOCKED_BYTES_MIN)
+        }
+        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit_bytes, needed_bytes)) => {
+            DriverError::Memlock { needed_bytes, limit_bytes }
+        }
+        other => DriverError::Operation {
+            operation: "starting glommio's executor",
+            source: io::Error::other(other.to_string()),
+        },
+    }
+}
+
+/// The runtime, seen from its tasks.
+#[derive(Clone)]
+struct Glommio {
+    /// Borrowed only while one receive copies into it and the shard reads from it.
+    buffer: Rc<RefCell<Vec<u8>>>,
+}
+
+impl tasks::Runtime for Glommio {
+    type Timer = Timer;
+    type Watch = Watch;
+    type Receiver = Receiver;
+    type Sender = Sender;
+    type Ender = Stream;
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        ::glommio::spawn_local(task).detach();
+    }
+
+    async fn pause(&self) {
+        // A task that yields is run again until the preemption timer goes off, 100 ms later. One that waits for a timer,
+        // even one that is due, is not run before the kernel has been asked.
+        self.timer(Duration::ZERO).await;
+    }
+
+    fn timer(&self, wait: Duration) -> Timer {
+        Timer(timer::Timer::new(wait))
+    }
+
+    fn watch(&self, descriptor: OwnedFd) -> io::Result<Watch> {
+        Ok(Watch(descriptor))
+    }
+
+    fn socket_flags(&self) -> SocketFlags {
+        SocketFlags::empty()
+    }
+
+    fn adopt(&self, socket: OwnedFd) -> io::Result<(Receiver, Sender, Stream)> {
+        let stream = Stream(Rc::new(RefCell::new(stream(socket))));
+        let receiver = Receiver { stream: stream.clone(), buffer: Rc::clone(&self.buffer) };
+        Ok((receiver, Sender(stream.clone()), stream))
+    }
+}
+
+/// A unix socket is received from and sent to in the same way as one of TCP, so one type serves for both.
+fn stream(socket: OwnedFd) -> TcpStream {
+    TcpStream::from(Socket::from(StdTcpStream::from(socket)))
+}
+
+struct Timer(timer::Timer);
+
+impl Future for Timer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+impl tasks::Timer for Timer {
+    fn set(mut self: Pin<&mut Self>, wait: Duration) {
+        self.0.reset(wait);
+    }
+}
+
+struct Watch(OwnedFd);
+
+impl tasks::Watch for Watch {
+    async fn readable(&mut self) -> io::Result<()> {
+        // glommio offers no waiting for a descriptor's readiness. But a stream begins to wait for it when it is made,
+        // whatever its descriptor is; the receive that follows is refused, for this is no socket with a peer.
+        let mut stream = stream(self.0.try_clone()?);
+        let _refused = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut [])).await;
+        Ok(())
+    }
+}
+
+/// Both halves of a connection: borrowed only while one of them is polled.
+#[derive(Clone)]
+struct Stream(Rc<RefCell<TcpStream>>);
+
+impl tasks::Ender for Stream {
+    fn end(self) {
+        self.shut(std::net::Shutdown::Both);
+    }
+}
+
+impl Stream {
+    fn shut(&self, how: std::net::Shutdown) {
+        let stream = self.0.borrow();
+        // Done at the first poll. A failure means that the peer has reset the connection, which the receiving half is
+        // told too.
+        let _done = pin!(stream.shutdown(how)).poll(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+struct Receiver {
+    stream: Stream,
+    buffer: Rc<RefCell<Vec<u8>>>,
+}
+
+impl tasks::Receiver for Receiver {
+    async fn receive<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+        let mut take = Some(take);
+        poll_fn(|cx| {
+            let buffer = &mut *self.buffer.borrow_mut();
+            let mut stream = self.stream.0.borrow_mut();
+            Pin::new(&mut *stream).poll_read(cx, buffer).map(|received| {
+                let take = take.take().expect("a receive completes once");
+                received.map(|length| take(&buffer[..length]))
+            })
+        })
+        .await
+    }
+}
+
+struct Sender(Stream);
+
+impl tasks::Sender for Sender {
+    async fn send(&mut self, bytes: Vec<u8>, from: usize) -> (io::Result<usize>, Vec<u8>) {
+        let sent = poll_fn(|cx| {
+            let mut stream = self.0.0.borrow_mut();
+            Pin::new(&mut *stream).poll_write(cx, &bytes[from..])
+        });
+        (sent.await, bytes)
+    }
+
+    fn shut(&mut self) {
+        self.0.shut(std::net::Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LOCKED_BYTES_MIN, check_memlock};
+
+    #[test]
+    fn too_little_lockable_memory_is_explained_before_glommio_is_asked() {
+        let message = check_memlock(Some(65_536)).unwrap_err().to_string();
+        for part in ["524288", "65536", "ulimit -l", "LimitMEMLOCK"] {
+            assert!(message.contains(part), "{part:?} is missing: {message}");
+        }
+        check_memlock(Some(LOCKED_BYTES_MIN)).unwrap();
+        check_memlock(None).unwrap();
+    }
+}

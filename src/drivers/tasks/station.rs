@@ -1,0 +1,459 @@
+//! One shard and what its tasks share: the turn, the slots, the end.
+
+use std::{
+    cell::{RefCell, RefMut},
+    io, mem,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    TaskSizes,
+    connections::{Connection, Connections, Receiving, Sending, Stage},
+    doors::Door,
+};
+use crate::{
+    drivers::{Bell, DriverError, Seat},
+    limits,
+    shard::{Listener, Park},
+};
+
+/// What the clerk does after a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Another turn at once.
+    Poll,
+    /// Nothing, until somebody begins a turn or this has passed.
+    Sleep(Option<Duration>),
+    /// Nothing ever.
+    End,
+}
+
+/// What came of a receive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Input {
+    Taken,
+    /// The connection lingers.
+    ThrownAway,
+    /// Nothing more will be received.
+    Ended,
+}
+
+/// What the sending half is to do.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Output(Vec<u8>),
+    /// End our half of the stream.
+    Shut,
+    /// The connection is being closed.
+    End,
+}
+
+/// Shared by all tasks of one shard. None holds the borrow while it waits.
+pub(super) struct Station {
+    bells: Arc<[Bell]>,
+    own_bell: usize,
+    desk: RefCell<Desk>,
+}
+
+struct Desk {
+    seat: Seat,
+    connections: Connections,
+    /// Connections that the driver, not the shard, has a reason to look at before the turn ends.
+    touched: Vec<u32>,
+    turn: Turn,
+    monotonic_us: u64,
+    clerk: Option<Waker>,
+    /// Tasks at the doors that wait for room, for their turn, or for the end.
+    bystanders: Vec<Waker>,
+    /// Tasks that have not ended, the clerk's aside.
+    tasks: usize,
+    doors_kept: usize,
+    /// Draining, until then at most.
+    drain_until_us: Option<u64>,
+    /// Nothing is left to do here; the neighbours may still need answers.
+    has_drained: bool,
+    over: bool,
+    outcome: Result<(), DriverError>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    Ended,
+    Begun,
+}
+
+impl Station {
+    pub(super) fn new(seat: Seat, sizes: TaskSizes) -> Station {
+        let desk = Desk {
+            connections: Connections::new(sizes.connections),
+            touched: Vec::new(),
+            turn: Turn::Ended,
+            monotonic_us: seat.clock.monotonic_us(),
+            clerk: None,
+            bystanders: Vec::new(),
+            tasks: 0,
+            doors_kept: 0,
+            drain_until_us: None,
+            has_drained: false,
+            over: false,
+            outcome: Ok(()),
+            seat,
+        };
+        let (bells, own_bell) = (Arc::clone(&desk.seat.bells), desk.seat.own_bell);
+        Station { bells, own_bell, desk: RefCell::new(desk) }
+    }
+
+    /// The shard's, in a turn that has begun.
+    fn in_turn(&self) -> RefMut<'_, Desk> {
+        let mut desk = self.desk.borrow_mut();
+        if desk.begin_turn() == Turn::Ended
+            && let Some(clerk) = &desk.clerk
+        {
+            clerk.wake_by_ref();
+        }
+        desk
+    }
+
+    /// One turn, from where the tasks have brought it to its end.
+    pub(super) fn turn(&self) -> Next {
+        let mut desk = self.desk.borrow_mut();
+        if desk.outcome.is_err() || desk.is_finished() {
+            return Next::End;
+        }
+        desk.begin_turn();
+        desk.seat.shard.work();
+        desk.keep_time();
+        desk.serve_touched();
+        desk.ring_bells();
+        let ended_us = desk.seat.clock.monotonic_us();
+        desk.seat.shard.end_turn(ended_us);
+        desk.turn = Turn::Ended;
+        desk.how_long(ended_us)
+    }
+
+    /// Whether a task has begun a turn since the last ended; `clerk` is woken when one does.
+    pub(super) fn is_turn_begun(&self, clerk: &Waker) -> bool {
+        let mut desk = self.desk.borrow_mut();
+        desk.know_clerk(clerk);
+        desk.turn == Turn::Begun
+    }
+
+    /// Begins the end: of every door, every connection, and the bell's watch.
+    pub(super) fn end(&self) {
+        let mut desk = self.desk.borrow_mut();
+        desk.over = true;
+        desk.wake_bystanders();
+        for slot in desk.connections.taken() {
+            desk.start_closing(slot);
+        }
+        self.bells[self.own_bell].ring();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.desk.borrow().over
+    }
+
+    /// How the serving went.
+    pub(super) fn outcome(&self) -> Result<(), DriverError> {
+        mem::replace(&mut self.desk.borrow_mut().outcome, Ok(()))
+    }
+
+    /// Without this the shard cannot go on.
+    pub(super) fn fail(&self, operation: &'static str, source: io::Error) {
+        self.in_turn().outcome = Err(DriverError::Operation { operation, source });
+    }
+
+    pub(super) fn begin_task(&self) {
+        self.desk.borrow_mut().tasks += 1;
+    }
+
+    pub(super) fn end_task(&self) {
+        let mut desk = self.desk.borrow_mut();
+        desk.tasks -= 1;
+        if let Some(clerk) = &desk.clerk {
+            clerk.wake_by_ref();
+        }
+    }
+
+    /// Tasks that have not ended; `clerk` is woken when one does.
+    pub(super) fn tasks(&self, clerk: &Waker) -> usize {
+        let mut desk = self.desk.borrow_mut();
+        desk.know_clerk(clerk);
+        desk.tasks
+    }
+}
+
+/// For the bell and the doors.
+impl Station {
+    pub(super) fn own_bell(&self) -> BorrowedFd<'_> {
+        self.bells[self.own_bell].as_fd()
+    }
+
+    /// Somebody rang.
+    pub(super) fn rung(&self) {
+        let mut desk = self.in_turn();
+        if desk.drain_until_us.is_none() && desk.seat.orders.drain_ordered() {
+            desk.drain_until_us = Some(desk.monotonic_us + limits::DRAIN_US);
+            desk.seat.shard.drain();
+        }
+        desk.wake_bystanders();
+    }
+
+    /// The doors to keep, which are given out once.
+    pub(super) fn doors(&self) -> Vec<Door> {
+        let mut desk = self.desk.borrow_mut();
+        let doors: Vec<_> = mem::take(&mut desk.seat.listening).into_iter().map(Door::new).collect();
+        desk.doors_kept = doors.len();
+        doors
+    }
+
+    /// Whether nobody is let in any more.
+    pub(super) fn is_closed(&self) -> bool {
+        let desk = self.desk.borrow();
+        desk.over || desk.drain_until_us.is_some()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.desk.borrow().connections.has_room()
+    }
+
+    /// Ready once `condition` holds: looked at again when somebody rings, leaves, or ends the station.
+    pub(super) fn poll_until(&self, waker: &Waker, condition: impl FnOnce(&Station) -> bool) -> Poll<()> {
+        if condition(self) {
+            return Poll::Ready(());
+        }
+        let bystanders = &mut self.desk.borrow_mut().bystanders;
+        if !bystanders.iter().any(|known| known.will_wake(waker)) {
+            bystanders.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// Lets the next shard accept, where all accept on one socket.
+    pub(super) fn pass_on(&self, door: &Door) {
+        if let Some(next) = door.pass_on(self.own_bell) {
+            self.bells[next].ring();
+        }
+    }
+
+    pub(super) fn is_at(&self, door: &Door) -> bool {
+        door.is_open_for(self.own_bell)
+    }
+
+    /// A connection has come by `listener`: its slot.
+    pub(super) fn admit(&self, listener: Listener) -> u32 {
+        let mut desk = self.in_turn();
+        let slot = desk.connections.occupy();
+        desk.tasks += 1;
+        desk.seat.shard.open(slot, listener);
+        slot
+    }
+
+    /// A door is kept no longer.
+    pub(super) fn leave_door(&self) {
+        self.in_turn().doors_kept -= 1;
+        self.end_task();
+    }
+}
+
+/// For the connections.
+impl Station {
+    /// Where `slot`'s connection is; `task` is woken when that changes, and when there is something to do.
+    pub(super) fn attend(&self, slot: u32, task: &Waker) -> Stage {
+        let mut desk = self.desk.borrow_mut();
+        let connection = desk.connections.at(slot);
+        if !connection.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
+            connection.waker = Some(task.clone());
+        }
+        connection.stage
+    }
+
+    /// Whether to receive now. Where not, the task is woken when that changes.
+    pub(super) fn takes_input(&self, slot: u32) -> bool {
+        let desk = &mut *self.desk.borrow_mut();
+        let connection = desk.connections.at(slot);
+        let takes = connection.stage != Stage::Open || desk.seat.shard.wants(slot).intake;
+        connection.receiving = if takes { Receiving::Wanted } else { Receiving::Refused };
+        takes
+    }
+
+    /// Bytes came, or the stream's end.
+    pub(super) fn received(&self, slot: u32, bytes: &[u8]) -> Input {
+        let desk = &mut *self.in_turn();
+        let connection = desk.connections.at(slot);
+        if bytes.is_empty() {
+            connection.receiving = Receiving::Ended;
+        }
+        match (connection.stage, bytes.is_empty()) {
+            (Stage::Open, false) => {
+                desk.seat.shard.receive(slot, bytes);
+                return Input::Taken;
+            }
+            (Stage::Open, true) => desk.seat.shard.end_of_input(slot),
+            (Stage::Lingering, false) => return Input::ThrownAway,
+            (Stage::Lingering, true) => desk.start_closing(slot),
+            (Stage::Closing | Stage::Free, _) => {}
+        }
+        Input::Ended
+    }
+
+    /// What to send, once there is something; the task is woken then.
+    pub(super) fn poll_outgoing(&self, slot: u32) -> Poll<Outgoing> {
+        let desk = &mut *self.desk.borrow_mut();
+        let connection = desk.connections.at(slot);
+        match connection.stage {
+            Stage::Open if desk.seat.shard.wants(slot).output => {
+                connection.sending = Sending::Output;
+                // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next
+                // answer.
+                Poll::Ready(Outgoing::Output(desk.seat.shard.take_output(slot, Vec::new())))
+            }
+            Stage::Lingering if connection.sending == Sending::Nothing => {
+                connection.sending = Sending::Shut;
+                Poll::Ready(Outgoing::Shut)
+            }
+            Stage::Open | Stage::Lingering => Poll::Pending,
+            Stage::Closing | Stage::Free => Poll::Ready(Outgoing::End),
+        }
+    }
+
+    /// Some of what was taken went out.
+    pub(super) fn sent(&self, slot: u32, bytes: usize) {
+        let desk = &mut *self.in_turn();
+        if desk.connections.at(slot).stage == Stage::Open {
+            desk.seat.shard.sent(slot, bytes);
+        }
+    }
+
+    /// Nothing more of what was taken goes out.
+    pub(super) fn sent_all(&self, slot: u32, output: Vec<u8>) {
+        let desk = &mut *self.in_turn();
+        desk.connections.at(slot).sending = Sending::Nothing;
+        desk.touched.push(slot);
+        desk.seat.shard.recycle(output);
+    }
+
+    /// The socket has failed.
+    pub(super) fn failed(&self, slot: u32) {
+        self.in_turn().start_closing(slot);
+    }
+
+    /// The connection has been closed and its task ends.
+    pub(super) fn leave(&self, slot: u32) {
+        let mut desk = self.in_turn();
+        desk.connections.vacate(slot);
+        desk.wake_bystanders();
+        drop(desk);
+        self.end_task();
+    }
+}
+
+impl Desk {
+    /// Begins a turn, where none is under way. What there was before.
+    fn begin_turn(&mut self) -> Turn {
+        let before = mem::replace(&mut self.turn, Turn::Begun);
+        if before == Turn::Ended {
+            let now = self.seat.clock.now();
+            self.monotonic_us = now.monotonic_us;
+            self.seat.shard.begin_turn(now);
+        }
+        before
+    }
+
+    /// What is due because of the time.
+    fn keep_time(&mut self) {
+        while let Some(slot) = self.connections.overdue(self.monotonic_us) {
+            self.start_closing(slot);
+        }
+    }
+
+    /// Wakes each connection that has something new to do.
+    fn serve_touched(&mut self) {
+        while let Some(slot) = self.seat.shard.next_touched() {
+            self.serve(slot);
+        }
+        while let Some(slot) = self.touched.pop() {
+            self.serve(slot);
+        }
+    }
+
+    fn serve(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.stage != Stage::Open {
+            return;
+        }
+        let wants = self.seat.shard.wants(slot);
+        let is_idle = connection.sending == Sending::Nothing;
+        if wants.close && is_idle {
+            self.start_lingering(slot);
+        } else if (wants.output && is_idle) || (wants.intake && connection.receiving == Receiving::Refused) {
+            connection.wake();
+        }
+    }
+
+    /// The shard has nothing left to say: shuts our half, and reads on until the peer has seen that.
+    fn start_lingering(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.receiving == Receiving::Ended {
+            return self.start_closing(slot);
+        }
+        connection.stage = Stage::Lingering;
+        connection.wake();
+        self.seat.shard.closed(slot);
+        self.connections.linger(slot, self.monotonic_us + limits::LINGER_US);
+    }
+
+    /// Ends a connection: its task ends its operations, awaits them, and closes. Nothing where that has begun.
+    fn start_closing(&mut self, slot: u32) {
+        let Connection { stage, .. } = self.connections.at(slot);
+        match mem::replace(stage, Stage::Closing) {
+            Stage::Open => self.seat.shard.closed(slot),
+            Stage::Lingering => {}
+            Stage::Closing | Stage::Free => return,
+        }
+        self.connections.at(slot).wake();
+    }
+
+    fn ring_bells(&mut self) {
+        while let Some(shard) = self.seat.shard.next_bell() {
+            self.seat.bells[usize::from(shard.0)].ring();
+        }
+    }
+
+    /// How long the clerk may sleep.
+    fn how_long(&mut self, monotonic_us: u64) -> Next {
+        let shard_us = match self.seat.shard.park() {
+            Park::Busy => return Next::Poll,
+            Park::Until(until_us) => Some(until_us),
+            Park::Idle => None,
+        };
+        let deadlines = [shard_us, self.connections.next_linger_end_us(), self.drain_until_us];
+        let first_us = deadlines.into_iter().flatten().min();
+        Next::Sleep(first_us.map(|until_us| Duration::from_micros(until_us.saturating_sub(monotonic_us))))
+    }
+
+    /// Whether a drain has come to its end: on all shards, for one that still answers may need its neighbours.
+    fn is_finished(&mut self) -> bool {
+        let Some(until_us) = self.drain_until_us else { return false };
+        if !self.has_drained && self.doors_kept == 0 && self.connections.is_empty() {
+            self.has_drained = self.seat.shard.drained();
+            if self.has_drained && self.seat.orders.note_drained() {
+                self.seat.bells.iter().for_each(Bell::ring);
+            }
+        }
+        self.seat.orders.all_drained() || self.monotonic_us >= until_us
+    }
+
+    fn wake_bystanders(&mut self) {
+        self.bystanders.drain(..).for_each(Waker::wake);
+    }
+
+    fn know_clerk(&mut self, clerk: &Waker) {
+        if !self.clerk.as_ref().is_some_and(|known| known.will_wake(clerk)) {
+            self.clerk = Some(clerk.clone());
+        }
+    }
+}

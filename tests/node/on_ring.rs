@@ -1,0 +1,24 @@
+//! The suite on the ring driver.
+
+use florin::drivers::DriverChoice;
+
+const DRIVER: DriverChoice = DriverChoice::Ring;
+/// Idle connections that are tried.
+const IDLE: usize = 10_000;
+/// Of this process: the caller's end, for the node's is in the ring's own table.
+const FILES_PER_CONNECTION: u64 = 1;
+/// What an idle connection may cost of the process's memory.
+const IDLE_BYTES_MAX: u64 = 2_048;
+
+#[path = "ending.rs"]
+mod ending;
+#[path = "exhaustion.rs"]
+mod exhaustion;
+#[path = "quiet.rs"]
+mod quiet;
+#[path = "refusals.rs"]
+mod refusals;
+#[path = "serving.rs"]
+mod serving;
+#[path = "support.rs"]
+mod support;
