@@ -43,7 +43,7 @@ fn a_flag_that_cannot_be_says_what_was_expected() {
         (&["serve", "--ledger", "ledger.db"], "expected sqlite:PATH"),
         (&["serve", "--listen", "localhost"], "expected an IP address and a port"),
         (&["serve", "--cpus", "a"], "expected a list of CPU numbers"),
-        (&["serve", "--driver", "epoll"], "expected auto or ring"),
+        (&["serve", "--driver", "epoll"], "expected auto, ring, monoio, monoio-epoll or glommio"),
         (&["serve", "--now", "soon"], "expected a time like"),
         (&["get", "balance", "-1"], "error: "),
         (&["get", "balance", "9223372036854775808"], "expected a whole number from 0 to 9223372036854775807"),

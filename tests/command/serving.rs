@@ -1,6 +1,6 @@
 //! With a running node.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,17 +8,8 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::{
-    Server, end, florin, folder_with_ledger, run, run_with_input, transaction, wait_for, write,
+    Server, end, florin, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write,
 };
-
-/// A GET by hand: the commands have clients of their own.
-fn get(address: std::net::SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn get_prints_tables_and_the_nodes_own_json() {

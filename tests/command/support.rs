@@ -1,7 +1,7 @@
 //! Running the command, and a node that ends with its test.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -135,6 +135,15 @@ pub fn transaction(number: u32, user: u64, amount: &str) -> String {
     )
 }
 
+/// A GET by hand: the commands have clients of their own.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("florin writes UTF-8");
+    answer
+}
+
 /// Waits until `found` finds something.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
@@ -161,9 +170,12 @@ impl Server {
     pub fn start(folder: &Path, more: &[&str]) -> Server {
         let free =
             ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut command = florin(folder, &[&free, more].concat());
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("the command was built");
+        Server::spawn(florin(folder, &[&free, more].concat()))
+    }
+
+    /// The same with a command of one's own.
+    pub fn spawn(mut command: Command) -> Server {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the command was built");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut any, mut admin) = (None, None);
         let mut line = String::new();

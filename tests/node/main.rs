@@ -2,7 +2,6 @@
 //! driver.
 #![allow(clippy::duplicate_mod, reason = "the suite's files are loaded once for each driver")]
 
-mod forbidden;
 mod on_epoll;
 mod on_glommio;
 mod on_monoio;

@@ -48,6 +48,8 @@ impl Driver for GlommioDriver {
 
     fn take(seat: Seat, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
         check_memlock(getrlimit(Resource::Memlock).current)?;
+        // glommio panics where it gets no ring.
+        refusal::probe()?;
         // Unbound, because the node has pinned this thread already.
         let executor = LocalExecutorBuilder::new(Placement::Unbound)
             .ring_depth(limits::GLOMMIO_RING_DEPTH)

@@ -68,7 +68,7 @@ impl Driver for MonoioDriver {
                 .enable_timer()
                 .build()
                 .map(FusionRuntime::Uring)
-                .map_err(|source| refusal::explain("io_uring_setup", source, locked_bytes(entries)))?,
+                .map_err(|source| refusal::explain("io_uring_setup", source, refusal::locked_bytes(entries)))?,
             Backend::Epoll => RuntimeBuilder::<LegacyDriver>::new()
                 .with_entries(entries)
                 .enable_timer()
@@ -96,9 +96,7 @@ impl Driver for MonoioDriver {
 
 /// Whether monoio can run on io_uring here.
 pub fn probe() -> Result<(), DriverError> {
-    const ENTRIES: u32 = 2;
-    io_uring::IoUring::new(ENTRIES)
-        .map_err(|source| refusal::explain("io_uring_setup", source, locked_bytes(ENTRIES)))?;
+    refusal::probe()?;
     match ::monoio::utils::detect_uring() {
         true => Ok(()),
         false => Err(DriverError::Operation {
@@ -106,11 +104,6 @@ pub fn probe() -> Result<(), DriverError> {
             source: io::ErrorKind::Unsupported.into(),
         }),
     }
-}
-
-/// Bytes that the kernel locks for a ring whose completions are twice its submissions.
-fn locked_bytes(entries: u32) -> u64 {
-    u64::from(entries) * (64 + 4 + 2 * 16) + 4_096
 }
 
 /// The runtime, seen from its tasks.
