@@ -86,7 +86,9 @@ pub enum DriverError {
         limit_bytes: u64,
     },
     /// It was left out when florin was built.
-    #[error("this florin was built without the driver {driver}: build it with --features {driver}, or choose another")]
+    #[error(
+        "this florin was built without the driver {driver}: build it with --features {driver}, or choose another"
+    )]
     NotBuiltIn {
         /// Its name, which is that of its cargo feature.
         driver: &'static str,

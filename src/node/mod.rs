@@ -284,7 +284,11 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
         unix = Some(bound);
         let rota = Arc::new(Rota::new(shards));
         for (of_shard, socket) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening { listener: Listener::Unix, socket, sharing: Sharing::AllShards(Arc::clone(&rota)) });
+            of_shard.push(Listening {
+                listener: Listener::Unix,
+                socket,
+                sharing: Sharing::AllShards(Arc::clone(&rota)),
+            });
         }
     }
     if listening.iter().all(Vec::is_empty) {

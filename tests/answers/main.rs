@@ -2,7 +2,8 @@
 //! FlatBuffers and JSON, by any port, with one shard and with several; and what readers see while rows keep coming.
 //!
 //! The recomputation reads the SQLite file itself and knows nothing of the server's code. It runs on a generated
-//! platform, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those too.
+//! platform, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those too. All of it on
+//! every driver.
 
 mod callers;
 mod recomputed;
@@ -22,7 +23,7 @@ use recomputed::Ledger;
 const NOW_US: i64 = 1_795_320_306_000_000;
 const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-bank-1993.csv.gz");
 
-fn start(ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
+fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
     let port = "127.0.0.1:0".parse().ok();
     let node = Node::start(NodeConfig {
         ledger: ledger.to_owned(),
@@ -31,7 +32,7 @@ fn start(ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
         unix: None,
         shards: Some(shards),
         cpus: None,
-        driver: DriverChoice::Auto,
+        driver,
         fixed_wall_us,
         max_staleness_ms: 30_000,
     })
@@ -57,10 +58,10 @@ fn generated(directory: &Path) -> PathBuf {
     ledger
 }
 
-fn every_account_is_answered_exactly(path: &Path, now_us: i64) {
+fn every_account_is_answered_exactly(driver: DriverChoice, path: &Path, now_us: i64) {
     let ledger = Ledger::read(path);
     for shards in [1, 2] {
-        let node = start(path, shards, Some(now_us));
+        let node = start(driver, path, shards, Some(now_us));
         let mut ports = vec![node.addresses().listen.expect("an any-port")];
         ports.extend(&node.addresses().shard_listen);
         for port in ports {
@@ -96,14 +97,12 @@ fn every_account_is_answered_exactly(path: &Path, now_us: i64) {
     }
 }
 
-#[test]
-fn a_generated_platform_is_answered_exactly() {
+fn a_generated_platform_is_answered_exactly(driver: DriverChoice) {
     let directory = tempfile::tempdir().expect("a directory");
-    every_account_is_answered_exactly(&generated(directory.path()), NOW_US);
+    every_account_is_answered_exactly(driver, &generated(directory.path()), NOW_US);
 }
 
-#[test]
-fn a_banks_real_transactions_are_answered_exactly() {
+fn a_banks_real_transactions_are_answered_exactly(driver: DriverChoice) {
     if !Path::new(BANK).exists() {
         println!("skipped: {BANK} is not here");
         return;
@@ -116,16 +115,15 @@ fn a_banks_real_transactions_are_answered_exactly() {
     let again = store::import(&options, &mut Silent).expect("an import");
     assert_eq!((again.imported, again.duplicates), (0, 49_102));
     // 1994-03-31T23:59:59Z.
-    every_account_is_answered_exactly(&ledger, 765_158_399_000_000);
+    every_account_is_answered_exactly(driver, &ledger, 765_158_399_000_000);
 }
 
 /// While a writer appends, readers on every port see versions that never go back, and only balances that some prefix
 /// of the account's rows has; and a writer reads its own writes by `min_version`.
-#[test]
-fn readers_see_only_prefixes_while_rows_keep_coming() {
+fn readers_see_only_prefixes_while_rows_keep_coming(driver: DriverChoice) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = generated(directory.path());
-    let node = start(&path, 2, None);
+    let node = start(driver, &path, 2, None);
     let mut ports = node.addresses().shard_listen.clone();
     ports.extend(node.addresses().listen);
     let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().take(40).collect();
@@ -192,4 +190,38 @@ fn readers_see_only_prefixes_while_rows_keep_coming() {
         let rows = &ledger.accounts[&balance.user_id][..balance.version as usize];
         assert_eq!(balance, recomputed::account(balance.user_id, rows, NOW_US).balance);
     }
+}
+
+/// The tests, on each driver by the name of a module.
+macro_rules! on_every_driver {
+    ($($(#[$condition:meta])? $name:ident: $driver:ident,)*) => {
+        $($(#[$condition])? mod $name {
+            use florin::drivers::DriverChoice;
+
+            #[test]
+            fn a_generated_platform_is_answered_exactly() {
+                super::a_generated_platform_is_answered_exactly(DriverChoice::$driver);
+            }
+
+            #[test]
+            fn a_banks_real_transactions_are_answered_exactly() {
+                super::a_banks_real_transactions_are_answered_exactly(DriverChoice::$driver);
+            }
+
+            #[test]
+            fn readers_see_only_prefixes_while_rows_keep_coming() {
+                super::readers_see_only_prefixes_while_rows_keep_coming(DriverChoice::$driver);
+            }
+        })*
+    };
+}
+
+on_every_driver! {
+    on_ring: Ring,
+    #[cfg(feature = "monoio")]
+    on_monoio: Monoio,
+    #[cfg(feature = "monoio")]
+    on_epoll: MonoioEpoll,
+    #[cfg(feature = "glommio")]
+    on_glommio: Glommio,
 }

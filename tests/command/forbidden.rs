@@ -64,3 +64,15 @@ fn ring_and_glommio_refuse_and_say_what_forbids_it() {
         assert!(refusal.contains("seccomp") && refusal.contains("io_uring_setup"), "{refusal}");
     }
 }
+
+#[test]
+fn glommio_says_how_much_lockable_memory_it_wants() {
+    let folder = folder_with_ledger();
+    let mut command = Command::new("prlimit");
+    command.args(["--memlock=65536:65536", env!("CARGO_BIN_EXE_florin")]).args(SERVE);
+    command.args(["--driver", "glommio"]).current_dir(folder.path());
+    let refusal = end(command, "").refused(12);
+    for part in ["524288", "65536", "ulimit -l", "LimitMEMLOCK"] {
+        assert!(refusal.contains(part), "{part:?} is missing: {refusal}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The built `florin` command, as a user runs it: what it prints, what it answers, and what it ends with.
 
+#[cfg(all(feature = "monoio", feature = "glommio"))]
 mod forbidden;
 mod offline;
 mod serving;

@@ -5,8 +5,8 @@ use std::{env, fs, io::Write, net::TcpStream, process::Command, thread};
 use florin::drivers::ring::RingSizes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
 use super::support::{Caller, connections, ping, start, start_tiny, until};
+use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
 
 /// Many callers that each send a burst at once and then read all answers.
 fn bursts(address: std::net::SocketAddr, callers: usize, pings: u64) {

@@ -108,7 +108,11 @@ fn start_in_a_child() {
 fn start_under(wrapper: &[&str]) -> Output {
     let this = env::current_exe().unwrap();
     let mut command = Command::new(wrapper[0]);
-    command.args(&wrapper[1..]).arg(this).args(["--exact", "on_ring::refusals::start_in_a_child", "--nocapture"]);
+    command.args(&wrapper[1..]).arg(this).args([
+        "--exact",
+        "on_ring::refusals::start_in_a_child",
+        "--nocapture",
+    ]);
     command.env(CHILD, "1").output().unwrap_or_else(|error| panic!("{}: {error}", wrapper[0]))
 }
 

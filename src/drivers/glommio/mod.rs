@@ -17,8 +17,7 @@ use std::{
 };
 
 use ::glommio::{
-    GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind, net::TcpStream,
-    timer,
+    GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind, net::TcpStream, timer,
 };
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio_socket2::Socket;

@@ -6,10 +6,7 @@
 use std::{
     future::Future,
     io, mem,
-    os::{
-        fd::OwnedFd,
-        unix::net::UnixStream as StdUnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     pin::Pin,
     time::Duration,
 };
@@ -68,7 +65,9 @@ impl Driver for MonoioDriver {
                 .enable_timer()
                 .build()
                 .map(FusionRuntime::Uring)
-                .map_err(|source| refusal::explain("io_uring_setup", source, refusal::locked_bytes(entries)))?,
+                .map_err(|source| {
+                    refusal::explain("io_uring_setup", source, refusal::locked_bytes(entries))
+                })?,
             Backend::Epoll => RuntimeBuilder::<LegacyDriver>::new()
                 .with_entries(entries)
                 .enable_timer()

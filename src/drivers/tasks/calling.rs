@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    Ender, Receiver, Runtime, Sender, passes,
+    Ender, Receiver, Runtime, Sender,
     connections::Stage,
+    passes,
     station::{Input, Outgoing, Station},
 };
 

@@ -60,12 +60,7 @@ impl Door {
 }
 
 /// Lets callers in until the station closes; then those who have come by then, and nobody any more.
-pub(super) async fn keep<R: Runtime>(
-    runtime: R,
-    station: Rc<Station>,
-    door: Door,
-    mut watch: R::Watch,
-) {
+pub(super) async fn keep<R: Runtime>(runtime: R, station: Rc<Station>, door: Door, mut watch: R::Watch) {
     while may_accept(&runtime, &station, &door).await {
         let mut coming = pin!(watch.readable());
         let came = poll_fn(|cx| match coming.as_mut().poll(cx) {
