@@ -10,7 +10,7 @@
 //! mesh, the feed, the bells and the sleep are seen to once for all of them.
 //!
 //! Nothing here is dropped while the kernel works on it. What waits is ended by ending what it waits for: a door by
-//! shutting its listener down, the bell by ringing it, a connection by [`Ender::end`]; and then it is awaited.
+//! shutting its listener down, the bell by ringing it, a connection by `Ender::end`; and then it is awaited.
 
 use std::{
     future::{Future, poll_fn},
