@@ -1,0 +1,108 @@
+//! The fuzz targets of `fuzz/`, tried on some inputs: golden frames and HTTP requests, whole, joined and damaged.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+/// Every golden request, well-formed or not.
+static GOLDEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("schemas/golden");
+    let files = fs::read_dir(folder).expect("the golden frames").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = files
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.ends_with(".bin") && !name.starts_with("reply") && !name.starts_with("refused-reply")
+        })
+        .collect();
+    files.sort();
+    assert!(files.len() > 30, "{files:?}");
+    files.iter().map(|path| fs::read(path).expect("a golden frame")).collect()
+});
+
+const HTTP: [&str; 12] = [
+    "GET /v1/users/42/balance HTTP/1.1\r\nHost: h\r\n\r\n",
+    "HEAD /v1/users/1/statistics?window=24h,7d HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /v1/users/1/balance?min_version=9&wait_ms=50 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "GET /v1/users/7/balance?max_age_ms=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "POST /v1/balances:batchGet HTTP/1.1\r\nHost: h\r\nContent-Length: 22\r\n\r\n{\"user_ids\":[\"1\", 42]}",
+    "POST /v1/balances:batchGet HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 16\r\n\r\n{\"user_ids\":[9]}",
+    "GET /v1/users/x/balance HTTP/1.1\r\nHost: h\r\n\r\n",
+    "PUT /v1/users/1/balance HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+    "GET /v1/users/%31/balance HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    "POST /v1/balances:batchGet HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "GET / HTTP/2.0\r\n\r\n",
+    "\r\n\r\n",
+];
+
+/// Some requests one after the other.
+fn stream(requests: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(requests), 1..12).prop_map(|requests| requests.concat())
+}
+
+/// What may happen to a stream.
+#[derive(Clone, Debug)]
+enum Damage {
+    Change(prop::sample::Index, u8),
+    Insert(prop::sample::Index, Vec<u8>),
+    Cut(prop::sample::Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        4 => (index(), any::<u8>()).prop_map(|(at, byte)| Damage::Change(at, byte)),
+        1 => (index(), prop::collection::vec(any::<u8>(), 1..30)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        1 => index().prop_map(Damage::Cut),
+    ]
+}
+
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let http = HTTP.map(|text| text.as_bytes().to_vec()).to_vec();
+    let stream =
+        prop_oneof![stream(GOLDEN.clone()), stream(http), prop::collection::vec(any::<u8>(), 1..200)];
+    (stream, prop::collection::vec(damage(), 0..4)).prop_map(|(mut stream, damages)| {
+        for damage in damages {
+            match damage {
+                Damage::Change(at, byte) => {
+                    let at = at.index(stream.len());
+                    stream[at] = byte;
+                }
+                Damage::Insert(at, bytes) => {
+                    let at = at.index(stream.len());
+                    stream.splice(at..at, bytes);
+                }
+                Damage::Cut(at) => stream.truncate(1 + at.index(stream.len())),
+            }
+        }
+        stream
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn parsers_get_on_and_never_take_a_part_for_the_whole(input in input()) {
+        targets::frame(&input);
+        targets::http(&input);
+    }
+
+    #[test]
+    fn a_connection_answers_the_same_in_any_pieces(input in input()) {
+        targets::session(&input);
+    }
+}
+
+#[test]
+fn every_golden_request_passes_every_target() {
+    for input in GOLDEN.iter().map(Vec::as_slice).chain(HTTP.map(str::as_bytes)) {
+        targets::frame(input);
+        targets::http(input);
+        targets::session(input);
+    }
+}
