@@ -46,9 +46,8 @@ pub enum Sharing {
     AllShards(Arc<Rota>),
 }
 
-/// Whose turn it is to accept on a socket that all shards share. For drivers that wait until a listener is readable:
-/// there the kernel wakes all who wait, and whoever runs first would take everything. Shards that have an accept
-/// waiting in the kernel need none, for they are served in the order in which they came.
+/// Whose turn it is to accept on a socket that all shards share. The kernel wakes those who wait for it in turn, or all
+/// of them, but whoever runs first takes everyone that has come by then: on a busy host that is one shard.
 #[derive(Debug)]
 pub struct Rota {
     shards: usize,

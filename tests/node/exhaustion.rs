@@ -2,10 +2,13 @@
 
 use std::{env, fs, io::Write, net::TcpStream, process::Command, thread};
 
-use florin::drivers::ring::RingSizes;
+use florin::{
+    drivers::ring::RingSizes,
+    node::{Node, NodeConfig},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::support::{Caller, connections, ping, start, start_tiny, until};
+use super::support::{Caller, config, connections, ping, shard_counts, start, start_tiny, until};
 use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
 
 /// Many callers that each send a burst at once and then read all answers.
@@ -63,6 +66,29 @@ fn who_finds_no_slot_waits_until_one_is_free() {
         drop(callers.pop());
         assert_eq!(waiting.read_reply().unwrap(), (round, b"when there is room".to_vec()));
     }
+}
+
+#[test]
+fn a_full_shard_leaves_the_unix_socket_to_the_others() {
+    let shards = shard_counts().last().unwrap();
+    if shards < 2 {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("florin.sock");
+    let config = NodeConfig { unix: Some(path.clone()), listen: None, ..config(shards) };
+    let node = Node::start_sized(config, RingSizes { connections: 4, ..RingSizes::default() }).unwrap();
+    let own_port = node.addresses().shard_listen[0];
+    let mut of_the_first: Vec<_> = (0..4).map(|_| Caller::connect(own_port)).collect();
+    of_the_first.iter_mut().for_each(|caller| caller.ping(1));
+    // Not four: the last slot may be kept for the other listener.
+    let mut of_the_second: Vec<_> = (0..3).map(|_| Caller::connect_unix(&path)).collect();
+    of_the_second.iter_mut().for_each(|caller| caller.ping(2));
+    assert_eq!(node.shards()[1].metrics.connections.get(), 3);
+    // Whoever has room by then lets the next in.
+    let mut next = Caller::connect_unix(&path);
+    of_the_first.truncate(2);
+    next.ping(3);
 }
 
 /// Set in a child process that runs one test alone, because it measures its own memory.

@@ -22,6 +22,8 @@ const QUEUED_MAX: u32 = limits::LISTENERS_MAX * limits::LISTEN_BACKLOG.unsigned_
 pub(super) struct Acceptor {
     listening: Listening,
     accepting: Accepting,
+    /// Where all shards share the listener, and it is this one's turn but there is no slot: until when it keeps the turn.
+    keeps_turn_until_us: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,29 +39,64 @@ enum Accepting {
 
 impl Acceptor {
     pub(super) fn new(listening: Listening) -> Acceptor {
-        Acceptor { listening, accepting: Accepting::Off }
+        Acceptor { listening, accepting: Accepting::Off, keeps_turn_until_us: None }
+    }
+
+    /// Whether `shard` may accept now.
+    fn is_on_turn(&self, shard: usize) -> bool {
+        match &self.listening.sharing {
+            Sharing::Own => true,
+            Sharing::AllShards(rota) => rota.is_on(shard),
+        }
+    }
+
+    /// Gives the turn to the next: whose bell is to be rung for that.
+    fn pass_on(&mut self, shard: usize) -> Option<usize> {
+        self.keeps_turn_until_us = None;
+        match &self.listening.sharing {
+            Sharing::Own => None,
+            Sharing::AllShards(rota) => Some(rota.pass_on(shard)).filter(|&next| next != shard),
+        }
+    }
+
+    /// Passes on a turn that could not be used for a while, for the others may have room. Only after a while: shards that
+    /// are all full would hand it round without end.
+    fn tire(&mut self, shard: usize, monotonic_us: u64) -> Option<usize> {
+        let is_shared = matches!(self.listening.sharing, Sharing::AllShards(_));
+        if !is_shared || self.accepting != Accepting::Off || !self.is_on_turn(shard) {
+            self.keeps_turn_until_us = None;
+            return None;
+        }
+        let until_us = *self.keeps_turn_until_us.get_or_insert(monotonic_us + limits::ACCEPT_RETRY_US);
+        if monotonic_us < until_us { None } else { self.pass_on(shard) }
+    }
+
+    /// See the field.
+    pub(super) fn keeps_turn_until_us(&self) -> Option<u64> {
+        self.keeps_turn_until_us
     }
 }
 
 impl RingDriver {
     /// Accepts only where there is surely a slot: a connection that is accepted without one is lost, one that is not
     /// accepted waits in the listener's queue. A listener that accepts all that come may bring its whole queue before
-    /// the loop sees it; where there are fewer free slots than that, each accepts one at a time.
+    /// the loop sees it; where there are fewer free slots than that, each accepts one at a time. On a listener that all
+    /// shards share they take turns: were all of them to ask, whoever runs first would get everyone.
     pub(super) fn steer_accepts(&mut self) {
         let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
         let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
+        let own = self.seat.own_bell;
         for (place, acceptor) in (0..).zip(&mut self.acceptors) {
             let token = Token::of(Operation::Accept, place);
             let wanted = match free {
                 0 => Accepting::Off,
+                _ if !acceptor.is_on_turn(own) => Accepting::Off,
                 _ if free <= QUEUED_MAX => Accepting::Once,
                 _ => Accepting::Many,
             };
             match (acceptor.accepting, wanted) {
                 (Accepting::Off, Accepting::Once | Accepting::Many) => {
                     let Listening { socket, sharing, .. } = &acceptor.listening;
-                    // On a socket that all shards share the kernel wakes whoever has waited longest: asking anew each
-                    // time takes turns, and staying would not.
                     let once = wanted == Accepting::Once || matches!(sharing, Sharing::AllShards(_));
                     acceptor.accepting = if once { Accepting::Once } else { Accepting::Many };
                     match acceptor.accepting {
@@ -77,6 +114,9 @@ impl RingDriver {
                     free = free.saturating_sub(1)
                 }
                 (Accepting::Off, _) => {}
+            }
+            if let Some(next) = acceptor.tire(own, self.monotonic_us) {
+                self.queue.stroke(&self.seat.bells[next]);
             }
         }
         if self.drain_until_us.is_some() && self.accepts_ended() {
@@ -98,6 +138,9 @@ impl RingDriver {
         let listener = acceptor.listening.listener;
         match completion.result() {
             slot @ 0.. => {
+                if let Some(next) = acceptor.pass_on(self.seat.own_bell) {
+                    self.queue.stroke(&self.seat.bells[next]);
+                }
                 let slot = slot.unsigned_abs();
                 self.connections.occupy(slot);
                 self.touched.push(slot);

@@ -179,7 +179,9 @@ impl RingDriver {
             Park::Idle => None,
         };
         let accept_us = (self.accept_again_us > self.monotonic_us).then_some(self.accept_again_us);
-        let deadlines = [shard_us, accept_us, self.connections.next_linger_end_us(), self.drain_until_us];
+        let turn_us = self.acceptors.iter().filter_map(Acceptor::keeps_turn_until_us).min();
+        let linger_us = self.connections.next_linger_end_us();
+        let deadlines = [shard_us, accept_us, turn_us, linger_us, self.drain_until_us];
         match deadlines.into_iter().flatten().min() {
             Some(deadline_us) => Wait::AtMostUs(deadline_us.saturating_sub(self.seat.clock.monotonic_us())),
             None => Wait::Forever,
