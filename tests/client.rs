@@ -173,7 +173,12 @@ async fn by_every_door_the_answers_are_the_ledgers() {
     let node = start(config(&ledger.path, Some(folder.path().join("florin.sock")))).await;
     let any_port = node.addresses().listen.unwrap();
 
-    let by_shard = Client::builder().routing(Routing::ShardPortsOnly).connect(any_port).await.unwrap();
+    let by_shard = Client::builder()
+        .deadline(PATIENCE)
+        .routing(Routing::ShardPortsOnly)
+        .connect(any_port)
+        .await
+        .unwrap();
     assert_eq!(by_shard.shards(), 2);
     compare(&by_shard, &ledger).await;
     for id in 0..USERS {
@@ -182,7 +187,8 @@ async fn by_every_door_the_answers_are_the_ledgers() {
         assert!(!origin.is_forwarded() && !origin.is_quarantined());
     }
 
-    let by_any = Client::builder().routing(Routing::AnyPort).connect(any_port).await.unwrap();
+    let by_any =
+        Client::builder().deadline(PATIENCE).routing(Routing::AnyPort).connect(any_port).await.unwrap();
     compare(&by_any, &ledger).await;
     let mut forwarded = 0;
     for id in 0..USERS {
@@ -193,7 +199,8 @@ async fn by_every_door_the_answers_are_the_ledgers() {
     assert!(0 < forwarded && forwarded < USERS, "{forwarded} of {USERS} forwarded by one connection");
 
     let path = node.addresses().unix.clone().unwrap();
-    let by_unix = Client::connect(&*format!("unix:{}", path.display())).await.unwrap();
+    let by_unix =
+        Client::builder().deadline(PATIENCE).connect(&*format!("unix:{}", path.display())).await.unwrap();
     compare(&by_unix, &ledger).await;
 }
 
