@@ -11,6 +11,7 @@ use crate::{clock::Clock, shard::Shard};
 
 pub mod bell;
 pub mod choice;
+pub mod engine;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod listen;
@@ -23,12 +24,13 @@ pub mod tasks;
 
 pub use bell::{Bell, Orders};
 pub use choice::{DriverChoice, DriverKind, RunningDriver};
+pub use engine::Engine;
 pub use listen::Listening;
 
 /// Everything that one shard's thread works with.
-pub struct Seat {
+pub struct Seat<E = Shard> {
     /// The shard itself, built on the thread that runs it, so that its memory is local to that CPU.
-    pub shard: Shard,
+    pub shard: E,
     /// The node's clock.
     pub clock: Clock,
     /// The sockets that this shard accepts on.
@@ -42,12 +44,12 @@ pub struct Seat {
 }
 
 /// Drives one shard from its own thread.
-pub trait Driver: Sized {
+pub trait Driver<E = Shard>: Sized {
     /// What can be set besides the seat.
     type Settings;
 
     /// Gets everything ready that can fail for a reason a user can do something about. Runs on the shard's thread.
-    fn take(seat: Seat, settings: Self::Settings) -> Result<Self, DriverError>;
+    fn take(seat: Seat<E>, settings: Self::Settings) -> Result<Self, DriverError>;
 
     /// Serves until [`Orders::drain`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
     fn run(self) -> Result<(), DriverError>;

@@ -10,7 +10,7 @@ use super::{
     token::{Operation, Token},
 };
 use crate::{
-    drivers::{Listening, listen::Sharing},
+    drivers::{Engine, Listening, listen::Sharing},
     limits,
 };
 
@@ -77,7 +77,7 @@ impl Acceptor {
     }
 }
 
-impl RingDriver {
+impl<E: Engine> RingDriver<E> {
     /// Accepts only where there is surely a slot: a connection that is accepted without one is lost, one that is not
     /// accepted waits in the listener's queue. A listener that accepts all that come may bring its whole queue before
     /// the loop sees it; where there are fewer free slots than that, each accepts one at a time. On a listener that all

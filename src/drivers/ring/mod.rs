@@ -33,8 +33,11 @@ use self::{
     queue::{Copied, Queue, Wait},
     token::{Operation, Token},
 };
-use super::{Bell, Driver, DriverError, Seat};
-use crate::{limits, shard::Park};
+use super::{Bell, Driver, DriverError, Engine, Seat};
+use crate::{
+    limits,
+    shard::{Park, Shard},
+};
 
 /// Whether this host permits what the driver needs.
 pub fn probe() -> Result<(), DriverError> {
@@ -43,12 +46,12 @@ pub fn probe() -> Result<(), DriverError> {
 
 /// One shard's loop and all that it owns. The order of the fields is that of their ends: the queues go before everything
 /// that the kernel writes into or reads from.
-pub struct RingDriver {
+pub struct RingDriver<E = Shard> {
     queue: Queue,
     buffers: ProvidedBuffers,
     connections: Connections,
     acceptors: Vec<Acceptor>,
-    seat: Seat,
+    seat: Seat<E>,
     /// Connections that this driver, not the shard, has a reason to look at before the turn ends.
     touched: Vec<u32>,
     /// Connections whose receive found no buffer, in the order in which that happened.
@@ -63,10 +66,10 @@ pub struct RingDriver {
     has_drained: bool,
 }
 
-impl Driver for RingDriver {
+impl<E: Engine> Driver<E> for RingDriver<E> {
     type Settings = RingSizes;
 
-    fn take(mut seat: Seat, sizes: RingSizes) -> Result<RingDriver, DriverError> {
+    fn take(mut seat: Seat<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
         let (queue, buffers) = setup::make(&sizes)?;
         let acceptors = mem::take(&mut seat.listening).into_iter().map(Acceptor::new).collect();
         Ok(RingDriver {
@@ -95,7 +98,7 @@ impl Driver for RingDriver {
     }
 }
 
-impl RingDriver {
+impl<E: Engine> RingDriver<E> {
     /// One turn of the loop: everything that happens on a shard's thread, in the order in which it happens.
     fn turn(&mut self) -> Result<(), DriverError> {
         let now = self.seat.clock.now();
@@ -250,7 +253,7 @@ impl RingDriver {
     }
 }
 
-impl Drop for RingDriver {
+impl<E> Drop for RingDriver<E> {
     /// A shard that panics ends the process at once: its neighbours would wait for its answers, and its buffers must not
     /// be freed under the kernel's hands.
     fn drop(&mut self) {

@@ -9,9 +9,9 @@ use super::{
     connections::{Input, Receiving, Sending, Stage},
     token::{Operation, Token},
 };
-use crate::limits;
+use crate::{drivers::Engine, limits};
 
-impl RingDriver {
+impl<E: Engine> RingDriver<E> {
     /// Brings a connection's operations in line with what it now needs.
     pub(super) fn serve(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
