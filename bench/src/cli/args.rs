@@ -1,0 +1,276 @@
+//! Flags.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    affinity::Cpus,
+    generator::Load,
+    targets::TargetSpec,
+    work::{Arrivals, KeyShape, Mix},
+};
+
+/// Measures servers: how fast, at which latency, at what cost.
+#[derive(Parser, Debug)]
+#[command(name = "florin-bench", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Load one or several targets, interleaved, and compare them to the first
+    Run(RunArgs),
+    /// Find each target's knee: the highest rate at which it keeps the objective
+    Ramp(RampArgs),
+    /// Compare all drivers that the florin binary has, and this host's limit
+    Drivers(DriversArgs),
+    /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
+    Limit(LimitArgs),
+    /// The server that `limit` measures
+    #[command(hide = true)]
+    ServeFixed(ServeFixedArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// What to load: florin, http, redis, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
+    /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
+    /// via=shard|any|unix|http, driver, shards, addr, pid, binary, flag
+    #[arg(long = "target", value_name = "TARGET", required = true)]
+    pub(super) targets: Vec<TargetSpec>,
+    /// How: CONNECTIONSxDEPTH for a closed loop; @RATE behind it for an open one, like 64x32@100000; again for more
+    #[arg(long = "load", value_name = "CxD[@RATE]", default_value = "64x1")]
+    pub(super) loads: Vec<LoadSpec>,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    /// Run each server under valgrind instead, and count its instructions over so many requests (needs valgrind)
+    #[arg(long, value_name = "REQUESTS")]
+    pub(super) callgrind: Option<u64>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RampArgs {
+    /// What to load, as in `run`; again for more
+    #[arg(long = "target", value_name = "TARGET", required = true)]
+    pub(super) targets: Vec<TargetSpec>,
+    /// Connections, and questions in flight on each at most; further ones wait in the generator, and their time counts
+    #[arg(long, value_name = "CxD", default_value = "64x64")]
+    pub(super) load: LoadSpec,
+    /// The objective: 99th percentile, in ms
+    #[arg(long, value_name = "MS", default_value_t = 5.0, value_parser = positive)]
+    pub(super) p99_ms: f64,
+    /// The objective: errors, in % of what was due
+    #[arg(long, value_name = "%", default_value_t = 0.01, value_parser = not_negative)]
+    pub(super) errors: f64,
+    /// The first rate
+    #[arg(long, value_name = "RATE", default_value_t = 10_000.0, value_parser = positive)]
+    pub(super) from: f64,
+    /// No rate above this
+    #[arg(long, value_name = "RATE", default_value_t = 20_000_000.0, value_parser = positive)]
+    pub(super) to: f64,
+    /// How narrow the gap between what holds and what breaks must become, in %
+    #[arg(long, value_name = "%", default_value_t = 3.0, value_parser = positive)]
+    pub(super) precision: f64,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DriversArgs {
+    /// Only this one; again for more [default: all that the binary has]
+    #[arg(long = "driver", value_name = "NAME")]
+    pub(super) drivers: Vec<String>,
+    /// As in `run`
+    #[arg(long = "load", value_name = "CxD[@RATE]", default_values = ["64x1", "256x8", "64x32"])]
+    pub(super) loads: Vec<LoadSpec>,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct LimitArgs {
+    /// More targets to compare with it, as in `run`
+    #[arg(long = "target", value_name = "TARGET")]
+    pub(super) targets: Vec<TargetSpec>,
+    /// As in `run`
+    #[arg(long = "load", value_name = "CxD[@RATE]", default_values = ["64x1", "256x8", "64x32"])]
+    pub(super) loads: Vec<LoadSpec>,
+    /// Over a unix socket
+    #[arg(long)]
+    pub(super) unix: bool,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct ServeFixedArgs {
+    /// Where to listen
+    #[arg(long)]
+    pub(super) listen: SocketAddr,
+    /// And here
+    #[arg(long)]
+    pub(super) unix: PathBuf,
+    /// Assets in the reply
+    #[arg(long)]
+    pub(super) assets: usize,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Rounds {
+    /// How often to measure each target under each load, in turn; 5 or more for numbers to publish
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) rounds: u16,
+}
+
+/// What all commands take.
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    /// The florin binary to start [default: `florin` beside this one]
+    #[arg(long, value_name = "PATH")]
+    pub(super) server: Option<PathBuf>,
+    /// CPUs of servers that the bench starts [default: any]
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
+    pub(super) server_cpus: Cpus,
+    /// CPUs of the generator: one thread on each [default: one thread anywhere]
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
+    pub(super) cpus: Cpus,
+    /// What is asked: balance, statistics, batch:N, or several by weight, like balance=9,statistics=1
+    #[arg(long = "mix", value_name = "MIX", default_value = "balance")]
+    pub(super) mix: Mix,
+    /// About whom: uniform, zipf:S, hot:USERS:SHARE, or in-order
+    #[arg(long, value_name = "SHAPE", default_value = "uniform")]
+    pub(super) keys: KeyShape,
+    /// Ask only about the users in this file, one id a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) ids: Option<PathBuf>,
+    /// The same seed asks the same questions
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Open loop: how arrivals are spaced, poisson or uniform
+    #[arg(long, value_name = "KIND", default_value = "poisson")]
+    pub(super) arrivals: Arrivals,
+    /// Serve this ledger instead of a generated one
+    #[arg(long, value_name = "sqlite:PATH", value_parser = ledger)]
+    pub(super) ledger: Option<PathBuf>,
+    /// Users of the generated ledger
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(super) users: u32,
+    /// Transactions of the generated ledger [default: 10 for each user]
+    #[arg(long, value_name = "N")]
+    pub(super) transactions: Option<u64>,
+    /// Where generated ledgers are kept [default: florin-bench in the directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Bytes of a value in redis and memcached [default: as many as a balance of the ledger has]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) value_bytes: Option<usize>,
+    /// Seconds before the measured window
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(super) warmup: Duration,
+    /// Seconds of the measured window
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(super) duration: Duration,
+    /// The generator spins instead of sleeping: sends on time to the microsecond, and takes its CPUs whole
+    #[arg(long)]
+    pub(super) spin: bool,
+    /// Write report.json, report.html, report.md and a .hlog for each target and load into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// A load on the command line.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct LoadSpec {
+    pub(super) connections: usize,
+    pub(super) depth: usize,
+    pub(super) rate: Option<f64>,
+}
+
+impl LoadSpec {
+    pub(super) fn load(self, arrivals: Arrivals) -> Load {
+        let LoadSpec { connections, depth, rate } = self;
+        match rate {
+            None => Load::Closed { connections, depth },
+            Some(rate) => Load::Open { connections, depth, rate, arrivals },
+        }
+    }
+}
+
+impl FromStr for LoadSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LoadSpec, String> {
+        let read = || {
+            let (closed, rate) =
+                text.split_once('@').map_or((text, None), |(closed, rate)| (closed, Some(rate)));
+            let (connections, depth) = closed.split_once('x')?;
+            let count = |text: &str| text.parse().ok().filter(|&count: &usize| count > 0);
+            let rate = match rate {
+                None => None,
+                Some(rate) => Some(positive(rate).ok()?),
+            };
+            Some(LoadSpec { connections: count(connections)?, depth: count(depth)?, rate })
+        };
+        read().ok_or_else(|| {
+            "expected CONNECTIONSxDEPTH or CONNECTIONSxDEPTH@RATE, like 64x32 or 64x32@100000".to_owned()
+        })
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number: &f64| number >= 0.0 && number.is_finite());
+    number.ok_or_else(|| "expected a number from 0".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(not_negative(text)?).map_err(|error| error.to_string())
+}
+
+fn cpus(text: &str) -> Result<Cpus, String> {
+    if text.is_empty() { Ok(Cpus::default()) } else { text.parse().map_err(|error| format!("{error}")) }
+}
+
+fn ledger(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+        _ => Err("expected sqlite:PATH".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_load_is_closed_or_has_a_rate() {
+        let load = |text: &str| text.parse::<LoadSpec>().map(|spec| spec.load(Arrivals::Poisson));
+        assert_eq!(load("64x32"), Ok(Load::Closed { connections: 64, depth: 32 }));
+        let open = Load::Open { connections: 8, depth: 2, rate: 5e5, arrivals: Arrivals::Poisson };
+        assert_eq!(load("8x2@500000"), Ok(open));
+        for wrong in ["", "64", "0x1", "1x0", "1x1@", "1x1@0", "1x1@inf", "ax1"] {
+            assert!(load(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

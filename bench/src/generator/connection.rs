@@ -1,0 +1,32 @@
+//! A connection's bytes: questions that wait to be sent, and the beginning of an answer that was cut.
+
+use super::pending::{Ordering, Pending};
+
+/// One connection, but for its socket.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Whose turn its questions are: a shard's port, or the only one.
+    pub(super) lane: usize,
+    pub(super) pending: Pending,
+    /// Questions written while a send is in flight, or in this turn.
+    pub(super) out: Vec<u8>,
+    /// The other buffer, while no send has it.
+    pub(super) spare: Option<Vec<u8>>,
+    /// An answer's first bytes.
+    pub(super) carried: Vec<u8>,
+    /// In the turn's list of connections to look at.
+    pub(super) touched: bool,
+}
+
+impl Connection {
+    pub(super) fn new(lane: usize, depth: usize, ordering: Ordering) -> Connection {
+        Connection {
+            lane,
+            pending: Pending::new(depth, ordering),
+            out: Vec::new(),
+            spare: Some(Vec::new()),
+            carried: Vec::new(),
+            touched: false,
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! Makes load: a thread a CPU, each with its own io_uring, connections and keys. [`run`] starts them, tells an observer
+//! when the measured window begins and ends, and puts together what they have found.
+
+#[allow(unsafe_code)]
+pub mod sockets;
+
+mod backlog;
+mod connection;
+pub mod pending;
+mod recorder;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{SocketAddr, TcpStream},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::{
+        Arc, Barrier, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use florin_schema::{Encoding, Status};
+use hdrhistogram::Histogram;
+use rand::{SeedableRng, rngs::SmallRng};
+
+use self::{sockets::SocketsError, worker::Worker};
+use crate::{
+    affinity, limits,
+    protocol::{Http, Memcached, Native, Protocol, Redis, Wrong},
+    work::{
+        Arrivals, Draws, Kind, Population, Schedule, Work, keys::DrawPlan, keys::LaneEmpty, keys::Routing,
+    },
+};
+
+/// Where a server listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => address.fmt(f),
+            Endpoint::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Which endpoints there are, and who is asked for at which.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Endpoints {
+    /// One for everybody.
+    Any(Endpoint),
+    /// Each shard's own, in their order.
+    ByShard(Vec<Endpoint>),
+}
+
+impl Endpoints {
+    fn routing(&self) -> Routing {
+        match self {
+            Endpoints::Any(_) => Routing::Any,
+            Endpoints::ByShard(shards) => Routing::ByShard(shards.len() as u16),
+        }
+    }
+
+    fn lane(&self, lane: usize) -> &Endpoint {
+        match self {
+            Endpoints::Any(endpoint) => endpoint,
+            Endpoints::ByShard(shards) => &shards[lane],
+        }
+    }
+}
+
+/// Which protocol is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speech {
+    /// Florin's own.
+    Native(Encoding),
+    /// HTTP/1.1 with JSON.
+    Http,
+    /// Redis.
+    Redis,
+    /// memcached.
+    Memcached,
+}
+
+/// How much is asked.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Load {
+    /// Each connection keeps `depth` questions unanswered: the load follows the server.
+    Closed {
+        /// How many.
+        connections: usize,
+        /// Questions in flight on each.
+        depth: usize,
+    },
+    /// Questions come at a rate, whatever the server does; their latency counts from when they were due.
+    Open {
+        /// How many.
+        connections: usize,
+        /// Questions in flight on each, at most; further ones wait in the backlog.
+        depth: usize,
+        /// A second.
+        rate: f64,
+        /// How they are spaced.
+        arrivals: Arrivals,
+    },
+}
+
+impl Load {
+    /// Connections of all threads.
+    pub fn connections(&self) -> usize {
+        match *self {
+            Load::Closed { connections, .. } | Load::Open { connections, .. } => connections,
+        }
+    }
+
+    /// Questions in flight on a connection, at most.
+    pub fn depth(&self) -> usize {
+        match *self {
+            Load::Closed { depth, .. } | Load::Open { depth, .. } => depth,
+        }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Load::Closed { connections, depth } => write!(f, "{connections} × {depth}"),
+            Load::Open { connections, depth, rate, arrivals } => {
+                write!(f, "{rate:.0}/s {arrivals} over {connections} × ≤{depth}")
+            }
+        }
+    }
+}
+
+/// What a thread does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Waiting {
+    /// Sleeps until something arrives or is due.
+    #[default]
+    Parked,
+    /// Asks the kernel again at once: sends on time to the microsecond, and takes its CPU whole.
+    Spinning,
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Span {
+    /// After a warm-up and a measured window.
+    Time {
+        /// Not measured.
+        warmup: Duration,
+        /// Measured.
+        measure: Duration,
+    },
+    /// After so many questions, all measured; or after the time, whichever comes first.
+    Requests {
+        /// Of all threads.
+        count: u64,
+        /// At most so long.
+        at_most: Duration,
+    },
+}
+
+/// One run of the generator.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to.
+    pub endpoints: Endpoints,
+    /// How.
+    pub speech: Speech,
+    /// How much.
+    pub load: Load,
+    /// What.
+    pub work: Work,
+    /// About whom.
+    pub population: Population,
+    /// How long.
+    pub span: Span,
+    /// One thread on each of these CPUs; without any, one thread wherever the kernel puts it.
+    pub cpus: Vec<usize>,
+    /// See [`Waiting`].
+    pub waiting: Waiting,
+    /// Keys drawn beforehand, see [`limits::KEYS_DRAWN`].
+    pub keys_drawn: usize,
+}
+
+/// Why there is no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum GeneratorError {
+    /// Nobody listens.
+    #[error("cannot connect to {endpoint}: {source}")]
+    Connect {
+        /// Where to.
+        endpoint: Endpoint,
+        /// Why.
+        source: io::Error,
+    },
+    /// Fewer connections than threads and shards need.
+    #[error("{connections} connections are too few for {threads} threads and {lanes} shard ports: give {}", threads * lanes)]
+    TooFewConnections {
+        /// As planned.
+        connections: usize,
+        /// Of the generator.
+        threads: usize,
+        /// Of the server.
+        lanes: usize,
+    },
+    /// More than a thread can tell apart.
+    #[error(
+        "at most {} connections a thread, and a depth of at most {}",
+        limits::CONNECTIONS_MAX,
+        limits::DEPTH_MAX
+    )]
+    TooMany,
+    /// A kind that the protocol does not have.
+    #[error("{kind} cannot be asked over {speech:?}")]
+    Unspoken {
+        /// The kind.
+        kind: Kind,
+        /// The protocol.
+        speech: Speech,
+    },
+    /// A CPU that this process may not use.
+    #[error("cannot pin a generator thread to CPU {cpu}: {source}")]
+    Pin {
+        /// Which.
+        cpu: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not every shard has somebody to be asked about.
+    #[error(transparent)]
+    Lane(#[from] LaneEmpty),
+    /// No io_uring.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+    /// A system call in the middle of a run.
+    #[error("io_uring_enter: {0}")]
+    Enter(#[source] io::Error),
+    /// The server has given a wrong answer.
+    #[error("wrong answer: {0}")]
+    Wrong(#[from] Wrong),
+}
+
+/// What all threads have found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Latencies of the window, ns, in intervals of a second.
+    pub intervals: Vec<Histogram<u64>>,
+    /// Questions asked, in the window and outside.
+    pub asked: u64,
+    /// Answered, in the window and outside.
+    pub served: u64,
+    /// Refused for now, by status, in the window.
+    pub shed: BTreeMap<Status, u64>,
+    /// Due in the window, but never sent, because the backlog was full or the run over.
+    pub unsent: u64,
+    /// Sent, but unanswered at the end of the drain.
+    pub lost: u64,
+    /// The most arrivals that ever waited for a free connection in one thread.
+    pub backlog_max: usize,
+    /// How the generator was.
+    pub health: Health,
+}
+
+impl Outcome {
+    /// All latencies of the window.
+    pub fn latencies(&self) -> Histogram<u64> {
+        let mut all = recorder::histogram();
+        for interval in &self.intervals {
+            all.add(interval).expect("all histograms here have the same bounds");
+        }
+        all
+    }
+}
+
+/// Whether the generator could keep up.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Health {
+    /// Of the window, the share in which the busiest thread worked or waited for a CPU.
+    pub busy_share: f64,
+    /// Open loop: the 99th percentile of how late arrivals were looked at.
+    pub lag_p99_ns: Option<u64>,
+}
+
+impl Health {
+    /// Whether the generator itself may have been the bottleneck, and how it shows.
+    pub fn verdict(&self) -> Verdict {
+        match self.lag_p99_ns {
+            Some(lag) if lag > limits::LAG_MAX_NS => Verdict::Late,
+            _ if self.busy_share >= limits::BUSY_SHARE => Verdict::Busy,
+            _ => Verdict::Fine,
+        }
+    }
+}
+
+/// What [`Health`] comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It had time to spare.
+    Fine,
+    /// Its CPU was full: the server might do more.
+    Busy,
+    /// It sent later than it should have: part of the latency is its own.
+    Late,
+}
+
+/// A moment of a run, told to the observer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Moment {
+    /// The window begins.
+    Begin,
+    /// In the window.
+    Tick,
+    /// The window has ended.
+    End,
+}
+
+/// What all threads share: counters, each in its own thread's cache line, and the end.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) epoch: OnceLock<Instant>,
+    pub(crate) stop: AtomicBool,
+    threads: Box<[ThreadCounter]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct ThreadCounter {
+    served: AtomicU64,
+    finished: AtomicBool,
+}
+
+impl Shared {
+    fn new(threads: usize) -> Shared {
+        let threads = (0..threads).map(|_| ThreadCounter::default()).collect();
+        Shared { epoch: OnceLock::new(), stop: AtomicBool::new(false), threads }
+    }
+
+    pub(crate) fn publish(&self, thread: usize, served: u64) {
+        self.threads[thread].served.store(served, Ordering::Relaxed);
+    }
+
+    fn served(&self) -> u64 {
+        self.threads.iter().map(|thread| thread.served.load(Ordering::Relaxed)).sum()
+    }
+
+    fn all_finished(&self) -> bool {
+        self.threads.iter().all(|thread| thread.finished.load(Ordering::Acquire))
+    }
+}
+
+/// Times of a run, ns since its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Window {
+    pub(crate) begins: u64,
+    pub(crate) ends: u64,
+}
+
+impl Window {
+    fn of(span: Span) -> Window {
+        match span {
+            Span::Time { warmup, measure } => {
+                Window { begins: warmup.as_nanos() as u64, ends: (warmup + measure).as_nanos() as u64 }
+            }
+            Span::Requests { at_most, .. } => Window { begins: 0, ends: at_most.as_nanos() as u64 },
+        }
+    }
+
+    pub(crate) fn holds(&self, at_ns: u64) -> bool {
+        (self.begins..self.ends).contains(&at_ns)
+    }
+}
+
+/// Runs `plan`; calls `observe` with the number of questions answered so far as the window begins, about twice a second
+/// while it lasts, and as it ends.
+pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome, GeneratorError> {
+    match plan.speech {
+        Speech::Native(encoding) => run_as(plan, || Native::new(encoding), observe),
+        Speech::Http => run_as(plan, Http::default, observe),
+        Speech::Redis => run_as(plan, Redis::default, observe),
+        Speech::Memcached => run_as(plan, Memcached::default, observe),
+    }
+}
+
+fn run_as<P: Protocol>(
+    plan: &Plan,
+    protocol: impl Fn() -> P + Sync,
+    observe: &mut dyn FnMut(Moment, u64),
+) -> Result<Outcome, GeneratorError> {
+    if let Some(kind) = plan.work.mix.kinds().find(|&kind| !P::speaks(kind)) {
+        return Err(GeneratorError::Unspoken { kind, speech: plan.speech });
+    }
+    let threads = plan.cpus.len().max(1);
+    let shares = connect_all(plan, threads)?;
+    let shared = Arc::new(Shared::new(threads));
+    let ready = Barrier::new(threads + 1);
+    let results: Vec<_> = thread::scope(|scope| {
+        let handles: Vec<_> = shares
+            .into_iter()
+            .enumerate()
+            .map(|(index, files)| {
+                let (shared, ready, protocol) = (Arc::clone(&shared), &ready, &protocol);
+                let body = move || {
+                    let counter = Finished(Arc::clone(&shared), index);
+                    let worker = prepare(plan, index, files, protocol(), shared);
+                    ready.wait();
+                    let outcome = worker.and_then(Worker::run);
+                    if outcome.is_err() {
+                        counter.0.stop.store(true, Ordering::Relaxed);
+                    }
+                    outcome
+                };
+                thread::Builder::new().name(format!("generator-{index}")).spawn_scoped(scope, body)
+            })
+            .collect();
+        // The workers wait for the epoch after the barrier, so that none begins before the clock.
+        ready.wait();
+        let epoch = *shared.epoch.get_or_init(Instant::now);
+        watch(&shared, epoch, Window::of(plan.span), observe);
+        handles
+            .into_iter()
+            .map(|handle| handle.expect("a thread can be started").join().expect("a worker does not panic"))
+            .collect()
+    });
+    merge(results)
+}
+
+/// Tells the observer when the window begins and ends.
+fn watch(shared: &Shared, epoch: Instant, window: Window, observe: &mut dyn FnMut(Moment, u64)) {
+    let sleep_until = |at_ns: u64| {
+        let tick = Duration::from_nanos(limits::TICK_NS);
+        let until = epoch + Duration::from_nanos(at_ns);
+        while Instant::now() < until && !shared.all_finished() {
+            thread::sleep(tick.min(until.saturating_duration_since(Instant::now())));
+        }
+    };
+    sleep_until(window.begins);
+    observe(Moment::Begin, shared.served());
+    let mut next = window.begins + limits::INTERVAL_MS * 1_000_000;
+    while next < window.ends && !shared.all_finished() {
+        sleep_until(next);
+        observe(Moment::Tick, shared.served());
+        next += limits::INTERVAL_MS * 1_000_000;
+    }
+    sleep_until(window.ends);
+    observe(Moment::End, shared.served());
+}
+
+/// Says that a thread is through, however it ends.
+struct Finished(Arc<Shared>, usize);
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.0.threads[self.1].finished.store(true, Ordering::Release);
+    }
+}
+
+/// Opens all connections: each thread's share, lane by lane in turn.
+fn connect_all(plan: &Plan, threads: usize) -> Result<Vec<Vec<OwnedFd>>, GeneratorError> {
+    let (connections, lanes) = (plan.load.connections(), plan.endpoints.routing().lanes());
+    if connections < threads * lanes {
+        return Err(GeneratorError::TooFewConnections { connections, threads, lanes });
+    }
+    if connections.div_ceil(threads) > limits::CONNECTIONS_MAX
+        || !(1..=limits::DEPTH_MAX).contains(&plan.load.depth())
+    {
+        return Err(GeneratorError::TooMany);
+    }
+    let share = |thread| connections / threads + usize::from(thread < connections % threads);
+    let connect = |index: usize| {
+        let endpoint = plan.endpoints.lane(index % lanes);
+        connect(endpoint).map_err(|source| GeneratorError::Connect { endpoint: endpoint.clone(), source })
+    };
+    (0..threads).map(|thread| (0..share(thread)).map(connect).collect()).collect()
+}
+
+fn connect(endpoint: &Endpoint) -> io::Result<OwnedFd> {
+    match endpoint {
+        Endpoint::Tcp(address) => {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            Ok(stream.into())
+        }
+        Endpoint::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
+    }
+}
+
+/// Makes a thread's worker, on that thread.
+fn prepare<P: Protocol>(
+    plan: &Plan,
+    index: usize,
+    files: Vec<OwnedFd>,
+    protocol: P,
+    shared: Arc<Shared>,
+) -> Result<Worker<P>, GeneratorError> {
+    if let Some(&cpu) = plan.cpus.get(index) {
+        affinity::pin_current(&[cpu]).map_err(|source| GeneratorError::Pin { cpu, source })?;
+    }
+    let mut random = SmallRng::seed_from_u64(plan.work.seed.wrapping_add(index as u64));
+    let draw_plan = DrawPlan {
+        population: &plan.population,
+        shape: plan.work.keys,
+        routing: plan.endpoints.routing(),
+        count: plan.keys_drawn,
+        seed: plan.work.seed,
+    };
+    let draws = Draws::new(&draw_plan, &mut random)?;
+    let kinds = plan.work.mix.draw(&mut random);
+    let threads = plan.cpus.len().max(1);
+    let schedule = match plan.load {
+        Load::Closed { .. } => None,
+        Load::Open { rate, arrivals, .. } => {
+            Some(Schedule::new(arrivals, rate / threads as f64, 0, SmallRng::from_rng(&mut random)))
+        }
+    };
+    let request_bytes = plan.work.mix.kinds().map(P::request_bytes_max).max().unwrap_or_default();
+    let setup = worker::Setup {
+        thread: index,
+        depth: plan.load.depth(),
+        lanes: plan.endpoints.routing().lanes(),
+        window: Window::of(plan.span),
+        requests_max: match plan.span {
+            Span::Time { .. } => u64::MAX,
+            Span::Requests { count, .. } => count / threads as u64,
+        },
+        waiting: plan.waiting,
+        inline: match plan.load.depth() * request_bytes < limits::INLINE_SEND_BYTES {
+            true => sockets::Inline::Surely,
+            false => sockets::Inline::Perhaps,
+        },
+        schedule,
+    };
+    Ok(Worker::new(setup, sockets::Sockets::new(files)?, protocol, draws, kinds, shared))
+}
+
+fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome, GeneratorError> {
+    let reports = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut intervals: Vec<Histogram<u64>> = Vec::new();
+    let mut lags: Option<Histogram<u64>> = None;
+    let mut shed = BTreeMap::new();
+    for report in &reports {
+        for (index, interval) in report.intervals.iter().enumerate() {
+            match intervals.get_mut(index) {
+                Some(merged) => merged.add(interval).expect("all histograms here have the same bounds"),
+                None => intervals.push(interval.clone()),
+            }
+        }
+        if let Some(lag) = &report.lags {
+            lags.get_or_insert_with(recorder::histogram).add(lag).expect("the same bounds");
+        }
+        for (&status, &count) in &report.shed {
+            *shed.entry(status).or_default() += count;
+        }
+    }
+    let sum = |of: fn(&worker::Report) -> u64| reports.iter().map(of).sum();
+    Ok(Outcome {
+        intervals,
+        asked: sum(|report| report.asked),
+        served: sum(|report| report.served),
+        shed,
+        unsent: sum(|report| report.unsent),
+        lost: sum(|report| report.lost),
+        backlog_max: reports.iter().map(|report| report.backlog_max).max().unwrap_or_default(),
+        health: Health {
+            busy_share: reports.iter().map(|report| report.busy_share).fold(0.0, f64::max),
+            lag_p99_ns: lags.map(|lags| lags.value_at_quantile(0.99)),
+        },
+    })
+}

@@ -1,0 +1,49 @@
+//! Every bound of the generator, and why it is what it is.
+
+/// Keys drawn before a run, for each thread; then they come again from the start. 8 bytes each, read in sequence, so
+/// they cost nothing to draw and the pre-fetcher hides them; one million users are seen nearly all at four million draws.
+pub const KEYS_DRAWN: usize = 1 << 22;
+/// Kinds drawn before a run where the mix has several: enough that no pattern aligns with the connections.
+pub const KINDS_DRAWN: usize = 1 << 16;
+/// Requests in flight on one connection: what a slot's number in a request id can tell apart.
+pub const DEPTH_MAX: usize = 1 << 16;
+/// Connections of one thread: a completion's token has room for more, but a ring's table of files should stay small.
+pub const CONNECTIONS_MAX: usize = 1 << 15;
+/// Bytes of one provided buffer: the replies of 32 pipelined balances (32 × 112 bytes) in one piece.
+pub const BUFFER_BYTES: u32 = 4_096;
+/// Provided buffers at least: 1 MiB, which stays in a second-level cache.
+pub const BUFFERS_MIN: usize = 256;
+/// Provided buffers at most: 16 MiB; a burst of more arrivals ends multishot receives, which are armed again.
+pub const BUFFERS_MAX: usize = 4_096;
+/// Operations that can be queued before one has to submit.
+pub const SUBMISSIONS: u32 = 1_024;
+/// Completions that fit; the kernel keeps the others.
+pub const COMPLETIONS: u32 = 16_384;
+/// Completions handled before due arrivals are looked at again: above it a burst would delay the schedule.
+pub const COMPLETIONS_PER_TURN: usize = 1_024;
+/// A reply longer than this is no reply: 1,024 balances of 16 assets in JSON stay far below.
+pub const REPLY_BYTES_MAX: usize = 4 << 20;
+/// A connection's unanswered requests of fewer bytes than this always fit into its socket's buffers, so that a send
+/// completes while it is submitted (Linux starts with 16 KiB of send buffer).
+pub const INLINE_SEND_BYTES: usize = 8_192;
+/// How long a thread sleeps at most without looking at the time and the flag that ends it.
+pub const TICK_NS: u64 = 20_000_000;
+/// How long replies may still come after the last request; what is missing then counts as lost.
+pub const DRAIN_NS: u64 = 2_000_000_000;
+/// Arrivals that may wait for a free connection, for each thread: one second at 100,000 a second. More are not sent,
+/// and counted.
+pub const BACKLOG_MAX: usize = 100_000;
+/// The longest latency that a histogram tells apart: longer ones count as this.
+pub const LATENCY_MAX_NS: u64 = 100_000_000_000;
+/// Decimal digits that a latency keeps.
+pub const LATENCY_DIGITS: u8 = 3;
+/// A generator's thread that was on its CPU for this share of the time may have been the bottleneck.
+pub const BUSY_SHARE: f64 = 0.95;
+/// An open loop that sends the 99th percentile later than this after it was due may have been the bottleneck.
+pub const LAG_MAX_NS: u64 = 1_000_000;
+/// How often the server is sampled and progress is shown.
+pub const INTERVAL_MS: u64 = 500;
+/// How long a server that the bench starts may take until it answers: an import of a hundred million rows.
+pub const START_SECONDS_MAX: u64 = 300;
+/// Attempts to confirm a knee before the search gives up and says so.
+pub const CONFIRMATIONS_MAX: u32 = 6;

@@ -1,0 +1,16 @@
+//! The `florin-bench` command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use florin_bench::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("florin-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

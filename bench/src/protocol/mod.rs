@@ -1,0 +1,184 @@
+//! How questions and answers look on the wire, per protocol. Every answer is checked; what is wrong ends the run.
+
+pub mod flat;
+pub mod http;
+pub mod memcached;
+pub mod native;
+pub mod redis;
+
+use florin_schema::{Status, UserId};
+
+pub use http::Http;
+pub use memcached::Memcached;
+pub use native::Native;
+pub use redis::Redis;
+
+use crate::{
+    generator::pending::{Ordering, Pending, SlotIndex},
+    work::Kind,
+};
+
+/// One side of a protocol: writes questions, reads and checks answers. One instance a thread.
+pub trait Protocol {
+    /// How answers come.
+    const ORDERING: Ordering;
+
+    /// Whether this kind of question can be asked at all.
+    fn speaks(kind: Kind) -> bool;
+
+    /// The most bytes of a question of this kind.
+    fn request_bytes_max(kind: Kind) -> usize;
+
+    /// Appends the question of `slot`.
+    fn request(&mut self, out: &mut Vec<u8>, id: u64, slot: SlotIndex, pending: &mut Pending);
+
+    /// Ends a burst of questions.
+    fn finish(&mut self, _out: &mut Vec<u8>, _pending: &mut Pending) {}
+
+    /// Reads the first answer of `bytes`, checks it against its question, and releases that one's slot.
+    fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong>;
+}
+
+/// What [`Protocol::reply`] has made of the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// They hold no whole answer.
+    Partial,
+    /// So many bytes answer nothing.
+    Skip(usize),
+    /// An answer.
+    Answered {
+        /// Bytes of it.
+        consumed: usize,
+        /// When its question was to be sent.
+        since_ns: u64,
+        /// How it went.
+        fate: Fate,
+    },
+}
+
+/// How a question went, where the answer is a right one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Answered.
+    Served,
+    /// Refused for now, as an overloaded or starting server may.
+    Shed(Status),
+}
+
+/// An answer that must not be: the run has failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Wrong {
+    /// It answers nothing that was asked.
+    #[error("an answer with id {found:#x}, which no question is waiting for")]
+    Id {
+        /// What came.
+        found: u64,
+    },
+    /// An answer where none was due.
+    #[error("an answer without a question: {found:?}")]
+    Unasked {
+        /// How it begins.
+        found: String,
+    },
+    /// A refusal that is nobody's fault but the server's.
+    #[error("user {user}: {kind} was answered with {status}: {message}")]
+    Status {
+        /// About whom was asked.
+        user: UserId,
+        /// What was asked.
+        kind: Kind,
+        /// The status.
+        status: String,
+        /// The server's words.
+        message: String,
+    },
+    /// Somebody else's answer.
+    #[error("asked for user {expected} ({kind}), answered for {found}")]
+    User {
+        /// What was asked.
+        kind: Kind,
+        /// About whom.
+        expected: UserId,
+        /// About whom it is.
+        found: String,
+    },
+    /// The right user, but it cannot be.
+    #[error("user {user}: the answer to {kind} is not plausible: {what}")]
+    Implausible {
+        /// About whom was asked.
+        user: UserId,
+        /// What was asked.
+        kind: Kind,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// No answer of this protocol.
+    #[error("not an answer of this protocol: {what} (it begins with {found:?})")]
+    Malformed {
+        /// What was expected.
+        what: &'static str,
+        /// How it begins.
+        found: String,
+    },
+    /// The connection ended.
+    #[error("the server closed a connection with {waiting} questions unanswered and {partial_bytes} bytes of a cut answer{}",
+        .error.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    Closed {
+        /// Questions without an answer.
+        waiting: usize,
+        /// Bytes of an answer that was not whole.
+        partial_bytes: usize,
+        /// What the kernel says.
+        error: Option<String>,
+    },
+}
+
+/// What an answer is checked against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) user: UserId,
+    pub(crate) batch: &'a [UserId],
+}
+
+impl Question<'_> {
+    pub(crate) fn of(pending: &Pending, slot: SlotIndex) -> Question<'_> {
+        let asked = pending.asked(slot);
+        Question { kind: asked.kind, user: asked.user, batch: pending.batch(slot) }
+    }
+
+    #[cold]
+    pub(crate) fn implausible(&self, what: &'static str) -> Wrong {
+        Wrong::Implausible { user: self.user, kind: self.kind, what }
+    }
+
+    #[cold]
+    pub(crate) fn other_user(&self, expected: UserId, found: impl ToString) -> Wrong {
+        Wrong::User { kind: self.kind, expected, found: found.to_string() }
+    }
+
+    /// A status other than OK: shed, or wrong.
+    #[cold]
+    pub(crate) fn refused(&self, status: Status, message: &[u8]) -> Result<Fate, Wrong> {
+        match status {
+            Status::Stale | Status::Unavailable | Status::Overloaded => Ok(Fate::Shed(status)),
+            _ => Err(Wrong::Status {
+                user: self.user,
+                kind: self.kind,
+                status: status.name().to_owned(),
+                message: beginning(message),
+            }),
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn malformed(what: &'static str, bytes: &[u8]) -> Wrong {
+    Wrong::Malformed { what, found: beginning(bytes) }
+}
+
+/// Enough of some bytes to recognise them.
+pub(crate) fn beginning(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned()
+}

@@ -1,0 +1,175 @@
+//! Tables for documents.
+
+use std::fmt::Write;
+
+use super::Report;
+use crate::{
+    callgrind::Part,
+    campaign::Summary,
+    ramp::Knee,
+    trial::{Health, Trial},
+};
+
+/// The whole report.
+pub(super) fn page(report: &Report) -> String {
+    let mut text = String::from("# florin-bench\n\n");
+    for (name, value) in setting(report) {
+        let _ = writeln!(text, "- {name}: {value}");
+    }
+    text.push('\n');
+    text.push_str(&table(&report.summaries));
+    if let Some(objective) = report.objective {
+        let _ = writeln!(text, "\nKnees at {objective}:\n\n{}", knees(&report.knees));
+    }
+    text.push_str(&instructions(&report.trials));
+    text
+}
+
+/// What a reader needs to judge the numbers and to get them again.
+pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {
+    let environment = &report.environment;
+    let cpus = |cpus: &[usize]| match cpus {
+        [] => "not pinned".to_owned(),
+        cpus => crate::affinity::Cpus(cpus.to_vec()).to_string(),
+    };
+    vec![
+        ("command", format!("`{}`", environment.command)),
+        ("commit", environment.commit.clone()),
+        ("began", environment.began_at.clone()),
+        (
+            "host",
+            format!(
+                "{}, {} CPUs, {} GiB, Linux {}",
+                environment.cpu,
+                environment.cpus,
+                environment.memory_bytes >> 30,
+                environment.kernel
+            ),
+        ),
+        (
+            "pins",
+            format!(
+                "server on CPU {}, generator on CPU {}",
+                cpus(&report.server_cpus),
+                cpus(&report.generator_cpus)
+            ),
+        ),
+        ("users", report.users.to_string()),
+        ("generator's build", environment.generator_build.clone()),
+    ]
+}
+
+/// One line for each target and load.
+pub fn table(summaries: &[Summary]) -> String {
+    let mut text = String::from(
+        "| target | load | requests/s | CPU-µs/request | × first | CPU × first | of limit | p50 µs | p99 µs | p99.9 µs \
+         | server CPU | memory MiB | errors | generator |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
+    );
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+    for line in summaries {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {} | {} | {} | {} |",
+            line.target,
+            line.load,
+            grouped(line.rate),
+            or_dash(line.cpu_us_per_request.map(|us| format!("{us:.3}"))),
+            or_dash(line.rate_ratio.map(|ratio| format!("{ratio:.2}"))),
+            or_dash(line.cpu_ratio.map(|ratio| format!("{ratio:.2}"))),
+            or_dash(line.limit_share.map(|share| format!("{share:.2}"))),
+            line.p50_ns / 1e3,
+            line.p99_ns / 1e3,
+            line.p999_ns / 1e3,
+            or_dash(line.server_share.map(|share| format!("{:.0} %", share * 100.0))),
+            or_dash(line.rss_bytes.map(|bytes| format!("{:.0}", bytes / f64::from(1 << 20)))),
+            if line.error_share == 0.0 {
+                "0".to_owned()
+            } else {
+                format!("{:.3} %", line.error_share * 100.0)
+            },
+            health(line.generator, line.generator_share),
+        );
+    }
+    text
+}
+
+/// One line for each target of a ramp.
+pub fn knees(knees: &[(String, Knee)]) -> String {
+    let mut text = String::from("| target | found | requests/s | |\n| --- | --- | ---: | --- |\n");
+    for (target, knee) in knees {
+        let _ = match knee {
+            Knee::Knee { rate, broken_at, why } => {
+                writeln!(
+                    text,
+                    "| {target} | knee | {} | {} broke it: {why} |",
+                    grouped(*rate),
+                    grouped(*broken_at)
+                )
+            }
+            Knee::LowerBound { rate, why } => {
+                writeln!(text, "| {target} | lower bound | {} | {why} |", grouped(*rate))
+            }
+            Knee::Nothing { broken_at, why } => {
+                writeln!(text, "| {target} | nothing | – | {} broke it: {why} |", grouped(*broken_at))
+            }
+        };
+    }
+    text
+}
+
+fn instructions(trials: &[Trial]) -> String {
+    let mut text = String::new();
+    for trial in trials {
+        let Some(found) = &trial.instructions else { continue };
+        if text.is_empty() {
+            text.push_str(
+                "\nUser-side instructions per request:\n\n| target | load | all | parse | lookup | encode |",
+            );
+            text.push_str(" shard | driver | other | (background) |\n");
+            text.push_str("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n");
+        }
+        let part = |part| found.by_part.get(&part).copied().unwrap_or_default();
+        let parts = [
+            Part::Parse,
+            Part::Lookup,
+            Part::Encode,
+            Part::Shard,
+            Part::Driver,
+            Part::Other,
+            Part::Background,
+        ];
+        let parts: Vec<String> = parts.map(|p| format!("{:.1}", part(p))).to_vec();
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.1} | {} |",
+            trial.target,
+            trial.load,
+            found.per_request,
+            parts.join(" | ")
+        );
+    }
+    text
+}
+
+fn health(health: Health, busy_share: f64) -> String {
+    let busy = format!("{:.0} %", busy_share * 100.0);
+    match health {
+        Health::Fine => busy,
+        Health::Busy => format!("**full** {busy}"),
+        Health::Late => format!("**late** {busy}"),
+    }
+}
+
+/// A whole number with commas between thousands.
+pub(super) fn grouped(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

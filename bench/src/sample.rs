@@ -1,0 +1,152 @@
+//! What a server costs, seen from outside: its CPU time, memory and context switches, from /proc.
+
+use std::{fs, io, time::Instant};
+
+use rustix::{param, process::Pid};
+use serde::{Deserialize, Serialize};
+
+/// One look at a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    at: Instant,
+    /// Time on a CPU of all its threads, ns.
+    cpu_ns: u64,
+    /// Time in user mode, in ticks of the clock; coarse, so only its share of user and system counts.
+    user_ticks: u64,
+    system_ticks: u64,
+    rss_bytes: u64,
+    voluntary: u64,
+    involuntary: u64,
+}
+
+impl Sample {
+    /// Looks at process `pid` now.
+    pub fn take(pid: Pid) -> io::Result<Sample> {
+        let stat = Stat::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?)?;
+        let mut sample = Sample {
+            at: Instant::now(),
+            cpu_ns: 0,
+            user_ticks: stat.user_ticks,
+            system_ticks: stat.system_ticks,
+            rss_bytes: stat.rss_pages * param::page_size() as u64,
+            voluntary: 0,
+            involuntary: 0,
+        };
+        for task in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
+            let task = task?.path();
+            // A thread may have ended since it was listed.
+            let (Ok(schedule), Ok(status)) =
+                (fs::read_to_string(task.join("schedstat")), fs::read_to_string(task.join("status")))
+            else {
+                continue;
+            };
+            sample.cpu_ns +=
+                schedule.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+            sample.voluntary += field(&status, "voluntary_ctxt_switches:");
+            sample.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
+        }
+        if sample.cpu_ns == 0 {
+            // A kernel without schedstat: ticks must do.
+            let ticks = sample.user_ticks + sample.system_ticks;
+            sample.cpu_ns = ticks * 1_000_000_000 / param::clock_ticks_per_second();
+        }
+        Ok(sample)
+    }
+
+    /// What has been used since `before`, with `requests` answered meanwhile.
+    pub fn since(&self, before: &Sample, requests: u64) -> ServerUse {
+        let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
+        let cpu_seconds = self.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
+        let user = self.user_ticks.saturating_sub(before.user_ticks) as f64;
+        let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
+        let user_share = if user + system > 0.0 { user / (user + system) } else { 0.5 };
+        ServerUse {
+            cpu_share: cpu_seconds / seconds,
+            user_share,
+            cpu_us_per_request: cpu_seconds * 1e6 / requests.max(1) as f64,
+            rss_bytes: self.rss_bytes.max(before.rss_bytes),
+            voluntary_switches: self.voluntary.saturating_sub(before.voluntary),
+            involuntary_switches: self.involuntary.saturating_sub(before.involuntary),
+        }
+    }
+}
+
+/// What a server used in a measured window.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ServerUse {
+    /// CPUs kept busy: 1 is one whole CPU.
+    pub cpu_share: f64,
+    /// Of that, in user mode: 0 to 1. From coarse ticks.
+    pub user_share: f64,
+    /// CPU time, user and system, for each request served.
+    pub cpu_us_per_request: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Times that a thread went to sleep.
+    pub voluntary_switches: u64,
+    /// Times that a thread was put aside.
+    pub involuntary_switches: u64,
+}
+
+struct Stat {
+    user_ticks: u64,
+    system_ticks: u64,
+    rss_pages: u64,
+}
+
+impl Stat {
+    /// Reads /proc/PID/stat (proc_pid_stat(5)); the name in parentheses may hold anything, so count from its end.
+    fn parse(text: &str) -> io::Result<Stat> {
+        let fields: Vec<&str> =
+            text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        // The first field behind the name is number 3.
+        let number = |index: usize| fields.get(index - 3).and_then(|field| field.parse().ok());
+        match (number(14), number(15), number(24)) {
+            (Some(user_ticks), Some(system_ticks), Some(rss_pages)) => {
+                Ok(Stat { user_ticks, system_ticks, rss_pages })
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "/proc/PID/stat has fewer fields than expected",
+            )),
+        }
+    }
+}
+
+fn field(status: &str, name: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_from_behind_the_name() {
+        let line =
+            "7 (a) b (c)) R 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 5 1000 33 18446744073709551615";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.rss_pages), (250, 50, 33));
+        assert!(Stat::parse("7 (x) R 1").is_err());
+    }
+
+    #[test]
+    fn work_shows_as_cpu_time_of_its_process() {
+        let own = rustix::process::getpid();
+        let before = Sample::take(own).unwrap();
+        let started = Instant::now();
+        let mut n = 0u64;
+        while started.elapsed().as_millis() < 30 {
+            n = black_box(n.wrapping_mul(31) + 1);
+        }
+        let used = Sample::take(own).unwrap().since(&before, 1_000);
+        assert!(used.cpu_us_per_request > 1.0 && used.cpu_share > 0.01, "{used:?}");
+        assert!(used.rss_bytes > 1 << 20, "{used:?}");
+    }
+}

@@ -1,0 +1,224 @@
+//! Servers to measure: those that the bench starts itself, pinned, loaded and alone on their ports, and those that run
+//! already.
+
+pub mod fixed;
+pub mod florin;
+pub mod hello;
+pub mod ledger;
+pub mod peers;
+pub mod probe;
+pub mod process;
+mod spec;
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use florin_schema::{Encoding, UserId};
+
+pub use process::Process;
+pub use spec::{Kind, SpecError, TargetSpec, Via};
+
+use self::{hello::HelloError, ledger::LedgerError};
+use crate::{
+    generator::{Endpoint, Endpoints, Speech},
+    work::{Population, keys::PopulationError},
+};
+
+/// What servers are started with.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// The `florin` binary.
+    pub florin: PathBuf,
+    /// CPUs of servers; empty: all.
+    pub server_cpus: Vec<usize>,
+    /// The ledger that servers serve and peers are loaded from; none: there are only running servers.
+    pub ledger: Option<PathBuf>,
+    /// Whom to ask about.
+    pub population: Population,
+    /// Of a peer's value: as large as the body of a florin reply.
+    pub value_bytes: usize,
+    /// How servers run.
+    pub tool: Tool,
+}
+
+/// What a server that the bench starts runs under.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Tool {
+    /// Nothing.
+    #[default]
+    None,
+    /// `valgrind --tool=callgrind`, with its output to this file.
+    Callgrind(PathBuf),
+}
+
+/// A server, ready to be asked.
+#[derive(Debug)]
+pub struct Target {
+    /// What it is called in tables.
+    pub label: String,
+    /// How to speak to it.
+    pub speech: Speech,
+    /// Where.
+    pub endpoints: Endpoints,
+    /// Whose CPU is counted.
+    pub pid: Option<rustix::process::Pid>,
+    /// The command, as started; empty where it ran already.
+    pub command: String,
+    /// Ends the server with the target.
+    process: Option<Process>,
+    someone: UserId,
+}
+
+/// Why a server cannot be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No such program.
+    #[error("cannot start {program}: {source}{}", .package.map(|package| format!("; install it: apt-get install {package}")).unwrap_or_default())]
+    Missing {
+        /// What was to be started.
+        program: String,
+        /// The Debian package that has it, where one does.
+        package: Option<&'static str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended instead of listening.
+    #[error("{program} ended before it answered ({status}); it said:\n{said}")]
+    Ended {
+        /// What was started.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last lines of its output.
+        said: String,
+    },
+    /// It runs, but does not answer.
+    #[error("{program} does not answer at {endpoint} within {seconds} s: {last}")]
+    Silent {
+        /// What was started, or the address.
+        program: String,
+        /// Where.
+        endpoint: Endpoint,
+        /// How long the bench has waited.
+        seconds: u64,
+        /// What the last attempt gave.
+        last: String,
+    },
+    /// A file, a port or a pipe.
+    #[error("{operation}: {source}")]
+    Operation {
+        /// What was tried.
+        operation: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The server's shards are not to be had.
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    /// No ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// No users.
+    #[error(transparent)]
+    Population(#[from] PopulationError),
+    /// A peer would not be loaded.
+    #[error("loading {program}: {what}")]
+    Load {
+        /// The peer.
+        program: &'static str,
+        /// What it answered.
+        what: String,
+    },
+    /// A specification that needs something else.
+    #[error("{0}")]
+    Needs(&'static str),
+}
+
+pub(crate) fn operation(operation: impl Into<String>) -> impl FnOnce(io::Error) -> TargetError {
+    let operation = operation.into();
+    move |source| TargetError::Operation { operation, source }
+}
+
+impl Target {
+    /// Starts what `spec` says, or finds it, and waits until it answers.
+    pub fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
+        let target = match (spec.kind, spec.address) {
+            (Kind::Florin, Some(address)) => Target::running(spec, bench, address)?,
+            (Kind::Florin, None) => florin::start(spec, bench)?,
+            (Kind::Http, Some(address)) => Target::running(spec, bench, address)?,
+            (Kind::Http, None) => florin::start_http(spec, bench)?,
+            (Kind::Redis, _) => peers::redis(spec, bench)?,
+            (Kind::Memcached, _) => peers::memcached(spec, bench)?,
+            (Kind::Limit, _) => fixed::start(spec, bench)?,
+        };
+        target.wait_until_it_answers()?;
+        Ok(target)
+    }
+
+    /// A server that somebody else has started.
+    fn running(spec: &TargetSpec, bench: &Bench, address: SocketAddr) -> Result<Target, TargetError> {
+        let endpoints = match spec.via {
+            Via::Shard => Endpoints::ByShard(hello::shard_ports(address)?),
+            Via::Any | Via::Http => Endpoints::Any(Endpoint::Tcp(address)),
+            Via::Unix => {
+                return Err(TargetError::Needs("a running server's unix socket is given as unix=PATH"));
+            }
+        };
+        Ok(Target {
+            label: spec.label(),
+            speech: spec.speech(),
+            endpoints,
+            pid: spec.pid,
+            command: String::new(),
+            process: None,
+            someone: bench.population.users()[0],
+        })
+    }
+
+    /// A server that has just been started.
+    fn started(spec: &TargetSpec, bench: &Bench, process: Process, endpoints: Endpoints) -> Target {
+        Target {
+            label: spec.label(),
+            speech: spec.speech(),
+            endpoints,
+            pid: Some(process.pid()),
+            command: process.command().to_owned(),
+            process: Some(process),
+            someone: bench.population.users()[0],
+        }
+    }
+
+    fn an_endpoint(&self) -> &Endpoint {
+        match &self.endpoints {
+            Endpoints::Any(endpoint) => endpoint,
+            Endpoints::ByShard(shards) => &shards[0],
+        }
+    }
+
+    fn wait_until_it_answers(&self) -> Result<(), TargetError> {
+        let (endpoint, someone) = (self.an_endpoint(), self.someone);
+        process::wait(self.process.as_ref(), endpoint, || probe::answers(endpoint, self.speech, someone))
+    }
+
+    /// Lets a server that the bench has started sleep while another is measured: it would poll its ledger.
+    pub fn pause(&self) {
+        if let Some(process) = &self.process {
+            process.pause();
+        }
+    }
+
+    /// Wakes it again, and waits until it answers.
+    pub fn resume(&self) -> Result<(), TargetError> {
+        if let Some(process) = &self.process {
+            process.resume();
+        }
+        self.wait_until_it_answers()
+    }
+}
+
+/// The body encoding in tables.
+pub(crate) fn encoding_name(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Rkyv => "rkyv",
+        Encoding::FlatBuffers => "flatbuffers",
+    }
+}

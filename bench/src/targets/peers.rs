@@ -1,0 +1,150 @@
+//! Redis and memcached: started alone on a port and a CPU, and loaded with a value for each user.
+
+use std::{
+    io::{self, Read, Write},
+    process::Command,
+};
+
+use florin_schema::UserId;
+use rustix::process::getuid;
+
+use super::{
+    Bench, Process, Target, TargetError, TargetSpec, Via, probe,
+    process::{self, Start},
+};
+use crate::generator::{Endpoint, Endpoints, Speech};
+
+/// Digits of the id that a value begins with.
+const ID_DIGITS: usize = 20;
+/// Keys that are loaded before their answers are read.
+const LOAD_BATCH: usize = 512;
+
+/// A user's value in a peer: the id in 20 digits, and as many more bytes as asked.
+pub fn value(user: UserId, bytes: usize) -> Vec<u8> {
+    let mut value = format!("{:0ID_DIGITS$}", user.get()).into_bytes();
+    value.resize(bytes.max(ID_DIGITS), b'x');
+    value
+}
+
+/// Whether a value is that user's.
+#[inline]
+pub fn value_begins(value: &[u8], user: UserId) -> bool {
+    let mut buffer = itoa::Buffer::new();
+    let id = buffer.format(user.get()).as_bytes();
+    match value.split_at_checked(ID_DIGITS) {
+        Some((digits, _)) => {
+            let (zeroes, digits) = digits.split_at(ID_DIGITS - id.len());
+            digits == id && zeroes.iter().all(|&byte| byte == b'0')
+        }
+        None => false,
+    }
+}
+
+pub(super) fn redis(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
+    let directory = process::scratch()?;
+    let (address, unix) = (process::free_address()?, directory.path().join("socket"));
+    let mut command = Command::new(binary(spec, "redis-server"));
+    command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+    command.arg("--unixsocket").arg(&unix).arg("--dir").arg(directory.path());
+    // Nothing but memory, as florin's peers are meant to be at their best.
+    command.args(["--save", "", "--appendonly", "no", "--maxclients", "20000", "--daemonize", "no"]);
+    command.args(&spec.flags);
+    start(spec, bench, Peer { command, package: "redis-server", directory, unix, address })
+}
+
+pub(super) fn memcached(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
+    let directory = process::scratch()?;
+    let (address, unix) = (process::free_address()?, directory.path().join("socket"));
+    let mut command = Command::new(binary(spec, "memcached"));
+    // It listens at a port or at a socket.
+    match spec.via {
+        Via::Unix => command.arg("-s").arg(&unix).args(["-a", "600"]),
+        _ => command.args(["-l", "127.0.0.1", "-p", &address.port().to_string(), "-U", "0"]),
+    };
+    // Everything must fit, or it would evict: keys, values, and about 100 bytes an item, half as much again.
+    let mebibytes = bench.population.users().len() * (bench.value_bytes + 120) * 3 / 2 / (1 << 20) + 64;
+    let threads = bench.server_cpus.len().max(1);
+    command.args(["-t", &threads.to_string(), "-m", &mebibytes.to_string(), "-c", "20000"]);
+    if getuid().is_root() {
+        // It refuses root unless told so.
+        command.args(["-u", "root"]);
+    }
+    command.args(&spec.flags);
+    start(spec, bench, Peer { command, package: "memcached", directory, unix, address })
+}
+
+struct Peer {
+    command: Command,
+    package: &'static str,
+    directory: tempfile::TempDir,
+    unix: std::path::PathBuf,
+    address: std::net::SocketAddr,
+}
+
+fn binary(spec: &TargetSpec, name: &str) -> std::path::PathBuf {
+    spec.binary.clone().unwrap_or_else(|| name.into())
+}
+
+fn start(spec: &TargetSpec, bench: &Bench, peer: Peer) -> Result<Target, TargetError> {
+    if bench.population.users().len() > 1 && spec.address.is_some() {
+        return Err(TargetError::Needs(
+            "the bench starts and loads redis and memcached itself: leave addr= out",
+        ));
+    }
+    let Peer { command, package, directory, unix, address } = peer;
+    let endpoint = if spec.via == Via::Unix { Endpoint::Unix(unix) } else { Endpoint::Tcp(address) };
+    let start =
+        Start { command, package: Some(package), cpus: &bench.server_cpus, tool: &bench.tool, directory };
+    let process = Process::start(start)?;
+    let speech = spec.speech();
+    let someone = bench.population.users()[0];
+    process::wait(Some(&process), &endpoint, || probe::answers(&endpoint, speech, someone))?;
+    load(&endpoint, speech, bench).map_err(|what| TargetError::Load { program: package, what })?;
+    Ok(Target::started(spec, bench, process, Endpoints::Any(endpoint)))
+}
+
+/// Sets each user's value.
+fn load(endpoint: &Endpoint, speech: Speech, bench: &Bench) -> Result<(), String> {
+    let done: &[u8] = if speech == Speech::Redis { b"+OK\r\n" } else { b"STORED\r\n" };
+    let mut stream = probe::connect(endpoint).map_err(|error| error.to_string())?;
+    let (mut out, mut answers) = (Vec::new(), Vec::new());
+    for users in bench.population.users().chunks(LOAD_BATCH) {
+        out.clear();
+        users.iter().for_each(|&user| set(&mut out, speech, user, bench.value_bytes));
+        answers.resize(users.len() * done.len(), 0);
+        let exchanged: io::Result<()> = stream.write_all(&out).and_then(|()| stream.read_exact(&mut answers));
+        exchanged.map_err(|error| error.to_string())?;
+        if let Some(other) = answers.chunks(done.len()).find(|&answer| answer != done) {
+            return Err(format!("a value was not stored: {:?}", String::from_utf8_lossy(other)));
+        }
+    }
+    Ok(())
+}
+
+fn set(out: &mut Vec<u8>, speech: Speech, user: UserId, bytes: usize) {
+    let (key, value) = (user.get().to_string(), value(user, bytes));
+    let head = match speech {
+        Speech::Redis => format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n", key.len(), value.len()),
+        _ => format!("set {key} 0 0 {}\r\n", value.len()),
+    };
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(&value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_its_users_and_nobody_elses() {
+        let user = |id| UserId::new(id).unwrap();
+        for id in [0, 7, 123_456, UserId::MAX.get()] {
+            assert!(value_begins(&value(user(id), 80), user(id)), "{id}");
+            assert_eq!(value(user(id), 80).len(), 80);
+        }
+        assert!(!value_begins(&value(user(17), 80), user(7)));
+        assert!(!value_begins(&value(user(7), 80), user(70)));
+        assert!(!value_begins(b"7", user(7)));
+    }
+}

@@ -1,0 +1,271 @@
+//! A target on the command line: `florin,encoding=flatbuffers,via=unix`, `redis`, `http,addr=127.0.0.1:8080,pid=77`.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use florin_schema::Encoding;
+use rustix::process::Pid;
+
+use super::encoding_name;
+use crate::generator::Speech;
+
+/// Which kind of server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Florin, by its own protocol or by HTTP.
+    Florin,
+    /// Any server with wire.md's three endpoints.
+    Http,
+    /// Redis.
+    Redis,
+    /// memcached.
+    Memcached,
+    /// The ring driver with a fixed reply: this host's ceiling.
+    Limit,
+}
+
+/// By which of a server's doors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// Each shard's own port.
+    Shard,
+    /// The any-shard port.
+    Any,
+    /// The unix socket.
+    Unix,
+    /// HTTP on the any-shard port.
+    Http,
+}
+
+/// A target as asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetSpec {
+    /// What it is.
+    pub kind: Kind,
+    /// Given, or made of what differs from the defaults.
+    pub label: Option<String>,
+    /// Of bodies, over florin's protocol.
+    pub encoding: Encoding,
+    /// By which door.
+    pub via: Via,
+    /// Passed to `--driver`.
+    pub driver: Option<String>,
+    /// Passed to `--shards`.
+    pub shards: Option<u16>,
+    /// A running server's.
+    pub address: Option<SocketAddr>,
+    /// A running server's process, to count its CPU.
+    pub pid: Option<Pid>,
+    /// Another binary than the bench's.
+    pub binary: Option<PathBuf>,
+    /// More flags for the server, as they are.
+    pub flags: Vec<String>,
+}
+
+/// A text that is no target.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpecError {
+    /// An unknown kind.
+    #[error(
+        "{0:?} is no target: say florin, http, redis, memcached or limit, and options like florin,via=unix"
+    )]
+    Kind(String),
+    /// An unknown option.
+    #[error(
+        "{0:?} is no option of a target: there are label, encoding, via, driver, shards, addr, pid, binary, flag"
+    )]
+    Option(String),
+    /// A value that does not fit.
+    #[error("{option}={value}: expected {expected}")]
+    Value {
+        /// Which option.
+        option: String,
+        /// What was given.
+        value: String,
+        /// What would fit.
+        expected: &'static str,
+    },
+    /// Nothing to start or to find.
+    #[error("a target of kind http needs addr=IP:PORT of a running server, or binary=PATH of one to start")]
+    Nowhere,
+}
+
+impl TargetSpec {
+    /// A target of this kind with nothing said.
+    pub fn new(kind: Kind) -> TargetSpec {
+        TargetSpec {
+            kind,
+            label: None,
+            encoding: Encoding::Rkyv,
+            via: match kind {
+                Kind::Florin | Kind::Limit => Via::Shard,
+                Kind::Http => Via::Http,
+                Kind::Redis | Kind::Memcached => Via::Any,
+            },
+            driver: None,
+            shards: None,
+            address: None,
+            pid: None,
+            binary: None,
+            flags: Vec::new(),
+        }
+    }
+
+    /// What it is called in tables.
+    pub fn label(&self) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
+        let mut label = match self.kind {
+            Kind::Florin => format!("florin {}", self.driver.as_deref().unwrap_or("")).trim_end().to_owned(),
+            Kind::Http => "http".to_owned(),
+            Kind::Redis => "redis".to_owned(),
+            Kind::Memcached => "memcached".to_owned(),
+            Kind::Limit => "limit".to_owned(),
+        };
+        let mut add = |text: &str| {
+            label.push(' ');
+            label.push_str(text);
+        };
+        match (self.kind, self.via) {
+            (Kind::Florin, Via::Http) => add("http"),
+            (Kind::Florin | Kind::Limit, _) => add(encoding_name(self.encoding)),
+            _ => {}
+        }
+        match self.via {
+            Via::Unix => add("unix"),
+            Via::Any if self.kind == Kind::Florin => add("any-port"),
+            _ => {}
+        }
+        if let Some(shards) = self.shards {
+            add(&format!("{shards} shards"));
+        }
+        self.flags.iter().for_each(|flag| add(flag));
+        label
+    }
+
+    /// How to speak to it.
+    pub fn speech(&self) -> Speech {
+        match (self.kind, self.via) {
+            (Kind::Http, _) | (_, Via::Http) => Speech::Http,
+            (Kind::Florin | Kind::Limit, _) => Speech::Native(self.encoding),
+            (Kind::Redis, _) => Speech::Redis,
+            (Kind::Memcached, _) => Speech::Memcached,
+        }
+    }
+
+    fn set(&mut self, option: &str, value: &str) -> Result<(), SpecError> {
+        let expected =
+            |expected| SpecError::Value { option: option.to_owned(), value: value.to_owned(), expected };
+        match option {
+            "label" => self.label = Some(value.to_owned()),
+            "driver" => self.driver = Some(value.to_owned()),
+            "binary" => self.binary = Some(PathBuf::from(value)),
+            "flag" => self.flags.push(value.to_owned()),
+            "encoding" => {
+                self.encoding = match value {
+                    "rkyv" => Encoding::Rkyv,
+                    "flatbuffers" => Encoding::FlatBuffers,
+                    _ => return Err(expected("rkyv or flatbuffers")),
+                }
+            }
+            "via" => {
+                self.via = match value {
+                    "shard" => Via::Shard,
+                    "any" => Via::Any,
+                    "unix" => Via::Unix,
+                    "http" if self.kind == Kind::Florin => Via::Http,
+                    _ => return Err(expected("shard, any, unix, or for florin http")),
+                }
+            }
+            "shards" => {
+                let shards = value.parse().ok().filter(|&shards: &u16| shards > 0);
+                self.shards = Some(shards.ok_or_else(|| expected("a number from 1"))?);
+            }
+            "addr" => self.address = Some(value.parse().map_err(|_| expected("IP:PORT"))?),
+            "pid" => {
+                let pid = value.parse().ok().and_then(Pid::from_raw);
+                self.pid = Some(pid.ok_or_else(|| expected("a process id"))?);
+            }
+            _ => return Err(SpecError::Option(option.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for TargetSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<TargetSpec, SpecError> {
+        let mut parts = text.split(',');
+        let kind = match parts.next().unwrap_or_default() {
+            "florin" => Kind::Florin,
+            "http" => Kind::Http,
+            "redis" => Kind::Redis,
+            "memcached" => Kind::Memcached,
+            "limit" => Kind::Limit,
+            other => return Err(SpecError::Kind(other.to_owned())),
+        };
+        let mut spec = TargetSpec::new(kind);
+        for part in parts {
+            let (option, value) = part.split_once('=').ok_or_else(|| SpecError::Option(part.to_owned()))?;
+            spec.set(option, value)?;
+        }
+        if kind == Kind::Http && spec.address.is_none() && spec.binary.is_none() {
+            return Err(SpecError::Nowhere);
+        }
+        Ok(spec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(text: &str) -> String {
+        text.parse::<TargetSpec>().unwrap().label()
+    }
+
+    #[test]
+    fn a_label_says_what_was_said() {
+        for (text, expected) in [
+            ("florin", "florin rkyv"),
+            (
+                "florin,driver=ring,encoding=flatbuffers,via=any,shards=2",
+                "florin ring flatbuffers any-port 2 shards",
+            ),
+            ("florin,via=http", "florin http"),
+            ("florin,via=unix,label=local", "local"),
+            ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
+            ("limit,via=unix", "limit rkyv unix"),
+            ("redis", "redis"),
+        ] {
+            assert_eq!(label(text), expected);
+        }
+    }
+
+    #[test]
+    fn speech_follows_the_door() {
+        let speech = |text: &str| text.parse::<TargetSpec>().unwrap().speech();
+        assert_eq!(speech("florin,via=http"), Speech::Http);
+        assert_eq!(speech("florin,encoding=flatbuffers"), Speech::Native(Encoding::FlatBuffers));
+        assert_eq!(speech("http,addr=127.0.0.1:1"), Speech::Http);
+        assert_eq!(speech("memcached"), Speech::Memcached);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        for (text, part) in [
+            ("nginx", "\"nginx\""),
+            ("http", "addr="),
+            ("florin,color=red", "\"color\""),
+            ("florin,via", "\"via\""),
+            ("florin,encoding=json", "rkyv or flatbuffers"),
+            ("redis,via=http", "shard, any, unix"),
+            ("florin,shards=0", "a number from 1"),
+            ("florin,pid=x", "a process id"),
+        ] {
+            let error = text.parse::<TargetSpec>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! One target under one load, once: the unit of everything that is reported.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Verdict, Waiting},
+    sample::{Sample, ServerUse},
+    targets::Target,
+    work::{Population, Work},
+};
+
+/// Quantiles of the percentile curve: ever closer to 1, as tails matter.
+const CURVE: [f64; 17] =
+    [0.0, 0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999];
+
+/// What all trials of a measurement share.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is asked.
+    pub work: Work,
+    /// About whom.
+    pub population: Population,
+    /// How long.
+    pub span: Span,
+    /// Of the generator.
+    pub cpus: Vec<usize>,
+    /// Of the generator.
+    pub waiting: Waiting,
+    /// Keys drawn beforehand, for each thread.
+    pub keys_drawn: usize,
+}
+
+/// What came out.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// The target's label.
+    pub target: String,
+    /// The server's command, empty where it ran already.
+    pub command: String,
+    /// The load, in words.
+    pub load: String,
+    /// Connections of the generator.
+    pub connections: usize,
+    /// Questions in flight on each, at most.
+    pub depth: usize,
+    /// Arrivals a second, in an open loop.
+    pub offered_rate: Option<f64>,
+    /// The mix, in words.
+    pub mix: String,
+    /// The shape of keys, in words.
+    pub keys: String,
+    /// Of the generator.
+    pub seed: u64,
+    /// Of the measured window.
+    pub seconds: f64,
+    /// Questions served in it.
+    pub served: u64,
+    /// The same a second.
+    pub rate: f64,
+    /// Of those served.
+    pub latency: Latency,
+    /// Refused for now, by status.
+    pub shed: BTreeMap<String, u64>,
+    /// Due, but not sent by the generator.
+    pub unsent: u64,
+    /// Sent, and not answered.
+    pub lost: u64,
+    /// The server's cost; none where its process is not known.
+    pub server: Option<ServerUse>,
+    /// How the generator was.
+    pub generator: GeneratorUse,
+    /// Each second of the window.
+    pub series: Vec<Second>,
+    /// User-side instructions, where the server ran under callgrind.
+    pub instructions: Option<crate::callgrind::Instructions>,
+}
+
+impl Trial {
+    /// Of everything that was due, the share that was not served.
+    pub fn error_share(&self) -> f64 {
+        let errors = self.shed.values().sum::<u64>() + self.unsent + self.lost;
+        let due = errors + self.latency.count;
+        if due == 0 { 0.0 } else { errors as f64 / due as f64 }
+    }
+}
+
+/// Latencies in ns; in a closed loop from writing the question, in an open one from when it was due.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Latency {
+    /// Answers counted.
+    pub count: u64,
+    /// The mean.
+    pub mean_ns: f64,
+    /// The median.
+    pub p50_ns: u64,
+    /// 90th percentile.
+    pub p90_ns: u64,
+    /// 99th percentile.
+    pub p99_ns: u64,
+    /// 99.9th percentile.
+    pub p999_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// Quantile and latency.
+    pub curve: Vec<(f64, u64)>,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Latency {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Latency {
+            count: histogram.len(),
+            mean_ns: histogram.mean(),
+            p50_ns: at(0.5),
+            p90_ns: at(0.9),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            max_ns: histogram.max(),
+            curve: CURVE.iter().map(|&quantile| (quantile, at(quantile))).collect(),
+        }
+    }
+}
+
+/// One second of the window.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Second {
+    /// Answers.
+    pub served: u64,
+    /// Their median, ns.
+    pub p50_ns: u64,
+    /// Their 99th percentile, ns.
+    pub p99_ns: u64,
+}
+
+/// How the generator was.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GeneratorUse {
+    /// CPUs of its threads, as pinned; empty: not pinned.
+    pub cpus: Vec<usize>,
+    /// Of the window, the share in which its busiest thread worked or waited for a CPU.
+    pub busy_share: f64,
+    /// Open loop: 99th percentile of how late it looked at arrivals, ns.
+    pub lag_p99_ns: Option<u64>,
+    /// Open loop: the most arrivals that waited for a free connection.
+    pub backlog_max: usize,
+    /// Whether it was the bottleneck itself: `fine`, or how it shows.
+    pub verdict: Health,
+}
+
+/// [`Verdict`], in files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// The generator had time to spare.
+    Fine,
+    /// Its CPU was full: the server may be able to do more.
+    Busy,
+    /// It sent late: part of the latency is its own.
+    Late,
+}
+
+/// Why there is no trial.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// The load could not be made, or an answer was wrong.
+    #[error("{target}, {load}: {source}")]
+    Generator {
+        /// Of whom.
+        target: String,
+        /// Under what.
+        load: String,
+        /// Why.
+        source: GeneratorError,
+    },
+    /// The generator's threads slept through the window.
+    #[error("{target}, {load}: the generator asked nothing: it got no CPU; is something else running on it?")]
+    Starved {
+        /// Of whom.
+        target: String,
+        /// Under what.
+        load: String,
+    },
+    /// The server's process.
+    #[error("{target}: cannot sample its process, did it end? ({source})")]
+    Sample {
+        /// Of whom.
+        target: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A trial and its histograms.
+#[derive(Debug)]
+pub struct Measured {
+    /// The numbers.
+    pub trial: Trial,
+    /// Latencies by second, ns.
+    pub intervals: Vec<Histogram<u64>>,
+}
+
+/// Loads `target` once; `progress` is told the rate about twice a second.
+pub fn measure(
+    target: &Target,
+    load: Load,
+    settings: &Settings,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Measured, TrialError> {
+    let plan = Plan {
+        endpoints: target.endpoints.clone(),
+        speech: target.speech,
+        load,
+        work: settings.work.clone(),
+        population: settings.population.clone(),
+        span: settings.span,
+        cpus: settings.cpus.clone(),
+        waiting: settings.waiting,
+        keys_drawn: settings.keys_drawn,
+    };
+    let mut observer = Observer::new(target);
+    let outcome = generator::run(&plan, &mut |moment, served| {
+        if let Some(rate) = observer.see(moment, served) {
+            progress(rate);
+        }
+    })
+    .map_err(|source| TrialError::Generator {
+        target: target.label.clone(),
+        load: load.to_string(),
+        source,
+    })?;
+    if outcome.asked == 0 {
+        return Err(TrialError::Starved { target: target.label.clone(), load: load.to_string() });
+    }
+    let window = observer.finish(target, settings.span, &outcome)?;
+    Ok(assemble(target, load, settings, outcome, window))
+}
+
+/// Looks at the server and the clock as the window begins and ends.
+struct Observer {
+    pid: Option<rustix::process::Pid>,
+    begun: Option<(Instant, u64, Option<io::Result<Sample>>)>,
+    ended: Option<(Instant, u64, Option<io::Result<Sample>>)>,
+    last: (Instant, u64),
+}
+
+struct WindowUse {
+    served: u64,
+    duration: Duration,
+    server: Option<ServerUse>,
+}
+
+impl Observer {
+    fn new(target: &Target) -> Observer {
+        Observer { pid: target.pid, begun: None, ended: None, last: (Instant::now(), 0) }
+    }
+
+    /// Returns the rate since the last look, while the window lasts.
+    fn see(&mut self, moment: Moment, served: u64) -> Option<f64> {
+        let now = Instant::now();
+        let (then, before) = std::mem::replace(&mut self.last, (now, served));
+        match moment {
+            Moment::Begin => {
+                self.begun = Some((now, served, self.pid.map(Sample::take)));
+                return None;
+            }
+            Moment::Tick => {}
+            Moment::End => self.ended = Some((now, served, self.pid.map(Sample::take))),
+        }
+        Some((served - before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9))
+    }
+
+    fn finish(self, target: &Target, span: Span, outcome: &Outcome) -> Result<WindowUse, TrialError> {
+        let (begun, before, first) = self.begun.expect("a run that ends has begun");
+        let (ended, after, last) = self.ended.expect("a run that returns has ended");
+        // A run of so many questions is over when all are answered, a little after the last look.
+        let served = match span {
+            Span::Time { .. } => after - before,
+            Span::Requests { .. } => outcome.served,
+        };
+        let sampled = |source| TrialError::Sample { target: target.label.clone(), source };
+        let server = match (first, last) {
+            (Some(first), Some(last)) => Some(last.map_err(sampled)?.since(&first.map_err(sampled)?, served)),
+            _ => None,
+        };
+        Ok(WindowUse { served, duration: ended.duration_since(begun), server })
+    }
+}
+
+fn assemble(
+    target: &Target,
+    load: Load,
+    settings: &Settings,
+    outcome: Outcome,
+    window: WindowUse,
+) -> Measured {
+    let seconds = window.duration.as_secs_f64().max(1e-9);
+    let series = outcome.intervals.iter().map(|interval| Second {
+        served: interval.len(),
+        p50_ns: interval.value_at_quantile(0.5),
+        p99_ns: interval.value_at_quantile(0.99),
+    });
+    let trial = Trial {
+        target: target.label.clone(),
+        command: target.command.clone(),
+        load: load.to_string(),
+        connections: load.connections(),
+        depth: load.depth(),
+        offered_rate: match load {
+            Load::Closed { .. } => None,
+            Load::Open { rate, .. } => Some(rate),
+        },
+        mix: settings.work.mix.to_string(),
+        keys: settings.work.keys.to_string(),
+        seed: settings.work.seed,
+        seconds,
+        served: window.served,
+        rate: window.served as f64 / seconds,
+        latency: Latency::of(&outcome.latencies()),
+        shed: outcome.shed.iter().map(|(status, &count)| (status.name().to_owned(), count)).collect(),
+        unsent: outcome.unsent,
+        lost: outcome.lost,
+        server: window.server,
+        generator: GeneratorUse {
+            cpus: settings.cpus.clone(),
+            busy_share: outcome.health.busy_share,
+            lag_p99_ns: outcome.health.lag_p99_ns,
+            backlog_max: outcome.backlog_max,
+            verdict: match outcome.health.verdict() {
+                Verdict::Fine => Health::Fine,
+                Verdict::Busy => Health::Busy,
+                Verdict::Late => Health::Late,
+            },
+        },
+        series: series.collect(),
+        instructions: None,
+    };
+    Measured { trial, intervals: outcome.intervals }
+}

@@ -1,0 +1,200 @@
+//! The generator against small servers that behave or do not: every misbehaviour is caught, and time is counted from when
+//! a question was due.
+
+mod server;
+
+use std::time::Duration;
+
+use florin_bench::generator::{
+    self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Span, Speech, Waiting,
+};
+use florin_bench::protocol::Wrong;
+use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
+use florin_schema::Encoding;
+
+use server::{Fault, Server};
+
+const NATIVE: Speech = Speech::Native(Encoding::Rkyv);
+/// Long enough for the slowest machine; a run ends earlier, after its requests.
+const AT_MOST: Duration = Duration::from_secs(60);
+
+fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
+    Plan {
+        endpoints,
+        speech,
+        load,
+        work: Work { mix: Mix::only(Kind::Balance), keys: KeyShape::Uniform, seed: 1 },
+        population: Population::first(1_000).unwrap(),
+        span,
+        cpus: Vec::new(),
+        waiting: Waiting::Parked,
+        keys_drawn: 4_096,
+    }
+}
+
+fn closed(server: &Server, speech: Speech, requests: u64) -> Plan {
+    let load = Load::Closed { connections: 4, depth: 8 };
+    let span = Span::Requests { count: requests, at_most: AT_MOST };
+    plan(Endpoints::Any(server.endpoint()), speech, load, span)
+}
+
+fn run(plan: &Plan) -> Result<Outcome, GeneratorError> {
+    generator::run(plan, &mut |_, _| {})
+}
+
+#[test]
+fn every_question_is_answered_once() {
+    for speech in [NATIVE, Speech::Http] {
+        let server = Server::start(Fault::None);
+        let outcome = run(&closed(&server, speech, 5_000)).unwrap();
+        assert_eq!((outcome.asked, outcome.served, outcome.lost), (5_000, 5_000, 0), "{speech:?}");
+        assert_eq!(outcome.latencies().len(), 5_000);
+        assert_eq!(server.answered(), 5_000);
+    }
+}
+
+#[test]
+fn a_window_of_time_is_measured_and_its_ends_are_told() {
+    let server = Server::start(Fault::None);
+    let span = Span::Time { warmup: Duration::from_millis(50), measure: Duration::from_millis(200) };
+    let mut moments = Vec::new();
+    let plan = Plan { span, ..closed(&server, NATIVE, 0) };
+    let outcome = generator::run(&plan, &mut |moment, served| moments.push((moment, served))).unwrap();
+    let (first, last) = (moments[0], *moments.last().unwrap());
+    assert_eq!((first.0, last.0), (Moment::Begin, Moment::End));
+    assert!(first.1 < last.1 && last.1 <= outcome.served, "{moments:?}");
+    assert!(outcome.latencies().len() < outcome.served, "the warm-up does not count");
+    assert_eq!(outcome.lost, 0);
+}
+
+#[test]
+fn a_wrong_id_is_caught() {
+    let outcome = run(&closed(&Server::start(Fault::OtherId), NATIVE, 5_000));
+    assert!(matches!(outcome, Err(GeneratorError::Wrong(Wrong::Id { .. }))), "{outcome:?}");
+}
+
+#[test]
+fn an_answer_given_twice_is_caught() {
+    let outcome = run(&closed(&Server::start(Fault::Twice), NATIVE, 5_000));
+    assert!(matches!(outcome, Err(GeneratorError::Wrong(Wrong::Id { .. }))), "{outcome:?}");
+    // Over HTTP the second one is taken for the next question's, which was about somebody else.
+    let outcome = run(&closed(&Server::start(Fault::Twice), Speech::Http, 5_000));
+    let caught = matches!(outcome, Err(GeneratorError::Wrong(Wrong::User { .. } | Wrong::Unasked { .. })));
+    assert!(caught, "{outcome:?}");
+}
+
+#[test]
+fn another_users_answer_is_caught() {
+    for speech in [NATIVE, Speech::Http] {
+        let outcome = run(&closed(&Server::start(Fault::OtherUser), speech, 5_000));
+        assert!(matches!(outcome, Err(GeneratorError::Wrong(Wrong::User { .. }))), "{speech:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn an_impossible_version_is_caught() {
+    for speech in [NATIVE, Speech::Http] {
+        let outcome = run(&closed(&Server::start(Fault::VersionZero), speech, 5_000));
+        assert!(
+            matches!(outcome, Err(GeneratorError::Wrong(Wrong::Implausible { .. }))),
+            "{speech:?}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_short_answer_is_caught() {
+    for speech in [NATIVE, Speech::Http] {
+        let outcome = run(&closed(&Server::start(Fault::CutAndClose), speech, 5_000));
+        match outcome {
+            Err(GeneratorError::Wrong(Wrong::Closed { waiting, partial_bytes, .. })) => {
+                assert!(waiting > 0 && partial_bytes > 0, "{speech:?}: {waiting}, {partial_bytes}");
+            }
+            other => panic!("{speech:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn answers_in_pieces_are_put_together() {
+    for speech in [NATIVE, Speech::Http] {
+        let outcome = run(&closed(&Server::start(Fault::BytePieces), speech, 300)).unwrap();
+        assert_eq!((outcome.served, outcome.lost), (300, 0), "{speech:?}");
+    }
+}
+
+#[test]
+fn a_refusal_for_now_is_counted_and_a_defect_ends_the_run() {
+    let shed = run(&closed(&Server::start(Fault::Overloaded), NATIVE, 1_000)).unwrap();
+    assert_eq!(shed.shed.values().sum::<u64>(), 1);
+    assert_eq!(shed.served, 999);
+    let outcome = run(&closed(&Server::start(Fault::NotFound), NATIVE, 1_000));
+    assert!(matches!(outcome, Err(GeneratorError::Wrong(Wrong::Status { .. }))), "{outcome:?}");
+}
+
+#[test]
+fn a_stall_shows_in_all_questions_that_were_due_meanwhile() {
+    let server = Server::start(Fault::Stall(Duration::from_millis(100)));
+    // 1,000 questions are due in the window, 200 of them during the stall: a fifth, so the 99th percentile is deep in it.
+    let load = Load::Open { connections: 1, depth: 64, rate: 2_000.0, arrivals: Arrivals::Uniform };
+    let span = Span::Time { warmup: Duration::ZERO, measure: Duration::from_millis(500) };
+    let outcome = run(&plan(Endpoints::Any(server.endpoint()), NATIVE, load, span)).unwrap();
+    let latencies = outcome.latencies();
+    // The thousandth is due as the window ends.
+    assert!((999..=1_000).contains(&(latencies.len() + outcome.unsent)), "{}", latencies.len());
+    assert!(latencies.value_at_quantile(0.99) > 80_000_000, "{}", latencies.value_at_quantile(0.99));
+    // Of the 200 due in the stall at most 64 were on their way: the others waited here, and their time counts too.
+    let stalled = latencies.iter_recorded().filter(|value| value.value_iterated_to() > 20_000_000);
+    assert!(stalled.map(|value| value.count_at_value()).sum::<u64>() > 140);
+    assert!(outcome.backlog_max > 60, "{}", outcome.backlog_max);
+}
+
+#[test]
+fn what_cannot_be_sent_is_counted() {
+    let server = Server::start(Fault::Silence);
+    let load = Load::Open { connections: 2, depth: 3, rate: 1_000.0, arrivals: Arrivals::Uniform };
+    let span = Span::Time { warmup: Duration::ZERO, measure: Duration::from_millis(200) };
+    let outcome = run(&plan(Endpoints::Any(server.endpoint()), NATIVE, load, span)).unwrap();
+    assert_eq!((outcome.served, outcome.lost, outcome.asked), (0, 6, 6));
+    // 200 were due, the last of them as the window ends.
+    assert!((193..=194).contains(&outcome.unsent), "{}", outcome.unsent);
+}
+
+#[test]
+fn each_shard_is_asked_only_about_its_own_users() {
+    let servers: Vec<Server> = (0..2).map(|shard| Server::start_shard(shard, 2)).collect();
+    let endpoints = Endpoints::ByShard(servers.iter().map(Server::endpoint).collect());
+    for load in [
+        Load::Closed { connections: 4, depth: 4 },
+        Load::Open { connections: 4, depth: 64, rate: 20_000.0, arrivals: Arrivals::Poisson },
+    ] {
+        let span = Span::Requests { count: 2_000, at_most: AT_MOST };
+        let outcome = run(&plan(endpoints.clone(), NATIVE, load, span)).unwrap();
+        assert_eq!(outcome.served, 2_000, "{load}");
+    }
+    assert!(servers.iter().all(|server| server.answered() > 1_000), "both were asked");
+}
+
+#[test]
+fn several_threads_share_a_load() {
+    let server = Server::start(Fault::None);
+    let cpu = rustix::thread::sched_getcpu();
+    let outcome = run(&Plan { cpus: vec![cpu, cpu], ..closed(&server, NATIVE, 4_000) }).unwrap();
+    assert_eq!(outcome.served, 4_000);
+}
+
+#[test]
+fn nobody_there_is_a_sentence() {
+    let server = Server::start(Fault::None);
+    let plan = Plan {
+        endpoints: Endpoints::Any(Endpoint::Unix("/nonexistent/socket".into())),
+        ..closed(&server, NATIVE, 1)
+    };
+    assert!(run(&plan).unwrap_err().to_string().contains("/nonexistent/socket"));
+    let shards = Endpoints::ByShard(vec![server.endpoint(); 5]);
+    let few = run(&Plan { endpoints: shards, ..closed(&server, NATIVE, 1) }).unwrap_err();
+    assert!(few.to_string().contains("give 5"), "{few}");
+    let redis = Work { mix: Mix::only(Kind::Statistics), keys: KeyShape::Uniform, seed: 1 };
+    let outcome = run(&Plan { work: redis, ..closed(&server, Speech::Redis, 1) });
+    assert!(matches!(outcome, Err(GeneratorError::Unspoken { .. })));
+}
