@@ -15,6 +15,8 @@ use florin_client::{
 const USERS: u64 = 200;
 /// Beyond this a test has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A busy host's, and less than the client's own `silence_max`: no reconnect may hide a request that stands still.
+const DEADLINE: Duration = Duration::from_secs(8);
 const OCCURRED_AT_US: i64 = 1_700_000_000_000_000;
 
 fn user(id: u64) -> UserId {
@@ -174,7 +176,7 @@ async fn by_every_door_the_answers_are_the_ledgers() {
     let any_port = node.addresses().listen.unwrap();
 
     let by_shard = Client::builder()
-        .deadline(PATIENCE)
+        .deadline(DEADLINE)
         .routing(Routing::ShardPortsOnly)
         .connect(any_port)
         .await
@@ -188,7 +190,7 @@ async fn by_every_door_the_answers_are_the_ledgers() {
     }
 
     let by_any =
-        Client::builder().deadline(PATIENCE).routing(Routing::AnyPort).connect(any_port).await.unwrap();
+        Client::builder().deadline(DEADLINE).routing(Routing::AnyPort).connect(any_port).await.unwrap();
     compare(&by_any, &ledger).await;
     let mut forwarded = 0;
     for id in 0..USERS {
@@ -200,7 +202,7 @@ async fn by_every_door_the_answers_are_the_ledgers() {
 
     let path = node.addresses().unix.clone().unwrap();
     let by_unix =
-        Client::builder().deadline(PATIENCE).connect(&*format!("unix:{}", path.display())).await.unwrap();
+        Client::builder().deadline(DEADLINE).connect(&*format!("unix:{}", path.display())).await.unwrap();
     compare(&by_unix, &ledger).await;
 }
 
@@ -211,7 +213,7 @@ async fn a_writer_reads_its_own_writes_while_others_call() {
     ledger.fill();
     let node = start(config(&ledger.path, None)).await;
     let client =
-        Client::builder().deadline(PATIENCE).connect(node.addresses().listen.unwrap()).await.unwrap();
+        Client::builder().deadline(DEADLINE).connect(node.addresses().listen.unwrap()).await.unwrap();
 
     let callers: Vec<_> = (0..64)
         .map(|caller| {
@@ -255,7 +257,7 @@ async fn callers_do_not_notice_a_restart() {
     let first = config(&ledger.path, None);
     let node = start(first.clone()).await;
     let listen = node.addresses().listen;
-    let client = Client::builder().deadline(PATIENCE).connect(listen.unwrap()).await.unwrap();
+    let client = Client::builder().deadline(DEADLINE).connect(listen.unwrap()).await.unwrap();
     client.ping(b"before").await.unwrap();
 
     node.drain();
