@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-go
+.PHONY: help run compare test test-go
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -12,6 +12,10 @@ help: ## List these commands
 run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by itself)
 	@scripts/needs
 	cargo run --release --locked -- demo $(ARGS)
+
+compare: ## Florin against the Go service that it replaces, in about 10 minutes; goes on where it was interrupted
+	@scripts/needs
+	@scripts/compare $(ARGS)
 
 test: ## Everything that CI checks: format, lints, tests, documentation, dependencies
 	@scripts/needs

@@ -58,8 +58,12 @@ fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
         unix: None,
         shards: Some(2),
         cpus: None,
+        housekeeping_cpus: None,
+        numa: None,
+        inherited: Default::default(),
         driver: DriverChoice::Auto,
         fixed_wall_us: None,
+        spin_us: 0,
         max_staleness_ms: 30_000,
     })?;
     while node.ready() != Readiness::Ready {

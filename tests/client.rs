@@ -116,8 +116,12 @@ fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
         unix,
         shards: Some(2),
         cpus: None,
+        housekeeping_cpus: None,
+        numa: None,
+        inherited: Default::default(),
         driver: DriverChoice::Auto,
         fixed_wall_us: None,
+        spin_us: 0,
         max_staleness_ms: 30_000,
     }
 }

@@ -213,6 +213,7 @@ pub(crate) mod tests {
                 backlog_max: 0,
                 verdict: Health::Fine,
             },
+            foreign_cpu: Some(0.0),
             series: vec![Second { served: 10, p50_ns: 1, p99_ns: 2 }],
             instructions: None,
         }

@@ -25,6 +25,8 @@ pub mod affinity;
 pub mod callgrind;
 pub mod campaign;
 pub mod cli;
+pub mod compare;
+pub mod cost;
 pub mod environment;
 pub mod generator;
 pub mod limits;

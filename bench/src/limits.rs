@@ -28,6 +28,9 @@ pub const REPLY_BYTES_MAX: usize = 4 << 20;
 pub const INLINE_SEND_BYTES: usize = 8_192;
 /// How long a thread sleeps at most without looking at the time and the flag that ends it.
 pub const TICK_NS: u64 = 20_000_000;
+/// How long an open loop goes on sending what was due before the end: without it the last few arrivals would count as
+/// unsent, one in ten thousand of a short run, which is all that an objective allows.
+pub const CATCH_UP_NS: u64 = 100_000_000;
 /// How long replies may still come after the last request; what is missing then counts as lost.
 pub const DRAIN_NS: u64 = 2_000_000_000;
 /// Arrivals that may wait for a free connection, for each thread: one second at 100,000 a second. More are not sent,
@@ -41,6 +44,11 @@ pub const LATENCY_DIGITS: u8 = 3;
 pub const BUSY_SHARE: f64 = 0.95;
 /// An open loop that sends the 99th percentile later than this after it was due may have been the bottleneck.
 pub const LAG_MAX_NS: u64 = 1_000_000;
+/// A measurement during which somebody else took more than this of a CPU that the server or the generator was pinned to
+/// says more about them. The clock's ticks, by which it is counted, are right to some hundredths of a CPU in a second.
+pub const FOREIGN_CPU_MAX: f64 = 0.12;
+/// How often a comparison measures the same thing again because of somebody else.
+pub const DISTURBED_MAX: u32 = 4;
 /// How often the server is sampled and progress is shown.
 pub const INTERVAL_MS: u64 = 500;
 /// How long a server that the bench starts may take until it answers: an import of a hundred million rows.

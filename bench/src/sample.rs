@@ -88,6 +88,41 @@ pub struct ServerUse {
     pub involuntary_switches: u64,
 }
 
+/// How long some CPUs have worked, for whomever.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    at: Instant,
+    /// In user mode, in the kernel, or kept from us by the host that we are a guest of. Not in interrupts: those are ours.
+    busy_ns: u64,
+}
+
+impl Host {
+    /// Looks at these CPUs; at all of them where the list is empty.
+    pub fn take(cpus: &[usize]) -> io::Result<Host> {
+        let text = fs::read_to_string("/proc/stat")?;
+        let ticks = if cpus.is_empty() {
+            busy_ticks(&text, "cpu")
+        } else {
+            cpus.iter().map(|cpu| busy_ticks(&text, &format!("cpu{cpu}"))).sum()
+        };
+        Ok(Host { at: Instant::now(), busy_ns: ticks * 1_000_000_000 / param::clock_ticks_per_second() })
+    }
+
+    /// CPUs that have been kept busy since `before`.
+    pub fn since(&self, before: &Host) -> f64 {
+        let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
+        self.busy_ns.saturating_sub(before.busy_ns) as f64 / 1e9 / seconds
+    }
+}
+
+/// The ticks of a CPU's line (proc_stat(5)): user, nice, system and steal.
+fn busy_ticks(stat: &str, name: &str) -> u64 {
+    const BUSY: [usize; 4] = [1, 2, 3, 8];
+    let line = stat.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let fields = line.into_iter().find(|fields| fields.first() == Some(&name)).unwrap_or_default();
+    BUSY.iter().filter_map(|&index| fields.get(index)?.parse::<u64>().ok()).sum()
+}
+
 struct Stat {
     user_ticks: u64,
     system_ticks: u64,
@@ -134,6 +169,13 @@ mod tests {
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.user_ticks, stat.system_ticks, stat.rss_pages), (250, 50, 33));
         assert!(Stat::parse("7 (x) R 1").is_err());
+    }
+
+    #[test]
+    fn a_cpu_is_busy_with_work_and_with_what_is_stolen_from_it() {
+        let stat = "cpu  10 1 5 900 7 8 9 2 0 0\ncpu0 4 1 2 400 7 8 9 1 0 0\ncpu1 6 0 3 500 0 0 0 1 0 0\n";
+        assert_eq!(["cpu", "cpu0", "cpu1", "cpu2"].map(|name| busy_ticks(stat, name)), [18, 8, 10, 0]);
+        assert!(Host::take(&[]).unwrap().busy_ns > 0);
     }
 
     #[test]

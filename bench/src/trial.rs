@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Verdict, Waiting},
-    sample::{Sample, ServerUse},
+    limits,
+    sample::{Host, Sample, ServerUse},
     targets::Target,
     work::{Population, Work},
 };
@@ -76,6 +77,10 @@ pub struct Trial {
     pub server: Option<ServerUse>,
     /// How the generator was.
     pub generator: GeneratorUse,
+    /// CPUs that neither the server nor the generator kept busy, of those that they were pinned to: somebody else's. None
+    /// where the bench has not pinned both.
+    #[serde(default)]
+    pub foreign_cpu: Option<f64>,
     /// Each second of the window.
     pub series: Vec<Second>,
     /// User-side instructions, where the server ran under callgrind.
@@ -88,6 +93,11 @@ impl Trial {
         let errors = self.shed.values().sum::<u64>() + self.unsent + self.lost;
         let due = errors + self.latency.count;
         if due == 0 { 0.0 } else { errors as f64 / due as f64 }
+    }
+
+    /// Whether somebody else was so busy on the same CPUs that this says more about them.
+    pub fn is_disturbed(&self) -> bool {
+        self.foreign_cpu.is_some_and(|foreign| foreign > limits::FOREIGN_CPU_MAX)
     }
 }
 
@@ -224,7 +234,7 @@ pub fn measure(
         waiting: settings.waiting,
         keys_drawn: settings.keys_drawn,
     };
-    let mut observer = Observer::new(target);
+    let mut observer = Observer::new(target, settings);
     let outcome = generator::run(&plan, &mut |moment, served| {
         if let Some(rate) = observer.see(moment, served) {
             progress(rate);
@@ -242,23 +252,43 @@ pub fn measure(
     Ok(assemble(target, load, settings, outcome, window))
 }
 
-/// Looks at the server and the clock as the window begins and ends.
+/// Looks at the server, the host and the clock as the window begins and ends.
 struct Observer {
     pid: Option<rustix::process::Pid>,
-    begun: Option<(Instant, u64, Option<io::Result<Sample>>)>,
-    ended: Option<(Instant, u64, Option<io::Result<Sample>>)>,
+    /// The server's and the generator's.
+    cpus: Vec<usize>,
+    begun: Option<Look>,
+    ended: Option<Look>,
     last: (Instant, u64),
+}
+
+struct Look {
+    at: Instant,
+    served: u64,
+    server: Option<io::Result<Sample>>,
+    own: io::Result<Sample>,
+    host: io::Result<Host>,
 }
 
 struct WindowUse {
     served: u64,
     duration: Duration,
     server: Option<ServerUse>,
+    foreign_cpu: Option<f64>,
 }
 
 impl Observer {
-    fn new(target: &Target) -> Observer {
-        Observer { pid: target.pid, begun: None, ended: None, last: (Instant::now(), 0) }
+    fn new(target: &Target, settings: &Settings) -> Observer {
+        let is_pinned = !target.cpus.is_empty() && !settings.cpus.is_empty();
+        let mut cpus = if is_pinned { [&target.cpus[..], &settings.cpus].concat() } else { Vec::new() };
+        cpus.sort_unstable();
+        cpus.dedup();
+        Observer { pid: target.pid, cpus, begun: None, ended: None, last: (Instant::now(), 0) }
+    }
+
+    fn look(&self, at: Instant, served: u64) -> Look {
+        let own = Sample::take(rustix::process::getpid());
+        Look { at, served, server: self.pid.map(Sample::take), own, host: Host::take(&self.cpus) }
     }
 
     /// Returns the rate since the last look, while the window lasts.
@@ -267,29 +297,34 @@ impl Observer {
         let (then, before) = std::mem::replace(&mut self.last, (now, served));
         match moment {
             Moment::Begin => {
-                self.begun = Some((now, served, self.pid.map(Sample::take)));
+                self.begun = Some(self.look(now, served));
                 return None;
             }
             Moment::Tick => {}
-            Moment::End => self.ended = Some((now, served, self.pid.map(Sample::take))),
+            Moment::End => self.ended = Some(self.look(now, served)),
         }
         Some((served - before) as f64 / now.duration_since(then).as_secs_f64().max(1e-9))
     }
 
     fn finish(self, target: &Target, span: Span, outcome: &Outcome) -> Result<WindowUse, TrialError> {
-        let (begun, before, first) = self.begun.expect("a run that ends has begun");
-        let (ended, after, last) = self.ended.expect("a run that returns has ended");
+        let begun = self.begun.expect("a run that ends has begun");
+        let ended = self.ended.expect("a run that returns has ended");
         // A run of so many questions is over when all are answered, a little after the last look.
         let served = match span {
-            Span::Time { .. } => after - before,
+            Span::Time { .. } => ended.served - begun.served,
             Span::Requests { .. } => outcome.served,
         };
         let sampled = |source| TrialError::Sample { target: target.label.clone(), source };
-        let server = match (first, last) {
+        let server = match (begun.server, ended.server) {
             (Some(first), Some(last)) => Some(last.map_err(sampled)?.since(&first.map_err(sampled)?, served)),
             _ => None,
         };
-        Ok(WindowUse { served, duration: ended.duration_since(begun), server })
+        let own = ended.own.map_err(sampled)?.since(&begun.own.map_err(sampled)?, served);
+        let host = ended.host.map_err(sampled)?.since(&begun.host.map_err(sampled)?);
+        let is_ours = !self.cpus.is_empty();
+        let foreign = |server: ServerUse| (host - server.cpu_share - own.cpu_share).max(0.0);
+        let foreign_cpu = server.filter(|_| is_ours).map(foreign);
+        Ok(WindowUse { served, duration: ended.at.duration_since(begun.at), server, foreign_cpu })
     }
 }
 
@@ -338,6 +373,7 @@ fn assemble(
                 Verdict::Late => Health::Late,
             },
         },
+        foreign_cpu: window.foreign_cpu,
         series: series.collect(),
         instructions: None,
     };

@@ -30,8 +30,39 @@ impl UserId {
     /// Where `shards` is 0: there is no such node.
     #[inline]
     pub const fn shard(self, shards: u16) -> ShardIndex {
+        self.hashed().shard(shards)
+    }
+
+    /// Hashes the id.
+    #[inline]
+    pub const fn hashed(self) -> HashedUser {
+        HashedUser { id: self, hash: mix(self.0) }
+    }
+}
+
+/// A user and the hash of its id, for those who need the hash more than once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HashedUser {
+    /// Who.
+    pub id: UserId,
+    hash: u64,
+}
+
+impl HashedUser {
+    /// [`mix`] of the id.
+    #[inline]
+    pub const fn hash(self) -> u64 {
+        self.hash
+    }
+
+    /// As [`UserId::shard`].
+    ///
+    /// # Panics
+    /// Where `shards` is 0: there is no such node.
+    #[inline]
+    pub const fn shard(self, shards: u16) -> ShardIndex {
         assert!(shards > 0);
-        ShardIndex(((mix(self.0) as u128 * shards as u128) >> 64) as u16)
+        ShardIndex(((self.hash as u128 * shards as u128) >> 64) as u16)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use florin_schema::{Opcode, Status};
 
+use super::threads::Scheduled;
 use super::view::View;
 use crate::node::ShardHandle;
 use crate::shard::metrics::{Counter, Histogram, ShardMetrics};
@@ -104,6 +105,7 @@ pub(super) fn render(view: &View) -> String {
             line(&mut page, format_args!("{name}{{shard=\"{index}\"}}"), value(&shard.metrics).get());
         }
     }
+    scheduling(&mut page, view);
     watermarks(&mut page, view);
     feed(&mut page, view);
     page
@@ -119,6 +121,55 @@ fn feed(page: &mut String, view: &View) {
     for (name, help, value) in metrics {
         head(page, name, Kind::Counter, help);
         line(page, name, value);
+    }
+}
+
+/// What the scheduler did to the shards' threads, by the kernel's counters. A kernel that does not count something leaves
+/// it out.
+fn scheduling(page: &mut String, view: &View) {
+    type Value = fn(&Scheduled) -> Option<u64>;
+    let rows: [(&str, Kind, &str, Value); 4] = [
+        ("florin_cpu", Kind::Gauge, "The CPU that the shard's thread ran on last.", |s| {
+            s.runs_on.map(|cpu| cpu as u64)
+        }),
+        (
+            "florin_migrations_total",
+            Kind::Counter,
+            "Times that the shard's thread was moved to another CPU: once, when it was pinned.",
+            |s| s.migrations,
+        ),
+        (
+            "florin_involuntary_switches_total",
+            Kind::Counter,
+            "Times that its CPU was taken from the shard's thread.",
+            |s| s.involuntary,
+        ),
+        ("florin_voluntary_switches_total", Kind::Counter, "Times that the shard's thread slept.", |s| {
+            s.voluntary
+        }),
+    ];
+    let scheduled: Vec<Scheduled> = view.shards.iter().map(|shard| Scheduled::of(shard.thread_id)).collect();
+    for (name, kind, help, value) in rows {
+        head(page, name, kind, help);
+        for (index, scheduled) in scheduled.iter().enumerate() {
+            if let Some(value) = value(scheduled) {
+                line(page, format_args!("{name}{{shard=\"{index}\"}}"), value);
+            }
+        }
+    }
+    let name = "florin_core_taken_ratio";
+    head(
+        page,
+        name,
+        Kind::Gauge,
+        "Share of its core's time that something else took from the shard in the last 10 s.",
+    );
+    for index in 0..view.shards.len() {
+        line(
+            page,
+            format_args!("{name}{{shard=\"{index}\"}}"),
+            format_args!("{:.4}", view.neighbours.share(index)),
+        );
     }
 }
 

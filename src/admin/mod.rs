@@ -6,12 +6,14 @@
 //! | GET /healthz | 200 as long as the process answers |
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
-//! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark |
+//! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
 mod metrics;
+pub mod neighbours;
 mod problem;
 mod shards;
+mod threads;
 mod transactions;
 mod view;
 mod writer;

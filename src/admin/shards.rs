@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::threads::{self, Scheduled, Thread};
 use super::view::View;
 use crate::node::ShardHandle;
 
@@ -14,12 +15,17 @@ pub(super) struct ShardMap {
     listen: Option<String>,
     unix: Option<String>,
     shards: Vec<Shard>,
+    /// All threads of the process, shards' and others'.
+    threads: Vec<Thread>,
 }
 
 #[derive(Serialize)]
 struct Shard {
     index: usize,
+    /// The CPU that it is pinned to.
     cpu: usize,
+    /// The CPU that it ran on last: the same, unless somebody has moved it.
+    runs_on: Option<usize>,
     thread_id: u32,
     listen: Option<String>,
     accounts: u64,
@@ -36,6 +42,7 @@ pub(super) fn map(view: &View) -> ShardMap {
         Shard {
             index,
             cpu: shard.cpu,
+            runs_on: Scheduled::of(shard.thread_id).runs_on,
             thread_id: shard.thread_id,
             listen: view.addresses.shard_listen.get(index).map(ToString::to_string),
             accounts: shard.metrics.accounts.get(),
@@ -51,6 +58,7 @@ pub(super) fn map(view: &View) -> ShardMap {
         listen: view.addresses.listen.map(|address| address.to_string()),
         unix: view.addresses.unix.as_ref().map(|path| path.display().to_string()),
         shards: view.shards.iter().enumerate().map(shard).collect(),
+        threads: threads::all(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use super::neighbours::Neighbours;
 use crate::clock::Clock;
 use crate::feed::{FeedState, FeedStatus};
 use crate::node::{Addresses, ShardHandle};
@@ -25,6 +26,8 @@ pub struct View {
     pub feed: Option<Arc<FeedStatus>>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
+    /// Whether something else runs on the shards' cores.
+    pub neighbours: Neighbours,
     draining: AtomicBool,
 }
 
@@ -46,6 +49,7 @@ impl View {
     /// A view of shards that serve.
     pub fn new(shards: Vec<ShardHandle>, clock: Clock, driver: String) -> View {
         View {
+            neighbours: Neighbours::new(shards.len()),
             shards,
             clock,
             driver,
@@ -62,10 +66,15 @@ impl View {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was told to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Asks every shard.
     pub fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             reasons.push("the node is draining: it was told to end".to_owned());
         }
         match self.feed.as_ref().map(|feed| feed.state()) {

@@ -10,6 +10,9 @@ mod output;
 mod serve;
 mod service;
 pub mod settings;
+mod shadow;
+mod systemd;
+mod tune;
 
 use clap::{Parser, Subcommand};
 
@@ -18,6 +21,7 @@ pub use demo::DemoError;
 pub use get::GetError;
 pub use service::ServiceError;
 use settings::SettingsError;
+pub use shadow::ShadowCommandError;
 
 use crate::store::{ImportError, StoreError};
 
@@ -45,6 +49,12 @@ enum Command {
     Get(get::GetCommand),
     /// Append transactions to the ledger of a running node
     Apply(apply::ApplyArgs),
+    /// Look at this host, set it up for florin, and take that back
+    #[command(subcommand)]
+    Tune(florin_tune::TuneCommand),
+    /// Compare a candidate with the service that it is to replace, on live traffic, and move callers over
+    #[command(after_help = shadow::AFTER_HELP)]
+    Shadow(Box<shadow::ShadowArgs>),
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -59,6 +69,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Generate(args) => ledger::generate(args),
         Command::Get(command) => Ok(get::run(&command)?),
         Command::Apply(args) => Ok(apply::run(&args)?),
+        Command::Tune(command) => Ok(tune::run(&command)?),
+        Command::Shadow(args) => Ok(shadow::run(*args)?),
         Command::Config(command) => Ok(config::run(&command)?),
     }
 }
@@ -87,6 +99,12 @@ pub enum CliError {
     /// `florin apply`.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// `florin tune`.
+    #[error(transparent)]
+    Tune(#[from] florin_tune::TuneError),
+    /// `florin shadow`.
+    #[error(transparent)]
+    Shadow(#[from] ShadowCommandError),
 }
 
 impl CliError {
@@ -96,13 +114,14 @@ impl CliError {
             CliError::Settings(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
+            CliError::Shadow(error) => error.exit_code(),
             CliError::Import(ImportError::Store(error)) | CliError::Store(error) => match error {
                 StoreError::Missing { .. } => 15,
                 StoreError::Locked { .. } => 16,
                 StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
                 _ => 1,
             },
-            CliError::Import(_) | CliError::Get(_) | CliError::Apply(_) => 1,
+            CliError::Import(_) | CliError::Get(_) | CliError::Apply(_) | CliError::Tune(_) => 1,
         }
     }
 }

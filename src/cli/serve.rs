@@ -13,7 +13,9 @@ use super::CliError;
 use super::output::{grouped, say};
 use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::Settings;
+use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
+use crate::node::numa;
 
 /// How often the log's "ready" looks whether it may be said.
 const READY_POLL: Duration = Duration::from_millis(10);
@@ -54,11 +56,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let settings = args.settings.or(file).effective()?;
     log_to_stderr(&settings.log);
     let started = Instant::now();
-    let service = Service::start(settings)?;
+    let service = Service::start_on(settings, inherited_sockets())?;
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;
         let running = service.run()?;
+        tell_systemd(Arc::clone(&running.view), running.control());
         tokio::spawn(report_ready(Arc::clone(&running.view), started));
         until_ended(running, signals).await
     })?;
@@ -95,6 +98,27 @@ async fn report_ready(view: Arc<View>, started: Instant) {
         grouped(accounts),
         started.elapsed().as_secs_f64()
     ));
+    report_memory(&view);
+}
+
+/// On hosts with several NUMA nodes: where the memory is, and a warning where much of it is far from every shard.
+fn report_memory(view: &View) {
+    let nodes = numa::nodes();
+    if nodes.len() < 2 {
+        return;
+    }
+    let has_shard = |node: &usize| {
+        nodes.get(node).is_some_and(|cpus| view.shards.iter().any(|shard| cpus.contains(&shard.cpu)))
+    };
+    let memory = numa::memory_by_node();
+    let all: u64 = memory.values().sum();
+    let far: u64 = memory.iter().filter(|(node, _)| !has_shard(node)).map(|(_, bytes)| bytes).sum();
+    let words: Vec<String> =
+        memory.iter().map(|(node, bytes)| format!("{} MiB on node {node}", bytes >> 20)).collect();
+    info!("memory: {}", words.join(", "));
+    if far > all / 10 {
+        warn!("{} MiB lie on nodes without a shard: was florin started under numactl?", far >> 20);
+    }
 }
 
 /// Sends the log to standard error. A second call changes nothing.

@@ -11,8 +11,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::settings::Effective;
-use crate::admin::{self, LedgerWriter, View};
-use crate::node::{Node, StartError};
+use super::systemd::tell_stopping;
+use crate::admin::{self, LedgerWriter, View, neighbours::LOOK_EVERY};
+use crate::drivers::inherited::Inherited;
+use crate::node::{Control, Node, NodeConfig, StartError};
 
 /// How long the admin port's last answers may take once the node has ended.
 const ADMIN_END: Duration = Duration::from_secs(2);
@@ -73,10 +75,15 @@ pub(super) struct Service {
 impl Service {
     /// Takes the ports and starts the shards; the ledger is being loaded when this returns.
     pub(super) fn start(settings: Effective) -> Result<Service, ServiceError> {
-        let admin = settings.admin.map(bind_admin).transpose()?;
+        Service::start_on(settings, Inherited::default())
+    }
+
+    /// The same with sockets that this process was started with.
+    pub(super) fn start_on(settings: Effective, inherited: Inherited) -> Result<Service, ServiceError> {
+        let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
         let ledger = settings.ledger.clone();
         let max_staleness_ms = settings.max_staleness_ms;
-        let node = Node::start(settings.into_node())?;
+        let node = Node::start(NodeConfig { inherited, ..settings.into_node() })?;
         let view = Arc::new(view_of(&node, max_staleness_ms));
         let writer = LedgerWriter::start(ledger).map_err(ServiceError::ControlPlane)?;
         Ok(Service { node, view, admin, writer })
@@ -118,6 +125,13 @@ impl Service {
             let end = async { ended.await.unwrap_or(()) };
             tokio::spawn(admin::serve(listener, Arc::clone(&view), writer, end))
         });
+        let watched = Arc::clone(&view);
+        tokio::spawn(async move {
+            loop {
+                watched.neighbours.look(&watched.shards);
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
         let control = node.control();
         let node = tokio::task::spawn_blocking(move || node.join().map_err(|error| error.to_string()));
         Ok(Running { view, control, node, ended: None, admin, admin_end })
@@ -127,7 +141,7 @@ impl Service {
 /// A service whose control plane runs.
 pub(super) struct Running {
     pub(super) view: Arc<View>,
-    control: crate::node::Control,
+    control: Control,
     node: JoinHandle<Result<(), String>>,
     /// How the node has ended, once it has.
     ended: Option<Result<(), String>>,
@@ -138,8 +152,14 @@ pub(super) struct Running {
 impl Running {
     /// Not ready from now on: no new connections, what has arrived is answered, and then the node ends.
     pub(super) fn drain(&self) {
+        tell_stopping();
         self.view.begin_draining();
         self.control.drain();
+    }
+
+    /// What wakes and ends the node.
+    pub(super) fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Resolves when the node has ended.
@@ -191,8 +211,10 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServiceError::ControlPlane)
 }
 
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, ServiceError> {
-    let bound = TcpListener::bind(address).and_then(|listener| {
+fn bind_admin(address: SocketAddr, inherited: &Inherited) -> Result<TcpListener, ServiceError> {
+    let socket = inherited.tcp(address).map_err(StartError::from)?.pop();
+    let listener = socket.map_or_else(|| TcpListener::bind(address), |socket| Ok(TcpListener::from(socket)));
+    let bound = listener.and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });

@@ -19,6 +19,7 @@ use std::{
 use rustix::fs::{Mode, chmod, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::inherited::Inherited;
 use crate::{limits, shard::Listener};
 
 /// Who may use a unix socket: its user and its group.
@@ -141,8 +142,13 @@ pub fn any_port(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<Own
     Ok((actual, sockets))
 }
 
-/// Binds a port of its own for each shard: `first.port() + i`, or any free ones where that is 0.
-pub fn shard_ports(first: SocketAddr, shards: u16) -> Result<Vec<(SocketAddr, OwnedFd)>, ListenError> {
+/// A port of its own for each shard: `first.port() + i`, or any free ones where that is 0. Those that were inherited are
+/// taken, and the others bound.
+pub fn shard_ports(
+    first: SocketAddr,
+    shards: u16,
+    inherited: &Inherited,
+) -> Result<Vec<(SocketAddr, OwnedFd)>, ListenError> {
     let base = first.port();
     let port_of = |shard: u16| match base {
         0 => Ok(0),
@@ -151,6 +157,9 @@ pub fn shard_ports(first: SocketAddr, shards: u16) -> Result<Vec<(SocketAddr, Ow
     (0..shards)
         .map(|shard| {
             let address = SocketAddr::new(first.ip(), port_of(shard)?);
+            if let Some(socket) = inherited.tcp(address)?.pop() {
+                return Ok((address, socket));
+            }
             let socket = exclusive(address)?;
             Ok((local_address(&socket, address)?, socket.into()))
         })
@@ -278,7 +287,7 @@ mod tests {
             let refusal = any_port(address, shards).unwrap_err();
             assert!(matches!(refusal, ListenError::Taken { .. }), "{refusal}");
         }
-        let refusal = shard_ports(address, 1).unwrap_err();
+        let refusal = shard_ports(address, 1, &Inherited::default()).unwrap_err();
         assert!(refusal.to_string().contains("is taken"), "{refusal}");
     }
 
@@ -309,9 +318,9 @@ mod tests {
 
     #[test]
     fn shard_ports_follow_each_other_or_are_any_and_end_with_the_last_port() {
-        let any = shard_ports(LOOPBACK.parse().unwrap(), 3).unwrap();
+        let any = shard_ports(LOOPBACK.parse().unwrap(), 3, &Inherited::default()).unwrap();
         assert!(any.iter().all(|(address, _)| address.port() != 0));
-        let refusal = shard_ports("127.0.0.1:65535".parse().unwrap(), 2).unwrap_err();
+        let refusal = shard_ports("127.0.0.1:65535".parse().unwrap(), 2, &Inherited::default()).unwrap_err();
         assert!(matches!(refusal, ListenError::BeyondLastPort { .. }), "{refusal}");
     }
 

@@ -14,6 +14,7 @@ pub mod choice;
 pub mod engine;
 #[cfg(feature = "glommio")]
 pub mod glommio;
+pub mod inherited;
 pub mod listen;
 #[cfg(feature = "monoio")]
 pub mod monoio;

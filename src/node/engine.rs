@@ -78,6 +78,13 @@ fn monoio_instead(refusal: StartError) -> Result<RunningDriver, StartError> {
     Err(refusal)
 }
 
+/// Says where spinning was asked for in vain.
+pub(super) fn check_spinning(kind: DriverKind, spin_us: u32) {
+    if spin_us > 0 && kind != DriverKind::Ring {
+        tracing::warn!(driver = %kind, spin_us, "only the driver ring spins before it sleeps; this one sleeps at once");
+    }
+}
+
 /// Starts a thread for each shard on the driver of `kind`.
 pub(super) fn launch(
     kind: DriverKind,

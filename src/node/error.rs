@@ -4,7 +4,7 @@ use std::io;
 
 use super::host::KERNEL_MIN;
 use crate::{
-    drivers::{DriverError, listen::ListenError},
+    drivers::{DriverError, DriverKind, listen::ListenError},
     feed::FeedError,
     store::StoreError,
 };
@@ -30,8 +30,10 @@ pub enum StartError {
         cpus: usize,
     },
     /// A CPU that does not exist or that this process may not use.
-    #[error("CPU {cpu} is not among those that this process may use ({}): change --cpus", list(allowed))]
+    #[error("CPU {cpu} is not among those that this process may use ({}): change {flag}", list(allowed))]
     CpuNotAllowed {
+        /// By which it was named.
+        flag: &'static str,
         /// Named.
         cpu: usize,
         /// There.
@@ -46,12 +48,36 @@ pub enum StartError {
     /// No shards.
     #[error("a node has at least one shard: raise --shards")]
     NoShards,
+    /// Sockets that were handed over, and a driver that could not leave them as they were.
+    #[error(
+        "the sockets of florin.socket need the ring driver, and this node runs on {driver}: allow io_uring, or disable the socket"
+    )]
+    InheritedNeedsRing {
+        /// Which.
+        driver: DriverKind,
+    },
     /// Nowhere to listen.
     #[error("a node that listens nowhere serves nobody: give --listen, --shard-listen or --unix")]
     NoListener,
     /// The host does not say which CPUs there are.
     #[error("the host does not say which CPUs this process may use: name them with --cpus")]
     Affinity,
+    /// The other threads cannot be kept on their CPUs.
+    #[error("cannot keep house on the CPUs {}: {source}; change --housekeeping-cpus", list(cpus))]
+    Housekeeping {
+        /// Where they should be.
+        cpus: Vec<usize>,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A NUMA node that is not there.
+    #[error("there is no NUMA node {node} (this host has {}): change --numa", list(known))]
+    NoSuchNode {
+        /// Named.
+        node: usize,
+        /// There.
+        known: Vec<usize>,
+    },
     /// A shard's thread cannot be kept on its CPU.
     #[error("cannot pin a shard to CPU {cpu}: {source}")]
     Pin {
@@ -93,13 +119,18 @@ impl StartError {
     /// | 18 | an address or path cannot be listened on |
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::NoShards | StartError::NoListener | StartError::CpuTwice { .. } => 2,
+            StartError::NoShards
+            | StartError::NoListener
+            | StartError::InheritedNeedsRing { .. }
+            | StartError::CpuTwice { .. } => 2,
             StartError::KernelTooOld { .. } | StartError::Driver(DriverError::KernelTooOld { .. }) => 10,
             StartError::Driver(DriverError::NotBuiltIn { .. }) => 2,
             StartError::Driver(DriverError::Forbidden { .. }) => 11,
             StartError::Driver(DriverError::Memlock { .. }) => 12,
             StartError::Listen(ListenError::Taken { .. } | ListenError::UnixTaken { .. }) => 13,
-            StartError::NotEnoughCpus { .. } | StartError::CpuNotAllowed { .. } => 14,
+            StartError::NotEnoughCpus { .. }
+            | StartError::CpuNotAllowed { .. }
+            | StartError::NoSuchNode { .. } => 14,
             StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
             StartError::Listen(_) => 18,
             StartError::Feed(FeedError::Ledger(error)) => match error {
@@ -109,6 +140,7 @@ impl StartError {
                 _ => 1,
             },
             StartError::Affinity
+            | StartError::Housekeeping { .. }
             | StartError::Feed(FeedError::Thread(_))
             | StartError::Pin { .. }
             | StartError::Thread { .. }

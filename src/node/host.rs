@@ -2,11 +2,10 @@
 
 use std::io;
 
-use core_affinity::CoreId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::StartError;
+use super::{NodeConfig, StartError, numa};
 use crate::limits;
 
 /// The oldest kernel whose io_uring has all that the ring driver uses.
@@ -28,11 +27,49 @@ fn check_release(release: &str) -> Result<(), StartError> {
     }
 }
 
-/// One CPU for each shard: of those named, or of those that this process may use.
-pub(super) fn choose_cpus(shards: Option<u16>, named: Option<&[usize]>) -> Result<Vec<usize>, StartError> {
-    let allowed: Vec<usize> =
-        core_affinity::get_core_ids().ok_or(StartError::Affinity)?.into_iter().map(|core| core.id).collect();
-    choose_among(&allowed, shards, named)
+/// One CPU for each shard: of those named, or of those that this process may use and that do not keep house; in either
+/// case only of the nodes that are named, where any are.
+pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError> {
+    let allowed = allowed_cpus()?;
+    let mut named = config.cpus.clone();
+    if let (None, Some(kept)) = (&named, &config.housekeeping_cpus) {
+        let rest: Vec<usize> = allowed.iter().copied().filter(|cpu| !kept.contains(cpu)).collect();
+        named = (!rest.is_empty()).then_some(rest);
+    }
+    if let Some(nodes) = &config.numa {
+        let of_nodes = numa::cpus_of(nodes)?;
+        let mut cpus = named.unwrap_or_else(|| allowed.clone());
+        cpus.retain(|cpu| of_nodes.contains(cpu));
+        named = Some(cpus);
+    }
+    choose_among(&allowed, config.shards, named.as_deref())
+}
+
+fn allowed_cpus() -> Result<Vec<usize>, StartError> {
+    Ok(core_affinity::get_core_ids().ok_or(StartError::Affinity)?.into_iter().map(|core| core.id).collect())
+}
+
+/// Keeps the calling thread, and every thread that it starts from now on, on `kept`, and makes sure of it.
+pub(super) fn keep_house(kept: &[usize], shards: &[usize]) -> Result<(), StartError> {
+    let allowed = allowed_cpus()?;
+    if let Some(&cpu) = kept.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(StartError::CpuNotAllowed { flag: "--housekeeping-cpus", cpu, allowed });
+    }
+    if let Some(cpu) = kept.iter().find(|cpu| shards.contains(cpu)) {
+        tracing::warn!(cpu, "a CPU keeps house and has a shard: the shard will be interrupted");
+    }
+    affine(kept).map_err(|source| StartError::Housekeeping { cpus: kept.to_vec(), source })
+}
+
+/// Moves the calling thread, and reads back that it has moved.
+fn affine(cpus: &[usize]) -> io::Result<()> {
+    let mut wanted = CpuSet::new();
+    cpus.iter().for_each(|&cpu| wanted.set(cpu));
+    sched_setaffinity(None, &wanted)?;
+    if sched_getaffinity(None)? != wanted {
+        return Err(io::Error::other("the kernel put the thread on other CPUs"));
+    }
+    Ok(())
 }
 
 fn choose_among(
@@ -41,7 +78,7 @@ fn choose_among(
     named: Option<&[usize]>,
 ) -> Result<Vec<usize>, StartError> {
     if let Some(cpu) = named.into_iter().flatten().find(|cpu| !allowed.contains(cpu)) {
-        return Err(StartError::CpuNotAllowed { cpu: *cpu, allowed: allowed.to_vec() });
+        return Err(StartError::CpuNotAllowed { flag: "--cpus", cpu: *cpu, allowed: allowed.to_vec() });
     }
     let mut cpus = named.map_or_else(|| allowed.to_vec(), <[usize]>::to_vec);
     if (1..cpus.len()).any(|place| cpus[..place].contains(&cpus[place])) {
@@ -61,17 +98,7 @@ fn choose_among(
 
 /// Keeps the calling thread on `cpu`, and makes sure of it.
 pub(super) fn pin(cpu: usize) -> Result<(), StartError> {
-    let refused = |source| StartError::Pin { cpu, source };
-    if !core_affinity::set_for_current(CoreId { id: cpu }) {
-        return Err(refused(io::Error::last_os_error()));
-    }
-    let mut wanted = CpuSet::new();
-    wanted.set(cpu);
-    let found = sched_getaffinity(None).map_err(|errno| refused(errno.into()))?;
-    if found != wanted {
-        return Err(refused(io::Error::other("the kernel put the thread on other CPUs")));
-    }
-    Ok(())
+    affine(&[cpu]).map_err(|source| StartError::Pin { cpu, source })
 }
 
 /// Raises the number of open files to what the host allows: the tables of connections may be as large as that.
@@ -130,9 +157,22 @@ mod tests {
 
     #[test]
     fn a_pinned_thread_stays_where_it_was_put() {
-        let cpu = choose_cpus(Some(1), None).unwrap()[0];
+        let cpu = allowed_cpus().unwrap()[0];
         std::thread::spawn(move || pin(cpu).unwrap()).join().unwrap();
         let refusal = std::thread::spawn(|| pin(1_000)).join().unwrap().unwrap_err();
         assert!(matches!(refusal, StartError::Pin { cpu: 1_000, .. }), "{refusal}");
+    }
+    #[test]
+    fn who_keeps_house_stays_there_and_so_do_its_threads() {
+        let cpu = *allowed_cpus().unwrap().last().unwrap();
+        let found = std::thread::spawn(move || {
+            keep_house(&[cpu], &[]).unwrap();
+            std::thread::spawn(|| sched_getaffinity(None).unwrap()).join().unwrap()
+        });
+        let found = found.join().unwrap();
+        assert_eq!((found.count(), found.is_set(cpu)), (1, true));
+        let refusal = std::thread::spawn(|| keep_house(&[1_000], &[])).join().unwrap().unwrap_err();
+        assert_eq!(refusal.exit_code(), 14);
+        assert!(refusal.to_string().contains("--housekeeping-cpus"), "{refusal}");
     }
 }

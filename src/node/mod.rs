@@ -9,8 +9,9 @@ use florin_schema::ShardIndex;
 use crate::{
     clock::Clock,
     drivers::{
-        Bell, DriverChoice, DriverError, Listening, Orders, RunningDriver,
-        listen::{self, Rota, Sharing, UnixPath},
+        Bell, DriverChoice, DriverError, DriverKind, Listening, Orders, RunningDriver,
+        inherited::{self, Inherited},
+        listen::{self, ListenError, Rota, Sharing, UnixPath},
         ring::RingSizes,
     },
     feed::{Feed, FeedConfig},
@@ -22,6 +23,7 @@ mod berth;
 mod engine;
 mod error;
 mod host;
+pub mod numa;
 
 use berth::Berth;
 
@@ -42,8 +44,16 @@ pub struct NodeConfig {
     pub shards: Option<u16>,
     /// The CPUs for them, in order; none = all that this process may use.
     pub cpus: Option<Vec<usize>>,
+    /// Where every thread that is no shard's is kept; none = anywhere that this process may use.
+    pub housekeeping_cpus: Option<Vec<usize>>,
+    /// The NUMA nodes that shards may run on; none = all.
+    pub numa: Option<Vec<usize>>,
+    /// Sockets that this process was started with: used instead of binding their addresses.
+    pub inherited: Inherited,
     /// What drives them.
     pub driver: DriverChoice,
+    /// How long a shard polls after its last input before it sleeps; the ring alone does, others sleep at once.
+    pub spin_us: u32,
     /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
     pub fixed_wall_us: Option<i64>,
     /// Age of the data beyond which none is answered.
@@ -118,6 +128,11 @@ impl Control {
     /// Accepts nothing more, answers what has arrived, and ends: at most [`crate::limits::DRAIN_US`] from now.
     pub fn drain(&self) {
         self.orders.drain();
+        self.wake();
+    }
+
+    /// Makes every shard turn, those that sleep too.
+    pub fn wake(&self) {
         self.bells.iter().for_each(Bell::ring);
     }
 }
@@ -131,7 +146,16 @@ impl Node {
     /// Starts a node with rings of other sizes than usual, to reach their ends in tests.
     pub fn start_sized(config: NodeConfig, sizes: RingSizes) -> Result<Node, StartError> {
         let driver = engine::choose(config.driver)?;
-        let cpus = host::choose_cpus(config.shards, config.cpus.as_deref())?;
+        let sizes = RingSizes { spin_us: config.spin_us, ..sizes };
+        engine::check_spinning(driver.kind, config.spin_us);
+        if !config.inherited.is_empty() && driver.kind != DriverKind::Ring {
+            return Err(StartError::InheritedNeedsRing { driver: driver.kind });
+        }
+        let cpus = host::choose_cpus(&config)?;
+        if let Some(kept) = &config.housekeeping_cpus {
+            // Before any thread is started: they stay where this one is, but for the shards', which pin themselves.
+            host::keep_house(kept, &cpus)?;
+        }
         host::raise_open_files();
         let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX");
         let Bound { addresses, sockets, unix } = bind(&config, shards)?;
@@ -265,30 +289,39 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     let mut addresses = Addresses::default();
     let mut listening: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     if let Some(address) = config.listen {
-        let (address, sockets) = listen::any_port(address, shards)?;
+        let failed = |source| ListenError::Address { address, source };
+        let mut sockets = inherited::spread(config.inherited.tcp(address)?, shards).map_err(failed)?;
         addresses.listen = Some(address);
-        for (of_shard, socket) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening { listener: Listener::Any, socket, sharing: Sharing::Own });
+        if sockets.is_empty() {
+            let (actual, own) = listen::any_port(address, shards)?;
+            addresses.listen = Some(actual);
+            sockets = own.into_iter().map(|socket| (socket, Sharing::Own)).collect();
+        }
+        for (of_shard, (socket, sharing)) in listening.iter_mut().zip(sockets) {
+            of_shard.push(Listening { listener: Listener::Any, socket, sharing });
         }
     }
     if let Some(first) = config.shard_listen {
-        for (of_shard, (address, socket)) in listening.iter_mut().zip(listen::shard_ports(first, shards)?) {
+        let ports = listen::shard_ports(first, shards, &config.inherited)?;
+        for (of_shard, (address, socket)) in listening.iter_mut().zip(ports) {
             addresses.shard_listen.push(address);
             of_shard.push(Listening { listener: Listener::Shard, socket, sharing: Sharing::Own });
         }
     }
     let mut unix = None;
     if let Some(path) = &config.unix {
-        let (bound, sockets) = listen::unix(path, shards)?;
-        addresses.unix = Some(bound.path().to_owned());
-        unix = Some(bound);
-        let rota = Arc::new(Rota::new(shards));
-        for (of_shard, socket) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening {
-                listener: Listener::Unix,
-                socket,
-                sharing: Sharing::AllShards(Arc::clone(&rota)),
-            });
+        let failed = |source| ListenError::Unix { path: path.clone(), source };
+        let mut sockets = inherited::spread(config.inherited.unix(path)?, shards).map_err(failed)?;
+        addresses.unix = Some(path.clone());
+        if sockets.is_empty() {
+            let (bound, own) = listen::unix(path, shards)?;
+            addresses.unix = Some(bound.path().to_owned());
+            unix = Some(bound);
+            let rota = Arc::new(Rota::new(shards));
+            sockets = own.into_iter().map(|socket| (socket, Sharing::AllShards(Arc::clone(&rota)))).collect();
+        }
+        for (of_shard, (socket, sharing)) in listening.iter_mut().zip(sockets) {
+            of_shard.push(Listening { listener: Listener::Unix, socket, sharing });
         }
     }
     if listening.iter().all(Vec::is_empty) {

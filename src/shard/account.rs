@@ -171,8 +171,16 @@ impl Account {
     /// The archived balance.
     #[inline]
     pub fn balance(self, slab: &Slab) -> BalanceView<'_> {
-        let bytes = BalanceView::bytes_of(self.assets(slab));
-        BalanceView::new(&slab.block(self.balance, PREFIX + bytes)[PREFIX..]).expect("a balance's bytes")
+        self.flagged_balance(slab).0
+    }
+
+    /// The archived balance and the flags.
+    #[inline(always)]
+    pub fn flagged_balance(self, slab: &Slab) -> (BalanceView<'_>, u8) {
+        let record = slab.block_and_on(self.balance);
+        let (prefix, rest) = BalancePrefix::ref_from_prefix(record).expect("a block holds its prefix");
+        let bytes = BalanceView::bytes_of(usize::from(prefix.assets));
+        (BalanceView::new(&rest[..bytes]).expect("a balance's bytes"), prefix.flags)
     }
 
     /// How many transactions the account holds.

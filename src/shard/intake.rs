@@ -1,31 +1,23 @@
 //! From a connection's bytes to answers.
 //!
-//! Frames are parsed where the kernel put them; only what must wait is copied. Native lookups go in three passes over
-//! up to [`LOOKAHEAD_FRAMES`] frames: ask for each slot, probe it and ask for its record, copy the records. So the
-//! cache misses of one buffer's frames overlap instead of adding up.
+//! Frames are parsed where the kernel put them; only what must wait is copied. Requests for an account of this shard's
+//! go on the belt; they are answered there, or at the latest when all of the turn's input has been read.
 
 use std::cmp::Reverse;
 
-use florin_schema::UserId;
+use florin_schema::frame::RequestHeader;
+use florin_schema::{HashedUser, UserId};
 
+use super::belt::{Lookup, Pace};
 use super::peers::{Ask, Destination, Question};
 use super::responder::{Aspect, Via};
 use super::session::{Ending, Listener, Stop};
-use super::table::Found;
 use super::{Gather, Shard};
-use crate::limits::{FRAMES_PER_TURN, LOOKAHEAD_FRAMES, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
+use crate::limits::{FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
 
-/// A request for an account of this shard's, between its passes.
-pub(super) struct Lookup {
-    to: ReplyTo,
-    user_id: UserId,
-    aspect: Aspect,
-    found: Option<Found>,
-}
-
-/// What an answer is taken to need before it is written, so that a batch of lookups never overshoots what a
-/// connection may have unsent: a header and a record of sixteen assets.
+/// What an answer is taken to need before it is written, so that lookups never overshoot what a connection may have
+/// unsent: a header and a record of sixteen assets.
 const ANSWER_BYTES: usize = 512;
 
 impl Shard {
@@ -121,16 +113,14 @@ impl Shard {
             }
         };
         session.protocol = Some(protocol);
-        let mut out = std::mem::take(&mut session.out);
-        if out.capacity() == 0 {
-            out = self.buffers.pop().unwrap_or_default();
+        if session.out.capacity() == 0 {
+            session.out = self.buffers.pop().unwrap_or_default();
         }
         let (read, stop) = match protocol {
-            Protocol::Native => self.read_frames(connection, input, &mut out),
-            Protocol::Http => self.read_http(connection, input, &mut out),
+            Protocol::Native => self.read_frames(connection, input),
+            Protocol::Http => self.with_out(connection, |shard, out| shard.read_http(connection, input, out)),
         };
         let session = &mut self.sessions[connection as usize];
-        session.out = out;
         session.stop = stop;
         if read > 0 {
             // A request was read to its end: the time of the next begins anew.
@@ -139,88 +129,139 @@ impl Shard {
         read
     }
 
-    fn read_frames(&mut self, connection: u32, input: &[u8], out: &mut Vec<u8>) -> (usize, Stop) {
+    /// Lends a connection's output to `work`, which answers no lookups.
+    fn with_out<T>(&mut self, connection: u32, work: impl FnOnce(&mut Shard, &mut Vec<u8>) -> T) -> T {
+        let mut out = std::mem::take(&mut self.sessions[connection as usize].out);
+        let result = work(self, &mut out);
+        self.sessions[connection as usize].out = out;
+        result
+    }
+
+    fn read_frames(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
         let mut read = 0;
         loop {
-            let stop = self.look_up_frames(connection, input, &mut read, out);
-            self.answer_lookups(out);
-            if let Some(stop) = stop {
+            let allowed = match self.frames_allowed(connection) {
+                Ok(frames) => frames,
+                Err(stop) => return (read, stop),
+            };
+            let begun = read;
+            for _ in 0..allowed {
+                let Some((to, user)) = self.plain_lookup(&input[read..]) else { break };
+                read += size_of::<RequestHeader>();
+                self.look_up(Lookup { connection, to, user, aspect: Aspect::Balance, found: None });
+            }
+            let plain = (read - begun) / size_of::<RequestHeader>();
+            self.sessions[connection as usize].frames += plain;
+            if plain < allowed
+                && let Some(stop) = self.read_frame(connection, input, &mut read)
+            {
                 return (read, stop);
             }
         }
     }
 
-    /// The first pass over some frames, up to one that must be treated by itself. `None` = go on.
-    fn look_up_frames(
-        &mut self,
-        connection: u32,
-        input: &[u8],
-        read: &mut usize,
-        out: &mut Vec<u8>,
-    ) -> Option<Stop> {
-        let in_flight = self.sessions[connection as usize].in_flight;
-        while self.lookups.len() < LOOKAHEAD_FRAMES {
-            let session = &mut self.sessions[connection as usize];
-            if session.frames >= FRAMES_PER_TURN {
-                return Some(Stop::Turn);
-            }
-            if out.len() + in_flight >= UNSENT_BYTES_MAX {
-                return Some(Stop::Unsent);
-            }
-            if !self.lookups.is_empty()
-                && out.len() + in_flight + self.lookups.len() * ANSWER_BYTES >= UNSENT_BYTES_MAX
-            {
-                return None;
-            }
-            let (request, bytes) = match wire::frame::parse(&input[*read..], &mut self.users) {
-                Parsed::Request(request, bytes) => (request, bytes),
-                Parsed::Incomplete | Parsed::Continue => return Some(Stop::Incomplete),
-                Parsed::Rejected(rejection) => {
-                    return self.refuse(connection, &rejection, input.len(), read, out);
-                }
-            };
-            session.frames += 1;
-            match self.local_lookup(&request) {
-                Some(lookup) => {
-                    self.responder.table.prefetch(lookup.user_id);
-                    self.lookups.push(lookup);
-                }
-                None => {
-                    if !self.handle(connection, &request, out) {
-                        self.sessions[connection as usize].frames -= 1;
-                        return Some(Stop::Await);
-                    }
-                }
-            }
-            *read += bytes;
+    /// How many frames may be read before this has to be asked again; or why none may.
+    fn frames_allowed(&mut self, connection: u32) -> Result<usize, Stop> {
+        let room = |shard: &Shard| {
+            let session = &shard.sessions[connection as usize];
+            UNSENT_BYTES_MAX.saturating_sub(session.unsent())
+        };
+        let session = &self.sessions[connection as usize];
+        let frames = FRAMES_PER_TURN.saturating_sub(session.frames);
+        if frames == 0 {
+            return Err(Stop::Turn);
         }
+        let mut answers = (room(self) / ANSWER_BYTES).saturating_sub(session.owed as usize);
+        if answers == 0 {
+            // What the answers under way really need is known once they are written.
+            self.finish_lookups();
+            match room(self) {
+                0 => return Err(Stop::Unsent),
+                bytes => answers = (bytes / ANSWER_BYTES).max(1),
+            }
+        }
+        Ok(frames.min(answers))
+    }
+
+    /// A GetBalance of any age for an account of this shard's.
+    #[inline(always)]
+    fn plain_lookup(&self, input: &[u8]) -> Option<(ReplyTo, HashedUser)> {
+        let (to, user) = wire::frame::plain_balance(input)?;
+        let user = user.hashed();
+        (user.shard(self.responder.shards) == self.responder.index).then_some((to, user))
+    }
+
+    /// Reads one frame of any kind. `None` = go on.
+    fn read_frame(&mut self, connection: u32, input: &[u8], read: &mut usize) -> Option<Stop> {
+        let (request, bytes) = match wire::frame::parse(&input[*read..], &mut self.users) {
+            Parsed::Request(request, bytes) => (request, bytes),
+            Parsed::Incomplete | Parsed::Continue => return Some(Stop::Incomplete),
+            Parsed::Rejected(rejection) => {
+                return self.with_out(connection, |shard, out| {
+                    shard.refuse(connection, &rejection, input.len(), read, out)
+                });
+            }
+        };
+        match self.local_lookup(connection, &request) {
+            Some(lookup) => self.look_up(lookup),
+            None => {
+                if !self.with_out(connection, |shard, out| shard.handle(connection, &request, out)) {
+                    return Some(Stop::Await);
+                }
+            }
+        }
+        self.sessions[connection as usize].frames += 1;
+        *read += bytes;
         None
     }
 
     #[inline]
-    fn local_lookup(&self, request: &Request<'_>) -> Option<Lookup> {
-        let (user_id, aspect) = match request.query {
-            Query::Balance(user_id) => (user_id, Aspect::Balance),
-            Query::Statistics(user_id, windows) => (user_id, Aspect::Statistics(windows)),
+    fn local_lookup(&self, connection: u32, request: &Request<'_>) -> Option<Lookup> {
+        let (user, aspect) = match request.query {
+            Query::Balance(user) => (user, Aspect::Balance),
+            Query::Statistics(user, windows) => (user, Aspect::Statistics(windows)),
             _ => return None,
         };
-        let is_local = user_id.shard(self.responder.shards) == self.responder.index;
+        let user = user.hashed();
+        let is_local = user.shard(self.responder.shards) == self.responder.index;
         (is_local && request.freshness == Freshness::default()).then_some(Lookup {
+            connection,
             to: request.reply_to,
-            user_id,
+            user,
             aspect,
             found: None,
         })
     }
 
-    /// The second and the third pass.
-    fn answer_lookups(&mut self, out: &mut Vec<u8>) {
-        for lookup in &mut self.lookups {
-            lookup.found = self.responder.table.find(lookup.user_id);
+    /// Puts a lookup on the belt, which moves on by one.
+    #[inline(always)]
+    fn look_up(&mut self, lookup: Lookup) {
+        self.sessions[lookup.connection as usize].owed += 1;
+        self.responder.table.prefetch(lookup.user);
+        self.belt.push(lookup);
+        if let Some(lookup) = self.belt.next_to_probe(Pace::Flowing) {
+            lookup.found = self.responder.table.find(lookup.user);
         }
-        for Lookup { to, user_id, aspect, found } in self.lookups.drain(..) {
-            self.responder.account(out, to, Via::Connection, user_id, aspect, found);
+        if let Some(lookup) = self.belt.next_to_answer(Pace::Flowing) {
+            self.answer(lookup);
         }
+    }
+
+    /// Answers all lookups that are under way.
+    pub(super) fn finish_lookups(&mut self) {
+        while let Some(lookup) = self.belt.next_to_probe(Pace::Clearing) {
+            lookup.found = self.responder.table.find(lookup.user);
+        }
+        while let Some(lookup) = self.belt.next_to_answer(Pace::Clearing) {
+            self.answer(lookup);
+        }
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, Lookup { connection, to, user, aspect, found }: Lookup) {
+        let session = &mut self.sessions[connection as usize];
+        session.owed -= 1;
+        self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
     }
 
     /// HTTP answers in order: a request is read only once the one before it has been answered.

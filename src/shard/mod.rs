@@ -10,7 +10,8 @@
 //! | --- | --- |
 //! | [`table`], `account`, `slab` | the index, an account's two records, where they lie |
 //! | `session` | one connection's state |
-//! | `intake` | from a connection's bytes to requests; the three-pass lookup |
+//! | `intake` | from a connection's bytes to requests |
+//! | `belt` | lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
 //! | `questions` | questions that are passed on, wait, or are joined |
 //! | `peers`, `gather`, `waiting` | links to other shards, batches in parts, the waiting room |
@@ -29,6 +30,7 @@ use crate::limits::PARTIAL_REQUEST_US;
 use crate::mesh::Parking;
 
 mod account;
+mod belt;
 pub mod feed_link;
 mod follow;
 mod gather;
@@ -43,9 +45,9 @@ mod slab;
 pub mod table;
 mod waiting;
 
+use belt::Belt;
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest};
 use gather::Gather;
-use intake::Lookup;
 pub use metrics::ShardMetrics;
 pub use peers::{MeshMessage, PeerLink, mesh};
 use questions::Room;
@@ -130,7 +132,7 @@ pub struct Shard {
     timeouts: BinaryHeap<Reverse<(u64, u32)>>,
 
     users: Vec<UserId>,
-    lookups: Vec<Lookup>,
+    belt: Belt,
     due: Vec<Waiter>,
     buffers: Vec<Vec<u8>>,
     next_bell: usize,
@@ -165,7 +167,7 @@ impl Shard {
             blocked: Vec::new(),
             timeouts: BinaryHeap::new(),
             users: Vec::new(),
-            lookups: Vec::new(),
+            belt: Belt::default(),
             due: Vec::new(),
             buffers: Vec::new(),
             next_bell: 0,
@@ -207,6 +209,7 @@ impl Shard {
 
     /// The socket is gone: forgets the connection. Answers still due for it are dropped.
     pub fn closed(&mut self, connection: u32) {
+        self.finish_lookups();
         let session = &mut self.sessions[connection as usize];
         assert!(session.open, "connection {connection} was closed twice");
         session.open = false;
@@ -232,6 +235,7 @@ impl Shard {
                 self.resume(connection);
             }
         }
+        self.finish_lookups();
         if self.drain_mesh() == Room::Made {
             self.unblock();
         }

@@ -77,7 +77,7 @@ impl Responder {
     }
 
     /// The last pass of a lookup: `found` is what [`Table::find`] said of `user_id`.
-    #[inline]
+    #[inline(always)]
     pub fn account(
         &mut self,
         out: &mut Vec<u8>,
@@ -146,7 +146,7 @@ impl Responder {
     }
 
     fn version(&self, user: UserId) -> Version {
-        let found = self.table.find(user);
+        let found = self.table.find(user.hashed());
         found.map_or(Version(0), |found| Version(self.table.balance(found).0.root.version.get()))
     }
 
@@ -175,7 +175,7 @@ impl Responder {
             );
             return self.error(out, to, via, Status::Stale, &message);
         }
-        let found = self.table.find(user);
+        let found = self.table.find(user.hashed());
         self.account(out, to, via, user, aspect, found);
     }
 
@@ -183,7 +183,7 @@ impl Responder {
     pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) {
         let young_enough = self.is_young_enough(freshness);
         for &user in users {
-            match self.table.find(user) {
+            match self.table.find(user.hashed()) {
                 _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
                 _ if !young_enough || !self.has_version(freshness, user) => push_status(part, Status::Stale),
                 None => push_status(part, Status::NotFound),

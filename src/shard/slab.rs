@@ -240,6 +240,17 @@ impl Slab {
         }
     }
 
+    /// A block, and what happens to lie behind it: for a record that tells its own length.
+    #[inline(always)]
+    pub fn block_and_on(&self, handle: Handle) -> &[u8] {
+        if handle.0 < LARGE {
+            let (page, at) = place(handle.0);
+            &self.pages[page][at..]
+        } else {
+            self.large[(handle.0 - LARGE) as usize].as_ref().expect("a live large block")
+        }
+    }
+
     /// The first `bytes` of a block.
     #[inline]
     pub fn block_mut(&mut self, handle: Handle, bytes: usize) -> &mut [u8] {

@@ -3,9 +3,8 @@
 //! A slot is 16 bytes, so that four share a cache line and a probe rarely leaves the one that was prefetched. Probing
 //! is linear; the table doubles before three quarters of it are full; nothing is ever removed.
 
-use florin_schema::UserId;
-use florin_schema::ids::mix;
 use florin_schema::layout::BalanceView;
+use florin_schema::{HashedUser, UserId};
 use zerocopy::FromZeros;
 
 use super::Defect;
@@ -102,14 +101,14 @@ impl Table {
 
     /// First pass of a lookup: asks for the user's slot.
     #[inline]
-    pub fn prefetch(&self, user_id: UserId) {
-        prefetch(&self.slots[self.home(user_id)]);
+    pub fn prefetch(&self, user: HashedUser) {
+        prefetch(&self.slots[self.home(user)]);
     }
 
     /// Second pass: probes, and asks for the record.
-    #[inline]
-    pub fn find(&self, user_id: UserId) -> Option<Found> {
-        let slot = &self.slots[self.probe(user_id)];
+    #[inline(always)]
+    pub fn find(&self, user: HashedUser) -> Option<Found> {
+        let slot = &self.slots[self.probe(user)];
         slot.account.balance.is_some().then(|| {
             self.slab.prefetch(slot.account.balance);
             Found(slot.account)
@@ -117,9 +116,10 @@ impl Table {
     }
 
     /// Third pass: the record, and whether its history is known to be incomplete.
-    #[inline]
+    #[inline(always)]
     pub fn balance(&self, found: Found) -> (BalanceView<'_>, Trust) {
-        (found.0.balance(&self.slab), Trust::of(found.0.flags(&self.slab)))
+        let (balance, flags) = found.0.flagged_balance(&self.slab);
+        (balance, Trust::of(flags))
     }
 
     /// An account's totals in all four windows as of `horizon`, into `totals`; and its first and last `occurred_at`.
@@ -129,18 +129,18 @@ impl Table {
     }
 
     #[inline]
-    fn home(&self, user_id: UserId) -> usize {
+    fn home(&self, user: HashedUser) -> usize {
         // Routing has used the hash's upper bits; its lower ones are as good as new.
-        mix(user_id.get()) as usize & (self.slots.len() - 1)
+        user.hash() as usize & (self.slots.len() - 1)
     }
 
     /// The user's slot, or the empty one where it would go.
-    #[inline]
-    fn probe(&self, user_id: UserId) -> usize {
-        let mut at = self.home(user_id);
+    #[inline(always)]
+    fn probe(&self, user: HashedUser) -> usize {
+        let mut at = self.home(user);
         loop {
             let slot = &self.slots[at];
-            if slot.user_id == user_id.get() && slot.account.balance.is_some()
+            if slot.user_id == user.id.get() && slot.account.balance.is_some()
                 || !slot.account.balance.is_some()
             {
                 return at;
@@ -214,14 +214,15 @@ impl Table {
 
     /// The user's slot; opens the account where it is new.
     fn slot_of(&mut self, user_id: UserId) -> usize {
-        let slot = self.probe(user_id);
+        let user = user_id.hashed();
+        let slot = self.probe(user);
         if self.slots[slot].account.balance.is_some() {
             return slot;
         }
         if (self.accounts + 1) * 4 > self.slots.len() * 3 {
             self.double();
         }
-        let slot = self.probe(user_id);
+        let slot = self.probe(user);
         self.slots[slot] = Slot { user_id: user_id.get(), account: Account::create(&mut self.slab, user_id) };
         self.accounts += 1;
         slot
@@ -231,7 +232,7 @@ impl Table {
         let larger = Pages::zeroed(self.slots.len() * 2);
         let old = std::mem::replace(&mut self.slots, larger);
         for slot in old.iter().filter(|slot| slot.account.balance.is_some()) {
-            let at = self.probe(UserId::new(slot.user_id).expect("a slot holds a legal id"));
+            let at = self.probe(UserId::new(slot.user_id).expect("a slot holds a legal id").hashed());
             self.slots[at] = *slot;
         }
     }

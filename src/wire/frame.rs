@@ -119,6 +119,29 @@ pub fn parse<'a>(bytes: &'a [u8], users: &mut Vec<UserId>) -> Parsed<'a> {
     }
 }
 
+/// The commonest request by far, a GetBalance of any age, told by its first eight bytes; `None` is anything else, which
+/// [`parse`] tells.
+#[inline(always)]
+pub fn plain_balance(bytes: &[u8]) -> Option<(ReplyTo, UserId)> {
+    const fn first_word(encoding: u8) -> u64 {
+        let [l0, l1, l2, l3] = (HEADER_BYTES as u32).to_le_bytes();
+        u64::from_le_bytes([l0, l1, l2, l3, VERSION, Opcode::GetBalance as u8, encoding, 0])
+    }
+    const DEFAULT: u64 = first_word(0);
+    const RKYV: u64 = first_word(Encoding::Rkyv as u8);
+    const FLATBUFFERS: u64 = first_word(Encoding::FlatBuffers as u8);
+
+    let frame: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    let word = |at: usize| u64::from_le_bytes(frame[at..at + 8].try_into().expect("eight bytes"));
+    let format = match word(0) {
+        RKYV => Format::Rkyv,
+        FLATBUFFERS | DEFAULT => Format::FlatBuffers,
+        _ => return None,
+    };
+    let reply_to = ReplyTo { opcode: Opcode::GetBalance, request_id: word(8), format };
+    Some((reply_to, UserId::new(word(16))?))
+}
+
 /// `Ok(None)` where the header is in order and the rest is not all there.
 #[inline]
 fn read<'a>(

@@ -32,8 +32,12 @@ fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option
         unix: None,
         shards: Some(shards),
         cpus: None,
+        housekeeping_cpus: None,
+        numa: None,
+        inherited: Default::default(),
         driver,
         fixed_wall_us,
+        spin_us: 0,
         max_staleness_ms: 30_000,
     })
     .expect("a node");

@@ -23,6 +23,7 @@ fn help_names_every_command_and_every_exit_code() {
         "--shards",
         "--cpus",
         "--driver",
+        "--spin-us",
         "--now",
         "--max-staleness-ms",
         "--log",

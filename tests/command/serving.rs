@@ -205,3 +205,73 @@ fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
     assert!(last.starts_with("answered ") && numbers[0] > 0 && numbers[1] > 0, "{last}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
 }
+
+#[test]
+fn shards_are_where_they_were_put_and_everything_else_keeps_house() {
+    let folder = folder_with_ledger();
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+    let allowed: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+    let (kept, shard) = (allowed[0], *allowed.last().unwrap());
+    let (kept, shard) = (kept.to_string(), shard.to_string());
+    let server = Server::start(folder.path(), &["--cpus", &shard, "--housekeeping-cpus", &kept]);
+    let page = get(server.admin, "/v1/shards");
+    let map: serde_json::Value = serde_json::from_str(page.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(map["shards"][0]["cpu"].to_string(), shard);
+    assert_eq!(map["shards"][0]["runs_on"].to_string(), shard);
+    let threads = map["threads"].as_array().unwrap();
+    assert!(threads.len() > 2, "{map}");
+    for thread in threads {
+        let name = thread["name"].as_str().unwrap();
+        let wanted = if name.starts_with("florin-shard") { &shard } else { &kept };
+        assert_eq!(thread["may_run_on"].as_str(), Some(wanted.as_str()), "{name}");
+    }
+    let metrics = get(server.admin, "/metrics");
+    for name in ["florin_cpu", "florin_involuntary_switches_total", "florin_core_taken_ratio"] {
+        assert!(metrics.contains(&format!("{name}{{shard=\"0\"}} ")), "{name}: {metrics}");
+    }
+}
+
+#[test]
+fn nodes_that_are_not_there_are_refused_by_number() {
+    let folder = folder_with_ledger();
+    let refusal = run(folder.path(), &["serve", "--numa", "4000"]).refused(14);
+    assert!(refusal.contains("there is no NUMA node 4000"), "{refusal}");
+}
+
+#[test]
+fn systemd_hears_that_the_node_is_ready_that_idle_shards_turn_and_that_it_stops() {
+    let drivers = ["ring", "monoio-epoll"];
+    for driver in drivers {
+        let folder = folder_with_ledger();
+        let socket = folder.path().join("notify");
+        let heard = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+        heard.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        let free =
+            ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut command = florin(folder.path(), &[&free[..], &["--driver", driver]].concat());
+        command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
+        let server = Server::spawn(command);
+        let next = || {
+            let mut bytes = [0; 4_096];
+            let length = heard.recv(&mut bytes).unwrap();
+            String::from_utf8(bytes[..length].to_vec()).unwrap()
+        };
+        let until = |what: &str| {
+            let mut all = String::new();
+            while !all.contains(what) {
+                all.push_str(&next());
+            }
+            all
+        };
+        let start = until("READY=1");
+        assert!(start.contains("STATUS=serving "), "{start}");
+        // Nobody asks anything: only its bell makes a shard turn. The first is fed without a look.
+        for _ in 0..5 {
+            until("WATCHDOG=1");
+        }
+        server.signal(Signal::TERM);
+        until("STOPPING=1");
+        assert_eq!(server.ended().0, Some(0));
+    }
+}

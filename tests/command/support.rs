@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long anything may take before its test fails; two loaded cores need some of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The command, with its working directory in `folder`.
 pub fn florin(folder: &Path, arguments: &[&str]) -> Command {

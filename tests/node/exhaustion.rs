@@ -45,7 +45,14 @@ fn running_out_of_completions_delays_and_loses_nothing() {
 
 #[test]
 fn running_out_of_both_delays_and_loses_nothing() {
-    let sizes = RingSizes { submissions: 1, completions: 2, buffers: 1, buffer_bytes: 32, connections: 64 };
+    let sizes = RingSizes {
+        submissions: 1,
+        completions: 2,
+        buffers: 1,
+        buffer_bytes: 32,
+        connections: 64,
+        spin_us: 0,
+    };
     let node = start_tiny(sizes);
     bursts(node.addresses().listen.unwrap(), 24, 20);
 }

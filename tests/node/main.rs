@@ -3,6 +3,8 @@
 #![allow(clippy::duplicate_mod, reason = "the suite's files are loaded once for each driver")]
 
 #[cfg(feature = "monoio")]
+mod handed_over;
+#[cfg(feature = "monoio")]
 mod on_epoll;
 #[cfg(feature = "glommio")]
 mod on_glommio;

@@ -20,5 +20,7 @@ mod quiet;
 mod refusals;
 #[path = "serving.rs"]
 mod serving;
+#[path = "spinning.rs"]
+mod spinning;
 #[path = "support.rs"]
-mod support;
+pub mod support;

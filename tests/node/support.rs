@@ -34,8 +34,12 @@ pub fn config(shards: u16) -> NodeConfig {
         unix: None,
         shards: Some(shards),
         cpus: None,
+        housekeeping_cpus: None,
+        numa: None,
+        inherited: Default::default(),
         driver: super::DRIVER,
         fixed_wall_us: None,
+        spin_us: 0,
         max_staleness_ms: 30_000,
     }
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::{compare::CompareArgs, cost::CostArgs};
 use crate::{
     affinity::Cpus,
     generator::Load,
@@ -26,6 +27,10 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Find each target's knee: the highest rate at which it keeps the objective
     Ramp(RampArgs),
+    /// What replacing the first server by another would bring: knees, and CPU, memory and latency at the same load
+    Compare(Box<CompareArgs>),
+    /// A comparison in money: cores, machines and dollars a year, with every assumption
+    Cost(CostArgs),
     /// Compare all drivers that the florin binary has, and this host's limit
     Drivers(DriversArgs),
     /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
@@ -132,9 +137,31 @@ pub(super) struct Rounds {
     pub(super) rounds: u16,
 }
 
-/// What all commands take.
+/// What `run`, `ramp`, `drivers` and `limit` take.
 #[derive(Args, Debug)]
 pub(super) struct Common {
+    #[command(flatten)]
+    pub(super) setup: Setup,
+    /// What is asked: balance, statistics, batch:N, or several by weight, like balance=9,statistics=1
+    #[arg(long = "mix", value_name = "MIX", default_value = "balance")]
+    pub(super) mix: Mix,
+    /// Bytes of a value in redis and memcached [default: as many as a balance of the ledger has]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) value_bytes: Option<usize>,
+    /// Seconds before the measured window
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(super) warmup: Duration,
+    /// Seconds of the measured window
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(super) duration: Duration,
+    /// Write report.json, report.html, report.md and a .hlog for each target and load into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// Servers, users and the generator: what everything that measures takes.
+#[derive(Args, Debug)]
+pub(super) struct Setup {
     /// The florin binary to start [default: `florin` beside this one]
     #[arg(long, value_name = "PATH")]
     pub(super) server: Option<PathBuf>,
@@ -144,9 +171,6 @@ pub(super) struct Common {
     /// CPUs of the generator: one thread on each [default: one thread anywhere]
     #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
     pub(super) cpus: Cpus,
-    /// What is asked: balance, statistics, batch:N, or several by weight, like balance=9,statistics=1
-    #[arg(long = "mix", value_name = "MIX", default_value = "balance")]
-    pub(super) mix: Mix,
     /// About whom: uniform, zipf:S, hot:USERS:SHARE, or in-order
     #[arg(long, value_name = "SHAPE", default_value = "uniform")]
     pub(super) keys: KeyShape,
@@ -171,21 +195,9 @@ pub(super) struct Common {
     /// Where generated ledgers are kept [default: florin-bench in the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// Bytes of a value in redis and memcached [default: as many as a balance of the ledger has]
-    #[arg(long, value_name = "BYTES")]
-    pub(super) value_bytes: Option<usize>,
-    /// Seconds before the measured window
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub(super) warmup: Duration,
-    /// Seconds of the measured window
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    pub(super) duration: Duration,
     /// The generator spins instead of sleeping: sends on time to the microsecond, and takes its CPUs whole
     #[arg(long)]
     pub(super) spin: bool,
-    /// Write report.json, report.html, report.md and a .hlog for each target and load into this directory
-    #[arg(long, value_name = "DIR")]
-    pub(super) out: Option<PathBuf>,
 }
 
 /// A load on the command line.
@@ -227,17 +239,17 @@ impl FromStr for LoadSpec {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
     number.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|&number: &f64| number >= 0.0 && number.is_finite());
     number.ok_or_else(|| "expected a number from 0".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(not_negative(text)?).map_err(|error| error.to_string())
 }
 

@@ -3,12 +3,13 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use florin_schema::layout::BalanceView;
 
 use super::{
-    args::{Cli, Command, Common, DriversArgs, LimitArgs, LoadSpec, RampArgs, RunArgs},
+    args::{Cli, Command, Common, DriversArgs, LimitArgs, LoadSpec, RampArgs, RunArgs, Setup},
     progress::Progress,
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     report::{self, Report, ReportError},
     targets::{self, Bench, Kind, Target, TargetError, TargetSpec, Tool, Via, ledger},
     trial::{self, Measured, Settings, Trial, TrialError},
-    work::{Population, Work},
+    work::{Mix, Population, Work},
 };
 
 /// Assets of the average user where no ledger says.
@@ -41,6 +42,15 @@ pub enum CliError {
     /// Counting instructions.
     #[error(transparent)]
     Callgrind(#[from] CallgrindError),
+    /// A comparison.
+    #[error(transparent)]
+    Compare(#[from] crate::compare::run::RunError),
+    /// A comparison's money.
+    #[error(transparent)]
+    Cost(#[from] crate::cost::CostError),
+    /// What a comparison cannot begin without.
+    #[error("{0}")]
+    Usage(String),
     /// The results' files.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -54,10 +64,12 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Run(args) => match args.callgrind {
             Some(requests) => count(&args, requests),
-            None => compare(&args.common, &args.targets, &args.loads, args.rounds.rounds),
+            None => campaign(&args.common, &args.targets, &args.loads, args.rounds.rounds),
         },
         Command::Ramp(args) => ramp(&args),
         Command::Drivers(args) => drivers(args),
+        Command::Compare(args) => super::compare::run(&args),
+        Command::Cost(args) => super::cost::run(&args),
         Command::Limit(args) => limit(args),
         Command::ServeFixed(args) => Ok(targets::fixed::serve(args.listen, &args.unix, args.assets)?),
     }
@@ -65,13 +77,13 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
 
 fn drivers(args: DriversArgs) -> Result<(), CliError> {
     let names = match args.drivers.is_empty() {
-        true => targets::florin::drivers(&florin(&args.common))?,
+        true => targets::florin::drivers(&florin(&args.common.setup))?,
         false => args.drivers,
     };
     let driver = |name| TargetSpec { driver: Some(name), ..TargetSpec::new(Kind::Florin) };
     let mut targets: Vec<TargetSpec> = names.into_iter().map(driver).collect();
     targets.push(TargetSpec::new(Kind::Limit));
-    compare(&args.common, &targets, &args.loads, args.rounds.rounds)
+    campaign(&args.common, &targets, &args.loads, args.rounds.rounds)
 }
 
 fn limit(args: LimitArgs) -> Result<(), CliError> {
@@ -80,18 +92,18 @@ fn limit(args: LimitArgs) -> Result<(), CliError> {
         limit.via = Via::Unix;
     }
     let targets = [vec![limit], args.targets].concat();
-    compare(&args.common, &targets, &args.loads, args.rounds.rounds)
+    campaign(&args.common, &targets, &args.loads, args.rounds.rounds)
 }
 
 /// Each target under each load, interleaved.
-fn compare(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u16) -> Result<(), CliError> {
+fn campaign(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u16) -> Result<(), CliError> {
     let (bench, settings) = prepare(common, specs)?;
     let progress = Progress::new((specs.len() * loads.len()) as u64 * u64::from(rounds));
     let targets = start_all(specs, &bench, &progress)?;
     let campaign = Campaign::run(targets.len(), loads.len(), usize::from(rounds), |target, load| {
         let target = &targets[target];
         target.resume()?;
-        let measured = one(target, loads[load].load(common.arrivals), &settings, &progress)?;
+        let measured = one(target, loads[load].load(common.setup.arrivals), &settings, &progress)?;
         target.pause();
         Ok::<_, CliError>(measured)
     })?;
@@ -121,7 +133,7 @@ fn ramp(args: &RampArgs) -> Result<(), CliError> {
     for target in &targets {
         target.resume()?;
         let knee = search.run(|rate| {
-            let load = LoadSpec { rate: Some(rate), ..args.load }.load(common.arrivals);
+            let load = LoadSpec { rate: Some(rate), ..args.load }.load(common.setup.arrivals);
             let measured = one(target, load, &settings, &progress)?;
             if let Some(out) = &common.out {
                 write_log(out, &measured.trial, &measured.intervals)?;
@@ -151,13 +163,14 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
             let out = directory.path().join(format!("callgrind.{index}.{number}"));
             bench.tool = Tool::Callgrind(out.clone());
             progress.say(format!("starting {} under valgrind", spec.label()));
-            let target = Target::start(spec, &bench)?;
-            let load = load.load(args.common.arrivals);
+            let mut target = Target::start(spec, &bench)?;
+            let load = load.load(args.common.setup.arrivals);
             let of = |count| Settings {
                 span: Span::Requests { count, at_most: args.common.duration.max(CALLGRIND_TIME) },
                 ..settings.clone()
             };
             one(&target, load, &of(CALLGRIND_WARMUP), &progress)?;
+            target.calm();
             let pid = target.pid.expect("the bench has started it");
             callgrind::zero(pid)?;
             let mut measured = one(&target, load, &of(requests), &progress)?;
@@ -175,7 +188,7 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
 }
 
 /// Under valgrind a server is some fifty times slower: what a hundred thousand requests may take.
-const CALLGRIND_TIME: std::time::Duration = std::time::Duration::from_secs(120);
+const CALLGRIND_TIME: Duration = Duration::from_secs(120);
 
 fn one(target: &Target, load: Load, settings: &Settings, progress: &Progress) -> Result<Measured, CliError> {
     let name = format!("{}, {load}", target.label);
@@ -200,51 +213,75 @@ fn start_all(specs: &[TargetSpec], bench: &Bench, progress: &Progress) -> Result
 
 /// Finds or makes the ledger and the users, and what all trials share.
 fn prepare(common: &Common, specs: &[TargetSpec]) -> Result<(Bench, Settings), CliError> {
-    let florin = florin(common);
+    let asked = Asked {
+        mix: common.mix.clone(),
+        value_bytes: common.value_bytes,
+        warmup: common.warmup,
+        duration: common.duration,
+        keys_drawn: limits::KEYS_DRAWN,
+    };
+    set_up(&common.setup, specs, asked)
+}
+
+/// What commands differ in.
+pub(super) struct Asked {
+    pub(super) mix: Mix,
+    pub(super) value_bytes: Option<usize>,
+    pub(super) warmup: Duration,
+    pub(super) duration: Duration,
+    pub(super) keys_drawn: usize,
+}
+
+pub(super) fn set_up(
+    setup: &Setup,
+    specs: &[TargetSpec],
+    asked: Asked,
+) -> Result<(Bench, Settings), CliError> {
+    let florin = florin(setup);
     let needs_ledger = specs.iter().any(|spec| spec.address.is_none() && spec.kind != Kind::Limit);
-    let ledger = match &common.ledger {
+    let ledger = match &setup.ledger {
         Some(path) => Some(path.clone()),
-        None if needs_ledger => Some(generated(common, &florin)?),
+        None if needs_ledger => Some(generated(setup, &florin)?),
         None => None,
     };
-    let population = match (&common.ids, &ledger) {
+    let population = match (&setup.ids, &ledger) {
         (Some(ids), _) => Population::read(ids.clone()),
         (None, Some(ledger)) => Population::new(ledger::population(ledger).map_err(TargetError::Ledger)?),
-        (None, None) => Population::first(common.users),
+        (None, None) => Population::first(setup.users),
     };
     let population = population.map_err(TargetError::Population)?;
-    let value_bytes = match (common.value_bytes, &ledger) {
+    let value_bytes = match (asked.value_bytes, &ledger) {
         (Some(bytes), _) => bytes,
         (None, Some(ledger)) => ledger::balance_bytes(ledger, &population).map_err(TargetError::Ledger)?,
         (None, None) => BalanceView::bytes_of(ASSETS),
     };
     let settings = Settings {
-        work: Work { mix: common.mix.clone(), keys: common.keys, seed: common.seed },
+        work: Work { mix: asked.mix, keys: setup.keys, seed: setup.seed },
         population: population.clone(),
-        span: Span::Time { warmup: common.warmup, measure: common.duration },
-        cpus: common.cpus.0.clone(),
-        waiting: if common.spin { Waiting::Spinning } else { Waiting::Parked },
-        keys_drawn: limits::KEYS_DRAWN,
+        span: Span::Time { warmup: asked.warmup, measure: asked.duration },
+        cpus: setup.cpus.0.clone(),
+        waiting: if setup.spin { Waiting::Spinning } else { Waiting::Parked },
+        keys_drawn: asked.keys_drawn,
     };
-    let server_cpus = common.server_cpus.0.clone();
+    let server_cpus = setup.server_cpus.0.clone();
     Ok((Bench { florin, server_cpus, ledger, population, value_bytes, tool: Tool::None }, settings))
 }
 
-fn generated(common: &Common, florin: &Path) -> Result<PathBuf, TargetError> {
+fn generated(setup: &Setup, florin: &Path) -> Result<PathBuf, TargetError> {
     let generated = ledger::Generated {
-        users: common.users,
-        transactions: common.transactions.unwrap_or(10 * u64::from(common.users)),
+        users: setup.users,
+        transactions: setup.transactions.unwrap_or(10 * u64::from(setup.users)),
         seed: 7,
     };
-    let directory = common.data.clone().unwrap_or_else(|| env::temp_dir().join("florin-bench"));
+    let directory = setup.data.clone().unwrap_or_else(|| env::temp_dir().join("florin-bench"));
     Ok(ledger::kept(florin, &directory, generated)?)
 }
 
 /// The server's binary: as told, or beside the bench's own.
-fn florin(common: &Common) -> PathBuf {
+pub(super) fn florin(setup: &Setup) -> PathBuf {
     let beside =
         || env::current_exe().ok().map(|own| own.with_file_name("florin")).filter(|path| path.exists());
-    common.server.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("florin"))
+    setup.server.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("florin"))
 }
 
 /// A report without results.

@@ -2,6 +2,8 @@
 
 mod args;
 mod commands;
+mod compare;
+mod cost;
 mod progress;
 
 pub use args::Cli;

@@ -150,8 +150,16 @@ impl<P: Protocol> Worker<P> {
             && !self.shared.stop.load(Ordering::Relaxed)
     }
 
+    /// Open loop: whether what was due just before the window's end still gets a while to be sent, as all before it had.
+    fn is_catching_up(&self, open: &Open) -> bool {
+        !open.backlog.is_empty()
+            && self.now_ns < self.setup.window.ends + limits::CATCH_UP_NS
+            && self.asked < self.setup.requests_max
+            && !self.shared.stop.load(Ordering::Relaxed)
+    }
+
     fn is_over(&mut self) -> bool {
-        if self.is_asking() {
+        if self.is_asking() || self.open.as_ref().is_some_and(|open| self.is_catching_up(open)) {
             return false;
         }
         self.connections.iter().all(|connection| connection.pending.waiting() == 0)
@@ -183,7 +191,7 @@ impl<P: Protocol> Worker<P> {
         if self.asked < self.setup.requests_max {
             self.admit(&mut open);
         }
-        if self.is_asking() {
+        if self.is_asking() || self.is_catching_up(&open) {
             self.dispatch(&mut open);
         } else if self.now_ns >= self.setup.window.ends {
             open.backlog.give_up(self.setup.window);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     Report, markdown,
-    plots::{INK, MESH, PAPER, Plot, Scale, Series, draw, nines},
+    plots::{INK, MESH, PAPER, Plot, Scale, Series, css_colour, draw, nines},
 };
 use crate::trial::Trial;
 
@@ -19,17 +19,19 @@ th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: l
 tr:hover td { background: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
-svg { max-width: 100%; height: auto; display: block; margin: 1.5rem 0; }
+figure { margin: 1.5rem 0; }
+svg { max-width: 100%; height: auto; display: block; }
+figcaption span { margin-right: 1.2rem; white-space: nowrap; }
+figcaption span::before { content: ''; display: inline-block; width: 1.4em; height: .25em; margin-right: .4em;
+  vertical-align: middle; background: var(--series); }
 ";
 
 /// The whole page.
 pub(super) fn page(report: &Report) -> String {
-    let mut body = String::from("<h1>florin-bench</h1>\n<dl>\n");
-    for (name, value) in markdown::setting(report) {
-        let _ = writeln!(body, "<dt>{name}</dt><dd>{}</dd>", escaped(value.trim_matches('`')));
-    }
-    body.push_str("</dl>\n");
+    let mut body = String::from("<h1>florin-bench</h1>\n");
+    body.push_str(&definitions(&markdown::setting(report)));
     body.push_str(&html_table(&markdown::table(&report.summaries)));
+    body.push_str(&html_table(&markdown::instructions(&report.trials)));
     if let Some(objective) = report.objective {
         let _ = writeln!(body, "<h2>Knees at {}</h2>", escaped(&objective.to_string()));
         body.push_str(&html_table(&markdown::knees(&report.knees)));
@@ -38,12 +40,27 @@ pub(super) fn page(report: &Report) -> String {
         body.push_str(&plot);
         body.push('\n');
     }
+    document(&body)
+}
+
+/// A page that stands alone, with this body.
+pub(crate) fn document(body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width\">\n<title>florin-bench</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n\
          {body}</body>\n</html>\n",
         ink_rules()
     )
+}
+
+/// Names and their values.
+pub(crate) fn definitions(settings: &[(&'static str, String)]) -> String {
+    let mut html = String::from("<dl>\n");
+    for (name, value) in settings {
+        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(value.trim_matches('`')));
+    }
+    html.push_str("</dl>\n");
+    html
 }
 
 /// The plots' three colours become the page's.
@@ -59,7 +76,8 @@ fn ink_rules() -> String {
 
 fn plots(report: &Report) -> Vec<String> {
     let by_load = targets(report).into_iter().map(|target| {
-        let mut trials: Vec<&Trial> = report.trials.iter().filter(|trial| trial.target == target).collect();
+        let mut trials: Vec<&Trial> =
+            report.trials.iter().filter(|t| t.target == target && t.latency.count > 0).collect();
         trials.sort_by(|a, b| a.rate.total_cmp(&b.rate));
         (target, trials)
     });
@@ -74,14 +92,14 @@ fn plots(report: &Report) -> Vec<String> {
     let latency = over_rate(&|trial| Some(trial.latency.p99_ns as f64 / 1e3));
     let cpu = over_rate(&|trial| trial.server.as_ref().map(|server| server.cpu_share * 100.0));
     let mut plots = vec![
-        draw(&Plot {
+        figure(&Plot {
             title: "Latency against throughput",
             x: "requests/s",
             y: "p99, µs",
             series: &latency,
             scale: Scale::LogY,
         }),
-        draw(&Plot {
+        figure(&Plot {
             title: "Server CPU against load",
             x: "requests/s",
             y: "CPU, % of one",
@@ -99,7 +117,7 @@ fn plots(report: &Report) -> Vec<String> {
             }
         }
         let title = format!("Latency by percentile, {load}");
-        plots.push(draw(&Plot {
+        plots.push(figure(&Plot {
             title: &title,
             x: "percentile",
             y: "latency, µs",
@@ -108,6 +126,17 @@ fn plots(report: &Report) -> Vec<String> {
         }));
     }
     plots.into_iter().flatten().collect()
+}
+
+/// A plot, and which colour is whose.
+pub(crate) fn figure(plot: &Plot<'_>) -> Option<String> {
+    let svg = draw(plot)?;
+    let mut legend = String::new();
+    for (index, series) in plot.series.iter().enumerate() {
+        let (colour, name) = (css_colour(index), escaped(&series.name));
+        let _ = write!(legend, "<span style=\"--series: {colour}\">{name}</span>");
+    }
+    Some(format!("<figure>{svg}<figcaption>{legend}</figcaption></figure>"))
 }
 
 fn curve(trial: &Trial) -> Vec<(f64, f64)> {
@@ -136,9 +165,14 @@ fn distinct<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
 }
 
 /// A Markdown table as HTML: one source for both.
-fn html_table(table: &str) -> String {
+pub(crate) fn html_table(table: &str) -> String {
+    // What stands before the table is a caption in Markdown, and nothing where there is no table.
+    let table: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
+    if table.is_empty() {
+        return String::new();
+    }
     let mut html = String::from("<table>\n");
-    for (index, line) in table.lines().enumerate() {
+    for (index, line) in table.into_iter().enumerate() {
         let tag = match index {
             0 => "th",
             1 => continue,
@@ -154,6 +188,6 @@ fn html_table(table: &str) -> String {
     html
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

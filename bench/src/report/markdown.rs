@@ -6,6 +6,7 @@ use super::Report;
 use crate::{
     callgrind::Part,
     campaign::Summary,
+    environment::Environment,
     ramp::Knee,
     trial::{Health, Trial},
 };
@@ -27,7 +28,16 @@ pub(super) fn page(report: &Report) -> String {
 
 /// What a reader needs to judge the numbers and to get them again.
 pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {
-    let environment = &report.environment;
+    surroundings(&report.environment, &report.server_cpus, &report.generator_cpus, report.users)
+}
+
+/// The same, of any measurement.
+pub(crate) fn surroundings(
+    environment: &Environment,
+    server_cpus: &[usize],
+    generator_cpus: &[usize],
+    users: usize,
+) -> Vec<(&'static str, String)> {
     let cpus = |cpus: &[usize]| match cpus {
         [] => "not pinned".to_owned(),
         cpus => crate::affinity::Cpus(cpus.to_vec()).to_string(),
@@ -46,21 +56,17 @@ pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {
                 environment.kernel
             ),
         ),
-        (
-            "pins",
-            format!(
-                "server on CPU {}, generator on CPU {}",
-                cpus(&report.server_cpus),
-                cpus(&report.generator_cpus)
-            ),
-        ),
-        ("users", report.users.to_string()),
+        ("pins", format!("server on CPU {}, generator on CPU {}", cpus(server_cpus), cpus(generator_cpus))),
+        ("users", users.to_string()),
         ("generator's build", environment.generator_build.clone()),
     ]
 }
 
 /// One line for each target and load.
 pub fn table(summaries: &[Summary]) -> String {
+    if summaries.is_empty() {
+        return String::new();
+    }
     let mut text = String::from(
         "| target | load | requests/s | CPU-µs/request | × first | CPU × first | of limit | p50 µs | p99 µs | p99.9 µs \
          | server CPU | memory MiB | errors | generator |\n\
@@ -118,7 +124,7 @@ pub fn knees(knees: &[(String, Knee)]) -> String {
     text
 }
 
-fn instructions(trials: &[Trial]) -> String {
+pub(super) fn instructions(trials: &[Trial]) -> String {
     let mut text = String::new();
     for trial in trials {
         let Some(found) = &trial.instructions else { continue };
@@ -152,7 +158,8 @@ fn instructions(trials: &[Trial]) -> String {
     text
 }
 
-fn health(health: Health, busy_share: f64) -> String {
+/// How busy the generator was, and whether that was too much.
+pub(crate) fn health(health: Health, busy_share: f64) -> String {
     let busy = format!("{:.0} %", busy_share * 100.0);
     match health {
         Health::Fine => busy,
@@ -162,7 +169,7 @@ fn health(health: Health, busy_share: f64) -> String {
 }
 
 /// A whole number with commas between thousands.
-pub(super) fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

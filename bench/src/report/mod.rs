@@ -1,9 +1,9 @@
 //! Results as files: JSON for machines, HTML and Markdown for people, interval logs for histogram tools.
 
-mod html;
+pub(crate) mod html;
 mod interval_log;
-mod markdown;
-mod plots;
+pub(crate) mod markdown;
+pub(crate) mod plots;
 
 use std::{
     fs, io,

@@ -1,9 +1,10 @@
 //! Starts florin itself, and other servers that take the same flags.
 
-use std::{path::Path, process::Command};
+use std::{net::SocketAddr, path::Path, process::Command};
 
 use super::{
-    Bench, Process, Target, TargetError, TargetSpec, Tool, Via, hello, probe,
+    Bench, Process, Target, TargetError, TargetSpec, Tool, Via, hello,
+    probe::Stirring,
     process::{self, Start},
 };
 use crate::{
@@ -17,7 +18,20 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     let (address, unix) = (process::free_address()?, directory.path().join("socket"));
     let mut command = Command::new(spec.binary.as_ref().unwrap_or(&bench.florin));
     command.arg("serve").args(ledger(bench)?);
-    command.args(["--listen", &address.to_string(), "--shard-listen", "127.0.0.1:0", "--admin", "off"]);
+    command.args(["--listen", &address.to_string(), "--admin", "off"]);
+    let shards = spec.shards.or((bench.tool != Tool::None).then_some(1));
+    let stirred = match bench.tool {
+        Tool::None => None,
+        Tool::Callgrind(_) => Some(neighbours(process::free_address()?, shards.unwrap_or(1))),
+    };
+    match &stirred {
+        None => command.args(["--shard-listen", "127.0.0.1:0"]),
+        // There it is slow, not ill.
+        Some(ports) => {
+            let staleness_ms = u32::MAX.to_string();
+            command.args(["--shard-listen", &ports[0].to_string(), "--max-staleness-ms", &staleness_ms])
+        }
+    };
     command.arg("--unix").arg(&unix);
     if !bench.server_cpus.is_empty() {
         command.arg("--cpus").arg(Cpus(bench.server_cpus.clone()).to_string());
@@ -25,20 +39,13 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     if let Some(driver) = &spec.driver {
         command.args(["--driver", driver]);
     }
-    if let Some(shards) = spec.shards {
+    if let Some(shards) = shards {
         command.args(["--shards", &shards.to_string()]);
-    }
-    if bench.tool != Tool::None {
-        // There it is slow, not ill.
-        command.args(["--max-staleness-ms", &u32::MAX.to_string()]);
     }
     command.args(&spec.flags);
     let process = spawn(command, directory, bench)?;
     let any = Endpoint::Tcp(address);
-    if bench.tool != Tool::None {
-        let someone = bench.population.users()[0];
-        process::wait(Some(&process), &any, || probe::stir(address, someone))?;
-    }
+    let stirring = stirred.map(Stirring::start);
     let endpoints = match spec.via {
         Via::Any | Via::Http => Endpoints::Any(any),
         Via::Unix => Endpoints::Any(Endpoint::Unix(unix)),
@@ -48,7 +55,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
             Endpoints::ByShard(hello::shard_ports(address)?)
         }
     };
-    Ok(Target::started(spec, bench, process, endpoints))
+    Ok(Target { stirring, ..Target::started(spec, bench, process, endpoints) })
 }
 
 /// Starts another server with wire.md's three endpoints; it takes `--ledger sqlite:PATH --listen IP:PORT`.
@@ -59,6 +66,11 @@ pub(super) fn start_http(spec: &TargetSpec, bench: &Bench) -> Result<Target, Tar
     command.args(ledger(bench)?).args(["--listen", &address.to_string()]).args(&spec.flags);
     let process = spawn(command, process::scratch()?, bench)?;
     Ok(Target::started(spec, bench, process, Endpoints::Any(Endpoint::Tcp(address))))
+}
+
+/// The shard ports that begin at this one.
+fn neighbours(first: SocketAddr, shards: u16) -> Vec<SocketAddr> {
+    (0..shards).map(|shard| SocketAddr::new(first.ip(), first.port().saturating_add(shard))).collect()
 }
 
 fn ledger(bench: &Bench) -> Result<[String; 2], TargetError> {

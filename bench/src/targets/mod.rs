@@ -61,11 +61,15 @@ pub struct Target {
     pub endpoints: Endpoints,
     /// Whose CPU is counted.
     pub pid: Option<rustix::process::Pid>,
+    /// The CPUs that it was pinned to by the bench; empty: not known.
+    pub cpus: Vec<usize>,
     /// The command, as started; empty where it ran already.
     pub command: String,
     /// Ends the server with the target.
     process: Option<Process>,
     someone: UserId,
+    /// Only under valgrind.
+    stirring: Option<probe::Stirring>,
 }
 
 /// Why a server cannot be measured.
@@ -168,9 +172,11 @@ impl Target {
             speech: spec.speech(),
             endpoints,
             pid: spec.pid,
+            cpus: Vec::new(),
             command: String::new(),
             process: None,
             someone: bench.population.users()[0],
+            stirring: None,
         })
     }
 
@@ -181,9 +187,11 @@ impl Target {
             speech: spec.speech(),
             endpoints,
             pid: Some(process.pid()),
+            cpus: bench.server_cpus.clone(),
             command: process.command().to_owned(),
             process: Some(process),
             someone: bench.population.users()[0],
+            stirring: None,
         }
     }
 
@@ -204,6 +212,11 @@ impl Target {
         if let Some(process) = &self.process {
             process.pause();
         }
+    }
+
+    /// Stops what has kept a server under valgrind going: from now on it does only what it is asked.
+    pub fn calm(&mut self) {
+        self.stirring = None;
     }
 
     /// Wakes it again, and waits until it answers.

@@ -4,13 +4,19 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use florin_schema::frame::{self, ReplyHeader, RequestHeader};
-use florin_schema::{Encoding, Opcode, UserId};
+use florin_schema::{Opcode, UserId};
 use zerocopy::IntoBytes;
 
+use super::process;
 use crate::{
     generator::{
         Endpoint, Speech,
@@ -22,10 +28,8 @@ use crate::{
 
 /// How long one attempt may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Pings in one write of [`stir`], and how often.
+/// Pings in one write of [`Stirring`].
 const STIR_PINGS: usize = 256;
-/// See above.
-const STIR_ROUNDS: usize = 64;
 
 pub(super) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
@@ -57,12 +61,48 @@ pub fn answers(endpoint: &Endpoint, speech: Speech, user: UserId) -> Result<(), 
     }
 }
 
-/// Asks so much at once that the server's other threads get on too, and whether it answers by now.
+/// Keeps a server under valgrind busy, so that all its threads get on.
 ///
 /// Valgrind runs one thread at a time, and (at least to version 3.19) a thread that waits in io_uring_enter keeps all
-/// others waiting: a server that is left alone never loads its ledger. It lets another thread run after 100,000 basic
-/// blocks of one, which this is good for.
-pub(super) fn stir(address: SocketAddr, user: UserId) -> Result<(), String> {
+/// others waiting: shards that are left alone never load their ledger. With --fair-sched=yes another thread's turn comes
+/// after 100,000 basic blocks of one; so as long as this lives, each shard is given enough to do for that.
+#[derive(Debug)]
+pub(super) struct Stirring {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Stirring {
+    /// Pings each of these shards' ports, from a thread each.
+    pub(super) fn start(ports: Vec<SocketAddr>) -> Stirring {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stir = |port| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // Until it listens, and again where it was too slow.
+                    if ping(port, &stop).is_err() {
+                        thread::sleep(process::AGAIN);
+                    }
+                }
+            })
+        };
+        let threads = ports.into_iter().map(stir).collect();
+        Stirring { stop, threads }
+    }
+}
+
+impl Drop for Stirring {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that has panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ping(port: SocketAddr, stop: &AtomicBool) -> io::Result<()> {
     let header = RequestHeader {
         length: (size_of::<RequestHeader>() as u32).into(),
         version: frame::VERSION,
@@ -74,17 +114,12 @@ pub(super) fn stir(address: SocketAddr, user: UserId) -> Result<(), String> {
     };
     let pings = header.as_bytes().repeat(STIR_PINGS);
     let mut pongs = vec![0; STIR_PINGS * size_of::<ReplyHeader>()];
-    let endpoint = Endpoint::Tcp(address);
-    let mut rounds = || {
-        let mut stream = connect(&endpoint)?;
-        for _ in 0..STIR_ROUNDS {
-            stream.write_all(&pings)?;
-            stream.read_exact(&mut pongs)?;
-        }
-        Ok(())
-    };
-    rounds().map_err(|error: io::Error| error.to_string())?;
-    answers(&endpoint, Speech::Native(Encoding::Rkyv), user)
+    let mut stream = connect(&Endpoint::Tcp(port))?;
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(&pings)?;
+        stream.read_exact(&mut pongs)?;
+    }
+    Ok(())
 }
 
 fn ask<P: Protocol>(endpoint: &Endpoint, mut protocol: P, user: UserId) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The generator against small servers that behave or do not: every misbehaviour is caught, and time is counted from when
 //! a question was due.
 
+mod comparison;
 mod server;
 
 use std::time::Duration;

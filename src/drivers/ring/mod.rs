@@ -58,6 +58,9 @@ pub struct RingDriver<E = Shard> {
     starved: VecDeque<u32>,
     /// When the turn began.
     monotonic_us: u64,
+    /// How long the loop polls before it sleeps, and the turn that last had a completion.
+    spin_us: u64,
+    active_us: u64,
     /// Before this nothing is accepted, for the host had run out of something.
     accept_again_us: u64,
     /// Draining, until then at most.
@@ -80,6 +83,8 @@ impl<E: Engine> Driver<E> for RingDriver<E> {
             touched: Vec::new(),
             starved: VecDeque::new(),
             monotonic_us: seat.clock.monotonic_us(),
+            spin_us: u64::from(sizes.spin_us),
+            active_us: 0,
             accept_again_us: 0,
             drain_until_us: None,
             has_drained: false,
@@ -127,6 +132,7 @@ impl<E: Engine> RingDriver<E> {
                 return;
             }
             handled += completions.len();
+            self.active_us = self.monotonic_us;
             completions.iter().for_each(|completion| self.handle(completion));
         }
     }
@@ -173,7 +179,8 @@ impl<E: Engine> RingDriver<E> {
 
     /// How long the kernel may keep the thread.
     fn how_long(&mut self) -> Wait {
-        if self.queue.has_completions() || !self.starved.is_empty() {
+        let is_spinning = self.monotonic_us < self.active_us + self.spin_us;
+        if self.queue.has_completions() || !self.starved.is_empty() || is_spinning {
             return Wait::Poll;
         }
         let shard_us = match self.seat.shard.park() {

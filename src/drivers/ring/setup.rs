@@ -11,7 +11,8 @@ use crate::{
     limits,
 };
 
-/// How large a ring's parts are. The default is [`crate::limits`]; tests take less, to reach the ends.
+/// How large a ring's parts are, and how long its loop polls. The default is [`crate::limits`], and not at all; tests
+/// take less, to reach the ends.
 #[derive(Clone, Copy, Debug)]
 pub struct RingSizes {
     /// Operations that can be queued before one more has to submit them.
@@ -24,6 +25,8 @@ pub struct RingSizes {
     pub buffer_bytes: u32,
     /// Direct descriptors, one a connection.
     pub connections: u32,
+    /// How long the loop polls after its last completion before it sleeps, µs.
+    pub spin_us: u32,
 }
 
 impl Default for RingSizes {
@@ -34,6 +37,7 @@ impl Default for RingSizes {
             buffers: limits::PROVIDED_BUFFERS,
             buffer_bytes: u32::try_from(limits::PROVIDED_BUFFER_BYTES).expect("a buffer is far below 4 GiB"),
             connections: limits::CONNECTIONS_MAX,
+            spin_us: 0,
         }
     }
 }
@@ -100,7 +104,14 @@ fn open_files_max() -> u32 {
 
 /// Whether this host permits such rings: makes the smallest, and gives it up again.
 pub(super) fn probe() -> Result<(), DriverError> {
-    let smallest = RingSizes { submissions: 1, completions: 2, buffers: 1, buffer_bytes: 64, connections: 1 };
+    let smallest = RingSizes {
+        submissions: 1,
+        completions: 2,
+        buffers: 1,
+        buffer_bytes: 64,
+        connections: 1,
+        spin_us: 0,
+    };
     // The queue goes before the buffers that it writes into.
     let (queue, buffers) = make(&smallest)?;
     drop(queue);

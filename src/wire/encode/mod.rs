@@ -61,7 +61,7 @@ impl Encoder {
     }
 
     /// Answers a GetBalance.
-    #[inline]
+    #[inline(always)]
     pub fn balance(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, balance: BalanceView<'_>) {
         match to.format {
             Format::Rkyv => {
@@ -75,12 +75,20 @@ impl Encoder {
                 let body = Body { encoding: FLATBUFFERS, bytes: flat::balance_bytes(balance) };
                 self.flat.balance(out, &header(to, origin, body), balance);
             }
-            Format::Http(reply) => {
-                self.json.clear();
-                json::balance(&mut self.json, balance);
-                self.respond(out, reply, origin, Some(Version(balance.root.version.get())));
-            }
+            Format::Http(reply) => self.json_balance(out, reply, origin, balance),
         }
+    }
+
+    fn json_balance(
+        &mut self,
+        out: &mut Vec<u8>,
+        reply: HttpReply,
+        origin: Origin,
+        balance: BalanceView<'_>,
+    ) {
+        self.json.clear();
+        json::balance(&mut self.json, balance);
+        self.respond(out, reply, origin, Some(Version(balance.root.version.get())));
     }
 
     /// Answers a GetStatistics.

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	shadowAddress = regexp.MustCompile(`listen +http://(\S+)`)
+	adminAddress  = regexp.MustCompile(`admin +http://(\S+)`)
+)
+
+// shadowState is what of the shadow's state is looked at.
+type shadowState struct {
+	Consistent, Complete bool
+	Verdict              string
+	Requests             int
+	Queue                struct{ Open int }
+	Verdicts             map[string]int
+	Reasons              map[string]map[string]int
+}
+
+// This service as primary and florin as candidate, on one ledger that is written to all the time, through the shadow:
+// every answer is compared, and no two differ.
+func TestTheShadowFindsFlorinTheSame(t *testing.T) {
+	binary, err := legacyBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scheme := range []string{"http", "florin"} {
+		ledger := emptyLedger(t)
+		florin := start(t, "florin", florinAddress, florinBinary(t), "serve", "--ledger", "sqlite:"+ledger,
+			"--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "off", "--shards", "1")
+		legacy := start(t, "legacy", legacyAddress, binary, "--ledger", "sqlite:"+ledger, "--listen", "127.0.0.1:0")
+		awaitOK(t, florin, "/v1/users/1/balance", 404)
+		awaitOK(t, legacy, "/readyz", 0)
+		// It ends well, or its start's clean-up says so: only a run that is consistent and complete does.
+		shadow := start(t, "shadow", adminAddress, florinBinary(t), "shadow", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+			"--primary", "http://"+legacy.address, "--candidate", scheme+"://"+florin.address, "--report", t.TempDir())
+		listen := shadowAddress.FindStringSubmatch(shadow.said())[1]
+
+		const rounds = 400
+		var callers sync.WaitGroup
+		callers.Add(2)
+		go func() {
+			defer callers.Done()
+			for round := range rounds / 4 {
+				row := func(at, user int) string {
+					return fmt.Sprintf(`{"transaction_id":"00000000-0000-4000-8000-%012d","user_id":"%d","asset":"COIN",`+
+						`"kind":"recharge","amount":"%d","occurred_at":"2026-11-22T04:05:06Z"}`, 10*round+at, user, at+1)
+				}
+				rows := []string{row(0, 1), row(1, round%7), row(2, 3)}
+				submit(t, listen, "/v1/transactions", "["+strings.Join(rows, ",")+"]")
+			}
+		}()
+		go func() {
+			defer callers.Done()
+			for round := range rounds {
+				fetch(t, listen, fmt.Sprintf("/v1/users/%d/balance", round%9))
+				fetch(t, listen, fmt.Sprintf("/v1/users/%d/statistics?window=24h,lifetime", round%9))
+				submit(t, listen, "/v1/balances:batchGet", `{"user_ids":["1","2","3","99"]}`)
+			}
+		}()
+		callers.Wait()
+
+		state := settled(t, shadow, 3*rounds)
+		if !state.Consistent || !state.Complete || state.Requests != 3*rounds {
+			t.Errorf("%s: %+v", scheme, state)
+		}
+	}
+}
+
+func fetch(t *testing.T, address, target string) {
+	response, err := http.Get("http://" + address + target)
+	readOut(t, target, response, err)
+}
+
+func submit(t *testing.T, address, target, body string) {
+	response, err := http.Post("http://"+address+target, "application/json", strings.NewReader(body))
+	readOut(t, target, response, err)
+}
+
+// readOut reads an answer to its end, so that the connection is used again.
+func readOut(t *testing.T, target string, response *http.Response, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || (response.StatusCode != 200 && response.StatusCode != 404) {
+		t.Errorf("%s: %d, %v: %s", target, response.StatusCode, err, text)
+	}
+}
+
+// settled waits until so many requests have their verdict.
+func settled(t *testing.T, shadow *process, requests int) shadowState {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		var state shadowState
+		response, err := http.Get("http://" + shadow.address + "/v1/shadow")
+		if err == nil {
+			err = json.NewDecoder(response.Body).Decode(&state)
+			response.Body.Close()
+		}
+		if err == nil && state.Requests >= requests && state.Queue.Open == 0 {
+			return state
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the shadow has no verdict: %v: %+v", err, state)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

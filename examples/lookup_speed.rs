@@ -1,0 +1,133 @@
+//! What a GetBalance costs a shard without any kernel: `cargo run --release --example lookup_speed [USERS] [DEPTH]`.
+//!
+//! One shard, rkyv, uniform keys, DEPTH requests a buffer; prints ns a request, parsing and encoding included. Run it
+//! with `/sys/kernel/mm/transparent_hugepage/enabled` at `never` and at `madvise` to see what huge pages do.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use florin::clock::Now;
+use florin::ledger::{Kind, Transaction};
+use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
+use florin::mesh::{self, Latest, Parking};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin_schema::frame::{RequestHeader, VERSION};
+use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+const NOW: Now = Now { wall_us: 1_795_320_306_000_000, monotonic_us: 1_000_000 };
+/// Of one round.
+const REQUESTS: u64 = 1_000_000;
+const ROUNDS: usize = 15;
+/// A reply with two assets.
+const REPLY_BYTES: u64 = 112;
+
+fn main() {
+    let mut arguments =
+        std::env::args().skip(1).map(|argument| argument.parse().expect("an argument is a number"));
+    let users: u64 = arguments.next().unwrap_or(1_000_000);
+    let depth: u64 = arguments.next().unwrap_or(32);
+    let mut shard = loaded(users);
+    shard.open(0, Listener::Any);
+    let inputs = inputs(users, depth);
+    let mut times_ns: Vec<f64> = (0..ROUNDS).map(|_| round_ns(&mut shard, &inputs, depth)).collect();
+    times_ns.sort_by(f64::total_cmp);
+    println!(
+        "{:.1} ns a request (median of {ROUNDS} rounds; {:.1} to {:.1})",
+        times_ns[ROUNDS / 2],
+        times_ns[0],
+        times_ns[ROUNDS - 1]
+    );
+}
+
+/// Buffers of requests, as a driver would hand them in.
+fn inputs(users: u64, depth: u64) -> Vec<Vec<u8>> {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut header = |request_id| RequestHeader {
+        length: U32::new(24),
+        version: VERSION,
+        opcode: Opcode::GetBalance as u8,
+        encoding: Encoding::Rkyv as u8,
+        flags: 0,
+        request_id: U64::new(request_id),
+        user_id: U64::new(random.random_range(0..users)),
+    };
+    let buffers = REQUESTS / depth;
+    (0..buffers).map(|_| (0..depth).flat_map(|id| header(id).as_bytes().to_vec()).collect()).collect()
+}
+
+/// Every buffer once, each in a turn of its own.
+fn round_ns(shard: &mut Shard, inputs: &[Vec<u8>], depth: u64) -> f64 {
+    let (mut spare, mut sent) = (Vec::new(), 0);
+    let begun = Instant::now();
+    for input in inputs {
+        shard.begin_turn(NOW);
+        shard.receive(0, input);
+        shard.work();
+        while let Some(connection) = shard.next_touched() {
+            if shard.wants(connection).output {
+                let mut output = shard.take_output(connection, std::mem::take(&mut spare));
+                shard.sent(connection, output.len());
+                sent += output.len();
+                output.clear();
+                spare = output;
+            }
+        }
+        shard.end_turn(NOW.monotonic_us);
+        shard.park();
+    }
+    let took_ns = begun.elapsed().as_nanos() as f64;
+    assert_eq!(
+        sent as u64,
+        inputs.len() as u64 * depth * REPLY_BYTES,
+        "every request is answered with a balance"
+    );
+    took_ns / (inputs.len() as u64 * depth) as f64
+}
+
+/// A shard with two assets a user.
+fn loaded(users: u64) -> Shard {
+    let parking = [Arc::new(Parking::new())];
+    let (mut rows, events) = mesh::ring(FEED_RING_SLOTS);
+    let (requests, _) = mesh::ring(REREADS_MAX);
+    let watermark = Arc::new(Latest::new());
+    watermark.store(NOW.wall_us, NOW.monotonic_us);
+    let mut shard = Shard::new(ShardSetup {
+        index: ShardIndex(0),
+        shards: 1,
+        peers: florin::shard::mesh(&parking).pop().expect("one shard's links"),
+        parking: Arc::clone(&parking[0]),
+        feed: FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark },
+        metrics: Arc::new(ShardMetrics::default()),
+        max_staleness_us: u64::MAX,
+        server: "florin".to_owned(),
+        ports: Vec::new(),
+    });
+    for version in 1..=2 {
+        for user in 0..users {
+            let mut row = FeedEvent::Row(Transaction {
+                user_id: UserId::new(user).expect("a legal id"),
+                version: Version(version),
+                asset: Asset::parse([b"USD".as_slice(), b"COIN"][version as usize % 2])
+                    .expect("a legal code"),
+                kind: Kind::Recharge,
+                amount: 5,
+                occurred_at_us: NOW.wall_us,
+            });
+            while let Err(same) = rows.push(row) {
+                row = same;
+                shard.begin_turn(NOW);
+                shard.work();
+            }
+        }
+    }
+    while shard.park() == florin::shard::Park::Busy {
+        shard.begin_turn(NOW);
+        shard.work();
+    }
+    shard.begin_turn(NOW);
+    shard
+}

@@ -1,0 +1,112 @@
+//! The shadow's admin port.
+//!
+//! | method and path | answers |
+//! | --- | --- |
+//! | GET / | the live page |
+//! | GET /v1/shadow | the state of the run |
+//! | GET, POST /v1/shadow/serve | the candidate's share of callers: `{"candidate":"5%"}` |
+//! | GET /metrics | the same for Prometheus |
+//! | GET /healthz | 200 while the process answers |
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::cutover::{Cutover, Share};
+use crate::evidence::{Evidence, Summary, page, render_metrics};
+use crate::proxy::Phase;
+
+/// What the port shows, and what it may change.
+#[derive(Clone)]
+pub struct Desk {
+    /// Counts.
+    pub evidence: Arc<Evidence>,
+    /// Who serves whom.
+    pub cutover: Arc<Cutover>,
+    /// Whether callers are still taken.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl Desk {
+    /// The state of the run.
+    pub fn summary(&self) -> Summary {
+        let state = match *self.phase.borrow() {
+            Phase::Serving => "running",
+            Phase::Draining => "draining",
+        };
+        self.evidence.summary(state, self.cutover.summary())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Serving {
+    candidate: String,
+}
+
+/// Serves until `end` resolves.
+///
+/// # Errors
+/// Where the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    desk: Desk,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/", get(|| async { html(page(None)) }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/v1/shadow", get(shadow))
+        .route("/v1/shadow/serve", get(served).post(set_served))
+        .route("/metrics", get(metrics))
+        .with_state(desk);
+    axum::serve(listener, router).with_graceful_shutdown(end).await
+}
+
+fn html(text: String) -> Response {
+    // The page loads nothing but the state, and runs nothing but its own script.
+    let policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:";
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, text).into_response()
+}
+
+async fn shadow(State(desk): State<Desk>) -> Json<Summary> {
+    Json(desk.summary())
+}
+
+async fn metrics(State(desk): State<Desk>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, render_metrics(&desk.summary())).into_response()
+}
+
+async fn served(State(desk): State<Desk>) -> Json<Serving> {
+    Json(Serving { candidate: desk.cutover.share().to_string() })
+}
+
+async fn set_served(State(desk): State<Desk>, body: Result<Json<Serving>, JsonRejection>) -> Response {
+    let wanted = body.map_err(|rejection| rejection.body_text());
+    let share =
+        wanted.and_then(|Json(wanted)| wanted.candidate.parse::<Share>().map_err(|error| error.to_string()));
+    match share {
+        Ok(share) => {
+            tracing::info!("cutover: the candidate's share is set to {share}, from {}", desk.cutover.share());
+            desk.cutover.set_share(share);
+            served(State(desk)).await.into_response()
+        }
+        Err(why) => {
+            let detail = format!("body: expected {{\"candidate\":\"5%\"}} as application/json: {why}");
+            let problem = serde_json::json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail});
+            let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+            (StatusCode::BAD_REQUEST, kind, problem.to_string()).into_response()
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! An answer, whoever gave it and however it was encoded: status, version, as-of, content.
+
+mod native;
+mod number;
+mod stated;
+mod value;
+
+use bytes::Bytes;
+use florin_schema::Status;
+
+pub use native::{
+    NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
+};
+pub use number::Number;
+pub use stated::{Stated, rfc3339, time_us};
+pub use value::{JsonError, Value};
+
+use crate::request::Question;
+
+/// What an answer came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// HTTP, with a body of whatever kind.
+    Http,
+    /// Frames with rkyv or FlatBuffers bodies: there are no bytes to hold against JSON.
+    Native,
+}
+
+/// When a question was asked, and when its answer was there: µs since 1970 UTC, by this process's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moment {
+    /// When the question went out.
+    pub asked_us: i64,
+    /// When the whole answer was there.
+    pub answered_us: i64,
+}
+
+/// One side's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP's status; a native one mapped as wire.md has it.
+    pub status: u16,
+    /// What it came in.
+    pub form: Form,
+    /// What it says of itself beside its body.
+    pub stated: Stated,
+    /// As it came; a native answer's as JSON.
+    pub body: Bytes,
+    /// A native answer's content; an HTTP body is only parsed where bytes differ.
+    pub decoded: Option<Value>,
+    /// When.
+    pub at: Moment,
+}
+
+/// How much an answer claims to know of its user's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// It holds so many of the user's transactions; none where the user is unknown.
+    At(u64),
+    /// It has content that says no version.
+    Unversioned,
+    /// It says that it is older than was asked for.
+    Stale,
+    /// It has no answer now.
+    Unavailable,
+    /// It refuses the question, whatever the time.
+    Refused,
+}
+
+/// Whether a side vouches for its history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// It does.
+    Whole,
+    /// It says itself that transactions are missing.
+    Quarantined,
+}
+
+/// What one side says of one account, or, where there is no account, of the whole question.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// HTTP's status.
+    pub status: u16,
+    /// What it claims to hold.
+    pub level: Level,
+    /// As of when, where it says so: µs since 1970 UTC.
+    pub as_of_us: Option<i64>,
+    /// Whether it vouches for that.
+    pub trust: Trust,
+    /// The content.
+    pub content: Result<Value, JsonError>,
+    /// What an HTTP answer says of its body; nothing where there is no HTTP.
+    pub stated: Option<Stated>,
+    /// When.
+    pub at: Moment,
+}
+
+impl Answer {
+    /// The content, parsed where it has not been.
+    pub fn content(&self) -> Result<Value, JsonError> {
+        match &self.decoded {
+            Some(value) => Ok(value.clone()),
+            None if self.body.is_empty() => Ok(Value::Null),
+            None => Value::parse(&self.body),
+        }
+    }
+
+    /// What this answer says to `question` as a whole.
+    pub fn reading(&self, question: &Question) -> Reading {
+        let content = self.content();
+        let in_body = content.as_ref().ok().and_then(|content| content.get("version")?.as_whole());
+        let version = in_body.or(self.stated.version);
+        let level = match (self.status, version) {
+            (200..=299, Some(version)) => Level::At(version),
+            (200..=299, None) => Level::Unversioned,
+            (404, _) if question.user().is_some() => Level::At(0),
+            (412, _) => Level::Stale,
+            (429 | 500..=599, _) => Level::Unavailable,
+            _ => Level::Refused,
+        };
+        let trust = if self.stated.is_quarantined { Trust::Quarantined } else { Trust::Whole };
+        Reading {
+            status: self.status,
+            level,
+            as_of_us: self.stated.as_of_us,
+            trust,
+            content,
+            stated: (self.form == Form::Http).then(|| self.stated.clone()),
+            at: self.at,
+        }
+    }
+
+    /// What this answer says of each user of a batch; `None` where it is no list of `users` entries.
+    pub fn entries(&self, users: usize) -> Option<Vec<Reading>> {
+        let content = self.content().ok()?;
+        let entries = content.get("balances")?.elements()?;
+        let readings: Option<Vec<Reading>> = entries.iter().map(|entry| self.entry(entry)).collect();
+        readings.filter(|readings| self.status == 200 && readings.len() == users)
+    }
+
+    fn entry(&self, entry: &Value) -> Option<Reading> {
+        let name = entry.get("status")?.as_text()?;
+        let status = Status::ALL.iter().find(|status| status.name() == name)?;
+        let balance = entry.get("balance").cloned().unwrap_or(Value::Null);
+        let level = match status {
+            Status::Ok => balance.get("version")?.as_whole().map(Level::At)?,
+            Status::NotFound => Level::At(0),
+            Status::Stale => Level::Stale,
+            Status::Unavailable | Status::Overloaded | Status::Internal => Level::Unavailable,
+            _ => Level::Refused,
+        };
+        Some(Reading {
+            status: http_status(*status),
+            level,
+            as_of_us: self.stated.as_of_us,
+            // A batch has one flag for all: that does not say whose history is incomplete.
+            trust: if self.stated.is_quarantined { Trust::Quarantined } else { Trust::Whole },
+            content: Ok(balance),
+            stated: None,
+            at: self.at,
+        })
+    }
+}
+
+/// A frame's status as HTTP has it (wire.md).
+pub const fn http_status(status: Status) -> u16 {
+    match status {
+        Status::Ok => 200,
+        Status::NotFound => 404,
+        Status::InvalidRequest => 400,
+        Status::Stale => 412,
+        Status::Unavailable => 503,
+        Status::Overloaded => 429,
+        Status::Unauthenticated => 401,
+        Status::PermissionDenied => 403,
+        Status::Internal => 500,
+    }
+}

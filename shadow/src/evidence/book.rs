@@ -1,0 +1,152 @@
+//! What has been counted.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::finding::Latest;
+use crate::judge::{Bytes, Noise, Reason, RuleIndex, Ruling, Verdict};
+use crate::limits::LATEST_MAX;
+use crate::request::Endpoint;
+
+/// The longest latency that is told apart: longer ones count as this.
+const LATENCY_MAX_US: u64 = 60_000_000;
+
+/// All counts of a run.
+#[derive(Debug)]
+pub struct Book {
+    /// By [`Endpoint`], as [`Endpoint::ALL`] has them.
+    pub endpoints: [EndpointBook; Endpoint::ALL.len()],
+    /// How often each reason stood behind each verdict.
+    pub reasons: BTreeMap<(Verdict, Reason), u64>,
+    /// Uses of each rule.
+    pub rules: Vec<u64>,
+    /// The primary against itself.
+    pub noise: Noise,
+    /// Accounts' versions at which contents were compared.
+    pub versions: Option<(u64, u64)>,
+    /// Times that a side was asked again.
+    pub asks: u64,
+    /// The newest mismatches and errors, newest first.
+    pub latest: VecDeque<Latest>,
+    /// When the first and the last verdict fell: µs since 1970 UTC.
+    pub first_us: Option<i64>,
+    /// The last.
+    pub last_us: Option<i64>,
+    /// The run has ended: what is found now comes too late, and has been counted as dropped.
+    pub is_sealed: bool,
+}
+
+/// One endpoint's counts.
+#[derive(Debug)]
+pub struct EndpointBook {
+    /// By [`Verdict`], as [`Verdict::ALL`] has them.
+    pub verdicts: [u64; Verdict::ALL.len()],
+    /// By [`Bytes`], as [`Bytes::ALL`] has them.
+    pub bytes: [u64; Bytes::ALL.len()],
+    /// µs.
+    pub primary: Histogram<u64>,
+    /// µs.
+    pub candidate: Histogram<u64>,
+}
+
+/// A latency's quantiles, in µs.
+#[derive(Clone, Copy, Serialize, Debug)]
+pub struct Quantiles {
+    /// Answers measured.
+    pub count: u64,
+    /// The median.
+    pub p50: u64,
+    /// The 99th percentile.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl EndpointBook {
+    fn new() -> EndpointBook {
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are constant");
+        EndpointBook { verdicts: [0; 7], bytes: [0; 5], primary: histogram(), candidate: histogram() }
+    }
+
+    /// Requests that have a verdict.
+    pub fn ruled(&self) -> u64 {
+        self.verdicts.iter().sum()
+    }
+}
+
+impl Book {
+    /// Nothing counted, of so many rules.
+    pub fn new(rules: usize) -> Book {
+        Book {
+            endpoints: std::array::from_fn(|_| EndpointBook::new()),
+            reasons: BTreeMap::new(),
+            rules: vec![0; rules],
+            noise: Noise::default(),
+            versions: None,
+            asks: 0,
+            latest: VecDeque::new(),
+            first_us: None,
+            last_us: None,
+            is_sealed: false,
+        }
+    }
+
+    /// Counts a verdict.
+    pub fn count(&mut self, endpoint: Endpoint, ruling: &Ruling, now_us: i64) {
+        if self.is_sealed {
+            return;
+        }
+        let book = &mut self.endpoints[endpoint as usize];
+        book.verdicts[ruling.verdict as usize] += 1;
+        if !matches!(ruling.verdict, Verdict::Dropped | Verdict::CandidateError) {
+            book.bytes[ruling.bytes as usize] += 1;
+        }
+        if let Some(reason) = ruling.reason {
+            *self.reasons.entry((ruling.verdict, reason)).or_default() += 1;
+        }
+        for &RuleIndex(rule) in &ruling.rules {
+            self.rules[rule] += 1;
+        }
+        if let Some((low, high)) = ruling.versions {
+            let (lowest, highest) = self.versions.unwrap_or((low, high));
+            self.versions = Some((lowest.min(low), highest.max(high)));
+        }
+        self.asks += u64::from(ruling.asks);
+        self.first_us = Some(self.first_us.unwrap_or(now_us));
+        self.last_us = Some(now_us);
+    }
+
+    /// Remembers a finding for the page.
+    pub fn show(&mut self, latest: Latest) {
+        self.latest.truncate(LATEST_MAX - 1);
+        self.latest.push_front(latest);
+    }
+
+    /// Over all endpoints.
+    pub fn verdict(&self, verdict: Verdict) -> u64 {
+        self.endpoints.iter().map(|book| book.verdicts[verdict as usize]).sum()
+    }
+
+    /// Over all endpoints and verdicts.
+    pub fn ruled(&self) -> u64 {
+        self.endpoints.iter().map(EndpointBook::ruled).sum()
+    }
+
+    /// Candidate errors without any answer: nothing was compared.
+    pub fn unanswered(&self) -> u64 {
+        let errors = self.reasons.iter().filter(|((_, reason), _)| reason.is_unanswered());
+        errors.map(|(_, count)| count).sum()
+    }
+}
+
+/// Of one histogram.
+pub fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
+    Quantiles {
+        count: histogram.len(),
+        p50: histogram.value_at_quantile(0.5),
+        p99: histogram.value_at_quantile(0.99),
+        max: histogram.max(),
+    }
+}

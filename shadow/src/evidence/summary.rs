@@ -1,0 +1,280 @@
+//! The state of a run, as JSON: what `GET /v1/shadow` answers and `verdict.json` holds.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::book::{Book, EndpointBook, Quantiles, quantiles};
+use super::finding::Latest;
+use crate::answer::rfc3339;
+use crate::judge::{Bytes, Verdict};
+use crate::request::Endpoint;
+
+/// The whole state. Keys keep their order.
+#[derive(Clone, Serialize, Debug)]
+pub struct Summary {
+    /// `running`, `draining` or `ended`.
+    pub state: &'static str,
+    /// Nothing contradicts that the candidate answers the same: no mismatch, no candidate error, and few enough
+    /// requests that were not comparable.
+    pub consistent: bool,
+    /// Every request that was to be compared was; while the run goes on, those that are open are not held against it.
+    pub complete: bool,
+    /// Both, in a sentence.
+    pub verdict: String,
+    /// Whose answers callers get.
+    pub primary: String,
+    /// Who is to take over.
+    pub candidate: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339: now, or when the run ended.
+    pub until: String,
+    /// Requests that were to be compared.
+    pub requests: u64,
+    /// By verdict.
+    pub verdicts: Counts,
+    /// By endpoint.
+    pub endpoints: BTreeMap<&'static str, EndpointSummary>,
+    /// By verdict and reason.
+    pub reasons: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    /// The share of requests that were not comparable, and how large it may be.
+    pub not_comparable: Share,
+    /// Every rule, and how often it was used.
+    pub rules: Vec<RuleSummary>,
+    /// The primary against itself.
+    pub noise: NoiseSummary,
+    /// Versions at which contents were compared.
+    pub versions: Versions,
+    /// Times that a side was asked again to catch up.
+    pub asked_again: u64,
+    /// Requests that were not to be compared, by why.
+    pub not_mirrored: BTreeMap<String, u64>,
+    /// The queue to the candidate.
+    pub queue: QueueSummary,
+    /// Cutover.
+    pub serve: ServeSummary,
+    /// Mismatches that the evidence file had no room for.
+    pub mismatches_not_written: u64,
+    /// The newest mismatches and errors, newest first.
+    pub latest: Vec<Latest>,
+}
+
+/// Seven verdicts, in their order.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts(pub [u64; Verdict::ALL.len()]);
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (verdict, count) in Verdict::ALL.iter().zip(self.0) {
+            map.serialize_entry(verdict.name(), &count)?;
+        }
+        map.end()
+    }
+}
+
+/// One endpoint.
+#[derive(Clone, Serialize, Debug)]
+pub struct EndpointSummary {
+    /// By verdict.
+    #[serde(flatten)]
+    pub verdicts: Counts,
+    /// How the bytes compare.
+    pub bytes: BTreeMap<&'static str, u64>,
+    /// Of both sides, as this process saw them.
+    pub latency_us: Latencies,
+}
+
+/// Both sides' latency.
+#[derive(Clone, Serialize, Debug)]
+pub struct Latencies {
+    /// Whose answers callers get.
+    pub primary: Quantiles,
+    /// Who is to take over.
+    pub candidate: Quantiles,
+}
+
+/// A share, and its bound.
+#[derive(Clone, Copy, Serialize, Debug)]
+pub struct Share {
+    /// Of all requests.
+    pub share: f64,
+    /// More fails the run.
+    pub most: f64,
+}
+
+/// A rule's use.
+#[derive(Clone, Serialize, Debug)]
+pub struct RuleSummary {
+    /// As configured.
+    pub name: String,
+    /// As configured.
+    pub reason: String,
+    /// Requests that it explained something of.
+    pub uses: u64,
+}
+
+/// The primary against itself.
+#[derive(Clone, Serialize, Debug)]
+pub struct NoiseSummary {
+    /// Requests asked twice.
+    pub asked: u64,
+    /// Of those, compared.
+    pub compared: u64,
+    /// Where it differed from itself, and how often.
+    pub places: BTreeMap<String, u64>,
+}
+
+/// Versions that were covered.
+#[derive(Clone, Copy, Serialize, Debug)]
+pub struct Versions {
+    /// The lowest.
+    pub lowest: Option<u64>,
+    /// The highest.
+    pub highest: Option<u64>,
+}
+
+/// The queue to the candidate.
+#[derive(Clone, Copy, Serialize, Debug, Default)]
+pub struct QueueSummary {
+    /// Requests that wait or are being compared.
+    pub open: u64,
+    /// Of those that wait, the most that may.
+    pub capacity: u64,
+}
+
+/// Cutover.
+#[derive(Clone, Serialize, Debug, Default)]
+pub struct ServeSummary {
+    /// The candidate's share now, in percent.
+    pub candidate_percent: f64,
+    /// Requests that the candidate answered.
+    pub served: u64,
+    /// Requests that the candidate failed, and the primary answered.
+    pub fell_back: u64,
+    /// Why the guard went back to 0 %.
+    pub rolled_back: Option<String>,
+}
+
+/// What a summary holds beside the book.
+#[derive(Clone, Debug)]
+pub struct Around {
+    pub(super) state: &'static str,
+    pub(super) primary: String,
+    pub(super) candidate: String,
+    pub(super) started_us: i64,
+    pub(super) until_us: i64,
+    pub(super) offered: u64,
+    pub(super) not_comparable_max: f64,
+    pub(super) rules: Vec<(String, String)>,
+    pub(super) not_mirrored: BTreeMap<String, u64>,
+    pub(super) queue_capacity: u64,
+    pub(super) serve: ServeSummary,
+    pub(super) not_written: u64,
+}
+
+impl Summary {
+    /// Draws the line under a book.
+    pub fn of(book: &Book, around: Around) -> Summary {
+        let verdicts = Counts(Verdict::ALL.map(|verdict| book.verdict(verdict)));
+        let ruled = book.ruled();
+        let not_comparable = book.verdict(Verdict::NotComparable);
+        let share = if ruled == 0 { 0.0 } else { not_comparable as f64 / ruled as f64 };
+        let consistent = book.verdict(Verdict::Mismatch) == 0
+            && book.verdict(Verdict::CandidateError) == 0
+            && share <= around.not_comparable_max;
+        let open = around.offered.saturating_sub(ruled);
+        let complete = ruled > 0 && book.verdict(Verdict::Dropped) == 0 && book.unanswered() == 0;
+        let mut summary = Summary {
+            state: around.state,
+            consistent,
+            complete,
+            verdict: String::new(),
+            primary: around.primary,
+            candidate: around.candidate,
+            started_at: rfc3339(around.started_us),
+            until: rfc3339(around.until_us),
+            requests: around.offered.max(ruled),
+            verdicts,
+            endpoints: endpoints(book),
+            reasons: reasons(book),
+            not_comparable: Share { share, most: around.not_comparable_max },
+            rules: rules(book, around.rules),
+            noise: NoiseSummary {
+                asked: book.noise.asked,
+                compared: book.noise.compared,
+                places: book.noise.places.clone(),
+            },
+            versions: Versions { lowest: book.versions.map(|v| v.0), highest: book.versions.map(|v| v.1) },
+            asked_again: book.asks,
+            not_mirrored: around.not_mirrored,
+            queue: QueueSummary { open, capacity: around.queue_capacity },
+            serve: around.serve,
+            mismatches_not_written: around.not_written,
+            latest: book.latest.iter().cloned().collect(),
+        };
+        summary.verdict = summary.sentence();
+        summary
+    }
+
+    /// The verdict in words.
+    fn sentence(&self) -> String {
+        let count = |verdict: Verdict| self.verdicts.0[verdict as usize];
+        if self.requests == 0 {
+            return "Nothing has been compared: no statement can be made.".to_owned();
+        }
+        let compared = self.requests - self.queue.open - count(Verdict::Dropped);
+        let mut text = format!("{compared} of {} requests were compared. ", self.requests);
+        text.push_str(match (self.consistent, self.complete) {
+            (true, true) => "The candidate answers the same as the primary.",
+            (true, false) => {
+                "All that was compared is the same, but not everything was compared: no statement can be made about the rest."
+            }
+            (false, _) => "The candidate does not answer the same as the primary.",
+        });
+        for (verdict, words) in [
+            (Verdict::Mismatch, "mismatches"),
+            (Verdict::CandidateError, "errors of the candidate"),
+            (Verdict::NotComparable, "not comparable"),
+            (Verdict::Explained, "explained by rules"),
+            (Verdict::CaughtUp, "equal after catching up"),
+            (Verdict::Dropped, "dropped"),
+        ] {
+            if count(verdict) > 0 {
+                text.push_str(&format!(" {}: {}.", capitalized(words), count(verdict)));
+            }
+        }
+        text
+    }
+}
+
+fn capitalized(words: &str) -> String {
+    words[..1].to_uppercase() + &words[1..]
+}
+
+fn endpoints(book: &Book) -> BTreeMap<&'static str, EndpointSummary> {
+    let summary = |book: &EndpointBook| EndpointSummary {
+        verdicts: Counts(book.verdicts),
+        bytes: Bytes::ALL.iter().map(|bytes| (bytes.name(), book.bytes[*bytes as usize])).collect(),
+        latency_us: Latencies { primary: quantiles(&book.primary), candidate: quantiles(&book.candidate) },
+    };
+    Endpoint::ALL
+        .iter()
+        .zip(&book.endpoints)
+        .map(|(endpoint, book)| (endpoint.name(), summary(book)))
+        .collect()
+}
+
+fn reasons(book: &Book) -> BTreeMap<&'static str, BTreeMap<String, u64>> {
+    let mut reasons: BTreeMap<&'static str, BTreeMap<String, u64>> = BTreeMap::new();
+    for ((verdict, reason), count) in &book.reasons {
+        *reasons.entry(verdict.name()).or_default().entry(reason.name().into_owned()).or_default() += count;
+    }
+    reasons
+}
+
+fn rules(book: &Book, rules: Vec<(String, String)>) -> Vec<RuleSummary> {
+    let uses = book.rules.iter().copied();
+    rules.into_iter().zip(uses).map(|((name, reason), uses)| RuleSummary { name, reason, uses }).collect()
+}

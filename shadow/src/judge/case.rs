@@ -1,0 +1,305 @@
+//! One request's two answers, from the first look to the verdict. Pure: whoever drives it asks the sides and tells it
+//! the time.
+
+use florin_schema::UserId;
+
+use super::compare::{Comparison, compare};
+use super::history::History;
+use super::pair::{Ages, Context, Limits, Next, Pair, Settled, Side, reason_of};
+use super::path::Path;
+use super::rules::Rules;
+use super::verdict::{Bytes, Reason, Ruling, Verdict};
+use crate::answer::{Answer, Form, Reading, Value};
+use crate::request::{Question, Request};
+
+/// What every case of a run is judged by.
+#[derive(Clone, Debug)]
+pub struct Law {
+    /// Agreed differences.
+    pub rules: Rules,
+    /// Budgets.
+    pub limits: Limits,
+}
+
+/// What to do next about a case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Ask a side again, and tell [`Case::answered`].
+    Ask(Ask),
+    /// It is decided.
+    Done(Ruling),
+}
+
+/// A question to one side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Whom.
+    pub side: Side,
+    /// The caller's own question, or one user's balance out of a batch.
+    pub what: What,
+    /// The answer must hold at least so many of the user's transactions; 0 asks nothing.
+    pub min_version: u64,
+}
+
+/// What is asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// What the caller asked.
+    Same,
+    /// One user's balance.
+    Balance(UserId),
+}
+
+/// Why a side gave no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// By its name.
+    pub reason: Reason,
+    /// In words.
+    pub detail: String,
+}
+
+/// A request whose verdict is open.
+#[derive(Debug)]
+pub struct Case {
+    question: Question,
+    ages: Ages,
+    /// The newest whole answers: what a report shows.
+    pub primary: Answer,
+    /// The candidate's.
+    pub candidate: Answer,
+    /// Why the candidate gave no answer when it was asked again.
+    pub failure: Option<Failure>,
+    open: Vec<Pair>,
+    settled: Vec<Settled>,
+    /// Of a batch: what stands around the accounts.
+    frame: Comparison,
+    asking: Option<Ask>,
+    deadline_us: i64,
+}
+
+impl Case {
+    /// Takes both first answers to `request`.
+    pub fn open(request: &Request, primary: Answer, candidate: Answer, law: &Law) -> Case {
+        let question = request.question.clone();
+        let deadline_us = primary.at.answered_us.max(candidate.at.answered_us) + law.limits.budget_us;
+        let mut frame = Comparison::default();
+        let open = if are_identical(&primary, &candidate) {
+            Vec::new()
+        } else {
+            pairs(&question, &primary, &candidate, &mut frame)
+        };
+        Case {
+            ages: if request.freshness.max_age_ms > 0 { Ages::Bounded } else { Ages::Any },
+            question,
+            primary,
+            candidate,
+            failure: None,
+            open,
+            settled: Vec::new(),
+            frame,
+            asking: None,
+            deadline_us,
+        }
+    }
+
+    /// What is next, at `now_us`. After an [`Ask`], not before its answer.
+    pub fn step(&mut self, law: &Law, history: &mut History, now_us: i64) -> Step {
+        if self.open.is_empty() && self.settled.is_empty() {
+            return self.identical(history);
+        }
+        while let Some(pair) = self.open.last_mut() {
+            let mut context = Context {
+                endpoint: self.question.endpoint(),
+                rules: &law.rules,
+                limits: law.limits,
+                history,
+                asks_age: self.ages,
+                now_us,
+                deadline_us: self.deadline_us,
+            };
+            match pair.look(&mut context) {
+                Next::Ask(side, min_version) => {
+                    let what = match (&self.question, pair.user) {
+                        (Question::Balances(_), Some(user)) => What::Balance(user),
+                        _ => What::Same,
+                    };
+                    let ask = Ask { side, what, min_version };
+                    self.asking = Some(ask);
+                    return Step::Ask(ask);
+                }
+                Next::Settled(settled) => {
+                    self.settled.push(settled);
+                    self.open.pop();
+                }
+            }
+        }
+        Step::Done(self.ruling(law))
+    }
+
+    /// Takes the answer to the question of the last [`Step::Ask`].
+    ///
+    /// # Panics
+    /// Where nothing was asked.
+    pub fn answered(&mut self, answer: Result<Answer, Failure>) {
+        let ask = self.asking.take().expect("an answer follows a question");
+        let pair = self.open.last_mut().expect("a question belongs to an open pair");
+        match (answer, ask.side) {
+            (Ok(answer), side) => {
+                pair.replace(side, reading(&answer, ask.what, &self.question));
+                if ask.what == What::Same {
+                    match side {
+                        Side::Primary => self.primary = answer,
+                        Side::Candidate => self.candidate = answer,
+                    }
+                }
+            }
+            (Err(failure), Side::Candidate) => {
+                let settled = Settled {
+                    verdict: Verdict::CandidateError,
+                    reason: Some(failure.reason),
+                    comparison: Comparison::default(),
+                    rules: Vec::new(),
+                    asks: 1,
+                    version: None,
+                };
+                self.settled.push(settled);
+                self.open.pop();
+                self.failure = Some(failure);
+            }
+            // The next look finds the same readings, and asks again within the budget.
+            (Err(_), Side::Primary) => {}
+        }
+    }
+
+    fn identical(&self, history: &mut History) -> Step {
+        let version = self.primary.stated.version.filter(|version| *version > 0);
+        if let (Some(user), Some(version)) = (self.question.user(), version) {
+            history.note(user, version, self.primary.at.answered_us);
+        }
+        let versions = version.map(|version| (version, version));
+        Step::Done(Ruling { bytes: Bytes::Identical, versions, ..Ruling::plain(Verdict::Equal, None) })
+    }
+
+    fn ruling(&self, law: &Law) -> Ruling {
+        let mut frame = self.frame.clone();
+        let mut rules = law.rules.excuse(self.question.endpoint(), &mut frame);
+        let (mut verdict, mut reason) = match (frame.differences.is_empty(), rules.is_empty()) {
+            (false, _) => (Verdict::Mismatch, Some(reason_of(&frame.differences))),
+            (true, false) => (Verdict::Explained, None),
+            (true, true) => (Verdict::Equal, None),
+        };
+        let mut whole = frame;
+        let mut asks = 0;
+        let mut versions: Option<(u64, u64)> = None;
+        for settled in &self.settled {
+            if settled.verdict.severity() > verdict.severity()
+                || (settled.verdict == verdict && reason.is_none())
+            {
+                (verdict, reason) = (settled.verdict, settled.reason);
+            }
+            for d in &settled.comparison.differences {
+                whole.push(&d.path, d.kind, d.primary.clone(), d.candidate.clone());
+            }
+            whole.more += settled.comparison.more;
+            whole.key_order |= settled.comparison.key_order;
+            whole.spelling |= settled.comparison.spelling;
+            rules.extend(&settled.rules);
+            asks += settled.asks;
+            if let Some(version) = settled.version {
+                let (low, high) = versions.unwrap_or((version, version));
+                versions = Some((low.min(version), high.max(version)));
+            }
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        let bytes = self.bytes(verdict, &whole);
+        Ruling {
+            verdict,
+            reason,
+            differences: whole.differences,
+            more: whole.more,
+            rules,
+            bytes,
+            asks,
+            versions,
+        }
+    }
+
+    /// Accounts of a batch that have caught up did so one by one: there never were two batches of the same versions.
+    fn has_moved_on(&self, verdict: Verdict) -> bool {
+        verdict == Verdict::CaughtUp && matches!(self.question, Question::Balances(_))
+    }
+
+    fn bytes(&self, verdict: Verdict, comparison: &Comparison) -> Bytes {
+        if self.candidate.form == Form::Native {
+            Bytes::Native
+        } else if are_identical(&self.primary, &self.candidate) {
+            Bytes::Identical
+        } else if !matches!(verdict, Verdict::Equal | Verdict::CaughtUp) || self.has_moved_on(verdict) {
+            Bytes::Different
+        } else if comparison.key_order {
+            Bytes::KeyOrder
+        } else {
+            Bytes::Spelling
+        }
+    }
+}
+
+/// The same status, the same kind of body, the same bytes.
+fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
+    primary.form == candidate.form
+        && primary.status == candidate.status
+        && primary.stated.content_type == candidate.stated.content_type
+        && primary.stated.version == candidate.stated.version
+        && primary.body == candidate.body
+}
+
+/// Of a batch, each account for itself; of everything else, the whole.
+fn pairs(question: &Question, primary: &Answer, candidate: &Answer, frame: &mut Comparison) -> Vec<Pair> {
+    if let Question::Balances(users) = question
+        && let (Some(p), Some(c)) = (primary.entries(users.len()), candidate.entries(users.len()))
+    {
+        compare_frames(primary, candidate, frame);
+        let sides = users.iter().zip(p).zip(c).enumerate();
+        let pairs = sides.map(|(index, ((user, p), c))| {
+            let path = Path::ROOT.key("balances").index(index).key("balance");
+            Pair::new(path, Some(*user), p, c)
+        });
+        return pairs.collect();
+    }
+    vec![Pair::new(Path::ROOT, question.user(), primary.reading(question), candidate.reading(question))]
+}
+
+/// Everything of a batch that is no account: whose entry it is, and fields that the contract does not have.
+fn compare_frames(primary: &Answer, candidate: &Answer, into: &mut Comparison) {
+    let (Ok(mut p), Ok(mut c)) = (primary.content(), candidate.content()) else { return };
+    for content in [&mut p, &mut c] {
+        let Value::Object(fields) = content else { continue };
+        for (_, entries) in fields.iter_mut().filter(|(key, _)| key == "balances") {
+            let Value::List(entries) = entries else { continue };
+            for entry in entries {
+                if let Value::Object(fields) = entry {
+                    fields.retain(|(key, _)| key != "balance" && key != "status");
+                }
+            }
+        }
+    }
+    compare(&Path::ROOT, &p, &c, into);
+}
+
+/// What a new answer says of the pair that was asked about.
+fn reading(answer: &Answer, what: What, question: &Question) -> Reading {
+    match what {
+        What::Same => answer.reading(question),
+        What::Balance(user) => {
+            let mut reading = answer.reading(&Question::Balance(user));
+            // A batch's entry has no words for a refusal, and no headers.
+            reading.stated = None;
+            if reading.status != 200 {
+                reading.content = Ok(Value::Null);
+            }
+            reading
+        }
+    }
+}

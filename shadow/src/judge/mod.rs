@@ -1,0 +1,33 @@
+//! The judge: takes what two services answered and says whether they say the same. Pure: no I/O, no clock, no chance.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `case` | one request from its first two answers to the verdict |
+//! | `pair` | one account: versions, catching up, contradictions |
+//! | `compare`, `path` | differences field by field, and where they are |
+//! | `windows` | boundaries of hours and days between two answers |
+//! | `history` | what the primary has shown before |
+//! | `rules` | agreed differences |
+//! | `noise` | the primary against itself |
+//! | `verdict` | what is said in the end |
+
+mod case;
+mod compare;
+mod history;
+mod noise;
+mod pair;
+mod path;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod windows;
+
+pub use case::{Ask, Case, Failure, Law, Step, What};
+pub use compare::{Comparison, Difference, DifferenceKind, compare};
+pub use history::{History, Shown};
+pub use noise::Noise;
+pub use pair::{Limits, Side};
+pub use path::{Path, Pattern, PatternError};
+pub use rules::{Action, Rule, RuleIndex, Rules};
+pub use verdict::{Bytes, Reason, Ruling, Verdict};

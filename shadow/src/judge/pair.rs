@@ -1,0 +1,394 @@
+//! What both sides say of one account: are they of the same version, and if so, do they say the same?
+//!
+//! Two stores that follow one ledger are never at the same place at the same time. So where versions differ, the older
+//! side is asked again, for an answer that holds at least the newer one's version, until they meet or the budget ends:
+//!
+//! ```text
+//!            ┌────────────────────── asked again, at_least(newer) ◀─────┐
+//!            ▼                                                          │ older, within the budget
+//!      two readings ──▶ does one contradict itself? ──no──▶ same version? ──older, budget ended──▶ not comparable
+//!                               │ yes                          │ same
+//!                               ▼                              ▼
+//!                            mismatch ◀──differs── same content? ──▶ equal · caught up · explained
+//!                                                      │ differs only in a window that may just have moved on
+//!                                                      └──▶ both are asked again
+//! ```
+
+use florin_schema::UserId;
+
+use super::compare::{Comparison, Difference, DifferenceKind, compare};
+use super::history::History;
+use super::path::Path;
+use super::rules::{RuleIndex, Rules};
+use super::verdict::{Reason, Verdict};
+use super::windows;
+use crate::answer::{Level, Reading, Trust, Value, rfc3339};
+use crate::request::Endpoint;
+
+/// One of the two that are compared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    /// Whose answers callers get.
+    Primary,
+    /// Who is to take over.
+    Candidate,
+}
+
+impl Side {
+    /// In reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Primary => "primary",
+            Side::Candidate => "candidate",
+        }
+    }
+}
+
+/// What a judge goes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How far the clocks of primary, candidate and this process may be apart: no claim about time is held against
+    /// anybody by less.
+    pub clock_skew_us: i64,
+    /// How long catching up may take.
+    pub budget_us: i64,
+    /// Times that one account may be asked again.
+    pub asks_max: u32,
+}
+
+/// What is known around a pair.
+pub(super) struct Context<'a> {
+    pub endpoint: Endpoint,
+    pub rules: &'a Rules,
+    pub limits: Limits,
+    pub history: &'a mut History,
+    /// The caller asked for a young answer: STALE may be about that instead of a version.
+    pub asks_age: Ages,
+    pub now_us: i64,
+    pub deadline_us: i64,
+}
+
+/// Whether a request carries a `max_age_ms`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ages {
+    Any,
+    Bounded,
+}
+
+/// What to do next about a pair.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Next {
+    /// Ask this side again, for at least this version.
+    Ask(Side, u64),
+    /// It is decided.
+    Settled(Settled),
+}
+
+/// The verdict on a pair.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Settled {
+    pub verdict: Verdict,
+    pub reason: Option<Reason>,
+    pub comparison: Comparison,
+    pub rules: Vec<RuleIndex>,
+    pub asks: u32,
+    pub version: Option<u64>,
+}
+
+/// Both sides' readings of one account.
+#[derive(Debug)]
+pub(super) struct Pair {
+    /// Where in the answer the account stands.
+    pub path: Path,
+    pub user: Option<UserId>,
+    pub primary: Reading,
+    pub candidate: Reading,
+    /// The version that each side was last asked to have.
+    asked: [u64; 2],
+    asks: u32,
+    /// Both are being asked again, and this one's turn is next.
+    refresh: Option<Side>,
+    crossed_boundary: bool,
+}
+
+impl Pair {
+    pub fn new(path: Path, user: Option<UserId>, primary: Reading, candidate: Reading) -> Pair {
+        Pair {
+            path,
+            user,
+            primary,
+            candidate,
+            asked: [0; 2],
+            asks: 0,
+            refresh: None,
+            crossed_boundary: false,
+        }
+    }
+
+    /// Takes a side's new reading.
+    pub fn replace(&mut self, side: Side, reading: Reading) {
+        match side {
+            Side::Primary => self.primary = reading,
+            Side::Candidate => self.candidate = reading,
+        }
+    }
+
+    /// Decides what is next.
+    pub fn look(&mut self, context: &mut Context<'_>) -> Next {
+        if let Some(side) = self.refresh.take() {
+            return self.ask(side, 0);
+        }
+        if let (Some(user), Level::At(version @ 1..)) = (self.user, self.primary.level) {
+            context.history.note(user, version, self.primary.at.answered_us);
+        }
+        if let Some((reason, difference)) = self.contradiction(context) {
+            let comparison = Comparison { differences: vec![difference], ..Comparison::default() };
+            return self.settled(Verdict::Mismatch, Some(reason), comparison, Vec::new());
+        }
+        match (self.primary.level, self.candidate.level) {
+            (Level::Unavailable, Level::Unavailable) if self.primary.status == self.candidate.status => {
+                self.agreed()
+            }
+            (_, Level::Unavailable) => {
+                let reason = Some(Reason::CandidateStatus(self.candidate.status));
+                self.settled(Verdict::CandidateError, reason, Comparison::default(), Vec::new())
+            }
+            (Level::Unavailable, _) => self.again(Side::Primary, 0, Reason::PrimaryUnavailable, context),
+            (Level::Stale, Level::Stale) => self.agreed(),
+            (Level::Stale, Level::At(version)) => {
+                self.again(Side::Primary, version, Reason::PrimaryBehind, context)
+            }
+            (Level::Stale, _) => self.again(Side::Primary, 0, Reason::PrimaryBehind, context),
+            (Level::At(version), Level::Stale) => {
+                self.again(Side::Candidate, version, Reason::CandidateBehind, context)
+            }
+            (_, Level::Stale) => self.again(Side::Candidate, 0, Reason::CandidateBehind, context),
+            (Level::At(primary), Level::At(candidate)) if primary > candidate => {
+                self.again(Side::Candidate, primary, Reason::CandidateBehind, context)
+            }
+            (Level::At(primary), Level::At(candidate)) if primary < candidate => {
+                self.again(Side::Primary, candidate, Reason::PrimaryBehind, context)
+            }
+            _ => self.compared(context),
+        }
+    }
+
+    /// Both are of one version, or have none.
+    fn compared(&mut self, context: &mut Context<'_>) -> Next {
+        let (comparison, rules) = self.comparison(context);
+        if comparison.differences.is_empty() && comparison.more == 0 {
+            let verdict = match (rules.is_empty(), self.asks) {
+                (false, _) => Verdict::Explained,
+                (true, 0) => Verdict::Equal,
+                (true, _) => Verdict::CaughtUp,
+            };
+            let reason = self.crossed_boundary.then_some(Reason::WindowBoundary);
+            return self.settled(verdict, reason, comparison, rules);
+        }
+        let trusts = [(Side::Candidate, self.candidate.trust), (Side::Primary, self.primary.trust)];
+        if let Some((side, _)) = trusts.into_iter().find(|(_, trust)| *trust == Trust::Quarantined) {
+            return self.again(side, 0, Reason::Quarantined, context);
+        }
+        let (p, c, skew_us) = (self.primary.at, self.candidate.at, context.limits.clock_skew_us);
+        let from_us = p.asked_us.min(c.asked_us) - skew_us;
+        let to_us = p.answered_us.max(c.answered_us) + skew_us;
+        if comparison.more == 0 && windows::may_have_moved(&comparison.differences, from_us, to_us) {
+            self.crossed_boundary = true;
+            let next = self.again(Side::Primary, 0, Reason::WindowBoundary, context);
+            self.refresh = matches!(next, Next::Ask(..)).then_some(Side::Candidate);
+            return next;
+        }
+        let reason = reason_of(&comparison.differences);
+        self.settled(Verdict::Mismatch, Some(reason), comparison, rules)
+    }
+
+    fn comparison(&self, context: &Context<'_>) -> (Comparison, Vec<RuleIndex>) {
+        let (p, c) = (&self.primary, &self.candidate);
+        let mut comparison = Comparison::default();
+        let mut rules = Vec::new();
+        if p.status != c.status {
+            let (primary, candidate) = (p.status.to_string(), c.status.to_string());
+            comparison.push(&self.path, DifferenceKind::Status, Some(primary), Some(candidate));
+        } else {
+            match (&p.content, &c.content) {
+                (Ok(primary), Ok(candidate)) => {
+                    let mut candidate = candidate.clone();
+                    rules = context.rules.rename(context.endpoint, &self.path, &mut candidate);
+                    compare(&self.path, primary, &candidate, &mut comparison);
+                }
+                // Bytes that are the same never come here.
+                (primary, candidate) => {
+                    let words = |content: &Result<Value, _>| match content {
+                        Ok(value) => value.to_string(),
+                        Err(error) => format!("{error}"),
+                    };
+                    comparison.push(
+                        &self.path,
+                        DifferenceKind::Type,
+                        Some(words(primary)),
+                        Some(words(candidate)),
+                    );
+                }
+            }
+            self.compare_headers(&mut comparison);
+        }
+        let excused = context.rules.excuse(context.endpoint, &mut comparison);
+        rules.extend(excused);
+        rules.sort_unstable();
+        rules.dedup();
+        (comparison, rules)
+    }
+
+    /// Where both came over HTTP: of which kind the body is, and that the candidate's header agrees with its own body.
+    fn compare_headers(&self, comparison: &mut Comparison) {
+        let (Some(p), Some(c)) = (&self.primary.stated, &self.candidate.stated) else { return };
+        if p.content_type != c.content_type {
+            let (primary, candidate) = (p.content_type.clone(), c.content_type.clone());
+            comparison.push(&Path::ROOT.key("content-type"), DifferenceKind::Header, primary, candidate);
+        }
+        if let (Some(stated), Level::At(version @ 1..)) = (c.version, self.candidate.level)
+            && stated != version
+        {
+            let words = |version: u64| Some(version.to_string());
+            let path = Path::ROOT.key("florin-version");
+            comparison.push(&path, DifferenceKind::Header, words(version), words(stated));
+        }
+    }
+
+    /// A side whose claims cannot all be true.
+    fn contradiction(&self, context: &Context<'_>) -> Option<(Reason, Difference)> {
+        let skew_us = context.limits.clock_skew_us;
+        let difference = |primary: String, candidate: String| Difference {
+            path: self.path.key("version"),
+            kind: DifferenceKind::Version,
+            primary: Some(primary),
+            candidate: Some(candidate),
+        };
+        let says = |reading: &Reading, version: u64| match reading.as_of_us {
+            Some(as_of_us) => format!("{version} as of {}", rfc3339(as_of_us)),
+            None => version.to_string(),
+        };
+        if let Level::At(version) = self.candidate.level
+            && self.candidate.status == 200
+            && version < self.asked[Side::Candidate as usize]
+        {
+            let asked = format!("at least {} was asked", self.asked[Side::Candidate as usize]);
+            return Some((Reason::BelowMinVersion, difference(asked, says(&self.candidate, version))));
+        }
+        // All that is known to have been in the ledger, and by when at the latest.
+        let by_primary = match self.primary.level {
+            Level::At(version) => Some((version, self.primary.at.answered_us)),
+            _ => None,
+        };
+        let before = self.user.and_then(|user| context.history.shown(user)).map(|s| (s.version, s.at_us));
+        if let Some((version, as_of_us)) = self.claim(Side::Candidate, context) {
+            for (shown, at_us) in by_primary.into_iter().chain(before) {
+                if version < shown && as_of_us > at_us + skew_us {
+                    let shown = format!("{shown}, shown at {}", rfc3339(at_us));
+                    return Some(match self.candidate.status {
+                        // It does not lack the newest transactions: it has never heard of the user.
+                        404 => (Reason::Status, self.denied(as_of_us)),
+                        _ => (Reason::StaleClaimsFresh, difference(shown, says(&self.candidate, version))),
+                    });
+                }
+            }
+        }
+        if let (Some((version, as_of_us)), Level::At(shown)) =
+            (self.claim(Side::Primary, context), self.candidate.level)
+            && version < shown
+            && as_of_us > self.candidate.at.answered_us + skew_us
+        {
+            let shown = format!("{shown}, shown at {}", rfc3339(self.candidate.at.answered_us));
+            return Some((Reason::VersionFromNowhere, difference(says(&self.primary, version), shown)));
+        }
+        None
+    }
+
+    fn denied(&self, as_of_us: i64) -> Difference {
+        Difference {
+            path: self.path.clone(),
+            kind: DifferenceKind::Status,
+            primary: Some(self.primary.status.to_string()),
+            candidate: Some(format!("404 as of {}", rfc3339(as_of_us))),
+        }
+    }
+
+    /// The highest version that a side claims to hold, and as of when it claims that this is all there is. A time that
+    /// lies ahead of ours is no claim but another clock, such as one that was fixed.
+    fn claim(&self, side: Side, context: &Context<'_>) -> Option<(u64, i64)> {
+        let reading = match side {
+            Side::Primary => &self.primary,
+            Side::Candidate => &self.candidate,
+        };
+        let as_of_us = reading.as_of_us?;
+        let is_ours = as_of_us <= reading.at.answered_us + context.limits.clock_skew_us;
+        let asked = self.asked[side as usize];
+        let version = match reading.level {
+            Level::At(version) => version,
+            Level::Stale if asked > 0 && context.asks_age == Ages::Any => asked - 1,
+            _ => return None,
+        };
+        (is_ours && reading.trust == Trust::Whole).then_some((version, as_of_us))
+    }
+
+    /// Asks a side again, unless the budget has ended.
+    fn again(&mut self, side: Side, min_version: u64, otherwise: Reason, context: &Context<'_>) -> Next {
+        if context.now_us < context.deadline_us && self.asks < context.limits.asks_max {
+            return self.ask(side, min_version);
+        }
+        // STALE is how a candidate says that it is behind; "never heard of" is another answer.
+        let denies = self.candidate.status == 404 && self.asked[Side::Candidate as usize] > 0;
+        if otherwise == Reason::CandidateBehind && denies {
+            let (comparison, rules) = self.comparison(context);
+            return self.settled(Verdict::Mismatch, Some(Reason::Status), comparison, rules);
+        }
+        self.settled(Verdict::NotComparable, Some(otherwise), Comparison::default(), Vec::new())
+    }
+
+    fn ask(&mut self, side: Side, min_version: u64) -> Next {
+        self.asks += 1;
+        self.asked[side as usize] = min_version;
+        Next::Ask(side, min_version)
+    }
+
+    fn agreed(&self) -> Next {
+        let verdict = if self.asks == 0 { Verdict::Equal } else { Verdict::CaughtUp };
+        self.settled(verdict, None, Comparison::default(), Vec::new())
+    }
+
+    fn settled(
+        &self,
+        verdict: Verdict,
+        reason: Option<Reason>,
+        comparison: Comparison,
+        rules: Vec<RuleIndex>,
+    ) -> Next {
+        let version = match self.primary.level {
+            Level::At(version @ 1..) => Some(version),
+            _ => None,
+        };
+        Next::Settled(Settled { verdict, reason, comparison, rules, asks: self.asks, version })
+    }
+}
+
+/// The name of a mismatch: of the worst kind among its differences.
+pub(super) fn reason_of(differences: &[Difference]) -> Reason {
+    let has = |kind| differences.iter().any(|difference| difference.kind == kind);
+    if has(DifferenceKind::Status) {
+        Reason::Status
+    } else if has(DifferenceKind::Missing) {
+        Reason::Missing
+    } else if has(DifferenceKind::Added) {
+        Reason::Added
+    } else if windows::are_all_windowed(differences) {
+        Reason::WindowContent
+    } else if has(DifferenceKind::Value) {
+        Reason::Content
+    } else if has(DifferenceKind::Type) {
+        Reason::Type
+    } else if has(DifferenceKind::Order) {
+        Reason::Order
+    } else {
+        Reason::Header
+    }
+}

@@ -1,0 +1,267 @@
+//! What is said of a request in the end.
+
+use std::borrow::Cow;
+
+use super::compare::Difference;
+use super::rules::RuleIndex;
+
+/// Exactly one of these for every request that was to be compared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Verdict {
+    /// Both said the same at once.
+    Equal,
+    /// Both said the same once the older had caught up, or a window's boundary had passed.
+    CaughtUp,
+    /// They never were at the same version within the budget.
+    NotComparable,
+    /// All that differs is allowed by named rules.
+    Explained,
+    /// Same version, other content; or a claim that contradicts what is known.
+    Mismatch,
+    /// The candidate gave no answer, or answered that it has failed.
+    CandidateError,
+    /// It was not compared.
+    Dropped,
+}
+
+impl Verdict {
+    /// In the order in which reports list them.
+    pub const ALL: [Verdict; 7] = [
+        Verdict::Equal,
+        Verdict::CaughtUp,
+        Verdict::NotComparable,
+        Verdict::Explained,
+        Verdict::Mismatch,
+        Verdict::CandidateError,
+        Verdict::Dropped,
+    ];
+
+    /// In reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Equal => "equal",
+            Verdict::CaughtUp => "caught_up",
+            Verdict::NotComparable => "not_comparable",
+            Verdict::Explained => "explained",
+            Verdict::Mismatch => "mismatch",
+            Verdict::CandidateError => "candidate_error",
+            Verdict::Dropped => "dropped",
+        }
+    }
+
+    /// Of several parts of one answer, the worst speaks for all.
+    pub(super) const fn severity(self) -> u8 {
+        match self {
+            Verdict::Equal => 0,
+            Verdict::CaughtUp => 1,
+            Verdict::Explained => 2,
+            Verdict::NotComparable => 3,
+            Verdict::CandidateError => 4,
+            Verdict::Mismatch => 5,
+            Verdict::Dropped => 6,
+        }
+    }
+}
+
+/// Why a verdict is not `equal`, by a name that reports count.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Reason {
+    /// mismatch: same version, another value.
+    Content,
+    /// mismatch: same version, and only windows that have an end differ: a bucket too many or too few.
+    WindowContent,
+    /// mismatch: the candidate lacks something.
+    Missing,
+    /// mismatch: the candidate has something more.
+    Added,
+    /// mismatch: the same things in another order.
+    Order,
+    /// mismatch: another status.
+    Status,
+    /// mismatch: another kind of value, or no JSON.
+    Type,
+    /// mismatch: a header says otherwise.
+    Header,
+    /// mismatch: the candidate claims to hold all that was committed by a time, and lacks what was shown before it.
+    StaleClaimsFresh,
+    /// mismatch: the candidate answered with less than the version that it was asked to have.
+    BelowMinVersion,
+    /// mismatch: the candidate shows a version that the primary, as of a later time, does not have.
+    VersionFromNowhere,
+    /// caught up: a window's boundary lay between the two answers.
+    WindowBoundary,
+    /// not comparable: the candidate did not reach the primary's version.
+    CandidateBehind,
+    /// not comparable: the primary did not reach the candidate's version.
+    PrimaryBehind,
+    /// not comparable: the primary has no answer.
+    PrimaryUnavailable,
+    /// not comparable: the primary's answer broke off.
+    PrimaryCut,
+    /// not comparable: a side says itself that transactions are missing.
+    Quarantined,
+    /// candidate error: it answered with a status that says so.
+    CandidateStatus(u16),
+    /// candidate error: no connection.
+    Connect,
+    /// candidate error: no answer in time.
+    Timeout,
+    /// candidate error: the connection ended before the answer did.
+    Cut,
+    /// candidate error: what came is no answer.
+    Protocol,
+    /// dropped: the queue to the candidate was full.
+    QueueFull,
+    /// dropped: request or answer is longer than what is copied.
+    TooLarge,
+    /// dropped: what went over the connection is no HTTP/1 that can be followed.
+    Unparsed,
+    /// dropped: the question has no native form.
+    NoNativeForm,
+    /// dropped: the run ended first.
+    RunEnded,
+}
+
+impl Reason {
+    /// In reports and metrics.
+    pub fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Reason::Content => "content",
+            Reason::WindowContent => "window_content",
+            Reason::Missing => "missing",
+            Reason::Added => "added",
+            Reason::Order => "order",
+            Reason::Status => "status",
+            Reason::Type => "type",
+            Reason::Header => "header",
+            Reason::StaleClaimsFresh => "stale_claims_fresh",
+            Reason::BelowMinVersion => "below_min_version",
+            Reason::VersionFromNowhere => "version_from_nowhere",
+            Reason::WindowBoundary => "window_boundary",
+            Reason::CandidateBehind => "candidate_behind",
+            Reason::PrimaryBehind => "primary_behind",
+            Reason::PrimaryUnavailable => "primary_unavailable",
+            Reason::PrimaryCut => "primary_cut",
+            Reason::Quarantined => "quarantined",
+            Reason::CandidateStatus(status) => return Cow::Owned(format!("status_{status}")),
+            Reason::Connect => "connect",
+            Reason::Timeout => "timeout",
+            Reason::Cut => "cut",
+            Reason::Protocol => "protocol",
+            Reason::QueueFull => "queue_full",
+            Reason::TooLarge => "too_large",
+            Reason::Unparsed => "unparsed",
+            Reason::NoNativeForm => "no_native_form",
+            Reason::RunEnded => "run_ended",
+        })
+    }
+
+    /// In a sentence.
+    pub fn sentence(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Reason::Content => "same version, another value",
+            Reason::WindowContent => "same version, and only windows differ: a bucket too many or too few",
+            Reason::Missing => "same version, and the candidate lacks something",
+            Reason::Added => "same version, and the candidate has something more",
+            Reason::Order => "same version, the same things in another order",
+            Reason::Status => "another status",
+            Reason::Type => "another kind of value",
+            Reason::Header => "a header says otherwise",
+            Reason::StaleClaimsFresh => "the candidate is stale and claims to be fresh",
+            Reason::BelowMinVersion => {
+                "the candidate answered with less than the version it was asked to have"
+            }
+            Reason::VersionFromNowhere => "the candidate shows a version that the ledger does not have",
+            Reason::WindowBoundary => "a window's boundary lay between the two answers",
+            Reason::CandidateBehind => "the candidate did not reach the primary's version",
+            Reason::PrimaryBehind => "the primary did not reach the candidate's version",
+            Reason::PrimaryUnavailable => "the primary has no answer",
+            Reason::PrimaryCut => "the primary's answer broke off",
+            Reason::Quarantined => "a side says itself that transactions are missing",
+            Reason::CandidateStatus(status) => return Cow::Owned(format!("the candidate answered {status}")),
+            Reason::Connect => "the candidate cannot be reached",
+            Reason::Timeout => "the candidate did not answer in time",
+            Reason::Cut => "the candidate's connection ended before its answer did",
+            Reason::Protocol => "what the candidate sent is no answer",
+            Reason::QueueFull => "the queue to the candidate was full",
+            Reason::TooLarge => "request or answer is longer than what is copied",
+            Reason::Unparsed => "what went over the connection could not be followed",
+            Reason::NoNativeForm => "the question has no native form",
+            Reason::RunEnded => "the run ended first",
+        })
+    }
+
+    /// Whether the candidate gave no answer at all: nothing was compared then.
+    pub const fn is_unanswered(self) -> bool {
+        matches!(self, Reason::Connect | Reason::Timeout | Reason::Cut | Reason::Protocol)
+    }
+}
+
+/// How the two answers' bytes stand to each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Bytes {
+    /// The same.
+    Identical,
+    /// Keys stand in another order.
+    KeyOrder,
+    /// Same meaning; spaces, escapes or numbers are spelled otherwise.
+    Spelling,
+    /// A native answer has no JSON to hold against.
+    Native,
+    /// The meaning differs, or the two were never of one version as a whole.
+    Different,
+}
+
+impl Bytes {
+    /// In the order in which reports list them.
+    pub const ALL: [Bytes; 5] =
+        [Bytes::Identical, Bytes::KeyOrder, Bytes::Spelling, Bytes::Native, Bytes::Different];
+
+    /// In reports and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Bytes::Identical => "identical",
+            Bytes::KeyOrder => "key_order",
+            Bytes::Spelling => "spelling",
+            Bytes::Native => "native",
+            Bytes::Different => "different",
+        }
+    }
+}
+
+/// A verdict, and what it rests on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ruling {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not `equal`.
+    pub reason: Option<Reason>,
+    /// What differs and no rule allows.
+    pub differences: Vec<Difference>,
+    /// Differences beyond those that are kept.
+    pub more: usize,
+    /// Rules that were used.
+    pub rules: Vec<RuleIndex>,
+    /// How the bytes compare.
+    pub bytes: Bytes,
+    /// Times that a side was asked again.
+    pub asks: u32,
+    /// The lowest and the highest version at which contents were compared.
+    pub versions: Option<(u64, u64)>,
+}
+
+impl Ruling {
+    /// A verdict without any comparison.
+    pub fn plain(verdict: Verdict, reason: Option<Reason>) -> Ruling {
+        Ruling {
+            verdict,
+            reason,
+            differences: Vec::new(),
+            more: 0,
+            rules: Vec::new(),
+            bytes: Bytes::Different,
+            asks: 0,
+            versions: None,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Florin's shadow: a proxy on the callers' path that asks a candidate everything that the primary is asked, compares
+//! what they say, and, when it is the same, moves callers over.
+//!
+//! ```text
+//!     callers ──▶ proxy ──▶ primary            the callers' path: bytes pass as they are, and nothing behind it is waited for
+//!                  │ copies of requests and answers
+//!                  ▼ bounded queue
+//!                mirror ──▶ candidate          asks, asks the older side again, never a write
+//!                  │ both answers
+//!                  ▼
+//!                judge                         pure: same version, same content?
+//!                  │ verdicts
+//!                  ▼
+//!                evidence ──▶ admin port, metrics, report
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`request`], [`answer`] | what is asked, and what is answered, in HTTP or native frames: one model of both |
+//! | [`judge`] | pure: two answers in, a verdict out |
+//! | [`proxy`] | the callers' path |
+//! | [`mirror`] | the way to the candidate |
+//! | [`evidence`] | counts, findings, reports |
+//! | [`record`] | traffic in files, and replaying it |
+//! | [`cutover`] | the share of callers that the candidate serves |
+//! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
+//! | [`run`], [`admin`] | all of it, assembled |
+
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod answer;
+mod clock;
+pub mod config;
+pub mod cutover;
+pub mod evidence;
+pub mod judge;
+pub mod limits;
+pub mod mirror;
+pub mod proxy;
+pub mod record;
+pub mod request;
+pub mod run;

@@ -1,0 +1,75 @@
+//! Every bound of the shadow, and why it is what it is. Those that a configuration may change are its defaults.
+
+use std::time::Duration;
+
+/// The longest head of a request or an answer that is followed. Servers accept 8 KiB or 16 KiB as a rule; a longer one
+/// still passes, unseen.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Headers of one head; Go and nginx accept 100 or fewer by default, florin 64.
+pub const HEADERS_MAX: usize = 128;
+/// Bytes read at once from a caller or the primary: a batch of 100 balances in one piece.
+pub const READ_BYTES: usize = 32 << 10;
+/// The longest request body that is copied: florin accepts 48 KiB.
+pub const REQUEST_COPY_BYTES_MAX: usize = 64 << 10;
+/// The longest answer that is copied: 1,024 balances of 16 assets take 1.1 MiB in JSON.
+pub const ANSWER_COPY_BYTES_MAX: usize = 2 << 20;
+/// Requests of one connection whose answers have not come; a caller that pipelines more waits, as it would anyway.
+pub const PIPELINED_MAX: usize = 1_024;
+
+/// Exchanges that wait for the candidate: 0.2 s at 20,000 requests a second.
+pub const QUEUE_MAX: usize = 4_096;
+/// Bytes of their copies.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Exchanges that are being compared at a time.
+pub const IN_FLIGHT_MAX: usize = 64;
+/// How long the candidate may take to answer.
+pub const CANDIDATE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection to the primary may take. Callers wait for it, as they would without a proxy.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long catching up may take: two hundred times what a commit takes to be seen.
+pub const CATCH_UP_BUDGET: Duration = Duration::from_secs(1);
+/// How long a server is asked to hold a request until it has the version.
+pub const CATCH_UP_WAIT_MS: u32 = 200;
+/// Times that one account is asked again.
+pub const CATCH_UP_ASKS_MAX: u32 = 50;
+/// Between two such questions to one side: for servers that do not know `wait_ms`.
+pub const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
+/// How far clocks may be apart: NTP keeps hosts of one site within a tenth of it.
+pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
+/// The share of requests that may not be comparable: more could hide defects.
+pub const NOT_COMPARABLE_MAX: f64 = 0.001;
+
+/// How long SIGTERM waits for callers' requests and for comparisons under way.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long the admin port's last answers may take.
+pub const ADMIN_END: Duration = Duration::from_secs(1);
+
+/// The longest body in an evidence file; a longer one is cut, and says so.
+pub const EVIDENCE_BODY_BYTES_MAX: usize = 64 << 10;
+/// `mismatches.jsonl` ends here; further ones are counted.
+pub const EVIDENCE_BYTES_MAX: u64 = 256 << 20;
+/// Mismatches that are also exported as recordings.
+pub const EXPORTS_MAX: u64 = 1_000;
+/// Mismatches and errors shown on the page.
+pub const LATEST_MAX: usize = 20;
+/// Differences of one request shown on the page.
+pub const LATEST_DIFFERENCES_MAX: usize = 12;
+
+/// How long a caller may wait for the candidate before the primary is asked instead.
+pub const SERVE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How often the guard looks: ten looks within the second in which it must have acted.
+pub const GUARD_TICK: Duration = Duration::from_millis(100);
+/// What the guard looks at: so many ticks back.
+pub const GUARD_TICKS: usize = 10;
+/// Fewer served requests within that time than this say nothing.
+pub const GUARD_REQUESTS_MIN: u64 = 20;
+
+/// Bytes of one file of a recording.
+pub const RECORD_FILE_BYTES: u64 = 256 << 20;
+/// Files of a recording; the oldest goes when another begins.
+pub const RECORD_FILES: usize = 8;
+/// Exchanges that wait to be written.
+pub const RECORD_QUEUE_MAX: usize = 8_192;
+/// The longest line of a recording that is believed: the longest copies, in base64, and heads.
+pub const RECORD_LINE_BYTES_MAX: usize = 4 << 20;

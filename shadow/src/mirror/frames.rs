@@ -1,0 +1,164 @@
+//! A florin node asked in its own protocol with FlatBuffers bodies, one question at a time on each of a few
+//! connections: florin's client speaks rkyv, and this is what every other language does.
+
+use std::time::Duration;
+
+use florin_client::Address;
+use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader, VERSION};
+use florin_schema::{Encoding, Opcode, Status, generated};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Mutex;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::native::native_answer;
+use crate::answer::{self, Answer, NativeError, Stated, Value};
+use crate::clock::now_us;
+use crate::judge::{Failure, Reason};
+use crate::limits::ANSWER_COPY_BYTES_MAX;
+use crate::request::{Question, Request};
+
+/// Idle connections that are kept.
+const IDLE_MAX: usize = 64;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A few connections to one node.
+pub struct FramesTarget {
+    address: Address,
+    idle: Mutex<Vec<Box<dyn Stream>>>,
+}
+
+impl FramesTarget {
+    /// Connects when it is first asked.
+    pub fn new(address: Address) -> FramesTarget {
+        FramesTarget { address, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Where none came in time.
+    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
+        let asked_us = now_us();
+        let Some(frame) = encode(request) else {
+            let detail = format!("{} {} has no native form", request.method, request.target);
+            return Err(Failure { reason: Reason::NoNativeForm, detail });
+        };
+        let exchange = tokio::time::timeout(timeout, self.exchange(&frame)).await;
+        let late = |_| Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") };
+        let (header, body) = exchange.map_err(late)??;
+        let (status, stated, value) = decode(&request.question, &header, &body)?;
+        Ok(native_answer(request, status, stated, value, asked_us))
+    }
+
+    async fn exchange(&self, frame: &[u8]) -> Result<(ReplyHeader, Vec<u8>), Failure> {
+        let kept = self.idle.lock().await.pop();
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => self.connect().await?,
+        };
+        let reply = exchange(&mut *stream, frame).await?;
+        let mut idle = self.idle.lock().await;
+        if idle.len() < IDLE_MAX {
+            idle.push(stream);
+        }
+        Ok(reply)
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
+        let failed = |error: std::io::Error| Failure {
+            reason: Reason::Connect,
+            detail: format!("{}: {error}", self.address),
+        };
+        Ok(match &self.address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+                stream.set_nodelay(true).map_err(failed)?;
+                Box::new(stream)
+            }
+            Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
+        })
+    }
+}
+
+async fn exchange(stream: &mut dyn Stream, frame: &[u8]) -> Result<(ReplyHeader, Vec<u8>), Failure> {
+    let cut = |error: std::io::Error| Failure { reason: Reason::Cut, detail: error.to_string() };
+    stream.write_all(frame).await.map_err(cut)?;
+    let mut header = [0; size_of::<ReplyHeader>()];
+    stream.read_exact(&mut header).await.map_err(cut)?;
+    let header = ReplyHeader::read_from_bytes(&header).expect("as many bytes as a header has");
+    let length = header.length.get() as usize;
+    let body = length.checked_sub(size_of::<ReplyHeader>()).filter(|body| *body <= ANSWER_COPY_BYTES_MAX);
+    let Some(body) = body.filter(|_| header.version == VERSION) else {
+        return Err(garbage(format!("length {length} and version {} are no reply's", header.version)));
+    };
+    let mut bytes = vec![0; body];
+    stream.read_exact(&mut bytes).await.map_err(cut)?;
+    Ok((header, bytes))
+}
+
+fn encode(request: &Request) -> Option<Vec<u8>> {
+    let (opcode, user_id, body) = match &request.question {
+        Question::Balance(user) => (Opcode::GetBalance, user.get(), Vec::new()),
+        Question::Statistics(user, windows) => (Opcode::GetStatistics, user.get(), vec![windows.bits()]),
+        Question::Balances(users) => {
+            (Opcode::GetBalances, 0, users.iter().flat_map(|user| user.get().to_le_bytes()).collect())
+        }
+        Question::Other => return None,
+    };
+    let options = FreshnessOptions {
+        min_version: request.freshness.min_version.into(),
+        max_age_ms: request.freshness.max_age_ms.into(),
+        wait_ms: request.freshness.wait_ms.into(),
+    };
+    let length = size_of::<RequestHeader>() + size_of::<FreshnessOptions>() + body.len();
+    let header = RequestHeader {
+        length: u32::try_from(length).ok()?.into(),
+        version: VERSION,
+        opcode: opcode as u8,
+        encoding: Encoding::FlatBuffers as u8,
+        flags: FLAG_FRESHNESS,
+        request_id: 1.into(),
+        user_id: user_id.into(),
+    };
+    Some([header.as_bytes(), options.as_bytes(), &body].concat())
+}
+
+fn decode(
+    question: &Question,
+    header: &ReplyHeader,
+    body: &[u8],
+) -> Result<(Status, Stated, Value), Failure> {
+    let status = Status::try_from(header.status)
+        .map_err(|unknown| garbage(NativeError::Status(unknown.0).to_string()))?;
+    let stated = Stated {
+        as_of_us: Some(header.as_of_us.get()),
+        is_quarantined: header.flags.get() & florin_schema::frame::REPLY_QUARANTINED != 0,
+        ..Stated::default()
+    };
+    if status != Status::Ok {
+        return Ok((status, stated, answer::problem(status, &String::from_utf8_lossy(body))));
+    }
+    if header.encoding != Encoding::FlatBuffers as u8 {
+        return Err(garbage(format!("encoding: expected 2 (FlatBuffers), got {}", header.encoding)));
+    }
+    let verified = |error: flatbuffers::InvalidFlatbuffer| NativeError::Verify(error.to_string());
+    let value = match question {
+        Question::Balance(_) => flatbuffers::root::<generated::Balance<'_>>(body)
+            .map_err(verified)
+            .and_then(|t| answer::balance_flat(&t)),
+        Question::Statistics(..) => flatbuffers::root::<generated::Statistics<'_>>(body)
+            .map_err(verified)
+            .and_then(|table| answer::statistics_flat(&table)),
+        Question::Balances(_) | Question::Other => flatbuffers::root::<generated::Balances<'_>>(body)
+            .map_err(verified)
+            .and_then(|t| answer::batch_flat(&t)),
+    };
+    Ok((status, stated, value.map_err(|error| garbage(error.to_string()))?))
+}
+
+fn garbage(detail: String) -> Failure {
+    Failure { reason: Reason::Protocol, detail }
+}

@@ -1,0 +1,141 @@
+//! A side that speaks HTTP, asked over a pool of connections.
+
+use std::error::Error;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use crate::answer::{Answer, Form, Moment, Stated};
+use crate::clock::now_us;
+use crate::judge::{Failure, Reason};
+use crate::limits::{ANSWER_COPY_BYTES_MAX, CONNECT_TIMEOUT};
+use crate::request::Request;
+
+/// Headers that belong to a connection, not to a request.
+pub const HOP_BY_HOP: [HeaderName; 11] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+];
+
+/// An answer with all of its headers, for a caller who is to get it.
+pub struct FullAnswer {
+    /// As the judge sees it.
+    pub answer: Answer,
+    /// Without those of the connection.
+    pub headers: HeaderMap,
+}
+
+/// A pool of connections to one server.
+pub struct HttpTarget {
+    authority: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl HttpTarget {
+    /// Connects when it is first asked.
+    pub fn new(authority: &str) -> HttpTarget {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        HttpTarget {
+            authority: authority.to_owned(),
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
+    }
+
+    /// Asks, and waits for the whole answer.
+    ///
+    /// # Errors
+    /// Where none came in time.
+    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<FullAnswer, Failure> {
+        let asked_us = now_us();
+        match tokio::time::timeout(timeout, self.exchange(request, asked_us)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") })
+            }
+        }
+    }
+
+    async fn exchange(&self, request: &Request, asked_us: i64) -> Result<FullAnswer, Failure> {
+        let path = match request.target.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => &request.target,
+        };
+        let mut outgoing = http::Request::builder()
+            .method(request.method.clone())
+            .uri(format!("http://{}{path}", self.authority))
+            .body(Full::new(request.body.clone()))
+            .map_err(|error| protocol(&error))?;
+        let headers = request.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
+        outgoing.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value.clone())));
+        let response = self.client.request(outgoing).await.map_err(|error| failure(&error))?;
+        let (head, body) = response.into_parts();
+        let body =
+            Limited::new(body, ANSWER_COPY_BYTES_MAX).collect().await.map_err(|error| failure(&*error))?;
+        let answer = Answer {
+            status: head.status.as_u16(),
+            form: Form::Http,
+            stated: Stated::of(&head.headers),
+            body: body.to_bytes(),
+            decoded: None,
+            at: Moment { asked_us, answered_us: now_us() },
+        };
+        let mut headers = head.headers;
+        for name in HOP_BY_HOP {
+            headers.remove(name);
+        }
+        Ok(FullAnswer { answer, headers })
+    }
+}
+
+fn protocol(error: &dyn Error) -> Failure {
+    Failure { reason: Reason::Protocol, detail: words(error) }
+}
+
+/// Finds out which way an exchange failed; the libraries tell it by their sources.
+fn failure(error: &(dyn Error + 'static)) -> Failure {
+    let mut source = Some(error);
+    let mut reason = Reason::Cut;
+    while let Some(error) = source {
+        if error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|e| e.is_connect()) {
+            reason = Reason::Connect;
+            break;
+        }
+        let is_garbage =
+            error.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_parse() || e.is_parse_status());
+        if is_garbage || error.is::<http_body_util::LengthLimitError>() {
+            reason = Reason::Protocol;
+        }
+        source = error.source();
+    }
+    Failure { reason, detail: words(error) }
+}
+
+fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}

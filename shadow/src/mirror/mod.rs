@@ -1,0 +1,291 @@
+//! Behind the callers' backs: a bounded queue, and tasks that ask the candidate, let the judge decide, and ask again
+//! what it wants to know. Nothing here can make a caller wait.
+
+mod address;
+mod frames;
+mod http;
+mod native;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::sync::{Semaphore, mpsc};
+
+pub use address::{TargetAddress, TargetError};
+pub use http::{FullAnswer, HOP_BY_HOP, HttpTarget};
+
+use crate::answer::Answer;
+use crate::clock::now_us;
+use crate::evidence::{Evidence, Finding};
+use crate::judge::{Ask, Case, Failure, History, Law, Reason, Ruling, Side, Step, Verdict, What};
+use crate::limits::{CATCH_UP_PAUSE, QUEUE_BYTES_MAX};
+use crate::request::{Question, Request};
+use frames::FramesTarget;
+use native::NativeTarget;
+
+/// A side that can be asked.
+pub enum Target {
+    /// Over HTTP.
+    Http(HttpTarget),
+    /// In frames with rkyv bodies.
+    Native(NativeTarget),
+    /// In frames with FlatBuffers bodies.
+    Frames(FramesTarget),
+}
+
+impl Target {
+    /// Connects when it is first asked.
+    pub fn new(address: &TargetAddress) -> Target {
+        match address {
+            TargetAddress::Http(authority) => Target::Http(HttpTarget::new(authority)),
+            TargetAddress::Rkyv(address) => Target::Native(NativeTarget::new(address.clone())),
+            TargetAddress::FlatBuffers(address) => Target::Frames(FramesTarget::new(address.clone())),
+        }
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// Where none came in time.
+    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
+        match self {
+            Target::Http(target) => target.ask(request, timeout).await.map(|full| full.answer),
+            Target::Native(target) => target.ask(request, timeout).await,
+            Target::Frames(target) => target.ask(request, timeout).await,
+        }
+    }
+
+    /// Whether the question can be put to it at all.
+    pub fn can_ask(&self, request: &Request) -> bool {
+        matches!(self, Target::Http(_)) || request.question != Question::Other
+    }
+}
+
+/// What went over a caller's connection.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What was asked.
+    pub request: Request,
+    /// The primary's answer; none where the candidate's was served.
+    pub primary: Option<Answer>,
+    /// What the candidate said, where it was asked on the caller's path.
+    pub candidate: Option<Result<Answer, Failure>>,
+}
+
+impl Exchange {
+    fn bytes(&self) -> usize {
+        let answer = |answer: &Answer| answer.body.len();
+        let candidate = self.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
+        self.request.body.len() + self.primary.as_ref().map_or(0, answer) + candidate.map_or(0, answer)
+    }
+}
+
+/// How exchanges are compared.
+#[derive(Clone, Debug)]
+pub struct MirrorSettings {
+    /// Rules and budgets.
+    pub law: Law,
+    /// Exchanges that wait.
+    pub queue_max: usize,
+    /// Exchanges being compared.
+    pub in_flight_max: usize,
+    /// How long a side may take to answer.
+    pub timeout: Duration,
+    /// How long a server is asked to hold a request until it has a version.
+    pub wait_ms: u32,
+    /// Of the requests, this share is asked of the primary twice.
+    pub noise_share: f64,
+}
+
+/// Asks and compares.
+pub struct Comparer {
+    /// Whose answers callers get.
+    pub primary: Target,
+    /// Who is to take over.
+    pub candidate: Target,
+    settings: MirrorSettings,
+    history: Mutex<History>,
+    evidence: Arc<Evidence>,
+}
+
+/// The way in: never waits.
+#[derive(Clone)]
+pub struct Mirror {
+    queue: mpsc::Sender<Exchange>,
+    queued_bytes: Arc<AtomicUsize>,
+    evidence: Arc<Evidence>,
+}
+
+impl Mirror {
+    /// Takes an exchange that has been offered as evidence, or drops it and counts that.
+    pub fn take(&self, exchange: Exchange) {
+        let endpoint = exchange.request.question.endpoint();
+        let bytes = exchange.bytes();
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if queued + bytes > QUEUE_BYTES_MAX || self.queue.try_send(exchange).is_err() {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.evidence.dropped(endpoint, Reason::QueueFull);
+        }
+    }
+}
+
+/// Starts taking exchanges, on the current runtime. The task ends when every [`Mirror`] is gone and all that it took has
+/// been compared.
+pub fn start(comparer: Arc<Comparer>) -> (Mirror, tokio::task::JoinHandle<()>) {
+    let (queue, waiting) = mpsc::channel(comparer.settings.queue_max);
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let mirror =
+        Mirror { queue, queued_bytes: Arc::clone(&queued_bytes), evidence: Arc::clone(&comparer.evidence) };
+    (mirror, tokio::spawn(dispatch(comparer, waiting, queued_bytes)))
+}
+
+async fn dispatch(
+    comparer: Arc<Comparer>,
+    mut waiting: mpsc::Receiver<Exchange>,
+    queued_bytes: Arc<AtomicUsize>,
+) {
+    let most = comparer.settings.in_flight_max;
+    let permits = Arc::new(Semaphore::new(most));
+    loop {
+        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+        let Some(exchange) = waiting.recv().await else { break };
+        queued_bytes.fetch_sub(exchange.bytes(), Ordering::Relaxed);
+        let comparer = Arc::clone(&comparer);
+        tokio::spawn(async move {
+            comparer.compare(exchange).await;
+            drop(permit);
+        });
+    }
+    // All permits back: nothing is being compared any more.
+    let all = u32::try_from(most).expect("in-flight is checked to be small");
+    let _ = permits.acquire_many(all).await;
+}
+
+impl Comparer {
+    /// Asks nobody yet.
+    pub fn new(
+        primary: Target,
+        candidate: Target,
+        settings: MirrorSettings,
+        evidence: Arc<Evidence>,
+    ) -> Comparer {
+        Comparer { primary, candidate, settings, history: Mutex::default(), evidence }
+    }
+
+    fn target(&self, side: Side) -> &Target {
+        match side {
+            Side::Primary => &self.primary,
+            Side::Candidate => &self.candidate,
+        }
+    }
+
+    /// Asks a side, and notes how long it took.
+    async fn ask(&self, side: Side, request: &Request) -> Result<Answer, Failure> {
+        let answer = self.target(side).ask(request, self.settings.timeout).await?;
+        self.evidence.latency(request.question.endpoint(), side, &answer);
+        Ok(answer)
+    }
+
+    /// Sees an exchange through to its verdict, and returns that.
+    pub async fn compare(&self, exchange: Exchange) -> Ruling {
+        let request = exchange.request;
+        let endpoint = request.question.endpoint();
+        if let Some(primary) = &exchange.primary {
+            self.evidence.latency(endpoint, Side::Primary, primary);
+        }
+        if exchange.candidate.is_none() && !self.candidate.can_ask(&request) {
+            let ruling = Ruling::plain(Verdict::Dropped, Some(Reason::NoNativeForm));
+            return self.rule(&request, ruling, exchange.primary.as_ref(), None, None);
+        }
+        let primary = async {
+            match exchange.primary {
+                Some(answer) => Ok(answer),
+                None => self.ask(Side::Primary, &request).await,
+            }
+        };
+        let candidate = async {
+            match exchange.candidate {
+                Some(answer) => answer,
+                None => self.ask(Side::Candidate, &request).await,
+            }
+        };
+        let (primary, candidate) = tokio::join!(primary, candidate);
+        match (primary, candidate) {
+            (Ok(primary), Ok(candidate)) => {
+                let second = self.noise(&request).await;
+                if let Some(second) = second {
+                    self.evidence.noise(&request, &primary, &second);
+                }
+                self.judge(&request, primary, candidate).await
+            }
+            (primary, Err(failure)) => {
+                let ruling = Ruling::plain(Verdict::CandidateError, Some(failure.reason));
+                self.rule(&request, ruling, primary.as_ref().ok(), None, Some(&failure))
+            }
+            (Err(_), Ok(candidate)) => {
+                let ruling = Ruling::plain(Verdict::NotComparable, Some(Reason::PrimaryUnavailable));
+                self.rule(&request, ruling, None, Some(&candidate), None)
+            }
+        }
+    }
+
+    /// Asks the primary a second time, for a share of the requests.
+    async fn noise(&self, request: &Request) -> Option<Answer> {
+        let share = self.settings.noise_share;
+        let is_chosen = share > 0.0 && rand::rng().random_bool(share.min(1.0));
+        if !is_chosen {
+            return None;
+        }
+        self.primary.ask(request, self.settings.timeout).await.ok()
+    }
+
+    async fn judge(&self, request: &Request, primary: Answer, candidate: Answer) -> Ruling {
+        let mut case = Case::open(request, primary, candidate, &self.settings.law);
+        let mut asked = [0u32; 2];
+        let ruling = loop {
+            let step = {
+                let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+                case.step(&self.settings.law, &mut history, now_us())
+            };
+            match step {
+                Step::Done(ruling) => break ruling,
+                Step::Ask(ask) => {
+                    let times = &mut asked[ask.side as usize];
+                    *times += 1;
+                    if *times > 1 {
+                        // A server that knows `wait_ms` has waited already; one that does not is not to be flooded.
+                        tokio::time::sleep(CATCH_UP_PAUSE * (*times).min(10)).await;
+                    }
+                    let again = self.again(request, ask);
+                    case.answered(self.target(ask.side).ask(&again, self.settings.timeout).await);
+                }
+            }
+        };
+        self.rule(request, ruling, Some(&case.primary), Some(&case.candidate), case.failure.as_ref())
+    }
+
+    fn again(&self, request: &Request, ask: Ask) -> Request {
+        // Never less than what the caller insisted on.
+        let least = ask.min_version.max(request.freshness.min_version);
+        match ask.what {
+            What::Same if least == 0 => request.clone(),
+            What::Same => request.at_least(least, self.settings.wait_ms),
+            What::Balance(user) => request.balance_of(user, least, self.settings.wait_ms),
+        }
+    }
+
+    fn rule(
+        &self,
+        request: &Request,
+        ruling: Ruling,
+        primary: Option<&Answer>,
+        candidate: Option<&Answer>,
+        failure: Option<&Failure>,
+    ) -> Ruling {
+        let finding = Finding { request, ruling: &ruling, primary, candidate, failure, now_us: now_us() };
+        self.evidence.rule(&finding);
+        ruling
+    }
+}

@@ -1,0 +1,154 @@
+//! The callers' path: accepts, relays, and hands copies on. What happens behind it, no caller ever waits for.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `relay` | one caller's connection |
+//! | `framing` | where messages begin and end |
+//! | `tap` | the primary's answers, copied as they pass |
+//! | `scope` | which requests are the candidate's business |
+
+mod framing;
+mod relay;
+mod scope;
+mod tap;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub use scope::{Plan, Scope, ScopeRule};
+
+use crate::answer::Answer;
+use crate::clock::now_us;
+use crate::cutover::Cutover;
+use crate::evidence::{Evidence, Finding};
+use crate::judge::{Failure, Reason, Ruling, Verdict};
+use crate::mirror::{Exchange, Mirror};
+use crate::record::Recorder;
+use crate::request::{Endpoint, Request};
+
+/// Whether callers are still taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// They are.
+    Serving,
+    /// They are not; requests under way are answered.
+    Draining,
+}
+
+/// What stands behind the callers' connections.
+pub struct Behind {
+    /// Where the primary listens: `host:port`.
+    pub primary: String,
+    /// How long a connection to it may take.
+    pub connect_timeout: Duration,
+    /// Which requests are compared.
+    pub scope: Scope,
+    /// The way to the candidate; none where traffic is only recorded.
+    pub mirror: Option<Mirror>,
+    /// Where traffic is written, if it is.
+    pub recorder: Option<Recorder>,
+    /// Counts.
+    pub evidence: Arc<Evidence>,
+    /// Which callers the candidate serves.
+    pub cutover: Arc<Cutover>,
+}
+
+impl Behind {
+    /// The primary has answered a request; `None` where its answer, or the request, was too long to be copied.
+    fn answered(&self, request: Request, answer: Option<Answer>, failure: Option<Failure>) {
+        if let Plan::Leave(why) = self.scope.plan(&request) {
+            return self.evidence.not_mirrored(&why);
+        }
+        let endpoint = request.question.endpoint();
+        self.evidence.offer(endpoint);
+        let Some(answer) = answer else { return self.evidence.dropped(endpoint, Reason::TooLarge) };
+        self.take(Exchange { request, primary: Some(answer), candidate: failure.map(Err) });
+    }
+
+    /// The candidate has answered a caller.
+    fn served(&self, request: Request, answer: Answer) {
+        self.evidence.offer(request.question.endpoint());
+        self.take(Exchange { request, primary: None, candidate: Some(Ok(answer)) });
+    }
+
+    fn take(&self, exchange: Exchange) {
+        if let Some(recorder) = &self.recorder {
+            recorder.take(&exchange);
+        }
+        if let Some(mirror) = &self.mirror {
+            mirror.take(exchange);
+        }
+    }
+
+    /// The primary's answer broke off.
+    fn cut(&self, request: &Request) {
+        if let Plan::Leave(why) = self.scope.plan(request) {
+            return self.evidence.not_mirrored(&why);
+        }
+        self.evidence.offer(request.question.endpoint());
+        let ruling = Ruling::plain(Verdict::NotComparable, Some(Reason::PrimaryCut));
+        let finding = Finding {
+            request,
+            ruling: &ruling,
+            primary: None,
+            candidate: None,
+            failure: None,
+            now_us: now_us(),
+        };
+        self.evidence.rule(&finding);
+    }
+
+    /// The caller has gone before it had its answer.
+    fn caller_gone(&self) {
+        self.evidence.not_mirrored("the caller had gone");
+    }
+
+    /// Something has passed that could not be followed.
+    fn lost(&self) {
+        self.evidence.offer(Endpoint::Other);
+        self.evidence.dropped(Endpoint::Other, Reason::Unparsed);
+    }
+}
+
+/// Resolves when callers are no longer taken.
+async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // Without a sender nobody takes callers either.
+    drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
+}
+
+/// Accepts callers until the phase changes, then lets those that are being answered end, for at most `drain`.
+pub async fn serve(
+    listener: TcpListener,
+    behind: Arc<Behind>,
+    mut phase: watch::Receiver<Phase>,
+    drain: Duration,
+) {
+    let mut relays = JoinSet::new();
+    let seen_by_relays = phase.clone();
+    loop {
+        tokio::select! {
+            biased;
+            () = draining(&mut phase) => break,
+            Some(_) = relays.join_next(), if !relays.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((caller, _)) => {
+                    relays.spawn(relay::relay(Arc::clone(&behind), caller, seen_by_relays.clone()));
+                }
+                // Out of file descriptors, or a caller that had gone already: others may still be served.
+                Err(error) => {
+                    tracing::warn!("cannot accept: {error}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let all = async { while relays.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, all).await.is_err() {
+        tracing::warn!("callers were still being answered after {drain:?}: their connections are closed");
+    }
+}

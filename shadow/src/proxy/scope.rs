@@ -1,0 +1,99 @@
+//! Which requests are the candidate's business: those that only read.
+
+use http::Method;
+
+use crate::request::{BATCH_PATH, Request};
+
+/// A rule about which requests are mirrored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScopeRule {
+    /// What reports call it.
+    pub name: String,
+    /// The method; any where none is named.
+    pub method: Option<Method>,
+    /// The path, in which `*` stands for one segment.
+    pub path: String,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Requests that are left out though they only read.
+    pub leave_out: Vec<ScopeRule>,
+    /// Requests that only read though their method does not say so.
+    pub also: Vec<ScopeRule>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Plan {
+    /// It is mirrored and compared.
+    Compare,
+    /// It is not, and why.
+    Leave(String),
+}
+
+impl Scope {
+    /// Decides about a request.
+    pub fn plan(&self, request: &Request) -> Plan {
+        if let Some(rule) = self.leave_out.iter().find(|rule| rule.is_about(request)) {
+            return Plan::Leave(rule.name.clone());
+        }
+        let reads = matches!(request.method, Method::GET | Method::HEAD)
+            // wire.md's batch: a POST because it has a body.
+            || (request.method == Method::POST && request.path() == BATCH_PATH)
+            || self.also.iter().any(|rule| rule.is_about(request));
+        if reads { Plan::Compare } else { Plan::Leave(format!("writes ({})", request.method)) }
+    }
+}
+
+impl ScopeRule {
+    fn is_about(&self, request: &Request) -> bool {
+        let mut path = request.path().split('/');
+        let is_path =
+            self.path.split('/').all(|part| path.next().is_some_and(|other| part == "*" || part == other));
+        self.method.as_ref().is_none_or(|method| *method == request.method)
+            && is_path
+            && path.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_only_reads_is_compared_and_nothing_else() {
+        let rule = |name: &str, method, path: &str| ScopeRule {
+            name: name.to_owned(),
+            method,
+            path: path.to_owned(),
+        };
+        let scope = Scope {
+            leave_out: vec![rule("health", None, "/healthz"), rule("old", Some(Method::GET), "/v0/*/x")],
+            also: vec![rule("search", Some(Method::POST), "/v1/search")],
+        };
+        let compare = || Plan::Compare;
+        let leave = |why: &str| Plan::Leave(why.to_owned());
+        for (method, target, expected) in [
+            (Method::GET, "/v1/users/1/balance?x=1", compare()),
+            (Method::HEAD, "/anything", compare()),
+            (Method::POST, "/v1/balances:batchGet?wait_ms=1", compare()),
+            (Method::POST, "/v1/transactions", leave("writes (POST)")),
+            (Method::PUT, "/v1/balances:batchGet", leave("writes (PUT)")),
+            (Method::DELETE, "/v1/users/1/balance", leave("writes (DELETE)")),
+            (Method::POST, "/v1/search?q=a", compare()),
+            (Method::GET, "/healthz", leave("health")),
+            (Method::GET, "/v0/7/x", leave("old")),
+            (Method::GET, "/v0/7/x/y", compare()),
+            (Method::HEAD, "/v0/7/x", compare()),
+        ] {
+            let request = Request::new(method, target.to_owned(), Arc::default(), Bytes::new());
+            assert_eq!(scope.plan(&request), expected, "{target}");
+        }
+    }
+}

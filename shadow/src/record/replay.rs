@@ -1,0 +1,125 @@
+//! Runs a recording against two targets, and judges what they answer.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::format::{FormatError, read_file};
+use crate::evidence::Evidence;
+use crate::mirror::{Comparer, Exchange};
+use crate::proxy::{Plan, Scope};
+
+/// How fast.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Speed {
+    /// So many times as fast as it was recorded.
+    Times(f64),
+    /// As fast as both sides answer.
+    Max,
+}
+
+/// Why a text is no speed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected recorded, max, or a factor like 2x or 0.5x, got {0:?}")]
+pub struct SpeedError(String);
+
+impl FromStr for Speed {
+    type Err = SpeedError;
+
+    fn from_str(text: &str) -> Result<Speed, SpeedError> {
+        match text {
+            "recorded" => Ok(Speed::Times(1.0)),
+            "max" => Ok(Speed::Max),
+            _ => {
+                let factor = text.strip_suffix('x').and_then(|factor| factor.parse::<f64>().ok());
+                let factor = factor.filter(|factor| factor.is_finite() && *factor > 0.0);
+                factor.map(Speed::Times).ok_or_else(|| SpeedError(text.to_owned()))
+            }
+        }
+    }
+}
+
+/// What is run again.
+#[derive(Clone, Debug)]
+pub struct ReplaySettings {
+    /// The recordings, in order.
+    pub files: Vec<PathBuf>,
+    /// How fast.
+    pub speed: Speed,
+    /// Requests being compared at a time.
+    pub in_flight_max: usize,
+}
+
+/// Why a recording was not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file is none.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// Asks both sides everything that was recorded. Returns when the last verdict has fallen.
+///
+/// # Errors
+/// Where a file is no recording: what comes before has been asked.
+pub async fn replay(
+    settings: ReplaySettings,
+    comparer: Arc<Comparer>,
+    evidence: Arc<Evidence>,
+    scope: Scope,
+) -> Result<(), ReplayError> {
+    let permits = Arc::new(Semaphore::new(settings.in_flight_max));
+    let started = Instant::now();
+    let mut first_us = None;
+    let mut outcome = Ok(());
+    'files: for file in &settings.files {
+        for entry in read_file(file)? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    outcome = Err(error.into());
+                    break 'files;
+                }
+            };
+            if let Plan::Leave(why) = scope.plan(&entry.request) {
+                evidence.not_mirrored(&why);
+                continue;
+            }
+            if let Speed::Times(factor) = settings.speed {
+                let since_us = entry.at_us - *first_us.get_or_insert(entry.at_us);
+                let due = Duration::from_secs_f64(since_us.max(0) as f64 / 1e6 / factor);
+                tokio::time::sleep_until((started + due).into()).await;
+            }
+            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            evidence.offer(entry.request.question.endpoint());
+            let comparer = Arc::clone(&comparer);
+            tokio::spawn(async move {
+                comparer.compare(Exchange { request: entry.request, primary: None, candidate: None }).await;
+                drop(permit);
+            });
+        }
+    }
+    let all = u32::try_from(settings.in_flight_max).expect("in-flight is checked to be small");
+    let _ = permits.acquire_many(all).await;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_read() {
+        for (text, speed) in
+            [("recorded", Speed::Times(1.0)), ("max", Speed::Max), ("0.5x", Speed::Times(0.5))]
+        {
+            assert_eq!(text.parse(), Ok(speed));
+        }
+        for text in ["", "2", "x", "0x", "-1x", "infx", "NaNx"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Writes traffic to a file that is rotated: FILE is the newest, FILE.1 the one before, and so on.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use super::format::{first_line, line};
+use crate::limits::RECORD_QUEUE_MAX;
+use crate::mirror::Exchange;
+
+/// Where a recording goes, and how large it may become.
+#[derive(Clone, Debug)]
+pub struct RecordSettings {
+    /// The newest file.
+    pub file: PathBuf,
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Files in all; the oldest goes when another begins.
+    pub files: usize,
+}
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the recording {path}: {source}; name a file in a folder that can be written to")]
+pub struct RecorderError {
+    path: String,
+    source: io::Error,
+}
+
+/// The way in: never waits.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: SyncSender<String>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Writes until every [`Recorder`] is gone.
+pub struct Recording {
+    thread: JoinHandle<Result<u64, RecorderError>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// What became of the traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recorded {
+    /// Requests in the files, those that were rotated away included.
+    pub written: u64,
+    /// Requests that the disk was too slow for.
+    pub dropped: u64,
+}
+
+impl Recorder {
+    /// Opens the file, and starts to write.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn start(settings: RecordSettings) -> Result<(Recorder, Recording), RecorderError> {
+        let mut files = Files::open(settings)?;
+        let (queue, lines) = sync_channel(RECORD_QUEUE_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let thread = thread::Builder::new().name("recording".to_owned());
+        let path = files.settings.file.display().to_string();
+        let thread = thread
+            .spawn(move || write(&mut files, &lines))
+            .map_err(|source| RecorderError { path, source })?;
+        Ok((Recorder { queue, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
+    }
+
+    /// Takes an exchange, or drops it and counts that.
+    pub fn take(&self, exchange: &Exchange) {
+        let answer = exchange.primary.as_ref();
+        let served = exchange.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
+        let at_us = answer.or(served).map_or_else(crate::clock::now_us, |answer| answer.at.asked_us);
+        if self.queue.try_send(line(&exchange.request, answer, at_us)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Recording {
+    /// Waits until everything is written.
+    ///
+    /// # Errors
+    /// Where something could not be.
+    pub fn end(self) -> Result<Recorded, RecorderError> {
+        let written = self.thread.join().expect("the recording's thread does not panic")?;
+        Ok(Recorded { written, dropped: self.dropped.load(Ordering::Relaxed) })
+    }
+}
+
+fn write(files: &mut Files, lines: &Receiver<String>) -> Result<u64, RecorderError> {
+    let mut written = 0;
+    while let Ok(first) = lines.recv() {
+        files.write(&first)?;
+        written += 1;
+        // Flushed when there is nothing more to write: whoever looks at the file sees all but the last moment.
+        while let Ok(next) = lines.try_recv() {
+            files.write(&next)?;
+            written += 1;
+        }
+        files.flush()?;
+    }
+    Ok(written)
+}
+
+struct Files {
+    settings: RecordSettings,
+    file: BufWriter<File>,
+    bytes: u64,
+}
+
+impl Files {
+    fn open(settings: RecordSettings) -> Result<Files, RecorderError> {
+        let (file, bytes) = begin(&settings.file).map_err(|source| failed(&settings.file, source))?;
+        Ok(Files { settings, file, bytes })
+    }
+
+    fn write(&mut self, line: &str) -> Result<(), RecorderError> {
+        if self.bytes + line.len() as u64 > self.settings.file_bytes {
+            self.rotate().map_err(|source| failed(&self.settings.file, source))?;
+        }
+        self.bytes += line.len() as u64;
+        self.file.write_all(line.as_bytes()).map_err(|source| failed(&self.settings.file, source))
+    }
+
+    fn flush(&mut self) -> Result<(), RecorderError> {
+        self.file.flush().map_err(|source| failed(&self.settings.file, source))
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        let newest = &self.settings.file;
+        for age in (0..self.settings.files.saturating_sub(1)).rev() {
+            match fs::rename(aged(newest, age), aged(newest, age + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        (self.file, self.bytes) = begin(newest)?;
+        Ok(())
+    }
+}
+
+/// FILE, FILE.1, FILE.2, …
+fn aged(newest: &Path, age: usize) -> PathBuf {
+    if age == 0 {
+        return newest.to_owned();
+    }
+    let mut name = newest.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    PathBuf::from(name)
+}
+
+fn begin(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
+    let first = first_line();
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(first.as_bytes())?;
+    file.flush()?;
+    Ok((file, first.len() as u64))
+}
+
+fn failed(path: &Path, source: io::Error) -> RecorderError {
+    RecorderError { path: path.display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::record::read_file;
+    use crate::request::Request;
+
+    fn exchange(target: &str, headers: HeaderMap, body: &'static [u8]) -> Exchange {
+        let request =
+            Request::new(Method::POST, target.to_owned(), Arc::new(headers), Bytes::from_static(body));
+        Exchange { request, primary: None, candidate: None }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("traffic.jsonl");
+        let settings = RecordSettings { file: file.clone(), file_bytes: 1 << 20, files: 3 };
+        let (recorder, recording) = Recorder::start(settings).unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("authorization", "Bearer x"), ("accept", "a"), ("accept", "b"), ("connection", "close")]
+        {
+            headers.append(name, value.parse().unwrap());
+        }
+        recorder.take(&exchange("/v1/balances:batchGet?é", headers, b"{\"user_ids\":[1]}"));
+        recorder.take(&exchange("/x", HeaderMap::new(), b"\xff\x00"));
+        drop(recorder);
+        assert_eq!(recording.end().unwrap(), Recorded { written: 2, dropped: 0 });
+        let entries: Vec<_> = read_file(&file).unwrap().map(Result::unwrap).collect();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].request.target, "/v1/balances:batchGet?é");
+        assert_eq!(entries[0].request.headers.get_all("accept").iter().count(), 2);
+        assert_eq!(entries[0].request.headers.len(), 2);
+        assert_eq!(entries[1].request.body, &b"\xff\x00"[..]);
+    }
+
+    #[test]
+    fn files_are_rotated_and_bounded_and_each_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files: 3 };
+        let (recorder, recording) = Recorder::start(settings).unwrap();
+        for number in 0..200 {
+            recorder.take(&exchange(&format!("/{number}"), HeaderMap::new(), b""));
+        }
+        drop(recorder);
+        assert_eq!(recording.end().unwrap().written, 200);
+        let mut targets = Vec::new();
+        for name in ["t.2", "t.1", "t"] {
+            let path = folder.path().join(name);
+            assert!(fs::metadata(&path).unwrap().len() <= 1_000);
+            targets.extend(read_file(&path).unwrap().map(|entry| entry.unwrap().request.target));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        let expected: Vec<String> = (200 - targets.len()..200).map(|number| format!("/{number}")).collect();
+        assert_eq!(targets, expected);
+    }
+
+    #[test]
+    fn what_is_no_recording_is_refused_and_a_broken_end_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        let error = |text: &str| {
+            fs::write(&file, text).unwrap();
+            match read_file(&file) {
+                Ok(mut entries) => {
+                    entries.find_map(Result::err).map(|error| error.to_string()).unwrap_or_default()
+                }
+                Err(error) => error.to_string(),
+            }
+        };
+        assert!(error("{}\n").contains("is no recording: expected a first line"));
+        assert!(error("").contains("got \"\""));
+        let good = r#"{"at_us":1,"method":"GET","target":"/"}"#;
+        assert!(error(&format!("{}{{}}\n{good}\n", first_line())).contains("line 2: missing field"));
+        assert!(
+            error(&format!("{}{good}\n{}\n", first_line(), good.replace("GET", "G T")))
+                .contains("line 3: method")
+        );
+        assert_eq!(error(&format!("{}{good}\n{{\"at_us\":1,", first_line())), "");
+        assert!(read_file(&folder.path().join("none")).err().unwrap().to_string().contains("cannot read"));
+    }
+}

@@ -1,0 +1,291 @@
+//! A run from its start to its verdict: two runtimes, so that comparing never takes a caller's turn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, Desk};
+use crate::config::Config;
+use crate::cutover::{self, Cutover, CutoverSettings, Share};
+use crate::evidence::{Evidence, EvidenceSettings, Redaction, Report, ReportError, Sides, Summary};
+use crate::limits::{ADMIN_END, CONNECT_TIMEOUT};
+use crate::mirror::{self, Comparer, Target, TargetAddress};
+use crate::proxy::{self, Behind, Phase};
+use crate::record::{
+    RecordSettings, Recorded, Recorder, RecorderError, Recording, ReplayError, ReplaySettings, replay,
+};
+
+/// How much lower the priority of everything behind the callers is.
+const BEHIND_NICE: i32 = 5;
+/// Threads that relay; more than two are faster than any primary that they stand before.
+const CALLER_THREADS: usize = 2;
+/// Threads that compare.
+const BEHIND_THREADS: usize = 2;
+
+/// What a run needs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Whose answers they get: `host:port`.
+    pub primary: String,
+    /// Who is to take over; none where traffic is only recorded.
+    pub candidate: Option<TargetAddress>,
+    /// Where the admin port listens.
+    pub admin: Option<SocketAddr>,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// What is done to user ids in it.
+    pub redaction: Redaction,
+    /// The candidate's share of callers at the start.
+    pub serve: Share,
+    /// Where traffic is recorded.
+    pub record: Option<RecordSettings>,
+    /// Rules and budgets.
+    pub config: Config,
+}
+
+/// Why there is no run.
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowError {
+    /// A port cannot be had.
+    #[error(
+        "cannot listen on {address}: {source}; end who has it (ss -ltnp names it), or give another {flag}"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Its flag.
+        flag: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host gives no threads.
+    #[error("cannot start the shadow's threads: {0}")]
+    Threads(#[source] io::Error),
+    /// The folder takes no report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The recording cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecorderError),
+    /// The recording cannot be read.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// A run that takes callers.
+pub struct Shadow {
+    callers: Runtime,
+    behind: Runtime,
+    phase: watch::Sender<Phase>,
+    proxy: JoinHandle<()>,
+    mirror: Option<JoinHandle<()>>,
+    recording: Option<Recording>,
+    admin: Option<JoinHandle<io::Result<()>>>,
+    admin_end: oneshot::Sender<()>,
+    desk: Desk,
+    drain: Duration,
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Where the admin port listens.
+    pub admin_address: Option<SocketAddr>,
+}
+
+/// What a run has come to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub summary: Summary,
+    /// Of the recording, where there was one.
+    pub recorded: Option<Recorded>,
+}
+
+impl Shadow {
+    /// Takes the ports. Callers are served when this returns, whether or not anybody else is there yet.
+    ///
+    /// # Errors
+    /// Where a port, a folder or a thread cannot be had.
+    pub fn start(settings: Settings) -> Result<Shadow, ShadowError> {
+        let callers = runtime("shadow-callers", CALLER_THREADS, 0)?;
+        let behind_runtime = runtime("shadow-behind", BEHIND_THREADS, BEHIND_NICE)?;
+        let listener = bind(&callers, settings.listen, "--listen")?;
+        let admin_listener =
+            settings.admin.map(|address| bind(&behind_runtime, address, "--admin")).transpose()?;
+        let listen = listener.local_addr().map_err(ShadowError::Threads)?;
+        let admin_address = admin_listener.as_ref().map(TcpListener::local_addr).transpose();
+        let admin_address = admin_address.map_err(ShadowError::Threads)?;
+
+        let primary = TargetAddress::Http(settings.primary.clone());
+        let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
+        let evidence = evidence(&settings, &primary, &candidate)?;
+        let serve = &settings.config.serve;
+        let cutover_settings = CutoverSettings {
+            share: settings.serve,
+            schedule: serve.schedule.clone(),
+            timeout: serve.timeout,
+            bounds: serve.bounds,
+        };
+        let cutover = Arc::new(Cutover::new(&candidate, &cutover_settings));
+        let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
+        let _entered = behind_runtime.enter();
+        let (mirror, mirror_task) = settings
+            .candidate
+            .is_some()
+            .then(|| {
+                let (primary, candidate) = (Target::new(&primary), Target::new(&candidate));
+                let comparer =
+                    Comparer::new(primary, candidate, settings.config.mirror.clone(), Arc::clone(&evidence));
+                mirror::start(Arc::new(comparer))
+            })
+            .unzip();
+        tokio::spawn(cutover::watch(Arc::clone(&cutover), Arc::clone(&evidence), cutover_settings));
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let desk = Desk {
+            evidence: Arc::clone(&evidence),
+            cutover: Arc::clone(&cutover),
+            phase: phase_seen.clone(),
+        };
+        let (admin_end, admin_ended) = oneshot::channel::<()>();
+        let admin = admin_listener.map(|listener| {
+            let end = async { admin_ended.await.unwrap_or(()) };
+            tokio::spawn(admin::serve(listener, desk.clone(), end))
+        });
+        let behind = Arc::new(Behind {
+            primary: settings.primary,
+            connect_timeout: CONNECT_TIMEOUT,
+            scope: settings.config.scope,
+            mirror,
+            recorder,
+            evidence,
+            cutover,
+        });
+        let drain = settings.config.drain;
+        let proxy = callers.spawn(proxy::serve(listener, behind, phase_seen, drain));
+        drop(_entered);
+        Ok(Shadow {
+            callers,
+            behind: behind_runtime,
+            phase,
+            proxy,
+            mirror: mirror_task,
+            recording,
+            admin,
+            admin_end,
+            desk,
+            drain,
+            listen,
+            admin_address,
+        })
+    }
+
+    /// Takes no more callers, answers and compares what is under way within the drain's time, and draws the line.
+    ///
+    /// # Errors
+    /// Where the report or the recording cannot be written.
+    pub fn end(self) -> Result<Outcome, ShadowError> {
+        let deadline = Instant::now() + self.drain;
+        self.phase.send_replace(Phase::Draining);
+        // It has its own time limit, the same.
+        let _ = self.callers.block_on(self.proxy);
+        // With the last relay goes the last way into the mirror and the recording.
+        self.callers.shutdown_timeout(Duration::from_secs(1));
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(mirror) = self.mirror {
+            let ended = self.behind.block_on(async { tokio::time::timeout(left, mirror).await });
+            if ended.is_err() {
+                tracing::warn!("comparisons were still open after {:?}: they count as dropped", self.drain);
+            }
+        }
+        self.desk.evidence.seal();
+        let recorded = self.recording.map(Recording::end).transpose()?;
+        let summary = self.desk.evidence.summary("ended", self.desk.cutover.summary());
+        self.desk.evidence.write_report(&summary)?;
+        drop(self.admin_end);
+        if let Some(admin) = self.admin {
+            let _ = self.behind.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
+        }
+        self.behind.shutdown_background();
+        Ok(Outcome { summary, recorded })
+    }
+}
+
+/// Runs recordings against two targets, to the end or until `end` resolves.
+///
+/// # Errors
+/// Where a recording cannot be read or the report cannot be written.
+pub fn run_replay(
+    settings: &Settings,
+    primary: &TargetAddress,
+    what: ReplaySettings,
+    end: impl Future<Output = ()>,
+) -> Result<Outcome, ShadowError> {
+    let runtime = runtime("shadow-replay", BEHIND_THREADS, 0)?;
+    let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
+    let evidence = evidence(settings, primary, &candidate)?;
+    let cutover = CutoverSettings {
+        share: Share::NONE,
+        schedule: Vec::new(),
+        timeout: settings.config.serve.timeout,
+        bounds: settings.config.serve.bounds,
+    };
+    let serve = Cutover::new(&candidate, &cutover).summary();
+    let targets = (Target::new(primary), Target::new(&candidate));
+    let comparer = Comparer::new(targets.0, targets.1, settings.config.mirror.clone(), Arc::clone(&evidence));
+    let replayed = runtime.block_on(async {
+        let replay = replay(what, Arc::new(comparer), Arc::clone(&evidence), settings.config.scope.clone());
+        tokio::select! {
+            replayed = replay => replayed,
+            () = end => Ok(()),
+        }
+    });
+    evidence.seal();
+    let summary = evidence.summary("ended", serve);
+    evidence.write_report(&summary)?;
+    runtime.shutdown_background();
+    replayed?;
+    Ok(Outcome { summary, recorded: None })
+}
+
+fn evidence(
+    settings: &Settings,
+    primary: &TargetAddress,
+    candidate: &TargetAddress,
+) -> Result<Arc<Evidence>, ShadowError> {
+    let report = settings.report.as_deref().map(Report::open).transpose()?;
+    let evidence = EvidenceSettings {
+        report,
+        redaction: settings.redaction.clone(),
+        sides: Sides { primary: primary.clone(), candidate: candidate.clone() },
+        not_comparable_max: settings.config.not_comparable_max,
+        queue_capacity: settings.config.mirror.queue_max as u64,
+    };
+    Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))
+}
+
+fn runtime(name: &'static str, threads: usize, nice: i32) -> Result<Runtime, ShadowError> {
+    let lower = move || {
+        // Linux gives each thread a priority of its own. Where that is forbidden, comparing is only less polite.
+        if nice > 0 {
+            let _ = rustix::process::setpriority_process(None, nice);
+        }
+    };
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name(name).on_thread_start(lower).enable_all();
+    builder.build().map_err(ShadowError::Threads)
+}
+
+fn bind(runtime: &Runtime, address: SocketAddr, flag: &'static str) -> Result<TcpListener, ShadowError> {
+    runtime.block_on(TcpListener::bind(address)).map_err(|source| ShadowError::Listen {
+        address,
+        flag,
+        source,
+    })
+}

@@ -1,0 +1,121 @@
+//! What is read, what wins, and what is refused.
+
+use clap::CommandFactory;
+
+use super::*;
+
+const FULL: &str = r#"
+    # A comment.
+    ledger = "sqlite:/tmp/l.db"
+    listen = "0.0.0.0:1"
+    shard-listen = "[::]:2"
+    unix = "/run/florin.sock"
+    admin = "off"
+    shards = 4
+    cpus = "0-3,8,2"
+    housekeeping-cpus = "4-5"
+    numa = 1
+    driver = "ring"
+    spin-us = 50
+    now = 1994-03-31T23:59:59Z
+    max-staleness-ms = 1000
+    log = "warn"
+"#;
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[test]
+fn every_flag_is_a_key_and_every_key_a_flag() {
+    let command = Flags::command();
+    let flags: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_long()).collect();
+    assert_eq!(flags, KEYS);
+    let read = Settings::parse(FULL).unwrap();
+    let set = Settings {
+        ledger: Some(Ledger("/tmp/l.db".into())),
+        listen: Some(Listen::At("0.0.0.0:1".parse().unwrap())),
+        shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
+        unix: Some("/run/florin.sock".into()),
+        admin: Some(Listen::Off),
+        shards: Some(Shards::Count(4)),
+        cpus: Some(Cpus(vec![0, 1, 2, 3, 8])),
+        housekeeping_cpus: Some(Cpus(vec![4, 5])),
+        numa: Some(Nodes(vec![1])),
+        driver: Some(Driver(DriverChoice::Ring)),
+        spin_us: Some(Spin(50)),
+        now: Some(Instant(765_158_399_000_000)),
+        max_staleness_ms: Some(Staleness(1_000)),
+        log: Some(LogFilter("warn".to_owned())),
+    };
+    assert_eq!(read, set);
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let file = Settings::parse(FULL).unwrap();
+    let flags = Settings::parse("shards = \"auto\"\nadmin = \"127.0.0.1:9\"").unwrap();
+    let merged = flags.clone().or(file.clone());
+    assert_eq!(merged, Settings { shards: flags.shards, admin: flags.admin, ..file });
+}
+
+#[test]
+fn each_defect_is_named_with_its_line() {
+    let text = "shards = 0\nlisen = \"x\"\ncpus = \"3-1\"\n\nledger = \"postgres://x\"\nunix = [1]\nlisten = \"localhost\"";
+    let defects = Settings::parse(text).unwrap_err();
+    let expected = [
+        (1, "shards: expected a number from 1 to 256, or auto, found \"0\""),
+        (2, "unknown key \"lisen\"; the keys are ledger, listen,"),
+        (3, "cpus: expected a list of CPU numbers and ranges, like 0-3,8, found \"3-1\""),
+        (5, "ledger: expected sqlite:PATH"),
+        (6, "unix: expected a string or a whole number, found a value of type array"),
+        (7, "listen: expected an IP address and a port"),
+    ];
+    assert_eq!(defects.len(), expected.len(), "{defects:?}");
+    for (defect, (line, message)) in defects.iter().zip(expected) {
+        assert_eq!(defect.line, line, "{defect:?}");
+        assert!(defect.message.starts_with(message), "{defect:?}");
+    }
+}
+
+#[test]
+fn what_is_not_set_has_a_default_and_somebody_must_listen() {
+    let effective = Settings::default().effective().unwrap();
+    assert_eq!(effective.ledger, Path::new("florin.db"));
+    assert_eq!(effective.listen.unwrap().to_string(), "127.0.0.1:7400");
+    assert_eq!(effective.shard_listen.unwrap().to_string(), "127.0.0.1:7401");
+    assert_eq!(effective.admin.unwrap().to_string(), "127.0.0.1:7300");
+    assert_eq!((effective.shards, effective.max_staleness_ms), (None, 30_000));
+    let silent = Settings::parse("listen = \"off\"\nshard-listen = \"off\"").unwrap();
+    assert!(matches!(silent.clone().effective(), Err(SettingsError::NoListener)));
+    assert!(Settings { unix: Some("s".into()), ..silent }.effective().is_ok());
+}
+
+#[test]
+fn what_is_no_toml_is_named_with_its_line() {
+    let defects = Settings::parse("shards = 1\n\nlisten = = 3\n").unwrap_err();
+    assert!(defects.iter().all(|defect| defect.line == 3), "{defects:?}");
+    let twice = Settings::parse("shards = 1\nshards = 2\n").unwrap_err();
+    assert_eq!(twice[0].line, 2, "{twice:?}");
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    for shards in ["-1", "257", "", "two"] {
+        assert!(shards.parse::<Shards>().is_err(), "{shards}");
+    }
+    for cpus in ["", "a", "1-", "-1", "0,,1", "0-8192", "18446744073709551616"] {
+        assert!(cpus.parse::<Cpus>().is_err(), "{cpus}");
+    }
+    for now in ["yesterday", "1994-03-31", "10000-01-01T00:00:00Z"] {
+        assert!(now.parse::<Instant>().is_err(), "{now}");
+    }
+    for ms in ["0", "-1", "4294967296"] {
+        assert!(ms.parse::<Staleness>().is_err(), "{ms}");
+    }
+    for ledger in ["ledger.db", "sqlite:", "mysql:x"] {
+        assert!(ledger.parse::<Ledger>().is_err(), "{ledger}");
+    }
+}

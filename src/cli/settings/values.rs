@@ -1,0 +1,223 @@
+//! The kinds of values that settings have, each with one reader for flags and file.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+
+use super::LEDGER_PATH;
+use crate::drivers::DriverChoice;
+use crate::limits::SHARDS_MAX;
+use crate::store;
+
+/// What a legal value looks like.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected {0}")]
+pub struct Expected(pub(super) String);
+
+fn expected<T>(what: impl Into<String>) -> Result<T, Expected> {
+    Err(Expected(what.into()))
+}
+
+/// The file behind `sqlite:PATH`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ledger(pub PathBuf);
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sqlite:{}", self.0.display())
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger(PathBuf::from(LEDGER_PATH))
+    }
+}
+
+impl FromStr for Ledger {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Ledger, Expected> {
+        match text.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Ok(Ledger(PathBuf::from(path))),
+            _ => expected("sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db"),
+        }
+    }
+}
+
+/// Where to listen, if at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl Listen {
+    /// The address, `default` where nothing was said.
+    pub fn or_default(this: Option<Listen>, default: SocketAddr) -> Option<SocketAddr> {
+        match this {
+            Some(Listen::Off) => None,
+            Some(Listen::At(address)) => Some(address),
+            None => Some(default),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Listen, Expected> {
+        match text.parse() {
+            Ok(address) => Ok(Listen::At(address)),
+            Err(_) if text == "off" => Ok(Listen::Off),
+            Err(_) => expected("an IP address and a port, like 127.0.0.1:7400 or [::]:7400, or off"),
+        }
+    }
+}
+
+/// How many shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shards {
+    /// One for each allowed CPU.
+    Auto,
+    /// So many.
+    Count(u16),
+}
+
+impl FromStr for Shards {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Shards, Expected> {
+        match text.parse() {
+            Ok(count) if (1..=SHARDS_MAX).contains(&count) => Ok(Shards::Count(count)),
+            _ if text == "auto" => Ok(Shards::Auto),
+            _ => expected(format!("a number from 1 to {SHARDS_MAX}, or auto")),
+        }
+    }
+}
+
+/// A list of CPUs, ascending, each once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cpus(pub Vec<usize>);
+
+/// What Linux can number: CONFIG_NR_CPUS ends at 8,192 on every architecture, and there are fewer nodes than CPUs.
+const CPUS_MAX: usize = 8_192;
+
+fn range(part: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (first, last) = part.split_once('-').unwrap_or((part, part));
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first <= last && last < CPUS_MAX).then_some(first..=last)
+}
+
+fn numbers(text: &str) -> Option<Vec<usize>> {
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    let mut numbers: Vec<usize> = ranges?.into_iter().flatten().collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    Some(numbers)
+}
+
+impl FromStr for Cpus {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Cpus, Expected> {
+        match numbers(text) {
+            Some(cpus) => Ok(Cpus(cpus)),
+            None => expected("a list of CPU numbers and ranges, like 0-3,8"),
+        }
+    }
+}
+
+/// A list of NUMA nodes, ascending, each once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Nodes(pub Vec<usize>);
+
+impl FromStr for Nodes {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Nodes, Expected> {
+        match numbers(text) {
+            Some(nodes) => Ok(Nodes(nodes)),
+            None => expected("a list of NUMA nodes and ranges, like 0 or 0-1"),
+        }
+    }
+}
+
+/// How shards talk to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Driver(pub DriverChoice);
+
+impl FromStr for Driver {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Driver, Expected> {
+        text.parse().map(Driver).or_else(|_| expected("auto, ring, monoio, monoio-epoll or glommio"))
+    }
+}
+
+/// A moment, µs since 1970 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Instant(pub i64);
+
+impl FromStr for Instant {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Instant, Expected> {
+        match store::time::parse_us(text) {
+            Ok(us) => Ok(Instant(us)),
+            Err(_) => expected("a time like 1994-03-31T23:59:59Z (RFC 3339, years 0001 to 9999)"),
+        }
+    }
+}
+
+/// Milliseconds that a view may fall behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Staleness(pub u32);
+
+impl FromStr for Staleness {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Staleness, Expected> {
+        match text.parse() {
+            Ok(ms) if ms > 0 => Ok(Staleness(ms)),
+            _ => expected("a number of milliseconds from 1 to 4294967295"),
+        }
+    }
+}
+
+/// Microseconds that a shard polls before it sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spin(pub u32);
+
+impl FromStr for Spin {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Spin, Expected> {
+        match text.parse() {
+            Ok(us) if us <= 1_000_000 => Ok(Spin(us)),
+            _ => expected("a number of microseconds from 0 to 1000000"),
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFilter(pub String);
+
+impl FromStr for LogFilter {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<LogFilter, Expected> {
+        match EnvFilter::try_new(text) {
+            Ok(_) if !text.is_empty() => Ok(LogFilter(text.to_owned())),
+            _ => expected(
+                "error, warn, info, debug, trace, or module=level pairs, like info,florin::feed=debug",
+            ),
+        }
+    }
+}

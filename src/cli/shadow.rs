@@ -1,0 +1,326 @@
+//! `florin shadow`: compares a candidate with the service that it is to replace, on live traffic.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use florin_shadow::config::{Config, ConfigError};
+use florin_shadow::cutover::Share;
+use florin_shadow::evidence::{Redaction, Summary};
+use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
+use florin_shadow::mirror::TargetAddress;
+use florin_shadow::record::{RecordSettings, Recorded, ReplaySettings, Speed};
+use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
+
+use super::output::{grouped, say};
+use super::serve::log_to_stderr;
+use super::service::{EndSignals, ServiceError, runtime};
+
+/// What `florin shadow --help` ends with.
+pub(super) const AFTER_HELP: &str = "\
+The primary's answers go back byte for byte, whatever the candidate does. Only requests that read are mirrored: GET, HEAD
+and POST /v1/balances:batchGet. SIGTERM and SIGINT drain, write the report, and end with a verdict; a second one ends at once.
+docs/shadow.md says what the verdicts mean, and what a configuration file may hold.
+
+Exit codes:
+   0  consistent and complete: everything was compared, and the candidate answers the same
+   1  a failure that is none of these
+   2  flags or configuration
+  13  a port is taken
+  18  an address cannot be listened on
+  20  not consistent: mismatches, errors of the candidate, or too many requests that were not comparable
+  21  consistent as far as it was compared, but not complete";
+
+/// Flags of `florin shadow`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct ShadowArgs {
+    #[command(subcommand)]
+    command: Option<ShadowCommand>,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+}
+
+/// What else a shadow does.
+#[derive(Subcommand, Debug)]
+enum ShadowCommand {
+    /// Pass callers on to the primary, and write what they ask to a file
+    Record(RecordArgs),
+    /// Ask two targets what was recorded, and compare their answers
+    #[command(after_help = "Exit codes are those of florin shadow.")]
+    Replay(ReplayArgs),
+}
+
+#[derive(Args, Debug)]
+struct ProxyArgs {
+    /// Where callers connect; port 0 picks one and prints it
+    #[arg(long, value_name = "HOST:PORT", required = true)]
+    listen: Option<SocketAddr>,
+    /// Whose answers callers get
+    #[arg(long, value_name = "http://HOST:PORT", value_parser = http, required = true)]
+    primary: Option<String>,
+    /// Who is to take over: florin:// asks in frames with rkyv bodies, or FlatBuffers with ?encoding=flatbuffers
+    #[arg(long, value_name = "florin://HOST:PORT|http://HOST:PORT", required = true)]
+    candidate: Option<TargetAddress>,
+    /// The candidate's share of callers, by a hash of the user: candidate=5%. The admin port changes it
+    #[arg(long, value_name = "candidate=N%", value_parser = serve)]
+    serve: Option<Share>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Args, Debug)]
+struct CommonArgs {
+    /// Where the live page, GET /v1/shadow and /metrics are; port 0 picks one and prints it
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<SocketAddr>,
+    /// A folder for verdict.json, mismatches.jsonl and report.html
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Rules, budgets and cutover, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// User ids in pages and reports become keyed hashes; the key is random, or the configuration's redact.key-file
+    #[arg(long)]
+    redact: bool,
+    /// What goes to standard error: off, error, warn, info, debug, or a filter
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+#[derive(Args, Debug)]
+struct RecordArgs {
+    /// The file. When it is full, it becomes FILE.1 and another begins
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Where callers connect; port 0 picks one and prints it
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: SocketAddr,
+    /// Whose answers callers get
+    #[arg(long, value_name = "http://HOST:PORT", value_parser = http)]
+    primary: String,
+    /// How large one file may become
+    #[arg(long, value_name = "MIB", default_value_t = RECORD_FILE_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    file_mib: u64,
+    /// How many files there may be; the oldest goes when another begins
+    #[arg(long, value_name = "N", default_value_t = RECORD_FILES as u64, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    files: u64,
+    /// Rules about which requests are left out, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What goes to standard error: off, error, warn, info, debug, or a filter
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+#[derive(Args, Debug)]
+struct ReplayArgs {
+    /// Recordings, oldest first
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Whose answers are right
+    #[arg(long, value_name = "florin://HOST:PORT|http://HOST:PORT")]
+    primary: TargetAddress,
+    /// Who is to take over
+    #[arg(long, value_name = "florin://HOST:PORT|http://HOST:PORT")]
+    candidate: TargetAddress,
+    /// As it was recorded, so many times as fast, or as fast as both answer
+    #[arg(long, value_name = "recorded|Nx|max", default_value = "max")]
+    speed: Speed,
+    /// A folder for verdict.json, mismatches.jsonl and report.html
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Rules and budgets, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// User ids in the report become keyed hashes
+    #[arg(long)]
+    redact: bool,
+    /// What goes to standard error: off, error, warn, info, debug, or a filter
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    log: String,
+}
+
+/// Why there is no verdict, or one that is not good.
+#[derive(Debug, thiserror::Error)]
+pub enum ShadowCommandError {
+    /// Neither flags nor a subcommand.
+    #[error("give --listen, --primary and --candidate, or record or replay; florin shadow --help says more")]
+    NothingToDo,
+    /// The configuration file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It could not be done.
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
+    /// Signals.
+    #[error(transparent)]
+    Signals(#[from] ServiceError),
+    /// Not consistent.
+    #[error("not consistent: {0}")]
+    Inconsistent(String),
+    /// Not complete.
+    #[error("not complete: {0}")]
+    Incomplete(String),
+    /// The disk was too slow, and requests are missing in the recording.
+    #[error("{dropped} requests are missing in the recording: the disk was too slow for them")]
+    RecordingIncomplete {
+        /// So many.
+        dropped: u64,
+    },
+}
+
+impl ShadowCommandError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ShadowCommandError::NothingToDo | ShadowCommandError::Config(_) => 2,
+            ShadowCommandError::Shadow(ShadowError::Listen { source, .. }) => match source.kind() {
+                std::io::ErrorKind::AddrInUse => 13,
+                _ => 18,
+            },
+            ShadowCommandError::Inconsistent(_) => 20,
+            ShadowCommandError::Incomplete(_) | ShadowCommandError::RecordingIncomplete { .. } => 21,
+            ShadowCommandError::Shadow(_) | ShadowCommandError::Signals(_) => 1,
+        }
+    }
+}
+
+/// Runs `florin shadow`.
+pub(super) fn run(args: ShadowArgs) -> Result<(), ShadowCommandError> {
+    match args.command {
+        Some(ShadowCommand::Record(args)) => record(args),
+        Some(ShadowCommand::Replay(args)) => replay(args),
+        None => proxy(args.proxy),
+    }
+}
+
+fn proxy(args: ProxyArgs) -> Result<(), ShadowCommandError> {
+    // Required where there is no subcommand, so clap has refused their absence.
+    let (Some(listen), Some(primary), Some(candidate)) = (args.listen, args.primary, args.candidate) else {
+        return Err(ShadowCommandError::NothingToDo);
+    };
+    log_to_stderr(&args.common.log);
+    let config = config(args.common.config.as_deref())?;
+    let redaction = if args.common.redact { config.redaction() } else { Redaction::Shown };
+    let outcome = until_ended(Settings {
+        listen,
+        primary,
+        candidate: Some(candidate),
+        admin: args.common.admin,
+        report: args.common.report,
+        redaction,
+        serve: args.serve.unwrap_or(Share::NONE),
+        record: None,
+        config,
+    })?;
+    judged(&outcome.summary)
+}
+
+fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
+    log_to_stderr(&args.log);
+    let files = usize::try_from(args.files).unwrap_or(usize::MAX);
+    let outcome = until_ended(Settings {
+        listen: args.listen,
+        primary: args.primary,
+        candidate: None,
+        admin: None,
+        report: None,
+        redaction: Redaction::Shown,
+        serve: Share::NONE,
+        record: Some(RecordSettings { file: args.file, file_bytes: args.file_mib << 20, files }),
+        config: config(args.config.as_deref())?,
+    })?;
+    match outcome.recorded {
+        Some(Recorded { dropped: dropped @ 1.., .. }) => {
+            Err(ShadowCommandError::RecordingIncomplete { dropped })
+        }
+        Some(Recorded { written, .. }) => {
+            say(&format!("recorded {} requests", grouped(written)));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn replay(args: ReplayArgs) -> Result<(), ShadowCommandError> {
+    log_to_stderr(&args.log);
+    let config = config(args.config.as_deref())?;
+    let redaction = if args.redact { config.redaction() } else { Redaction::Shown };
+    let in_flight_max = config.mirror.in_flight_max;
+    let settings = Settings {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        primary: args.primary.to_string(),
+        candidate: Some(args.candidate),
+        admin: None,
+        report: args.report,
+        redaction,
+        serve: Share::NONE,
+        record: None,
+        config,
+    };
+    let what = ReplaySettings { files: args.files, speed: args.speed, in_flight_max };
+    let end = async {
+        match EndSignals::listen() {
+            Ok(mut signals) => drop(signals.next().await),
+            Err(_) => pending().await,
+        }
+    };
+    let outcome = run_replay(&settings, &args.primary, what, end)?;
+    judged(&outcome.summary)
+}
+
+/// Runs until a signal ends it.
+fn until_ended(settings: Settings) -> Result<Outcome, ShadowCommandError> {
+    let runtime = runtime()?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        EndSignals::listen()?
+    };
+    let shadow = Shadow::start(settings)?;
+    let mut lines = vec![format!("florin shadow {}", env!("CARGO_PKG_VERSION"))];
+    lines.push(format!("  listen     http://{}", shadow.listen));
+    lines.extend(shadow.admin_address.map(|address| format!("  admin      http://{address}")));
+    say(&lines.join("\n"));
+    runtime.block_on(async {
+        let (name, _) = signals.next().await;
+        tracing::info!("{name}: draining; a second signal ends at once");
+        let ended = tokio::task::spawn_blocking(move || shadow.end());
+        tokio::select! {
+            outcome = ended => Ok(outcome.expect("ending a shadow does not panic")?),
+            // What a shell reports of a process that a signal has killed.
+            (_, number) = signals.next() => std::process::exit(128 + number),
+        }
+    })
+}
+
+fn config(file: Option<&std::path::Path>) -> Result<Config, ConfigError> {
+    file.map_or_else(|| Ok(Config::defaults()), Config::read)
+}
+
+fn judged(summary: &Summary) -> Result<(), ShadowCommandError> {
+    let words = summary.verdict.clone();
+    match (summary.consistent, summary.complete) {
+        (true, true) => {
+            say(&words);
+            Ok(())
+        }
+        (true, false) => Err(ShadowCommandError::Incomplete(words)),
+        (false, _) => Err(ShadowCommandError::Inconsistent(words)),
+    }
+}
+
+fn http(text: &str) -> Result<String, String> {
+    match text.parse() {
+        Ok(TargetAddress::Http(authority)) => Ok(authority),
+        _ => Err("expected http://HOST:PORT: callers of the primary speak HTTP".to_owned()),
+    }
+}
+
+fn serve(text: &str) -> Result<Share, String> {
+    let share = text
+        .strip_prefix("candidate=")
+        .ok_or_else(|| "expected candidate=N%, like candidate=5%".to_owned())?;
+    share.parse().map_err(|error: florin_shadow::cutover::ShareError| error.to_string())
+}

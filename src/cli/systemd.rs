@@ -1,0 +1,133 @@
+//! What systemd is told: that the node is ready, what it is doing, and that every shard still turns.
+//!
+//! The watchdog is fed only when each shard's loop has turned since it was fed last. A shard without callers sleeps in
+//! the kernel, so every look ends with ringing all bells: a shard that can be woken turns, and a shard that hangs does not,
+//! however busy the others are.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tracing::warn;
+
+use super::output::grouped;
+use crate::admin::View;
+use crate::drivers::inherited::Inherited;
+use crate::node::Control;
+
+/// How often to look where there is no watchdog: often enough for a status that is read by people.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks within the watchdog's time: a shard may miss some of them before the process is killed for it.
+const LOOKS_PER_WATCHDOG: u32 = 4;
+
+/// Tells systemd, where it has started this process, until the runtime ends.
+pub(super) fn tell_systemd(view: Arc<View>, control: Control) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        tokio::spawn(keep_telling(view, control));
+    }
+}
+
+async fn keep_telling(view: Arc<View>, control: Control) {
+    let watchdog = sd_notify::watchdog_enabled();
+    let every = watchdog.map_or(LOOK_EVERY, |limit| limit / LOOKS_PER_WATCHDOG).min(LOOK_EVERY);
+    let mut pulse = Pulse::default();
+    let mut told = String::new();
+    let mut has_been_ready = false;
+    let mut fed = Instant::now();
+    loop {
+        let readiness = view.readiness();
+        let status = match readiness.reasons.first() {
+            None => format!("serving {} accounts", grouped(accounts(&view))),
+            Some(reason) => reason.clone(),
+        };
+        if status != told {
+            tell(&[NotifyState::Status(&status)]);
+            told = status;
+        }
+        if readiness.ready && !has_been_ready {
+            has_been_ready = true;
+            tell(&[NotifyState::Ready]);
+        }
+        let still = pulse.look(view.shards.iter().map(|shard| shard.metrics.turns.get()).collect());
+        // Shards that have drained turn no more, and the unit's TimeoutStopSec= bounds the rest.
+        if still.is_empty() || view.is_draining() {
+            if watchdog.is_some() {
+                tell(&[NotifyState::Watchdog]);
+            }
+            fed = Instant::now();
+        } else if watchdog.is_some_and(|limit| fed.elapsed() > limit / 2) {
+            warn!("shards {still:?} have not turned for {:.1?}: the watchdog is not fed", fed.elapsed());
+        }
+        control.wake();
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// The sockets that systemd has opened for this process (`florin.socket`): none where it was started otherwise.
+pub(super) fn inherited_sockets() -> Inherited {
+    let mut handed_over = ListenFd::from_env();
+    let mut sockets: Vec<OwnedFd> = Vec::new();
+    for index in 0..handed_over.len() {
+        // One that is of another kind stays where it is, and is of no use.
+        if let Ok(Some(listener)) = handed_over.take_tcp_listener(index) {
+            sockets.push(listener.into());
+        } else if let Ok(Some(listener)) = handed_over.take_unix_listener(index) {
+            sockets.push(listener.into());
+        } else {
+            warn!(index, "systemd has handed over something that is no listening stream socket");
+        }
+    }
+    Inherited::new(sockets)
+}
+
+/// Tells systemd that the end was asked for.
+pub(super) fn tell_stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "systemd does not hear");
+    }
+}
+
+fn accounts(view: &View) -> u64 {
+    view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum()
+}
+
+/// The turns of each shard's loop, when all of them had last turned.
+#[derive(Default)]
+struct Pulse {
+    turns: Vec<u64>,
+}
+
+impl Pulse {
+    /// The shards that have not turned since all of them had; of the first look nothing can be said.
+    fn look(&mut self, turns: Vec<u64>) -> Vec<usize> {
+        let pairs = self.turns.iter().zip(&turns).enumerate();
+        let still: Vec<usize> =
+            pairs.filter(|(_, (before, now))| before == now).map(|(shard, _)| shard).collect();
+        if still.is_empty() {
+            self.turns = turns;
+        }
+        still
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_shard_that_hangs_is_seen_however_busy_the_others_are() {
+        let mut pulse = Pulse::default();
+        assert!(pulse.look(vec![0, 0]).is_empty());
+        assert!(pulse.look(vec![1, 9]).is_empty());
+        assert_eq!(pulse.look(vec![1, 70_000]), [0]);
+        assert_eq!(pulse.look(vec![1, 140_000]), [0]);
+        assert!(pulse.look(vec![2, 140_000]).is_empty(), "shard 1 had turned meanwhile");
+        assert_eq!(pulse.look(vec![2, 140_000]), [0, 1]);
+    }
+}

@@ -1,0 +1,94 @@
+//! NUMA nodes: which CPUs are theirs, and on which of them this process's memory lies.
+//!
+//! A shard's memory is on its node because its own thread touches it first, after it is pinned. Whether that came true is
+//! read back from the kernel: a process that inherits another policy (`numactl --interleave`) has its memory elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::StartError;
+
+const NODES: &str = "/sys/devices/system/node";
+
+/// The CPUs of all nodes, by node. A kernel without NUMA has one node, with all CPUs; then this is empty.
+pub fn nodes() -> BTreeMap<usize, Vec<usize>> {
+    let Ok(folder) = fs::read_dir(NODES) else { return BTreeMap::new() };
+    let names = folder.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let numbers = names.filter_map(|name| name.strip_prefix("node")?.parse().ok());
+    let cpus = |node: usize| {
+        let list = fs::read_to_string(format!("{NODES}/node{node}/cpulist")).ok()?;
+        Some((node, cpu_list(list.trim())?))
+    };
+    numbers.filter_map(cpus).collect()
+}
+
+/// The CPUs of `wanted` nodes.
+pub(super) fn cpus_of(wanted: &[usize]) -> Result<Vec<usize>, StartError> {
+    let nodes = nodes();
+    let known: Vec<usize> = nodes.keys().copied().collect();
+    let mut cpus = Vec::new();
+    for &node in wanted {
+        match nodes.get(&node) {
+            Some(of_node) => cpus.extend(of_node),
+            None => return Err(StartError::NoSuchNode { node, known }),
+        }
+    }
+    Ok(cpus)
+}
+
+/// Bytes of this process's own memory (not of files) on each node. The kernel walks all of it to answer, so this is for
+/// once after the start, not for every scrape.
+pub fn memory_by_node() -> BTreeMap<usize, u64> {
+    fs::read_to_string("/proc/self/numa_maps").map(|maps| sum(&maps)).unwrap_or_default()
+}
+
+/// A line is an address, a policy, and words like `anon=7 N0=4 N1=3 kernelpagesize_kB=4`.
+fn sum(maps: &str) -> BTreeMap<usize, u64> {
+    let mut bytes = BTreeMap::new();
+    for line in maps.lines().filter(|line| line.contains(" anon=")) {
+        let value =
+            |word: &str| line.split(' ').find_map(|part| part.strip_prefix(word)?.parse::<u64>().ok());
+        let page = value("kernelpagesize_kB=").unwrap_or(4) * 1_024;
+        for part in line.split(' ') {
+            let Some((node, pages)) = part.strip_prefix('N').and_then(|part| part.split_once('=')) else {
+                continue;
+            };
+            if let (Ok(node), Ok(pages)) = (node.parse::<usize>(), pages.parse::<u64>()) {
+                *bytes.entry(node).or_default() += pages * page;
+            }
+        }
+    }
+    bytes
+}
+
+/// `0-3,8`, as the kernel writes it.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_added_up_by_node_in_its_own_page_size() {
+        let maps = "7f00 default anon=3 dirty=3 N0=1 N1=2 kernelpagesize_kB=4\n\
+                    7f10 default anon=2 dirty=2 N1=2 kernelpagesize_kB=2048\n\
+                    7f20 default file=/usr/bin/x mapped=9 N0=9 kernelpagesize_kB=4\n";
+        assert_eq!(sum(maps), BTreeMap::from([(0, 4_096), (1, 8_192 + 4 * 1_024 * 1_024)]));
+    }
+
+    #[test]
+    fn this_hosts_nodes_have_cpus_and_an_unknown_one_is_refused() {
+        assert_eq!(cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        let nodes = nodes();
+        assert!(nodes.values().all(|cpus| !cpus.is_empty()) || nodes.len() > 1, "{nodes:?}");
+        let refusal = cpus_of(&[4_000]).unwrap_err();
+        assert!(refusal.to_string().contains("no NUMA node 4000"), "{refusal}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What is installed beside florin: units, configurations, dashboards, man pages. Each is checked against the program.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The program that makes them for the package.
+#[path = "../examples/pages.rs"]
+#[allow(dead_code)]
+mod pages;
+
+const FLORIN: &str = env!("CARGO_BIN_EXE_florin");
+const SERVICES: [&str; 2] = ["florin.service", "florin-shadow.service"];
+/// Exposure times ten, as `systemd-analyze security` counts it: 0 is safe from everything, 100 from nothing.
+const EXPOSURE_MAX: &str = "15";
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
+}
+
+fn has_systemd() -> bool {
+    let found = Command::new("systemd-analyze").arg("--version").output();
+    found.is_ok_and(|output| output.status.success())
+}
+
+/// The units in a folder of their own, starting the program that was built.
+fn units() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for unit in fs::read_dir(deploy().join("systemd")).unwrap().map(|file| file.unwrap().path()) {
+        let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/florin ", &format!("{FLORIN} "));
+        fs::write(folder.path().join(unit.file_name().unwrap()), text).unwrap();
+    }
+    folder
+}
+
+fn analyze(folder: &Path, words: &[&str], unit: &str) -> (bool, String) {
+    let output = Command::new("systemd-analyze").args(words).arg(folder.join(unit)).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    if !has_systemd() {
+        eprintln!("skipped: systemd_finds_nothing_wrong_with_the_units needs systemd-analyze");
+        return;
+    }
+    let folder = units();
+    for unit in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()) {
+        let unit = unit.to_str().unwrap();
+        if [".service", ".slice", ".socket"].iter().any(|kind| unit.ends_with(kind)) {
+            let (is_fine, said) = analyze(folder.path(), &["verify", "--man=no"], unit);
+            assert!(is_fine && said.is_empty(), "{unit}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_services_are_exposed_to_little() {
+    if !has_systemd() {
+        eprintln!("skipped: the_services_are_exposed_to_little needs systemd-analyze");
+        return;
+    }
+    let folder = units();
+    for unit in SERVICES {
+        let words = ["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX];
+        let (is_fine, said) = analyze(folder.path(), &words, unit);
+        assert!(said.contains("Overall exposure level"), "{said}");
+        assert!(is_fine, "{unit} is exposed to more than {EXPOSURE_MAX} tenths:\n{said}");
+    }
+}
+
+#[test]
+fn florin_takes_the_configuration_and_it_names_every_key() {
+    let path = deploy().join("florin.toml");
+    let output = Command::new(FLORIN).args(["config", "check", "--config"]).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // What is commented out must be right as well.
+    let text = fs::read_to_string(deploy().join("florin.toml")).unwrap();
+    let keys = florin::cli::settings::KEYS;
+    let is_setting = |line: &&str| keys.iter().any(|key| line.starts_with(&format!("# {key} = ")));
+    let shown: String = text
+        .lines()
+        .map(|line| if is_setting(&line) { &line[2..] } else { line })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    florin::cli::settings::Settings::parse(&shown).unwrap();
+    // To fix the clock is for tests.
+    for key in keys.iter().filter(|key| **key != "now") {
+        assert!(shown.lines().any(|line| line.starts_with(&format!("{key} = "))), "florin.toml lacks {key}");
+    }
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
+    let there = metrics();
+    for file in ["grafana/florin.json", "grafana/alerts.yml"] {
+        let text = fs::read_to_string(deploy().join(file)).unwrap();
+        let asked = names(&text);
+        assert!(asked.len() > 5, "{file}: {asked:?}");
+        for name in asked {
+            assert!(there.contains(&name), "{file} asks for {name}, which /metrics does not have");
+        }
+    }
+    let dashboard = fs::read_to_string(deploy().join("grafana/florin.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
+
+/// Every word that is a metric's name.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.starts_with("florin_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The names on the page of a node that runs. A kernel may leave migrations uncounted; the heading is there all the same.
+fn metrics() -> BTreeSet<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = format!("sqlite:{}", folder.path().join("l.db").display());
+    let generated = Command::new(FLORIN)
+        .args(["generate", "--users", "2", "--transactions", "2", "--ledger", &ledger])
+        .output()
+        .unwrap();
+    assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
+    let mut node = Command::new(FLORIN)
+        .args(["serve", "--ledger", &ledger, "--listen", "127.0.0.1:0", "--shard-listen", "off"])
+        .args(["--admin", "127.0.0.1:0", "--shards", "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(node.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let admin = lines.find_map(|line| Some(line.split_once("http://")?.1.to_owned())).unwrap();
+    let ready = lines.find(|line| line.starts_with("ready: "));
+    assert!(ready.is_some(), "the node ended before it was ready");
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
+    names(&page)
+}
+
+#[test]
+fn each_command_has_a_man_page_and_each_shell_a_completion() {
+    let folder = tempfile::tempdir().unwrap();
+    pages::write_all(folder.path()).unwrap();
+    for page in ["florin.1", "florin-serve.1", "florin-tune.1", "florin-tune-plan.1"] {
+        let text = fs::read_to_string(folder.path().join("man").join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS") && text.contains("florin"), "{page}: {text}");
+    }
+    for completion in ["florin.bash", "_florin", "florin.fish"] {
+        let text = fs::read_to_string(folder.path().join("completions").join(completion)).unwrap();
+        assert!(text.contains("housekeeping-cpus"), "{completion}");
+    }
+}

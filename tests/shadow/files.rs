@@ -1,0 +1,141 @@
+//! Recordings, replays, and evidence without names.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::faulty::between;
+use crate::shadow::{Caller, Shadow, generated, http};
+use crate::support::{Ended, Server, florin, run, wait_for};
+
+const NOW: &str = "2026-11-22T10:30:00Z";
+
+/// Records what a caller asks of `primary`.
+fn record(folder: &Path, primary: &str, ask: impl FnOnce(&mut Caller)) {
+    use std::io::{BufRead, BufReader, Read};
+    let arguments = ["shadow", "record", "traffic.jsonl", "--listen", "127.0.0.1:0", "--primary", primary];
+    let mut child = florin(folder, &arguments).stdout(Stdio::piped()).spawn().expect("the command was built");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.starts_with("  listen") {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("UTF-8") > 0, "it ended before it listened");
+    }
+    let listen = line.trim().rsplit("http://").next().expect("an address").parse().expect("an address");
+    ask(&mut Caller::connect(listen));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let code = wait_for("the recording's end", || child.try_wait().expect("our own child")).code();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("UTF-8");
+    assert_eq!((code, rest.contains("recorded ")), (Some(0), true), "{rest}");
+}
+
+fn replay(folder: &Path, file: &str, primary: &str, candidate: &str, more: &[&str]) -> (Ended, Value) {
+    let common =
+        ["shadow", "replay", file, "--primary", primary, "--candidate", candidate, "--report", "replayed"];
+    let ended = run(folder, &[&common, more].concat());
+    let verdict = fs::read_to_string(folder.join("replayed/verdict.json")).expect("a verdict");
+    (ended, serde_json::from_str(&verdict).expect("JSON"))
+}
+
+#[test]
+fn a_recording_replays_to_the_same_verdicts_and_a_mismatch_by_itself() {
+    let folder = generated(200, 3_000, NOW);
+    let node = Server::start(folder.path(), &["--shards", "1", "--now", NOW]);
+    let wrong = between(node.any, |asked, answer| {
+        if asked.target.starts_with("/v1/users/7/statistics") {
+            answer.body = answer.body.replace("\"credit_count\":\"", "\"credit_count\":\"9");
+        }
+        None
+    });
+    let (primary, right, wrong) = (http(node.any), format!("florin://{}", node.any), http(wrong));
+    record(folder.path(), &primary, |caller| {
+        for user in 0..200 {
+            caller.get(&format!("/v1/users/{user}/balance"));
+            caller.get(&format!("/v1/users/{user}/statistics"));
+        }
+        caller.ask("POST", "/v1/balances:batchGet", r#"{"user_ids":["1","2"]}"#).expect("an answer");
+        assert_eq!(caller.ask("POST", "/v1/transactions", "{}").expect("an answer").status, 404);
+    });
+    for _ in 0..2 {
+        let (ended, verdict) = replay(folder.path(), "traffic.jsonl", &primary, &right, &[]);
+        assert_eq!(ended.code, Some(0), "{ended:?} {verdict:#}");
+        assert_eq!((&verdict["verdicts"]["equal"], &verdict["requests"]), (&401.into(), &401.into()));
+    }
+    let mut found = Vec::new();
+    for speed in ["max", "1000x"] {
+        let (ended, verdict) = replay(folder.path(), "traffic.jsonl", &primary, &wrong, &["--speed", speed]);
+        assert_eq!(ended.code, Some(20), "{ended:?}");
+        found.push((verdict["verdicts"].clone(), verdict["reasons"].clone()));
+        assert_eq!(verdict["verdicts"]["mismatch"], 1, "{verdict:#}");
+    }
+    assert_eq!(found[0], found[1]);
+    // The mismatch is a recording of its own: a regression test.
+    let line = fs::read_to_string(folder.path().join("replayed/mismatches.jsonl")).expect("mismatches");
+    let line: Value = serde_json::from_str(line.trim()).expect("one line of JSON");
+    let alone = folder.path().join(line["recording"].as_str().expect("a path")).display().to_string();
+    let reproduce = line["reproduce"].as_str().expect("a command");
+    assert!(reproduce.contains(&format!("'{primary}/v1/users/7/statistics'")), "{reproduce}");
+    let kept = folder.path().join("regression.jsonl");
+    fs::copy(alone, &kept).expect("a copy");
+    let (ended, verdict) = replay(folder.path(), "regression.jsonl", &primary, &wrong, &[]);
+    assert_eq!((ended.code, &verdict["verdicts"]["mismatch"]), (Some(20), &1.into()));
+    let (ended, verdict) = replay(folder.path(), "regression.jsonl", &primary, &right, &[]);
+    assert_eq!((ended.code, &verdict["verdicts"]["equal"]), (Some(0), &1.into()));
+}
+
+#[test]
+fn redacted_evidence_names_nobody() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let rows = "transaction_id,user_id,asset,kind,amount,occurred_at\n\
+        00000000-0000-4000-8000-000000000001,77001122,COIN,recharge,1500,2026-11-20T10:00:00Z\n\
+        00000000-0000-4000-8000-000000000002,88113344,COIN,recharge,1600,2026-11-20T10:00:00Z\n";
+    crate::support::write(folder.path(), "rows.csv", rows);
+    run(folder.path(), &["import", "rows.csv"]).ok();
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let wrong = between(node.any, |_, answer| {
+        answer.body = answer.body.replace("1500", "1501");
+        None
+    });
+    crate::support::write(folder.path(), "key", "000102030405060708090a0b0c0d0e0f\n");
+    crate::support::write(folder.path(), "s.toml", "[redact]\nkey-file = \"key\"\n");
+    let shadow =
+        Shadow::start(folder.path(), &http(node.any), &http(wrong), &["--redact", "--config", "s.toml"]);
+    let mut caller = Caller::connect(shadow.listen);
+    caller.get("/v1/users/77001122/balance");
+    caller.get("/v1/users/88113344/balance");
+    caller
+        .ask("POST", "/v1/balances:batchGet", r#"{"user_ids":["88113344","77001122"]}"#)
+        .expect("an answer");
+    let state = shadow.settled(3).to_string();
+    let metrics = crate::support::get(shadow.admin, "/metrics");
+    assert!(
+        metrics.contains("florin_shadow_verdicts_total{endpoint=\"balance\",verdict=\"mismatch\"} 1\n"),
+        "{metrics}"
+    );
+    let ended = shadow.end();
+    assert_eq!(ended.count("mismatch"), 2);
+    let mut texts = vec![state, metrics, ended.log];
+    for file in ["verdict.json", "mismatches.jsonl", "report.html"] {
+        texts.push(fs::read_to_string(folder.path().join("report").join(file)).expect("a file"));
+    }
+    for text in &texts {
+        assert!(!text.contains("77001122") && !text.contains("88113344"), "{text}");
+    }
+    // Who has the key can look for somebody: SipHash-2-4 of the id.
+    let name = |line: &Value| line["request"]["target"].as_str().expect("a target").to_owned();
+    // Which of them was judged first is nobody's promise.
+    let of = |path: &str| {
+        let found = ended.mismatches.iter().find(|line| name(line).starts_with(path));
+        found.unwrap_or_else(|| panic!("no mismatch of {path}"))
+    };
+    let hidden = name(of("/v1/users/"));
+    assert!(hidden.starts_with("/v1/users/user-") && hidden.ends_with("/balance"), "{hidden}");
+    let hash = hidden.trim_start_matches("/v1/users/").trim_end_matches("/balance").to_owned();
+    assert!(of("/v1/balances:")["request"]["body"].as_str().expect("a body").contains(&hash));
+    assert!(!folder.path().join("report/mismatches").exists(), "a recording would name its user");
+}

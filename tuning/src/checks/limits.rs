@@ -1,0 +1,141 @@
+//! Checks of what the kernel and the control group allow.
+
+use super::{Finding, Scene, Status};
+use crate::host::{Host, field};
+
+/// The oldest kernel that the ring driver runs on.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// What a shard's ring, its buffers and some room for a second node take, for each shard.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 16 * 1_024 * 1_024;
+/// Connections, listeners and files of a node under load.
+const NOFILE_MIN: u64 = 65_536;
+
+/// Whether the kernel has what the ring driver uses.
+pub(super) fn kernel(scene: &Scene<'_>) -> Finding {
+    let release = &scene.host.kernel;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().ok());
+    let version = numbers.next().flatten().zip(numbers.next().flatten());
+    Finding {
+        status: match version {
+            None => Status::Unknown,
+            Some(version) if version >= KERNEL_MIN => Status::Ok,
+            Some(_) => Status::Fail,
+        },
+        found: if release.is_empty() { "this host does not say".to_owned() } else { release.clone() },
+        wanted: "6.1 or newer".to_owned(),
+        why: "below it io_uring lacks what the ring driver needs, and florin serves on epoll",
+        how: "a newer kernel; Debian 12 has 6.1".to_owned(),
+    }
+}
+
+/// Whether io_uring is permitted.
+pub(super) fn io_uring(scene: &Scene<'_>) -> Finding {
+    let host = scene.host;
+    let disabled = host.facts.get("proc/sys/kernel/io_uring_disabled");
+    let filter = host.facts.get("proc/self/status").and_then(|status| field(status, "Seccomp"));
+    let (status, found) = match (disabled, filter) {
+        (Some("2"), _) => (Status::Fail, "forbidden to all (kernel.io_uring_disabled = 2)"),
+        (Some("1"), _) => {
+            (Status::Warn, "allowed to kernel.io_uring_group only (kernel.io_uring_disabled = 1)")
+        }
+        (_, Some("2")) => (Status::Unknown, "a system call filter is in force here and may forbid it"),
+        (Some(_), _) => (Status::Ok, "allowed"),
+        (None, _) => (Status::Ok, "allowed: this kernel has no switch for it"),
+    };
+    Finding {
+        status,
+        found: found.to_owned(),
+        wanted: "allowed".to_owned(),
+        why: "without it florin serves on epoll, at a system call for each read and each write",
+        how: "sysctl -w kernel.io_uring_disabled=0; in containers, a seccomp profile that allows io_uring_*"
+            .to_owned(),
+    }
+}
+
+/// Whether rings and buffers can be registered.
+pub(super) fn memlock(scene: &Scene<'_>) -> Finding {
+    let wanted = MEMLOCK_BYTES_PER_SHARD * scene.placement.shards.len().max(1) as u64;
+    let limit = limit(scene.host, "Max locked memory");
+    Finding {
+        status: judge(&limit, wanted),
+        found: limit.describe(),
+        wanted: format!("{wanted} bytes or unlimited"),
+        why: "io_uring locks its buffers; without enough, a shard does not start (exit code 12)",
+        how: "LimitMEMLOCK=infinity in the unit, or ulimit -l".to_owned(),
+    }
+}
+
+/// Whether there are enough descriptors for connections.
+pub(super) fn nofile(scene: &Scene<'_>) -> Finding {
+    let limit = limit(scene.host, "Max open files");
+    Finding {
+        status: judge(&limit, NOFILE_MIN),
+        found: limit.describe(),
+        wanted: format!("{NOFILE_MIN} or more"),
+        why: "each connection is one; beyond the limit callers are not accepted",
+        how: "LimitNOFILE=1048576 in the unit, or ulimit -n".to_owned(),
+    }
+}
+
+/// Whether the control group leaves CPUs out, or throttles.
+pub(super) fn cpuset(scene: &Scene<'_>) -> Finding {
+    let host = scene.host;
+    let quota = host.group_file("cpu.max").and_then(|text| text.split_whitespace().next()).unwrap_or("max");
+    let outside = host.online.without(&host.allowed);
+    Finding {
+        status: match (quota == "max", outside.is_empty()) {
+            (false, _) => Status::Fail,
+            (true, false) => Status::Warn,
+            (true, true) => Status::Ok,
+        },
+        found: format!(
+            "CPUs {} of {}, {}",
+            host.allowed.or_none(),
+            host.online.or_none(),
+            if quota == "max" { "no quota".to_owned() } else { format!("a quota of {quota} µs (cpu.max)") }
+        ),
+        wanted: "all CPUs, no quota".to_owned(),
+        why: "a quota stops every shard at once until the period ends, tens of milliseconds; CPUs outside serve nobody",
+        how: "CPUQuota= and AllowedCPUs= of the unit and its slices; in Kubernetes, whole CPUs with the static policy".to_owned(),
+    }
+}
+
+/// A limit of a process.
+struct Limit {
+    /// None = unlimited.
+    hard: Option<u64>,
+    is_known: bool,
+    of: String,
+}
+
+impl Limit {
+    fn describe(&self) -> String {
+        match (self.is_known, self.hard) {
+            (false, _) => "this host does not say".to_owned(),
+            (true, None) => format!("unlimited ({})", self.of),
+            (true, Some(hard)) => format!("{hard} ({})", self.of),
+        }
+    }
+}
+
+fn judge(limit: &Limit, wanted: u64) -> Status {
+    match (limit.is_known, limit.hard) {
+        (false, _) => Status::Unknown,
+        (true, Some(hard)) if hard < wanted => Status::Warn,
+        (true, _) => Status::Ok,
+    }
+}
+
+/// Of florin where it runs, else of this process, which may be another one than the unit's.
+fn limit(host: &Host, name: &str) -> Limit {
+    let running = host.florin.first().map(|running| running.process);
+    let of_florin = running.and_then(|process| host.facts.get(&format!("proc/{process}/limits")));
+    let (text, of) = match (of_florin, running) {
+        (Some(text), Some(process)) => (Some(text), format!("florin, process {process}")),
+        _ => (host.facts.get("proc/self/limits"), "this shell's; the unit sets its own".to_owned()),
+    };
+    // A line is: name, soft limit, hard limit, unit.
+    let line = text.and_then(|text| text.lines().find_map(|line| line.strip_prefix(name)));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1));
+    Limit { hard: hard.and_then(|hard| hard.parse().ok()), is_known: hard.is_some(), of }
+}
