@@ -38,6 +38,10 @@ pub trait Engine {
     fn end_turn(&mut self, monotonic_us: u64);
     /// See [`Shard::park`].
     fn park(&mut self) -> Park;
+    /// See [`Shard::has_data`]. What needs no data always has it.
+    fn has_data(&self) -> bool {
+        true
+    }
     /// See [`Shard::drain`].
     fn drain(&mut self);
     /// See [`Shard::drained`].
@@ -113,6 +117,11 @@ impl Engine for Shard {
     #[inline]
     fn park(&mut self) -> Park {
         Shard::park(self)
+    }
+
+    #[inline]
+    fn has_data(&self) -> bool {
+        Shard::has_data(self)
     }
 
     #[inline]

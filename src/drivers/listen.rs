@@ -36,6 +36,8 @@ pub struct Listening {
     pub socket: OwnedFd,
     /// Whether others accept on the same one.
     pub sharing: Sharing,
+    /// Whether it was there before this process, and callers may have waited in it since.
+    pub is_inherited: bool,
 }
 
 /// Whether a listening socket has one shard or all of them accepting on it.

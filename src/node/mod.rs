@@ -291,29 +291,37 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     if let Some(address) = config.listen {
         let failed = |source| ListenError::Address { address, source };
         let mut sockets = inherited::spread(config.inherited.tcp(address)?, shards).map_err(failed)?;
+        let is_inherited = !sockets.is_empty();
         addresses.listen = Some(address);
-        if sockets.is_empty() {
+        if !is_inherited {
             let (actual, own) = listen::any_port(address, shards)?;
             addresses.listen = Some(actual);
             sockets = own.into_iter().map(|socket| (socket, Sharing::Own)).collect();
         }
         for (of_shard, (socket, sharing)) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening { listener: Listener::Any, socket, sharing });
+            of_shard.push(Listening { listener: Listener::Any, socket, sharing, is_inherited });
         }
     }
     if let Some(first) = config.shard_listen {
         let ports = listen::shard_ports(first, shards, &config.inherited)?;
         for (of_shard, (address, socket)) in listening.iter_mut().zip(ports) {
+            let is_inherited = !config.inherited.tcp(address)?.is_empty();
             addresses.shard_listen.push(address);
-            of_shard.push(Listening { listener: Listener::Shard, socket, sharing: Sharing::Own });
+            of_shard.push(Listening {
+                listener: Listener::Shard,
+                socket,
+                sharing: Sharing::Own,
+                is_inherited,
+            });
         }
     }
     let mut unix = None;
     if let Some(path) = &config.unix {
         let failed = |source| ListenError::Unix { path: path.clone(), source };
         let mut sockets = inherited::spread(config.inherited.unix(path)?, shards).map_err(failed)?;
+        let is_inherited = !sockets.is_empty();
         addresses.unix = Some(path.clone());
-        if sockets.is_empty() {
+        if !is_inherited {
             let (bound, own) = listen::unix(path, shards)?;
             addresses.unix = Some(bound.path().to_owned());
             unix = Some(bound);
@@ -321,7 +329,7 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
             sockets = own.into_iter().map(|socket| (socket, Sharing::AllShards(Arc::clone(&rota)))).collect();
         }
         for (of_shard, (socket, sharing)) in listening.iter_mut().zip(sockets) {
-            of_shard.push(Listening { listener: Listener::Unix, socket, sharing });
+            of_shard.push(Listening { listener: Listener::Unix, socket, sharing, is_inherited });
         }
     }
     if listening.iter().all(Vec::is_empty) {

@@ -371,6 +371,11 @@ impl Shard {
             || self.peers.iter().flatten().any(PeerLink::has_messages)
     }
 
+    /// Whether its ledger is loaded; until then it answers UNAVAILABLE.
+    pub fn has_data(&self) -> bool {
+        self.watermark_taken_us > 0
+    }
+
     /// Begins to drain: what has arrived is answered, and each connection is closed once it is quiet.
     pub fn drain(&mut self) {
         self.draining_since_us.get_or_insert(self.now.monotonic_us);

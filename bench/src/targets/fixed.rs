@@ -63,7 +63,8 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
 pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), FixedError> {
     let (_, sockets) = listen::any_port(address, 1)?;
     let (_unix, unix_sockets) = listen::unix(unix, 1)?;
-    let listening = |listener| move |socket| Listening { listener, socket, sharing: Sharing::Own };
+    let listening =
+        |listener| move |socket| Listening { listener, socket, sharing: Sharing::Own, is_inherited: false };
     let tcp = sockets.into_iter().map(listening(Listener::Any));
     let listening = tcp.chain(unix_sockets.into_iter().map(listening(Listener::Unix))).collect();
     let seat = Seat {

@@ -6,7 +6,6 @@ use io_uring::cqueue;
 
 use super::{
     RingDriver,
-    connections::Stage,
     token::{Operation, Token},
 };
 use crate::{
@@ -83,6 +82,9 @@ impl<E: Engine> RingDriver<E> {
     /// the loop sees it; where there are fewer free slots than that, each accepts one at a time. On a listener that all
     /// shards share they take turns: were all of them to ask, whoever runs first would get everyone.
     pub(super) fn steer_accepts(&mut self) {
+        if self.is_waiting_for_data() {
+            self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US;
+        }
         let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
         let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
         let own = self.seat.own_bell;
@@ -125,6 +127,12 @@ impl<E: Engine> RingDriver<E> {
         }
     }
 
+    /// Sockets that were handed over hold callers of a predecessor: better kept waiting than told that the ledger is
+    /// being loaded.
+    fn is_waiting_for_data(&self) -> bool {
+        self.acceptors.iter().any(|acceptor| acceptor.listening.is_inherited) && !self.seat.shard.has_data()
+    }
+
     /// Whether the kernel holds none of the listeners.
     pub(super) fn accepts_ended(&self) -> bool {
         self.acceptors.iter().all(|acceptor| acceptor.accepting == Accepting::Off)
@@ -142,13 +150,10 @@ impl<E: Engine> RingDriver<E> {
                     self.queue.stroke(&self.seat.bells[next]);
                 }
                 let slot = slot.unsigned_abs();
+                // Served in a drain too: whoever was accepted before the cancellation came may have asked already.
                 self.connections.occupy(slot);
                 self.touched.push(slot);
-                if self.drain_until_us.is_some() {
-                    self.connections.at(slot).stage = Stage::Closing;
-                } else {
-                    self.seat.shard.open(slot, listener);
-                }
+                self.seat.shard.open(slot, listener);
             }
             error => match -error {
                 // The caller went away, or we cancelled; armed again where it is wanted.

@@ -230,11 +230,12 @@ impl<E: Engine> RingDriver<E> {
     fn close_down(&mut self) {
         let until_us = self.seat.clock.monotonic_us() + limits::CLOSE_DOWN_US;
         self.drain_until_us = Some(until_us);
-        for slot in self.connections.live_slots() {
-            self.start_closing(slot);
-        }
         self.queue.cancel_everything();
         loop {
+            // Whoever was accepted just before the cancellation is among them in a later round.
+            for slot in self.connections.live_slots() {
+                self.start_closing(slot);
+            }
             while let Some(slot) = self.touched.pop() {
                 self.serve(slot);
             }

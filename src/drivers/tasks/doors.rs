@@ -39,7 +39,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(Listening { listener, socket, sharing }: Listening) -> Door {
+    pub(super) fn new(Listening { listener, socket, sharing, .. }: Listening) -> Door {
         let rota = match sharing {
             Sharing::Own => None,
             Sharing::AllShards(rota) => Some(rota),
