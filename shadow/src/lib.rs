@@ -30,7 +30,8 @@
 
 pub mod admin;
 pub mod answer;
-mod clock;
+mod budget;
+pub mod clock;
 pub mod config;
 pub mod cutover;
 pub mod evidence;

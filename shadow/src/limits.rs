@@ -18,8 +18,8 @@ pub const PIPELINED_MAX: usize = 1_024;
 
 /// Exchanges that wait for the candidate: 0.2 s at 20,000 requests a second.
 pub const QUEUE_MAX: usize = 4_096;
-/// Bytes of their copies.
-pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all copies, from their first byte to their verdict: a full queue of answers of 32 KiB.
+pub const COPIES_BYTES_MAX: usize = 128 << 20;
 /// Exchanges that are being compared at a time.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// How long the candidate may take to answer.
@@ -47,6 +47,8 @@ pub const ADMIN_END: Duration = Duration::from_secs(1);
 
 /// The longest body in an evidence file; a longer one is cut, and says so.
 pub const EVIDENCE_BODY_BYTES_MAX: usize = 64 << 10;
+/// The longest value of one difference in evidence.
+pub const EVIDENCE_VALUE_BYTES_MAX: usize = 4 << 10;
 /// `mismatches.jsonl` ends here; further ones are counted.
 pub const EVIDENCE_BYTES_MAX: u64 = 256 << 20;
 /// Mismatches that are also exported as recordings.
@@ -58,12 +60,14 @@ pub const LATEST_DIFFERENCES_MAX: usize = 12;
 
 /// How long a caller may wait for the candidate before the primary is asked instead.
 pub const SERVE_TIMEOUT: Duration = Duration::from_millis(250);
-/// How often the guard looks: ten looks within the second in which it must have acted.
+/// How often the guard looks.
 pub const GUARD_TICK: Duration = Duration::from_millis(100);
-/// What the guard looks at: so many ticks back.
-pub const GUARD_TICKS: usize = 10;
-/// Fewer served requests within that time than this say nothing.
+/// So many ticks back: who fails altogether is seen within a second, however much went well before.
+pub const GUARD_TICKS: usize = 8;
+/// Fewer requests within that time than this say nothing of a rate: it looks back further then,
 pub const GUARD_REQUESTS_MIN: u64 = 20;
+/// by a minute at most.
+pub const GUARD_TICKS_MAX: usize = 600;
 
 /// Bytes of one file of a recording.
 pub const RECORD_FILE_BYTES: u64 = 256 << 20;
@@ -71,5 +75,7 @@ pub const RECORD_FILE_BYTES: u64 = 256 << 20;
 pub const RECORD_FILES: usize = 8;
 /// Exchanges that wait to be written.
 pub const RECORD_QUEUE_MAX: usize = 8_192;
+/// Bytes of them.
+pub const RECORD_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// The longest line of a recording that is believed: the longest copies, in base64, and heads.
 pub const RECORD_LINE_BYTES_MAX: usize = 4 << 20;

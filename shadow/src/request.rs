@@ -124,7 +124,12 @@ impl Request {
 
     /// The path alone.
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
+        let path = self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path);
+        // A proxy's callers may name the host in the target.
+        match path.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => path,
+        }
     }
 
     /// The same question, of an answer that holds at least `min_version`, for which the server may wait.

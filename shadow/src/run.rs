@@ -1,9 +1,11 @@
-//! A run from its start to its verdict: two runtimes, so that comparing never takes a caller's turn.
+//! A run from its start to its verdict. Callers have threads of their own, each with a runtime of its own, so that a
+//! relay never moves between threads; everything behind them shares one runtime of a lower priority.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
@@ -12,10 +14,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Desk};
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::cutover::{self, Cutover, CutoverSettings, Share};
 use crate::evidence::{Evidence, EvidenceSettings, Redaction, Report, ReportError, Sides, Summary};
-use crate::limits::{ADMIN_END, CONNECT_TIMEOUT};
+use crate::limits::{ADMIN_END, CONNECT_TIMEOUT, COPIES_BYTES_MAX};
 use crate::mirror::{self, Comparer, Target, TargetAddress};
 use crate::proxy::{self, Behind, Phase};
 use crate::record::{
@@ -83,10 +86,9 @@ pub enum ShadowError {
 
 /// A run that takes callers.
 pub struct Shadow {
-    callers: Runtime,
+    callers: Vec<thread::JoinHandle<()>>,
     behind: Runtime,
     phase: watch::Sender<Phase>,
-    proxy: JoinHandle<()>,
     mirror: Option<JoinHandle<()>>,
     recording: Option<Recording>,
     admin: Option<JoinHandle<io::Result<()>>>,
@@ -114,9 +116,8 @@ impl Shadow {
     /// # Errors
     /// Where a port, a folder or a thread cannot be had.
     pub fn start(settings: Settings) -> Result<Shadow, ShadowError> {
-        let callers = runtime("shadow-callers", CALLER_THREADS, 0)?;
         let behind_runtime = runtime("shadow-behind", BEHIND_THREADS, BEHIND_NICE)?;
-        let listener = bind(&callers, settings.listen, "--listen")?;
+        let listener = bind(&behind_runtime, settings.listen, "--listen")?;
         let admin_listener =
             settings.admin.map(|address| bind(&behind_runtime, address, "--admin")).transpose()?;
         let listen = listener.local_addr().map_err(ShadowError::Threads)?;
@@ -127,12 +128,9 @@ impl Shadow {
         let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
         let evidence = evidence(&settings, &primary, &candidate)?;
         let serve = &settings.config.serve;
-        let cutover_settings = CutoverSettings {
-            share: settings.serve,
-            schedule: serve.schedule.clone(),
-            timeout: serve.timeout,
-            bounds: serve.bounds,
-        };
+        let schedule = serve.schedule.clone();
+        let cutover_settings =
+            CutoverSettings { share: settings.serve, timeout: serve.timeout, bounds: serve.bounds };
         let cutover = Arc::new(Cutover::new(&candidate, &cutover_settings));
         let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
         let _entered = behind_runtime.enter();
@@ -146,7 +144,6 @@ impl Shadow {
                 mirror::start(Arc::new(comparer))
             })
             .unzip();
-        tokio::spawn(cutover::watch(Arc::clone(&cutover), Arc::clone(&evidence), cutover_settings));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let desk = Desk {
             evidence: Arc::clone(&evidence),
@@ -164,17 +161,30 @@ impl Shadow {
             scope: settings.config.scope,
             mirror,
             recorder,
-            evidence,
-            cutover,
+            evidence: Arc::clone(&evidence),
+            cutover: Arc::clone(&cutover),
+            budget: Budget::new(COPIES_BYTES_MAX),
         });
         let drain = settings.config.drain;
-        let proxy = callers.spawn(proxy::serve(listener, behind, phase_seen, drain));
         drop(_entered);
+        let listener = listener.into_std().map_err(ShadowError::Threads)?;
+        // The guard has the callers' priority: it must act while everything behind them is starved.
+        let mut beside = Some(cutover::watch(cutover, evidence, schedule));
+        let callers = (0..CALLER_THREADS).map(|_| {
+            let listener = listener.try_clone().map_err(ShadowError::Threads)?;
+            let (behind, phase) = (Arc::clone(&behind), phase_seen.clone());
+            on_a_thread("shadow-callers", beside.take(), async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => proxy::serve(listener, behind, phase, drain).await,
+                    Err(error) => tracing::error!("cannot accept callers: {error}"),
+                }
+            })
+        });
+        let callers = callers.collect::<Result<Vec<_>, ShadowError>>()?;
         Ok(Shadow {
             callers,
             behind: behind_runtime,
             phase,
-            proxy,
             mirror: mirror_task,
             recording,
             admin,
@@ -193,10 +203,10 @@ impl Shadow {
     pub fn end(self) -> Result<Outcome, ShadowError> {
         let deadline = Instant::now() + self.drain;
         self.phase.send_replace(Phase::Draining);
-        // It has its own time limit, the same.
-        let _ = self.callers.block_on(self.proxy);
-        // With the last relay goes the last way into the mirror and the recording.
-        self.callers.shutdown_timeout(Duration::from_secs(1));
+        // They have their own time limit, the same. With the last relay goes the last way into the mirror and the recording.
+        for thread in self.callers {
+            thread.join().expect("a caller's thread does not panic");
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if let Some(mirror) = self.mirror {
             let ended = self.behind.block_on(async { tokio::time::timeout(left, mirror).await });
@@ -232,7 +242,6 @@ pub fn run_replay(
     let evidence = evidence(settings, primary, &candidate)?;
     let cutover = CutoverSettings {
         share: Share::NONE,
-        schedule: Vec::new(),
         timeout: settings.config.serve.timeout,
         bounds: settings.config.serve.bounds,
     };
@@ -242,8 +251,11 @@ pub fn run_replay(
     let replayed = runtime.block_on(async {
         let replay = replay(what, Arc::new(comparer), Arc::clone(&evidence), settings.config.scope.clone());
         tokio::select! {
-            replayed = replay => replayed,
-            () = end => Ok(()),
+            replayed = replay => replayed.inspect_err(|_| evidence.cut_short()),
+            () = end => {
+                evidence.cut_short();
+                Ok(())
+            }
         }
     });
     evidence.seal();
@@ -268,6 +280,22 @@ fn evidence(
         queue_capacity: settings.config.mirror.queue_max as u64,
     };
     Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))
+}
+
+/// Runs `main` to its end on a thread of its own, and `beside` next to it as long as that lasts.
+fn on_a_thread(
+    name: &str,
+    beside: Option<impl Future<Output = ()> + Send + 'static>,
+    main: impl Future<Output = ()> + Send + 'static,
+) -> Result<thread::JoinHandle<()>, ShadowError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(ShadowError::Threads)?;
+    let run = move || {
+        if let Some(beside) = beside {
+            runtime.spawn(beside);
+        }
+        runtime.block_on(main);
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(ShadowError::Threads)
 }
 
 fn runtime(name: &'static str, threads: usize, nice: i32) -> Result<Runtime, ShadowError> {

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use florin_shadow::clock::begin_at;
 use florin_shadow::config::{Config, ConfigError};
 use florin_shadow::cutover::Share;
 use florin_shadow::evidence::{Redaction, Summary};
+use florin_shadow::judge::Verdict;
 use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
 use florin_shadow::mirror::TargetAddress;
-use florin_shadow::record::{RecordSettings, Recorded, ReplaySettings, Speed};
+use florin_shadow::record::{RecordSettings, ReplaySettings, Speed};
 use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 
 use super::output::{grouped, say};
@@ -63,6 +65,9 @@ struct ProxyArgs {
     /// Who is to take over: florin:// asks in frames with rkyv bodies, or FlatBuffers with ?encoding=flatbuffers
     #[arg(long, value_name = "florin://HOST:PORT|http://HOST:PORT", required = true)]
     candidate: Option<TargetAddress>,
+    /// Begin at this time, in RFC 3339, instead of the host's: to rehearse the end of an hour or a day
+    #[arg(long, value_name = "TIME")]
+    now: Option<jiff::Timestamp>,
     /// The candidate's share of callers, by a hash of the user: candidate=5%. The admin port changes it
     #[arg(long, value_name = "candidate=N%", value_parser = serve)]
     serve: Option<Share>,
@@ -163,11 +168,13 @@ pub enum ShadowCommandError {
     /// Not complete.
     #[error("not complete: {0}")]
     Incomplete(String),
-    /// The disk was too slow, and requests are missing in the recording.
-    #[error("{dropped} requests are missing in the recording: the disk was too slow for them")]
+    /// Requests are missing in the recording.
+    #[error(
+        "{missing} requests are missing in the recording: too long, no HTTP that can be followed, or the disk was too slow"
+    )]
     RecordingIncomplete {
         /// So many.
-        dropped: u64,
+        missing: u64,
     },
 }
 
@@ -204,6 +211,9 @@ fn proxy(args: ProxyArgs) -> Result<(), ShadowCommandError> {
     log_to_stderr(&args.common.log);
     let config = config(args.common.config.as_deref())?;
     let redaction = if args.common.redact { config.redaction() } else { Redaction::Shown };
+    if let Some(now) = args.now {
+        begin_at(now.as_microsecond());
+    }
     let outcome = until_ended(Settings {
         listen,
         primary,
@@ -232,15 +242,14 @@ fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
         record: Some(RecordSettings { file: args.file, file_bytes: args.file_mib << 20, files }),
         config: config(args.config.as_deref())?,
     })?;
-    match outcome.recorded {
-        Some(Recorded { dropped: dropped @ 1.., .. }) => {
-            Err(ShadowCommandError::RecordingIncomplete { dropped })
-        }
-        Some(Recorded { written, .. }) => {
-            say(&format!("recorded {} requests", grouped(written)));
+    let Some(recorded) = outcome.recorded else { return Ok(()) };
+    // Without a candidate nothing else is dropped than what never came to be recorded.
+    match recorded.dropped + outcome.summary.verdicts.of(Verdict::Dropped) {
+        0 => {
+            say(&format!("recorded {} requests", grouped(recorded.written)));
             Ok(())
         }
-        None => Ok(()),
+        missing => Err(ShadowCommandError::RecordingIncomplete { missing }),
     }
 }
 

@@ -315,3 +315,196 @@ fn a_drain_answers_what_is_under_way_and_takes_nobody_new() {
     // Nothing was compared: that is no good verdict.
     assert_eq!((ended.code, ended.verdict["complete"].as_bool()), (Some(21), Some(false)));
 }
+
+/// Answers that keep coming while a candidate is frozen, each within far less than the candidate would be given.
+#[test]
+fn a_frozen_candidate_never_holds_a_caller() {
+    /// More than the queue and all that is under way hold together.
+    const REQUESTS: u64 = 6_000;
+    for scheme in ["http", "florin"] {
+        let folder = generated(500, 5_000, "2026-11-22T10:30:00Z");
+        let node = Server::start(folder.path(), &["--shards", "1"]);
+        let candidate = Server::start(folder.path(), &["--shards", "1"]);
+        // An hour: whoever waited for the candidate would not be answered in this test's time.
+        std::fs::write(folder.path().join("s.toml"), "drain-ms = 100\n[mirror]\ntimeout-ms = 3600000\n")
+            .expect("a file");
+        let target = format!("{scheme}://{}", candidate.any);
+        let shadow = Shadow::start(folder.path(), &http(node.any), &target, &["--config", "s.toml"]);
+        let mut before = Caller::connect(shadow.listen);
+        assert_eq!(before.get("/v1/users/1/balance").status, 200);
+        shadow.settled(1);
+        candidate.signal(Signal::STOP);
+        // On the connection that there was, and on new ones.
+        let mut callers = [before, Caller::connect(shadow.listen), Caller::connect(shadow.listen)];
+        for number in 0..REQUESTS {
+            let caller = &mut callers[(number % 3) as usize];
+            let answer = caller.get(&format!("/v1/users/{}/balance", number % 500));
+            assert!(matches!(answer.status, 200 | 404), "{}", answer.head);
+        }
+        let state = shadow.state();
+        assert_eq!(state["verdicts"]["candidate_error"], 0, "its time is not over: {state:#}");
+        candidate.signal(Signal::CONT);
+        let ended = shadow.end();
+        assert_eq!(ended.verdict["requests"], REQUESTS + 1);
+        assert!(ended.reason("dropped", "queue_full") > 0, "{:#}", ended.verdict);
+        assert_eq!(ended.verdict["complete"], false);
+    }
+}
+
+/// A primary once answered with a head that could not be followed, and callers were held after 1,024 more requests.
+#[test]
+fn answers_that_cannot_be_told_apart_only_pass_and_are_counted() {
+    const REQUESTS: u64 = 2_500;
+    let number = AtomicU64::new(0);
+    let primary = serve(move |_| match number.fetch_add(1, Ordering::Relaxed) {
+        0 => Reaction::Bytes(b"HTTP/1.1 200 OK\r\nX-Odd: \x01\r\nContent-Length: 2\r\n\r\nok".to_vec()),
+        _ => Reaction::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
+    });
+    let folder = TempDir::new().expect("a temporary folder");
+    let shadow = Shadow::start(folder.path(), &http(primary), &http(primary), &["--serve", "candidate=100%"]);
+    let mut caller = Caller::connect(shadow.listen);
+    for _ in 0..REQUESTS {
+        assert_eq!(caller.get("/page").body, "ok");
+    }
+    let state = shadow.settled(REQUESTS);
+    assert_eq!(state["reasons"]["dropped"]["unparsed"], REQUESTS, "{state:#}");
+    assert_eq!(shadow.end().verdict["complete"], false);
+}
+
+#[test]
+fn a_request_whose_caller_has_gone_is_compared_all_the_same() {
+    let (arrived, asked) = mpsc::channel::<()>();
+    let arrived = Mutex::new(arrived);
+    let first = AtomicBool::new(true);
+    let primary = serve(move |_| {
+        if first.swap(false, Ordering::Relaxed) {
+            arrived.lock().expect("no panic").send(()).expect("the test waits");
+            return Reaction::Hang;
+        }
+        Reaction::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())
+    });
+    let candidate = serve(|_| Reaction::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]".to_vec()));
+    let folder = TempDir::new().expect("a temporary folder");
+    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &[]);
+    let mut stream = TcpStream::connect(shadow.listen).expect("it listens");
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n").expect("a connection");
+    asked.recv().expect("the primary is asked");
+    drop(stream);
+    shadow.settled(1);
+    let ended = shadow.end();
+    assert_eq!((ended.count("mismatch"), ended.reason("mismatch", "type")), (1, 1), "{:#}", ended.verdict);
+}
+
+#[test]
+fn what_http_allows_besides_passes_as_it_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let primary = listener.local_addr().expect("it is bound");
+    let long = "x".repeat(200 << 10);
+    let odd_head = format!("HTTP/1.1 200 OK\r\nX-Long: {long}\r\nContent-Length: 2\r\n\r\nok");
+    let answer = odd_head.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = answer.clone();
+            thread::spawn(move || odd_primary(stream, &answer));
+        }
+    });
+    let folder = TempDir::new().expect("a temporary folder");
+    let shadow = Shadow::start(folder.path(), &http(primary), "http://127.0.0.1:1", &[]);
+    let connect = || {
+        let stream = TcpStream::connect(shadow.listen).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        stream
+    };
+    let exact = |stream: &mut TcpStream, expected: &str| {
+        let mut got = vec![0; expected.len()];
+        stream.read_exact(&mut got).expect("as many bytes");
+        assert_eq!(String::from_utf8_lossy(&got), expected);
+    };
+    // The body is sent only once the primary has said that it wants it.
+    let mut stream = connect();
+    stream
+        .write_all(b"POST /continue HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        .expect("a connection");
+    exact(&mut stream, "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"body").expect("a connection");
+    exact(&mut stream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
+    // Another protocol, in both directions, whoever speaks first.
+    let mut stream = connect();
+    stream
+        .write_all(b"GET /upgrade HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        .expect("a connection");
+    exact(&mut stream, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello");
+    for words in ["\0\u{1}", "GET / HTTP/1.1\r\n\r\n"] {
+        stream.write_all(words.as_bytes()).expect("a connection");
+        exact(&mut stream, words);
+    }
+    // A head longer than what is followed, in either direction; and a chunked body with trailers.
+    let mut stream = connect();
+    stream.write_all(b"GET /long HTTP/1.1\r\nHost: t\r\n\r\n").expect("a connection");
+    exact(&mut stream, &odd_head);
+    let mut stream = connect();
+    write!(stream, "GET /asked HTTP/1.1\r\nHost: t\r\nX-Long: {long}\r\n\r\n").expect("a connection");
+    exact(&mut stream, &format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{long}", long.len()));
+    let mut stream = connect();
+    for part in [
+        "POST /trailers HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n4;a=",
+        "b\r\nbo",
+        "dy\r\n0\r\nT: x\r",
+        "\n\r\n",
+    ] {
+        stream.write_all(part.as_bytes()).expect("a connection");
+    }
+    exact(&mut stream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+    drop(stream);
+    let ended = shadow.end();
+    assert_eq!(ended.verdict["complete"], false, "what was not followed is told: {:#}", ended.verdict);
+}
+
+/// Reads one request's head by hand and answers by its path.
+fn odd_primary(stream: TcpStream, long_head: &str) {
+    use std::io::BufRead;
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let say = |stream: &mut BufReader<TcpStream>, bytes: &[u8]| {
+        stream.get_mut().write_all(bytes).expect("a connection");
+    };
+    match path {
+        "/continue" => {
+            say(&mut stream, b"HTTP/1.1 100 Continue\r\n\r\n");
+            let mut body = [0; 4];
+            stream.read_exact(&mut body).expect("a body");
+            say(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+            say(&mut stream, &body);
+        }
+        "/upgrade" => {
+            say(&mut stream, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello");
+            let mut bytes = [0; 1_024];
+            while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                say(&mut stream, &bytes[..count]);
+            }
+        }
+        "/long" => say(&mut stream, long_head.as_bytes()),
+        "/asked" => {
+            let long = head.lines().find_map(|line| line.strip_prefix("X-Long: ")).expect("all of the head");
+            say(
+                &mut stream,
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{long}", long.len()).as_bytes(),
+            );
+        }
+        "/trailers" => {
+            let mut body = String::new();
+            while !body.ends_with("T: x\r\n\r\n") {
+                assert!(stream.read_line(&mut body).expect("a body") > 0, "{body:?}");
+            }
+            assert_eq!(body, "4;a=b\r\nbody\r\n0\r\nT: x\r\n\r\n");
+            say(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone");
+        }
+        other => panic!("{other}"),
+    }
+}

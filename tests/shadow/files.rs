@@ -139,3 +139,60 @@ fn redacted_evidence_names_nobody() {
     assert!(of("/v1/balances:")["request"]["body"].as_str().expect("a body").contains(&hash));
     assert!(!folder.path().join("report/mismatches").exists(), "a recording would name its user");
 }
+
+#[test]
+fn a_replay_that_ends_early_is_not_complete() {
+    let folder = generated(50, 500, NOW);
+    let node = Server::start(folder.path(), &["--shards", "1", "--now", NOW]);
+    let primary = http(node.any);
+    record(folder.path(), &primary, |caller| {
+        for user in 0..50 {
+            caller.get(&format!("/v1/users/{user}/balance"));
+        }
+    });
+    let verdict = || -> Value {
+        let text = fs::read_to_string(folder.path().join("replayed/verdict.json")).expect("a verdict");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    // So slowly that only its first request is asked before a signal ends it.
+    let arguments = [
+        "shadow",
+        "replay",
+        "traffic.jsonl",
+        "--primary",
+        &primary,
+        "--candidate",
+        &primary,
+        "--report",
+        "replayed",
+        "--speed",
+        "0.000001x",
+        "--log",
+        "info",
+    ];
+    let mut child =
+        florin(folder.path(), &arguments).stderr(Stdio::null()).spawn().expect("the command was built");
+    wait_for("the replay to begin", || {
+        folder.path().join("replayed/mismatches.jsonl").exists().then_some(())
+    });
+    let asked = || crate::support::get(node.admin, "/metrics");
+    let balance = |metrics: &str| {
+        metrics.lines().filter(|line| line.contains("requests_total")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = balance(&asked());
+    wait_for("its first question", || (balance(&asked()) != before).then_some(()));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let code = wait_for("the replay's end", || child.try_wait().expect("our own child")).code();
+    assert_eq!((code, verdict()["complete"].as_bool()), (Some(21), Some(false)), "{:#}", verdict());
+    // A line in the midst that is none: what comes after it was never asked.
+    let mut lines: Vec<String> = fs::read_to_string(folder.path().join("traffic.jsonl"))
+        .expect("a recording")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines[20] = "{}".to_owned();
+    fs::write(folder.path().join("broken.jsonl"), lines.join("\n") + "\n").expect("a file");
+    let (ended, verdict) = replay(folder.path(), "broken.jsonl", &primary, &primary, &[]);
+    assert!(ended.refused(1).contains("line 21: missing field"));
+    assert_eq!(verdict["complete"], false, "{verdict:#}");
+}

@@ -6,6 +6,7 @@ mod defects;
 mod faulty;
 mod files;
 mod live;
+mod meaning;
 mod page;
 mod shadow;
 #[path = "../command/support.rs"]

@@ -44,8 +44,10 @@ pub struct Answer {
     pub form: Form,
     /// What it says of itself beside its body.
     pub stated: Stated,
-    /// As it came; a native answer's as JSON.
+    /// What it says, without any content coding; a native answer's as JSON.
     pub body: Bytes,
+    /// The same as it came, where it came in a content coding.
+    pub packed: Option<Bytes>,
     /// A native answer's content; an HTTP body is only parsed where bytes differ.
     pub decoded: Option<Value>,
     /// When.
@@ -87,8 +89,10 @@ pub struct Reading {
     pub as_of_us: Option<i64>,
     /// Whether it vouches for that.
     pub trust: Trust,
-    /// The content.
+    /// The content, where it is JSON.
     pub content: Result<Value, JsonError>,
+    /// What it was read from; nothing for one entry of a batch.
+    pub body: Bytes,
     /// What an HTTP answer says of its body; nothing where there is no HTTP.
     pub stated: Option<Stated>,
     /// When.
@@ -97,12 +101,11 @@ pub struct Reading {
 
 impl Answer {
     /// The content, parsed where it has not been.
+    ///
+    /// # Errors
+    /// Where the body is no JSON, an empty one included.
     pub fn content(&self) -> Result<Value, JsonError> {
-        match &self.decoded {
-            Some(value) => Ok(value.clone()),
-            None if self.body.is_empty() => Ok(Value::Null),
-            None => Value::parse(&self.body),
-        }
+        self.decoded.clone().map_or_else(|| Value::parse(&self.body), Ok)
     }
 
     /// What this answer says to `question` as a whole.
@@ -125,6 +128,7 @@ impl Answer {
             as_of_us: self.stated.as_of_us,
             trust,
             content,
+            body: self.body.clone(),
             stated: (self.form == Form::Http).then(|| self.stated.clone()),
             at: self.at,
         }
@@ -156,6 +160,7 @@ impl Answer {
             // A batch has one flag for all: that does not say whose history is incomplete.
             trust: if self.stated.is_quarantined { Trust::Quarantined } else { Trust::Whole },
             content: Ok(balance),
+            body: Bytes::new(),
             stated: None,
             at: self.at,
         })

@@ -4,6 +4,7 @@
 mod guard;
 mod share;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use crate::answer::{Answer, rfc3339};
 use crate::evidence::{Evidence, ServeSummary};
 use crate::judge::{Failure, Reason};
 use crate::limits::GUARD_TICK;
-use crate::mirror::{FullAnswer, HttpTarget, Target, TargetAddress};
+use crate::mirror::{FullAnswer, HttpTarget, Target, TargetAddress, within};
 use crate::request::{BATCH_PATH, Question, Request};
 
 /// How callers are moved over.
@@ -26,8 +27,6 @@ use crate::request::{BATCH_PATH, Question, Request};
 pub struct CutoverSettings {
     /// The candidate's share at the start.
     pub share: Share,
-    /// When it changes by itself: so long after the start, in order.
-    pub schedule: Vec<(Duration, Share)>,
     /// How long a caller may wait for the candidate before the primary is asked.
     pub timeout: Duration,
     /// What the candidate must not exceed.
@@ -43,13 +42,25 @@ pub struct Cutover {
     timeout: Duration,
     served: AtomicU64,
     fell_back: AtomicU64,
+    bounds: Bounds,
     tick: Mutex<Tick>,
     rolled_back: Mutex<Option<String>>,
+    /// Somebody has decided about the share: what was scheduled before that does not.
+    is_schedule_over: AtomicBool,
 }
 
 enum Candidate {
     Http(HttpTarget),
     Native(Target),
+}
+
+/// Whether a caller's connection is to stay once it has its answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Persistence {
+    /// It is.
+    Stays,
+    /// It is not.
+    Closes,
 }
 
 /// An answer of the candidate's, for a caller and for the judge.
@@ -72,10 +83,12 @@ impl Cutover {
             is_on: AtomicBool::new(settings.share > Share::NONE),
             candidate,
             timeout: settings.timeout,
+            bounds: settings.bounds,
             served: AtomicU64::new(0),
             fell_back: AtomicU64::new(0),
-            tick: Mutex::new(Tick::empty()),
+            tick: Mutex::new(Tick::default()),
             rolled_back: Mutex::new(None),
+            is_schedule_over: AtomicBool::new(false),
         }
     }
 
@@ -84,17 +97,26 @@ impl Cutover {
         Share::from_parts(self.share.load(Ordering::Relaxed))
     }
 
-    /// Sets it: whoever does this has seen why it went back, if it did.
+    /// Sets it by hand: whoever does this has seen why it went back, if it did. What is scheduled does not come any more.
     pub fn set_share(&self, share: Share) {
-        *self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.is_schedule_over.store(true, Ordering::Relaxed);
+        *self.rolled_back() = None;
+        self.put_share(share);
+    }
+
+    fn put_share(&self, share: Share) {
         self.share.store(share.parts(), Ordering::Relaxed);
         self.is_on.store(share > Share::NONE, Ordering::Relaxed);
     }
 
     fn roll_back(&self, why: String) {
-        self.share.store(0, Ordering::Relaxed);
-        self.is_on.store(false, Ordering::Relaxed);
-        *self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.put_share(Share::NONE);
+        self.is_schedule_over.store(true, Ordering::Relaxed);
+        *self.rolled_back() = Some(why);
+    }
+
+    fn rolled_back(&self) -> MutexGuard<'_, Option<String>> {
+        self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a request may be the candidate's, as far as its head tells.
@@ -116,33 +138,43 @@ impl Cutover {
     ///
     /// # Errors
     /// Where the primary must answer instead.
-    pub async fn serve(&self, request: &Request) -> Result<Served, Failure> {
-        let started = Instant::now();
-        let answer = match &self.candidate {
-            Candidate::Http(target) => target.ask(request, self.timeout).await,
-            Candidate::Native(target) => target.ask(request, self.timeout).await.map(with_headers),
-        };
-        let answer = answer.and_then(|full| match full.answer.status {
-            status @ (429 | 500..) => {
-                let detail = format!("it answered {status}");
-                Err(Failure { reason: Reason::CandidateStatus(status), detail })
+    pub async fn serve(&self, request: &Request, persistence: Persistence) -> Result<Served, Failure> {
+        let mut answer = pin!(within(self.timeout, self.ask(request)));
+        // What takes too long counts when it does, not when it has ended.
+        let late = Duration::from_micros(self.bounds.p99_us);
+        let answer = match tokio::time::timeout(late, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.tick().late += 1;
+                answer.await
             }
-            _ => Ok(full),
-        });
-        let us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        };
         let mut tick = self.tick();
         tick.asked += 1;
-        tick.latencies.saturating_record(us);
         match answer {
             Ok(full) => {
                 self.served.fetch_add(1, Ordering::Relaxed);
-                Ok(Served { bytes: response(&full), answer: full.answer })
+                Ok(Served { bytes: response(&full, persistence), answer: full.answer })
             }
             Err(failure) => {
                 tick.failed += 1;
                 self.fell_back.fetch_add(1, Ordering::Relaxed);
                 Err(failure)
             }
+        }
+    }
+
+    async fn ask(&self, request: &Request) -> Result<FullAnswer, Failure> {
+        let full = match &self.candidate {
+            Candidate::Http(target) => target.ask(request).await?,
+            Candidate::Native(target) => target.ask(request, self.timeout).await.map(with_headers)?,
+        };
+        match full.answer.status {
+            status @ (429 | 500..) => {
+                let detail = format!("it answered {status}");
+                Err(Failure { reason: Reason::CandidateStatus(status), detail })
+            }
+            _ => Ok(full),
         }
     }
 
@@ -156,43 +188,50 @@ impl Cutover {
             candidate_percent: self.share().percent(),
             served: self.served.load(Ordering::Relaxed),
             fell_back: self.fell_back.load(Ordering::Relaxed),
-            rolled_back: self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            rolled_back: self.rolled_back().clone(),
         }
     }
 }
 
 /// Follows the schedule, and takes the share back where the candidate does not do well. Never ends.
-pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, settings: CutoverSettings) {
+pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Vec<(Duration, Share)>) {
     let started = Instant::now();
-    let mut guard = Guard::new(settings.bounds);
-    let mut schedule = settings.schedule.into_iter().peekable();
-    let (mut compared, mut mismatches) = (evidence.progress().1, evidence.mismatches());
+    let mut guard = Guard::new(cutover.bounds);
+    let mut schedule = schedule.into_iter().peekable();
+    let mut before = evidence.progress();
+    let mut has_served = cutover.share() > Share::NONE;
     let mut ticks = tokio::time::interval(GUARD_TICK);
     loop {
         ticks.tick().await;
-        let has_rolled_back = cutover.summary().rolled_back.is_some();
-        while let Some((_, share)) = schedule.next_if(|(after, _)| started.elapsed() >= *after) {
-            // Whoever wants to go on after a breach has to say so.
-            if !has_rolled_back {
-                tracing::info!(
-                    "cutover: the schedule sets the candidate's share to {share}, from {}",
-                    cutover.share()
-                );
-                cutover.set_share(share);
+        let is_due = |step: &(Duration, Share)| started.elapsed() >= step.0;
+        while let Some((_, share)) = schedule.next_if(is_due) {
+            // Whoever wants to go on after a breach, or has decided otherwise, says so.
+            if !cutover.is_schedule_over.load(Ordering::Relaxed) {
+                let now = cutover.share();
+                tracing::info!("cutover: the schedule sets the candidate's share to {share}, from {now}");
+                cutover.put_share(share);
             }
         }
-        let (now_compared, now_mismatches) = (evidence.progress().1, evidence.mismatches());
-        let counted = std::mem::replace(&mut *cutover.tick(), Tick::empty());
-        let tick =
-            Tick { compared: now_compared - compared, mismatches: now_mismatches - mismatches, ..counted };
-        (compared, mismatches) = (now_compared, now_mismatches);
+        let now = evidence.progress();
+        let counted = std::mem::take(&mut *cutover.tick());
+        let tick = Tick {
+            compared: now.ruled - before.ruled,
+            mismatches: now.mismatches - before.mismatches,
+            ..counted
+        };
+        before = now;
         let share = cutover.share();
-        if share == Share::NONE {
+        // The tick in which it begins to serve also holds what was found out about before.
+        let serves = share > Share::NONE;
+        let is_beginning = serves && !has_served;
+        has_served = serves;
+        if !serves || is_beginning {
             guard.forget();
         } else if let Some(why) = guard.look(tick) {
             tracing::error!("cutover: the candidate's share goes back from {share} to 0%: {why}");
             cutover.roll_back(why);
             guard.forget();
+            has_served = false;
         }
     }
 }
@@ -203,8 +242,8 @@ fn with_headers(answer: Answer) -> FullAnswer {
     let kind = if answer.status == 200 { "application/json" } else { "application/problem+json" };
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
     let as_of = answer.stated.as_of_us.map(rfc3339);
-    let version = answer.decoded.as_ref().and_then(|content| content.get("version")?.as_whole::<u64>());
-    let stated = [("florin-as-of", as_of), ("florin-version", version.map(|version| version.to_string()))];
+    let version = answer.stated.version.map(|version| version.to_string());
+    let stated = [("florin-as-of", as_of), ("florin-version", version)];
     for (name, value) in stated {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
             headers.insert(name, value);
@@ -216,7 +255,7 @@ fn with_headers(answer: Answer) -> FullAnswer {
     FullAnswer { answer, headers }
 }
 
-fn response(full: &FullAnswer) -> Bytes {
+fn response(full: &FullAnswer, persistence: Persistence) -> Bytes {
     let body = &full.answer.body;
     let mut out = BytesMut::with_capacity(512 + body.len());
     let phrase = StatusCode::from_u16(full.answer.status).ok().and_then(|status| status.canonical_reason());
@@ -226,6 +265,9 @@ fn response(full: &FullAnswer) -> Bytes {
         out.put_slice(b": ");
         out.put_slice(value.as_bytes());
         out.put_slice(b"\r\n");
+    }
+    if persistence == Persistence::Closes {
+        out.put_slice(b"connection: close\r\n");
     }
     out.put_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
     out.put_slice(body);

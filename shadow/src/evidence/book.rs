@@ -30,10 +30,6 @@ pub struct Book {
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
     pub latest: VecDeque<Latest>,
-    /// When the first and the last verdict fell: µs since 1970 UTC.
-    pub first_us: Option<i64>,
-    /// The last.
-    pub last_us: Option<i64>,
     /// The run has ended: what is found now comes too late, and has been counted as dropped.
     pub is_sealed: bool,
 }
@@ -67,7 +63,12 @@ pub struct Quantiles {
 impl EndpointBook {
     fn new() -> EndpointBook {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are constant");
-        EndpointBook { verdicts: [0; 7], bytes: [0; 5], primary: histogram(), candidate: histogram() }
+        EndpointBook {
+            verdicts: [0; Verdict::ALL.len()],
+            bytes: [0; Bytes::ALL.len()],
+            primary: histogram(),
+            candidate: histogram(),
+        }
     }
 
     /// Requests that have a verdict.
@@ -87,14 +88,12 @@ impl Book {
             versions: None,
             asks: 0,
             latest: VecDeque::new(),
-            first_us: None,
-            last_us: None,
             is_sealed: false,
         }
     }
 
     /// Counts a verdict.
-    pub fn count(&mut self, endpoint: Endpoint, ruling: &Ruling, now_us: i64) {
+    pub fn count(&mut self, endpoint: Endpoint, ruling: &Ruling) {
         if self.is_sealed {
             return;
         }
@@ -114,8 +113,14 @@ impl Book {
             self.versions = Some((lowest.min(low), highest.max(high)));
         }
         self.asks += u64::from(ruling.asks);
-        self.first_us = Some(self.first_us.unwrap_or(now_us));
-        self.last_us = Some(now_us);
+    }
+
+    /// Counts requests that were not compared.
+    pub fn drop_many(&mut self, endpoint: Endpoint, reason: Reason, count: u64) {
+        if count > 0 && !self.is_sealed {
+            self.endpoints[endpoint as usize].verdicts[Verdict::Dropped as usize] += count;
+            *self.reasons.entry((Verdict::Dropped, reason)).or_default() += count;
+        }
     }
 
     /// Remembers a finding for the page.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::redact::Redaction;
 use crate::answer::{Answer, rfc3339};
 use crate::judge::{Difference, Failure, Ruling};
-use crate::limits::{EVIDENCE_BODY_BYTES_MAX, LATEST_DIFFERENCES_MAX};
+use crate::limits::{EVIDENCE_BODY_BYTES_MAX, EVIDENCE_VALUE_BYTES_MAX, LATEST_DIFFERENCES_MAX};
 use crate::mirror::TargetAddress;
 use crate::request::{Question, Request};
 
@@ -129,8 +129,8 @@ impl Finding<'_> {
             says: ruling.reason.map(|reason| reason.sentence().into_owned()),
             request: RequestLine {
                 method: self.request.method.to_string(),
-                target: redaction.target(&self.request.target, users),
-                body: redaction.body(&self.request.body, users),
+                target: redaction.target(self.request),
+                body: redaction.body(&self.request.body, self.request),
             },
             differences: self.differences(redaction, usize::MAX),
             more_differences: ruling.more,
@@ -149,7 +149,7 @@ impl Finding<'_> {
         let detail = self.failure.map(|failure| format!(": {}", redaction.text(&failure.detail, users)));
         let detail = detail.unwrap_or_default();
         let kept = ruling.differences.len().min(LATEST_DIFFERENCES_MAX);
-        let target = redaction.target(&self.request.target, users);
+        let target = redaction.target(self.request);
         Latest {
             at: rfc3339(self.now_us),
             endpoint: self.request.question.endpoint().name(),
@@ -166,36 +166,27 @@ impl Finding<'_> {
     fn differences(&self, redaction: &Redaction, most: usize) -> Vec<DifferenceLine> {
         let users = self.request.question.users();
         let line = |difference: &Difference| {
-            let path = difference.path.to_string();
-            let side =
-                |text: &Option<String>| text.as_ref().map(|text| redaction.fragment(&path, text, users));
+            let side = |text: &Option<String>| {
+                let text = redaction.fragment(difference, text.as_ref()?, users);
+                Some(cut(text, EVIDENCE_VALUE_BYTES_MAX))
+            };
             DifferenceLine {
+                path: redaction.path(&difference.path, users),
                 kind: difference.kind.name(),
                 primary: side(&difference.primary),
                 candidate: side(&difference.candidate),
-                path,
             }
         };
         self.ruling.differences.iter().take(most).map(line).collect()
     }
 
     fn answer(&self, answer: &Answer, redaction: &Redaction) -> AnswerLine {
-        let cut = &answer.body[..answer.body.len().min(EVIDENCE_BODY_BYTES_MAX)];
-        let users = self.request.question.users();
-        let version = answer.stated.version.or_else(|| {
-            let content = answer.decoded.as_ref()?;
-            content.get("version")?.as_whole()
-        });
-        let mut body = redaction.body(cut, users);
-        if cut.len() < answer.body.len() {
-            body.push_str(&format!("… ({} bytes in all)", answer.body.len()));
-        }
         AnswerLine {
             status: answer.status,
-            version,
+            version: answer.stated.version,
             as_of: answer.stated.as_of_us.map(rfc3339),
             answered_at: rfc3339(answer.at.answered_us),
-            body,
+            body: cut(redaction.body(&answer.body, self.request), EVIDENCE_BODY_BYTES_MAX),
         }
     }
 
@@ -206,17 +197,27 @@ impl Finding<'_> {
     }
 }
 
+/// The first `most` bytes of a text, and how many there were.
+fn cut(mut text: String, most: usize) -> String {
+    let bytes = text.len();
+    if bytes > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(&format!("… ({bytes} bytes in all)"));
+    }
+    text
+}
+
 fn command(request: &Request, side: &TargetAddress, redaction: &Redaction) -> String {
-    let users = request.question.users();
     match side {
         TargetAddress::Http(authority) => {
-            let target = redaction.target(&request.target, users);
+            let target = redaction.target(request);
             let url = quoted(&format!("http://{authority}{target}"));
             match request.method {
                 Method::GET => format!("curl -sS {url}"),
                 Method::HEAD => format!("curl -sSI {url}"),
                 _ => {
-                    let body = quoted(&redaction.body(&request.body, users));
+                    let body = quoted(&redaction.body(&request.body, request));
                     format!(
                         "curl -sS -X {} -H 'Content-Type: application/json' -d {body} {url}",
                         request.method

@@ -17,7 +17,7 @@ mod report;
 mod summary;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use book::Book;
@@ -30,13 +30,18 @@ pub use summary::{ServeSummary, Summary};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
-use crate::judge::{Reason, Rules, Ruling, Side, Verdict};
+use crate::judge::{Reason, Rules, Side, Verdict};
 use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
 pub struct Evidence {
     book: Mutex<Book>,
-    offered: [AtomicU64; Endpoint::ALL.len()],
+    taken: Taken,
+    /// Verdicts, and mismatches among them, for the guard: it waits for nobody who holds the book.
+    ruled: AtomicU64,
+    mismatches: AtomicU64,
+    /// Something was to be compared that nobody has seen.
+    is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
     report: Option<Report>,
     /// For files and pages.
@@ -47,6 +52,49 @@ pub struct Evidence {
     not_comparable_max: f64,
     queue_capacity: u64,
     started_us: i64,
+}
+
+/// How far the judge has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Verdicts that the judge has given.
+    pub ruled: u64,
+    /// Mismatches among them.
+    pub mismatches: u64,
+}
+
+/// What is counted on the callers' path, where nobody may wait for whoever holds the book.
+#[derive(Default)]
+struct Taken {
+    offered: [AtomicU64; Endpoint::ALL.len()],
+    dropped: [[AtomicU64; Taken::REASONS.len()]; Endpoint::ALL.len()],
+}
+
+impl Taken {
+    /// Why a request is dropped before it reaches the judge.
+    const REASONS: [Reason; 4] = [Reason::QueueFull, Reason::TooLarge, Reason::Unparsed, Reason::RunEnded];
+
+    fn offered(&self) -> u64 {
+        self.offered.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    fn drop_one(&self, endpoint: Endpoint, reason: Reason) {
+        let at = Taken::REASONS.iter().position(|known| *known == reason);
+        let at = at.expect("callers' requests are dropped for these reasons alone");
+        self.dropped[endpoint as usize][at].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Enters into the book what has been dropped since the last time.
+    fn settle(&self, book: &mut Book) {
+        for endpoint in Endpoint::ALL {
+            for (reason, count) in Taken::REASONS.iter().zip(&self.dropped[endpoint as usize]) {
+                match count.swap(0, Ordering::Relaxed) {
+                    0 => {}
+                    count => book.drop_many(endpoint, *reason, count),
+                }
+            }
+        }
+    }
 }
 
 /// What evidence is made with.
@@ -69,7 +117,10 @@ impl Evidence {
         let rules: Vec<_> = rules.iter().map(|rule| (rule.name.clone(), rule.reason.clone())).collect();
         Evidence {
             book: Mutex::new(Book::new(rules.len())),
-            offered: Default::default(),
+            taken: Taken::default(),
+            ruled: AtomicU64::new(0),
+            mismatches: AtomicU64::new(0),
+            is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
             report: settings.report,
             redaction: settings.redaction,
@@ -83,17 +134,29 @@ impl Evidence {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         // Counts have no invariant that a panic could have broken half-way.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        self.taken.settle(&mut book);
+        book
     }
 
     /// A request that is to be compared: from now on it is open.
     pub fn offer(&self, endpoint: Endpoint) {
-        self.offered[endpoint as usize].fetch_add(1, Ordering::Relaxed);
+        self.taken.offered[endpoint as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An offered request that was only to be recorded.
+    pub fn recorded(&self, endpoint: Endpoint) {
+        self.taken.offered[endpoint as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// An offered request that will not be compared.
     pub fn dropped(&self, endpoint: Endpoint, reason: Reason) {
-        self.book().count(endpoint, &Ruling::plain(Verdict::Dropped, Some(reason)), now_us());
+        self.taken.drop_one(endpoint, reason);
+    }
+
+    /// The run has ended before all of it was seen: it cannot be complete.
+    pub fn cut_short(&self) {
+        self.is_cut_short.store(true, Ordering::Relaxed);
     }
 
     /// A request that is none of the candidate's business.
@@ -128,12 +191,16 @@ impl Evidence {
         let latest = is_news.then(|| finding.latest(&self.redaction, &self.sides));
         let is_sealed = {
             let mut book = self.book();
-            book.count(endpoint, finding.ruling, finding.now_us);
+            book.count(endpoint, finding.ruling);
             if let Some(latest) = latest {
                 book.show(latest);
             }
             book.is_sealed
         };
+        self.ruled.fetch_add(1, Ordering::Relaxed);
+        if finding.ruling.verdict == Verdict::Mismatch {
+            self.mismatches.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(report) = &self.report
             && finding.ruling.verdict == Verdict::Mismatch
             && !is_sealed
@@ -151,25 +218,18 @@ impl Evidence {
     pub fn seal(&self) {
         let mut book = self.book();
         for endpoint in Endpoint::ALL {
-            let offered = self.offered[endpoint as usize].load(Ordering::Relaxed);
+            let offered = self.taken.offered[endpoint as usize].load(Ordering::Relaxed);
             let open = offered.saturating_sub(book.endpoints[endpoint as usize].ruled());
-            for _ in 0..open {
-                let ruling = Ruling::plain(Verdict::Dropped, Some(Reason::RunEnded));
-                book.count(endpoint, &ruling, now_us());
-            }
+            book.drop_many(endpoint, Reason::RunEnded, open);
         }
         book.is_sealed = true;
     }
 
-    /// Requests that have been offered, and those that have a verdict.
-    pub fn progress(&self) -> (u64, u64) {
-        let ruled = self.book().ruled();
-        (self.offered.iter().map(|count| count.load(Ordering::Relaxed)).sum(), ruled)
-    }
-
-    /// How many mismatches there are.
-    pub fn mismatches(&self) -> u64 {
-        self.book().verdict(Verdict::Mismatch)
+    /// Requests that have a verdict, and mismatches among them. Waits for nobody.
+    pub fn progress(&self) -> Progress {
+        // In this order: there are never more mismatches than verdicts.
+        let mismatches = self.mismatches.load(Ordering::Relaxed);
+        Progress { ruled: self.ruled.load(Ordering::Relaxed), mismatches }
     }
 
     /// The state of the run.
@@ -182,7 +242,8 @@ impl Evidence {
             candidate: self.sides.candidate.to_string(),
             started_us: self.started_us,
             until_us: now_us(),
-            offered: self.offered.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+            offered: self.taken.offered(),
+            is_cut_short: self.is_cut_short.load(Ordering::Relaxed),
             not_comparable_max: self.not_comparable_max,
             rules: self.rules.clone(),
             not_mirrored,

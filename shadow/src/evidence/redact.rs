@@ -6,7 +6,9 @@ use std::hash::Hasher;
 use florin_schema::UserId;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::answer::Value;
+use crate::answer::{Value, time_us};
+use crate::judge::{Difference, DifferenceKind, Path, PathStep as Step};
+use crate::request::{BATCH_PATH, Question, Request};
 
 /// What is done to user ids in evidence.
 #[derive(Clone, Debug)]
@@ -17,8 +19,21 @@ pub enum Redaction {
     Hashed([u8; 16]),
 }
 
-/// What stands in place of a body that is no JSON.
-const WITHHELD: &str = "(withheld: no JSON)";
+/// What stands in place of a body that cannot be looked through.
+const WITHHELD: &str = "(withheld: nobody knows where in it a user may be named)";
+
+/// The contract's fields that hold whole numbers which are nobody's id.
+const NUMBERS: [&str; 9] = [
+    "version",
+    "available",
+    "held",
+    "credit_count",
+    "credit_sum",
+    "debit_count",
+    "debit_sum",
+    "largest_debit",
+    "status",
+];
 
 impl Redaction {
     /// A key that nobody knows, and that ends with this process.
@@ -47,8 +62,22 @@ impl Redaction {
         }
     }
 
-    /// A target or a message in which ids of `users` may stand as words of their own.
+    /// Our own words, in which ids of `users` may stand.
     pub fn text(&self, text: &str, users: &[UserId]) -> String {
+        self.numbers(text, |number| self.known(number, users).unwrap_or_else(|| number.to_owned()))
+    }
+
+    /// Somebody else's words: whatever number stands in them may be somebody's.
+    fn words(&self, text: &str, users: &[UserId]) -> String {
+        self.numbers(text, |number| self.known(number, users).unwrap_or_else(|| HIDDEN.to_owned()))
+    }
+
+    fn known(&self, number: &str, users: &[UserId]) -> Option<String> {
+        let user = UserId::new(number.parse().ok()?)?;
+        users.contains(&user).then(|| self.user(user))
+    }
+
+    fn numbers(&self, text: &str, replaced: impl Fn(&str) -> String) -> String {
         if !self.hides() {
             return text.to_owned();
         }
@@ -57,115 +86,201 @@ impl Redaction {
         let mut rest = text;
         while let Some(start) = rest.find(is_digit) {
             let end = rest[start..].find(|c| !is_digit(c)).map_or(rest.len(), |length| start + length);
-            let number = &rest[start..end];
-            let is_user = number.parse().ok().and_then(UserId::new).is_some_and(|id| users.contains(&id));
             out.push_str(&rest[..start]);
-            out.push_str(&if is_user { self.id(number) } else { number.to_owned() });
+            out.push_str(&replaced(&rest[start..end]));
             rest = &rest[end..];
         }
         out.push_str(rest);
         out
     }
 
-    /// A request's target. Other paths than the contract's may name users in ways that nobody knows of, so numbers in
-    /// them are hidden altogether.
-    pub fn target(&self, target: &str, users: &[UserId]) -> String {
-        if !self.hides() || !users.is_empty() {
-            let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
-            // Versions and ages in the query are no ids, though they may look like one.
-            let path = self.text(path, users);
-            return query.map_or(path.clone(), |query| format!("{path}?{query}"));
-        }
-        let hidden: String = target.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
-        hidden
+    /// A request's target. Of the contract's questions it is written anew, however it was spelled; other paths may name
+    /// users in ways that nobody knows of, so numbers in them are hidden altogether.
+    pub fn target(&self, request: &Request) -> String {
+        let path = match (self.hides(), &request.question) {
+            (false, _) => return request.target.clone(),
+            (true, Question::Other) => return self.words(&request.target, &[]),
+            (true, Question::Balance(user)) => format!("/v1/users/{}/balance", self.user(*user)),
+            (true, Question::Statistics(user, _)) => format!("/v1/users/{}/statistics", self.user(*user)),
+            (true, Question::Balances(_)) => BATCH_PATH.to_owned(),
+        };
+        // Windows, versions and ages: a question with anything else is not the contract's.
+        request.target.split_once('?').map_or(path.clone(), |(_, query)| format!("{path}?{query}"))
     }
 
-    /// A body: every `user_id`, every element of `user_ids`, and ids in the words of a refusal.
-    pub fn body(&self, body: &[u8], users: &[UserId]) -> String {
+    /// A body of `request` or of an answer to it.
+    pub fn body(&self, body: &[u8], request: &Request) -> String {
         if !self.hides() || body.is_empty() {
             return String::from_utf8_lossy(body).into_owned();
         }
-        match Value::parse(body) {
-            Ok(mut value) => {
-                self.value(&mut value, users);
+        match (Value::parse(body), &request.question) {
+            (Err(_), _) | (_, Question::Other) => WITHHELD.to_owned(),
+            (Ok(mut value), question) => {
+                self.value("", &mut value, question.users());
                 value.to_string()
             }
-            Err(_) => WITHHELD.to_owned(),
         }
     }
 
-    /// A value that stands in a difference.
-    pub fn fragment(&self, place: &str, text: &str, users: &[UserId]) -> String {
+    /// Where two answers differ.
+    pub fn path(&self, path: &Path, users: &[UserId]) -> String {
         if !self.hides() {
+            return path.to_string();
+        }
+        let step = |path: Path, step: &Step| match step {
+            Step::Key(key) => path.key(&self.key(key, users)),
+            Step::Index(index) => path.index(*index),
+            Step::Named(name) => path.named(&self.words(name, users)),
+        };
+        path.steps().iter().fold(Path::ROOT, step).to_string()
+    }
+
+    /// What one side has where they differ.
+    pub fn fragment(&self, difference: &Difference, text: &str, users: &[UserId]) -> String {
+        // Statuses, versions and times, in our own words.
+        let is_ours = matches!(difference.kind, DifferenceKind::Status | DifferenceKind::Version);
+        if !self.hides() || is_ours {
             return text.to_owned();
         }
         match Value::parse(text.as_bytes()) {
-            Ok(mut value) => {
-                if place.ends_with("user_id") {
-                    value = Value::Text(self.id(value.as_text().unwrap_or(text)));
-                }
-                self.value(&mut value, users);
+            Ok(mut value) if difference.kind != DifferenceKind::Header => {
+                let mut keys = difference.path.steps().iter().filter_map(|step| match step {
+                    Step::Key(key) => Some(key.as_str()),
+                    _ => None,
+                });
+                self.value(keys.next_back().unwrap_or_default(), &mut value, users);
                 value.to_string()
             }
-            Err(_) => self.text(text, users),
+            _ => self.words(text, users),
         }
     }
 
-    fn value(&self, value: &mut Value, users: &[UserId]) {
+    /// Hides what a value under `key` may say of anybody.
+    fn value(&self, key: &str, value: &mut Value, users: &[UserId]) {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    match (key.as_str(), &mut *value) {
-                        ("user_id", Value::Text(_) | Value::Number(_)) => self.hide(value),
-                        ("user_ids", Value::List(ids)) => ids.iter_mut().for_each(|id| self.hide(id)),
-                        ("detail" | "title", Value::Text(words)) => *words = self.text(words, users),
-                        _ => self.value(value, users),
-                    }
+                    self.value(key, value, users);
+                    *key = self.key(key, users);
                 }
             }
-            Value::List(elements) => elements.iter_mut().for_each(|element| self.value(element, users)),
-            _ => {}
+            Value::List(elements) => elements.iter_mut().for_each(|element| self.value(key, element, users)),
+            Value::Null | Value::Bool(_) => {}
+            Value::Text(_) | Value::Number(_) if matches!(key, "user_id" | "user_ids") => {
+                let id = value.as_whole().and_then(UserId::new).map(|user| self.user(user));
+                *value = Value::Text(id.unwrap_or_else(|| HIDDEN.to_owned()));
+            }
+            Value::Text(_) | Value::Number(_)
+                if NUMBERS.contains(&key) && value.as_whole::<i128>().is_some() => {}
+            Value::Text(text) if key.ends_with("_at") && time_us(text).is_some() => {}
+            Value::Text(text) => *text = self.words(text, users),
+            Value::Number(number) => *value = Value::Text(self.words(number.text(), users)),
         }
     }
 
-    fn hide(&self, value: &mut Value) {
-        let id = value.as_text().map_or_else(|| value.to_string(), str::to_owned);
-        *value = Value::Text(self.id(&id));
+    /// A key: one that is a number may be somebody's.
+    fn key(&self, key: &str, users: &[UserId]) -> String {
+        let is_number = !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit());
+        if is_number { self.words(key, users) } else { key.to_owned() }
     }
 }
 
+/// What stands in place of a number that may be somebody's.
+const HIDDEN: &str = "#";
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::Method;
+
     use super::*;
 
-    fn users(ids: &[u64]) -> Vec<UserId> {
-        ids.iter().map(|&id| UserId::new(id).unwrap()).collect()
+    fn get(target: &str) -> Request {
+        Request::new(Method::GET, target.to_owned(), Arc::default(), Bytes::new())
     }
 
     #[test]
-    fn ids_are_hidden_wherever_the_contract_puts_them_and_amounts_are_not() {
+    fn ids_are_hidden_wherever_they_stand_and_amounts_are_not() {
         let redaction = Redaction::Hashed([7; 16]);
         let hidden = redaction.user(UserId::new(4242).unwrap());
         assert!(hidden.starts_with("user-") && hidden.len() == 5 + 32, "{hidden}");
-        let ids = users(&[4242, 9]);
+        for spelled in ["4242", "%34242", "004242"] {
+            let request = get(&format!("/v1/users/{spelled}/balance?min_version=9"));
+            assert_eq!(
+                redaction.target(&request),
+                format!("/v1/users/{hidden}/balance?min_version=9"),
+                "{spelled}"
+            );
+        }
+        let request = get("/v1/users/4242/balance");
+        let body = |body: &str| redaction.body(body.as_bytes(), &request);
         assert_eq!(
-            redaction.target("/v1/users/4242/balance?min_version=9", &ids),
-            format!("/v1/users/{hidden}/balance?min_version=9")
+            body(
+                r#"{"user_id":"4242","balances":[{"available":"4242"}],"updated_at":"2026-11-22T04:05:06Z","detail":"no user 4242, not 42421"}"#
+            ),
+            format!(
+                r#"{{"user_id":"{hidden}","balances":[{{"available":"4242"}}],"updated_at":"2026-11-22T04:05:06Z","detail":"no user {hidden}, not #"}}"#
+            )
         );
-        let body =
-            br#"{"user_id":"4242","balances":[{"available":"4242"}],"detail":"no user 4242, not 42421"}"#;
-        let expected = format!(
-            r#"{{"user_id":"{hidden}","balances":[{{"available":"4242"}}],"detail":"no user {hidden}, not 42421"}}"#
+        // Fields that the contract does not have, as keys and as values.
+        assert_eq!(
+            body(r#"{"owner":"4242","by":77,"4242":{"x":"of 4242"},"77":1,"available":"x77"}"#),
+            format!(
+                r##"{{"owner":"{hidden}","by":"#","{hidden}":{{"x":"of {hidden}"}},"#":"#","available":"x#"}}"##
+            )
         );
-        assert_eq!(redaction.body(body, &ids), expected);
-        let asked = redaction.body(br#"{"user_ids":[4242,"9"]}"#, &ids);
+        // Somebody else's balance, under this user's question.
+        assert!(!body(r#"{"user_id":"777"}"#).contains("777"));
+        assert_eq!(body("user 4242"), WITHHELD);
+        let batch = Request::new(
+            Method::POST,
+            BATCH_PATH.to_owned(),
+            Arc::default(),
+            Bytes::from_static(br#"{"user_ids":[4242,"9"]}"#),
+        );
+        let asked = redaction.body(&batch.body, &batch);
         assert!(
             asked.starts_with(&format!(r#"{{"user_ids":["{hidden}","user-"#)) && !asked.contains("4242"),
             "{asked}"
         );
-        assert_eq!(redaction.body(b"user 4242", &ids), WITHHELD);
-        assert_eq!(redaction.target("/private/4242", &[]), "/private/####");
-        assert_eq!(redaction.fragment("balances[0].user_id", "\"4242\"", &ids), format!("\"{hidden}\""));
+    }
+
+    #[test]
+    fn what_is_not_the_contracts_is_not_trusted() {
+        let redaction = Redaction::Hashed([7; 16]);
+        let request = get("/private/4242?of=4242");
+        assert_eq!(redaction.target(&request), "/private/#?of=#");
+        assert_eq!(redaction.body(br#"{"a":"4242"}"#, &request), WITHHELD);
+        assert_eq!(redaction.body(b"", &request), "");
+        assert_eq!(redaction.path(&Path::ROOT.key("accounts").key("4242").key("24h"), &[]), "accounts.#.24h");
+    }
+
+    #[test]
+    fn differences_name_nobody() {
+        let redaction = Redaction::Hashed([7; 16]);
+        let users = [UserId::new(4242).unwrap()];
+        let hidden = redaction.user(users[0]);
+        let said = |path: Path, kind, text: &str| {
+            redaction.fragment(&Difference { path, kind, primary: None, candidate: None }, text, &users)
+        };
+        let root = || Path::ROOT.key("balances").index(0);
+        assert_eq!(said(root().key("user_id"), DifferenceKind::Value, "\"4242\""), format!("\"{hidden}\""));
+        assert_eq!(said(root().key("available"), DifferenceKind::Value, "\"4242\""), "\"4242\"");
+        assert_eq!(said(root().key("owner"), DifferenceKind::Added, "4242"), format!("\"{hidden}\""));
+        assert_eq!(
+            said(root(), DifferenceKind::Missing, r#"{"user_id":"4242"}"#),
+            format!(r#"{{"user_id":"{hidden}"}}"#)
+        );
+        assert_eq!(
+            said(root().key("version"), DifferenceKind::Version, "4242 as of 10:00"),
+            "4242 as of 10:00"
+        );
+        assert_eq!(
+            said(root(), DifferenceKind::Type, "expected JSON: at 4242 and 77"),
+            format!("expected JSON: at {hidden} and #")
+        );
     }
 
     #[test]
@@ -174,7 +289,10 @@ mod tests {
         assert_eq!(Redaction::Hashed([1; 16]).user(user), Redaction::Hashed([1; 16]).user(user));
         assert_ne!(Redaction::Hashed([1; 16]).user(user), Redaction::Hashed([2; 16]).user(user));
         assert_ne!(Redaction::with_random_key().user(user), Redaction::with_random_key().user(user));
-        assert_eq!(Redaction::Shown.target("/v1/users/42/balance?a=1", &[user]), "/v1/users/42/balance?a=1");
-        assert_eq!(Redaction::Shown.body(b"x 42", &[user]), "x 42");
+        assert_eq!(
+            Redaction::Shown.target(&get("/v1/users/%342/balance?wait_ms=1")),
+            "/v1/users/%342/balance?wait_ms=1"
+        );
+        assert_eq!(Redaction::Shown.body(b"x 42", &get("/")), "x 42");
     }
 }

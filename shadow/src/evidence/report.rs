@@ -16,6 +16,9 @@ const PAGE: &str = include_str!("page.html");
 /// Where in the page the state stands.
 const PLACE: &str = "<!--state-->";
 
+/// The folder of recordings of single mismatches.
+const EXPORTS: &str = "mismatches";
+
 /// Why a report cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}: {source}; give a --report folder that can be written to")]
@@ -57,6 +60,7 @@ impl Report {
                 _ => {}
             }
         }
+        remove_exports(&folder.join(EXPORTS)).map_err(failed(&folder.join(EXPORTS)))?;
         let path = folder.join("mismatches.jsonl");
         let file = BufWriter::new(File::create(&path).map_err(failed(&path))?);
         let mismatches = Mismatches { file, bytes: 0, written: 0, not_written: 0, is_failing: false };
@@ -78,7 +82,7 @@ impl Report {
         let number = mismatches.written + 1;
         // A recording has to name its user, or it could not be replayed.
         let exported = (number <= EXPORTS_MAX && !redaction.hides())
-            .then(|| self.folder.join("mismatches").join(format!("{number:06}.jsonl")))
+            .then(|| self.folder.join(EXPORTS).join(format!("{number:06}.jsonl")))
             .filter(|path| record::export(path, finding.request, finding.primary).is_ok());
         let line = finding.line(redaction, sides, exported.as_deref());
         let mut text = serde_json::to_string(&line).expect("a line has string keys");
@@ -111,6 +115,25 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Removes what an earlier run has exported: it is another run's, and may name users where this one must not.
+fn remove_exports(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_ours = path.extension().is_some_and(|kind| kind == "jsonl")
+            && name.len() == 6
+            && name.bytes().all(|b| b.is_ascii_digit());
+        if is_ours {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The page: with a state in it, or one that asks for it.

@@ -32,6 +32,8 @@ pub struct Summary {
     pub until: String,
     /// Requests that were to be compared.
     pub requests: u64,
+    /// Of those, requests to which both sides have answered and that have a verdict.
+    pub compared: u64,
     /// By verdict.
     pub verdicts: Counts,
     /// By endpoint.
@@ -63,6 +65,13 @@ pub struct Summary {
 /// Seven verdicts, in their order.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts(pub [u64; Verdict::ALL.len()]);
+
+impl Counts {
+    /// How many had this one.
+    pub const fn of(&self, verdict: Verdict) -> u64 {
+        self.0[verdict as usize]
+    }
+}
 
 impl Serialize for Counts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -166,6 +175,7 @@ pub struct Around {
     pub(super) started_us: i64,
     pub(super) until_us: i64,
     pub(super) offered: u64,
+    pub(super) is_cut_short: bool,
     pub(super) not_comparable_max: f64,
     pub(super) rules: Vec<(String, String)>,
     pub(super) not_mirrored: BTreeMap<String, u64>,
@@ -185,7 +195,8 @@ impl Summary {
             && book.verdict(Verdict::CandidateError) == 0
             && share <= around.not_comparable_max;
         let open = around.offered.saturating_sub(ruled);
-        let complete = ruled > 0 && book.verdict(Verdict::Dropped) == 0 && book.unanswered() == 0;
+        let compared = ruled - book.verdict(Verdict::Dropped) - book.unanswered();
+        let complete = compared > 0 && compared == ruled && !around.is_cut_short;
         let mut summary = Summary {
             state: around.state,
             consistent,
@@ -196,6 +207,7 @@ impl Summary {
             started_at: rfc3339(around.started_us),
             until: rfc3339(around.until_us),
             requests: around.offered.max(ruled),
+            compared,
             verdicts,
             endpoints: endpoints(book),
             reasons: reasons(book),
@@ -220,12 +232,11 @@ impl Summary {
 
     /// The verdict in words.
     fn sentence(&self) -> String {
-        let count = |verdict: Verdict| self.verdicts.0[verdict as usize];
+        let count = |verdict: Verdict| self.verdicts.of(verdict);
         if self.requests == 0 {
             return "Nothing has been compared: no statement can be made.".to_owned();
         }
-        let compared = self.requests - self.queue.open - count(Verdict::Dropped);
-        let mut text = format!("{compared} of {} requests were compared. ", self.requests);
+        let mut text = format!("{} of {} requests were compared. ", self.compared, self.requests);
         text.push_str(match (self.consistent, self.complete) {
             (true, true) => "The candidate answers the same as the primary.",
             (true, false) => {

@@ -59,6 +59,13 @@ pub struct Failure {
     pub detail: String,
 }
 
+impl Failure {
+    /// What came is no answer.
+    pub fn protocol(error: &dyn std::error::Error) -> Failure {
+        Failure { reason: Reason::Protocol, detail: error.to_string() }
+    }
+}
+
 /// A request whose verdict is open.
 #[derive(Debug)]
 pub struct Case {
@@ -172,6 +179,7 @@ impl Case {
         }
     }
 
+    /// Nothing that the judge looks at differs.
     fn identical(&self, history: &mut History) -> Step {
         let version = self.primary.stated.version.filter(|version| *version > 0);
         if let (Some(user), Some(version)) = (self.question.user(), version) {
@@ -184,7 +192,7 @@ impl Case {
     fn ruling(&self, law: &Law) -> Ruling {
         let mut frame = self.frame.clone();
         let mut rules = law.rules.excuse(self.question.endpoint(), &mut frame);
-        let (mut verdict, mut reason) = match (frame.differences.is_empty(), rules.is_empty()) {
+        let (mut verdict, mut reason) = match (frame.is_same(), rules.is_empty()) {
             (false, _) => (Verdict::Mismatch, Some(reason_of(&frame.differences))),
             (true, false) => (Verdict::Explained, None),
             (true, true) => (Verdict::Equal, None),
@@ -213,6 +221,7 @@ impl Case {
         }
         rules.sort_unstable();
         rules.dedup();
+        whole.trim();
         let bytes = self.bytes(verdict, &whole);
         Ruling {
             verdict,
@@ -232,26 +241,33 @@ impl Case {
     }
 
     fn bytes(&self, verdict: Verdict, comparison: &Comparison) -> Bytes {
-        if self.candidate.form == Form::Native {
+        let (primary, candidate) = (&self.primary, &self.candidate);
+        let is_same_body = primary.body == candidate.body;
+        if candidate.form == Form::Native {
             Bytes::Native
-        } else if are_identical(&self.primary, &self.candidate) {
+        } else if is_same_body && primary.packed == candidate.packed {
             Bytes::Identical
         } else if !matches!(verdict, Verdict::Equal | Verdict::CaughtUp) || self.has_moved_on(verdict) {
             Bytes::Different
         } else if comparison.key_order {
             Bytes::KeyOrder
+        } else if is_same_body {
+            Bytes::Coding
         } else {
             Bytes::Spelling
         }
     }
 }
 
-/// The same status, the same kind of body, the same bytes.
+/// The same status, the same kind of body, as much said about its age, the same bytes, packed the same way.
 fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
     primary.form == candidate.form
         && primary.status == candidate.status
         && primary.stated.content_type == candidate.stated.content_type
         && primary.stated.version == candidate.stated.version
+        && (primary.stated.as_of_us.is_none() || candidate.stated.as_of_us.is_some())
+        && primary.stated.content_encoding == candidate.stated.content_encoding
+        && primary.packed == candidate.packed
         && primary.body == candidate.body
 }
 

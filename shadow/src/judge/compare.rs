@@ -7,8 +7,10 @@ use crate::answer::Value;
 
 /// The field by which the elements of a list are known, so that one that is missing does not shift all others.
 const IDENTITY: &str = "asset";
-/// Differences kept of one answer; more are counted.
-pub const DIFFERENCES_MAX: usize = 100;
+/// Differences looked at of one answer: as many as a batch of 1,024 accounts has assets. More are counted.
+pub const DIFFERENCES_MAX: usize = 16_384;
+/// Of those that no rule allows, so many are kept.
+pub const KEPT_MAX: usize = 100;
 
 /// How two answers differ at one place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -63,7 +65,7 @@ pub struct Difference {
 /// All that two values differ in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison {
-    /// Where they mean something else; at most `DIFFERENCES_MAX`.
+    /// Where they mean something else; at most [`DIFFERENCES_MAX`].
     pub differences: Vec<Difference>,
     /// Differences beyond those.
     pub more: usize,
@@ -74,6 +76,17 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Whether nothing differs that was not allowed by a rule.
+    pub fn is_same(&self) -> bool {
+        self.differences.is_empty() && self.more == 0
+    }
+
+    /// Keeps the first [`KEPT_MAX`] differences, and counts the others.
+    pub fn trim(&mut self) {
+        self.more += self.differences.len().saturating_sub(KEPT_MAX);
+        self.differences.truncate(KEPT_MAX);
+    }
+
     /// Adds a difference.
     pub fn push(
         &mut self,
@@ -187,9 +200,11 @@ fn named(path: &Path, (p, p_names): NamedList<'_>, (c, c_names): NamedList<'_>, 
     for (name, value) in c_names.iter().zip(c).filter(|(name, _)| others.contains_key(*name)) {
         into.values(&path.named(name), DifferenceKind::Added, None, Some(value));
     }
-    let p_shared: Vec<&&str> = p_names.iter().filter(|name| c_names.contains(name)).collect();
-    let c_shared: Vec<&&str> = c_names.iter().filter(|name| p_names.contains(name)).collect();
-    if p_shared != c_shared {
+    let (in_p, in_c): (HashSet<&str>, HashSet<&str>) =
+        (p_names.iter().copied().collect(), c_names.iter().copied().collect());
+    let p_shared = p_names.iter().filter(|name| in_c.contains(*name));
+    let c_shared = c_names.iter().filter(|name| in_p.contains(*name));
+    if !p_shared.eq(c_shared) {
         let list = |names: &[&str]| Some(names.join(", "));
         into.push(path, DifferenceKind::Order, list(p_names), list(c_names));
     }
@@ -257,8 +272,11 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_all_wrong_keeps_some_of_it_and_counts_the_rest() {
-        let comparison = compared(&format!("{:?}", vec![1; 250]), &format!("{:?}", vec![2; 250]));
-        assert_eq!((comparison.differences.len(), comparison.more), (DIFFERENCES_MAX, 150));
+        let all = DIFFERENCES_MAX + 50;
+        let mut comparison = compared(&format!("{:?}", vec![1; all]), &format!("{:?}", vec![2; all]));
+        assert_eq!((comparison.differences.len(), comparison.more), (DIFFERENCES_MAX, 50));
+        comparison.trim();
+        assert_eq!((comparison.differences.len(), comparison.more), (KEPT_MAX, all - KEPT_MAX));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

@@ -28,6 +28,6 @@ pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use history::{History, Shown};
 pub use noise::Noise;
 pub use pair::{Limits, Side};
-pub use path::{Path, Pattern, PatternError};
+pub use path::{Path, Pattern, PatternError, Step as PathStep};
 pub use rules::{Action, Rule, RuleIndex, Rules};
 pub use verdict::{Bytes, Reason, Ruling, Verdict};

@@ -176,7 +176,7 @@ impl Pair {
     /// Both are of one version, or have none.
     fn compared(&mut self, context: &mut Context<'_>) -> Next {
         let (comparison, rules) = self.comparison(context);
-        if comparison.differences.is_empty() && comparison.more == 0 {
+        if comparison.is_same() {
             let verdict = match (rules.is_empty(), self.asks) {
                 (false, _) => Verdict::Explained,
                 (true, 0) => Verdict::Equal,
@@ -216,7 +216,7 @@ impl Pair {
                     rules = context.rules.rename(context.endpoint, &self.path, &mut candidate);
                     compare(&self.path, primary, &candidate, &mut comparison);
                 }
-                // Bytes that are the same never come here.
+                (Err(_), Err(_)) if p.body == c.body => {}
                 (primary, candidate) => {
                     let words = |content: &Result<Value, _>| match content {
                         Ok(value) => value.to_string(),
@@ -239,19 +239,27 @@ impl Pair {
         (comparison, rules)
     }
 
-    /// Where both came over HTTP: of which kind the body is, and that the candidate's header agrees with its own body.
+    /// Where both came over HTTP: of which kind the body is, that the candidate says as much about its age as the primary,
+    /// and that its header agrees with its own body.
     fn compare_headers(&self, comparison: &mut Comparison) {
         let (Some(p), Some(c)) = (&self.primary.stated, &self.candidate.stated) else { return };
+        let mut differ = |name: &str, primary: Option<String>, candidate: Option<String>| {
+            comparison.push(&Path::ROOT.key(name), DifferenceKind::Header, primary, candidate);
+        };
         if p.content_type != c.content_type {
-            let (primary, candidate) = (p.content_type.clone(), c.content_type.clone());
-            comparison.push(&Path::ROOT.key("content-type"), DifferenceKind::Header, primary, candidate);
+            differ("content-type", p.content_type.clone(), c.content_type.clone());
+        }
+        if p.version.is_some() && c.version.is_none() {
+            differ("florin-version", p.version.map(|version| version.to_string()), None);
+        }
+        if p.as_of_us.is_some() && c.as_of_us.is_none() {
+            differ("florin-as-of", p.as_of_us.map(rfc3339), None);
         }
         if let (Some(stated), Level::At(version @ 1..)) = (c.version, self.candidate.level)
             && stated != version
         {
             let words = |version: u64| Some(version.to_string());
-            let path = Path::ROOT.key("florin-version");
-            comparison.push(&path, DifferenceKind::Header, words(version), words(stated));
+            differ("florin-version", words(version), words(stated));
         }
     }
 
@@ -360,9 +368,10 @@ impl Pair {
         &self,
         verdict: Verdict,
         reason: Option<Reason>,
-        comparison: Comparison,
+        mut comparison: Comparison,
         rules: Vec<RuleIndex>,
     ) -> Next {
+        comparison.trim();
         let version = match self.primary.level {
             Level::At(version @ 1..) => Some(version),
             _ => None,
@@ -388,7 +397,10 @@ pub(super) fn reason_of(differences: &[Difference]) -> Reason {
         Reason::Type
     } else if has(DifferenceKind::Order) {
         Reason::Order
-    } else {
+    } else if has(DifferenceKind::Header) {
         Reason::Header
+    } else {
+        // Only differences beyond those that were looked at.
+        Reason::Content
     }
 }

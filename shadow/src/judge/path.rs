@@ -51,11 +51,15 @@ impl Path {
         &self.0
     }
 
-    /// The same place of any element: every element's name and number becomes `*`. For counting.
+    /// The same place of any element: every element's name and number becomes `*`, and so does a key that is a number. For
+    /// counting.
     pub fn kind(&self) -> String {
         let mut text = String::new();
         for step in &self.0 {
             match step {
+                Step::Key(key) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit()) => {
+                    text.push_str(".*")
+                }
                 Step::Key(key) if text.is_empty() => text.push_str(key),
                 Step::Key(key) => {
                     text.push('.');
@@ -168,6 +172,7 @@ mod tests {
         let path = Path::ROOT.key("statistics").named("COIN").key("windows").key("24h").key("debit_sum");
         assert_eq!(path.to_string(), "statistics[COIN].windows.24h.debit_sum");
         assert_eq!(path.kind(), "statistics[*].windows.24h.debit_sum");
+        assert_eq!(Path::ROOT.key("users").key("42").key("a").kind(), "users.*.a");
         assert_eq!(Path::ROOT.index(3).key("a").to_string(), "[3].a");
         assert_eq!(Path::ROOT.to_string(), "(all)");
     }

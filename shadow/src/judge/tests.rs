@@ -50,8 +50,10 @@ fn answer(status: u16, version: Option<u64>, body: &str, at_us: i64) -> Answer {
             version,
             is_quarantined: false,
             content_type: Some(kind.to_owned()),
+            content_encoding: None,
         },
         body: Bytes::from(body.to_owned()),
+        packed: None,
         decoded: None,
         at: Moment { asked_us: at_us - 500, answered_us: at_us },
     }
@@ -154,6 +156,8 @@ fn two_first_answers_of_one_version_are_ruled_at_once() {
     let numbers = body(5, 100).replace("\"100\"", "100");
     let other_kind =
         Answer { stated: Stated { content_type: Some("text/plain".to_owned()), ..p().stated }, ..p() };
+    let no_version = Answer { stated: Stated { version: None, ..p().stated }, ..p() };
+    let no_age = Answer { stated: Stated { as_of_us: None, ..p().stated }, ..p() };
     let other_header = Answer { stated: Stated { version: Some(6), ..p().stated }, ..p() };
     let failed = |status| answer(status, None, "", NOON);
     let cases = [
@@ -167,6 +171,9 @@ fn two_first_answers_of_one_version_are_ruled_at_once() {
         (with("{"), (Verdict::Mismatch, Some(Reason::Type))),
         (other_kind, (Verdict::Mismatch, Some(Reason::Header))),
         (other_header, (Verdict::Mismatch, Some(Reason::Header))),
+        (no_version, (Verdict::Mismatch, Some(Reason::Header))),
+        (no_age, (Verdict::Mismatch, Some(Reason::Header))),
+        (with(""), (Verdict::Mismatch, Some(Reason::Type))),
         (answer(400, None, "{}", NOON), (Verdict::Mismatch, Some(Reason::Status))),
         (failed(500), (Verdict::CandidateError, Some(Reason::CandidateStatus(500)))),
         (failed(503), (Verdict::CandidateError, Some(Reason::CandidateStatus(503)))),
@@ -183,6 +190,45 @@ fn two_first_answers_of_one_version_are_ruled_at_once() {
     assert_eq!(ruling(&body(5, 100).replace(',', " , ")).bytes, Bytes_::Spelling);
     let differences = ruling(without).differences;
     assert_eq!((differences.len(), differences[0].path.to_string().as_str()), (1, "balances[USD]"));
+}
+
+/// An answer that came in these bytes.
+fn packed(answer: Answer, bytes: &'static [u8]) -> Answer {
+    let stated = Stated { content_encoding: Some("gzip".to_owned()), ..answer.stated.clone() };
+    Answer { stated, packed: Some(Bytes::from_static(bytes)), ..answer }
+}
+
+#[test]
+fn packed_bodies_are_compared_by_what_they_say_and_bytes_are_told_apart() {
+    let p = || balance(5, 100, NOON);
+    let with = |text: &str| answer(200, Some(5), text, NOON);
+    let ruled = |p: Answer, c: Answer| {
+        let ruling = Play::new(get(BALANCE), vec![p], vec![c]).run().0;
+        (ruling.verdict, ruling.reason, ruling.bytes)
+    };
+    assert_eq!(ruled(packed(p(), b"a"), packed(p(), b"a")), (Verdict::Equal, None, Bytes_::Identical));
+    assert_eq!(ruled(packed(p(), b"a"), packed(p(), b"b")), (Verdict::Equal, None, Bytes_::Coding));
+    assert_eq!(ruled(p(), packed(p(), b"b")), (Verdict::Equal, None, Bytes_::Coding));
+    let spaced = packed(with(&body(5, 100).replace(',', " ,")), b"b");
+    assert_eq!(ruled(packed(p(), b"a"), spaced), (Verdict::Equal, None, Bytes_::Spelling));
+    let wrong = packed(balance(5, 101, NOON), b"a");
+    assert_eq!(
+        ruled(packed(p(), b"a"), wrong),
+        (Verdict::Mismatch, Some(Reason::Content), Bytes_::Different)
+    );
+}
+
+#[test]
+fn empty_bodies_and_such_as_are_no_json_are_compared_by_their_bytes() {
+    let with = |text: &str| answer(200, Some(5), text, NOON);
+    let ruled = |p: &str, c: &str| judged(BALANCE, vec![with(p)], vec![with(c)]);
+    assert_eq!(ruled("", ""), (Verdict::Equal, None));
+    assert_eq!(ruled("no json", "no json"), (Verdict::Equal, None));
+    assert_eq!(ruled("no json", "none"), (Verdict::Mismatch, Some(Reason::Type)));
+    assert_eq!(ruled("", "null"), (Verdict::Mismatch, Some(Reason::Type)));
+    // The same bytes, under another header.
+    let other = Answer { stated: Stated { content_type: None, ..with("x").stated }, ..with("x") };
+    assert_eq!(judged(BALANCE, vec![with("x")], vec![other]), (Verdict::Mismatch, Some(Reason::Header)));
 }
 
 #[test]
@@ -337,6 +383,26 @@ fn a_window_may_move_on_between_two_answers_but_not_twice() {
     );
     let lifetime = judged(STATISTICS, vec![p], vec![statistics(3, 500, 901, hour + 10_000)]);
     assert_eq!(lifetime, (Verdict::Mismatch, Some(Reason::Content)));
+}
+
+#[test]
+fn a_boundary_is_seen_however_many_windows_it_moves() {
+    let hour = NOON + 1_800 * SECOND;
+    let many = |day: i64, at_us| {
+        let asset = |n: usize| {
+            let fields: Vec<String> = (0..9).map(|field| format!(r#""f{field}":"{day}""#)).collect();
+            format!(r#"{{"asset":"A{n}","windows":{{"24h":{{{}}}}}}}"#, fields.join(","))
+        };
+        let assets: Vec<String> = (0..16).map(asset).collect();
+        let body = format!(r#"{{"version":"3","statistics":[{}]}}"#, assets.join(","));
+        answer(200, Some(3), &body, at_us)
+    };
+    let passed = judged(
+        STATISTICS,
+        vec![many(5, hour - 10_000), many(4, hour + 200_000)],
+        vec![many(4, hour + 10_000), many(4, hour + 250_000)],
+    );
+    assert_eq!(passed, (Verdict::CaughtUp, Some(Reason::WindowBoundary)));
 }
 
 #[test]

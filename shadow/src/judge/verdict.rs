@@ -98,6 +98,8 @@ pub enum Reason {
     PrimaryUnavailable,
     /// not comparable: the primary's answer broke off.
     PrimaryCut,
+    /// not comparable: what the primary sent cannot be read.
+    PrimaryUnreadable,
     /// not comparable: a side says itself that transactions are missing.
     Quarantined,
     /// candidate error: it answered with a status that says so.
@@ -142,6 +144,7 @@ impl Reason {
             Reason::PrimaryBehind => "primary_behind",
             Reason::PrimaryUnavailable => "primary_unavailable",
             Reason::PrimaryCut => "primary_cut",
+            Reason::PrimaryUnreadable => "primary_unreadable",
             Reason::Quarantined => "quarantined",
             Reason::CandidateStatus(status) => return Cow::Owned(format!("status_{status}")),
             Reason::Connect => "connect",
@@ -177,6 +180,7 @@ impl Reason {
             Reason::PrimaryBehind => "the primary did not reach the candidate's version",
             Reason::PrimaryUnavailable => "the primary has no answer",
             Reason::PrimaryCut => "the primary's answer broke off",
+            Reason::PrimaryUnreadable => "what the primary sent cannot be read",
             Reason::Quarantined => "a side says itself that transactions are missing",
             Reason::CandidateStatus(status) => return Cow::Owned(format!("the candidate answered {status}")),
             Reason::Connect => "the candidate cannot be reached",
@@ -206,6 +210,8 @@ pub enum Bytes {
     KeyOrder,
     /// Same meaning; spaces, escapes or numbers are spelled otherwise.
     Spelling,
+    /// The same, once the content coding is taken off: packed another way, or not at all.
+    Coding,
     /// A native answer has no JSON to hold against.
     Native,
     /// The meaning differs, or the two were never of one version as a whole.
@@ -214,8 +220,8 @@ pub enum Bytes {
 
 impl Bytes {
     /// In the order in which reports list them.
-    pub const ALL: [Bytes; 5] =
-        [Bytes::Identical, Bytes::KeyOrder, Bytes::Spelling, Bytes::Native, Bytes::Different];
+    pub const ALL: [Bytes; 6] =
+        [Bytes::Identical, Bytes::KeyOrder, Bytes::Spelling, Bytes::Coding, Bytes::Native, Bytes::Different];
 
     /// In reports and metrics.
     pub const fn name(self) -> &'static str {
@@ -223,6 +229,7 @@ impl Bytes {
             Bytes::Identical => "identical",
             Bytes::KeyOrder => "key_order",
             Bytes::Spelling => "spelling",
+            Bytes::Coding => "coding",
             Bytes::Native => "native",
             Bytes::Different => "different",
         }

@@ -1,12 +1,14 @@
 //! A florin node asked in its own protocol with FlatBuffers bodies, one question at a time on each of a few
 //! connections: florin's client speaks rkyv, and this is what every other language does.
 
-use std::time::Duration;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 
 use florin_client::Address;
 use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader, VERSION};
 use florin_schema::{Encoding, Opcode, Status, generated};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Mutex;
 use zerocopy::{FromBytes, IntoBytes};
@@ -36,26 +38,23 @@ impl FramesTarget {
         FramesTarget { address, idle: Mutex::new(Vec::new()) }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer, however long it takes.
     ///
     /// # Errors
-    /// Where none came in time.
-    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
+    /// Where none came.
+    pub async fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let asked_us = now_us();
         let Some(frame) = encode(request) else {
-            let detail = format!("{} {} has no native form", request.method, request.target);
+            let detail = "it has no native form".to_owned();
             return Err(Failure { reason: Reason::NoNativeForm, detail });
         };
-        let exchange = tokio::time::timeout(timeout, self.exchange(&frame)).await;
-        let late = |_| Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") };
-        let (header, body) = exchange.map_err(late)??;
+        let (header, body) = self.exchange(&frame).await?;
         let (status, stated, value) = decode(&request.question, &header, &body)?;
         Ok(native_answer(request, status, stated, value, asked_us))
     }
 
     async fn exchange(&self, frame: &[u8]) -> Result<(ReplyHeader, Vec<u8>), Failure> {
-        let kept = self.idle.lock().await.pop();
-        let mut stream = match kept {
+        let mut stream = match self.kept().await {
             Some(stream) => stream,
             None => self.connect().await?,
         };
@@ -65,6 +64,22 @@ impl FramesTarget {
             idle.push(stream);
         }
         Ok(reply)
+    }
+
+    /// An idle connection that the node has not closed meanwhile.
+    async fn kept(&self) -> Option<Box<dyn Stream>> {
+        let mut idle = self.idle.lock().await;
+        while let Some(mut stream) = idle.pop() {
+            let mut byte = [0];
+            let mut end = ReadBuf::new(&mut byte);
+            let is_quiet = poll_fn(|context| {
+                Poll::Ready(Pin::new(&mut *stream).poll_read(context, &mut end).is_pending())
+            });
+            if is_quiet.await {
+                return Some(stream);
+            }
+        }
+        None
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {

@@ -1,7 +1,6 @@
 //! A side that speaks HTTP, asked over a pool of connections.
 
 use std::error::Error;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName};
@@ -57,30 +56,18 @@ impl HttpTarget {
         }
     }
 
-    /// Asks, and waits for the whole answer.
+    /// Asks, and waits for the whole answer, however long it takes.
     ///
     /// # Errors
-    /// Where none came in time.
-    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<FullAnswer, Failure> {
+    /// Where none came.
+    pub async fn ask(&self, request: &Request) -> Result<FullAnswer, Failure> {
         let asked_us = now_us();
-        match tokio::time::timeout(timeout, self.exchange(request, asked_us)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                Err(Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") })
-            }
-        }
-    }
-
-    async fn exchange(&self, request: &Request, asked_us: i64) -> Result<FullAnswer, Failure> {
-        let path = match request.target.strip_prefix("http://") {
-            Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
-            None => &request.target,
-        };
+        let query = request.target.split_once('?').map_or(String::new(), |(_, query)| format!("?{query}"));
         let mut outgoing = http::Request::builder()
             .method(request.method.clone())
-            .uri(format!("http://{}{path}", self.authority))
+            .uri(format!("http://{}{}{query}", self.authority, request.path()))
             .body(Full::new(request.body.clone()))
-            .map_err(|error| protocol(&error))?;
+            .map_err(|error| Failure::protocol(&error))?;
         let headers = request.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name));
         outgoing.headers_mut().extend(headers.map(|(name, value)| (name.clone(), value.clone())));
         let response = self.client.request(outgoing).await.map_err(|error| failure(&error))?;
@@ -92,6 +79,7 @@ impl HttpTarget {
             form: Form::Http,
             stated: Stated::of(&head.headers),
             body: body.to_bytes(),
+            packed: None,
             decoded: None,
             at: Moment { asked_us, answered_us: now_us() },
         };
@@ -101,10 +89,6 @@ impl HttpTarget {
         }
         Ok(FullAnswer { answer, headers })
     }
-}
-
-fn protocol(error: &dyn Error) -> Failure {
-    Failure { reason: Reason::Protocol, detail: words(error) }
 }
 
 /// Finds out which way an exchange failed; the libraries tell it by their sources.

@@ -2,11 +2,11 @@
 //! what it wants to know. Nothing here can make a caller wait.
 
 mod address;
+mod coding;
 mod frames;
 mod http;
 mod native;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +17,11 @@ pub use address::{TargetAddress, TargetError};
 pub use http::{FullAnswer, HOP_BY_HOP, HttpTarget};
 
 use crate::answer::Answer;
+use crate::budget::Held;
 use crate::clock::now_us;
 use crate::evidence::{Evidence, Finding};
 use crate::judge::{Ask, Case, Failure, History, Law, Reason, Ruling, Side, Step, Verdict, What};
-use crate::limits::{CATCH_UP_PAUSE, QUEUE_BYTES_MAX};
+use crate::limits::CATCH_UP_PAUSE;
 use crate::request::{Question, Request};
 use frames::FramesTarget;
 use native::NativeTarget;
@@ -45,16 +46,22 @@ impl Target {
         }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer, for no longer than `timeout` whatever stands in the way.
     ///
     /// # Errors
-    /// Where none came in time.
+    /// Where none came in time, or none that can be read.
     pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
-        match self {
-            Target::Http(target) => target.ask(request, timeout).await.map(|full| full.answer),
-            Target::Native(target) => target.ask(request, timeout).await,
-            Target::Frames(target) => target.ask(request, timeout).await,
-        }
+        let answer = async {
+            match self {
+                Target::Http(target) => {
+                    let answer = target.ask(request).await?.answer;
+                    coding::plain(answer).map_err(|error| Failure::protocol(&error))
+                }
+                Target::Native(target) => target.ask(request, timeout).await,
+                Target::Frames(target) => target.ask(request).await,
+            }
+        };
+        within(timeout, answer).await
     }
 
     /// Whether the question can be put to it at all.
@@ -63,8 +70,20 @@ impl Target {
     }
 }
 
+/// An answer that comes in time, or none.
+///
+/// # Errors
+/// Where it fails, or does not come in time.
+pub async fn within<T>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") };
+    tokio::time::timeout(timeout, answer).await.map_err(late)?
+}
+
 /// What went over a caller's connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Exchange {
     /// What was asked.
     pub request: Request,
@@ -72,13 +91,24 @@ pub struct Exchange {
     pub primary: Option<Answer>,
     /// What the candidate said, where it was asked on the caller's path.
     pub candidate: Option<Result<Answer, Failure>>,
+    /// The room that the copies take.
+    _held: Option<Held>,
 }
 
 impl Exchange {
-    fn bytes(&self) -> usize {
-        let answer = |answer: &Answer| answer.body.len();
-        let candidate = self.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
-        self.request.body.len() + self.primary.as_ref().map_or(0, answer) + candidate.map_or(0, answer)
+    /// What passed, and the room that its copies take.
+    pub fn new(
+        request: Request,
+        primary: Option<Answer>,
+        candidate: Option<Result<Answer, Failure>>,
+        held: Held,
+    ) -> Exchange {
+        Exchange { request, primary, candidate, _held: Some(held) }
+    }
+
+    /// A request that both sides are still to be asked.
+    pub fn asked_anew(request: Request) -> Exchange {
+        Exchange { request, primary: None, candidate: None, _held: None }
     }
 }
 
@@ -114,7 +144,6 @@ pub struct Comparer {
 #[derive(Clone)]
 pub struct Mirror {
     queue: mpsc::Sender<Exchange>,
-    queued_bytes: Arc<AtomicUsize>,
     evidence: Arc<Evidence>,
 }
 
@@ -122,10 +151,7 @@ impl Mirror {
     /// Takes an exchange that has been offered as evidence, or drops it and counts that.
     pub fn take(&self, exchange: Exchange) {
         let endpoint = exchange.request.question.endpoint();
-        let bytes = exchange.bytes();
-        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if queued + bytes > QUEUE_BYTES_MAX || self.queue.try_send(exchange).is_err() {
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.queue.try_send(exchange).is_err() {
             self.evidence.dropped(endpoint, Reason::QueueFull);
         }
     }
@@ -135,23 +161,16 @@ impl Mirror {
 /// been compared.
 pub fn start(comparer: Arc<Comparer>) -> (Mirror, tokio::task::JoinHandle<()>) {
     let (queue, waiting) = mpsc::channel(comparer.settings.queue_max);
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let mirror =
-        Mirror { queue, queued_bytes: Arc::clone(&queued_bytes), evidence: Arc::clone(&comparer.evidence) };
-    (mirror, tokio::spawn(dispatch(comparer, waiting, queued_bytes)))
+    let mirror = Mirror { queue, evidence: Arc::clone(&comparer.evidence) };
+    (mirror, tokio::spawn(dispatch(comparer, waiting)))
 }
 
-async fn dispatch(
-    comparer: Arc<Comparer>,
-    mut waiting: mpsc::Receiver<Exchange>,
-    queued_bytes: Arc<AtomicUsize>,
-) {
+async fn dispatch(comparer: Arc<Comparer>, mut waiting: mpsc::Receiver<Exchange>) {
     let most = comparer.settings.in_flight_max;
     let permits = Arc::new(Semaphore::new(most));
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
         let Some(exchange) = waiting.recv().await else { break };
-        queued_bytes.fetch_sub(exchange.bytes(), Ordering::Relaxed);
         let comparer = Arc::clone(&comparer);
         tokio::spawn(async move {
             comparer.compare(exchange).await;
@@ -199,15 +218,16 @@ impl Comparer {
             let ruling = Ruling::plain(Verdict::Dropped, Some(Reason::NoNativeForm));
             return self.rule(&request, ruling, exchange.primary.as_ref(), None, None);
         }
+        let plain = |answer: Answer| coding::plain(answer).map_err(|error| Failure::protocol(&error));
         let primary = async {
             match exchange.primary {
-                Some(answer) => Ok(answer),
+                Some(answer) => plain(answer),
                 None => self.ask(Side::Primary, &request).await,
             }
         };
         let candidate = async {
             match exchange.candidate {
-                Some(answer) => answer,
+                Some(answer) => answer.and_then(plain),
                 None => self.ask(Side::Candidate, &request).await,
             }
         };
@@ -224,9 +244,13 @@ impl Comparer {
                 let ruling = Ruling::plain(Verdict::CandidateError, Some(failure.reason));
                 self.rule(&request, ruling, primary.as_ref().ok(), None, Some(&failure))
             }
-            (Err(_), Ok(candidate)) => {
-                let ruling = Ruling::plain(Verdict::NotComparable, Some(Reason::PrimaryUnavailable));
-                self.rule(&request, ruling, None, Some(&candidate), None)
+            (Err(failure), Ok(candidate)) => {
+                let reason = match failure.reason {
+                    Reason::Protocol => Reason::PrimaryUnreadable,
+                    _ => Reason::PrimaryUnavailable,
+                };
+                let ruling = Ruling::plain(Verdict::NotComparable, Some(reason));
+                self.rule(&request, ruling, None, Some(&candidate), Some(&failure))
             }
         }
     }

@@ -35,7 +35,8 @@ impl NativeTarget {
         NativeTarget { address, link: Mutex::new(Link::Down(None)) }
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer. Whoever asks sees to it that the wait for a connection that others wait for as well
+    /// ends in time.
     ///
     /// # Errors
     /// Where none came in time.
@@ -49,7 +50,8 @@ impl NativeTarget {
             },
             Question::Statistics(user, windows) => match client.get_statistics(*user, *windows).await {
                 Ok(reply) => {
-                    let value = answer::statistics(&reply.to_record()).map_err(|error| garbage(&error))?;
+                    let value =
+                        answer::statistics(&reply.to_record()).map_err(|error| Failure::protocol(&error))?;
                     (Status::Ok, origin(reply.origin()), value)
                 }
                 Err(error) => refused(error)?,
@@ -59,7 +61,7 @@ impl NativeTarget {
                 Err(error) => refused(error)?,
             },
             Question::Other => {
-                let detail = format!("{} {} has no native form", request.method, request.target);
+                let detail = "it has no native form".to_owned();
                 return Err(Failure { reason: Reason::NoNativeForm, detail });
             }
         };
@@ -112,7 +114,7 @@ fn batch(reply: &florin_client::BalancesReply) -> Result<Decoded, Failure> {
     let mut entries = Vec::with_capacity(reply.len());
     for entry in reply.iter() {
         let record = entry.balance.map(rkyv::deserialize::<florin_schema::records::Balance, rancor::Error>);
-        let record = record.transpose().map_err(|error| garbage(&error))?;
+        let record = record.transpose().map_err(|error| Failure::protocol(&error))?;
         entries.push((entry.user_id, entry.status, record.map(|record| answer::balance(&record))));
     }
     let is_quarantined = reply.parts().iter().any(|part| part.origin().is_quarantined());
@@ -156,10 +158,6 @@ fn reason(error: &Error) -> Reason {
     }
 }
 
-fn garbage(error: &dyn std::error::Error) -> Failure {
-    Failure { reason: Reason::Protocol, detail: error.to_string() }
-}
-
 /// A native answer, with the JSON that HTTP would have had.
 pub(super) fn native_answer(
     request: &Request,
@@ -168,15 +166,16 @@ pub(super) fn native_answer(
     value: Value,
     asked_us: i64,
 ) -> Answer {
+    let version = value.get("version").and_then(Value::as_whole);
     // HEAD asks for everything but the body.
-    let value = if request.method == Method::HEAD { Value::Null } else { value };
-    let body = if matches!(value, Value::Null) { Bytes::new() } else { Bytes::from(value.to_string()) };
+    let decoded = Some(value).filter(|_| request.method != Method::HEAD);
     Answer {
         status: answer::http_status(status),
         form: Form::Native,
-        stated,
-        body,
-        decoded: Some(value),
+        stated: Stated { version, ..stated },
+        body: decoded.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default(),
+        packed: None,
+        decoded,
         at: Moment { asked_us, answered_us: now_us() },
     }
 }

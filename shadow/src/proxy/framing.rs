@@ -1,9 +1,16 @@
 //! Where messages begin and end in a stream of HTTP/1.1 (RFC 9112). Nothing here changes a byte: a proxy that follows
 //! along needs to know which answer belongs to which request, and where to stop.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use crate::budget::{Budget, Held};
+use crate::cutover::Persistence;
+use crate::judge::Reason;
 use crate::limits::HEADERS_MAX;
+use crate::request::Request;
 
 /// What has been found at the front of some bytes.
 #[derive(Debug)]
@@ -24,11 +31,11 @@ pub struct RequestHead {
     /// As it stands in the first line.
     pub target: String,
     /// As they came.
-    pub headers: HeaderMap,
+    pub headers: Arc<HeaderMap>,
     /// How its body ends.
     pub body: Body,
     /// Whether the connection is to stay.
-    pub keeps_alive: bool,
+    pub persistence: Persistence,
     /// The connection is to become something else (CONNECT, Upgrade).
     pub switches: bool,
 }
@@ -62,6 +69,8 @@ pub enum Body {
 pub enum Chunk {
     /// In a chunk's size, of which so many digits have been read.
     Size(u64, u8),
+    /// Behind a chunk's size, in what else its line says.
+    Extension(u64),
     /// In a chunk's data, of which so many bytes are still to come.
     Data(u64),
     /// Behind the data: its line end.
@@ -78,32 +87,68 @@ pub enum Chunk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Garbled;
 
-/// A copy of a body, as long as it stays within its limit.
-#[derive(Clone, Debug)]
+/// A copy of a body, as long as it stays within its limit and there is room for it.
+#[derive(Debug)]
 pub struct Copy {
     bytes: Vec<u8>,
     limit: usize,
-    is_over: bool,
+    held: Held,
+    /// Why there is none.
+    failed: Option<Reason>,
 }
 
 impl Copy {
-    /// An empty one.
-    pub const fn new(limit: usize) -> Copy {
-        Copy { bytes: Vec::new(), limit, is_over: false }
+    /// An empty one, of something whose head takes `head` bytes.
+    pub fn new(head: usize, limit: usize, budget: &Budget) -> Copy {
+        let mut held = budget.nothing();
+        let failed = (!held.take(head)).then_some(Reason::QueueFull);
+        Copy { bytes: Vec::new(), limit, held, failed }
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        if self.is_over || self.bytes.len() + bytes.len() > self.limit {
-            self.is_over = true;
-            self.bytes = Vec::new();
-        } else {
-            self.bytes.extend_from_slice(bytes);
+        if self.failed.is_some() {
+            return;
         }
+        if self.bytes.len() + bytes.len() > self.limit {
+            self.failed = Some(Reason::TooLarge);
+        } else if !self.held.take(bytes.len()) {
+            self.failed = Some(Reason::QueueFull);
+        } else {
+            return self.bytes.extend_from_slice(bytes);
+        }
+        self.bytes = Vec::new();
     }
 
-    /// The copy; `None` where the body was too long for one.
-    pub fn finish(self) -> Option<Vec<u8>> {
-        (!self.is_over).then_some(self.bytes)
+    /// The copy, and the room that it takes; or why there is none.
+    pub fn finish(self) -> Result<(Bytes, Held), Reason> {
+        self.failed.map_or_else(|| Ok((Bytes::from(self.bytes), self.held)), Err)
+    }
+}
+
+/// A whole request, whose meaning nobody has looked for yet.
+#[derive(Debug)]
+pub struct Copied {
+    head: RequestHead,
+    body: Bytes,
+    held: Held,
+}
+
+impl Copied {
+    /// A request and the room that its copy takes.
+    pub fn new(head: RequestHead, (body, held): (Bytes, Held)) -> Copied {
+        Copied { head, body, held }
+    }
+
+    /// What it means.
+    pub fn read(&self) -> Request {
+        let head = &self.head;
+        Request::new(head.method.clone(), head.target.clone(), Arc::clone(&head.headers), self.body.clone())
+    }
+
+    /// The same, and the room that it takes.
+    pub fn request(self) -> (Request, Held) {
+        let RequestHead { method, target, headers, .. } = self.head;
+        (Request::new(method, target, headers, self.body), self.held)
     }
 }
 
@@ -162,20 +207,9 @@ impl Chunk {
                     let digit = char::from(byte).to_digit(16).expect("a hexadecimal digit");
                     Chunk::Size(size * 16 + u64::from(digit), digits + 1)
                 }
-                (Chunk::Size(_, 1..), b'\n') => self.after_size(),
-                (Chunk::Size(_, 1..), b'\r') => *self,
-                // The size is needed at the line's end, so an extension is skipped without forgetting it.
-                (Chunk::Size(size, 1..), b';' | b' ' | b'\t') => {
-                    let line_end = bytes[at..].iter().position(|b| *b == b'\n');
-                    match line_end {
-                        Some(skipped) => {
-                            at += skipped + 1;
-                            Chunk::Size(size, 1).after_size()
-                        }
-                        // Rare enough that such a stream is not followed rather than half understood.
-                        None => return Err(Garbled),
-                    }
-                }
+                (Chunk::Size(size, 1..) | Chunk::Extension(size), b'\n') => Chunk::after_size(size),
+                (Chunk::Size(size, 1..), b';' | b' ' | b'\t' | b'\r') => Chunk::Extension(size),
+                (Chunk::Extension(_), _) => *self,
                 (Chunk::DataEnd, b'\r') => Chunk::DataEnd,
                 (Chunk::DataEnd, b'\n') => Chunk::START,
                 (Chunk::TrailerStart, b'\r') => Chunk::LastLineEnd,
@@ -188,12 +222,8 @@ impl Chunk {
         Ok((at, End::NotYet))
     }
 
-    const fn after_size(self) -> Chunk {
-        match self {
-            Chunk::Size(0, _) => Chunk::TrailerStart,
-            Chunk::Size(size, _) => Chunk::Data(size),
-            other => other,
-        }
+    const fn after_size(size: u64) -> Chunk {
+        if size == 0 { Chunk::TrailerStart } else { Chunk::Data(size) }
     }
 }
 
@@ -218,9 +248,9 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
         method,
         target: target.to_owned(),
         body: body.unwrap_or(Body::Length(0)),
-        keeps_alive: keeps_alive(version, &headers),
+        persistence: persistence(version, &headers),
         switches,
-        headers,
+        headers: Arc::new(headers),
     };
     Parsed::Head(head, length)
 }
@@ -268,12 +298,13 @@ fn declared(headers: &HeaderMap) -> Option<Option<Body>> {
     lengths.all(|other| other == first).then_some(Some(Body::Length(length)))
 }
 
-fn keeps_alive(version: u8, headers: &HeaderMap) -> bool {
+fn persistence(version: u8, headers: &HeaderMap) -> Persistence {
     let says = |word: &str| {
         let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
     };
-    if version == 0 { says("keep-alive") } else { !says("close") }
+    let stays = if version == 0 { says("keep-alive") } else { !says("close") };
+    if stays { Persistence::Stays } else { Persistence::Closes }
 }
 
 #[cfg(test)]
@@ -283,8 +314,8 @@ mod tests {
     use super::*;
 
     /// Follows a stream in pieces; what the body was, and how many bytes belonged to it.
-    fn follow(mut body: Body, stream: &[u8], pieces: &[usize]) -> Result<Option<(Vec<u8>, usize)>, Garbled> {
-        let mut copy = Copy::new(1 << 20);
+    fn follow(mut body: Body, stream: &[u8], pieces: &[usize]) -> Result<Option<(Bytes, usize)>, Garbled> {
+        let mut copy = Copy::new(0, 1 << 20, &Budget::new(1 << 20));
         let (mut at, mut turn) = (0, 0);
         while at < stream.len() {
             let piece = pieces.get(turn).copied().unwrap_or(usize::MAX).max(1);
@@ -293,7 +324,7 @@ mod tests {
             let (taken, ended) = body.follow(&stream[at..end], &mut copy)?;
             at += taken;
             if ended == End::Here {
-                return Ok(Some((copy.finish().unwrap(), at)));
+                return Ok(Some((copy.finish().unwrap().0, at)));
             }
         }
         Ok(None)
@@ -304,13 +335,13 @@ mod tests {
         let stream = b"5\r\nhello\r\nA\r\n0123456789\r\n0\r\n\r\nGET /next";
         assert_eq!(
             follow(Body::Chunked(Chunk::START), stream, &[]),
-            Ok(Some((b"hello0123456789".to_vec(), 30)))
+            Ok(Some((Bytes::from_static(b"hello0123456789"), 30)))
         );
         let with_more = b"3;name=value\r\nabc\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\n";
-        assert_eq!(
-            follow(Body::Chunked(Chunk::START), with_more, &[]),
-            Ok(Some((b"abc".to_vec(), with_more.len())))
-        );
+        for size in 1..=with_more.len() {
+            let followed = follow(Body::Chunked(Chunk::START), with_more, &vec![size; with_more.len()]);
+            assert_eq!(followed, Ok(Some((Bytes::from_static(b"abc"), with_more.len()))), "pieces of {size}");
+        }
         for garbled in [&b"x\r\n"[..], b"\r\n", b"1\r\nab\r\n", b"fffffffffffffffff\r\n"] {
             assert_eq!(follow(Body::Chunked(Chunk::START), garbled, &[]), Err(Garbled), "{garbled:?}");
         }
@@ -318,11 +349,18 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_grows_too_long_is_given_up() {
-        let mut copy = Copy::new(4);
-        let mut body = Body::Length(6);
-        assert_eq!(body.follow(b"abcdefGET", &mut copy), Ok((6, End::Here)));
-        assert_eq!(copy.finish(), None);
+    fn a_copy_that_grows_too_long_or_has_no_room_is_given_up_and_the_body_is_followed() {
+        let budget = Budget::new(7);
+        let copied = |head, limit| {
+            let mut copy = Copy::new(head, limit, &budget);
+            assert_eq!(Body::Length(6).follow(b"abcdefGET", &mut copy), Ok((6, End::Here)));
+            copy.finish().map(|(bytes, _)| bytes)
+        };
+        assert_eq!(copied(1, 6), Ok(Bytes::from_static(b"abcdef")));
+        assert_eq!(copied(1, 5), Err(Reason::TooLarge));
+        assert_eq!(copied(2, 6), Err(Reason::QueueFull));
+        assert_eq!(copied(8, 6), Err(Reason::QueueFull));
+        assert_eq!(budget.used(), 0);
     }
 
     proptest! {
@@ -341,7 +379,7 @@ mod tests {
             stream.extend_from_slice(b"0\r\n\r\n");
             let length = stream.len();
             stream.extend_from_slice(&rest);
-            let body = chunks.concat();
+            let body = Bytes::from(chunks.concat());
             prop_assert_eq!(follow(Body::Chunked(Chunk::START), &stream, &pieces), Ok(Some((body.clone(), length))));
             let plain = [&body[..], &rest].concat();
             if !body.is_empty() {

@@ -19,9 +19,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use framing::Copied;
 pub use scope::{Plan, Scope, ScopeRule};
 
 use crate::answer::Answer;
+use crate::budget::{Budget, Held};
 use crate::clock::now_us;
 use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
@@ -55,41 +57,45 @@ pub struct Behind {
     pub evidence: Arc<Evidence>,
     /// Which callers the candidate serves.
     pub cutover: Arc<Cutover>,
+    /// Room for copies of what passes.
+    pub budget: Budget,
 }
 
 impl Behind {
-    /// The primary has answered a request; `None` where its answer, or the request, was too long to be copied.
-    fn answered(&self, request: Request, answer: Option<Answer>, failure: Option<Failure>) {
-        if let Plan::Leave(why) = self.scope.plan(&request) {
-            return self.evidence.not_mirrored(&why);
+    /// The primary has answered a request, or cannot have been seen to; `failure` is the candidate's, whose turn it was.
+    fn answered(&self, sent: Copied, answer: Result<(Answer, Held), Reason>, failure: Option<Failure>) {
+        let (request, mut held) = sent.request();
+        let Some(endpoint) = self.offer(&request) else { return };
+        match answer {
+            Ok((answer, more)) => {
+                held.join(more);
+                self.take(Exchange::new(request, Some(answer), failure.map(Err), held));
+            }
+            Err(reason) => self.evidence.dropped(endpoint, reason),
         }
-        let endpoint = request.question.endpoint();
-        self.evidence.offer(endpoint);
-        let Some(answer) = answer else { return self.evidence.dropped(endpoint, Reason::TooLarge) };
-        self.take(Exchange { request, primary: Some(answer), candidate: failure.map(Err) });
     }
 
     /// The candidate has answered a caller.
-    fn served(&self, request: Request, answer: Answer) {
-        self.evidence.offer(request.question.endpoint());
-        self.take(Exchange { request, primary: None, candidate: Some(Ok(answer)) });
+    fn served(&self, sent: Copied, answer: Answer) {
+        let (request, held) = sent.request();
+        if self.offer(&request).is_some() {
+            self.take(Exchange::new(request, None, Some(Ok(answer)), held));
+        }
     }
 
-    fn take(&self, exchange: Exchange) {
-        if let Some(recorder) = &self.recorder {
-            recorder.take(&exchange);
-        }
-        if let Some(mirror) = &self.mirror {
-            mirror.take(exchange);
+    /// The caller has gone before it had its answer: both sides are asked anew.
+    fn caller_gone(&self, sent: Copied) {
+        let (request, held) = sent.request();
+        if self.offer(&request).is_some() {
+            self.take(Exchange::new(request, None, None, held));
         }
     }
 
     /// The primary's answer broke off.
     fn cut(&self, request: &Request) {
-        if let Plan::Leave(why) = self.scope.plan(request) {
-            return self.evidence.not_mirrored(&why);
+        if self.offer(request).is_none() {
+            return;
         }
-        self.evidence.offer(request.question.endpoint());
         let ruling = Ruling::plain(Verdict::NotComparable, Some(Reason::PrimaryCut));
         let finding = Finding {
             request,
@@ -102,15 +108,42 @@ impl Behind {
         self.evidence.rule(&finding);
     }
 
-    /// The caller has gone before it had its answer.
-    fn caller_gone(&self) {
-        self.evidence.not_mirrored("the caller had gone");
+    /// A request is not compared because of this.
+    fn dropped(&self, request: &Request, reason: Reason) {
+        if let Some(endpoint) = self.offer(request) {
+            self.evidence.dropped(endpoint, reason);
+        }
     }
 
     /// Something has passed that could not be followed.
     fn lost(&self) {
         self.evidence.offer(Endpoint::Other);
         self.evidence.dropped(Endpoint::Other, Reason::Unparsed);
+    }
+
+    /// Counts a request, and says where, if it is to be compared.
+    fn offer(&self, request: &Request) -> Option<Endpoint> {
+        match self.scope.plan(request) {
+            Plan::Compare => {
+                let endpoint = request.question.endpoint();
+                self.evidence.offer(endpoint);
+                Some(endpoint)
+            }
+            Plan::Leave(why) => {
+                self.evidence.not_mirrored(&why);
+                None
+            }
+        }
+    }
+
+    fn take(&self, exchange: Exchange) {
+        if let Some(recorder) = &self.recorder {
+            recorder.take(&exchange);
+        }
+        match &self.mirror {
+            Some(mirror) => mirror.take(exchange),
+            None => self.evidence.recorded(exchange.request.question.endpoint()),
+        }
     }
 }
 

@@ -24,12 +24,13 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, watch};
 
-use super::framing::{Body, Copy, End, Parsed, RequestHead, request_head};
+use super::framing::{Body, Copied, Copy, End, Parsed, RequestHead, request_head};
 use super::tap::{Passed, Seen, Tap};
 use super::{Behind, Phase, draining};
-use crate::answer::{Answer, Form, Moment, Stated};
+use crate::answer::{Answer, Form, Moment};
 use crate::clock::now_us;
-use crate::judge::Failure;
+use crate::cutover::Persistence;
+use crate::judge::{Failure, Reason};
 use crate::limits::{HEAD_BYTES_MAX, PIPELINED_MAX, READ_BYTES, REQUEST_COPY_BYTES_MAX};
 use crate::request::Request;
 
@@ -41,19 +42,19 @@ const LINGER: Duration = Duration::from_millis(500);
 struct Pending {
     method: Method,
     asked_us: i64,
-    request: Sent,
+    sent: Sent,
     /// Why the candidate, whose turn it was, has not answered it.
     failure: Option<Failure>,
 }
 
 /// How much of a request is known.
 enum Sent {
-    /// All of it.
-    Whole(Request),
+    /// All of it. What it means is looked for once its answer has passed.
+    Whole(Copied),
     /// Its body is still passing.
     Partly,
-    /// Its body was too long to be copied: the head.
-    TooLong(Request),
+    /// There is no copy of its body.
+    NotCopied(Request, Reason),
 }
 
 /// How a direction ended.
@@ -64,22 +65,35 @@ enum Ended {
     Broken,
 }
 
-/// What both directions share.
+/// What both directions share. Dropped with the connection, and then sees to what is unanswered.
 struct Shared {
     behind: Arc<Behind>,
-    pending: Mutex<VecDeque<Pending>>,
-    /// Requests that have been noted so far: the number of the next.
-    noted: Mutex<u64>,
+    state: Mutex<State>,
     fewer: Notify,
     caller: tokio::sync::Mutex<OwnedWriteHalf>,
-    caller_closed: Mutex<CallerState>,
 }
 
-/// Whether the caller may still send.
+struct State {
+    pending: VecDeque<Pending>,
+    /// Requests that have been noted so far: the number of the last.
+    noted: u64,
+    answers: Answers,
+    first_to_go: Option<Gone>,
+}
+
+/// Whether answers are told apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum CallerState {
-    Sends,
-    HasClosed,
+enum Answers {
+    Followed,
+    /// One had no end that can be told: from there on they only pass.
+    Lost,
+}
+
+/// Who has closed or broken off first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    Caller,
+    Primary,
 }
 
 /// Serves one caller until either side ends, or the proxy drains.
@@ -89,6 +103,7 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
             Ok(Ok(primary)) => primary,
             // Without a proxy the caller would not have been connected either.
             Ok(Err(_)) | Err(_) => {
+                behind.evidence.not_mirrored("the primary could not be reached");
                 let _ = caller.set_zero_linger();
                 return;
             }
@@ -98,16 +113,20 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
     let (from_primary, to_primary) = primary.into_split();
     let shared = Shared {
         behind,
-        pending: Mutex::default(),
-        noted: Mutex::default(),
+        state: Mutex::new(State {
+            pending: VecDeque::new(),
+            noted: 0,
+            answers: Answers::Followed,
+            first_to_go: None,
+        }),
         fewer: Notify::new(),
         caller: tokio::sync::Mutex::new(to_caller),
-        caller_closed: Mutex::new(CallerState::Sends),
     };
     let mut requests = Requests { shared: &shared, from_caller, to_primary, buffer: BytesMut::new(), phase };
     let ended = tokio::select! {
         ended = requests.run() => ended,
         ended = answers(&shared, from_primary) => {
+            shared.goes(Gone::Primary);
             if matches!(ended, Ended::Closed) {
                 let _ = shared.caller.lock().await.shutdown().await;
                 let _ = tokio::time::timeout(LINGER, discard(&mut requests.from_caller)).await;
@@ -118,7 +137,6 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
     if matches!(ended, Ended::Broken) {
         let _ = shared.caller.lock().await.as_ref().set_zero_linger();
     }
-    shared.give_up();
 }
 
 async fn discard(from: &mut OwnedReadHalf) {
@@ -127,70 +145,107 @@ async fn discard(from: &mut OwnedReadHalf) {
 }
 
 impl Shared {
-    fn pending(&self) -> MutexGuard<'_, VecDeque<Pending>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn caller_state(&self) -> MutexGuard<'_, CallerState> {
-        self.caller_closed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Somebody has closed or broken off.
+    fn goes(&self, who: Gone) {
+        self.state().first_to_go.get_or_insert(who);
     }
 
     /// Notes a request before its bytes go on, and returns its number.
-    fn note(&self, method: Method, request: Sent, failure: Option<Failure>) -> u64 {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        *noted += 1;
-        self.pending().push_back(Pending { method, asked_us: now_us(), request, failure });
-        *noted
+    fn note(&self, method: Method, sent: Sent, failure: Option<Failure>) -> u64 {
+        let mut state = self.state();
+        state.noted += 1;
+        let number = state.noted;
+        match state.answers {
+            Answers::Followed => {
+                state.pending.push_back(Pending { method, asked_us: now_us(), sent, failure })
+            }
+            Answers::Lost => {
+                drop(state);
+                self.unseen(sent);
+            }
+        }
+        number
     }
 
     /// Fills in a request whose body has passed, unless it has been answered already.
-    fn complete(&self, number: u64, request: Sent) {
-        let noted = *self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pending = self.pending();
-        let from_end = usize::try_from(noted - number).expect("a connection has fewer requests than memory");
-        if let Some(at) = pending.len().checked_sub(from_end + 1) {
-            pending[at].request = request;
+    fn complete(&self, number: u64, sent: Sent) {
+        let mut state = self.state();
+        let from_end =
+            usize::try_from(state.noted - number).expect("a connection has fewer requests than memory");
+        if let Some(at) = state.pending.len().checked_sub(from_end + 1) {
+            state.pending[at].sent = sent;
         }
     }
 
     /// Waits until fewer than `most` requests are unanswered.
     async fn until_fewer_than(&self, most: usize) {
-        while self.pending().len() >= most {
+        while self.state().pending.len() >= most {
             self.fewer.notified().await;
         }
     }
 
     /// The oldest unanswered request has been answered.
     fn answered(&self, passed: Passed) {
-        let pending = self.pending().pop_front();
+        let pending = self.state().pending.pop_front();
         self.fewer.notify_one();
         let Some(pending) = pending else { return };
         let at = Moment { asked_us: pending.asked_us, answered_us: now_us() };
-        match pending.request {
-            Sent::Whole(request) => {
-                let answer = passed.body.map(|body| Answer {
-                    status: passed.status,
-                    form: Form::Http,
-                    stated: Stated::of(&passed.headers),
-                    body,
-                    decoded: None,
-                    at,
+        match pending.sent {
+            Sent::Whole(copied) => {
+                let Passed { status, stated, body } = passed;
+                let answer = body.map(|(body, held)| {
+                    (Answer { status, form: Form::Http, stated, body, packed: None, decoded: None, at }, held)
                 });
-                self.behind.answered(request, answer, pending.failure);
+                self.behind.answered(copied, answer, pending.failure);
             }
-            Sent::TooLong(request) => self.behind.answered(request, None, None),
+            Sent::NotCopied(request, reason) => self.behind.dropped(&request, reason),
             Sent::Partly => self.behind.lost(),
         }
     }
 
-    /// The connection is over: what is unanswered stays so.
-    fn give_up(&self) {
-        let is_callers_doing = *self.caller_state() == CallerState::HasClosed;
-        for pending in self.pending().drain(..) {
-            match pending.request {
-                _ if is_callers_doing => self.behind.caller_gone(),
-                Sent::Whole(request) | Sent::TooLong(request) => self.behind.cut(&request),
-                Sent::Partly => self.behind.lost(),
+    /// Answers cannot be told apart any more: nobody waits for one from here on.
+    fn lose_answers(&self) {
+        let pending = {
+            let mut state = self.state();
+            state.answers = Answers::Lost;
+            std::mem::take(&mut state.pending)
+        };
+        self.fewer.notify_one();
+        for pending in pending {
+            self.unseen(pending.sent);
+        }
+    }
+
+    /// A request's answer passes, and nobody can tell which it is.
+    fn unseen(&self, sent: Sent) {
+        match sent {
+            Sent::Whole(copied) => self.behind.dropped(&copied.read(), Reason::Unparsed),
+            Sent::NotCopied(request, reason) => self.behind.dropped(&request, reason),
+            Sent::Partly => self.behind.lost(),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let first_to_go = self.state().first_to_go;
+        let pending = std::mem::take(&mut self.state().pending);
+        for pending in pending {
+            match (pending.sent, first_to_go) {
+                (Sent::Whole(copied), Some(Gone::Caller)) => self.behind.caller_gone(copied),
+                (Sent::Whole(copied), Some(Gone::Primary)) => self.behind.cut(&copied.read()),
+                // The run has ended first.
+                (Sent::Whole(copied), None) => self.behind.dropped(&copied.read(), Reason::RunEnded),
+                (Sent::NotCopied(request, reason), _) => self.behind.dropped(&request, reason),
+                // There never was a whole request.
+                (Sent::Partly, Some(Gone::Caller)) => {
+                    self.behind.evidence.not_mirrored("the caller broke off its request");
+                }
+                (Sent::Partly, _) => self.behind.lost(),
             }
         }
     }
@@ -198,7 +253,7 @@ impl Shared {
 
 /// The primary's bytes to the caller.
 async fn answers(shared: &Shared, mut from_primary: OwnedReadHalf) -> Ended {
-    let mut tap = Tap::new();
+    let mut tap = Tap::new(shared.behind.budget.clone());
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
         buffer.clear();
@@ -209,15 +264,17 @@ async fn answers(shared: &Shared, mut from_primary: OwnedReadHalf) -> Ended {
             Err(_) => return Ended::Broken,
         }
         if shared.caller.lock().await.write_all(&buffer).await.is_err() {
-            *shared.caller_state() = CallerState::HasClosed;
+            shared.goes(Gone::Caller);
             return Ended::Closed;
         }
         let mut rest = &buffer[..];
         while !rest.is_empty() {
             // Bytes that answer nothing (a 408 before the connection is closed) only pass.
-            let Some(method) = shared.pending().front().map(|pending| pending.method.clone()) else { break };
+            let method = shared.state().pending.front().map(|pending| pending.method.clone());
+            let Some(method) = method else { break };
             match tap.follow(rest, &method) {
-                Seen::Part | Seen::Lost => break,
+                Seen::Part => break,
+                Seen::Lost => shared.lose_answers(),
                 Seen::Whole(passed, taken) => {
                     shared.answered(passed);
                     rest = &rest[taken..];
@@ -228,6 +285,8 @@ async fn answers(shared: &Shared, mut from_primary: OwnedReadHalf) -> Ended {
     if let Some(passed) = tap.end() {
         shared.answered(passed);
     }
+    // The candidate may be answering this caller at the moment: that comes first.
+    drop(shared.caller.lock().await);
     Ended::Closed
 }
 
@@ -253,7 +312,7 @@ impl Requests<'_> {
         match self.serve().await {
             // The primary may still be answering; its side says when this is over.
             Ok(Read::Closed) => {
-                *self.shared.caller_state() = CallerState::HasClosed;
+                self.shared.goes(Gone::Caller);
                 let _ = self.to_primary.shutdown().await;
                 std::future::pending().await
             }
@@ -263,7 +322,7 @@ impl Requests<'_> {
             }
             // It is the caller that has broken off, or the primary's side that takes no more; that one will say so itself.
             Err(Failed::Caller) => {
-                *self.shared.caller_state() = CallerState::HasClosed;
+                self.shared.goes(Gone::Caller);
                 Ended::Broken
             }
             Err(Failed::Primary | Failed::Unfollowed) => std::future::pending().await,
@@ -287,23 +346,25 @@ impl Requests<'_> {
             if head.switches {
                 return self.pass_unseen().await;
             }
+            let persistence = head.persistence;
             match self.one(head, length).await {
                 Err(Failed::Unfollowed) => return self.pass_unseen().await,
-                done => done?,
+                Err(failed) => return Err(failed),
+                Ok(Turn::Served) if persistence == Persistence::Closes => return Ok(Read::Draining),
+                Ok(_) => {}
             }
         }
     }
 
-    /// One request: noted, and sent on with its body.
-    async fn one(&mut self, head: RequestHead, length: usize) -> Result<(), Failed> {
+    /// One request: noted, and sent on with its body; or answered by the candidate.
+    async fn one(&mut self, head: RequestHead, length: usize) -> Result<Turn, Failed> {
         let mut body = head.body;
-        let mut copy = Copy::new(REQUEST_COPY_BYTES_MAX);
+        let mut copy = Copy::new(length, REQUEST_COPY_BYTES_MAX, &self.shared.behind.budget);
         let (mut taken, mut ended) = self.follow(&mut body, length, &mut copy)?;
-        let may_be_served =
-            head.keeps_alive && self.shared.behind.cutover.may_serve(&head.method, &head.target);
         // A caller that waits for a 100 sends its body only when the primary has spoken.
-        let waits = head.headers.contains_key(http::header::EXPECT);
-        while may_be_served && !waits && ended == End::NotYet && taken < REQUEST_COPY_BYTES_MAX {
+        let may_be_served = self.shared.behind.cutover.may_serve(&head.method, &head.target)
+            && !head.headers.contains_key(http::header::EXPECT);
+        while may_be_served && ended == End::NotYet && taken < REQUEST_COPY_BYTES_MAX {
             if !matches!(self.fill().await?, Read::Some) {
                 return Err(Failed::Caller);
             }
@@ -312,16 +373,23 @@ impl Requests<'_> {
         }
         let method = head.method.clone();
         if ended == End::Here {
-            let request = whole(head, copy);
-            let turn = match &request {
-                Sent::Whole(request) if may_be_served => {
-                    self.serve_by_candidate(request, length + taken).await?
+            let persistence = head.persistence;
+            let mut failure = None;
+            let sent = match copied(head, copy) {
+                Sent::Whole(copied) if may_be_served => {
+                    match self.serve_by_candidate(copied, length + taken, persistence).await? {
+                        Served::ByCandidate => return Ok(Turn::Served),
+                        Served::Not(copied, why) => {
+                            failure = why;
+                            Sent::Whole(copied)
+                        }
+                    }
                 }
-                _ => Turn::Primary(None),
+                sent => sent,
             };
-            let Turn::Primary(failure) = turn else { return Ok(()) };
-            self.shared.note(method, request, failure);
-            return self.forward(length + taken).await;
+            self.shared.note(method, sent, failure);
+            self.forward(length + taken).await?;
+            return Ok(Turn::Forwarded);
         }
         let number = self.shared.note(method, Sent::Partly, None);
         self.forward(length + taken).await?;
@@ -336,8 +404,9 @@ impl Requests<'_> {
             self.forward(taken).await?;
         }
         // Noted as whole before its last bytes go on, for the answer may come at once.
-        self.shared.complete(number, whole(head, copy));
-        self.forward(taken).await
+        self.shared.complete(number, copied(head, copy));
+        self.forward(taken).await?;
+        Ok(Turn::Forwarded)
     }
 
     /// Follows the body in what has been read, from `at` on.
@@ -350,23 +419,33 @@ impl Requests<'_> {
     }
 
     /// Lets the candidate answer, if it is its turn and it can. In order: after all that was asked before.
-    async fn serve_by_candidate(&mut self, request: &Request, length: usize) -> Result<Turn, Failed> {
+    async fn serve_by_candidate(
+        &mut self,
+        copied: Copied,
+        length: usize,
+        persistence: Persistence,
+    ) -> Result<Served, Failed> {
         let behind = &self.shared.behind;
-        if !behind.cutover.wants(request) {
-            return Ok(Turn::Primary(None));
+        let request = copied.read();
+        if !behind.cutover.wants(&request) {
+            return Ok(Served::Not(copied, None));
         }
         self.shared.until_fewer_than(1).await;
-        // The other direction cannot close the caller's connection meanwhile.
+        // The other direction does not close the caller's connection meanwhile.
         let mut caller = self.shared.caller.lock().await;
-        match behind.cutover.serve(request).await {
+        // Where the primary's answers are not told apart, nobody knows whether they are over.
+        if self.shared.state().answers == Answers::Lost {
+            return Ok(Served::Not(copied, None));
+        }
+        match behind.cutover.serve(&request, persistence).await {
             Ok(served) => {
                 self.buffer.advance(length);
                 let written = caller.write_all(&served.bytes).await;
-                behind.served(request.clone(), served.answer);
+                behind.served(copied, served.answer);
                 written.map_err(|_| Failed::Caller)?;
-                Ok(Turn::Served)
+                Ok(Served::ByCandidate)
             }
-            Err(failure) => Ok(Turn::Primary(Some(failure))),
+            Err(failure) => Ok(Served::Not(copied, Some(failure))),
         }
     }
 
@@ -426,19 +505,27 @@ enum Failed {
     Unfollowed,
 }
 
-/// Who answers a request.
+/// What has become of a request.
 enum Turn {
-    /// The candidate has.
+    /// The candidate has answered it.
     Served,
-    /// The primary does; perhaps because the candidate could not.
-    Primary(Option<Failure>),
+    /// It has gone to the primary.
+    Forwarded,
+}
+
+/// Whether the candidate has answered.
+enum Served {
+    ByCandidate,
+    /// The primary has to; perhaps because the candidate could not.
+    Not(Copied, Option<Failure>),
 }
 
 /// A request whose body has passed.
-fn whole(head: RequestHead, copy: Copy) -> Sent {
-    let headers = Arc::new(head.headers);
+fn copied(head: RequestHead, copy: Copy) -> Sent {
     match copy.finish() {
-        Some(body) => Sent::Whole(Request::new(head.method, head.target, headers, Bytes::from(body))),
-        None => Sent::TooLong(Request::new(head.method, head.target, headers, Bytes::new())),
+        Ok(copy) => Sent::Whole(Copied::new(head, copy)),
+        Err(reason) => {
+            Sent::NotCopied(Request::new(head.method, head.target, head.headers, Bytes::new()), reason)
+        }
     }
 }

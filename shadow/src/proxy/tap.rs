@@ -1,11 +1,12 @@
 //! Follows the primary's answers as they pass, and copies them.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::framing::{AnswerHead, Body, Copy, End, Parsed, answer_head};
+use crate::answer::Stated;
+use crate::budget::{Budget, Held};
+use crate::judge::Reason;
 use crate::limits::{ANSWER_COPY_BYTES_MAX, HEAD_BYTES_MAX};
 
 /// A whole answer that has passed.
@@ -13,15 +14,16 @@ use crate::limits::{ANSWER_COPY_BYTES_MAX, HEAD_BYTES_MAX};
 pub struct Passed {
     /// The status.
     pub status: u16,
-    /// As they came.
-    pub headers: Arc<HeaderMap>,
-    /// The content; `None` where it was too long to be copied.
-    pub body: Option<Bytes>,
+    /// What its headers say.
+    pub stated: Stated,
+    /// The content and the room that it takes, or why it was not copied.
+    pub body: Result<(Bytes, Held), Reason>,
 }
 
 /// Where in the stream of answers it stands.
 pub struct Tap {
     state: State,
+    budget: Budget,
 }
 
 enum State {
@@ -43,8 +45,8 @@ pub enum Seen {
 
 impl Tap {
     /// Before the first answer.
-    pub fn new() -> Tap {
-        Tap { state: State::Head(Vec::new()) }
+    pub fn new(budget: Budget) -> Tap {
+        Tap { state: State::Head(Vec::new()), budget }
     }
 
     /// Follows bytes that belong to the answer to a request with `method`.
@@ -64,7 +66,10 @@ impl Tap {
                             self.state = if found.is_interim {
                                 State::Head(Vec::new())
                             } else {
-                                State::Body(Box::new((found, Copy::new(ANSWER_COPY_BYTES_MAX))))
+                                State::Body(Box::new((
+                                    found,
+                                    Copy::new(0, ANSWER_COPY_BYTES_MAX, &self.budget),
+                                )))
                             };
                         }
                         Parsed::Partial if head.len() < HEAD_BYTES_MAX => return Seen::Part,
@@ -105,7 +110,7 @@ impl Tap {
 }
 
 fn passed((head, copy): (AnswerHead, Copy)) -> Passed {
-    Passed { status: head.status, headers: Arc::new(head.headers), body: copy.finish().map(Bytes::from) }
+    Passed { status: head.status, stated: Stated::of(&head.headers), body: copy.finish() }
 }
 
 #[cfg(test)]
@@ -117,14 +122,14 @@ mod tests {
         let stream = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 100 Continue\r\n\r\n\
             HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\nHTTP/1.1 204 None\r\n\r\n";
         for size in 1..=stream.len() {
-            let mut tap = Tap::new();
+            let mut tap = Tap::new(Budget::new(1_000));
             let mut found = Vec::new();
             for piece in stream.chunks(size) {
                 let mut rest = piece;
                 while !rest.is_empty() {
                     match tap.follow(rest, &Method::GET) {
                         Seen::Whole(passed, taken) => {
-                            found.push((passed.status, passed.body.unwrap()));
+                            found.push((passed.status, passed.body.unwrap().0));
                             rest = &rest[taken..];
                         }
                         Seen::Part => break,
@@ -140,10 +145,10 @@ mod tests {
 
     #[test]
     fn an_answer_may_end_with_its_connection() {
-        let mut tap = Tap::new();
+        let mut tap = Tap::new(Budget::new(1_000));
         assert!(matches!(tap.follow(b"HTTP/1.0 200 OK\r\n\r\nabc", &Method::GET), Seen::Part));
-        assert_eq!(tap.end().unwrap().body.unwrap(), "abc");
-        let mut tap = Tap::new();
+        assert_eq!(tap.end().unwrap().body.unwrap().0, "abc");
+        let mut tap = Tap::new(Budget::new(1_000));
         assert!(matches!(
             tap.follow(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", &Method::GET),
             Seen::Part
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_not_followed() {
-        let mut tap = Tap::new();
+        let mut tap = Tap::new(Budget::new(1_000));
         assert!(matches!(tap.follow(b"SSH-2.0\r\n", &Method::GET), Seen::Lost));
         assert!(matches!(tap.follow(b"HTTP/1.1 200 OK\r\n\r\n", &Method::GET), Seen::Lost));
     }

@@ -1,4 +1,4 @@
-//! A recording: JSON lines. The first says what it is, each other is one request, and what the primary answered.
+//! A recording: JSON lines. The first says what it is, each other is one request, and the status that the primary gave it.
 //!
 //! ```text
 //! {"florin_shadow_recording":1}
@@ -136,32 +136,40 @@ pub fn read_file(
     let failed = |source| FormatError::Read { path: path.display().to_string(), source };
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
-    let is_ours = serde_json::from_str(&first).is_ok_and(|h: Header| h.florin_shadow_recording == VERSION);
+    let is_ours = serde_json::from_slice(&first).is_ok_and(|h: Header| h.florin_shadow_recording == VERSION);
     if !is_ours {
-        return Err(FormatError::Header { path: name, got: first.chars().take(80).collect() });
+        let got = String::from_utf8_lossy(&first).chars().take(80).collect();
+        return Err(FormatError::Header { path: name, got });
     }
     let mut number = 1;
     Ok(std::iter::from_fn(move || {
         number += 1;
+        let wrong = |why| FormatError::Line { path: name.clone(), line: number, why };
         match next_line(&mut reader) {
             Ok(None) => None,
-            Ok(Some(text)) if !text.ends_with('\n') => None,
-            Ok(Some(text)) => {
-                Some(parse(&text).map_err(|why| FormatError::Line { path: name.clone(), line: number, why }))
+            Ok(Some(text)) if text.ends_with(b"\n") => Some(parse(&text).map_err(wrong)),
+            Ok(Some(text)) if text.len() >= RECORD_LINE_BYTES_MAX => {
+                Some(Err(wrong(format!("expected at most {RECORD_LINE_BYTES_MAX} bytes, got more"))))
+            }
+            Ok(Some(_)) => {
+                tracing::warn!(
+                    "{name}, line {number} breaks off: whoever wrote it was killed; it is left out"
+                );
+                None
             }
             Err(source) => Some(Err(FormatError::Read { path: name.clone(), source })),
         }
     }))
 }
 
-fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<String>> {
-    let mut text = String::new();
-    let bytes = reader.by_ref().take(RECORD_LINE_BYTES_MAX as u64).read_line(&mut text)?;
-    Ok((bytes > 0).then_some(text))
+fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let bytes = reader.by_ref().take(RECORD_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+    Ok((bytes > 0).then_some(line))
 }
 
-fn parse(text: &str) -> Result<Entry, String> {
-    let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+fn parse(text: &[u8]) -> Result<Entry, String> {
+    let line: Line = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let method =
         Method::from_bytes(line.method.as_bytes()).map_err(|_| format!("method: got {:?}", line.method))?;
     let mut headers = HeaderMap::with_capacity(line.headers.len());

@@ -97,7 +97,7 @@ pub async fn replay(
             evidence.offer(entry.request.question.endpoint());
             let comparer = Arc::clone(&comparer);
             tokio::spawn(async move {
-                comparer.compare(Exchange { request: entry.request, primary: None, candidate: None }).await;
+                comparer.compare(Exchange::asked_anew(entry.request)).await;
                 drop(permit);
             });
         }

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::format::{first_line, line};
-use crate::limits::RECORD_QUEUE_MAX;
+use crate::budget::{Budget, Held};
+use crate::limits::{RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
 use crate::mirror::Exchange;
 
 /// Where a recording goes, and how large it may become.
@@ -34,7 +35,8 @@ pub struct RecorderError {
 /// The way in: never waits.
 #[derive(Clone)]
 pub struct Recorder {
-    queue: SyncSender<String>,
+    queue: SyncSender<(String, Held)>,
+    budget: Budget,
     dropped: Arc<AtomicU64>,
 }
 
@@ -65,9 +67,14 @@ impl Recorder {
         let thread = thread::Builder::new().name("recording".to_owned());
         let path = files.settings.file.display().to_string();
         let thread = thread
-            .spawn(move || write(&mut files, &lines))
+            .spawn(move || {
+                write(&mut files, &lines).inspect_err(|error| {
+                    tracing::error!("{error}: callers are still served, and nothing more is recorded");
+                })
+            })
             .map_err(|source| RecorderError { path, source })?;
-        Ok((Recorder { queue, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
+        let budget = Budget::new(RECORD_QUEUE_BYTES_MAX);
+        Ok((Recorder { queue, budget, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
     }
 
     /// Takes an exchange, or drops it and counts that.
@@ -75,7 +82,9 @@ impl Recorder {
         let answer = exchange.primary.as_ref();
         let served = exchange.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
         let at_us = answer.or(served).map_or_else(crate::clock::now_us, |answer| answer.at.asked_us);
-        if self.queue.try_send(line(&exchange.request, answer, at_us)).is_err() {
+        let line = line(&exchange.request, answer, at_us);
+        let mut held = self.budget.nothing();
+        if !held.take(line.len()) || self.queue.try_send((line, held)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -92,13 +101,13 @@ impl Recording {
     }
 }
 
-fn write(files: &mut Files, lines: &Receiver<String>) -> Result<u64, RecorderError> {
+fn write(files: &mut Files, lines: &Receiver<(String, Held)>) -> Result<u64, RecorderError> {
     let mut written = 0;
-    while let Ok(first) = lines.recv() {
+    while let Ok((first, _held)) = lines.recv() {
         files.write(&first)?;
         written += 1;
         // Flushed when there is nothing more to write: whoever looks at the file sees all but the last moment.
-        while let Ok(next) = lines.try_recv() {
+        while let Ok((next, _held)) = lines.try_recv() {
             files.write(&next)?;
             written += 1;
         }
@@ -115,6 +124,10 @@ struct Files {
 
 impl Files {
     fn open(settings: RecordSettings) -> Result<Files, RecorderError> {
+        // What an earlier run has recorded is no less worth than what this one did before.
+        if fs::metadata(&settings.file).is_ok_and(|found| found.len() > 0) {
+            age(&settings).map_err(|source| failed(&settings.file, source))?;
+        }
         let (file, bytes) = begin(&settings.file).map_err(|source| failed(&settings.file, source))?;
         Ok(Files { settings, file, bytes })
     }
@@ -133,16 +146,22 @@ impl Files {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.file.flush()?;
-        let newest = &self.settings.file;
-        for age in (0..self.settings.files.saturating_sub(1)).rev() {
-            match fs::rename(aged(newest, age), aged(newest, age + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        (self.file, self.bytes) = begin(newest)?;
+        age(&self.settings)?;
+        (self.file, self.bytes) = begin(&self.settings.file)?;
         Ok(())
     }
+}
+
+/// Gives every file the name of the next older one; the oldest goes.
+fn age(settings: &RecordSettings) -> io::Result<()> {
+    let newest = &settings.file;
+    for age in (0..settings.files.saturating_sub(1)).rev() {
+        match fs::rename(aged(newest, age), aged(newest, age + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// FILE, FILE.1, FILE.2, …
@@ -173,13 +192,14 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
+    use crate::limits::RECORD_LINE_BYTES_MAX;
     use crate::record::read_file;
     use crate::request::Request;
 
     fn exchange(target: &str, headers: HeaderMap, body: &'static [u8]) -> Exchange {
         let request =
             Request::new(Method::POST, target.to_owned(), Arc::new(headers), Bytes::from_static(body));
-        Exchange { request, primary: None, candidate: None }
+        Exchange::asked_anew(request)
     }
 
     #[test]
@@ -229,6 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_has_recorded_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        for (target, files) in [("/first", 2), ("/second", 2), ("/third", 2)] {
+            let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files };
+            let (recorder, recording) = Recorder::start(settings).unwrap();
+            recorder.take(&exchange(target, HeaderMap::new(), b""));
+            drop(recorder);
+            recording.end().unwrap();
+        }
+        let targets = |name: &str| -> Vec<String> {
+            let entries = read_file(&folder.path().join(name)).unwrap();
+            entries.map(|entry| entry.unwrap().request.target).collect()
+        };
+        assert_eq!((targets("t.1"), targets("t")), (vec!["/second".to_owned()], vec!["/third".to_owned()]));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
     fn what_is_no_recording_is_refused_and_a_broken_end_is_no_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t");
@@ -250,6 +289,13 @@ mod tests {
                 .contains("line 3: method")
         );
         assert_eq!(error(&format!("{}{good}\n{{\"at_us\":1,", first_line())), "");
+        // A writer that was killed may have left half a character.
+        let torn =
+            [format!("{}{good}\n{{\"at_us\":1,\"target\":\"/", first_line()).as_bytes(), b"\xc3"].concat();
+        fs::write(&file, torn).unwrap();
+        assert!(read_file(&file).unwrap().all(|entry| entry.is_ok()));
+        let endless = format!("{}{}\n", first_line(), "x".repeat(RECORD_LINE_BYTES_MAX));
+        assert!(error(&endless).contains("line 2: expected at most"), "{}", error(&endless));
         assert!(read_file(&folder.path().join("none")).err().unwrap().to_string().contains("cannot read"));
     }
 }
