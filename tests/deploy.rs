@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 mod pages;
 
 const FLORIN: &str = env!("CARGO_BIN_EXE_florin");
-const SERVICES: [&str; 2] = ["florin.service", "florin-shadow.service"];
+const SERVICES: [&str; 3] = ["florin.service", "florin-shadow.service", "florin-tune.service"];
 /// Exposure times ten, as `systemd-analyze security` counts it: 0 is safe from everything, 100 from nothing.
 const EXPOSURE_MAX: &str = "15";
 

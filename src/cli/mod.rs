@@ -6,13 +6,17 @@ mod demo;
 mod get;
 pub mod http;
 mod ledger;
+mod log;
 mod output;
+mod reload;
 mod serve;
 mod service;
 pub mod settings;
 mod shadow;
 mod systemd;
 mod tune;
+
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -58,6 +62,17 @@ enum Command {
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
+}
+
+/// The whole command: reads the command line, does what it says, and explains where that failed.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("florin: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }
 
 /// Does what the command line says.

@@ -1,16 +1,16 @@
 //! `florin serve`: a node until a signal ends it.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use super::CliError;
+use super::log::log_to_stderr;
 use super::output::{grouped, say};
+use super::reload::{Reload, hangups};
 use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::Settings;
 use super::systemd::{inherited_sockets, tell_systemd};
@@ -23,6 +23,7 @@ const READY_POLL: Duration = Duration::from_millis(10);
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
 pub(super) const EXIT_CODES: &str = "\
 Signals:
+  SIGHUP reads the configuration again and takes over what is logged; what else has changed is named, and takes a restart.
   SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
   then the exit code is 0. A second one ends the process at once.
 
@@ -53,14 +54,18 @@ pub struct ServeArgs {
 /// Runs `florin serve`.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let settings = args.settings.or(file).effective()?;
-    log_to_stderr(&settings.log);
+    let settings = args.settings.clone().or(file).effective()?;
+    let log = log_to_stderr(&settings.log);
     let started = Instant::now();
+    let reload = Reload { config: args.config, flags: args.settings, running: settings.clone(), log };
     let service = Service::start_on(settings, inherited_sockets())?;
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;
+        tokio::spawn(reload.on_hangup(hangups()?));
         let running = service.run()?;
+        #[cfg(feature = "fault-injection")]
+        tokio::spawn(hang_on_sigusr2(running.control()));
         tell_systemd(Arc::clone(&running.view), running.control());
         tokio::spawn(report_ready(Arc::clone(&running.view), started));
         until_ended(running, signals).await
@@ -121,11 +126,12 @@ fn report_memory(view: &View) {
     }
 }
 
-/// Sends the log to standard error. A second call changes nothing.
-pub(super) fn log_to_stderr(filter: &str) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let _ = subscriber.try_init();
+/// A fault for tests.
+#[cfg(feature = "fault-injection")]
+async fn hang_on_sigusr2(control: crate::node::Control) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut orders = signal(SignalKind::user_defined2()).expect("a test's host has signals");
+    while orders.recv().await.is_some() {
+        control.hang();
+    }
 }

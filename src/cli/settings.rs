@@ -253,6 +253,27 @@ impl Settings {
 }
 
 impl Effective {
+    /// The keys whose values differ.
+    pub fn changed_keys(&self, other: &Effective) -> Vec<&'static str> {
+        let is_changed: [bool; KEYS.len()] = [
+            self.ledger != other.ledger,
+            self.listen != other.listen,
+            self.shard_listen != other.shard_listen,
+            self.unix != other.unix,
+            self.admin != other.admin,
+            self.shards != other.shards,
+            self.cpus != other.cpus,
+            self.housekeeping_cpus != other.housekeeping_cpus,
+            self.numa != other.numa,
+            self.driver != other.driver,
+            self.spin_us != other.spin_us,
+            self.fixed_wall_us != other.fixed_wall_us,
+            self.max_staleness_ms != other.max_staleness_ms,
+            self.log != other.log,
+        ];
+        KEYS.into_iter().zip(is_changed).filter_map(|(key, changed)| changed.then_some(key)).collect()
+    }
+
     /// What of it concerns the node.
     pub(super) fn into_node(self) -> NodeConfig {
         NodeConfig {

@@ -15,8 +15,8 @@ use florin_shadow::mirror::TargetAddress;
 use florin_shadow::record::{RecordSettings, ReplaySettings, Speed};
 use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 
+use super::log::log_to_stderr;
 use super::output::{grouped, say};
-use super::serve::log_to_stderr;
 use super::service::{EndSignals, ServiceError, runtime};
 
 /// What `florin shadow --help` ends with.

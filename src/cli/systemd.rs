@@ -19,6 +19,8 @@ use crate::node::Control;
 
 /// How often to look where there is no watchdog: often enough for a status that is read by people.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to look until the node is ready: whoever orders a restart waits for it.
+const LOOK_FOR_READY_EVERY: Duration = Duration::from_millis(10);
 /// Looks within the watchdog's time: a shard may miss some of them before the process is killed for it.
 const LOOKS_PER_WATCHDOG: u32 = 4;
 
@@ -61,7 +63,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
             warn!("shards {still:?} have not turned for {:.1?}: the watchdog is not fed", fed.elapsed());
         }
         control.wake();
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(if has_been_ready { every } else { LOOK_FOR_READY_EVERY }).await;
     }
 }
 
@@ -85,6 +87,15 @@ pub(super) fn inherited_sockets() -> Inherited {
 /// Tells systemd that the end was asked for.
 pub(super) fn tell_stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+}
+
+/// Tells systemd that the configuration is being read again, and when `reload` is done with it.
+pub(super) fn tell_reloading(reload: impl FnOnce()) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell(&[NotifyState::Reloading, now]);
+    }
+    reload();
+    tell(&[NotifyState::Ready]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

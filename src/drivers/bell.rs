@@ -42,12 +42,35 @@ pub struct Orders {
     drain: AtomicBool,
     /// Shards that still have something to answer.
     undrained: AtomicU16,
+    #[cfg(feature = "fault-injection")]
+    hang: AtomicBool,
 }
 
 impl Orders {
     /// To serve.
     pub fn new(shards: u16) -> Orders {
-        Orders { drain: AtomicBool::new(false), undrained: AtomicU16::new(shards) }
+        Orders {
+            drain: AtomicBool::new(false),
+            undrained: AtomicU16::new(shards),
+            #[cfg(feature = "fault-injection")]
+            hang: AtomicBool::new(false),
+        }
+    }
+
+    /// A fault: one shard is never to turn again.
+    #[cfg(feature = "fault-injection")]
+    pub fn hang(&self) {
+        self.hang.store(true, Ordering::Release);
+    }
+
+    /// Does not return to the first shard that comes after that was ordered.
+    #[cfg(feature = "fault-injection")]
+    pub fn hang_if_ordered(&self) {
+        if self.hang.swap(false, Ordering::AcqRel) {
+            loop {
+                std::thread::park();
+            }
+        }
     }
 
     /// Accept nothing more, answer what has arrived, end.

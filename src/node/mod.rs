@@ -131,6 +131,13 @@ impl Control {
         self.wake();
     }
 
+    /// A fault: makes one shard hang.
+    #[cfg(feature = "fault-injection")]
+    pub fn hang(&self) {
+        self.orders.hang();
+        self.wake();
+    }
+
     /// Makes every shard turn, those that sleep too.
     pub fn wake(&self) {
         self.bells.iter().for_each(Bell::ring);

@@ -16,7 +16,7 @@ use crate::prove::{self, ProveArgs, ProveError};
 use crate::show;
 
 /// Where old values are kept unless told otherwise.
-const JOURNAL: &str = "/var/lib/florin/tune.journal";
+const JOURNAL: &str = "/run/florin-tune/journal";
 
 /// Looks at this host, sets it up for florin, and takes that back
 #[derive(Subcommand, Debug)]
@@ -375,7 +375,9 @@ fn run_apply(args: &ApplyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
         Some(path) => {
             let text =
                 fs::read_to_string(path).map_err(|source| TuneError::File { path: path.clone(), source })?;
-            Plan::from_json(&path.display().to_string(), &text)?
+            let plan = Plan::from_json(&path.display().to_string(), &text)?;
+            plan.check_interrupts(&host)?;
+            plan
         }
     };
     let reports = match args.change.mode() {

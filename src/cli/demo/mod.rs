@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use tempfile::TempDir;
 
+use super::log::log_to_stderr;
 use super::output::{grouped, say};
-use super::serve::log_to_stderr;
 use super::service::{EndSignals, Service, ServiceError, runtime};
 use super::settings::{Effective, Ledger, Listen, Settings, SettingsError, Shards};
 use crate::admin::View;

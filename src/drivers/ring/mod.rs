@@ -207,6 +207,8 @@ impl<E: Engine> RingDriver<E> {
         if !cqueue::more(completion.flags()) && completion.result() != -libc::ECANCELED {
             self.watch_bell();
         }
+        #[cfg(feature = "fault-injection")]
+        self.seat.orders.hang_if_ordered();
         if self.drain_until_us.is_none() && self.seat.orders.drain_ordered() {
             self.drain_until_us = Some(self.monotonic_us + limits::DRAIN_US);
             self.seat.shard.drain();

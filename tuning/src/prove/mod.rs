@@ -35,7 +35,7 @@ pub struct ProveArgs {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..))]
     rounds: u16,
     /// Where old values are kept meanwhile
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/florin/prove.journal")]
+    #[arg(long, value_name = "FILE", default_value = "/run/florin-tune/prove.journal")]
     journal: PathBuf,
     /// What `florin-bench run` is told, after -- [default: --target florin --load 64x32 --duration 5]
     #[arg(last = true, value_name = "FLAGS")]

@@ -169,3 +169,22 @@ fn what_is_no_plan_is_refused_by_name() {
     let refusal = outcome.unwrap_err().to_string();
     assert!(refusal.contains("/dev/null is no plan"), "{refusal}");
 }
+
+#[test]
+fn a_saved_plan_is_refused_once_its_interrupts_have_other_numbers() {
+    let bed = Bed::new();
+    let (plan, outcome) = bed.tree.tune(&["plan", "--json"]);
+    outcome.unwrap();
+    let saved = bed.other.path().join("plan.json");
+    let saved = saved.to_str().unwrap();
+    fs::write(saved, &plan).unwrap();
+    bed.run("apply", &["--plan", saved, "--dry-run"]).1.unwrap();
+
+    let mut plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    plan["irqs"][0]["irq"] = 9_999.into();
+    fs::write(saved, plan.to_string()).unwrap();
+    let before = bed.facts();
+    let refusal = bed.run("apply", &["--plan", saved]).1.unwrap_err().to_string();
+    assert!(refusal.contains("interrupt 9999") && refusal.contains("plan again"), "{refusal}");
+    assert_eq!(bed.facts(), before);
+}

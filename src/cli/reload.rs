@@ -1,0 +1,64 @@
+//! SIGHUP, and so `systemctl reload florin`: takes over what of the configuration can change while the node runs, which is
+//! what is logged. Everything else is settled when threads, sockets and memory are made; what differs is named.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::log::LogControl;
+use super::service::ServiceError;
+use super::settings::{Effective, Settings, SettingsError};
+use super::systemd::tell_reloading;
+
+/// What a reload compares the file with.
+pub(super) struct Reload {
+    /// None = there is no file, and nothing to read again.
+    pub(super) config: Option<PathBuf>,
+    /// Which win over the file.
+    pub(super) flags: Settings,
+    /// What runs now.
+    pub(super) running: Effective,
+    /// What is logged.
+    pub(super) log: LogControl,
+}
+
+impl Reload {
+    /// Waits for SIGHUP and reloads, again and again.
+    pub(super) async fn on_hangup(mut self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            tell_reloading(|| match self.read() {
+                Ok(Some(wanted)) => self.take_over(&wanted),
+                Ok(None) => {
+                    warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
+                }
+                Err(error) => error!("SIGHUP: everything stays as it is: {error}"),
+            });
+        }
+    }
+
+    fn read(&self) -> Result<Option<Effective>, SettingsError> {
+        let Some(path) = &self.config else { return Ok(None) };
+        self.flags.clone().or(Settings::read(path)?).effective().map(Some)
+    }
+
+    fn take_over(&mut self, wanted: &Effective) {
+        let mut changed = wanted.changed_keys(&self.running);
+        if let Some(place) = changed.iter().position(|key| *key == "log") {
+            changed.remove(place);
+            self.log.set(&wanted.log);
+            self.running.log.clone_from(&wanted.log);
+            info!(log = wanted.log, "SIGHUP: reloaded");
+        } else if changed.is_empty() {
+            info!("SIGHUP: the configuration has not changed");
+        }
+        if !changed.is_empty() {
+            warn!("SIGHUP: these have changed and take a restart: {}", changed.join(", "));
+        }
+    }
+}
+
+/// From now on a SIGHUP no longer ends the process.
+pub(super) fn hangups() -> Result<Signal, ServiceError> {
+    signal(SignalKind::hangup()).map_err(ServiceError::ControlPlane)
+}

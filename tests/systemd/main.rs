@@ -1,0 +1,273 @@
+//! The units and the package under a real systemd: each test boots a Debian of its own and is its operator.
+
+mod callers;
+mod machine;
+mod supplies;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use callers::{Door, Mishap, Restart, while_calling};
+use machine::{Machine, wait_for};
+
+/// The program that makes the man pages and completions.
+#[path = "../../examples/pages.rs"]
+#[allow(dead_code)]
+mod pages;
+
+const VERSION: &str = "1.0.0";
+const NEXT_VERSION: &str = "1.0.1";
+const INSTALL: &str = "apt-get install --quiet --yes /root/florin.deb";
+const ASK: &str = "florin get balance 1";
+/// Restarts under load.
+const RESTARTS: usize = 20;
+/// Answers between two of them.
+const ANSWERS_PER_RESTART: u64 = 50;
+
+/// A machine with the package, and with a ledger.
+fn machine(test: &str) -> Option<Machine> {
+    let machine = bare_machine(test)?;
+    machine.ok(INSTALL);
+    machine.ok("runuser -u florin -- florin generate --users 100 --transactions 2000 --ledger sqlite:/var/lib/florin/ledger.db");
+    Some(machine)
+}
+
+/// A machine on which the package lies, not yet installed.
+fn bare_machine(test: &str) -> Option<Machine> {
+    if let Some(needed) = supplies::missing() {
+        eprintln!("skipped: {test} needs {needed}");
+        return None;
+    }
+    let package = supplies::package(VERSION);
+    let machine = Machine::boot(&supplies::debian());
+    machine.put(&package, "/root/florin.deb");
+    Some(machine)
+}
+
+#[test]
+fn the_package_starts_nothing_by_itself_and_serves_once_it_is_started() {
+    let Some(machine) = bare_machine("the_package_starts_nothing_by_itself_and_serves_once_it_is_started")
+    else {
+        return;
+    };
+    machine.ok(INSTALL);
+    for unit in ["florin.service", "florin.socket", "florin-shadow.service", "florin-tune.service"] {
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+        assert_eq!(machine.property(unit, "UnitFileState"), "disabled", "{unit}");
+    }
+    machine.ok("runuser -u florin -- florin generate --users 100 --transactions 2000 --ledger sqlite:/var/lib/florin/ledger.db");
+    machine.ok("systemctl start florin");
+    let answer = machine.ok(ASK);
+    assert!(answer.contains("user 1, version"), "{answer}");
+    assert!(machine.property("florin", "StatusText").starts_with("serving "));
+    // Each shard's thread has one CPU, although the unit forbids nearly everything else.
+    let main = machine.property("florin", "MainPID");
+    let shards = machine.ok(&format!(
+        "for task in /proc/{main}/task/*; do grep -q florin-shard $task/comm && grep Cpus_allowed_list $task/status; done; true"
+    ));
+    let cpus: BTreeSet<&str> = shards.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert!(!cpus.is_empty() && cpus.len() == shards.lines().count(), "{shards}");
+    assert!(cpus.iter().all(|list| list.parse::<u16>().is_ok()), "{shards}");
+    machine.ok("systemctl stop florin");
+    assert_eq!(machine.property("florin", "Result"), "success");
+}
+
+/// Changes a unit as an operator does.
+fn drop_in(machine: &Machine, unit: &str, text: &str) {
+    let folder = machine.path(&format!("/etc/systemd/system/{unit}.d"));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("test.conf"), text).unwrap();
+    machine.ok("systemctl daemon-reload");
+}
+
+/// What the node listens on; systemd holds all of it, the shard ports too.
+fn hold_all_doors(machine: &Machine) -> Vec<Door> {
+    let shards = std::thread::available_parallelism().unwrap().get() as u16;
+    let ports =
+        (1..=shards).map(|shard| format!("ListenStream=127.0.0.1:{}\n", 7400 + shard)).collect::<String>();
+    drop_in(machine, "florin.socket", &format!("[Socket]\n{ports}"));
+    machine.ok("systemctl enable --now florin.socket");
+    machine.ok("systemctl enable --now florin.service");
+    let mut doors = vec![Door::Unix(machine.path("/run/florin/florin.sock"))];
+    doors.extend((7400..=7400 + shards).map(|port| Door::Tcp(([127, 0, 0, 1], port).into())));
+    doors
+}
+
+#[track_caller]
+fn assert_nothing_is_lost(mishaps: &[Mishap], restarts: &[Restart]) {
+    let lost: Vec<String> =
+        mishaps.iter().filter(|mishap| mishap.is_loss(restarts)).map(Mishap::to_string).collect();
+    assert!(lost.is_empty(), "{} lost, the first: {:#?}", lost.len(), &lost[..lost.len().min(5)]);
+}
+
+#[test]
+fn restarts_under_load_lose_no_connection_and_no_request() {
+    let Some(machine) = machine("restarts_under_load_lose_no_connection_and_no_request") else { return };
+    let doors = hold_all_doors(&machine);
+    let (restarts, answered, mishaps) = while_calling(&machine, &doors, |answered| {
+        let restart = |_| {
+            let before = answered.load(Ordering::Relaxed);
+            wait_for("answers", || {
+                (answered.load(Ordering::Relaxed) > before + ANSWERS_PER_RESTART).then_some(())
+            });
+            // Twenty within a minute are more than the unit's StartLimitBurst= takes for health.
+            machine.ok("systemctl reset-failed florin && systemctl restart florin");
+            Restart::last(&machine)
+        };
+        (0..RESTARTS).map(restart).collect::<Vec<_>>()
+    });
+    assert!(answered > RESTARTS as u64 * ANSWERS_PER_RESTART);
+    assert_nothing_is_lost(&mishaps, &restarts);
+}
+
+#[test]
+fn an_upgrade_under_load_loses_no_request() {
+    let Some(machine) = machine("an_upgrade_under_load_loses_no_request") else { return };
+    let doors = hold_all_doors(&machine);
+    machine.put(&supplies::package(NEXT_VERSION), "/root/florin.deb");
+    let runs = || machine.ok("readlink /proc/$(systemctl show --value --property=MainPID florin)/exe");
+    let (restart, _, mishaps) = while_calling(&machine, &doors, |_| {
+        let main = machine.property("florin", "MainPID");
+        machine.ok(INSTALL);
+        // What runs is restarted on purpose only.
+        assert_eq!(machine.property("florin", "MainPID"), main);
+        assert!(runs().ends_with("(deleted)"), "{}", runs());
+        machine.ok("systemctl restart florin");
+        assert_eq!(runs(), "/usr/bin/florin");
+        Restart::last(&machine)
+    });
+    assert_eq!(machine.ok("dpkg-query --show --showformat='${Version}' florin"), NEXT_VERSION);
+    assert_nothing_is_lost(&mishaps, &[restart]);
+    machine.ok(ASK);
+}
+
+#[test]
+fn a_shard_that_hangs_is_killed_by_the_watchdog_and_comes_back() {
+    let Some(machine) = machine("a_shard_that_hangs_is_killed_by_the_watchdog_and_comes_back") else {
+        return;
+    };
+    machine.put(&supplies::faulty(), "/usr/bin/florin");
+    drop_in(&machine, "florin.service", "[Service]\nWatchdogSec=2s\n");
+    machine.ok("systemctl start florin");
+    let main = machine.property("florin", "MainPID");
+    machine.ok("systemctl kill --kill-whom=main --signal=USR2 florin");
+    machine.wait_for_property("florin", "NRestarts", "1");
+    machine.wait_for_property("florin", "ActiveState", "active");
+    assert_ne!(machine.property("florin", "MainPID"), main);
+    machine.ok(ASK);
+    let log = machine.ok("journalctl --no-pager --unit=florin");
+    assert!(log.contains("have not turned for") && log.contains("Watchdog timeout"), "{log}");
+}
+
+#[test]
+fn a_reload_takes_over_what_is_logged_and_a_mistake_changes_nothing() {
+    let Some(machine) = machine("a_reload_takes_over_what_is_logged_and_a_mistake_changes_nothing") else {
+        return;
+    };
+    machine.ok("systemctl start florin");
+    let main = machine.property("florin", "MainPID");
+    let log = || machine.ok("journalctl --no-pager --unit=florin");
+
+    machine.ok("printf 'log = \"debug\"\\nspin-us = 50\\n' >> /etc/florin/florin.toml");
+    machine.ok("systemctl reload florin");
+    wait_for("the reload", || log().contains("SIGHUP: reloaded log=\"debug\"").then_some(()));
+    assert!(log().contains("these have changed and take a restart: spin-us"), "{}", log());
+
+    machine.ok("echo 'shards = \"many\"' >> /etc/florin/florin.toml");
+    machine.refused("systemctl reload florin");
+    assert!(log().contains("shards: "), "{}", log());
+    machine.ok(ASK);
+    assert_eq!(machine.property("florin", "MainPID"), main);
+
+    machine.ok("sed -i /many/d /etc/florin/florin.toml");
+    machine.ok("systemctl restart florin");
+    machine.ok(ASK);
+    assert_ne!(machine.property("florin", "MainPID"), main);
+}
+
+#[test]
+fn a_saved_plan_holds_while_its_unit_is_active_and_is_taken_back_when_it_stops() {
+    let Some(machine) =
+        machine("a_saved_plan_holds_while_its_unit_is_active_and_is_taken_back_when_it_stops")
+    else {
+        return;
+    };
+    // nspawn lays a boot_id of the machine's over procfs, which a procfs of the unit's own would not have.
+    drop_in(&machine, "florin-tune.service", "[Service]\nProtectProc=default\nProtectControlGroups=no\n");
+    // Of this network's own.
+    const BACKLOG: &str = "/proc/sys/net/core/somaxconn";
+    machine.ok("systemctl start florin-tune");
+    assert_eq!(machine.property("florin-tune", "ConditionResult"), "no", "there is no plan yet");
+    machine.ok(&format!("echo 128 > {BACKLOG}"));
+    machine.ok("florin tune plan --only backlog --json > /etc/florin/tune.json");
+
+    machine.ok("systemctl start florin-tune");
+    assert_eq!(machine.ok(&format!("cat {BACKLOG}")), "4096");
+    machine.ok("florin tune verify");
+    machine.ok(&format!("echo 129 > {BACKLOG}"));
+    machine.refused("florin tune verify");
+    machine.ok("systemctl reload florin-tune");
+    machine.ok("florin tune verify");
+
+    machine.ok("systemctl stop florin-tune");
+    assert_eq!(machine.ok(&format!("cat {BACKLOG}")), "128");
+
+    // A host that refuses a setting is one that the unit does not call tuned.
+    machine.ok("sed -i s/somaxconn/there_is_no_such/ /etc/florin/tune.json");
+    machine.refused("systemctl start florin-tune");
+    let log = machine.ok("journalctl --no-pager --unit=florin-tune");
+    assert!(log.contains("not changeable") && log.contains("there_is_no_such"), "{log}");
+}
+
+#[test]
+fn the_shadow_runs_and_ends_with_its_verdict() {
+    let Some(machine) = machine("the_shadow_runs_and_ends_with_its_verdict") else { return };
+    machine.ok("systemctl start florin");
+    machine.ok("sed -i s/^PRIMARY=.*/PRIMARY=http:\\\\/\\\\/127.0.0.1:7400/ /etc/florin/shadow.env");
+    machine.ok("systemctl start florin-shadow");
+    let through = [Door::Tcp(([127, 0, 0, 1], 7600).into())];
+    wait_for("the shadow", || {
+        let (_, answered, _) = while_calling(&machine, &through, |_| ());
+        (answered > 0).then_some(())
+    });
+    machine.ok("systemctl stop florin-shadow");
+    assert_eq!(machine.property("florin-shadow", "Result"), "success");
+    assert!(!machine.ok("ls /var/lib/florin-shadow").is_empty());
+}
+
+/// Everything on the machine's disk but what packages and the system write about themselves.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    let list = machine.ok(
+        "find / -xdev -path /var/lib/dpkg -prune -o -path /var/lib/apt -prune -o -path /var/cache -prune -o -path /var/log \
+         -prune -o -path /tmp -prune -o -path /var/tmp -prune -o -path /var/lib/systemd -prune -o -print",
+    );
+    let run = machine.ok("find /run -name '*florin*'");
+    list.lines().chain(run.lines()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_removal_stops_the_node_and_a_purge_leaves_nothing() {
+    let Some(machine) = bare_machine("a_removal_stops_the_node_and_a_purge_leaves_nothing") else { return };
+    let (before, users) = (files(&machine), machine.ok("cat /etc/passwd /etc/group"));
+    machine.ok(INSTALL);
+    machine.ok("runuser -u florin -- florin generate --users 100 --transactions 2000 --ledger sqlite:/var/lib/florin/ledger.db");
+    hold_all_doors(&machine);
+    machine.ok(ASK);
+
+    machine.ok("apt-get remove --quiet --yes florin");
+    for unit in ["florin.service", "florin.socket"] {
+        assert_eq!(machine.property(unit, "ActiveState"), "inactive", "{unit}");
+    }
+    machine.ok("test -s /var/lib/florin/ledger.db");
+    machine.ok("test -s /etc/florin/florin.toml");
+
+    machine.ok("apt-get purge --quiet --yes florin");
+    let left: Vec<_> = files(&machine).difference(&before).cloned().collect();
+    // The copies that shadow-utils keep of the files they change.
+    let left: Vec<_> =
+        left.iter().filter(|file| !file.starts_with("/etc/") || !file.ends_with('-')).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(machine.ok("cat /etc/passwd /etc/group"), users);
+    assert_eq!(machine.run("systemctl list-units --all --no-legend '*florin*'"), "");
+}
