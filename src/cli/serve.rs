@@ -112,12 +112,10 @@ fn report_memory(view: &View) {
     if nodes.len() < 2 {
         return;
     }
-    let has_shard = |node: &usize| {
-        nodes.get(node).is_some_and(|cpus| view.shards.iter().any(|shard| cpus.contains(&shard.cpu)))
-    };
     let memory = numa::memory_by_node();
     let all: u64 = memory.values().sum();
-    let far: u64 = memory.iter().filter(|(node, _)| !has_shard(node)).map(|(_, bytes)| bytes).sum();
+    let shard_cpus: Vec<usize> = view.shards.iter().map(|shard| shard.cpu).collect();
+    let far = numa::far_bytes(&memory, &nodes, &shard_cpus);
     let words: Vec<String> =
         memory.iter().map(|(node, bytes)| format!("{} MiB on node {node}", bytes >> 20)).collect();
     info!("memory: {}", words.join(", "));

@@ -42,6 +42,18 @@ pub fn memory_by_node() -> BTreeMap<usize, u64> {
     fs::read_to_string("/proc/self/numa_maps").map(|maps| sum(&maps)).unwrap_or_default()
 }
 
+/// Bytes of `memory` on nodes where none of `shard_cpus` is.
+pub fn far_bytes(
+    memory: &BTreeMap<usize, u64>,
+    nodes: &BTreeMap<usize, Vec<usize>>,
+    shard_cpus: &[usize],
+) -> u64 {
+    let has_shard = |node: &usize| {
+        nodes.get(node).is_some_and(|cpus| shard_cpus.iter().any(|shard_cpu| cpus.contains(shard_cpu)))
+    };
+    memory.iter().filter(|(node, _)| !has_shard(node)).map(|(_, bytes)| bytes).sum()
+}
+
 /// A line is an address, a policy, and words like `anon=7 N0=4 N1=3 kernelpagesize_kB=4`.
 fn sum(maps: &str) -> BTreeMap<usize, u64> {
     let mut bytes = BTreeMap::new();
@@ -81,6 +93,34 @@ mod tests {
                     7f10 default anon=2 dirty=2 N1=2 kernelpagesize_kB=2048\n\
                     7f20 default file=/usr/bin/x mapped=9 N0=9 kernelpagesize_kB=4\n";
         assert_eq!(sum(maps), BTreeMap::from([(0, 4_096), (1, 8_192 + 4 * 1_024 * 1_024)]));
+    }
+
+    #[test]
+    fn memory_without_a_shard_on_its_node_is_far() {
+        let nodes = BTreeMap::from([(0, vec![0, 1]), (1, vec![2, 3])]);
+        let memory = BTreeMap::from([(0, 100), (1, 7)]);
+        assert_eq!(far_bytes(&memory, &nodes, &[0, 3]), 0);
+        assert_eq!(far_bytes(&memory, &nodes, &[0, 1]), 7);
+        assert_eq!(far_bytes(&memory, &nodes, &[2]), 100);
+    }
+
+    #[test]
+    fn a_pinned_threads_memory_is_read_back_from_its_node() {
+        const TOUCHED: usize = 64 << 20;
+        let nodes = nodes();
+        let Some(cpu) = nodes.values().flatten().next().copied() else {
+            eprintln!("skipped: a_pinned_threads_memory_is_read_back_from_its_node needs a kernel with NUMA");
+            return;
+        };
+        let touch = move || {
+            super::super::host::pin(cpu).unwrap();
+            let touched = std::hint::black_box(vec![1_u8; TOUCHED]);
+            let memory = memory_by_node();
+            (touched.len(), memory)
+        };
+        let (touched, memory) = std::thread::spawn(touch).join().unwrap();
+        let far = far_bytes(&memory, &nodes, &[cpu]);
+        assert!(memory.values().sum::<u64>() >= far + touched as u64, "{memory:?}");
     }
 
     #[test]

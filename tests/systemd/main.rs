@@ -69,6 +69,7 @@ fn the_package_starts_nothing_by_itself_and_serves_once_it_is_started() {
     let cpus: BTreeSet<&str> = shards.lines().filter_map(|line| line.split_whitespace().last()).collect();
     assert!(!cpus.is_empty() && cpus.len() == shards.lines().count(), "{shards}");
     assert!(cpus.iter().all(|list| list.parse::<u16>().is_ok()), "{shards}");
+    machine.ok(&format!("grep -q '^Seccomp:.*2$' /proc/{main}/status"));
     machine.ok("systemctl stop florin");
     assert_eq!(machine.property("florin", "Result"), "success");
 }

@@ -303,7 +303,7 @@ pub fn run(command: &TuneCommand, out: &mut dyn Write) -> Result<(), TuneError> 
         TuneCommand::Verify(args) => run_verify(args, out),
         TuneCommand::Watch(args) => run_watch(args, out),
         TuneCommand::Revert(args) => run_revert(args, out),
-        TuneCommand::Prove(args) => Ok(prove::run(args, out)?),
+        TuneCommand::Prove(args) => prove::run(args, out),
         TuneCommand::Record(args) => {
             let facts = Facts::gather(&args.at.root)?;
             facts.write(&args.folder)?;

@@ -119,3 +119,29 @@ fn values_out_of_range_are_refused() {
         assert!(ledger.parse::<Ledger>().is_err(), "{ledger}");
     }
 }
+
+#[test]
+fn a_key_that_has_changed_is_named_and_no_other() {
+    let values = [
+        "sqlite:/other.db",
+        "127.0.0.1:1",
+        "127.0.0.1:2",
+        "/other.sock",
+        "127.0.0.1:3",
+        "7",
+        "3",
+        "0",
+        "0",
+        "ring",
+        "9",
+        "2026-01-01T00:00:00Z",
+        "5",
+        "debug",
+    ];
+    let effective = |text: &str| Settings::parse(text).unwrap().effective().unwrap();
+    let usual = effective("");
+    assert!(usual.changed_keys(&usual).is_empty());
+    for (key, value) in KEYS.into_iter().zip(values) {
+        assert_eq!(effective(&format!("{key} = \"{value}\"")).changed_keys(&usual), [key]);
+    }
+}

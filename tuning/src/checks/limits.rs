@@ -55,10 +55,10 @@ pub(super) fn io_uring(scene: &Scene<'_>) -> Finding {
 /// Whether rings and buffers can be registered.
 pub(super) fn memlock(scene: &Scene<'_>) -> Finding {
     let wanted = MEMLOCK_BYTES_PER_SHARD * scene.placement.shards.len().max(1) as u64;
-    let limit = limit(scene.host, "Max locked memory");
+    let (status, found) = limit(scene.host, "Max locked memory", wanted);
     Finding {
-        status: judge(&limit, wanted),
-        found: limit.describe(),
+        status,
+        found,
         wanted: format!("{wanted} bytes or unlimited"),
         why: "io_uring locks its buffers; without enough, a shard does not start (exit code 12)",
         how: "LimitMEMLOCK=infinity in the unit, or ulimit -l".to_owned(),
@@ -67,10 +67,10 @@ pub(super) fn memlock(scene: &Scene<'_>) -> Finding {
 
 /// Whether there are enough descriptors for connections.
 pub(super) fn nofile(scene: &Scene<'_>) -> Finding {
-    let limit = limit(scene.host, "Max open files");
+    let (status, found) = limit(scene.host, "Max open files", NOFILE_MIN);
     Finding {
-        status: judge(&limit, NOFILE_MIN),
-        found: limit.describe(),
+        status,
+        found,
         wanted: format!("{NOFILE_MIN} or more"),
         why: "each connection is one; beyond the limit callers are not accepted",
         how: "LimitNOFILE=1048576 in the unit, or ulimit -n".to_owned(),
@@ -100,34 +100,9 @@ pub(super) fn cpuset(scene: &Scene<'_>) -> Finding {
     }
 }
 
-/// A limit of a process.
-struct Limit {
-    /// None = unlimited.
-    hard: Option<u64>,
-    is_known: bool,
-    of: String,
-}
-
-impl Limit {
-    fn describe(&self) -> String {
-        match (self.is_known, self.hard) {
-            (false, _) => "this host does not say".to_owned(),
-            (true, None) => format!("unlimited ({})", self.of),
-            (true, Some(hard)) => format!("{hard} ({})", self.of),
-        }
-    }
-}
-
-fn judge(limit: &Limit, wanted: u64) -> Status {
-    match (limit.is_known, limit.hard) {
-        (false, _) => Status::Unknown,
-        (true, Some(hard)) if hard < wanted => Status::Warn,
-        (true, _) => Status::Ok,
-    }
-}
-
-/// Of florin where it runs, else of this process, which may be another one than the unit's.
-fn limit(host: &Host, name: &str) -> Limit {
+/// Whether a limit is `wanted` or more, and what it is: florin's where it runs, else this process's, which may be another one
+/// than the unit's.
+fn limit(host: &Host, name: &str, wanted: u64) -> (Status, String) {
     let running = host.florin.first().map(|running| running.process);
     let of_florin = running.and_then(|process| host.facts.get(&format!("proc/{process}/limits")));
     let (text, of) = match (of_florin, running) {
@@ -137,5 +112,10 @@ fn limit(host: &Host, name: &str) -> Limit {
     // A line is: name, soft limit, hard limit, unit.
     let line = text.and_then(|text| text.lines().find_map(|line| line.strip_prefix(name)));
     let hard = line.and_then(|line| line.split_whitespace().nth(1));
-    Limit { hard: hard.and_then(|hard| hard.parse().ok()), is_known: hard.is_some(), of }
+    match hard.map(str::parse::<u64>) {
+        None => (Status::Unknown, "this host does not say".to_owned()),
+        Some(Err(_)) => (Status::Ok, format!("unlimited ({of})")),
+        Some(Ok(hard)) if hard < wanted => (Status::Warn, format!("{hard} ({of})")),
+        Some(Ok(hard)) => (Status::Ok, format!("{hard} ({of})")),
+    }
 }

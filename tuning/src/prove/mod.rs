@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 pub use verdict::{Measured, Verdict, judge};
 
-use crate::apply::{self, Journal, JournalError};
-use crate::cli::{Where, Wish, boot};
-use crate::host::{FactsError, Host};
+use crate::apply::{self, Journal};
+use crate::cli::{TuneError, Where, Wish, boot};
+use crate::host::Host;
 use crate::knobs::Knob;
-use crate::plan::{Plan, PlanError, Selection, Setting};
+use crate::plan::{Plan, Selection, Setting};
 
 /// Flags of `florin tune prove`.
 #[derive(Args, Debug)]
@@ -42,18 +42,9 @@ pub struct ProveArgs {
     flags: Vec<String>,
 }
 
-/// Why there is no verdict. The host is as it was.
+/// Why there is no verdict, besides what any command may meet. The host is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ProveError {
-    /// The host.
-    #[error(transparent)]
-    Facts(#[from] FactsError),
-    /// The placement.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// Somebody was interrupted.
     #[error("{} holds what an earlier proof has not undone: florin tune revert --journal {}", .0.display(), .0.display())]
     Unfinished(PathBuf),
@@ -85,9 +76,6 @@ pub enum ProveError {
     /// It found something wrong.
     #[error("florin-bench has failed: {0}")]
     BenchFailed(String),
-    /// Nobody reads what is printed.
-    #[error("cannot print: {0}")]
-    Output(#[from] io::Error),
 }
 
 /// What of florin-bench's report is looked at.
@@ -108,18 +96,18 @@ struct Latency {
 }
 
 /// Runs `florin tune prove`.
-pub(crate) fn run(args: &ProveArgs, out: &mut dyn Write) -> Result<(), ProveError> {
+pub(crate) fn run(args: &ProveArgs, out: &mut dyn Write) -> Result<(), TuneError> {
     let host = Host::look(&args.at.root)?;
     let only = Selection { only: vec![args.knob], ..Selection::default() };
     let plan = Plan::make(&host, &args.wish.request(), &only)?;
     if plan.settings.is_empty() {
-        return Err(ProveError::NothingToChange(args.knob));
+        return Err(ProveError::NothingToChange(args.knob).into());
     }
     if plan.settings.iter().any(Setting::is_of_boot) {
-        return Err(ProveError::NeedsReboot(args.knob));
+        return Err(ProveError::NeedsReboot(args.knob).into());
     }
     if args.journal.exists() {
-        return Err(ProveError::Unfinished(args.journal.clone()));
+        return Err(ProveError::Unfinished(args.journal.clone()).into());
     }
     let trial = Proof { args, settings: &plan.settings, boot: boot(&host.facts) };
     let mut pairs = Vec::new();
@@ -154,25 +142,26 @@ struct Proof<'a> {
 
 impl Proof<'_> {
     /// With the knob turned, and turned back whatever happens.
-    fn measure_with(&self) -> Result<Measured, ProveError> {
+    fn measure_with(&self) -> Result<Measured, TuneError> {
         let (root, path) = (&self.args.at.root, &self.args.journal);
         let mut journal = Journal::open(path, &self.boot)?;
         let reports = apply::apply(root, self.settings, &mut journal)?;
         let refused = reports.iter().find(|report| report.outcome.is_failure());
         let measured = match refused {
-            Some(report) => Err(ProveError::Refused(report.line())),
+            Some(report) => Err(ProveError::Refused(report.line()).into()),
             None => self.measure(),
         };
         let restored = apply::revert(root, journal, apply::Mode::Real)?;
         if let Some(report) = restored.iter().find(|report| report.outcome.is_failure()) {
-            return Err(ProveError::NotRestored { line: report.line(), journal: path.clone() });
+            return Err(ProveError::NotRestored { line: report.line(), journal: path.clone() }.into());
         }
         measured
     }
 
-    fn measure(&self) -> Result<Measured, ProveError> {
+    fn measure(&self) -> Result<Measured, TuneError> {
         let bench = self.args.bench.clone().unwrap_or_else(beside_this_binary);
-        let folder = tempfile::tempdir()?;
+        let folder =
+            tempfile::tempdir().map_err(|source| TuneError::File { path: std::env::temp_dir(), source })?;
         let mut command = Command::new(&bench);
         command.arg("run");
         if self.args.flags.is_empty() {
@@ -183,9 +172,10 @@ impl Proof<'_> {
         let output = command.arg("--out").arg(folder.path()).output();
         let output = output.map_err(|source| ProveError::Bench { path: bench, source })?;
         if !output.status.success() {
-            return Err(ProveError::BenchFailed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(ProveError::BenchFailed(said).into());
         }
-        read_report(&folder.path().join("report.json"))
+        Ok(read_report(&folder.path().join("report.json"))?)
     }
 }
 
