@@ -21,7 +21,7 @@ fn dumped(browser: &str, url: &str, more: &[&str]) -> String {
             "--no-first-run",
             "--disable-dev-shm-usage",
         ])
-        .args(["--window-size=1120,1500", "--virtual-time-budget=3000"])
+        .args(["--window-size=1120,1640", "--virtual-time-budget=3000"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(more)
         .args(["--dump-dom", url]);
