@@ -189,6 +189,21 @@ impl Status {
             Status::Internal => "INTERNAL",
         }
     }
+
+    /// The code of an HTTP answer that says the same (wire.md, "HTTP").
+    pub const fn http_code(self) -> u16 {
+        match self {
+            Status::Ok => 200,
+            Status::NotFound => 404,
+            Status::InvalidRequest => 400,
+            Status::Stale => 412,
+            Status::Unavailable => 503,
+            Status::Overloaded => 429,
+            Status::Unauthenticated => 401,
+            Status::PermissionDenied => 403,
+            Status::Internal => 500,
+        }
+    }
 }
 
 /// A span of time over which statistics are summed (domain.md).

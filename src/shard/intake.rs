@@ -129,9 +129,16 @@ impl Shard {
         read
     }
 
-    /// Lends a connection's output to `work`, which answers no lookups.
-    fn with_out<T>(&mut self, connection: u32, work: impl FnOnce(&mut Shard, &mut Vec<u8>) -> T) -> T {
+    /// Lends a connection's output to `work`, which answers no lookups from the belt.
+    pub(super) fn with_out<T>(
+        &mut self,
+        connection: u32,
+        work: impl FnOnce(&mut Shard, &mut Vec<u8>) -> T,
+    ) -> T {
         let mut out = std::mem::take(&mut self.sessions[connection as usize].out);
+        if out.capacity() == 0 {
+            out = self.buffers.pop().unwrap_or_default();
+        }
         let result = work(self, &mut out);
         self.sessions[connection as usize].out = out;
         result

@@ -120,16 +120,10 @@ impl Shard {
         }
     }
 
-    /// Does `write` with the output of the connection that `ticket` names; or, where it is gone, with nobody's.
-    fn with_output(&mut self, ticket: Ticket, write: impl FnOnce(&mut Shard, &mut Vec<u8>)) {
+    /// Lets `write` answer on a connection, which may have waited for this before it could read on.
+    fn answer_late(&mut self, ticket: Ticket, write: impl FnOnce(&mut Shard, &mut Vec<u8>)) {
+        self.with_out(ticket.connection, write);
         let session = &mut self.sessions[ticket.connection as usize];
-        let mut out = std::mem::take(&mut session.out);
-        if out.capacity() == 0 {
-            out = self.buffers.pop().unwrap_or_default();
-        }
-        write(self, &mut out);
-        let session = &mut self.sessions[ticket.connection as usize];
-        session.out = out;
         if session.stop == Stop::Await && !std::mem::replace(&mut session.ready, true) {
             self.ready.push_back(ticket.connection);
         }
@@ -170,7 +164,7 @@ impl Shard {
     fn answered(&mut self, shard: ShardIndex, answer: Answer) {
         let (Answer::Whole { ticket, .. } | Answer::Part { ticket, .. }) = answer;
         if self.is_here(ticket) {
-            self.with_output(ticket, |this, out| this.deliver(shard, answer, out));
+            self.answer_late(ticket, |this, out| this.deliver(shard, answer, out));
             return;
         }
         match answer {
@@ -202,7 +196,7 @@ impl Shard {
             match destination {
                 Destination::Peer(..) => self.settle(destination, ask, Verdict::Answer, &mut Vec::new()),
                 Destination::Here(ticket) if self.is_here(ticket) => {
-                    self.with_output(ticket, |shard, out| {
+                    self.answer_late(ticket, |shard, out| {
                         shard.settle(destination, ask, Verdict::Answer, out)
                     });
                 }

@@ -4,6 +4,7 @@
 pub mod fixed;
 pub mod florin;
 pub mod hello;
+mod idle;
 pub mod ledger;
 pub mod peers;
 pub mod probe;
@@ -68,6 +69,8 @@ pub struct Target {
     /// Ends the server with the target.
     process: Option<Process>,
     someone: UserId,
+    /// Open for as long as the target is, and silent.
+    idle: Vec<idle::Connection>,
     /// Only under valgrind.
     stirring: Option<probe::Stirring>,
 }
@@ -145,7 +148,7 @@ pub(crate) fn operation(operation: impl Into<String>) -> impl FnOnce(io::Error) 
 impl Target {
     /// Starts what `spec` says, or finds it, and waits until it answers.
     pub fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
-        let target = match (spec.kind, spec.address) {
+        let mut target = match (spec.kind, spec.address) {
             (Kind::Florin, Some(address)) => Target::running(spec, bench, address)?,
             (Kind::Florin, None) => florin::start(spec, bench)?,
             (Kind::Http, Some(address)) => Target::running(spec, bench, address)?,
@@ -155,6 +158,7 @@ impl Target {
             (Kind::Limit, _) => fixed::start(spec, bench)?,
         };
         target.wait_until_it_answers()?;
+        target.idle = idle::connect(&target.endpoints, spec.idle)?;
         Ok(target)
     }
 
@@ -176,6 +180,7 @@ impl Target {
             command: String::new(),
             process: None,
             someone: bench.population.users()[0],
+            idle: Vec::new(),
             stirring: None,
         })
     }
@@ -191,6 +196,7 @@ impl Target {
             command: process.command().to_owned(),
             process: Some(process),
             someone: bench.population.users()[0],
+            idle: Vec::new(),
             stirring: None,
         }
     }

@@ -55,6 +55,8 @@ pub struct TargetSpec {
     pub address: Option<SocketAddr>,
     /// A running server's process, to count its CPU.
     pub pid: Option<Pid>,
+    /// Connections that are open beside those of the load, and say nothing.
+    pub idle: u32,
     /// Another binary than the bench's.
     pub binary: Option<PathBuf>,
     /// More flags for the server, as they are.
@@ -71,7 +73,7 @@ pub enum SpecError {
     Kind(String),
     /// An unknown option.
     #[error(
-        "{0:?} is no option of a target: there are label, encoding, via, driver, shards, addr, pid, binary, flag"
+        "{0:?} is no option of a target: there are label, encoding, via, driver, shards, addr, pid, idle, binary, flag"
     )]
     Option(String),
     /// A value that does not fit.
@@ -105,6 +107,7 @@ impl TargetSpec {
             shards: None,
             address: None,
             pid: None,
+            idle: 0,
             binary: None,
             flags: Vec::new(),
         }
@@ -138,6 +141,9 @@ impl TargetSpec {
         }
         if let Some(shards) = self.shards {
             add(&format!("{shards} shards"));
+        }
+        if self.idle > 0 {
+            add(&format!("{} idle", self.idle));
         }
         self.flags.iter().for_each(|flag| add(flag));
         label
@@ -186,6 +192,7 @@ impl TargetSpec {
                 let pid = value.parse().ok().and_then(Pid::from_raw);
                 self.pid = Some(pid.ok_or_else(|| expected("a process id"))?);
             }
+            "idle" => self.idle = value.parse().map_err(|_| expected("a number of connections"))?,
             _ => return Err(SpecError::Option(option.to_owned())),
         }
         Ok(())
@@ -236,6 +243,7 @@ mod tests {
             ("florin,via=http", "florin http"),
             ("florin,via=unix,label=local", "local"),
             ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
+            ("florin,idle=10000", "florin rkyv 10000 idle"),
             ("limit,via=unix", "limit rkyv unix"),
             ("redis", "redis"),
         ] {
@@ -263,6 +271,7 @@ mod tests {
             ("redis,via=http", "shard, any, unix"),
             ("florin,shards=0", "a number from 1"),
             ("florin,pid=x", "a process id"),
+            ("florin,idle=-1", "a number of connections"),
         ] {
             let error = text.parse::<TargetSpec>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -154,7 +154,7 @@ impl Answer {
             _ => Level::Refused,
         };
         Some(Reading {
-            status: http_status(*status),
+            status: status.http_code(),
             level,
             as_of_us: self.stated.as_of_us,
             // A batch has one flag for all: that does not say whose history is incomplete.
@@ -164,20 +164,5 @@ impl Answer {
             stated: None,
             at: self.at,
         })
-    }
-}
-
-/// A frame's status as HTTP has it (wire.md).
-pub const fn http_status(status: Status) -> u16 {
-    match status {
-        Status::Ok => 200,
-        Status::NotFound => 404,
-        Status::InvalidRequest => 400,
-        Status::Stale => 412,
-        Status::Unavailable => 503,
-        Status::Overloaded => 429,
-        Status::Unauthenticated => 401,
-        Status::PermissionDenied => 403,
-        Status::Internal => 500,
     }
 }

@@ -3,8 +3,8 @@
 use florin_schema::records::{Balance, Statistics};
 use florin_schema::{Asset, Status, UserId, Window, WindowMask, generated};
 
+use super::Value;
 use super::stated::rfc3339;
-use super::{Value, http_status};
 
 /// Why a native body is none.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ pub fn batch_flat(table: &generated::Balances<'_>) -> Result<Value, NativeError>
 
 /// A refusal, as HTTP words it: RFC 9457.
 pub fn problem(status: Status, detail: &str) -> Value {
-    let code = http_status(status);
+    let code = status.http_code();
     let title =
         http::StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or_default();
     Value::object([

@@ -170,7 +170,7 @@ pub(super) fn native_answer(
     // HEAD asks for everything but the body.
     let decoded = Some(value).filter(|_| request.method != Method::HEAD);
     Answer {
-        status: answer::http_status(status),
+        status: status.http_code(),
         form: Form::Native,
         stated: Stated { version, ..stated },
         body: decoded.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default(),

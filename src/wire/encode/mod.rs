@@ -145,7 +145,7 @@ impl Encoder {
     pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, status: Status, message: &str) {
         match to.format {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, to.opcode as u8, status, message),
-            Format::Http(reply) => self.problem(out, reply, origin, response::code(status), None, message),
+            Format::Http(reply) => self.problem(out, reply, origin, status.http_code(), None, message),
         }
     }
 
@@ -155,7 +155,7 @@ impl Encoder {
         match to.format {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, opcode, status, message),
             Format::Http(reply) => {
-                let code = http_status.unwrap_or(response::code(status));
+                let code = http_status.unwrap_or(status.http_code());
                 self.problem(out, reply, origin, code, allow, message);
             }
         }

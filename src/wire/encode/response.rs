@@ -1,7 +1,7 @@
 //! The head of an HTTP response.
 
+use florin_schema::Version;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
-use florin_schema::{Status, Version};
 
 use super::time;
 use crate::wire::{HttpReply, Origin};
@@ -19,21 +19,6 @@ pub(super) struct Head {
     pub(super) origin: Origin,
     pub(super) version: Option<Version>,
     pub(super) allow: Option<&'static str>,
-}
-
-/// The HTTP status of a frame's status.
-pub(super) const fn code(status: Status) -> u16 {
-    match status {
-        Status::Ok => 200,
-        Status::NotFound => 404,
-        Status::InvalidRequest => 400,
-        Status::Stale => 412,
-        Status::Unavailable => 503,
-        Status::Overloaded => 429,
-        Status::Unauthenticated => 401,
-        Status::PermissionDenied => 403,
-        Status::Internal => 500,
-    }
 }
 
 /// The phrase of each HTTP status that this server writes.
