@@ -18,11 +18,9 @@ pub const REREADS_MAX: usize = 1_024;
 /// Frames of one connection that are answered in one turn; the rest waits a turn, so that a caller that pipelines
 /// without end costs its neighbours no more than this many lookups (about 30 µs).
 pub const FRAMES_PER_TURN: usize = 128;
-/// Lookups that come behind one before its slot is probed: enough to hide the latency of memory, few enough for a core
-/// to have all their cache lines under way (16 or so).
-pub const LOOKUPS_PROBED_BEHIND: usize = 16;
-/// Probed lookups that come behind one before it is answered: as above, of two or three lines each.
-pub const LOOKUPS_ANSWERED_BEHIND: usize = 15;
+/// Lookups that are parsed, probed and answered together, while those of two more groups wait for memory: enough to hide
+/// its latency, few enough for a core to have all their cache lines under way.
+pub const LOOKUPS_PER_GROUP: usize = 16;
 /// Bytes of answers that a connection may have unread before its requests wait; with the input that is already here
 /// (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB.
 pub const UNSENT_BYTES_MAX: usize = 24 * 1_024;

@@ -1,13 +1,14 @@
-//! Lookups under way. A lookup is two cache misses, one behind the other: its user's slot, then its record. So each
-//! stands on a belt for a while after its slot was asked for, and again after its record was, and meanwhile others are
-//! parsed, probed and answered: the misses of a turn's requests overlap, whichever connections they came on.
+//! Lookups under way. A lookup is two cache misses, one behind the other: its user's slot, then its record. So lookups go
+//! in groups: while one group's requests are parsed and their slots asked for, the slots of the group before it and the
+//! records of the one before that are on their way. The misses of a turn's requests overlap, whichever connections they
+//! came on, and each step is a short loop over a group.
 
-use florin_schema::HashedUser;
+use florin_schema::{HashedUser, Opcode, UserId};
 
 use super::responder::Aspect;
 use super::table::Found;
-use crate::limits::{LOOKUPS_ANSWERED_BEHIND, LOOKUPS_PROBED_BEHIND};
-use crate::wire::ReplyTo;
+use crate::limits::LOOKUPS_PER_GROUP;
+use crate::wire::{Format, ReplyTo};
 
 /// A request for an account of this shard's.
 #[derive(Clone, Copy)]
@@ -20,100 +21,98 @@ pub(super) struct Lookup {
     pub found: Option<Found>,
 }
 
+impl Lookup {
+    /// What stands where none has stood yet.
+    const NONE: Lookup = Lookup {
+        connection: 0,
+        to: ReplyTo { opcode: Opcode::GetBalance, request_id: 0, format: Format::Rkyv },
+        user: UserId::new(0).expect("0 is a legal id").hashed(),
+        aspect: Aspect::Balance,
+        found: None,
+    };
+}
+
 /// First in, first out.
-#[derive(Default)]
 pub(super) struct Belt {
-    places: [Option<Lookup>; Belt::PLACES],
-    /// How many were ever put on it, and how many of these were probed and answered.
+    places: [Lookup; Belt::PLACES],
+    /// How many were put on it since it was empty, and how many of these were probed and answered.
     asked: usize,
     probed: usize,
     answered: usize,
 }
 
-/// Whether more may come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// Each waits until enough have come behind it.
-    Flowing,
-    /// None waits any longer.
-    Clearing,
-}
-
 impl Belt {
-    /// A power of two, one above what stands on it at most.
-    const PLACES: usize = (LOOKUPS_PROBED_BEHIND + LOOKUPS_ANSWERED_BEHIND + 1).next_power_of_two();
+    /// Whole groups, so that none lies around the end: the one that is coming, two that are under way, and one to make it
+    /// a power of two.
+    const PLACES: usize = 4 * LOOKUPS_PER_GROUP;
 
-    /// Puts a lookup on, whose slot has been asked for.
-    #[inline]
-    pub fn push(&mut self, lookup: Lookup) {
-        self.places[self.asked % Belt::PLACES] = Some(lookup);
+    /// An empty one.
+    pub fn new() -> Belt {
+        Belt { places: [Lookup::NONE; Belt::PLACES], asked: 0, probed: 0, answered: 0 }
+    }
+
+    /// Puts a lookup on, whose slot has been asked for; returns whether it completes a group.
+    #[inline(always)]
+    pub fn push(&mut self, lookup: Lookup) -> bool {
+        self.places[self.asked % Belt::PLACES] = lookup;
         self.asked += 1;
+        self.asked.is_multiple_of(LOOKUPS_PER_GROUP)
     }
 
-    /// The next whose slot should be here by now: to be probed, and its record asked for.
-    #[inline]
-    pub fn next_to_probe(&mut self, pace: Pace) -> Option<&mut Lookup> {
-        if self.asked - self.probed <= pace.or_behind(LOOKUPS_PROBED_BEHIND) {
-            return None;
-        }
-        let lookup = self.places[self.probed % Belt::PLACES].as_mut();
-        self.probed += 1;
-        lookup
+    /// Those whose slots should be here by now, all but the `newest`: to be probed, and their records asked for. As many
+    /// as lie in one piece.
+    #[inline(always)]
+    pub fn next_to_probe(&mut self, newest: usize) -> &mut [Lookup] {
+        let from = self.probed % Belt::PLACES;
+        let count = (self.asked - self.probed).saturating_sub(newest).min(Belt::PLACES - from);
+        self.probed += count;
+        &mut self.places[from..from + count]
     }
 
-    /// The next whose record should be here by now: to be answered.
-    #[inline]
-    pub fn next_to_answer(&mut self, pace: Pace) -> Option<Lookup> {
-        if self.probed - self.answered <= pace.or_behind(LOOKUPS_ANSWERED_BEHIND) {
-            return None;
-        }
-        let lookup = self.places[self.answered % Belt::PLACES];
-        self.answered += 1;
-        lookup
+    /// Those that have been probed: to be answered. As many as lie in one piece.
+    #[inline(always)]
+    pub fn next_to_answer(&mut self) -> &[Lookup] {
+        let from = self.answered % Belt::PLACES;
+        let count = (self.probed - self.answered).min(Belt::PLACES - from);
+        self.answered += count;
+        &self.places[from..from + count]
     }
-}
 
-impl Pace {
-    #[inline]
-    fn or_behind(self, lookups: usize) -> usize {
-        match self {
-            Pace::Flowing => lookups,
-            Pace::Clearing => 0,
-        }
+    /// The next group begins at the front, where nothing is under way any more.
+    pub fn rewind(&mut self) {
+        debug_assert_eq!(self.asked, self.answered);
+        (self.asked, self.probed, self.answered) = (0, 0, 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Format;
-    use florin_schema::{Opcode, UserId};
-
-    fn lookup(connection: u32) -> Lookup {
-        let to = ReplyTo { opcode: Opcode::GetBalance, request_id: 0, format: Format::Rkyv };
-        let user = UserId::new(7).unwrap().hashed();
-        Lookup { connection, to, user, aspect: Aspect::Balance, found: None }
-    }
 
     #[test]
-    fn each_waits_its_distance_and_keeps_its_place() {
-        let mut belt = Belt::default();
+    fn each_is_probed_a_group_later_and_answered_another_and_keeps_its_place() {
+        let mut belt = Belt::new();
         let (mut probed, mut answered) = (Vec::new(), Vec::new());
-        for connection in 0..100 {
-            belt.push(lookup(connection));
-            probed.extend(belt.next_to_probe(Pace::Flowing).map(|lookup| lookup.connection));
-            answered.extend(belt.next_to_answer(Pace::Flowing).map(|lookup| lookup.connection));
-            let come = connection as usize + 1;
-            assert_eq!(probed.len(), come.saturating_sub(LOOKUPS_PROBED_BEHIND));
-            assert_eq!(answered.len(), probed.len().saturating_sub(LOOKUPS_ANSWERED_BEHIND));
+        for rewound in 0..3 {
+            let all: Vec<u32> = (0..5 * LOOKUPS_PER_GROUP as u32 + 7 * rewound).collect();
+            for &connection in &all {
+                if belt.push(Lookup { connection, ..Lookup::NONE }) {
+                    answered.extend(belt.next_to_answer().iter().map(|lookup| lookup.connection));
+                    probed
+                        .extend(belt.next_to_probe(LOOKUPS_PER_GROUP).iter().map(|lookup| lookup.connection));
+                }
+                let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;
+                assert_eq!(probed.len(), groups.saturating_sub(1) * LOOKUPS_PER_GROUP);
+                assert_eq!(answered.len(), groups.saturating_sub(2) * LOOKUPS_PER_GROUP);
+            }
+            while probed.len() < all.len() {
+                probed.extend(belt.next_to_probe(0).iter().map(|lookup| lookup.connection));
+            }
+            while answered.len() < all.len() {
+                answered.extend(belt.next_to_answer().iter().map(|lookup| lookup.connection));
+            }
+            belt.rewind();
+            assert_eq!((std::mem::take(&mut probed), std::mem::take(&mut answered)), (all.clone(), all));
         }
-        while let Some(lookup) = belt.next_to_probe(Pace::Clearing) {
-            probed.push(lookup.connection);
-        }
-        while let Some(lookup) = belt.next_to_answer(Pace::Clearing) {
-            answered.push(lookup.connection);
-        }
-        let all: Vec<u32> = (0..100).collect();
-        assert_eq!((probed, answered), (all.clone(), all));
     }
 }

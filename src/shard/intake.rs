@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use florin_schema::frame::RequestHeader;
 use florin_schema::{HashedUser, UserId};
 
-use super::belt::{Lookup, Pace};
+use super::belt::Lookup;
 use super::peers::{Ask, Destination, Question};
 use super::responder::{Aspect, Via};
 use super::session::{Ending, Listener, Stop};
 use super::{Gather, Shard};
-use crate::limits::{FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
+use crate::limits::{FRAMES_PER_TURN, LOOKUPS_PER_GROUP, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
 
 /// What an answer is taken to need before it is written, so that lookups never overshoot what a connection may have
@@ -240,35 +240,42 @@ impl Shard {
         })
     }
 
-    /// Puts a lookup on the belt, which moves on by one.
+    /// Puts a lookup on the belt, which moves on when a group is whole.
     #[inline(always)]
     fn look_up(&mut self, lookup: Lookup) {
         self.sessions[lookup.connection as usize].owed += 1;
         self.responder.table.prefetch(lookup.user);
-        self.belt.push(lookup);
-        if let Some(lookup) = self.belt.next_to_probe(Pace::Flowing) {
-            lookup.found = self.responder.table.find(lookup.user);
-        }
-        if let Some(lookup) = self.belt.next_to_answer(Pace::Flowing) {
-            self.answer(lookup);
+        if self.belt.push(lookup) {
+            self.answer_lookups();
+            self.probe_lookups(LOOKUPS_PER_GROUP);
         }
     }
 
     /// Answers all lookups that are under way.
     pub(super) fn finish_lookups(&mut self) {
-        while let Some(lookup) = self.belt.next_to_probe(Pace::Clearing) {
-            lookup.found = self.responder.table.find(lookup.user);
-        }
-        while let Some(lookup) = self.belt.next_to_answer(Pace::Clearing) {
-            self.answer(lookup);
-        }
+        while self.probe_lookups(0) {}
+        while self.answer_lookups() {}
+        self.belt.rewind();
     }
 
-    #[inline(always)]
-    fn answer(&mut self, Lookup { connection, to, user, aspect, found }: Lookup) {
-        let session = &mut self.sessions[connection as usize];
-        session.owed -= 1;
-        self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
+    /// Second pass over all but the `newest`: their slots. `false` where there are none.
+    fn probe_lookups(&mut self, newest: usize) -> bool {
+        let lookups = self.belt.next_to_probe(newest);
+        for lookup in &mut *lookups {
+            lookup.found = self.responder.table.find(lookup.user);
+        }
+        !lookups.is_empty()
+    }
+
+    /// Third pass: their records. `false` where there are none.
+    fn answer_lookups(&mut self) -> bool {
+        let lookups = self.belt.next_to_answer();
+        for &Lookup { connection, to, user, aspect, found } in lookups {
+            let session = &mut self.sessions[connection as usize];
+            session.owed -= 1;
+            self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
+        }
+        !lookups.is_empty()
     }
 
     /// HTTP answers in order: a request is read only once the one before it has been answered.

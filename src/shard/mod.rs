@@ -167,7 +167,7 @@ impl Shard {
             blocked: Vec::new(),
             timeouts: BinaryHeap::new(),
             users: Vec::new(),
-            belt: Belt::default(),
+            belt: Belt::new(),
             due: Vec::new(),
             buffers: Vec::new(),
             next_bell: 0,
