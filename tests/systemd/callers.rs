@@ -118,6 +118,11 @@ pub fn while_calling<T>(
                 while !over.is_set() && !mishaps.iter().any(Mishap::is_inexcusable) {
                     ask(&door, requests, answered, over).unwrap_or_else(|mishap| mishaps.extend(mishap));
                 }
+                // Said now: who waits for answers meanwhile would wait in vain, and not know why.
+                mishaps
+                    .iter()
+                    .filter(|mishap| mishap.is_inexcusable())
+                    .for_each(|mishap| eprintln!("{mishap}"));
                 mishaps
             })
         };

@@ -62,16 +62,55 @@ fn the_package_starts_nothing_by_itself_and_serves_once_it_is_started() {
     assert!(answer.contains("user 1, version"), "{answer}");
     assert!(machine.property("florin", "StatusText").starts_with("serving "));
     // Each shard's thread has one CPU, although the unit forbids nearly everything else.
-    let main = machine.property("florin", "MainPID");
-    let shards = machine.ok(&format!(
-        "for task in /proc/{main}/task/*; do grep -q florin-shard $task/comm && grep Cpus_allowed_list $task/status; done; true"
-    ));
-    let cpus: BTreeSet<&str> = shards.lines().filter_map(|line| line.split_whitespace().last()).collect();
-    assert!(!cpus.is_empty() && cpus.len() == shards.lines().count(), "{shards}");
-    assert!(cpus.iter().all(|list| list.parse::<u16>().is_ok()), "{shards}");
-    machine.ok(&format!("grep -q '^Seccomp:.*2$' /proc/{main}/status"));
+    let (shards, _) = cpus_of_threads(&machine);
+    let distinct: BTreeSet<&String> = shards.iter().collect();
+    assert!(!shards.is_empty() && distinct.len() == shards.len(), "{shards:?}");
+    assert!(shards.iter().all(|list| list.parse::<u16>().is_ok()), "{shards:?}");
+    machine.ok("grep -q '^Seccomp:.*2$' /proc/$(systemctl show --value --property=MainPID florin)/status");
     machine.ok("systemctl stop florin");
     assert_eq!(machine.property("florin", "Result"), "success");
+}
+
+/// Where the kernel lets florin's threads run: each shard's, and each other's.
+fn cpus_of_threads(machine: &Machine) -> (Vec<String>, Vec<String>) {
+    let main = machine.property("florin", "MainPID");
+    let threads = machine.ok(&format!(
+        "for task in /proc/{main}/task/*; do echo $(cat $task/comm) $(grep Cpus_allowed_list $task/status); done"
+    ));
+    let (shards, others): (Vec<&str>, Vec<&str>) =
+        threads.lines().partition(|line| line.starts_with("florin-shard"));
+    let list = |line: &str| line.split_whitespace().last().unwrap().to_owned();
+    (shards.into_iter().map(list).collect(), others.into_iter().map(list).collect())
+}
+
+#[test]
+fn a_plans_drop_ins_put_every_thread_where_the_plan_has_it() {
+    let Some(machine) = machine("a_plans_drop_ins_put_every_thread_where_the_plan_has_it") else { return };
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("skipped: a_plans_drop_ins_put_every_thread_where_the_plan_has_it needs two CPUs");
+        return;
+    }
+    machine.ok("florin tune plan --shards 1 --systemd --out /etc/systemd/system");
+    machine.ok("systemctl daemon-reload");
+    let plan: serde_json::Value =
+        serde_json::from_str(&machine.ok("florin tune plan --shards 1 --json")).unwrap();
+    let shard = plan["shards"][0]["cpu"].to_string();
+    let kept = plan["housekeeping"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    machine.ok(&format!(
+        "printf 'cpus = \"{shard}\"\\nhousekeeping-cpus = \"{kept}\"\\n' >> /etc/florin/florin.toml"
+    ));
+    machine.ok("systemctl start florin");
+    machine.ok(ASK);
+    assert_ne!(machine.property("florin", "CPUAffinity"), "");
+    let (shards, others) = cpus_of_threads(&machine);
+    assert_eq!(shards, [shard]);
+    assert!(!others.is_empty() && others.iter().all(|list| *list == kept), "{others:?}, not {kept}");
 }
 
 /// Changes a unit as an operator does.
@@ -118,6 +157,7 @@ fn restarts_under_load_lose_no_connection_and_no_request() {
         };
         (0..RESTARTS).map(restart).collect::<Vec<_>>()
     });
+    eprintln!("{RESTARTS} restarts, {answered} answers, {} connections closed by a drain", mishaps.len());
     assert!(answered > RESTARTS as u64 * ANSWERS_PER_RESTART);
     assert_nothing_is_lost(&mishaps, &restarts);
 }
