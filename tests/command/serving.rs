@@ -275,3 +275,28 @@ fn systemd_hears_that_the_node_is_ready_that_idle_shards_turn_and_that_it_stops(
         assert_eq!(server.ended().0, Some(0));
     }
 }
+
+#[test]
+fn a_hangup_takes_over_what_is_logged_and_names_what_takes_a_restart() {
+    let folder = folder_with_ledger();
+    write(folder.path(), "florin.toml", "log = \"warn\"\n");
+    let flags = ["serve", "--config", "florin.toml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut command = florin(folder.path(), &[&flags[..], &["--shard-listen", "off"]].concat());
+    let path = folder.path().join("log");
+    let server = Server::spawn({
+        command.stderr(std::fs::File::create(&path).expect("a writable folder"));
+        command
+    });
+    let log = || std::fs::read_to_string(&path).expect("florin writes UTF-8");
+    let hang_up = |text: &str, answer: &str| {
+        write(folder.path(), "florin.toml", text);
+        server.signal(Signal::HUP);
+        wait_for(answer, || log().contains(answer).then_some(()));
+    };
+    hang_up("log = \"info\"\nspin-us = 5\n", "take a restart: spin-us");
+    assert!(log().contains("SIGHUP: reloaded"), "{}", log());
+    hang_up("log = \"info\"\nspin-us = \"much\"\n", "everything stays as it is");
+    get(server.any, "/v1/users/1/balance");
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().0, Some(0));
+}

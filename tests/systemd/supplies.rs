@@ -15,6 +15,11 @@ pub fn missing() -> Option<&'static str> {
         if !rustix::process::geteuid().is_root() {
             return Some("root");
         }
+        let mut mounting = Command::new("unshare");
+        mounting.args(["--mount", "--net", "--pid", "--fork", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+        if !mounting.output().is_ok_and(|output| output.status.success()) {
+            return Some("a root that may mount, which one in an unprivileged container may not");
+        }
         let needs = [
             ("systemd-nspawn", "systemd-nspawn (package systemd-container)"),
             ("mmdebstrap", "mmdebstrap"),
