@@ -8,14 +8,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::faulty::between;
+use crate::faulty::{Reaction, between, serve};
 use crate::shadow::{Caller, Shadow, generated, http};
 use crate::support::{Ended, Server, florin, run, wait_for};
 
 const NOW: &str = "2026-11-22T10:30:00Z";
 
-/// Records what a caller asks of `primary`.
+/// Records what a caller asks of `primary`, all of it.
 fn record(folder: &Path, primary: &str, ask: impl FnOnce(&mut Caller)) {
+    let (code, out) = recording(folder, primary, ask);
+    assert_eq!((code, out.contains("recorded ")), (Some(0), true), "{out}");
+}
+
+/// The same; how it ended, and what it said.
+fn recording(folder: &Path, primary: &str, ask: impl FnOnce(&mut Caller)) -> (Option<i32>, String) {
     use std::io::{BufRead, BufReader, Read};
     let arguments = ["shadow", "record", "traffic.jsonl", "--listen", "127.0.0.1:0", "--primary", primary];
     let mut child = florin(folder, &arguments).stdout(Stdio::piped()).spawn().expect("the command was built");
@@ -31,7 +37,23 @@ fn record(folder: &Path, primary: &str, ask: impl FnOnce(&mut Caller)) {
     let code = wait_for("the recording's end", || child.try_wait().expect("our own child")).code();
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("UTF-8");
-    assert_eq!((code, rest.contains("recorded ")), (Some(0), true), "{rest}");
+    (code, rest)
+}
+
+#[test]
+fn a_recording_that_lacks_a_request_does_not_end_well() {
+    let primary =
+        http(serve(|_| Reaction::Bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())));
+    let folder = TempDir::new().expect("a temporary folder");
+    let (code, out) = recording(folder.path(), &primary, |caller| {
+        caller.get("/short");
+        // Longer than what is copied.
+        let long = "x".repeat(100 << 10);
+        assert_eq!(caller.ask("GET", "/long", &long).expect("an answer").status, 200);
+    });
+    assert_eq!((code, out.contains("recorded ")), (Some(21), false), "{out}");
+    let kept = fs::read_to_string(folder.path().join("traffic.jsonl")).expect("a recording");
+    assert!(kept.contains("/short") && !kept.contains("/long"), "{kept}");
 }
 
 fn replay(folder: &Path, file: &str, primary: &str, candidate: &str, more: &[&str]) -> (Ended, Value) {
