@@ -24,6 +24,7 @@
 //! | [`record`] | traffic in files, and replaying it |
 //! | [`cutover`] | the share of callers that the candidate serves |
 //! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
+//! | `budget` | the memory that all copies of what passes share |
 //! | [`run`], [`admin`] | all of it, assembled |
 
 #![forbid(unsafe_code)]
