@@ -163,7 +163,7 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
             let out = directory.path().join(format!("callgrind.{index}.{number}"));
             bench.tool = Tool::Callgrind(out.clone());
             progress.say(format!("starting {} under valgrind", spec.label()));
-            let mut target = Target::start(spec, &bench)?;
+            let target = Target::start(spec, &bench)?;
             let load = load.load(args.common.setup.arrivals);
             let of = |count| Settings {
                 span: Span::Requests { count, at_most: args.common.duration.max(CALLGRIND_TIME) },

@@ -1,6 +1,6 @@
 //! Starts florin itself, and other servers that take the same flags.
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use super::{
     Bench, Process, Target, TargetError, TargetSpec, Tool, Via, hello,
@@ -22,7 +22,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     let shards = spec.shards.or((bench.tool != Tool::None).then_some(1));
     let stirred = match bench.tool {
         Tool::None => None,
-        Tool::Callgrind(_) => Some(neighbours(process::free_address()?, shards.unwrap_or(1))),
+        Tool::Callgrind(_) => Some(process::free_neighbours(shards.unwrap_or(1))?),
     };
     match &stirred {
         None => command.args(["--shard-listen", "127.0.0.1:0"]),
@@ -66,11 +66,6 @@ pub(super) fn start_http(spec: &TargetSpec, bench: &Bench) -> Result<Target, Tar
     command.args(ledger(bench)?).args(["--listen", &address.to_string()]).args(&spec.flags);
     let process = spawn(command, process::scratch()?, bench)?;
     Ok(Target::started(spec, bench, process, Endpoints::Any(Endpoint::Tcp(address))))
-}
-
-/// The shard ports that begin at this one.
-fn neighbours(first: SocketAddr, shards: u16) -> Vec<SocketAddr> {
-    (0..shards).map(|shard| SocketAddr::new(first.ip(), first.port().saturating_add(shard))).collect()
 }
 
 fn ledger(bench: &Bench) -> Result<[String; 2], TargetError> {

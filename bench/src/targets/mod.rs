@@ -220,9 +220,11 @@ impl Target {
         }
     }
 
-    /// Stops what has kept a server under valgrind going: from now on it does only what it is asked.
-    pub fn calm(&mut self) {
-        self.stirring = None;
+    /// From now on a server under valgrind does next to nothing but what it is asked.
+    pub fn calm(&self) {
+        if let Some(stirring) = &self.stirring {
+            stirring.calm();
+        }
     }
 
     /// Wakes it again, and waits until it answers.

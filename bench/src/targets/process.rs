@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     sync::Mutex,
@@ -57,6 +57,20 @@ pub fn scratch() -> Result<TempDir, TargetError> {
 pub fn free_address() -> Result<SocketAddr, TargetError> {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     address.map_err(operation("finding a free port"))
+}
+
+/// So many TCP addresses with ports in a row at which nobody listens now. They lie below those that the kernel gives to
+/// outgoing connections: one that is tried until somebody listens could otherwise meet itself.
+pub fn free_neighbours(count: u16) -> Result<Vec<SocketAddr>, TargetError> {
+    const FROM: u16 = 10_000;
+    const BELOW: u16 = 30_000;
+    let row = |first: u16| (first..first + count).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let is_free = |first: &u16| row(*first).all(|address| TcpListener::bind(address).is_ok());
+    // Another bench that looks at the same time begins elsewhere.
+    let begin = FROM + (std::process::id() % 1_000) as u16 * 16;
+    let first = (begin..BELOW).step_by(usize::from(count)).find(is_free);
+    let none = || io::Error::from(io::ErrorKind::AddrInUse);
+    first.map(|first| row(first).collect()).ok_or_else(none).map_err(operation("finding free ports in a row"))
 }
 
 impl Process {
