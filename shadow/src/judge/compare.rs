@@ -65,7 +65,7 @@ pub struct Difference {
 /// All that two values differ in.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison {
-    /// Where they mean something else; at most [`DIFFERENCES_MAX`].
+    /// Where they mean something else; a bounded number of them.
     pub differences: Vec<Difference>,
     /// Differences beyond those.
     pub more: usize,
@@ -81,7 +81,7 @@ impl Comparison {
         self.differences.is_empty() && self.more == 0
     }
 
-    /// Keeps the first [`KEPT_MAX`] differences, and counts the others.
+    /// Keeps the first few differences, and counts the others.
     pub fn trim(&mut self) {
         self.more += self.differences.len().saturating_sub(KEPT_MAX);
         self.differences.truncate(KEPT_MAX);
