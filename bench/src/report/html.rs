@@ -57,7 +57,7 @@ pub(crate) fn document(body: &str) -> String {
 pub(crate) fn definitions(settings: &[(&'static str, String)]) -> String {
     let mut html = String::from("<dl>\n");
     for (name, value) in settings {
-        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(value.trim_matches('`')));
+        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(&value.replace('`', "")));
     }
     html.push_str("</dl>\n");
     html
