@@ -192,16 +192,16 @@ fn a_replay_that_ends_early_is_not_complete() {
         "--log",
         "info",
     ];
-    let mut child =
-        florin(folder.path(), &arguments).stderr(Stdio::null()).spawn().expect("the command was built");
-    wait_for("the replay to begin", || {
-        folder.path().join("replayed/mismatches.jsonl").exists().then_some(())
-    });
     let asked = || crate::support::get(node.admin, "/metrics");
     let balance = |metrics: &str| {
         metrics.lines().filter(|line| line.contains("requests_total")).map(str::to_owned).collect::<Vec<_>>()
     };
     let before = balance(&asked());
+    let mut child =
+        florin(folder.path(), &arguments).stderr(Stdio::null()).spawn().expect("the command was built");
+    wait_for("the replay to begin", || {
+        folder.path().join("replayed/mismatches.jsonl").exists().then_some(())
+    });
     wait_for("its first question", || (balance(&asked()) != before).then_some(()));
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     let code = wait_for("the replay's end", || child.try_wait().expect("our own child")).code();
