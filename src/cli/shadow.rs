@@ -18,6 +18,7 @@ use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
 use super::service::{EndSignals, ServiceError, runtime};
+use super::systemd::{tell_ready, tell_stopping};
 
 /// What `florin shadow --help` ends with.
 pub(super) const AFTER_HELP: &str = "\
@@ -292,8 +293,10 @@ fn until_ended(settings: Settings) -> Result<Outcome, ShadowCommandError> {
     lines.push(format!("  listen     http://{}", shadow.listen));
     lines.extend(shadow.admin_address.map(|address| format!("  admin      http://{address}")));
     say(&lines.join("\n"));
+    tell_ready();
     runtime.block_on(async {
         let (name, _) = signals.next().await;
+        tell_stopping();
         tracing::info!("{name}: draining; a second signal ends at once");
         let ended = tokio::task::spawn_blocking(move || shadow.end());
         tokio::select! {

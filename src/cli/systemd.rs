@@ -50,7 +50,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
         }
         if readiness.ready && !has_been_ready {
             has_been_ready = true;
-            tell(&[NotifyState::Ready]);
+            tell_ready();
         }
         let still = pulse.look(view.shards.iter().map(|shard| shard.metrics.turns.get()).collect());
         // Shards that have drained turn no more, and the unit's TimeoutStopSec= bounds the rest.
@@ -84,6 +84,11 @@ pub(super) fn inherited_sockets() -> Inherited {
     Inherited::new(sockets)
 }
 
+/// Tells systemd that callers are taken from now on, where that is known at once.
+pub(super) fn tell_ready() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Tells systemd that the end was asked for.
 pub(super) fn tell_stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
@@ -95,7 +100,7 @@ pub(super) fn tell_reloading(reload: impl FnOnce()) {
         tell(&[NotifyState::Reloading, now]);
     }
     reload();
-    tell(&[NotifyState::Ready]);
+    tell_ready();
 }
 
 fn tell(state: &[NotifyState<'_>]) {
