@@ -3,7 +3,7 @@
 //! | part | size | holds |
 //! | --- | --- | --- |
 //! | span | 256 KiB | blocks of one class; eight to a huge page; back to the pool, for any class, once its last block is freed |
-//! | block | a class: multiples of 16 bytes, an eighth apart | one record |
+//! | block | a class: multiples of 16 bytes, an eighth apart; up to 128 bytes in no more than two cache lines | one record |
 //! | large block | what it needs | a record above [`SMALL_BYTES_MAX`]; few accounts have one |
 //!
 //! A record that outgrows its block moves to a larger one; its account's slot is the only reference to it. Nothing
@@ -18,6 +18,9 @@ const SPAN_BYTES: usize = 256 * 1_024;
 /// What block sizes are multiples of, and handles count in.
 const UNIT_BYTES: usize = 16;
 const UNITS_PER_SPAN: u32 = (SPAN_BYTES / UNIT_BYTES) as u32;
+/// The one size of up to two cache lines of which every other block would lie across three, the last of which nobody asks
+/// for in time: these records get two whole lines.
+const THREE_LINES_BYTES: usize = 112;
 /// Spans come from the system in huge pages.
 const UNITS_PER_PAGE: u32 = (HUGE_PAGE_BYTES / UNIT_BYTES) as u32;
 /// Blocks up to here come from spans: large enough for all but a handful of accounts, small enough that a span's last
@@ -79,6 +82,7 @@ impl Slab {
             Some((bytes + bytes / 8 + 1).next_multiple_of(UNIT_BYTES))
         })
         .take_while(|&bytes| bytes < SMALL_BYTES_MAX)
+        .filter(|&bytes| bytes != THREE_LINES_BYTES)
         .chain([SMALL_BYTES_MAX])
         .collect();
         let partial = vec![None; class_bytes.len()];
@@ -197,11 +201,12 @@ impl Slab {
             });
             span
         });
+        let units = (self.class_bytes[class] / UNIT_BYTES) as u32;
         let state = &mut self.states[span as usize];
         state.class = class as u8;
         state.free = None;
-        // Unit 0 of span 0 is never given out, so that handle 0 is nobody's.
-        state.cut = u32::from(span == 0);
+        // The first block of span 0 is never given out, so that handle 0 is nobody's.
+        state.cut = if span == 0 { units } else { 0 };
         self.link_partial(span);
         span
     }
