@@ -66,6 +66,49 @@ struct StatisticsHeader {
     buckets: U32,
 }
 
+/// Sums of one asset's buckets, credits before debits.
+#[derive(Clone, Copy, Default)]
+struct Flows {
+    counts: [u64; 2],
+    sums: [i64; 2],
+    largest_debit: i64,
+}
+
+/// Why no sum of buckets overflows.
+const WITHIN_LIFETIME: &str = "a window's sums are at most its lifetime's, which did not overflow";
+
+impl Flows {
+    #[inline]
+    fn add(&mut self, key: BucketKey, bucket: &Bucket) {
+        let direction = usize::from(key.is_debit());
+        self.counts[direction] += u64::from(bucket.count.get());
+        self.sums[direction] = self.sums[direction].checked_add(bucket.sum.get()).expect(WITHIN_LIFETIME);
+        self.largest_debit = self.largest_debit.max(bucket.largest.get());
+    }
+
+    #[inline]
+    fn with(&self, other: &Flows) -> Flows {
+        let sum = |at: usize| self.sums[at].checked_add(other.sums[at]).expect(WITHIN_LIFETIME);
+        Flows {
+            counts: [self.counts[0] + other.counts[0], self.counts[1] + other.counts[1]],
+            sums: [sum(0), sum(1)],
+            largest_debit: self.largest_debit.max(other.largest_debit),
+        }
+    }
+
+    #[inline]
+    fn totals(&self) -> WindowTotals {
+        let ([credit_count, debit_count], [credit_sum, debit_sum]) = (self.counts, self.sums);
+        WindowTotals {
+            credit_count: U64::new(credit_count),
+            credit_sum: I64::new(credit_sum),
+            debit_count: U64::new(debit_count),
+            debit_sum: I64::new(debit_sum),
+            largest_debit: I64::new(self.largest_debit),
+        }
+    }
+}
+
 /// What happened to one asset in one direction during one hour or day.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -199,29 +242,33 @@ impl Account {
         (header.first_us.get(), header.last_us.get())
     }
 
-    /// Every asset's totals in all four windows as of `horizon`, into `totals`.
+    /// Every asset's totals in all four windows as of `horizon`, into `totals`. Each window holds the one before it and a
+    /// ring around it; each bucket is added to its ring alone, and that without a branch on what cannot be guessed.
     pub fn totals(self, slab: &Slab, horizon: &Horizon, totals: &mut Vec<AssetTotals>) {
-        totals.clear();
         let (_, lifetimes, buckets) = statistics_parts(slab, self);
-        let none = WindowTotals::default();
-        for (row, &lifetime) in self.balance(slab).rows.iter().zip(lifetimes) {
-            totals.push(AssetTotals { asset: row.asset(), windows: [none, none, none, lifetime] });
-        }
-        let edges =
+        let [hours24, days7, days30] =
             [Window::Hours24, Window::Days7, Window::Days30].map(|w| horizon.hours(w).expect("has edges"));
-        let oldest = edges[2].0;
+        let mut rings = [[Flows::default(); 3]; ASSETS_MAX];
         for bucket in buckets.iter().rev() {
             let key = BucketKey(bucket.key.get());
             let hour = key.hour();
-            if hour < oldest {
+            if hour < days30.0 {
                 break;
             }
-            let windows = &mut totals[key.asset()].windows;
-            for (window, (first, last)) in windows.iter_mut().zip(edges) {
-                if first <= hour && hour <= last {
-                    add_bucket(window, key, bucket);
-                }
+            if hour > days30.1 {
+                continue;
             }
+            let beyond_24h = (hour < hours24.0) | (hour > hours24.1);
+            let ring = usize::from(beyond_24h) + usize::from(hour < days7.0);
+            rings[key.asset()][ring].add(key, bucket);
+        }
+        totals.clear();
+        for ((row, &lifetime), [hours24, to_days7, to_days30]) in
+            self.balance(slab).rows.iter().zip(lifetimes).zip(rings)
+        {
+            let days7 = hours24.with(&to_days7);
+            let windows = [hours24.totals(), days7.totals(), days7.with(&to_days30).totals(), lifetime];
+            totals.push(AssetTotals { asset: row.asset(), windows });
         }
     }
 
@@ -438,13 +485,6 @@ fn merge(into: &mut Bucket, other: &Bucket) -> Result<(), Overflow> {
     into.sum.set(sum);
     into.largest.set(into.largest.get().max(other.largest.get()));
     Ok(())
-}
-
-#[inline]
-fn add_bucket(window: &mut WindowTotals, key: BucketKey, bucket: &Bucket) {
-    let counting = if key.is_debit() { Counting::Debit } else { Counting::Credit };
-    add(window, counting, u64::from(bucket.count.get()), bucket.sum.get(), bucket.largest.get())
-        .expect("a window's sums are at most its lifetime's, which did not overflow");
 }
 
 #[inline]

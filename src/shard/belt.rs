@@ -1,7 +1,9 @@
 //! Lookups under way. A lookup is two cache misses, one behind the other: its user's slot, then its record. So lookups go
-//! in groups: while one group's requests are parsed and their slots asked for, the slots of the group before it and the
-//! records of the one before that are on their way. The misses of a turn's requests overlap, whichever connections they
-//! came on, and each step is a short loop over a group.
+//! in groups: while one group's requests are parsed, the slots of the group before it and the records of the one before
+//! that are on their way. The misses of a turn's requests overlap, whichever connections they came on, and each pass is a
+//! short loop over a group: the shorter, the more of its misses a core has under way at once.
+
+use std::ops::Range;
 
 use florin_schema::{HashedUser, Opcode, UserId};
 
@@ -35,23 +37,33 @@ impl Lookup {
 /// First in, first out.
 pub(super) struct Belt {
     places: [Lookup; Belt::PLACES],
-    /// How many were put on it since it was empty, and how many of these were probed and answered.
+    /// How many were put on it since it was empty, and how many of these have been through each pass.
     asked: usize,
+    fetched: usize,
     probed: usize,
     answered: usize,
 }
 
+/// What each pass has to do when the belt moves on; each part is a group, or the begin of one.
+pub(super) struct Step {
+    /// Their slots are to be asked for.
+    pub fetch: Range<usize>,
+    /// Their slots should be here by now: to be probed, and their records asked for.
+    pub probe: Range<usize>,
+    /// Their records should be: to be answered.
+    pub answer: Range<usize>,
+}
+
 impl Belt {
-    /// Whole groups, so that none lies around the end: the one that is coming, two that are under way, and one to make it
-    /// a power of two.
+    /// The group that is coming, and one for each pass.
     const PLACES: usize = 4 * LOOKUPS_PER_GROUP;
 
     /// An empty one.
     pub fn new() -> Belt {
-        Belt { places: [Lookup::NONE; Belt::PLACES], asked: 0, probed: 0, answered: 0 }
+        Belt { places: [Lookup::NONE; Belt::PLACES], asked: 0, fetched: 0, probed: 0, answered: 0 }
     }
 
-    /// Puts a lookup on, whose slot has been asked for; returns whether it completes a group.
+    /// Puts a lookup on; returns whether it completes a group, and the belt must move on.
     #[inline(always)]
     pub fn push(&mut self, lookup: Lookup) -> bool {
         self.places[self.asked % Belt::PLACES] = lookup;
@@ -59,29 +71,35 @@ impl Belt {
         self.asked.is_multiple_of(LOOKUPS_PER_GROUP)
     }
 
-    /// Those whose slots should be here by now, all but the `newest`: to be probed, and their records asked for. As many
-    /// as lie in one piece.
+    /// Moves everything on by one pass.
     #[inline(always)]
-    pub fn next_to_probe(&mut self, newest: usize) -> &mut [Lookup] {
-        let from = self.probed % Belt::PLACES;
-        let count = (self.asked - self.probed).saturating_sub(newest).min(Belt::PLACES - from);
-        self.probed += count;
-        &mut self.places[from..from + count]
+    pub fn step(&mut self) -> Step {
+        let step = Step {
+            fetch: self.fetched..self.asked,
+            probe: self.probed..self.fetched,
+            answer: self.answered..self.probed,
+        };
+        (self.answered, self.probed, self.fetched) = (self.probed, self.fetched, self.asked);
+        step
     }
 
-    /// Those that have been probed: to be answered. As many as lie in one piece.
+    /// The places of a pass.
     #[inline(always)]
-    pub fn next_to_answer(&mut self) -> &[Lookup] {
-        let from = self.answered % Belt::PLACES;
-        let count = (self.probed - self.answered).min(Belt::PLACES - from);
-        self.answered += count;
-        &self.places[from..from + count]
+    pub fn at(&mut self, part: Range<usize>) -> &mut [Lookup] {
+        let from = part.start % Belt::PLACES;
+        &mut self.places[from..from + part.len()]
+    }
+
+    /// Whether nothing is under way.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.asked == self.answered
     }
 
     /// The next group begins at the front, where nothing is under way any more.
     pub fn rewind(&mut self) {
-        debug_assert_eq!(self.asked, self.answered);
-        (self.asked, self.probed, self.answered) = (0, 0, 0);
+        debug_assert!(self.is_empty());
+        (self.asked, self.fetched, self.probed, self.answered) = (0, 0, 0, 0);
     }
 }
 
@@ -90,29 +108,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_probed_a_group_later_and_answered_another_and_keeps_its_place() {
+    fn each_goes_through_one_pass_with_each_group_and_keeps_its_place() {
         let mut belt = Belt::new();
-        let (mut probed, mut answered) = (Vec::new(), Vec::new());
         for rewound in 0..3 {
             let all: Vec<u32> = (0..5 * LOOKUPS_PER_GROUP as u32 + 7 * rewound).collect();
+            let mut passes = [const { Vec::new() }; 3];
+            let go_on = |belt: &mut Belt, passes: &mut [Vec<u32>; 3]| {
+                let Step { fetch, probe, answer } = belt.step();
+                for (part, pass) in [fetch, probe, answer].into_iter().zip(passes) {
+                    pass.extend(belt.at(part).iter().map(|lookup| lookup.connection));
+                }
+            };
             for &connection in &all {
                 if belt.push(Lookup { connection, ..Lookup::NONE }) {
-                    answered.extend(belt.next_to_answer().iter().map(|lookup| lookup.connection));
-                    probed
-                        .extend(belt.next_to_probe(LOOKUPS_PER_GROUP).iter().map(|lookup| lookup.connection));
+                    go_on(&mut belt, &mut passes);
                 }
                 let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;
-                assert_eq!(probed.len(), groups.saturating_sub(1) * LOOKUPS_PER_GROUP);
-                assert_eq!(answered.len(), groups.saturating_sub(2) * LOOKUPS_PER_GROUP);
+                for (behind, pass) in passes.iter().enumerate() {
+                    assert_eq!(pass.len(), groups.saturating_sub(behind) * LOOKUPS_PER_GROUP);
+                }
             }
-            while probed.len() < all.len() {
-                probed.extend(belt.next_to_probe(0).iter().map(|lookup| lookup.connection));
-            }
-            while answered.len() < all.len() {
-                answered.extend(belt.next_to_answer().iter().map(|lookup| lookup.connection));
+            while !belt.is_empty() {
+                go_on(&mut belt, &mut passes);
             }
             belt.rewind();
-            assert_eq!((std::mem::take(&mut probed), std::mem::take(&mut answered)), (all.clone(), all));
+            assert_eq!(passes, [all.clone(), all.clone(), all]);
         }
     }
 }

@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use florin_schema::frame::RequestHeader;
 use florin_schema::{HashedUser, UserId};
 
-use super::belt::Lookup;
+use super::belt::{Lookup, Step};
 use super::peers::{Ask, Destination, Question};
 use super::responder::{Aspect, Via};
 use super::session::{Ending, Listener, Stop};
 use super::{Gather, Shard};
-use crate::limits::{FRAMES_PER_TURN, LOOKUPS_PER_GROUP, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
+use crate::limits::{FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
 
 /// What an answer is taken to need before it is written, so that lookups never overshoot what a connection may have
@@ -152,13 +152,17 @@ impl Shard {
                 Err(stop) => return (read, stop),
             };
             let begun = read;
+            // Some of them may be answered before the last is read, so all of them are owed at first.
+            self.sessions[connection as usize].owed += allowed as u32;
             for _ in 0..allowed {
                 let Some((to, user)) = self.plain_lookup(&input[read..]) else { break };
                 read += size_of::<RequestHeader>();
                 self.look_up(Lookup { connection, to, user, aspect: Aspect::Balance, found: None });
             }
             let plain = (read - begun) / size_of::<RequestHeader>();
-            self.sessions[connection as usize].frames += plain;
+            let session = &mut self.sessions[connection as usize];
+            session.owed -= (allowed - plain) as u32;
+            session.frames += plain;
             if plain < allowed
                 && let Some(stop) = self.read_frame(connection, input, &mut read)
             {
@@ -210,7 +214,10 @@ impl Shard {
             }
         };
         match self.local_lookup(connection, &request) {
-            Some(lookup) => self.look_up(lookup),
+            Some(lookup) => {
+                self.sessions[connection as usize].owed += 1;
+                self.look_up(lookup);
+            }
             None => {
                 if !self.with_out(connection, |shard, out| shard.handle(connection, &request, out)) {
                     return Some(Stop::Await);
@@ -243,39 +250,39 @@ impl Shard {
     /// Puts a lookup on the belt, which moves on when a group is whole.
     #[inline(always)]
     fn look_up(&mut self, lookup: Lookup) {
-        self.sessions[lookup.connection as usize].owed += 1;
-        self.responder.table.prefetch(lookup.user);
         if self.belt.push(lookup) {
-            self.answer_lookups();
-            self.probe_lookups(LOOKUPS_PER_GROUP);
+            self.move_belt();
         }
     }
 
     /// Answers all lookups that are under way.
     pub(super) fn finish_lookups(&mut self) {
-        while self.probe_lookups(0) {}
-        while self.answer_lookups() {}
+        while !self.belt.is_empty() {
+            self.move_belt();
+        }
         self.belt.rewind();
     }
 
-    /// Second pass over all but the `newest`: their slots. `false` where there are none.
-    fn probe_lookups(&mut self, newest: usize) -> bool {
-        let lookups = self.belt.next_to_probe(newest);
-        for lookup in &mut *lookups {
-            lookup.found = self.responder.table.find(lookup.user);
+    /// All lookups that are under way go through their next pass.
+    fn move_belt(&mut self) {
+        let Step { fetch, probe, answer } = self.belt.step();
+        let table = &self.responder.table;
+        for lookup in self.belt.at(fetch) {
+            table.prefetch(lookup.user);
         }
-        !lookups.is_empty()
-    }
-
-    /// Third pass: their records. `false` where there are none.
-    fn answer_lookups(&mut self) -> bool {
-        let lookups = self.belt.next_to_answer();
-        for &Lookup { connection, to, user, aspect, found } in lookups {
-            let session = &mut self.sessions[connection as usize];
-            session.owed -= 1;
-            self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
+        for lookup in self.belt.at(probe) {
+            lookup.found = table.find(lookup.user);
+            if let (Aspect::Statistics(_), Some(found)) = (lookup.aspect, lookup.found) {
+                table.prefetch_statistics(found);
+            }
         }
-        !lookups.is_empty()
+        for of_one in self.belt.at(answer).chunk_by(|one, next| one.connection == next.connection) {
+            let session = &mut self.sessions[of_one[0].connection as usize];
+            session.owed -= of_one.len() as u32;
+            for &Lookup { to, user, aspect, found, .. } in of_one {
+                self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
+            }
+        }
     }
 
     /// HTTP answers in order: a request is read only once the one before it has been answered.

@@ -333,12 +333,8 @@ impl Shard {
     /// Ends a turn: counts what it took, for all requests that it answered.
     pub fn end_turn(&mut self, monotonic_us: u64) {
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
+        self.responder.publish_counts(took_us);
         let metrics = &self.responder.metrics;
-        for (count, opcode) in self.responder.counts.iter_mut().zip(&metrics.opcodes) {
-            if *count > 0 {
-                opcode.service_time.record(took_us, std::mem::take(count));
-            }
-        }
         metrics.turns.add(1);
         metrics.waiting.set(self.waiting.len() as u64);
         metrics.mesh_depth.set(self.peers.iter().flatten().map(|peer| peer.outstanding() as u64).sum());

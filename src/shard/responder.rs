@@ -41,8 +41,8 @@ pub(super) struct Responder {
     pub age_us: u64,
     /// Why no data may be answered at the moment.
     pub unavailable: Option<&'static str>,
-    /// Answers of this turn by opcode, for the service times.
-    pub counts: [u64; Opcode::ALL.len()],
+    /// Answers of this turn, by opcode and status.
+    counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
     encoder: Encoder,
     totals: Vec<AssetTotals>,
 }
@@ -58,7 +58,7 @@ impl Responder {
             as_of_us: 0,
             age_us: 0,
             unavailable: None,
-            counts: [0; Opcode::ALL.len()],
+            counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
             encoder: Encoder::new(),
             totals: Vec::new(),
         }
@@ -72,8 +72,20 @@ impl Responder {
 
     #[inline]
     fn count(&mut self, opcode: Opcode, status: Status) {
-        self.counts[opcode as usize] += 1;
-        self.metrics.opcodes[opcode as usize].answers[status as usize].add(1);
+        self.counts[opcode as usize][status as usize] += 1;
+    }
+
+    /// Publishes what was answered in a turn that took so long.
+    pub fn publish_counts(&mut self, took_us: u64) {
+        for (counts, metrics) in self.counts.iter_mut().zip(&self.metrics.opcodes) {
+            let all: u64 = counts.iter().sum();
+            if all > 0 {
+                metrics.service_time.record(took_us, all);
+                for (count, answers) in counts.iter_mut().zip(&metrics.answers) {
+                    answers.add(std::mem::take(count));
+                }
+            }
+        }
     }
 
     /// The last pass of a lookup: `found` is what [`Table::find`] said of `user_id`.

@@ -1,7 +1,7 @@
 //! A shard's accounts: an open-addressing index over the records in the slab.
 //!
-//! A slot is 16 bytes, so that four share a cache line and a probe rarely leaves the one that was prefetched. Probing
-//! is linear; the table doubles before three quarters of it are full; nothing is ever removed.
+//! A slot is 16 bytes, so that four share a cache line. Probing is linear and begins with a line's first slot, so that it
+//! rarely leaves the line that was prefetched; the table doubles before three quarters of it are full; nothing is ever removed.
 
 use florin_schema::layout::BalanceView;
 use florin_schema::{HashedUser, UserId};
@@ -21,7 +21,10 @@ struct Slot {
     account: Account,
 }
 
-const _: () = assert!(size_of::<Slot>() == 16);
+/// Slots of a cache line.
+const LINE: usize = 4;
+
+const _: () = assert!(size_of::<Slot>() * LINE == 64 && SLOTS_MIN.is_power_of_two());
 
 /// Slots of an empty table.
 const SLOTS_MIN: usize = 1_024;
@@ -105,14 +108,34 @@ impl Table {
         prefetch(&self.slots[self.home(user)]);
     }
 
-    /// Second pass: probes, and asks for the record.
+    /// Second pass: probes, and asks for the record. A line's slots are all looked at, for a branch on which of them it is
+    /// would be guessed wrong a third of the time, and with it everything that is asked for behind it.
     #[inline(always)]
     pub fn find(&self, user: HashedUser) -> Option<Found> {
-        let slot = &self.slots[self.probe(user)];
-        slot.account.balance.is_some().then(|| {
-            self.slab.prefetch(slot.account.balance);
-            Found(slot.account)
-        })
+        let mut at = self.home(user);
+        loop {
+            let line: &[Slot; LINE] = self.slots[at..at + LINE].try_into().expect("a line's slots");
+            let mut same = 0;
+            for (place, slot) in line.iter().enumerate() {
+                same |= u32::from(slot.user_id == user.id.get()) << place;
+            }
+            // Those taken lie in front: where user 0 is here, an empty slot, whose id is 0 too, lies behind it.
+            let account = line[(same | 1 << LINE).trailing_zeros() as usize % LINE].account;
+            if same != 0 && account.balance.is_some() {
+                self.slab.prefetch(account.balance);
+                return Some(Found(account));
+            }
+            if !line[LINE - 1].account.balance.is_some() {
+                return None;
+            }
+            at = (at + LINE) & (self.slots.len() - 1);
+        }
+    }
+
+    /// Second pass of a lookup of statistics: asks for where they begin, too.
+    #[inline]
+    pub fn prefetch_statistics(&self, found: Found) {
+        self.slab.prefetch(found.0.statistics);
     }
 
     /// Third pass: the record, and whether its history is known to be incomplete.
@@ -128,10 +151,11 @@ impl Table {
         found.0.span_us(&self.slab)
     }
 
+    /// The first slot of the user's line.
     #[inline]
     fn home(&self, user: HashedUser) -> usize {
         // Routing has used the hash's upper bits; its lower ones are as good as new.
-        user.hash() as usize & (self.slots.len() - 1)
+        user.hash() as usize & (self.slots.len() - LINE)
     }
 
     /// The user's slot, or the empty one where it would go.

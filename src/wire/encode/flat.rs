@@ -45,11 +45,12 @@ impl FlatWriter {
 
     /// Appends a whole frame: `header` and its body.
     #[inline]
-    pub(super) fn balance(&mut self, out: &mut Vec<u8>, header: &ReplyHeader, balance: BalanceView<'_>) {
-        self.balance.patch(header, balance);
-        out.reserve(self.balance.frame.len() + size_of_val(balance.rows));
+    pub(super) fn balance(&self, out: &mut Vec<u8>, header: &ReplyHeader, balance: BalanceView<'_>) {
+        let from = out.len();
+        out.reserve(self.balance.frame.len() + balance.bytes.len());
         out.extend_from_slice(&self.balance.frame);
-        out.extend_from_slice(balance.rows.as_bytes());
+        self.balance.patch(&mut out[from..], header, balance);
+        append_rows(out, balance);
     }
 
     pub(super) fn statistics(&mut self, answer: &StatisticsAnswer<'_>) -> &[u8] {
@@ -143,6 +144,23 @@ fn windows(
     builder.create_vector(&asked[..answer.windows.count()])
 }
 
+/// Appends the rows of a balance. One to three in two copies that overlap, the first of which may take some of the root with
+/// it: a copy of each length of its own would be a branch that is often guessed wrong.
+#[inline(always)]
+fn append_rows(out: &mut Vec<u8>, balance: BalanceView<'_>) {
+    const BEGIN: usize = BalanceView::bytes_of(1);
+    let rows = balance.rows.as_bytes();
+    match (balance.bytes.first_chunk::<BEGIN>(), balance.rows.last()) {
+        (Some(begin), Some(last)) if rows.len() <= BEGIN + size_of::<AssetRow>() => {
+            let from = out.len();
+            out.extend_from_slice(begin);
+            out.truncate(from + rows.len() - size_of::<AssetRow>());
+            out.extend_from_slice(last.as_bytes());
+        }
+        _ => out.extend_from_slice(rows),
+    }
+}
+
 /// A frame of a balance without its rows.
 struct BalanceTemplate {
     frame: [u8; HEADER_BYTES + PREFIX_BYTES],
@@ -178,9 +196,11 @@ impl BalanceTemplate {
         }
     }
 
-    #[inline]
-    fn patch(&mut self, header: &ReplyHeader, balance: BalanceView<'_>) {
-        let BalanceTemplate { frame, user_id_at, version_at, updated_at_us_at } = self;
+    /// Fills a copy of the template in. The template itself is patched nowhere: a copy that reads what was written just
+    /// before would have to wait for it.
+    #[inline(always)]
+    fn patch(&self, frame: &mut [u8], header: &ReplyHeader, balance: BalanceView<'_>) {
+        let BalanceTemplate { user_id_at, version_at, updated_at_us_at, .. } = self;
         let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, header.as_bytes());
         put(*user_id_at, balance.root.user_id.as_bytes());
