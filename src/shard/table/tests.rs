@@ -256,3 +256,18 @@ fn every_account_is_found_and_strangers_are_not() {
         assert_eq!(found.is_some(), user % 3 == 0);
     }
 }
+
+#[test]
+fn user_0_is_a_stranger_until_it_has_an_account_although_an_empty_slots_id_is_0_too() {
+    let (user_0, now) = (UserId::new(0).unwrap().hashed(), Horizon::at(NOW_US));
+    for others in (0..=760).step_by(40) {
+        let mut table = Table::new();
+        for user in 1..=others {
+            table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
+        }
+        assert_eq!(table.find(user_0), None, "beside {others} others");
+        table.apply(&row(0, 1, Kind::Recharge, 1, NOW_US), &now);
+        let found = table.find(user_0).expect("user 0 has an account now");
+        assert_eq!(table.balance(found).0.root.user_id.get(), 0, "beside {others} others");
+    }
+}
