@@ -108,28 +108,14 @@ impl Table {
         prefetch(&self.slots[self.home(user)]);
     }
 
-    /// Second pass: probes, and asks for the record. A line's slots are all looked at, for a branch on which of them it is
-    /// would be guessed wrong a third of the time, and with it everything that is asked for behind it.
+    /// Second pass: probes, and asks for the record.
     #[inline(always)]
     pub fn find(&self, user: HashedUser) -> Option<Found> {
-        let mut at = self.home(user);
-        loop {
-            let line: &[Slot; LINE] = self.slots[at..at + LINE].try_into().expect("a line's slots");
-            let mut same = 0;
-            for (place, slot) in line.iter().enumerate() {
-                same |= u32::from(slot.user_id == user.id.get()) << place;
-            }
-            // Those taken lie in front: where user 0 is here, an empty slot, whose id is 0 too, lies behind it.
-            let account = line[(same | 1 << LINE).trailing_zeros() as usize % LINE].account;
-            if same != 0 && account.balance.is_some() {
-                self.slab.prefetch(account.balance);
-                return Some(Found(account));
-            }
-            if !line[LINE - 1].account.balance.is_some() {
-                return None;
-            }
-            at = (at + LINE) & (self.slots.len() - 1);
-        }
+        let slot = &self.slots[self.probe(user)];
+        slot.account.balance.is_some().then(|| {
+            self.slab.prefetch(slot.account.balance);
+            Found(slot.account)
+        })
     }
 
     /// Second pass of a lookup of statistics: asks for where they begin, too.
@@ -158,18 +144,25 @@ impl Table {
         user.hash() as usize & (self.slots.len() - LINE)
     }
 
-    /// The user's slot, or the empty one where it would go.
+    /// The user's slot, or the empty one where it would go. A line's slots are all looked at, for a branch on which of them it
+    /// is would be guessed wrong a third of the time, and with it everything that is asked for behind it.
     #[inline(always)]
     fn probe(&self, user: HashedUser) -> usize {
         let mut at = self.home(user);
         loop {
-            let slot = &self.slots[at];
-            if slot.user_id == user.id.get() && slot.account.balance.is_some()
-                || !slot.account.balance.is_some()
-            {
-                return at;
+            let line: &[Slot; LINE] = self.slots[at..at + LINE].try_into().expect("a line's slots");
+            let mut same = 0;
+            for (place, slot) in line.iter().enumerate() {
+                same |= u32::from(slot.user_id == user.id.get()) << place;
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            // An empty slot's id is 0: user 0, where it is new, finds the first of them, which is where it would go.
+            if same != 0 {
+                return at + same.trailing_zeros() as usize;
+            }
+            if let Some(empty) = line.iter().position(|slot| !slot.account.balance.is_some()) {
+                return at + empty;
+            }
+            at = (at + LINE) & (self.slots.len() - 1);
         }
     }
 

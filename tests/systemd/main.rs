@@ -266,8 +266,8 @@ fn the_shadow_runs_and_ends_with_its_verdict() {
     let Some(machine) = machine("the_shadow_runs_and_ends_with_its_verdict") else { return };
     machine.ok("systemctl start florin");
     machine.ok("sed -i s/^PRIMARY=.*/PRIMARY=http:\\\\/\\\\/127.0.0.1:7400/ /etc/florin/shadow.env");
-    // Who has started it may call at once: the first test of it that asked earlier, and gave up when it was refused, waited
-    // in vain for an answer.
+    // Whoever has started it may call at once. The unit was once called active before it took callers, and this test's were
+    // refused and gave up, or were stopped before they had asked: it waited in vain for an answer.
     machine.ok("systemctl start florin-shadow");
     let through = [Door::Tcp(([127, 0, 0, 1], 7600).into())];
     let (_, _, mishaps) = while_calling(&machine, &through, |answered| {

@@ -14,7 +14,7 @@ use florin_schema::generated as fb;
 use florin_schema::layout::{AssetRow, BalanceView, SCHEMA_FINGERPRINT, WindowTotals};
 use zerocopy::IntoBytes;
 
-use super::{HEADER_BYTES, HelloAnswer};
+use super::{HEADER_BYTES, HelloAnswer, append_ends};
 use crate::wire::{AssetTotals, BatchEntry, StatisticsAnswer};
 
 /// Bytes of a balance's body in front of its rows; a multiple of 8, so that the rows are aligned.
@@ -144,19 +144,14 @@ fn windows(
     builder.create_vector(&asked[..answer.windows.count()])
 }
 
-/// Appends the rows of a balance. One to three in two copies that overlap, the first of which may take some of the root with
-/// it: a copy of each length of its own would be a branch that is often guessed wrong.
+/// Appends the rows of a balance. Where there are few, the copy of their begin may take some of the root along.
 #[inline(always)]
 fn append_rows(out: &mut Vec<u8>, balance: BalanceView<'_>) {
     const BEGIN: usize = BalanceView::bytes_of(1);
+    const END: usize = size_of::<AssetRow>();
     let rows = balance.rows.as_bytes();
-    match (balance.bytes.first_chunk::<BEGIN>(), balance.rows.last()) {
-        (Some(begin), Some(last)) if rows.len() <= BEGIN + size_of::<AssetRow>() => {
-            let from = out.len();
-            out.extend_from_slice(begin);
-            out.truncate(from + rows.len() - size_of::<AssetRow>());
-            out.extend_from_slice(last.as_bytes());
-        }
+    match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
+        (Some(begin), Some(end)) if rows.len() <= BEGIN + END => append_ends(out, begin, end, rows.len()),
         _ => out.extend_from_slice(rows),
     }
 }

@@ -69,7 +69,7 @@ impl Encoder {
                 out.extend_from_slice(
                     header(to, origin, Body { encoding: RKYV, bytes: balance.bytes.len() }).as_bytes(),
                 );
-                append(out, balance.bytes);
+                append_record(out, balance.bytes);
             }
             Format::FlatBuffers => {
                 let body = Body { encoding: FLATBUFFERS, bytes: flat::balance_bytes(balance) };
@@ -209,20 +209,31 @@ fn header(to: ReplyTo, origin: Origin, body: Body) -> ReplyHeader {
     }
 }
 
-/// Appends a record. Those of one to three assets in two copies of one length, which overlap: a copy of each length of its
-/// own would be a branch that is often guessed wrong.
+/// Appends a record.
 #[inline(always)]
-fn append(out: &mut Vec<u8>, record: &[u8]) {
+fn append_record(out: &mut Vec<u8>, record: &[u8]) {
     const ENDS: usize = BalanceView::bytes_of(1);
     match (record.first_chunk::<ENDS>(), record.last_chunk::<ENDS>()) {
-        (Some(first), Some(last)) if record.len() <= 2 * ENDS => {
-            let from = out.len();
-            out.extend_from_slice(first);
-            out.truncate(from + record.len() - ENDS);
-            out.extend_from_slice(last);
-        }
+        (Some(begin), Some(end)) if record.len() <= 2 * ENDS => append_ends(out, begin, end, record.len()),
         _ => out.extend_from_slice(record),
     }
+}
+
+/// Appends `bytes` bytes, at least `E` and at most `B + E`, of which `begin` holds the first, and maybe more than belong to them,
+/// and `end` the last. What has one to three assets is copied so, in two copies of fixed lengths that overlap: a copy of each length
+/// of its own would be a branch that is often guessed wrong.
+#[inline(always)]
+fn append_ends<const B: usize, const E: usize>(
+    out: &mut Vec<u8>,
+    begin: &[u8; B],
+    end: &[u8; E],
+    bytes: usize,
+) {
+    debug_assert!((E..=B + E).contains(&bytes));
+    let from = out.len();
+    out.extend_from_slice(begin);
+    out.truncate(from + bytes - E);
+    out.extend_from_slice(end);
 }
 
 /// Appends a frame whose body's length shows only once it is written.
