@@ -23,7 +23,7 @@ use florin_schema::frame::ASSETS_MAX;
 use florin_schema::layout::{AssetRow, BalanceRoot, BalanceView, VectorPointer, WindowTotals};
 use florin_schema::{Asset, UserId, Version, Window};
 use zerocopy::little_endian::{I32, I64, U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
 use super::slab::{Handle, Slab};
@@ -31,12 +31,10 @@ use crate::ledger::{Counting, Holdings, Horizon, Hour, Overflow, Transaction};
 use crate::wire::AssetTotals;
 
 /// Where an account's records lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromZeros)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Account {
-    /// Its balance.
+    /// Its balance, which names its statistics.
     pub balance: Handle,
-    /// Its statistics.
-    pub statistics: Handle,
 }
 
 /// Account flag: its history is known to be incomplete; answers say so.
@@ -52,7 +50,8 @@ pub const REREAD_ASKED: u8 = 4;
 struct BalancePrefix {
     assets: u8,
     flags: u8,
-    padding: [u8; 6],
+    padding: [u8; 2],
+    statistics: Handle,
 }
 
 /// What stands before an account's lifetime totals.
@@ -183,32 +182,60 @@ impl Account {
         };
         let balance = slab.allocate(PREFIX + BalanceView::bytes_of(0));
         slab.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..].copy_from_slice(root.as_bytes());
+        let account = Account { balance };
         let statistics = allocate_statistics(slab, HEADER + TOTALS + BUCKET);
-        Account { balance, statistics }
+        account.set_statistics(slab, statistics);
+        account
     }
 
     /// Gives both records back.
     pub fn free(self, slab: &mut Slab) {
+        let capacity = self.header(slab).capacity.get() as usize;
+        slab.free(self.statistics(slab), capacity);
         let bytes = PREFIX + BalanceView::bytes_of(self.assets(slab));
         slab.free(self.balance, bytes);
-        let capacity = self.header(slab).capacity.get() as usize;
-        slab.free(self.statistics, capacity);
+    }
+
+    #[inline]
+    fn prefix(self, slab: &Slab) -> &BalancePrefix {
+        BalancePrefix::ref_from_bytes(slab.block(self.balance, PREFIX)).expect("a prefix's bytes")
+    }
+
+    #[inline]
+    fn prefix_mut(self, slab: &mut Slab) -> &mut BalancePrefix {
+        BalancePrefix::mut_from_bytes(slab.block_mut(self.balance, PREFIX)).expect("a prefix's bytes")
     }
 
     #[inline]
     fn assets(self, slab: &Slab) -> usize {
-        usize::from(slab.block(self.balance, PREFIX)[0])
+        usize::from(self.prefix(slab).assets)
     }
 
     /// The flags above.
     #[inline]
     pub fn flags(self, slab: &Slab) -> u8 {
-        slab.block(self.balance, PREFIX)[1]
+        self.prefix(slab).flags
     }
 
     /// Replaces the flags.
     pub fn set_flags(self, slab: &mut Slab, flags: u8) {
-        slab.block_mut(self.balance, PREFIX)[1] = flags;
+        self.prefix_mut(slab).flags = flags;
+    }
+
+    /// Where its statistics lie.
+    #[inline]
+    pub fn statistics(self, slab: &Slab) -> Handle {
+        self.prefix(slab).statistics
+    }
+
+    fn set_statistics(self, slab: &mut Slab, statistics: Handle) {
+        self.prefix_mut(slab).statistics = statistics;
+    }
+
+    /// Whose it is.
+    #[inline(always)]
+    pub fn user_id(self, slab: &Slab) -> UserId {
+        UserId::new(self.balance(slab).root.user_id.get()).expect("an account is of a legal user")
     }
 
     /// The archived balance.
@@ -233,7 +260,8 @@ impl Account {
     }
 
     fn header(self, slab: &Slab) -> StatisticsHeader {
-        StatisticsHeader::read_from_bytes(slab.block(self.statistics, HEADER)).expect("a header's bytes")
+        StatisticsHeader::read_from_bytes(slab.block(self.statistics(slab), HEADER))
+            .expect("a header's bytes")
     }
 
     /// First and last `occurred_at`, µs; 0 where the account has no transaction.
@@ -332,14 +360,14 @@ impl Account {
         new[at + size_of::<AssetRow>()..].copy_from_slice(&old[at..]);
         new[0] = assets as u8 + 1;
         slab.free(self.balance, old.len());
+        self.balance = balance;
+        self.balance_mut(slab).1.balances = pointer_to_rows(assets + 1);
 
         let header = self.header(slab);
         let buckets = header.buckets.get() as usize;
         let used = HEADER + TOTALS * assets + BUCKET * buckets;
         self.reserve(slab, used, TOTALS);
-        self.balance = balance;
-        self.balance_mut(slab).1.balances = pointer_to_rows(assets + 1);
-        let block = slab.block_mut(self.statistics, used + TOTALS);
+        let block = slab.block_mut(self.statistics(slab), used + TOTALS);
         let at = HEADER + TOTALS * index;
         block.copy_within(at..used, at + TOTALS);
         block[at..at + TOTALS].fill(0);
@@ -426,16 +454,17 @@ impl Account {
     }
 
     /// Moves the statistics, of which `used` bytes count, to a larger block unless `more` bytes fit into theirs.
-    fn reserve(&mut self, slab: &mut Slab, used: usize, more: usize) {
+    fn reserve(self, slab: &mut Slab, used: usize, more: usize) {
         let capacity = self.header(slab).capacity.get() as usize;
         if used + more <= capacity {
             return;
         }
         let larger = allocate_statistics(slab, used + more);
-        slab.copy(self.statistics, larger, used);
+        let smaller = self.statistics(slab);
+        slab.copy(smaller, larger, used);
         set_capacity(slab, larger, slab.capacity_for(used + more));
-        slab.free(self.statistics, capacity);
-        self.statistics = larger;
+        slab.free(smaller, capacity);
+        self.set_statistics(slab, larger);
     }
 }
 
@@ -459,7 +488,7 @@ fn set_capacity(slab: &mut Slab, statistics: Handle, bytes: usize) {
 
 fn statistics_parts(slab: &Slab, account: Account) -> (&StatisticsHeader, &[WindowTotals], &[Bucket]) {
     let assets = account.assets(slab);
-    let block = slab.block(account.statistics, account.used(slab));
+    let block = slab.block(account.statistics(slab), account.used(slab));
     let (header, rest) = StatisticsHeader::ref_from_prefix(block).expect("statistics begin with a header");
     let (lifetimes, rest) =
         <[WindowTotals]>::ref_from_prefix_with_elems(rest, assets).expect("totals an asset");
@@ -468,14 +497,15 @@ fn statistics_parts(slab: &Slab, account: Account) -> (&StatisticsHeader, &[Wind
 
 fn statistics_parts_mut(slab: &mut Slab, account: Account) -> (&mut StatisticsHeader, &mut [WindowTotals]) {
     let assets = account.assets(slab);
-    let block = slab.block_mut(account.statistics, HEADER + TOTALS * assets);
+    let block = slab.block_mut(account.statistics(slab), HEADER + TOTALS * assets);
     let (header, rest) = StatisticsHeader::mut_from_prefix(block).expect("statistics begin with a header");
     (header, <[WindowTotals]>::mut_from_bytes(rest).expect("totals an asset"))
 }
 
 fn buckets_mut(slab: &mut Slab, account: Account) -> &mut [Bucket] {
     let (from, to) = (HEADER + TOTALS * account.assets(slab), account.used(slab));
-    <[Bucket]>::mut_from_bytes(&mut slab.block_mut(account.statistics, to)[from..]).expect("whole buckets")
+    <[Bucket]>::mut_from_bytes(&mut slab.block_mut(account.statistics(slab), to)[from..])
+        .expect("whole buckets")
 }
 
 fn merge(into: &mut Bucket, other: &Bucket) -> Result<(), Overflow> {

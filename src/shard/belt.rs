@@ -1,5 +1,5 @@
-//! Lookups under way. A lookup is two cache misses, one behind the other: its user's slot, then its record. So lookups go
-//! in groups: while one group's requests are parsed, the slots of the group before it and the records of the one before
+//! Lookups under way. A lookup is two cache misses, one behind the other: its user's line of the index, then its record. So lookups go
+//! in groups: while one group's requests are parsed, the lines of the group before it and the records of the one before
 //! that are on their way. The misses of a turn's requests overlap, whichever connections they came on, and each pass is a
 //! short loop over a group: the shorter, the more of its misses a core has under way at once.
 
@@ -8,7 +8,7 @@ use std::ops::Range;
 use florin_schema::{HashedUser, Opcode, UserId};
 
 use super::responder::Aspect;
-use super::table::Found;
+use super::table::Guess;
 use crate::limits::LOOKUPS_PER_GROUP;
 use crate::wire::{Format, ReplyTo};
 
@@ -20,7 +20,7 @@ pub(super) struct Lookup {
     pub user: HashedUser,
     pub aspect: Aspect,
     /// Known once it was probed.
-    pub found: Option<Found>,
+    pub guess: Guess,
 }
 
 impl Lookup {
@@ -30,7 +30,7 @@ impl Lookup {
         to: ReplyTo { opcode: Opcode::GetBalance, request_id: 0, format: Format::Rkyv },
         user: UserId::new(0).expect("0 is a legal id").hashed(),
         aspect: Aspect::Balance,
-        found: None,
+        guess: Guess::NOBODY,
     };
 }
 
@@ -46,9 +46,9 @@ pub(super) struct Belt {
 
 /// What each pass has to do when the belt moves on; each part is a group, or the begin of one.
 pub(super) struct Step {
-    /// Their slots are to be asked for.
+    /// Their lines of the index are to be asked for.
     pub fetch: Range<usize>,
-    /// Their slots should be here by now: to be probed, and their records asked for.
+    /// Those should be here by now: to be probed, and their records asked for.
     pub probe: Range<usize>,
     /// Their records should be: to be answered.
     pub answer: Range<usize>,

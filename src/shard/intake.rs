@@ -12,6 +12,7 @@ use super::belt::{Lookup, Step};
 use super::peers::{Ask, Destination, Question};
 use super::responder::{Aspect, Via};
 use super::session::{Ending, Listener, Stop};
+use super::table::Guess;
 use super::{Gather, Shard};
 use crate::limits::{FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
@@ -157,7 +158,7 @@ impl Shard {
             for _ in 0..allowed {
                 let Some((to, user)) = self.plain_lookup(&input[read..]) else { break };
                 read += size_of::<RequestHeader>();
-                self.look_up(Lookup { connection, to, user, aspect: Aspect::Balance, found: None });
+                self.look_up(Lookup { connection, to, user, aspect: Aspect::Balance, guess: Guess::NOBODY });
             }
             let plain = (read - begun) / size_of::<RequestHeader>();
             let session = &mut self.sessions[connection as usize];
@@ -243,7 +244,7 @@ impl Shard {
             to: request.reply_to,
             user,
             aspect,
-            found: None,
+            guess: Guess::NOBODY,
         })
     }
 
@@ -271,16 +272,18 @@ impl Shard {
             table.prefetch(lookup.user);
         }
         for lookup in self.belt.at(probe) {
-            lookup.found = table.find(lookup.user);
-            if let (Aspect::Statistics(_), Some(found)) = (lookup.aspect, lookup.found) {
-                table.prefetch_statistics(found);
+            lookup.guess = table.guess(lookup.user);
+        }
+        for lookup in self.belt.at(answer.clone()) {
+            if let Aspect::Statistics(_) = lookup.aspect {
+                table.prefetch_statistics(lookup.guess);
             }
         }
         for of_one in self.belt.at(answer).chunk_by(|one, next| one.connection == next.connection) {
             let session = &mut self.sessions[of_one[0].connection as usize];
             session.owed -= of_one.len() as u32;
-            for &Lookup { to, user, aspect, found, .. } in of_one {
-                self.responder.account(&mut session.out, to, Via::Connection, user.id, aspect, found);
+            for &Lookup { to, user, aspect, guess, .. } in of_one {
+                self.responder.account(&mut session.out, to, Via::Connection, user, aspect, guess);
             }
         }
     }

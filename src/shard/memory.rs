@@ -84,6 +84,34 @@ impl<T> Drop for Pages<T> {
     }
 }
 
+/// One huge page of bytes, zero at first.
+pub struct HugePage(Pages<u8>);
+
+impl HugePage {
+    /// # Panics
+    /// As [`Pages::zeroed`].
+    pub fn zeroed() -> HugePage {
+        HugePage(Pages::zeroed(HUGE_PAGE_BYTES))
+    }
+}
+
+impl Deref for HugePage {
+    type Target = [u8; HUGE_PAGE_BYTES];
+    #[inline]
+    fn deref(&self) -> &[u8; HUGE_PAGE_BYTES] {
+        // SAFETY: so many bytes from `start` on are mapped and this value's own.
+        unsafe { self.0.start.cast().as_ref() }
+    }
+}
+
+impl DerefMut for HugePage {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8; HUGE_PAGE_BYTES] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { self.0.start.cast().as_mut() }
+    }
+}
+
 /// Asks for the cache line that holds `value`, to be read soon.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {

@@ -8,7 +8,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`table`], `account`, `slab` | the index, an account's two records, where they lie |
+//! | [`table`], `index`, `account`, `slab` | the accounts: finding one, its two records, where they lie |
 //! | `session` | one connection's state |
 //! | `intake` | from a connection's bytes to requests |
 //! | `belt` | lookups under way, so that their cache misses overlap |
@@ -34,6 +34,7 @@ mod belt;
 pub mod feed_link;
 mod follow;
 mod gather;
+mod index;
 mod intake;
 mod memory;
 pub mod metrics;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
-use florin_schema::{Opcode, ShardIndex, Status, UserId, Version, WindowMask};
+use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, WindowMask};
 
 use super::gather::{Gather, push_balance, push_status};
 use super::metrics::ShardMetrics;
 use super::peers::Question;
-use super::table::{Found, Table, Trust};
+use super::table::{Guess, Table, Trust};
 use crate::ledger::Horizon;
 use crate::wire::{
     AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
@@ -88,55 +88,40 @@ impl Responder {
         }
     }
 
-    /// The last pass of a lookup: `found` is what [`Table::find`] said of `user_id`.
+    /// The last pass of a lookup.
     #[inline(always)]
     pub fn account(
         &mut self,
         out: &mut Vec<u8>,
         to: ReplyTo,
         via: Via,
-        user_id: UserId,
+        user: HashedUser,
         aspect: Aspect,
-        found: Option<Found>,
+        guess: Guess,
     ) {
         if let Some(reason) = self.unavailable {
             return self.error(out, to, via, Status::Unavailable, reason);
         }
-        let Some(found) = found else {
+        let Some(found) = self.table.confirm(user, guess) else {
             return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
         };
+        let origin = self.origin(via, found.trust);
         match aspect {
-            Aspect::Balance => {
-                let (balance, trust) = self.table.balance(found);
-                let origin = self.origin(via, trust);
-                self.encoder.balance(out, to, origin, balance);
+            Aspect::Balance => self.encoder.balance(out, to, origin, found.balance),
+            Aspect::Statistics(windows) => {
+                let (first, last) = self.table.statistics(found, &self.horizon, &mut self.totals);
+                let answer = StatisticsAnswer {
+                    user_id: user.id,
+                    version: Version(found.balance.root.version.get()),
+                    windows,
+                    first_transaction_at_us: first,
+                    last_transaction_at_us: last,
+                    assets: &self.totals,
+                };
+                self.encoder.statistics(out, to, origin, &answer);
             }
-            Aspect::Statistics(windows) => self.statistics(out, to, via, user_id, windows, found),
         }
         self.count(to.opcode, Status::Ok);
-    }
-
-    fn statistics(
-        &mut self,
-        out: &mut Vec<u8>,
-        to: ReplyTo,
-        via: Via,
-        user_id: UserId,
-        windows: WindowMask,
-        found: Found,
-    ) {
-        let (first, last) = self.table.statistics(found, &self.horizon, &mut self.totals);
-        let (balance, trust) = self.table.balance(found);
-        let answer = StatisticsAnswer {
-            user_id,
-            version: Version(balance.root.version.get()),
-            windows,
-            first_transaction_at_us: first,
-            last_transaction_at_us: last,
-            assets: &self.totals,
-        };
-        let origin = self.origin(via, trust);
-        self.encoder.statistics(out, to, origin, &answer);
     }
 
     /// Whether an answer given now satisfies `freshness`.
@@ -159,7 +144,7 @@ impl Responder {
 
     fn version(&self, user: UserId) -> Version {
         let found = self.table.find(user.hashed());
-        found.map_or(Version(0), |found| Version(self.table.balance(found).0.root.version.get()))
+        found.map_or(Version(0), |found| Version(found.balance.root.version.get()))
     }
 
     /// Answers a question about one user: with data where `freshness` holds, else with STALE.
@@ -187,8 +172,9 @@ impl Responder {
             );
             return self.error(out, to, via, Status::Stale, &message);
         }
-        let found = self.table.find(user.hashed());
-        self.account(out, to, via, user, aspect, found);
+        let user = user.hashed();
+        let guess = self.table.guess(user);
+        self.account(out, to, via, user, aspect, guess);
     }
 
     /// Appends the entries of a part of a batch.
@@ -199,10 +185,7 @@ impl Responder {
                 _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
                 _ if !young_enough || !self.has_version(freshness, user) => push_status(part, Status::Stale),
                 None => push_status(part, Status::NotFound),
-                Some(found) => {
-                    let (balance, trust) = self.table.balance(found);
-                    push_balance(part, balance, trust);
-                }
+                Some(found) => push_balance(part, found.balance, found.trust),
             }
         }
     }
@@ -236,6 +219,8 @@ impl Responder {
         self.count(to.opcode, Status::Ok);
     }
 
+    #[cold]
+    #[inline(never)]
     pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, via: Via, status: Status, message: &str) {
         let origin = self.origin(via, Trust::Whole);
         self.encoder.error(out, to, origin, status, message);

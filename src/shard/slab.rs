@@ -6,12 +6,13 @@
 //! | block | a class: multiples of 16 bytes, an eighth apart; up to 128 bytes in no more than two cache lines | one record |
 //! | large block | what it needs | a record above [`SMALL_BYTES_MAX`]; few accounts have one |
 //!
-//! A record that outgrows its block moves to a larger one; its account's slot is the only reference to it. Nothing
+//! A record that outgrows its block moves to a larger one; there is one reference to it. Nothing
 //! here is allocated from the system but whole spans and large blocks.
 
-use zerocopy::FromZeros;
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
+use super::memory::{HUGE_PAGE_BYTES, HugePage, prefetch};
 
 /// Bytes of a span.
 const SPAN_BYTES: usize = 256 * 1_024;
@@ -30,20 +31,26 @@ pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
 const LARGE: u32 = 1 << 31;
 
 /// Names a block; stable until it is freed. 0 names none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromZeros)]
-pub struct Handle(u32);
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(transparent)]
+pub struct Handle(U32);
 
 impl Handle {
+    /// Names no block.
+    pub const NONE: Handle = Handle(U32::ZERO);
+
     /// Whether it names a block.
     #[inline]
     pub const fn is_some(self) -> bool {
-        self.0 != 0
+        self.0.get() != 0
     }
 }
 
 /// Blocks of all classes.
 pub struct Slab {
-    pages: Vec<Pages<u8>>,
+    pages: Vec<HugePage>,
     states: Vec<SpanState>,
     free_spans: Vec<u32>,
     /// The bytes of each class's blocks, ascending.
@@ -138,7 +145,7 @@ impl Slab {
         if state.free.is_none() && state.cut + units > UNITS_PER_SPAN {
             self.unlink_partial(span);
         }
-        let handle = Handle(span * UNITS_PER_SPAN + unit);
+        let handle = Handle(U32::new(span * UNITS_PER_SPAN + unit));
         self.block_mut(handle, self.class_bytes[class]).fill(0);
         handle
     }
@@ -151,19 +158,19 @@ impl Slab {
             self.large.len() as u32 - 1
         });
         self.large[index as usize] = Some(block);
-        Handle(LARGE + index)
+        Handle(U32::new(LARGE + index))
     }
 
     /// Gives a block of at least `bytes`, as it was allocated, back.
     pub fn free(&mut self, handle: Handle, bytes: usize) {
         let Some(class) = self.class_for(bytes) else {
-            let index = handle.0 - LARGE;
+            let index = handle.0.get() - LARGE;
             let block = self.large[index as usize].take().expect("a large block is freed once");
             self.large_bytes -= block.len();
             self.free_large.push(index);
             return;
         };
-        let (span, unit) = (handle.0 / UNITS_PER_SPAN, handle.0 % UNITS_PER_SPAN);
+        let (span, unit) = (handle.0.get() / UNITS_PER_SPAN, handle.0.get() % UNITS_PER_SPAN);
         let state = &mut self.states[span as usize];
         assert_eq!(usize::from(state.class), class, "a block goes back with the size it was allocated with");
         let next = state.free.map_or(0, |unit| unit + 1);
@@ -188,7 +195,7 @@ impl Slab {
                 "a shard's 32 GiB of records are used up: run more shards"
             );
             if span * UNITS_PER_SPAN == self.pages.len() as u32 * UNITS_PER_PAGE {
-                self.pages.push(Pages::zeroed(HUGE_PAGE_BYTES));
+                self.pages.push(HugePage::zeroed());
             }
             self.states.push(SpanState {
                 class: 0,
@@ -237,46 +244,46 @@ impl Slab {
     /// The first `bytes` of a block.
     #[inline]
     pub fn block(&self, handle: Handle, bytes: usize) -> &[u8] {
-        if handle.0 < LARGE {
-            let (page, at) = place(handle.0);
+        if handle.0.get() < LARGE {
+            let (page, at) = place(handle.0.get());
             &self.pages[page][at..at + bytes]
         } else {
-            &self.large[(handle.0 - LARGE) as usize].as_ref().expect("a live large block")[..bytes]
+            &self.large[(handle.0.get() - LARGE) as usize].as_ref().expect("a live large block")[..bytes]
         }
     }
 
     /// A block, and what happens to lie behind it: for a record that tells its own length.
     #[inline(always)]
     pub fn block_and_on(&self, handle: Handle) -> &[u8] {
-        if handle.0 < LARGE {
-            let (page, at) = place(handle.0);
+        if handle.0.get() < LARGE {
+            let (page, at) = place(handle.0.get());
             &self.pages[page][at..]
         } else {
-            self.large[(handle.0 - LARGE) as usize].as_ref().expect("a live large block")
+            self.large[(handle.0.get() - LARGE) as usize].as_ref().expect("a live large block")
         }
     }
 
     /// The first `bytes` of a block.
     #[inline]
     pub fn block_mut(&mut self, handle: Handle, bytes: usize) -> &mut [u8] {
-        if handle.0 < LARGE {
-            let (page, at) = place(handle.0);
+        if handle.0.get() < LARGE {
+            let (page, at) = place(handle.0.get());
             &mut self.pages[page][at..at + bytes]
         } else {
-            &mut self.large[(handle.0 - LARGE) as usize].as_mut().expect("a live large block")[..bytes]
+            &mut self.large[(handle.0.get() - LARGE) as usize].as_mut().expect("a live large block")[..bytes]
         }
     }
 
     /// Copies the first `bytes` of one block to another.
     pub fn copy(&mut self, from: Handle, to: Handle, bytes: usize) {
         assert!(from != to, "a block is not copied onto itself");
-        if from.0 >= LARGE || to.0 >= LARGE {
+        if from.0.get() >= LARGE || to.0.get() >= LARGE {
             // Rare and slow: a record that is growing large.
             let bytes = self.block(from, bytes).to_vec();
             self.block_mut(to, bytes.len()).copy_from_slice(&bytes);
             return;
         }
-        let ((from_page, from_at), (to_page, to_at)) = (place(from.0), place(to.0));
+        let ((from_page, from_at), (to_page, to_at)) = (place(from.0.get()), place(to.0.get()));
         if from_page == to_page {
             self.pages[from_page].copy_within(from_at..from_at + bytes, to_at);
         } else {
@@ -286,12 +293,11 @@ impl Slab {
         }
     }
 
-    /// Asks for a small block's first two cache lines, to be read soon.
+    /// Asks for a small block's first two cache lines, to be read soon. Harmless for any other handle.
     #[inline]
     pub fn prefetch(&self, handle: Handle) {
-        if handle.0 < LARGE {
-            let (page, at) = place(handle.0);
-            let page = &self.pages[page];
+        let (page, at) = place(handle.0.get());
+        if let Some(page) = self.pages.get(page) {
             prefetch(&page[at]);
             prefetch(&page[(at + 64).min(HUGE_PAGE_BYTES - 1)]);
         }
@@ -304,7 +310,7 @@ impl Slab {
 }
 
 /// The page of a unit, and the byte within it.
-#[inline]
+#[inline(always)]
 fn place(unit: u32) -> (usize, usize) {
     ((unit / UNITS_PER_PAGE) as usize, (unit % UNITS_PER_PAGE) as usize * UNIT_BYTES)
 }

@@ -1,40 +1,23 @@
-//! A shard's accounts: an open-addressing index over the records in the slab.
+//! A shard's accounts: the index that finds them and the slab that their records lie in.
 //!
-//! A slot is 16 bytes, so that four share a cache line. Probing is linear and begins with a line's first slot, so that it
-//! rarely leaves the line that was prefetched; the table doubles before three quarters of it are full; nothing is ever removed.
+//! A lookup goes in passes, each of which asks for the memory that the next one reads: [`Table::prefetch`], [`Table::guess`],
+//! [`Table::confirm`].
 
 use florin_schema::layout::BalanceView;
 use florin_schema::{HashedUser, UserId};
-use zerocopy::FromZeros;
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
-use super::memory::{Pages, prefetch};
-use super::slab::Slab;
+use super::index::{Index, Place};
+use super::slab::{Handle, Slab};
 use crate::ledger::{Arrival, Horizon, Transaction};
 use crate::wire::AssetTotals;
 
-#[derive(Clone, Copy, FromZeros)]
-#[repr(C, align(16))]
-struct Slot {
-    user_id: u64,
-    account: Account,
-}
-
-/// Slots of a cache line.
-const LINE: usize = 4;
-
-const _: () = assert!(size_of::<Slot>() * LINE == 64 && SLOTS_MIN.is_power_of_two());
-
-/// Slots of an empty table.
-const SLOTS_MIN: usize = 1_024;
-
 /// A shard's accounts.
 pub struct Table {
-    slots: Pages<Slot>,
-    accounts: usize,
-    quarantined: usize,
+    index: Index,
     slab: Slab,
+    quarantined: usize,
     reread: Option<Reread>,
 }
 
@@ -65,9 +48,24 @@ pub enum Outcome {
     Ignored,
 }
 
-/// An account, found.
+/// The account that has the user's tag: nearly always the user's. Or none, and then the user has none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found(Account);
+pub struct Guess(Handle);
+
+impl Guess {
+    /// None.
+    pub const NOBODY: Guess = Guess(Handle::NONE);
+}
+
+/// An account, found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    account: Account,
+    /// The archived balance.
+    pub balance: BalanceView<'a>,
+    /// Whether its history is known to be incomplete.
+    pub trust: Trust,
+}
 
 impl Default for Table {
     fn default() -> Table {
@@ -78,18 +76,12 @@ impl Default for Table {
 impl Table {
     /// An empty table.
     pub fn new() -> Table {
-        Table {
-            slots: Pages::zeroed(SLOTS_MIN),
-            accounts: 0,
-            quarantined: 0,
-            slab: Slab::new(),
-            reread: None,
-        }
+        Table { index: Index::new(), slab: Slab::new(), quarantined: 0, reread: None }
     }
 
     /// Accounts held.
     pub fn accounts(&self) -> usize {
-        self.accounts
+        self.index.taken()
     }
 
     /// Accounts quarantined.
@@ -99,71 +91,75 @@ impl Table {
 
     /// Bytes held from the system: index and records.
     pub fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<Slot>() + self.slab.bytes()
+        self.index.bytes() + self.slab.bytes()
     }
 
-    /// First pass of a lookup: asks for the user's slot.
+    /// First pass of a lookup: asks for the user's line of the index.
     #[inline]
     pub fn prefetch(&self, user: HashedUser) {
-        prefetch(&self.slots[self.home(user)]);
+        self.index.prefetch(user);
     }
 
-    /// Second pass: probes, and asks for the record.
+    /// Second pass: whose account may it be; asks for its record.
     #[inline(always)]
-    pub fn find(&self, user: HashedUser) -> Option<Found> {
-        let slot = &self.slots[self.probe(user)];
-        slot.account.balance.is_some().then(|| {
-            self.slab.prefetch(slot.account.balance);
-            Found(slot.account)
-        })
+    pub fn guess(&self, user: HashedUser) -> Guess {
+        let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |place| self.index.at(place));
+        self.slab.prefetch(balance);
+        Guess(balance)
     }
 
-    /// Second pass of a lookup of statistics: asks for where they begin, too.
+    /// Third pass: the account itself.
+    #[inline(always)]
+    pub fn confirm(&self, user: HashedUser, mut guess: Guess) -> Option<Found<'_>> {
+        while guess.0.is_some() {
+            let found = self.found(Account { balance: guess.0 });
+            if found.balance.root.user_id.get() == user.id.get() {
+                return Some(found);
+            }
+            guess = self.look_closely(user);
+        }
+        None
+    }
+
+    /// Looks at the records, too.
+    #[cold]
+    fn look_closely(&self, user: HashedUser) -> Guess {
+        self.place(user).map_or(Guess::NOBODY, |place| Guess(self.index.at(place)))
+    }
+
+    /// All passes at once.
+    pub fn find(&self, user: HashedUser) -> Option<Found<'_>> {
+        self.confirm(user, self.look_closely(user))
+    }
+
+    #[inline(always)]
+    fn found(&self, account: Account) -> Found<'_> {
+        let (balance, flags) = account.flagged_balance(&self.slab);
+        Found { account, balance, trust: Trust::of(flags) }
+    }
+
+    fn place(&self, user: HashedUser) -> Option<Place> {
+        self.index.find(user, |balance| Account { balance }.user_id(&self.slab) == user.id)
+    }
+
+    /// For statistics, before the third pass: asks for where they begin.
     #[inline]
-    pub fn prefetch_statistics(&self, found: Found) {
-        self.slab.prefetch(found.0.statistics);
-    }
-
-    /// Third pass: the record, and whether its history is known to be incomplete.
-    #[inline(always)]
-    pub fn balance(&self, found: Found) -> (BalanceView<'_>, Trust) {
-        let (balance, flags) = found.0.flagged_balance(&self.slab);
-        (balance, Trust::of(flags))
+    pub fn prefetch_statistics(&self, Guess(balance): Guess) {
+        if balance.is_some() {
+            self.slab.prefetch(Account { balance }.statistics(&self.slab));
+        }
     }
 
     /// An account's totals in all four windows as of `horizon`, into `totals`; and its first and last `occurred_at`.
-    pub fn statistics(&self, found: Found, horizon: &Horizon, totals: &mut Vec<AssetTotals>) -> (i64, i64) {
-        found.0.totals(&self.slab, horizon, totals);
-        found.0.span_us(&self.slab)
-    }
-
-    /// The first slot of the user's line.
-    #[inline]
-    fn home(&self, user: HashedUser) -> usize {
-        // Routing has used the hash's upper bits; its lower ones are as good as new.
-        user.hash() as usize & (self.slots.len() - LINE)
-    }
-
-    /// The user's slot, or the empty one where it would go. A line's slots are all looked at, for a branch on which of them it
-    /// is would be guessed wrong a third of the time, and with it everything that is asked for behind it.
     #[inline(always)]
-    fn probe(&self, user: HashedUser) -> usize {
-        let mut at = self.home(user);
-        loop {
-            let line: &[Slot; LINE] = self.slots[at..at + LINE].try_into().expect("a line's slots");
-            let mut same = 0;
-            for (place, slot) in line.iter().enumerate() {
-                same |= u32::from(slot.user_id == user.id.get()) << place;
-            }
-            // An empty slot's id is 0: user 0, where it is new, finds the first of them, which is where it would go.
-            if same != 0 {
-                return at + same.trailing_zeros() as usize;
-            }
-            if let Some(empty) = line.iter().position(|slot| !slot.account.balance.is_some()) {
-                return at + empty;
-            }
-            at = (at + LINE) & (self.slots.len() - 1);
-        }
+    pub fn statistics(
+        &self,
+        found: Found<'_>,
+        horizon: &Horizon,
+        totals: &mut Vec<AssetTotals>,
+    ) -> (i64, i64) {
+        found.account.totals(&self.slab, horizon, totals);
+        found.account.span_us(&self.slab)
     }
 
     /// Applies a row of the ledger, of the account being read again if there is one.
@@ -175,25 +171,26 @@ impl Table {
             // What is missing here is missing in the ledger: to ask again at once would only find the same.
             return if let Outcome::Gap { .. } = outcome { Outcome::Gap { ask: false } } else { outcome };
         }
-        let slot = self.slot_of(row.user_id);
-        let mut account = self.slots[slot].account;
+        let place = self.place_of(row.user_id);
+        let mut account = self.at(place);
         let before = account.flags(&self.slab);
         let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
-        self.slots[slot].account = account;
+        self.index.set(place, account.balance);
         self.count_quarantine(before, account.flags(&self.slab));
         outcome
     }
 
     /// An undecodable row: the account's history cannot be known.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
-        let slot = self.slot_of(user_id);
+        let place = self.place_of(user_id);
+        let served = self.at(place);
         let account = match &self.reread {
             Some(reread) if reread.user_id == user_id => reread.account,
-            _ => self.slots[slot].account,
+            _ => served,
         };
         let before = account.flags(&self.slab);
         account.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
-        if account == self.slots[slot].account {
+        if account == served {
             self.count_quarantine(before, QUARANTINED);
         }
     }
@@ -208,8 +205,8 @@ impl Table {
     pub fn end_reread(&mut self, user_id: UserId) {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
-        let slot = self.slot_of(user_id);
-        let old = self.slots[slot].account;
+        let place = self.place_of(user_id);
+        let old = self.at(place);
         let before = old.flags(&self.slab);
         if reread.account.version(&self.slab) < old.version(&self.slab) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
@@ -219,7 +216,7 @@ impl Table {
         }
         let after = reread.account.flags(&self.slab) & !REREAD_ASKED;
         reread.account.set_flags(&mut self.slab, after);
-        self.slots[slot].account = reread.account;
+        self.index.set(place, reread.account.balance);
         old.free(&mut self.slab);
         self.count_quarantine(before, after);
     }
@@ -229,29 +226,17 @@ impl Table {
         self.quarantined -= usize::from(before & QUARANTINED != 0);
     }
 
-    /// The user's slot; opens the account where it is new.
-    fn slot_of(&mut self, user_id: UserId) -> usize {
+    /// The user's place; opens the account where it is new.
+    fn place_of(&mut self, user_id: UserId) -> Place {
         let user = user_id.hashed();
-        let slot = self.probe(user);
-        if self.slots[slot].account.balance.is_some() {
-            return slot;
-        }
-        if (self.accounts + 1) * 4 > self.slots.len() * 3 {
-            self.double();
-        }
-        let slot = self.probe(user);
-        self.slots[slot] = Slot { user_id: user_id.get(), account: Account::create(&mut self.slab, user_id) };
-        self.accounts += 1;
-        slot
+        self.place(user).unwrap_or_else(|| {
+            let account = Account::create(&mut self.slab, user_id);
+            self.index.insert(user, account.balance)
+        })
     }
 
-    fn double(&mut self) {
-        let larger = Pages::zeroed(self.slots.len() * 2);
-        let old = std::mem::replace(&mut self.slots, larger);
-        for slot in old.iter().filter(|slot| slot.account.balance.is_some()) {
-            let at = self.probe(UserId::new(slot.user_id).expect("a slot holds a legal id").hashed());
-            self.slots[at] = *slot;
-        }
+    fn at(&self, place: Place) -> Account {
+        Account { balance: self.index.at(place) }
     }
 }
 

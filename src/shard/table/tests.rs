@@ -72,8 +72,8 @@ fn joins(at_us: i64, window: Window, wall_us: i64) -> bool {
 fn check(table: &Table, model: &Model, wall_us: i64) {
     let mut totals = Vec::new();
     for (&user_id, rows) in &model.rows {
-        let found = table.find(user_id.hashed()).expect("an account of the model");
-        let (balance, trust) = table.balance(found);
+        let found = look_up(table, user_id.hashed()).expect("an account of the model");
+        let Found { balance, trust, .. } = found;
         assert_eq!(trust, Trust::Whole);
         assert_eq!(balance.root.version.get(), rows.len() as u64);
         assert_eq!(balance.root.user_id.get(), user_id.get());
@@ -168,7 +168,7 @@ fn a_gap_quarantines_until_the_history_has_been_read_again() {
     assert_eq!(table.apply(&rows[2], &now), Outcome::Gap { ask: true });
     assert_eq!(table.apply(&rows[3], &now), Outcome::Gap { ask: false });
     let seen = |table: &Table| {
-        let (balance, trust) = table.balance(table.find(user_id.hashed()).unwrap());
+        let Found { balance, trust, .. } = table.find(user_id.hashed()).unwrap();
         (balance.root.version.get(), balance.rows[0].available.get(), trust)
     };
     assert_eq!(seen(&table), (1, 10, Trust::Quarantined));
@@ -196,7 +196,7 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     table.apply(&rows[0], &now);
     table.apply(&rows[2], &now);
     table.end_reread(user_id);
-    let trust = |table: &Table| table.balance(table.find(user_id.hashed()).unwrap()).1;
+    let trust = |table: &Table| table.find(user_id.hashed()).unwrap().trust;
     assert_eq!(trust(&table), Trust::Quarantined);
     // The row was counted as a gap, though it had been applied; the simulation's count of rows found that.
     assert_eq!(table.apply(&rows[1], &now), Outcome::AppliedLate, "what came after it was skipped");
@@ -218,7 +218,7 @@ fn an_overflow_serves_the_state_before_it_and_says_so() {
         Outcome::Defective(Defect::Overflow)
     );
     assert_eq!(table.apply(&row(3, 3, Kind::Withdrawal, 1, NOW_US), &now), Outcome::Ignored);
-    let (balance, trust) = table.balance(table.find(UserId::new(3).unwrap().hashed()).unwrap());
+    let Found { balance, trust, .. } = table.find(UserId::new(3).unwrap().hashed()).unwrap();
     assert_eq!((balance.root.version.get(), balance.rows[0].available.get()), (1, i64::MAX));
     assert_eq!(trust, Trust::Quarantined);
     // The balance comes back into range, but the sum of all credits does not.
@@ -252,22 +252,64 @@ fn every_account_is_found_and_strangers_are_not() {
     }
     assert_eq!(table.accounts(), 100_000);
     for user in 0..300_000 {
-        let found = table.find(UserId::new(user).unwrap().hashed());
+        let found = look_up(&table, UserId::new(user).unwrap().hashed());
         assert_eq!(found.is_some(), user % 3 == 0);
     }
 }
 
+/// By its passes, as a belt's lookups go.
+fn look_up(table: &Table, user: HashedUser) -> Option<Found<'_>> {
+    table.prefetch(user);
+    let guess = table.guess(user);
+    table.prefetch_statistics(guess);
+    let found = table.confirm(user, guess);
+    assert_eq!(found.is_some(), table.find(user).is_some());
+    found
+}
+
+/// Users of the lowest ids whose hashes have the same lower half: what the index cannot tell apart.
+fn users_of_one_tag() -> Vec<HashedUser> {
+    let mut users: BTreeMap<u32, Vec<HashedUser>> = BTreeMap::new();
+    for user in (0..300_000).map(|user| UserId::new(user).unwrap().hashed()) {
+        users.entry(user.hash() as u32).or_default().push(user);
+    }
+    users.into_values().filter(|alike| alike.len() > 1).flatten().collect()
+}
+
 #[test]
-fn user_0_is_a_stranger_until_it_has_an_account_although_an_empty_slots_id_is_0_too() {
+fn users_of_the_same_tag_are_told_apart_by_their_records() {
+    let now = Horizon::at(NOW_US);
+    let alike = users_of_one_tag();
+    assert!(alike.len() >= 4, "{alike:?}");
+    for pair in alike.chunks(2) {
+        let mut table = Table::new();
+        for others in 0..1_000 {
+            table.apply(&row(1_000_000 + others, 1, Kind::Recharge, 1, NOW_US), &now);
+        }
+        table.apply(&row(pair[0].id.get(), 1, Kind::Recharge, 7, NOW_US), &now);
+        assert!(look_up(&table, pair[1]).is_none(), "a stranger is not taken for {pair:?}");
+        table.apply(&row(pair[1].id.get(), 1, Kind::Recharge, 8, NOW_US), &now);
+        for (user, amount) in pair.iter().zip([7, 8]) {
+            let Found { balance, .. } = look_up(&table, *user).unwrap();
+            assert_eq!(
+                (balance.root.user_id.get(), balance.rows[0].available.get()),
+                (user.id.get(), amount)
+            );
+        }
+    }
+}
+
+#[test]
+fn user_0_is_a_stranger_until_it_has_an_account() {
     let (user_0, now) = (UserId::new(0).unwrap().hashed(), Horizon::at(NOW_US));
     for others in (0..=760).step_by(40) {
         let mut table = Table::new();
         for user in 1..=others {
             table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
         }
-        assert_eq!(table.find(user_0), None, "beside {others} others");
+        assert!(look_up(&table, user_0).is_none(), "beside {others} others");
         table.apply(&row(0, 1, Kind::Recharge, 1, NOW_US), &now);
-        let found = table.find(user_0).expect("user 0 has an account now");
-        assert_eq!(table.balance(found).0.root.user_id.get(), 0, "beside {others} others");
+        let found = look_up(&table, user_0).expect("user 0 has an account now");
+        assert_eq!(found.balance.root.user_id.get(), 0, "beside {others} others");
     }
 }
