@@ -14,13 +14,17 @@ use florin_schema::generated as fb;
 use florin_schema::layout::{AssetRow, BalanceView, SCHEMA_FINGERPRINT, WindowTotals};
 use zerocopy::IntoBytes;
 
-use super::{HEADER_BYTES, HelloAnswer, append_ends};
+use super::{HEADER_BYTES, HelloAnswer, append};
 use crate::wire::{AssetTotals, BatchEntry, StatisticsAnswer};
 
 /// Bytes of a balance's body in front of its rows; a multiple of 8, so that the rows are aligned.
 const PREFIX_BYTES: usize = 56;
-/// Where the count of rows lies in it.
-const COUNT_AT: usize = PREFIX_BYTES - 4;
+/// Bytes of a balance's frame in front of its rows, and where the fields lie in it that differ.
+const FRAME_BYTES: usize = HEADER_BYTES + PREFIX_BYTES;
+const USER_ID_AT: usize = HEADER_BYTES + 24;
+const VERSION_AT: usize = USER_ID_AT + 8;
+const UPDATED_AT_US_AT: usize = VERSION_AT + 8;
+const COUNT_AT: usize = FRAME_BYTES - 4;
 
 const _: () = assert!(PREFIX_BYTES.is_multiple_of(8) && HEADER_BYTES.is_multiple_of(16));
 
@@ -30,9 +34,9 @@ pub(super) fn balance_bytes(balance: BalanceView<'_>) -> usize {
     PREFIX_BYTES + size_of_val(balance.rows)
 }
 
-/// Writes FlatBuffers bodies; keeps the template and the builder.
+/// Writes FlatBuffers bodies; keeps a balance's template and the builder.
 pub(super) struct FlatWriter {
-    balance: BalanceTemplate,
+    template: [u8; FRAME_BYTES],
     builder: FlatBufferBuilder<'static>,
     /// The tables of a vector that is being built, as the builder counts them.
     tables: Vec<u32>,
@@ -40,17 +44,34 @@ pub(super) struct FlatWriter {
 
 impl FlatWriter {
     pub(super) fn new() -> FlatWriter {
-        FlatWriter { balance: BalanceTemplate::new(), builder: FlatBufferBuilder::new(), tables: Vec::new() }
+        FlatWriter { template: balance_template(), builder: FlatBufferBuilder::new(), tables: Vec::new() }
     }
 
-    /// Appends a whole frame: `header` and its body.
-    #[inline]
+    /// Appends a whole frame: `header` and its body. The template itself is patched nowhere: a copy that reads what was written just before
+    /// would have to wait for it.
+    #[inline(always)]
     pub(super) fn balance(&self, out: &mut Vec<u8>, header: &ReplyHeader, balance: BalanceView<'_>) {
-        let from = out.len();
-        out.reserve(self.balance.frame.len() + balance.bytes.len());
-        out.extend_from_slice(&self.balance.frame);
-        self.balance.patch(&mut out[from..], header, balance);
-        append_rows(out, balance);
+        const BEGIN: usize = BalanceView::bytes_of(1);
+        const END: usize = size_of::<AssetRow>();
+        let rows = balance.rows.as_bytes();
+        // Where there are few rows, the copy of their begin may take some of the root along.
+        let frame = match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
+            (Some(begin), Some(end)) if rows.len() <= BEGIN + END => {
+                append(out, &self.template, begin, end, rows.len())
+            }
+            _ => {
+                let from = out.len();
+                out.extend_from_slice(&self.template);
+                out.extend_from_slice(rows);
+                out[from..].first_chunk_mut().expect("the template's bytes")
+            }
+        };
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, header.as_bytes());
+        put(USER_ID_AT, balance.root.user_id.as_bytes());
+        put(VERSION_AT, balance.root.version.as_bytes());
+        put(UPDATED_AT_US_AT, balance.root.updated_at_us.as_bytes());
+        put(COUNT_AT, &(balance.rows.len() as u32).to_le_bytes());
     }
 
     pub(super) fn statistics(&mut self, answer: &StatisticsAnswer<'_>) -> &[u8] {
@@ -144,63 +165,24 @@ fn windows(
     builder.create_vector(&asked[..answer.windows.count()])
 }
 
-/// Appends the rows of a balance. Where there are few, the copy of their begin may take some of the root along.
-#[inline(always)]
-fn append_rows(out: &mut Vec<u8>, balance: BalanceView<'_>) {
-    const BEGIN: usize = BalanceView::bytes_of(1);
-    const END: usize = size_of::<AssetRow>();
-    let rows = balance.rows.as_bytes();
-    match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
-        (Some(begin), Some(end)) if rows.len() <= BEGIN + END => append_ends(out, begin, end, rows.len()),
-        _ => out.extend_from_slice(rows),
-    }
-}
+/// A frame of a balance without its rows, as the builder lays it out where every field is present.
+///
+/// # Panics
+/// Where another release of the builder lays it out in another way.
+fn balance_template() -> [u8; FRAME_BYTES] {
+    let mut builder = FlatBufferBuilder::new();
+    builder.force_defaults(true);
+    let rows = builder.create_vector::<fb::AssetBalance>(&[]);
+    let root =
+        fb::Balance::create(&mut builder, &fb::BalanceArgs { balances: Some(rows), ..Default::default() });
+    builder.finish_minimal(root);
+    let body = builder.finished_data();
 
-/// A frame of a balance without its rows.
-struct BalanceTemplate {
-    frame: [u8; HEADER_BYTES + PREFIX_BYTES],
-    user_id_at: usize,
-    version_at: usize,
-    updated_at_us_at: usize,
-}
-
-impl BalanceTemplate {
-    /// Lets the builder write a balance with every field present, and notes where they lie.
-    fn new() -> BalanceTemplate {
-        let mut builder = FlatBufferBuilder::new();
-        builder.force_defaults(true);
-        let rows = builder.create_vector::<fb::AssetBalance>(&[]);
-        let root = fb::Balance::create(
-            &mut builder,
-            &fb::BalanceArgs { balances: Some(rows), ..Default::default() },
-        );
-        builder.finish_minimal(root);
-        let body = builder.finished_data();
-
-        let table =
-            flatbuffers::root::<fb::Balance<'_>>(body).expect("the builder writes what verifies")._tab;
-        let at = |field| HEADER_BYTES + table.loc() + usize::from(table.vtable().get(field));
-        let mut frame = [0; HEADER_BYTES + PREFIX_BYTES];
-        // Panics where another release of the builder lays a balance out in another length.
-        frame[HEADER_BYTES..].copy_from_slice(body);
-        BalanceTemplate {
-            frame,
-            user_id_at: at(fb::Balance::VT_USER_ID),
-            version_at: at(fb::Balance::VT_VERSION),
-            updated_at_us_at: at(fb::Balance::VT_UPDATED_AT_US),
-        }
-    }
-
-    /// Fills a copy of the template in. The template itself is patched nowhere: a copy that reads what was written just
-    /// before would have to wait for it.
-    #[inline(always)]
-    fn patch(&self, frame: &mut [u8], header: &ReplyHeader, balance: BalanceView<'_>) {
-        let BalanceTemplate { user_id_at, version_at, updated_at_us_at, .. } = self;
-        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, header.as_bytes());
-        put(*user_id_at, balance.root.user_id.as_bytes());
-        put(*version_at, balance.root.version.as_bytes());
-        put(*updated_at_us_at, balance.root.updated_at_us.as_bytes());
-        put(HEADER_BYTES + COUNT_AT, &(balance.rows.len() as u32).to_le_bytes());
-    }
+    let table = flatbuffers::root::<fb::Balance<'_>>(body).expect("the builder writes what verifies")._tab;
+    let at = |field| HEADER_BYTES + table.loc() + usize::from(table.vtable().get(field));
+    let fields = [fb::Balance::VT_USER_ID, fb::Balance::VT_VERSION, fb::Balance::VT_UPDATED_AT_US].map(at);
+    assert_eq!(fields, [USER_ID_AT, VERSION_AT, UPDATED_AT_US_AT], "where a balance's fields lie");
+    let mut frame = [0; FRAME_BYTES];
+    frame[HEADER_BYTES..].copy_from_slice(body);
+    frame
 }

@@ -2,6 +2,7 @@
 //!
 //! | module | writes |
 //! | --- | --- |
+//! | `append` | replies of one to three assets, where they go |
 //! | `archive` | rkyv bodies, by hand from `florin_schema::layout` |
 //! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
 //! | `json` | JSON bodies |
@@ -10,6 +11,7 @@
 //!
 //! A body begins 32 bytes behind its frame's beginning, wherever that is.
 
+mod append;
 mod archive;
 mod flat;
 mod json;
@@ -22,6 +24,7 @@ use florin_schema::{Encoding, Status, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
+use self::append::append;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
 use super::{BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, StatisticsAnswer};
@@ -65,27 +68,20 @@ impl Encoder {
     pub fn balance(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, balance: BalanceView<'_>) {
         match to.format {
             Format::Rkyv => {
-                out.reserve(HEADER_BYTES + balance.bytes.len());
-                out.extend_from_slice(
-                    header(to, origin, Body { encoding: RKYV, bytes: balance.bytes.len() }).as_bytes(),
-                );
-                append_record(out, balance.bytes);
+                let body = Body { encoding: RKYV, bytes: balance.bytes.len() };
+                append_record(out, &header(to, origin, body), balance.bytes);
             }
             Format::FlatBuffers => {
                 let body = Body { encoding: FLATBUFFERS, bytes: flat::balance_bytes(balance) };
                 self.flat.balance(out, &header(to, origin, body), balance);
             }
-            Format::Http(reply) => self.json_balance(out, reply, origin, balance),
+            Format::Http(reply) => self.json_balance(out, reply, origin, balance.bytes),
         }
     }
 
-    fn json_balance(
-        &mut self,
-        out: &mut Vec<u8>,
-        reply: HttpReply,
-        origin: Origin,
-        balance: BalanceView<'_>,
-    ) {
+    #[inline(never)]
+    fn json_balance(&mut self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, balance: &[u8]) {
+        let balance = BalanceView::new(balance).expect("a view's bytes");
         self.json.clear();
         json::balance(&mut self.json, balance);
         self.respond(out, reply, origin, Some(Version(balance.root.version.get())));
@@ -209,31 +205,20 @@ fn header(to: ReplyTo, origin: Origin, body: Body) -> ReplyHeader {
     }
 }
 
-/// Appends a record.
+/// Appends a header and a record.
 #[inline(always)]
-fn append_record(out: &mut Vec<u8>, record: &[u8]) {
+fn append_record(out: &mut Vec<u8>, header: &ReplyHeader, record: &[u8]) {
     const ENDS: usize = BalanceView::bytes_of(1);
+    let header: &[u8; HEADER_BYTES] = header.as_bytes().first_chunk().expect("a header's bytes");
     match (record.first_chunk::<ENDS>(), record.last_chunk::<ENDS>()) {
-        (Some(begin), Some(end)) if record.len() <= 2 * ENDS => append_ends(out, begin, end, record.len()),
-        _ => out.extend_from_slice(record),
+        (Some(begin), Some(end)) if record.len() <= 2 * ENDS => {
+            append(out, header, begin, end, record.len());
+        }
+        _ => {
+            out.extend_from_slice(header);
+            out.extend_from_slice(record);
+        }
     }
-}
-
-/// Appends `bytes` bytes, at least `E` and at most `B + E`, of which `begin` holds the first, and maybe more than belong to them,
-/// and `end` the last. What has one to three assets is copied so, in two copies of fixed lengths that overlap: a copy of each length
-/// of its own would be a branch that is often guessed wrong.
-#[inline(always)]
-fn append_ends<const B: usize, const E: usize>(
-    out: &mut Vec<u8>,
-    begin: &[u8; B],
-    end: &[u8; E],
-    bytes: usize,
-) {
-    debug_assert!((E..=B + E).contains(&bytes));
-    let from = out.len();
-    out.extend_from_slice(begin);
-    out.truncate(from + bytes - E);
-    out.extend_from_slice(end);
 }
 
 /// Appends a frame whose body's length shows only once it is written.
