@@ -22,6 +22,8 @@ const NOW: Now = Now { wall_us: 1_795_320_306_000_000, monotonic_us: 1_000_000 }
 /// Of one round.
 const REQUESTS: u64 = 1_000_000;
 const ROUNDS: usize = 15;
+/// Connections that have sent when a turn begins.
+const BUFFERS_PER_TURN: usize = 16;
 /// A reply without any asset, and what each adds.
 const REPLY_BYTES: u64 = 64;
 const ASSET_BYTES: u64 = 24;
@@ -33,7 +35,9 @@ fn main() {
     let users: u64 = arguments.next().unwrap_or(1_000_000);
     let depth: u64 = arguments.next().unwrap_or(32);
     let mut shard = loaded(users);
-    shard.open(0, Listener::Any);
+    for connection in 0..BUFFERS_PER_TURN as u32 {
+        shard.open(connection, Listener::Any);
+    }
     let inputs = Inputs::new(users, depth);
     let mut times_ns: Vec<f64> = (0..ROUNDS).map(|_| round_ns(&mut shard, &inputs)).collect();
     times_ns.sort_by(f64::total_cmp);
@@ -83,19 +87,20 @@ impl Inputs {
 
 /// Every buffer once, each in a turn of its own.
 fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
-    let (mut spare, mut sent) = (Vec::new(), 0);
+    let mut sent = 0;
     let begun = Instant::now();
-    for input in &inputs.buffers {
+    for turn in inputs.buffers.chunks(BUFFERS_PER_TURN) {
         shard.begin_turn(NOW);
-        shard.receive(0, input);
+        for (connection, input) in (0..).zip(turn) {
+            shard.receive(connection, input);
+        }
         shard.work();
         while let Some(connection) = shard.next_touched() {
             if shard.wants(connection).output {
-                let mut output = shard.take_output(connection, std::mem::take(&mut spare));
+                let output = shard.take_output(connection, Vec::new());
                 shard.sent(connection, output.len());
                 sent += output.len();
-                output.clear();
-                spare = output;
+                shard.recycle(output);
             }
         }
         shard.end_turn(NOW.monotonic_us);
