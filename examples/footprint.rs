@@ -58,6 +58,7 @@ fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
         unix: None,
         shards: Some(2),
         cpus: None,
+        shards_per_cpu: 1,
         housekeeping_cpus: None,
         numa: None,
         inherited: Default::default(),

@@ -116,6 +116,7 @@ fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
         unix,
         shards: Some(2),
         cpus: None,
+        shards_per_cpu: 1,
         housekeeping_cpus: None,
         numa: None,
         inherited: Default::default(),

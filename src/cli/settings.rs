@@ -18,7 +18,7 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Expected, Instant, Ledger, Listen, LogFilter, Nodes, Shards, Spin, Staleness,
+    Cpus, Driver, Expected, Instant, Ledger, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Spin, Staleness,
 };
 
 /// The ledger of a command that names none: a file in the working directory.
@@ -56,12 +56,16 @@ pub struct Settings {
     /// The admin port: health, metrics, shards, and POST /v1/transactions [default: 127.0.0.1:7300]
     #[arg(long, value_name = "IP:PORT|off")]
     pub admin: Option<Listen>,
-    /// How many shards, each a thread on a CPU of its own; auto = one for each allowed CPU [default: auto]
+    /// How many shards, each a thread on a CPU of its own; auto = one for each allowed CPU, or --shards-per-cpu [default: auto]
     #[arg(long, value_name = "N|auto")]
     pub shards: Option<Shards>,
     /// The CPUs that shards may be pinned to [default: those this process may use]
     #[arg(long, value_name = "LIST")]
     pub cpus: Option<Cpus>,
+    /// How many shards may take turns on a CPU: more than 1 only to try a larger host's layout out, for none of them is fast
+    /// then [default: 1]
+    #[arg(long, value_name = "N")]
+    pub shards_per_cpu: Option<ShardsPerCpu>,
     /// The CPUs that all other threads are kept on [default: those this process may use]
     #[arg(long, value_name = "LIST")]
     pub housekeeping_cpus: Option<Cpus>,
@@ -87,7 +91,7 @@ pub struct Settings {
 }
 
 /// The keys of a configuration file, in the order of the flags.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "ledger",
     "listen",
     "shard-listen",
@@ -95,6 +99,7 @@ pub const KEYS: [&str; 14] = [
     "admin",
     "shards",
     "cpus",
+    "shards-per-cpu",
     "housekeeping-cpus",
     "numa",
     "driver",
@@ -158,6 +163,7 @@ impl Settings {
             "admin" => read(&mut self.admin, value),
             "shards" => read(&mut self.shards, value),
             "cpus" => read(&mut self.cpus, value),
+            "shards-per-cpu" => read(&mut self.shards_per_cpu, value),
             "housekeeping-cpus" => read(&mut self.housekeeping_cpus, value),
             "numa" => read(&mut self.numa, value),
             "driver" => read(&mut self.driver, value),
@@ -179,6 +185,7 @@ impl Settings {
             admin: self.admin.or(other.admin),
             shards: self.shards.or(other.shards),
             cpus: self.cpus.or(other.cpus),
+            shards_per_cpu: self.shards_per_cpu.or(other.shards_per_cpu),
             housekeeping_cpus: self.housekeeping_cpus.or(other.housekeeping_cpus),
             numa: self.numa.or(other.numa),
             driver: self.driver.or(other.driver),
@@ -203,10 +210,12 @@ pub struct Effective {
     pub unix: Option<PathBuf>,
     /// The admin port.
     pub admin: Option<SocketAddr>,
-    /// How many shards; one for each allowed CPU where nothing is said.
+    /// How many shards; as many as the allowed CPUs may have where nothing is said.
     pub shards: Option<u16>,
     /// Which CPUs are allowed; those of the process where nothing is said.
     pub cpus: Option<Vec<usize>>,
+    /// How many shards a CPU may have.
+    pub shards_per_cpu: u16,
     /// Where all other threads are kept; anywhere where nothing is said.
     pub housekeeping_cpus: Option<Vec<usize>>,
     /// On which NUMA nodes shards may run; on all where nothing is said.
@@ -237,6 +246,7 @@ impl Settings {
                 Some(Shards::Auto) | None => None,
             },
             cpus: self.cpus.map(|Cpus(cpus)| cpus),
+            shards_per_cpu: self.shards_per_cpu.map_or(1, |ShardsPerCpu(count)| count),
             housekeeping_cpus: self.housekeeping_cpus.map(|Cpus(cpus)| cpus),
             numa: self.numa.map(|Nodes(nodes)| nodes),
             driver: self.driver.map_or(DriverChoice::Auto, |Driver(choice)| choice),
@@ -263,6 +273,7 @@ impl Effective {
             self.admin != other.admin,
             self.shards != other.shards,
             self.cpus != other.cpus,
+            self.shards_per_cpu != other.shards_per_cpu,
             self.housekeeping_cpus != other.housekeeping_cpus,
             self.numa != other.numa,
             self.driver != other.driver,
@@ -283,6 +294,7 @@ impl Effective {
             unix: self.unix,
             shards: self.shards,
             cpus: self.cpus,
+            shards_per_cpu: self.shards_per_cpu,
             housekeeping_cpus: self.housekeeping_cpus,
             numa: self.numa,
             inherited: Default::default(),

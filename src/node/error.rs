@@ -18,10 +18,10 @@ pub enum StartError {
         /// What the kernel calls itself.
         release: String,
     },
-    /// More shards than CPUs.
+    /// More shards than the CPUs may have.
     #[error(
         "{shards} shards need as many CPUs, and this process may use {cpus} CPUs: lower --shards, or allow more CPUs \
-         (--cpus, taskset, AllowedCPUs= in the systemd unit)"
+         (--cpus, taskset, AllowedCPUs= in the systemd unit); to try a layout out, let them share (--shards-per-cpu)"
     )]
     NotEnoughCpus {
         /// Asked for.

@@ -27,8 +27,8 @@ fn check_release(release: &str) -> Result<(), StartError> {
     }
 }
 
-/// One CPU for each shard: of those named, or of those that this process may use and that do not keep house; in either
-/// case only of the nodes that are named, where any are.
+/// A CPU for each shard: of those named, or of those that this process may use and that do not keep house; in either
+/// case only of the nodes that are named, where any are. Each CPU gets one before any gets a second.
 pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError> {
     let allowed = allowed_cpus()?;
     let mut named = config.cpus.clone();
@@ -42,7 +42,7 @@ pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError>
         cpus.retain(|cpu| of_nodes.contains(cpu));
         named = Some(cpus);
     }
-    choose_among(&allowed, config.shards, named.as_deref())
+    choose_among(&allowed, config.shards, named.as_deref(), config.shards_per_cpu)
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, StartError> {
@@ -76,15 +76,17 @@ fn choose_among(
     allowed: &[usize],
     shards: Option<u16>,
     named: Option<&[usize]>,
+    shards_per_cpu: u16,
 ) -> Result<Vec<usize>, StartError> {
     if let Some(cpu) = named.into_iter().flatten().find(|cpu| !allowed.contains(cpu)) {
         return Err(StartError::CpuNotAllowed { flag: "--cpus", cpu: *cpu, allowed: allowed.to_vec() });
     }
-    let mut cpus = named.map_or_else(|| allowed.to_vec(), <[usize]>::to_vec);
+    let cpus = named.map_or_else(|| allowed.to_vec(), <[usize]>::to_vec);
     if (1..cpus.len()).any(|place| cpus[..place].contains(&cpus[place])) {
         return Err(StartError::CpuTwice { cpus });
     }
-    let available = cpus.len().min(usize::from(limits::SHARDS_MAX));
+    let places = cpus.len() * usize::from(shards_per_cpu);
+    let available = places.min(usize::from(limits::SHARDS_MAX));
     let wanted = shards.map_or(available, usize::from);
     if wanted == 0 {
         return Err(StartError::NoShards);
@@ -92,8 +94,14 @@ fn choose_among(
     if wanted > available {
         return Err(StartError::NotEnoughCpus { shards: wanted, cpus: cpus.len() });
     }
-    cpus.truncate(wanted);
-    Ok(cpus)
+    if wanted > cpus.len() {
+        tracing::warn!(
+            shards = wanted,
+            cpus = cpus.len(),
+            "shards take turns on their CPUs: good for trying out, not for speed"
+        );
+    }
+    Ok(cpus.into_iter().cycle().take(wanted).collect())
 }
 
 /// Keeps the calling thread on `cpu`, and makes sure of it.
@@ -131,28 +139,37 @@ mod tests {
     #[test]
     fn shards_get_one_cpu_each_in_order() {
         let allowed = [0, 2, 4, 6];
-        assert_eq!(choose_among(&allowed, None, None).unwrap(), [0, 2, 4, 6]);
-        assert_eq!(choose_among(&allowed, Some(2), None).unwrap(), [0, 2]);
-        assert_eq!(choose_among(&allowed, None, Some(&[6, 2])).unwrap(), [6, 2]);
-        assert_eq!(choose_among(&allowed, Some(1), Some(&[6, 2])).unwrap(), [6]);
+        assert_eq!(choose_among(&allowed, None, None, 1).unwrap(), [0, 2, 4, 6]);
+        assert_eq!(choose_among(&allowed, Some(2), None, 1).unwrap(), [0, 2]);
+        assert_eq!(choose_among(&allowed, None, Some(&[6, 2]), 1).unwrap(), [6, 2]);
+        assert_eq!(choose_among(&allowed, Some(1), Some(&[6, 2]), 1).unwrap(), [6]);
+    }
+
+    #[test]
+    fn shards_that_may_share_share_evenly() {
+        let allowed = [0, 2];
+        assert_eq!(choose_among(&allowed, Some(5), None, 4).unwrap(), [0, 2, 0, 2, 0]);
+        assert_eq!(choose_among(&allowed, None, None, 2).unwrap(), [0, 2, 0, 2]);
+        assert_eq!(choose_among(&allowed, Some(1), None, 8).unwrap(), [0]);
+        assert_eq!(choose_among(&allowed, Some(5), None, 2).unwrap_err().exit_code(), 14);
     }
 
     #[test]
     fn cpus_that_are_not_there_are_refused_by_number() {
         let allowed = [0, 2];
-        let refusal = choose_among(&allowed, Some(3), None).unwrap_err();
+        let refusal = choose_among(&allowed, Some(3), None, 1).unwrap_err();
         assert_eq!(refusal.exit_code(), 14);
         assert!(
             refusal.to_string().contains("3 shards") && refusal.to_string().contains("2 CPUs"),
             "{refusal}"
         );
-        let refusal = choose_among(&allowed, None, Some(&[0, 1])).unwrap_err();
+        let refusal = choose_among(&allowed, None, Some(&[0, 1]), 1).unwrap_err();
         assert_eq!(refusal.exit_code(), 14);
         assert!(refusal.to_string().contains("CPU 1") && refusal.to_string().contains("0, 2"), "{refusal}");
-        let refusal = choose_among(&allowed, Some(2), Some(&[2])).unwrap_err();
+        let refusal = choose_among(&allowed, Some(2), Some(&[2]), 1).unwrap_err();
         assert_eq!(refusal.exit_code(), 14);
-        assert_eq!(choose_among(&allowed, Some(0), None).unwrap_err().exit_code(), 2);
-        assert_eq!(choose_among(&allowed, None, Some(&[0, 0])).unwrap_err().exit_code(), 2);
+        assert_eq!(choose_among(&allowed, Some(0), None, 1).unwrap_err().exit_code(), 2);
+        assert_eq!(choose_among(&allowed, None, Some(&[0, 0]), 1).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -40,10 +40,12 @@ pub struct NodeConfig {
     pub shard_listen: Option<SocketAddr>,
     /// The unix socket.
     pub unix: Option<PathBuf>,
-    /// How many shards; none = one for each CPU.
+    /// How many shards; none = as many as the CPUs may have.
     pub shards: Option<u16>,
     /// The CPUs for them, in order; none = all that this process may use.
     pub cpus: Option<Vec<usize>>,
+    /// How many shards a CPU may have.
+    pub shards_per_cpu: u16,
     /// Where every thread that is no shard's is kept; none = anywhere that this process may use.
     pub housekeeping_cpus: Option<Vec<usize>>,
     /// The NUMA nodes that shards may run on; none = all.

@@ -32,6 +32,7 @@ fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option
         unix: None,
         shards: Some(shards),
         cpus: None,
+        shards_per_cpu: 1,
         housekeeping_cpus: None,
         numa: None,
         inherited: Default::default(),

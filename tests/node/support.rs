@@ -34,6 +34,7 @@ pub fn config(shards: u16) -> NodeConfig {
         unix: None,
         shards: Some(shards),
         cpus: None,
+        shards_per_cpu: 1,
         housekeeping_cpus: None,
         numa: None,
         inherited: Default::default(),

@@ -13,6 +13,7 @@ const FULL: &str = r#"
     admin = "off"
     shards = 4
     cpus = "0-3,8,2"
+    shards-per-cpu = 2
     housekeeping-cpus = "4-5"
     numa = 1
     driver = "ring"
@@ -42,6 +43,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         admin: Some(Listen::Off),
         shards: Some(Shards::Count(4)),
         cpus: Some(Cpus(vec![0, 1, 2, 3, 8])),
+        shards_per_cpu: Some(ShardsPerCpu(2)),
         housekeeping_cpus: Some(Cpus(vec![4, 5])),
         numa: Some(Nodes(vec![1])),
         driver: Some(Driver(DriverChoice::Ring)),
@@ -130,6 +132,7 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "127.0.0.1:3",
         "7",
         "3",
+        "2",
         "0",
         "0",
         "ring",

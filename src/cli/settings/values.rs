@@ -101,6 +101,21 @@ impl FromStr for Shards {
     }
 }
 
+/// How many shards a CPU may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShardsPerCpu(pub u16);
+
+impl FromStr for ShardsPerCpu {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<ShardsPerCpu, Expected> {
+        match text.parse() {
+            Ok(count) if (1..=SHARDS_MAX).contains(&count) => Ok(ShardsPerCpu(count)),
+            _ => expected(format!("a number from 1 to {SHARDS_MAX}")),
+        }
+    }
+}
+
 /// A list of CPUs, ascending, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cpus(pub Vec<usize>);
