@@ -27,10 +27,10 @@ use crate::record::{
 
 /// How much lower the priority of everything behind the callers is.
 const BEHIND_NICE: i32 = 5;
-/// Threads that relay; more than two are faster than any primary that they stand before.
-const CALLER_THREADS: usize = 2;
-/// Threads that compare.
-const BEHIND_THREADS: usize = 2;
+/// Threads that relay, at most; more than two are faster than any primary that they stand before.
+const CALLER_THREADS_MAX: usize = 2;
+/// Threads that compare, at most.
+const BEHIND_THREADS_MAX: usize = 2;
 
 /// What a run needs.
 #[derive(Clone, Debug)]
@@ -116,7 +116,7 @@ impl Shadow {
     /// # Errors
     /// Where a port, a folder or a thread cannot be had.
     pub fn start(settings: Settings) -> Result<Shadow, ShadowError> {
-        let behind_runtime = runtime("shadow-behind", BEHIND_THREADS, BEHIND_NICE)?;
+        let behind_runtime = runtime("shadow-behind", threads(BEHIND_THREADS_MAX), BEHIND_NICE)?;
         let listener = bind(&behind_runtime, settings.listen, "--listen")?;
         let admin_listener =
             settings.admin.map(|address| bind(&behind_runtime, address, "--admin")).transpose()?;
@@ -170,7 +170,7 @@ impl Shadow {
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
         // The guard has the callers' priority: it must act while everything behind them is starved.
         let mut beside = Some(cutover::watch(cutover, evidence, schedule));
-        let callers = (0..CALLER_THREADS).map(|_| {
+        let callers = (0..threads(CALLER_THREADS_MAX)).map(|_| {
             let listener = listener.try_clone().map_err(ShadowError::Threads)?;
             let (behind, phase) = (Arc::clone(&behind), phase_seen.clone());
             on_a_thread("shadow-callers", beside.take(), async move {
@@ -237,7 +237,7 @@ pub fn run_replay(
     what: ReplaySettings,
     end: impl Future<Output = ()>,
 ) -> Result<Outcome, ShadowError> {
-    let runtime = runtime("shadow-replay", BEHIND_THREADS, 0)?;
+    let runtime = runtime("shadow-replay", threads(BEHIND_THREADS_MAX), 0)?;
     let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
     let evidence = evidence(settings, primary, &candidate)?;
     let cutover = CutoverSettings {
@@ -280,6 +280,11 @@ fn evidence(
         queue_capacity: settings.config.mirror.queue_max as u64,
     };
     Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))
+}
+
+/// No more threads than CPUs that this process may use: they would only take each other's turns.
+fn threads(most: usize) -> usize {
+    thread::available_parallelism().map_or(most, |cpus| most.min(cpus.get()))
 }
 
 /// Runs `main` to its end on a thread of its own, and `beside` next to it as long as that lasts.

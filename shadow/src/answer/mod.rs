@@ -9,7 +9,7 @@ use bytes::Bytes;
 use florin_schema::Status;
 
 pub use native::{
-    NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
+    Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
 };
 pub use number::Number;
 pub use stated::{Stated, rfc3339, time_us};
@@ -48,8 +48,6 @@ pub struct Answer {
     pub body: Bytes,
     /// The same as it came, where it came in a content coding.
     pub packed: Option<Bytes>,
-    /// A native answer's content; an HTTP body is only parsed where bytes differ.
-    pub decoded: Option<Value>,
     /// When.
     pub at: Moment,
 }
@@ -100,12 +98,12 @@ pub struct Reading {
 }
 
 impl Answer {
-    /// The content, parsed where it has not been.
+    /// The content. Only parsed where bytes differ.
     ///
     /// # Errors
     /// Where the body is no JSON, an empty one included.
     pub fn content(&self) -> Result<Value, JsonError> {
-        self.decoded.clone().map_or_else(|| Value::parse(&self.body), Ok)
+        Value::parse(&self.body)
     }
 
     /// What this answer says to `question` as a whole.

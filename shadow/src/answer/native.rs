@@ -1,9 +1,11 @@
-//! Native answers as the JSON that the contract would have made of them: same keys, same order, integers as strings.
+//! Native answers as the JSON that the contract would have made of them: same keys, same order, integers as strings. A primary that
+//! keeps the contract says the same to the byte.
+
+use std::fmt::{Arguments, Write};
 
 use florin_schema::records::{Balance, Statistics};
 use florin_schema::{Asset, Status, UserId, Window, WindowMask, generated};
 
-use super::Value;
 use super::stated::rfc3339;
 
 /// Why a native body is none.
@@ -28,34 +30,59 @@ pub enum NativeError {
     Status(u8),
 }
 
+/// What a native answer says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Content {
+    /// As JSON.
+    pub json: String,
+    /// Of which version its account is, where it is about one.
+    pub version: Option<u64>,
+}
+
 /// A balance.
-pub fn balance(record: &Balance) -> Value {
-    let rows = record.balances.iter().map(|row| asset_balance(row.asset, row.available, row.held));
-    balance_of(record.user_id, record.version, record.updated_at_us, rows.collect())
+pub fn balance(record: &Balance) -> Content {
+    let mut json = String::new();
+    write_balance(&mut json, record);
+    Content { json, version: Some(record.version) }
 }
 
 /// The same, from FlatBuffers.
-pub fn balance_flat(table: &generated::Balance<'_>) -> Result<Value, NativeError> {
+pub fn balance_flat(table: &generated::Balance<'_>) -> Result<Content, NativeError> {
+    let mut json = String::new();
+    write_balance_flat(&mut json, table)?;
+    Ok(Content { json, version: Some(table.version()) })
+}
+
+fn write_balance(out: &mut String, record: &Balance) {
+    let rows = record.balances.iter().map(|row| (row.asset, row.available, row.held));
+    write_account(out, (record.user_id, record.version), record.updated_at_us, rows);
+}
+
+fn write_balance_flat(out: &mut String, table: &generated::Balance<'_>) -> Result<(), NativeError> {
     let rows = table.balances().ok_or(NativeError::Missing("balances"))?;
-    let rows = rows.iter().map(|row| asset_balance(row.asset(), row.available(), row.held()));
-    Ok(balance_of(table.user_id(), table.version(), table.updated_at_us(), rows.collect()))
+    let rows = rows.iter().map(|row| (row.asset(), row.available(), row.held()));
+    write_account(out, (table.user_id(), table.version()), table.updated_at_us(), rows);
+    Ok(())
 }
 
-fn balance_of(user_id: u64, version: u64, updated_at_us: i64, rows: Vec<Value>) -> Value {
-    Value::object([
-        ("user_id", Value::text(user_id)),
-        ("version", Value::text(version)),
-        ("updated_at", Value::Text(rfc3339(updated_at_us))),
-        ("balances", Value::List(rows)),
-    ])
-}
-
-fn asset_balance(asset: u64, available: i64, held: i64) -> Value {
-    Value::object([
-        ("asset", Value::Text(code(asset))),
-        ("available", Value::text(available)),
-        ("held", Value::text(held)),
-    ])
+fn write_account(
+    out: &mut String,
+    (user_id, version): (u64, u64),
+    updated_at_us: i64,
+    rows: impl Iterator<Item = (u64, i64, i64)>,
+) {
+    let updated_at = rfc3339(updated_at_us);
+    put(
+        out,
+        format_args!(
+            r#"{{"user_id":"{user_id}","version":"{version}","updated_at":"{updated_at}","balances":"#
+        ),
+    );
+    list(out, rows, |out, (asset, available, held)| {
+        let asset = code(asset);
+        put(out, format_args!(r#"{{"asset":"{asset}","available":"{available}","held":"{held}"}}"#));
+    });
+    out.push('}');
 }
 
 /// One window's numbers, in the order in which JSON has them.
@@ -65,7 +92,7 @@ type Totals = (u64, i64, u64, i64, i64);
 ///
 /// # Errors
 /// Where an asset has not one total for each window of the mask.
-pub fn statistics(record: &Statistics) -> Result<Value, NativeError> {
+pub fn statistics(record: &Statistics) -> Result<Content, NativeError> {
     let assets = record.statistics.iter().map(|asset| {
         let totals = asset.windows.iter();
         let totals =
@@ -77,7 +104,7 @@ pub fn statistics(record: &Statistics) -> Result<Value, NativeError> {
 }
 
 /// The same, from FlatBuffers.
-pub fn statistics_flat(table: &generated::Statistics<'_>) -> Result<Value, NativeError> {
+pub fn statistics_flat(table: &generated::Statistics<'_>) -> Result<Content, NativeError> {
     let rows = table.statistics().ok_or(NativeError::Missing("statistics"))?;
     let mut assets = Vec::with_capacity(rows.len());
     for asset in rows {
@@ -95,79 +122,96 @@ fn statistics_of(
     mask: u8,
     assets: Vec<(u64, Vec<Totals>)>,
     (first_us, last_us): (i64, i64),
-) -> Result<Value, NativeError> {
+) -> Result<Content, NativeError> {
     let windows: Vec<Window> = WindowMask::new(mask).map(|mask| mask.iter().collect()).unwrap_or_default();
-    let mut rows = Vec::with_capacity(assets.len());
-    for (asset, totals) in assets {
-        if totals.len() != windows.len() {
-            return Err(NativeError::Windows { expected: windows.len(), got: totals.len() });
-        }
-        let named =
-            windows.iter().zip(totals).map(|(window, totals)| (window.name().to_owned(), sums(totals)));
-        rows.push(Value::object([
-            ("asset", Value::Text(code(asset))),
-            ("windows", Value::Object(named.collect())),
-            ("first_transaction_at", Value::Text(rfc3339(first_us))),
-            ("last_transaction_at", Value::Text(rfc3339(last_us))),
-        ]));
+    if let Some((_, totals)) = assets.iter().find(|(_, totals)| totals.len() != windows.len()) {
+        return Err(NativeError::Windows { expected: windows.len(), got: totals.len() });
     }
-    Ok(Value::object([
-        ("user_id", Value::text(user_id)),
-        ("version", Value::text(version)),
-        ("statistics", Value::List(rows)),
-    ]))
-}
-
-fn sums((credit_count, credit_sum, debit_count, debit_sum, largest_debit): Totals) -> Value {
-    Value::object([
-        ("credit_count", Value::text(credit_count)),
-        ("credit_sum", Value::text(credit_sum)),
-        ("debit_count", Value::text(debit_count)),
-        ("debit_sum", Value::text(debit_sum)),
-        ("largest_debit", Value::text(largest_debit)),
-    ])
+    let (first, last) = (rfc3339(first_us), rfc3339(last_us));
+    let mut json = String::new();
+    put(&mut json, format_args!(r#"{{"user_id":"{user_id}","version":"{version}","statistics":"#));
+    list(&mut json, assets.into_iter(), |out, (asset, totals)| {
+        put(out, format_args!(r#"{{"asset":"{}","windows":{{"#, code(asset)));
+        for (at, (window, totals)) in windows.iter().zip(totals).enumerate() {
+            let (credit_count, credit_sum, debit_count, debit_sum, largest_debit) = totals;
+            let comma = if at > 0 { "," } else { "" };
+            put(
+                out,
+                format_args!(
+                    r#"{comma}"{}":{{"credit_count":"{credit_count}","credit_sum":"{credit_sum}","#,
+                    window.name()
+                ),
+            );
+            put(
+                out,
+                format_args!(
+                    r#""debit_count":"{debit_count}","debit_sum":"{debit_sum}","largest_debit":"{largest_debit}"}}"#
+                ),
+            );
+        }
+        put(out, format_args!(r#"}},"first_transaction_at":"{first}","last_transaction_at":"{last}"}}"#));
+    });
+    json.push('}');
+    Ok(Content { json, version: Some(version) })
 }
 
 /// A batch's entries: whose, how it ended, and the balance where it ended well.
-pub fn batch(entries: impl IntoIterator<Item = (UserId, Status, Option<Value>)>) -> Value {
-    let entries = entries.into_iter().map(|(user, status, balance)| {
-        let mut fields = vec![
-            ("user_id".to_owned(), Value::text(user)),
-            ("status".to_owned(), Value::text(status.name())),
-        ];
-        fields.extend(balance.map(|balance| ("balance".to_owned(), balance)));
-        Value::Object(fields)
+pub fn batch<'a>(entries: impl Iterator<Item = (UserId, Status, Option<&'a Balance>)>) -> Content {
+    let mut json = r#"{"balances":"#.to_owned();
+    list(&mut json, entries, |out, (user, status, balance)| {
+        put(out, format_args!(r#"{{"user_id":"{user}","status":"{}""#, status.name()));
+        if let Some(balance) = balance {
+            out.push_str(r#","balance":"#);
+            write_balance(out, balance);
+        }
+        out.push('}');
     });
-    Value::object([("balances", Value::List(entries.collect()))])
+    json.push('}');
+    Content { json, version: None }
 }
 
 /// The same, from FlatBuffers.
-pub fn batch_flat(table: &generated::Balances<'_>) -> Result<Value, NativeError> {
-    let mut entries = Vec::new();
-    for entry in table.entries().ok_or(NativeError::Missing("entries"))? {
+pub fn batch_flat(table: &generated::Balances<'_>) -> Result<Content, NativeError> {
+    let mut json = r#"{"balances":["#.to_owned();
+    for (at, entry) in table.entries().ok_or(NativeError::Missing("entries"))?.iter().enumerate() {
         let status = Status::try_from(entry.status()).map_err(|unknown| NativeError::Status(unknown.0))?;
-        let balance = entry.balance().map(|balance| balance_flat(&balance)).transpose()?;
-        let mut fields = vec![
-            ("user_id".to_owned(), Value::text(entry.user_id())),
-            ("status".to_owned(), Value::text(status.name())),
-        ];
-        fields.extend(balance.map(|balance| ("balance".to_owned(), balance)));
-        entries.push(Value::Object(fields));
+        let comma = if at > 0 { "," } else { "" };
+        let user = entry.user_id();
+        put(&mut json, format_args!(r#"{comma}{{"user_id":"{user}","status":"{}""#, status.name()));
+        if let Some(balance) = entry.balance() {
+            json.push_str(r#","balance":"#);
+            write_balance_flat(&mut json, &balance)?;
+        }
+        json.push('}');
     }
-    Ok(Value::object([("balances", Value::List(entries))]))
+    json.push_str("]}");
+    Ok(Content { json, version: None })
 }
 
 /// A refusal, as HTTP words it: RFC 9457.
-pub fn problem(status: Status, detail: &str) -> Value {
+pub fn problem(status: Status, detail: &str) -> Content {
     let code = status.http_code();
     let title =
         http::StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or_default();
-    Value::object([
-        ("type", Value::text("about:blank")),
-        ("title", Value::text(title)),
-        ("status", Value::Number(super::Number::parse(&code.to_string()).expect("digits are a number"))),
-        ("detail", Value::text(detail)),
-    ])
+    let detail = serde_json::Value::from(detail);
+    let json = format!(r#"{{"type":"about:blank","title":"{title}","status":{code},"detail":{detail}}}"#);
+    Content { json, version: None }
+}
+
+fn list<T>(out: &mut String, elements: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
+    out.push('[');
+    for (at, element) in elements.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        write(out, element);
+    }
+    out.push(']');
+}
+
+/// Appends words of which none has to be escaped in JSON.
+fn put(out: &mut String, words: Arguments<'_>) {
+    out.write_fmt(words).expect("a string takes all");
 }
 
 fn code(asset: u64) -> String {

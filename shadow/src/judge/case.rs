@@ -113,7 +113,10 @@ impl Case {
     /// What is next, at `now_us`. After an [`Ask`], not before its answer.
     pub fn step(&mut self, law: &Law, history: &mut History, now_us: i64) -> Step {
         if self.open.is_empty() && self.settled.is_empty() {
-            return self.identical(history);
+            if !self.is_outdated(history) {
+                return self.identical(history);
+            }
+            self.open = pairs(&self.question, &self.primary, &self.candidate, &mut self.frame);
         }
         while let Some(pair) = self.open.last_mut() {
             let mut context = Context {
@@ -179,14 +182,27 @@ impl Case {
         }
     }
 
+    /// Whether both sides say the same that was true once: a newer version has been shown to callers. Which of them claims what about
+    /// its age then has to be looked at.
+    fn is_outdated(&self, history: &History) -> bool {
+        let shown = self.question.user().and_then(|user| history.shown(user));
+        shown.is_some_and(|shown| self.version().is_none_or(|version| version < shown.version))
+    }
+
+    /// Of which version both are, where they are identical and one of them says it.
+    fn version(&self) -> Option<u64> {
+        self.primary.stated.version.or(self.candidate.stated.version).filter(|version| *version > 0)
+    }
+
     /// Nothing that the judge looks at differs.
     fn identical(&self, history: &mut History) -> Step {
-        let version = self.primary.stated.version.filter(|version| *version > 0);
+        let version = self.version();
         if let (Some(user), Some(version)) = (self.question.user(), version) {
             history.note(user, version, self.primary.at.answered_us);
         }
         let versions = version.map(|version| (version, version));
-        Step::Done(Ruling { bytes: Bytes::Identical, versions, ..Ruling::plain(Verdict::Equal, None) })
+        let bytes = self.bytes(Verdict::Equal, &Comparison::default());
+        Step::Done(Ruling { bytes, versions, ..Ruling::plain(Verdict::Equal, None) })
     }
 
     fn ruling(&self, law: &Law) -> Ruling {
@@ -259,16 +275,25 @@ impl Case {
     }
 }
 
-/// The same status, the same kind of body, as much said about its age, the same bytes, packed the same way.
+/// The same status, the same bytes, as much said about its version and its age; and over HTTP, the same kind of body, packed the same
+/// way. A native answer has only its content, as JSON: for it the primary's body has to be some.
 fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
-    primary.form == candidate.form
-        && primary.status == candidate.status
-        && primary.stated.content_type == candidate.stated.content_type
-        && primary.stated.version == candidate.stated.version
-        && (primary.stated.as_of_us.is_none() || candidate.stated.as_of_us.is_some())
-        && primary.stated.content_encoding == candidate.stated.content_encoding
-        && primary.packed == candidate.packed
+    let (p, c) = (&primary.stated, &candidate.stated);
+    let are_alike = primary.status == candidate.status
         && primary.body == candidate.body
+        && (p.as_of_us.is_none() || c.as_of_us.is_some())
+        && p.is_quarantined == c.is_quarantined;
+    are_alike
+        && match candidate.form {
+            Form::Http => {
+                primary.form == Form::Http
+                    && p.version == c.version
+                    && p.content_type == c.content_type
+                    && p.content_encoding == c.content_encoding
+                    && primary.packed == candidate.packed
+            }
+            Form::Native => (p.version.is_none() || p.version == c.version) && !primary.body.is_empty(),
+        }
 }
 
 /// Of a batch, each account for itself; of everything else, the whole.

@@ -54,7 +54,6 @@ fn answer(status: u16, version: Option<u64>, body: &str, at_us: i64) -> Answer {
         },
         body: Bytes::from(body.to_owned()),
         packed: None,
-        decoded: None,
         at: Moment { asked_us: at_us - 500, answered_us: at_us },
     }
 }

@@ -217,7 +217,6 @@ mod tests {
             stated: Stated { content_encoding: coding.map(str::to_owned), ..Stated::default() },
             body: Bytes::from(body),
             packed: None,
-            decoded: None,
             at: Moment::default(),
         };
         let came = gzip(TEXT.as_bytes());

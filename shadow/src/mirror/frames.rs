@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::native::native_answer;
-use crate::answer::{self, Answer, NativeError, Stated, Value};
+use crate::answer::{self, Answer, Content, NativeError, Stated};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
 use crate::limits::ANSWER_COPY_BYTES_MAX;
@@ -49,8 +49,8 @@ impl FramesTarget {
             return Err(Failure { reason: Reason::NoNativeForm, detail });
         };
         let (header, body) = self.exchange(&frame).await?;
-        let (status, stated, value) = decode(&request.question, &header, &body)?;
-        Ok(native_answer(request, status, stated, value, asked_us))
+        let (status, stated, content) = decode(&request.question, &header, &body)?;
+        Ok(native_answer(request, status, stated, content, asked_us))
     }
 
     async fn exchange(&self, frame: &[u8]) -> Result<(ReplyHeader, Vec<u8>), Failure> {
@@ -145,7 +145,7 @@ fn decode(
     question: &Question,
     header: &ReplyHeader,
     body: &[u8],
-) -> Result<(Status, Stated, Value), Failure> {
+) -> Result<(Status, Stated, Content), Failure> {
     let status = Status::try_from(header.status)
         .map_err(|unknown| garbage(NativeError::Status(unknown.0).to_string()))?;
     let stated = Stated {
@@ -160,7 +160,7 @@ fn decode(
         return Err(garbage(format!("encoding: expected 2 (FlatBuffers), got {}", header.encoding)));
     }
     let verified = |error: flatbuffers::InvalidFlatbuffer| NativeError::Verify(error.to_string());
-    let value = match question {
+    let content = match question {
         Question::Balance(_) => flatbuffers::root::<generated::Balance<'_>>(body)
             .map_err(verified)
             .and_then(|t| answer::balance_flat(&t)),
@@ -171,7 +171,7 @@ fn decode(
             .map_err(verified)
             .and_then(|t| answer::batch_flat(&t)),
     };
-    Ok((status, stated, value.map_err(|error| garbage(error.to_string()))?))
+    Ok((status, stated, content.map_err(|error| garbage(error.to_string()))?))
 }
 
 fn garbage(detail: String) -> Failure {

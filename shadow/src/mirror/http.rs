@@ -80,7 +80,6 @@ impl HttpTarget {
             stated: Stated::of(&head.headers),
             body: body.to_bytes(),
             packed: None,
-            decoded: None,
             at: Moment { asked_us, answered_us: now_us() },
         };
         let mut headers = head.headers;

@@ -9,7 +9,7 @@ use http::Method;
 use rkyv::rancor;
 use tokio::sync::Mutex;
 
-use crate::answer::{self, Answer, Form, Moment, Stated, Value};
+use crate::answer::{self, Answer, Content, Form, Moment, Stated};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
 use crate::request::{Question, Request};
@@ -43,16 +43,16 @@ impl NativeTarget {
     pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
         let asked_us = now_us();
         let client = self.client(timeout).await?.with_deadline(timeout).with_freshness(freshness(request));
-        let (status, origin, value) = match &request.question {
+        let (status, origin, content) = match &request.question {
             Question::Balance(user) => match client.get_balance(*user).await {
                 Ok(reply) => (Status::Ok, origin(reply.origin()), answer::balance(&reply.to_record())),
                 Err(error) => refused(error)?,
             },
             Question::Statistics(user, windows) => match client.get_statistics(*user, *windows).await {
                 Ok(reply) => {
-                    let value =
+                    let content =
                         answer::statistics(&reply.to_record()).map_err(|error| Failure::protocol(&error))?;
-                    (Status::Ok, origin(reply.origin()), value)
+                    (Status::Ok, origin(reply.origin()), content)
                 }
                 Err(error) => refused(error)?,
             },
@@ -65,7 +65,7 @@ impl NativeTarget {
                 return Err(Failure { reason: Reason::NoNativeForm, detail });
             }
         };
-        Ok(native_answer(request, status, origin, value, asked_us))
+        Ok(native_answer(request, status, origin, content, asked_us))
     }
 
     async fn client(&self, timeout: Duration) -> Result<Client, Failure> {
@@ -94,7 +94,7 @@ impl NativeTarget {
     }
 }
 
-type Decoded = (Status, Stated, Value);
+type Decoded = (Status, Stated, Content);
 
 fn freshness(request: &Request) -> Freshness {
     let asked = request.freshness;
@@ -115,11 +115,15 @@ fn batch(reply: &florin_client::BalancesReply) -> Result<Decoded, Failure> {
     for entry in reply.iter() {
         let record = entry.balance.map(rkyv::deserialize::<florin_schema::records::Balance, rancor::Error>);
         let record = record.transpose().map_err(|error| Failure::protocol(&error))?;
-        entries.push((entry.user_id, entry.status, record.map(|record| answer::balance(&record))));
+        entries.push((entry.user_id, entry.status, record));
     }
     let is_quarantined = reply.parts().iter().any(|part| part.origin().is_quarantined());
     let stated = Stated { as_of_us: reply.as_of_us(), is_quarantined, ..Stated::default() };
-    Ok((Status::Ok, stated, answer::batch(entries)))
+    Ok((
+        Status::Ok,
+        stated,
+        answer::batch(entries.iter().map(|(user, status, record)| (*user, *status, record.as_ref()))),
+    ))
 }
 
 /// A refusal is an answer; everything else is none.
@@ -163,19 +167,16 @@ pub(super) fn native_answer(
     request: &Request,
     status: Status,
     stated: Stated,
-    value: Value,
+    Content { json, version }: Content,
     asked_us: i64,
 ) -> Answer {
-    let version = value.get("version").and_then(Value::as_whole);
-    // HEAD asks for everything but the body.
-    let decoded = Some(value).filter(|_| request.method != Method::HEAD);
     Answer {
         status: status.http_code(),
         form: Form::Native,
         stated: Stated { version, ..stated },
-        body: decoded.as_ref().map(|value| Bytes::from(value.to_string())).unwrap_or_default(),
+        // HEAD asks for everything but the body.
+        body: if request.method == Method::HEAD { Bytes::new() } else { Bytes::from(json) },
         packed: None,
-        decoded,
         at: Moment { asked_us, answered_us: now_us() },
     }
 }

@@ -198,7 +198,7 @@ impl Shared {
             Sent::Whole(copied) => {
                 let Passed { status, stated, body } = passed;
                 let answer = body.map(|(body, held)| {
-                    (Answer { status, form: Form::Http, stated, body, packed: None, decoded: None, at }, held)
+                    (Answer { status, form: Form::Http, stated, body, packed: None, at }, held)
                 });
                 self.behind.answered(copied, answer, pending.failure);
             }
