@@ -145,6 +145,60 @@ fn judged(request: &str, primary: Vec<Answer>, candidate: Vec<Answer>) -> (Verdi
 const BALANCE: &str = "/v1/users/42/balance";
 const STATISTICS: &str = "/v1/users/42/statistics";
 
+/// The same content from a florin node asked in its own protocol.
+fn native(answer: Answer) -> Answer {
+    let Stated { as_of_us, version, is_quarantined, .. } = answer.stated;
+    Answer {
+        form: Form::Native,
+        stated: Stated { as_of_us, version, is_quarantined, ..Stated::default() },
+        ..answer
+    }
+}
+
+#[test]
+fn a_native_answer_with_the_primarys_very_words_is_equal_without_being_read() {
+    // What cannot be read shows that it was not.
+    let words = |at_us| answer(200, Some(5), "{not JSON", at_us);
+    let play = Play::new(get(BALANCE), vec![words(NOON)], vec![native(words(NOON + 1))]);
+    let (ruling, asked) = play.run();
+    assert_eq!(
+        (ruling.verdict, ruling.bytes, ruling.versions),
+        (Verdict::Equal, Bytes_::Native, Some((5, 5)))
+    );
+    assert!(asked.is_empty());
+    let unstated = Answer { stated: Stated { version: None, ..words(NOON).stated }, ..words(NOON) };
+    let play = Play::new(get(BALANCE), vec![unstated], vec![native(words(NOON + 1))]);
+    assert_eq!(play.run().0.versions, Some((5, 5)), "the candidate says the version");
+}
+
+#[test]
+fn a_native_answer_that_says_something_else_beside_its_body_is_read() {
+    let p = || balance(5, 100, NOON);
+    let with = |change: fn(&mut Answer)| {
+        let mut candidate = native(balance(5, 100, NOON + 1));
+        change(&mut candidate);
+        Play::new(get(BALANCE), vec![p()], vec![candidate]).run().0
+    };
+    assert_eq!(with(|_| {}).verdict, Verdict::Equal);
+    assert_eq!(with(|candidate| candidate.status = 404).verdict, Verdict::Mismatch);
+    assert_eq!(with(|candidate| candidate.body = Bytes::from(body(5, 101))).verdict, Verdict::Mismatch);
+    // Nobody but the judge of contents may say what a body without words is worth.
+    let empty =
+        Play::new(get(BALANCE), vec![answer(200, None, "", NOON)], vec![native(answer(200, None, "", NOON))]);
+    assert_eq!(empty.run().0.bytes, Bytes_::Native);
+}
+
+#[test]
+fn the_same_words_are_read_where_a_newer_version_has_been_shown() {
+    let mut play = Play::new(
+        get(BALANCE),
+        vec![balance(4, 90, NOON + 400_000)],
+        vec![native(balance(4, 90, NOON + 400_001))],
+    );
+    play.history.note(user(42), 5, NOON);
+    assert_eq!(play.run().0.reason, Some(Reason::StaleClaimsFresh));
+}
+
 #[test]
 fn two_first_answers_of_one_version_are_ruled_at_once() {
     let p = || balance(5, 100, NOON);

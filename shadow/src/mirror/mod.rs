@@ -26,6 +26,9 @@ use crate::request::{Question, Request};
 use frames::FramesTarget;
 use native::NativeTarget;
 
+/// How long exchanges gather before they are looked at together: each wake-up, here and at the candidate, then is for several of them.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// A side that can be asked.
 pub enum Target {
     /// Over HTTP.
@@ -168,14 +171,17 @@ pub fn start(comparer: Arc<Comparer>) -> (Mirror, tokio::task::JoinHandle<()>) {
 async fn dispatch(comparer: Arc<Comparer>, mut waiting: mpsc::Receiver<Exchange>) {
     let most = comparer.settings.in_flight_max;
     let permits = Arc::new(Semaphore::new(most));
-    loop {
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-        let Some(exchange) = waiting.recv().await else { break };
-        let comparer = Arc::clone(&comparer);
-        tokio::spawn(async move {
-            comparer.compare(exchange).await;
-            drop(permit);
-        });
+    let mut exchanges = Vec::new();
+    while waiting.recv_many(&mut exchanges, most).await > 0 {
+        for exchange in exchanges.drain(..) {
+            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            let comparer = Arc::clone(&comparer);
+            tokio::spawn(async move {
+                comparer.compare(exchange).await;
+                drop(permit);
+            });
+        }
+        tokio::time::sleep(GATHERING).await;
     }
     // All permits back: nothing is being compared any more.
     let all = u32::try_from(most).expect("in-flight is checked to be small");
