@@ -14,7 +14,7 @@ use florin_schema::generated as fb;
 use florin_schema::layout::{AssetRow, BalanceView, SCHEMA_FINGERPRINT, WindowTotals};
 use zerocopy::IntoBytes;
 
-use super::{HEADER_BYTES, HelloAnswer, append};
+use super::{HEADER_BYTES, HelloAnswer, append_ends};
 use crate::wire::{AssetTotals, BatchEntry, StatisticsAnswer};
 
 /// Bytes of a balance's body in front of its rows; a multiple of 8, so that the rows are aligned.
@@ -57,7 +57,7 @@ impl FlatWriter {
         // Where there are few rows, the copy of their begin may take some of the root along.
         let frame = match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
             (Some(begin), Some(end)) if rows.len() <= BEGIN + END => {
-                append(out, &self.template, begin, end, rows.len())
+                append_ends(out, &self.template, begin, end, rows.len())
             }
             _ => {
                 let from = out.len();

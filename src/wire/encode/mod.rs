@@ -2,7 +2,6 @@
 //!
 //! | module | writes |
 //! | --- | --- |
-//! | `append` | replies of one to three assets, where they go |
 //! | `archive` | rkyv bodies, by hand from `florin_schema::layout` |
 //! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
 //! | `json` | JSON bodies |
@@ -11,7 +10,6 @@
 //!
 //! A body begins 32 bytes behind its frame's beginning, wherever that is.
 
-mod append;
 mod archive;
 mod flat;
 mod json;
@@ -24,7 +22,6 @@ use florin_schema::{Encoding, Status, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
-use self::append::append;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
 use super::{BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, StatisticsAnswer};
@@ -205,6 +202,27 @@ fn header(to: ReplyTo, origin: Origin, body: Body) -> ReplyHeader {
     }
 }
 
+/// Appends `head`, and behind it `bytes` bytes, at least `E` and at most `B + E`, of which `begin` holds the first, and maybe more than
+/// belong to them, and `end` the last. What has one to three assets is copied so, in two copies of fixed lengths that overlap: a copy of
+/// each length of its own would be a branch that is often guessed wrong. Returns the head where it stands now.
+#[inline(always)]
+fn append_ends<'a, const H: usize, const B: usize, const E: usize>(
+    out: &'a mut Vec<u8>,
+    head: &[u8; H],
+    begin: &[u8; B],
+    end: &[u8; E],
+    bytes: usize,
+) -> &'a mut [u8; H] {
+    debug_assert!((E..=B + E).contains(&bytes));
+    let from = out.len();
+    out.reserve(H + B + E);
+    out.extend_from_slice(head);
+    out.extend_from_slice(begin);
+    out.truncate(from + H + bytes - E);
+    out.extend_from_slice(end);
+    out[from..].first_chunk_mut().expect("the head's bytes")
+}
+
 /// Appends a header and a record.
 #[inline(always)]
 fn append_record(out: &mut Vec<u8>, header: &ReplyHeader, record: &[u8]) {
@@ -212,7 +230,7 @@ fn append_record(out: &mut Vec<u8>, header: &ReplyHeader, record: &[u8]) {
     let header: &[u8; HEADER_BYTES] = header.as_bytes().first_chunk().expect("a header's bytes");
     match (record.first_chunk::<ENDS>(), record.last_chunk::<ENDS>()) {
         (Some(begin), Some(end)) if record.len() <= 2 * ENDS => {
-            append(out, header, begin, end, record.len());
+            append_ends(out, header, begin, end, record.len());
         }
         _ => {
             out.extend_from_slice(header);
