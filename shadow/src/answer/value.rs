@@ -50,16 +50,6 @@ impl Value {
         read(raw, 0)
     }
 
-    /// A string of `text`'s words: how the protobuf JSON mapping carries 64-bit integers.
-    pub fn text(text: impl fmt::Display) -> Value {
-        Value::Text(text.to_string())
-    }
-
-    /// An object.
-    pub fn object<const FIELDS: usize>(fields: [(&str, Value); FIELDS]) -> Value {
-        Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
-    }
-
     /// The first field of this name, where this is an object that has one.
     pub fn get(&self, key: &str) -> Option<&Value> {
         match self {
