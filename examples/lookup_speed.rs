@@ -1,6 +1,6 @@
 //! What a GetBalance costs a shard without any kernel: `cargo run --release --example lookup_speed [USERS] [DEPTH]`.
 //!
-//! One shard, rkyv, uniform keys, DEPTH requests a buffer; prints ns a request, parsing and encoding included. Run it
+//! One shard, rkyv, uniform keys, DEPTH requests a buffer, 16 connections' buffers a turn; prints ns a request, parsing and encoding included. Run it
 //! with `/sys/kernel/mm/transparent_hugepage/enabled` at `never` and at `madvise` to see what huge pages do.
 
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Inputs {
     }
 }
 
-/// Every buffer once, each in a turn of its own.
+/// Every buffer once, and a turn for as many as there are connections.
 fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
     let mut sent = 0;
     let begun = Instant::now();

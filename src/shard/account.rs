@@ -232,12 +232,6 @@ impl Account {
         self.prefix_mut(slab).statistics = statistics;
     }
 
-    /// Whose it is.
-    #[inline(always)]
-    pub fn user_id(self, slab: &Slab) -> UserId {
-        UserId::new(self.balance(slab).root.user_id.get()).expect("an account is of a legal user")
-    }
-
     /// The archived balance.
     #[inline]
     pub fn balance(self, slab: &Slab) -> BalanceView<'_> {

@@ -104,18 +104,19 @@ impl Index {
     /// Adds a user, who must not have a place yet.
     pub fn insert(&mut self, user: HashedUser, handle: Handle) -> Place {
         if (self.taken + 1) * 4 > self.lines.len() * PLACES * 3 {
-            let larger = Pages::zeroed(self.lines.len() * 2);
-            let smaller = std::mem::replace(&mut self.lines, larger);
-            for line in smaller.iter() {
-                for (&tag, &handle) in line.tags.iter().zip(&line.handles) {
-                    if handle.is_some() {
-                        self.put(tag, handle);
-                    }
-                }
-            }
+            self.double();
         }
         self.taken += 1;
         self.put(tag(user), handle)
+    }
+
+    fn double(&mut self) {
+        let larger = Pages::zeroed(self.lines.len() * 2);
+        let smaller = std::mem::replace(&mut self.lines, larger);
+        let places = smaller.iter().flat_map(|line| line.tags.into_iter().zip(line.handles));
+        for (tag, handle) in places.filter(|(_, handle)| handle.is_some()) {
+            self.put(tag, handle);
+        }
     }
 
     fn put(&mut self, tag: u32, handle: Handle) -> Place {

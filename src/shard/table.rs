@@ -67,6 +67,13 @@ pub struct Found<'a> {
     pub trust: Trust,
 }
 
+impl Found<'_> {
+    #[inline(always)]
+    fn is_of(&self, user: HashedUser) -> bool {
+        self.balance.root.user_id.get() == user.id.get()
+    }
+}
+
 impl Default for Table {
     fn default() -> Table {
         Table::new()
@@ -113,7 +120,7 @@ impl Table {
     pub fn confirm(&self, user: HashedUser, mut guess: Guess) -> Option<Found<'_>> {
         while guess.0.is_some() {
             let found = self.found(Account { balance: guess.0 });
-            if found.balance.root.user_id.get() == user.id.get() {
+            if found.is_of(user) {
                 return Some(found);
             }
             guess = self.look_closely(user);
@@ -129,7 +136,7 @@ impl Table {
 
     /// All passes at once.
     pub fn find(&self, user: HashedUser) -> Option<Found<'_>> {
-        self.confirm(user, self.look_closely(user))
+        self.confirm(user, self.guess(user))
     }
 
     #[inline(always)]
@@ -139,7 +146,7 @@ impl Table {
     }
 
     fn place(&self, user: HashedUser) -> Option<Place> {
-        self.index.find(user, |balance| Account { balance }.user_id(&self.slab) == user.id)
+        self.index.find(user, |balance| self.found(Account { balance }).is_of(user))
     }
 
     /// For statistics, before the third pass: asks for where they begin.
