@@ -39,50 +39,59 @@ pub struct Content {
     pub version: Option<u64>,
 }
 
+/// An account as the records have it: whose, at which version, when it last changed, and its rows of asset, available and held.
+struct Account<Rows> {
+    user_id: u64,
+    version: u64,
+    updated_at_us: i64,
+    rows: Rows,
+}
+
 /// A balance.
 pub fn balance(record: &Balance) -> Content {
-    let mut json = String::new();
-    write_balance(&mut json, record);
-    Content { json, version: Some(record.version) }
+    balance_of(account(record))
 }
 
 /// The same, from FlatBuffers.
 pub fn balance_flat(table: &generated::Balance<'_>) -> Result<Content, NativeError> {
-    let mut json = String::new();
-    write_balance_flat(&mut json, table)?;
-    Ok(Content { json, version: Some(table.version()) })
+    Ok(balance_of(account_flat(*table)?))
 }
 
-fn write_balance(out: &mut String, record: &Balance) {
+fn account(record: &Balance) -> Account<impl Iterator<Item = (u64, i64, i64)>> {
     let rows = record.balances.iter().map(|row| (row.asset, row.available, row.held));
-    write_account(out, (record.user_id, record.version), record.updated_at_us, rows);
+    Account { user_id: record.user_id, version: record.version, updated_at_us: record.updated_at_us, rows }
 }
 
-fn write_balance_flat(out: &mut String, table: &generated::Balance<'_>) -> Result<(), NativeError> {
+fn account_flat(
+    table: generated::Balance<'_>,
+) -> Result<Account<impl Iterator<Item = (u64, i64, i64)>>, NativeError> {
     let rows = table.balances().ok_or(NativeError::Missing("balances"))?;
     let rows = rows.iter().map(|row| (row.asset(), row.available(), row.held()));
-    write_account(out, (table.user_id(), table.version()), table.updated_at_us(), rows);
-    Ok(())
+    Ok(Account {
+        user_id: table.user_id(),
+        version: table.version(),
+        updated_at_us: table.updated_at_us(),
+        rows,
+    })
 }
 
-fn write_account(
-    out: &mut String,
-    (user_id, version): (u64, u64),
-    updated_at_us: i64,
-    rows: impl Iterator<Item = (u64, i64, i64)>,
-) {
+fn balance_of(account: Account<impl Iterator<Item = (u64, i64, i64)>>) -> Content {
+    let version = Some(account.version);
+    let mut json = String::new();
+    write_account(&mut json, account);
+    Content { json, version }
+}
+
+fn write_account(out: &mut String, account: Account<impl Iterator<Item = (u64, i64, i64)>>) {
+    let Account { user_id, version, updated_at_us, rows } = account;
     let updated_at = rfc3339(updated_at_us);
-    put(
-        out,
-        format_args!(
-            r#"{{"user_id":"{user_id}","version":"{version}","updated_at":"{updated_at}","balances":"#
-        ),
-    );
-    list(out, rows, |out, (asset, available, held)| {
+    put(out, format_args!(r#"{{"user_id":"{user_id}","version":"{version}","updated_at":"{updated_at}","#));
+    out.push_str(r#""balances":["#);
+    separated(out, rows, |out, (asset, available, held)| {
         let asset = code(asset);
         put(out, format_args!(r#"{{"asset":"{asset}","available":"{available}","held":"{held}"}}"#));
     });
-    out.push('}');
+    out.push_str("]}");
 }
 
 /// One window's numbers, in the order in which JSON has them.
@@ -129,63 +138,50 @@ fn statistics_of(
     }
     let (first, last) = (rfc3339(first_us), rfc3339(last_us));
     let mut json = String::new();
-    put(&mut json, format_args!(r#"{{"user_id":"{user_id}","version":"{version}","statistics":"#));
-    list(&mut json, assets.into_iter(), |out, (asset, totals)| {
+    put(&mut json, format_args!(r#"{{"user_id":"{user_id}","version":"{version}","statistics":["#));
+    separated(&mut json, assets.into_iter(), |out, (asset, totals)| {
         put(out, format_args!(r#"{{"asset":"{}","windows":{{"#, code(asset)));
-        for (at, (window, totals)) in windows.iter().zip(totals).enumerate() {
+        separated(out, windows.iter().zip(totals), |out, (window, totals)| {
             let (credit_count, credit_sum, debit_count, debit_sum, largest_debit) = totals;
-            let comma = if at > 0 { "," } else { "" };
-            put(
-                out,
-                format_args!(
-                    r#"{comma}"{}":{{"credit_count":"{credit_count}","credit_sum":"{credit_sum}","#,
-                    window.name()
-                ),
-            );
-            put(
-                out,
-                format_args!(
-                    r#""debit_count":"{debit_count}","debit_sum":"{debit_sum}","largest_debit":"{largest_debit}"}}"#
-                ),
-            );
-        }
+            put(out, format_args!(r#""{}":{{"credit_count":"{credit_count}","#, window.name()));
+            put(out, format_args!(r#""credit_sum":"{credit_sum}","debit_count":"{debit_count}","#));
+            put(out, format_args!(r#""debit_sum":"{debit_sum}","largest_debit":"{largest_debit}"}}"#));
+        });
         put(out, format_args!(r#"}},"first_transaction_at":"{first}","last_transaction_at":"{last}"}}"#));
     });
-    json.push('}');
+    json.push_str("]}");
     Ok(Content { json, version: Some(version) })
 }
 
 /// A batch's entries: whose, how it ended, and the balance where it ended well.
 pub fn batch<'a>(entries: impl Iterator<Item = (UserId, Status, Option<&'a Balance>)>) -> Content {
-    let mut json = r#"{"balances":"#.to_owned();
-    list(&mut json, entries, |out, (user, status, balance)| {
-        put(out, format_args!(r#"{{"user_id":"{user}","status":"{}""#, status.name()));
-        if let Some(balance) = balance {
-            out.push_str(r#","balance":"#);
-            write_balance(out, balance);
-        }
-        out.push('}');
-    });
-    json.push('}');
-    Content { json, version: None }
+    batch_of(entries.map(|(user, status, balance)| (user.get(), status, balance.map(account))))
 }
 
 /// The same, from FlatBuffers.
 pub fn batch_flat(table: &generated::Balances<'_>) -> Result<Content, NativeError> {
-    let mut json = r#"{"balances":["#.to_owned();
-    for (at, entry) in table.entries().ok_or(NativeError::Missing("entries"))?.iter().enumerate() {
+    let mut entries = Vec::new();
+    for entry in table.entries().ok_or(NativeError::Missing("entries"))? {
         let status = Status::try_from(entry.status()).map_err(|unknown| NativeError::Status(unknown.0))?;
-        let comma = if at > 0 { "," } else { "" };
-        let user = entry.user_id();
-        put(&mut json, format_args!(r#"{comma}{{"user_id":"{user}","status":"{}""#, status.name()));
-        if let Some(balance) = entry.balance() {
-            json.push_str(r#","balance":"#);
-            write_balance_flat(&mut json, &balance)?;
-        }
-        json.push('}');
+        entries.push((entry.user_id(), status, entry.balance().map(account_flat).transpose()?));
     }
+    Ok(batch_of(entries.into_iter()))
+}
+
+fn batch_of<Rows: Iterator<Item = (u64, i64, i64)>>(
+    entries: impl Iterator<Item = (u64, Status, Option<Account<Rows>>)>,
+) -> Content {
+    let mut json = r#"{"balances":["#.to_owned();
+    separated(&mut json, entries, |out, (user_id, status, account)| {
+        put(out, format_args!(r#"{{"user_id":"{user_id}","status":"{}""#, status.name()));
+        if let Some(account) = account {
+            out.push_str(r#","balance":"#);
+            write_account(out, account);
+        }
+        out.push('}');
+    });
     json.push_str("]}");
-    Ok(Content { json, version: None })
+    Content { json, version: None }
 }
 
 /// A refusal, as HTTP words it: RFC 9457.
@@ -198,15 +194,14 @@ pub fn problem(status: Status, detail: &str) -> Content {
     Content { json, version: None }
 }
 
-fn list<T>(out: &mut String, elements: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
-    out.push('[');
+/// Appends elements, and commas between them.
+fn separated<T>(out: &mut String, elements: impl Iterator<Item = T>, write: impl Fn(&mut String, T)) {
     for (at, element) in elements.enumerate() {
         if at > 0 {
             out.push(',');
         }
         write(out, element);
     }
-    out.push(']');
 }
 
 /// Appends words of which none has to be escaped in JSON.
