@@ -64,9 +64,9 @@ impl Index {
         prefetch(&self.lines[self.home(tag(user))]);
     }
 
-    /// The first place with the user's tag whose handle is the user's.
+    /// The first place with the user's tag whose handle is the user's, and that handle.
     #[inline(always)]
-    pub fn find(&self, user: HashedUser, is_the_users: impl Fn(Handle) -> bool) -> Option<Place> {
+    pub fn find(&self, user: HashedUser, is_the_users: impl Fn(Handle) -> bool) -> Option<(Place, Handle)> {
         let tag = tag(user);
         let mut at = self.home(tag);
         loop {
@@ -74,12 +74,13 @@ impl Index {
             let mut same = u32x8::new(line.tags).simd_eq(u32x8::splat(tag)).to_bitmask();
             while same != 0 {
                 let place = same.trailing_zeros() as usize;
+                let handle = line.handles[place];
                 // Empty places stand behind all others, and have a tag of 0 as somebody may.
-                if !line.handles[place].is_some() {
+                if !handle.is_some() {
                     return None;
                 }
-                if is_the_users(line.handles[place]) {
-                    return Some(Place { line: at, place });
+                if is_the_users(handle) {
+                    return Some((Place { line: at, place }, handle));
                 }
                 same &= same - 1;
             }
@@ -90,13 +91,7 @@ impl Index {
         }
     }
 
-    /// The handle at a place.
-    #[inline]
-    pub fn at(&self, place: Place) -> Handle {
-        self.lines[place.line].handles[place.place]
-    }
-
-    /// Replaces it.
+    /// Replaces the handle at a place.
     pub fn set(&mut self, place: Place, handle: Handle) {
         self.lines[place.line].handles[place.place] = handle;
     }

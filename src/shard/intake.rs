@@ -152,15 +152,16 @@ impl Shard {
                 Ok(frames) => frames,
                 Err(stop) => return (read, stop),
             };
-            let begun = read;
             // Some of them may be answered before the last is read, so all of them are owed at first.
             self.sessions[connection as usize].owed += allowed as u32;
-            for _ in 0..allowed {
-                let Some((to, user)) = self.plain_lookup(&input[read..]) else { break };
-                read += size_of::<RequestHeader>();
+            let (headers, _) = input[read..].as_chunks::<{ size_of::<RequestHeader>() }>();
+            let mut plain = 0;
+            for header in headers.iter().take(allowed) {
+                let Some((to, user)) = self.plain_lookup(header) else { break };
+                plain += 1;
                 self.look_up(Lookup { connection, to, user, aspect: Aspect::Balance, guess: Guess::NOBODY });
             }
-            let plain = (read - begun) / size_of::<RequestHeader>();
+            read += plain * size_of::<RequestHeader>();
             let session = &mut self.sessions[connection as usize];
             session.owed -= (allowed - plain) as u32;
             session.frames += plain;
@@ -197,8 +198,8 @@ impl Shard {
 
     /// A GetBalance of any age for an account of this shard's.
     #[inline(always)]
-    fn plain_lookup(&self, input: &[u8]) -> Option<(ReplyTo, HashedUser)> {
-        let (to, user) = wire::frame::plain_balance(input)?;
+    fn plain_lookup(&self, header: &[u8; size_of::<RequestHeader>()]) -> Option<(ReplyTo, HashedUser)> {
+        let (to, user) = wire::frame::plain_balance(header)?;
         let user = user.hashed();
         (user.shard(self.responder.shards) == self.responder.index).then_some((to, user))
     }
@@ -282,8 +283,8 @@ impl Shard {
         for of_one in self.belt.at(answer).chunk_by(|one, next| one.connection == next.connection) {
             let session = &mut self.sessions[of_one[0].connection as usize];
             session.owed -= of_one.len() as u32;
-            for &Lookup { to, user, aspect, guess, .. } in of_one {
-                self.responder.account(&mut session.out, to, Via::Connection, user, aspect, guess);
+            for Lookup { to, user, aspect, guess, .. } in of_one {
+                self.responder.account(&mut session.out, to, Via::Connection, *user, *aspect, *guess);
             }
         }
     }

@@ -89,7 +89,7 @@ impl Shard {
         let (user, aspect) = question.single().expect("a part was treated by itself");
         match verdict {
             Verdict::Answer => self.responder.answer(out, to, via, freshness, user, aspect),
-            Verdict::Shed => self.responder.error(out, to, via, Status::Overloaded, WAITING_ROOM_FULL),
+            Verdict::Shed => self.responder.error(out, &to, via, Status::Overloaded, WAITING_ROOM_FULL),
         }
     }
 

@@ -93,7 +93,7 @@ impl Responder {
     pub fn account(
         &mut self,
         out: &mut Vec<u8>,
-        to: ReplyTo,
+        to: &ReplyTo,
         via: Via,
         user: HashedUser,
         aspect: Aspect,
@@ -105,9 +105,11 @@ impl Responder {
         let Some(found) = self.table.confirm(user, guess) else {
             return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
         };
-        let origin = self.origin(via, found.trust);
         match aspect {
-            Aspect::Balance => self.encoder.balance(out, to, origin, found.balance),
+            Aspect::Balance => {
+                let origin = self.origin(via, found.trust);
+                self.encoder.balance(out, *to, origin, found.balance);
+            }
             Aspect::Statistics(windows) => {
                 let (first, last) = self.table.statistics(found, &self.horizon, &mut self.totals);
                 let answer = StatisticsAnswer {
@@ -118,7 +120,8 @@ impl Responder {
                     last_transaction_at_us: last,
                     assets: &self.totals,
                 };
-                self.encoder.statistics(out, to, origin, &answer);
+                let origin = self.origin(via, found.trust);
+                self.encoder.statistics(out, *to, origin, &answer);
             }
         }
         self.count(to.opcode, Status::Ok);
@@ -163,18 +166,18 @@ impl Responder {
                 freshness.max_age_ms,
                 self.age_us / 1_000
             );
-            return self.error(out, to, via, Status::Stale, &message);
+            return self.error(out, &to, via, Status::Stale, &message);
         }
         if self.unavailable.is_none() && !self.has_version(freshness, user) {
             let (asked, held) = (freshness.min_version, self.version(user));
             let message = format!(
                 "min_version {asked} was asked, and the account is at {held} here: ask again, or give a wait_ms"
             );
-            return self.error(out, to, via, Status::Stale, &message);
+            return self.error(out, &to, via, Status::Stale, &message);
         }
         let user = user.hashed();
         let guess = self.table.guess(user);
-        self.account(out, to, via, user, aspect, guess);
+        self.account(out, &to, via, user, aspect, guess);
     }
 
     /// Appends the entries of a part of a batch.
@@ -197,7 +200,7 @@ impl Responder {
         if entries.iter().all(|entry| entry.status == Status::Unavailable) {
             let reason =
                 self.unavailable.unwrap_or("no shard that owns one of these users can answer at the moment");
-            return self.error(out, gather.reply_to, Via::Connection, Status::Unavailable, reason);
+            return self.error(out, &gather.reply_to, Via::Connection, Status::Unavailable, reason);
         }
         let elsewhere = gather.users.iter().any(|user| user.shard(self.shards) != self.index);
         let via = if elsewhere { Via::Mesh } else { Via::Connection };
@@ -221,9 +224,9 @@ impl Responder {
 
     #[cold]
     #[inline(never)]
-    pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, via: Via, status: Status, message: &str) {
+    pub fn error(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via, status: Status, message: &str) {
         let origin = self.origin(via, Trust::Whole);
-        self.encoder.error(out, to, origin, status, message);
+        self.encoder.error(out, *to, origin, status, message);
         self.count(to.opcode, status);
     }
 

@@ -12,7 +12,7 @@
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::memory::{HUGE_PAGE_BYTES, HugePage, prefetch};
+use super::memory::{HUGE_PAGE_BYTES, Region};
 
 /// Bytes of a span.
 const SPAN_BYTES: usize = 256 * 1_024;
@@ -22,13 +22,14 @@ const UNITS_PER_SPAN: u32 = (SPAN_BYTES / UNIT_BYTES) as u32;
 /// The one size of up to two cache lines of which every other block would lie across three, the last of which nobody asks
 /// for in time: these records get two whole lines.
 const THREE_LINES_BYTES: usize = 112;
-/// Spans come from the system in huge pages.
-const UNITS_PER_PAGE: u32 = (HUGE_PAGE_BYTES / UNIT_BYTES) as u32;
+const _: () = assert!(HUGE_PAGE_BYTES.is_multiple_of(SPAN_BYTES));
 /// Blocks up to here come from spans: large enough for all but a handful of accounts, small enough that a span's last
 /// bytes, which fit no further block, are at most an eighth of it.
 pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
 /// Handles from here on name large blocks. Below it, 2^31 units are 32 GiB a shard.
 const LARGE: u32 = 1 << 31;
+/// All that small blocks can lie in.
+const REGION_BYTES: usize = LARGE as usize * UNIT_BYTES;
 
 /// Names a block; stable until it is freed. 0 names none.
 #[derive(
@@ -50,7 +51,8 @@ impl Handle {
 
 /// Blocks of all classes.
 pub struct Slab {
-    pages: Vec<HugePage>,
+    /// All spans, one behind the other.
+    spans: Region,
     states: Vec<SpanState>,
     free_spans: Vec<u32>,
     /// The bytes of each class's blocks, ascending.
@@ -94,7 +96,7 @@ impl Slab {
         .collect();
         let partial = vec![None; class_bytes.len()];
         Slab {
-            pages: Vec::new(),
+            spans: Region::reserve(REGION_BYTES),
             states: Vec::new(),
             free_spans: Vec::new(),
             class_bytes,
@@ -131,8 +133,8 @@ impl Slab {
         let state = &mut self.states[span as usize];
         let unit = match state.free {
             Some(unit) => {
-                let (page, at) = place(span * UNITS_PER_SPAN + unit);
-                let next = self.pages[page][at..at + 4].try_into().expect("four bytes");
+                let at = place(span * UNITS_PER_SPAN + unit);
+                let next = self.spans[at..at + 4].try_into().expect("four bytes");
                 state.free = u32::from_le_bytes(next).checked_sub(1);
                 unit
             }
@@ -164,10 +166,10 @@ impl Slab {
     /// Gives a block of at least `bytes`, as it was allocated, back.
     pub fn free(&mut self, handle: Handle, bytes: usize) {
         let Some(class) = self.class_for(bytes) else {
-            let index = handle.0.get() - LARGE;
-            let block = self.large[index as usize].take().expect("a large block is freed once");
+            let index = large_index(handle);
+            let block = self.large[index].take().expect("a large block is freed once");
             self.large_bytes -= block.len();
-            self.free_large.push(index);
+            self.free_large.push(index as u32);
             return;
         };
         let (span, unit) = (handle.0.get() / UNITS_PER_SPAN, handle.0.get() % UNITS_PER_SPAN);
@@ -194,8 +196,8 @@ impl Slab {
                 span < LARGE / UNITS_PER_SPAN,
                 "a shard's 32 GiB of records are used up: run more shards"
             );
-            if span * UNITS_PER_SPAN == self.pages.len() as u32 * UNITS_PER_PAGE {
-                self.pages.push(HugePage::zeroed());
+            if place(span * UNITS_PER_SPAN) == self.spans.len() {
+                self.spans.grow();
             }
             self.states.push(SpanState {
                 class: 0,
@@ -244,33 +246,25 @@ impl Slab {
     /// The first `bytes` of a block.
     #[inline]
     pub fn block(&self, handle: Handle, bytes: usize) -> &[u8] {
-        if handle.0.get() < LARGE {
-            let (page, at) = place(handle.0.get());
-            &self.pages[page][at..at + bytes]
-        } else {
-            &self.large[(handle.0.get() - LARGE) as usize].as_ref().expect("a live large block")[..bytes]
-        }
+        &self.block_and_on(handle)[..bytes]
     }
 
     /// A block, and what happens to lie behind it: for a record that tells its own length.
     #[inline(always)]
     pub fn block_and_on(&self, handle: Handle) -> &[u8] {
-        if handle.0.get() < LARGE {
-            let (page, at) = place(handle.0.get());
-            &self.pages[page][at..]
-        } else {
-            self.large[(handle.0.get() - LARGE) as usize].as_ref().expect("a live large block")
+        // A large block's place is beyond all spans.
+        match self.spans.get(place(handle.0.get())..) {
+            Some(block) => block,
+            None => self.large[large_index(handle)].as_ref().expect(LIVE),
         }
     }
 
     /// The first `bytes` of a block.
     #[inline]
     pub fn block_mut(&mut self, handle: Handle, bytes: usize) -> &mut [u8] {
-        if handle.0.get() < LARGE {
-            let (page, at) = place(handle.0.get());
-            &mut self.pages[page][at..at + bytes]
-        } else {
-            &mut self.large[(handle.0.get() - LARGE) as usize].as_mut().expect("a live large block")[..bytes]
+        match self.spans.get_mut(place(handle.0.get())..) {
+            Some(block) => &mut block[..bytes],
+            None => &mut self.large[large_index(handle)].as_mut().expect(LIVE)[..bytes],
         }
     }
 
@@ -283,36 +277,32 @@ impl Slab {
             self.block_mut(to, bytes.len()).copy_from_slice(&bytes);
             return;
         }
-        let ((from_page, from_at), (to_page, to_at)) = (place(from.0.get()), place(to.0.get()));
-        if from_page == to_page {
-            self.pages[from_page].copy_within(from_at..from_at + bytes, to_at);
-        } else {
-            let pages = self.pages.get_disjoint_mut([from_page, to_page]);
-            let [from, to] = pages.expect("two pages that are there");
-            to[to_at..to_at + bytes].copy_from_slice(&from[from_at..from_at + bytes]);
-        }
+        let from = place(from.0.get());
+        self.spans.copy_within(from..from + bytes, place(to.0.get()));
     }
 
     /// Asks for a small block's first two cache lines, to be read soon. Harmless for any other handle.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, handle: Handle) {
-        let (page, at) = place(handle.0.get());
-        if let Some(page) = self.pages.get(page) {
-            prefetch(&page[at]);
-            prefetch(&page[(at + 64).min(HUGE_PAGE_BYTES - 1)]);
-        }
+        self.spans.prefetch(place(handle.0.get()));
     }
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * HUGE_PAGE_BYTES + self.large_bytes
+        self.spans.len() + self.large_bytes
     }
 }
 
-/// The page of a unit, and the byte within it.
+const LIVE: &str = "a live large block";
+
+/// The first byte of a unit.
 #[inline(always)]
-fn place(unit: u32) -> (usize, usize) {
-    ((unit / UNITS_PER_PAGE) as usize, (unit % UNITS_PER_PAGE) as usize * UNIT_BYTES)
+fn place(unit: u32) -> usize {
+    unit as usize * UNIT_BYTES
+}
+
+fn large_index(handle: Handle) -> usize {
+    (handle.0.get() - LARGE) as usize
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Table {
     /// Second pass: whose account may it be; asks for its record.
     #[inline(always)]
     pub fn guess(&self, user: HashedUser) -> Guess {
-        let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |place| self.index.at(place));
+        let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |(_, handle)| handle);
         self.slab.prefetch(balance);
         Guess(balance)
     }
@@ -131,7 +131,7 @@ impl Table {
     /// Looks at the records, too.
     #[cold]
     fn look_closely(&self, user: HashedUser) -> Guess {
-        self.place(user).map_or(Guess::NOBODY, |place| Guess(self.index.at(place)))
+        self.find_closely(user).map_or(Guess::NOBODY, |(_, balance)| Guess(balance))
     }
 
     /// All passes at once.
@@ -145,7 +145,7 @@ impl Table {
         Found { account, balance, trust: Trust::of(flags) }
     }
 
-    fn place(&self, user: HashedUser) -> Option<Place> {
+    fn find_closely(&self, user: HashedUser) -> Option<(Place, Handle)> {
         self.index.find(user, |balance| self.found(Account { balance }).is_of(user))
     }
 
@@ -178,8 +178,7 @@ impl Table {
             // What is missing here is missing in the ledger: to ask again at once would only find the same.
             return if let Outcome::Gap { .. } = outcome { Outcome::Gap { ask: false } } else { outcome };
         }
-        let place = self.place_of(row.user_id);
-        let mut account = self.at(place);
+        let (place, mut account) = self.place_of(row.user_id);
         let before = account.flags(&self.slab);
         let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
         self.index.set(place, account.balance);
@@ -189,8 +188,7 @@ impl Table {
 
     /// An undecodable row: the account's history cannot be known.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
-        let place = self.place_of(user_id);
-        let served = self.at(place);
+        let (_, served) = self.place_of(user_id);
         let account = match &self.reread {
             Some(reread) if reread.user_id == user_id => reread.account,
             _ => served,
@@ -212,8 +210,7 @@ impl Table {
     pub fn end_reread(&mut self, user_id: UserId) {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
-        let place = self.place_of(user_id);
-        let old = self.at(place);
+        let (place, old) = self.place_of(user_id);
         let before = old.flags(&self.slab);
         if reread.account.version(&self.slab) < old.version(&self.slab) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
@@ -233,17 +230,14 @@ impl Table {
         self.quarantined -= usize::from(before & QUARANTINED != 0);
     }
 
-    /// The user's place; opens the account where it is new.
-    fn place_of(&mut self, user_id: UserId) -> Place {
+    /// The user's place and account; opens the account where it is new.
+    fn place_of(&mut self, user_id: UserId) -> (Place, Account) {
         let user = user_id.hashed();
-        self.place(user).unwrap_or_else(|| {
-            let account = Account::create(&mut self.slab, user_id);
-            self.index.insert(user, account.balance)
-        })
-    }
-
-    fn at(&self, place: Place) -> Account {
-        Account { balance: self.index.at(place) }
+        if let Some((place, balance)) = self.find_closely(user) {
+            return (place, Account { balance });
+        }
+        let account = Account::create(&mut self.slab, user_id);
+        (self.index.insert(user, account.balance), account)
     }
 }
 

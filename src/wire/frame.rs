@@ -119,10 +119,10 @@ pub fn parse<'a>(bytes: &'a [u8], users: &mut Vec<UserId>) -> Parsed<'a> {
     }
 }
 
-/// The commonest request by far, a GetBalance of any age, told by its first eight bytes; `None` is anything else, which
-/// [`parse`] tells.
+/// The commonest request by far, a GetBalance of any age: nothing but a header, told by its first eight bytes. `None` is
+/// anything else, which [`parse`] tells.
 #[inline(always)]
-pub fn plain_balance(bytes: &[u8]) -> Option<(ReplyTo, UserId)> {
+pub fn plain_balance(header: &[u8; HEADER_BYTES]) -> Option<(ReplyTo, UserId)> {
     const fn first_word(encoding: u8) -> u64 {
         let [l0, l1, l2, l3] = (HEADER_BYTES as u32).to_le_bytes();
         u64::from_le_bytes([l0, l1, l2, l3, VERSION, Opcode::GetBalance as u8, encoding, 0])
@@ -131,8 +131,7 @@ pub fn plain_balance(bytes: &[u8]) -> Option<(ReplyTo, UserId)> {
     const RKYV: u64 = first_word(Encoding::Rkyv as u8);
     const FLATBUFFERS: u64 = first_word(Encoding::FlatBuffers as u8);
 
-    let frame: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-    let word = |at: usize| u64::from_le_bytes(frame[at..at + 8].try_into().expect("eight bytes"));
+    let word = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
     let format = match word(0) {
         RKYV => Format::Rkyv,
         FLATBUFFERS | DEFAULT => Format::FlatBuffers,

@@ -54,18 +54,18 @@ impl FlatWriter {
         const BEGIN: usize = BalanceView::bytes_of(1);
         const END: usize = size_of::<AssetRow>();
         let rows = balance.rows.as_bytes();
+        let from = out.len();
         // Where there are few rows, the copy of their begin may take some of the root along.
-        let frame = match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
+        match (balance.bytes.first_chunk::<BEGIN>(), rows.last_chunk::<END>()) {
             (Some(begin), Some(end)) if rows.len() <= BEGIN + END => {
-                append_ends(out, &self.template, begin, end, rows.len())
+                append_ends(out, &self.template, begin, end, rows.len());
             }
             _ => {
-                let from = out.len();
                 out.extend_from_slice(&self.template);
                 out.extend_from_slice(rows);
-                out[from..].first_chunk_mut().expect("the template's bytes")
             }
-        };
+        }
+        let frame: &mut [u8; FRAME_BYTES] = out[from..].first_chunk_mut().expect("the template's bytes");
         let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, header.as_bytes());
         put(USER_ID_AT, balance.root.user_id.as_bytes());

@@ -72,7 +72,8 @@ impl Encoder {
                 let body = Body { encoding: FLATBUFFERS, bytes: flat::balance_bytes(balance) };
                 self.flat.balance(out, &header(to, origin, body), balance);
             }
-            Format::Http(reply) => self.json_balance(out, reply, origin, balance.bytes),
+            // A copy, so that the other formats need none in memory.
+            Format::Http(reply) => self.json_balance(out, reply, Origin { ..origin }, balance.bytes),
         }
     }
 
@@ -204,15 +205,15 @@ fn header(to: ReplyTo, origin: Origin, body: Body) -> ReplyHeader {
 
 /// Appends `head`, and behind it `bytes` bytes, at least `E` and at most `B + E`, of which `begin` holds the first, and maybe more than
 /// belong to them, and `end` the last. What has one to three assets is copied so, in two copies of fixed lengths that overlap: a copy of
-/// each length of its own would be a branch that is often guessed wrong. Returns the head where it stands now.
+/// each length of its own would be a branch that is often guessed wrong.
 #[inline(always)]
-fn append_ends<'a, const H: usize, const B: usize, const E: usize>(
-    out: &'a mut Vec<u8>,
+fn append_ends<const H: usize, const B: usize, const E: usize>(
+    out: &mut Vec<u8>,
     head: &[u8; H],
     begin: &[u8; B],
     end: &[u8; E],
     bytes: usize,
-) -> &'a mut [u8; H] {
+) {
     debug_assert!((E..=B + E).contains(&bytes));
     let from = out.len();
     out.reserve(H + B + E);
@@ -220,7 +221,6 @@ fn append_ends<'a, const H: usize, const B: usize, const E: usize>(
     out.extend_from_slice(begin);
     out.truncate(from + H + bytes - E);
     out.extend_from_slice(end);
-    out[from..].first_chunk_mut().expect("the head's bytes")
 }
 
 /// Appends a header and a record.
