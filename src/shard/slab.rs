@@ -12,7 +12,7 @@
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::memory::{HUGE_PAGE_BYTES, Region};
+use super::memory::{HUGE_PAGE_BYTES, Pages};
 
 /// Bytes of a span.
 const SPAN_BYTES: usize = 256 * 1_024;
@@ -28,8 +28,6 @@ const _: () = assert!(HUGE_PAGE_BYTES.is_multiple_of(SPAN_BYTES));
 pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
 /// Handles from here on name large blocks. Below it, 2^31 units are 32 GiB a shard.
 const LARGE: u32 = 1 << 31;
-/// All that small blocks can lie in.
-const REGION_BYTES: usize = LARGE as usize * UNIT_BYTES;
 
 /// Names a block; stable until it is freed. 0 names none.
 #[derive(
@@ -51,8 +49,8 @@ impl Handle {
 
 /// Blocks of all classes.
 pub struct Slab {
-    /// All spans, one behind the other.
-    spans: Region,
+    /// All spans, one behind the other, and room for as many again at most: where a block lies takes no looking up.
+    spans: Pages<u8>,
     states: Vec<SpanState>,
     free_spans: Vec<u32>,
     /// The bytes of each class's blocks, ascending.
@@ -96,7 +94,7 @@ impl Slab {
         .collect();
         let partial = vec![None; class_bytes.len()];
         Slab {
-            spans: Region::reserve(REGION_BYTES),
+            spans: Pages::zeroed(HUGE_PAGE_BYTES),
             states: Vec::new(),
             free_spans: Vec::new(),
             class_bytes,
@@ -197,7 +195,7 @@ impl Slab {
                 "a shard's 32 GiB of records are used up: run more shards"
             );
             if place(span * UNITS_PER_SPAN) == self.spans.len() {
-                self.spans.grow();
+                self.spans.grow(2 * self.spans.len());
             }
             self.states.push(SpanState {
                 class: 0,
@@ -289,7 +287,7 @@ impl Slab {
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.spans.len() + self.large_bytes
+        self.states.len() * SPAN_BYTES + self.large_bytes
     }
 }
 
