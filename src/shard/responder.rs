@@ -88,7 +88,8 @@ impl Responder {
         }
     }
 
-    /// The last pass of a lookup.
+    /// The last pass of a lookup. Copies of `to` and of the origin are made where they are needed: what the rare paths pass on in memory
+    /// would be written for all.
     #[inline(always)]
     pub fn account(
         &mut self,

@@ -6,8 +6,8 @@
 //! | block | a class: multiples of 16 bytes, an eighth apart; up to 128 bytes in no more than two cache lines | one record |
 //! | large block | what it needs | a record above [`SMALL_BYTES_MAX`]; few accounts have one |
 //!
-//! A record that outgrows its block moves to a larger one; there is one reference to it. Nothing
-//! here is allocated from the system but whole spans and large blocks.
+//! A record that outgrows its block moves to a larger one; there is one reference to it. Spans lie one behind the other, in a mapping
+//! that doubles when it is full; nothing else is allocated from the system but large blocks.
 
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -26,7 +26,7 @@ const _: () = assert!(HUGE_PAGE_BYTES.is_multiple_of(SPAN_BYTES));
 /// Blocks up to here come from spans: large enough for all but a handful of accounts, small enough that a span's last
 /// bytes, which fit no further block, are at most an eighth of it.
 pub const SMALL_BYTES_MAX: usize = 32 * 1_024;
-/// Handles from here on name large blocks. Below it, 2^31 units are 32 GiB a shard.
+/// Handles above it name large blocks, whose place would be beyond all spans. Below it, 2^31 units are 32 GiB a shard.
 const LARGE: u32 = 1 << 31;
 
 /// Names a block; stable until it is freed. 0 names none.
@@ -158,7 +158,7 @@ impl Slab {
             self.large.len() as u32 - 1
         });
         self.large[index as usize] = Some(block);
-        Handle(U32::new(LARGE + index))
+        Handle(U32::new(LARGE + 1 + index))
     }
 
     /// Gives a block of at least `bytes`, as it was allocated, back.
@@ -250,7 +250,6 @@ impl Slab {
     /// A block, and what happens to lie behind it: for a record that tells its own length.
     #[inline(always)]
     pub fn block_and_on(&self, handle: Handle) -> &[u8] {
-        // A large block's place is beyond all spans.
         match self.spans.get(place(handle.0.get())..) {
             Some(block) => block,
             None => self.large[large_index(handle)].as_ref().expect(LIVE),
@@ -269,7 +268,7 @@ impl Slab {
     /// Copies the first `bytes` of one block to another.
     pub fn copy(&mut self, from: Handle, to: Handle, bytes: usize) {
         assert!(from != to, "a block is not copied onto itself");
-        if from.0.get() >= LARGE || to.0.get() >= LARGE {
+        if from.0.get() > LARGE || to.0.get() > LARGE {
             // Rare and slow: a record that is growing large.
             let bytes = self.block(from, bytes).to_vec();
             self.block_mut(to, bytes.len()).copy_from_slice(&bytes);
@@ -300,7 +299,7 @@ fn place(unit: u32) -> usize {
 }
 
 fn large_index(handle: Handle) -> usize {
-    (handle.0.get() - LARGE) as usize
+    (handle.0.get() - LARGE - 1) as usize
 }
 
 #[cfg(test)]
