@@ -58,7 +58,7 @@ pub struct Slab {
     /// The first span of each class that has a free block.
     partial: Vec<Option<u32>>,
     large: Vec<Option<Box<[u8]>>>,
-    free_large: Vec<u32>,
+    free_large: Vec<usize>,
     large_bytes: usize,
 }
 
@@ -155,10 +155,10 @@ impl Slab {
         self.large_bytes += block.len();
         let index = self.free_large.pop().unwrap_or_else(|| {
             self.large.push(None);
-            self.large.len() as u32 - 1
+            self.large.len() - 1
         });
-        self.large[index as usize] = Some(block);
-        Handle(U32::new(LARGE + 1 + index))
+        self.large[index] = Some(block);
+        Handle(U32::new(LARGE + 1 + index as u32))
     }
 
     /// Gives a block of at least `bytes`, as it was allocated, back.
@@ -167,7 +167,7 @@ impl Slab {
             let index = large_index(handle);
             let block = self.large[index].take().expect("a large block is freed once");
             self.large_bytes -= block.len();
-            self.free_large.push(index as u32);
+            self.free_large.push(index);
             return;
         };
         let (span, unit) = (handle.0.get() / UNITS_PER_SPAN, handle.0.get() % UNITS_PER_SPAN);
