@@ -72,7 +72,8 @@ fn step(share: f64, from: Point, points: &[Point]) -> Option<f64> {
     let slope = near.map(|pair| (pair[1].cpu - pair[0].cpu) / (pair[1].rate - pair[0].rate));
     // Noise may make a slope flat or turn it around; in proportion then.
     let slope = slope.filter(|slope| *slope > 0.3 * from.cpu / from.rate).unwrap_or(from.cpu / from.rate);
-    (slope > 0.0).then(|| (from.rate + (share - from.cpu) / slope).max(1.0).round())
+    // To less than half of what was tried no slope leads: then something else has kept the CPU busy for that while.
+    (slope > 0.0).then(|| (from.rate + (share - from.cpu) / slope).max(from.rate / 2.0).max(1.0).round())
 }
 
 fn middle(pair: &[Point], share: f64) -> f64 {
@@ -127,6 +128,13 @@ mod tests {
         let slower = |rate: f64| (cpu(rate) * 1.2).min(1.0);
         let rate = search(&points, slower).0.unwrap();
         assert!((slower(rate) - 0.78).abs() <= TOLERANCE, "{rate}");
+    }
+
+    #[test]
+    fn a_cpu_that_others_keep_busy_does_not_lead_to_nothing() {
+        let points = climb(&[1e3, 2e3, 3.5e3]);
+        let tried = [Point { rate: 2e3, cpu: 1.9 }];
+        assert_eq!(next(0.78, &points, &tried), Next::Measure(1e3));
     }
 
     #[test]
