@@ -104,6 +104,7 @@ fn setup(
         max_staleness_us: 30_000_000,
         server: String::new(),
         ports: Vec::new(),
+        identity: Default::default(),
     }
 }
 

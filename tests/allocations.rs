@@ -77,6 +77,7 @@ impl Node {
                 max_staleness_us: 1 << 40,
                 server: "florin".to_owned(),
                 ports: vec![1, 2],
+                identity: Default::default(),
             }));
         }
         let mut node = Node { shards, turn: 0, spare: vec![Vec::new(), Vec::new()] };

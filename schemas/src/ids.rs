@@ -40,6 +40,47 @@ impl UserId {
     }
 }
 
+/// One life of one node: drawn at random when it starts, so that a caller notices that an address leads to another node
+/// than the one that named it. 0 is no node's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct NodeId(pub u64);
+
+/// Which ledger a node answers from: all that follow one have the same. 0 where it is not known, as of a ledger that was
+/// empty when the node started.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct LedgerId(pub u64);
+
+impl LedgerId {
+    /// The id of the ledger whose first transaction this is: its UUID's two halves, mixed.
+    pub const fn of_first(transaction_id: u128) -> LedgerId {
+        let (high, low) = ((transaction_id >> 64) as u64, transaction_id as u64);
+        let id = mix(high ^ mix(low));
+        // 0 says that it is not known.
+        LedgerId(if id == 0 { 1 } else { id })
+    }
+}
+
+/// What a node says of itself in a Hello.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeIdentity {
+    /// Which node.
+    pub node: NodeId,
+    /// Whose answers.
+    pub ledger: LedgerId,
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for LedgerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A user and the hash of its id, for those who need the hash more than once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HashedUser {

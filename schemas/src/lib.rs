@@ -21,7 +21,7 @@ pub mod layout;
 pub mod records;
 
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
-pub use ids::{Asset, AssetError, HashedUser, ShardIndex, UserId, Version};
+pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.
 pub const LEDGER_SQL: &str = include_str!("../ledger.sql");

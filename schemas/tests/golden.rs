@@ -236,6 +236,8 @@ fn flat_body(opcode: Opcode, body: &[u8]) -> ReplyBody {
                 ports: hello.ports().unwrap().iter().collect(),
                 mix: hello.mix().unwrap().to_owned(),
                 rkyv_schema: hello.rkyv_schema().to_string(),
+                node_id: hello.node_id().to_string(),
+                ledger_id: hello.ledger_id().to_string(),
             }
         }
         Opcode::Ping => panic!("a Ping's body is an echo"),

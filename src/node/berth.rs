@@ -9,7 +9,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use florin_schema::ShardIndex;
+use florin_schema::{NodeIdentity, ShardIndex};
 
 use super::{Addresses, Control, StartError, host};
 use crate::{
@@ -34,6 +34,7 @@ pub(super) fn wire_up(
     shards: u16,
     max_staleness_us: u64,
     addresses: &Addresses,
+    identity: NodeIdentity,
     control: &Control,
 ) -> Vec<(ShardSetup, Outlet)> {
     let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::default()).collect();
@@ -52,6 +53,7 @@ pub(super) fn wire_up(
             max_staleness_us,
             server: concat!("florin ", env!("CARGO_PKG_VERSION")).to_owned(),
             ports: ports.clone(),
+            identity,
         };
         (setup, outlet)
     };

@@ -2,9 +2,16 @@
 //!
 //! [`Node::start`] refuses with a [`StartError`] or returns once every shard can be connected to.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
 
-use florin_schema::ShardIndex;
+use florin_schema::{NodeId, NodeIdentity, ShardIndex};
+use rand::Rng;
 
 use crate::{
     clock::Clock,
@@ -14,9 +21,10 @@ use crate::{
         listen::{self, ListenError, Rota, Sharing, UnixPath},
         ring::RingSizes,
     },
-    feed::{Feed, FeedConfig},
+    feed::{Feed, FeedConfig, FeedError},
     mesh::Latest,
     shard::{Listener, ShardMetrics, ShardSetup},
+    store::Reader,
 };
 
 mod berth;
@@ -172,8 +180,9 @@ impl Node {
         let clock = Clock::new(config.fixed_wall_us);
         let control = Control::new(shards)?;
         let max_staleness_us = u64::from(config.max_staleness_ms) * 1_000;
+        let identity = identity_of(&config.ledger)?;
         let (setups, outlets): (Vec<_>, Vec<_>) =
-            berth::wire_up(shards, max_staleness_us, &addresses, &control).into_iter().unzip();
+            berth::wire_up(shards, max_staleness_us, &addresses, identity, &control).into_iter().unzip();
         let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
             index: setup.index,
             cpu,
@@ -291,6 +300,14 @@ struct Bound {
     /// By shard.
     sockets: Vec<Vec<Listening>>,
     unix: Option<UnixPath>,
+}
+
+/// Who this node is for as long as it runs, and whose answers it gives.
+fn identity_of(ledger: &Path) -> Result<NodeIdentity, StartError> {
+    let reader = Reader::open(ledger).map_err(FeedError::Ledger)?;
+    let node = NodeId(rand::rng().random_range(1..=u64::MAX));
+    // A first row that cannot be read is the feed's to judge; an identity that is not known is not checked.
+    Ok(NodeIdentity { node, ledger: reader.ledger_id().unwrap_or_default() })
 }
 
 /// Binds all that the configuration names.

@@ -369,7 +369,8 @@ impl Shard {
             Query::Hello { .. } => {
                 let on_unix = self.sessions[connection as usize].listener == Listener::Unix;
                 let ports = if on_unix { &[][..] } else { &self.ports };
-                let answer = HelloAnswer { server: &self.server, shards: self.responder.shards, ports };
+                let (shards, identity) = (self.responder.shards, self.identity);
+                let answer = HelloAnswer { server: &self.server, shards, ports, identity };
                 self.responder.hello(out, to, &answer);
             }
             Query::Balance(user) => {

@@ -22,7 +22,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use florin_schema::{ShardIndex, UserId};
+use florin_schema::{NodeIdentity, ShardIndex, UserId};
 
 use crate::clock::Now;
 use crate::ledger::Horizon;
@@ -77,6 +77,8 @@ pub struct ShardSetup {
     pub server: String,
     /// What a Hello says: each shard's own port; empty where there are none.
     pub ports: Vec<u16>,
+    /// What a Hello says: which node this is, and whose answers it gives.
+    pub identity: NodeIdentity,
 }
 
 /// Whether a driver may sleep.
@@ -113,6 +115,7 @@ pub struct Shard {
     gathers: ::slab::Slab<Gather>,
     server: String,
     ports: Vec<u16>,
+    identity: NodeIdentity,
     max_staleness_us: u64,
 
     now: Now,
@@ -142,8 +145,18 @@ pub struct Shard {
 impl Shard {
     /// A shard without accounts, which answers UNAVAILABLE until the feed's first watermark.
     pub fn new(setup: ShardSetup) -> Shard {
-        let ShardSetup { index, shards, peers, parking, feed, metrics, max_staleness_us, server, ports } =
-            setup;
+        let ShardSetup {
+            index,
+            shards,
+            peers,
+            parking,
+            feed,
+            metrics,
+            max_staleness_us,
+            server,
+            ports,
+            identity,
+        } = setup;
         Shard {
             responder: Responder::new(index, shards, metrics),
             sessions: Vec::new(),
@@ -155,6 +168,7 @@ impl Shard {
             gathers: ::slab::Slab::new(),
             server,
             ports,
+            identity,
             max_staleness_us,
             now: Now::default(),
             turn: 0,

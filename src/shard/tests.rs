@@ -39,6 +39,7 @@ fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
             max_staleness_us: u64::MAX,
             server: "test".to_owned(),
             ports: Vec::new(),
+            identity: Default::default(),
         };
         Alone { shard: Shard::new(setup), events, requests }
     };

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use florin_schema::{Asset, UserId, Version};
+use florin_schema::{Asset, LedgerId, UserId, Version};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::file::{self, Access, StoreError};
+use super::transaction::TransactionId;
 use crate::ledger::{Kind, Transaction};
 
 const LAST: &str = "SELECT max(seq) FROM transactions";
@@ -81,6 +82,13 @@ impl Reader {
     /// The id of the row at `seq`, as the ledger spells it.
     pub fn transaction_id_at(&self, seq: Seq) -> Result<Option<String>, StoreError> {
         self.one(ID_AT, [seq.0])
+    }
+
+    /// Which ledger this is, by its first row; [`LedgerId`]'s default where it has none.
+    pub fn ledger_id(&self) -> Result<LedgerId, StoreError> {
+        let Some(first) = self.first()? else { return Ok(LedgerId::default()) };
+        let id = self.transaction_id_at(first)?.and_then(|text| TransactionId::parse(&text));
+        Ok(id.map(|id| LedgerId::of_first(id.number())).unwrap_or_default())
     }
 
     /// The id of an account's row, as the ledger spells it.

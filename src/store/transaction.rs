@@ -27,6 +27,11 @@ impl TransactionId {
         if text.len() == 36 { Uuid::try_parse(text).ok().map(TransactionId) } else { None }
     }
 
+    /// The id as the number that it is.
+    pub fn number(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// Writes the form that the ledger holds into `buffer`.
     pub fn text(self, buffer: &mut [u8; 36]) -> &str {
         self.0.hyphenated().encode_lower(buffer)

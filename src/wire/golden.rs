@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use florin_schema::frame::{ReplyHeader, RequestHeader};
 use florin_schema::layout::{BalanceView, WindowTotals};
-use florin_schema::{Asset, Opcode, Status, UserId, Version, WindowMask};
+use florin_schema::{Asset, LedgerId, NodeId, NodeIdentity, Opcode, Status, UserId, Version, WindowMask};
 use serde_json::Value;
 use zerocopy::FromBytes;
 
@@ -173,7 +173,11 @@ fn rewritten(encoder: &mut Encoder, header: &ReplyHeader, told: &Value) -> Vec<u
             let told = &body["hello"];
             let ports: Vec<u16> = told["ports"].as_array().unwrap().iter().map(number).collect();
             let server = told["server"].as_str().unwrap();
-            let answer = HelloAnswer { server, shards: number(&told["shards"]), ports: &ports };
+            let identity = NodeIdentity {
+                node: NodeId(number(&told["node_id"])),
+                ledger: LedgerId(number(&told["ledger_id"])),
+            };
+            let answer = HelloAnswer { server, shards: number(&told["shards"]), ports: &ports, identity };
             encoder.hello(&mut out, to, origin, &answer);
         }
         (Status::Ok, Opcode::GetBalance) => {

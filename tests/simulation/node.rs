@@ -101,6 +101,7 @@ impl Node {
                 max_staleness_us,
                 server: SERVER.to_owned(),
                 ports: ports.clone(),
+                identity: Default::default(),
             });
             seats.push(Seat::new(shard, metrics));
         }

@@ -1314,6 +1314,8 @@ impl<'a> HelloReply<'a> {
   pub const VT_PORTS: flatbuffers::VOffsetT = 8;
   pub const VT_MIX: flatbuffers::VOffsetT = 10;
   pub const VT_RKYV_SCHEMA: flatbuffers::VOffsetT = 12;
+  pub const VT_NODE_ID: flatbuffers::VOffsetT = 14;
+  pub const VT_LEDGER_ID: flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1325,6 +1327,8 @@ impl<'a> HelloReply<'a> {
     args: &'args HelloReplyArgs<'args>
   ) -> flatbuffers::WIPOffset<HelloReply<'bldr>> {
     let mut builder = HelloReplyBuilder::new(_fbb);
+    builder.add_ledger_id(args.ledger_id);
+    builder.add_node_id(args.node_id);
     builder.add_rkyv_schema(args.rkyv_schema);
     if let Some(x) = args.mix { builder.add_mix(x); }
     if let Some(x) = args.ports { builder.add_ports(x); }
@@ -1369,6 +1373,20 @@ impl<'a> HelloReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(HelloReply::VT_RKYV_SCHEMA, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn node_id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HelloReply::VT_NODE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn ledger_id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(HelloReply::VT_LEDGER_ID, Some(0)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for HelloReply<'_> {
@@ -1383,6 +1401,8 @@ impl flatbuffers::Verifiable for HelloReply<'_> {
      .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u16>>>("ports", Self::VT_PORTS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<&str>>("mix", Self::VT_MIX, false)?
      .visit_field::<u64>("rkyv_schema", Self::VT_RKYV_SCHEMA, false)?
+     .visit_field::<u64>("node_id", Self::VT_NODE_ID, false)?
+     .visit_field::<u64>("ledger_id", Self::VT_LEDGER_ID, false)?
      .finish();
     Ok(())
   }
@@ -1393,6 +1413,8 @@ pub struct HelloReplyArgs<'a> {
     pub ports: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u16>>>,
     pub mix: Option<flatbuffers::WIPOffset<&'a str>>,
     pub rkyv_schema: u64,
+    pub node_id: u64,
+    pub ledger_id: u64,
 }
 impl<'a> Default for HelloReplyArgs<'a> {
   #[inline]
@@ -1403,6 +1425,8 @@ impl<'a> Default for HelloReplyArgs<'a> {
       ports: None,
       mix: None,
       rkyv_schema: 0,
+      node_id: 0,
+      ledger_id: 0,
     }
   }
 }
@@ -1433,6 +1457,14 @@ impl<'a: 'b, 'b> HelloReplyBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(HelloReply::VT_RKYV_SCHEMA, rkyv_schema, 0);
   }
   #[inline]
+  pub fn add_node_id(&mut self, node_id: u64) {
+    self.fbb_.push_slot::<u64>(HelloReply::VT_NODE_ID, node_id, 0);
+  }
+  #[inline]
+  pub fn add_ledger_id(&mut self, ledger_id: u64) {
+    self.fbb_.push_slot::<u64>(HelloReply::VT_LEDGER_ID, ledger_id, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HelloReplyBuilder<'a, 'b> {
     let start = _fbb.start_table();
     HelloReplyBuilder {
@@ -1455,6 +1487,8 @@ impl core::fmt::Debug for HelloReply<'_> {
       ds.field("ports", &self.ports());
       ds.field("mix", &self.mix());
       ds.field("rkyv_schema", &self.rkyv_schema());
+      ds.field("node_id", &self.node_id());
+      ds.field("ledger_id", &self.ledger_id());
       ds.finish()
   }
 }

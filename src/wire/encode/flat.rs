@@ -128,6 +128,8 @@ impl FlatWriter {
             ports: Some(ports),
             mix: Some(mix),
             rkyv_schema: SCHEMA_FINGERPRINT,
+            node_id: answer.identity.node.0,
+            ledger_id: answer.identity.ledger.0,
         };
         let root = fb::HelloReply::create(builder, &arguments);
         builder.finish_minimal(root);

@@ -18,7 +18,7 @@ mod time;
 
 use florin_schema::frame::{ReplyHeader, VERSION};
 use florin_schema::layout::{BalanceView, SCHEMA_FINGERPRINT};
-use florin_schema::{Encoding, Status, Version};
+use florin_schema::{Encoding, NodeIdentity, Status, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
@@ -37,6 +37,8 @@ pub struct HelloAnswer<'a> {
     pub shards: u16,
     /// `ports[i]` is shard i's own; empty on a unix socket.
     pub ports: &'a [u16],
+    /// Which node answers, and from which ledger.
+    pub identity: NodeIdentity,
 }
 
 /// Writes replies. One a shard: what it keeps between replies is what makes them cost no allocation.

@@ -1,7 +1,7 @@
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
 use florin_schema::generated as fb;
 use florin_schema::layout::WindowTotals;
-use florin_schema::{Asset, Opcode, UserId, WindowMask, records};
+use florin_schema::{Asset, LedgerId, NodeId, NodeIdentity, Opcode, UserId, WindowMask, records};
 use proptest::prelude::*;
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
@@ -505,7 +505,8 @@ fn every_refusal_of_http_has_a_phrase() {
 
 #[test]
 fn hello_tells_the_map_and_ping_echoes() {
-    let answer = HelloAnswer { server: "florin/0.1.0", shards: 2, ports: &[7401, 7402] };
+    let identity = NodeIdentity { node: NodeId(7), ledger: LedgerId(8) };
+    let answer = HelloAnswer { server: "florin/0.1.0", shards: 2, ports: &[7401, 7402], identity };
     let frame = written(|encoder, out| encoder.hello(out, to(Opcode::Hello, Format::Rkyv), ORIGIN, &answer));
     let (header, body) = opened(&frame);
     assert_eq!((header.opcode, header.encoding, header.status), (0, 2, 0));
@@ -513,6 +514,7 @@ fn hello_tells_the_map_and_ping_echoes() {
     assert_eq!((read.server(), read.shards()), (Some("florin/0.1.0"), 2));
     assert_eq!(read.ports().unwrap().iter().collect::<Vec<_>>(), [7401, 7402]);
     assert_eq!((read.mix(), read.rkyv_schema()), (Some("splitmix64"), SCHEMA_FINGERPRINT));
+    assert_eq!((read.node_id(), read.ledger_id()), (7, 8));
 
     let frame = written(|encoder, out| encoder.ping(out, to(Opcode::Ping, Format::Rkyv), ORIGIN, b"echo"));
     let (header, body) = opened(&frame);

@@ -170,13 +170,25 @@ pub struct Map {
     pub ports: Vec<u16>,
     pub mix: &'static str,
     pub rkyv_schema: u64,
+    /// 0 from a server that has none.
+    pub node_id: u64,
+    /// 0 where it is not known.
+    pub ledger_id: u64,
     /// Where the Hello is refused.
     pub refusal: Option<(Status, &'static str)>,
 }
 
 impl Map {
     pub fn one_shard() -> Map {
-        Map { shards: 1, ports: vec![], mix: "splitmix64", rkyv_schema: SCHEMA_FINGERPRINT, refusal: None }
+        Map {
+            shards: 1,
+            ports: vec![],
+            mix: "splitmix64",
+            rkyv_schema: SCHEMA_FINGERPRINT,
+            node_id: 0,
+            ledger_id: 0,
+            refusal: None,
+        }
     }
 
     pub fn of_ports(ports: &[u16]) -> Map {
@@ -363,6 +375,8 @@ fn greet(story: &Story, asked: &Asked) -> Vec<u8> {
         ports: Some(builder.create_vector(&map.ports)),
         mix: Some(builder.create_string(map.mix)),
         rkyv_schema: map.rkyv_schema,
+        node_id: map.node_id,
+        ledger_id: map.ledger_id,
     };
     let root = fbs::HelloReply::create(&mut builder, &args);
     builder.finish_minimal(root);

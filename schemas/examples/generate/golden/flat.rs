@@ -2,7 +2,7 @@
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use florin_schema::generated as fbs;
-use florin_schema::records;
+use florin_schema::{NodeIdentity, records};
 
 /// A finished `Balance`.
 pub fn balance(record: &records::Balance) -> Vec<u8> {
@@ -104,6 +104,7 @@ pub struct HelloReply<'a> {
     pub ports: &'a [u16],
     pub mix: &'a str,
     pub rkyv_schema: u64,
+    pub identity: NodeIdentity,
 }
 
 /// A finished `HelloReply`.
@@ -115,6 +116,8 @@ pub fn hello_reply(reply: &HelloReply<'_>) -> Vec<u8> {
         ports: Some(builder.create_vector(reply.ports)),
         mix: Some(builder.create_string(reply.mix)),
         rkyv_schema: reply.rkyv_schema,
+        node_id: reply.identity.node.0,
+        ledger_id: reply.identity.ledger.0,
     };
     let root = fbs::HelloReply::create(&mut builder, &args);
     builder.finish_minimal(root);

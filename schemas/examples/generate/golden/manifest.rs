@@ -115,6 +115,10 @@ pub enum ReplyBody {
         mix: String,
         /// The fingerprint.
         rkyv_schema: String,
+        /// Drawn when the node started; 0 from a server that has none.
+        node_id: String,
+        /// 0 where it is not known.
+        ledger_id: String,
     },
     /// Of a GetBalance.
     Balance(BalanceFields),

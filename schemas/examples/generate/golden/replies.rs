@@ -2,7 +2,7 @@
 
 use florin_schema::frame::{PING_BYTES_MAX, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader, VERSION};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{Encoding, Opcode, Status, WindowMask};
+use florin_schema::{Encoding, LedgerId, NodeId, NodeIdentity, Opcode, Status, WindowMask};
 use zerocopy::IntoBytes;
 
 use super::content::{self, AS_OF_US};
@@ -49,13 +49,18 @@ pub fn add(golden: &mut Golden) {
 
 fn add_hello(golden: &mut Golden) {
     let tcp: &[u16] = &[7401, 7402];
-    for (name, ports) in [("hello-tcp", tcp), ("hello-unix", &[])] {
+    let unknown = NodeIdentity::default();
+    let known = NodeIdentity { node: NodeId(0x1122_3344_5566_7788), ledger: LedgerId(u64::MAX) };
+    for (name, ports, identity) in
+        [("hello-tcp", tcp, unknown), ("hello-unix", &[], unknown), ("hello-identity", tcp, known)]
+    {
         let reply = flat::HelloReply {
             server: "florin/0.1.0",
             shards: 2,
             ports,
             mix: "splitmix64",
             rkyv_schema: SCHEMA_FINGERPRINT,
+            identity,
         };
         let meaning = ReplyBody::Hello {
             server: reply.server.to_owned(),
@@ -63,6 +68,8 @@ fn add_hello(golden: &mut Golden) {
             ports: reply.ports.to_vec(),
             mix: reply.mix.to_owned(),
             rkyv_schema: reply.rkyv_schema.to_string(),
+            node_id: identity.node.0.to_string(),
+            ledger_id: identity.ledger.0.to_string(),
         };
         let header = header(Opcode::Hello, Some(Encoding::FlatBuffers), Status::Ok);
         keep(golden, name, header, &flat::hello_reply(&reply), meaning);

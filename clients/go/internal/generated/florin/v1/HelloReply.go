@@ -107,8 +107,32 @@ func (rcv *HelloReply) MutateRkyvSchema(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(12, n)
 }
 
+func (rcv *HelloReply) NodeId() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(14))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *HelloReply) MutateNodeId(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(14, n)
+}
+
+func (rcv *HelloReply) LedgerId() uint64 {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(16))
+	if o != 0 {
+		return rcv._tab.GetUint64(o + rcv._tab.Pos)
+	}
+	return 0
+}
+
+func (rcv *HelloReply) MutateLedgerId(n uint64) bool {
+	return rcv._tab.MutateUint64Slot(16, n)
+}
+
 func HelloReplyStart(builder *flatbuffers.Builder) {
-	builder.StartObject(5)
+	builder.StartObject(7)
 }
 func HelloReplyAddServer(builder *flatbuffers.Builder, server flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(server), 0)
@@ -127,6 +151,12 @@ func HelloReplyAddMix(builder *flatbuffers.Builder, mix flatbuffers.UOffsetT) {
 }
 func HelloReplyAddRkyvSchema(builder *flatbuffers.Builder, rkyvSchema uint64) {
 	builder.PrependUint64Slot(4, rkyvSchema, 0)
+}
+func HelloReplyAddNodeId(builder *flatbuffers.Builder, nodeId uint64) {
+	builder.PrependUint64Slot(5, nodeId, 0)
+}
+func HelloReplyAddLedgerId(builder *flatbuffers.Builder, ledgerId uint64) {
+	builder.PrependUint64Slot(6, ledgerId, 0)
 }
 func HelloReplyEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
