@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::apply::{self, Drift, Journal, JournalError, Mode, Report};
+use crate::apply::{self, Drift, Ground, Journal, JournalError, Mode, Report};
 use crate::checks::{self, Status};
-use crate::host::{Cpus, Facts, FactsError, Host};
+use crate::host::{self, Cpus, Facts, FactsError, Host};
 use crate::knobs::Knob;
 use crate::plan::{self, Plan, PlanError, Request, Selection, Siblings};
-use crate::prove::{self, ProveArgs, ProveError};
 use crate::show;
 
 /// Where old values are kept unless told otherwise.
@@ -35,8 +34,6 @@ pub enum TuneCommand {
     Watch(WatchArgs),
     /// Put back what the journal holds
     Revert(RevertArgs),
-    /// Measure what a knob is worth on this host, and say whether to keep it
-    Prove(ProveArgs),
     /// Write down this host, as far as everybody may read it: for --root, and for whoever is to help
     Record(RecordArgs),
 }
@@ -46,7 +43,7 @@ pub enum TuneCommand {
 pub struct Where {
     /// Look at DIR/sys and DIR/proc instead of this host, as `florin tune record` writes them
     #[arg(long, value_name = "DIR", default_value = "/", hide_default_value = true)]
-    pub(crate) root: PathBuf,
+    root: PathBuf,
 }
 
 /// What placement is asked for.
@@ -70,7 +67,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    pub(crate) fn request(&self) -> Request {
+    fn request(&self) -> Request {
         Request {
             shards: self.shards.map(usize::from),
             nics: self.nics.clone(),
@@ -173,6 +170,9 @@ pub struct ApplyArgs {
     /// A plan that `plan --json` has written, instead of one that is made now
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shards", "cpus", "nics", "only", "with", "without"])]
     plan: Option<PathBuf>,
+    /// Change files below /proc and /sys even in a container, where many of them are its host's
+    #[arg(long)]
+    allow_container: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -182,7 +182,7 @@ pub struct ApplyArgs {
 pub struct Change {
     /// Where old values are kept
     #[arg(long, value_name = "FILE", default_value = JOURNAL)]
-    pub(crate) journal: PathBuf,
+    journal: PathBuf,
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -257,9 +257,6 @@ pub enum TuneError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Measuring.
-    #[error(transparent)]
-    Prove(#[from] ProveError),
     /// A file that was named.
     #[error("cannot use {}: {source}", path.display())]
     File {
@@ -276,6 +273,15 @@ pub enum TuneError {
     ChecksFail {
         /// How many.
         failed: usize,
+    },
+    /// What lies below `/proc` and `/sys` may be somebody else's.
+    #[error(
+        "this is a container ({evidence}), and much of /proc and /sys in it is its host's, interrupts among it: run \
+         florin tune on the host, or give --allow-container"
+    )]
+    Container {
+        /// How that is known.
+        evidence: String,
     },
     /// Some settings did not take.
     #[error("{failed} settings were not made: each says above why; the others hold")]
@@ -303,7 +309,6 @@ pub fn run(command: &TuneCommand, out: &mut dyn Write) -> Result<(), TuneError> 
         TuneCommand::Verify(args) => run_verify(args, out),
         TuneCommand::Watch(args) => run_watch(args, out),
         TuneCommand::Revert(args) => run_revert(args, out),
-        TuneCommand::Prove(args) => prove::run(args, out),
         TuneCommand::Record(args) => {
             let facts = Facts::gather(&args.at.root)?;
             facts.write(&args.folder)?;
@@ -375,33 +380,40 @@ fn run_apply(args: &ApplyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
         Some(path) => {
             let text =
                 fs::read_to_string(path).map_err(|source| TuneError::File { path: path.clone(), source })?;
-            let plan = Plan::from_json(&path.display().to_string(), &text)?;
-            plan.check_interrupts(&host)?;
-            plan
+            Plan::from_json(&path.display().to_string(), &text)?
         }
     };
+    let ground = Ground { root: &args.at.root, irqs: &host.irqs };
     let reports = match args.change.mode() {
         // A rehearsal touches nothing, the journal neither.
-        Mode::DryRun => apply::rehearse(&args.at.root, &plan.settings),
+        Mode::DryRun => apply::rehearse(ground, &plan.settings),
         Mode::Real => {
+            if let Some(evidence) = host::container(&args.at.root).filter(|_| !args.allow_container) {
+                return Err(TuneError::Container { evidence });
+            }
             let mut journal = Journal::open(&args.change.journal, &boot(&host.facts))?;
-            apply::apply(&args.at.root, &plan.settings, &mut journal)?
+            apply::apply(ground, &plan.settings, &mut journal)?
         }
     };
     report(&reports, args.change.json, out)
 }
 
 fn run_revert(args: &RevertArgs, out: &mut dyn Write) -> Result<(), TuneError> {
-    let facts = Facts::gather(&args.at.root)?;
-    let journal = Journal::open_existing(&args.change.journal, &boot(&facts))?;
-    let reports = apply::revert(&args.at.root, journal, args.change.mode())?;
+    let host = Host::of(Facts::gather_for_journal(&args.at.root)?);
+    let journal = match Journal::open_existing(&args.change.journal, &boot(&host.facts)) {
+        // It is as it should be then: a unit that is stopped after it has failed may say so once more.
+        Err(missing @ JournalError::Missing(_)) => return Ok(writeln!(out, "{missing}")?),
+        journal => journal?,
+    };
+    let ground = Ground { root: &args.at.root, irqs: &host.irqs };
+    let reports = apply::revert(ground, journal, args.change.mode())?;
     report(&reports, args.change.json, out)
 }
 
 fn run_verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
-    let facts = Facts::gather(&args.at.root)?;
-    let entries = Journal::read(&args.journal, &boot(&facts))?;
-    let drifts = apply::verify(&args.at.root, &entries);
+    let host = Host::of(Facts::gather_for_journal(&args.at.root)?);
+    let entries = Journal::read(&args.journal, &boot(&host.facts))?;
+    let drifts = apply::verify(Ground { root: &args.at.root, irqs: &host.irqs }, &entries);
     if args.json {
         json(out, &drifts)?;
     } else {
@@ -414,13 +426,13 @@ fn run_verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
 }
 
 fn run_watch(args: &WatchArgs, out: &mut dyn Write) -> Result<(), TuneError> {
-    let boot = boot(&Facts::gather(&args.at.root)?);
     let mut known: Vec<Drift> = Vec::new();
     let mut look = 0;
     loop {
         look += 1;
-        let entries = Journal::read(&args.journal, &boot)?;
-        let drifts = apply::verify(&args.at.root, &entries);
+        let host = Host::of(Facts::gather_for_journal(&args.at.root)?);
+        let entries = Journal::read(&args.journal, &boot(&host.facts))?;
+        let drifts = apply::verify(Ground { root: &args.at.root, irqs: &host.irqs }, &entries);
         for drift in drifts.iter().filter(|drift| !known.contains(drift)) {
             writeln!(out, "{}", drift.line())?;
         }
@@ -469,6 +481,6 @@ fn json<T: serde::Serialize + ?Sized>(out: &mut dyn Write, value: &T) -> Result<
 }
 
 /// Which run of the host this is: what was written goes with it.
-pub(crate) fn boot(facts: &Facts) -> String {
+fn boot(facts: &Facts) -> String {
     facts.get("proc/sys/kernel/random/boot_id").unwrap_or("recorded").to_owned()
 }

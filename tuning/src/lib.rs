@@ -9,7 +9,6 @@
 //! | [`plan`] | placement, a pure function of host and request; settings; the plan as text, shell, JSON, systemd |
 //! | [`show`] | the picture, for a terminal and as SVG |
 //! | [`apply`] | the journal, writing, reading back, verifying, undoing |
-//! | [`prove`] | what a knob is worth here, measured |
 //! | [`cli`] | the subcommands |
 
 pub mod apply;
@@ -18,7 +17,6 @@ pub mod cli;
 pub mod host;
 pub mod knobs;
 pub mod plan;
-pub mod prove;
 pub mod show;
 
 pub use cli::{TuneCommand, TuneError, run};

@@ -7,20 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::knobs::Knob;
-
-/// One setting.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Entry {
-    /// From the root of the host.
-    pub path: String,
-    /// What it held before florin first changed it.
-    pub was: String,
-    /// What it should hold.
-    pub value: String,
-    /// What it is about.
-    pub knob: Knob,
-}
+use crate::plan::Setting;
 
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
@@ -29,7 +16,7 @@ enum Line {
     /// The first: which run of the host this is about.
     Boot(String),
     /// About to be written.
-    Set(Entry),
+    Set(Setting),
     /// Was not written after all.
     Forget(String),
 }
@@ -74,7 +61,7 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     file: File,
-    entries: Vec<Entry>,
+    entries: Vec<Setting>,
 }
 
 impl Journal {
@@ -110,7 +97,7 @@ impl Journal {
     }
 
     /// What it holds, for readers that change nothing: needs no permission to write, and waits for nobody.
-    pub fn read(path: &Path, boot: &str) -> Result<Vec<Entry>, JournalError> {
+    pub fn read(path: &Path, boot: &str) -> Result<Vec<Setting>, JournalError> {
         let file = File::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => JournalError::Missing(path.to_owned()),
             _ => JournalError::File { path: path.to_owned(), source },
@@ -121,12 +108,12 @@ impl Journal {
     }
 
     /// A setting each, in the order in which they were first changed.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Setting] {
         &self.entries
     }
 
     /// Notes what is about to be written, and returns once it is on disk.
-    pub(super) fn add(&mut self, entry: &Entry) -> Result<(), JournalError> {
+    pub(super) fn add(&mut self, entry: &Setting) -> Result<(), JournalError> {
         self.append(&Line::Set(entry.clone()))?;
         self.merge(entry.clone());
         Ok(())
@@ -151,7 +138,7 @@ impl Journal {
     }
 
     /// A setting that is changed again keeps the value from before the first change.
-    fn merge(&mut self, entry: Entry) {
+    fn merge(&mut self, entry: Setting) {
         match self.entries.iter_mut().find(|known| known.path == entry.path) {
             Some(known) => known.value = entry.value,
             None => self.entries.push(entry),
@@ -202,9 +189,11 @@ enum Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::knobs::Knob;
 
-    fn entry(path: &str, was: &str, value: &str) -> Entry {
-        Entry { path: path.to_owned(), was: was.to_owned(), value: value.to_owned(), knob: Knob::Tcp }
+    fn entry(path: &str, was: &str, value: &str) -> Setting {
+        let (path, was, value) = (path.to_owned(), was.to_owned(), value.to_owned());
+        Setting { path, was, value, knob: Knob::Tcp, interrupt: None }
     }
 
     #[test]

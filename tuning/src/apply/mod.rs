@@ -9,8 +9,9 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use files::Refusal;
-pub use journal::{Entry, Journal, JournalError};
+pub use journal::{Journal, JournalError};
 
+use crate::host::Irq;
 use crate::knobs::Knob;
 use crate::plan::{Setting, is_same};
 
@@ -33,9 +34,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the host is not as it was asked to be, though it could be now.
+    /// Whether the host is not as it was asked to be, though it could be now. What cannot be changed is an answer and no
+    /// failure: nobody could do better.
     pub fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Refused(_) | Outcome::NotChangeable(_))
+        matches!(self, Outcome::Refused(_))
     }
 
     fn words(&self) -> String {
@@ -95,25 +97,39 @@ pub enum Mode {
     DryRun,
 }
 
+/// A host as settings are written to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Below which everything is.
+    pub root: &'a Path,
+    /// Its interrupts now, among which those that a setting names are looked for.
+    pub irqs: &'a [Irq],
+}
+
 /// Says what [`apply`] would do, and touches nothing.
-pub fn rehearse(root: &Path, settings: &[Setting]) -> Vec<Report> {
-    settings.iter().map(|setting| look_at(root, setting)).collect()
+pub fn rehearse(ground: Ground<'_>, settings: &[Setting]) -> Vec<Report> {
+    settings.iter().map(|setting| look_at(ground, setting)).collect()
 }
 
-/// Writes settings below `root`, each after its old value has reached the journal. Goes on where one is refused.
-pub fn apply(root: &Path, settings: &[Setting], journal: &mut Journal) -> Result<Vec<Report>, JournalError> {
-    settings.iter().map(|setting| apply_one(root, setting, journal)).collect()
+/// Writes settings, each after its old value has reached the journal. Goes on where one is refused.
+pub fn apply(
+    ground: Ground<'_>,
+    settings: &[Setting],
+    journal: &mut Journal,
+) -> Result<Vec<Report>, JournalError> {
+    settings.iter().map(|setting| apply_one(ground, setting, journal)).collect()
 }
 
-fn apply_one(root: &Path, setting: &Setting, journal: &mut Journal) -> Result<Report, JournalError> {
-    let mut report = look_at(root, setting);
+fn apply_one(ground: Ground<'_>, setting: &Setting, journal: &mut Journal) -> Result<Report, JournalError> {
+    let root = ground.root;
+    let mut report = look_at(ground, setting);
     if !matches!(report.outcome, Outcome::Ok | Outcome::WouldChange) || setting.is_of_boot() {
         return Ok(report);
     }
-    let Setting { path, value, knob, .. } = setting;
+    let (path, value) = (&report.path, &setting.value);
     let before = journal.entries().iter().find(|entry| entry.path == *path).cloned();
     // What is so already is in the journal as well: verify looks after it, and revert finds nothing to do.
-    journal.add(&Entry { path: path.clone(), was: report.was.clone(), value: value.clone(), knob: *knob })?;
+    journal.add(&Setting { path: path.clone(), was: report.was.clone(), ..setting.clone() })?;
     if report.outcome == Outcome::WouldChange {
         report.outcome = match files::write(root, path, value) {
             Ok(()) => Outcome::Changed,
@@ -121,7 +137,9 @@ fn apply_one(root: &Path, setting: &Setting, journal: &mut Journal) -> Result<Re
         };
     }
     // A refusal that left the old value leaves nothing to undo; one that put a third value there does.
-    if report.outcome.is_failure() && files::read(root, path).as_deref() == Ok(report.was.as_str()) {
+    if !matches!(report.outcome, Outcome::Ok | Outcome::Changed)
+        && files::read(root, path).as_deref() == Ok(report.was.as_str())
+    {
         match before {
             Some(before) => journal.add(&before)?,
             None => journal.forget(path)?,
@@ -131,44 +149,46 @@ fn apply_one(root: &Path, setting: &Setting, journal: &mut Journal) -> Result<Re
 }
 
 /// What the host holds now, and whether that would have to change.
-fn look_at(root: &Path, setting: &Setting) -> Report {
-    let Setting { path, value, knob, .. } = setting;
-    let (was, outcome) = match files::read(root, path) {
-        Err(refusal) => (String::new(), refusal.into()),
-        Ok(was) if is_same(path, &was, value) => (was, Outcome::Ok),
-        Ok(was) if setting.is_of_boot() => (was, Outcome::NeedsReboot),
-        Ok(was) => (was, Outcome::WouldChange),
+fn look_at(ground: Ground<'_>, setting: &Setting) -> Report {
+    let value = &setting.value;
+    let (path, was, outcome) = match setting.place(ground.irqs) {
+        Err(reason) => (setting.path.clone(), setting.was.clone(), Outcome::NotChangeable(reason)),
+        Ok(path) => {
+            let (was, outcome) = match files::read(ground.root, &path) {
+                Err(refusal) => (String::new(), refusal.into()),
+                Ok(was) if is_same(&path, &was, value) => (was, Outcome::Ok),
+                Ok(was) if setting.is_of_boot() => (was, Outcome::NeedsReboot),
+                Ok(was) => (was, Outcome::WouldChange),
+            };
+            (path, was, outcome)
+        }
     };
-    Report { path: path.clone(), knob: *knob, was, value: value.clone(), outcome }
+    Report { path, knob: setting.knob, was, value: value.clone(), outcome }
 }
 
 /// Puts everything back as the journal has it, the last change first. The journal goes once all is as it was.
-pub fn revert(root: &Path, mut journal: Journal, mode: Mode) -> Result<Vec<Report>, JournalError> {
+pub fn revert(ground: Ground<'_>, mut journal: Journal, mode: Mode) -> Result<Vec<Report>, JournalError> {
     let reports: Vec<Report> =
-        journal.entries().iter().rev().map(|entry| restore(root, entry, mode)).collect();
-    let is_done = reports.iter().all(|report| !matches!(report.outcome, Outcome::Refused(_)));
+        journal.entries().iter().rev().map(|entry| restore(ground, entry, mode)).collect();
+    let is_done = reports.iter().all(|report| !report.outcome.is_failure());
     if mode == Mode::Real && is_done {
         journal.remove()?;
     }
     Ok(reports)
 }
 
-fn restore(root: &Path, entry: &Entry, mode: Mode) -> Report {
-    let found = files::read(root, &entry.path);
-    let (was, outcome) = match found {
-        // Gone with its NIC or its interrupt: nothing is left to restore.
-        Err(refusal) => (String::new(), refusal.into()),
-        Ok(found) if found == entry.was => (found, Outcome::Ok),
-        Ok(found) if mode == Mode::DryRun => (found, Outcome::WouldChange),
-        Ok(found) => {
-            let outcome = match files::write(root, &entry.path, &entry.was) {
-                Ok(()) => Outcome::Changed,
-                Err(refusal) => Outcome::Refused(refusal.to_string()),
-            };
-            (found, outcome)
-        }
-    };
-    Report { path: entry.path.clone(), knob: entry.knob, was, value: entry.was.clone(), outcome }
+fn restore(ground: Ground<'_>, entry: &Setting, mode: Mode) -> Report {
+    // What an entry should hold again is what it held before.
+    let back = Setting { value: entry.was.clone(), ..entry.clone() };
+    // Gone with its NIC or its interrupt is not changeable: nothing is left to restore.
+    let mut report = look_at(ground, &back);
+    if report.outcome == Outcome::WouldChange && mode == Mode::Real {
+        report.outcome = match files::write(ground.root, &report.path, &back.value) {
+            Ok(()) => Outcome::Changed,
+            Err(refusal) => Outcome::Refused(refusal.to_string()),
+        };
+    }
+    report
 }
 
 /// A setting that no longer holds.
@@ -192,9 +212,12 @@ impl Drift {
 }
 
 /// Everything that the journal has and that is otherwise now.
-pub fn verify(root: &Path, entries: &[Entry]) -> Vec<Drift> {
-    let drift = |entry: &Entry| {
-        let found = files::read(root, &entry.path).unwrap_or_else(|refusal| refusal.to_string());
+pub fn verify(ground: Ground<'_>, entries: &[Setting]) -> Vec<Drift> {
+    let drift = |entry: &Setting| {
+        let found = entry
+            .place(ground.irqs)
+            .and_then(|path| files::read(ground.root, &path).map_err(|refusal| refusal.to_string()));
+        let found = found.unwrap_or_else(|reason| reason);
         (!is_same(&entry.path, &found, &entry.value)).then(|| Drift {
             path: entry.path.clone(),
             knob: entry.knob,

@@ -63,16 +63,21 @@ pub(super) fn irq_affinity(scene: &Scene<'_>) -> Finding {
     let astray = changes.iter().filter(|setting| placed(&setting.path)).count();
     let strangers =
         changes.iter().filter(|setting| !setting.path.ends_with("default_smp_affinity")).count() - astray;
+    let unknown: usize = scene.nics().iter().map(|nic| nic.unknown_irqs.len()).sum();
+    let unknown = match unknown {
+        0 => String::new(),
+        unknown => format!("; {unknown} of the NIC's own name no queue, and are left alone"),
+    };
     Finding {
-        status: if scene.host.irqs.is_empty() {
-            Status::Unknown
-        } else if astray + strangers == 0 {
-            Status::Ok
-        } else {
+        status: if astray + strangers > 0 {
             Status::Warn
+        } else if scene.host.irqs.is_empty() || !unknown.is_empty() {
+            Status::Unknown
+        } else {
+            Status::Ok
         },
         found: format!(
-            "{astray} of {} NIC interrupts are not beside their shard; {strangers} others may run on shard CPUs",
+            "{astray} of {} NIC interrupts are not beside their shard; {strangers} others may run on shard CPUs{unknown}",
             scene.placement.irqs.len()
         ),
         wanted: "NIC interrupts on their shards' CPUs, all others elsewhere".to_owned(),

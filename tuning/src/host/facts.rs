@@ -62,6 +62,7 @@ const PATTERNS: &[&str] = &[
     "sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]/level",
     "sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]/shared_cpu_list",
     "sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]/size",
+    "sys/devices/system/cpu/cpu[0-9]*/cpu_capacity",
     "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_available_governors",
     "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor",
     "sys/devices/system/cpu/cpu[0-9]*/cpuidle/state[0-9]*/disable",
@@ -78,13 +79,18 @@ const PATTERNS: &[&str] = &[
     "sys/devices/system/node/node[0-9]*/distance",
     "sys/devices/virtual/workqueue/cpumask",
     "sys/fs/cgroup/cpu.max",
+    "sys/fs/cgroup/cpuset.cpus.effective",
+    "sys/fs/cgroup/cpuset/cpuset.effective_cpus",
     "sys/kernel/mm/transparent_hugepage/enabled",
 ];
 
+/// What a journal is compared with: which run of the host this is, and its interrupts.
+const SETTINGS_PATTERNS: &[&str] =
+    &["proc/interrupts", "proc/irq/[0-9]*/smp_affinity_list", "proc/sys/kernel/random/boot_id"];
 /// Of a process that is florin: where its threads run, and with which limits.
-const FLORIN_PATTERNS: &[&str] = &["limits", "task/[0-9]*/stat", "task/[0-9]*/status"];
+const FLORIN_PATTERNS: &[&str] = &["cgroup", "limits", "task/[0-9]*/stat", "task/[0-9]*/status"];
 /// Of a control group, in whichever mount it lies.
-const GROUP_FILES: &[&str] = &["cpuset.cpus.effective", "cpuset.effective_cpus", "cpu.max"];
+const GROUP_FILES: &[&str] = &["cpu.max"];
 /// What of a process's status is kept: no more than is looked at.
 const STATUS_FIELDS: &[&str] = &["Name", "PPid", "Cpus_allowed_list", "Seccomp"];
 /// What `ethtool` is asked about a NIC, and under which name the answer is kept below `ethtool/NIC/`.
@@ -122,14 +128,8 @@ pub struct Facts(BTreeMap<String, String>);
 impl Facts {
     /// Looks at the host, or at the recorded tree, below `root`.
     pub fn gather(root: &Path) -> Result<Facts, FactsError> {
-        if !root.join("sys").is_dir() || !root.join("proc").is_dir() {
-            return Err(FactsError::NotATree(root.to_owned()));
-        }
-        let mut gathering = Gathering { root, facts: Facts::default(), bytes: 0 };
-        for pattern in PATTERNS {
-            gathering.take(pattern)?;
-        }
-        gathering.take_groups()?;
+        let mut gathering = Gathering::of(root, PATTERNS)?;
+        gathering.take_groups("proc/self/cgroup")?;
         gathering.take_florin()?;
         if root == Path::new("/") {
             gathering.ask_ethtool();
@@ -137,6 +137,11 @@ impl Facts {
             gathering.take("ethtool/*/*")?;
         }
         Ok(gathering.facts)
+    }
+
+    /// Looks at no more than what a journal is compared with.
+    pub fn gather_for_journal(root: &Path) -> Result<Facts, FactsError> {
+        Ok(Gathering::of(root, SETTINGS_PATTERNS)?.facts)
     }
 
     /// The trimmed text of the file at `path` below the root, where there is one.
@@ -214,7 +219,16 @@ struct Gathering<'a> {
     bytes: usize,
 }
 
-impl Gathering<'_> {
+impl<'a> Gathering<'a> {
+    fn of(root: &'a Path, patterns: &[&str]) -> Result<Gathering<'a>, FactsError> {
+        if !root.join("sys").is_dir() || !root.join("proc").is_dir() {
+            return Err(FactsError::NotATree(root.to_owned()));
+        }
+        let mut gathering = Gathering { root, facts: Facts::default(), bytes: 0 };
+        patterns.iter().try_for_each(|pattern| gathering.take(pattern))?;
+        Ok(gathering)
+    }
+
     fn take(&mut self, pattern: &str) -> Result<(), FactsError> {
         let root = glob::Pattern::escape(&self.root.to_string_lossy());
         let pattern = format!("{}/{pattern}", root.trim_end_matches('/'));
@@ -239,9 +253,9 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// Of this process's control groups, in version 2 (one mount) and version 1 (a mount for each controller).
-    fn take_groups(&mut self) -> Result<(), FactsError> {
-        let groups = self.facts.get("proc/self/cgroup").unwrap_or_default().to_owned();
+    /// Of a process's control groups, in version 2 (one mount) and version 1 (a mount for each controller).
+    fn take_groups(&mut self, of: &str) -> Result<(), FactsError> {
+        let groups = self.facts.get(of).unwrap_or_default().to_owned();
         for folder in groups.lines().filter_map(group_folder) {
             for file in GROUP_FILES {
                 self.take(&glob::Pattern::escape(&format!("{folder}/{file}")))?;
@@ -258,6 +272,7 @@ impl Gathering<'_> {
                 for pattern in FLORIN_PATTERNS {
                     self.take(&format!("proc/{process}/{pattern}"))?;
                 }
+                self.take_groups(&format!("proc/{process}/cgroup"))?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! A host as florin sees it: cores, nodes, NICs, interrupts, and florin itself where it runs. Made of [`Facts`] alone.
 
+mod container;
 mod cpus;
 mod facts;
 mod nics;
@@ -7,6 +8,7 @@ mod processes;
 
 use std::path::Path;
 
+pub use container::container;
 pub use cpus::{Cpus, CpusError};
 pub(crate) use facts::field;
 pub use facts::{Facts, FactsError};
@@ -62,7 +64,8 @@ pub struct Host {
     pub kernel: String,
     /// CPUs that are online.
     pub online: Cpus,
-    /// CPUs that this process could use: its control group's, isolated ones among them.
+    /// CPUs that florin could be given: all that are online, within what the control group around this whole system
+    /// leaves (a container's limit). Which of them this process itself may use does not matter: it is not florin.
     pub allowed: Cpus,
     /// CPUs of `isolcpus=` and of isolated partitions.
     pub isolated: Cpus,
@@ -96,7 +99,7 @@ impl Host {
         let online: Cpus = cpus_at("sys/devices/system/cpu/online");
         let isolated: Cpus = cpus_at("sys/devices/system/cpu/isolated");
         let nohz_full: Cpus = cpus_at("sys/devices/system/cpu/nohz_full");
-        let allowed = allowed(&facts, &online, &isolated);
+        let allowed = allowed(&facts, &online);
         let nodes = nodes(&facts, &online);
         let cores = cores(&facts, &allowed, &nodes);
         let irqs = nics::irqs(&facts);
@@ -137,26 +140,24 @@ impl Host {
         known.map_or(if from == to { 10 } else { 20 }, |(_, distance)| *distance)
     }
 
-    /// Of the folders that may hold a control file of this process's group, the first that has it.
+    /// A control file of the group that florin runs in, or else that this process does: of the folders that may hold it, the
+    /// first that has it.
     pub fn group_file(&self, file: &str) -> Option<&str> {
-        let groups = self.facts.get("proc/self/cgroup").unwrap_or_default();
+        let running =
+            self.florin.first().and_then(|florin| self.facts.get(&format!("proc/{}/cgroup", florin.process)));
+        let groups = running.or_else(|| self.facts.get("proc/self/cgroup")).unwrap_or_default();
         let folders = groups.lines().filter_map(facts::group_folder);
         folders.into_iter().find_map(|folder| self.facts.get(&format!("{folder}/{file}")))
     }
 }
 
-/// A task's affinity leaves isolated CPUs out, although it may move to them; its control group's CPUs do not.
-fn allowed(facts: &Facts, online: &Cpus, isolated: &Cpus) -> Cpus {
-    let groups = facts.get("proc/self/cgroup").unwrap_or_default();
-    let files = groups.lines().filter_map(facts::group_folder).flat_map(|folder| {
-        ["cpuset.cpus.effective", "cpuset.effective_cpus"].map(|file| format!("{folder}/{file}"))
-    });
-    let of_group = files
-        .into_iter()
-        .find_map(|path| facts.get(&path)?.parse::<Cpus>().ok().filter(|cpus| !cpus.is_empty()));
-    let of_task = facts.get("proc/self/status").and_then(|status| field(status, "Cpus_allowed_list"));
-    let of_task = of_task.and_then(|list| list.parse::<Cpus>().ok()).map(|cpus| cpus.or(isolated));
-    of_group.or(of_task).map_or_else(|| online.clone(), |cpus| cpus.and(online))
+/// The root of the mounted control groups is that of the whole host, or of the container that everything here is in. The
+/// slice of whoever asks is not looked at: a plan's own drop-ins keep it off the CPUs that are planned for.
+fn allowed(facts: &Facts, online: &Cpus) -> Cpus {
+    let of_root = ["sys/fs/cgroup/cpuset.cpus.effective", "sys/fs/cgroup/cpuset/cpuset.effective_cpus"];
+    let of_root = of_root.into_iter().find_map(|path| facts.get(path)?.parse::<Cpus>().ok());
+    let cpus = of_root.map(|cpus| cpus.and(online)).unwrap_or_default();
+    if cpus.is_empty() { online.clone() } else { cpus }
 }
 
 fn nodes(facts: &Facts, online: &Cpus) -> Vec<Node> {
@@ -180,8 +181,7 @@ fn nodes(facts: &Facts, online: &Cpus) -> Vec<Node> {
 }
 
 fn cores(facts: &Facts, allowed: &Cpus, nodes: &[Node]) -> Vec<Core> {
-    let efficient: Cpus =
-        facts.get("sys/devices/cpu_atom/cpus").and_then(|list| list.parse().ok()).unwrap_or_default();
+    let efficient = efficient(facts, allowed);
     let mut cores: Vec<Core> = Vec::new();
     for cpu in allowed.iter() {
         if cores.iter().any(|core| core.cpus.contains(cpu)) {
@@ -203,6 +203,18 @@ fn cores(facts: &Facts, allowed: &Cpus, nodes: &[Node]) -> Vec<Core> {
         });
     }
     cores
+}
+
+/// The small cores: those that the kernel calls so (x86), and those with much less capacity than the largest (ARM, where a
+/// little core has 250 to 530 of 1,024, and a middle one 700 or more).
+fn efficient(facts: &Facts, allowed: &Cpus) -> Cpus {
+    let named: Cpus =
+        facts.get("sys/devices/cpu_atom/cpus").and_then(|list| list.parse().ok()).unwrap_or_default();
+    let capacity = |cpu: usize| facts.number(&format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity"));
+    let largest = allowed.iter().filter_map(capacity).max().unwrap_or(0);
+    let is_little =
+        |cpu: &usize| capacity(*cpu).is_some_and(|own| own.saturating_mul(3) < largest.saturating_mul(2));
+    allowed.iter().filter(is_little).chain(named.iter()).collect()
 }
 
 fn last_cache(facts: &Facts, folder: &str) -> Option<(Cpus, String)> {

@@ -52,6 +52,9 @@ pub struct Nic {
     pub tx_queues: usize,
     /// By queue.
     pub irqs: Vec<QueueIrq>,
+    /// The device's interrupts, where the driver's names for them tell no queue: nobody knows what they announce, and
+    /// nobody moves them.
+    pub unknown_irqs: Vec<usize>,
 }
 
 impl Nic {
@@ -92,25 +95,42 @@ fn nic(facts: &Facts, irqs: &[Irq], name: &str) -> Nic {
     // -1 is how a kernel says that it does not know.
     let node = facts.get(&format!("{folder}/device/numa_node")).and_then(|text| text.parse().ok());
     let own = |irq: &&Irq| belongs(facts, &folder, name, variable("PCI_SLOT_NAME"), irq);
-    let mut queue_irqs: Vec<QueueIrq> = irqs.iter().filter(own).filter_map(queue_irq).collect();
-    queue_irqs.sort_unstable_by_key(|irq| (irq.queue, irq.direction, irq.irq));
+    let own: Vec<&Irq> = irqs.iter().filter(own).collect();
+    let rx_queues = facts.numbered(&format!("{folder}/queues"), "rx-").len();
+    let (queue_irqs, unknown_irqs) = understood(&own, rx_queues);
     Nic {
         name: name.to_owned(),
         node,
         driver: variable("DRIVER").unwrap_or_default().to_owned(),
         speed_mbit: facts.number(&format!("{folder}/speed")),
         is_up: facts.get(&format!("{folder}/operstate")) == Some("up"),
-        rx_queues: facts.numbered(&format!("{folder}/queues"), "rx-").len(),
+        rx_queues,
         tx_queues: facts.numbered(&format!("{folder}/queues"), "tx-").len(),
         irqs: queue_irqs,
+        unknown_irqs,
     }
 }
 
-/// By the device's list of interrupts where it has one (PCI), else by the name that the driver gave the interrupt: the
-/// interface's, the slot's, or the virtio device's.
+/// The queues of a device's interrupts, and those interrupts that nothing is understood of. Where some names tell a
+/// queue, the others are the device's own events; where none does, only a single interrupt of a single queue is clear.
+fn understood(own: &[&Irq], rx_queues: usize) -> (Vec<QueueIrq>, Vec<usize>) {
+    let mut queues: Vec<QueueIrq> = own.iter().filter_map(|irq| queue_irq(irq)).collect();
+    queues.sort_unstable_by_key(|irq| (irq.queue, irq.direction, irq.irq));
+    match own {
+        _ if !queues.is_empty() => (queues, Vec::new()),
+        [irq] if rx_queues == 1 => {
+            (vec![QueueIrq { irq: irq.number, queue: 0, direction: Direction::Receive }], Vec::new())
+        }
+        _ => (Vec::new(), own.iter().map(|irq| irq.number).collect()),
+    }
+}
+
+/// By the device's list of interrupts where it has one (PCI). Else by name: the interface's, the slot's, or the virtio
+/// device's.
 fn belongs(facts: &Facts, folder: &str, nic: &str, slot: Option<&str>, irq: &Irq) -> bool {
-    if facts.get(&format!("{folder}/device/msi_irqs/{}", irq.number)).is_some() {
-        return true;
+    let listed = facts.numbered(&format!("{folder}/device/msi_irqs"), "");
+    if !listed.is_empty() {
+        return listed.contains(&irq.number);
     }
     let action = &irq.action;
     let names_nic = action.split(['-', '@', ':']).any(|part| part == nic);
@@ -121,15 +141,15 @@ fn belongs(facts: &Facts, folder: &str, nic: &str, slot: Option<&str>, irq: &Irq
     names_nic || names_slot || names_virtio
 }
 
-/// Reads the queue out of names like `eth0-TxRx-3`, `mlx5_comp3@pci:0000:3b:00.0`, `virtio2-input.0` or `virtio3-rx`.
-/// Names without a queue are those of the device's own events.
+/// Reads the queue out of names like `eth0-TxRx-3`, `mlx5_comp3@pci:0000:3b:00.0`, `virtio2-input.0`, `eth0-fp-1`
+/// (bnx2x) or `mana_q1@pci:7870:00:00.0`.
 fn queue_irq(irq: &Irq) -> Option<QueueIrq> {
     let name = irq.action.split('@').next().unwrap_or_default();
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &name[stem.len()..];
     let kind = stem.trim_end_matches(['-', '.', '_']).to_ascii_lowercase();
     let ends_with = |ends: &[&str]| ends.iter().any(|end| kind.ends_with(end));
-    let direction = if ends_with(&["txrx", "tx-rx", "comp", "rx", "input"]) {
+    let direction = if ends_with(&["txrx", "tx-rx", "comp", "rx", "input", "-fp", "mana_q"]) {
         Direction::Receive
     } else if ends_with(&["tx", "output"]) {
         Direction::Transmit
@@ -163,6 +183,10 @@ mod tests {
             ("eth0-tx-4", Some((4, Transmit))),
             ("mlx5_async0@pci:0000:3b:00.0", None),
             ("virtio2-config", None),
+            ("eth0-fp-2", Some((2, Receive))),
+            ("mana_q5@pci:7870:00:00.0", Some((5, Receive))),
+            ("gve-ntfy-blk3@pci:0000:00:04.0", None),
+            ("mlx4-3@0000:03:00.0", None),
             ("eth0", None),
         ];
         for (action, expected) in cases {
@@ -187,5 +211,27 @@ mod tests {
             .map(|nic| (nic.name, nic.irqs.iter().map(|irq| irq.irq).collect()))
             .collect();
         assert_eq!(found, [("eth0".to_owned(), vec![30]), ("eth1".to_owned(), vec![31])]);
+    }
+    #[test]
+    fn a_devices_interrupts_are_its_own_whatever_its_driver_calls_them() {
+        // gve, mlx4 and others name their interrupts after nothing that is known here. sysfs lists them below the device
+        // all the same; they were once taken for strangers', and moved away from their queues' shards.
+        let mut facts = Facts::default();
+        let table = "CPU0\n 40: 1 PCI-MSIX 0-edge gve-ntfy-blk0@pci:0000:00:04.0\n 41: 1 PCI-MSIX 1-edge \
+                     gve-mgmnt@pci:0000:00:04.0\n 50: 0 PCI-MSI 5-edge eth1\n 60: 0 PCI-MSI 6-edge nvme0q1";
+        facts.insert("proc/interrupts", table);
+        for irq in [40, 41, 50, 60] {
+            facts.insert(format!("proc/irq/{irq}/smp_affinity_list"), "0");
+        }
+        for (nic, own) in [("eth0", &[40, 41][..]), ("eth1", &[50])] {
+            facts.insert(format!("sys/class/net/{nic}/queues/rx-0/rps_cpus"), "0");
+            for irq in own {
+                facts.insert(format!("sys/class/net/{nic}/device/msi_irqs/{irq}"), "msix");
+            }
+        }
+        let nics = nics(&facts, &irqs(&facts));
+        assert_eq!((nics[0].irqs.len(), &nics[0].unknown_irqs[..]), (0, &[40, 41][..]));
+        // One interrupt, one queue: there is nothing to mistake.
+        assert_eq!((nics[1].irqs[0].irq, nics[1].irqs[0].queue, nics[1].unknown_irqs.len()), (50, 0, 0));
     }
 }

@@ -64,18 +64,6 @@ pub enum PlanError {
         /// By the other.
         cpus: Cpus,
     },
-    /// Interrupts have got other numbers since.
-    #[error(
-        "the plan has interrupt {irq} for queue {queue} of {nic}, and on this host it is another one now: plan again"
-    )]
-    OtherInterrupts {
-        /// Its number.
-        irq: usize,
-        /// Whose it was.
-        nic: String,
-        /// Which queue's.
-        queue: usize,
-    },
     /// What was given as a plan.
     #[error("{path} is no plan: {reason}; `florin tune plan --json` writes one")]
     NotAPlan {
@@ -108,21 +96,6 @@ impl Plan {
     pub fn from_json(path: &str, text: &str) -> Result<Plan, PlanError> {
         serde_json::from_str(text)
             .map_err(|error| PlanError::NotAPlan { path: path.to_owned(), reason: error.to_string() })
-    }
-
-    /// Makes sure that the interrupts of a plan that was made earlier are still those of its NICs: after a boot they may
-    /// have other numbers.
-    pub fn check_interrupts(&self, host: &Host) -> Result<(), PlanError> {
-        let is_there = |place: &IrqPlace| {
-            let nic = host.nics.iter().find(|nic| nic.name == place.nic);
-            nic.is_some_and(|nic| nic.irqs.iter().any(|irq| irq.irq == place.irq && irq.queue == place.queue))
-        };
-        match self.placement.irqs.iter().find(|place| !is_there(place)) {
-            None => Ok(()),
-            Some(IrqPlace { irq, nic, queue, .. }) => {
-                Err(PlanError::OtherInterrupts { irq: *irq, nic: nic.clone(), queue: *queue })
-            }
-        }
     }
 
     /// For machines, and for `florin tune apply --plan`.

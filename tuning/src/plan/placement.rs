@@ -74,6 +74,9 @@ pub struct NicPlace {
     pub nic: String,
     /// CPUs of the shards that its packets go to, in the order of its queues.
     pub cpus: Vec<usize>,
+    /// Interrupts of its that stay where they are, because their names do not say which queue they announce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<usize>,
 }
 
 /// Which CPU does what.
@@ -310,7 +313,7 @@ fn steer(host: &Host, nic: &Nic, placement: &mut Placement) {
             cpus.first().map_or(0, |&cpu| host.node_of(cpu)),
         ));
     }
-    let place = NicPlace { nic: nic.name.clone(), cpus };
+    let place = NicPlace { nic: nic.name.clone(), cpus, left_alone: nic.unknown_irqs.clone() };
     for found in &nic.irqs {
         let queues = nic.irqs.iter().filter(|irq| irq.direction == found.direction).count();
         let of_queue = Placement::cpus_of_queue(&place, found.queue, queues.max(found.queue + 1));
@@ -333,7 +336,9 @@ fn explain(host: &Host, request: &Request, placement: &mut Placement) {
     )];
     let outside = host.online.without(&host.allowed);
     if !outside.is_empty() {
-        reasons.push(format!("outside this process's control group, and not used: {outside}"));
+        reasons.push(format!(
+            "outside the control group that all of this system is in, and not used: {outside}"
+        ));
     }
     let mut by_node: BTreeMap<usize, usize> = BTreeMap::new();
     placement.shards.iter().for_each(|shard| *by_node.entry(shard.node).or_default() += 1);

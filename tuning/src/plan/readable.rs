@@ -49,7 +49,10 @@ fn interrupts(text: &mut String, plan: &Plan) {
             .filter(|irq| irq.nic == nic.nic)
             .map(|irq| format!("{}→{}", irq.irq, irq.cpus))
             .collect();
-        if places.is_empty() {
+        if !nic.left_alone.is_empty() {
+            let left = count(nic.left_alone.len(), "interrupt");
+            line(text, format_args!("{}: {left} whose queues the driver does not name, left alone", nic.nic));
+        } else if places.is_empty() {
             line(text, format_args!("{}: no interrupts of its own", nic.nic));
         } else {
             let more = places.len().saturating_sub(PLACES_MAX);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Cpus, Host, Nic};
+use crate::host::{Cpus, Host, Irq, Nic};
 use crate::knobs::{FIXED, Knob, chosen_word};
 
 use super::placement::{NicPlace, Placement};
@@ -16,20 +16,47 @@ const GRO_FLUSH_NS: &str = "200000";
 /// Where the kernel's command line is read from. It is changed in the boot loader, and holds after a reboot.
 const COMMAND_LINE: &str = "/proc/cmdline";
 
-/// One file's change.
+/// One file's change; in the journal, one that was made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Setting {
     /// From the root of the host.
     pub path: String,
-    /// What it held when the plan was made.
+    /// What it held when the plan was made; in the journal, before florin first changed it.
     pub was: String,
     /// What it should hold; of the command line, what should be added to it.
     pub value: String,
     /// What it is about.
     pub knob: Knob,
+    /// Of an interrupt's affinity: what the driver calls the interrupt. Its number may be another one after a boot, or once
+    /// the NIC has other queues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupt: Option<String>,
 }
 
+/// Where numbers of interrupts stand in paths.
+const IRQ_FOLDER: &str = "/proc/irq/";
+
 impl Setting {
+    /// Where this setting is on a host with these interrupts: its path, or that of the same interrupt under another number;
+    /// or why there is no such place.
+    pub fn place(&self, irqs: &[Irq]) -> Result<String, String> {
+        let number = self.path.strip_prefix(IRQ_FOLDER).and_then(|rest| rest.split_once('/'));
+        let Some((number, file)) = number else { return Ok(self.path.clone()) };
+        let Some(name) = &self.interrupt else {
+            return Err("the plan does not say whose interrupt this was: plan again".to_owned());
+        };
+        let named: Vec<usize> = irqs.iter().filter(|irq| irq.action == *name).map(|irq| irq.number).collect();
+        match named[..] {
+            _ if named.iter().any(|found| found.to_string() == number) => Ok(self.path.clone()),
+            [found] => Ok(format!("{IRQ_FOLDER}{found}/{file}")),
+            [] => Err(format!("this host has no interrupt {name} now: plan again")),
+            _ => Err(format!(
+                "this host has {} interrupts {name}, and none is number {number}: plan again",
+                named.len()
+            )),
+        }
+    }
+
     /// Whether it takes a reboot.
     pub fn is_of_boot(&self) -> bool {
         self.path == COMMAND_LINE
@@ -100,9 +127,17 @@ impl Wishes<'_> {
     fn wish(&mut self, knob: Knob, path: &str, value: impl Into<String>) {
         let value = value.into();
         if let Some(was) = self.host.facts.get(path).filter(|was| !is_same(path, was, &value)) {
-            let setting = Setting { path: format!("/{path}"), was: was.to_owned(), value, knob };
-            self.settings.push(setting);
+            let (path, was) = (format!("/{path}"), was.to_owned());
+            self.settings.push(Setting { path, was, value, knob, interrupt: None });
         }
+    }
+
+    /// Wishes that an interrupt is served on `cpus`.
+    fn wish_served(&mut self, irq: usize, cpus: &Cpus) {
+        let (host, wishes) = (self.host, self.settings.len());
+        self.wish(Knob::IrqAffinity, &format!("proc/irq/{irq}/smp_affinity_list"), cpus.to_string());
+        let name = host.irqs.iter().find(|known| known.number == irq).map(|known| known.action.clone());
+        self.settings.iter_mut().skip(wishes).for_each(|setting| setting.interrupt.clone_from(&name));
     }
 
     fn fixed(&mut self, knob: Knob) {
@@ -148,21 +183,22 @@ impl Wishes<'_> {
         self.wish(Knob::Workqueue, "sys/devices/virtual/workqueue/cpumask", mask);
     }
 
-    /// The NICs' interrupts beside their shards, all others away from the shards.
+    /// The NICs' interrupts beside their shards, all others away from the shards; but not those of a NIC that are not
+    /// understood.
     fn interrupts(&mut self, placement: &Placement) {
         let (quiet, others) = (placement.quiet(), elsewhere(self.host, placement));
         for irq in &placement.irqs {
-            let path = format!("proc/irq/{}/smp_affinity_list", irq.irq);
-            self.wish(Knob::IrqAffinity, &path, irq.cpus.to_string());
+            self.wish_served(irq.irq, &irq.cpus);
         }
         if quiet.is_empty() || others.is_empty() {
             return;
         }
         let host = self.host;
         let strangers = host.irqs.iter().filter(|irq| !irq.cpus.and(&quiet).is_empty());
-        for irq in strangers.filter(|irq| placement.irqs.iter().all(|placed| placed.irq != irq.number)) {
-            let path = format!("proc/irq/{}/smp_affinity_list", irq.number);
-            self.wish(Knob::IrqAffinity, &path, others.to_string());
+        let is_unknown = |irq: &Irq| host.nics.iter().any(|nic| nic.unknown_irqs.contains(&irq.number));
+        let is_placed = |irq: &Irq| placement.irqs.iter().any(|placed| placed.irq == irq.number);
+        for irq in strangers.filter(|irq| !is_placed(irq) && !is_unknown(irq)) {
+            self.wish_served(irq.number, &others);
         }
         self.wish(Knob::IrqAffinity, "proc/irq/default_smp_affinity", others.to_mask());
     }
@@ -176,11 +212,12 @@ impl Wishes<'_> {
         }
     }
 
-    /// Packets are steered in software only where a queue has no interrupt, or has several shards.
+    /// Packets are steered in software only where a queue has no interrupt, or has several shards. Where its interrupts are
+    /// not understood, nobody knows what that would do.
     fn steering(&mut self, nic: &Nic, place: &NicPlace) {
         let folder = format!("sys/class/net/{}/queues", nic.name);
         let has_irqs = !nic.irqs.is_empty();
-        for queue in 0..nic.rx_queues {
+        for queue in (0..nic.rx_queues).filter(|_| nic.unknown_irqs.is_empty()) {
             let of_queue = Placement::cpus_of_queue(place, queue, nic.rx_queues);
             let cpus = if has_irqs && of_queue.len() <= 1 { Cpus::default() } else { of_queue };
             self.wish(Knob::PacketSteering, &format!("{folder}/rx-{queue}/rps_cpus"), cpus.to_mask());

@@ -6,7 +6,7 @@ use super::Plan;
 
 /// The script.
 pub fn shell(plan: &Plan) -> String {
-    let mut text = "#!/bin/sh\n# Made by florin tune plan --shell. `florin tune apply` does the same, reads back, and can undo it.\nset -u\nfailed=0\nput() { printf '%s\\n' \"$2\" 2>/dev/null >\"$1\" || { echo \"$1: not written\" >&2; failed=1; }; }\n".to_owned();
+    let mut text = "#!/bin/sh\n# Made by florin tune plan --shell. `florin tune apply` does the same, reads back, and can undo it.\nset -u\nif systemd-detect-virt --quiet --container 2>/dev/null; then\n    echo 'this is a container, and much of /proc and /sys is its host'\\''s: run this on the host' >&2\n    exit 1\nfi\nfailed=0\nput() { printf '%s\\n' \"$2\" 2>/dev/null >\"$1\" || { echo \"$1: not written\" >&2; failed=1; }; }\n".to_owned();
     let mut knob = None;
     for setting in &plan.settings {
         if knob != Some(setting.knob) {

@@ -60,10 +60,11 @@ fn caches(cores: &[&Core]) -> Vec<String> {
 
 /// What is shown: florin as it runs, or as it would.
 fn title(host: &Host, placement: &Placement) -> String {
-    let shards = count(placement.shards.len(), "shard");
     match host.florin.first() {
-        Some(running) => format!("florin runs {shards} (process {})", running.process),
-        None => format!("florin would run {shards}"),
+        Some(running) => {
+            format!("florin runs {} (process {})", count(running.shards().count(), "shard"), running.process)
+        }
+        None => format!("florin would run {}", count(placement.shards.len(), "shard")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What holds of every placement, on every shape of host that is small enough to try.
 
-use florin_tune::host::{Cpus, Host};
-use florin_tune::plan::{PlanError, Request, Siblings, place};
+use florin_tune::host::{Cpus, Facts, Host};
+use florin_tune::plan::{Plan, PlanError, Request, Selection, Siblings, place};
 
 use crate::machines::{Card, Shape};
 
@@ -76,6 +76,89 @@ fn every_placement_is_whole_and_nothing_is_in_two_places() {
         }
     }
     assert!(placed > 150, "{placed}");
+}
+
+#[test]
+fn the_plan_is_the_same_from_inside_the_slice_that_it_has_made() {
+    // florin tune plan --systemd keeps every shell off the shards' CPUs. Asked again from such a shell, florin planned for
+    // what was left to that shell: shards on the housekeeping CPUs, 22 of them where 16 ran.
+    let plan = |facts: &Facts| {
+        let host = Host::of(facts.clone());
+        place(&host, &Request { shards: Some(16), ..Request::default() }).unwrap()
+    };
+    let mut facts = crate::machines::two_sockets();
+    let before = plan(&facts);
+    let others = before.others();
+    facts.insert("proc/self/cgroup", "0::/user.slice");
+    facts.insert("sys/fs/cgroup/cpuset.cpus.effective", "0-79");
+    facts.insert("sys/fs/cgroup/user.slice/cpuset.cpus.effective", others.to_string());
+    facts.insert("proc/self/status", format!("Name:\tflorin\nCpus_allowed_list:\t{others}\nSeccomp:\t0"));
+    assert_eq!(plan(&facts), before);
+    // What runs is counted, not what would.
+    for shard in 0..3 {
+        facts.insert(
+            format!("proc/90/task/{}/status", 91 + shard),
+            format!("Name:\tflorin-shard-{shard}\nCpus_allowed_list:\t{shard}-79"),
+        );
+    }
+    facts.insert("proc/90/status", "Name:\tflorin\nPPid:\t1\nCpus_allowed_list:\t0-79");
+    let host = Host::of(facts);
+    assert!(florin_tune::show::terminal(&host, &before).contains("florin runs 3 shards"));
+}
+
+#[test]
+fn little_cores_carry_no_shard() {
+    // A board with four little cores, three middle and a large one says so by capacity alone: no file names the little ones.
+    let shape = Shape {
+        packages: 1,
+        nodes_per_package: 1,
+        cores_per_node: 8,
+        threads: 1,
+        cores_per_cache: 8,
+        cache: "1K",
+    };
+    let mut machine = shape.build();
+    for (cpu, capacity) in [250, 250, 530, 530, 871, 871, 871, 1024].into_iter().enumerate() {
+        machine.set(format!("sys/devices/system/cpu/cpu{cpu}/cpu_capacity"), capacity.to_string());
+    }
+    let placement = place(&Host::of(machine.finish()), &Request::default()).unwrap();
+    assert_eq!(placement.shard_cpus(), "4-7".parse().unwrap());
+    assert_eq!(placement.housekeeping, "0".parse().unwrap());
+}
+
+#[test]
+fn a_nics_interrupts_without_known_queues_stay_where_they_are() {
+    // gve's names say nothing of queues. Its interrupts were once called a stranger's and herded onto housekeeping CPU 0.
+    let mut machine = Shape {
+        packages: 1,
+        nodes_per_package: 1,
+        cores_per_node: 4,
+        threads: 1,
+        cores_per_cache: 4,
+        cache: "1K",
+    }
+    .build();
+    machine.nic(&Card {
+        name: "eth0",
+        driver: "gve",
+        slot: "0000:00:04.0",
+        node: 0,
+        speed: 1,
+        queues: 2,
+        first_irq: 40,
+        action: "gve-ntfy-blk#@pci:0000:00:04.0",
+    });
+    machine.irq(60, "nvme0q1");
+    let host = Host::of(machine.finish());
+    let plan = Plan::make(&host, &Request::default(), &Selection::default()).unwrap();
+    let touched = |part: &str| plan.settings.iter().any(|setting| setting.path.contains(part));
+    assert!(!touched("/irq/40/") && !touched("/irq/41/") && !touched("rps_cpus"), "{:?}", plan.settings);
+    assert!(touched("/irq/60/"));
+    let words = florin_tune::plan::readable(&plan);
+    assert!(
+        words.contains("eth0: 2 interrupts whose queues the driver does not name, left alone"),
+        "{words}"
+    );
 }
 
 #[test]

@@ -164,7 +164,11 @@ impl Machine {
             if card.queues > 1 {
                 self.set(format!("{folder}/queues/tx-{queue}/xps_cpus"), none);
             }
-            self.irq(card.first_irq + queue, &card.action.replace('#', &queue.to_string()));
+            let irq = card.first_irq + queue;
+            self.irq(irq, &card.action.replace('#', &queue.to_string()));
+            if !card.slot.is_empty() {
+                self.set(format!("{folder}/device/msi_irqs/{irq}"), "msix");
+            }
         }
     }
 
@@ -318,7 +322,7 @@ pub fn many_nodes() -> Facts {
     machine.finish()
 }
 
-/// Eight CPUs of a hypervisor, of which a control group leaves six.
+/// A container with a system of its own on eight CPUs of a hypervisor, of which it is given six.
 pub fn vm() -> Facts {
     let shape = Shape {
         packages: 1,
@@ -330,7 +334,7 @@ pub fn vm() -> Facts {
     };
     let mut machine = shape.build();
     machine.set("proc/self/cgroup", "0::/system.slice/florin.service");
-    machine.set("sys/fs/cgroup/system.slice/florin.service/cpuset.cpus.effective", "2-7");
+    machine.set("sys/fs/cgroup/cpuset.cpus.effective", "2-7");
     machine.set("proc/self/status", "Name:\tflorin\nCpus_allowed_list:\t2-7\nSeccomp:\t0");
     machine.set("sys/devices/system/clocksource/clocksource0/current_clocksource", "kvm-clock");
     machine.set("sys/bus/virtio/devices/virtio2/net/eth0/ifindex", "2");

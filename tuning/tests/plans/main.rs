@@ -6,4 +6,3 @@ mod invariants;
 mod machines;
 mod namespace;
 mod pages;
-mod proving;

@@ -91,7 +91,7 @@ fn inside() {
     fs::write(queue("rx-1/rps_cpus"), "1\n").unwrap();
     let before = now();
 
-    let apply = ["apply", "--nic", NIC, "--only", KNOBS];
+    let apply = ["apply", "--nic", NIC, "--only", KNOBS, "--allow-container"];
     let (text, outcome) = run(&apply);
     outcome.unwrap();
     assert!(text.lines().all(|line| line.starts_with("changed: ")), "{text}");

@@ -1,6 +1,10 @@
 #!/bin/sh
 # Made by florin tune plan --shell. `florin tune apply` does the same, reads back, and can undo it.
 set -u
+if systemd-detect-virt --quiet --container 2>/dev/null; then
+    echo 'this is a container, and much of /proc and /sys is its host'\''s: run this on the host' >&2
+    exit 1
+fi
 failed=0
 put() { printf '%s\n' "$2" 2>/dev/null >"$1" || { echo "$1: not written" >&2; failed=1; }; }
 
