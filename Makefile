@@ -10,18 +10,18 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by itself)
-	@scripts/needs
+	@scripts/needs run
 	cargo run --release --locked -- demo $(ARGS)
 
 compare: ## Florin against the Go service that it replaces, in about 10 minutes; goes on where it was interrupted
-	@scripts/needs
+	@scripts/needs compare
 	@scripts/compare $(ARGS)
 
 test: ## Everything that CI checks: format, lints, tests, documentation, dependencies
-	@scripts/needs
+	@scripts/needs test
 	@scripts/test
 
 test-go: ## The Go half of test: the client, and the service that florin replaces against florin itself
-	@scripts/needs
+	@scripts/needs test-go
 	cargo build --workspace --locked
 	@scripts/test-go

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The program that makes them for the package.
 #[path = "../examples/pages.rs"]
@@ -96,7 +97,7 @@ fn florin_takes_the_configuration_and_it_names_every_key() {
 
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
-    let there = metrics();
+    let there: BTreeSet<String> = metrics().into_iter().chain(shadow_metrics()).collect();
     for file in ["grafana/florin.json", "grafana/alerts.yml"] {
         let text = fs::read_to_string(deploy().join(file)).unwrap();
         let asked = names(&text);
@@ -107,6 +108,41 @@ fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
     }
     let dashboard = fs::read_to_string(deploy().join("grafana/florin.json")).unwrap();
     serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
+
+#[test]
+fn every_alert_fires_for_what_it_is_for_and_in_time() {
+    // Nothing fired for a node that was dead, and FlorinBehind came five seconds after the node had begun to refuse.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
+    let promtool = |words: &[&str]| {
+        let mut command = Command::new("promtool");
+        command.env("PATH", format!("{}:{path}", tools.display()));
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(words).output()
+    };
+    if promtool(&["--version"]).is_err() {
+        eprintln!(
+            "skipped: every_alert_fires_for_what_it_is_for_and_in_time needs promtool (package prometheus)"
+        );
+        return;
+    }
+    for words in [["check", "rules", "deploy/grafana/alerts.yml"], ["test", "rules", "tests/alerts.yml"]] {
+        let output = promtool(&words).unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{said}");
+    }
+    // Those that page wake somebody: each has been seen to fire.
+    let seen = fs::read_to_string("tests/alerts.yml").unwrap();
+    for alert in [
+        "FlorinDown",
+        "FlorinAbsent",
+        "FlorinBehind",
+        "FlorinNotReady",
+        "FlorinShadowDown",
+        "FlorinShadowInconsistent",
+    ] {
+        assert!(seen.contains(alert), "{alert}");
+    }
 }
 
 /// Every word that is a metric's name.
@@ -137,13 +173,85 @@ fn metrics() -> BTreeSet<String> {
     let admin = lines.find_map(|line| Some(line.split_once("http://")?.1.to_owned())).unwrap();
     let ready = lines.find(|line| line.starts_with("ready: "));
     assert!(ready.is_some(), "the node ended before it was ready");
+    names_at(&admin, node)
+}
+
+/// The same of a shadow. Nobody need be where its primary and its candidate are said to be.
+fn shadow_metrics() -> BTreeSet<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shadow = Command::new(FLORIN)
+        .args([
+            "shadow",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--primary",
+            "http://127.0.0.1:1",
+        ])
+        .args(["--candidate", "http://127.0.0.1:2", "--report"])
+        .arg(folder.path().join("report"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(shadow.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let admin = lines.find_map(|line| Some(line.trim().strip_prefix("admin")?.trim().to_owned())).unwrap();
+    names_at(admin.trim_start_matches("http://"), shadow)
+}
+
+/// The names on the page of metrics at `admin`; then `server` is ended.
+fn names_at(admin: &str, mut server: Child) -> BTreeSet<String> {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
-    node.kill().unwrap();
-    node.wait().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
     names(&page)
+}
+
+/// `scripts/needs` where nothing is installed but `there`: how it ends, what it says, and what it asks apt-get for.
+fn needs(what: &str, there: &[&str]) -> (bool, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    let stub = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    there.iter().for_each(|name| stub(name, "exit 0"));
+    stub("apt-get", &format!("echo \"$@\" >>'{}'", asked.display()));
+    // What every shell has.
+    for name in ["bash", "dirname", "id", "mktemp", "mkdir", "rm", "cp"] {
+        let path = ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
+        symlink(path.iter().find(|path| path.exists()).unwrap(), folder.path().join(name)).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/needs");
+    let output = Command::new("/bin/bash")
+        .arg(script)
+        .arg(what)
+        .env_clear()
+        .env("HOME", folder.path())
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.success(), said, fs::read_to_string(asked).unwrap_or_default())
+}
+
+#[test]
+fn a_command_installs_what_it_needs_and_nothing_else() {
+    // `make run` as root installed systemd-container, mmdebstrap and Chromium.
+    let (is_fine, said, asked) = needs("run", &["cc", "git", "cargo"]);
+    assert!(is_fine && asked.is_empty(), "{said}{asked}");
+    let (_, said, asked) = needs("run", &["git", "cargo"]);
+    let named = said + &asked;
+    assert!(named.contains("gcc") && !named.contains("g++") && !named.contains("mmdebstrap"), "{named}");
+    let (_, said, asked) = needs("test", &["cc", "git", "cargo"]);
+    let (named, is_root) = (said + &asked, rustix::process::geteuid().is_root());
+    assert!(named.contains("cmake") && named.contains("mmdebstrap") == is_root, "{named}");
+    assert!(!needs("", &["cc", "git", "cargo"]).0);
 }
 
 #[test]
