@@ -77,7 +77,7 @@ pub struct ReplyHeader {
     pub as_of_us: I64,
     /// That answered.
     pub shard: U16,
-    /// [`REPLY_FORWARDED`], [`REPLY_QUARANTINED`].
+    /// [`REPLY_FORWARDED`], [`REPLY_QUARANTINED`], [`REPLY_DRAINING`].
     pub flags: U16,
     /// [`crate::layout::SCHEMA_FINGERPRINT`]'s low 32 bits.
     pub schema: U32,
@@ -87,6 +87,8 @@ pub struct ReplyHeader {
 pub const REPLY_FORWARDED: u16 = 1;
 /// Reply flag: the account's history is known to be incomplete.
 pub const REPLY_QUARANTINED: u16 = 2;
+/// Reply flag: the node is ending, and will close this connection; ask the next question elsewhere.
+pub const REPLY_DRAINING: u16 = 4;
 
 const _: () = {
     assert!(size_of::<RequestHeader>() == 24 && size_of::<FreshnessOptions>() == 16);

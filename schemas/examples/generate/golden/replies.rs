@@ -1,6 +1,6 @@
 //! The replies: each opcode in each of its encodings, every status, every flag.
 
-use florin_schema::frame::{PING_BYTES_MAX, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader, VERSION};
+use florin_schema::frame::{PING_BYTES_MAX, REPLY_DRAINING, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader, VERSION};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{Encoding, LedgerId, NodeId, NodeIdentity, Opcode, Status, WindowMask};
 use zerocopy::IntoBytes;
@@ -92,6 +92,7 @@ fn add_balances(golden: &mut Golden, encoding: Encoding) {
         ("balance-forwarded", content::balance(), REPLY_FORWARDED),
         ("balance-quarantined", content::balance(), REPLY_QUARANTINED),
         ("balance-forwarded-quarantined", content::balance(), REPLY_FORWARDED | REPLY_QUARANTINED),
+        ("balance-draining", content::balance(), REPLY_DRAINING),
     ];
     for (name, balance, flags) in cases {
         let body = match encoding {
