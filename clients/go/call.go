@@ -47,6 +47,24 @@ func (c *call) free() {
 	calls.Put(c)
 }
 
+// bytes is the length of the request's frame.
+func (c *call) bytes() int {
+	length := frame.RequestHeaderBytes
+	if c.freshness != (frame.Freshness{}) {
+		length += frame.FreshnessBytes
+	}
+	switch c.opcode {
+	case frame.GetBalance:
+		return length
+	case frame.GetBalances:
+		return length + 8*len(c.entries)
+	case frame.GetStatistics:
+		return length + 1
+	default:
+		return length + len(c.body)
+	}
+}
+
 // append appends the request's frame.
 func (c *call) append(out []byte, requestID uint64) []byte {
 	request := frame.Request{

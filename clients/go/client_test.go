@@ -151,7 +151,7 @@ func TestABatchSaysWhichOfItsUsersCannotBeAnswered(t *testing.T) {
 		}
 		return node.Answer(request)
 	})
-	client := dial(t, node.Target, Options{})
+	client := dial(t, node.Target, Options{Deadline: 30 * time.Millisecond})
 	ids := []uint64{0, 1, 2, 3, 4, 5, 6, 7}
 	batch, err := client.GetBalances(t.Context(), ids)
 	if err != nil {
@@ -235,7 +235,7 @@ func TestEveryStatusHasItsError(t *testing.T) {
 		}
 		return node.Answer(request)
 	})
-	client := dial(t, node.Target, Options{})
+	client := dial(t, node.Target, Options{Deadline: 30 * time.Millisecond})
 	for want := StatusNotFound; want <= StatusInternal; want++ {
 		status.Store(int32(want))
 		_, err := client.GetBalance(t.Context(), 42)
@@ -306,23 +306,31 @@ func TestALostConnectionIsMadeAgainAndItsReadsRepeated(t *testing.T) {
 	})
 }
 
-func TestAnAbsentServerIsNamedAtOnce(t *testing.T) {
+func TestAnAbsentServerIsNamed(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := listener.Addr().String()
 	listener.Close()
+	for isFast, options := range map[bool]Options{true: {FailFast: true}, false: {Deadline: 30 * time.Millisecond}} {
+		client, err := New("florin://"+address, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_, err = client.GetBalance(t.Context(), 42)
+		var lost *DisconnectedError
+		if !errors.As(err, &lost) || !errors.Is(err, ErrDisconnected) || lost.Address != address {
+			t.Errorf("got %v", err)
+		}
+		same(t, errors.Is(err, context.DeadlineExceeded), !isFast)
+	}
 	client, err := New("florin://"+address, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	_, err = client.GetBalance(t.Context(), 42)
-	var lost *DisconnectedError
-	if !errors.As(err, &lost) || !errors.Is(err, ErrDisconnected) || lost.Address != address {
-		t.Errorf("got %v", err)
-	}
 	if err := client.Ready(within(t, 30*time.Millisecond)); !errors.Is(err, ErrDisconnected) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,11 +15,11 @@ import (
 )
 
 const (
-	// queuedBytesMax bounds the requests that wait for a server that reads nothing. Callers that are still there are
-	// bounded by their own number; those that have given up leave their frames behind.
+	// queuedBytesMax bounds the requests that wait for a server that reads nothing. The frames of callers that have given
+	// up do not count: they are never written.
 	queuedBytesMax = 4 << 20
-	// writeTimeout is after how long a server that reads nothing counts as lost.
-	writeTimeout = 10 * time.Second
+	// writeBytesMax bounds one write.
+	writeBytesMax = 1 << 20
 	// readBytes is a connection's buffer: some hundred replies for each system call.
 	readBytes = 64 << 10
 	// keptBytesMax is the capacity above which an emptied buffer is not kept.
@@ -27,22 +28,32 @@ const (
 
 // connection is one socket, shared by any number of callers.
 //
-// A caller appends its frame to queued and rings the bell; the writer takes all that is queued in one write. So callers
-// that come while a write is under way share the next one: the more of them there are, the less each costs, here and at
-// the server. The reader hands each reply to its caller by the request's id, which names a slot and its generation.
+// A caller queues its call and rings the bell; the writer takes all that is queued in one write. So callers that come
+// while a write is under way share the next one: the more of them there are, the less each costs, here and at the server.
+// The reader hands each reply to its caller by the request's id, which names a slot and its generation.
 type connection struct {
 	socket  net.Conn
 	address string
+	// node is the id that its Hello's answer had; set before anyone but its link knows of the connection.
+	node uint64
 	// bell has room for one ring: one is enough for everything that is queued by then.
 	bell chan struct{}
 	// gone is closed when the connection is lost.
 	gone chan struct{}
+	// leaving is closed when the server has said that it will end the connection.
+	leaving chan struct{}
 
-	mu     sync.Mutex
-	queued []byte
-	slots  []slot
-	free   []uint32
-	lost   error
+	mu sync.Mutex
+	// queued are the ids of calls that are not yet written, and of some whose callers have left since.
+	queued      []uint64
+	queuedBytes int
+	// leftQueued counts the latter.
+	leftQueued int
+	slots      []slot
+	free       []uint32
+	lost       error
+	isLeaving  bool
+	silence    silence
 }
 
 // slot holds a call that waits for its reply. Its generation is raised each time the slot is emptied, so that a reply
@@ -50,6 +61,8 @@ type connection struct {
 type slot struct {
 	call       *call
 	generation uint32
+	// isQueued says that the call is not yet written.
+	isQueued bool
 }
 
 // arrival is a reply whose caller was found.
@@ -59,13 +72,16 @@ type arrival struct {
 	body   []byte
 }
 
-func newConnection(socket net.Conn, address string) *connection {
+func newConnection(socket net.Conn, address string, stallAfter, silenceMax time.Duration) *connection {
 	c := &connection{
 		socket:  socket,
 		address: address,
 		bell:    make(chan struct{}, 1),
 		gone:    make(chan struct{}),
+		leaving: make(chan struct{}),
+		silence: silence{stallAfter: stallAfter, most: silenceMax, stalled: make(chan struct{})},
 	}
+	c.silence.timer = time.AfterFunc(silenceMax, c.look)
 	go c.write()
 	go c.read()
 	return c
@@ -73,49 +89,74 @@ func newConnection(socket net.Conn, address string) *connection {
 
 // roundTrip sends the call and waits for its reply.
 func (c *connection) roundTrip(ctx context.Context, call *call) error {
-	id, err := c.send(call)
+	sent, err := c.send(call)
 	if err != nil {
 		return err
 	}
-	return c.wait(ctx, call, id)
+	return c.wait(ctx, call, sent, nil)
 }
 
-// send queues the call's frame, and returns its id.
-func (c *connection) send(call *call) (uint64, error) {
+// sent is a call that was queued, and what tells that its connection has fallen silent.
+type sent struct {
+	id      uint64
+	stalled <-chan struct{}
+}
+
+// send queues the call.
+func (c *connection) send(call *call) (sent, error) {
 	c.mu.Lock()
 	if c.lost != nil {
 		c.mu.Unlock()
-		return 0, &DisconnectedError{Address: c.address, Cause: c.lost}
+		return sent{}, &DisconnectedError{Address: c.address, Cause: c.lost}
 	}
-	if len(c.queued) > queuedBytesMax {
+	if c.queuedBytes > queuedBytesMax {
 		c.mu.Unlock()
-		return 0, ErrQueueFull
+		return sent{}, ErrQueueFull
 	}
 	id := c.reserve(call)
-	mustRing := len(c.queued) == 0
-	c.queued = call.append(c.queued, id)
+	mustRing := len(c.queued) == c.leftQueued
+	c.queued = append(c.queued, id)
+	c.queuedBytes += call.bytes()
+	c.asked(time.Duration(call.freshness.WaitMS) * time.Millisecond)
+	stalled := c.silence.stalled
 	c.mu.Unlock()
 	if mustRing {
-		select {
-		case c.bell <- struct{}{}:
-		default:
-		}
+		c.ring()
 	}
-	return id, nil
+	return sent{id, stalled}, nil
 }
 
-// wait waits for the reply to a call that was sent. When it returns, the connection no longer knows the call.
-func (c *connection) wait(ctx context.Context, call *call, id uint64) error {
+func (c *connection) ring() {
 	select {
-	case <-call.done:
-		return call.err
-	case <-ctx.Done():
-		if !c.takeBack(id) {
+	case c.bell <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits for the reply to a call that was sent. When it returns, the connection no longer knows the call. Where the
+// connection falls silent and mayMove says that there is another, it gives up.
+func (c *connection) wait(ctx context.Context, call *call, sent sent, mayMove func() bool) error {
+	for {
+		var err error
+		select {
+		case <-call.done:
+			return call.err
+		case <-sent.stalled:
+			if mayMove == nil || !mayMove() {
+				// The link loses the connection as soon as it has made another.
+				sent.stalled = nil
+				continue
+			}
+			err = &DisconnectedError{Address: c.address, Cause: errStalled}
+		case <-ctx.Done():
+			err = fmt.Errorf("florin: %v: %w", call.opcode, ctx.Err())
+		}
+		if !c.takeBack(sent.id) {
 			// The reply is being read at this very moment.
 			<-call.done
 			return call.err
 		}
-		return fmt.Errorf("florin: %v: %w", call.opcode, ctx.Err())
+		return err
 	}
 }
 
@@ -128,7 +169,7 @@ func (c *connection) reserve(call *call) uint64 {
 		index = uint32(len(c.slots))
 		c.slots = append(c.slots, slot{})
 	}
-	c.slots[index].call = call
+	c.slots[index].call, c.slots[index].isQueued = call, true
 	return uint64(c.slots[index].generation)<<32 | uint64(index)
 }
 
@@ -146,16 +187,88 @@ func (c *connection) claim(id uint64) *call {
 	return call
 }
 
-// takeBack makes the connection forget a call; false where its reply has come.
+// isLive says whether the id's caller still waits. The caller holds the lock.
+func (c *connection) isLive(id uint64) bool {
+	slot := c.slots[uint32(id)]
+	return slot.generation == uint32(id>>32) && slot.call != nil
+}
+
+// takeBack makes the connection forget a call; false where its reply has come. A call that is not yet written never is.
 func (c *connection) takeBack(id uint64) bool {
 	c.mu.Lock()
+	isQueued := c.isLive(id) && c.slots[uint32(id)].isQueued
+	call := c.claim(id)
+	if call != nil && isQueued {
+		c.queuedBytes -= call.bytes()
+		c.silence.unanswered--
+		c.leftQueued++
+		if c.leftQueued > len(c.queued)/2 {
+			c.queued = slices.DeleteFunc(c.queued, func(id uint64) bool { return !c.isLive(id) })
+			c.leftQueued = 0
+		}
+	}
+	isDone := c.isDone()
+	c.mu.Unlock()
+	if isDone {
+		c.lose(errDraining)
+	}
+	return call != nil
+}
+
+// isDone says that the server ends the connection and nobody waits on it any more. The caller holds the lock.
+func (c *connection) isDone() bool {
+	return c.isLeaving && c.lost == nil && len(c.free) == len(c.slots)
+}
+
+// leave takes no more calls, for the server has said that it ends the connection: those under way are finished.
+func (c *connection) leave() {
+	c.mu.Lock()
+	wasLeaving := c.isLeaving
+	c.isLeaving = true
+	isDone := c.isDone()
+	c.mu.Unlock()
+	if !wasLeaving {
+		close(c.leaving)
+	}
+	if isDone {
+		c.lose(errDraining)
+	}
+}
+
+// isUsable says whether new calls should be sent here: it is neither lost, nor leaving, nor, unless that will do, stalled.
+func (c *connection) isUsable(evenStalled bool) bool {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.claim(id) != nil
+	return c.lost == nil && !c.isLeaving && (evenStalled || !c.silence.isStalled)
+}
+
+// take appends the frames of what is queued to out, as many as one write may have.
+func (c *connection) take(out []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	taken := 0
+	for _, id := range c.queued {
+		if len(out) >= writeBytesMax {
+			c.ring()
+			break
+		}
+		taken++
+		if !c.isLive(id) {
+			c.leftQueued--
+			continue
+		}
+		slot := &c.slots[uint32(id)]
+		slot.isQueued = false
+		c.queuedBytes -= slot.call.bytes()
+		out = slot.call.append(out, id)
+	}
+	c.queued = append(c.queued[:0], c.queued[taken:]...)
+	return out
 }
 
 // write sends what is queued until the connection is lost.
 func (c *connection) write() {
-	var spare []byte
+	var out []byte
 	for {
 		select {
 		case <-c.bell:
@@ -164,16 +277,11 @@ func (c *connection) write() {
 		}
 		// Callers that are ready to run may join this write.
 		runtime.Gosched()
-		c.mu.Lock()
-		out := c.queued
-		c.queued = spare[:0]
-		c.mu.Unlock()
-		if len(out) == 0 {
-			// Who rang was taken along by the write before.
-			spare = out
+		if out = c.take(out[:0]); len(out) == 0 {
+			// Who rang was taken along by the write before, or has left.
 			continue
 		}
-		if err := c.socket.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		if err := c.socket.SetWriteDeadline(time.Now().Add(c.silence.most)); err != nil {
 			c.lose(err)
 			return
 		}
@@ -181,8 +289,8 @@ func (c *connection) write() {
 			c.lose(err)
 			return
 		}
-		if spare = out; cap(spare) > keptBytesMax {
-			spare = nil
+		if cap(out) > keptBytesMax {
+			out = nil
 		}
 	}
 }
@@ -229,7 +337,9 @@ func fit(buffer []byte, filled, needed int) []byte {
 // the next reply is if that is known. An error means that what follows cannot be read.
 func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int, err error) {
 	arrived := (*scratch)[:0]
+	mustLeave := false
 	c.mu.Lock()
+	c.silence.heard()
 	for len(bytes)-used >= frame.ReplyHeaderBytes {
 		var header frame.Reply
 		if header, err = frame.ParseReply(bytes[used:]); err != nil {
@@ -243,18 +353,26 @@ func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int
 			err = unexpected("request_id", "one that was sent", header.RequestID)
 			break
 		}
+		c.silence.unanswered = max(c.silence.unanswered-1, 0)
+		mustLeave = mustLeave || header.Flags&frame.Draining != 0
 		if call := c.claim(header.RequestID); call != nil {
 			body := bytes[used+frame.ReplyHeaderBytes : used+needed]
 			arrived = append(arrived, arrival{call: call, header: header, body: body})
 		}
 		used, needed = used+needed, 0
 	}
+	isDone := c.isDone()
 	c.mu.Unlock()
 	for _, one := range arrived {
 		one.call.accept(one.header, one.body)
 	}
 	clear(arrived)
 	*scratch = arrived
+	if mustLeave {
+		c.leave()
+	} else if isDone {
+		c.lose(errDraining)
+	}
 	return used, needed, err
 }
 
@@ -266,6 +384,8 @@ func (c *connection) lose(cause error) {
 		return
 	}
 	c.lost = cause
+	c.silence.timer.Stop()
+	c.queued, c.queuedBytes, c.leftQueued = nil, 0, 0
 	var waiting []*call
 	for index := range c.slots {
 		if call := c.slots[index].call; call != nil {

@@ -174,6 +174,8 @@ type hello struct {
 	server string
 	shards uint16
 	ports  []uint16
+	// nodeID is one life's of one node, ledgerID whose answers it gives; 0 where the server does not know.
+	nodeID, ledgerID uint64
 }
 
 func decodeHello(body []byte) (hello, error) {
@@ -182,7 +184,9 @@ func decodeHello(body []byte) (hello, error) {
 	}
 	var table wire.HelloReply
 	table.Init(body, flatbuffers.GetUOffsetT(body))
-	answer := hello{server: string(table.Server()), shards: table.Shards()}
+	answer := hello{
+		server: string(table.Server()), shards: table.Shards(), nodeID: table.NodeId(), ledgerID: table.LedgerId(),
+	}
 	for index := range table.PortsLength() {
 		answer.ports = append(answer.ports, table.Ports(index))
 	}

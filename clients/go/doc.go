@@ -16,10 +16,22 @@
 // # Deadlines and errors
 //
 // The context ends a call, and only that call. Every status of the protocol has its error ([ErrNotFound], [ErrStale], …)
-// for errors.Is; [StatusError] carries the server's message. [ErrDisconnected] means that no connection could carry the
-// request: the client goes on connecting in the background, with growing and random pauses, and calls fail at once
-// meanwhile. A call whose connection is lost under way is sent once more, on another connection, because it only reads.
-// [ErrProtocol] means that what came is no florin; nothing of it is ever shown.
+// for errors.Is; [StatusError] carries the server's message. [ErrProtocol] means that what came is no florin; nothing of
+// it is ever shown.
+//
+// Until its context ends, a call is sent again where its connection is lost ([ErrDisconnected]) and where the node cannot
+// answer at the moment ([ErrUnavailable]: it warms up, or is about to end), because it only reads. So a restart costs a
+// caller time and no error. An error that is over time is both: what the last attempt ended with, and
+// context.DeadlineExceeded. A context without a deadline gets Options.Deadline from the first failure on;
+// Options.FailFast asks for the first answer, whatever it is.
+//
+// # Trouble on the way
+//
+// The client connects in the background, with growing and random pauses. A connection that has been silent for
+// Options.StallAfter while answers are due is doubted: new calls go to others, another is made, and if that succeeds the
+// calls under way move there; after Options.SilenceMax it is given up. A node that announces its end gets no more calls,
+// and finishes those it has. Hello says which node and which ledger answer: a shard's port that leads to another node is
+// not used ([ErrOtherNode]), and nothing of another ledger than the first is ever shown ([ErrOtherLedger]).
 //
 // # Freshness
 //

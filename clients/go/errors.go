@@ -65,6 +65,11 @@ var (
 	ErrProtocol = errors.New("florin: protocol error")
 	// ErrQueueFull: more requests wait for a connection that takes nothing than the client holds.
 	ErrQueueFull = errors.New("florin: the connection takes no more requests at the moment")
+	// ErrOtherNode: a shard's port leads to another node than the one that named it. See IdentityError.
+	ErrOtherNode = errors.New("florin: another node answers")
+	// ErrOtherLedger: an address leads to a node of another ledger than this client has been told of before. See
+	// IdentityError.
+	ErrOtherLedger = errors.New("florin: another ledger answers")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("florin: the client is closed")
 )
@@ -104,6 +109,29 @@ func (e *DisconnectedError) Unwrap() error { return e.Cause }
 
 // Is makes every DisconnectedError an ErrDisconnected.
 func (e *DisconnectedError) Is(target error) bool { return target == ErrDisconnected }
+
+// IdentityError is a connection that leads elsewhere than it should; nothing is asked there.
+type IdentityError struct {
+	// IsLedger says that the ledger is another: the answers would be of other accounts. Otherwise the node is.
+	IsLedger bool
+	// Expected is the id that was told first, Got is what this connection's Hello said.
+	Expected, Got uint64
+}
+
+func (e *IdentityError) Error() string {
+	if e.IsLedger {
+		return fmt.Sprintf("florin: expected ledger %016x, which this client was told of first, got ledger %016x: the "+
+			"address leads to a node of another ledger. Correct it; a client for the other ledger is a new client",
+			e.Expected, e.Got)
+	}
+	return fmt.Sprintf("florin: expected node %016x, whose shard map names this port, got node %016x: the port leads to "+
+		"another node (a translated address, or a node that was started anew)", e.Expected, e.Got)
+}
+
+// Is makes an IdentityError an ErrOtherNode or an ErrOtherLedger.
+func (e *IdentityError) Is(target error) bool {
+	return e.IsLedger && target == ErrOtherLedger || !e.IsLedger && target == ErrOtherNode
+}
 
 // ProtocolError is a reply that no version-1 server sends.
 type ProtocolError struct {

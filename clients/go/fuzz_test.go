@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
@@ -101,7 +102,7 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, bytes []byte, cut uint16) {
 		ours, theirs := net.Pipe()
-		connection := newConnection(ours, "pipe")
+		connection := newConnection(ours, "pipe", time.Minute, time.Minute)
 		received := make(chan struct{})
 		go func() {
 			defer close(received)

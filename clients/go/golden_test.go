@@ -58,9 +58,11 @@ type goldenFile struct {
 
 type goldenBody struct {
 	Hello *struct {
-		Server string
-		Shards uint16
-		Ports  []uint16
+		Server   string
+		Shards   uint16
+		Ports    []uint16
+		NodeID   number `json:"node_id"`
+		LedgerID number `json:"ledger_id"`
 	}
 	Balance    *goldenBalance
 	Statistics *goldenStatistics
@@ -260,7 +262,9 @@ func compare(t *testing.T, call *call, status uint8, body goldenBody) {
 			}
 		}
 	case body.Hello != nil:
-		same(t, fmt.Sprint(call.hello), fmt.Sprint(hello{body.Hello.Server, body.Hello.Shards, body.Hello.Ports}))
+		told := body.Hello
+		want := hello{told.Server, told.Shards, told.Ports, uint64(told.NodeID), uint64(told.LedgerID)}
+		same(t, fmt.Sprint(call.hello), fmt.Sprint(want))
 	case body.PayloadHex != nil:
 		same(t, hex.EncodeToString(call.echo), *body.PayloadHex)
 	default:

@@ -14,68 +14,160 @@ import (
 )
 
 const (
-	// backOffMin and backOffMax bound the pause between two attempts to connect. It doubles from one to the other, and
-	// each is drawn from its upper half, so that the callers of a server that comes back do not come back as one.
-	backOffMin = 10 * time.Millisecond
-	backOffMax = 2 * time.Second
+	// pauseMin and pauseMax bound the pause before the next attempt to connect: a random time (full jitter) up to a bound
+	// that doubles from one to the other with each failure, so that the callers of a server that comes back do not come
+	// back as one.
+	pauseMin = 10 * time.Millisecond
+	pauseMax = 2 * time.Second
+	// settledAfter is how long a connection must have held to count as no failure: a server that accepts, and ends what it
+	// has accepted, is asked no more often than one that refuses.
+	settledAfter = pauseMax
 	// connectTimeout bounds one attempt: the connection and its Hello.
-	connectTimeout = 5 * time.Second
+	connectTimeout = 2 * time.Second
 )
+
+// keepAlive finds a peer that has vanished without a word, also where nothing is asked: within half a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // link keeps one connection to one address alive.
 type link struct {
 	network, address string
-	dial             func(ctx context.Context, network, address string) (net.Conn, error)
+	options          *Options
 	hello            []byte
-	// learn is told what each Hello brought.
-	learn func(hello)
+	// greet judges what each Hello brought: an error means that the connection must not be used.
+	greet func(hello) error
+	// changes tells whoever waits that a link's state is another.
+	changes *changes
 
 	// cancel ends the link, for the given reason.
 	cancel context.CancelCauseFunc
 	// ended is closed when the link has let go of its last connection.
 	ended chan struct{}
+	// renewal has room for the one wish that the connection be made anew.
+	renewal chan struct{}
+	// parting are connections that the server is ending.
+	parting sync.WaitGroup
 
 	current atomic.Pointer[connection]
 
 	mu      sync.Mutex
 	failure error
-	// changed is closed, and replaced, when an attempt has ended in one way or the other.
-	changed chan struct{}
 }
 
-// errRerouted ends the links of a shard map that is no longer the node's.
-var errRerouted = errors.New("the node has another shard map now")
+// changes is a broadcast: channel is closed, and replaced, whenever something has changed.
+type changes struct {
+	mu      sync.Mutex
+	channel chan struct{}
+}
+
+func newChanges() *changes { return &changes{channel: make(chan struct{})} }
+
+// next returns a channel that is closed at the next change.
+func (c *changes) next() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.channel
+}
+
+func (c *changes) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.channel)
+	c.channel = make(chan struct{})
+}
+
+var (
+	// errRerouted ends the links of a shard map that is no longer the node's.
+	errRerouted = errors.New("the node has another shard map now")
+	// errDraining ends connections that the server has said it will end.
+	errDraining = errors.New("the server is ending its connections")
+	// errUnneeded ends a connection that was made in place of another which has been heard again.
+	errUnneeded = errors.New("another connection is used")
+)
 
 // start begins to connect, until ctx ends or the link is cancelled.
 func (l *link) start(ctx context.Context) *link {
 	ctx, l.cancel = context.WithCancelCause(ctx)
 	l.ended = make(chan struct{})
-	l.changed = make(chan struct{})
+	l.renewal = make(chan struct{}, 1)
 	go l.run(ctx)
 	return l
 }
 
 func (l *link) run(ctx context.Context) {
 	defer close(l.ended)
-	pause := backOffMin
-	for ctx.Err() == nil {
+	defer l.parting.Wait()
+	for failures := 0; ctx.Err() == nil; failures++ {
 		connection, err := l.connect(ctx)
 		if err != nil {
-			l.note(err)
-			sleep(ctx, pause/2+rand.N(pause/2))
-			pause = min(2*pause, backOffMax)
-			continue
+			l.note(nil, err)
+		} else {
+			began := time.Now()
+			l.hold(ctx, connection)
+			if time.Since(began) >= settledAfter {
+				failures = 0
+			}
 		}
-		pause = backOffMin
-		l.current.Store(connection)
-		l.note(nil)
+		sleep(ctx, pause(pauseMin, pauseMax, failures))
+	}
+}
+
+// hold serves with the connection, or with those that take its place, until there is none.
+func (l *link) hold(ctx context.Context, connection *connection) {
+	for connection != nil {
+		l.note(connection, nil)
+		connection = l.successor(ctx, connection)
+	}
+}
+
+// successor waits until the connection is over and returns nil, or until another has taken its place.
+func (l *link) successor(ctx context.Context, connection *connection) *connection {
+	for failures := 0; ; failures++ {
+		select {
+		case <-connection.gone:
+			l.note(nil, connection.failure(connection.cause()))
+			return nil
+		case <-ctx.Done():
+			connection.lose(context.Cause(ctx))
+			l.note(nil, connection.failure(connection.cause()))
+			return nil
+		case <-connection.leaving:
+			l.note(nil, &DisconnectedError{Address: l.address, Cause: errDraining})
+			l.part(ctx, connection)
+			return nil
+		case <-connection.stalled():
+		case <-l.renewal:
+		}
+		other, err := l.connect(ctx)
+		switch {
+		case err != nil:
+			// The one there is may be heard again yet.
+			sleep(ctx, pause(pauseMin, pauseMax, failures))
+		case connection.isUsable(false) && connection.node == other.node:
+			other.lose(errUnneeded)
+		default:
+			connection.lose(errSilent)
+			return other
+		}
+	}
+}
+
+// part lets the calls on a connection that the server is ending come to their end.
+func (l *link) part(ctx context.Context, connection *connection) {
+	l.parting.Go(func() {
 		select {
 		case <-connection.gone:
 		case <-ctx.Done():
 			connection.lose(context.Cause(ctx))
 		}
-		l.current.Store(nil)
-		l.note(connection.failure(connection.cause()))
+	})
+}
+
+// renew asks for the connection to be made anew, because there is reason to think that another node answers there now.
+func (l *link) renew() {
+	select {
+	case l.renewal <- struct{}{}:
+	default:
 	}
 }
 
@@ -83,11 +175,17 @@ func (l *link) run(ctx context.Context) {
 func (l *link) connect(ctx context.Context) (*connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	socket, err := l.dial(ctx, l.network, l.address)
+	socket, err := l.options.Dial(ctx, l.network, l.address)
 	if err != nil {
 		return nil, &DisconnectedError{Address: l.address, Cause: err}
 	}
-	connection := newConnection(socket, l.address)
+	if tcp, ok := socket.(*net.TCPConn); ok {
+		if err := tcp.SetKeepAliveConfig(keepAlive); err != nil {
+			_ = socket.Close()
+			return nil, &DisconnectedError{Address: l.address, Cause: err}
+		}
+	}
+	connection := newConnection(socket, l.address, l.options.StallAfter, l.options.SilenceMax)
 	call := newCall(frame.Hello)
 	call.body = l.hello
 	defer call.free()
@@ -95,24 +193,35 @@ func (l *link) connect(ctx context.Context) (*connection, error) {
 		connection.lose(err)
 		return nil, &DisconnectedError{Address: l.address, Cause: fmt.Errorf("its answer to Hello: %w", err)}
 	}
-	l.learn(call.hello)
+	if err := l.greet(call.hello); err != nil {
+		connection.lose(err)
+		return nil, &DisconnectedError{Address: l.address, Cause: err}
+	}
+	connection.node = call.hello.nodeID
 	return connection, nil
 }
 
-func (l *link) note(failure error) {
+func (l *link) note(connection *connection, failure error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.current.Store(connection)
 	l.failure = failure
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.mu.Unlock()
+	l.changes.tell()
 }
 
-// state returns the connection, or why there is none (nil before the first attempt has ended), and a channel that is
-// closed when that changes.
-func (l *link) state() (*connection, error, <-chan struct{}) {
+// state returns the connection, or why there is none: nil before the first attempt has ended.
+func (l *link) state() (*connection, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.current.Load(), l.failure, l.changed
+	return l.current.Load(), l.failure
+}
+
+// usable returns the connection if new calls should be sent there, else nil.
+func (l *link) usable(evenStalled bool) *connection {
+	if connection := l.current.Load(); connection != nil && connection.isUsable(evenStalled) {
+		return connection
+	}
+	return nil
 }
 
 // cause is what ended the connection.
@@ -120,6 +229,15 @@ func (c *connection) cause() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lost
+}
+
+// pause is a random time up to a bound that doubles with each failure.
+func pause(first, most time.Duration, failures int) time.Duration {
+	bound := most
+	if failures < 16 {
+		bound = min(first<<failures, most)
+	}
+	return rand.N(bound)
 }
 
 func sleep(ctx context.Context, pause time.Duration) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/florin-db/florin/clients/go/internal/frame"
@@ -129,7 +130,8 @@ type part struct {
 	err    error
 
 	connection *connection
-	id         uint64
+	sent       sent
+	isSent     bool
 }
 
 // split makes the parts, whose entries hold the ids. What fits into one request uses the batch's own entries.
@@ -172,23 +174,26 @@ func newPart(userIDs []uint64, places []int) *part {
 	return &part{call: call, places: places}
 }
 
-// doAll sends all parts before it waits for any, and sends those once more whose connection was lost.
+// doAll sends all parts before it waits for any, and goes on with those that could not be answered, all at once.
 func (c *Client) doAll(ctx context.Context, parts []*part) {
 	for _, part := range parts {
-		if part.connection, part.err = c.pick(ctx, part.call.userID); part.err == nil {
-			part.id, part.err = part.connection.send(part.call)
+		if part.connection, part.err = c.pick(ctx, part.call.userID, false); part.err == nil {
+			part.sent, part.err = part.connection.send(part.call)
+			part.isSent = part.err == nil
 		}
 	}
 	for _, part := range parts {
-		if part.err == nil {
-			part.err = part.connection.wait(ctx, part.call, part.id)
+		if part.isSent {
+			part.err = c.wait(ctx, part.connection, part.call, part.sent)
 		}
 	}
+	var repeating sync.WaitGroup
 	for _, part := range parts {
-		if errors.Is(part.err, ErrDisconnected) {
-			part.err = c.do(ctx, part.call)
+		if part.err != nil {
+			repeating.Go(func() { part.err = c.again(ctx, part.call, part.err) })
 		}
 	}
+	repeating.Wait()
 }
 
 // join puts the parts' entries into the batch.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -47,6 +48,9 @@ type Handler func(Request) []byte
 type Node struct {
 	// Target is what a client is given.
 	Target string
+
+	// NodeID and LedgerID are what a Hello says.
+	NodeID, LedgerID atomic.Uint64
 
 	shards    int
 	ports     []uint16
@@ -129,6 +133,20 @@ func (n *Node) Drop() {
 	for socket := range n.sockets {
 		socket.Close()
 	}
+}
+
+// SetPorts makes Hello name other ports than the shards' own, as behind a translated address.
+func (n *Node) SetPorts(ports ...uint16) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ports = ports
+}
+
+// Ports are those that Hello names.
+func (n *Node) Ports() []uint16 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ports
 }
 
 // Accepted returns how many connections a shard's port has had.
@@ -262,6 +280,13 @@ func Reply(request Request, shard int, encoding uint8, body []byte) []byte {
 	return append(out, body...)
 }
 
+// Flagged is the reply with one more flag.
+func Flagged(reply []byte, flag uint16) []byte {
+	flags := binary.LittleEndian.Uint16(reply[26:])
+	binary.LittleEndian.PutUint16(reply[26:], flags|flag)
+	return reply
+}
+
 // Refuse is a frame that answers the request with another status than OK.
 func Refuse(request Request, status uint8, message string) []byte {
 	out := Reply(request, 0, frame.Plain, []byte(message))
@@ -272,16 +297,19 @@ func Refuse(request Request, status uint8, message string) []byte {
 func (n *Node) helloBody() []byte {
 	builder := flatbuffers.NewBuilder(256)
 	server, mix := builder.CreateString("fake/1"), builder.CreateString("splitmix64")
-	wire.HelloReplyStartPortsVector(builder, len(n.ports))
-	for index := len(n.ports) - 1; index >= 0; index-- {
-		builder.PrependUint16(n.ports[index])
+	named := n.Ports()
+	wire.HelloReplyStartPortsVector(builder, len(named))
+	for index := len(named) - 1; index >= 0; index-- {
+		builder.PrependUint16(named[index])
 	}
-	ports := builder.EndVector(len(n.ports))
+	ports := builder.EndVector(len(named))
 	wire.HelloReplyStart(builder)
 	wire.HelloReplyAddServer(builder, server)
 	wire.HelloReplyAddShards(builder, uint16(n.shards))
 	wire.HelloReplyAddPorts(builder, ports)
 	wire.HelloReplyAddMix(builder, mix)
+	wire.HelloReplyAddNodeId(builder, n.NodeID.Load())
+	wire.HelloReplyAddLedgerId(builder, n.LedgerID.Load())
 	builder.Finish(wire.HelloReplyEnd(builder))
 	return builder.FinishedBytes()
 }

@@ -110,7 +110,7 @@ func HelloReply(body []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := table.scalars(skip, shortBytes, skip, skip, longBytes); err != nil {
+	if err := table.scalars(skip, shortBytes, skip, skip, longBytes, longBytes, longBytes); err != nil {
 		return err
 	}
 	for _, field := range []struct{ slot, size int }{{0, byteBytes}, {2, shortBytes}, {3, byteBytes}} {

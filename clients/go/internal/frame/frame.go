@@ -63,6 +63,8 @@ const (
 const (
 	Forwarded   uint16 = 1
 	Quarantined uint16 = 2
+	// Draining: the server is ending the connection; what is new should be asked elsewhere.
+	Draining uint16 = 4
 )
 
 const flagFreshness = 1
