@@ -3,7 +3,10 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::trial::{Health, Measured, Trial};
+use crate::{
+    sample::ServerUse,
+    trial::{Health, Measured, Trial},
+};
 
 /// Which target comes when: A B C, C B A, A B C, …
 pub fn order(targets: usize, rounds: usize) -> Vec<Vec<usize>> {
@@ -65,7 +68,71 @@ impl Campaign {
     }
 }
 
-/// One line of a table: the medians of a target under a load.
+/// A target under a load, over several trials.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Medians {
+    /// Requests a second, served.
+    pub rate: f64,
+    /// Percentiles of latency, ns.
+    pub p50_ns: f64,
+    /// See above.
+    pub p90_ns: f64,
+    /// See above.
+    pub p99_ns: f64,
+    /// See above.
+    pub p999_ns: f64,
+    /// CPUs of the server kept busy in user mode, where its process is known.
+    pub cpu_user: Option<f64>,
+    /// In the kernel.
+    pub cpu_system: Option<f64>,
+    /// The server's resident memory.
+    pub rss_bytes: Option<f64>,
+    /// The largest share of errors of any trial.
+    pub error_share: f64,
+    /// How busy the generator's busiest thread was.
+    pub generator_share: f64,
+    /// The generator's worst state in any trial.
+    pub generator: Health,
+}
+
+impl Medians {
+    /// CPUs of the server kept busy.
+    pub fn cpu(&self) -> Option<f64> {
+        Some(self.cpu_user? + self.cpu_system?)
+    }
+
+    /// Of one trial or more.
+    pub fn of(trials: &[&Trial]) -> Medians {
+        let each = |of: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|trial| of(trial)).collect());
+        let server = |of: &dyn Fn(&ServerUse) -> f64| server(trials, of);
+        let worst = |health| trials.iter().any(|trial| trial.generator.verdict == health);
+        Medians {
+            rate: each(&|trial| trial.rate),
+            p50_ns: each(&|trial| trial.latency.p50_ns as f64),
+            p90_ns: each(&|trial| trial.latency.p90_ns as f64),
+            p99_ns: each(&|trial| trial.latency.p99_ns as f64),
+            p999_ns: each(&|trial| trial.latency.p999_ns as f64),
+            cpu_user: server(&|server| server.cpu_share * server.user_share),
+            cpu_system: server(&|server| server.cpu_share * (1.0 - server.user_share)),
+            rss_bytes: server(&|server| server.rss_bytes as f64),
+            error_share: trials.iter().map(|trial| trial.error_share()).fold(0.0, f64::max),
+            generator_share: each(&|trial| trial.generator.busy_share),
+            generator: match () {
+                () if worst(Health::Late) => Health::Late,
+                () if worst(Health::Busy) => Health::Busy,
+                () => Health::Fine,
+            },
+        }
+    }
+}
+
+/// The median of what the server used, where its process is known in all trials.
+fn server(trials: &[&Trial], of: &dyn Fn(&ServerUse) -> f64) -> Option<f64> {
+    let values: Option<Vec<f64>> = trials.iter().map(|trial| trial.server.as_ref().map(of)).collect();
+    values.map(median)
+}
+
+/// One line of a table: a target under a load.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// The target's label.
@@ -74,70 +141,40 @@ pub struct Summary {
     pub load: String,
     /// How many trials.
     pub rounds: usize,
-    /// Questions served a second: median.
-    pub rate: f64,
-    /// The same: lowest and highest.
+    /// Of all of them.
+    #[serde(flatten)]
+    pub medians: Medians,
+    /// Questions served a second: lowest and highest.
     pub rate_range: (f64, f64),
     /// CPU of the server for a question: median.
     pub cpu_us_per_request: Option<f64>,
     /// CPUs that the server kept busy: median.
     pub server_share: Option<f64>,
-    /// Resident memory of the server: median.
-    pub rss_bytes: Option<f64>,
-    /// Medians of the percentiles, ns.
-    pub p50_ns: f64,
-    /// See above.
-    pub p99_ns: f64,
-    /// See above.
-    pub p999_ns: f64,
-    /// The largest share of errors of any trial.
-    pub error_share: f64,
     /// Rate over that of the first target, round by round: median.
     pub rate_ratio: Option<f64>,
     /// CPU for a question of the first target over this one's, round by round: median. Above 1: cheaper than the first.
     pub cpu_ratio: Option<f64>,
     /// CPU for a question of the limit over this one's; of rates, where the CPU is not known.
     pub limit_share: Option<f64>,
-    /// How busy the generator's busiest thread was: median.
-    pub generator_share: f64,
-    /// The worst verdict of any trial.
-    pub generator: Health,
 }
 
 impl Summary {
     fn of(cell: &Cell, first: &Cell, limit: Option<&Cell>) -> Summary {
-        let trials = &cell.trials;
-        let each = |of: fn(&Trial) -> f64| median(trials.iter().map(of).collect());
-        let server = |of: fn(&crate::sample::ServerUse) -> f64| {
-            let values: Option<Vec<f64>> = trials.iter().map(|trial| trial.server.as_ref().map(of)).collect();
-            values.map(median)
-        };
+        let trials: Vec<&Trial> = cell.trials.iter().collect();
         let rates = trials.iter().map(|trial| trial.rate);
-        let worst = |health| trials.iter().any(|trial| trial.generator.verdict == health);
         Summary {
             target: trials[0].target.clone(),
             load: trials[0].load.clone(),
             rounds: trials.len(),
-            rate: each(|trial| trial.rate),
+            medians: Medians::of(&trials),
             rate_range: (rates.clone().fold(f64::INFINITY, f64::min), rates.fold(0.0, f64::max)),
-            cpu_us_per_request: server(|server| server.cpu_us_per_request),
-            server_share: server(|server| server.cpu_share),
-            rss_bytes: server(|server| server.rss_bytes as f64),
-            p50_ns: each(|trial| trial.latency.p50_ns as f64),
-            p99_ns: each(|trial| trial.latency.p99_ns as f64),
-            p999_ns: each(|trial| trial.latency.p999_ns as f64),
-            error_share: trials.iter().map(Trial::error_share).fold(0.0, f64::max),
+            cpu_us_per_request: server(&trials, &|server| server.cpu_us_per_request),
+            server_share: server(&trials, &|server| server.cpu_share),
             rate_ratio: ratio(cell, first, |trial| Some(trial.rate)),
             cpu_ratio: ratio(first, cell, cpu),
             limit_share: limit.and_then(|limit| {
                 ratio(limit, cell, cpu).or_else(|| ratio(cell, limit, |trial| Some(trial.rate)))
             }),
-            generator_share: each(|trial| trial.generator.busy_share),
-            generator: match () {
-                () if worst(Health::Late) => Health::Late,
-                () if worst(Health::Busy) => Health::Busy,
-                () => Health::Fine,
-            },
         }
     }
 }
@@ -164,10 +201,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{
-        sample::ServerUse,
-        trial::{GeneratorUse, Latency, Second},
-    };
+    use crate::trial::{GeneratorUse, Latency, Second};
 
     /// A trial with just these numbers.
     pub(crate) fn trial(target: &str, load: &str, rate: f64, cpu_us_per_request: f64) -> Trial {
@@ -237,8 +271,8 @@ pub(crate) mod tests {
         })
         .unwrap();
         let [a, b] = &campaign.summary(Some(1))[..] else { panic!("two targets under one load") };
-        assert_eq!((a.rate, a.rate_ratio, a.cpu_ratio), (500.0, Some(1.0), Some(1.0)));
-        assert_eq!((b.rate, b.rate_ratio, b.cpu_ratio), (1_000.0, Some(2.0), Some(2.0)));
+        assert_eq!((a.medians.rate, a.rate_ratio, a.cpu_ratio), (500.0, Some(1.0), Some(1.0)));
+        assert_eq!((b.medians.rate, b.rate_ratio, b.cpu_ratio), (1_000.0, Some(2.0), Some(2.0)));
         assert_eq!((a.limit_share, b.limit_share), (Some(0.5), Some(1.0)));
         assert_eq!((a.rounds, a.rate_range), (3, (250.0, 1_000.0)));
     }

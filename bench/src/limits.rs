@@ -53,5 +53,3 @@ pub const DISTURBED_MAX: u32 = 4;
 pub const INTERVAL_MS: u64 = 500;
 /// How long a server that the bench starts may take until it answers: an import of a hundred million rows.
 pub const START_SECONDS_MAX: u64 = 300;
-/// Attempts to confirm a knee before the search gives up and says so.
-pub const CONFIRMATIONS_MAX: u32 = 6;

@@ -1,6 +1,9 @@
 //! The `florin-bench` command.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use florin_bench::cli::{self, Cli};
@@ -9,7 +12,8 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("florin-bench: {error}");
+            // Whoever has closed this has nothing to read.
+            let _ = writeln!(io::stderr(), "florin-bench: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,15 +1,12 @@
-//! The knee: the highest rate at which a server still keeps an objective.
-//!
-//! The rate doubles until the objective breaks, then the gap is halved until it is narrow. The rate that is left is
-//! measured again; it is a knee only if it holds then too, and if a higher rate has broken the objective while the
-//! generator kept up. Everything else is a lower bound, and says why.
+//! The knee of one target: a [`climb`](crate::climb) with the reasons. It is a knee only if it has held twice and a higher rate has
+//! broken the objective while the generator kept up. Everything else is a lower bound, and says why.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    limits,
+    climb::{self, End, Ladder, Next, Probe, Verdict},
     trial::{Health, Trial},
 };
 
@@ -35,12 +32,13 @@ impl Objective {
         } else {
             None
         };
-        match (broken, trial.generator.verdict) {
-            (None, _) => Judgement::Holds,
-            (Some(why), Health::Fine) => Judgement::Breaks(why),
+        let verdict = match (&broken, trial.generator.verdict) {
+            (None, _) => Verdict::Holds,
+            (Some(_), Health::Fine) => Verdict::Breaks,
             // The generator was at its end too: nobody can say whose fault it was.
-            (Some(why), Health::Busy | Health::Late) => Judgement::Unclear(why),
-        }
+            (Some(_), Health::Busy | Health::Late) => Verdict::Unclear,
+        };
+        Judgement { verdict, why: broken.unwrap_or_default() }
     }
 }
 
@@ -51,25 +49,22 @@ impl fmt::Display for Objective {
 }
 
 /// What one rate has shown.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Judgement {
-    /// The objective holds.
-    Holds,
-    /// It does not, for this reason.
-    Breaks(String),
-    /// It does not, but the generator may be the reason.
-    Unclear(String),
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// Whether the objective holds.
+    pub verdict: Verdict,
+    /// Why not; empty where it does.
+    pub why: String,
 }
 
-/// How the search goes.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Search {
-    /// The first rate.
-    pub from: f64,
-    /// No rate above this.
-    pub to: f64,
-    /// The gap between the rate that holds and the one that breaks, as a share of the former, at which to stop.
-    pub precision: f64,
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verdict {
+            Verdict::Holds => write!(f, "holds"),
+            Verdict::Breaks => write!(f, "breaks: {}", self.why),
+            Verdict::Unclear => write!(f, "breaks, but the generator was at its own end: {}", self.why),
+        }
+    }
 }
 
 /// What the search has found.
@@ -113,77 +108,39 @@ impl fmt::Display for Knee {
     }
 }
 
-impl Search {
-    /// Searches with `probe`, which measures one rate.
-    pub fn run<E>(&self, mut probe: impl FnMut(f64) -> Result<Judgement, E>) -> Result<Knee, E> {
-        let (mut holds, mut broken) = match self.double(&mut probe)? {
-            Doubled::Found { holds, broken } => (holds, broken),
-            Doubled::Ended(knee) => return Ok(knee),
-        };
-        for _ in 0..limits::CONFIRMATIONS_MAX {
-            while broken.rate - holds > holds * self.precision {
-                let rate = f64::midpoint(holds, broken.rate);
-                match probe(rate)? {
-                    Judgement::Holds => holds = rate,
-                    Judgement::Breaks(why) => broken = Broken { rate, why, clear: true },
-                    Judgement::Unclear(why) => broken = Broken { rate, why, clear: false },
+/// Climbs `ladder` with `probe`, which measures one rate.
+pub fn find<E>(ladder: &Ladder, mut probe: impl FnMut(f64) -> Result<Judgement, E>) -> Result<Knee, E> {
+    let (mut probes, mut reasons) = (Vec::new(), BTreeMap::new());
+    loop {
+        match climb::next(ladder, 0, &probes) {
+            Next::Ended(end) => return Ok(knee(ladder, end, &mut reasons)),
+            Next::Measure(rung) => {
+                let Judgement { verdict, why } = probe(ladder.rate(rung))?;
+                probes.push(Probe { rung, verdict });
+                if verdict != Verdict::Holds {
+                    reasons.insert(rung, why);
                 }
             }
-            match probe(holds)? {
-                Judgement::Holds => return Ok(broken.confirmed(holds)),
-                Judgement::Breaks(why) => broken = Broken { rate: holds, why, clear: true },
-                Judgement::Unclear(why) => broken = Broken { rate: holds, why, clear: false },
-            }
-            // What held once did not hold twice: look below it.
-            holds = (holds * (1.0 - 2.0 * self.precision)).max(self.from.min(holds / 2.0));
-        }
-        let why = "no rate held twice: the host is too noisy for this precision".to_owned();
-        Ok(Knee::Nothing { broken_at: broken.rate, why: format!("{why} ({})", broken.why) })
-    }
-
-    fn double<E>(&self, probe: &mut impl FnMut(f64) -> Result<Judgement, E>) -> Result<Doubled, E> {
-        let (mut holds, mut rate) = (None, self.from);
-        loop {
-            let (why, clear) = match probe(rate)? {
-                Judgement::Holds if rate >= self.to => {
-                    let why = format!("the search ends at {:.0}/s", self.to);
-                    return Ok(Doubled::Ended(Knee::LowerBound { rate, why }));
-                }
-                Judgement::Holds => {
-                    holds = Some(rate);
-                    rate = (rate * 2.0).min(self.to);
-                    continue;
-                }
-                Judgement::Breaks(why) => (why, true),
-                Judgement::Unclear(why) => (why, false),
-            };
-            return Ok(match holds {
-                Some(holds) => Doubled::Found { holds, broken: Broken { rate, why, clear } },
-                None => Doubled::Ended(Knee::Nothing { broken_at: rate, why }),
-            });
         }
     }
 }
 
-enum Doubled {
-    Found { holds: f64, broken: Broken },
-    Ended(Knee),
-}
-
-/// The lowest rate that has broken the objective.
-struct Broken {
-    rate: f64,
-    why: String,
-    clear: bool,
-}
-
-impl Broken {
-    fn confirmed(self, rate: f64) -> Knee {
-        if self.clear {
-            return Knee::Knee { rate, broken_at: self.rate, why: self.why };
+fn knee(ladder: &Ladder, end: End, reasons: &mut BTreeMap<u32, String>) -> Knee {
+    let mut why = |rung| reasons.remove(&rung).unwrap_or_default();
+    match end {
+        End::Knee(rung) => {
+            Knee::Knee { rate: ladder.rate(rung), broken_at: ladder.rate(rung + 1), why: why(rung + 1) }
         }
-        let why = format!("the generator was at its own end at {:.0}/s: {}", self.rate, self.why);
-        Knee::LowerBound { rate, why }
+        End::AtLeast(rung) if rung == ladder.top() => {
+            let rate = ladder.rate(rung);
+            Knee::LowerBound { rate, why: format!("the search ends at {rate:.0}/s") }
+        }
+        End::AtLeast(rung) => {
+            let (rate, beyond) = (ladder.rate(rung), ladder.rate(rung + 1));
+            let why = format!("the generator was at its own end at {beyond:.0}/s: {}", why(rung + 1));
+            Knee::LowerBound { rate, why }
+        }
+        End::Nothing => Knee::Nothing { broken_at: ladder.rate(0), why: why(0) },
     }
 }
 
@@ -193,81 +150,61 @@ mod tests {
 
     use super::*;
 
-    const SEARCH: Search = Search { from: 1_000.0, to: 1e9, precision: 0.02 };
+    const LADDER: Ladder = Ladder { from: 1_000.0, rung_percent: 2.0, to: 1e9 };
 
     /// A server that breaks at `knee`, under a generator that gives out at `generator`.
-    fn search(search: Search, knee: f64, generator: f64) -> (Knee, usize) {
-        let mut probes = 0;
-        let found = search.run(|rate| {
-            probes += 1;
+    fn search(ladder: Ladder, knee: f64, generator: f64) -> Knee {
+        let judge = |verdict, why: &str| Judgement { verdict, why: why.to_owned() };
+        let found = find(&ladder, |rate| {
             Ok::<_, Infallible>(match rate {
-                _ if rate > generator => Judgement::Unclear("late".to_owned()),
-                _ if rate > knee => Judgement::Breaks("slow".to_owned()),
-                _ => Judgement::Holds,
+                _ if rate > generator => judge(Verdict::Unclear, "late"),
+                _ if rate > knee => judge(Verdict::Breaks, "slow"),
+                _ => judge(Verdict::Holds, ""),
             })
         });
-        (found.unwrap(), probes)
+        found.unwrap()
     }
 
     #[test]
     fn the_knee_lies_between_what_held_and_what_broke() {
         for knee in [1_000.0, 1_001.0, 3_333.0, 123_456.0, 7_654_321.0] {
-            let (found, probes) = search(SEARCH, knee, f64::INFINITY);
-            let Knee::Knee { rate, broken_at, .. } = found else { panic!("{knee}: {found}") };
-            assert!(rate <= knee && broken_at > knee, "{knee}: {rate} to {broken_at}");
-            assert!(broken_at - rate <= rate * 0.02, "{knee}: {rate} to {broken_at}");
-            assert!(probes < 30, "{knee}: {probes} probes");
+            let found = search(LADDER, knee, f64::INFINITY);
+            let Knee::Knee { rate, broken_at, why } = found else { panic!("{knee}: {found}") };
+            assert!(rate <= knee && broken_at > knee && why == "slow", "{knee}: {rate} to {broken_at}");
+            assert!(broken_at - rate <= rate * 0.021, "{knee}: {rate} to {broken_at}");
         }
     }
 
     #[test]
     fn without_a_clear_break_there_is_only_a_lower_bound() {
-        let (found, _) = search(SEARCH, 1e7, 50_000.0);
+        let found = search(LADDER, 1e7, 50_000.0);
         assert!(
-            matches!(found, Knee::LowerBound { rate, .. } if rate <= 50_000.0 && rate > 48_000.0),
+            matches!(&found, Knee::LowerBound { rate, why } if *rate <= 50_000.0 && *rate > 48_000.0 && why.ends_with("late")),
             "{found}"
         );
-        let (found, _) = search(Search { to: 5_000.0, ..SEARCH }, 1e7, f64::INFINITY);
+        let found = search(Ladder { to: 5_000.0, ..LADDER }, 1e7, f64::INFINITY);
         assert_eq!(found, Knee::LowerBound { rate: 5_000.0, why: "the search ends at 5000/s".to_owned() });
-        let (found, _) = search(SEARCH, 10.0, f64::INFINITY);
-        assert!(matches!(found, Knee::Nothing { broken_at: 1_000.0, .. }), "{found}");
-    }
-
-    #[test]
-    fn a_rate_that_held_by_luck_is_not_the_knee() {
-        // Between 40,000 and 60,000 it holds on the first attempt at a rate and breaks on every later one.
-        let mut seen = Vec::new();
-        let found = SEARCH.run(|rate: f64| {
-            let again = seen.contains(&rate.to_bits());
-            seen.push(rate.to_bits());
-            Ok::<_, Infallible>(match rate {
-                _ if rate > 60_000.0 || (rate > 40_000.0 && again) => Judgement::Breaks("slow".to_owned()),
-                _ => Judgement::Holds,
-            })
-        });
-        match found.unwrap() {
-            Knee::Knee { rate, .. } => assert!(rate <= 40_000.0, "{rate} held by luck alone"),
-            Knee::Nothing { why, .. } => assert!(why.contains("no rate held twice"), "{why}"),
-            other @ Knee::LowerBound { .. } => panic!("{other}"),
-        }
+        let found = search(LADDER, 10.0, f64::INFINITY);
+        assert!(matches!(&found, Knee::Nothing { broken_at: 1_000.0, why } if why == "slow"), "{found}");
     }
 
     #[test]
     fn an_objective_breaks_by_latency_or_by_errors() {
         let objective = Objective { p99_max_ns: 90_000, error_share_max: 0.0001 };
         let mut trial = crate::campaign::tests::trial("a", "x", 1.0, 1.0);
-        assert_eq!(objective.judge(&trial), Judgement::Holds);
+        let judge = |trial: &Trial| objective.judge(trial);
+        assert_eq!(judge(&trial).verdict, Verdict::Holds);
         trial.latency.p99_ns += 1;
-        assert!(matches!(objective.judge(&trial), Judgement::Breaks(why) if why.contains("p99")));
+        assert!(judge(&trial).verdict == Verdict::Breaks && judge(&trial).why.contains("p99"));
         trial.generator.verdict = Health::Late;
-        assert!(matches!(objective.judge(&trial), Judgement::Unclear(_)));
+        assert_eq!(judge(&trial).verdict, Verdict::Unclear);
         trial.generator.verdict = Health::Fine;
         trial.latency.p99_ns = 1;
         trial.lost = 1;
-        assert!(matches!(objective.judge(&trial), Judgement::Breaks(why) if why.contains("errors")));
+        assert!(judge(&trial).verdict == Verdict::Breaks && judge(&trial).why.contains("errors"));
         trial.latency.count = 0;
         assert!(
-            matches!(objective.judge(&trial), Judgement::Breaks(why) if why.contains("nothing was answered"))
+            judge(&trial).verdict == Verdict::Breaks && judge(&trial).why.contains("nothing was answered")
         );
     }
 }

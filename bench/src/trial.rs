@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,12 +11,15 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Verdict, Waiting},
+    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Waiting},
     limits,
     sample::{Host, Sample, ServerUse},
     targets::Target,
+    truth::Truth,
     work::{Population, Work},
 };
+
+pub use crate::generator::Health;
 
 /// Quantiles of the percentile curve: ever closer to 1, as tails matter.
 const CURVE: [f64; 17] =
@@ -36,6 +40,8 @@ pub struct Settings {
     pub waiting: Waiting,
     /// Keys drawn beforehand, for each thread.
     pub keys_drawn: usize,
+    /// What the ledger says that the bench starts servers with.
+    pub truth: Option<Arc<Truth>>,
 }
 
 /// What came out.
@@ -164,18 +170,6 @@ pub struct GeneratorUse {
     pub verdict: Health,
 }
 
-/// [`Verdict`], in files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// The generator had time to spare.
-    Fine,
-    /// Its CPU was full: the server may be able to do more.
-    Busy,
-    /// It sent late: part of the latency is its own.
-    Late,
-}
-
 /// Why there is no trial.
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
@@ -233,6 +227,7 @@ pub fn measure(
         cpus: settings.cpus.clone(),
         waiting: settings.waiting,
         keys_drawn: settings.keys_drawn,
+        truth: settings.truth.clone().filter(|_| target.serves_ledger),
     };
     let mut observer = Observer::new(target, settings);
     let outcome = generator::run(&plan, &mut |moment, served| {
@@ -364,14 +359,10 @@ fn assemble(
         server: window.server,
         generator: GeneratorUse {
             cpus: settings.cpus.clone(),
-            busy_share: outcome.health.busy_share,
-            lag_p99_ns: outcome.health.lag_p99_ns,
+            busy_share: outcome.effort.busy_share,
+            lag_p99_ns: outcome.effort.lag_p99_ns,
             backlog_max: outcome.backlog_max,
-            verdict: match outcome.health.verdict() {
-                Verdict::Fine => Health::Fine,
-                Verdict::Busy => Health::Busy,
-                Verdict::Late => Health::Late,
-            },
+            verdict: outcome.effort.health(),
         },
         foreign_cpu: window.foreign_cpu,
         series: series.collect(),

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,17 +12,20 @@ use florin_schema::layout::BalanceView;
 use super::{
     args::{Cli, Command, Common, DriversArgs, LimitArgs, LoadSpec, RampArgs, RunArgs, Setup},
     progress::Progress,
+    say,
 };
 use crate::{
     callgrind::{self, CallgrindError},
     campaign::Campaign,
+    climb::Ladder,
     environment::Environment,
     generator::{Load, Span, Waiting},
     limits,
-    ramp::{Knee, Objective, Search},
+    ramp::{self, Knee, Objective},
     report::{self, Report, ReportError},
     targets::{self, Bench, Kind, Target, TargetError, TargetSpec, Tool, Via, ledger},
     trial::{self, Measured, Settings, Trial, TrialError},
+    truth::Truth,
     work::{Mix, Population, Work},
 };
 
@@ -109,7 +113,7 @@ fn campaign(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u
     })?;
     drop(progress);
     let summaries = campaign.summary(specs.iter().position(|spec| spec.kind == Kind::Limit));
-    println!("{}", report::table(&summaries));
+    say::result(&report::table(&summaries));
     let trials: Vec<Trial> =
         campaign.cells().iter().flatten().flat_map(|cell| cell.trials.iter().cloned()).collect();
     warn(&trials);
@@ -126,20 +130,20 @@ fn ramp(args: &RampArgs) -> Result<(), CliError> {
     let (bench, settings) = prepare(common, &args.targets)?;
     let objective =
         Objective { p99_max_ns: (args.p99_ms * 1e6) as u64, error_share_max: args.errors / 100.0 };
-    let search = Search { from: args.from, to: args.to, precision: args.precision / 100.0 };
+    let ladder = Ladder { from: args.from, rung_percent: args.precision, to: args.to.max(args.from) };
     let progress = Progress::new(0);
     let targets = start_all(&args.targets, &bench, &progress)?;
     let (mut knees, mut trials): (Vec<(String, Knee)>, Vec<Trial>) = (Vec::new(), Vec::new());
     for target in &targets {
         target.resume()?;
-        let knee = search.run(|rate| {
+        let knee = ramp::find(&ladder, |rate| {
             let load = LoadSpec { rate: Some(rate), ..args.load }.load(common.setup.arrivals);
             let measured = one(target, load, &settings, &progress)?;
             if let Some(out) = &common.out {
                 write_log(out, &measured.trial, &measured.intervals)?;
             }
             let judgement = objective.judge(&measured.trial);
-            progress.print(&format!("{}: {rate:.0}/s: {judgement:?}", target.label));
+            progress.print(&format!("{}: {rate:.0}/s: {judgement}", target.label));
             trials.push(measured.trial);
             Ok::<_, CliError>(judgement)
         })?;
@@ -147,7 +151,7 @@ fn ramp(args: &RampArgs) -> Result<(), CliError> {
         knees.push((target.label.clone(), knee));
     }
     drop(progress);
-    println!("{objective}:\n\n{}", report::knees(&knees));
+    say::result(&format!("{objective}:\n\n{}", report::knees(&knees)));
     let Some(out) = &common.out else { return Ok(()) };
     Ok(Report { knees, objective: Some(objective), trials, ..report(&bench, &settings) }.write(out)?)
 }
@@ -180,7 +184,7 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
     }
     drop(progress);
     let report = Report { trials, ..report(&bench, &settings) };
-    println!("{}", report.to_markdown());
+    say::result(&report.to_markdown());
     match &args.common.out {
         Some(out) => Ok(report.write(out)?),
         None => Ok(()),
@@ -255,6 +259,9 @@ pub(super) fn set_up(
         (None, Some(ledger)) => ledger::balance_bytes(ledger, &population).map_err(TargetError::Ledger)?,
         (None, None) => BalanceView::bytes_of(ASSETS),
     };
+    let are_checked =
+        specs.iter().any(|spec| spec.address.is_none() && matches!(spec.kind, Kind::Florin | Kind::Http));
+    let truth = ledger.as_deref().filter(|_| are_checked).map(Truth::read);
     let settings = Settings {
         work: Work { mix: asked.mix, keys: setup.keys, seed: setup.seed },
         population: population.clone(),
@@ -262,6 +269,7 @@ pub(super) fn set_up(
         cpus: setup.cpus.0.clone(),
         waiting: if setup.spin { Waiting::Spinning } else { Waiting::Parked },
         keys_drawn: asked.keys_drawn,
+        truth: truth.transpose().map_err(TargetError::Ledger)?.map(Arc::new),
     };
     let server_cpus = setup.server_cpus.0.clone();
     Ok((Bench { florin, server_cpus, ledger, population, value_bytes, tool: Tool::None }, settings))
@@ -315,18 +323,18 @@ fn write_log(
 /// Says what a reader of the table must not overlook.
 fn warn(trials: &[Trial]) {
     if cfg!(debug_assertions) {
-        eprintln!("note: this is a debug build of the generator: it measures itself");
+        say::note("note: this is a debug build of the generator: it measures itself");
     }
     for trial in trials {
         if trial.error_share() > 0.0 {
             let Trial { target, load, shed, unsent, lost, .. } = trial;
-            eprintln!("note: {target}, {load}: shed {shed:?}, not sent {unsent}, lost {lost}");
+            say::note(&format!("note: {target}, {load}: shed {shed:?}, not sent {unsent}, lost {lost}"));
         }
     }
     if trials.iter().any(|trial| trial.generator.verdict != trial::Health::Fine) {
-        eprintln!(
+        say::note(
             "note: where the last column says full or late, the generator was at its own end: the server may do more \
-             (give the generator more CPUs: --cpus)"
+             (give the generator more CPUs: --cpus)",
         );
     }
 }

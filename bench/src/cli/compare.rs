@@ -15,15 +15,16 @@ use super::{
     args::{LoadSpec, Setup, not_negative, positive, seconds},
     commands::{Asked, CliError, set_up},
     progress::Progress,
+    say,
 };
 use crate::{
+    climb::Ladder,
     compare::{
         Terms,
         callers::{Caller, CallerLoad},
-        climb::Ladder,
         findings::Findings,
         journal::Journal,
-        run::{Ended, Plan, RunError, Watcher},
+        run::{Comparison, Ended, RunError, Watcher},
     },
     environment::Environment,
     ramp::Objective,
@@ -134,7 +135,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
         Journal::discard(&args.out).map_err(RunError::Journal)?;
     }
     let caller = args.caller.clone().map(|program| Caller::new(program, &settings.population, &terms));
-    let plan = Plan {
+    let plan = Comparison {
         terms,
         specs,
         kinds: args.endpoints.clone(),
@@ -149,15 +150,15 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
     drop(shown);
     let findings = Findings::of(&plan.terms, journal.records(), environment, ended == Ended::Complete);
     findings.write(&args.out)?;
-    println!("{}", findings.summary());
+    say::result(&findings.summary());
     if cfg!(debug_assertions) {
-        eprintln!("note: this is a debug build of the generator: it measures itself");
+        say::note("note: this is a debug build of the generator: it measures itself");
     }
-    findings.warnings().iter().for_each(|warning| eprintln!("note: {warning}"));
+    findings.warnings().iter().for_each(|warning| say::note(&format!("note: {warning}")));
     if ended == Ended::OutOfTime {
-        eprintln!("note: the time is up; the same command goes on from here");
+        say::note("note: the time is up; the same command goes on from here");
     }
-    eprintln!("written: {}", args.out.join("compare.html").display());
+    say::note(&format!("written: {}", args.out.join("compare.html").display()));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use clap::Args;
 
-use super::commands::CliError;
+use super::{commands::CliError, say};
 use crate::{
     compare::findings::{Bound, Findings},
     cost::{
@@ -15,9 +15,13 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct CostArgs {
-    /// A comparison's compare.json: its first and its last server are before and after
+    /// A comparison's compare.json: its last server is the replacement
     #[arg(long, value_name = "FILE", conflicts_with_all = ["before", "after"])]
     comparison: Option<PathBuf>,
+    /// Which server of the comparison is today's, by its label [default: the strongest of those before the last, for nobody
+    /// rewrites what could be tuned]
+    #[arg(long, value_name = "LABEL", requires = "comparison")]
+    baseline: Option<String>,
     /// Which endpoint of the comparison
     #[arg(long, value_name = "KIND", default_value = "balance")]
     endpoint: String,
@@ -59,7 +63,7 @@ pub(super) struct CostArgs {
 /// Prints the bill.
 pub(super) fn run(args: &CostArgs) -> Result<(), CliError> {
     let text = if args.story { the_story(args) } else { the_bill(args)? };
-    println!("{text}");
+    say::result(&text);
     Ok(())
 }
 
@@ -86,11 +90,11 @@ fn rates(args: &CostArgs) -> Result<Rates, CostError> {
     let text = fs::read_to_string(path).map_err(|source| CostError::File { path: path.clone(), source })?;
     let findings: Findings =
         serde_json::from_str(&text).map_err(|source| CostError::Findings { path: path.clone(), source })?;
-    measured(&findings, &args.endpoint)
+    measured(&findings, &args.endpoint, args.baseline.as_deref())
 }
 
-/// The knees of a comparison's first and last server, for each core.
-fn measured(findings: &Findings, endpoint: &str) -> Result<Rates, CostError> {
+/// The knees of a comparison's last server and of the baseline, for each core.
+fn measured(findings: &Findings, endpoint: &str, baseline: Option<&str>) -> Result<Rates, CostError> {
     let Some(section) = findings.sections.iter().find(|section| section.endpoint == endpoint) else {
         let known = findings.terms.endpoints.join(", ");
         let unknown = format!("the comparison has no endpoint {endpoint:?}: it has {known}");
@@ -104,8 +108,20 @@ fn measured(findings: &Findings, endpoint: &str) -> Result<Rates, CostError> {
     }
     let knee =
         |target: usize| section.knees.get(target).and_then(|knee| knee.rate()).map(|rate| rate / cores);
-    let versus = section.ratios.iter().find(|versus| (versus.upper, versus.lower) == (last, 0));
-    let (Some(before), Some(after), Some(versus)) = (knee(0), knee(last), versus) else {
+    let labels = &findings.terms.labels;
+    let strongest = || (0..last).max_by(|&a, &b| knee(a).unwrap_or(0.0).total_cmp(&knee(b).unwrap_or(0.0)));
+    let from = match baseline {
+        None => strongest(),
+        Some(label) => Some(labels[..last].iter().position(|known| known == label).ok_or_else(|| {
+            let known = labels[..last].join(", ");
+            CostError::Unknown(format!(
+                "no server {label:?} comes before the comparison's last one: there are {known}"
+            ))
+        })?),
+    };
+    let from = from.unwrap_or_default();
+    let versus = section.ratios.iter().find(|versus| (versus.upper, versus.lower) == (last, from));
+    let (Some(before), Some(after), Some(versus)) = (knee(from), knee(last), versus) else {
         return Err(CostError::Unknown(format!("the comparison does not know both knees of {endpoint} yet")));
     };
     let bound = match versus.bound {
@@ -119,8 +135,11 @@ fn measured(findings: &Findings, endpoint: &str) -> Result<Rates, CostError> {
         before: before as u64,
         after: after as u64,
         source: format!(
-            "knees of {} and {} at {endpoint}, {}{bound}",
-            findings.terms.labels[0], findings.terms.labels[last], findings.terms.objective
+            "knees of {}{} and {} at {endpoint}, {}{bound}",
+            labels[from],
+            if baseline.is_none() && last > 1 { ", the strongest there is besides," } else { "" },
+            labels[last],
+            findings.terms.objective
         ),
         ends: Some(((before * versus.ratio.low) as u64, (before * versus.ratio.high) as u64)),
     })
@@ -167,7 +186,7 @@ fn the_bill(args: &CostArgs) -> Result<String, CostError> {
 fn assumptions(base: &Assumptions, source: &str) -> String {
     format!(
         "Assumed, and to be changed by these flags:\n\n\
-         - a core does {} requests a second before and {} after ({source}; --comparison, --endpoint, or --before, --after)\n\
+         - a core does {} requests a second before and {} after ({source}; --comparison, --endpoint, --baseline, or --before, --after)\n\
          - at the busiest time {} requests a second come (--peak)\n\
          - {} % of today's CPU is replaced; the rest stays as it is (--replaced)\n\
          - {} % of each core stays free at the peak (--headroom)\n\
@@ -264,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Cli, Command},
-        compare::findings::tests::findings,
+        compare::findings::{Knee, Versus, tests::findings},
     };
 
     fn args(flags: &[&str]) -> CostArgs {
@@ -322,7 +341,27 @@ mod tests {
 
     #[test]
     fn a_comparison_without_the_endpoint_says_which_it_has() {
-        let error = measured(&findings(), "batch:7").err().unwrap().to_string();
+        let error = measured(&findings(), "batch:7", None).err().unwrap().to_string();
         assert!(error.contains("balance, statistics"), "{error}");
+    }
+
+    #[test]
+    fn the_bill_is_made_against_the_strongest_unless_another_is_named() {
+        // A gain was once priced against the first server, which nobody had tuned.
+        let mut findings = findings();
+        findings.terms.labels = vec!["plain".into(), "tuned".into(), "new".into()];
+        let section = &mut findings.sections[0];
+        let knee = |target, rate| Knee { target, rates: vec![rate; 4], at_least: 0, nothing: 0 };
+        section.knees = vec![knee(0, 10_000.0), knee(1, 30_000.0), knee(2, 60_000.0)];
+        let versus = section.ratios[0];
+        section.ratios =
+            [(1, 0), (2, 0), (2, 1)].map(|(upper, lower)| Versus { upper, lower, ..versus }).to_vec();
+        let before =
+            |baseline| measured(&findings, "balance", baseline).map(|rates| (rates.before, rates.source));
+        let (rate, source) = before(None).unwrap();
+        assert!(rate == 30_000 && source.contains("tuned, the strongest"), "{rate}: {source}");
+        assert_eq!(before(Some("plain")).unwrap().0, 10_000);
+        let error = before(Some("new")).unwrap_err().to_string();
+        assert!(error.contains("plain, tuned"), "{error}");
     }
 }

@@ -5,6 +5,7 @@ mod commands;
 mod compare;
 mod cost;
 mod progress;
+mod say;
 
 pub use args::Cli;
 pub use commands::{CliError, run};

@@ -2,6 +2,8 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::say;
+
 pub(super) struct Progress {
     bar: ProgressBar,
 }
@@ -23,13 +25,13 @@ impl Progress {
 
     /// A line that stays.
     pub(super) fn print(&self, line: &str) {
-        if self.bar.is_hidden() { eprintln!("{line}") } else { self.bar.println(line) }
+        if self.bar.is_hidden() { say::note(line) } else { self.bar.println(line) }
     }
 
     /// A line where there is no terminal to show the progress on.
     pub(super) fn log(&self, line: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            say::note(line);
         }
     }
 

@@ -5,15 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::{
     Job, Purpose, Record, Terms,
     callers::{CallerLoad, CallerTrial, Client},
-    case,
-    climb::End,
-    schedule,
+    case, schedule,
     statistics::Ratio,
 };
 use crate::{
-    campaign::median,
+    campaign::{Medians, median},
+    climb::End,
     environment::Environment,
-    trial::{Health, Trial},
+    trial::Trial,
 };
 
 /// Everything that a comparison says; the content of `compare.json`.
@@ -60,67 +59,7 @@ pub struct Step {
     /// How often it was measured.
     pub times: usize,
     /// What the server did.
-    pub load: Measured,
-}
-
-/// A server under a load: medians.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Measured {
-    /// Requests a second, served.
-    pub rate: f64,
-    /// Percentiles of latency, ns.
-    pub p50_ns: f64,
-    /// See above.
-    pub p90_ns: f64,
-    /// See above.
-    pub p99_ns: f64,
-    /// See above.
-    pub p999_ns: f64,
-    /// CPUs kept busy in user mode, where the process is known.
-    pub cpu_user: Option<f64>,
-    /// In the kernel.
-    pub cpu_system: Option<f64>,
-    /// Resident memory.
-    pub rss_bytes: Option<f64>,
-    /// The largest share of errors of any trial.
-    pub error_share: f64,
-    /// Of the generator's busiest thread.
-    pub generator_share: f64,
-    /// The generator's worst verdict.
-    pub generator: Health,
-}
-
-impl Measured {
-    /// CPUs kept busy.
-    pub fn cpu(&self) -> Option<f64> {
-        Some(self.cpu_user? + self.cpu_system?)
-    }
-
-    fn of(trials: &[&Trial]) -> Measured {
-        let each = |of: &dyn Fn(&Trial) -> f64| median(trials.iter().map(|trial| of(trial)).collect());
-        let server = |of: &dyn Fn(&crate::sample::ServerUse) -> f64| {
-            let values: Option<Vec<f64>> = trials.iter().map(|trial| trial.server.as_ref().map(of)).collect();
-            values.map(median)
-        };
-        let worst = |health| trials.iter().any(|trial| trial.generator.verdict == health);
-        Measured {
-            rate: each(&|trial| trial.rate),
-            p50_ns: each(&|trial| trial.latency.p50_ns as f64),
-            p90_ns: each(&|trial| trial.latency.p90_ns as f64),
-            p99_ns: each(&|trial| trial.latency.p99_ns as f64),
-            p999_ns: each(&|trial| trial.latency.p999_ns as f64),
-            cpu_user: server(&|server| server.cpu_share * server.user_share),
-            cpu_system: server(&|server| server.cpu_share * (1.0 - server.user_share)),
-            rss_bytes: server(&|server| server.rss_bytes as f64),
-            error_share: trials.iter().map(|trial| trial.error_share()).fold(0.0, f64::max),
-            generator_share: each(&|trial| trial.generator.busy_share),
-            generator: match () {
-                () if worst(Health::Late) => Health::Late,
-                () if worst(Health::Busy) => Health::Busy,
-                () => Health::Fine,
-            },
-        }
-    }
+    pub load: Medians,
 }
 
 /// A server's knee, as often as it was climbed to.
@@ -176,7 +115,7 @@ pub struct Case {
     /// Requests a second.
     pub rate: f64,
     /// By server.
-    pub rows: Vec<Measured>,
+    pub rows: Vec<Medians>,
     /// Each server against each before it.
     pub ratios: Vec<CaseVersus>,
 }
@@ -301,7 +240,7 @@ fn steps(terms: &Terms, records: &[Record], endpoint: usize) -> Vec<Step> {
         trials.sort_by(|a, b| offered(a).total_cmp(&offered(b)));
         for group in trials.chunk_by(|a, b| offered(a) == offered(b)) {
             let step =
-                Step { target, offered: offered(group[0]), times: group.len(), load: Measured::of(group) };
+                Step { target, offered: offered(group[0]), times: group.len(), load: Medians::of(group) };
             steps.push(step);
         }
     }
@@ -336,7 +275,7 @@ fn case(terms: &Terms, records: &[Record], endpoint: usize) -> Option<Case> {
     });
     Some(Case {
         rate,
-        rows: trials.iter().map(|trials| Measured::of(trials)).collect(),
+        rows: trials.iter().map(|trials| Medians::of(trials)).collect(),
         ratios: ratios.collect(),
     })
 }
@@ -392,7 +331,10 @@ fn caller_row(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::compare::schedule::tests::{complete, measure, terms};
+    use crate::{
+        compare::schedule::tests::{complete, measure, terms},
+        trial::Health,
+    };
 
     pub(crate) fn findings() -> Findings {
         let terms = terms();

@@ -12,12 +12,11 @@
 //!                                                     findings: knees, ratios, case ◀────┘ ──▶ report
 //! ```
 //!
-//! `statistics`, `climb`, `case`, `schedule` and `findings` are pure: given the same lines they say the same. So a comparison
+//! `statistics`, `case`, `schedule` and `findings` are pure, as the climbs are: given the same lines they say the same. So a comparison
 //! that was interrupted is continued by reading its journal.
 
 pub mod callers;
 pub mod case;
-pub mod climb;
 pub mod findings;
 pub mod journal;
 mod report;
@@ -27,9 +26,9 @@ pub mod statistics;
 
 use serde::{Deserialize, Serialize};
 
-use self::climb::{Ladder, Verdict};
 use crate::{
-    ramp::{Judgement, Objective},
+    climb::{Ladder, Verdict},
+    ramp::Objective,
     trial::{Health, Trial},
 };
 
@@ -86,12 +85,10 @@ pub struct Terms {
 impl Terms {
     /// What a trial says about its server.
     pub fn verdict(&self, trial: &Trial) -> Verdict {
-        match self.objective.judge(trial) {
-            Judgement::Holds => Verdict::Holds,
-            Judgement::Breaks(_) => Verdict::Breaks,
+        match self.objective.judge(trial).verdict {
             // What the server took beyond all that the generator's lateness can explain, and with no CPU left, is its own.
-            Judgement::Unclear(_) if self.is_full(trial) && self.is_beyond_lateness(trial) => Verdict::Breaks,
-            Judgement::Unclear(_) => Verdict::Unclear,
+            Verdict::Unclear if self.is_full(trial) && self.is_beyond_lateness(trial) => Verdict::Breaks,
+            verdict => verdict,
         }
     }
 
@@ -183,8 +180,8 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use super::{climb::Verdict, schedule::tests::terms};
-    use crate::{campaign::tests::trial, trial::Health};
+    use super::schedule::tests::terms;
+    use crate::{campaign::tests::trial, climb::Verdict, trial::Health};
 
     #[test]
     fn a_generator_at_its_end_is_blamed_only_for_what_it_can_have_done() {

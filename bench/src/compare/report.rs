@@ -3,10 +3,11 @@
 use std::{fmt::Write, path::Path};
 
 use super::{
-    findings::{Bound, CallerTable, Case, Findings, Knee, Measured, Section, Step},
+    findings::{Bound, CallerTable, Case, Findings, Knee, Section, Step},
     statistics::Ratio,
 };
 use crate::{
+    campaign::Medians,
     report::{
         self, ReportError,
         html::{definitions, document, escaped, figure, html_table},
@@ -264,7 +265,7 @@ impl Findings {
     }
 
     fn plots(&self, section: &Section) -> Vec<String> {
-        let over_rate = |value: &dyn Fn(&Measured) -> Option<f64>| -> Vec<Series> {
+        let over_rate = |value: &dyn Fn(&Medians) -> Option<f64>| -> Vec<Series> {
             let series = |target: usize| {
                 let steps = section.steps.iter().filter(|step| step.target == target);
                 let points = steps.filter_map(|step| Some((step.offered, value(&step.load)?))).collect();
@@ -272,7 +273,7 @@ impl Findings {
             };
             (0..self.terms.labels.len()).map(series).collect()
         };
-        let plot = |title, y, scale, value: &dyn Fn(&Measured) -> Option<f64>| {
+        let plot = |title, y, scale, value: &dyn Fn(&Medians) -> Option<f64>| {
             figure(&Plot { title, x: "requests/s offered", y, series: &over_rate(value), scale })
         };
         let plots = [
@@ -308,7 +309,7 @@ impl Findings {
                     section.endpoint, section.disturbed, section.measurements
                 ));
             }
-            let late = |load: &Measured| load.generator == Health::Late;
+            let late = |load: &Medians| load.generator == Health::Late;
             for (target, _) in
                 section.case.iter().flat_map(|case| case.rows.iter().enumerate()).filter(|(_, r)| late(r))
             {

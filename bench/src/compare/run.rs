@@ -21,7 +21,7 @@ use crate::{
 
 /// A comparison to be run: the terms, and what they are run with.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Comparison {
     /// What is compared.
     pub terms: Terms,
     /// The terms' targets.
@@ -74,7 +74,7 @@ pub trait Watcher {
     fn done(&mut self, done: u64, of_about: u64);
 }
 
-impl Plan {
+impl Comparison {
     /// Ways in which each target can be asked by a Go caller. Only the first and the last are: those between differ from the
     /// first in nothing that a caller could tell.
     fn clients(&self) -> Vec<Vec<Client>> {
@@ -111,7 +111,8 @@ impl Plan {
         Ok((journal, Ended::Complete))
     }
 
-    /// The servers for this job. Each stage has fresh ones, so that none carries the marks of an overload into the next.
+    /// The servers for this job. Each stage has fresh processes, and each climb is one: so that none carries the marks of an
+    /// overload into the next, and what a process happened to get, its memory's place among them, is drawn anew for each climb.
     fn stage<'a>(
         &self,
         stage: &'a mut Option<Stage>,
@@ -188,7 +189,7 @@ struct Stage {
 /// Parts of a comparison that have servers of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    Climbs,
+    Climb(u32),
     Case,
     Callers,
 }
@@ -196,7 +197,7 @@ enum Part {
 impl Part {
     fn of(purpose: Purpose) -> Part {
         match purpose {
-            Purpose::Climb { .. } => Part::Climbs,
+            Purpose::Climb { climb, .. } => Part::Climb(climb),
             Purpose::Seek { .. } | Purpose::Case { .. } => Part::Case,
             Purpose::Caller { .. } => Part::Callers,
         }

@@ -7,9 +7,11 @@ use super::{
     Job, Outcome, Purpose, Record, Terms,
     callers::Client,
     case::{self, Point},
+};
+use crate::{
+    campaign,
     climb::{self, End, Next, Probe},
 };
-use crate::campaign;
 
 /// What comes next; none where everything is measured. `clients` are those that each target can be asked with.
 pub fn next(terms: &Terms, clients: &[Vec<Client>], records: &[Record]) -> Option<Job> {
@@ -24,8 +26,8 @@ pub fn next(terms: &Terms, clients: &[Vec<Client>], records: &[Record]) -> Optio
 
 /// About how many measurements there will be: climbs cannot know how high they will have to go.
 pub fn estimate(terms: &Terms, clients: &[Vec<Client>]) -> u64 {
-    const FIRST_CLIMB: u64 = 15;
-    const LATER_CLIMB: u64 = 7;
+    const FIRST_CLIMB: u64 = 16;
+    const LATER_CLIMB: u64 = 8;
     const SEEKING: u64 = 2;
     let (targets, rounds) = (terms.labels.len() as u64, u64::from(terms.rounds));
     let climbs = FIRST_CLIMB + LATER_CLIMB * u64::from(terms.climbs.saturating_sub(1));
@@ -50,7 +52,7 @@ pub fn probes(terms: &Terms, records: &[Record], endpoint: usize, target: usize,
 pub fn ends(terms: &Terms, records: &[Record], endpoint: usize, target: usize) -> Vec<End> {
     let mut ends: Vec<End> = Vec::new();
     for number in 0..terms.climbs {
-        let start = ends.last().map_or(0, |&end| climb::start_below(end));
+        let start = ends.last().map_or(0, |&end| terms.ladder.start_below(end));
         match climb::next(&terms.ladder, start, &probes(terms, records, endpoint, target, number)) {
             Next::Ended(end) => ends.push(end),
             Next::Measure(_) => break,
@@ -72,7 +74,7 @@ fn next_climb(terms: &Terms, endpoint: usize, records: &[Record]) -> Option<Job>
         }) else {
             continue;
         };
-        let start = ends[target].last().map_or(0, |&end| climb::start_below(end));
+        let start = ends[target].last().map_or(0, |&end| terms.ladder.start_below(end));
         if let Next::Measure(rung) = climb::next(&terms.ladder, start, &probes) {
             return Some(Job { endpoint, target, purpose: Purpose::Climb { climb: number, rung } });
         }
@@ -163,11 +165,7 @@ pub fn caller_trials(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{
-        campaign::tests::trial,
-        compare::{callers::CallerLoad, climb::Ladder},
-        ramp::Objective,
-    };
+    use crate::{campaign::tests::trial, climb::Ladder, compare::callers::CallerLoad, ramp::Objective};
 
     /// Two servers, the first of which breaks above 10,000 a second and takes a whole CPU there; the second does twice that.
     pub(crate) fn terms() -> Terms {

@@ -27,11 +27,13 @@ use std::{
 use florin_schema::{Encoding, Status};
 use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
 
 use self::{sockets::SocketsError, worker::Worker};
 use crate::{
     affinity, limits,
     protocol::{Http, Memcached, Native, Protocol, Redis, Wrong},
+    truth::Truth,
     work::{
         Arrivals, Draws, Kind, Population, Schedule, Work, keys::DrawPlan, keys::LaneEmpty, keys::Routing,
     },
@@ -193,6 +195,8 @@ pub struct Plan {
     pub waiting: Waiting,
     /// Keys drawn beforehand, see [`limits::KEYS_DRAWN`].
     pub keys_drawn: usize,
+    /// What answers must say, where that is known.
+    pub truth: Option<Arc<Truth>>,
 }
 
 /// Why there is no outcome.
@@ -271,7 +275,7 @@ pub struct Outcome {
     /// The most arrivals that ever waited for a free connection in one thread.
     pub backlog_max: usize,
     /// How the generator was.
-    pub health: Health,
+    pub effort: Effort,
 }
 
 impl Outcome {
@@ -285,29 +289,30 @@ impl Outcome {
     }
 }
 
-/// Whether the generator could keep up.
+/// How much the generator had to do.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Health {
+pub struct Effort {
     /// Of the window, the share in which the busiest thread worked or waited for a CPU.
     pub busy_share: f64,
     /// Open loop: the 99th percentile of how late arrivals were looked at.
     pub lag_p99_ns: Option<u64>,
 }
 
-impl Health {
+impl Effort {
     /// Whether the generator itself may have been the bottleneck, and how it shows.
-    pub fn verdict(&self) -> Verdict {
+    pub fn health(&self) -> Health {
         match self.lag_p99_ns {
-            Some(lag) if lag > limits::LAG_MAX_NS => Verdict::Late,
-            _ if self.busy_share >= limits::BUSY_SHARE => Verdict::Busy,
-            _ => Verdict::Fine,
+            Some(lag) if lag > limits::LAG_MAX_NS => Health::Late,
+            _ if self.busy_share >= limits::BUSY_SHARE => Health::Busy,
+            _ => Health::Fine,
         }
     }
 }
 
-/// What [`Health`] comes to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+/// What [`Effort`] comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
     /// It had time to spare.
     Fine,
     /// Its CPU was full: the server might do more.
@@ -387,8 +392,8 @@ impl Window {
 /// while it lasts, and as it ends.
 pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome, GeneratorError> {
     match plan.speech {
-        Speech::Native(encoding) => run_as(plan, || Native::new(encoding), observe),
-        Speech::Http => run_as(plan, Http::default, observe),
+        Speech::Native(encoding) => run_as(plan, || Native::new(encoding, plan.truth.clone()), observe),
+        Speech::Http => run_as(plan, || Http::new(plan.truth.clone()), observe),
         Speech::Redis => run_as(plan, Redis::default, observe),
         Speech::Memcached => run_as(plan, Memcached::default, observe),
     }
@@ -573,7 +578,7 @@ fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome
         unsent: sum(|report| report.unsent),
         lost: sum(|report| report.lost),
         backlog_max: reports.iter().map(|report| report.backlog_max).max().unwrap_or_default(),
-        health: Health {
+        effort: Effort {
             busy_share: reports.iter().map(|report| report.busy_share).fold(0.0, f64::max),
             lag_p99_ns: lags.map(|lags| lags.value_at_quantile(0.99)),
         },

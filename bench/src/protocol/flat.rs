@@ -2,6 +2,8 @@
 //! against the bytes; nothing is decoded that is not asked for, so it costs a few nanoseconds where a verifier costs a
 //! hundred.
 
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
 /// A table in a buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'a> {
@@ -72,6 +74,13 @@ impl<'a> Table<'a> {
         let length = u32_at(self.bytes, at)? as usize;
         let end = at + 4 + length.checked_mul(element_bytes)?;
         (end <= self.bytes.len()).then_some(Vector { at: at + 4, length })
+    }
+
+    /// The structs of a vector, where they lie.
+    #[inline]
+    pub fn rows<T: FromBytes + KnownLayout + Immutable + Unaligned>(&self, field: usize) -> Option<&'a [T]> {
+        let vector = self.vector(field, size_of::<T>())?;
+        <[T]>::ref_from_bytes(&self.bytes[vector.at..vector.at + vector.length * size_of::<T>()]).ok()
     }
 
     /// A table within this one.

@@ -1,12 +1,14 @@
 //! HTTP/1.1 with JSON: the three endpoints of wire.md, of whichever server.
 
-use florin_schema::{Status, UserId};
-use memchr::memmem;
+use std::sync::Arc;
 
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed};
+use florin_schema::{Status, UserId};
+
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, json::Json, malformed};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
+    truth::Truth,
     work::Kind,
 };
 
@@ -20,6 +22,7 @@ pub struct Http {
     joined: Vec<u8>,
     /// A batch's request body.
     asking: Vec<u8>,
+    truth: Option<Arc<Truth>>,
 }
 
 impl Protocol for Http {
@@ -62,7 +65,7 @@ impl Protocol for Http {
                 None => return Ok(Step::Partial),
             },
         };
-        let question = Question::of(pending, slot);
+        let question = Question::of(pending, slot, self.truth.as_deref());
         let fate = match head.code {
             200 => {
                 check(body, &question)?;
@@ -77,6 +80,11 @@ impl Protocol for Http {
 }
 
 impl Http {
+    /// Checks values against `truth` where there is one.
+    pub fn new(truth: Option<Arc<Truth>>) -> Http {
+        Http { truth, ..Http::default() }
+    }
+
     fn batch(&mut self, out: &mut Vec<u8>, users: &[UserId]) {
         self.asking.clear();
         self.asking.extend_from_slice(b"{\"user_ids\":[\"");
@@ -168,72 +176,49 @@ fn join_chunks(bytes: &[u8], joined: &mut Vec<u8>) -> Result<Option<usize>, Wron
     }
 }
 
-/// Looks at a body without parsing it: wire.md fixes the order of its keys and that there are no spaces.
+/// Reads a body to its last byte.
 fn check(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
+    let mut json = Json::new(body);
     match question.kind {
-        Kind::Balance => check_user(body, b"\"balances\":[{\"asset\":\"", question.user, question).map(drop),
-        Kind::Statistics => {
-            check_user(body, b"\"statistics\":[{\"asset\":\"", question.user, question).map(drop)
+        Kind::Balance => {
+            let said = json.balance().ok_or_else(|| malformed("the body of a balance", body))?;
+            question.check(question.user, &said)?;
         }
-        Kind::Batch(_) => check_batch(body, question),
+        Kind::Statistics => {
+            let said = json.statistics().ok_or_else(|| malformed("the body of statistics", body))?;
+            question.check(question.user, &said)?;
+        }
+        Kind::Batch(_) => batch(&mut json, question)?,
     }
+    if json.rest().is_empty() { Ok(()) } else { Err(malformed("the body's end", json.rest())) }
 }
 
-/// Checks `{"user_id":"…","version":"…", … <rows>`; returns what follows the beginning of the rows.
-fn check_user<'a>(
-    body: &'a [u8],
-    rows: &[u8],
-    user: UserId,
-    question: &Question<'_>,
-) -> Result<&'a [u8], Wrong> {
-    let rest = check_id(body, user, question)?;
-    let version = rest.strip_prefix(b",\"version\":\"").and_then(|rest| rest.first());
-    match version {
-        Some(b'1'..=b'9') => {}
-        Some(b'0') => return Err(question.implausible("version 0 of a user who has transactions")),
-        _ => return Err(malformed("a version after the user", body)),
-    }
-    match memmem::find(rest, rows) {
-        Some(at) => Ok(&rest[at + rows.len()..]),
-        None => Err(question.implausible("no asset")),
-    }
-}
-
-/// Checks `{"user_id":"…"`; returns what follows.
-fn check_id<'a>(body: &'a [u8], user: UserId, question: &Question<'_>) -> Result<&'a [u8], Wrong> {
-    let rest = body.strip_prefix(b"{\"user_id\":\"").ok_or_else(|| malformed("a user_id", body))?;
-    let end = memchr::memchr(b'"', rest).ok_or_else(|| malformed("a user_id", body))?;
-    if &rest[..end] != itoa::Buffer::new().format(user.get()).as_bytes() {
-        return Err(question.other_user(user, beginning(&rest[..end])));
-    }
-    Ok(&rest[end + 1..])
-}
-
-fn check_batch(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
-    let mut rest =
-        body.strip_prefix(b"{\"balances\":[").ok_or_else(|| malformed("a batch of balances", body))?;
+fn batch(json: &mut Json<'_>, question: &Question<'_>) -> Result<(), Wrong> {
+    let begin = json.rest();
+    json.literal(b"{\"balances\":[").ok_or_else(|| malformed("a batch of balances", begin))?;
     for (index, &user) in question.batch.iter().enumerate() {
         if index > 0 {
-            rest = rest.strip_prefix(b",").ok_or_else(|| question.implausible("too few entries"))?;
+            json.literal(b",").ok_or_else(|| question.implausible("too few entries"))?;
         }
-        let entry = check_id(rest, user, question)?;
-        let balance = entry
-            .strip_prefix(b",\"status\":\"OK\",\"balance\":")
+        match json.literal(b"{\"user_id\":\"").and_then(|()| json.unsigned()) {
+            Some(id) if id == user.get() => {}
+            Some(id) => return Err(question.other_user(user, id)),
+            None => return Err(malformed("a user_id", json.rest())),
+        }
+        json.literal(b",\"status\":\"OK\",\"balance\":")
             .ok_or_else(|| question.implausible("an entry of the batch without a balance"))?;
-        let rows = check_user(balance, b"\"balances\":[{\"asset\":\"", user, question)?;
-        let end = memmem::find(rows, b"}]}}").ok_or_else(|| malformed("the end of an entry", rows))?;
-        rest = &rows[end + 4..];
+        let said = json.balance().ok_or_else(|| malformed("a balance", json.rest()))?;
+        question.check(user, &said)?;
+        json.end_object().ok_or_else(|| malformed("the end of an entry", json.rest()))?;
     }
-    if rest != b"]}" {
-        return Err(question.implausible("more than one entry for each user asked"));
-    }
-    Ok(())
+    json.literal(b"]").ok_or_else(|| question.implausible("more than one entry for each user asked"))?;
+    json.end_object().ok_or_else(|| malformed("the end of a batch", json.rest()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::pending::Asked;
+    use crate::{generator::pending::Asked, truth::tests::of_one};
 
     const BALANCE: &str = r#"{"user_id":"42","version":"7","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{"asset":"COIN","available":"1200","held":"0"}]}"#;
 
@@ -289,10 +274,58 @@ mod tests {
         assert!(matches!(wrong(&BALANCE.replace("42", "421")), Wrong::User { .. }));
         assert!(matches!(wrong(&BALANCE.replace("\"7\"", "\"0\"")), Wrong::Implausible { .. }));
         assert!(matches!(
-            wrong(r#"{"user_id":"42","version":"7","balances":[]}"#),
+            wrong(r#"{"user_id":"42","version":"7","updated_at":"x","balances":[]}"#),
             Wrong::Implausible { .. }
         ));
         assert!(matches!(wrong("{}"), Wrong::Malformed { .. }));
+    }
+
+    const STATISTICS: &str = r#"{"user_id":"42","version":"7","statistics":[{"asset":"COIN","windows":{"24h":{"credit_count":"0","credit_sum":"0","debit_count":"0","debit_sum":"0","largest_debit":"0"},"7d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"30d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"lifetime":{"credit_count":"3","credit_sum":"1500","debit_count":"2","debit_sum":"300","largest_debit":"200"}}}],"first_transaction_at":"2026-11-22T04:05:06Z","last_transaction_at":"2026-11-22T04:05:06Z"}"#;
+
+    #[test]
+    fn an_answer_with_a_wrong_value_or_without_its_end_is_not_served() {
+        // Wrong amounts, huge versions, missing assets and bodies that lacked their last ten bytes once counted as served.
+        let truth = Arc::new(of_one(42, 7, "COIN", [1_200, 0], [3, 1_500, 2, 300, 200]));
+        for (kind, body, unknown) in [
+            (Kind::Balance, BALANCE, &["updated_at"][..]),
+            (
+                Kind::Statistics,
+                STATISTICS,
+                &["24h", "7d", "30d", "first_transaction_at", "last_transaction_at"],
+            ),
+        ] {
+            let read = |body: &str| {
+                let mut http = Http::new(Some(Arc::clone(&truth)));
+                http.reply(&respond(200, body), &mut ask(kind, &[42]))
+            };
+            assert!(matches!(read(body), Ok(Step::Answered { fate: Fate::Served, .. })), "{:?}", read(body));
+            for cut in 0..body.len() {
+                assert!(read(&body[..cut]).is_err(), "cut at {cut}");
+            }
+            // Each digit, changed: but for what depends on the time of day.
+            let mut changed = 0;
+            for (at, digit) in body.char_indices().filter(|(_, c)| c.is_ascii_digit()) {
+                let is_unknown = unknown.iter().any(|key| {
+                    let from = body.find(key).unwrap();
+                    let to = body[from..].find(['}', 'Z']).unwrap();
+                    (from..from + to).contains(&at)
+                });
+                let other = if digit == '9' { "1" } else { "9" };
+                let text = [&body[..at], other, &body[at + 1..]].concat();
+                assert!(is_unknown || read(&text).is_err(), "{text}");
+                changed += usize::from(!is_unknown);
+            }
+            assert!(changed > 7, "{changed}");
+            let other_asset = body.replace("COIN", "GOLD");
+            assert!(read(&other_asset).is_err());
+        }
+        // Whoever does not know the ledger still knows which numbers there are.
+        let blind = |body: &str| Http::default().reply(&respond(200, body), &mut ask(Kind::Balance, &[42]));
+        assert!(blind(&BALANCE.replace("\"7\"", "\"18446744073709551615\"")).is_err());
+        assert!(blind(&BALANCE.replace("1200", "9223372036854775808")).is_err());
+        assert!(blind(&BALANCE.replace("1200", "-9223372036854775808")).is_ok());
+        assert!(blind(&BALANCE.replace("1200", "01200")).is_err());
+        assert!(blind(&BALANCE.replace(r#""0"}]}"#, r#""0","later":true}],"flags":3}"#)).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, redis::
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    targets::peers::value_begins,
+    targets::peers::is_value_of,
     work::Kind,
 };
 
@@ -56,7 +56,7 @@ impl Protocol for Memcached {
             return end_group(end + 1, pending);
         }
         let slot = pending.oldest().ok_or_else(|| Wrong::Unasked { found: beginning(bytes) })?;
-        let question = Question::of(pending, slot);
+        let question = Question::of(pending, slot, None);
         let mut words = line.split(|&byte| byte == b' ');
         let (word, key, _flags, length) = (words.next(), words.next(), words.next(), words.next());
         let length = length.and_then(number).filter(|&n| n <= limits::REPLY_BYTES_MAX);
@@ -68,7 +68,7 @@ impl Protocol for Memcached {
         let value =
             value.strip_suffix(b"\r\n").ok_or_else(|| malformed("a value as long as it says", bytes))?;
         if key != itoa::Buffer::new().format(question.user.get()).as_bytes()
-            || !value_begins(value, question.user)
+            || !is_value_of(value, question.user)
         {
             return Err(question.other_user(question.user, beginning(key)));
         }
@@ -86,7 +86,7 @@ fn end_group(consumed: usize, pending: &mut Pending) -> Result<Step, Wrong> {
         Some(0) => Ok(Step::Skip(consumed)),
         Some(_) => {
             let slot = pending.oldest().expect("a group with questions left has them in the order");
-            Err(Question::of(pending, slot).implausible("the key is not there"))
+            Err(Question::of(pending, slot, None).implausible("the key is not there"))
         }
         None => Err(Wrong::Unasked { found: "END".to_owned() }),
     }

@@ -2,11 +2,12 @@
 
 pub mod flat;
 pub mod http;
+mod json;
 pub mod memcached;
 pub mod native;
 pub mod redis;
 
-use florin_schema::{Status, UserId};
+use florin_schema::{Status, UserId, frame};
 
 pub use http::Http;
 pub use memcached::Memcached;
@@ -15,6 +16,7 @@ pub use redis::Redis;
 
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
+    truth::{Digest, Truth},
     work::Kind,
 };
 
@@ -140,12 +142,42 @@ pub(crate) struct Question<'a> {
     pub(crate) kind: Kind,
     pub(crate) user: UserId,
     pub(crate) batch: &'a [UserId],
+    /// What the ledger says, where it is known that the server serves it and nobody writes to it.
+    truth: Option<&'a Truth>,
 }
 
-impl Question<'_> {
-    pub(crate) fn of(pending: &Pending, slot: SlotIndex) -> Question<'_> {
+/// What an answer says of a user: who, at which version, with how many assets, and all of it as a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    pub(crate) user: u64,
+    pub(crate) version: u64,
+    pub(crate) assets: usize,
+    pub(crate) digest: Digest,
+}
+
+impl<'a> Question<'a> {
+    pub(crate) fn of(pending: &'a Pending, slot: SlotIndex, truth: Option<&'a Truth>) -> Question<'a> {
         let asked = pending.asked(slot);
-        Question { kind: asked.kind, user: asked.user, batch: pending.batch(slot) }
+        Question { kind: asked.kind, user: asked.user, batch: pending.batch(slot), truth }
+    }
+
+    /// Checks what an answer says of `user`: that it can be, and where the ledger is known, that it is so.
+    #[inline]
+    pub(crate) fn check(&self, user: UserId, said: &Said) -> Result<(), Wrong> {
+        if said.user != user.get() {
+            return Err(self.other_user(user, said.user));
+        }
+        if !(1..=i64::MAX as u64).contains(&said.version) {
+            return Err(self.implausible("no version that a user who has transactions can be at"));
+        }
+        if !(1..=frame::ASSETS_MAX).contains(&said.assets) {
+            return Err(self.implausible("not 1 to 16 assets"));
+        }
+        let is_true = self.truth.is_none_or(|truth| match self.kind {
+            Kind::Statistics => truth.is_statistics(user, said.digest),
+            Kind::Balance | Kind::Batch(_) => truth.is_balance(user, said.digest),
+        });
+        if is_true { Ok(()) } else { Err(self.implausible("its values are not those of the ledger")) }
     }
 
     #[cold]

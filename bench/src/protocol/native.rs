@@ -1,31 +1,36 @@
 //! Florin's own frames (wire.md).
 
+use std::sync::Arc;
+
 use florin_schema::frame::{self, ReplyHeader, RequestHeader};
 use florin_schema::layout::{
-    AssetRow, BalanceEntryRow, BalanceRoot, SCHEMA_FINGERPRINT, StatisticsRoot, VectorPointer, WindowTotals,
+    AssetRow, AssetStatisticsRow, BalanceEntryRow, BalanceRoot, SCHEMA_FINGERPRINT, StatisticsRoot,
+    VectorPointer, WindowTotals,
 };
 use florin_schema::{Encoding, Opcode, Status, UserId, WindowMask};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Fate, Protocol, Question, Step, Wrong, flat::Table, malformed};
+use super::{Fate, Protocol, Question, Said, Step, Wrong, flat::Table, malformed};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
+    truth::{Digest, Truth},
     work::Kind,
 };
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
 /// Frames with bodies of one encoding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Native {
     encoding: Encoding,
+    truth: Option<Arc<Truth>>,
 }
 
 impl Native {
-    /// Asks for this encoding.
-    pub fn new(encoding: Encoding) -> Native {
-        Native { encoding }
+    /// Asks for this encoding; checks values against `truth` where there is one.
+    pub fn new(encoding: Encoding, truth: Option<Arc<Truth>>) -> Native {
+        Native { encoding, truth }
     }
 
     fn header(&self, opcode: Opcode, id: u64, user: UserId, body_bytes: usize) -> RequestHeader {
@@ -84,7 +89,7 @@ impl Protocol for Native {
         let Some(body) = bytes.get(HEADER_BYTES..length) else { return Ok(Step::Partial) };
         let id = header.request_id.get();
         let slot = pending.find(id).ok_or(Wrong::Id { found: id })?;
-        let question = Question::of(pending, slot);
+        let question = Question::of(pending, slot, self.truth.as_deref());
         let fate = self.check(header, body, &question)?;
         let since_ns = pending.asked(slot).since_ns;
         pending.release(slot);
@@ -128,20 +133,35 @@ impl Native {
     }
 }
 
-/// Who it is about, at which version, with how many rows: what every answer about a user has.
+/// A balance, with its rows, for [`Question::check`].
 #[inline]
-fn check_user(user: UserId, found: (u64, u64, usize), question: &Question<'_>) -> Result<(), Wrong> {
-    let (user_id, version, rows) = found;
-    if user_id != user.get() {
-        return Err(question.other_user(user, user_id));
+fn balance(user: u64, version: u64, rows: &[AssetRow]) -> Said {
+    let mut digest = Digest::at(version);
+    for row in rows {
+        digest.add(row.asset.get(), [row.available.get() as u64, row.held.get() as u64]);
     }
-    if version == 0 {
-        return Err(question.implausible("version 0 of a user who has transactions"));
-    }
-    if !(1..=frame::ASSETS_MAX).contains(&rows) {
-        return Err(question.implausible("not 1 to 16 assets"));
-    }
-    Ok(())
+    Said { user, version, assets: rows.len(), digest }
+}
+
+/// An asset's lifetime, which is the last of all windows.
+#[inline]
+fn add_lifetime(digest: &mut Digest, asset: u64, windows: &[WindowTotals]) -> Option<()> {
+    let last = windows.get(WindowMask::ALL.count() - 1)?;
+    let sums = [last.credit_sum, last.debit_sum, last.largest_debit].map(|sum| sum.get() as u64);
+    digest.add(asset, [last.credit_count.get(), sums[0], last.debit_count.get(), sums[1], sums[2]]);
+    Some(())
+}
+
+/// What a pointer within an archive points to: so many bytes from where it lies itself.
+#[inline]
+fn pointed<'a, T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    body: &'a [u8],
+    pointer: &'a VectorPointer,
+) -> Option<&'a [T]> {
+    let at = (std::ptr::from_ref(pointer) as usize).checked_sub(body.as_ptr() as usize)?;
+    let from = at.checked_add_signed(pointer.offset.get() as isize)?;
+    let bytes = (pointer.length.get() as usize).checked_mul(size_of::<T>())?;
+    <[T]>::ref_from_bytes(body.get(from..from.checked_add(bytes)?)?).ok()
 }
 
 #[inline]
@@ -149,11 +169,11 @@ fn rkyv_balance(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
     let Ok((rows, root)) = BalanceRoot::ref_from_suffix(body) else {
         return Err(question.implausible("the body is shorter than a balance"));
     };
-    let count = root.balances.length.get() as usize;
-    if rows.len() != count * size_of::<AssetRow>() {
+    let rows = <[AssetRow]>::ref_from_bytes(rows).ok();
+    let Some(rows) = rows.filter(|rows| rows.len() == root.balances.length.get() as usize) else {
         return Err(question.implausible("the body is not as long as its rows"));
-    }
-    check_user(question.user, (root.user_id.get(), root.version.get(), count), question)
+    };
+    question.check(question.user, &balance(root.user_id.get(), root.version.get(), rows))
 }
 
 #[inline]
@@ -164,20 +184,27 @@ fn rkyv_statistics(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
     let count = root.statistics.length.get() as usize;
     let windows = WindowMask::ALL;
     if root.windows != windows.bits()
-        || rows.len() != count * (size_of::<WindowTotals>() * windows.count() + 16)
+        || rows.len()
+            != count * (size_of::<WindowTotals>() * windows.count() + size_of::<AssetStatisticsRow>())
     {
         return Err(question.implausible("not all windows of each asset"));
     }
-    check_user(question.user, (root.user_id.get(), root.version.get(), count), question)
+    let read = || {
+        let mut digest = Digest::at(root.version.get());
+        for row in pointed::<AssetStatisticsRow>(body, &root.statistics)? {
+            add_lifetime(&mut digest, row.asset.get(), pointed(body, &row.windows)?)?;
+        }
+        Some(digest)
+    };
+    let digest = read().ok_or_else(|| question.implausible("the statistics point outside their body"))?;
+    let said = Said { user: root.user_id.get(), version: root.version.get(), assets: count, digest };
+    question.check(question.user, &said)
 }
 
 fn rkyv_batch(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
     let cut = || question.implausible("the batch points outside its body");
-    let (rest, pointer) = VectorPointer::ref_from_suffix(body).map_err(|_| cut())?;
-    let count = pointer.length.get() as usize;
-    let from = rest.len().checked_add_signed(pointer.offset.get() as isize).ok_or_else(cut)?;
-    let entries = rest.get(from..).and_then(|bytes| <[BalanceEntryRow]>::ref_from_bytes(bytes).ok());
-    let entries = entries.filter(|entries| entries.len() == count).ok_or_else(cut)?;
+    let (_, pointer) = VectorPointer::ref_from_suffix(body).map_err(|_| cut())?;
+    let entries = pointed::<BalanceEntryRow>(body, pointer).ok_or_else(cut)?;
     check_entries(entries.len(), question)?;
     for (entry, &user) in entries.iter().zip(question.batch) {
         if entry.user_id.get() != user.get() {
@@ -187,8 +214,8 @@ fn rkyv_batch(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
             return Err(question.implausible("an entry of the batch without a balance"));
         }
         let root = &entry.balance;
-        let rows = root.balances.length.get() as usize;
-        check_user(user, (root.user_id.get(), root.version.get(), rows), question)?;
+        let rows = pointed::<AssetRow>(body, &root.balances).ok_or_else(cut)?;
+        question.check(user, &balance(root.user_id.get(), root.version.get(), rows))?;
     }
     Ok(())
 }
@@ -204,26 +231,31 @@ fn check_entries(count: usize, question: &Question<'_>) -> Result<(), Wrong> {
 
 #[inline]
 fn flat_balance(table: Option<Table<'_>>, user: UserId, question: &Question<'_>) -> Result<(), Wrong> {
-    let read = |table: Table<'_>| {
-        Some((table.u64(0)?, table.u64(1)?, table.vector(3, size_of::<AssetRow>())?.length))
-    };
-    let found = table.and_then(read).ok_or_else(|| question.implausible("not a FlatBuffers balance"))?;
-    check_user(user, found, question)
+    let read = |table: Table<'_>| Some(balance(table.u64(0)?, table.u64(1)?, table.rows::<AssetRow>(3)?));
+    let said = table.and_then(read).ok_or_else(|| question.implausible("not a FlatBuffers balance"))?;
+    question.check(user, &said)
 }
 
 fn flat_statistics(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
     let read = |table: Table<'_>| {
+        let (user, version) = (table.u64(0)?, table.u64(1)?);
+        let (mut digest, mut are_all) = (Digest::at(version), table.u8(2)? == WindowMask::ALL.bits());
         let statistics = table.vector(3, 4)?;
-        let windows = table.element(statistics, 0)?.vector(1, size_of::<WindowTotals>())?;
-        Some((table.u8(2)?, windows.length, (table.u64(0)?, table.u64(1)?, statistics.length)))
+        for index in 0..statistics.length {
+            let asset = table.element(statistics, index)?;
+            let windows = asset.rows::<WindowTotals>(1)?;
+            are_all &= windows.len() == WindowMask::ALL.count();
+            are_all &= add_lifetime(&mut digest, asset.u64(0)?, windows).is_some();
+        }
+        Some((are_all, Said { user, version, assets: statistics.length, digest }))
     };
-    let (mask, windows, found) = Table::root(body)
+    let (are_all, said) = Table::root(body)
         .and_then(read)
         .ok_or_else(|| question.implausible("not FlatBuffers statistics of at least one asset"))?;
-    if mask != WindowMask::ALL.bits() || windows != WindowMask::ALL.count() {
+    if !are_all {
         return Err(question.implausible("not all windows of each asset"));
     }
-    check_user(question.user, found, question)
+    question.check(question.user, &said)
 }
 
 fn flat_batch(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {

@@ -1,10 +1,10 @@
-//! RESP: GET of a key that is the user's id. The loader's values begin with that id, so an answer can be checked.
+//! RESP: GET of a key that is the user's id. The loader's values say whose they are and how long, so an answer can be checked.
 
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    targets::peers::value_begins,
+    targets::peers::is_value_of,
     work::Kind,
 };
 
@@ -38,7 +38,7 @@ impl Protocol for Redis {
     fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong> {
         let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(Step::Partial) };
         let slot = pending.oldest().ok_or_else(|| Wrong::Unasked { found: beginning(bytes) })?;
-        let question = Question::of(pending, slot);
+        let question = Question::of(pending, slot, None);
         let length = match &bytes[..end + 1] {
             b"$-1\r\n" => return Err(question.implausible("the key is not there")),
             [b'$', digits @ .., b'\r', b'\n'] => number(digits).filter(|&n| n <= limits::REPLY_BYTES_MAX),
@@ -58,7 +58,7 @@ impl Protocol for Redis {
         let Some(value) = value.strip_suffix(b"\r\n") else {
             return Err(malformed("a bulk string as long as it says", bytes));
         };
-        if !value_begins(value, question.user) {
+        if !is_value_of(value, question.user) {
             return Err(question.other_user(question.user, beginning(value)));
         }
         let since_ns = pending.asked(slot).since_ns;

@@ -79,22 +79,22 @@ pub fn table(summaries: &[Summary]) -> String {
             "| {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} | {} | {} | {} | {} |",
             line.target,
             line.load,
-            grouped(line.rate),
+            grouped(line.medians.rate),
             or_dash(line.cpu_us_per_request.map(|us| format!("{us:.3}"))),
             or_dash(line.rate_ratio.map(|ratio| format!("{ratio:.2}"))),
             or_dash(line.cpu_ratio.map(|ratio| format!("{ratio:.2}"))),
             or_dash(line.limit_share.map(|share| format!("{share:.2}"))),
-            line.p50_ns / 1e3,
-            line.p99_ns / 1e3,
-            line.p999_ns / 1e3,
+            line.medians.p50_ns / 1e3,
+            line.medians.p99_ns / 1e3,
+            line.medians.p999_ns / 1e3,
             or_dash(line.server_share.map(|share| format!("{:.0} %", share * 100.0))),
-            or_dash(line.rss_bytes.map(|bytes| format!("{:.0}", bytes / f64::from(1 << 20)))),
-            if line.error_share == 0.0 {
+            or_dash(line.medians.rss_bytes.map(|bytes| format!("{:.0}", bytes / f64::from(1 << 20)))),
+            if line.medians.error_share == 0.0 {
                 "0".to_owned()
             } else {
-                format!("{:.3} %", line.error_share * 100.0)
+                format!("{:.3} %", line.medians.error_share * 100.0)
             },
-            health(line.generator, line.generator_share),
+            health(line.medians.generator, line.medians.generator_share),
         );
     }
     text

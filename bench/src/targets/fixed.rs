@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_fixed_reply_passes_the_generators_check_however_the_question_is_cut() {
         for encoding in [Encoding::Rkyv, Encoding::FlatBuffers] {
-            let mut protocol = Native::new(encoding);
+            let mut protocol = Native::new(encoding, None);
             for cut in 0..=size_of::<RequestHeader>() {
                 let mut pending = Pending::new(1, Native::ORDERING);
                 let asked = Asked { kind: Kind::Balance, user: UserId::new(77).unwrap(), since_ns: 1 };

@@ -6,8 +6,9 @@ use std::{
     process::Command,
 };
 
-use florin_schema::UserId;
+use florin::ledger::Kind;
 use florin_schema::layout::BalanceView;
+use florin_schema::{Asset, UserId};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::work::Population;
@@ -52,6 +53,16 @@ pub enum LedgerError {
         path: PathBuf,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// A row that no transaction can be made of.
+    #[error("the ledger {} has a row of user {user} that is no transaction: {what}", .path.display())]
+    Row {
+        /// Which ledger.
+        path: PathBuf,
+        /// Whose row.
+        user: i64,
+        /// What stands there.
+        what: String,
     },
     /// A user that cannot be.
     #[error("the ledger {} has a user {user}, which is no id", .path.display())]
@@ -119,6 +130,50 @@ pub fn balance_bytes(path: &Path, population: &Population) -> Result<usize, Ledg
     };
     let (users, rows) = read().map_err(|source| LedgerError::Read { path: path.to_owned(), source })?;
     Ok(BalanceView::bytes_of((f64::from(rows) / f64::from(users.max(1))).round() as usize))
+}
+
+/// A row of the ledger, as far as answers depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Whose.
+    pub user: u64,
+    /// In what.
+    pub asset: Asset,
+    /// What has happened.
+    pub kind: Kind,
+    /// Minor units.
+    pub amount: i64,
+}
+
+/// Hands every row to `take`, in the order in which they were committed.
+pub fn each_row(path: &Path, mut take: impl FnMut(Row)) -> Result<(), LedgerError> {
+    let mut strange = None;
+    let mut read = || {
+        let ledger = open(path)?;
+        let mut statement =
+            ledger.prepare("SELECT user_id, asset, kind, amount FROM transactions ORDER BY seq")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (user, asset, kind): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let read = || {
+                Some((
+                    u64::try_from(user).ok()?,
+                    Asset::parse(asset.as_bytes()).ok()?,
+                    Kind::from_number(kind)?,
+                ))
+            };
+            match read() {
+                Some((user, asset, kind)) => take(Row { user, asset, kind, amount: row.get(3)? }),
+                None => strange = Some((user, format!("asset {asset:?}, kind {kind}"))),
+            }
+        }
+        Ok(())
+    };
+    read().map_err(|source| LedgerError::Read { path: path.to_owned(), source })?;
+    match strange {
+        None => Ok(()),
+        Some((user, what)) => Err(LedgerError::Row { path: path.to_owned(), user, what }),
+    }
 }
 
 fn open(path: &Path) -> Result<Connection, rusqlite::Error> {

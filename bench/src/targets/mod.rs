@@ -66,6 +66,8 @@ pub struct Target {
     pub cpus: Vec<usize>,
     /// The command, as started; empty where it ran already.
     pub command: String,
+    /// Whether it answers from the bench's ledger, to which nobody writes: its values can be checked.
+    pub serves_ledger: bool,
     /// Ends the server with the target.
     process: Option<Process>,
     someone: UserId,
@@ -178,6 +180,7 @@ impl Target {
             pid: spec.pid,
             cpus: Vec::new(),
             command: String::new(),
+            serves_ledger: false,
             process: None,
             someone: bench.population.users()[0],
             idle: Vec::new(),
@@ -194,6 +197,7 @@ impl Target {
             pid: Some(process.pid()),
             cpus: bench.server_cpus.clone(),
             command: process.command().to_owned(),
+            serves_ledger: matches!(spec.kind, Kind::Florin | Kind::Http),
             process: Some(process),
             someone: bench.population.users()[0],
             idle: Vec::new(),

@@ -53,7 +53,7 @@ pub(super) fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
 /// Whether the server answers a question about `user`; the error says what it did instead.
 pub fn answers(endpoint: &Endpoint, speech: Speech, user: UserId) -> Result<(), String> {
     match speech {
-        Speech::Native(encoding) => ask(endpoint, Native::new(encoding), user),
+        Speech::Native(encoding) => ask(endpoint, Native::new(encoding, None), user),
         Speech::Http => ask(endpoint, Http::default(), user),
         // A peer's keys are loaded after it has started: that it speaks is enough.
         Speech::Redis => says(endpoint, b"PING\r\n", b"+PONG"),

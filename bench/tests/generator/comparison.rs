@@ -2,14 +2,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
+use florin_bench::climb::Ladder;
 use florin_bench::compare::{
     Job, Purpose, Terms,
     callers::{Caller, CallerLoad, Client},
     case,
-    climb::Ladder,
     findings::Findings,
     journal::{self, Journal, JournalError},
-    run::{Ended, Plan, RunError, Watcher},
+    run::{Comparison, Ended, RunError, Watcher},
     schedule,
 };
 use florin_bench::environment::Environment;
@@ -48,7 +48,7 @@ impl Watcher for Count {
 
 /// The bench's own process stands for both servers', so that there is a CPU to look at. Whatever they do is good enough:
 /// how far a climb comes must not depend on the host.
-fn plan(servers: &[Server; 2], caller: &Path) -> Plan {
+fn plan(servers: &[Server; 2], caller: &Path) -> Comparison {
     let target = |server: &Server| {
         let Endpoint::Tcp(address) = server.endpoint() else { panic!("it listens on TCP") };
         format!("http,addr={address},pid={}", std::process::id())
@@ -80,7 +80,7 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Plan {
         server_cpus: Vec::new(),
         generator_cpus: Vec::new(),
     };
-    Plan {
+    Comparison {
         caller: Some(Caller::new(caller.to_owned(), &population, &terms).unwrap()),
         terms,
         specs,
@@ -101,6 +101,7 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Plan {
             cpus: Vec::new(),
             waiting: Waiting::Parked,
             keys_drawn: 1_024,
+            truth: None,
         },
     }
 }
@@ -144,7 +145,7 @@ fn what_was_interrupted_is_gone_on_with_and_nothing_is_measured_twice() {
 }
 
 /// What such servers must come to.
-fn check(plan: &Plan, journal: &Journal, out: &Path) {
+fn check(plan: &Comparison, journal: &Journal, out: &Path) {
     let findings = Findings::of(&plan.terms, journal.records(), Environment::look(), true);
     for section in &findings.sections {
         // Nothing breaks, so every climb ends at the top of the ladder.

@@ -4,7 +4,7 @@
 mod comparison;
 mod server;
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use florin_bench::generator::{
     self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Span, Speech, Waiting,
@@ -30,6 +30,7 @@ fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
         cpus: Vec::new(),
         waiting: Waiting::Parked,
         keys_drawn: 4_096,
+        truth: None,
     }
 }
 
@@ -52,6 +53,25 @@ fn every_question_is_answered_once() {
         assert_eq!(outcome.latencies().len(), 5_000);
         assert_eq!(server.answered(), 5_000);
     }
+}
+
+#[test]
+fn a_reader_who_has_gone_loses_no_results() {
+    // `florin-bench run --out DIR | head` panicked at its first line, before it had written anything into DIR.
+    let (server, out) = (Server::start(Fault::None), tempfile::tempdir().unwrap());
+    let Endpoint::Tcp(address) = server.endpoint() else { panic!("it listens on TCP") };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = Command::new(env!("CARGO_BIN_EXE_florin-bench"))
+        .args(["run", "--target", &format!("http,addr={address}"), "--load", "2x1"])
+        .args(["--users", "50", "--warmup", "0", "--duration", "0.1", "--out"])
+        .arg(out.path())
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert!(ended.success(), "{ended}");
+    assert!(std::fs::read_to_string(out.path().join("report.json")).unwrap().contains("\"summaries\""));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use florin_schema::records;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
-use crate::generator::pending::Asked;
+use crate::{generator::pending::Asked, truth::tests::of_one};
 
 fn golden(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../schemas/golden").join(name);
@@ -49,7 +49,7 @@ fn read(frame: &mut [u8], kind: Kind, user: UserId, encoding: Encoding) -> Resul
     let mut pending = Pending::new(8, Ordering::ById);
     let (_, id) = pending.ask(Asked { kind, user, since_ns: 3 }).unwrap();
     header(frame).request_id = id.into();
-    Native::new(encoding).reply(frame, &mut pending)
+    Native::new(encoding, None).reply(frame, &mut pending)
 }
 
 const ENCODINGS: [(Encoding, &str); 2] = [(Encoding::Rkyv, "rkyv"), (Encoding::FlatBuffers, "flatbuffers")];
@@ -80,7 +80,7 @@ fn every_cut_of_an_answer_waits_for_the_rest() {
     }
     for cut in 0..HEADER_BYTES {
         let mut pending = Pending::new(1, Ordering::ById);
-        assert_eq!(Native::new(Encoding::Rkyv).reply(&whole[..cut], &mut pending), Ok(Step::Partial));
+        assert_eq!(Native::new(Encoding::Rkyv, None).reply(&whole[..cut], &mut pending), Ok(Step::Partial));
     }
 }
 
@@ -117,9 +117,37 @@ fn a_changed_field_is_caught() {
 }
 
 #[test]
+fn every_bit_of_an_answer_that_the_ledger_knows_is_checked() {
+    let truth = Arc::new(of_one(9, 3, "A", [1, 0], [0; 5]));
+    for (encoding, whole) in batches(&[(9, Status::Ok)]) {
+        let read = |frame: &mut [u8]| {
+            let mut pending = Pending::new(1, Ordering::ById);
+            let user = UserId::new(9).unwrap();
+            let (slot, id) = pending.ask(Asked { kind: Kind::Batch(1), user, since_ns: 0 }).unwrap();
+            pending.batch_mut(slot).push(user);
+            header(frame).request_id = id.into();
+            Native::new(encoding, Some(Arc::clone(&truth))).reply(frame, &mut pending)
+        };
+        assert!(matches!(read(&mut whole.clone()), Ok(Step::Answered { fate: Fate::Served, .. })));
+        let is_served = |at: usize| {
+            let mut frame = whole.clone();
+            frame[at] ^= 1;
+            read(&mut frame).is_ok()
+        };
+        // What is left is the time of the last change (8 bytes), padding, and what FlatBuffers may lay out in several ways.
+        let unseen = (HEADER_BYTES..whole.len()).filter(|&at| is_served(at)).count();
+        assert!(
+            unseen <= 40,
+            "{encoding:?}: {unseen} of {} bytes are not looked at",
+            whole.len() - HEADER_BYTES
+        );
+    }
+}
+
+#[test]
 fn an_answer_to_nothing_is_wrong() {
     let frame = golden("reply-balance-rkyv.bin");
-    let outcome = Native::new(Encoding::Rkyv).reply(&frame, &mut Pending::new(1, Ordering::ById));
+    let outcome = Native::new(Encoding::Rkyv, None).reply(&frame, &mut Pending::new(1, Ordering::ById));
     assert!(matches!(outcome, Err(Wrong::Id { .. })), "{outcome:?}");
 }
 
@@ -223,7 +251,7 @@ fn a_batch_must_answer_each_user_in_order() {
                 pending.ask(Asked { kind: Kind::Batch(2), user: asked[0], since_ns: 0 }).unwrap();
             pending.batch_mut(slot).extend(asked);
             header(&mut frame).request_id = id.into();
-            Native::new(encoding).reply(&frame, &mut pending)
+            Native::new(encoding, None).reply(&frame, &mut pending)
         })
     };
     let ok = Status::Ok;
@@ -253,7 +281,7 @@ fn questions_look_as_the_golden_ones_do() {
         let user = UserId::new(expected.user_id.get()).unwrap();
         let (slot, _) = pending.ask(Asked { kind, user, since_ns: 0 }).unwrap();
         let mut out = Vec::new();
-        Native::new(encoding).request(&mut out, expected.request_id.get(), slot, &mut pending);
+        Native::new(encoding, None).request(&mut out, expected.request_id.get(), slot, &mut pending);
         assert_eq!(out, golden, "{file}");
     }
 }

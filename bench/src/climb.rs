@@ -1,9 +1,12 @@
-//! One climb: which rate comes next, and where it has ended. A climb is nothing but what it has measured, so that one which
-//! was interrupted goes on by reading its results again.
+//! The search for a knee, the highest rate that a server keeps its objective at: which rate comes next, and where it has ended. A
+//! climb is nothing but what it has measured, so that one which was interrupted goes on by reading its results again.
 //!
 //! The rates are the rungs of a ladder, each a little above the one below. A climb takes many rungs at a time until the
-//! objective breaks, measures that rate once more to be sure, and halves the gap until the rung that holds and the one that
-//! breaks are neighbours.
+//! objective breaks, and halves the gap until the rung that holds and the one that breaks are neighbours. No single look decides:
+//! the rung that holds must have held twice, what broke in a stride is looked at again, and where two looks at a rung do not
+//! agree a third one decides. So a rung that held once by luck, above where the server breaks, is no knee.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +21,10 @@ pub struct Ladder {
     pub to: f64,
 }
 
-/// Rungs that a climb takes at a time.
-pub const STRIDE: u32 = 16;
+/// By how much a climb raises the rate before it has seen the objective break.
+const STRIDE: f64 = 1.5;
+/// How often the rung that a climb ends at must have held.
+const HOLDS_MIN: usize = 2;
 
 impl Ladder {
     /// The rate of a rung, a whole number so that it is written and read alike.
@@ -28,8 +33,21 @@ impl Ladder {
         rate.min(self.to).round()
     }
 
+    /// Rungs that a climb takes at a time.
+    fn stride(&self) -> u32 {
+        (STRIDE.ln() / (1.0 + self.rung_percent / 100.0).ln()).floor().max(1.0) as u32
+    }
+
+    /// Where the next climb of the same server begins: a stride below, so that the first rung holds.
+    pub fn start_below(&self, end: End) -> u32 {
+        match end {
+            End::Knee(rung) | End::AtLeast(rung) => (rung + 1).saturating_sub(self.stride()),
+            End::Nothing => 0,
+        }
+    }
+
     /// The highest rung.
-    fn top(&self) -> u32 {
+    pub(crate) fn top(&self) -> u32 {
         ((self.to / self.from).ln() / (1.0 + self.rung_percent / 100.0).ln()).ceil().max(0.0) as u32
     }
 }
@@ -43,7 +61,7 @@ pub struct Probe {
     pub verdict: Verdict,
 }
 
-/// How a rung went.
+/// What a measurement says of an objective.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// The objective holds.
@@ -76,52 +94,63 @@ pub enum End {
 
 /// How a climb that began at rung `start`, and has found `probes` so far, goes on.
 pub fn next(ladder: &Ladder, start: u32, probes: &[Probe]) -> Next {
-    let top = ladder.top();
-    let start = start.min(top);
-    let Some(last) = probes.last() else { return Next::Measure(start) };
-    let holding = || probes.iter().filter(|probe| probe.verdict == Verdict::Holds).map(|probe| probe.rung);
-    let broken = || probes.iter().filter(|probe| !held(probes, probe.rung)).map(|probe| probe.rung);
-    let holds = holding().max();
-    // A rung below one that holds broke by chance.
-    let breaks = broken().filter(|&rung| holds.is_none_or(|holds| rung > holds)).min();
+    let (top, stride) = (ladder.top(), ladder.stride());
+    let mut rungs: BTreeMap<u32, Looks> = BTreeMap::new();
+    probes.iter().for_each(|probe| rungs.entry(probe.rung).or_default().add(probe.verdict));
+    if let Some((&rung, _)) = rungs.iter().find(|(_, looks)| looks.is_undecided()) {
+        return Next::Measure(rung);
+    }
+    let breaks = rungs.iter().find(|(_, looks)| !looks.holds()).map(|(&rung, looks)| (rung, looks));
+    let below = rungs.iter().rev().filter(|(rung, _)| breaks.is_none_or(|(breaks, _)| **rung < breaks));
+    let holds = below.map(|(&rung, looks)| (rung, looks)).next();
     match (holds, breaks) {
-        (Some(holds), None) if holds >= top => Next::Ended(End::AtLeast(top)),
-        (Some(holds), None) => Next::Measure((holds + STRIDE).min(top)),
-        (_, Some(breaks)) if breaks == last.rung && is_alone(probes, breaks, holds) => Next::Measure(breaks),
-        (None, Some(0)) => Next::Ended(End::Nothing),
-        (None, Some(breaks)) => Next::Measure(breaks.saturating_sub(STRIDE)),
-        (Some(holds), Some(breaks)) if breaks - holds > 1 => Next::Measure(holds + (breaks - holds) / 2),
-        (Some(holds), Some(breaks)) => Next::Ended(match clearly(probes, breaks) {
-            true => End::Knee(holds),
-            false => End::AtLeast(holds),
-        }),
-        (None, None) => unreachable!("a probe holds or does not"),
+        (None, None) => Next::Measure(start.min(top)),
+        (Some((rung, _)), None) if rung < top => Next::Measure((rung + stride).min(top)),
+        (_, Some((rung, looks))) if looks.is_hasty(holds.is_none_or(|(holds, _)| rung - holds >= stride)) => {
+            Next::Measure(rung)
+        }
+        (None, Some((0, _))) => Next::Ended(End::Nothing),
+        (None, Some((rung, _))) => Next::Measure(rung.saturating_sub(stride)),
+        (Some((holds, _)), Some((breaks, _))) if breaks - holds > 1 => {
+            Next::Measure(holds + (breaks - holds) / 2)
+        }
+        (Some((rung, looks)), _) if looks.held < HOLDS_MIN => Next::Measure(rung),
+        (Some((rung, _)), Some((_, looks))) if looks.broke > 0 => Next::Ended(End::Knee(rung)),
+        (Some((rung, _)), _) => Next::Ended(End::AtLeast(rung)),
     }
 }
 
-/// Whether a rung has held, at least once.
-fn held(probes: &[Probe], rung: u32) -> bool {
-    probes.iter().any(|probe| probe.rung == rung && probe.verdict == Verdict::Holds)
+/// What all looks at a rung have shown.
+#[derive(Clone, Copy, Default)]
+struct Looks {
+    held: usize,
+    broke: usize,
+    /// Neither: the generator was at its end.
+    unclear: usize,
 }
 
-/// Whether a rung has broken only once, and another look at it is worth its time: one that was met in strides may have
-/// broken by chance, and one that broke while the generator was at its end may have been the host's. While the gap is
-/// halved, a clear break is enough: a mistake costs no more than the gap.
-fn is_alone(probes: &[Probe], rung: u32, holds: Option<u32>) -> bool {
-    let is_stride = holds.is_none_or(|holds| rung - holds >= STRIDE);
-    (is_stride || !clearly(probes, rung)) && probes.iter().filter(|probe| probe.rung == rung).count() == 1
-}
+impl Looks {
+    fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Holds => self.held += 1,
+            Verdict::Breaks => self.broke += 1,
+            Verdict::Unclear => self.unclear += 1,
+        }
+    }
 
-/// Whether the server has broken there, and not the generator, at least once.
-fn clearly(probes: &[Probe], rung: u32) -> bool {
-    probes.iter().any(|probe| probe.rung == rung && probe.verdict == Verdict::Breaks)
-}
+    fn holds(&self) -> bool {
+        self.held > self.broke + self.unclear
+    }
 
-/// Where the next climb of the same server begins: a stride below, so that the first rung holds.
-pub fn start_below(end: End) -> u32 {
-    match end {
-        End::Knee(rung) | End::AtLeast(rung) => (rung + 1).saturating_sub(STRIDE),
-        End::Nothing => 0,
+    fn is_undecided(&self) -> bool {
+        self.held == self.broke + self.unclear
+    }
+
+    /// Whether a rung that does not hold has been looked at only once, and another look is worth its time: one that was met in
+    /// strides may have broken by chance, and one that broke while the generator was at its end may have been the host's. While
+    /// the gap is halved, a clear break is enough: a mistake costs no more than the gap.
+    fn is_hasty(&self, is_stride: bool) -> bool {
+        (is_stride || self.broke == 0) && self.broke + self.unclear == 1 && self.held == 0
     }
 }
 
@@ -157,8 +186,8 @@ mod tests {
                 let (end, probes) = climb(&LADDER, start, breaks_above(knee));
                 assert_eq!(end, End::Knee(knee), "from {start}: {probes:?}");
             }
-            let (_, probes) = climb(&LADDER, start_below(End::Knee(knee)), breaks_above(knee));
-            assert!(probes.len() <= 10, "{knee}: {probes:?}");
+            let (_, probes) = climb(&LADDER, LADDER.start_below(End::Knee(knee)), breaks_above(knee));
+            assert!(probes.len() <= 11, "{knee}: {probes:?}");
         }
     }
 
@@ -185,6 +214,23 @@ mod tests {
     fn a_generator_that_was_late_once_does_not_blur_a_knee() {
         let (end, probes) = climb(&LADDER, 0, |rung, times| match breaks_above(77)(rung, times) {
             Verdict::Breaks if times == 0 => Verdict::Unclear,
+            verdict => verdict,
+        });
+        assert_eq!(end, End::Knee(77), "{probes:?}");
+    }
+
+    #[test]
+    fn a_rate_that_held_by_luck_is_not_the_knee() {
+        // The highest rung that ever held was once the knee: here every rung up to 84 holds the first time that it is tried.
+        let (end, probes) = climb(&LADDER, 0, |rung, times| match rung {
+            0..=77 => Verdict::Holds,
+            78..=84 if times == 0 => Verdict::Holds,
+            _ => Verdict::Breaks,
+        });
+        assert_eq!(end, End::Knee(77), "{probes:?}");
+        // Nor is one where two looks of three broke.
+        let (end, probes) = climb(&LADDER, 0, |rung, times| match breaks_above(77)(rung, times) {
+            Verdict::Breaks if times == 1 => Verdict::Holds,
             verdict => verdict,
         });
         assert_eq!(end, End::Knee(77), "{probes:?}");
