@@ -1,6 +1,8 @@
 //! The replies: each opcode in each of its encodings, every status, every flag.
 
-use florin_schema::frame::{PING_BYTES_MAX, REPLY_DRAINING, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader, VERSION};
+use florin_schema::frame::{
+    PING_BYTES_MAX, REPLY_DRAINING, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader, VERSION,
+};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{Encoding, LedgerId, NodeId, NodeIdentity, Opcode, Status, WindowMask};
 use zerocopy::IntoBytes;
