@@ -19,10 +19,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mesh", &[]),
     ("wire", &["limits"]),
     ("shard", &["ledger", "wire", "mesh", "limits", "clock"]),
-    ("store", &["ledger", "limits", "clock"]),
-    ("feed", &["store", "ledger", "mesh", "limits", "clock", "shard"]),
+    ("follower", &["shard", "ledger", "mesh", "limits", "clock"]),
+    ("threads", &[]),
+    ("store", &["ledger", "follower", "limits", "clock"]),
+    ("feed", &["store", "follower", "threads", "ledger", "mesh", "limits", "clock", "shard"]),
     ("drivers", &["shard", "mesh", "limits", "clock"]),
-    ("node", &["drivers", "feed", "store", "shard", "mesh", "ledger", "limits", "clock"]),
+    ("node", &["drivers", "feed", "store", "threads", "shard", "mesh", "ledger", "limits", "clock"]),
     ("admin", &["node", "feed", "store", "shard", "ledger", "limits", "clock"]),
     ("cli", &["admin", "node", "drivers", "feed", "store", "shard", "ledger", "limits", "clock"]),
     ("lib", EVERYTHING),
@@ -38,7 +40,7 @@ const KEYWORDS_BEFORE_PATHS: &[&str] = &[
 const EVERYTHING: &[&str] = &["*"];
 
 /// The layers that a simulator must be able to run from a seed, and a fuzzer without a kernel.
-const PURE: &[&str] = &["ledger", "wire", "shard"];
+const PURE: &[&str] = &["ledger", "wire", "shard", "follower"];
 
 /// The same of other crates: the judge of two services is tested like money.
 const PURE_ROOMS: &[&str] = &["shadow/src/judge", "shadow/src/answer"];

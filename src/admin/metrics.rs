@@ -117,6 +117,7 @@ fn feed(page: &mut String, view: &View) {
         ("florin_feed_rows_total", "Rows taken from the ledger.", feed.rows()),
         ("florin_feed_unreadable_total", "Rows that no transaction could be made of.", feed.unreadable()),
         ("florin_feed_rereads_total", "Accounts read again because of a gap.", feed.rereads()),
+        ("florin_clock_steps_total", "Times that the wall clock was set, ahead or back.", feed.clock_steps()),
     ];
     for (name, help, value) in metrics {
         head(page, name, Kind::Counter, help);

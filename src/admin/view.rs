@@ -78,8 +78,13 @@ impl View {
             reasons.push("the node is draining: it was told to end".to_owned());
         }
         match self.feed.as_ref().map(|feed| feed.state()) {
-            Some(FeedState::Loading { done, total }) => {
-                reasons.push(format!("the ledger is being loaded: {done} of {total} transactions"));
+            Some(FeedState::Loading { thousandths: 1_000, to_repair: 1.. }) => {
+                reasons.push("accounts whose history came incomplete are being read again".to_owned());
+            }
+            Some(FeedState::Loading { thousandths, .. }) => {
+                let rows = self.feed.as_ref().map_or(0, |feed| feed.rows());
+                let percent = thousandths / 10;
+                reasons.push(format!("the ledger is being loaded: {rows} transactions so far, {percent} %"));
             }
             Some(FeedState::Failing { reason, .. }) => {
                 reasons.push(format!("the ledger cannot be read: {reason}"));

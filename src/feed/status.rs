@@ -2,18 +2,20 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use crate::follower::Counts;
 
 /// What the feed does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FeedState {
     /// The shards do not have the whole ledger yet.
     Loading {
-        /// Rows that are on their way to the shards.
-        done: u64,
-        /// Rows that the ledger held when loading began.
-        total: u64,
+        /// How much of it is on its way to the shards, in thousandths.
+        thousandths: u16,
+        /// Accounts that came incomplete and are still to be read again.
+        to_repair: usize,
     },
     /// The shards have what the ledger has, to within milliseconds.
     Following,
@@ -33,21 +35,23 @@ pub struct FeedStatus {
     rows: AtomicU64,
     unreadable: AtomicU64,
     rereads: AtomicU64,
+    clock_steps: AtomicU64,
 }
 
 impl FeedStatus {
     pub(super) fn new() -> FeedStatus {
         FeedStatus {
-            state: Mutex::new(FeedState::Loading { done: 0, total: 0 }),
+            state: Mutex::new(FeedState::Loading { thousandths: 0, to_repair: 0 }),
             rows: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
             rereads: AtomicU64::new(0),
+            clock_steps: AtomicU64::new(0),
         }
     }
 
     /// What it does at the moment.
     pub fn state(&self) -> FeedState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     /// Rows taken from the ledger, unreadable ones included, re-read ones not.
@@ -65,20 +69,40 @@ impl FeedStatus {
         self.rereads.load(Relaxed)
     }
 
-    pub(super) fn set(&self, state: FeedState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    /// Times that the wall clock was set.
+    pub fn clock_steps(&self) -> u64 {
+        self.clock_steps.load(Relaxed)
     }
 
-    pub(super) fn add_rows(&self, rows: usize) {
-        self.rows.fetch_add(rows as u64, Relaxed);
+    pub(super) fn loading(&self, thousandths: u16, to_repair: usize) {
+        *self.lock() = FeedState::Loading { thousandths, to_repair };
     }
 
-    /// How many there are now.
-    pub(super) fn add_unreadable(&self) -> u64 {
-        self.unreadable.fetch_add(1, Relaxed) + 1
+    pub(super) fn following(&self) {
+        let mut state = self.lock();
+        if *state != FeedState::Following {
+            *state = FeedState::Following;
+        }
     }
 
-    pub(super) fn add_reread(&self) {
-        self.rereads.fetch_add(1, Relaxed);
+    pub(super) fn failing(&self, reason: &str) {
+        let mut state = self.lock();
+        let since = match &*state {
+            FeedState::Failing { reason: same, .. } if same == reason => return,
+            FeedState::Failing { since, .. } => *since,
+            _ => SystemTime::now(),
+        };
+        *state = FeedState::Failing { since, reason: reason.to_owned() };
+    }
+
+    pub(super) fn count(&self, counts: Counts) {
+        self.rows.store(counts.rows, Relaxed);
+        self.unreadable.store(counts.unreadable, Relaxed);
+        self.rereads.store(counts.rereads, Relaxed);
+        self.clock_steps.store(counts.clock_steps, Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FeedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! The shards' threads: what each is wired to, and how they start together.
 
 use std::{
-    io, process,
+    io,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -18,6 +18,7 @@ use crate::{
     feed::{self, Outlet},
     mesh::Parking,
     shard::{self, Shard, ShardMetrics, ShardSetup},
+    threads::EndsProcess,
 };
 
 /// Everything that one shard's thread is started with.
@@ -143,17 +144,5 @@ impl Berth {
             orders: Arc::clone(&self.control.orders),
         };
         Ok(D::take(seat, settings)?)
-    }
-}
-
-/// A panic on a shard's thread ends the process, after its message: a node that has lost a shard must not go on as if
-/// it had that shard's data.
-struct EndsProcess;
-
-impl Drop for EndsProcess {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            process::abort();
-        }
     }
 }

@@ -141,7 +141,7 @@ impl StartError {
             },
             StartError::Affinity
             | StartError::Housekeeping { .. }
-            | StartError::Feed(FeedError::Thread(_))
+            | StartError::Feed(FeedError::Thread(_) | FeedError::Identity(_))
             | StartError::Pin { .. }
             | StartError::Thread { .. }
             | StartError::Driver(DriverError::Operation { .. }) => 1,

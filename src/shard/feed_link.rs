@@ -15,9 +15,12 @@ pub enum FeedEvent {
     Row(Transaction),
     /// Everything before this belongs to batch n or an earlier one; acknowledge it in [`FeedLink::applied_batch`].
     BatchEnd(u64),
-    /// The rows that follow are this account's whole history, in order, read in answer to [`FeedRequest::Reread`].
+    /// An account's whole history begins, read in answer to [`FeedRequest::Reread`]: one at a time. Rows that are committed
+    /// meanwhile come between its own.
     RereadBegin(UserId),
-    /// The end of that history.
+    /// A row of that history, in order.
+    RereadRow(Transaction),
+    /// The end of that history: every row of the account that was sent before this is in it.
     RereadEnd(UserId),
     /// A row of this account cannot be decoded: its history cannot be known.
     Unreadable(UserId),
@@ -26,8 +29,13 @@ pub enum FeedEvent {
 /// From the shard to the feed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FeedRequest {
-    /// The account's history has a gap: read all of it again.
-    Reread(UserId),
+    /// Read all of the account's history again.
+    Reread {
+        /// Whose.
+        user_id: UserId,
+        /// Why.
+        reason: Reason,
+    },
     /// Row `version` of the account could not be applied; the feed logs it with the row's transaction id.
     Defect {
         /// Whose account.
@@ -37,6 +45,15 @@ pub enum FeedRequest {
         /// Why.
         defect: Defect,
     },
+}
+
+/// Why an account is to be read again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Rows are missing before one that came.
+    Gap,
+    /// The row that was missing has come; those after it were skipped.
+    HoleFilled,
 }
 
 /// Why a row could not be applied: the account stays at the row before it, quarantined.
@@ -56,7 +73,8 @@ pub struct FeedLink {
     pub events: Receiver<FeedEvent>,
     /// To the feed.
     pub requests: Sender<FeedRequest>,
-    /// The last batch that this shard has applied wholly; only the shard writes it.
+    /// The last batch that this shard has applied wholly, and for which it has pushed every request that it led to; only the
+    /// shard writes it.
     pub applied_batch: Arc<AtomicU64>,
     /// The watermark: (as_of µs, monotonic µs when it was taken); monotonic 0 = none yet. Only the feed writes it.
     pub watermark: Arc<Latest>,

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::Release;
 
 use super::table::Outcome;
-use super::{FeedEvent, FeedRequest, Shard};
+use super::{FeedEvent, FeedRequest, Reason, Shard};
+use crate::clock::Now;
 use crate::ledger::Transaction;
 use crate::limits::FEED_EVENTS_PER_TURN;
 
@@ -18,7 +19,11 @@ impl Shard {
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);
                     self.note(&row, outcome);
                 }
-                FeedEvent::BatchEnd(batch) => self.feed.applied_batch.store(batch, Release),
+                FeedEvent::RereadRow(row) => {
+                    let outcome = self.responder.table.apply_reread(&row, &self.responder.horizon);
+                    self.note(&row, outcome);
+                }
+                FeedEvent::BatchEnd(batch) => self.applied_batch = Some(batch),
                 FeedEvent::RereadBegin(user) => self.responder.table.begin_reread(user),
                 FeedEvent::RereadEnd(user) => self.responder.table.end_reread(user),
                 FeedEvent::Unreadable(user) => self.responder.table.mark_unreadable(user),
@@ -30,6 +35,13 @@ impl Shard {
                 break;
             }
         }
+        // What a batch led to is known to the feed before the batch counts as applied: else the watermark, or the word that
+        // all is loaded, could run ahead of accounts that have to be read again.
+        if self.requests.is_empty()
+            && let Some(batch) = self.applied_batch.take()
+        {
+            self.feed.applied_batch.store(batch, Release);
+        }
         self.publish_table();
     }
 
@@ -39,14 +51,16 @@ impl Shard {
             Outcome::Applied => metrics.applied.add(1),
             Outcome::AppliedLate => {
                 metrics.applied.add(1);
-                self.requests.push_back(FeedRequest::Reread(row.user_id));
+                let reason = Reason::HoleFilled;
+                self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
             }
             Outcome::Duplicate => metrics.duplicates.add(1),
             Outcome::Ignored => {}
             Outcome::Gap { ask } => {
                 metrics.gaps.add(1);
                 if ask {
-                    self.requests.push_back(FeedRequest::Reread(row.user_id));
+                    let reason = Reason::Gap;
+                    self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
                 }
             }
             Outcome::Defective(defect) => {
@@ -70,6 +84,7 @@ impl Shard {
         let is_ending = self.refuses_new_work();
         let responder = &mut self.responder;
         responder.as_of_us = as_of_us;
+        responder.table.watermark = Now { wall_us: as_of_us, monotonic_us: taken_us };
         responder.age_us = self.now.monotonic_us.saturating_sub(taken_us);
         responder.unavailable = if taken_us == 0 {
             Some("warming up: this shard has not loaded its ledger yet; ask again in a moment, or elsewhere")

@@ -47,7 +47,7 @@ pub mod table;
 mod waiting;
 
 use belt::Belt;
-pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest};
+pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
 use gather::Gather;
 pub use metrics::ShardMetrics;
 pub use peers::{MeshMessage, PeerLink, mesh};
@@ -111,6 +111,8 @@ pub struct Shard {
     feed: FeedLink,
     /// What the feed's ring had no room for: each account at most once, so bounded by them.
     requests: VecDeque<FeedRequest>,
+    /// A batch whose end has come, and which the feed has not been told of.
+    applied_batch: Option<u64>,
     waiting: WaitingRoom,
     gathers: ::slab::Slab<Gather>,
     server: String,
@@ -164,6 +166,7 @@ impl Shard {
             parking,
             feed,
             requests: VecDeque::new(),
+            applied_batch: None,
             waiting: WaitingRoom::default(),
             gathers: ::slab::Slab::new(),
             server,

@@ -54,11 +54,13 @@ impl Shard {
         };
         match (question, destination) {
             (Question::Part { gather, users }, _) => {
-                match verdict {
+                let as_of_us = match verdict {
                     Verdict::Answer => self.responder.part(&mut buffer, &freshness, &users),
-                    Verdict::Shed => users.iter().for_each(|_| push_status(&mut buffer, Status::Overloaded)),
-                }
-                let as_of_us = self.responder.as_of_us;
+                    Verdict::Shed => {
+                        users.iter().for_each(|_| push_status(&mut buffer, Status::Overloaded));
+                        self.responder.as_of_us
+                    }
+                };
                 let answer = Answer::Part { ticket, gather, entries: buffer, as_of_us };
                 match destination {
                     Destination::Here(_) => self.deliver(self.responder.index, answer, out),

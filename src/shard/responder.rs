@@ -9,6 +9,7 @@ use super::gather::{Gather, push_balance, push_status};
 use super::metrics::ShardMetrics;
 use super::peers::Question;
 use super::table::{Guess, Table, Trust};
+use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::wire::{
     AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
@@ -70,6 +71,23 @@ impl Responder {
         Origin { as_of_us: self.as_of_us, shard: self.index.0, flags: forwarded | quarantined }
     }
 
+    /// An answer about one account: one that is incomplete holds what had been committed when it was last whole, and no more.
+    #[inline(always)]
+    fn origin_of(&self, via: Via, user: UserId, trust: Trust) -> Origin {
+        let origin = self.origin(via, trust);
+        match trust {
+            Trust::Whole => origin,
+            Trust::Quarantined => self.origin_of_incomplete(origin, user),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn origin_of_incomplete(&self, origin: Origin, user: UserId) -> Origin {
+        let whole_at = self.table.whole_at(user);
+        Origin { as_of_us: whole_at.map_or(origin.as_of_us, |whole_at| whole_at.wall_us), ..origin }
+    }
+
     #[inline]
     fn count(&mut self, opcode: Opcode, status: Status) {
         self.counts[opcode as usize][status as usize] += 1;
@@ -108,7 +126,7 @@ impl Responder {
         };
         match aspect {
             Aspect::Balance => {
-                let origin = self.origin(via, found.trust);
+                let origin = self.origin_of(via, user.id, found.trust);
                 self.encoder.balance(out, *to, origin, found.balance);
             }
             Aspect::Statistics(windows) => {
@@ -121,7 +139,7 @@ impl Responder {
                     last_transaction_at_us: last,
                     assets: &self.totals,
                 };
-                let origin = self.origin(via, found.trust);
+                let origin = self.origin_of(via, user.id, found.trust);
                 self.encoder.statistics(out, *to, origin, &answer);
             }
         }
@@ -130,16 +148,31 @@ impl Responder {
 
     /// Whether an answer given now satisfies `freshness`.
     pub fn holds(&self, freshness: &Freshness, question: &Question) -> bool {
-        self.is_young_enough(freshness)
-            && match question {
-                Question::Balance(user) | Question::Statistics(user, _) => self.has_version(freshness, *user),
-                Question::Part { users, .. } => users.iter().all(|&user| self.has_version(freshness, user)),
-            }
+        match question {
+            Question::Balance(user) | Question::Statistics(user, _) => self.is_fresh(freshness, *user),
+            Question::Part { users, .. } => users.iter().all(|&user| self.is_fresh(freshness, user)),
+        }
     }
 
-    fn is_young_enough(&self, freshness: &Freshness) -> bool {
+    fn is_fresh(&self, freshness: &Freshness, user: UserId) -> bool {
+        self.is_young_enough(freshness, user) && self.has_version(freshness, user)
+    }
+
+    fn is_young_enough(&self, freshness: &Freshness, user: UserId) -> bool {
         freshness.max_age_ms == 0
-            || (self.unavailable.is_none() && self.age_us <= u64::from(freshness.max_age_ms) * 1_000)
+            || (self.unavailable.is_none() && self.age_us(user) <= u64::from(freshness.max_age_ms) * 1_000)
+    }
+
+    /// Age of what an answer about the user would hold; that of an account which never was whole is beyond all bounds.
+    fn age_us(&self, user: UserId) -> u64 {
+        match self.table.whole_at(user) {
+            None => self.age_us,
+            Some(Now { monotonic_us: 0, .. }) => u64::MAX,
+            Some(whole_at) => {
+                let since_us = self.table.watermark.monotonic_us.saturating_sub(whole_at.monotonic_us);
+                self.age_us.saturating_add(since_us)
+            }
+        }
     }
 
     fn has_version(&self, freshness: &Freshness, user: UserId) -> bool {
@@ -161,11 +194,11 @@ impl Responder {
         user: UserId,
         aspect: Aspect,
     ) {
-        if self.unavailable.is_none() && !self.is_young_enough(freshness) {
+        if self.unavailable.is_none() && !self.is_young_enough(freshness, user) {
             let message = format!(
                 "max_age_ms {} was asked, and this view is {} ms old: allow more, or give a wait_ms",
                 freshness.max_age_ms,
-                self.age_us / 1_000
+                self.age_us(user) / 1_000
             );
             return self.error(out, &to, via, Status::Stale, &message);
         }
@@ -181,17 +214,21 @@ impl Responder {
         self.account(out, &to, via, user, aspect, guess);
     }
 
-    /// Appends the entries of a part of a batch.
-    pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) {
-        let young_enough = self.is_young_enough(freshness);
+    /// Appends the entries of a part of a batch; the oldest time of which one of them tells.
+    pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) -> i64 {
+        let mut as_of_us = self.as_of_us;
         for &user in users {
             match self.table.find(user.hashed()) {
                 _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
-                _ if !young_enough || !self.has_version(freshness, user) => push_status(part, Status::Stale),
+                _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
                 None => push_status(part, Status::NotFound),
-                Some(found) => push_balance(part, found.balance, found.trust),
+                Some(found) => {
+                    as_of_us = as_of_us.min(self.origin_of(Via::Connection, user, found.trust).as_of_us);
+                    push_balance(part, found.balance, found.trust);
+                }
             }
         }
+        as_of_us
     }
 
     /// Answers a batch whose parts have all come.

@@ -3,6 +3,8 @@
 //! A lookup goes in passes, each of which asks for the memory that the next one reads: [`Table::prefetch`], [`Table::guess`],
 //! [`Table::confirm`].
 
+use alloc::collections::BTreeMap;
+
 use florin_schema::layout::BalanceView;
 use florin_schema::{HashedUser, UserId};
 
@@ -10,6 +12,7 @@ use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
 use super::index::{Index, Place};
 use super::slab::{Handle, Slab};
+use crate::clock::Now;
 use crate::ledger::{Arrival, Horizon, Transaction};
 use crate::wire::AssetTotals;
 
@@ -17,7 +20,10 @@ use crate::wire::AssetTotals;
 pub struct Table {
     index: Index,
     slab: Slab,
-    quarantined: usize,
+    /// Accounts whose history is known to be incomplete: the watermark when each was last whole.
+    quarantined: BTreeMap<UserId, Now>,
+    /// The watermark of this turn: everything that was committed by then has been applied.
+    pub watermark: Now,
     reread: Option<Reread>,
 }
 
@@ -83,7 +89,13 @@ impl Default for Table {
 impl Table {
     /// An empty table.
     pub fn new() -> Table {
-        Table { index: Index::new(), slab: Slab::new(), quarantined: 0, reread: None }
+        Table {
+            index: Index::new(),
+            slab: Slab::new(),
+            quarantined: BTreeMap::new(),
+            watermark: Now::default(),
+            reread: None,
+        }
     }
 
     /// Accounts held.
@@ -93,7 +105,12 @@ impl Table {
 
     /// Accounts quarantined.
     pub fn quarantined(&self) -> usize {
-        self.quarantined
+        self.quarantined.len()
+    }
+
+    /// The watermark when the user's account was last whole, if it is quarantined; monotonic 0 = it never was.
+    pub fn whole_at(&self, user_id: UserId) -> Option<Now> {
+        self.quarantined.get(&user_id).copied()
     }
 
     /// Bytes held from the system: index and records.
@@ -169,34 +186,40 @@ impl Table {
         found.account.span_us(&self.slab)
     }
 
-    /// Applies a row of the ledger, of the account being read again if there is one.
+    /// Applies a row of the ledger as it was committed.
     pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
-        if let Some(reread) = self.reread.as_mut().filter(|reread| reread.user_id == row.user_id) {
-            let mut account = reread.account;
-            let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
-            reread.account = account;
-            // What is missing here is missing in the ledger: to ask again at once would only find the same.
-            return if let Outcome::Gap { .. } = outcome { Outcome::Gap { ask: false } } else { outcome };
-        }
         let (place, mut account) = self.place_of(row.user_id);
         let before = account.flags(&self.slab);
         let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
         self.index.set(place, account.balance);
-        self.count_quarantine(before, account.flags(&self.slab));
+        self.note_quarantine(row.user_id, before, account.flags(&self.slab));
         outcome
+    }
+
+    /// Applies a row of the history that is being read again.
+    ///
+    /// # Panics
+    /// Where none is.
+    pub fn apply_reread(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        let reread = self.reread.as_mut().expect("a history's rows come after it began");
+        assert_eq!(reread.user_id, row.user_id, "the feed reads one account again at a time");
+        // What is missing here is missing in the ledger: to ask again at once would only find the same.
+        match apply_to(&mut self.slab, &mut reread.account, row, horizon) {
+            Outcome::Gap { .. } => Outcome::Gap { ask: false },
+            outcome => outcome,
+        }
     }
 
     /// An undecodable row: the account's history cannot be known.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
         let (_, served) = self.place_of(user_id);
-        let account = match &self.reread {
-            Some(reread) if reread.user_id == user_id => reread.account,
-            _ => served,
-        };
-        let before = account.flags(&self.slab);
-        account.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
-        if account == served {
-            self.count_quarantine(before, QUARANTINED);
+        let before = served.flags(&self.slab);
+        served.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
+        self.note_quarantine(user_id, before, QUARANTINED);
+        if let Some(Reread { account, .. }) = self.reread.as_ref().filter(|reread| reread.user_id == user_id)
+        {
+            let flags = account.flags(&self.slab);
+            account.set_flags(&mut self.slab, flags | QUARANTINED | DEFECTIVE);
         }
     }
 
@@ -216,18 +239,26 @@ impl Table {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
             old.set_flags(&mut self.slab, (before | QUARANTINED) & !REREAD_ASKED);
             reread.account.free(&mut self.slab);
+            self.note_quarantine(user_id, before, QUARANTINED);
             return;
         }
         let after = reread.account.flags(&self.slab) & !REREAD_ASKED;
         reread.account.set_flags(&mut self.slab, after);
         self.index.set(place, reread.account.balance);
         old.free(&mut self.slab);
-        self.count_quarantine(before, after);
+        self.note_quarantine(user_id, before, after);
     }
 
-    fn count_quarantine(&mut self, before: u8, after: u8) {
-        self.quarantined += usize::from(after & QUARANTINED != 0);
-        self.quarantined -= usize::from(before & QUARANTINED != 0);
+    #[inline]
+    fn note_quarantine(&mut self, user_id: UserId, before: u8, after: u8) {
+        if (before ^ after) & QUARANTINED == 0 {
+            return;
+        }
+        if after & QUARANTINED == 0 {
+            self.quarantined.remove(&user_id);
+        } else {
+            self.quarantined.insert(user_id, self.watermark);
+        }
     }
 
     /// The user's place and account; opens the account where it is new.

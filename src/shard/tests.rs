@@ -129,6 +129,9 @@ fn a_shard_does_not_sleep_on_a_request() {
     assert_eq!(alone.shard.park(), Park::Busy);
     assert!(matches!(alone.requests.pop(), Some(FeedRequest::Defect { .. })));
     alone.turn(11);
-    assert_eq!(alone.requests.pop(), Some(FeedRequest::Reread(row(2, 2).user_id)));
+    assert_eq!(
+        alone.requests.pop(),
+        Some(FeedRequest::Reread { user_id: row(2, 2).user_id, reason: Reason::Gap })
+    );
     assert_eq!(alone.shard.park(), Park::Idle);
 }

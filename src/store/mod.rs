@@ -32,6 +32,6 @@ pub use generate::{GenerateOptions, generate};
 pub use import::{ImportError, ImportOptions, ImportReport, RowDefect, Source, import};
 pub use platform::{Event, Platform};
 pub use progress::{Bar, Progress, Silent, Unit};
-pub use reader::{LedgerRow, Reader, Seq, Unreadable};
+pub use reader::{Followed, Place, Reader, Seq};
 pub use transaction::{Field, FieldError, NewTransaction, Rejection, TransactionId, TransactionText};
 pub use writer::{Appended, Batch, Writer};

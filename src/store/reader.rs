@@ -4,51 +4,61 @@ use std::path::{Path, PathBuf};
 
 use florin_schema::{Asset, LedgerId, UserId, Version};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Params, Row};
+use rusqlite::{Connection, OptionalExtension, Params};
 
 use super::file::{self, Access, StoreError};
 use super::transaction::TransactionId;
+use crate::follower::{Position, Row, Unreadable};
 use crate::ledger::{Kind, Transaction};
 
 const LAST: &str = "SELECT max(seq) FROM transactions";
 const FIRST: &str = "SELECT min(seq) FROM transactions";
 const ID_AT: &str = "SELECT transaction_id FROM transactions WHERE seq = ?1";
 const ID_OF: &str = "SELECT transaction_id FROM transactions WHERE user_id = ?1 AND version = ?2";
-const RANGE: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
-    WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
+/// By what is there, never by distances between keys: two rows may be any distance apart.
+const FROM_START: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
+    ORDER BY seq LIMIT ?1";
+const AFTER: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
+    WHERE seq > ?2 ORDER BY seq LIMIT ?1";
+const NTH_FROM_START: &str = "SELECT seq FROM transactions ORDER BY seq LIMIT 1 OFFSET ?1";
+const NTH_AFTER: &str = "SELECT seq FROM transactions WHERE seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?1";
 /// From the start: rows without a version come first, so none goes unseen.
 const ACCOUNT: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
     WHERE user_id = ?1 ORDER BY version LIMIT ?2";
 const ACCOUNT_AFTER: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
     WHERE user_id = ?1 AND version > ?3 ORDER BY version LIMIT ?2";
 
-/// A row's place in the order of commits: SQLite has one writer at a time, so whoever commits later numbers higher.
+/// A row's number in the order of commits: SQLite has one writer at a time, so whoever commits later numbers higher.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Seq(pub i64);
 
-/// A row as it was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LedgerRow {
-    /// Its place.
+/// A place in a ledger: a row's number, and the id that stands there, in whatever way the ledger spells it. The two are
+/// one value, for a place without its id cannot be recognised.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// The number.
     pub seq: Seq,
-    /// What it says, if that can be understood.
-    pub content: Result<Transaction, Box<Unreadable>>,
+    id: Vec<u8>,
 }
 
-/// A row that no transaction can be made of.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("row {}: {column}: expected {expected}, found {found}", .seq.0)]
-pub struct Unreadable {
-    /// Its place.
-    pub seq: Seq,
-    /// Whose account it concerns, if that at least is known.
-    pub user_id: Option<UserId>,
-    /// The first column that is wrong.
-    pub column: &'static str,
-    /// What a legal value is.
-    pub expected: &'static str,
-    /// What is there.
-    pub found: String,
+impl Position for Place {
+    fn encode(&self) -> Vec<u8> {
+        [&self.seq.0.to_le_bytes(), &self.id[..]].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Place> {
+        let (seq, id) = bytes.split_first_chunk()?;
+        Some(Place { seq: Seq(i64::from_le_bytes(*seq)), id: id.to_vec() })
+    }
+}
+
+/// What [`Reader::follow`] found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Followed {
+    /// Rows, if any; the place of the last of them.
+    Rows(Option<Place>),
+    /// The row after which to read is no longer there, or another one is.
+    Lost,
 }
 
 /// Reads one ledger. Every method is a read transaction of its own, so that nothing holds back the log.
@@ -69,42 +79,88 @@ impl Reader {
         &self.path
     }
 
-    /// The last row's place.
+    /// The last row's number.
     pub fn last(&self) -> Result<Option<Seq>, StoreError> {
-        self.one(LAST, []).map(|seq| seq.flatten().map(Seq))
+        self.number(LAST, [])
     }
 
-    /// The first row's place.
+    /// The first row's number.
     pub fn first(&self) -> Result<Option<Seq>, StoreError> {
-        self.one(FIRST, []).map(|seq| seq.flatten().map(Seq))
-    }
-
-    /// The id of the row at `seq`, as the ledger spells it.
-    pub fn transaction_id_at(&self, seq: Seq) -> Result<Option<String>, StoreError> {
-        self.one(ID_AT, [seq.0])
+        self.number(FIRST, [])
     }
 
     /// Which ledger this is, by its first row; [`LedgerId`]'s default where it has none.
     pub fn ledger_id(&self) -> Result<LedgerId, StoreError> {
         let Some(first) = self.first()? else { return Ok(LedgerId::default()) };
-        let id = self.transaction_id_at(first)?.and_then(|text| TransactionId::parse(&text));
+        let id = self.id_at(first).map_err(|error| StoreError::of(&self.path, "read", error))?;
+        let id = id.and_then(|id| TransactionId::parse(std::str::from_utf8(&id).ok()?));
         Ok(id.map(|id| LedgerId::of_first(id.number())).unwrap_or_default())
+    }
+
+    /// The number of the row that comes `rows` rows after the one at `after`, or after the start; none where there are fewer.
+    pub fn nth(&self, after: Option<Seq>, rows: usize) -> Result<Option<Seq>, StoreError> {
+        let offset = rows.saturating_sub(1);
+        match after {
+            None => self.number(NTH_FROM_START, [offset]),
+            Some(Seq(seq)) => self.number(NTH_AFTER, (offset, seq)),
+        }
     }
 
     /// The id of an account's row, as the ledger spells it.
     pub fn transaction_id_of(&self, user_id: UserId, version: Version) -> Result<Option<String>, StoreError> {
-        self.one(ID_OF, [user_id.get().cast_signed(), version.0.cast_signed()])
+        let key = [user_id.get().cast_signed(), version.0.cast_signed()];
+        let read =
+            || self.connection.prepare_cached(ID_OF)?.query_row(key, |row| Ok(describe_id(row.get_ref(0)?)));
+        read().optional().map_err(|error| StoreError::of(&self.path, "read", error))
     }
 
-    /// Adds to `rows` those after `after` up to and including `up_to`, in order, at most `limit`.
-    pub fn range(
+    /// Adds to `rows` those after `after`, or all, in order, at most `limit`. One read transaction: what it finds at
+    /// `after` and after it are of one moment.
+    pub fn follow(
         &self,
-        after: Seq,
-        up_to: Seq,
+        after: Option<&Place>,
         limit: usize,
-        rows: &mut Vec<LedgerRow>,
-    ) -> Result<(), StoreError> {
-        self.collect(RANGE, (after.0, up_to.0, limit), rows)
+        rows: &mut Vec<Row>,
+    ) -> Result<Followed, StoreError> {
+        let is_lost = || match after {
+            Some(place) => Ok(self.id_at(place.seq)?.as_ref() != Some(&place.id)),
+            None => Ok(false),
+        };
+        self.follow_if(is_lost, after.map(|place| place.seq), limit, rows)
+    }
+
+    /// The same after a row that is not known by its id.
+    pub fn follow_from(
+        &self,
+        after: Option<Seq>,
+        limit: usize,
+        rows: &mut Vec<Row>,
+    ) -> Result<Followed, StoreError> {
+        self.follow_if(|| Ok(false), after, limit, rows)
+    }
+
+    fn follow_if(
+        &self,
+        is_lost: impl FnOnce() -> rusqlite::Result<bool>,
+        after: Option<Seq>,
+        limit: usize,
+        rows: &mut Vec<Row>,
+    ) -> Result<Followed, StoreError> {
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            if is_lost()? {
+                return Ok(Followed::Lost);
+            }
+            let last = match after {
+                None => self.collect(FROM_START, [limit], rows)?,
+                Some(Seq(seq)) => self.collect(AFTER, (limit, seq), rows)?,
+            };
+            let place = last.map(|seq| self.id_at(seq).map(|id| Place { seq, id: id.unwrap_or_default() }));
+            let place = place.transpose()?;
+            transaction.finish()?;
+            Ok(Followed::Rows(place))
+        };
+        read().map_err(|error| StoreError::of(&self.path, "read", error))
     }
 
     /// Adds to `rows` an account's, in the order of their versions, at most `limit`; only those after version `after`,
@@ -114,43 +170,57 @@ impl Reader {
         user_id: UserId,
         after: Option<Version>,
         limit: usize,
-        rows: &mut Vec<LedgerRow>,
+        rows: &mut Vec<Row>,
     ) -> Result<(), StoreError> {
         let user_id = user_id.get().cast_signed();
-        match after {
+        let read = match after {
             None => self.collect(ACCOUNT, (user_id, limit), rows),
             Some(version) => self.collect(ACCOUNT_AFTER, (user_id, limit, version.0.cast_signed()), rows),
-        }
-    }
-
-    fn one<T: rusqlite::types::FromSql>(
-        &self,
-        sql: &str,
-        values: impl Params,
-    ) -> Result<Option<T>, StoreError> {
-        let read = || self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional();
-        read().map_err(|error| StoreError::of(&self.path, "read", error))
-    }
-
-    fn collect(&self, sql: &str, values: impl Params, into: &mut Vec<LedgerRow>) -> Result<(), StoreError> {
-        let read = || -> rusqlite::Result<()> {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let mut rows = statement.query(values)?;
-            while let Some(row) = rows.next()? {
-                let seq = Seq(row.get(0)?);
-                into.push(LedgerRow { seq, content: decode(seq, row)? });
-            }
-            Ok(())
         };
-        read().map_err(|error| StoreError::of(&self.path, "read", error))
+        read.map(drop).map_err(|error| StoreError::of(&self.path, "read", error))
+    }
+
+    fn number(&self, sql: &str, values: impl Params) -> Result<Option<Seq>, StoreError> {
+        let read = || self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional();
+        let found: Option<Option<i64>> = read().map_err(|error| StoreError::of(&self.path, "read", error))?;
+        Ok(found.flatten().map(Seq))
+    }
+
+    /// An id of any type is as good as another here: it is only compared.
+    fn id_at(&self, seq: Seq) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut statement = self.connection.prepare_cached(ID_AT)?;
+        statement.query_row([seq.0], |row| Ok(describe_id(row.get_ref(0)?).into_bytes())).optional()
+    }
+
+    /// The number of the last row.
+    fn collect(&self, sql: &str, values: impl Params, into: &mut Vec<Row>) -> rusqlite::Result<Option<Seq>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let seq = Seq(row.get(0)?);
+            into.push(decode(seq, row)?);
+            last = Some(seq);
+        }
+        Ok(last)
     }
 }
 
-fn decode(seq: Seq, row: &Row<'_>) -> rusqlite::Result<Result<Transaction, Box<Unreadable>>> {
+/// An id as the ledger spells it, or what is there instead.
+fn describe_id(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        ValueRef::Blob(blob) => blob.iter().fold("x'".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
+        other => describe(other),
+    }
+}
+
+fn decode(seq: Seq, row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let user_value = row.get_ref(1)?;
     let user_id = integer(user_value).and_then(|id| UserId::new(id.cast_unsigned()));
     let wrong = |column, expected, found: ValueRef<'_>| {
-        Ok(Err(Box::new(Unreadable { seq, user_id, column, expected, found: describe(found) })))
+        let (place, found) = (seq.0.to_string(), describe(found));
+        Ok(Err(Box::new(Unreadable { place, user_id, column, expected, found })))
     };
     let Some(user_id) = user_id else { return wrong("user_id", "an integer from 0 to 2^63-1", user_value) };
 

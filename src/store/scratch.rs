@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use florin_schema::{Asset, UserId};
 use tempfile::TempDir;
 
-use super::{NewTransaction, Reader, Seq, TransactionId, Writer};
+use super::{NewTransaction, Reader, TransactionId, Writer};
 use crate::ledger::{Kind, Transaction};
 
 /// A ledger's place in a directory that goes away with it.
@@ -41,8 +41,8 @@ impl Scratch {
     pub(crate) fn rows(&self) -> Vec<Transaction> {
         let mut rows = Vec::new();
         let reader = Reader::open(&self.ledger()).unwrap();
-        reader.range(Seq(i64::MIN), Seq(i64::MAX), usize::MAX >> 1, &mut rows).unwrap();
-        rows.into_iter().map(|row| row.content.unwrap()).collect()
+        reader.follow(None, usize::MAX >> 1, &mut rows).unwrap();
+        rows.into_iter().map(Result::unwrap).collect()
     }
 }
 

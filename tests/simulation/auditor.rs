@@ -22,6 +22,8 @@ pub type Verdict = Result<(), String>;
 pub struct Floors {
     versions: Vec<u64>,
     as_of_us: Vec<i64>,
+    /// By user, of answers with data.
+    told_us: Vec<i64>,
 }
 
 /// A request and what the simulation knows of its way.
@@ -49,6 +51,8 @@ pub struct Auditor {
     /// The newest that any client has seen.
     versions: BTreeMap<UserId, u64>,
     as_of_us: Vec<i64>,
+    /// The newest `as_of` of any data about a user.
+    told_us: BTreeMap<UserId, i64>,
     /// The wall clock stands still, so that `as_of` says nothing.
     has_fixed_clock: bool,
     /// Requests made that may wait for their freshness.
@@ -71,6 +75,7 @@ impl Auditor {
         Auditor {
             versions: BTreeMap::new(),
             as_of_us: vec![i64::MIN; usize::from(shards)],
+            told_us: BTreeMap::new(),
             has_fixed_clock,
             waits: 0,
             seen: Seen::default(),
@@ -81,7 +86,13 @@ impl Auditor {
     pub fn floors(&mut self, request: &Request) -> Floors {
         self.waits += usize::from(request.freshness.wait_us() > 0);
         let version = |user| self.versions.get(user).copied().unwrap_or(0);
-        Floors { versions: request.users().iter().map(version).collect(), as_of_us: self.as_of_us.clone() }
+        let told_us = |user| self.told_us.get(user).copied().unwrap_or(i64::MIN);
+        let users = request.users();
+        Floors {
+            versions: users.iter().map(version).collect(),
+            as_of_us: self.as_of_us.clone(),
+            told_us: users.iter().map(told_us).collect(),
+        }
     }
 
     /// Judges one reply.
@@ -145,7 +156,7 @@ impl Auditor {
             let predicted = judge.predict(moment, user);
             let (status, view) = if is_shed { (Status::Overloaded, None) } else { predicted };
             let expected = Origin {
-                as_of_us: moment.turn.as_of_us,
+                as_of_us: view.map_or(moment.turn.as_of_us, |view| as_of_us(moment, &view)),
                 is_quarantined: view.is_some_and(|view| view.quarantined),
             };
             has_status(reply, status)
@@ -164,8 +175,16 @@ impl Auditor {
             (Body::Statistics(statistics), _) => Some(statistics.version),
             (_, version) => version,
         };
-        ensure(reply.as_of_us >= case.floors.as_of_us[owner], || "as_of went back".to_owned())?;
-        self.as_of_us[owner] = self.as_of_us[owner].max(reply.as_of_us);
+        // An account that is not whole tells of the time when it was; everything else, of the shard's watermark.
+        if !reply.is_quarantined {
+            ensure(reply.as_of_us >= case.floors.as_of_us[owner], || "as_of went back".to_owned())?;
+            self.as_of_us[owner] = self.as_of_us[owner].max(reply.as_of_us);
+        }
+        if is_ok(reply) {
+            ensure(reply.as_of_us >= case.floors.told_us[0], || "as_of of an account went back".to_owned())?;
+            let told_us = self.told_us.entry(user).or_insert(i64::MIN);
+            *told_us = reply.as_of_us.max(*told_us);
+        }
         self.account(case, reply, ledger, Entry { index: 0, user, version })
     }
 
@@ -201,9 +220,7 @@ impl Auditor {
             let mut possible: Vec<Origin> = Vec::new();
             for moment in judge.moments() {
                 let entries = indexes.iter().map(|&index| balances.map(|balances| &balances.entries[index]));
-                if let Some(is_quarantined) = judge.explains_part(&moment, entries, ledger) {
-                    possible.push(Origin { as_of_us: moment.turn.as_of_us, is_quarantined });
-                }
+                possible.extend(judge.explains_part(&moment, entries, ledger));
             }
             ensure(!possible.is_empty(), || {
                 format!("no moment of shard {owner} explains its part:{}", judge.describe(judge.users[0]))
@@ -230,7 +247,7 @@ impl Auditor {
         let Entry { index, user, version } = entry;
         let history = ledger.histories.get(&user);
         let is_missing = version.is_none() && (is_batch(case) || has_status(reply, Status::NotFound));
-        if (version.is_some() || is_missing) && !reply.is_quarantined && !self.has_fixed_clock {
+        if (version.is_some() || is_missing) && !self.has_fixed_clock {
             let due = history.map_or(0, |history| history.committed_before(reply.as_of_us));
             ensure(version.unwrap_or(0) >= due, || {
                 format!("as_of is not true: {user} had {due} rows by then, and {version:?} are answered")
@@ -322,9 +339,16 @@ impl Judge<'_> {
         moment.turn.taken_us == 0 || moment.age_us() > self.node.max_staleness_us || moment.turn.refuses
     }
 
-    fn is_young(&self, moment: &Moment) -> bool {
+    fn is_young(&self, moment: &Moment, user: UserId) -> bool {
         let max_age_ms = self.freshness().max_age_ms;
-        max_age_ms == 0 || moment.age_us() <= u64::from(max_age_ms) * 1_000
+        let age_us = match self.mirror.view(user, moment.events()) {
+            Some(View { quarantined: true, whole_at: (_, taken_us), .. }) => match taken_us {
+                0 => u64::MAX,
+                _ => moment.turn.monotonic_us - taken_us.min(moment.turn.monotonic_us),
+            },
+            _ => moment.age_us(),
+        };
+        max_age_ms == 0 || age_us <= u64::from(max_age_ms) * 1_000
     }
 
     fn has_version(&self, moment: &Moment, user: UserId) -> bool {
@@ -333,9 +357,10 @@ impl Judge<'_> {
     }
 
     fn holds(&self, moment: &Moment) -> bool {
-        let is_young =
-            self.freshness().max_age_ms == 0 || !self.is_unavailable(moment) && self.is_young(moment);
-        is_young && self.users.iter().all(|&user| self.has_version(moment, user))
+        let is_young = |user| {
+            self.freshness().max_age_ms == 0 || !self.is_unavailable(moment) && self.is_young(moment, user)
+        };
+        self.users.iter().all(|&user| is_young(user) && self.has_version(moment, user))
     }
 
     /// The answer about `user` at `moment`; the view where there is data.
@@ -343,7 +368,7 @@ impl Judge<'_> {
         if self.is_unavailable(moment) {
             return (Status::Unavailable, None);
         }
-        if !self.is_young(moment) || !self.has_version(moment, user) {
+        if !self.is_young(moment, user) || !self.has_version(moment, user) {
             return (Status::Stale, None);
         }
         match self.mirror.view(user, moment.events()) {
@@ -353,14 +378,14 @@ impl Judge<'_> {
     }
 
     /// Whether `moment` explains the entries of the owner's users (`None` = the batch was refused as a whole); and
-    /// then whether one of them is quarantined.
+    /// then what they say of it: whether one of them is quarantined, and the oldest time that one tells of.
     fn explains_part<'a>(
         &self,
         moment: &Moment,
         entries: impl Iterator<Item = Option<&'a BalanceEntry>>,
         ledger: &Ledger,
-    ) -> Option<bool> {
-        let mut is_quarantined = false;
+    ) -> Option<Origin> {
+        let mut origin = Origin { as_of_us: moment.turn.as_of_us, is_quarantined: false };
         for (&user, entry) in self.users.iter().zip(entries) {
             let (status, view) = self.predict(moment, user);
             let Some(entry) = entry else {
@@ -378,10 +403,11 @@ impl Judge<'_> {
                 if *balance != expected_balance(history, user, view.version) {
                     return None;
                 }
-                is_quarantined |= view.quarantined;
+                origin.is_quarantined |= view.quarantined;
+                origin.as_of_us = origin.as_of_us.min(as_of_us(moment, &view));
             }
         }
-        Some(is_quarantined)
+        Some(origin)
     }
 
     /// What could have been answered about `user`: for the message of a failure.
@@ -404,6 +430,11 @@ fn joins(origins: &[Vec<Origin>], wanted: Origin, joined: Origin) -> bool {
         };
         joins(rest, wanted, joined)
     })
+}
+
+/// The time of which an answer with `view` tells.
+fn as_of_us(moment: &Moment, view: &View) -> i64 {
+    if view.quarantined { view.whole_at.0 } else { moment.turn.as_of_us }
 }
 
 /// What every reply owes its request, whatever it answers.

@@ -81,6 +81,8 @@ pub struct Feed {
     unruly: usize,
     fault: Fault,
     pub rereads: u64,
+    /// Heard, and not yet answered: a batch may count as applied only once they are heard.
+    asked: VecDeque<(usize, FeedRequest)>,
     /// When the watermark that every shard has by now was captured.
     pub published_us: u64,
 }
@@ -100,6 +102,7 @@ impl Feed {
             unruly: random.pick(&[0, 0, 10, 40]),
             fault,
             rereads: 0,
+            asked: VecDeque::new(),
             published_us: 0,
         }
     }
@@ -115,18 +118,20 @@ impl Feed {
 
     /// Whether it can take on a request now.
     pub fn has_requests(&self) -> bool {
-        matches!(self.phase, Phase::Resting) && self.ends.iter().any(|end| !end.requests.is_empty())
+        matches!(self.phase, Phase::Resting)
+            && (!self.asked.is_empty() || self.ends.iter().any(|end| !end.requests.is_empty()))
     }
 
     /// Whether it has delivered all of `ledger` and answered all requests.
     pub fn is_done(&self, ledger: &Ledger) -> bool {
-        matches!(self.phase, Phase::Resting)
-            && self.read == ledger.rows.len()
-            && self.ends.iter().all(|end| end.requests.is_empty())
+        matches!(self.phase, Phase::Resting) && self.read == ledger.rows.len() && !self.has_requests()
     }
 
     /// Goes on as far as one step takes it; the shards whose bells it rings.
     pub fn step(&mut self, now: Now, ledger: &Ledger, random: &mut Random) -> Vec<usize> {
+        for (shard, end) in self.ends.iter_mut().enumerate() {
+            self.asked.extend(std::iter::from_fn(|| end.requests.pop()).map(|request| (shard, request)));
+        }
         match self.phase {
             Phase::Resting => self.rest(now, ledger, random),
             Phase::Pushing => self.push(random),
@@ -148,13 +153,9 @@ impl Feed {
     }
 
     fn rest(&mut self, now: Now, ledger: &Ledger, random: &mut Random) {
-        let first = random.below(self.ends.len());
-        let in_turn = (0..self.ends.len()).map(|shard| (first + shard) % self.ends.len());
-        let asking = in_turn.into_iter().find(|&shard| !self.ends[shard].requests.is_empty());
-        if let Some(shard) = asking {
-            let request = self.ends[shard].requests.pop();
-            if let Some(FeedRequest::Reread(user)) = request {
-                self.reread(shard, user, ledger);
+        if let Some((shard, request)) = self.asked.pop_front() {
+            if let FeedRequest::Reread { user_id, .. } = request {
+                self.reread(shard, user_id, ledger);
             }
         } else if now.monotonic_us >= self.next_poll_us {
             self.query(now, ledger, random);
@@ -165,7 +166,7 @@ impl Feed {
         self.rereads += 1;
         self.outbox.push_back((shard, FeedEvent::RereadBegin(user)));
         let rows = ledger.histories[&user].committed();
-        self.outbox.extend(rows.map(|row| (shard, FeedEvent::Row(row))));
+        self.outbox.extend(rows.map(|row| (shard, FeedEvent::RereadRow(row))));
         self.outbox.push_back((shard, FeedEvent::RereadEnd(user)));
         self.awaited.clear();
         self.captured = None;

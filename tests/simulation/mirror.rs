@@ -12,6 +12,8 @@ use super::ledger::Ledger;
 pub struct View {
     pub version: u64,
     pub quarantined: bool,
+    /// The watermark when it was last whole, where it is not: as_of, and when it was taken.
+    pub whole_at: (i64, u64),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -70,13 +72,16 @@ pub struct Mirror {
     changes: BTreeMap<UserId, Vec<(usize, View)>>,
     reread: Option<(UserId, State)>,
     taken: usize,
+    /// As the shard has it in this turn.
+    watermark: (i64, u64),
     pub turns: Vec<Turn>,
     pub counts: Counts,
 }
 
 impl Mirror {
-    /// The shard has taken the events up to `taken` of `log`.
-    pub fn advance(&mut self, log: &[FeedEvent], taken: usize, ledger: &Ledger) {
+    /// In a turn with this watermark the shard has taken the events up to `taken` of `log`.
+    pub fn advance(&mut self, log: &[FeedEvent], taken: usize, watermark: (i64, u64), ledger: &Ledger) {
+        self.watermark = watermark;
         while self.taken < taken {
             let event = log[self.taken];
             self.taken += 1;
@@ -87,30 +92,54 @@ impl Mirror {
     fn take(&mut self, event: FeedEvent, ledger: &Ledger) {
         match event {
             FeedEvent::Row(row) => {
-                let user = row.user_id;
-                let defect = ledger.histories[&user].defect;
-                if let Some((_, state)) = self.reread.as_mut().filter(|(rereading, _)| *rereading == user) {
-                    apply(state, row.version.0, defect, &mut self.counts);
-                    return;
-                }
-                let state = self.states.entry(user).or_default();
+                let defect = ledger.histories[&row.user_id].defect;
+                let state = self.states.entry(row.user_id).or_default();
                 apply(state, row.version.0, defect, &mut self.counts);
-                let view = state.view;
-                self.note(user, view);
+                self.note(row.user_id);
+            }
+            FeedEvent::RereadRow(row) => {
+                let defect = ledger.histories[&row.user_id].defect;
+                let (user, state) = self.reread.as_mut().expect("a history's rows come after it began");
+                assert_eq!(*user, row.user_id);
+                apply(state, row.version.0, defect, &mut self.counts);
             }
             FeedEvent::RereadBegin(user) => self.reread = Some((user, State::default())),
             FeedEvent::RereadEnd(user) => {
-                let (_, state) = self.reread.take().expect("a re-read ends after it began");
-                self.states.insert(user, state);
-                self.note(user, state.view);
+                let (_, again) = self.reread.take().expect("a re-read ends after it began");
+                let state = self.states.entry(user).or_default();
+                if again.view.version < state.view.version {
+                    state.view.quarantined = true;
+                } else {
+                    let whole_at = state.view.whole_at;
+                    *state = State { view: View { whole_at, ..again.view }, ..again };
+                }
+                self.note(user);
             }
             FeedEvent::BatchEnd(_) => {}
-            FeedEvent::Unreadable(_) => unreachable!("the simulated ledger's rows can be read"),
+            FeedEvent::Unreadable(user) => {
+                let again = self.reread.as_mut().filter(|(rereading, _)| *rereading == user);
+                for state in
+                    again.map(|(_, state)| state).into_iter().chain([self.states.entry(user).or_default()])
+                {
+                    state.view.quarantined = true;
+                    state.defective = true;
+                }
+                self.note(user);
+            }
         }
     }
 
-    fn note(&mut self, user: UserId, view: View) {
+    /// The account has become what it is now.
+    fn note(&mut self, user: UserId) {
         let changes = self.changes.entry(user).or_default();
+        let was_quarantined = changes.last().is_some_and(|(_, view)| view.quarantined);
+        let view = &mut self.states.get_mut(&user).expect("an account of the shard").view;
+        if !view.quarantined {
+            view.whole_at = (0, 0);
+        } else if !was_quarantined {
+            view.whole_at = self.watermark;
+        }
+        let view = *view;
         if changes.last().is_none_or(|&(_, last)| last != view) {
             changes.push((self.taken, view));
         }

@@ -154,7 +154,7 @@ impl Node {
         seat.park = seat.shard.park();
 
         let after = end.taken();
-        seat.mirror.advance(&end.log, after, ledger);
+        seat.mirror.advance(&end.log, after, (as_of_us, taken_us), ledger);
         let refuses = |since_us| now.monotonic_us - since_us > DRAIN_ANSWER_US;
         seat.mirror.turns.push(Turn {
             step,

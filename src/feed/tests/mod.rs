@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::feed::{Feed, FeedConfig, link};
 use crate::ledger::Transaction;
 use crate::mesh::Parking;
-use crate::shard::{FeedEvent, FeedLink, FeedRequest};
+use crate::shard::{FeedEvent, FeedLink, FeedRequest, Reason};
 use crate::store::scratch::Scratch;
 
 /// A shard that only takes in.

@@ -96,13 +96,13 @@ fn a_row_that_is_no_transaction_quarantines_its_account_alone() {
 
     // Read again, the row is still none.
     consumer.events.clear();
-    consumer.request(FeedRequest::Reread(user(1)));
+    consumer.request(FeedRequest::Reread { user_id: user(1), reason: Reason::Gap });
     until("the history has been sent", || {
         consumer.take_all();
         consumer.events.contains(&FeedEvent::RereadEnd(user(1)))
     });
-    assert_eq!(consumer.events[0], FeedEvent::RereadBegin(user(1)));
-    assert_eq!(consumer.events[2], FeedEvent::Unreadable(user(1)));
+    assert!(consumer.events.contains(&FeedEvent::RereadBegin(user(1))));
+    assert!(consumer.events.contains(&FeedEvent::Unreadable(user(1))));
     feed.stop();
 }
 

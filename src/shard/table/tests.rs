@@ -176,7 +176,7 @@ fn a_gap_quarantines_until_the_history_has_been_read_again() {
 
     table.begin_reread(user_id);
     for row in &rows[..4] {
-        assert_eq!(table.apply(row, &now), Outcome::Applied);
+        assert_eq!(table.apply_reread(row, &now), Outcome::Applied);
         assert_eq!(seen(&table), (1, 10, Trust::Quarantined), "the old account answers meanwhile");
     }
     table.end_reread(user_id);
@@ -193,8 +193,8 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     table.apply(&rows[0], &now);
     assert_eq!(table.apply(&rows[2], &now), Outcome::Gap { ask: true });
     table.begin_reread(user_id);
-    table.apply(&rows[0], &now);
-    table.apply(&rows[2], &now);
+    table.apply_reread(&rows[0], &now);
+    table.apply_reread(&rows[2], &now);
     table.end_reread(user_id);
     let trust = |table: &Table| table.find(user_id.hashed()).unwrap().trust;
     assert_eq!(trust(&table), Trust::Quarantined);
@@ -202,7 +202,7 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     assert_eq!(table.apply(&rows[1], &now), Outcome::AppliedLate, "what came after it was skipped");
     table.begin_reread(user_id);
     for row in &rows {
-        table.apply(row, &now);
+        table.apply_reread(row, &now);
     }
     table.end_reread(user_id);
     assert_eq!(trust(&table), Trust::Whole);

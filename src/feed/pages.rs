@@ -1,0 +1,114 @@
+//! Accounts' histories, read by a thread and on a connection of their own: however long one is, those who follow the
+//! ledger do not wait for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, Thread};
+
+use florin_schema::{UserId, Version};
+
+use super::sqlite::FileId;
+use crate::follower::{Page, Row, SourceError};
+use crate::limits::FEED_BATCH_ROWS;
+use crate::store::{Reader, StoreError};
+use crate::threads::spawn_vital;
+
+/// Which page is asked for.
+type Asked = (UserId, Option<Version>);
+type Answer = Result<Vec<Row>, SourceError>;
+
+/// The way to that thread. It ends when this is dropped.
+pub(super) struct Pages {
+    ledger: PathBuf,
+    file: FileId,
+    thread: Option<(SyncSender<Asked>, Receiver<Answer>)>,
+    /// Why there is no page.
+    refused: Option<SourceError>,
+}
+
+impl Pages {
+    /// The thread starts with the first page. `file` is the ledger that is followed: no other is read.
+    pub fn new(ledger: &Path, file: FileId) -> Pages {
+        Pages { ledger: ledger.to_owned(), file, thread: None, refused: None }
+    }
+
+    /// Begins to read a page; one at a time. Its arrival wakes the thread that calls this.
+    pub fn ask(&mut self, user: UserId, after: Option<Version>) {
+        if self.thread.is_none()
+            && let Err(error) = self.start()
+        {
+            self.refused = Some(SourceError::Unavailable(format!(
+                "the system gives no thread to read an account again: {error} (ulimit -u, TasksMax=)"
+            )));
+            return;
+        }
+        let asked = self.thread.as_ref().is_some_and(|(pages, _)| pages.try_send((user, after)).is_ok());
+        if !asked {
+            self.refused =
+                Some(SourceError::Unavailable("a page was asked for before the last one came".to_owned()));
+        }
+    }
+
+    /// The page that was asked for, if it is there.
+    pub fn take(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        let Some((_, answers)) = &self.thread else { return Ok(Page::Last) };
+        match answers.try_recv() {
+            Ok(page) => {
+                *rows = page?;
+                Ok(if rows.len() < FEED_BATCH_ROWS { Page::Last } else { Page::More })
+            }
+            Err(TryRecvError::Empty) => Ok(Page::Awaited),
+            Err(TryRecvError::Disconnected) => {
+                unreachable!("the thread ends after this is dropped, or with the process")
+            }
+        }
+    }
+
+    fn start(&mut self) -> std::io::Result<()> {
+        let (pages, asked) = sync_channel(1);
+        let (answer, answers) = sync_channel(1);
+        let (ledger, file, taker) = (self.ledger.clone(), self.file, thread::current());
+        spawn_vital("florin-reread", move || run(&ledger, file, &asked, &answer, &taker))?;
+        self.thread = Some((pages, answers));
+        Ok(())
+    }
+}
+
+fn run(ledger: &Path, file: FileId, asked: &Receiver<Asked>, answers: &SyncSender<Answer>, taker: &Thread) {
+    let mut reader = None;
+    while let Ok((user, after)) = asked.recv() {
+        let answer = read(ledger, file, &mut reader, user, after);
+        if answer.is_err() {
+            // A connection that has failed may not work again.
+            reader = None;
+        }
+        if answers.send(answer).is_err() {
+            return;
+        }
+        taker.unpark();
+    }
+}
+
+fn read(
+    ledger: &Path,
+    file: FileId,
+    reader: &mut Option<Reader>,
+    user: UserId,
+    after: Option<Version>,
+) -> Answer {
+    let failed = |error: StoreError| SourceError::Unavailable(error.to_string());
+    let reader = match reader {
+        Some(reader) => reader,
+        None => reader.insert(Reader::open(ledger).map_err(failed)?),
+    };
+    let mut rows = Vec::new();
+    reader.account(user, after, FEED_BATCH_ROWS, &mut rows).map_err(failed)?;
+    // It was opened by its path: that must be the file that is followed.
+    if FileId::of(ledger)? != file {
+        return Err(SourceError::Replaced(format!("{} is another file than before", ledger.display())));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,183 @@
+//! The follower's side of the link to each shard: what is sent arrives in order, and wakes who sleeps.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Acquire;
+
+use florin_schema::UserId;
+
+use crate::limits::{FEED_RING_SLOTS, REREADS_MAX};
+use crate::mesh::{self, Latest, Parking, Receiver, Sender};
+use crate::shard::{FeedEvent, FeedLink, FeedRequest};
+
+/// Wakes a shard's thread that sleeps.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// The way to one shard.
+pub trait Outlet {
+    /// Sends one event, or gives it back where there is no room at the moment.
+    fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent>;
+    /// The last batch of which the shard has applied everything, and asked for everything that it led to.
+    fn applied_batch(&self) -> u64;
+    /// Publishes a watermark.
+    fn publish(&mut self, as_of_us: i64, taken_us: u64);
+    /// What the shard has asked for.
+    fn next_request(&mut self) -> Option<FeedRequest>;
+    /// Wakes the shard if it was sent something since the last call, and sleeps.
+    fn wake(&mut self);
+}
+
+/// The way to a shard of this process. [`FeedLink`] is the shard's side.
+pub struct MeshOutlet {
+    events: Sender<FeedEvent>,
+    requests: Receiver<FeedRequest>,
+    applied_batch: Arc<AtomicU64>,
+    watermark: Arc<Latest>,
+    parking: Arc<Parking>,
+    waker: Waker,
+    /// Something was sent since the shard was last woken.
+    unannounced: bool,
+}
+
+/// Both sides of the link to the shard that sleeps by `parking` and is woken by `waker`.
+pub fn link(parking: Arc<Parking>, waker: Waker) -> (MeshOutlet, FeedLink) {
+    link_of(FEED_RING_SLOTS, REREADS_MAX, parking, waker)
+}
+
+/// The same with rings of other sizes, to reach their ends in tests.
+pub fn link_of(
+    event_slots: usize,
+    request_slots: usize,
+    parking: Arc<Parking>,
+    waker: Waker,
+) -> (MeshOutlet, FeedLink) {
+    let (events, shard_events) = mesh::ring(event_slots);
+    let (shard_requests, requests) = mesh::ring(request_slots);
+    let applied_batch = Arc::new(AtomicU64::new(0));
+    let watermark = Arc::new(Latest::new());
+    let shard = FeedLink {
+        events: shard_events,
+        requests: shard_requests,
+        applied_batch: Arc::clone(&applied_batch),
+        watermark: Arc::clone(&watermark),
+    };
+    let outlet =
+        MeshOutlet { events, requests, applied_batch, watermark, parking, waker, unannounced: false };
+    (outlet, shard)
+}
+
+impl Outlet for MeshOutlet {
+    #[inline]
+    fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {
+        self.events.push(event)?;
+        self.unannounced = true;
+        Ok(())
+    }
+
+    fn applied_batch(&self) -> u64 {
+        self.applied_batch.load(Acquire)
+    }
+
+    fn publish(&mut self, as_of_us: i64, taken_us: u64) {
+        self.watermark.store(as_of_us, taken_us);
+    }
+
+    fn next_request(&mut self) -> Option<FeedRequest> {
+        self.requests.pop()
+    }
+
+    fn wake(&mut self) {
+        if core::mem::take(&mut self.unannounced) && self.parking.notify() {
+            (self.waker)();
+        }
+    }
+}
+
+impl fmt::Debug for MeshOutlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshOutlet").field("unannounced", &self.unannounced).finish_non_exhaustive()
+    }
+}
+
+/// A ring has no room: go on when its shard has taken something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Full;
+
+/// All outlets: routes events to their shards, and knows which shards have still to say that they applied them.
+pub(super) struct Outlets<O> {
+    outlets: Vec<O>,
+    shards: u16,
+    batch: u64,
+    /// By shard: what it was sent since its last end of a batch.
+    unsettled: Vec<bool>,
+    /// By shard: the batch whose end it was sent and has not acknowledged; 0 = none.
+    awaited: Vec<u64>,
+}
+
+impl<O: Outlet> Outlets<O> {
+    /// # Panics
+    /// Without outlets, or with more than a node can have.
+    pub fn new(outlets: Vec<O>) -> Outlets<O> {
+        let shards = u16::try_from(outlets.len()).expect("a node has at most 256 shards");
+        assert!(shards > 0, "a node has a shard");
+        let (unsettled, awaited) = (alloc::vec![false; outlets.len()], alloc::vec![0; outlets.len()]);
+        Outlets { outlets, shards, batch: 0, unsettled, awaited }
+    }
+
+    /// To the shard that owns the user.
+    #[inline]
+    pub fn send(&mut self, user: UserId, event: FeedEvent) -> Result<(), Full> {
+        let shard = usize::from(user.shard(self.shards).0);
+        self.unsettled[shard] = true;
+        self.outlets[shard].send(event).map_err(|_| Full)
+    }
+
+    /// Wakes every shard that was sent something and may not know.
+    pub fn wake(&mut self) {
+        self.outlets.iter_mut().for_each(Outlet::wake);
+    }
+
+    /// Begins to wait until every shard has applied what it was sent.
+    pub fn end_batch(&mut self) {
+        self.batch += 1;
+    }
+
+    /// Whether every shard has applied what it was sent before [`Outlets::end_batch`].
+    pub fn is_settled(&mut self) -> bool {
+        let mut settled = true;
+        for (shard, outlet) in self.outlets.iter_mut().enumerate() {
+            if self.unsettled[shard] {
+                if outlet.send(FeedEvent::BatchEnd(self.batch)).is_ok() {
+                    self.unsettled[shard] = false;
+                    self.awaited[shard] = self.batch;
+                }
+                settled = false;
+            } else if self.awaited[shard] > 0 {
+                if outlet.applied_batch() < self.awaited[shard] {
+                    settled = false;
+                } else {
+                    self.awaited[shard] = 0;
+                }
+            }
+        }
+        settled
+    }
+
+    /// Tells every shard the watermark.
+    pub fn publish(&mut self, as_of_us: i64, taken_us: u64) {
+        for outlet in &mut self.outlets {
+            outlet.publish(as_of_us, taken_us);
+        }
+    }
+
+    /// What a shard has asked for.
+    pub fn next_request(&mut self) -> Option<FeedRequest> {
+        self.outlets.iter_mut().find_map(Outlet::next_request)
+    }
+
+    pub fn all(&mut self) -> &mut [O] {
+        &mut self.outlets
+    }
+}

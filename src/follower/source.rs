@@ -1,0 +1,128 @@
+//! What a ledger must be able to do to be followed. The file of SQLite is one; a replication stream or a log of partitions
+//! are others, so nothing here assumes that a position is a number or that an answer is there at once.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use florin_schema::{UserId, Version};
+
+use crate::clock::Now;
+use crate::ledger::Transaction;
+
+/// A row as it was found.
+pub type Row = Result<Transaction, Box<Unreadable>>;
+
+/// A row that no transaction can be made of.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("row {place}: {column}: expected {expected}, found {found}")]
+pub struct Unreadable {
+    /// Where the ledger has it, in the ledger's own words.
+    pub place: String,
+    /// Whose account it concerns, if that at least is known.
+    pub user_id: Option<UserId>,
+    /// The first column that is wrong.
+    pub column: &'static str,
+    /// What a legal value is.
+    pub expected: &'static str,
+    /// What is there.
+    pub found: String,
+}
+
+/// How far a ledger has been read. It is one value: whatever a source needs to go on from there, and to see that it still
+/// reads the same history, is in it. A checkpoint keeps it as bytes.
+///
+/// `partial_cmp` says which of two lies further on; a vector of offsets may have neither.
+pub trait Position: Clone + PartialEq + PartialOrd + fmt::Debug {
+    /// As bytes, for [`Position::decode`].
+    fn encode(&self) -> Vec<u8>;
+    /// `None` where the bytes are no position of this kind of source.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+/// Why a source has nothing to give.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It may pass by itself, and is tried again: the file is locked, the connection is gone. The sentence says what to do.
+    #[error("{0}")]
+    Unavailable(String),
+    /// What is there is not what was followed: another ledger, or one that lost rows. Nothing of it is applied.
+    #[error("{0}")]
+    Replaced(String),
+}
+
+/// What [`Source::next`] has to give. Its rows, where there are any, are in the vector.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Progress<P> {
+    /// Where the view stands once the rows are applied; none = where it stood.
+    pub position: Option<P>,
+    /// Everything that was committed before this time lies up to that position; none = that is not known.
+    pub complete_before: Option<Now>,
+    /// When to ask again, µs from now; 0 = at once, for there is more.
+    pub again_us: u64,
+    /// How much of what there was to load has come, in thousandths; none = nothing is known of it.
+    pub loaded: Option<u16>,
+}
+
+/// What [`Source::page`] has to give.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Page {
+    /// It is still being read.
+    Awaited,
+    /// Its rows are in the vector; more may follow them.
+    More,
+    /// Its rows are in the vector: the last that the account had when they were read.
+    Last,
+}
+
+/// A ledger that can be followed.
+///
+/// Every method returns soon: at most a few thousand rows are read in it, and what takes longer is done by threads of the
+/// source's own, which wake the follower's. What a call had put into `rows` when it failed is thrown away. To deliver
+/// something twice is always harmless: the accounts' versions tell.
+pub trait Source {
+    /// Which ledger it is; see [`Source::identity`].
+    type Identity: Clone + PartialEq + fmt::Debug + fmt::Display;
+    /// See [`Position`].
+    type Position: Position;
+
+    /// Which ledger this is at the moment.
+    ///
+    /// # Errors
+    /// [`SourceError::Unavailable`] where it cannot be asked: that makes it no other ledger.
+    fn identity(&mut self) -> Result<Self::Identity, SourceError>;
+
+    /// From now on [`Source::next`] brings everything after `after`, or everything. This is also how a source is set
+    /// going again after an error. It may read in parallel as long as it delivers each account's rows in their order.
+    fn load(&mut self, after: Option<&Self::Position>) -> Result<(), SourceError>;
+
+    /// Adds to `rows` what was committed next. Called at `now`, before anything is asked: what had been committed by then
+    /// is in an answer that reaches the end.
+    fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<Self::Position>, SourceError>;
+
+    /// Every shard has applied everything up to `position`: a source that keeps rows for its readers may let them go.
+    fn applied(&mut self, position: &Self::Position) {
+        let _ = position;
+    }
+
+    /// Whether it can read an account's history again.
+    fn can_reread(&self) -> bool {
+        false
+    }
+
+    /// Begins to read a page of an account's rows in the order of their versions: those after `after`, or from the first.
+    /// On a connection of its own; one page at a time.
+    fn reread(&mut self, user: UserId, after: Option<Version>) {
+        let _ = (user, after);
+    }
+
+    /// The page that was asked for last, into `rows`.
+    ///
+    /// # Errors
+    /// The page has to be asked for again.
+    fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        let _ = rows;
+        Ok(Page::Last)
+    }
+}
