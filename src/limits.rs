@@ -55,6 +55,17 @@ pub const WAITING_MAX: usize = 1_024;
 pub const PARTIAL_REQUEST_US: u64 = 10_000_000;
 /// How long a draining node goes on answering.
 pub const DRAIN_US: u64 = 10_000_000;
+/// How long a draining connection that is quiet is kept, for what is on its way to it: many round trips within a region.
+pub const DRAIN_QUIET_US: u64 = 50_000;
+/// How long a draining shard goes on answering with data, and waits for the rest of a request: a connection that never
+/// falls quiet must not keep the node.
+pub const DRAIN_ANSWER_US: u64 = 1_000_000;
+/// How long a draining shard reads on from a connection that never falls quiet: it has said since the beginning that it
+/// ends, and refused data for a second.
+pub const DRAIN_READ_US: u64 = 2 * DRAIN_ANSWER_US;
+/// How long a draining shard waits for a caller who takes none of its answers: one more than a lost packet takes to be
+/// sent again a few times.
+pub const DRAIN_STALL_US: u64 = 1_000_000;
 /// A Hello's body: its two strings take 1,088 bytes; the rest is room for fields that later clients append. It keeps
 /// the longest legal frame at GetBalances' 8,232 bytes.
 pub const HELLO_BYTES_MAX: usize = 4 * 1_024;

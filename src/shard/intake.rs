@@ -26,9 +26,10 @@ impl Shard {
     pub fn receive(&mut self, connection: u32, bytes: &[u8]) {
         self.responder.metrics.bytes_in.add(bytes.len() as u64);
         let session = &mut self.sessions[connection as usize];
-        if !session.open || session.ending == Ending::Closing {
+        if !session.open || session.is_closing() {
             return;
         }
+        session.active_us = self.now.monotonic_us;
         let skipped = session.skip.min(bytes.len());
         session.skip -= skipped;
         if skipped > 0 && session.skip == 0 {
@@ -44,7 +45,7 @@ impl Shard {
         } else {
             let read = self.read(connection, bytes);
             let session = &mut self.sessions[connection as usize];
-            if read < bytes.len() && session.ending != Ending::Closing {
+            if read < bytes.len() && !session.is_closing() {
                 let mut carry = std::mem::take(&mut session.carry);
                 if carry.capacity() == 0 {
                     carry = self.buffers.pop().unwrap_or_default();
@@ -66,7 +67,7 @@ impl Shard {
         let session = &mut self.sessions[connection as usize];
         session.carry = carry;
         session.carry_from = from + read;
-        if session.waiting_input() == 0 || session.ending == Ending::Closing {
+        if session.waiting_input() == 0 || session.is_closing() {
             let mut carry = std::mem::take(&mut session.carry);
             session.carry_from = 0;
             carry.clear();
@@ -297,7 +298,7 @@ impl Shard {
             if session.owed > 0 {
                 return (read, Stop::Await);
             }
-            if session.ending == Ending::Closing {
+            if session.is_closing() {
                 return (input.len(), Stop::Ended);
             }
             if session.frames >= FRAMES_PER_TURN {
@@ -308,7 +309,11 @@ impl Shard {
             }
             session.frames += 1;
             match wire::http::parse(&input[read..], &mut self.users) {
-                Parsed::Request(request, bytes) => {
+                Parsed::Request(mut request, bytes) => {
+                    if self.is_draining() && read + bytes == input.len() {
+                        // The last that has come: its answer announces the end (RFC 9112, section 9.6).
+                        request.reply_to = request.reply_to.closing();
+                    }
                     if !self.handle(connection, &request, out) {
                         return (read, Stop::Await);
                     }
@@ -323,7 +328,12 @@ impl Shard {
                     out.extend_from_slice(wire::http::CONTINUE);
                     return (read, Stop::Incomplete);
                 }
-                Parsed::Rejected(rejection) => {
+                Parsed::Rejected(mut rejection) => {
+                    if self.is_draining()
+                        && rejection.consumed.is_none_or(|bytes| read + bytes >= input.len())
+                    {
+                        rejection.reply_to = rejection.reply_to.closing();
+                    }
                     if let Some(stop) = self.refuse(connection, &rejection, input.len(), &mut read, out) {
                         return (read, stop);
                     }

@@ -13,6 +13,7 @@
 //! | `intake` | from a connection's bytes to requests |
 //! | `belt` | lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
+//! | `ending` | time-outs and drains |
 //! | `questions` | questions that are passed on, wait, or are joined |
 //! | `peers`, `gather`, `waiting` | links to other shards, batches in parts, the waiting room |
 //! | `follow` | what the feed brings |
@@ -26,11 +27,12 @@ use florin_schema::{NodeIdentity, ShardIndex, UserId};
 
 use crate::clock::Now;
 use crate::ledger::Horizon;
-use crate::limits::PARTIAL_REQUEST_US;
+use crate::limits::DRAIN_QUIET_US;
 use crate::mesh::Parking;
 
 mod account;
 mod belt;
+mod ending;
 pub mod feed_link;
 mod follow;
 mod gather;
@@ -97,10 +99,6 @@ const SPARE_BUFFERS: usize = 1_024;
 const SPARE_BUFFER_BYTES: usize = 64 * 1_024;
 /// While requests wait for their freshness: how often the watermark is looked at, for it does not ring.
 const WAITING_POLL_US: u64 = 2_000;
-/// How long a draining connection that is quiet is kept, for what is on its way to it.
-const DRAIN_QUIET_US: u64 = 50_000;
-/// How long a draining shard goes on answering a connection that never falls quiet.
-const DRAIN_ANSWER_US: u64 = 1_000_000;
 
 /// One shard.
 pub struct Shard {
@@ -127,6 +125,9 @@ pub struct Shard {
     moved: bool,
     is_parked: bool,
     draining_since_us: Option<u64>,
+    /// Whatever came before this has been read, but where the driver has more than it could handle.
+    read_until_us: u64,
+    input_waits: bool,
     open: usize,
 
     touched: Vec<u32>,
@@ -179,6 +180,8 @@ impl Shard {
             moved: false,
             is_parked: false,
             draining_since_us: None,
+            read_until_us: 0,
+            input_waits: false,
             open: 0,
             touched: Vec::new(),
             ready: VecDeque::new(),
@@ -248,7 +251,7 @@ impl Shard {
             if session.open && session.stop == Stop::Turn && session.turn == self.turn {
                 session.ready = true;
                 self.ready.push_back(connection);
-            } else if session.open && session.ending != Ending::Closing && session.stop != Stop::Incomplete {
+            } else if session.open && !session.is_closing() && session.stop != Stop::Incomplete {
                 // One that has read on meanwhile waits for its peer, and must not be asked twice to go on.
                 self.resume(connection);
             }
@@ -260,8 +263,7 @@ impl Shard {
         self.drain_feed();
         self.look_through_waiting_room();
         self.moved = false;
-        self.close_the_silent();
-        self.close_the_quiet();
+        self.end_the_overdue();
     }
 
     /// A neighbour has answered, so its ring takes questions again.
@@ -312,6 +314,7 @@ impl Shard {
         self.responder.metrics.bytes_out.add(bytes as u64);
         let session = &mut self.sessions[connection as usize];
         session.in_flight -= bytes;
+        session.active_us = self.now.monotonic_us;
         if session.stop == Stop::Unsent
             && session.reads_its_answers()
             && !std::mem::replace(&mut session.ready, true)
@@ -350,6 +353,7 @@ impl Shard {
 
     /// Ends a turn: counts what it took, for all requests that it answered.
     pub fn end_turn(&mut self, monotonic_us: u64) {
+        self.note_input_read(monotonic_us);
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         self.responder.publish_counts(took_us);
         let metrics = &self.responder.metrics;
@@ -388,56 +392,6 @@ impl Shard {
     /// Whether its ledger is loaded; until then it answers UNAVAILABLE.
     pub fn has_data(&self) -> bool {
         self.watermark_taken_us > 0
-    }
-
-    /// Begins to drain: what has arrived is answered, and each connection is closed once it is quiet.
-    pub fn drain(&mut self) {
-        self.draining_since_us.get_or_insert(self.now.monotonic_us);
-    }
-
-    /// Whether nothing is left to do for anyone.
-    pub fn drained(&self) -> bool {
-        self.draining_since_us.is_some() && self.open == 0
-    }
-
-    fn refuses_new_work(&self) -> bool {
-        self.draining_since_us.is_some_and(|since_us| self.now.monotonic_us - since_us > DRAIN_ANSWER_US)
-    }
-
-    /// Closes connections whose request began and did not go on.
-    fn close_the_silent(&mut self) {
-        while let Some(&Reverse((at_us, connection))) = self.timeouts.peek() {
-            if at_us > self.now.monotonic_us {
-                break;
-            }
-            self.timeouts.pop();
-            let session = &mut self.sessions[connection as usize];
-            session.timed = false;
-            let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
-            let due_us = since_us + PARTIAL_REQUEST_US;
-            if due_us > self.now.monotonic_us {
-                session.timed = true;
-                self.timeouts.push(Reverse((due_us, connection)));
-            } else {
-                session.ending = Ending::Closing;
-                self.responder.metrics.timed_out.add(1);
-                self.touch(connection);
-            }
-        }
-    }
-
-    fn close_the_quiet(&mut self) {
-        let Some(since_us) = self.draining_since_us else { return };
-        if self.now.monotonic_us - since_us < DRAIN_QUIET_US {
-            return;
-        }
-        for connection in 0..self.sessions.len() as u32 {
-            let session = &mut self.sessions[connection as usize];
-            if session.open && session.is_quiet() && session.ending == Ending::Stays {
-                session.ending = Ending::Closing;
-                self.touch(connection);
-            }
-        }
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Responder {
     pub age_us: u64,
     /// Why no data may be answered at the moment.
     pub unavailable: Option<&'static str>,
+    /// What every reply says of the node: REPLY_DRAINING, once it is ending.
+    pub announces: u16,
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
     encoder: Encoder,
@@ -59,6 +61,7 @@ impl Responder {
             as_of_us: 0,
             age_us: 0,
             unavailable: None,
+            announces: 0,
             counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
             encoder: Encoder::new(),
             totals: Vec::new(),
@@ -68,7 +71,11 @@ impl Responder {
     fn origin(&self, via: Via, trust: Trust) -> Origin {
         let forwarded = if via == Via::Mesh { REPLY_FORWARDED } else { 0 };
         let quarantined = if trust == Trust::Quarantined { REPLY_QUARANTINED } else { 0 };
-        Origin { as_of_us: self.as_of_us, shard: self.index.0, flags: forwarded | quarantined }
+        Origin {
+            as_of_us: self.as_of_us,
+            shard: self.index.0,
+            flags: forwarded | quarantined | self.announces,
+        }
     }
 
     /// An answer about one account: one that is incomplete holds what had been committed when it was last whole, and no more.

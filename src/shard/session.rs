@@ -24,6 +24,8 @@ pub struct Wants {
     pub intake: bool,
     /// Nothing is owed any more: close it.
     pub close: bool,
+    /// Nothing more is to be waited for: end it at once, whatever is unsent.
+    pub cut: bool,
 }
 
 /// Why a connection's input is not read further at the moment.
@@ -50,6 +52,8 @@ pub(super) enum Ending {
     InputEnded,
     /// Close once the answers written are sent.
     Closing,
+    /// Its peer takes nothing, and there is no more time: end it at once.
+    CutOff,
 }
 
 pub(super) struct Session {
@@ -74,6 +78,8 @@ pub(super) struct Session {
     /// The turn that `frames` counts, and how many it has had in it.
     pub turn: u64,
     pub frames: usize,
+    /// When bytes last came from it or went to it, monotonic µs.
+    pub active_us: u64,
     /// When the request at the head of the input began to wait for its rest, monotonic µs.
     pub partial_since_us: Option<u64>,
     /// Whether the time-out heap knows this connection.
@@ -100,6 +106,7 @@ impl Session {
             owed: 0,
             turn: 0,
             frames: 0,
+            active_us: 0,
             partial_since_us: None,
             timed: false,
             touched: false,
@@ -118,6 +125,11 @@ impl Session {
             timed: self.timed,
             ..Session::new()
         };
+    }
+
+    /// Whether nothing more is read from it, whatever still comes.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.ending, Ending::Closing | Ending::CutOff)
     }
 
     pub fn ticket(&self, connection: u32) -> Ticket {
@@ -142,8 +154,9 @@ impl Session {
                 && match self.ending {
                     Ending::Stays => false,
                     Ending::InputEnded => matches!(self.stop, Stop::Incomplete | Stop::Ended),
-                    Ending::Closing => true,
+                    Ending::Closing | Ending::CutOff => true,
                 },
+            cut: self.ending == Ending::CutOff,
         }
     }
 

@@ -48,6 +48,11 @@ impl HttpReply {
         matches!(self, HttpReply::Close | HttpReply::HeadClose)
     }
 
+    /// The same on a connection that closes after it.
+    pub const fn closing(self) -> HttpReply {
+        if self.is_head() { HttpReply::HeadClose } else { HttpReply::Close }
+    }
+
     /// Whether the response has headers alone.
     pub const fn is_head(self) -> bool {
         matches!(self, HttpReply::HeadKeepAlive | HttpReply::HeadClose)
@@ -69,6 +74,14 @@ impl ReplyTo {
     /// Whether the connection closes after this reply because its request asked for it (HTTP alone does).
     pub const fn closes(self) -> bool {
         matches!(self.format, Format::Http(reply) if reply.closes())
+    }
+
+    /// The same, but over HTTP the connection closes after it. A frame has no such thing.
+    pub const fn closing(self) -> ReplyTo {
+        match self.format {
+            Format::Http(reply) => ReplyTo { format: Format::Http(reply.closing()), ..self },
+            Format::Rkyv | Format::FlatBuffers => self,
+        }
     }
 }
 
@@ -121,7 +134,8 @@ pub struct Origin {
     pub as_of_us: i64,
     /// The shard that answered.
     pub shard: u16,
-    /// [`florin_schema::frame::REPLY_FORWARDED`] and [`florin_schema::frame::REPLY_QUARANTINED`].
+    /// [`florin_schema::frame::REPLY_FORWARDED`], [`florin_schema::frame::REPLY_QUARANTINED`] and
+    /// [`florin_schema::frame::REPLY_DRAINING`].
     pub flags: u16,
 }
 

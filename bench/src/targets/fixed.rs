@@ -255,7 +255,7 @@ impl Engine for Fixed {
     fn wants(&self, connection: u32) -> Wants {
         let caller = &self.callers[connection as usize];
         let output = !caller.out.is_empty();
-        Wants { output, intake: !caller.ended, close: caller.ended && !output }
+        Wants { output, intake: !caller.ended, close: caller.ended && !output, cut: false }
     }
 
     #[inline]

@@ -8,6 +8,9 @@ pub enum HttpError {
     /// Not HTTP.
     #[error("request: expected HTTP/1.1: {0}")]
     Malformed(httparse::Error),
+    /// It began, and the rest did not come.
+    #[error("request: expected its rest within {} s", crate::limits::PARTIAL_REQUEST_US / 1_000_000)]
+    TimedOut,
     /// Not a version that this server speaks.
     #[error("version: expected HTTP/1.1 or HTTP/1.0")]
     Version,
@@ -104,6 +107,7 @@ impl HttpError {
         match self {
             HttpError::Path(_) => 404,
             HttpError::Method { .. } => 405,
+            HttpError::TimedOut => 408,
             HttpError::Chunked | HttpError::LengthRequired => 411,
             HttpError::BodyTooLong(_) => 413,
             HttpError::LineTooLong => 414,

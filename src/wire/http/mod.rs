@@ -36,6 +36,11 @@ pub fn parse<'a>(bytes: &'a [u8], users: &mut Vec<UserId>) -> Parsed<'a> {
     }
 }
 
+/// Refuses a request of which only `begun` has come in time.
+pub fn timed_out(begun: &[u8]) -> Rejection {
+    rejection(Opcode::Ping, reply(Method::of(begun), Connection::Closes), &HttpError::TimedOut, None)
+}
+
 /// What becomes of the connection after the response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Connection {
@@ -97,7 +102,11 @@ fn reply(method: Method, connection: Connection) -> HttpReply {
 
 #[cold]
 fn refuse<'a>(opcode: Opcode, reply: HttpReply, error: &HttpError, consumed: Option<usize>) -> Parsed<'a> {
-    Parsed::Rejected(Rejection {
+    Parsed::Rejected(rejection(opcode, reply, error, consumed))
+}
+
+fn rejection(opcode: Opcode, reply: HttpReply, error: &HttpError, consumed: Option<usize>) -> Rejection {
+    Rejection {
         reply_to: ReplyTo { opcode, request_id: 0, format: Format::Http(reply) },
         opcode: opcode as u8,
         status: Status::InvalidRequest,
@@ -105,7 +114,7 @@ fn refuse<'a>(opcode: Opcode, reply: HttpReply, error: &HttpError, consumed: Opt
         message: error.to_string(),
         allow: error.allow(),
         consumed,
-    })
+    }
 }
 
 #[cfg(test)]
