@@ -20,6 +20,8 @@ pub trait Engine {
     fn end_of_input(&mut self, connection: u32);
     /// See [`Shard::closed`].
     fn closed(&mut self, connection: u32);
+    /// See [`Shard::input_waits`].
+    fn input_waits(&mut self) {}
     /// See [`Shard::work`].
     fn work(&mut self);
     /// See [`Shard::next_touched`].
@@ -72,6 +74,10 @@ impl Engine for Shard {
     #[inline]
     fn closed(&mut self, connection: u32) {
         Shard::closed(self, connection)
+    }
+
+    fn input_waits(&mut self) {
+        Shard::input_waits(self)
     }
 
     #[inline]

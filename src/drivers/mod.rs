@@ -15,6 +15,7 @@ pub mod engine;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod inherited;
+mod lingering;
 pub mod listen;
 #[cfg(feature = "monoio")]
 pub mod monoio;

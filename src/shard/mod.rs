@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`table`], `index`, `account`, `slab` | the accounts: finding one, its two records, where they lie |
 //! | `session` | one connection's state |
+//! | [`life`] | a connection's life, as its driver lives it |
 //! | `intake` | from a connection's bytes to requests |
 //! | `belt` | lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
@@ -38,6 +39,7 @@ mod follow;
 mod gather;
 mod index;
 mod intake;
+pub mod life;
 mod memory;
 pub mod metrics;
 mod peers;

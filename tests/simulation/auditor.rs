@@ -98,7 +98,8 @@ impl Auditor {
     /// Judges one reply.
     pub fn check(&mut self, case: &Case<'_>, reply: &Reply, node: &Node, ledger: &Ledger) -> Verdict {
         self.note(case, reply);
-        let judged = envelope(case.request, reply).and_then(|()| match &case.request.ask {
+        let is_draining = node.seats[case.home].draining_since_us.is_some();
+        let judged = envelope(case.request, reply, is_draining).and_then(|()| match &case.request.ask {
             Ask::Hello => hello(case, reply, node),
             Ask::Ping(payload) => here(case, reply, node, Body::Text(payload.clone())),
             Ask::Invalid(_) => {
@@ -438,7 +439,8 @@ fn as_of_us(moment: &Moment, view: &View) -> i64 {
 }
 
 /// What every reply owes its request, whatever it answers.
-fn envelope(request: &Request, reply: &Reply) -> Verdict {
+fn envelope(request: &Request, reply: &Reply, is_draining: bool) -> Verdict {
+    ensure(is_draining || !reply.announces_end, || "an end that nobody ordered is announced".to_owned())?;
     if let Outcome::Frame(_) = reply.status {
         ensure(reply.id == Some(request.id), || "another request's id".to_owned())?;
         ensure(reply.opcode == Some(request.opcode()), || "another opcode".to_owned())?;
@@ -451,7 +453,8 @@ fn envelope(request: &Request, reply: &Reply) -> Verdict {
         };
         ensure(reply.encoding == Some(expected), || format!("encoding {expected} was asked for"))?;
     } else {
-        ensure(reply.closes == request.ends_connection(), || "Connection: close is wrong".to_owned())?;
+        let closes = request.ends_connection() || is_draining && reply.closes;
+        ensure(reply.closes == closes, || "Connection: close is wrong".to_owned())?;
     }
     if let Ask::Invalid(invalid) = &request.ask {
         let refused = [Outcome::Frame(Status::InvalidRequest), Outcome::Http(invalid.http_code)];

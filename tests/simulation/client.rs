@@ -9,12 +9,15 @@ use super::auditor::{Auditor, Case, Floors, Seen, Verdict};
 use super::ledger::Ledger;
 use super::node::{Completion, Node, What};
 use super::random::Random;
-use super::reply::{self, Read, Reply};
+use super::reply::{self, Outcome, Read, Reply};
 use super::request::{self, Ask, Expects, Flood, Freshness, Invalid, Request};
 
 /// As the shard has them: when silence in the middle of a request, and quiet while draining, end a connection.
 const PARTIAL_REQUEST_US: u64 = 10_000_000;
 const DRAIN_QUIET_US: u64 = 50_000;
+/// When a draining shard waits no more for half a request, and for a caller that reads nothing.
+const DRAIN_ANSWER_US: u64 = 1_000_000;
+const DRAIN_STALL_US: u64 = 1_000_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
@@ -97,6 +100,9 @@ pub struct Client {
     babbles: bool,
     /// An answer after which the server closes has come.
     was_told_to_close: bool,
+    /// The request of which it sends only a part, and that it was answered 408 for it, or for one that came too slowly.
+    fragment: Option<Request>,
+    was_timed_out: bool,
 }
 
 /// What a client needs of the world to act.
@@ -149,6 +155,8 @@ impl Client {
             is_finished: false,
             babbles: false,
             was_told_to_close: false,
+            fragment: None,
+            was_timed_out: false,
         }
     }
 
@@ -242,7 +250,7 @@ impl Client {
 
     /// Whether its connection will be closed without its doing any more.
     fn is_ending(&self) -> bool {
-        self.was_told_to_close || self.segments.last().is_some_and(|segment| segment.last.is_none())
+        self.was_told_to_close || self.was_timed_out || self.segments.last().is_some_and(|segment| segment.last.is_none())
     }
 
     /// Whether it sent what may mean anything, so that nobody knows what will become of its connection.
@@ -268,6 +276,7 @@ impl Client {
             None => request::random(around.random, around.ledger, id, self.is_http),
         };
         if self.quota == 0 && self.plan == Plan::FallSilent {
+            self.fragment = Some(request.clone());
             let cut = 1 + around.random.below(encoded.bytes.len() - 1);
             self.append(&encoded.bytes[..cut], usize::MAX);
             self.is_finished = true;
@@ -355,13 +364,7 @@ impl Client {
             return Ok(false);
         }
         let (reply, bytes, index) = if self.is_http {
-            let Some(front) = self.pending.front_mut() else {
-                return if self.received.is_empty() {
-                    Ok(false)
-                } else {
-                    Err("an answer to nothing".to_owned())
-                };
-            };
+            let Some(front) = self.pending.front_mut() else { return self.read_time_out() };
             match reply::http(&self.received, &front.request)? {
                 Read::Incomplete => return Ok(false),
                 Read::Continue(bytes) => {
@@ -373,6 +376,9 @@ impl Client {
                     self.barriers.pop_front();
                     self.consume(bytes);
                     return Ok(true);
+                }
+                Read::Reply(reply, bytes) if reply.status == Outcome::Http(408) => {
+                    return self.time_out(&reply, bytes);
                 }
                 Read::Reply(reply, bytes) => (*reply, bytes, 0),
             }
@@ -399,6 +405,28 @@ impl Client {
         Ok(true)
     }
 
+    /// What may be answered to a request of which only a part was sent.
+    fn read_time_out(&mut self) -> Result<bool, String> {
+        let Some(fragment) = self.fragment.as_ref().filter(|_| !self.received.is_empty()) else {
+            return if self.received.is_empty() { Ok(false) } else { Err("an answer to nothing".to_owned()) };
+        };
+        match reply::http(&self.received, fragment)? {
+            Read::Incomplete => Ok(false),
+            Read::Continue(_) => Err("100 Continue for half a request".to_owned()),
+            Read::Reply(reply, bytes) => self.time_out(&reply, bytes),
+        }
+    }
+
+    /// It is told that the rest of its request has not come in time; the end of its connection says whether that is so.
+    fn time_out(&mut self, reply: &Reply, bytes: usize) -> Result<bool, String> {
+        if reply.status != Outcome::Http(408) || !reply.closes || self.was_timed_out {
+            return Err(format!("no answer to a part of a request: {reply:?}"));
+        }
+        (self.was_timed_out, self.is_finished) = (true, true);
+        self.consume(bytes);
+        Ok(true)
+    }
+
     fn answers(&self, pending: &Pending, reply: &Reply) -> bool {
         // Where a length is illegal the rest of the header need not have come.
         let is_closing = matches!(pending.request.ask, Ask::Invalid(Invalid { closes: true, .. }));
@@ -418,7 +446,8 @@ impl Client {
         let Some(first) = segment.last.or(segment.first.filter(|_| is_refused)) else {
             return Err(format!("answered before it was asked: {:?}", pending.request));
         };
-        self.was_told_to_close |= pending.request.ends_connection();
+        self.was_told_to_close |= pending.request.ends_connection() || reply.closes;
+        self.is_finished |= self.was_told_to_close;
         let case = Case {
             request: &pending.request,
             floors: &pending.floors,
@@ -480,6 +509,12 @@ impl Client {
         if self.babbles || self.was_told_to_close {
             return Ok(());
         }
+        // From then on half a request is not waited for, and a second later none is read.
+        let gives_up_us = if self.was_timed_out { DRAIN_ANSWER_US } else { 2 * DRAIN_ANSWER_US };
+        if draining_since_us.is_some_and(|since_us| mark.monotonic_us >= since_us + gives_up_us) {
+            seen.note("closed while draining", 1);
+            return Ok(());
+        }
         let late = |since: &Mark, until: u64| until >= since.monotonic_us + PARTIAL_REQUEST_US;
         let is_silent = |segment: &Segment| {
             let until = segment.last.map_or(mark.monotonic_us, |last| last.monotonic_us);
@@ -500,6 +535,16 @@ impl Client {
             return Ok(());
         }
         Err(format!("closed for no reason at {mark:?}: {:?}, {}", self.segments, self.describe()))
+    }
+
+    /// The server has cut it off at `mark`: it must have read nothing for a while, in a drain.
+    pub fn note_cut(&mut self, mark: Mark, draining_since_us: Option<u64>, seen: &mut Seen) -> Verdict {
+        self.state = State::Gone;
+        seen.note("cut off while draining", 1);
+        match draining_since_us {
+            Some(since_us) if mark.monotonic_us >= since_us + DRAIN_STALL_US => Ok(()),
+            _ => Err(format!("cut off for no reason at {mark:?}: {}", self.describe())),
+        }
     }
 
     /// What it waits for, for the message of a failure.

@@ -55,6 +55,8 @@ pub enum Event {
     Taken { client: usize, bytes: usize, hash: u64 },
     /// The shard has closed the client's connection.
     Closed { client: usize },
+    /// The shard has cut the client off.
+    Cut { client: usize },
 }
 
 /// One shard and its driver.
@@ -265,7 +267,12 @@ impl Seat {
                 events.push(Event::Taken { client: line.client, bytes, hash });
             }
             line.intake = wants.intake;
-            if wants.close {
+            if wants.cut {
+                let client = line.client;
+                self.lines[slot] = None;
+                self.shard.closed(connection);
+                events.push(Event::Cut { client });
+            } else if wants.close {
                 assert!(line.in_flight.is_empty(), "a connection is closed only once its answers are sent");
                 let client = line.client;
                 self.lines[slot] = None;

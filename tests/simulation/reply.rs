@@ -1,7 +1,7 @@
 //! Answers, read as a client in another language would: by wire.md, `florin.fbs` and the records, with none of the
 //! server's code. Whatever the encoding, the content ends in the same records.
 
-use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader};
+use florin_schema::frame::{REPLY_DRAINING, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::records::{
     AssetBalance, AssetStatistics, Balance, BalanceEntry, Balances, Statistics, WindowStatistics,
@@ -26,6 +26,8 @@ pub struct Reply {
     pub shard: u16,
     pub is_forwarded: bool,
     pub is_quarantined: bool,
+    /// Its node is ending.
+    pub announces_end: bool,
     /// HTTP alone.
     pub version: Option<u64>,
     pub closes: bool,
@@ -78,7 +80,7 @@ pub fn frame(bytes: &[u8]) -> Result<Reply> {
     }
     let status = Status::try_from(header.status).map_err(|unknown| format!("{unknown:?} status"))?;
     let flags = header.flags.get();
-    if flags & !(REPLY_FORWARDED | REPLY_QUARANTINED) != 0 {
+    if flags & !(REPLY_FORWARDED | REPLY_QUARANTINED | REPLY_DRAINING) != 0 {
         return Err(format!("unknown flags: {header:?}"));
     }
     let body = match (status, header.opcode, header.encoding) {
@@ -103,6 +105,7 @@ pub fn frame(bytes: &[u8]) -> Result<Reply> {
         shard: header.shard.get(),
         is_forwarded: flags & REPLY_FORWARDED != 0,
         is_quarantined: flags & REPLY_QUARANTINED != 0,
+        announces_end: flags & REPLY_DRAINING != 0,
         version: None,
         closes: false,
         body,
@@ -222,6 +225,7 @@ pub fn http(bytes: &[u8], request: &Request) -> Result<Read> {
         shard: number(field("Florin-Shard").ok_or("no Florin-Shard")?)?,
         is_forwarded: field("Florin-Forwarded") == Some("true"),
         is_quarantined: field("Florin-Quarantined") == Some("true"),
+        announces_end: false,
         version: field("Florin-Version").map(number).transpose()?,
         closes: field("Connection") == Some("close"),
         body,

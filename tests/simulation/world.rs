@@ -250,6 +250,10 @@ impl World {
                     self.clients[client].note_taken(bytes, mark.step);
                     self.trace = fnv(self.trace ^ client as u64, &hash.to_le_bytes());
                 }
+                Event::Cut { client } => {
+                    let since_us = self.node.seats[shard].draining_since_us;
+                    self.clients[client].note_cut(mark, since_us, &mut self.auditor.seen)?;
+                }
                 Event::Closed { client } => {
                     let since_us = self.node.seats[shard].draining_since_us;
                     self.clients[client].note_closed(mark, since_us, &mut self.auditor.seen)?;

@@ -135,6 +135,7 @@ impl<E: Engine> RingDriver<E> {
             self.active_us = self.monotonic_us;
             completions.iter().for_each(|completion| self.handle(completion));
         }
+        self.seat.shard.input_waits();
     }
 
     fn handle(&mut self, completion: &cqueue::Entry) {
@@ -173,7 +174,7 @@ impl<E: Engine> RingDriver<E> {
     /// What is due because of the time.
     fn keep_time(&mut self) {
         while let Some(slot) = self.connections.overdue(self.monotonic_us) {
-            self.start_closing(slot);
+            self.give_up(slot);
         }
     }
 
@@ -236,7 +237,7 @@ impl<E: Engine> RingDriver<E> {
         loop {
             // Whoever was accepted just before the cancellation is among them in a later round.
             for slot in self.connections.live_slots() {
-                self.start_closing(slot);
+                self.give_up(slot);
             }
             while let Some(slot) = self.touched.pop() {
                 self.serve(slot);

@@ -8,11 +8,10 @@ use std::{
 };
 
 use super::{
-    Ender, Receiver, Runtime, Sender,
-    connections::Stage,
-    passes,
-    station::{Input, Outgoing, Station},
+    Ender, Receiver, Runtime, Sender, passes,
+    station::{Incoming, Input, Outgoing, Station},
 };
+use crate::shard::life::{AfterSend, Received, Sent};
 
 /// Serves one connection until it has been closed.
 pub(super) async fn serve<R: Runtime>(
@@ -26,15 +25,22 @@ pub(super) async fn serve<R: Runtime>(
         let mut sending = pin!(send(&station, slot, sender));
         let (mut received, mut sent, mut ender) = (false, false, Some(ender));
         poll_fn(|cx| {
-            if station.attend(slot, cx.waker()) == Stage::Closing
-                && let Some(ender) = ender.take()
-            {
-                ender.end();
+            station.attend(slot, cx.waker());
+            loop {
+                // Receiving first: then the answers to what came go out with this very poll.
+                received = received || receiving.as_mut().poll(cx).is_ready();
+                sent = sent || sending.as_mut().poll(cx).is_ready();
+                if received && sent {
+                    return Poll::Ready(());
+                }
+                if station.must_cancel(slot)
+                    && let Some(ender) = ender.take()
+                {
+                    ender.end();
+                } else if !station.has_orders(slot) {
+                    return Poll::Pending;
+                }
             }
-            // Receiving first: then the answers to what came go out with this very poll.
-            received = received || receiving.as_mut().poll(cx).is_ready();
-            sent = sent || sending.as_mut().poll(cx).is_ready();
-            if received && sent { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -42,17 +48,18 @@ pub(super) async fn serve<R: Runtime>(
     station.leave(slot);
 }
 
-/// Receives while the shard takes it, and after that, until the peer has sent all it will or the connection is ended.
+/// Receives while that is wanted, until the peer has sent all it will or the connection is ended.
 async fn receive<R: Runtime>(runtime: &R, station: &Station, slot: u32, mut receiver: R::Receiver) {
-    loop {
-        poll_fn(|_| if station.takes_input(slot) { Poll::Ready(()) } else { Poll::Pending }).await;
+    while poll_fn(|_| station.poll_incoming(slot)).await == Incoming::Receive {
         match receiver.receive(|bytes| station.received(slot, bytes)).await {
             Ok(Input::Taken) => {}
-            // Who sends without end must not keep the thread for nothing.
-            Ok(Input::ThrownAway) => runtime.pause().await,
-            Ok(Input::Ended) => return,
-            Err(error) if passes(&error) => {}
-            Err(_) => return station.failed(slot),
+            Ok(Input::ThrownAway) => {
+                // Who sends without end must not keep the thread for nothing.
+                runtime.pause().await;
+                station.received_nothing(slot, Received::Bytes);
+            }
+            Err(error) if passes(&error) => station.received_nothing(slot, Received::Nothing),
+            Err(_) => station.received_nothing(slot, Received::Failure),
         }
     }
 }
@@ -62,7 +69,10 @@ async fn send(station: &Station, slot: u32, mut sender: impl Sender) {
     loop {
         match poll_fn(|_| station.poll_outgoing(slot)).await {
             Outgoing::Output(bytes) => send_out(station, slot, &mut sender, bytes).await,
-            Outgoing::Shut => sender.shut(),
+            Outgoing::Shut => {
+                sender.shut();
+                station.shut(slot);
+            }
             Outgoing::End => return,
         }
     }
@@ -70,20 +80,18 @@ async fn send(station: &Station, slot: u32, mut sender: impl Sender) {
 
 async fn send_out(station: &Station, slot: u32, sender: &mut impl Sender, mut bytes: Vec<u8>) {
     let mut from = 0;
-    while from < bytes.len() {
+    loop {
         let (outcome, returned) = sender.send(bytes, from).await;
         bytes = returned;
-        match outcome {
-            Ok(sent @ 1..) => {
-                from += sent;
-                station.sent(slot, sent);
-            }
-            Err(error) if passes(&error) => {}
-            Ok(0) | Err(_) => {
-                station.failed(slot);
-                break;
-            }
+        let (sent, count) = match outcome {
+            Ok(count @ 1..) if from + count == bytes.len() => (Sent::All, count),
+            Ok(count @ 1..) => (Sent::Short, count),
+            Err(error) if passes(&error) => (Sent::Short, 0),
+            Ok(0) | Err(_) => (Sent::Failure, 0),
+        };
+        from += count;
+        if station.sent(slot, sent, count) == AfterSend::Done {
+            return station.recycle(slot, bytes);
         }
     }
-    station.sent_all(slot, bytes);
 }

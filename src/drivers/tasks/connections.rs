@@ -1,59 +1,37 @@
 //! What is kept of each connection, beside what its task holds.
 
-use std::{collections::VecDeque, task::Waker};
+use std::task::Waker;
 
-/// Where a connection is in its life.
-///
-/// ```text
-///     Free ──accepted──▶ Open ──nothing left to say──▶ Lingering ──the peer is done, or time is up──▶ Closing ──▶ Free
-///                          └────────────the socket failed───────────────────────────────────────────────▲
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Stage {
-    /// The slot has no connection.
-    #[default]
-    Free,
-    /// The shard has a session for it.
-    Open,
-    /// Our half is to be shut, or is, and what still comes is thrown away: a close with unread bytes would reset the
-    /// connection and could take the last answer with it.
-    Lingering,
-    /// Its operations are being ended and awaited; then its task ends, and with that its descriptor is closed.
-    Closing,
-}
-
-/// What the sending half does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Sending {
-    #[default]
-    Nothing,
-    /// One buffer of answers: never two at a time, for they could overtake each other.
-    Output,
-    /// Nothing any more.
-    Shut,
-}
-
-/// What the receiving half does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Receiving {
-    #[default]
-    Wanted,
-    /// The shard has enough for now: the peer's bytes stay in the kernel, which in time tells the peer to wait.
-    Refused,
-    /// The peer has sent all it will.
-    Ended,
-}
+use crate::{
+    drivers::lingering::Lingering,
+    shard::life::{Life, Reception, Stage},
+};
 
 /// One slot.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
-    pub(super) stage: Stage,
-    pub(super) sending: Sending,
-    pub(super) receiving: Receiving,
+    pub(super) life: Life,
+    pub(super) orders: Orders,
     /// Tells a life of the slot from the one before.
     generation: u32,
     /// Its task.
     pub(super) waker: Option<Waker>,
+}
+
+/// What its task is to begin, and has not yet.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pub(super) send: Option<Vec<u8>>,
+    pub(super) receive: bool,
+    pub(super) shut: bool,
+    /// End whatever is out.
+    pub(super) cancel: bool,
+}
+
+impl Orders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.send.is_none() && !self.receive && !self.shut && !self.cancel
+    }
 }
 
 impl Connection {
@@ -71,20 +49,12 @@ pub(super) struct Connections {
     /// Free slots, the last vacated last: its memory is warm.
     free: Vec<u32>,
     most: u32,
-    /// In the order of their deadlines, which is that of their coming.
-    lingering: VecDeque<Lingerer>,
-}
-
-#[derive(Debug)]
-struct Lingerer {
-    until_us: u64,
-    slot: u32,
-    generation: u32,
+    lingering: Lingering<u32>,
 }
 
 impl Connections {
     pub(super) fn new(most: u32) -> Connections {
-        Connections { slots: Vec::new(), free: Vec::new(), most, lingering: VecDeque::new() }
+        Connections { slots: Vec::new(), free: Vec::new(), most, lingering: Lingering::new() }
     }
 
     /// Whether one more finds a slot.
@@ -99,8 +69,8 @@ impl Connections {
 
     /// The slots that are taken.
     pub(super) fn taken(&self) -> Vec<u32> {
-        let taken = self.slots.iter().zip(0_u32..).filter(|(connection, _)| connection.stage != Stage::Free);
-        taken.map(|(_, slot)| slot).collect()
+        let is_taken = |(connection, _): &(&Connection, u32)| connection.life.stage() != Stage::Free;
+        self.slots.iter().zip(0_u32..).filter(is_taken).map(|(_, slot)| slot).collect()
     }
 
     #[inline]
@@ -118,46 +88,46 @@ impl Connections {
             self.slots.push(Connection::default());
             u32::try_from(self.slots.len() - 1).expect("below the most, which is a u32")
         });
-        self.at(slot).stage = Stage::Open;
+        self.at(slot).life.begin(Reception::Once);
         slot
     }
 
     /// Ends a life of `slot`.
     pub(super) fn vacate(&mut self, slot: u32) {
         let connection = self.at(slot);
-        assert_eq!(connection.stage, Stage::Closing, "slot {slot} was left before its connection was closed");
+        connection.life.closed();
         *connection =
             Connection { generation: connection.generation.wrapping_add(1), ..Connection::default() };
         self.free.push(slot);
     }
 
-    /// Notes when `slot` has lingered long enough. Every lingering lasts equally long.
-    pub(super) fn linger(&mut self, slot: u32, until_us: u64) {
+    /// Notes that `slot` begins to linger.
+    pub(super) fn linger(&mut self, slot: u32, now_us: u64) {
         let generation = self.at(slot).generation;
-        self.lingering.push_back(Lingerer { until_us, slot, generation });
+        self.lingering.begin(slot, generation, now_us);
     }
 
     /// When the next lingering ends.
     pub(super) fn next_linger_end_us(&self) -> Option<u64> {
-        self.lingering.front().map(|lingerer| lingerer.until_us)
+        self.lingering.next_end_us()
     }
 
     /// The next slot that has lingered long enough.
-    pub(super) fn overdue(&mut self, monotonic_us: u64) -> Option<u32> {
-        while self.next_linger_end_us()? <= monotonic_us {
-            let Lingerer { slot, generation, .. } = self.lingering.pop_front()?;
+    pub(super) fn overdue(&mut self, now_us: u64) -> Option<u32> {
+        loop {
+            let (slot, generation) = self.lingering.overdue(now_us)?;
             let connection = &self.slots[slot as usize];
-            if connection.generation == generation && connection.stage == Stage::Lingering {
+            if connection.generation == generation && connection.life.stage() == Stage::Lingering {
                 return Some(slot);
             }
         }
-        None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Connections, Stage};
+    use super::*;
+    use crate::{limits::LINGER_US, shard::life::Operation};
 
     #[test]
     fn slots_are_used_again_and_never_more_than_there_may_be() {
@@ -165,8 +135,7 @@ mod tests {
         assert!(connections.is_empty());
         assert_eq!([connections.occupy(), connections.occupy()], [0, 1]);
         assert!(!connections.has_room());
-        connections.at(0).stage = Stage::Closing;
-        connections.vacate(0);
+        end(&mut connections, 0);
         assert_eq!(connections.taken(), [1]);
         assert!(connections.has_room());
         assert_eq!(connections.occupy(), 0);
@@ -177,16 +146,20 @@ mod tests {
     fn a_lingering_of_a_former_life_ends_nobody() {
         let mut connections = Connections::new(2);
         let slot = connections.occupy();
-        connections.at(slot).stage = Stage::Lingering;
         connections.linger(slot, 10);
-        connections.at(slot).stage = Stage::Closing;
-        connections.vacate(slot);
+        end(&mut connections, slot);
         assert_eq!(connections.occupy(), slot);
-        connections.at(slot).stage = Stage::Lingering;
         connections.linger(slot, 20);
-        assert_eq!(connections.overdue(15), None);
-        assert_eq!(connections.next_linger_end_us(), Some(20));
-        assert_eq!(connections.overdue(20), Some(slot));
-        assert_eq!(connections.overdue(20), None);
+        // Neither is there, for only the first has lingered and that life is over.
+        assert_eq!(connections.overdue(30 + LINGER_US), None);
+        assert_eq!(connections.next_linger_end_us(), None);
+    }
+
+    fn end(connections: &mut Connections, slot: u32) {
+        let life = &mut connections.at(slot).life;
+        life.give_up();
+        let nobody = || unreachable!("the shard is asked only while the connection is open");
+        assert_eq!([life.next(nobody), life.next(nobody)], [Some(Operation::Forget), Some(Operation::Close)]);
+        connections.vacate(slot);
     }
 }

@@ -9,15 +9,14 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    TaskSizes,
-    connections::{Connection, Connections, Receiving, Sending, Stage},
-    doors::Door,
-};
+use super::{TaskSizes, connections::Connections, doors::Door};
 use crate::{
     drivers::{Bell, DriverError, Seat},
     limits,
-    shard::{Listener, Park},
+    shard::{
+        Listener, Park,
+        life::{AfterSend, Arrival, Operation, Received, Sent, Stage},
+    },
 };
 
 /// What the clerk does after a turn.
@@ -35,10 +34,16 @@ pub(super) enum Next {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Input {
     Taken,
-    /// The connection lingers.
+    /// Nobody takes it; the receive is still to be reported as ended.
     ThrownAway,
+}
+
+/// What the receiving half is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Incoming {
+    Receive,
     /// Nothing more will be received.
-    Ended,
+    End,
 }
 
 /// What the sending half is to do.
@@ -147,8 +152,9 @@ impl Station {
         desk.over = true;
         desk.wake_bystanders();
         for slot in desk.connections.taken() {
-            desk.start_closing(slot);
+            desk.give_up(slot);
         }
+        desk.serve_touched();
         self.bells[self.own_bell].ring();
     }
 
@@ -261,84 +267,104 @@ impl Station {
 
 /// For the connections.
 impl Station {
-    /// Where `slot`'s connection is; `task` is woken when that changes, and when there is something to do.
-    pub(super) fn attend(&self, slot: u32, task: &Waker) -> Stage {
+    /// `task` is `slot`'s: it is woken when there is something to do.
+    pub(super) fn attend(&self, slot: u32, task: &Waker) {
         let mut desk = self.desk.borrow_mut();
         let connection = desk.connections.at(slot);
         if !connection.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
             connection.waker = Some(task.clone());
         }
-        connection.stage
     }
 
-    /// Whether to receive now. Where not, the task is woken when that changes.
-    pub(super) fn takes_input(&self, slot: u32) -> bool {
+    /// Whether whatever is out is to be ended; said once.
+    pub(super) fn must_cancel(&self, slot: u32) -> bool {
+        mem::take(&mut self.desk.borrow_mut().connections.at(slot).orders.cancel)
+    }
+
+    /// Whether there is something that its task has not begun.
+    pub(super) fn has_orders(&self, slot: u32) -> bool {
+        !self.desk.borrow_mut().connections.at(slot).orders.is_empty()
+    }
+
+    /// Ready once input is wanted, or none will be any more; the task is woken then.
+    pub(super) fn poll_incoming(&self, slot: u32) -> Poll<Incoming> {
         let desk = &mut *self.desk.borrow_mut();
+        desk.advance(slot);
         let connection = desk.connections.at(slot);
-        let takes = connection.stage != Stage::Open || desk.seat.shard.wants(slot).intake;
-        connection.receiving = if takes { Receiving::Wanted } else { Receiving::Refused };
-        takes
+        let is_ordered = mem::take(&mut connection.orders.receive);
+        match connection.life.stage() {
+            Stage::Open | Stage::Lingering if is_ordered => Poll::Ready(Incoming::Receive),
+            Stage::Open | Stage::Lingering => Poll::Pending,
+            Stage::Closing | Stage::Closed | Stage::Free => {
+                if is_ordered {
+                    connection.life.received(Received::Nothing, false);
+                }
+                Poll::Ready(Incoming::End)
+            }
+        }
     }
 
     /// Bytes came, or the stream's end.
     pub(super) fn received(&self, slot: u32, bytes: &[u8]) -> Input {
         let desk = &mut *self.in_turn();
-        let connection = desk.connections.at(slot);
-        if bytes.is_empty() {
-            connection.receiving = Receiving::Ended;
+        let received = if bytes.is_empty() { Received::End } else { Received::Bytes };
+        let life = &mut desk.connections.at(slot).life;
+        if received == Received::Bytes && !life.is_open() {
+            return Input::ThrownAway;
         }
-        match (connection.stage, bytes.is_empty()) {
-            (Stage::Open, false) => {
-                desk.seat.shard.receive(slot, bytes);
-                return Input::Taken;
-            }
-            (Stage::Open, true) => desk.seat.shard.end_of_input(slot),
-            (Stage::Lingering, false) => return Input::ThrownAway,
-            (Stage::Lingering, true) => desk.start_closing(slot),
-            (Stage::Closing | Stage::Free, _) => {}
+        desk.touched.push(slot);
+        match life.received(received, false) {
+            Arrival::Take => desk.seat.shard.receive(slot, bytes),
+            Arrival::TellEnd => desk.seat.shard.end_of_input(slot),
+            Arrival::Drop => {}
         }
-        Input::Ended
+        Input::Taken
+    }
+
+    /// A receive has ended, and brought nothing that anybody takes.
+    pub(super) fn received_nothing(&self, slot: u32, what: Received) {
+        let desk = &mut *self.in_turn();
+        desk.touched.push(slot);
+        desk.connections.at(slot).life.received(what, false);
     }
 
     /// What to send, once there is something; the task is woken then.
     pub(super) fn poll_outgoing(&self, slot: u32) -> Poll<Outgoing> {
         let desk = &mut *self.desk.borrow_mut();
+        desk.advance(slot);
         let connection = desk.connections.at(slot);
-        match connection.stage {
-            Stage::Open if desk.seat.shard.wants(slot).output => {
-                connection.sending = Sending::Output;
-                // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next
-                // answer.
-                Poll::Ready(Outgoing::Output(desk.seat.shard.take_output(slot, Vec::new())))
-            }
-            Stage::Lingering if connection.sending == Sending::Nothing => {
-                connection.sending = Sending::Shut;
-                Poll::Ready(Outgoing::Shut)
-            }
+        if let Some(output) = connection.orders.send.take() {
+            return Poll::Ready(Outgoing::Output(output));
+        }
+        match connection.life.stage() {
+            _ if mem::take(&mut connection.orders.shut) => Poll::Ready(Outgoing::Shut),
             Stage::Open | Stage::Lingering => Poll::Pending,
-            Stage::Closing | Stage::Free => Poll::Ready(Outgoing::End),
+            Stage::Closing | Stage::Closed | Stage::Free => Poll::Ready(Outgoing::End),
         }
     }
 
-    /// Some of what was taken went out.
-    pub(super) fn sent(&self, slot: u32, bytes: usize) {
+    /// A send has ended, of which `bytes` went.
+    pub(super) fn sent(&self, slot: u32, outcome: Sent, bytes: usize) -> AfterSend {
         let desk = &mut *self.in_turn();
-        if desk.connections.at(slot).stage == Stage::Open {
+        let life = &mut desk.connections.at(slot).life;
+        if bytes > 0 && life.is_open() {
             desk.seat.shard.sent(slot, bytes);
         }
+        life.sent(outcome)
     }
 
-    /// Nothing more of what was taken goes out.
-    pub(super) fn sent_all(&self, slot: u32, output: Vec<u8>) {
+    /// Nothing more of `output` goes out.
+    pub(super) fn recycle(&self, slot: u32, output: Vec<u8>) {
         let desk = &mut *self.in_turn();
-        desk.connections.at(slot).sending = Sending::Nothing;
         desk.touched.push(slot);
         desk.seat.shard.recycle(output);
     }
 
-    /// The socket has failed.
-    pub(super) fn failed(&self, slot: u32) {
-        self.in_turn().start_closing(slot);
+    /// Our half has been shut.
+    pub(super) fn shut(&self, slot: u32) {
+        let desk = &mut *self.in_turn();
+        desk.touched.push(slot);
+        desk.connections.at(slot).life.shut();
     }
 
     /// The connection has been closed and its task ends.
@@ -366,7 +392,7 @@ impl Desk {
     /// What is due because of the time.
     fn keep_time(&mut self) {
         while let Some(slot) = self.connections.overdue(self.monotonic_us) {
-            self.start_closing(slot);
+            self.give_up(slot);
         }
     }
 
@@ -380,41 +406,42 @@ impl Desk {
         }
     }
 
+    /// Wakes the task of a connection that has something new to do.
     fn serve(&mut self, slot: u32) {
+        self.advance(slot);
         let connection = self.connections.at(slot);
-        if connection.stage != Stage::Open {
-            return;
-        }
-        let wants = self.seat.shard.wants(slot);
-        let is_idle = connection.sending == Sending::Nothing;
-        if wants.close && is_idle {
-            self.start_lingering(slot);
-        } else if (wants.output && is_idle) || (wants.intake && connection.receiving == Receiving::Refused) {
+        let is_over = matches!(connection.life.stage(), Stage::Closing | Stage::Closed);
+        if is_over || !connection.orders.is_empty() {
             connection.wake();
         }
     }
 
-    /// The shard has nothing left to say: shuts our half, and reads on until the peer has seen that.
-    fn start_lingering(&mut self, slot: u32) {
-        let connection = self.connections.at(slot);
-        if connection.receiving == Receiving::Ended {
-            return self.start_closing(slot);
+    /// Notes what is to be begun for a connection.
+    fn advance(&mut self, slot: u32) {
+        let shard = &mut self.seat.shard;
+        while let Some(operation) = self.connections.at(slot).life.next(|| shard.wants(slot)) {
+            let orders = &mut self.connections.at(slot).orders;
+            match operation {
+                // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next answer.
+                Operation::Send => orders.send = Some(shard.take_output(slot, Vec::new())),
+                Operation::Receive => orders.receive = true,
+                Operation::CancelReceive => unreachable!("each receive here brings one piece"),
+                Operation::Forget => shard.closed(slot),
+                Operation::Shutdown => {
+                    orders.shut = true;
+                    self.connections.linger(slot, self.monotonic_us);
+                }
+                Operation::CancelAll => orders.cancel = true,
+                // Done when its task has dropped both halves.
+                Operation::Close => {}
+            }
         }
-        connection.stage = Stage::Lingering;
-        connection.wake();
-        self.seat.shard.closed(slot);
-        self.connections.linger(slot, self.monotonic_us + limits::LINGER_US);
     }
 
-    /// Ends a connection: its task ends its operations, awaits them, and closes. Nothing where that has begun.
-    fn start_closing(&mut self, slot: u32) {
-        let Connection { stage, .. } = self.connections.at(slot);
-        match mem::replace(stage, Stage::Closing) {
-            Stage::Open => self.seat.shard.closed(slot),
-            Stage::Lingering => {}
-            Stage::Closing | Stage::Free => return,
-        }
-        self.connections.at(slot).wake();
+    /// Ends a connection without waiting for its peer: its task ends its operations, awaits them, and closes.
+    fn give_up(&mut self, slot: u32) {
+        self.connections.at(slot).life.give_up();
+        self.touched.push(slot);
     }
 
     fn ring_bells(&mut self) {

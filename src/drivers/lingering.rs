@@ -1,0 +1,59 @@
+//! The time-outs of connections whose last answer has gone, while their peers may still read it.
+
+use std::collections::VecDeque;
+
+use crate::limits;
+
+/// Connections that linger, in the order of their deadlines, which is that of their coming: every lingering lasts equally
+/// long. `Generation` tells a life of a slot from the one before.
+#[derive(Debug)]
+pub(super) struct Lingering<Generation> {
+    queue: VecDeque<Lingerer<Generation>>,
+}
+
+#[derive(Debug)]
+struct Lingerer<Generation> {
+    until_us: u64,
+    slot: u32,
+    generation: Generation,
+}
+
+impl<Generation: Copy> Lingering<Generation> {
+    pub(super) fn new() -> Lingering<Generation> {
+        Lingering { queue: VecDeque::new() }
+    }
+
+    /// Notes that `slot` begins to linger.
+    pub(super) fn begin(&mut self, slot: u32, generation: Generation, now_us: u64) {
+        self.queue.push_back(Lingerer { until_us: now_us + limits::LINGER_US, slot, generation });
+    }
+
+    /// When the next lingering ends.
+    pub(super) fn next_end_us(&self) -> Option<u64> {
+        self.queue.front().map(|lingerer| lingerer.until_us)
+    }
+
+    /// The next that has had its time, which may be over already.
+    pub(super) fn overdue(&mut self, now_us: u64) -> Option<(u32, Generation)> {
+        let is_due = |lingerer: &mut Lingerer<Generation>| lingerer.until_us <= now_us;
+        self.queue.pop_front_if(is_due).map(|Lingerer { slot, generation, .. }| (slot, generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lingerers_leave_in_the_order_of_their_coming() {
+        let mut lingering = Lingering::new();
+        lingering.begin(7, 'a', 10);
+        lingering.begin(8, 'b', 20);
+        assert_eq!(lingering.next_end_us(), Some(10 + limits::LINGER_US));
+        assert_eq!(lingering.overdue(9 + limits::LINGER_US), None);
+        assert_eq!(lingering.overdue(15 + limits::LINGER_US), Some((7, 'a')));
+        assert_eq!(lingering.overdue(15 + limits::LINGER_US), None);
+        assert_eq!(lingering.overdue(20 + limits::LINGER_US), Some((8, 'b')));
+        assert_eq!(lingering.next_end_us(), None);
+    }
+}
