@@ -250,7 +250,9 @@ impl Client {
 
     /// Whether its connection will be closed without its doing any more.
     fn is_ending(&self) -> bool {
-        self.was_told_to_close || self.was_timed_out || self.segments.last().is_some_and(|segment| segment.last.is_none())
+        self.was_told_to_close
+            || self.was_timed_out
+            || self.segments.last().is_some_and(|segment| segment.last.is_none())
     }
 
     /// Whether it sent what may mean anything, so that nobody knows what will become of its connection.
