@@ -101,6 +101,8 @@ pub const LINGER_US: u64 = 500_000;
 pub const CLOSE_DOWN_US: u64 = 2_000_000;
 /// How long a start waits for a port whose last owner has just ended: a ring lets go of its listeners up to 0.2 s late.
 pub const BIND_RETRY_US: u64 = 1_000_000;
+/// A line of a CSV file: a row takes under 200 bytes, and what is longer is no row.
+pub const CSV_LINE_BYTES_MAX: usize = 16 * 1_024;
 /// Transactions of one `POST /v1/transactions`, and of one commit that serves several: some 100 ms of SQLite's work.
 pub const APPLY_TRANSACTIONS_MAX: usize = 10_000;
 /// A body of `POST /v1/transactions`: [`APPLY_TRANSACTIONS_MAX`] objects of 200 bytes each, with room for white space.

@@ -6,6 +6,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`ids`] | [`UserId`], [`Version`], [`Asset`], and the routing function |
+//! | [`decimal`](decimal()) | the one spelling of a number in text |
 //! | [`frame`] | request and reply headers, opcodes, encodings, statuses, limits |
 //! | [`records`] | the rkyv records: [`records::Balance`], [`records::Statistics`], [`records::Balances`] |
 //! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
@@ -14,12 +15,14 @@
 // Not `forbid`: the generated code of `generated` needs an exception.
 #![deny(unsafe_code)]
 
+mod decimal;
 pub mod frame;
 pub mod generated;
 pub mod ids;
 pub mod layout;
 pub mod records;
 
+pub use decimal::decimal;
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 

@@ -11,6 +11,7 @@
 
 mod metrics;
 pub mod neighbours;
+mod origin;
 mod problem;
 mod shards;
 mod threads;
@@ -21,7 +22,7 @@ mod writer;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -30,6 +31,8 @@ use tokio::net::TcpListener;
 use problem::Problem;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter};
+
+use crate::limits::APPLY_BODY_BYTES_MAX;
 
 /// Serves the admin port until `end` resolves; requests that are being answered then still are.
 pub async fn serve(
@@ -42,7 +45,10 @@ pub async fn serve(
 }
 
 fn router(view: Arc<View>, writer: LedgerWriter) -> Router {
-    let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writer);
+    let transactions = Router::new()
+        .route("/v1/transactions", post(transactions::post))
+        .layer(DefaultBodyLimit::max(APPLY_BODY_BYTES_MAX))
+        .with_state(writer);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

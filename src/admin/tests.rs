@@ -251,6 +251,58 @@ fn what_is_wrong_gets_a_status_of_its_own() {
     );
 }
 
+/// A request by hand, and its answer up to the connection's end.
+fn raw(port: &Port, text: &str) -> String {
+    use std::io::{Read, Write};
+    let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
+    let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Any web page could once make a browser on this host append to the ledger: with a `text/plain` POST to loopback, which
+/// needs no permission, or under a name of its own that leads here.
+#[test]
+fn no_web_page_writes_to_the_ledger() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let body = transaction(1, 5);
+    let post = |headers: &str| {
+        let length = body.len();
+        let text = format!(
+            "POST /v1/transactions HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
+        let answer = raw(&port, &text);
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let json = "Content-Type: application/json\r\n";
+    for (status, headers) in [
+        ("415", "Host: 127.0.0.1\r\n".to_owned()),
+        ("415", "Host: 127.0.0.1\r\nContent-Type: text/plain\r\n".to_owned()),
+        ("415", "Host: 127.0.0.1\r\nContent-Type: text/plain; application/json\r\n".to_owned()),
+        ("403", format!("Host: 127.0.0.1\r\nOrigin: https://evil.example\r\n{json}")),
+        ("403", format!("Host: 127.0.0.1\r\nOrigin: null\r\n{json}")),
+        ("403", format!("Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site\r\n{json}")),
+        ("421", format!("Host: evil.example:7300\r\n{json}")),
+    ] {
+        assert_eq!(post(&headers), status, "{headers}");
+    }
+    assert_eq!(Writer::open(&path).unwrap().append(&[]).unwrap().len(), 0);
+    assert!(port.post(&body).body.contains("\"duplicate\":false"), "nothing has entered before");
+}
+
+/// A body that broke off was once answered "at most 4194304 bytes".
+#[test]
+fn a_body_that_breaks_off_is_told_so() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let head = "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let answer = raw(&port, &format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{\"amo\r\nzz\r\n"));
+    assert!(answer.contains(" 400 ") && answer.contains("whole body"), "{answer}");
+}
+
 #[test]
 fn a_ledger_that_cannot_be_written_to_is_a_servers_error_that_says_so() {
     let folder = TempDir::new().unwrap();

@@ -1,13 +1,15 @@
 //! `POST /v1/transactions`: one transaction, an array of them, or `{"transactions":[…]}`; all of a request enter the
 //! ledger together, or none does.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::origin;
 use super::problem::Problem;
 use super::writer::{AppendError, LedgerWriter};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
@@ -63,9 +65,14 @@ impl<'a> Keys<'a> {
 }
 
 /// Handles the request.
-pub(super) async fn post(State(writer): State<LedgerWriter>, body: Body) -> Response {
+pub(super) async fn post(
+    State(writer): State<LedgerWriter>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let answer = async {
-        let transactions = read(body).await?;
+        origin::check_writer(&headers)?;
+        let transactions = parse(&read(body)?)?;
         let appended = writer.append(transactions.clone()).await.map_err(refusal)?;
         Ok::<_, Problem>(receipt(&transactions, &appended))
     };
@@ -75,15 +82,18 @@ pub(super) async fn post(State(writer): State<LedgerWriter>, body: Body) -> Resp
     }
 }
 
-async fn read(body: Body) -> Result<Vec<NewTransaction>, Problem> {
-    let too_large = |_| {
-        let detail = format!(
-            "expected at most {APPLY_BODY_BYTES_MAX} bytes: send the transactions in several requests"
-        );
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
-    let body = to_bytes(body, APPLY_BODY_BYTES_MAX).await.map_err(too_large)?;
-    parse(&body)
+/// The whole body, or why it is not all there: too much of it and too little are different mistakes.
+fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("expected at most {APPLY_BODY_BYTES_MAX} bytes: send the transactions in several requests"),
+        ),
+        _ => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "expected a whole body: it ended before its Content-Length or its last chunk; nothing was appended",
+        ),
+    })
 }
 
 fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
@@ -96,6 +106,7 @@ fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
     let entries = if whole.get().starts_with('[') {
         serde_json::from_str(whole.get()).map_err(expected)?
     } else {
+        // No array comes here, so serde has names to go by.
         let keys: Keys<'_> = serde_json::from_str(whole.get()).map_err(expected)?;
         let is_envelope = Field::ALL.iter().all(|&field| keys.value(field).is_none());
         keys.transactions.filter(|_| is_envelope).unwrap_or_else(|| vec![whole])
@@ -113,6 +124,10 @@ fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
 
 fn transaction(index: usize, entry: &RawValue) -> Result<NewTransaction, Problem> {
     let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, detail).at(index);
+    // Serde would also take an array of the values: a transaction names them.
+    if !entry.get().starts_with('{') {
+        return Err(bad(format!("transaction {index}: expected an object")));
+    }
     let keys: Keys<'_> =
         serde_json::from_str(entry.get()).map_err(|error| bad(format!("transaction {index}: {error}")))?;
     if keys.transactions.is_some() {
@@ -216,6 +231,9 @@ mod tests {
         for (from, to, field) in [
             ("\"500\"", "1.5", "amount"),
             ("\"500\"", "-1", "amount"),
+            ("\"500\"", "\"0500\"", "amount"),
+            ("\"42\"", "\"042\"", "user_id"),
+            ("\"recharge\"", "\"+1\"", "kind"),
             ("\"500\"", "9223372036854775808", "amount"),
             ("\"500\"", "null", "amount"),
             ("\"42\"", "[42]", "user_id"),
@@ -235,6 +253,8 @@ mod tests {
 
     #[test]
     fn what_is_no_transaction_at_all_is_refused() {
+        // Once taken for a transaction: its values without their names.
+        let values = r#"[["99001032-b24c-5525-b910-74da77541092","42","COIN","recharge","500","2026-11-22T04:05:06Z",null]]"#;
         for (body, message) in [
             ("", "not JSON"),
             ("{", "not JSON"),
@@ -242,7 +262,8 @@ mod tests {
             ("[]", "expected at least one transaction"),
             ("{\"transactions\":[]}", "expected at least one transaction"),
             ("{}", "transaction_id: expected a UUID"),
-            ("[7]", "transaction 0: "),
+            ("[7]", "transaction 0: expected an object"),
+            (values, "transaction 0: expected an object"),
             ("{\"amount\":1,\"amount\":2}", "duplicate field `amount`"),
             ("{\"ammount\":1}", "unknown field `ammount`"),
         ] {

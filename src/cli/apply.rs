@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::http::{Answer, HttpError, request};
 use super::output::{grouped, say};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
+use crate::store;
 
 /// Transactions that go into one request, unless one line holds more: few enough that a refused one is found cheaply.
 const BATCH_TRANSACTIONS: usize = 1_000;
@@ -38,35 +39,52 @@ pub struct ApplyArgs {
 /// Why not everything was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The input cannot be read.
+    /// The input cannot be opened.
     #[error("cannot read {input}: {source}")]
-    Input {
+    Open {
         /// The file.
         input: String,
         /// Why.
         source: io::Error,
     },
+    /// The input breaks off.
+    #[error(
+        "cannot read {input} after line {line}: {source}; the lines before are applied or named above, and to run this again is \
+         safe: what is in the ledger is skipped"
+    )]
+    Input {
+        /// The file.
+        input: String,
+        /// The last line that was read.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no node, or it broke off.
-    #[error("{source} (lines {first} to {last} may not have been applied; to repeat them is safe)")]
+    #[error(
+        "{source} (lines {first} to {last} may or may not be applied, and none after them is; to run this again is safe: what is \
+         in the ledger is skipped)"
+    )]
     Unreachable {
         /// The first line of the request.
-        first: usize,
+        first: u64,
         /// The last.
-        last: usize,
+        last: u64,
         /// Why.
         source: HttpError,
     },
     /// The node cannot take anything now.
     #[error(
-        "the node answered {status} to lines {first} to {last}: {detail}; everything before them is applied"
+        "the node answered {status} to lines {first} to {last}: {detail}; the lines before them are applied or named above, and \
+         to run this again is safe: what is in the ledger is skipped"
     )]
     Refused {
         /// Of HTTP.
         status: u16,
         /// The first line of the request.
-        first: usize,
+        first: u64,
         /// The last.
-        last: usize,
+        last: u64,
         /// The node's words.
         detail: String,
     },
@@ -80,7 +98,7 @@ pub enum ApplyError {
 
 /// One line: what enters the ledger wholly or not at all.
 struct Line {
-    number: usize,
+    number: u64,
     transactions: Vec<String>,
 }
 
@@ -112,38 +130,64 @@ struct Refusal {
 /// Runs `florin apply`.
 pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
     let input = args.file.display().to_string();
-    let unreadable = |source| ApplyError::Input { input: input.clone(), source };
+    let unreadable = |source| ApplyError::Open { input: input.clone(), source };
     let reader: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
         Box::new(BufReader::new(File::open(&args.file).map_err(unreadable)?))
     };
     let mut tally = Tally::default();
-    let mut batch = Batch::default();
-    for (index, text) in reader.lines().enumerate() {
-        let text = text.map_err(unreadable)?;
-        match parse(index + 1, &text) {
-            Ok(line) if line.transactions.is_empty() => {}
-            Ok(line) => {
-                if !batch.has_room_for(&line) {
-                    send(&args.admin, batch.take(), &mut tally)?;
-                }
-                batch.push(line);
-            }
-            Err(why) => tally.fail(index + 1, &why),
-        }
-    }
-    send(&args.admin, batch.take(), &mut tally)?;
+    let outcome = apply(&args.admin, &input, reader, &mut tally);
+    // Whatever ended it: what has entered is said.
     say(&format!(
         "applied {} transactions; {} were in the ledger already",
         grouped(tally.applied),
         grouped(tally.duplicates)
     ));
+    outcome?;
     if tally.failed > 0 { Err(ApplyError::SomeFailed { failed: tally.failed }) } else { Ok(()) }
 }
 
+/// Applies line after line; one that is bad is named and costs no other.
+fn apply(admin: &Address, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
+    let mut batch = Batch::default();
+    let mut lines = store::Lines::new(reader, APPLY_BODY_BYTES_MAX);
+    let mut buffer = Vec::new();
+    let end = loop {
+        let parsed = match lines.next(&mut buffer) {
+            Ok(None) => break Ok(()),
+            Ok(Some(store::Line::Whole(bytes))) => match str::from_utf8(bytes) {
+                Ok(text) => parse(text),
+                Err(error) => Err(format!(
+                    "expected UTF-8 text, found another byte at place {}",
+                    error.valid_up_to() + 1
+                )),
+            },
+            Ok(Some(store::Line::TooLong(_))) => {
+                Err(format!("expected at most {APPLY_BODY_BYTES_MAX} bytes, found more"))
+            }
+            Err(source) => {
+                break Err(ApplyError::Input { input: input.to_owned(), line: lines.number(), source });
+            }
+        };
+        match parsed {
+            Ok(transactions) if transactions.is_empty() => {}
+            Ok(transactions) => {
+                let line = Line { number: lines.number(), transactions };
+                if !batch.has_room_for(&line) {
+                    send(admin, batch.take(), tally)?;
+                }
+                batch.push(line);
+            }
+            Err(why) => tally.fail(lines.number(), &why),
+        }
+    };
+    send(admin, batch.take(), tally)?;
+    end
+}
+
 impl Tally {
-    fn fail(&mut self, line: usize, why: &str) {
+    fn fail(&mut self, line: u64, why: &str) {
         self.failed += 1;
         eprintln!("line {line}: {why}");
     }
@@ -182,7 +226,8 @@ impl Line {
     }
 }
 
-fn parse(number: usize, text: &str) -> Result<Line, String> {
+/// The transactions of a line: none where it is blank.
+fn parse(text: &str) -> Result<Vec<String>, String> {
     let text = text.trim();
     let no_json = |error: serde_json::Error| format!("this is not JSON: {error}");
     let transactions = match text.as_bytes().first() {
@@ -200,7 +245,7 @@ fn parse(number: usize, text: &str) -> Result<Line, String> {
             transactions.len()
         ));
     }
-    Ok(Line { number, transactions })
+    Ok(transactions)
 }
 
 /// Sends the lines. The node refuses a request because of one transaction; then the lines before it go by themselves,
@@ -247,7 +292,7 @@ fn line_of(lines: &[Line], mut index: usize) -> Option<(usize, usize)> {
     None
 }
 
-fn refused(answer: &Answer, first: usize, last: usize) -> ApplyError {
+fn refused(answer: &Answer, first: u64, last: u64) -> ApplyError {
     ApplyError::Refused { status: answer.status, first, last, detail: answer.detail() }
 }
 

@@ -175,7 +175,7 @@ fn json(command: &GetCommand, common: &CommonArgs) -> Result<String, GetError> {
 }
 
 fn user_id(text: &str) -> Result<UserId, String> {
-    let id = text.parse().ok().and_then(UserId::new);
+    let id = florin_client::decimal(text).and_then(UserId::new);
     id.ok_or_else(|| "expected a whole number from 0 to 9223372036854775807".to_owned())
 }
 

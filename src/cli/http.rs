@@ -59,7 +59,7 @@ pub enum HttpError {
 /// Sends one request over a connection of its own.
 pub fn request(address: &Address, method: &str, path: &str, body: &str) -> Result<Answer, HttpError> {
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: florin\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     );

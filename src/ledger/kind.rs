@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use florin_schema::decimal;
+
 /// What happened to an account.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -102,9 +104,8 @@ impl Kind {
     /// Reads a name, or a number's digits.
     pub fn parse(text: &str) -> Result<Kind, UnknownKind> {
         let named = Kind::ALL.into_iter().find(|kind| kind.name() == text);
-        named
-            .or_else(|| text.parse().ok().and_then(Kind::from_number))
-            .ok_or_else(|| UnknownKind(text.to_owned()))
+        let number = || decimal(text).and_then(|number| Kind::from_number(i64::try_from(number).ok()?));
+        named.or_else(number).ok_or_else(|| UnknownKind(text.to_owned()))
     }
 
     /// What it counts as.
@@ -183,6 +184,9 @@ mod tests {
             assert_eq!(Kind::from_number(wrong), None);
         }
         assert_eq!(Kind::parse("7"), Ok(Kind::AdjustmentDebit));
+        for wrong in ["", "+1", "01", "1 ", "0", "11", "99999999999999999999"] {
+            assert!(Kind::parse(wrong).is_err(), "{wrong}");
+        }
         assert!(Kind::parse("gift").unwrap_err().to_string().contains("gift_received"));
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use csv::ByteRecord;
 use flate2::bufread::MultiGzDecoder;
 
-use super::{Batch, Field, Progress, Rejection, StoreError, TransactionText, Unit, Writer};
+use super::csv_line::{self, QuoteError};
+use super::{Batch, Field, Line, Lines, Progress, Rejection, StoreError, TransactionText, Unit, Writer};
+use crate::limits::CSV_LINE_BYTES_MAX;
 
 /// Rows between two reports of progress: a few milliseconds.
 const PROGRESS_ROWS: u64 = 1_024;
@@ -69,7 +71,7 @@ pub enum ImportError {
         /// The last line that was read.
         line: u64,
         /// Why.
-        source: csv::Error,
+        source: io::Error,
     },
     /// The first line is not the header.
     #[error("{input}, line 1: expected the header {expected:?}, found {found:?}; the ledger is as it was", expected = header())]
@@ -121,6 +123,12 @@ pub enum RowDefect {
         /// How many.
         found: usize,
     },
+    /// Quotes that do not pair up within the line.
+    #[error(transparent)]
+    Quotes(#[from] QuoteError),
+    /// A line that nobody's row needs.
+    #[error("expected a line of at most {CSV_LINE_BYTES_MAX} bytes: this one is longer")]
+    TooLong,
     /// A field that is not text.
     #[error("column {column}: {field}: expected UTF-8 text, found other bytes", column = column_of(*.field))]
     NotText {
@@ -166,10 +174,14 @@ fn read_rows(
 ) -> Result<ImportReport, ImportError> {
     let mut report = ImportReport::default();
     let mut record = ByteRecord::new();
-    while input.next(&mut record)? {
-        let line = record.position().map_or(0, csv::Position::line);
+    while let Some(read) = input.next(&mut record)? {
+        let line = input.lines.number();
         report.rows += 1;
-        match (append(batch, &record)?, &mut aside) {
+        let outcome = match read {
+            Ok(()) => append(batch, &record)?,
+            Err(defect) => Err(defect),
+        };
+        match (outcome, &mut aside) {
             (Ok(Outcome::Imported), _) => report.imported += 1,
             (Ok(Outcome::Duplicate), _) => report.duplicates += 1,
             (Err(defect), Some(aside)) => {
@@ -227,8 +239,8 @@ fn header() -> String {
 
 fn check_header(input: &mut Input) -> Result<(), ImportError> {
     let mut record = ByteRecord::new();
-    input.next(&mut record)?;
-    if record.iter().eq(Field::ALL.map(|field| field.name().as_bytes())) {
+    let is_read = matches!(input.next(&mut record)?, Some(Ok(())));
+    if is_read && record.iter().eq(Field::ALL.map(|field| field.name().as_bytes())) {
         return Ok(());
     }
     let found = record.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
@@ -238,7 +250,8 @@ fn check_header(input: &mut Input) -> Result<(), ImportError> {
 /// The rows of a file, with how many of its bytes have been read.
 struct Input {
     name: String,
-    csv: csv::Reader<Box<dyn Read>>,
+    lines: Lines<Box<dyn BufRead>>,
+    line: Vec<u8>,
     bytes_read: Arc<AtomicU64>,
     bytes_total: Option<u64>,
 }
@@ -250,7 +263,7 @@ impl Input {
             Source::File(path) => path.display().to_string(),
         };
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let opened = || -> io::Result<(Box<dyn Read>, Option<u64>)> {
+        let opened = || -> io::Result<(Box<dyn BufRead>, Option<u64>)> {
             let (raw, bytes_total): (Box<dyn Read>, _) = match source {
                 Source::Stdin => (Box::new(io::stdin()), None),
                 Source::File(path) => {
@@ -265,25 +278,41 @@ impl Input {
             // the first byte is, which no header can begin with.
             let packed = buffered.fill_buf()?.first() == Some(&GZIP_MAGIC[0]);
             Ok(if packed {
-                (Box::new(MultiGzDecoder::new(buffered)), bytes_total)
+                (Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(buffered))), bytes_total)
             } else {
                 (Box::new(buffered), bytes_total)
             })
         };
         let (reader, bytes_total) =
             opened().map_err(|source| ImportError::Open { input: name.clone(), source })?;
-        let csv = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(READ_BYTES)
-            .from_reader(reader);
-        Ok(Input { name, csv, bytes_read, bytes_total })
+        let lines = Lines::new(reader, CSV_LINE_BYTES_MAX);
+        Ok(Input { name, lines, line: Vec::new(), bytes_read, bytes_total })
     }
 
-    fn next(&mut self, record: &mut ByteRecord) -> Result<bool, ImportError> {
-        let line = self.csv.position().line().saturating_sub(1);
-        let read = self.csv.read_byte_record(record);
-        read.map_err(|source| ImportError::Read { input: self.name.clone(), line, source })
+    /// The next line that is not blank: into `record`, whole where that could be done.
+    fn next(&mut self, record: &mut ByteRecord) -> Result<Option<Result<(), RowDefect>>, ImportError> {
+        loop {
+            let line = match self.lines.next(&mut self.line) {
+                Ok(line) => line,
+                Err(source) => {
+                    let line = self.lines.number();
+                    return Err(ImportError::Read { input: self.name.clone(), line, source });
+                }
+            };
+            return Ok(match line {
+                None => {
+                    record.clear();
+                    None
+                }
+                Some(Line::Whole(b"")) => continue,
+                Some(Line::Whole(line)) => Some(csv_line::split(line, record).map_err(RowDefect::from)),
+                Some(Line::TooLong(beginning)) => {
+                    record.clear();
+                    record.push_field(beginning);
+                    Some(Err(RowDefect::TooLong))
+                }
+            });
+        }
     }
 }
 

@@ -7,14 +7,18 @@
 //! | [`reader`](Reader) | rows in order, decoded without trust |
 //! | [`transaction`](NewTransaction) | a transaction from texts, field by field |
 //! | [`time`] | RFC 3339, to the microsecond |
+//! | [`lines`](Lines) | the lines of files that people made |
+//! | `csv_line` | one line of CSV, without forgiveness |
 //! | [`import`](import()) | `florin import` |
 //! | [`platform`](Platform) | the made-up platform behind `florin generate` and `florin demo` |
 //! | [`generate`](generate()) | `florin generate` |
 //! | [`progress`](Progress) | how the long commands say how far they are |
 
+mod csv_line;
 mod file;
 mod generate;
 mod import;
+mod lines;
 mod platform;
 mod progress;
 mod reader;
@@ -27,9 +31,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use csv_line::QuoteError;
 pub use file::StoreError;
 pub use generate::{GenerateOptions, generate};
 pub use import::{ImportError, ImportOptions, ImportReport, RowDefect, Source, import};
+pub use lines::{Line, Lines};
 pub use platform::{Event, Platform};
 pub use progress::{Bar, Progress, Silent, Unit};
 pub use reader::{Followed, Place, Reader, Seq};

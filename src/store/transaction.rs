@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use florin_schema::{Asset, UserId, Version};
+use florin_schema::{Asset, UserId, Version, decimal};
 use uuid::{Builder, Uuid};
 
 use super::time;
@@ -99,13 +99,13 @@ impl TransactionText<'_> {
     pub fn parse(&self) -> Result<NewTransaction, FieldError> {
         let transaction_id = TransactionId::parse(self.transaction_id)
             .ok_or_else(|| FieldError::new(Field::TransactionId, self.transaction_id))?;
-        let user_id = digits(self.user_id)
+        let user_id = decimal(self.user_id)
             .and_then(UserId::new)
             .ok_or_else(|| FieldError::new(Field::UserId, self.user_id))?;
         let asset =
             Asset::parse(self.asset.as_bytes()).map_err(|_| FieldError::new(Field::Asset, self.asset))?;
         let kind = Kind::parse(self.kind).map_err(|_| FieldError::new(Field::Kind, self.kind))?;
-        let amount = digits(self.amount)
+        let amount = decimal(self.amount)
             .and_then(|amount| i64::try_from(amount).ok())
             .filter(|&amount| amount > 0)
             .ok_or_else(|| FieldError::new(Field::Amount, self.amount))?;
@@ -153,13 +153,15 @@ impl Field {
     pub const fn expected(self) -> &'static str {
         match self {
             Field::TransactionId => "a UUID like 99001032-b24c-5525-b910-74da77541092",
-            Field::UserId => "a whole number from 0 to 9223372036854775807",
+            Field::UserId => "a whole number from 0 to 9223372036854775807, without leading zeros",
             Field::Asset => "1 to 8 characters of A-Z, 0-9 and _, like COIN",
             Field::Kind => {
                 "recharge, gift_received, refund, adjustment_credit, gift_sent, withdrawal, adjustment_debit, hold, \
                  release, capture, or its number from 1 to 10"
             }
-            Field::Amount => "a whole number of minor units from 1 to 9223372036854775807",
+            Field::Amount => {
+                "a whole number of minor units from 1 to 9223372036854775807, without leading zeros"
+            }
             Field::OccurredAt => {
                 "a time like 1994-03-31T23:59:59.000001Z (RFC 3339 with Z or an offset, years 0001 to 9999, no finer \
                  than µs)"
@@ -233,11 +235,6 @@ impl Rejection {
     }
 }
 
-/// Reads decimal digits and nothing else: no sign, no space.
-fn digits(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,12 +264,12 @@ mod tests {
     fn the_error_names_the_field_and_what_it_holds() {
         let wrong = |field| move |text| (field, text);
         let ids = ["", "99001032b24c5525b91074da77541092", "99001032-b24c-5525-b910-74da7754109g"];
-        let users = ["", "-1", "+1", " 1", "1.0", "9223372036854775808", "99999999999999999999"];
-        let amounts = ["", "0", "-5", "1e3", "9223372036854775808"];
+        let users = ["", "-1", "+1", " 1", "1.0", "01", "00", "9223372036854775808", "99999999999999999999"];
+        let amounts = ["", "0", "-5", "1e3", "007", "+7", "9223372036854775808"];
         let cases = (ids.map(wrong(Field::TransactionId)).into_iter())
             .chain(users.map(wrong(Field::UserId)))
             .chain(["", "czk", "TOOLONGXX"].map(wrong(Field::Asset)))
-            .chain(["", "11", "0", "gift", "Recharge"].map(wrong(Field::Kind)))
+            .chain(["", "11", "0", "gift", "Recharge", "+1", "01", "1.0"].map(wrong(Field::Kind)))
             .chain(amounts.map(wrong(Field::Amount)))
             .chain(["", "yesterday", "1993-01-01T08:00:00.0000001Z"].map(wrong(Field::OccurredAt)));
         for (field, text) in cases {

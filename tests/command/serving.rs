@@ -96,6 +96,21 @@ fn apply_reads_its_own_writes_and_reports_each_bad_line() {
     ] {
         assert!(complaint.contains(expected), "{expected} is missing in {complaint}");
     }
+    // A byte that is no text, a byte order mark and a line without end cost themselves and no other line. Once the first
+    // ended everything without a word of what had entered, and the second refused line 1.
+    let mut bytes = format!("\u{feff}{}\n", line(10, "1")).into_bytes();
+    bytes.extend_from_slice(b"{\"\xff\n");
+    bytes.extend_from_slice(line(11, "1").as_bytes());
+    write(folder.path(), "broken.jsonl", "");
+    std::fs::write(folder.path().join("broken.jsonl"), &bytes).unwrap();
+    let ended = run(folder.path(), &["apply", "broken.jsonl", "--admin", &admin]);
+    assert_eq!(ended.out, "applied 2 transactions; 0 were in the ledger already\n", "{}", ended.err);
+    assert!(
+        ended.err.contains("line 2: expected UTF-8 text, found another byte at place 3"),
+        "{}",
+        ended.err
+    );
+    ended.refused(1);
     write(folder.path(), "more.jsonl", &format!("{}\n", transaction(9, 77, "1")));
     run(folder.path(), &["apply", "more.jsonl", "--admin", &admin]).ok();
     let new = ["get", "balance", "77", "--min-version", "1", "--wait-ms", "1000", "--addr", &addr];

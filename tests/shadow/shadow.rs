@@ -189,9 +189,12 @@ impl Caller {
 
     /// Asks, and reads one answer with a `Content-Length`.
     pub fn ask(&mut self, method: &str, target: &str, body: &str) -> std::io::Result<Answer> {
-        let length =
-            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: t\r\n{length}\r\n{body}");
+        let content = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{content}\r\n{body}");
         self.stream.get_mut().write_all(request.as_bytes())?;
         read_answer(&mut self.stream)
     }

@@ -61,6 +61,7 @@ fn every_usual_form_of_the_file_is_the_same_file() {
         ("BOM", format!("\u{feff}{plain}").into_bytes()),
         ("no last line end", plain.trim_end().into()),
         ("quoted", quoted.into_bytes()),
+        ("blank lines", plain.replace('\n', "\r\n\n").into_bytes()),
         ("gzip under a name that does not say so", gzip(plain.as_bytes())),
         ("gzip in two members", two_members),
     ] {
@@ -114,6 +115,10 @@ fn bad_lines() -> Vec<(String, &'static str, &'static str)> {
         (with(3, "bribe"), "column 4: kind", "gift_received"),
         (with(3, "11"), "column 4: kind", "found \"11\""),
         (with(4, "0"), "column 5: amount", "from 1"),
+        (with(4, "007"), "column 5: amount", "leading zeros"),
+        (with(1, "01"), "column 2: user_id", "leading zeros"),
+        (with(3, "+1"), "column 4: kind", "found \"+1\""),
+        (with(3, "01"), "column 4: kind", "found \"01\""),
         (with(4, "12.50"), "column 5: amount", "minor units"),
         (with(5, "1993-01-01"), "column 6: occurred_at", "RFC 3339"),
         (with(5, "1993-01-01T08:00:20.0000005Z"), "column 6: occurred_at", "no finer than"),
@@ -139,6 +144,32 @@ fn a_bad_row_ends_the_import_and_the_ledger_is_as_it_was() {
     bytes[at] = 0xff;
     let message = run(&scratch, bytes).unwrap_err().to_string();
     assert!(message.contains("line 3, column 3: asset: expected UTF-8"), "{message}");
+}
+
+/// Once a quote that nobody closed swallowed every row up to the next quote, 998 of them, and the import said "1 bad row"
+/// and ended well; `"1"00` became 100; and behind CRLF and blank lines the line that was named was another.
+#[test]
+fn a_quote_costs_its_own_line_and_lines_are_numbered_as_the_file_has_them() {
+    let scratch = Scratch::new();
+    let open = SECOND.replace("CZK", "\"CZK");
+    let behind = THIRD.replace(",1,", ",\"1\"00,");
+    let long = format!("{SECOND}{}", " ".repeat(1 << 20));
+    let file = [HEADER, "", &open, FIRST, "", "", &behind, &long, SECOND, ""].join("\r\n");
+    for (line, file, reason) in [
+        (3, &file, "closing quote before the line's end"),
+        (6, &file.replace(&format!("{open}\r\n"), ""), "behind the closing quote"),
+        (6, &[HEADER, "", "", "", "", &long].join("\n"), "at most 16384 bytes"),
+    ] {
+        let message = run(&scratch, file).unwrap_err().to_string();
+        assert!(message.contains(&format!("line {line}, ")) && message.contains(reason), "{message}");
+    }
+    let aside = scratch.file("bad.csv");
+    let options = ImportOptions { skip_bad: Some(aside.clone()), ..options(&scratch, &file) };
+    let report = import(&options, &mut Silent).unwrap();
+    assert_eq!(report, ImportReport { rows: 5, imported: 2, duplicates: 0, bad: 3 });
+    let mut csv = csv::Reader::from_path(&aside).unwrap();
+    let bad: Vec<_> = csv.records().map(|record| record.unwrap()[6].to_owned()).collect();
+    assert_eq!(bad, ["3", "7", "8"]);
 }
 
 #[test]

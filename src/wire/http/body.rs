@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use florin_schema::UserId;
 use florin_schema::frame::BATCH_USERS_MAX;
+use florin_schema::{UserId, decimal};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 use super::HttpError;
-use super::route::decimal;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +16,10 @@ struct Batch {
 
 /// Fills `users` with the ids of `content`, in order.
 pub(super) fn user_ids(content: &[u8], users: &mut Vec<UserId>) -> Result<(), HttpError> {
+    // Serde would also take `[["1"]]`: to it an array is a struct without the names.
+    if content.trim_ascii_start().first() == Some(&b'[') {
+        return Err(HttpError::Json(Error::custom("invalid type: sequence, expected an object")));
+    }
     let batch: Batch = serde_json::from_slice(content).map_err(HttpError::Json)?;
     if batch.user_ids.is_empty() || batch.user_ids.len() > BATCH_USERS_MAX {
         return Err(HttpError::BatchUsers(batch.user_ids.len()));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use florin_schema::frame::WAIT_MS_MAX;
-use florin_schema::{Opcode, UserId, Version, Window, WindowMask};
+use florin_schema::{Opcode, UserId, Version, Window, WindowMask, decimal};
 
 use super::HttpError;
 use super::head::{Head, Method};
@@ -107,14 +107,6 @@ fn user_id(text: &str) -> Result<UserId, HttpError> {
         expected: "0 to 9223372036854775807",
         got: text.to_owned(),
     })
-}
-
-/// Digits alone: what `str::parse` takes, less its sign.
-pub(super) fn decimal(text: &str) -> Option<u64> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
 }
 
 fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {

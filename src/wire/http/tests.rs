@@ -221,7 +221,8 @@ fn unknown_paths_and_methods() {
 #[test]
 fn bad_paths_and_parameters_are_named() {
     let user_id = |got: &str| format!("user_id: expected 0 to 9223372036854775807, got {got:?}");
-    for id in ["", "abc", "-1", "+1", "1.0", "9223372036854775808", "99999999999999999999", "1 "] {
+    for id in ["", "abc", "007", "00", "-1", "+1", "1.0", "9223372036854775808", "99999999999999999999", "1 "]
+    {
         let target = format!("/v1/users/{}/balance", id.replace(' ', "%20"));
         assert_goes_on(&get(&target), 400, &user_id(id));
     }
@@ -233,6 +234,7 @@ fn bad_paths_and_parameters_are_named() {
         ("wait_ms=1&", "query: expected window, min_version, max_age_ms or wait_ms, got \"\""),
         ("wait_ms=1&wait_ms=1", "wait_ms: expected once"),
         ("window=24h&window=7d", "window: expected once"),
+        ("wait_ms=05", "wait_ms: expected 0 to 4294967295, got \"05\""),
         ("wait_ms", "wait_ms: expected 0 to 4294967295, got \"\""),
         ("wait_ms=4294967296", "wait_ms: expected 0 to 4294967295, got \"4294967296\""),
         ("max_age_ms=-1", "max_age_ms: expected 0 to 4294967295, got \"-1\""),
@@ -273,6 +275,11 @@ fn bad_json_is_placed() {
         (
             r#"{"user_ids":["+1"]}"#,
             format!("invalid value: string \"+1\", expected {expected} at line 1 column 17"),
+        ),
+        (r#"[["1"]]"#, "invalid type: sequence, expected an object".to_owned()),
+        (
+            r#"{"user_ids":["01"]}"#,
+            format!("invalid value: string \"01\", expected {expected} at line 1 column 17"),
         ),
         (r#"{"user_ids":[null]}"#, format!("invalid type: null, expected {expected} at line 1 column 17")),
         (

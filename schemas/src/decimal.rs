@@ -1,0 +1,49 @@
+//! The one spelling of a whole number, wherever people and programs write one: paths, queries, JSON strings, CSV, flags.
+
+/// Reads decimal digits: no sign, no space, no leading zero, at most `u64::MAX`.
+pub fn decimal(text: &str) -> Option<u64> {
+    let is_canonical = match text.as_bytes() {
+        [b'0'] => true,
+        [b'0', ..] => false,
+        digits => digits.iter().all(u8::is_ascii_digit),
+    };
+    if is_canonical { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn there_is_one_spelling() {
+        assert_eq!((decimal("0"), decimal("18446744073709551615")), (Some(0), Some(u64::MAX)));
+        for text in [
+            "",
+            "00",
+            "01",
+            "+1",
+            "-0",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e3",
+            "0x1",
+            "1_000",
+            "18446744073709551616",
+            "\u{661}",
+        ] {
+            assert_eq!(decimal(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_would_be_written(text in "[-+0-9 .]{0,22}", number: u64) {
+            prop_assert_eq!(decimal(&number.to_string()), Some(number));
+            if let Some(number) = decimal(&text) {
+                prop_assert_eq!(number.to_string(), text);
+            }
+        }
+    }
+}
