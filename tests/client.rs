@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use florin::drivers::DriverChoice;
@@ -271,12 +273,86 @@ async fn callers_do_not_notice_a_restart() {
         let client = client.clone();
         async move { client.get_balance(user(3)).await }
     });
-    // The shards come back on other ports: the client learns them with its next Hello.
+    // The shards come back on other ports: the client learns them with its next Hello. While the node loads it says
+    // UNAVAILABLE, which is no answer for a caller that has the time.
     let _node = start(NodeConfig { listen, ..first }).await;
-    // A node that still loads says UNAVAILABLE, which a caller may take for an answer.
-    match waiting.await.unwrap() {
-        Ok(balance) => assert_eq!(balance.version().0, ledger.expected[&3].version),
-        Err(error) => assert!(matches!(error, Error::Unavailable(_)), "{error}"),
-    }
+    assert_eq!(waiting.await.unwrap().unwrap().version().0, ledger.expected[&3].version);
     compare(&client, &ledger).await;
+}
+
+/// A graceful stop and a start, while others read without a pause, lost reads: those that came while the node drained,
+/// while nobody listened, and while it loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_loses_no_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let first = config(&ledger.path, None);
+    let mut node = start(first.clone()).await;
+    let listen = node.addresses().listen;
+    let patient = Client::builder().deadline(PATIENCE).connect(listen.unwrap()).await.unwrap();
+    let (reads, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers = (0..8).map(|caller| {
+        let (client, reads, stop) = (patient.clone(), Arc::clone(&reads), Arc::clone(&stop));
+        tokio::spawn(async move {
+            while !stop.load(SeqCst) {
+                let read = client.get_balance(user(caller)).await.unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(read.user_id.to_native(), caller);
+                reads.fetch_add(1, SeqCst);
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let went_on = async || {
+        let (before, began) = (reads.load(SeqCst), Instant::now());
+        while reads.load(SeqCst) < before + 200 {
+            assert!(began.elapsed() < PATIENCE);
+            tokio::task::yield_now().await;
+        }
+    };
+    for _ in 0..3 {
+        went_on().await;
+        node.drain();
+        tokio::task::spawn_blocking(move || node.join()).await.unwrap().unwrap();
+        node = start(NodeConfig { listen, ..first.clone() }).await;
+    }
+    went_on().await;
+    stop.store(true, SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    drop(node);
+}
+
+/// Two nodes of one ledger say so; one of another ledger on an address that a client uses was asked without an error.
+#[tokio::test]
+async fn nodes_say_which_ledger_they_answer_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let node = start(config(&ledger.path, None)).await;
+    let listen = node.addresses().listen;
+    let client = Client::builder().deadline(DEADLINE).connect(listen.unwrap()).await.unwrap();
+    client.get_balance(user(1)).await.unwrap();
+    let stop = |node: Node| async {
+        node.drain();
+        tokio::task::spawn_blocking(move || node.join()).await.unwrap().unwrap();
+    };
+    stop(node).await;
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut other = Ledger::new(elsewhere.path());
+    // The same user and amount, and another transaction.
+    other.rows = 1_000_000;
+    other.append(&[(1, Kind::Recharge, 1_001)]);
+    let stranger = start(NodeConfig { listen, ..config(&other.path, None) }).await;
+    let error = client.get_balance(user(1)).await.unwrap_err();
+    assert!(matches!(error, Error::OtherLedger { .. }), "{error}");
+    stop(stranger).await;
+
+    let _node = start(NodeConfig { listen, ..config(&ledger.path, None) }).await;
+    let began = Instant::now();
+    while let Err(error) = client.get_balance(user(1)).await {
+        assert!(matches!(error, Error::OtherLedger { .. }) && began.elapsed() < PATIENCE, "{error}");
+    }
 }

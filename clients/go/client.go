@@ -393,7 +393,7 @@ func (c *Client) again(ctx context.Context, call *call, err error) error {
 	}
 	for failures := 0; ; failures++ {
 		if !errors.Is(err, ErrDisconnected) || failures > 0 {
-			sleep(ctx, pause(againMin, againMax, failures))
+			sleep(ctx, pause(againMin, againMax, failures), nil)
 		}
 		last := err
 		err = c.try(ctx, call, !c.options.FailFast)

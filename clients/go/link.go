@@ -108,21 +108,26 @@ func (l *link) run(ctx context.Context) {
 				failures = 0
 			}
 		}
-		sleep(ctx, pause(pauseMin, pauseMax, failures))
+		sleep(ctx, pause(pauseMin, pauseMax, failures), nil)
 	}
 }
 
 // hold serves with the connection, or with those that take its place, until there is none.
 func (l *link) hold(ctx context.Context, connection *connection) {
-	for connection != nil {
+	// One that falls silent at once is not replaced at once.
+	for failures := 0; connection != nil; failures++ {
 		l.note(connection, nil)
-		connection = l.successor(ctx, connection)
+		began := time.Now()
+		connection = l.successor(ctx, connection, failures)
+		if time.Since(began) >= settledAfter {
+			failures = 0
+		}
 	}
 }
 
 // successor waits until the connection is over and returns nil, or until another has taken its place.
-func (l *link) successor(ctx context.Context, connection *connection) *connection {
-	for failures := 0; ; failures++ {
+func (l *link) successor(ctx context.Context, connection *connection, failures int) *connection {
+	for ; ; failures++ {
 		select {
 		case <-connection.gone:
 			l.note(nil, connection.failure(connection.cause()))
@@ -138,11 +143,13 @@ func (l *link) successor(ctx context.Context, connection *connection) *connectio
 		case <-connection.stalled():
 		case <-l.renewal:
 		}
+		if failures > 0 {
+			sleep(ctx, pause(pauseMin, pauseMax, failures-1), connection.gone)
+		}
 		other, err := l.connect(ctx)
 		switch {
 		case err != nil:
 			// The one there is may be heard again yet.
-			sleep(ctx, pause(pauseMin, pauseMax, failures))
 		case connection.isUsable(false) && connection.node == other.node:
 			other.lose(errUnneeded)
 		default:
@@ -240,11 +247,13 @@ func pause(first, most time.Duration, failures int) time.Duration {
 	return rand.N(bound)
 }
 
-func sleep(ctx context.Context, pause time.Duration) {
+// sleep pauses until ctx ends, or over is closed.
+func sleep(ctx context.Context, pause time.Duration, over <-chan struct{}) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-over:
 	case <-ctx.Done():
 	}
 }

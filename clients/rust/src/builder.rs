@@ -20,13 +20,14 @@ pub enum Routing {
     AnyPort,
 }
 
-/// What a call does when its connection ends before the answer has come.
+/// What a call does when its connection ends before the answer has come, and when the node cannot answer at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Retry {
-    /// It asks again as soon as there is a connection, until its deadline. Safe: calls only read.
+    /// It asks again, until its deadline: as soon as there is a connection, and, of a node that warms up or is about to
+    /// end, a little later. So a restart costs it time and no error. Safe: calls only read.
     #[default]
     UntilDeadline,
-    /// It fails with [`Error::Disconnected`].
+    /// It fails with [`Error::Disconnected`] or [`Error::Unavailable`].
     Never,
 }
 
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub connections_per_shard: usize,
     pub in_flight_max: usize,
     pub connect_timeout: Duration,
+    pub stall_after: Duration,
     pub silence_max: Duration,
     pub deadline: Duration,
 }
@@ -101,6 +103,7 @@ impl Default for Builder {
                 connections_per_shard: 1,
                 in_flight_max: 4_096,
                 connect_timeout: Duration::from_secs(2),
+                stall_after: Duration::from_millis(250),
                 silence_max: Duration::from_secs(10),
                 deadline: Duration::from_secs(2),
             },
@@ -127,7 +130,7 @@ impl Builder {
         self
     }
 
-    /// What a call does when its connection ends before the answer has come.
+    /// What a call does when its connection ends before the answer has come, or the node cannot answer.
     pub fn retry(mut self, retry: Retry) -> Builder {
         self.settings.retry = retry;
         self
@@ -155,6 +158,14 @@ impl Builder {
     /// How long one attempt to connect may take, Hello included; default 2 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
         self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// After how long without one byte, while requests are unanswered, others are asked meanwhile and another connection is
+    /// made; if that succeeds, the calls under way move there. Default 250 ms. Time for which the server may hold a request
+    /// ([`crate::Freshness::waiting`]) does not count. Not with [`Retry::Never`].
+    pub fn stall_after(mut self, silence: Duration) -> Builder {
+        self.settings.stall_after = silence;
         self
     }
 

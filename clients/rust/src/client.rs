@@ -6,16 +6,19 @@ use std::time::Duration;
 use florin_schema::records::{Balance, Balances, Statistics};
 use florin_schema::{Opcode, Status, UserId, WindowMask};
 use futures_util::future::try_join_all;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::batch::{self, BalancesReply, Part};
-use crate::builder::{Builder, Retry, Settings};
+use crate::builder::{Backoff, Builder, Retry, Settings};
 use crate::connection::read::RawReply;
 use crate::counters::Counters;
 use crate::reply::{self, Origin, Reply};
 use crate::request::{Freshness, Request};
 use crate::topology::{Route, Topology};
 use crate::{Address, Error, ProtocolError};
+
+/// How long to wait before a node that could not answer is asked again.
+const ASK_AGAIN: Backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(250) };
 
 /// A client of one node. Clones are cheap and share its connections; each carries its own deadline and freshness.
 ///
@@ -174,19 +177,37 @@ impl Client {
         request: &Request<'_>,
         last: &mut Option<Error>,
     ) -> Result<(Address, RawReply), Error> {
+        let mut unavailable = 0;
         loop {
             let connection = self.topology.pick(route);
-            match connection.call(request).await {
-                Err(error @ Error::Disconnected { .. })
-                    if self.topology.settings().retry == Retry::UntilDeadline =>
-                {
-                    *last = Some(error);
-                    self.topology.up(route).await;
-                }
-                answer => return answer.map(|raw| (connection.address().clone(), raw)),
+            let answer = connection.call(request).await;
+            let error = match answer.and_then(|raw| available(connection.address(), raw)) {
+                Ok(raw) => return Ok((connection.address().clone(), raw)),
+                Err(error) => error,
+            };
+            if !error.is_passing() || self.topology.settings().retry == Retry::Never {
+                return Err(error);
+            }
+            if matches!(error, Error::Unavailable(_)) {
+                *last = Some(error);
+                let pause = ASK_AGAIN.pause(unavailable, &mut rand::rng());
+                sleep(pause).await;
+                unavailable = unavailable.saturating_add(1);
+            } else {
+                *last = Some(error);
+                self.topology.up(route).await;
             }
         }
     }
+}
+
+/// The reply, unless it says that the node cannot answer at the moment.
+fn available(address: &Address, raw: RawReply) -> Result<RawReply, Error> {
+    if raw.header.status != Status::Unavailable as u8 {
+        return Ok(raw);
+    }
+    let refused = reply::refusal(address, &raw)?;
+    Err(Error::Unavailable(refused))
 }
 
 fn check_user(address: &Address, expected: UserId, got: u64) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use florin_schema::{Opcode, ShardIndex, Status, UserId};
+use florin_schema::{LedgerId, NodeId, Opcode, ShardIndex, Status, UserId};
 use thiserror::Error;
 
 use crate::{Address, AddressError};
@@ -73,6 +73,34 @@ pub enum Error {
         /// The low half of ours.
         client: u32,
     },
+    /// A shard's port leads to another node than the one whose shard map names it: its address is translated, or the node
+    /// was started anew. Nothing is asked there; [`crate::Routing::ShardPorts`] asks the address that was given instead.
+    #[error(
+        "{address}: expected node {expected}, whose shard map names this port, got node {got}: the port leads to another \
+         node (a translated address, or a node that was started anew)"
+    )]
+    OtherNode {
+        /// Who was asked.
+        address: Address,
+        /// Who should have answered.
+        expected: NodeId,
+        /// Who did.
+        got: NodeId,
+    },
+    /// The address leads to a node of another ledger than this client was told of first: its answers would be of other
+    /// accounts. Nothing is asked there.
+    #[error(
+        "{address}: expected ledger {expected}, which this client was told of first, got ledger {got}: the address leads to \
+         a node of another ledger. Correct it; a client for the other ledger is a new client"
+    )]
+    OtherLedger {
+        /// Who was asked.
+        address: Address,
+        /// The first that a Hello told.
+        expected: LedgerId,
+        /// What this one told.
+        got: LedgerId,
+    },
     /// No address.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -98,7 +126,25 @@ impl Error {
                 | Error::Unavailable(_)
                 | Error::Overloaded(_)
                 | Error::Disconnected { .. }
+                | Error::OtherNode { .. }
                 | Error::Deadline { .. }
+        )
+    }
+
+    /// Whether the call may be made again at once, where there is another connection, or a little later: the state of
+    /// things that this names passes by itself.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Error::Disconnected { .. } | Error::OtherNode { .. } | Error::Unavailable(_))
+    }
+
+    /// Whether somebody has to do something before a connection can be made.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Error::OtherLedger { .. }
+                | Error::SchemaMismatch { .. }
+                | Error::Unauthenticated(_)
+                | Error::PermissionDenied(_)
         )
     }
 
@@ -167,6 +213,12 @@ pub enum Disconnect {
     /// Requests were unanswered and not one byte came for so long.
     #[error("the server has been silent for {0:?}")]
     Silent(Duration),
+    /// Requests were unanswered and not one byte came for so long: others are asked meanwhile.
+    #[error("the server has been silent for {0:?}, others are asked")]
+    Stalled(Duration),
+    /// The server has said that it ends the connection.
+    #[error("the server is ending its connections")]
+    Draining,
 }
 
 /// Which field of a reply is not as version 1 of the protocol has it.

@@ -35,7 +35,7 @@ pub use counters::Counters;
 pub use error::{Disconnect, Error, ProtocolError, Refusal};
 pub use florin_schema::records;
 pub use florin_schema::{
-    Asset, AssetError, ShardIndex, Status, UserId, Version, Window, WindowMask, decimal,
+    Asset, AssetError, LedgerId, NodeId, ShardIndex, Status, UserId, Version, Window, WindowMask, decimal,
 };
 pub use reply::{Origin, Reply};
 pub use request::Freshness;

@@ -174,12 +174,8 @@ pub(crate) fn check_header(address: &Address, asked: Opcode, reply: &RawReply) -
     let status =
         Status::try_from(header.status).map_err(|unknown| garbage(ProtocolError::Status(unknown.0)))?;
     if status != Status::Ok {
-        let message = std::str::from_utf8(reply.body())
-            .map_err(|error| garbage(ProtocolError::Body(format!("expected a message in UTF-8: {error}"))))?;
-        let origin = Origin::of(reply);
-        let refusal =
-            || Refusal { message: message.to_owned(), shard: origin.shard, as_of_us: origin.as_of_us };
-        return Error::of_status(status, refusal).map_or(Ok(()), Err);
+        let refusal = refusal(address, reply)?;
+        return Error::of_status(status, || refusal).map_or(Ok(()), Err);
     }
     if header.opcode != asked as u8 {
         return Err(garbage(ProtocolError::Opcode { expected: asked, got: header.opcode }));
@@ -189,6 +185,16 @@ pub(crate) fn check_header(address: &Address, asked: Opcode, reply: &RawReply) -
         return Err(garbage(ProtocolError::Encoding { expected, got: header.encoding }));
     }
     Ok(())
+}
+
+/// What a reply that is not OK says.
+pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Error> {
+    let message = std::str::from_utf8(reply.body()).map_err(|error| Error::Protocol {
+        address: address.clone(),
+        error: ProtocolError::Body(format!("expected a message in UTF-8: {error}")),
+    })?;
+    let origin = Origin::of(reply);
+    Ok(Refusal { message: message.to_owned(), shard: origin.shard, as_of_us: origin.as_of_us })
 }
 
 /// The error of a layout that is not ours.

@@ -51,6 +51,11 @@ impl Freshness {
         Freshness { wait_ms: millis_up(wait).min(WAIT_MS_MAX), ..self }
     }
 
+    /// How long the server may hold the request.
+    pub(crate) fn held(self) -> Duration {
+        Duration::from_millis(self.wait_ms.into())
+    }
+
     fn options(self) -> Option<FreshnessOptions> {
         (self != Freshness::default()).then(|| FreshnessOptions {
             min_version: self.min_version.0.into(),
@@ -84,13 +89,17 @@ impl Request<'_> {
         }
     }
 
+    /// The length of the frame.
+    pub fn bytes(&self) -> usize {
+        let options = if self.freshness == Freshness::NONE { 0 } else { size_of::<FreshnessOptions>() };
+        size_of::<RequestHeader>() + options + self.body.len()
+    }
+
     /// Appends the frame.
     pub fn encode(&self, request_id: u64, out: &mut Vec<u8>) {
         let options = self.freshness.options();
-        let option_bytes = if options.is_some() { size_of::<FreshnessOptions>() } else { 0 };
-        let length = size_of::<RequestHeader>() + option_bytes + self.body.len();
         let header = RequestHeader {
-            length: u32::try_from(length).expect("a body is at most 8 KiB").into(),
+            length: u32::try_from(self.bytes()).expect("a body is at most 8 KiB").into(),
             version: VERSION,
             opcode: self.opcode as u8,
             encoding: Request::encoding_of(self.opcode),

@@ -10,7 +10,7 @@ use futures_util::future::{join_all, select, select_all};
 use tokio::sync::watch;
 
 use crate::builder::{Routing, Settings};
-use crate::connection::{Connection, ShardMap, State};
+use crate::connection::{Common, Connection, Expected, ShardMap, State};
 use crate::counters::Tally;
 use crate::{Address, Error};
 
@@ -21,25 +21,32 @@ struct Lane {
 }
 
 impl Lane {
-    fn open(address: &Address, settings: &Arc<Settings>, tally: &Arc<Tally>) -> Lane {
-        let open = |_| Connection::open(address.clone(), Arc::clone(settings), Arc::clone(tally));
+    fn open(address: &Address, expected: &Expected, common: &Common) -> Lane {
+        let open = |_| Connection::open(address.clone(), expected.clone(), common);
         Lane {
-            connections: (0..settings.connections_per_shard).map(open).collect(),
+            connections: (0..common.settings.connections_per_shard).map(open).collect(),
             turn: AtomicUsize::new(0),
         }
     }
 
-    /// The next one in turn that is up; the next one in turn where none is.
+    /// The next one in turn that is up and heard, or at least up; the next one in turn where none is.
     fn next(&self) -> &Arc<Connection> {
         let turn = self.turn.fetch_add(1, Relaxed);
         let count = self.connections.len();
-        let mut in_turn = (0..count).map(|step| &self.connections[turn.wrapping_add(step) % count]);
-        in_turn.find(|connection| connection.is_up()).unwrap_or(&self.connections[turn % count])
+        let in_turn = || (0..count).map(|step| &self.connections[turn.wrapping_add(step) % count]);
+        let good = in_turn().find(|connection| connection.is_good());
+        let up = || in_turn().find(|connection| connection.is_up());
+        good.or_else(up).unwrap_or(&self.connections[turn % count])
     }
 
     /// Waits until one of them is up.
     async fn up(&self) {
         select_all(self.connections.iter().map(|connection| Box::pin(connection.up()))).await;
+    }
+
+    /// Waits until one of them is up, or will not be.
+    async fn decided(&self) {
+        select_all(self.connections.iter().map(|connection| Box::pin(connection.decided()))).await;
     }
 }
 
@@ -52,8 +59,7 @@ struct Shards {
 
 /// Every connection of a client.
 pub(crate) struct Topology {
-    settings: Arc<Settings>,
-    tally: Arc<Tally>,
+    common: Common,
     any: Lane,
     shards: RwLock<Arc<Shards>>,
 }
@@ -70,24 +76,28 @@ pub(crate) enum Route {
 impl Topology {
     /// Connects to the address, learns the shard map, and tries each shard's port.
     pub async fn open(address: &Address, settings: Settings) -> Result<Arc<Topology>, Error> {
-        let settings = Arc::new(settings);
-        let tally = Arc::new(Tally::default());
-        let any = Lane::open(address, &settings, &tally);
+        let common = Common {
+            settings: Arc::new(settings),
+            tally: Arc::default(),
+            ledger: Arc::default(),
+            good: Arc::default(),
+        };
+        let any = Lane::open(address, &Expected::Anyone, &common);
         let map = any.connections[0].settled().await?;
-        let shards = Shards::open(map, &settings, &tally);
-        shards.settled(settings.routing).await?;
+        let shards = Shards::open(map, &any.connections[0], &common);
+        shards.settled(common.settings.routing).await?;
         let follow = any.connections[0].state();
-        let topology = Arc::new(Topology { settings, tally, any, shards: RwLock::new(Arc::new(shards)) });
+        let topology = Arc::new(Topology { common, any, shards: RwLock::new(Arc::new(shards)) });
         tokio::spawn(follow_map(follow, Arc::downgrade(&topology)));
         Ok(topology)
     }
 
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.common.settings
     }
 
     pub fn tally(&self) -> &Tally {
-        &self.tally
+        &self.common.tally
     }
 
     /// The node's shard map, as its latest Hello had it.
@@ -110,31 +120,36 @@ impl Topology {
         let shards = self.shards();
         let Some(lane) = shards.lane(route) else { return Arc::clone(self.any.next()) };
         let own = lane.next();
-        if own.is_up() || self.settings.routing != Routing::ShardPorts {
+        if own.is_good() || self.common.settings.routing != Routing::ShardPorts {
             return Arc::clone(own);
         }
+        // Whoever is heard, else whoever can be asked, the owner first. Where neither can be, the address that was given
+        // says why.
         let any = self.any.next();
-        Arc::clone(if any.is_up() { any } else { own })
+        let is_better = any.is_good() || !own.is_up();
+        Arc::clone(if is_better { any } else { own })
     }
 
-    /// Waits until a connection that may take the request is up.
+    /// Waits until a connection that may take the request is up, or will not be.
     pub async fn up(&self, route: Route) {
         let shards = self.shards();
-        match (shards.lane(route), self.settings.routing) {
-            (None, _) => self.any.up().await,
+        match (shards.lane(route), self.common.settings.routing) {
+            (None, _) => self.any.decided().await,
             (Some(own), Routing::ShardPorts) => {
-                select(pin!(own.up()), pin!(self.any.up())).await;
+                select(pin!(own.up()), pin!(self.any.decided())).await;
             }
-            (Some(own), Routing::ShardPortsOnly | Routing::AnyPort) => own.up().await,
+            (Some(own), Routing::ShardPortsOnly | Routing::AnyPort) => own.decided().await,
         }
     }
 }
 
 impl Shards {
-    fn open(map: Arc<ShardMap>, settings: &Arc<Settings>, tally: &Arc<Tally>) -> Shards {
-        let host = map.host.filter(|_| settings.routing != Routing::AnyPort);
+    /// `told_by` has told the map.
+    fn open(map: Arc<ShardMap>, told_by: &Connection, common: &Common) -> Shards {
+        let host = map.host.filter(|_| common.settings.routing != Routing::AnyPort);
+        let expected = Expected::Node { id: map.identity.node, ask_again: told_by.renewal() };
         let lane =
-            |&port: &u16| host.map(|host| Lane::open(&SocketAddr::new(host, port).into(), settings, tally));
+            |&port: &u16| host.map(|host| Lane::open(&SocketAddr::new(host, port).into(), &expected, common));
         let lanes = map.ports.iter().filter_map(lane).collect();
         Shards { map, lanes }
     }
@@ -164,10 +179,10 @@ impl Shards {
 /// their last call does.
 async fn follow_map(mut state: watch::Receiver<State>, topology: Weak<Topology>) {
     while state.changed().await.is_ok() {
-        let State::Up(map) = state.borrow_and_update().clone() else { continue };
+        let Some(map) = state.borrow_and_update().map() else { continue };
         let Some(topology) = topology.upgrade() else { return };
         if *topology.map() != *map {
-            let shards = Shards::open(map, &topology.settings, &topology.tally);
+            let shards = Shards::open(map, &topology.any.connections[0], &topology.common);
             *topology.shards.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shards);
         }
     }

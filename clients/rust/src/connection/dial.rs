@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flatbuffers::FlatBufferBuilder;
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{Opcode, generated as fbs};
+use florin_schema::{LedgerId, NodeId, NodeIdentity, Opcode, generated as fbs};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -28,6 +30,8 @@ pub(crate) struct ShardMap {
     pub ports: Vec<u16>,
     /// The server's address on this connection.
     pub host: Option<IpAddr>,
+    /// Which node answers, and from which ledger.
+    pub identity: NodeIdentity,
 }
 
 /// A connection that has been greeted.
@@ -53,6 +57,7 @@ async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive()).map_err(failed)?;
             let peer = stream.peer_addr().map_err(failed)?;
             let (reading, writing) = stream.into_split();
             (Box::new(reading), Box::new(writing), Some(peer.ip()))
@@ -65,8 +70,15 @@ async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
     writing.write_all(&hello(shared)).await.map_err(|error| shared.failed(error))?;
     let mut buffer = ReadBuffer::default();
     let reply = first_reply(shared, &mut reading, &mut buffer).await?;
-    let map = Arc::new(shard_map(shared, &reply, host)?);
-    Ok(Dialled { reading, writing, buffer, map })
+    let map = shard_map(shared, &reply, host)?;
+    shared.check_identity(&map)?;
+    Ok(Dialled { reading, writing, buffer, map: Arc::new(map) })
+}
+
+/// Finds a peer that has vanished without a word, also where nothing is asked: within half a minute.
+fn keepalive() -> TcpKeepalive {
+    let (idle, interval) = (Duration::from_secs(15), Duration::from_secs(5));
+    TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3)
 }
 
 fn hello(shared: &Shared) -> Vec<u8> {
@@ -124,5 +136,6 @@ fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<
         shards,
         ports: if routable { ports } else { Vec::new() },
         host,
+        identity: NodeIdentity { node: NodeId(hello.node_id()), ledger: LedgerId(hello.ledger_id()) },
     })
 }

@@ -1,133 +1,146 @@
-//! Keeping a connection: its writer, its reader, and what happens between one connection and the next.
+//! Keeping a connection: what happens between one socket and the next.
 
-use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::dial::{self, Dialled, Reading, Writing};
-use super::read::{RawReply, ReadBuffer};
-use super::table::Waiter;
-use super::{Shared, State};
+use super::dial::Dialled;
+use super::session::{Running, Standing};
+use super::{Shared, State, dial};
+use crate::builder::Retry;
 use crate::counters::add;
-use crate::{Disconnect, Error, ProtocolError};
-
-/// What the writer's buffer may keep between two writes.
-const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
+use crate::{Disconnect, Error};
 
 /// Connects, serves until the connection ends, waits, and begins again.
 pub(super) async fn supervise(shared: Arc<Shared>) {
     let mut failures: u32 = 0;
+    let mut parting = JoinSet::new();
     loop {
         let error = match dial::dial(&shared).await {
             Ok(dialled) => {
-                failures = 0;
-                serve(&shared, dialled).await
+                let began = Instant::now();
+                let error = hold(&shared, Running::start(&shared, dialled), &mut parting).await;
+                // A server that ends whatever it has accepted is asked no more often than one that refuses.
+                if began.elapsed() >= shared.settings.backoff.most {
+                    failures = 0;
+                }
+                error
             }
             Err(error) => error,
         };
-        shared.go_down(&error);
+        shared.go_down(error);
+        while parting.try_join_next().is_some() {}
         let pause = shared.settings.backoff.pause(failures, &mut rand::rng());
         sleep(pause).await;
         failures = failures.saturating_add(1);
     }
 }
 
-/// Runs writer and reader until either ends, and answers why.
-async fn serve(shared: &Arc<Shared>, dialled: Dialled) -> Error {
-    let Dialled { reading, writing, buffer, map } = dialled;
-    shared.table().go_up();
-    add(&shared.tally.connects, 1);
-    shared.state.send_replace(State::Up(map));
-    let mut both = JoinSet::new();
-    both.spawn(write(Arc::clone(shared), writing));
-    both.spawn(read(Arc::clone(shared), reading, buffer));
-    let ended = both.join_next().await.expect("two were spawned");
-    both.shutdown().await;
-    ended.unwrap_or_else(|error| shared.failed(io::Error::other(error)))
-}
-
-/// Writes what callers have queued, all of it in one write.
-async fn write(shared: Arc<Shared>, mut writing: Writing) -> Error {
-    let mut output = Vec::new();
+/// Serves with a session, and with those that take its place, until there is none; answers why.
+async fn hold(shared: &Arc<Shared>, mut running: Running, parting: &mut JoinSet<()>) -> Error {
+    shared.state.send_replace(State::Up(Arc::clone(&running.session)));
+    // Attempts at another since this one, or that, was last heard: one that falls silent at once is not replaced at once.
+    let mut failures: u32 = 0;
+    // Another connection is wanted, whatever is heard of this one.
+    let mut is_doubted = false;
     loop {
-        shared.work.notified().await;
-        // Whoever is ready to run now may add its request before the buffer is taken.
-        yield_now().await;
-        if shared.table().take_output(&mut output) == 0 {
-            continue;
+        let is_silent = running.session.standing() == Standing::Stalled && shared.asks_again();
+        if !is_doubted && !is_silent {
+            tokio::select! {
+                ended = running.changed() => if let Some(error) = ended {
+                    return shared.ended(&running, error);
+                },
+                () = shared.renewal.notified() => is_doubted = true,
+            }
         }
-        add(&shared.tally.writes, 1);
-        if let Err(error) = writing.write_all(&output).await {
-            return shared.failed(error);
+        match running.session.standing() {
+            Standing::Leaving => {
+                let limit = shared.settings.silence_max;
+                parting.spawn(async move {
+                    // What is under way is finished; a server that neither answers nor ends is left.
+                    let _ = timeout(limit, running.ended()).await;
+                });
+                return shared.disconnected(Disconnect::Draining);
+            }
+            Standing::Stalled if shared.asks_again() => {
+                // Once: whoever has nowhere else to go is back here by now.
+                if failures == 0 {
+                    running.session.evict();
+                }
+            }
+            Standing::Stalled | Standing::Good | Standing::Over if is_doubted => {}
+            Standing::Stalled | Standing::Good | Standing::Over => {
+                failures = 0;
+                continue;
+            }
         }
-        output.clear();
-        output.shrink_to(OUTPUT_BYTES_KEPT);
+        match another(shared, &mut running, &mut failures).await {
+            Ok(Some(dialled)) => {
+                is_doubted = false;
+                running = succeed(shared, running, dialled);
+            }
+            Ok(None) => {}
+            Err(error) => return shared.ended(&running, error),
+        }
     }
 }
 
-/// Hands each reply to whoever waits for it.
-async fn read(shared: Arc<Shared>, mut reading: Reading, mut buffer: ReadBuffer) -> Error {
-    let silence_max = shared.settings.silence_max;
-    let mut replies = Vec::new();
-    let mut answered = Vec::new();
+/// Tries to make another connection, once, beside one that is in doubt; an error where that ends meanwhile.
+async fn another(
+    shared: &Arc<Shared>,
+    running: &mut Running,
+    failures: &mut u32,
+) -> Result<Option<Dialled>, Error> {
+    let pause = match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(failures) => shared.settings.backoff.pause(failures, &mut rand::rng()),
+    };
+    *failures = failures.saturating_add(1);
+    let mut attempt = pin!(async {
+        sleep(pause).await;
+        dial::dial(shared).await.ok()
+    });
     loop {
-        let unanswered = shared.table().unanswered();
-        match timeout(silence_max, reading.read_buf(buffer.room())).await {
-            Ok(Ok(0)) => return shared.disconnected(Disconnect::Closed),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return shared.failed(error),
-            Err(_) if unanswered == 0 => continue,
-            Err(_) => return shared.disconnected(Disconnect::Silent(silence_max)),
-        }
-        let taken = buffer.take(&mut replies);
-        shared.deliver(&mut replies, &mut answered);
-        if let Err(error) = taken {
-            return shared.garbage(error);
+        tokio::select! {
+            ended = running.changed() => if let Some(error) = ended {
+                return Err(error);
+            },
+            dialled = &mut attempt => return Ok(dialled),
         }
     }
+}
+
+/// The new connection takes the place of the old one, unless that is heard again and leads to the same node.
+fn succeed(shared: &Arc<Shared>, running: Running, dialled: Dialled) -> Running {
+    if dialled.map == running.session.map && running.session.standing() == Standing::Good {
+        return running;
+    }
+    let next = Running::start(shared, dialled);
+    shared.state.send_replace(State::Up(Arc::clone(&next.session)));
+    running.session.end(&shared.disconnected(Disconnect::Stalled(shared.settings.stall_after)));
+    add(&shared.tally.disconnects, 1);
+    next
 }
 
 impl Shared {
-    /// Gives the replies to their callers: found under one lock, told without it. Leaves both lists empty.
-    fn deliver(&self, replies: &mut Vec<RawReply>, answered: &mut Vec<(Waiter, RawReply)>) {
-        let come = replies.len();
-        {
-            let mut table = self.table();
-            let waited_for = replies
-                .drain(..)
-                .filter_map(|reply| Some((table.answered(reply.header.request_id.get())?, reply)));
-            answered.extend(waited_for);
-        }
-        add(&self.tally.replies, answered.len());
-        add(&self.tally.late_replies, come - answered.len());
-        for (waiter, reply) in answered.drain(..) {
-            // The caller may have left since.
-            let _ = waiter.send(Ok(reply));
-        }
+    /// Whether calls may be asked again, elsewhere.
+    fn asks_again(&self) -> bool {
+        self.settings.retry == Retry::UntilDeadline
     }
 
-    /// Tells everyone who waits, and closes for new requests.
-    fn go_down(&self, error: &Error) {
-        let waiters = self.table().go_down(error.clone());
-        add(&self.tally.disconnects, 1);
+    /// Tells those who wait why it has ended: first the state, so that none of them comes back here.
+    fn ended(&self, running: &Running, error: Error) -> Error {
         self.state.send_replace(State::Down(error.clone()));
-        for waiter in waiters {
-            let _ = waiter.send(Err(error.clone()));
-        }
+        running.session.end(&error);
+        error
     }
 
-    pub(super) fn disconnected(&self, cause: Disconnect) -> Error {
-        Error::Disconnected { address: self.address.clone(), cause }
-    }
-
-    pub(super) fn failed(&self, error: io::Error) -> Error {
-        self.disconnected(Disconnect::Io(Arc::new(error)))
-    }
-
-    pub(super) fn garbage(&self, error: ProtocolError) -> Error {
-        Error::Protocol { address: self.address.clone(), error }
+    /// Says why there is no connection.
+    fn go_down(&self, error: Error) {
+        add(&self.tally.disconnects, 1);
+        self.state.send_replace(State::Down(error));
     }
 }

@@ -7,54 +7,114 @@
 //! Whoever calls encodes its request into the shared output and wakes the writer. The writer takes all that has gathered
 //! while its last write was under way and writes it at once: so the busier a client is, the more requests share a system
 //! call and a packet, which is worth more than anything that a server can do.
+//!
+//! A [`Connection`] leads to one address for as long as the client lives; a session is one socket of it. `link` makes
+//! them, one after the other: another before the last has ended where that has fallen silent, or is ended by the server.
 
 mod dial;
 mod link;
 pub(crate) mod read;
+mod session;
+mod silence;
 mod table;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::AbortHandle;
+use florin_schema::{LedgerId, NodeId};
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, yield_now};
 
 pub(crate) use dial::ShardMap;
 use read::RawReply;
-use table::Table;
+use session::{Session, Standing};
 
 use crate::builder::Settings;
-use crate::counters::{Tally, add};
+use crate::counters::Tally;
 use crate::request::Request;
 use crate::{Address, Disconnect, Error};
 
 /// How a connection stands.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum State {
     /// The first attempt is under way.
     Connecting,
-    /// It answers; and what its Hello said.
-    Up(Arc<ShardMap>),
+    /// It answers.
+    Up(Arc<Session>),
     /// It will be tried again.
     Down(Error),
 }
 
-/// What callers, writer and reader share.
+impl State {
+    /// What the Hello of a connection that answers said.
+    pub fn map(&self) -> Option<Arc<ShardMap>> {
+        match self {
+            State::Up(session) => Some(Arc::clone(&session.map)),
+            State::Connecting | State::Down(_) => None,
+        }
+    }
+}
+
+/// What all connections of a client have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub settings: Arc<Settings>,
+    pub tally: Arc<Tally>,
+    /// The first ledger that a Hello told; 0 before.
+    pub ledger: Arc<AtomicU64>,
+    /// How many sessions are good.
+    pub good: Arc<AtomicUsize>,
+}
+
+/// Who must answer.
+#[derive(Clone)]
+pub(crate) enum Expected {
+    /// Any node of the client's ledger: this is the address that the caller gave.
+    Anyone,
+    /// The node whose shard map names this port. Where another answers, the map may be out of date: it is asked for again.
+    Node {
+        /// Who.
+        id: NodeId,
+        /// Makes the connection that told the map anew.
+        ask_again: Arc<Notify>,
+    },
+}
+
+/// What a connection's sessions and its supervisor share.
 struct Shared {
     address: Address,
     settings: Arc<Settings>,
     tally: Arc<Tally>,
-    table: Mutex<Table>,
-    /// There is something to write.
-    work: Notify,
-    /// One permit a request in flight: callers beyond them wait.
-    room: Semaphore,
+    good: Arc<AtomicUsize>,
+    ledger: Arc<AtomicU64>,
+    expected: Expected,
+    /// Asks for the session to be made anew.
+    renewal: Arc<Notify>,
     state: watch::Sender<State>,
 }
 
 impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        // No code that can panic runs under this lock halfway through a change.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Refuses an answer to Hello of another node, or of another ledger than the first.
+    fn check_identity(&self, map: &ShardMap) -> Result<(), Error> {
+        let LedgerId(got) = map.identity.ledger;
+        let known = match got {
+            0 => Ok(0),
+            got => self.ledger.compare_exchange(0, got, Relaxed, Relaxed),
+        };
+        if let Err(expected) = known
+            && expected != got
+        {
+            let (expected, got) = (LedgerId(expected), LedgerId(got));
+            return Err(Error::OtherLedger { address: self.address.clone(), expected, got });
+        }
+        let got = map.identity.node;
+        match &self.expected {
+            Expected::Node { id, ask_again } if *id != got && id.0 != 0 && got.0 != 0 => {
+                ask_again.notify_one();
+                Err(Error::OtherNode { address: self.address.clone(), expected: *id, got })
+            }
+            Expected::Node { .. } | Expected::Anyone => Ok(()),
+        }
     }
 }
 
@@ -66,15 +126,16 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Begins to connect. Must be called within a tokio runtime.
-    pub fn open(address: Address, settings: Arc<Settings>, tally: Arc<Tally>) -> Arc<Connection> {
-        let connecting = Error::Disconnected { address: address.clone(), cause: Disconnect::Connecting };
+    pub fn open(address: Address, expected: Expected, common: &Common) -> Arc<Connection> {
+        let Common { settings, tally, ledger, good } = common.clone();
         let shared = Arc::new(Shared {
             address,
-            room: Semaphore::new(settings.in_flight_max),
             settings,
             tally,
-            table: Mutex::new(Table::new(connecting)),
-            work: Notify::new(),
+            good,
+            ledger,
+            expected,
+            renewal: Arc::new(Notify::new()),
             state: watch::Sender::new(State::Connecting),
         });
         let supervisor = tokio::spawn(link::supervise(Arc::clone(&shared))).abort_handle();
@@ -91,9 +152,19 @@ impl Connection {
         self.shared.state.subscribe()
     }
 
-    /// Whether it answers now.
+    /// What makes it connect anew.
+    pub fn renewal(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.renewal)
+    }
+
+    /// Whether it can be asked now.
     pub fn is_up(&self) -> bool {
         matches!(*self.shared.state.borrow(), State::Up(_))
+    }
+
+    /// Whether it can be asked now and is heard.
+    pub fn is_good(&self) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Up(session) if session.standing() == Standing::Good)
     }
 
     /// Waits for the end of the first attempt to connect, or for the state after it.
@@ -101,7 +172,7 @@ impl Connection {
         let mut state = self.state();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
         match &*settled.expect("the sender lives in `shared`") {
-            State::Up(map) => Ok(Arc::clone(map)),
+            State::Up(session) => Ok(Arc::clone(&session.map)),
             State::Down(error) => Err(error.clone()),
             State::Connecting => unreachable!("waited for another state"),
         }
@@ -114,33 +185,37 @@ impl Connection {
         up.expect("the sender lives in `shared`");
     }
 
-    /// Asks, and waits for the reply. Cancel safe: a dropped call's reply is discarded.
+    /// Waits until it answers, or is refused in a way that no waiting mends.
+    pub async fn decided(&self) {
+        let mut state = self.state();
+        let decided = state.wait_for(|state| match state {
+            State::Connecting => false,
+            State::Up(_) => true,
+            State::Down(error) => error.is_final(),
+        });
+        decided.await.expect("the sender lives in `shared`");
+    }
+
+    /// Asks, and waits for the reply.
     pub async fn call(&self, request: &Request<'_>) -> Result<RawReply, Error> {
-        let _permit = self.shared.room.acquire().await.expect("nobody closes the semaphore");
-        let (request_id, reply) = self.shared.table().ask(request)?;
-        let place = Place { shared: &self.shared, request_id };
-        add(&self.shared.tally.requests, 1);
-        self.shared.work.notify_one();
-        let answer = reply.await.expect("whoever takes a waiter out of the table answers it");
-        std::mem::forget(place);
-        answer
+        let session = match &*self.shared.state.borrow() {
+            State::Up(session) => Ok(Arc::clone(session)),
+            State::Down(error) => Err(error.clone()),
+            State::Connecting => Err(self.shared.disconnected(Disconnect::Connecting)),
+        };
+        match session {
+            Ok(session) => session.call(request).await,
+            Err(error) => {
+                // A caller that asks again in a loop must let whoever connects have its turn.
+                yield_now().await;
+                Err(error)
+            }
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.supervisor.abort();
-    }
-}
-
-/// A caller's place in the table, given back when it leaves without its reply.
-struct Place<'a> {
-    shared: &'a Shared,
-    request_id: u64,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.shared.table().forget(self.request_id);
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod path;
+
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -18,6 +20,7 @@ use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{Encoding, Opcode, generated as fbs};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -159,6 +162,8 @@ pub enum Answer {
     Halves(Vec<u8>, Vec<u8>),
     /// Says nothing.
     Nothing,
+    /// Reads nothing more until `resume` is notified.
+    Block,
     /// Closes the connection.
     Close,
 }
@@ -207,6 +212,8 @@ pub struct Story {
     pub asked: Mutex<Vec<Asked>>,
     pub accepted: AtomicUsize,
     pub closed: AtomicUsize,
+    /// Lets connections that are blocked go on.
+    pub resume: Notify,
     script: Box<Script>,
 }
 
@@ -286,6 +293,7 @@ fn story(map: Map, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) ->
         asked: Mutex::default(),
         accepted: AtomicUsize::new(0),
         closed: AtomicUsize::new(0),
+        resume: Notify::new(),
         script: Box::new(script),
     })
 }
@@ -340,6 +348,7 @@ async fn converse(
                     output.extend(second);
                 }
                 Answer::Nothing => {}
+                Answer::Block => story.resume.notified().await,
                 Answer::Close => return Ok(()),
             }
         }
