@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::cutover::{Bounds, Share};
-use crate::evidence::Redaction;
+use crate::evidence::{Enough, Redaction};
 use crate::judge::{Action, Law, Limits, Pattern, Rule, Rules};
 use crate::limits;
 use crate::mirror::MirrorSettings;
@@ -25,6 +25,8 @@ pub struct Config {
     pub scope: Scope,
     /// The share of requests that may not be comparable.
     pub not_comparable_max: f64,
+    /// What a run must have seen before it has shown much.
+    pub enough: Enough,
     /// How long the end may take.
     pub drain: Duration,
     /// Cutover.
@@ -81,6 +83,7 @@ struct File {
     mirror: MirrorFile,
     catch_up: CatchUpFile,
     noise: NoiseFile,
+    enough: EnoughFile,
     serve: ServeFile,
     redact: RedactFile,
     not_comparable_max: Option<f64>,
@@ -111,6 +114,13 @@ struct CatchUpFile {
 #[serde(deny_unknown_fields, default)]
 struct NoiseFile {
     share: f64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct EnoughFile {
+    answers: Option<u64>,
+    users: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -209,6 +219,10 @@ impl Config {
                 "not-comparable-max",
                 file.not_comparable_max.unwrap_or(limits::NOT_COMPARABLE_MAX),
             )?,
+            enough: Enough {
+                answers: file.enough.answers.unwrap_or(limits::ANSWERS_MIN),
+                users: file.enough.users.unwrap_or(limits::USERS_MIN),
+            },
             drain: ms(file.drain_ms, limits::DRAIN),
             serve: serve(&file.serve)?,
             redaction_key: file.redact.key_file.as_deref().map(key).transpose()?,

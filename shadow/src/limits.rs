@@ -40,6 +40,14 @@ pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
 /// The share of requests that may not be comparable: more could hide defects.
 pub const NOT_COMPARABLE_MAX: f64 = 0.001;
 
+/// Users that a run counts: 24 MiB of them. Where there are more, it says "at least".
+pub const ACCOUNTS_MAX: usize = 1 << 20;
+/// Compared answers that each endpoint needs before a run says that it has shown much: with none wrong among 300, fewer
+/// than one in a hundred are wrong at 95 % confidence (3 / n).
+pub const ANSWERS_MIN: u64 = 300;
+/// Users that they have to be of.
+pub const USERS_MIN: u64 = 100;
+
 /// How long SIGTERM waits for callers' requests and for comparisons under way.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long the admin port's last answers may take.

@@ -277,6 +277,7 @@ fn evidence(
         redaction: settings.redaction.clone(),
         sides: Sides { primary: primary.clone(), candidate: candidate.clone() },
         not_comparable_max: settings.config.not_comparable_max,
+        enough: settings.config.enough,
         queue_capacity: settings.config.mirror.queue_max as u64,
     };
     Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))

@@ -33,7 +33,8 @@ Exit codes:
   13  a port is taken
   18  an address cannot be listened on
   20  not consistent: mismatches, errors of the candidate, or too many requests that were not comparable
-  21  consistent as far as it was compared, but not complete";
+  21  consistent as far as it was compared, but not complete: some of it was not compared, or was only ever refused
+  22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]";
 
 /// Flags of `florin shadow`.
 #[derive(Args, Debug)]
@@ -169,6 +170,9 @@ pub enum ShadowCommandError {
     /// Not complete.
     #[error("not complete: {0}")]
     Incomplete(String),
+    /// Too little to mean much.
+    #[error("little was proven: {0}")]
+    Little(String),
     /// Requests are missing in the recording.
     #[error(
         "{missing} requests are missing in the recording: too long, no HTTP that can be followed, or the disk was too slow"
@@ -190,6 +194,7 @@ impl ShadowCommandError {
             },
             ShadowCommandError::Inconsistent(_) => 20,
             ShadowCommandError::Incomplete(_) | ShadowCommandError::RecordingIncomplete { .. } => 21,
+            ShadowCommandError::Little(_) => 22,
             ShadowCommandError::Shadow(_) | ShadowCommandError::Signals(_) => 1,
         }
     }
@@ -314,6 +319,7 @@ fn config(file: Option<&std::path::Path>) -> Result<Config, ConfigError> {
 fn judged(summary: &Summary) -> Result<(), ShadowCommandError> {
     let words = summary.verdict.clone();
     match (summary.consistent, summary.complete) {
+        (true, true) if !summary.proven => Err(ShadowCommandError::Little(words)),
         (true, true) => {
             say(&words);
             Ok(())

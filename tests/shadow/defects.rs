@@ -350,3 +350,127 @@ fn the_primarys_own_noise_is_reported_as_that() {
     assert_eq!(ended.count("explained"), 5);
     assert_eq!(ended.verdict["noise"]["places"]["served"], 5);
 }
+
+/// The answer of version `version` that `answer` would have been, by header and by body.
+fn at_version(answer: &mut Answer, version: &str) {
+    let quoted = |version: &str| format!("\"version\":\"{version}\"");
+    let header =
+        answer.head.lines().find_map(|line| line.strip_prefix("Florin-Version: ")).map(str::to_owned);
+    let Some(now) = header else { return };
+    answer.head =
+        answer.head.replace(&format!("Florin-Version: {now}"), &format!("Florin-Version: {version}"));
+    answer.body = answer.body.replace(&quoted(&now), &quoted(version));
+}
+
+/// What was wrong at first was forgiven once, where it bore a lower version: the candidate was asked again, said the right
+/// thing, and had "caught up".
+#[test]
+fn wrong_first_answers_under_a_lower_version() {
+    let balance = |asked: &Asked, answer: &Answer| {
+        asked.target.starts_with("/v1/users/1/balance") && answer.status == 200
+    };
+    let is_first = |asked: &Asked| !asked.target.contains("min_version");
+    let somebody_elses = with_defect(
+        move |asked, answer| {
+            if balance(asked, answer) && is_first(asked) {
+                at_version(answer, "1");
+                answer.body = answer.body.replace("\"user_id\":\"1\"", "\"user_id\":\"2\"");
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_found(&somebody_elses, "mismatch", "user");
+    let empty = with_defect(
+        move |asked, answer| {
+            if balance(asked, answer) && is_first(asked) {
+                at_version(answer, "0");
+                let rows = answer.body.find("\"balances\":[").expect("a balance");
+                answer.body.replace_range(rows.., "\"balances\":[]}");
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_found(&empty, "mismatch", "empty");
+    let other_shape = with_defect(
+        move |asked, answer| {
+            if balance(asked, answer) && is_first(asked) {
+                at_version(answer, "1");
+                answer.body = answer.body.replace("\"held\"", "\"blocked\"");
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_found(&other_shape, "mismatch", "missing");
+    for ended in [&somebody_elses, &empty, &other_shape] {
+        assert_eq!((ended.count("mismatch"), ended.count("caught_up")), (1, 0), "{:#}", ended.verdict);
+    }
+}
+
+#[test]
+fn a_flag_on_one_side_only() {
+    let flagged = with_defect(
+        |asked, answer| {
+            if asked.target.starts_with("/v1/users/2/balance") {
+                answer.head = answer.head.replacen("\r\n", "\r\nFlorin-Quarantined: true\r\n", 1);
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_found(&flagged, "mismatch", "flag");
+    assert_eq!(flagged.count("mismatch"), 1);
+}
+
+/// Both sides refused whatever was asked, and the candidate was said to answer the same.
+#[test]
+fn refusals_on_both_sides_prove_nothing() {
+    for refusal in ["503 Service Unavailable", "404 Not Found", "401 Unauthorized"] {
+        let answer = format!("HTTP/1.1 {refusal}\r\nContent-Length: 0\r\n\r\n").into_bytes();
+        let service = crate::faulty::serve(move |_| Reaction::Bytes(answer.clone()));
+        let folder = TempDir::new().expect("a temporary folder");
+        let shadow = Shadow::start(folder.path(), &http(service), &http(service), &[]);
+        let mut caller = Caller::connect(shadow.listen);
+        for user in 0..20 {
+            caller.get(&format!("/v1/users/{user}/balance"));
+        }
+        shadow.settled(20);
+        let ended = shadow.end();
+        assert_eq!((ended.code, ended.count("equal")), (Some(21), 20), "{:#}", ended.verdict);
+        assert_eq!(ended.verdict["proof"]["refused_alike"], 20);
+        let words = ended.verdict["verdict"].as_str().expect("a sentence");
+        assert!(words.contains("not one answer that was no refusal"), "{words}");
+    }
+}
+
+/// One endpoint behind a wrong path, and all others right: the run is not complete.
+#[test]
+fn an_endpoint_that_was_only_ever_refused() {
+    let ended = with_defect(|_, _| None, 1, &[]);
+    assert_eq!(
+        (ended.code, ended.verdict["proven"].as_bool()),
+        (Some(22), Some(false)),
+        "so few prove little"
+    );
+    assert_eq!(ended.verdict["proof"]["users"], 3);
+    let folder = small_ledger();
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let enough = write(folder.path(), "s.toml", "[enough]\nanswers = 2\nusers = 2\n").display().to_string();
+    for (statistics, code) in [("statistics", 0), ("statistic", 21)] {
+        let shadow = Shadow::start(folder.path(), &http(node.any), &http(node.any), &["--config", &enough]);
+        let mut caller = Caller::connect(shadow.listen);
+        for user in 1..=2 {
+            caller.get(&format!("/v1/users/{user}/balance"));
+            caller.get(&format!("/v1/users/{user}/{statistics}"));
+        }
+        shadow.settled(4);
+        let ended = shadow.end();
+        assert_eq!(ended.code, Some(code), "{:#}", ended.verdict);
+    }
+}

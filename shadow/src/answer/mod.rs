@@ -6,7 +6,7 @@ mod stated;
 mod value;
 
 use bytes::Bytes;
-use florin_schema::Status;
+use florin_schema::{Status, UserId};
 
 pub use native::{
     Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
@@ -97,7 +97,24 @@ pub struct Reading {
     pub at: Moment,
 }
 
+impl Reading {
+    /// Whether it answers the question instead of refusing it.
+    pub fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whose account it says that it is.
+    pub fn user(&self) -> Option<UserId> {
+        self.content.as_ref().ok()?.get("user_id")?.as_whole().and_then(UserId::new)
+    }
+}
+
 impl Answer {
+    /// Whether it answers the question instead of refusing it.
+    pub fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// The content. Only parsed where bytes differ.
     ///
     /// # Errors

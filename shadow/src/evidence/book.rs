@@ -1,13 +1,14 @@
 //! What has been counted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use florin_schema::UserId;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::finding::Latest;
 use crate::judge::{Bytes, Noise, Reason, RuleIndex, Ruling, Verdict};
-use crate::limits::LATEST_MAX;
+use crate::limits::{ACCOUNTS_MAX, LATEST_MAX};
 use crate::request::Endpoint;
 
 /// The longest latency that is told apart: longer ones count as this.
@@ -26,6 +27,10 @@ pub struct Book {
     pub noise: Noise,
     /// Accounts' versions at which contents were compared.
     pub versions: Option<(u64, u64)>,
+    /// Whose accounts were compared, and at which version last.
+    pub accounts: HashMap<UserId, u64>,
+    /// Times that an account was compared at a version later than any before.
+    pub account_versions: u64,
     /// Times that a side was asked again.
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
@@ -39,6 +44,10 @@ pub struct Book {
 pub struct EndpointBook {
     /// By [`Verdict`], as [`Verdict::ALL`] has them.
     pub verdicts: [u64; Verdict::ALL.len()],
+    /// Requests that both sides answered with content that was compared: refusals prove nothing.
+    pub answers: u64,
+    /// Requests that both sides refused alike.
+    pub refused_alike: u64,
     /// By [`Bytes`], as [`Bytes::ALL`] has them.
     pub bytes: [u64; Bytes::ALL.len()],
     /// µs.
@@ -65,6 +74,8 @@ impl EndpointBook {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are constant");
         EndpointBook {
             verdicts: [0; Verdict::ALL.len()],
+            answers: 0,
+            refused_alike: 0,
             bytes: [0; Bytes::ALL.len()],
             primary: histogram(),
             candidate: histogram(),
@@ -86,6 +97,8 @@ impl Book {
             rules: vec![0; rules],
             noise: Noise::default(),
             versions: None,
+            accounts: HashMap::new(),
+            account_versions: 0,
             asks: 0,
             latest: VecDeque::new(),
             is_sealed: false,
@@ -99,6 +112,9 @@ impl Book {
         }
         let book = &mut self.endpoints[endpoint as usize];
         book.verdicts[ruling.verdict as usize] += 1;
+        book.answers += u64::from(ruling.has_content);
+        let is_same = ruling.verdict.is_compared() && ruling.verdict != Verdict::Mismatch;
+        book.refused_alike += u64::from(is_same && !ruling.has_content);
         if !matches!(ruling.verdict, Verdict::Dropped | Verdict::CandidateError) {
             book.bytes[ruling.bytes as usize] += 1;
         }
@@ -108,11 +124,25 @@ impl Book {
         for &RuleIndex(rule) in &ruling.rules {
             self.rules[rule] += 1;
         }
-        if let Some((low, high)) = ruling.versions {
+        self.note(&ruling.accounts);
+        if let Some((low, high)) = ruling.versions() {
             let (lowest, highest) = self.versions.unwrap_or((low, high));
             self.versions = Some((lowest.min(low), highest.max(high)));
         }
         self.asks += u64::from(ruling.asks);
+    }
+
+    fn note(&mut self, accounts: &[(UserId, Option<u64>)]) {
+        for (user, version) in accounts {
+            let version = version.unwrap_or(0);
+            if let Some(last) = self.accounts.get_mut(user) {
+                self.account_versions += u64::from(version > *last);
+                *last = version.max(*last);
+            } else if self.accounts.len() < ACCOUNTS_MAX {
+                self.accounts.insert(*user, version);
+                self.account_versions += 1;
+            }
+        }
     }
 
     /// Counts requests that were not compared.

@@ -26,7 +26,7 @@ pub use metrics::render as render_metrics;
 pub use redact::Redaction;
 pub use report::{Report, ReportError, page};
 use summary::Around;
-pub use summary::{ServeSummary, Summary};
+pub use summary::{Enough, ServeSummary, Summary};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
@@ -50,6 +50,7 @@ pub struct Evidence {
     pub sides: Sides,
     rules: Vec<(String, String)>,
     not_comparable_max: f64,
+    enough: Enough,
     queue_capacity: u64,
     started_us: i64,
 }
@@ -107,6 +108,8 @@ pub struct EvidenceSettings {
     pub sides: Sides,
     /// The share of requests that may not be comparable.
     pub not_comparable_max: f64,
+    /// What a run must have seen before it has shown much.
+    pub enough: Enough,
     /// Of the queue to the candidate.
     pub queue_capacity: u64,
 }
@@ -127,6 +130,7 @@ impl Evidence {
             sides: settings.sides,
             rules,
             not_comparable_max: settings.not_comparable_max,
+            enough: settings.enough,
             queue_capacity: settings.queue_capacity,
             started_us: now_us(),
         }
@@ -245,6 +249,7 @@ impl Evidence {
             offered: self.taken.offered(),
             is_cut_short: self.is_cut_short.load(Ordering::Relaxed),
             not_comparable_max: self.not_comparable_max,
+            enough: self.enough,
             rules: self.rules.clone(),
             not_mirrored,
             queue_capacity: self.queue_capacity,

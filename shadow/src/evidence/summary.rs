@@ -8,6 +8,7 @@ use super::book::{Book, EndpointBook, Quantiles, quantiles};
 use super::finding::Latest;
 use crate::answer::rfc3339;
 use crate::judge::{Bytes, Verdict};
+use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
 /// The whole state. Keys keep their order.
@@ -18,9 +19,12 @@ pub struct Summary {
     /// Nothing contradicts that the candidate answers the same: no mismatch, no candidate error, and few enough
     /// requests that were not comparable.
     pub consistent: bool,
-    /// Every request that was to be compared was; while the run goes on, those that are open are not held against it.
+    /// Every request that was to be compared was, and of each endpoint at least one answer that was no refusal; while the run
+    /// goes on, requests that are open are not held against it.
     pub complete: bool,
-    /// Both, in a sentence.
+    /// Enough was compared for that to mean something.
+    pub proven: bool,
+    /// All three, in a sentence.
     pub verdict: String,
     /// Whose answers callers get.
     pub primary: String,
@@ -34,6 +38,8 @@ pub struct Summary {
     pub requests: u64,
     /// Of those, requests to which both sides have answered and that have a verdict.
     pub compared: u64,
+    /// What that rests on.
+    pub proof: Proof,
     /// By verdict.
     pub verdicts: Counts,
     /// By endpoint.
@@ -83,12 +89,38 @@ impl Serialize for Counts {
     }
 }
 
+/// How much a run has seen, and how much it should have.
+#[derive(Clone, Serialize, Debug)]
+pub struct Proof {
+    /// Requests that both sides answered with content that was compared: refusals are not among them.
+    pub answers: u64,
+    /// Requests that both sides refused alike, which proves nothing.
+    pub refused_alike: u64,
+    /// Users whose accounts were compared.
+    pub users: u64,
+    /// Versions of their accounts.
+    pub account_versions: u64,
+    /// What is not enough, in words.
+    pub lacking: Vec<String>,
+}
+
+/// What a run must have seen before it has shown much.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Enough {
+    /// Compared answers of each endpoint that was asked.
+    pub answers: u64,
+    /// Users, of all endpoints together.
+    pub users: u64,
+}
+
 /// One endpoint.
 #[derive(Clone, Serialize, Debug)]
 pub struct EndpointSummary {
     /// By verdict.
     #[serde(flatten)]
     pub verdicts: Counts,
+    /// Requests that both sides answered with content that was compared.
+    pub answers: u64,
     /// How the bytes compare.
     pub bytes: BTreeMap<&'static str, u64>,
     /// Of both sides, as this process saw them.
@@ -177,6 +209,7 @@ pub struct Around {
     pub(super) offered: u64,
     pub(super) is_cut_short: bool,
     pub(super) not_comparable_max: f64,
+    pub(super) enough: Enough,
     pub(super) rules: Vec<(String, String)>,
     pub(super) not_mirrored: BTreeMap<String, u64>,
     pub(super) queue_capacity: u64,
@@ -196,11 +229,15 @@ impl Summary {
             && share <= around.not_comparable_max;
         let open = around.offered.saturating_sub(ruled);
         let compared = ruled - book.verdict(Verdict::Dropped) - book.unanswered();
-        let complete = compared > 0 && compared == ruled && !around.is_cut_short;
+        let unseen = unseen_endpoints(book, around.not_comparable_max);
+        let complete = compared > 0 && compared == ruled && unseen.is_empty() && !around.is_cut_short;
+        let mut proof = proof(book, around.enough, around.not_comparable_max);
+        proof.lacking.extend(unseen);
         let mut summary = Summary {
             state: around.state,
             consistent,
             complete,
+            proven: proof.lacking.is_empty(),
             verdict: String::new(),
             primary: around.primary,
             candidate: around.candidate,
@@ -208,6 +245,7 @@ impl Summary {
             until: rfc3339(around.until_us),
             requests: around.offered.max(ruled),
             compared,
+            proof,
             verdicts,
             endpoints: endpoints(book),
             reasons: reasons(book),
@@ -238,12 +276,24 @@ impl Summary {
         }
         let mut text = format!("{} of {} requests were compared. ", self.compared, self.requests);
         text.push_str(match (self.consistent, self.complete) {
-            (true, true) => "The candidate answers the same as the primary.",
+            (true, true) if self.proven => "The candidate answers the same as the primary.",
+            (true, true) => "All that was compared is the same, but it is too little to say that the candidate is.",
             (true, false) => {
                 "All that was compared is the same, but not everything was compared: no statement can be made about the rest."
             }
             (false, _) => "The candidate does not answer the same as the primary.",
         });
+        let Proof { answers, users, account_versions, refused_alike, lacking } = &self.proof;
+        let at_least = if *users >= ACCOUNTS_MAX as u64 { "at least " } else { "" };
+        text.push_str(&format!(
+            " It rests on {answers} compared answers, of {at_least}{users} users at {account_versions} versions of their accounts."
+        ));
+        if *refused_alike > 0 {
+            text.push_str(&format!(" Refused alike, which proves nothing: {refused_alike}."));
+        }
+        if !lacking.is_empty() {
+            text.push_str(&format!(" Too little: {}.", lacking.join("; ")));
+        }
         for (verdict, words) in [
             (Verdict::Mismatch, "mismatches"),
             (Verdict::CandidateError, "errors of the candidate"),
@@ -260,6 +310,35 @@ impl Summary {
     }
 }
 
+/// Endpoints that were asked for more than what may be left out of account.
+fn asked(book: &Book, negligible: f64) -> impl Iterator<Item = (&'static str, &EndpointBook)> {
+    let all = book.ruled() as f64;
+    let named = Endpoint::ALL.iter().map(|endpoint| endpoint.name()).zip(&book.endpoints);
+    named.filter(move |(_, book)| book.ruled() > 0 && book.ruled() as f64 > all * negligible)
+}
+
+fn unseen_endpoints(book: &Book, negligible: f64) -> Vec<String> {
+    let unseen = asked(book, negligible).filter(|(_, book)| book.answers == 0);
+    unseen
+        .map(|(name, book)| {
+            format!("{name}: {} requests, and not one answer that was no refusal", book.ruled())
+        })
+        .collect()
+}
+
+fn proof(book: &Book, enough: Enough, negligible: f64) -> Proof {
+    let (users, answers) = (book.accounts.len() as u64, book.endpoints.iter().map(|book| book.answers).sum());
+    let few = asked(book, negligible).filter(|(_, book)| (1..enough.answers).contains(&book.answers));
+    let few =
+        few.map(|(name, book)| format!("{name}: {} compared answers of {}", book.answers, enough.answers));
+    let mut lacking: Vec<String> = few.collect();
+    if users < enough.users {
+        lacking.push(format!("{users} users of {}", enough.users));
+    }
+    let refused_alike = book.endpoints.iter().map(|book| book.refused_alike).sum();
+    Proof { answers, refused_alike, users, account_versions: book.account_versions, lacking }
+}
+
 fn capitalized(words: &str) -> String {
     words[..1].to_uppercase() + &words[1..]
 }
@@ -267,6 +346,7 @@ fn capitalized(words: &str) -> String {
 fn endpoints(book: &Book) -> BTreeMap<&'static str, EndpointSummary> {
     let summary = |book: &EndpointBook| EndpointSummary {
         verdicts: Counts(book.verdicts),
+        answers: book.answers,
         bytes: Bytes::ALL.iter().map(|bytes| (bytes.name(), book.bytes[*bytes as usize])).collect(),
         latency_us: Latencies { primary: quantiles(&book.primary), candidate: quantiles(&book.candidate) },
     };

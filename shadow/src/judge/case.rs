@@ -5,12 +5,12 @@ use florin_schema::UserId;
 
 use super::compare::{Comparison, compare};
 use super::history::History;
-use super::pair::{Ages, Context, Limits, Next, Pair, Settled, Side, reason_of};
+use super::pair::{Context, Limits, Next, Pair, Settled, Side, reason_of};
 use super::path::Path;
 use super::rules::Rules;
 use super::verdict::{Bytes, Reason, Ruling, Verdict};
 use crate::answer::{Answer, Form, Reading, Value};
-use crate::request::{Question, Request};
+use crate::request::{Freshness, Question, Request};
 
 /// What every case of a run is judged by.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Case {
     question: Question,
-    ages: Ages,
+    freshness: Freshness,
     /// The newest whole answers: what a report shows.
     pub primary: Answer,
     /// The candidate's.
@@ -97,7 +97,7 @@ impl Case {
             pairs(&question, &primary, &candidate, &mut frame)
         };
         Case {
-            ages: if request.freshness.max_age_ms > 0 { Ages::Bounded } else { Ages::Any },
+            freshness: request.freshness,
             question,
             primary,
             candidate,
@@ -124,7 +124,7 @@ impl Case {
                 rules: &law.rules,
                 limits: law.limits,
                 history,
-                asks_age: self.ages,
+                freshness: self.freshness,
                 now_us,
                 deadline_us: self.deadline_us,
             };
@@ -171,6 +171,7 @@ impl Case {
                     comparison: Comparison::default(),
                     rules: Vec::new(),
                     asks: 1,
+                    user: pair.user,
                     version: None,
                 };
                 self.settled.push(settled);
@@ -186,7 +187,7 @@ impl Case {
     /// its age then has to be looked at.
     fn is_outdated(&self, history: &History) -> bool {
         let shown = self.question.user().and_then(|user| history.shown(user));
-        shown.is_some_and(|shown| self.version().is_none_or(|version| version < shown.version))
+        shown.is_some_and(|shown| self.version().unwrap_or(0) < shown.version)
     }
 
     /// Of which version both are, where they are identical and one of them says it.
@@ -197,12 +198,28 @@ impl Case {
     /// Nothing that the judge looks at differs.
     fn identical(&self, history: &mut History) -> Step {
         let version = self.version();
-        if let (Some(user), Some(version)) = (self.question.user(), version) {
+        let known = version.or((self.primary.status == 404).then_some(0));
+        if let (Some(user), Some(version)) = (self.question.user(), known) {
             history.note(user, version, self.primary.at.answered_us);
         }
-        let versions = version.map(|version| (version, version));
+        let has_content = self.has_content();
+        let accounts = match &self.question {
+            // Unread as it is, a batch tells how many of its accounts there are.
+            Question::Balances(users) if has_content && are_all_ok(&self.primary, users.len()) => {
+                users.iter().map(|user| (*user, None)).collect()
+            }
+            Question::Balances(_) | Question::Other => Vec::new(),
+            question => {
+                question.user().filter(|_| has_content).map(|user| (user, version)).into_iter().collect()
+            }
+        };
         let bytes = self.bytes(Verdict::Equal, &Comparison::default());
-        Step::Done(Ruling { bytes, versions, ..Ruling::plain(Verdict::Equal, None) })
+        Step::Done(Ruling { bytes, has_content, accounts, ..Ruling::plain(Verdict::Equal, None) })
+    }
+
+    /// Whether both sides have answered the question, with something to compare.
+    fn has_content(&self) -> bool {
+        [&self.primary, &self.candidate].iter().all(|answer| answer.is_ok() && !answer.body.is_empty())
     }
 
     fn ruling(&self, law: &Law) -> Ruling {
@@ -215,7 +232,7 @@ impl Case {
         };
         let mut whole = frame;
         let mut asks = 0;
-        let mut versions: Option<(u64, u64)> = None;
+        let mut accounts = Vec::new();
         for settled in &self.settled {
             if settled.verdict.severity() > verdict.severity()
                 || (settled.verdict == verdict && reason.is_none())
@@ -230,9 +247,9 @@ impl Case {
             whole.spelling |= settled.comparison.spelling;
             rules.extend(&settled.rules);
             asks += settled.asks;
-            if let Some(version) = settled.version {
-                let (low, high) = versions.unwrap_or((version, version));
-                versions = Some((low.min(version), high.max(version)));
+            if let (Some(user), Some(version), true) = (settled.user, settled.version, settled.is_compared())
+            {
+                accounts.push((user, Some(version)));
             }
         }
         rules.sort_unstable();
@@ -247,7 +264,8 @@ impl Case {
             rules,
             bytes,
             asks,
-            versions,
+            has_content: self.has_content() && verdict.is_compared(),
+            accounts,
         }
     }
 
@@ -295,6 +313,15 @@ fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
             Form::Native => (p.version.is_none() || p.version == c.version) && !primary.body.is_empty(),
         }
 }
+
+/// Whether a batch's answer has a balance for each of so many users.
+fn are_all_ok(answer: &Answer, users: usize) -> bool {
+    let found = answer.body.windows(STATUS_OK.len()).filter(|bytes| *bytes == STATUS_OK).count();
+    found == users
+}
+
+/// How the contract spells an entry that has a balance.
+const STATUS_OK: &[u8] = br#""status":"OK""#;
 
 /// Of a batch, each account for itself; of everything else, the whole.
 fn pairs(question: &Question, primary: &Answer, candidate: &Answer, frame: &mut Comparison) -> Vec<Pair> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::path::Path;
+use super::path::{Path, Step};
 use crate::answer::Value;
 
 /// The field by which the elements of a list are known, so that one that is missing does not shift all others.
@@ -79,6 +79,29 @@ impl Comparison {
     /// Whether nothing differs that was not allowed by a rule.
     pub fn is_same(&self) -> bool {
         self.differences.is_empty() && self.more == 0
+    }
+
+    /// A single difference.
+    pub fn of(difference: Difference) -> Comparison {
+        Comparison { differences: vec![difference], ..Comparison::default() }
+    }
+
+    /// Keeps what no version explains: fields that one side lacks, other kinds of values, and headers. Accounts change their
+    /// amounts and gain assets, and what is not set yet is `null`.
+    pub fn keep_shape(&mut self) {
+        let is_null = |side: &Option<String>| side.as_deref() == Some("null");
+        self.differences.retain(|difference| match difference.kind {
+            DifferenceKind::Header => true,
+            DifferenceKind::Type => !is_null(&difference.primary) && !is_null(&difference.candidate),
+            DifferenceKind::Missing | DifferenceKind::Added => {
+                matches!(difference.path.steps().last(), Some(Step::Key(_)))
+            }
+            DifferenceKind::Status
+            | DifferenceKind::Order
+            | DifferenceKind::Value
+            | DifferenceKind::Version => false,
+        });
+        self.more = 0;
     }
 
     /// Keeps the first few differences, and counts the others.

@@ -16,6 +16,8 @@ pub struct Shown {
     pub version: u64,
     /// Since then at least the ledger has had them.
     pub at_us: i64,
+    /// The primary once said that it had never heard of the user: who is new now was not there then.
+    pub was_unknown: bool,
 }
 
 /// All that has been shown, within bounds.
@@ -26,10 +28,12 @@ pub struct History {
 }
 
 impl History {
-    /// Remembers that the primary has shown this version.
+    /// Remembers that the primary has shown this version; 0 where it has never heard of the user.
     pub fn note(&mut self, user: UserId, version: u64, at_us: i64) {
         let known = self.shown(user);
-        let keep = known.filter(|known| known.version >= version).unwrap_or(Shown { version, at_us });
+        let was_unknown = version == 0 || known.is_some_and(|known| known.was_unknown);
+        let keep =
+            known.filter(|known| known.version >= version).unwrap_or(Shown { version, at_us, was_unknown });
         if self.recent.len() >= USERS_MAX && !self.recent.contains_key(&user) {
             self.older = std::mem::take(&mut self.recent);
         }
@@ -56,7 +60,10 @@ mod tests {
         for (version, at_us) in [(5, 10), (5, 20), (4, 30), (6, 40), (6, 50)] {
             history.note(user(1), version, at_us);
         }
-        assert_eq!(history.shown(user(1)), Some(Shown { version: 6, at_us: 40 }));
+        assert_eq!(history.shown(user(1)), Some(Shown { version: 6, at_us: 40, was_unknown: false }));
+        history.note(user(3), 0, 10);
+        history.note(user(3), 2, 20);
+        assert_eq!(history.shown(user(3)), Some(Shown { version: 2, at_us: 20, was_unknown: true }));
         assert_eq!(history.shown(user(2)), None);
     }
 
@@ -68,7 +75,7 @@ mod tests {
             history.note(user(7), 1, 1);
         }
         assert!(history.recent.len() <= USERS_MAX && history.older.len() <= USERS_MAX);
-        assert_eq!(history.shown(user(7)), Some(Shown { version: 1, at_us: 1 }));
+        assert_eq!(history.shown(user(7)), Some(Shown { version: 1, at_us: 1, was_unknown: false }));
         assert_eq!(history.shown(user(8)), None);
     }
 }

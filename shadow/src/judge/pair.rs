@@ -23,7 +23,7 @@ use super::rules::{RuleIndex, Rules};
 use super::verdict::{Reason, Verdict};
 use super::windows;
 use crate::answer::{Level, Reading, Trust, Value, rfc3339};
-use crate::request::Endpoint;
+use crate::request::{Endpoint, Freshness};
 
 /// One of the two that are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,17 +62,10 @@ pub(super) struct Context<'a> {
     pub rules: &'a Rules,
     pub limits: Limits,
     pub history: &'a mut History,
-    /// The caller asked for a young answer: STALE may be about that instead of a version.
-    pub asks_age: Ages,
+    /// What the caller asked of the answer's age.
+    pub freshness: Freshness,
     pub now_us: i64,
     pub deadline_us: i64,
-}
-
-/// Whether a request carries a `max_age_ms`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ages {
-    Any,
-    Bounded,
 }
 
 /// What to do next about a pair.
@@ -92,7 +85,15 @@ pub(super) struct Settled {
     pub comparison: Comparison,
     pub rules: Vec<RuleIndex>,
     pub asks: u32,
+    pub user: Option<UserId>,
     pub version: Option<u64>,
+}
+
+impl Settled {
+    /// Whether contents were held against each other.
+    pub fn is_compared(&self) -> bool {
+        self.verdict.is_compared()
+    }
 }
 
 /// Both sides' readings of one account.
@@ -109,6 +110,8 @@ pub(super) struct Pair {
     /// Both are being asked again, and this one's turn is next.
     refresh: Option<Side>,
     crossed_boundary: bool,
+    /// Why catching up does not make the candidate's first answer good.
+    doubt: Option<Reason>,
 }
 
 impl Pair {
@@ -122,6 +125,7 @@ impl Pair {
             asks: 0,
             refresh: None,
             crossed_boundary: false,
+            doubt: None,
         }
     }
 
@@ -138,12 +142,20 @@ impl Pair {
         if let Some(side) = self.refresh.take() {
             return self.ask(side, 0);
         }
-        if let (Some(user), Level::At(version @ 1..)) = (self.user, self.primary.level) {
+        if self.asks == 0 {
+            self.doubt = self.doubt(context);
+        }
+        if let (Some(user), Level::At(version)) = (self.user, self.primary.level)
+            && (version > 0 || self.primary.status == 404)
+        {
             context.history.note(user, version, self.primary.at.answered_us);
         }
-        if let Some((reason, difference)) = self.contradiction(context) {
-            let comparison = Comparison { differences: vec![difference], ..Comparison::default() };
+        // Whose answer it is and what it looks like, no version excuses.
+        if let Some((reason, comparison)) = self.identity(context) {
             return self.settled(Verdict::Mismatch, Some(reason), comparison, Vec::new());
+        }
+        if let Some((reason, difference)) = self.contradiction(context) {
+            return self.settled(Verdict::Mismatch, Some(reason), Comparison::of(difference), Vec::new());
         }
         match (self.primary.level, self.candidate.level) {
             (Level::Unavailable, Level::Unavailable) if self.primary.status == self.candidate.status => {
@@ -177,6 +189,12 @@ impl Pair {
     fn compared(&mut self, context: &mut Context<'_>) -> Next {
         let (comparison, rules) = self.comparison(context);
         if comparison.is_same() {
+            if self.primary.trust != self.candidate.trust {
+                return self.flagged(context);
+            }
+            if let Some(doubt) = self.doubt.filter(|_| self.asks > 0) {
+                return self.settled(Verdict::NotComparable, Some(doubt), comparison, rules);
+            }
             let verdict = match (rules.is_empty(), self.asks) {
                 (false, _) => Verdict::Explained,
                 (true, 0) => Verdict::Equal,
@@ -200,6 +218,85 @@ impl Pair {
         }
         let reason = reason_of(&comparison.differences);
         self.settled(Verdict::Mismatch, Some(reason), comparison, rules)
+    }
+
+    /// Both say the same, and only one of them says that transactions are missing. A repair ends that; what does not end is
+    /// what callers of one side would see, and of the other would not.
+    fn flagged(&mut self, context: &Context<'_>) -> Next {
+        let (p, c) = (self.primary.trust, self.candidate.trust);
+        let side = if p == Trust::Quarantined { Side::Primary } else { Side::Candidate };
+        match self.again(side, 0, Reason::Quarantined, context) {
+            // One flag for a whole batch says nothing of an account that nobody has asked about by itself.
+            Next::Settled(_) if self.asks > 0 => {
+                let words = |trust| Some((trust == Trust::Quarantined).to_string());
+                let mut comparison = Comparison::default();
+                let path = Path::ROOT.key("florin-quarantined");
+                comparison.push(&path, DifferenceKind::Header, words(p), words(c));
+                self.settled(Verdict::Mismatch, Some(Reason::Flag), comparison, Vec::new())
+            }
+            next => next,
+        }
+    }
+
+    /// Why the candidate's first answer would be wrong even if it caught up at once: for longer than catching up may take, it
+    /// lacked what the primary had shown; or it had never heard of a user who has a past.
+    fn doubt(&self, context: &Context<'_>) -> Option<Reason> {
+        let (Level::At(primary), Level::At(candidate)) = (self.primary.level, self.candidate.level) else {
+            return None;
+        };
+        if candidate >= primary {
+            return None;
+        }
+        let Some(shown) = self.user.and_then(|user| context.history.shown(user)) else {
+            let is_new = primary == 1;
+            return (self.candidate.status == 404 && !is_new).then_some(Reason::UnknownAtFirst);
+        };
+        let patience_us = context.limits.budget_us.saturating_add(context.limits.clock_skew_us);
+        let is_late = self.candidate.at.asked_us > shown.at_us.saturating_add(patience_us);
+        (candidate < shown.version && is_late).then_some(Reason::CandidateBehind)
+    }
+
+    /// What is wrong with the candidate's answer whatever its version: it is somebody else's, it looks otherwise, it says less
+    /// about itself, or it is none that the question allows.
+    fn identity(&self, context: &Context<'_>) -> Option<(Reason, Comparison)> {
+        let (p, c) = (&self.primary, &self.candidate);
+        let asked_nothing = context.freshness.min_version == 0 && context.freshness.max_age_ms == 0;
+        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked[Side::Candidate as usize] == 0
+        {
+            let (primary, candidate) = (p.status.to_string(), c.status.to_string());
+            let difference = Difference {
+                path: self.path.clone(),
+                kind: DifferenceKind::Status,
+                primary: Some(primary),
+                candidate: Some(candidate),
+            };
+            return Some((Reason::Status, Comparison::of(difference)));
+        }
+        if !c.is_ok() {
+            return None;
+        }
+        let expected = p.user().filter(|_| p.is_ok()).or(self.user);
+        if let (Some(expected), Some(named)) = (expected, c.user())
+            && expected != named
+        {
+            let words = |user: UserId| Some(format!("\"{user}\""));
+            let mut comparison = Comparison::default();
+            let path = self.path.key("user_id");
+            comparison.push(&path, DifferenceKind::Value, words(expected), words(named));
+            return Some((Reason::User, comparison));
+        }
+        if !p.is_ok() || p.level == c.level {
+            return None;
+        }
+        if let (Level::At(version), Level::At(0), Trust::Whole) = (p.level, c.level, c.trust) {
+            let mut comparison = Comparison::default();
+            let path = self.path.key("version");
+            comparison.push(&path, DifferenceKind::Version, Some(version.to_string()), Some("0".to_owned()));
+            return Some((Reason::Empty, comparison));
+        }
+        let (mut comparison, _) = self.comparison(context);
+        comparison.keep_shape();
+        (!comparison.is_same()).then(|| (reason_of(&comparison.differences), comparison))
     }
 
     fn comparison(&self, context: &Context<'_>) -> (Comparison, Vec<RuleIndex>) {
@@ -333,7 +430,7 @@ impl Pair {
         let asked = self.asked[side as usize];
         let version = match reading.level {
             Level::At(version) => version,
-            Level::Stale if asked > 0 && context.asks_age == Ages::Any => asked - 1,
+            Level::Stale if asked > 0 && context.freshness.max_age_ms == 0 => asked - 1,
             _ => return None,
         };
         (is_ours && reading.trust == Trust::Whole).then_some((version, as_of_us))
@@ -376,7 +473,8 @@ impl Pair {
             Level::At(version @ 1..) => Some(version),
             _ => None,
         };
-        Next::Settled(Settled { verdict, reason, comparison, rules, asks: self.asks, version })
+        let (user, asks) = (self.user, self.asks);
+        Next::Settled(Settled { verdict, reason, comparison, rules, asks, user, version })
     }
 }
 

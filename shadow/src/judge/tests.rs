@@ -162,13 +162,13 @@ fn a_native_answer_with_the_primarys_very_words_is_equal_without_being_read() {
     let play = Play::new(get(BALANCE), vec![words(NOON)], vec![native(words(NOON + 1))]);
     let (ruling, asked) = play.run();
     assert_eq!(
-        (ruling.verdict, ruling.bytes, ruling.versions),
+        (ruling.verdict, ruling.bytes, ruling.versions()),
         (Verdict::Equal, Bytes_::Native, Some((5, 5)))
     );
     assert!(asked.is_empty());
     let unstated = Answer { stated: Stated { version: None, ..words(NOON).stated }, ..words(NOON) };
     let play = Play::new(get(BALANCE), vec![unstated], vec![native(words(NOON + 1))]);
-    assert_eq!(play.run().0.versions, Some((5, 5)), "the candidate says the version");
+    assert_eq!(play.run().0.versions(), Some((5, 5)), "the candidate says the version");
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn the_older_side_is_asked_for_the_newer_version_until_they_meet() {
         vec![balance(4, 90, NOON), stale(NOON + 50_000), balance(5, 100, NOON + 90_000)],
     );
     let (ruling, asked) = play.run();
-    assert_eq!((ruling.verdict, ruling.asks, ruling.versions), (Verdict::CaughtUp, 2, Some((5, 5))));
+    assert_eq!((ruling.verdict, ruling.asks, ruling.versions()), (Verdict::CaughtUp, 2, Some((5, 5))));
     assert_eq!(asked, [(Side::Candidate, 5), (Side::Candidate, 5)]);
     // It overtakes: now the primary is asked; and that overtakes again.
     let play = Play::new(
@@ -465,7 +465,12 @@ fn a_quarantined_side_is_asked_again_and_excuses_nothing_else() {
         ..answer
     };
     let p = || balance(5, 100, NOON);
-    assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p())]), (Verdict::Equal, None));
+    // The same content, and a flag on one side that stays: callers of one side would see it, and of the other would not.
+    let flag = (Verdict::Mismatch, Some(Reason::Flag));
+    assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p())]), flag);
+    assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![p()]), flag);
+    assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p()), p()]), (Verdict::CaughtUp, None));
+    assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![quarantined(p())]), (Verdict::Equal, None));
     let repaired =
         judged(BALANCE, vec![p()], vec![quarantined(balance(5, 90, NOON)), balance(5, 100, NOON + 50_000)]);
     assert_eq!(repaired, (Verdict::CaughtUp, None));
@@ -474,6 +479,70 @@ fn a_quarantined_side_is_asked_again_and_excuses_nothing_else() {
     assert_eq!(wrong, (Verdict::Mismatch, Some(Reason::Content)));
     let for_ever = judged(BALANCE, vec![p()], vec![quarantined(balance(5, 90, NOON))]);
     assert_eq!(for_ever, (Verdict::NotComparable, Some(Reason::Quarantined)));
+}
+
+/// A candidate once answered with another user's account, or with none of its transactions, always of a lower version: it
+/// was asked again, said the right thing, and had "caught up".
+#[test]
+fn what_an_answer_is_no_version_excuses() {
+    let p = || balance(5, 100, NOON);
+    let again = || balance(5, 100, NOON + 50_000);
+    let with = |version: u64, text: &str| answer(200, Some(version), text, NOON);
+    let other_user = with(3, &body(3, 90).replace("\"42\"", "\"43\""));
+    let newer_user = with(9, &body(9, 90).replace("\"42\"", "\"43\""));
+    let empty = with(0, r#"{"user_id":"42","version":"0","balances":[]}"#);
+    let lacks = with(3, r#"{"user_id":"42","version":"3","balances":[{"asset":"COIN"}]}"#);
+    let bare = with(3, &body(3, 90).replace("\"90\"", "90"));
+    let nobodys = with(3, r#"{"version":"3","balances":[]}"#);
+    let kind = Answer {
+        stated: Stated { content_type: Some("text/plain".to_owned()), ..balance(3, 90, NOON).stated },
+        ..balance(3, 90, NOON)
+    };
+    for (first, reason) in [
+        (other_user, Reason::User),
+        (newer_user, Reason::User),
+        (empty, Reason::Empty),
+        (lacks, Reason::Missing),
+        (bare, Reason::Type),
+        (nobodys, Reason::Missing),
+        (kind, Reason::Header),
+        // Nobody has asked for a version yet.
+        (stale(NOON), Reason::Status),
+    ] {
+        let ruled = judged(BALANCE, vec![p()], vec![first.clone(), again()]);
+        assert_eq!(ruled, (Verdict::Mismatch, Some(reason)), "{first:?}");
+    }
+    // Somebody who has just come may be unknown for a moment; who has a past may not.
+    let new = judged(BALANCE, vec![balance(1, 10, NOON)], vec![unknown(NOON), balance(1, 10, NOON + 50_000)]);
+    assert_eq!(new, (Verdict::CaughtUp, None));
+    let denied = judged(BALANCE, vec![p()], vec![unknown(NOON), again()]);
+    assert_eq!(denied, (Verdict::NotComparable, Some(Reason::UnknownAtFirst)));
+    let mut history = History::default();
+    history.note(user(42), 0, NOON - SECOND);
+    let play = Play { history, ..Play::new(get(BALANCE), vec![p()], vec![unknown(NOON), again()]) };
+    assert_eq!(play.run().0.verdict, Verdict::CaughtUp, "the primary did not know the user either, before");
+    // Behind for longer than catching up may take, and no time that it could be held to.
+    let no_time =
+        |answer: Answer| Answer { stated: Stated { as_of_us: None, ..answer.stated.clone() }, ..answer };
+    let mut history = History::default();
+    history.note(user(42), 5, NOON - 5 * SECOND);
+    let scripts = (vec![no_time(p())], vec![no_time(balance(4, 90, NOON)), no_time(again())]);
+    let play = Play { history, ..Play::new(get(BALANCE), scripts.0, scripts.1) };
+    assert_eq!(play.run().0.reason, Some(Reason::CandidateBehind));
+}
+
+#[test]
+fn refusals_are_no_content_and_accounts_are_counted() {
+    let ruled =
+        |request: Request, answer: Answer| Play::new(request, vec![answer.clone()], vec![answer]).run().0;
+    let one = ruled(get(BALANCE), balance(5, 100, NOON));
+    assert_eq!((one.has_content, one.accounts), (true, vec![(user(42), Some(5))]));
+    for refusal in [unknown(NOON), stale(NOON), answer(503, None, "", NOON), answer(200, None, "", NOON)] {
+        let none = ruled(get(BALANCE), refusal);
+        assert_eq!((none.verdict, none.has_content, none.accounts), (Verdict::Equal, false, vec![]));
+    }
+    let two = ruled(batch(&[1, 2]), entries(&[entry(1, 5, 10), entry(2, 8, 20)], NOON));
+    assert_eq!(two.accounts, vec![(user(1), None), (user(2), None)]);
 }
 
 #[test]
@@ -521,7 +590,7 @@ fn each_account_of_a_batch_is_judged_by_its_own_version() {
     // One account is behind, and is asked by itself.
     let behind = entries(&[entry(1, 5, 10), entry(2, 7, 15), entry(1, 5, 10)], NOON);
     let (ruling, asked) = run(behind.clone(), vec![single(8, 20, NOON + 50_000)]);
-    assert_eq!((ruling.verdict, ruling.versions), (Verdict::CaughtUp, Some((5, 8))));
+    assert_eq!((ruling.verdict, ruling.versions()), (Verdict::CaughtUp, Some((5, 8))));
     assert_eq!(ruling.bytes, Bytes_::Different);
     assert_eq!(asked, [(Side::Candidate, 8)]);
     let (ruling, _) = run(behind, vec![single(8, 21, NOON + 50_000)]);

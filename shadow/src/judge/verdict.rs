@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use florin_schema::UserId;
+
 use super::compare::Difference;
 use super::rules::RuleIndex;
 
@@ -49,6 +51,11 @@ impl Verdict {
         }
     }
 
+    /// Whether contents were held against each other.
+    pub const fn is_compared(self) -> bool {
+        matches!(self, Verdict::Equal | Verdict::CaughtUp | Verdict::Explained | Verdict::Mismatch)
+    }
+
     /// Of several parts of one answer, the worst speaks for all.
     pub(super) const fn severity(self) -> u8 {
         match self {
@@ -80,6 +87,12 @@ pub enum Reason {
     Status,
     /// mismatch: another kind of value, or no JSON.
     Type,
+    /// mismatch: it is somebody else's answer, whatever its version.
+    User,
+    /// mismatch: an answer without any transactions of a user who has some: the contract has 404 for that.
+    Empty,
+    /// mismatch: only one side says that transactions are missing.
+    Flag,
     /// mismatch: a header says otherwise.
     Header,
     /// mismatch: the candidate claims to hold all that was committed by a time, and lacks what was shown before it.
@@ -90,7 +103,9 @@ pub enum Reason {
     VersionFromNowhere,
     /// caught up: a window's boundary lay between the two answers.
     WindowBoundary,
-    /// not comparable: the candidate did not reach the primary's version.
+    /// not comparable: the candidate caught up, but had at first never heard of a user who was not new.
+    UnknownAtFirst,
+    /// not comparable: the candidate did not reach the primary's version, or was behind for longer than the budget.
     CandidateBehind,
     /// not comparable: the primary did not reach the candidate's version.
     PrimaryBehind,
@@ -135,6 +150,10 @@ impl Reason {
             Reason::Order => "order",
             Reason::Status => "status",
             Reason::Type => "type",
+            Reason::User => "user",
+            Reason::Empty => "empty",
+            Reason::Flag => "flag",
+            Reason::UnknownAtFirst => "unknown_at_first",
             Reason::Header => "header",
             Reason::StaleClaimsFresh => "stale_claims_fresh",
             Reason::BelowMinVersion => "below_min_version",
@@ -169,6 +188,10 @@ impl Reason {
             Reason::Order => "same version, the same things in another order",
             Reason::Status => "another status",
             Reason::Type => "another kind of value",
+            Reason::User => "the candidate answered with another user's account",
+            Reason::Empty => "the candidate answered without any transactions of a user who has some",
+            Reason::Flag => "only one side says that transactions are missing",
+            Reason::UnknownAtFirst => "the candidate had at first never heard of a user who was not new",
             Reason::Header => "a header says otherwise",
             Reason::StaleClaimsFresh => "the candidate is stale and claims to be fresh",
             Reason::BelowMinVersion => {
@@ -176,7 +199,9 @@ impl Reason {
             }
             Reason::VersionFromNowhere => "the candidate shows a version that the ledger does not have",
             Reason::WindowBoundary => "a window's boundary lay between the two answers",
-            Reason::CandidateBehind => "the candidate did not reach the primary's version",
+            Reason::CandidateBehind => {
+                "the candidate did not reach the primary's version, or was behind for longer than the budget"
+            }
             Reason::PrimaryBehind => "the primary did not reach the candidate's version",
             Reason::PrimaryUnavailable => "the primary has no answer",
             Reason::PrimaryCut => "the primary's answer broke off",
@@ -253,8 +278,10 @@ pub struct Ruling {
     pub bytes: Bytes,
     /// Times that a side was asked again.
     pub asks: u32,
-    /// The lowest and the highest version at which contents were compared.
-    pub versions: Option<(u64, u64)>,
+    /// Both sides answered, and what they answered was held against each other: two refusals prove nothing.
+    pub has_content: bool,
+    /// Whose accounts were compared, and at which versions, where that is known.
+    pub accounts: Vec<(UserId, Option<u64>)>,
 }
 
 impl Ruling {
@@ -268,7 +295,14 @@ impl Ruling {
             rules: Vec::new(),
             bytes: Bytes::Different,
             asks: 0,
-            versions: None,
+            has_content: false,
+            accounts: Vec::new(),
         }
+    }
+
+    /// The lowest and the highest version at which contents were compared.
+    pub fn versions(&self) -> Option<(u64, u64)> {
+        let versions = || self.accounts.iter().filter_map(|(_, version)| *version);
+        Some((versions().min()?, versions().max()?))
     }
 }
