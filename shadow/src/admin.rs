@@ -99,14 +99,21 @@ async fn set_served(State(desk): State<Desk>, body: Result<Json<Serving>, JsonRe
     match share {
         Ok(share) => {
             tracing::info!("cutover: the candidate's share is set to {share}, from {}", desk.cutover.share());
-            desk.cutover.set_share(share);
-            served(State(desk)).await.into_response()
+            match desk.cutover.set_share(share) {
+                Ok(()) => served(State(desk)).await.into_response(),
+                Err(error) => problem(StatusCode::CONFLICT, &error.to_string()),
+            }
         }
         Err(why) => {
             let detail = format!("body: expected {{\"candidate\":\"5%\"}} as application/json: {why}");
-            let problem = serde_json::json!({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": detail});
-            let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-            (StatusCode::BAD_REQUEST, kind, problem.to_string()).into_response()
+            problem(StatusCode::BAD_REQUEST, &detail)
         }
     }
+}
+
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let problem = serde_json::json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, problem.to_string()).into_response()
 }

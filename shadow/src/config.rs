@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use serde::Deserialize;
 
-use crate::cutover::{Bounds, Share};
+use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
 use crate::evidence::{Enough, Redaction};
 use crate::judge::{Action, Law, Limits, Pattern, Rule, Rules};
 use crate::limits;
@@ -42,8 +42,10 @@ pub struct ServeConfig {
     pub timeout: Duration,
     /// What the candidate must not exceed.
     pub bounds: Bounds,
-    /// So long after the start, this share.
-    pub schedule: Vec<(Duration, Share)>,
+    /// Whom it may answer.
+    pub admission: Admission,
+    /// What its share is to become.
+    pub schedule: Schedule,
 }
 
 /// What is wrong with the file.
@@ -130,6 +132,13 @@ struct ServeFile {
     error_rate_max: Option<f64>,
     p99_ms_max: Option<f64>,
     mismatch_rate_max: Option<f64>,
+    stale_rate_max: Option<f64>,
+    age_ms_max: Option<u64>,
+    unjudged_rate_max: Option<f64>,
+    vouched_by: Option<String>,
+    admission_seconds: Option<u64>,
+    admit_credentials: bool,
+    answers_before_step: Option<u64>,
     schedule: Vec<ScheduleFile>,
 }
 
@@ -333,6 +342,12 @@ fn serve(file: &ServeFile) -> Result<ServeConfig, Wrong> {
         error_rate: share("serve.error-rate-max", file.error_rate_max.unwrap_or(0.01))?,
         p99_us: (file.p99_ms_max.filter(|ms| *ms > 0.0).unwrap_or(100.0) * 1e3) as u64,
         mismatch_rate: share("serve.mismatch-rate-max", file.mismatch_rate_max.unwrap_or(0.0))?,
+        stale_rate: share("serve.stale-rate-max", file.stale_rate_max.unwrap_or(0.01))?,
+        age_us: micros(file.age_ms_max.map_or(limits::SERVE_AGE, Duration::from_millis)),
+        unjudged_rate: share(
+            "serve.unjudged-rate-max",
+            file.unjudged_rate_max.unwrap_or(limits::UNJUDGED_MAX),
+        )?,
     };
     let mut schedule = Vec::with_capacity(file.schedule.len());
     for step in &file.schedule {
@@ -346,7 +361,26 @@ fn serve(file: &ServeFile) -> Result<ServeConfig, Wrong> {
         schedule.push((after, share));
     }
     let timeout = file.timeout_ms.map_or(limits::SERVE_TIMEOUT, Duration::from_millis);
-    Ok(ServeConfig { timeout, bounds, schedule })
+    let schedule = Schedule {
+        steps: schedule,
+        answers_min: file.answers_before_step.unwrap_or(limits::STEP_ANSWERS_MIN),
+    };
+    Ok(ServeConfig { timeout, bounds, admission: admission(file)?, schedule })
+}
+
+fn admission(file: &ServeFile) -> Result<Admission, Wrong> {
+    match file.vouched_by.as_deref().map(str::trim) {
+        Some("") => Err((
+            "serve.vouched-by".to_owned(),
+            "expected who makes sure that callers may ask what they ask, like \"the gateway checks tokens\""
+                .to_owned(),
+        )),
+        Some(who) => Ok(Admission::Vouched(who.to_owned())),
+        None => Ok(Admission::Seen {
+            within: file.admission_seconds.map_or(limits::ADMISSION, Duration::from_secs),
+            credentials: if file.admit_credentials { Credentials::Seen } else { Credentials::Primary },
+        }),
+    }
 }
 
 fn key(path: &Path) -> Result<[u8; 16], Wrong> {
@@ -425,7 +459,7 @@ mod tests {
             Limits { clock_skew_us: 20_000, budget_us: 500_000, asks_max: 5 }
         );
         assert_eq!(config.serve.bounds.p99_us, 5_500);
-        assert_eq!(config.serve.schedule.len(), 2);
+        assert_eq!(config.serve.schedule.steps.len(), 2);
         assert_eq!(
             (config.mirror.queue_max, config.mirror.noise_share, config.not_comparable_max),
             (10, 0.01, 0.0005)

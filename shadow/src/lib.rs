@@ -24,6 +24,8 @@
 //! | [`record`] | traffic in files, and replaying it |
 //! | [`cutover`] | the share of callers that the candidate serves |
 //! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
+//! | `credentials` | what of a request may prove who asks |
+//! | `files` | files that only their owner may read |
 //! | `budget` | the memory that all copies of what passes share |
 //! | [`run`], [`admin`] | all of it, assembled |
 
@@ -34,8 +36,10 @@ pub mod answer;
 mod budget;
 pub mod clock;
 pub mod config;
+mod credentials;
 pub mod cutover;
 pub mod evidence;
+mod files;
 pub mod judge;
 pub mod limits;
 pub mod mirror;

@@ -42,6 +42,8 @@ pub const NOT_COMPARABLE_MAX: f64 = 0.001;
 
 /// Users that a run counts: 24 MiB of them. Where there are more, it says "at least".
 pub const ACCOUNTS_MAX: usize = 1 << 20;
+/// Names of headers that are listed as not compared.
+pub const HEADER_NAMES_MAX: usize = 100;
 /// Compared answers that each endpoint needs before a run says that it has shown much: with none wrong among 300, fewer
 /// than one in a hundred are wrong at 95 % confidence (3 / n).
 pub const ANSWERS_MIN: u64 = 300;
@@ -50,6 +52,8 @@ pub const USERS_MIN: u64 = 100;
 
 /// How long SIGTERM waits for callers' requests and for comparisons under way.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// How often the verdict is written while a run goes on.
+pub const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// How long the admin port's last answers may take.
 pub const ADMIN_END: Duration = Duration::from_secs(1);
 
@@ -72,10 +76,23 @@ pub const SERVE_TIMEOUT: Duration = Duration::from_millis(250);
 pub const GUARD_TICK: Duration = Duration::from_millis(100);
 /// So many ticks back: who fails altogether is seen within a second, however much went well before.
 pub const GUARD_TICKS: usize = 8;
-/// Fewer requests within that time than this say nothing of a rate: it looks back further then,
-pub const GUARD_REQUESTS_MIN: u64 = 20;
-/// by a minute at most.
+/// Fewer requests than this say nothing, whatever the arithmetic of chance makes of them.
+pub const GUARD_REQUESTS_MIN: u64 = 5;
+/// What is too small to be seen in a second is looked for in a minute.
 pub const GUARD_TICKS_MAX: usize = 600;
+
+/// The guard acts on what chance explains with less probability than this: it looks ten times a second, day and night.
+pub const GUARD_DOUBT: f64 = 1e-6;
+/// How old the candidate's answers may be, by their own words: as long as catching up may take.
+pub const SERVE_AGE: Duration = CATCH_UP_BUDGET;
+/// The share of requests that may go without a verdict while the candidate serves: what nobody compares, nobody knows.
+pub const UNJUDGED_MAX: f64 = 0.1;
+/// Compared answers before a schedule's next step: with none wrong among them, fewer than one in a hundred are (3 / n).
+pub const STEP_ANSWERS_MIN: u64 = 300;
+/// How long it counts that the primary has answered a caller.
+pub const ADMISSION: Duration = Duration::from_secs(60);
+/// Callers in one generation of those whom the primary has answered; two are kept, some 8 MiB in all.
+pub const ADMITTED_MAX: usize = 1 << 16;
 
 /// Bytes of one file of a recording.
 pub const RECORD_FILE_BYTES: u64 = 256 << 20;

@@ -16,9 +16,11 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, Desk};
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::cutover::{self, Cutover, CutoverSettings, Share};
-use crate::evidence::{Evidence, EvidenceSettings, Redaction, Report, ReportError, Sides, Summary};
-use crate::limits::{ADMIN_END, CONNECT_TIMEOUT, COPIES_BYTES_MAX};
+use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, Share, StandingFile};
+use crate::evidence::{
+    Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
+};
+use crate::limits::{ADMIN_END, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY};
 use crate::mirror::{self, Comparer, Target, TargetAddress};
 use crate::proxy::{self, Behind, Phase};
 use crate::record::{
@@ -73,6 +75,9 @@ pub enum ShadowError {
     /// The host gives no threads.
     #[error("cannot start the shadow's threads: {0}")]
     Threads(#[source] io::Error),
+    /// The candidate's share cannot be what it is to be.
+    #[error(transparent)]
+    Cutover(#[from] CutoverError),
     /// The folder takes no report.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -94,6 +99,7 @@ pub struct Shadow {
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
     desk: Desk,
+    keeper: JoinHandle<()>,
     drain: Duration,
     /// Where callers connect.
     pub listen: SocketAddr,
@@ -129,9 +135,17 @@ impl Shadow {
         let evidence = evidence(&settings, &primary, &candidate)?;
         let serve = &settings.config.serve;
         let schedule = serve.schedule.clone();
-        let cutover_settings =
-            CutoverSettings { share: settings.serve, timeout: serve.timeout, bounds: serve.bounds };
-        let cutover = Arc::new(Cutover::new(&candidate, &cutover_settings));
+        let cutover_settings = CutoverSettings {
+            share: settings.serve,
+            timeout: serve.timeout,
+            bounds: serve.bounds,
+            admission: serve.admission.clone(),
+            kept: settings.report.as_deref().map(StandingFile::within),
+        };
+        if settings.report.is_none() && !schedule.steps.is_empty() {
+            return Err(CutoverError::Forgetful.into());
+        }
+        let cutover = Arc::new(Cutover::new(&candidate, cutover_settings)?);
         let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
         let _entered = behind_runtime.enter();
         let (mirror, mirror_task) = settings
@@ -150,6 +164,7 @@ impl Shadow {
             cutover: Arc::clone(&cutover),
             phase: phase_seen.clone(),
         };
+        let keeper = tokio::spawn(keep_report(desk.clone()));
         let (admin_end, admin_ended) = oneshot::channel::<()>();
         let admin = admin_listener.map(|listener| {
             let end = async { admin_ended.await.unwrap_or(()) };
@@ -190,6 +205,7 @@ impl Shadow {
             admin,
             admin_end,
             desk,
+            keeper,
             drain,
             listen,
             admin_address,
@@ -214,6 +230,9 @@ impl Shadow {
                 tracing::warn!("comparisons were still open after {:?}: they count as dropped", self.drain);
             }
         }
+        // Nothing may be written over the last word.
+        self.keeper.abort();
+        let _ = self.behind.block_on(self.keeper);
         self.desk.evidence.seal();
         let recorded = self.recording.map(Recording::end).transpose()?;
         let summary = self.desk.evidence.summary("ended", self.desk.cutover.summary());
@@ -224,6 +243,18 @@ impl Shadow {
         }
         self.behind.shutdown_background();
         Ok(Outcome { summary, recorded })
+    }
+}
+
+/// Writes the verdict as it stands, again and again: a process that is killed leaves the last one behind.
+async fn keep_report(desk: Desk) {
+    let mut ticks = tokio::time::interval(KEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let summary = desk.summary();
+        if let Err(error) = desk.evidence.keep_report(&summary) {
+            tracing::error!("{error}");
+        }
     }
 }
 
@@ -240,12 +271,6 @@ pub fn run_replay(
     let runtime = runtime("shadow-replay", threads(BEHIND_THREADS_MAX), 0)?;
     let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
     let evidence = evidence(settings, primary, &candidate)?;
-    let cutover = CutoverSettings {
-        share: Share::NONE,
-        timeout: settings.config.serve.timeout,
-        bounds: settings.config.serve.bounds,
-    };
-    let serve = Cutover::new(&candidate, &cutover).summary();
     let targets = (Target::new(primary), Target::new(&candidate));
     let comparer = Comparer::new(targets.0, targets.1, settings.config.mirror.clone(), Arc::clone(&evidence));
     let replayed = runtime.block_on(async {
@@ -259,7 +284,7 @@ pub fn run_replay(
         }
     });
     evidence.seal();
-    let summary = evidence.summary("ended", serve);
+    let summary = evidence.summary("ended", ServeSummary::default());
     evidence.write_report(&summary)?;
     runtime.shutdown_background();
     replayed?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use florin_shadow::clock::begin_at;
 use florin_shadow::config::{Config, ConfigError};
-use florin_shadow::cutover::Share;
+use florin_shadow::cutover::{CutoverError, Share};
 use florin_shadow::evidence::{Redaction, Summary};
 use florin_shadow::judge::Verdict;
 use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
@@ -187,7 +187,9 @@ impl ShadowCommandError {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ShadowCommandError::NothingToDo | ShadowCommandError::Config(_) => 2,
+            ShadowCommandError::NothingToDo
+            | ShadowCommandError::Config(_)
+            | ShadowCommandError::Shadow(ShadowError::Cutover(CutoverError::Forgetful)) => 2,
             ShadowCommandError::Shadow(ShadowError::Listen { source, .. }) => match source.kind() {
                 std::io::ErrorKind::AddrInUse => 13,
                 _ => 18,

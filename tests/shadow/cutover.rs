@@ -60,8 +60,8 @@ fn stage(share: &str, config: &str, failure: impl Fn() -> Reaction + Send + Sync
 }
 
 /// A guard that watches nothing: beside other tests, a candidate may take its time.
-const PATIENT: &str =
-    "[serve]\ntimeout-ms = 20000\np99-ms-max = 20000.0\nerror-rate-max = 1.0\nmismatch-rate-max = 1.0\n";
+const PATIENT: &str = "[serve]\nvouched-by = \"this test\"\ntimeout-ms = 20000\np99-ms-max = 20000.0\nerror-rate-max = 1.0\nmismatch-rate-max = 1.0\n\
+    stale-rate-max = 1.0\nunjudged-rate-max = 1.0\n";
 
 #[test]
 fn a_user_stays_on_its_side_while_the_share_grows_and_everything_is_compared() {
@@ -249,13 +249,29 @@ fn a_schedule_raises_the_share_by_itself_and_native_candidates_serve_json() {
     let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
     let node = Server::start(folder.path(), &["--shards", "1", "--now", "2026-11-22T10:30:00Z"]);
     let config = format!(
-        "{PATIENT}schedule = [{{ after-seconds = 0, share = \"50%\" }}, {{ after-seconds = 1, share = \"100%\" }}]\n"
+        "{PATIENT}answers-before-step = 3\nschedule = [{{ after-seconds = 0, share = \"50%\" }}, {{ after-seconds = 1, share = \"100%\" }}]\n"
     );
     std::fs::write(folder.path().join("s.toml"), config).expect("a file");
     let candidate = format!("florin://{}", node.any);
     let shadow = Shadow::start(folder.path(), &http(node.any), &candidate, &["--config", "s.toml"]);
-    wait_for("the schedule's end", || (shadow.state()["serve"]["candidate_percent"] == 100.0).then_some(()));
     let mut caller = Caller::connect(shadow.listen);
+    // Nobody has asked yet: there is nothing that a step could rest on, however much it is due.
+    wait_for("the step to be held", || {
+        shadow.logged().contains("to 50% waits: 0 of 3 answers have been compared").then_some(())
+    });
+    assert_eq!(shadow.state()["serve"]["candidate_percent"], 0.0);
+    let known = |user: &u64| direct_status(node.any, *user) == 200;
+    let known: Vec<u64> = (0..USERS).filter(known).take(3).collect();
+    let mut asked = 0;
+    for share in [50.0, 100.0] {
+        for user in &known {
+            caller.get(&format!("/v1/users/{user}/balance"));
+            asked += 1;
+        }
+        wait_for("the schedule", || (shadow.state()["serve"]["candidate_percent"] == share).then_some(()));
+    }
+    shadow.settled(asked);
+    let served = shadow.state()["serve"]["served"].as_u64().expect("a count");
     let mut direct = Caller::connect(node.any);
     for target in ["/v1/users/5/balance", "/v1/users/5/statistics?window=7d", "/v1/users/987654/balance"] {
         let (through, around) = (caller.get(target), direct.get(target));
@@ -265,8 +281,135 @@ fn a_schedule_raises_the_share_by_itself_and_native_candidates_serve_json() {
     let ids = r#"{"user_ids":["7","987654"]}"#;
     let ask = |caller: &mut Caller| caller.ask("POST", "/v1/balances:batchGet", ids).expect("an answer").body;
     assert_eq!(ask(&mut caller), ask(&mut direct));
-    shadow.settled(4);
+    shadow.settled(asked + 4);
     let ended = shadow.end();
     ended.assert_same();
-    assert_eq!(ended.verdict["serve"]["served"], 4);
+    assert_eq!(ended.verdict["serve"]["served"], served + 4);
+}
+
+fn direct_status(address: SocketAddr, user: u64) -> u16 {
+    Caller::connect(address).get(&format!("/v1/users/{user}/balance")).status
+}
+
+/// A primary that refuses whoever shows no token, before a candidate that knows of none: 100 of 100 callers without one
+/// once got a balance.
+#[test]
+fn the_candidate_never_answers_whom_the_primary_refuses() {
+    let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let refuses = Arc::new(AtomicBool::new(true));
+    let refusing = Arc::clone(&refuses);
+    let primary = between(node.any, move |_, _| {
+        let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+        refusing.load(Ordering::Relaxed).then(|| Reaction::Bytes(refusal.to_vec()))
+    });
+    let candidate = between(node.any, |_, answer| {
+        answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
+        None
+    });
+    let lenient = PATIENT.replace("vouched-by = \"this test\"", "admission-seconds = 3600");
+    std::fs::write(folder.path().join("s.toml"), lenient).expect("a file");
+    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
+    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let mut caller = Caller::connect(shadow.listen);
+    for user in 0..100 {
+        assert_eq!(caller.get(&format!("/v1/users/{user}/balance")).status, 401);
+    }
+    refuses.store(false, Ordering::Relaxed);
+    let is_candidates = |answer: &crate::shadow::Answer| answer.head.contains("x-side: candidate");
+    let known = (0..USERS).find(|user| direct_status(node.any, *user) == 200).expect("a user");
+    let target = format!("/v1/users/{known}/balance");
+    // The primary answers first; what it has answered once, the candidate may. Other users are other questions.
+    assert!(!is_candidates(&caller.get(&target)));
+    assert!(is_candidates(&caller.get(&target)));
+    let batch = format!("{{\"user_ids\":[\"{known}\"]}}");
+    assert!(!is_candidates(&caller.ask("POST", "/v1/balances:batchGet", &batch).expect("an answer")));
+    assert!(is_candidates(&caller.ask("POST", "/v1/balances:batchGet", &batch).expect("an answer")));
+    // Whoever shows anything that may be a credential is the primary's.
+    let mut stream = TcpStream::connect(shadow.listen).expect("it listens");
+    for header in ["Authorization: Bearer x", "X-Api-Key: x", "Cookie: a=b", "X-Anything: x"] {
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: t\r\n{header}\r\n\r\n").expect("a connection");
+        let answer = crate::shadow::read_answer(&mut std::io::BufReader::new(&stream)).expect("an answer");
+        assert!(!is_candidates(&answer), "{header}: {}", answer.head);
+    }
+}
+
+/// A shadow that was killed after its guard had acted came back with the old share, an empty list of mismatches, and a good end.
+#[test]
+fn a_breach_and_its_evidence_survive_a_kill() {
+    let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let candidate = between(node.any, |_, answer| {
+        answer.body = answer.body.replace("\"available\":\"", "\"available\":\"9");
+        None
+    });
+    let strict = PATIENT.replace("mismatch-rate-max = 1.0", "mismatch-rate-max = 0.0");
+    std::fs::write(folder.path().join("s.toml"), strict).expect("a file");
+    let more = ["--serve", "candidate=50%", "--config", "s.toml"];
+    let start = || Shadow::start(folder.path(), &http(node.any), &http(candidate), &more);
+    let shadow = start();
+    with_callers(shadow.listen, || {
+        wait_for("the guard", || (shadow.state()["serve"]["candidate_percent"] == 0.0).then_some(()));
+    });
+    // Somebody else in the same folder would take this one's evidence for its own.
+    let sides = [
+        "shadow",
+        "--listen",
+        "127.0.0.1:0",
+        "--primary",
+        "http://127.0.0.1:1",
+        "--candidate",
+        "http://127.0.0.1:1",
+    ];
+    let other = crate::support::run(folder.path(), &[&sides[..], &["--report", "report"]].concat());
+    assert!(other.refused(1).contains("another shadow writes into"));
+    shadow.settled(0);
+    shadow.kill();
+    let first = folder.path().join("report/run-000001/mismatches.jsonl");
+    let found = std::fs::read_to_string(&first).expect("evidence").lines().count();
+    assert!(found > 0);
+    let shadow = start();
+    let state = shadow.state();
+    assert_eq!(state["serve"]["candidate_percent"], 0.0, "{state:#}");
+    assert!(state["serve"]["rolled_back"].as_str().expect("a reason").contains("it was wrong in"));
+    let ended = shadow.end();
+    assert_eq!(ended.code, Some(20), "{:#}", ended.verdict);
+    assert_eq!(ended.verdict["cut_runs"][0]["mismatches"], found);
+    assert_eq!(std::fs::read_to_string(&first).expect("evidence").lines().count(), found);
+    // It stays back until somebody raises it by hand, and that is kept as well.
+    let shadow = start();
+    assert!(shadow.serve("5%").starts_with("HTTP/1.1 200"));
+    shadow.kill();
+    let state = start().state();
+    assert_eq!(
+        (&state["serve"]["candidate_percent"], &state["serve"]["rolled_back"]),
+        (&5.0.into(), &serde_json::Value::Null)
+    );
+    let forgetful = crate::support::run(folder.path(), &[&sides[..], &["--serve", "candidate=5%"]].concat());
+    assert!(forgetful.refused(2).contains("needs a --report folder"));
+}
+
+/// A candidate that was five seconds behind, by its own words, once served all that it was asked.
+#[test]
+fn a_candidate_that_is_behind_is_stopped() {
+    let behind = PATIENT.replace("stale-rate-max = 1.0", "stale-rate-max = 0.01");
+    let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let candidate = between(node.any, |_, answer| {
+        let line = answer.head.lines().find(|line| line.starts_with("Florin-As-Of: ")).map(str::to_owned);
+        let old = Timestamp::now() - SignedDuration::from_secs(5);
+        if let Some(line) = line {
+            answer.head = answer.head.replace(&line, &format!("Florin-As-Of: {old}"));
+        }
+        None
+    });
+    std::fs::write(folder.path().join("s.toml"), behind).expect("a file");
+    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
+    let shadow = Shadow::start(folder.path(), &http(node.any), &http(candidate), &more);
+    with_callers(shadow.listen, || {
+        wait_for("the guard", || {
+            let why = shadow.state()["serve"]["rolled_back"].clone();
+            why.as_str().is_some_and(|why| why.contains("it was older than 1000 ms in")).then_some(())
+        });
+    });
 }

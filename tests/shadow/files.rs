@@ -60,7 +60,7 @@ fn replay(folder: &Path, file: &str, primary: &str, candidate: &str, more: &[&st
     let common =
         ["shadow", "replay", file, "--primary", primary, "--candidate", candidate, "--report", "replayed"];
     let ended = run(folder, &[&common, more].concat());
-    let verdict = fs::read_to_string(folder.join("replayed/verdict.json")).expect("a verdict");
+    let verdict = fs::read_to_string(folder.join("replayed/latest/verdict.json")).expect("a verdict");
     (ended, serde_json::from_str(&verdict).expect("JSON"))
 }
 
@@ -98,7 +98,8 @@ fn a_recording_replays_to_the_same_verdicts_and_a_mismatch_by_itself() {
     }
     assert_eq!(found[0], found[1]);
     // The mismatch is a recording of its own: a regression test.
-    let line = fs::read_to_string(folder.path().join("replayed/mismatches.jsonl")).expect("mismatches");
+    let line =
+        fs::read_to_string(folder.path().join("replayed/latest/mismatches.jsonl")).expect("mismatches");
     let line: Value = serde_json::from_str(line.trim()).expect("one line of JSON");
     let alone = folder.path().join(line["recording"].as_str().expect("a path")).display().to_string();
     let reproduce = line["reproduce"].as_str().expect("a command");
@@ -144,7 +145,7 @@ fn redacted_evidence_names_nobody() {
     assert_eq!(ended.count("mismatch"), 2);
     let mut texts = vec![state, metrics, ended.log];
     for file in ["verdict.json", "mismatches.jsonl", "report.html"] {
-        texts.push(fs::read_to_string(folder.path().join("report").join(file)).expect("a file"));
+        texts.push(fs::read_to_string(folder.path().join("report/latest").join(file)).expect("a file"));
     }
     for text in &texts {
         assert!(!text.contains("77001122") && !text.contains("88113344"), "{text}");
@@ -160,7 +161,7 @@ fn redacted_evidence_names_nobody() {
     assert!(hidden.starts_with("/v1/users/user-") && hidden.ends_with("/balance"), "{hidden}");
     let hash = hidden.trim_start_matches("/v1/users/").trim_end_matches("/balance").to_owned();
     assert!(of("/v1/balances:")["request"]["body"].as_str().expect("a body").contains(&hash));
-    assert!(!folder.path().join("report/mismatches").exists(), "a recording would name its user");
+    assert!(!folder.path().join("report/latest/mismatches").exists(), "a recording would name its user");
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_replay_that_ends_early_is_not_complete() {
         }
     });
     let verdict = || -> Value {
-        let text = fs::read_to_string(folder.path().join("replayed/verdict.json")).expect("a verdict");
+        let text = fs::read_to_string(folder.path().join("replayed/latest/verdict.json")).expect("a verdict");
         serde_json::from_str(&text).expect("JSON")
     };
     // So slowly that only its first request is asked before a signal ends it.
@@ -201,7 +202,7 @@ fn a_replay_that_ends_early_is_not_complete() {
     let mut child =
         florin(folder.path(), &arguments).stderr(Stdio::null()).spawn().expect("the command was built");
     wait_for("the replay to begin", || {
-        folder.path().join("replayed/mismatches.jsonl").exists().then_some(())
+        folder.path().join("replayed/latest/mismatches.jsonl").exists().then_some(())
     });
     wait_for("its first question", || (balance(&asked()) != before).then_some(()));
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");

@@ -74,7 +74,7 @@ fn the_live_page_and_the_report_show_what_was_found() {
     let live = dumped(browser, &format!("{}/", http(shadow.admin)), &[]);
     let ended = shadow.end();
     assert_eq!(ended.code, Some(20));
-    let report = folder.path().join("report/report.html");
+    let report = folder.path().join("report/latest/report.html");
     let report_url = format!("file://{}", report.display());
     let picture = folder.path().join("page.png");
     let screenshot = format!("--screenshot={}", picture.display());

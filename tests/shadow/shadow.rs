@@ -125,13 +125,21 @@ impl Shadow {
         answer
     }
 
+    /// Ends it as a machine that fails does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("our own child");
+    }
+
     /// Sends SIGTERM and reads what it leaves behind.
     pub fn end(mut self) -> Ended {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
         let code = wait_for("the shadow's end", || self.child.try_wait().expect("our own child")).code();
         self.reader.take().expect("it is taken once").join().expect("a reader does not panic");
-        let read =
-            |name: &str| fs::read_to_string(self.report.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let read = |name: &str| {
+            fs::read_to_string(self.report.join("latest").join(name))
+                .unwrap_or_else(|e| panic!("{name}: {e}"))
+        };
         let lines = read("mismatches.jsonl");
         let mismatches = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let verdict = serde_json::from_str(&read("verdict.json")).expect("JSON");

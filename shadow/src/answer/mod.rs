@@ -12,7 +12,7 @@ pub use native::{
     Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
 };
 pub use number::Number;
-pub use stated::{Stated, rfc3339, time_us};
+pub use stated::{COMPARED, Stated, rfc3339, time_us};
 pub use value::{JsonError, Value};
 
 use crate::request::Question;

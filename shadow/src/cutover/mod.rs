@@ -1,8 +1,10 @@
 //! Moves callers over: a share of the users is answered by the candidate, as long as it does well. What it fails is
 //! answered by the primary, and what it answers is compared like everything else.
 
+mod admission;
 mod guard;
 mod share;
+mod standing;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -12,12 +14,14 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+pub use admission::{Admission, Admitted, Credentials};
 pub use guard::{Bounds, Guard, Tick};
 pub use share::{Share, ShareError};
+pub use standing::{Standing, StandingError, StandingFile};
 
 use crate::answer::{Answer, rfc3339};
-use crate::evidence::{Evidence, ServeSummary};
-use crate::judge::{Failure, Reason};
+use crate::evidence::{Evidence, Progress, ServeSummary};
+use crate::judge::{Failure, Reason, Verdict};
 use crate::limits::GUARD_TICK;
 use crate::mirror::{FullAnswer, HttpTarget, Target, TargetAddress, within};
 use crate::request::{BATCH_PATH, Question, Request};
@@ -31,6 +35,23 @@ pub struct CutoverSettings {
     pub timeout: Duration,
     /// What the candidate must not exceed.
     pub bounds: Bounds,
+    /// Whom it may answer.
+    pub admission: Admission,
+    /// Where decisions are kept; without a place none is ever raised above 0 %.
+    pub kept: Option<StandingFile>,
+}
+
+/// Why the candidate's share is not what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CutoverError {
+    /// It would be forgotten.
+    #[error(
+        "the candidate's share needs a --report folder: without one, a restart would forget that it had to go back"
+    )]
+    Forgetful,
+    /// It cannot be kept.
+    #[error(transparent)]
+    Standing(#[from] StandingError),
 }
 
 /// Who serves whom.
@@ -43,10 +64,10 @@ pub struct Cutover {
     served: AtomicU64,
     fell_back: AtomicU64,
     bounds: Bounds,
+    admitted: Admitted,
     tick: Mutex<Tick>,
-    rolled_back: Mutex<Option<String>>,
-    /// Somebody has decided about the share: what was scheduled before that does not.
-    is_schedule_over: AtomicBool,
+    standing: Mutex<Standing>,
+    kept: Option<StandingFile>,
 }
 
 enum Candidate {
@@ -72,24 +93,41 @@ pub struct Served {
 }
 
 impl Cutover {
-    /// Serves what the settings say.
-    pub fn new(candidate: &TargetAddress, settings: &CutoverSettings) -> Cutover {
+    /// Serves what the settings say, or what was decided in an earlier run.
+    ///
+    /// # Errors
+    /// Where what was decided cannot be read or kept.
+    pub fn new(candidate: &TargetAddress, settings: CutoverSettings) -> Result<Cutover, CutoverError> {
+        let standing = match &settings.kept {
+            Some(file) => file.begin(settings.share)?,
+            None if settings.share > Share::NONE => return Err(CutoverError::Forgetful),
+            None => Standing::default(),
+        };
+        if let Some(why) = &standing.rolled_back {
+            tracing::error!(
+                "cutover: the share stays at 0% until it is raised by hand: in an earlier run, {why}"
+            );
+        }
+        if let Some(file) = &settings.kept {
+            file.keep(&standing)?;
+        }
         let candidate = match candidate {
             TargetAddress::Http(authority) => Candidate::Http(HttpTarget::new(authority)),
             other => Candidate::Native(Target::new(other)),
         };
-        Cutover {
-            share: AtomicU32::new(settings.share.parts()),
-            is_on: AtomicBool::new(settings.share > Share::NONE),
+        Ok(Cutover {
+            share: AtomicU32::new(standing.share),
+            is_on: AtomicBool::new(standing.share > 0),
             candidate,
             timeout: settings.timeout,
             bounds: settings.bounds,
             served: AtomicU64::new(0),
             fell_back: AtomicU64::new(0),
+            admitted: Admitted::new(settings.admission),
             tick: Mutex::new(Tick::default()),
-            rolled_back: Mutex::new(None),
-            is_schedule_over: AtomicBool::new(false),
-        }
+            standing: Mutex::new(standing),
+            kept: settings.kept,
+        })
     }
 
     /// The candidate's share now.
@@ -98,25 +136,54 @@ impl Cutover {
     }
 
     /// Sets it by hand: whoever does this has seen why it went back, if it did. What is scheduled does not come any more.
-    pub fn set_share(&self, share: Share) {
-        self.is_schedule_over.store(true, Ordering::Relaxed);
-        *self.rolled_back() = None;
-        self.put_share(share);
-    }
-
-    fn put_share(&self, share: Share) {
-        self.share.store(share.parts(), Ordering::Relaxed);
-        self.is_on.store(share > Share::NONE, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// Where the decision cannot be kept: the share is as it was, unless it was to become smaller.
+    pub fn set_share(&self, share: Share) -> Result<(), CutoverError> {
+        self.decide(|standing| {
+            (standing.share, standing.rolled_back, standing.is_schedule_over) = (share.parts(), None, true);
+        })
     }
 
     fn roll_back(&self, why: String) {
-        self.put_share(Share::NONE);
-        self.is_schedule_over.store(true, Ordering::Relaxed);
-        *self.rolled_back() = Some(why);
+        let kept = self.decide(|standing| {
+            (standing.share, standing.rolled_back, standing.is_schedule_over) = (0, Some(why), true);
+        });
+        if let Err(error) = kept {
+            tracing::error!("cutover: a restart may forget that the share went back: {error}");
+        }
     }
 
-    fn rolled_back(&self) -> MutexGuard<'_, Option<String>> {
-        self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what holds: kept before it is done where callers come to the candidate, and after it where they leave.
+    fn decide(&self, change: impl FnOnce(&mut Standing)) -> Result<(), CutoverError> {
+        let mut standing = self.standing();
+        let mut next = standing.clone();
+        change(&mut next);
+        let raises = next.share > standing.share;
+        let keep = || match &self.kept {
+            Some(file) => file.keep(&next).map_err(CutoverError::Standing),
+            None if next.share > 0 => Err(CutoverError::Forgetful),
+            None => Ok(()),
+        };
+        if raises {
+            keep()?;
+        }
+        self.share.store(next.share, Ordering::Relaxed);
+        self.is_on.store(next.share > 0, Ordering::Relaxed);
+        let kept = if raises { Ok(()) } else { keep() };
+        *standing = next;
+        kept
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The primary has answered a caller itself.
+    pub fn learn(&self, request: &Request, answer: &Answer) {
+        if self.is_on.load(Ordering::Relaxed) && self.is_candidates(request) {
+            self.admitted.learn(request, answer);
+        }
     }
 
     /// Whether a request may be the candidate's, as far as its head tells.
@@ -125,8 +192,13 @@ impl Cutover {
             && (method == Method::GET || (method == Method::POST && target.starts_with(BATCH_PATH)))
     }
 
-    /// Whether a request is the candidate's to answer. A batch is where all of its users are.
+    /// Whether a request is the candidate's to answer, and the primary would not refuse it.
     pub fn wants(&self, request: &Request) -> bool {
+        self.is_candidates(request) && self.admitted.admits(request)
+    }
+
+    /// Whether a request's users are the candidate's. A batch is where all of its users are.
+    fn is_candidates(&self, request: &Request) -> bool {
         let share = self.share();
         let users = request.question.users();
         request.question != Question::Other
@@ -153,6 +225,9 @@ impl Cutover {
         tick.asked += 1;
         match answer {
             Ok(full) => {
+                let moment = full.answer.at.answered_us;
+                let is_old = |as_of_us: i64| moment.saturating_sub(as_of_us) > self.bounds.age_us;
+                tick.old += u64::from(full.answer.stated.as_of_us.is_some_and(is_old));
                 self.served.fetch_add(1, Ordering::Relaxed);
                 Ok(Served { bytes: response(&full, persistence), answer: full.answer })
             }
@@ -188,37 +263,24 @@ impl Cutover {
             candidate_percent: self.share().percent(),
             served: self.served.load(Ordering::Relaxed),
             fell_back: self.fell_back.load(Ordering::Relaxed),
-            rolled_back: self.rolled_back().clone(),
+            rolled_back: self.standing().rolled_back.clone(),
         }
     }
 }
 
 /// Follows the schedule, and takes the share back where the candidate does not do well. Never ends.
-pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Vec<(Duration, Share)>) {
-    let started = Instant::now();
+pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Schedule) {
     let mut guard = Guard::new(cutover.bounds);
-    let mut schedule = schedule.into_iter().peekable();
+    let mut steps = Steps { schedule, started: Instant::now(), since: evidence.progress(), is_told: false };
     let mut before = evidence.progress();
     let mut has_served = cutover.share() > Share::NONE;
     let mut ticks = tokio::time::interval(GUARD_TICK);
     loop {
         ticks.tick().await;
-        let is_due = |step: &(Duration, Share)| started.elapsed() >= step.0;
-        while let Some((_, share)) = schedule.next_if(is_due) {
-            // Whoever wants to go on after a breach, or has decided otherwise, says so.
-            if !cutover.is_schedule_over.load(Ordering::Relaxed) {
-                let now = cutover.share();
-                tracing::info!("cutover: the schedule sets the candidate's share to {share}, from {now}");
-                cutover.put_share(share);
-            }
-        }
+        steps.take(&cutover, &evidence);
         let now = evidence.progress();
         let counted = std::mem::take(&mut *cutover.tick());
-        let tick = Tick {
-            compared: now.ruled - before.ruled,
-            mismatches: now.mismatches - before.mismatches,
-            ..counted
-        };
+        let tick = counted_since(&before, &now, counted);
         before = now;
         let share = cutover.share();
         // The tick in which it begins to serve also holds what was found out about before.
@@ -233,6 +295,78 @@ pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Vec
             guard.forget();
             has_served = false;
         }
+    }
+}
+
+/// What the share is to become by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Schedule {
+    /// So long after the start, this share.
+    pub steps: Vec<(Duration, Share)>,
+    /// Compared answers, all the same, before each step.
+    pub answers_min: u64,
+}
+
+/// Where a schedule stands.
+struct Steps {
+    schedule: Schedule,
+    started: Instant,
+    /// What was known when the last step was taken.
+    since: Progress,
+    /// That a step is held back has been said.
+    is_told: bool,
+}
+
+impl Steps {
+    /// Takes the next step if it is due and what was compared since the last one allows it.
+    fn take(&mut self, cutover: &Cutover, evidence: &Evidence) {
+        // Whoever wants to go on after a breach, or has decided otherwise, says so.
+        let Standing { is_schedule_over, steps, .. } = *cutover.standing();
+        let Some((after, share)) = self.schedule.steps.get(steps).filter(|_| !is_schedule_over) else {
+            return;
+        };
+        if self.started.elapsed() < *after {
+            return;
+        }
+        let now = evidence.progress();
+        if let Some(why) = self.held_by(cutover, &now) {
+            if !std::mem::replace(&mut self.is_told, true) {
+                tracing::warn!("cutover: the schedule's step to {share} waits: {why}");
+            }
+            return;
+        }
+        let from = cutover.share();
+        let decided =
+            cutover.decide(|standing| (standing.share, standing.steps) = (share.parts(), steps + 1));
+        match decided {
+            Ok(()) => {
+                tracing::info!("cutover: the schedule sets the candidate's share to {share}, from {from}")
+            }
+            Err(error) => tracing::error!("cutover: the schedule cannot go on: {error}"),
+        }
+        (self.since, self.is_told) = (now, false);
+    }
+
+    fn held_by(&self, cutover: &Cutover, now: &Progress) -> Option<String> {
+        let (same, least) = (now.same - self.since.same, self.schedule.answers_min);
+        let counted = counted_since(&self.since, now, Tick::default());
+        let few = || format!("{same} of {least} answers have been compared since the last one");
+        cutover.bounds.breach(&counted).or_else(|| (same < least).then(few))
+    }
+}
+
+/// What the judge has found since then, beside what was counted on the callers' path.
+fn counted_since(before: &Progress, now: &Progress, counted: Tick) -> Tick {
+    let since = |verdict| now.verdicts.of(verdict) - before.verdicts.of(verdict);
+    let dropped = since(Verdict::Dropped);
+    let all: u64 = Verdict::ALL.into_iter().map(since).sum();
+    Tick {
+        compared: all - dropped,
+        mismatches: since(Verdict::Mismatch),
+        errors: since(Verdict::CandidateError),
+        not_comparable: since(Verdict::NotComparable),
+        dropped,
+        ..counted
     }
 }
 

@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::finding::Latest;
+use crate::answer::{Answer, Form};
 use crate::judge::{Bytes, Noise, Reason, RuleIndex, Ruling, Verdict};
-use crate::limits::{ACCOUNTS_MAX, LATEST_MAX};
+use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATEST_MAX};
 use crate::request::Endpoint;
 
 /// The longest latency that is told apart: longer ones count as this.
@@ -31,12 +32,46 @@ pub struct Book {
     pub accounts: HashMap<UserId, u64>,
     /// Times that an account was compared at a version later than any before.
     pub account_versions: u64,
+    /// What answers of either side say beside their bodies: of the primary and of the candidate.
+    pub sides: [SideBook; 2],
     /// Times that a side was asked again.
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
     pub latest: VecDeque<Latest>,
     /// The run has ended: what is found now comes too late, and has been counted as dropped.
     pub is_sealed: bool,
+}
+
+/// What one side's answers say beside their bodies.
+#[derive(Default, Debug)]
+pub struct SideBook {
+    /// Answers with content.
+    pub answers: u64,
+    /// Of those, how many say as of when they are.
+    pub with_as_of: u64,
+    /// Of those, how many came in frames, without headers.
+    pub native: u64,
+    /// Headers that were not compared, and how often they came; the names of the first few.
+    pub others: BTreeMap<String, u64>,
+}
+
+impl SideBook {
+    /// Counts an answer.
+    pub fn note(&mut self, answer: &Answer) {
+        if !answer.is_ok() {
+            return;
+        }
+        self.answers += 1;
+        self.with_as_of += u64::from(answer.stated.as_of_us.is_some());
+        self.native += u64::from(answer.form == Form::Native);
+        for name in &answer.stated.others {
+            if let Some(count) = self.others.get_mut(name.as_str()) {
+                *count += 1;
+            } else if self.others.len() < HEADER_NAMES_MAX {
+                self.others.insert(name.to_string(), 1);
+            }
+        }
+    }
 }
 
 /// One endpoint's counts.
@@ -99,6 +134,7 @@ impl Book {
             versions: None,
             accounts: HashMap::new(),
             account_versions: 0,
+            sides: Default::default(),
             asks: 0,
             latest: VecDeque::new(),
             is_sealed: false,

@@ -24,22 +24,23 @@ use book::Book;
 pub use finding::{Finding, Sides};
 pub use metrics::render as render_metrics;
 pub use redact::Redaction;
-pub use report::{Report, ReportError, page};
+pub use report::{CutRun, Report, ReportError, page};
 use summary::Around;
-pub use summary::{Enough, ServeSummary, Summary};
+pub use summary::{Counts, Enough, ServeSummary, Summary};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
-use crate::judge::{Reason, Rules, Side, Verdict};
+use crate::judge::{Reason, Rules, Ruling, Side, Verdict};
 use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
 pub struct Evidence {
     book: Mutex<Book>,
     taken: Taken,
-    /// Verdicts, and mismatches among them, for the guard: it waits for nobody who holds the book.
-    ruled: AtomicU64,
-    mismatches: AtomicU64,
+    /// Verdicts, as [`Verdict::ALL`] has them, for the guard: it waits for nobody who holds the book.
+    verdicts: [AtomicU64; Verdict::ALL.len()],
+    /// Answers with content that were found to be the same.
+    same: AtomicU64,
     /// Something was to be compared that nobody has seen.
     is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
@@ -58,10 +59,10 @@ pub struct Evidence {
 /// How far the judge has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
-    /// Verdicts that the judge has given.
-    pub ruled: u64,
-    /// Mismatches among them.
-    pub mismatches: u64,
+    /// Requests by verdict.
+    pub verdicts: Counts,
+    /// Answers with content that were found to be the same.
+    pub same: u64,
 }
 
 /// What is counted on the callers' path, where nobody may wait for whoever holds the book.
@@ -121,8 +122,8 @@ impl Evidence {
         Evidence {
             book: Mutex::new(Book::new(rules.len())),
             taken: Taken::default(),
-            ruled: AtomicU64::new(0),
-            mismatches: AtomicU64::new(0),
+            verdicts: Default::default(),
+            same: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
             report: settings.report,
@@ -156,6 +157,7 @@ impl Evidence {
     /// An offered request that will not be compared.
     pub fn dropped(&self, endpoint: Endpoint, reason: Reason) {
         self.taken.drop_one(endpoint, reason);
+        self.verdicts[Verdict::Dropped as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The run has ended before all of it was seen: it cannot be complete.
@@ -196,15 +198,20 @@ impl Evidence {
         let is_sealed = {
             let mut book = self.book();
             book.count(endpoint, finding.ruling);
+            if finding.ruling.verdict.is_compared() {
+                for (side, answer) in [finding.primary, finding.candidate].into_iter().enumerate() {
+                    answer.iter().for_each(|answer| book.sides[side].note(answer));
+                }
+            }
             if let Some(latest) = latest {
                 book.show(latest);
             }
             book.is_sealed
         };
-        self.ruled.fetch_add(1, Ordering::Relaxed);
-        if finding.ruling.verdict == Verdict::Mismatch {
-            self.mismatches.fetch_add(1, Ordering::Relaxed);
-        }
+        let Ruling { verdict, has_content, .. } = finding.ruling;
+        self.verdicts[*verdict as usize].fetch_add(1, Ordering::Relaxed);
+        let is_same = *has_content && *verdict != Verdict::Mismatch;
+        self.same.fetch_add(u64::from(is_same), Ordering::Relaxed);
         if let Some(report) = &self.report
             && finding.ruling.verdict == Verdict::Mismatch
             && !is_sealed
@@ -229,11 +236,10 @@ impl Evidence {
         book.is_sealed = true;
     }
 
-    /// Requests that have a verdict, and mismatches among them. Waits for nobody.
+    /// How far the judge has come. Waits for nobody.
     pub fn progress(&self) -> Progress {
-        // In this order: there are never more mismatches than verdicts.
-        let mismatches = self.mismatches.load(Ordering::Relaxed);
-        Progress { ruled: self.ruled.load(Ordering::Relaxed), mismatches }
+        let verdicts = std::array::from_fn(|at| self.verdicts[at].load(Ordering::Relaxed));
+        Progress { verdicts: Counts(verdicts), same: self.same.load(Ordering::Relaxed) }
     }
 
     /// The state of the run.
@@ -254,9 +260,18 @@ impl Evidence {
             not_mirrored,
             queue_capacity: self.queue_capacity,
             serve,
+            cut_runs: self.report.as_ref().map(|report| report.cut_runs.clone()).unwrap_or_default(),
             not_written: self.report.as_ref().map_or(0, Report::not_written),
         };
         Summary::of(&book, around)
+    }
+
+    /// Writes the verdict as it stands.
+    ///
+    /// # Errors
+    /// Where the folder takes none.
+    pub fn keep_report(&self, summary: &Summary) -> Result<(), ReportError> {
+        self.report.as_ref().map_or(Ok(()), |report| report.keep(summary))
     }
 
     /// Writes the files that stay.

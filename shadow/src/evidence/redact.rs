@@ -3,10 +3,11 @@
 
 use std::hash::Hasher;
 
-use florin_schema::UserId;
+use florin_schema::{UserId, Window};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::answer::{Value, time_us};
+use crate::credentials::without_secrets;
 use crate::judge::{Difference, DifferenceKind, Path, PathStep as Step};
 use crate::request::{BATCH_PATH, Question, Request};
 
@@ -98,8 +99,8 @@ impl Redaction {
     /// users in ways that nobody knows of, so numbers in them are hidden altogether.
     pub fn target(&self, request: &Request) -> String {
         let path = match (self.hides(), &request.question) {
-            (false, _) => return request.target.clone(),
-            (true, Question::Other) => return self.words(&request.target, &[]),
+            (false, _) => return without_secrets(&request.target).into_owned(),
+            (true, Question::Other) => return self.words(&without_secrets(&request.target), &[]),
             (true, Question::Balance(user)) => format!("/v1/users/{}/balance", self.user(*user)),
             (true, Question::Statistics(user, _)) => format!("/v1/users/{}/statistics", self.user(*user)),
             (true, Question::Balances(_)) => BATCH_PATH.to_owned(),
@@ -178,10 +179,10 @@ impl Redaction {
         }
     }
 
-    /// A key: one that is a number may be somebody's.
+    /// A key: a number in it may be somebody's, unless the key is a window's name.
     fn key(&self, key: &str, users: &[UserId]) -> String {
-        let is_number = !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit());
-        if is_number { self.words(key, users) } else { key.to_owned() }
+        let is_window = Window::ALL.iter().any(|window| window.name() == key);
+        if is_window { key.to_owned() } else { self.words(key, users) }
     }
 }
 
@@ -231,6 +232,12 @@ mod tests {
                 r##"{{"owner":"{hidden}","by":"#","{hidden}":{{"x":"of {hidden}"}},"#":"#","available":"x#"}}"##
             )
         );
+        // A key that has the number in its midst, and windows, which have one as well.
+        assert_eq!(
+            body(r#"{"user_918273645":1,"u4242":{"windows":{"24h":null}}}"#),
+            format!(r##"{{"user_#":"#","u{hidden}":{{"windows":{{"24h":null}}}}}}"##)
+        );
+        assert_eq!(redaction.path(&Path::ROOT.key("user_918273645"), &[]), "user_#");
         // Somebody else's balance, under this user's question.
         assert!(!body(r#"{"user_id":"777"}"#).contains("777"));
         assert_eq!(body("user 4242"), WITHHELD);
@@ -294,5 +301,7 @@ mod tests {
             "/v1/users/%342/balance?wait_ms=1"
         );
         assert_eq!(Redaction::Shown.body(b"x 42", &get("/")), "x 42");
+        // Secrets are nobody's business, redacted or not.
+        assert_eq!(Redaction::Shown.target(&get("/x?token=abc&a=1")), "/x?token=LEFT-OUT&a=1");
     }
 }

@@ -1,13 +1,16 @@
 //! The folder that stays behind: `verdict.json`, `mismatches.jsonl`, `report.html`, and a recording of each mismatch.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::finding::{Finding, Sides};
 use super::redact::Redaction;
 use super::summary::Summary;
+use crate::files::{private, write_whole};
 use crate::limits::{EVIDENCE_BYTES_MAX, EXPORTS_MAX};
 use crate::record;
 
@@ -16,20 +19,46 @@ const PAGE: &str = include_str!("page.html");
 /// Where in the page the state stands.
 const PLACE: &str = "<!--state-->";
 
+/// The file with the verdict.
+const VERDICT: &str = "verdict.json";
 /// The folder of recordings of single mismatches.
 const EXPORTS: &str = "mismatches";
 
 /// Why a report cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {path}: {source}; give a --report folder that can be written to")]
-pub struct ReportError {
-    path: String,
-    source: io::Error,
+pub enum ReportError {
+    /// The folder takes none.
+    #[error("cannot write {path}: {source}; give a --report folder that can be written to")]
+    Write {
+        /// What.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else's.
+    #[error("another shadow writes into {path}: end it, or give another --report folder")]
+    Taken {
+        /// Which.
+        path: String,
+    },
 }
 
-/// A run's folder.
+/// A run that never drew its line: it was killed.
+#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+pub struct CutRun {
+    /// Its folder's name.
+    pub run: String,
+    /// Mismatches that it had found.
+    pub mismatches: u64,
+}
+
+/// A run's folder, within the one that was named.
 pub struct Report {
     folder: PathBuf,
+    /// Runs before this one that were killed, back to the last that was not.
+    pub cut_runs: Vec<CutRun>,
+    /// Held as long as this is: two shadows in one folder would take each other's evidence for their own.
+    _lock: File,
     mismatches: Mutex<Mismatches>,
 }
 
@@ -42,29 +71,29 @@ struct Mismatches {
 }
 
 impl Report {
-    /// Makes the folder, and an empty `mismatches.jsonl` in it. A report that lies there already is replaced.
+    /// Makes a folder for this run in `outer`, with an empty `mismatches.jsonl`; `latest` leads to it. What earlier runs have left
+    /// stays as it is.
     ///
     /// # Errors
-    /// Where it takes no files.
-    pub fn open(folder: &Path) -> Result<Report, ReportError> {
-        let failed = |path: &Path| {
-            let path = path.display().to_string();
-            move |source| ReportError { path, source }
+    /// Where it takes no files, or another shadow has it.
+    pub fn open(outer: &Path) -> Result<Report, ReportError> {
+        fs::create_dir_all(outer).map_err(failed(outer))?;
+        let lock = lock(&outer.join("lock"))?;
+        let runs = runs(outer).map_err(failed(outer))?;
+        let cut_runs = runs.iter().rev().map_while(|number| cut_run(outer, *number)).collect();
+        let name = run_name(runs.last().map_or(1, |last| last + 1));
+        let folder = outer.join(&name);
+        fs::create_dir(&folder).map_err(failed(&folder))?;
+        let (beside, latest) = (outer.join("latest.new"), outer.join("latest"));
+        let linked = match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => std::os::unix::fs::symlink(&name, &beside).and_then(|()| fs::rename(&beside, &latest)),
         };
-        fs::create_dir_all(folder).map_err(failed(folder))?;
-        for old in ["verdict.json", "report.html"] {
-            match fs::remove_file(folder.join(old)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(&folder.join(old))(error));
-                }
-                _ => {}
-            }
-        }
-        remove_exports(&folder.join(EXPORTS)).map_err(failed(&folder.join(EXPORTS)))?;
+        linked.map_err(failed(&latest))?;
         let path = folder.join("mismatches.jsonl");
-        let file = BufWriter::new(File::create(&path).map_err(failed(&path))?);
+        let file = BufWriter::new(private(&path).map_err(failed(&path))?);
         let mismatches = Mismatches { file, bytes: 0, written: 0, not_written: 0, is_failing: false };
-        Ok(Report { folder: folder.to_owned(), mismatches: Mutex::new(mismatches) })
+        Ok(Report { folder, cut_runs, _lock: lock, mismatches: Mutex::new(mismatches) })
     }
 
     /// Mismatches for which there was no room.
@@ -101,39 +130,77 @@ impl Report {
         }
     }
 
+    /// Writes the verdict as it stands, so that a process that is killed leaves it behind.
+    ///
+    /// # Errors
+    /// Where the folder takes no files.
+    pub fn keep(&self, summary: &Summary) -> Result<(), ReportError> {
+        let mut json = serde_json::to_string_pretty(summary).expect("a summary has string keys");
+        json.push('\n');
+        self.write_file(VERDICT, &json)
+    }
+
     /// Writes the verdict and the page.
     ///
     /// # Errors
     /// Where the folder takes no files.
     pub fn finish(&self, summary: &Summary) -> Result<(), ReportError> {
-        let mut json = serde_json::to_string_pretty(summary).expect("a summary has string keys");
-        json.push('\n');
-        for (name, text) in [("verdict.json", json), ("report.html", page(Some(summary)))] {
-            let path = self.folder.join(name);
-            fs::write(&path, text)
-                .map_err(|source| ReportError { path: path.display().to_string(), source })?;
-        }
-        Ok(())
+        self.write_file("report.html", &page(Some(summary)))?;
+        self.keep(summary)
+    }
+
+    fn write_file(&self, name: &str, text: &str) -> Result<(), ReportError> {
+        let path = self.folder.join(name);
+        write_whole(&path, text.as_bytes()).map_err(failed(&path))
     }
 }
 
-/// Removes what an earlier run has exported: it is another run's, and may name users where this one must not.
-fn remove_exports(folder: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_ours = path.extension().is_some_and(|kind| kind == "jsonl")
-            && name.len() == 6
-            && name.bytes().all(|b| b.is_ascii_digit());
-        if is_ours {
-            fs::remove_file(path)?;
+fn failed(path: &Path) -> impl Fn(io::Error) -> ReportError + use<> {
+    let path = path.display().to_string();
+    move |source| ReportError::Write { path: path.clone(), source }
+}
+
+fn lock(path: &Path) -> Result<File, ReportError> {
+    let file = private(path).map_err(failed(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let folder = path.parent().unwrap_or(path);
+            Err(ReportError::Taken { path: folder.display().to_string() })
         }
+        Err(TryLockError::Error(source)) => Err(failed(path)(source)),
     }
-    Ok(())
+}
+
+fn run_name(number: u64) -> String {
+    format!("run-{number:06}")
+}
+
+/// The numbers of the runs in a folder, in order.
+fn runs(outer: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(outer)? {
+        let name = entry?.file_name();
+        let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix("run-")?.parse().ok());
+        found.extend(number);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// What a run has left that was killed; nothing where it ended by itself.
+fn cut_run(outer: &Path, number: u64) -> Option<CutRun> {
+    #[derive(Deserialize)]
+    struct State {
+        state: String,
+    }
+    let run = run_name(number);
+    let folder = outer.join(&run);
+    let verdict = fs::read(folder.join(VERDICT)).unwrap_or_default();
+    let has_ended = serde_json::from_slice(&verdict).is_ok_and(|verdict: State| verdict.state == "ended");
+    let lines = || fs::read(folder.join("mismatches.jsonl")).unwrap_or_default();
+    let mismatches = || lines().iter().filter(|byte| **byte == b'\n').count() as u64;
+    (!has_ended).then(|| CutRun { run, mismatches: mismatches() })
 }
 
 /// The page: with a state in it, or one that asks for it.

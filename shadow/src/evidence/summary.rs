@@ -6,8 +6,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::book::{Book, EndpointBook, Quantiles, quantiles};
 use super::finding::Latest;
-use crate::answer::rfc3339;
-use crate::judge::{Bytes, Verdict};
+use super::report::CutRun;
+use crate::answer::{COMPARED, rfc3339};
+use crate::judge::{Bytes, Side, Verdict};
 use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
@@ -16,8 +17,8 @@ use crate::request::Endpoint;
 pub struct Summary {
     /// `running`, `draining` or `ended`.
     pub state: &'static str,
-    /// Nothing contradicts that the candidate answers the same: no mismatch, no candidate error, and few enough
-    /// requests that were not comparable.
+    /// Nothing contradicts that the candidate answers the same: no mismatch, no candidate error, few enough requests
+    /// that were not comparable, no mismatch in a run that was killed just before, and no share taken back.
     pub consistent: bool,
     /// Every request that was to be compared was, and of each endpoint at least one answer that was no refusal; while the run
     /// goes on, requests that are open are not held against it.
@@ -40,6 +41,10 @@ pub struct Summary {
     pub compared: u64,
     /// What that rests on.
     pub proof: Proof,
+    /// What could not be checked, in words.
+    pub unchecked: Vec<String>,
+    /// Which headers were compared, and which were not.
+    pub headers: Headers,
     /// By verdict.
     pub verdicts: Counts,
     /// By endpoint.
@@ -62,6 +67,8 @@ pub struct Summary {
     pub queue: QueueSummary,
     /// Cutover.
     pub serve: ServeSummary,
+    /// Runs in the same folder before this one that were killed: what they found counts.
+    pub cut_runs: Vec<CutRun>,
     /// Mismatches that the evidence file had no room for.
     pub mismatches_not_written: u64,
     /// The newest mismatches and errors, newest first.
@@ -69,7 +76,7 @@ pub struct Summary {
 }
 
 /// Seven verdicts, in their order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts(pub [u64; Verdict::ALL.len()]);
 
 impl Counts {
@@ -102,6 +109,15 @@ pub struct Proof {
     pub account_versions: u64,
     /// What is not enough, in words.
     pub lacking: Vec<String>,
+}
+
+/// Headers, by their names.
+#[derive(Clone, Serialize, Debug)]
+pub struct Headers {
+    /// Those that caches, browsers and clients go by.
+    pub compared: Vec<&'static str>,
+    /// All others, by side, and how often each came.
+    pub not_compared: BTreeMap<&'static str, BTreeMap<String, u64>>,
 }
 
 /// What a run must have seen before it has shown much.
@@ -214,6 +230,7 @@ pub struct Around {
     pub(super) not_mirrored: BTreeMap<String, u64>,
     pub(super) queue_capacity: u64,
     pub(super) serve: ServeSummary,
+    pub(super) cut_runs: Vec<CutRun>,
     pub(super) not_written: u64,
 }
 
@@ -226,7 +243,9 @@ impl Summary {
         let share = if ruled == 0 { 0.0 } else { not_comparable as f64 / ruled as f64 };
         let consistent = book.verdict(Verdict::Mismatch) == 0
             && book.verdict(Verdict::CandidateError) == 0
-            && share <= around.not_comparable_max;
+            && share <= around.not_comparable_max
+            && around.cut_runs.iter().all(|run| run.mismatches == 0)
+            && around.serve.rolled_back.is_none();
         let open = around.offered.saturating_sub(ruled);
         let compared = ruled - book.verdict(Verdict::Dropped) - book.unanswered();
         let unseen = unseen_endpoints(book, around.not_comparable_max);
@@ -246,6 +265,13 @@ impl Summary {
             requests: around.offered.max(ruled),
             compared,
             proof,
+            unchecked: unchecked(book),
+            headers: Headers {
+                compared: COMPARED.to_vec(),
+                not_compared: Side::ALL
+                    .map(|side| (side.name(), book.sides[side as usize].others.clone()))
+                    .into(),
+            },
             verdicts,
             endpoints: endpoints(book),
             reasons: reasons(book),
@@ -261,6 +287,7 @@ impl Summary {
             not_mirrored: around.not_mirrored,
             queue: QueueSummary { open, capacity: around.queue_capacity },
             serve: around.serve,
+            cut_runs: around.cut_runs,
             mismatches_not_written: around.not_written,
             latest: book.latest.iter().cloned().collect(),
         };
@@ -294,6 +321,15 @@ impl Summary {
         if !lacking.is_empty() {
             text.push_str(&format!(" Too little: {}.", lacking.join("; ")));
         }
+        if !self.unchecked.is_empty() {
+            text.push_str(&format!(" Not checked: {}.", self.unchecked.join("; ")));
+        }
+        for CutRun { run, mismatches } in &self.cut_runs {
+            text.push_str(&format!(" Before this, {run} was killed; it had found {mismatches} mismatches."));
+        }
+        if let Some(why) = &self.serve.rolled_back {
+            text.push_str(&format!(" The guard has taken the candidate's share back: {why}."));
+        }
         for (verdict, words) in [
             (Verdict::Mismatch, "mismatches"),
             (Verdict::CandidateError, "errors of the candidate"),
@@ -315,6 +351,24 @@ fn asked(book: &Book, negligible: f64) -> impl Iterator<Item = (&'static str, &E
     let all = book.ruled() as f64;
     let named = Endpoint::ALL.iter().map(|endpoint| endpoint.name()).zip(&book.endpoints);
     named.filter(move |(_, book)| book.ruled() > 0 && book.ruled() as f64 > all * negligible)
+}
+
+fn unchecked(book: &Book) -> Vec<String> {
+    let mut unchecked = Vec::new();
+    for (side, book) in Side::ALL.iter().zip(&book.sides) {
+        let (name, answers) = (side.name(), book.answers);
+        if book.with_as_of < answers {
+            unchecked.push(format!(
+                "how old the {name}'s answers are: {} of {answers} say nothing of it (Florin-As-Of)",
+                answers - book.with_as_of
+            ));
+        }
+        if book.native > 0 {
+            unchecked
+                .push(format!("the {name}'s headers: {} of {answers} answers came in frames", book.native));
+        }
+    }
+    unchecked
 }
 
 fn unseen_endpoints(book: &Book, negligible: f64) -> Vec<String> {

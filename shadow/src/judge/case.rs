@@ -308,6 +308,7 @@ fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
                     && p.version == c.version
                     && p.content_type == c.content_type
                     && p.content_encoding == c.content_encoding
+                    && p.compared == c.compared
                     && primary.packed == candidate.packed
             }
             Form::Native => (p.version.is_none() || p.version == c.version) && !primary.body.is_empty(),

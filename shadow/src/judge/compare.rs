@@ -91,7 +91,8 @@ impl Comparison {
     pub fn keep_shape(&mut self) {
         let is_null = |side: &Option<String>| side.as_deref() == Some("null");
         self.differences.retain(|difference| match difference.kind {
-            DifferenceKind::Header => true,
+            // An entity tag is one of a version.
+            DifferenceKind::Header => difference.path.steps() != [Step::Key("etag".to_owned())],
             DifferenceKind::Type => !is_null(&difference.primary) && !is_null(&difference.candidate),
             DifferenceKind::Missing | DifferenceKind::Added => {
                 matches!(difference.path.steps().last(), Some(Step::Key(_)))

@@ -35,6 +35,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// In the order in which reports list them.
+    pub const ALL: [Side; 2] = [Side::Primary, Side::Candidate];
+
     /// In reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -336,7 +339,7 @@ impl Pair {
         (comparison, rules)
     }
 
-    /// Where both came over HTTP: of which kind the body is, that the candidate says as much about its age as the primary,
+    /// Where both came over HTTP: of which kind the body is, what caches and browsers go by, that the candidate says as much about its age as the primary,
     /// and that its header agrees with its own body.
     fn compare_headers(&self, comparison: &mut Comparison) {
         let (Some(p), Some(c)) = (&self.primary.stated, &self.candidate.stated) else { return };
@@ -345,6 +348,17 @@ impl Pair {
         };
         if p.content_type != c.content_type {
             differ("content-type", p.content_type.clone(), c.content_type.clone());
+        }
+        for (name, value) in &p.compared {
+            let other = c.compared.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+            if other != Some(value) {
+                differ(name.as_str(), Some(value.clone()), other.cloned());
+            }
+        }
+        for (name, value) in &c.compared {
+            if !p.compared.iter().any(|(other, _)| other == name) {
+                differ(name.as_str(), None, Some(value.clone()));
+            }
         }
         if p.version.is_some() && c.version.is_none() {
             differ("florin-version", p.version.map(|version| version.to_string()), None);

@@ -50,7 +50,7 @@ fn answer(status: u16, version: Option<u64>, body: &str, at_us: i64) -> Answer {
             version,
             is_quarantined: false,
             content_type: Some(kind.to_owned()),
-            content_encoding: None,
+            ..Stated::default()
         },
         body: Bytes::from(body.to_owned()),
         packed: None,
@@ -269,6 +269,23 @@ fn packed_bodies_are_compared_by_what_they_say_and_bytes_are_told_apart() {
         ruled(packed(p(), b"a"), wrong),
         (Verdict::Mismatch, Some(Reason::Content), Bytes_::Different)
     );
+}
+
+#[test]
+fn headers_that_callers_go_by_are_compared() {
+    let with = |headers: &[(&'static str, &str)]| {
+        let answer = balance(5, 100, NOON);
+        let compared =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), (*value).to_owned()));
+        Answer { stated: Stated { compared: compared.collect(), ..answer.stated.clone() }, ..answer }
+    };
+    let cached = || with(&[("cache-control", "no-store")]);
+    assert_eq!(judged(BALANCE, vec![cached()], vec![cached()]), (Verdict::Equal, None));
+    for other in [with(&[]), with(&[("cache-control", "max-age=9")])] {
+        for (p, c) in [(cached(), other.clone()), (other.clone(), cached())] {
+            assert_eq!(judged(BALANCE, vec![p], vec![c]), (Verdict::Mismatch, Some(Reason::Header)));
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::limits::{ANSWER_COPY_BYTES_MAX, CONNECT_TIMEOUT};
 use crate::request::Request;
 
 /// Headers that belong to a connection, not to a request.
-pub const HOP_BY_HOP: [HeaderName; 11] = [
+pub const HOP_BY_HOP: [HeaderName; 12] = [
+    HeaderName::from_static("http2-settings"),
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),

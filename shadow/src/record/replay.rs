@@ -1,5 +1,6 @@
 //! Runs a recording against two targets, and judges what they answer.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -75,15 +76,23 @@ pub async fn replay(
     let started = Instant::now();
     let mut first_us = None;
     let mut outcome = Ok(());
+    let mut numbers = Numbers::default();
     'files: for file in &settings.files {
         for entry in read_file(file)? {
             let entry = match entry {
                 Ok(entry) => entry,
+                // What comes before it can be compared, and is: it is not all that there was.
+                Err(error @ FormatError::BreaksOff { .. }) => {
+                    tracing::error!("{error}");
+                    evidence.cut_short();
+                    continue 'files;
+                }
                 Err(error) => {
                     outcome = Err(error.into());
                     break 'files;
                 }
             };
+            numbers.note(entry.number);
             if let Plan::Leave(why) = scope.plan(&entry.request) {
                 evidence.not_mirrored(&why);
                 continue;
@@ -104,12 +113,44 @@ pub async fn replay(
     }
     let all = u32::try_from(settings.in_flight_max).expect("in-flight is checked to be small");
     let _ = permits.acquire_many(all).await;
+    let missing = numbers.missing();
+    if missing > 0 {
+        tracing::error!("{missing} requests are missing in the recording: it is not complete");
+        evidence.cut_short();
+    }
     outcome
+}
+
+/// Which requests of each run of the recorder have been read: from which to which, and how many.
+#[derive(Default)]
+struct Numbers(HashMap<u64, (u64, u64, u64)>);
+
+impl Numbers {
+    fn note(&mut self, number: Option<(u64, u64)>) {
+        let Some((run, number)) = number else { return };
+        let (first, last, count) = self.0.entry(run).or_insert((number, number, 0));
+        (*first, *last, *count) = ((*first).min(number), (*last).max(number), *count + 1);
+    }
+
+    /// Those between the first and the last that have not come. A recording's oldest files may have been rotated away.
+    fn missing(&self) -> u64 {
+        self.0.values().map(|(first, last, count)| (last - first + 1).saturating_sub(*count)).sum()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_missing_is_counted_in_each_run() {
+        let mut numbers = Numbers::default();
+        for number in [(1, 5), (1, 7), (1, 6), (2, 1), (2, 4)] {
+            numbers.note(Some(number));
+        }
+        numbers.note(None);
+        assert_eq!(numbers.missing(), 2);
+    }
 
     #[test]
     fn speeds_are_read() {

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::format::{first_line, line};
 use crate::budget::{Budget, Held};
+use crate::files::private;
 use crate::limits::{RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
 use crate::mirror::Exchange;
 
@@ -37,6 +38,7 @@ pub struct RecorderError {
 pub struct Recorder {
     queue: SyncSender<(String, Held)>,
     budget: Budget,
+    taken: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -74,7 +76,8 @@ impl Recorder {
             })
             .map_err(|source| RecorderError { path, source })?;
         let budget = Budget::new(RECORD_QUEUE_BYTES_MAX);
-        Ok((Recorder { queue, budget, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
+        let taken = Arc::new(AtomicU64::new(0));
+        Ok((Recorder { queue, budget, taken, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
     }
 
     /// Takes an exchange, or drops it and counts that.
@@ -82,7 +85,9 @@ impl Recorder {
         let answer = exchange.primary.as_ref();
         let served = exchange.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
         let at_us = answer.or(served).map_or_else(crate::clock::now_us, |answer| answer.at.asked_us);
-        let line = line(&exchange.request, answer, at_us);
+        // One that is dropped leaves its number missing.
+        let number = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        let line = line(number, &exchange.request, answer, at_us);
         let mut held = self.budget.nothing();
         if !held.take(line.len()) || self.queue.try_send((line, held)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -118,6 +123,7 @@ fn write(files: &mut Files, lines: &Receiver<(String, Held)>) -> Result<u64, Rec
 
 struct Files {
     settings: RecordSettings,
+    run: u64,
     file: BufWriter<File>,
     bytes: u64,
 }
@@ -128,8 +134,9 @@ impl Files {
         if fs::metadata(&settings.file).is_ok_and(|found| found.len() > 0) {
             age(&settings).map_err(|source| failed(&settings.file, source))?;
         }
-        let (file, bytes) = begin(&settings.file).map_err(|source| failed(&settings.file, source))?;
-        Ok(Files { settings, file, bytes })
+        let run = rand::random();
+        let (file, bytes) = begin(&settings.file, run).map_err(|source| failed(&settings.file, source))?;
+        Ok(Files { settings, run, file, bytes })
     }
 
     fn write(&mut self, line: &str) -> Result<(), RecorderError> {
@@ -147,7 +154,7 @@ impl Files {
     fn rotate(&mut self) -> io::Result<()> {
         self.file.flush()?;
         age(&self.settings)?;
-        (self.file, self.bytes) = begin(&self.settings.file)?;
+        (self.file, self.bytes) = begin(&self.settings.file, self.run)?;
         Ok(())
     }
 }
@@ -174,9 +181,9 @@ fn aged(newest: &Path, age: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn begin(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
-    let first = first_line();
-    let mut file = BufWriter::new(File::create(path)?);
+fn begin(path: &Path, run: u64) -> io::Result<(BufWriter<File>, u64)> {
+    let first = first_line(run);
+    let mut file = BufWriter::new(private(path)?);
     file.write_all(first.as_bytes())?;
     file.flush()?;
     Ok((file, first.len() as u64))
@@ -193,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::limits::RECORD_LINE_BYTES_MAX;
-    use crate::record::read_file;
+    use crate::record::{FormatError, read_file};
     use crate::request::Request;
 
     fn exchange(target: &str, headers: HeaderMap, body: &'static [u8]) -> Exchange {
@@ -209,13 +216,17 @@ mod tests {
         let settings = RecordSettings { file: file.clone(), file_bytes: 1 << 20, files: 3 };
         let (recorder, recording) = Recorder::start(settings).unwrap();
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("authorization", "Bearer x"), ("accept", "a"), ("accept", "b"), ("connection", "close")]
-        {
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("x-api-key", "x"),
+            ("accept", "a"),
+            ("accept", "b"),
+            ("connection", "close"),
+        ] {
             headers.append(name, value.parse().unwrap());
         }
         recorder.take(&exchange("/v1/balances:batchGet?é", headers, b"{\"user_ids\":[1]}"));
-        recorder.take(&exchange("/x", HeaderMap::new(), b"\xff\x00"));
+        recorder.take(&exchange("/x?token=abc", HeaderMap::new(), b"\xff\x00"));
         drop(recorder);
         assert_eq!(recording.end().unwrap(), Recorded { written: 2, dropped: 0 });
         let entries: Vec<_> = read_file(&file).unwrap().map(Result::unwrap).collect();
@@ -223,6 +234,11 @@ mod tests {
         assert_eq!(entries[0].request.target, "/v1/balances:batchGet?é");
         assert_eq!(entries[0].request.headers.get_all("accept").iter().count(), 2);
         assert_eq!(entries[0].request.headers.len(), 2);
+        assert_eq!(entries[1].request.target, "/x?token=LEFT-OUT");
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.number.unwrap().1).collect();
+        assert_eq!(numbers, [1, 2]);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "it names users");
         assert_eq!(entries[1].request.body, &b"\xff\x00"[..]);
     }
 
@@ -268,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_recording_is_refused_and_a_broken_end_is_no_error() {
+    fn what_is_no_recording_is_refused_and_a_broken_end_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t");
         let error = |text: &str| {
@@ -283,18 +299,19 @@ mod tests {
         assert!(error("{}\n").contains("is no recording: expected a first line"));
         assert!(error("").contains("got \"\""));
         let good = r#"{"at_us":1,"method":"GET","target":"/"}"#;
-        assert!(error(&format!("{}{{}}\n{good}\n", first_line())).contains("line 2: missing field"));
+        assert!(error(&format!("{}{{}}\n{good}\n", first_line(7))).contains("line 2: missing field"));
         assert!(
-            error(&format!("{}{good}\n{}\n", first_line(), good.replace("GET", "G T")))
+            error(&format!("{}{good}\n{}\n", first_line(7), good.replace("GET", "G T")))
                 .contains("line 3: method")
         );
-        assert_eq!(error(&format!("{}{good}\n{{\"at_us\":1,", first_line())), "");
+        assert!(error(&format!("{}{good}\n{{\"at_us\":1,", first_line(7))).contains("line 3 breaks off"));
         // A writer that was killed may have left half a character.
         let torn =
-            [format!("{}{good}\n{{\"at_us\":1,\"target\":\"/", first_line()).as_bytes(), b"\xc3"].concat();
+            [format!("{}{good}\n{{\"at_us\":1,\"target\":\"/", first_line(7)).as_bytes(), b"\xc3"].concat();
         fs::write(&file, torn).unwrap();
-        assert!(read_file(&file).unwrap().all(|entry| entry.is_ok()));
-        let endless = format!("{}{}\n", first_line(), "x".repeat(RECORD_LINE_BYTES_MAX));
+        let entries: Vec<_> = read_file(&file).unwrap().collect();
+        assert!(matches!(entries[..], [Ok(_), Err(FormatError::BreaksOff { line: 3, .. })]), "{entries:?}");
+        let endless = format!("{}{}\n", first_line(7), "x".repeat(RECORD_LINE_BYTES_MAX));
         assert!(error(&endless).contains("line 2: expected at most"), "{}", error(&endless));
         assert!(read_file(&folder.path().join("none")).err().unwrap().to_string().contains("cannot read"));
     }
