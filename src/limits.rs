@@ -94,6 +94,24 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 pub const LISTENERS_MAX: u32 = 3;
 /// After the host ran out of files or memory for a new connection, accepting pauses this long.
 pub const ACCEPT_RETRY_US: u64 = 10_000;
+/// How often it is said, at most, that connections cannot be accepted.
+pub const SCARCITY_LOG_US: u64 = 10_000_000;
+/// Descriptors that are kept from callers: the ledger's files, logs, the admin port's [`ADMIN_CONNECTIONS_MAX`] connections,
+/// what the runtimes and the listeners need.
+pub const OPEN_FILES_RESERVED: u64 = 192;
+/// Connections of the admin port; one more ends the one that has been silent for longest.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Silence after which a connection of the admin port is ended: four times as long as Prometheus is silent by default.
+pub const ADMIN_IDLE_US: u64 = 60_000_000;
+/// Silence of a TCP peer after which its host is asked whether it is still there, how often, and how many times in vain:
+/// together with [`UNACKNOWLEDGED_US`] a peer that has vanished is gone within two minutes.
+pub const KEEPALIVE_IDLE_US: u64 = 60_000_000;
+/// See [`KEEPALIVE_IDLE_US`].
+pub const KEEPALIVE_INTERVAL_US: u64 = 15_000_000;
+/// See [`KEEPALIVE_IDLE_US`].
+pub const KEEPALIVE_PROBES: u32 = 3;
+/// How long what was sent may stay unacknowledged, or a peer without room for more, before the connection is ended.
+pub const UNACKNOWLEDGED_US: u64 = 105_000_000;
 /// How long a connection that the server closes is still read, so that bytes under way do not reset it and take its
 /// last answer with it.
 pub const LINGER_US: u64 = 500_000;

@@ -54,6 +54,12 @@ const PER_SHARD: &[PerShard] = &[
     ("florin_connections", Kind::Gauge, "Open connections.", |m| &m.connections),
     ("florin_connections_opened_total", Kind::Counter, "Connections ever opened.", |m| &m.connections_opened),
     (
+        "florin_accepts_refused_total",
+        Kind::Counter,
+        "Times that a connection could not be accepted, for want of descriptors or memory.",
+        |m| &m.accepts_refused,
+    ),
+    (
         "florin_connections_timed_out_total",
         Kind::Counter,
         "Connections closed because a request began and did not go on.",

@@ -9,6 +9,7 @@
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
+mod connections;
 mod metrics;
 pub mod neighbours;
 mod origin;
@@ -41,7 +42,7 @@ pub async fn serve(
     writer: LedgerWriter,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(view, writer)).with_graceful_shutdown(end).await
+    axum::serve(connections::Bounded::new(listener), router(view, writer)).with_graceful_shutdown(end).await
 }
 
 fn router(view: Arc<View>, writer: LedgerWriter) -> Router {

@@ -212,7 +212,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, ServiceError> {
 }
 
 fn bind_admin(address: SocketAddr, inherited: &Inherited) -> Result<TcpListener, ServiceError> {
-    let socket = inherited.tcp(address).map_err(StartError::from)?.pop();
+    let inherited = inherited.tcp(address);
+    let socket = inherited.map_err(|source| ServiceError::AdminListen { address, source })?.pop();
     let listener = socket.map_or_else(|| TcpListener::bind(address), |socket| Ok(TcpListener::from(socket)));
     let bound = listener.and_then(|listener| {
         listener.set_nonblocking(true)?;

@@ -44,6 +44,8 @@ pub trait Engine {
     fn has_data(&self) -> bool {
         true
     }
+    /// See [`Shard::note_accept_refused`].
+    fn note_accept_refused(&mut self) {}
     /// See [`Shard::drain`].
     fn drain(&mut self);
     /// See [`Shard::drained`].
@@ -128,6 +130,10 @@ impl Engine for Shard {
     #[inline]
     fn has_data(&self) -> bool {
         Shard::has_data(self)
+    }
+
+    fn note_accept_refused(&mut self) {
+        Shard::note_accept_refused(self)
     }
 
     #[inline]

@@ -3,9 +3,12 @@
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, path::Path, sync::Arc};
 
-use socket2::{SockAddr, Socket};
+use socket2::{SockAddr, SockRef, Socket};
 
-use super::listen::{ListenError, Rota, Sharing};
+use super::{
+    accept_turn::{AcceptTurn, Sharing},
+    tcp,
+};
 
 /// The sockets that this process was started with. Each is used instead of binding its address again.
 #[derive(Clone, Debug, Default)]
@@ -23,16 +26,13 @@ impl Inherited {
     }
 
     /// Those that listen on `address`.
-    pub fn tcp(&self, address: SocketAddr) -> Result<Vec<OwnedFd>, ListenError> {
-        let copies =
-            self.copies(|bound| bound.as_socket() == Some(address), |socket| socket.set_tcp_nodelay(true));
-        copies.map_err(|source| ListenError::Address { address, source })
+    pub fn tcp(&self, address: SocketAddr) -> io::Result<Vec<OwnedFd>> {
+        self.copies(|bound| bound.as_socket() == Some(address), |socket| tcp::prepare(SockRef::from(socket)))
     }
 
     /// Those that listen on `path`.
-    pub fn unix(&self, path: &Path) -> Result<Vec<OwnedFd>, ListenError> {
-        let copies = self.copies(|bound| bound.as_pathname() == Some(path), |_| Ok(()));
-        copies.map_err(|source| ListenError::Unix { path: path.to_owned(), source })
+    pub fn unix(&self, path: &Path) -> io::Result<Vec<OwnedFd>> {
+        self.copies(|bound| bound.as_pathname() == Some(path), |_| Ok(()))
     }
 
     fn copies(
@@ -58,8 +58,8 @@ pub fn spread(sockets: Vec<OwnedFd>, shards: u16) -> io::Result<Vec<(OwnedFd, Sh
         return Ok(sockets.into_iter().map(|socket| (socket, Sharing::Own)).collect());
     }
     let Some(first) = sockets.first() else { return Ok(Vec::new()) };
-    let rota = Arc::new(Rota::new(shards));
-    (0..shards).map(|_| Ok((first.try_clone()?, Sharing::AllShards(Arc::clone(&rota))))).collect()
+    let turn = Arc::new(AcceptTurn::new(shards));
+    (0..shards).map(|_| Ok((first.try_clone()?, Sharing::AllShards(Arc::clone(&turn))))).collect()
 }
 
 #[cfg(test)]

@@ -8,18 +8,14 @@ use std::{
         unix::fs::{FileTypeExt, MetadataExt},
     },
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, chmod, fchmod};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use super::inherited::Inherited;
+use super::{accept_turn::Sharing, inherited::Inherited, tcp};
 use crate::{limits, shard::Listener};
 
 /// Who may use a unix socket: its user and its group.
@@ -38,42 +34,6 @@ pub struct Listening {
     pub sharing: Sharing,
     /// Whether it was there before this process, and callers may have waited in it since.
     pub is_inherited: bool,
-}
-
-/// Whether a listening socket has one shard or all of them accepting on it.
-#[derive(Clone, Debug)]
-pub enum Sharing {
-    /// This shard's own; the kernel spreads connections over such sockets of one port.
-    Own,
-    /// All shards': the kernel has no such spreading for unix sockets.
-    AllShards(Arc<Rota>),
-}
-
-/// Whose turn it is to accept on a socket that all shards share. The kernel wakes those who wait for it in turn, or all
-/// of them, but whoever runs first takes everyone that has come by then: on a busy host that is one shard.
-#[derive(Debug)]
-pub struct Rota {
-    shards: usize,
-    on: AtomicUsize,
-}
-
-impl Rota {
-    /// The first shard's turn.
-    pub fn new(shards: u16) -> Rota {
-        Rota { shards: usize::from(shards), on: AtomicUsize::new(0) }
-    }
-
-    /// Whether it is the turn of `shard`.
-    pub fn is_on(&self, shard: usize) -> bool {
-        self.on.load(Ordering::Acquire) == shard
-    }
-
-    /// Gives the turn of `shard`, which has it, to the next: to whom.
-    pub fn pass_on(&self, shard: usize) -> usize {
-        let next = (shard + 1) % self.shards;
-        self.on.store(next, Ordering::Release);
-        next
-    }
 }
 
 /// Why a socket cannot be listened on.
@@ -159,7 +119,8 @@ pub fn shard_ports(
     (0..shards)
         .map(|shard| {
             let address = SocketAddr::new(first.ip(), port_of(shard)?);
-            if let Some(socket) = inherited.tcp(address)?.pop() {
+            let copies = inherited.tcp(address).map_err(|source| ListenError::Address { address, source })?;
+            if let Some(socket) = copies.into_iter().next_back() {
                 return Ok((address, socket));
             }
             let socket = exclusive(address)?;
@@ -262,8 +223,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // Connections of a predecessor that are still being closed must not keep the port from us.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit this. Each send is a whole batch of answers: nothing is gained by waiting for more.
-    socket.set_tcp_nodelay(true)?;
+    tcp::prepare(SockRef::from(&socket))?;
     Ok(socket)
 }
 
@@ -307,15 +267,6 @@ mod tests {
         let successor = thread::spawn(move || any_port(address, 2).map(|(address, _)| address));
         drop(predecessor);
         assert_eq!(successor.join().unwrap().unwrap(), address);
-    }
-
-    #[test]
-    fn the_rota_goes_round() {
-        let rota = Rota::new(3);
-        assert!(rota.is_on(0) && !rota.is_on(1));
-        assert_eq!([rota.pass_on(0), rota.pass_on(1), rota.pass_on(2)], [1, 2, 0]);
-        assert!(rota.is_on(0));
-        assert_eq!(Rota::new(1).pass_on(0), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{io, sync::Arc};
 
 use crate::{clock::Clock, shard::Shard};
 
+pub mod accept_turn;
 pub mod bell;
 pub mod choice;
 pub mod engine;
@@ -21,8 +22,10 @@ pub mod listen;
 pub mod monoio;
 mod refusal;
 pub mod ring;
+mod scarcity;
 #[cfg(any(feature = "monoio", feature = "glommio"))]
 pub mod tasks;
+pub mod tcp;
 
 pub use bell::{Bell, Orders};
 pub use choice::{DriverChoice, DriverKind, RunningDriver};

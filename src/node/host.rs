@@ -109,8 +109,41 @@ pub(super) fn pin(cpu: usize) -> Result<(), StartError> {
     affine(&[cpu]).map_err(|source| StartError::Pin { cpu, source })
 }
 
-/// Raises the number of open files to what the host allows: the tables of connections may be as large as that.
-pub(super) fn raise_open_files() {
+/// Raises the number of open files to what the host allows, and says how many connections each of `shards` may have so
+/// that the ledger, the logs and the admin port always find a descriptor. Where connections need none (the ring), only the
+/// tables of connections may be no larger than the limit.
+pub(super) fn connections_per_shard(shards: u16, files: FilesOfConnections) -> u32 {
+    raise_open_files();
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = match files {
+        FilesOfConnections::None => limit,
+        FilesOfConnections::One => {
+            // Under a very low limit half of it has to do.
+            let reserved = limits::OPEN_FILES_RESERVED.min(limit / 2);
+            (limit - reserved) / u64::from(shards)
+        }
+    };
+    let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+    if most < limits::CONNECTIONS_MAX {
+        tracing::warn!(
+            open_files = limit,
+            connections_per_shard = most,
+            "few files may be open, so few callers can be connected at once; further ones wait: raise it (ulimit -n, \
+             LimitNOFILE= in the systemd unit)"
+        );
+    }
+    most
+}
+
+/// Whether a connection takes a descriptor of the process's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FilesOfConnections {
+    /// It lies in its ring's own table.
+    None,
+    One,
+}
+
+fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "cannot raise the number of open files; fewer connections will be accepted");

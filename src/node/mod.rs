@@ -17,8 +17,9 @@ use crate::{
     clock::Clock,
     drivers::{
         Bell, DriverChoice, DriverError, DriverKind, Listening, Orders, RunningDriver,
+        accept_turn::{AcceptTurn, Sharing},
         inherited::{self, Inherited},
-        listen::{self, ListenError, Rota, Sharing, UnixPath},
+        listen::{self, ListenError, UnixPath},
         ring::RingSizes,
     },
     feed::{Feed, FeedConfig, FeedError},
@@ -34,6 +35,7 @@ mod host;
 pub mod numa;
 
 use berth::Berth;
+use host::FilesOfConnections;
 
 pub use error::StartError;
 
@@ -173,8 +175,15 @@ impl Node {
             // Before any thread is started: they stay where this one is, but for the shards', which pin themselves.
             host::keep_house(kept, &cpus)?;
         }
-        host::raise_open_files();
         let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX");
+        let files = match driver.kind {
+            DriverKind::Ring => FilesOfConnections::None,
+            DriverKind::MonoioIoUring | DriverKind::MonoioEpoll | DriverKind::Glommio => {
+                FilesOfConnections::One
+            }
+        };
+        let connections = sizes.connections.min(host::connections_per_shard(shards, files));
+        let sizes = RingSizes { connections, ..sizes };
         let Bound { addresses, sockets, unix } = bind(&config, shards)?;
 
         let clock = Clock::new(config.fixed_wall_us);
@@ -316,7 +325,11 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     let mut listening: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     if let Some(address) = config.listen {
         let failed = |source| ListenError::Address { address, source };
-        let mut sockets = inherited::spread(config.inherited.tcp(address)?, shards).map_err(failed)?;
+        let mut sockets = config
+            .inherited
+            .tcp(address)
+            .and_then(|found| inherited::spread(found, shards))
+            .map_err(failed)?;
         let is_inherited = !sockets.is_empty();
         addresses.listen = Some(address);
         if !is_inherited {
@@ -331,7 +344,8 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     if let Some(first) = config.shard_listen {
         let ports = listen::shard_ports(first, shards, &config.inherited)?;
         for (of_shard, (address, socket)) in listening.iter_mut().zip(ports) {
-            let is_inherited = !config.inherited.tcp(address)?.is_empty();
+            let failed = |source| ListenError::Address { address, source };
+            let is_inherited = !config.inherited.tcp(address).map_err(failed)?.is_empty();
             addresses.shard_listen.push(address);
             of_shard.push(Listening {
                 listener: Listener::Shard,
@@ -344,15 +358,16 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     let mut unix = None;
     if let Some(path) = &config.unix {
         let failed = |source| ListenError::Unix { path: path.clone(), source };
-        let mut sockets = inherited::spread(config.inherited.unix(path)?, shards).map_err(failed)?;
+        let mut sockets =
+            config.inherited.unix(path).and_then(|found| inherited::spread(found, shards)).map_err(failed)?;
         let is_inherited = !sockets.is_empty();
         addresses.unix = Some(path.clone());
         if !is_inherited {
             let (bound, own) = listen::unix(path, shards)?;
             addresses.unix = Some(bound.path().to_owned());
             unix = Some(bound);
-            let rota = Arc::new(Rota::new(shards));
-            sockets = own.into_iter().map(|socket| (socket, Sharing::AllShards(Arc::clone(&rota)))).collect();
+            let turn = Arc::new(AcceptTurn::new(shards));
+            sockets = own.into_iter().map(|socket| (socket, Sharing::AllShards(Arc::clone(&turn)))).collect();
         }
         for (of_shard, (socket, sharing)) in listening.iter_mut().zip(sockets) {
             of_shard.push(Listening { listener: Listener::Unix, socket, sharing, is_inherited });

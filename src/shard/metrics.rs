@@ -111,6 +111,8 @@ pub struct ShardMetrics {
     pub connections: Counter,
     /// Connections ever opened.
     pub connections_opened: Counter,
+    /// Times that a connection could not be accepted, for want of descriptors or memory.
+    pub accepts_refused: Counter,
     /// Connections closed because a request began and did not go on.
     pub timed_out: Counter,
     /// Times that a connection's input was paused because it did not read its answers.

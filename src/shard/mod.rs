@@ -221,6 +221,11 @@ impl Shard {
         self.responder.metrics.connections_opened.add(1);
     }
 
+    /// The driver could not accept a connection, for want of descriptors or memory.
+    pub fn note_accept_refused(&self) {
+        self.responder.metrics.accepts_refused.add(1);
+    }
+
     /// The peer has sent all it will: what has come is answered, and then the connection is closed.
     pub fn end_of_input(&mut self, connection: u32) {
         let session = &mut self.sessions[connection as usize];

@@ -1,6 +1,12 @@
 //! Too little of everything: buffers, completions, slots; and thousands who say nothing.
 
-use std::{env, fs, io::Write, net::TcpStream, process::Command, thread};
+use std::{
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    thread,
+};
 
 use florin::{
     drivers::ring::RingSizes,
@@ -12,7 +18,7 @@ use super::support::{Caller, config, connections, ping, shard_counts, start, sta
 use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
 
 /// Many callers that each send a burst at once and then read all answers.
-fn bursts(address: std::net::SocketAddr, callers: usize, pings: u64) {
+fn bursts(address: SocketAddr, callers: usize, pings: u64) {
     let frames: Vec<u8> = (0..pings).flat_map(|request_id| ping(request_id, &[7; 300])).collect();
     let mut callers: Vec<_> = (0..callers).map(|_| Caller::connect(address)).collect();
     thread::scope(|scope| {
@@ -149,4 +155,43 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says so");
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib * 1_024
+}
+
+/// Callers took the last descriptors: a node on glommio ended, on monoio the control plane could open nothing more. The
+/// node runs in a child process under a low limit, its callers here.
+#[test]
+fn callers_leave_descriptors_for_the_rest_of_the_node() {
+    const FILES: u64 = 300;
+    if env::var_os(ALONE).is_some() {
+        return node_with_few_files(FILES);
+    }
+    let (_crate, module) = module_path!().split_once("::").unwrap();
+    let name = format!("{module}::callers_leave_descriptors_for_the_rest_of_the_node");
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut line = |begin: &str| {
+        let found = lines.by_ref().find_map(|line| line.strip_prefix(begin).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("the node's process says no {begin:?}"))
+    };
+    let address: SocketAddr = line("listens on ").parse().unwrap();
+    let callers: Vec<_> = (0..FILES).map(|_| TcpStream::connect(address).unwrap()).collect();
+    line("has opened files");
+    drop(callers);
+    Caller::connect(address).ping(1);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+fn node_with_few_files(files: u64) {
+    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) }).unwrap();
+    let node = start(1);
+    println!("\nlistens on {}", node.addresses().listen.unwrap());
+    until("callers have what they may have", || connections(&node) >= files / 2 - 10);
+    // Everyone who may come in has: each of the rest waits.
+    let opened: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null").expect("some are kept")).collect();
+    println!("has opened files: {}", opened.len());
+    let mut end = String::new();
+    io::stdin().read_line(&mut end).unwrap();
 }

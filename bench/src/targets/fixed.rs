@@ -7,7 +7,8 @@ use florin::{
     clock::{Clock, Now},
     drivers::{
         Bell, Driver, DriverError, Engine, Listening, Orders, Seat,
-        listen::{self, ListenError, Sharing},
+        accept_turn::Sharing,
+        listen::{self, ListenError},
         ring::{RingDriver, RingSizes},
     },
     shard::{Listener, Park, Wants},

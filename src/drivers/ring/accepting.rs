@@ -1,6 +1,6 @@
 //! The listeners of a shard: connections are accepted straight into free slots of the ring's table.
 
-use std::os::fd::AsFd;
+use std::{io, os::fd::AsFd};
 
 use io_uring::cqueue;
 
@@ -9,7 +9,7 @@ use super::{
     token::{Operation, Token},
 };
 use crate::{
-    drivers::{Engine, Listening, listen::Sharing},
+    drivers::{Engine, Listening, accept_turn::Sharing},
     limits,
     shard::{Listener, life::Reception},
 };
@@ -46,7 +46,7 @@ impl Acceptor {
     fn is_on_turn(&self, shard: usize) -> bool {
         match &self.listening.sharing {
             Sharing::Own => true,
-            Sharing::AllShards(rota) => rota.is_on(shard),
+            Sharing::AllShards(turn) => turn.is_on(shard),
         }
     }
 
@@ -55,7 +55,7 @@ impl Acceptor {
         self.keeps_turn_until_us = None;
         match &self.listening.sharing {
             Sharing::Own => None,
-            Sharing::AllShards(rota) => Some(rota.pass_on(shard)).filter(|&next| next != shard),
+            Sharing::AllShards(turn) => Some(turn.pass_on(shard)).filter(|&next| next != shard),
         }
     }
 
@@ -160,7 +160,11 @@ impl<E: Engine> RingDriver<E> {
                 // The caller went away, or we cancelled; armed again where it is wanted.
                 libc::ECANCELED | libc::ECONNABORTED | libc::EINTR | libc::EAGAIN => {}
                 // Out of slots, files or memory: to ask again at once would spin.
-                _ => self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US,
+                errno => {
+                    self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US;
+                    self.scarcity.refused(self.monotonic_us, &io::Error::from_raw_os_error(errno));
+                    self.seat.shard.note_accept_refused();
+                }
             },
         }
     }

@@ -33,7 +33,7 @@ use self::{
     queue::{Copied, Queue, Wait},
     token::{Operation, Token},
 };
-use super::{Bell, Driver, DriverError, Engine, Seat};
+use super::{Bell, Driver, DriverError, Engine, Seat, scarcity::Scarcity};
 use crate::{
     limits,
     shard::{Park, Shard},
@@ -63,6 +63,7 @@ pub struct RingDriver<E = Shard> {
     active_us: u64,
     /// Before this nothing is accepted, for the host had run out of something.
     accept_again_us: u64,
+    scarcity: Scarcity,
     /// Draining, until then at most.
     drain_until_us: Option<u64>,
     /// Nothing is left to do here; the neighbours may still need answers.
@@ -86,6 +87,7 @@ impl<E: Engine> Driver<E> for RingDriver<E> {
             spin_us: u64::from(sizes.spin_us),
             active_us: 0,
             accept_again_us: 0,
+            scarcity: Scarcity::default(),
             drain_until_us: None,
             has_drained: false,
             seat,

@@ -20,7 +20,8 @@ use super::{Runtime, Watch, calling, station::Station};
 use crate::{
     drivers::{
         Listening,
-        listen::{Rota, Sharing},
+        accept_turn::{AcceptTurn, Sharing},
+        scarcity::is_scarcity,
     },
     limits,
     shard::Listener,
@@ -35,26 +36,26 @@ pub(super) struct Door {
     pub(super) socket: OwnedFd,
     listener: Listener,
     /// Where all shards accept on the same socket: whose turn it is.
-    rota: Option<Arc<Rota>>,
+    turn: Option<Arc<AcceptTurn>>,
 }
 
 impl Door {
     pub(super) fn new(Listening { listener, socket, sharing, .. }: Listening) -> Door {
-        let rota = match sharing {
+        let turn = match sharing {
             Sharing::Own => None,
-            Sharing::AllShards(rota) => Some(rota),
+            Sharing::AllShards(turn) => Some(turn),
         };
-        Door { socket, listener, rota }
+        Door { socket, listener, turn }
     }
 
     /// Whether `shard` may accept now.
     pub(super) fn is_open_for(&self, shard: usize) -> bool {
-        self.rota.as_ref().is_none_or(|rota| rota.is_on(shard))
+        self.turn.as_ref().is_none_or(|turn| turn.is_on(shard))
     }
 
     /// Lets the next accept; whose bell is to be rung for that.
     pub(super) fn pass_on(&self, shard: usize) -> Option<usize> {
-        let next = self.rota.as_ref()?.pass_on(shard);
+        let next = self.turn.as_ref()?.pass_on(shard);
         (next != shard).then_some(next)
     }
 }
@@ -69,6 +70,11 @@ pub(super) async fn keep<R: Runtime>(runtime: R, station: Rc<Station>, door: Doo
         });
         match came.await {
             Some(Ok(())) => let_in(&runtime, &station, &door).await,
+            // The runtime wanted a descriptor of its own to watch with.
+            Some(Err(error)) if is_scarcity(&error) => {
+                station.note_scarcity(&error);
+                runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await;
+            }
             Some(Err(source)) => {
                 station.fail("watching a listener", source);
                 break;
@@ -87,7 +93,7 @@ pub(super) async fn keep<R: Runtime>(runtime: R, station: Rc<Station>, door: Doo
 
 /// Waits until there is room and it is this shard's turn. False once the station is closed.
 async fn may_accept<R: Runtime>(runtime: &R, station: &Station, door: &Door) -> bool {
-    let is_shared = door.rota.is_some();
+    let is_shared = door.turn.is_some();
     loop {
         let goes_on = |station: &Station| {
             station.is_closed() || (station.is_at(door) && (station.has_room() || is_shared))
@@ -106,12 +112,15 @@ async fn may_accept<R: Runtime>(runtime: &R, station: &Station, door: &Door) -> 
 
 /// Accepts some of those who wait; where the shards take turns, one.
 async fn let_in<R: Runtime>(runtime: &R, station: &Rc<Station>, door: &Door) {
-    let most = if door.rota.is_some() { 1 } else { ACCEPTED_AT_ONCE };
+    let most = if door.turn.is_some() { 1 } else { ACCEPTED_AT_ONCE };
     match accept(runtime, station, door, most) {
         Ok(0) => {}
         Ok(_) => station.pass_on(door),
         // To ask again at once would spin.
-        Err(OutOfMeans) => runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await,
+        Err(OutOfMeans(error)) => {
+            station.note_scarcity(&error);
+            runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await;
+        }
     }
     runtime.pause().await;
 }
@@ -125,7 +134,7 @@ fn close<R: Runtime>(runtime: &R, station: &Rc<Station>, door: &Door) {
 }
 
 /// The host has run out of something that a connection needs.
-struct OutOfMeans;
+struct OutOfMeans(io::Error);
 
 /// Accepts at most so many, and says how many.
 fn accept<R: Runtime>(
@@ -141,9 +150,9 @@ fn accept<R: Runtime>(
             Err(Errno::WOULDBLOCK) => break,
             // The caller has gone away already.
             Err(Errno::CONNABORTED | Errno::INTR) => continue,
-            Err(_) => return Err(OutOfMeans),
+            Err(errno) => return Err(OutOfMeans(errno.into())),
         };
-        let halves = runtime.adopt(socket).map_err(|_: io::Error| OutOfMeans)?;
+        let halves = runtime.adopt(socket).map_err(OutOfMeans)?;
         let slot = station.admit(door.listener);
         runtime.spawn(calling::serve(runtime.clone(), Rc::clone(station), slot, halves));
         accepted += 1;

@@ -25,7 +25,7 @@ use std::{
 use rustix::net::SocketFlags;
 
 use self::station::{Next, Station};
-use super::{DriverError, Seat, ring::RingSizes};
+use super::{DriverError, Seat, ring::RingSizes, scarcity::is_scarcity};
 use crate::limits;
 
 mod calling;
@@ -146,7 +146,7 @@ fn open<R: Runtime>(runtime: &R, station: &Rc<Station>) -> io::Result<()> {
     let bell = station.own_bell().try_clone_to_owned()?;
     let watch = runtime.watch(bell)?;
     station.begin_task();
-    runtime.spawn(heed_bell(Rc::clone(station), watch));
+    runtime.spawn(heed_bell(runtime.clone(), Rc::clone(station), watch));
     for door in station.doors() {
         // Whoever waits for a listener and then accepts must not be kept by one who went away meanwhile.
         rustix::io::ioctl_fionbio(&door.socket, true)?;
@@ -158,11 +158,19 @@ fn open<R: Runtime>(runtime: &R, station: &Rc<Station>) -> io::Result<()> {
 }
 
 /// Brings whoever rings to the clerk's attention: a neighbour, whose messages the turn finds, or the control plane.
-async fn heed_bell(station: Rc<Station>, mut watch: impl Watch) {
+async fn heed_bell<R: Runtime>(runtime: R, station: Rc<Station>, mut watch: impl Watch) {
     while !station.is_over() {
-        if let Err(source) = watch.readable().await {
-            station.fail("watching the bell", source);
-            break;
+        match watch.readable().await {
+            Ok(()) => {}
+            // Without a descriptor to watch with, the bell is looked at every now and then.
+            Err(error) if is_scarcity(&error) => {
+                station.note_scarcity(&error);
+                runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await;
+            }
+            Err(source) => {
+                station.fail("watching the bell", source);
+                break;
+            }
         }
         let mut strokes = [0; 8];
         // Somebody else cannot have read them, and if so there is nothing lost: the turn looks at everything.

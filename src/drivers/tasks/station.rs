@@ -11,7 +11,7 @@ use std::{
 
 use super::{TaskSizes, connections::Connections, doors::Door};
 use crate::{
-    drivers::{Bell, DriverError, Seat},
+    drivers::{Bell, DriverError, Seat, scarcity::Scarcity},
     limits,
     shard::{
         Listener, Park,
@@ -75,6 +75,7 @@ struct Desk {
     bystanders: Vec<Waker>,
     /// Tasks that have not ended, the clerk's aside.
     tasks: usize,
+    scarcity: Scarcity,
     doors_kept: usize,
     /// Draining, until then at most.
     drain_until_us: Option<u64>,
@@ -100,6 +101,7 @@ impl Station {
             clerk: None,
             bystanders: Vec::new(),
             tasks: 0,
+            scarcity: Scarcity::default(),
             doors_kept: 0,
             drain_until_us: None,
             has_drained: false,
@@ -247,6 +249,13 @@ impl Station {
 
     pub(super) fn is_at(&self, door: &Door) -> bool {
         door.is_open_for(self.own_bell)
+    }
+
+    /// The host has run out of something.
+    pub(super) fn note_scarcity(&self, error: &io::Error) {
+        let desk = &mut *self.desk.borrow_mut();
+        desk.seat.shard.note_accept_refused();
+        desk.scarcity.refused(desk.seat.clock.monotonic_us(), error);
     }
 
     /// A connection has come by `listener`: its slot.

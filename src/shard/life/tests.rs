@@ -192,6 +192,8 @@ impl State {
             return ensure(!self.ends || is_out(self.send), "owes nothing, and stays open");
         }
         ensure(!self.is_known || self.life.stage() == Stage::Free, "over, and the shard does not know")?;
+        let is_told = self.life.stage() != Stage::Lingering || self.has_shut;
+        ensure(is_told, "waits for a peer that was not told of the end")?;
         let is_failing = self.has_failed || self.is_late;
         ensure(!is_failing || self.life.stage() != Stage::Lingering, "waits for a peer that is given up")?;
         let comes = [self.receive, self.send, self.shutdown, self.close].into_iter().any(is_out);

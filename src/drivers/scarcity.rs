@@ -1,0 +1,54 @@
+//! Saying that the host has no means for one more connection: often enough to be seen, seldom enough to be read.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::limits;
+
+/// When it was said last.
+#[derive(Debug, Default)]
+pub(super) struct Scarcity {
+    said_us: Option<u64>,
+}
+
+impl Scarcity {
+    /// A connection could not be accepted.
+    pub(super) fn refused(&mut self, now_us: u64, error: &io::Error) {
+        if self.is_due(now_us) {
+            tracing::warn!(
+                %error,
+                "callers wait, for a connection could not be accepted: raise the number of open files (ulimit -n, \
+                 LimitNOFILE= in the systemd unit; for the host fs.file-max), or connect less; \
+                 florin_accepts_refused_total counts"
+            );
+        }
+    }
+
+    fn is_due(&mut self, now_us: u64) -> bool {
+        let is_due = self.said_us.is_none_or(|said_us| now_us >= said_us + limits::SCARCITY_LOG_US);
+        if is_due {
+            self.said_us = Some(now_us);
+        }
+        is_due
+    }
+}
+
+/// Whether the host has run out of something that it may have again.
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_once_in_a_while() {
+        let mut scarcity = Scarcity::default();
+        assert!(scarcity.is_due(5));
+        assert!(!scarcity.is_due(5 + limits::SCARCITY_LOG_US - 1));
+        assert!(scarcity.is_due(5 + limits::SCARCITY_LOG_US));
+    }
+}

@@ -1,0 +1,21 @@
+//! What every listening TCP socket is set to. Accepted sockets inherit it.
+
+use std::{io, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::limits;
+
+/// Sets a listening socket's options, whoever has made it.
+pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    // Each send is a whole batch of answers: nothing is gained by waiting for more.
+    socket.set_tcp_nodelay(true)?;
+    // A peer that vanished without a word (a pulled cable, a dropped mapping) would hold its slot for ever.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_micros(limits::KEEPALIVE_IDLE_US))
+        .with_interval(Duration::from_micros(limits::KEEPALIVE_INTERVAL_US))
+        .with_retries(limits::KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // While answers are unacknowledged no probes are sent, and the kernel would retransmit for a quarter of an hour.
+    socket.set_tcp_user_timeout(Some(Duration::from_micros(limits::UNACKNOWLEDGED_US)))
+}
