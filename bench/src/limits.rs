@@ -51,5 +51,9 @@ pub const FOREIGN_CPU_MAX: f64 = 0.12;
 pub const DISTURBED_MAX: u32 = 4;
 /// How often the server is sampled and progress is shown.
 pub const INTERVAL_MS: u64 = 500;
+/// How long a peer may take, after it was loaded, until it has put what it holds in order: memcached takes some seconds a million items.
+pub const REST_SECONDS_MAX: u64 = 120;
+/// A peer that takes less of a CPU than this works no more: its timers alone take some thousandths.
+pub const REST_CPU_MAX: f64 = 0.01;
 /// How long a server that the bench starts may take until it answers: an import of a hundred million rows.
 pub const START_SECONDS_MAX: u64 = 300;

@@ -42,9 +42,9 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
-    /// What to load: florin, http, redis, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
+    /// What to load: florin, http, valkey, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
     /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
-    /// via=shard|any|unix|http, driver, shards, addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
+    /// via=shard|any|unix|http, ask=get|mget (valkey), driver, shards, addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(super) targets: Vec<TargetSpec>,
     /// How: CONNECTIONSxDEPTH for a closed loop; @RATE behind it for an open one, like 64x32@100000; again for more
@@ -145,7 +145,7 @@ pub(super) struct Common {
     /// What is asked: balance, statistics, batch:N, or several by weight, like balance=9,statistics=1
     #[arg(long = "mix", value_name = "MIX", default_value = "balance")]
     pub(super) mix: Mix,
-    /// Bytes of a value in redis and memcached [default: as many as a balance of the ledger has]
+    /// Bytes of a value in valkey and memcached [default: as many as a balance of the ledger has]
     #[arg(long, value_name = "BYTES")]
     pub(super) value_bytes: Option<usize>,
     /// Seconds before the measured window

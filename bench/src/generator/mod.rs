@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use self::{sockets::SocketsError, worker::Worker};
 use crate::{
     affinity, limits,
-    protocol::{Http, Memcached, Native, Protocol, Redis, Wrong},
+    protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Ask},
     truth::Truth,
     work::{
         Arrivals, Draws, Kind, Population, Schedule, Work, keys::DrawPlan, keys::LaneEmpty, keys::Routing,
@@ -89,8 +89,8 @@ pub enum Speech {
     Native(Encoding),
     /// HTTP/1.1 with JSON.
     Http,
-    /// Redis.
-    Redis,
+    /// Valkey, and whatever else speaks RESP.
+    Resp(Ask),
     /// memcached.
     Memcached,
 }
@@ -394,7 +394,7 @@ pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome,
     match plan.speech {
         Speech::Native(encoding) => run_as(plan, || Native::new(encoding, plan.truth.clone()), observe),
         Speech::Http => run_as(plan, || Http::new(plan.truth.clone()), observe),
-        Speech::Redis => run_as(plan, Redis::default, observe),
+        Speech::Resp(ask) => run_as(plan, || Resp { ask }, observe),
         Speech::Memcached => run_as(plan, Memcached::default, observe),
     }
 }

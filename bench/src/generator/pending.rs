@@ -36,10 +36,12 @@ pub struct Pending {
     order: VecDeque<SlotIndex>,
     ordering: Ordering,
     count: u64,
-    /// How many questions each open group holds (memcached's multi-get): answers of a group end with a mark.
+    /// How many questions each open group holds (memcached's multi-get, Valkey's MGET).
     pub groups: VecDeque<u32>,
     /// Questions in the group that is being written.
     pub open_group: u32,
+    /// Where among the bytes to be sent that group begins.
+    pub group_at: usize,
 }
 
 /// How a protocol's answers come.
@@ -66,6 +68,7 @@ impl Pending {
             count: 0,
             groups: VecDeque::new(),
             open_group: 0,
+            group_at: 0,
         }
     }
 

@@ -141,7 +141,7 @@ impl Head {
         let mut body = None;
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
-                let length = super::redis::number(header.value).filter(|&n| n <= limits::REPLY_BYTES_MAX);
+                let length = super::resp::number(header.value).filter(|&n| n <= limits::REPLY_BYTES_MAX);
                 body = Some(Length::Bytes(length.ok_or_else(|| malformed("a Content-Length", bytes))?));
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 body = Some(Length::Chunked);

@@ -1,6 +1,6 @@
 //! memcached's text protocol: `get`, and one multi-`get` for all questions of a burst, as its clients pipeline.
 
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, redis::number};
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, resp::number};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,

@@ -5,14 +5,14 @@ pub mod http;
 mod json;
 pub mod memcached;
 pub mod native;
-pub mod redis;
+pub mod resp;
 
 use florin_schema::{Status, UserId, frame};
 
 pub use http::Http;
 pub use memcached::Memcached;
 pub use native::Native;
-pub use redis::Redis;
+pub use resp::Resp;
 
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},

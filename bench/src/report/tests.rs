@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn report() -> Report {
-    let targets = ["florin <rkyv>", "redis", "limit"];
+    let targets = ["florin <rkyv>", "valkey", "limit"];
     let campaign = Campaign::run(3, 2, 3, |target, load| {
         let rate = 200_000.0 / (target + 1) as f64 * (load + 1) as f64;
         let trial = trial(targets[target], ["64 × 1", "64 × 32"][load], rate, 1e6 / rate);
@@ -26,7 +26,7 @@ fn report() -> Report {
         users: 1_000,
         summaries: campaign.summary(Some(2)),
         objective: Some(Objective { p99_max_ns: 5_000_000, error_share_max: 0.0001 }),
-        knees: vec![("redis".to_owned(), knee)],
+        knees: vec![("valkey".to_owned(), knee)],
         trials,
     }
 }
@@ -62,8 +62,8 @@ fn the_table_has_a_line_for_each_target_and_load() {
     let markdown = report().to_markdown();
     let lines: Vec<&str> = markdown.lines().filter(|line| line.contains("64 ×")).collect();
     assert_eq!(lines.len(), 6);
-    let redis: Vec<&str> = lines[1].split('|').map(str::trim).collect();
-    assert_eq!(redis[1..9], ["redis", "64 × 1", "100,000", "10.000", "0.50", "0.50", "1.50", "40.0"]);
+    let valkey: Vec<&str> = lines[1].split('|').map(str::trim).collect();
+    assert_eq!(valkey[1..9], ["valkey", "64 × 1", "100,000", "10.000", "0.50", "0.50", "1.50", "40.0"]);
     assert!(markdown.contains("p99 ≤ 5 ms, errors ≤ 0.01 %"));
     assert!(markdown.contains("server on CPU 0, generator on CPU 1"));
 }

@@ -55,7 +55,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     command.args(["serve-fixed", "--listen", &address.to_string(), "--assets", &assets.to_string()]);
     command.arg("--unix").arg(&unix);
     let cpus = &bench.server_cpus[..bench.server_cpus.len().min(1)];
-    let process = Process::start(Start { command, package: None, cpus, tool: &bench.tool, directory })?;
+    let process = Process::start(Start { command, install: None, cpus, tool: &bench.tool, directory })?;
     let endpoint = if spec.via == Via::Unix { Endpoint::Unix(unix) } else { Endpoint::Tcp(address) };
     Ok(Target::started(spec, bench, process, Endpoints::Any(endpoint)))
 }

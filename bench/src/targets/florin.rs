@@ -76,13 +76,13 @@ fn ledger(bench: &Bench) -> Result<[String; 2], TargetError> {
 }
 
 fn spawn(command: Command, directory: tempfile::TempDir, bench: &Bench) -> Result<Process, TargetError> {
-    Process::start(Start { command, package: None, cpus: &bench.server_cpus, tool: &bench.tool, directory })
+    Process::start(Start { command, install: None, cpus: &bench.server_cpus, tool: &bench.tool, directory })
 }
 
 /// The drivers that a florin binary has, but for `auto`: the value of `--driver` in its help.
 pub fn drivers(binary: &Path) -> Result<Vec<String>, TargetError> {
     let output = Command::new(binary).args(["serve", "--help"]).output().map_err(|source| {
-        TargetError::Missing { program: binary.display().to_string(), package: None, source }
+        TargetError::Missing { program: binary.display().to_string(), install: None, source }
     })?;
     let help = String::from_utf8_lossy(&output.stdout);
     drivers_in(&help).ok_or(TargetError::Needs("this florin's help does not say which drivers it has"))

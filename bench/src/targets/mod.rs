@@ -81,12 +81,12 @@ pub struct Target {
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// No such program.
-    #[error("cannot start {program}: {source}{}", .package.map(|package| format!("; install it: apt-get install {package}")).unwrap_or_default())]
+    #[error("cannot start {program}: {source}{}", .install.map(|install| format!("; install it: {install}")).unwrap_or_default())]
     Missing {
         /// What was to be started.
         program: String,
-        /// The Debian package that has it, where one does.
-        package: Option<&'static str>,
+        /// How it is installed, where that is known.
+        install: Option<&'static str>,
         /// Why.
         source: io::Error,
     },
@@ -155,7 +155,7 @@ impl Target {
             (Kind::Florin, None) => florin::start(spec, bench)?,
             (Kind::Http, Some(address)) => Target::running(spec, bench, address)?,
             (Kind::Http, None) => florin::start_http(spec, bench)?,
-            (Kind::Redis, _) => peers::redis(spec, bench)?,
+            (Kind::Valkey, _) => peers::valkey(spec, bench)?,
             (Kind::Memcached, _) => peers::memcached(spec, bench)?,
             (Kind::Limit, _) => fixed::start(spec, bench)?,
         };

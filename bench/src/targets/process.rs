@@ -35,8 +35,8 @@ pub struct Process {
 pub struct Start<'a> {
     /// The program and its arguments.
     pub command: Command,
-    /// The Debian package that has the program, where one does.
-    pub package: Option<&'static str>,
+    /// How the program is installed, where that is known.
+    pub install: Option<&'static str>,
     /// On which CPUs.
     pub cpus: &'a [usize],
     /// Under what.
@@ -89,9 +89,10 @@ impl Process {
         let shown = format!("{command:?}");
         let spawned = affinity::pinned(start.cpus, || command.spawn())
             .map_err(operation(format!("pinning a server to CPUs {:?}", start.cpus)))?;
-        let package = if *start.tool == Tool::None { start.package } else { Some("valgrind") };
+        let install =
+            if *start.tool == Tool::None { start.install } else { Some("apt-get install valgrind") };
         let child =
-            spawned.map_err(|source| TargetError::Missing { program: program.clone(), package, source })?;
+            spawned.map_err(|source| TargetError::Missing { program: program.clone(), install, source })?;
         let pid = Pid::from_child(&child);
         Ok(Process {
             child: Mutex::new(child),
@@ -207,7 +208,13 @@ mod tests {
 
     fn start(command: Command) -> Result<Process, TargetError> {
         let directory = scratch().unwrap();
-        Process::start(Start { command, package: Some("pkg"), cpus: &[], tool: &Tool::None, directory })
+        Process::start(Start {
+            command,
+            install: Some("apt-get install pkg"),
+            cpus: &[],
+            tool: &Tool::None,
+            directory,
+        })
     }
 
     #[test]

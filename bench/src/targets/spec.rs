@@ -1,4 +1,4 @@
-//! A target on the command line: `florin,encoding=flatbuffers,via=unix`, `redis`, `http,addr=127.0.0.1:8080,pid=77`.
+//! A target on the command line: `florin,encoding=flatbuffers,via=unix`, `valkey,ask=mget`, `http,addr=127.0.0.1:8080,pid=77`.
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
@@ -6,7 +6,7 @@ use florin_schema::Encoding;
 use rustix::process::Pid;
 
 use super::encoding_name;
-use crate::generator::Speech;
+use crate::{generator::Speech, protocol::resp::Ask};
 
 /// Which kind of server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,8 +15,8 @@ pub enum Kind {
     Florin,
     /// Any server with wire.md's three endpoints.
     Http,
-    /// Redis.
-    Redis,
+    /// Valkey.
+    Valkey,
     /// memcached.
     Memcached,
     /// The ring driver with a fixed reply: this host's ceiling.
@@ -47,6 +47,8 @@ pub struct TargetSpec {
     pub encoding: Encoding,
     /// By which door.
     pub via: Via,
+    /// How Valkey is asked several things at once.
+    pub ask: Ask,
     /// Passed to `--driver`.
     pub driver: Option<String>,
     /// Passed to `--shards`.
@@ -68,12 +70,12 @@ pub struct TargetSpec {
 pub enum SpecError {
     /// An unknown kind.
     #[error(
-        "{0:?} is no target: say florin, http, redis, memcached or limit, and options like florin,via=unix"
+        "{0:?} is no target: say florin, http, valkey, memcached or limit, and options like florin,via=unix"
     )]
     Kind(String),
     /// An unknown option.
     #[error(
-        "{0:?} is no option of a target: there are label, encoding, via, driver, shards, addr, pid, idle, binary, flag"
+        "{0:?} is no option of a target: there are label, encoding, via, ask, driver, shards, addr, pid, idle, binary, flag"
     )]
     Option(String),
     /// A value that does not fit.
@@ -101,8 +103,9 @@ impl TargetSpec {
             via: match kind {
                 Kind::Florin | Kind::Limit => Via::Shard,
                 Kind::Http => Via::Http,
-                Kind::Redis | Kind::Memcached => Via::Any,
+                Kind::Valkey | Kind::Memcached => Via::Any,
             },
+            ask: Ask::Get,
             driver: None,
             shards: None,
             address: None,
@@ -121,7 +124,7 @@ impl TargetSpec {
         let mut label = match self.kind {
             Kind::Florin => format!("florin {}", self.driver.as_deref().unwrap_or("")).trim_end().to_owned(),
             Kind::Http => "http".to_owned(),
-            Kind::Redis => "redis".to_owned(),
+            Kind::Valkey => "valkey".to_owned(),
             Kind::Memcached => "memcached".to_owned(),
             Kind::Limit => "limit".to_owned(),
         };
@@ -132,6 +135,7 @@ impl TargetSpec {
         match (self.kind, self.via) {
             (Kind::Florin, Via::Http) => add("http"),
             (Kind::Florin | Kind::Limit, _) => add(encoding_name(self.encoding)),
+            (Kind::Valkey, _) if self.ask == Ask::Mget => add("mget"),
             _ => {}
         }
         match self.via {
@@ -154,7 +158,7 @@ impl TargetSpec {
         match (self.kind, self.via) {
             (Kind::Http, _) | (_, Via::Http) => Speech::Http,
             (Kind::Florin | Kind::Limit, _) => Speech::Native(self.encoding),
-            (Kind::Redis, _) => Speech::Redis,
+            (Kind::Valkey, _) => Speech::Resp(self.ask),
             (Kind::Memcached, _) => Speech::Memcached,
         }
     }
@@ -183,6 +187,13 @@ impl TargetSpec {
                     _ => return Err(expected("shard, any, unix, or for florin http")),
                 }
             }
+            "ask" => {
+                self.ask = match (self.kind, value) {
+                    (Kind::Valkey, "get") => Ask::Get,
+                    (Kind::Valkey, "mget") => Ask::Mget,
+                    _ => return Err(expected("of valkey, get or mget")),
+                }
+            }
             "shards" => {
                 let shards = value.parse().ok().filter(|&shards: &u16| shards > 0);
                 self.shards = Some(shards.ok_or_else(|| expected("a number from 1"))?);
@@ -207,7 +218,7 @@ impl FromStr for TargetSpec {
         let kind = match parts.next().unwrap_or_default() {
             "florin" => Kind::Florin,
             "http" => Kind::Http,
-            "redis" => Kind::Redis,
+            "valkey" => Kind::Valkey,
             "memcached" => Kind::Memcached,
             "limit" => Kind::Limit,
             other => return Err(SpecError::Kind(other.to_owned())),
@@ -245,7 +256,8 @@ mod tests {
             ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
             ("florin,idle=10000", "florin rkyv 10000 idle"),
             ("limit,via=unix", "limit rkyv unix"),
-            ("redis", "redis"),
+            ("valkey", "valkey"),
+            ("valkey,ask=mget,via=unix", "valkey mget unix"),
         ] {
             assert_eq!(label(text), expected);
         }
@@ -268,7 +280,9 @@ mod tests {
             ("florin,color=red", "\"color\""),
             ("florin,via", "\"via\""),
             ("florin,encoding=json", "rkyv or flatbuffers"),
-            ("redis,via=http", "shard, any, unix"),
+            ("valkey,via=http", "shard, any, unix"),
+            ("valkey,ask=set", "get or mget"),
+            ("memcached,ask=mget", "get or mget"),
             ("florin,shards=0", "a number from 1"),
             ("florin,pid=x", "a process id"),
             ("florin,idle=-1", "a number of connections"),

@@ -9,7 +9,7 @@ use std::{process::Command, time::Duration};
 use florin_bench::generator::{
     self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Span, Speech, Waiting,
 };
-use florin_bench::protocol::Wrong;
+use florin_bench::protocol::{Wrong, resp::Ask};
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
 use florin_schema::Encoding;
 
@@ -215,7 +215,7 @@ fn nobody_there_is_a_sentence() {
     let shards = Endpoints::ByShard(vec![server.endpoint(); 5]);
     let few = run(&Plan { endpoints: shards, ..closed(&server, NATIVE, 1) }).unwrap_err();
     assert!(few.to_string().contains("give 5"), "{few}");
-    let redis = Work { mix: Mix::only(Kind::Statistics), keys: KeyShape::Uniform, seed: 1 };
-    let outcome = run(&Plan { work: redis, ..closed(&server, Speech::Redis, 1) });
+    let statistics = Work { mix: Mix::only(Kind::Statistics), keys: KeyShape::Uniform, seed: 1 };
+    let outcome = run(&Plan { work: statistics, ..closed(&server, Speech::Resp(Ask::Get), 1) });
     assert!(matches!(outcome, Err(GeneratorError::Unspoken { .. })));
 }
