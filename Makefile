@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare test test-go
+.PHONY: help run compare peers test test-go
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -13,9 +13,13 @@ run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by i
 	@scripts/needs run
 	cargo run --release --locked -- demo $(ARGS)
 
-compare: ## Florin against the Go service that it replaces, in about 10 minutes; goes on where it was interrupted
+compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 15 minutes; goes on where it was interrupted
 	@scripts/needs compare
 	@scripts/compare $(ARGS)
+
+peers: ## Florin's own protocol beside Valkey, with and without MGET, and memcached: CPU a request, in half an hour
+	@scripts/needs peers
+	@scripts/compare peers $(ARGS)
 
 test: ## Everything that CI checks: format, lints, tests, documentation, dependencies
 	@scripts/needs test

@@ -280,7 +280,7 @@ mod tests {
         assert!(matches!(wrong("{}"), Wrong::Malformed { .. }));
     }
 
-    const STATISTICS: &str = r#"{"user_id":"42","version":"7","statistics":[{"asset":"COIN","windows":{"24h":{"credit_count":"0","credit_sum":"0","debit_count":"0","debit_sum":"0","largest_debit":"0"},"7d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"30d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"lifetime":{"credit_count":"3","credit_sum":"1500","debit_count":"2","debit_sum":"300","largest_debit":"200"}}}],"first_transaction_at":"2026-11-22T04:05:06Z","last_transaction_at":"2026-11-22T04:05:06Z"}"#;
+    const STATISTICS: &str = r#"{"user_id":"42","version":"7","statistics":[{"asset":"COIN","windows":{"24h":{"credit_count":"0","credit_sum":"0","debit_count":"0","debit_sum":"0","largest_debit":"0"},"7d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"30d":{"credit_count":"1","credit_sum":"500","debit_count":"0","debit_sum":"0","largest_debit":"0"},"lifetime":{"credit_count":"3","credit_sum":"1500","debit_count":"2","debit_sum":"300","largest_debit":"200"}},"first_transaction_at":"2026-11-22T04:05:06Z","last_transaction_at":"2026-11-22T04:05:06Z"}]}"#;
 
     #[test]
     fn an_answer_with_a_wrong_value_or_without_its_end_is_not_served() {
