@@ -70,7 +70,7 @@ async fn balance(
 ) -> Response {
     let user = match user_of(&id, query) {
         Ok(user) => user,
-        Err(refusal) => return refusal,
+        Err(detail) => return invalid(detail),
     };
     match state.account(user) {
         Some(account) => answer(&state, Some(account.version()), &account.balance(user)),
@@ -85,7 +85,7 @@ async fn statistics(
 ) -> Response {
     let user = match user_of(&id, query) {
         Ok(user) => user,
-        Err(refusal) => return refusal,
+        Err(detail) => return invalid(detail),
     };
     let Some(account) = state.account(user) else { return not_found() };
     match account.statistics(user, state.now_us()) {
@@ -133,11 +133,11 @@ async fn batch(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response {
     answer(&state, None, &Balances { balances: balances.collect() })
 }
 
-fn user_of(id: &str, query: Option<String>) -> Result<u64, Response> {
+fn user_of(id: &str, query: Option<String>) -> Result<u64, &'static str> {
     if query.is_some_and(|query| !query.is_empty()) {
-        return Err(invalid("this service knows no parameters: it answers with what it holds"));
+        return Err("this service knows no parameters: it answers with what it holds");
     }
-    parse(id).ok_or_else(|| invalid("a user id is a number from 0 to 9223372036854775807"))
+    parse(id).ok_or("a user id is a number from 0 to 9223372036854775807")
 }
 
 /// One spelling for each id.
