@@ -205,6 +205,7 @@ impl Shard {
         self.now = Now { wall_us: now.wall_us.max(self.now.wall_us), monotonic_us: now.monotonic_us };
         self.turn += 1;
         self.responder.horizon = Horizon::at(self.now.wall_us);
+        self.responder.encoder.set_time(self.now.wall_us);
         self.read_watermark();
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Responder {
     pub announces: u16,
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
-    encoder: Encoder,
+    pub encoder: Encoder,
     totals: Vec<AssetTotals>,
 }
 

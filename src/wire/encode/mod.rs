@@ -3,6 +3,7 @@
 //! | module | writes |
 //! | --- | --- |
 //! | `archive` | rkyv bodies, by hand from `florin_schema::layout` |
+//! | `date` | the Date header |
 //! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
 //! | `json` | JSON bodies |
 //! | `response` | the head of an HTTP response |
@@ -11,6 +12,7 @@
 //! A body begins 32 bytes behind its frame's beginning, wherever that is.
 
 mod archive;
+mod date;
 mod flat;
 mod json;
 mod response;
@@ -22,6 +24,7 @@ use florin_schema::{Encoding, NodeIdentity, Status, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
+use self::date::Date;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
 use super::{BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, StatisticsAnswer};
@@ -48,6 +51,8 @@ pub struct Encoder {
     flat: FlatWriter,
     /// A JSON body, whose length stands in front of it.
     json: Vec<u8>,
+    /// What an HTTP response's Date says.
+    date: Date,
 }
 
 impl Default for Encoder {
@@ -59,7 +64,13 @@ impl Default for Encoder {
 impl Encoder {
     /// An encoder with its templates built.
     pub fn new() -> Encoder {
-        Encoder { flat: FlatWriter::new(), json: Vec::new() }
+        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new() }
+    }
+
+    /// From now on it is `wall_us`, µs since 1970 UTC.
+    #[inline]
+    pub fn set_time(&mut self, wall_us: i64) {
+        self.date.set(wall_us);
     }
 
     /// Answers a GetBalance.
@@ -158,7 +169,8 @@ impl Encoder {
     }
 
     fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
-        let head = Head { code: 200, content_type: JSON, reply, origin, version, allow: None };
+        let date = self.date.text();
+        let head = Head { code: 200, content_type: JSON, reply, date, origin, version, allow: None };
         response::write(out, &head, &self.json);
     }
 
@@ -173,7 +185,8 @@ impl Encoder {
     ) {
         self.json.clear();
         json::problem(&mut self.json, code, response::reason(code), detail);
-        let head = Head { code, content_type: PROBLEM, reply, origin, version: None, allow };
+        let date = self.date.text();
+        let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, allow };
         response::write(out, &head, &self.json);
     }
 }

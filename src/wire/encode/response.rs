@@ -12,10 +12,11 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// What stands in front of a body.
-pub(super) struct Head {
+pub(super) struct Head<'a> {
     pub(super) code: u16,
     pub(super) content_type: &'static str,
     pub(super) reply: HttpReply,
+    pub(super) date: &'a [u8; 29],
     pub(super) origin: Origin,
     pub(super) version: Option<Version>,
     pub(super) allow: Option<&'static str>,
@@ -48,12 +49,14 @@ pub(super) const fn reason(code: u16) -> &'static str {
 }
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head, body: &[u8]) {
-    let Head { code, content_type, reply, origin, version, allow } = *head;
+pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
+    let Head { code, content_type, reply, date, origin, version, allow } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
     put(out, &["\r\nContent-Type: ", content_type]);
     put(out, &["\r\nContent-Length: ", number.format(body.len())]);
+    put(out, &["\r\nDate: "]);
+    out.extend_from_slice(date);
     put(out, &["\r\nFlorin-As-Of: "]);
     out.extend_from_slice(&time::rfc3339(origin.as_of_us));
     if let Some(version) = version {

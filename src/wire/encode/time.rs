@@ -1,4 +1,5 @@
-//! RFC 3339 times in UTC with microseconds, without allocating.
+//! RFC 3339 times in UTC with microseconds, in fixed places of an array: each HTTP answer has two of them. jiff, which reads and
+//! writes all other times, looks for the form first; tests hold the two together.
 
 const DAY_US: i64 = 86_400_000_000;
 /// 0000-01-01T00:00:00Z, in days since 1970.
@@ -27,7 +28,8 @@ pub(super) fn rfc3339(us: i64) -> [u8; 27] {
     text
 }
 
-fn digits(place: &mut [u8], mut number: u64) {
+/// Writes `number` with as many digits as `place` has.
+pub(super) fn digits(place: &mut [u8], mut number: u64) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
@@ -37,7 +39,7 @@ fn digits(place: &mut [u8], mut number: u64) {
 /// Year, month and day of a day since 1970, in the proleptic Gregorian calendar. Counted from 0000-03-01, leap days
 /// come last in their year, their century and their 400 years, so each division is exact
 /// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
-fn civil(day: i64) -> (u64, u64, u64) {
+pub(super) fn civil(day: i64) -> (u64, u64, u64) {
     // January and February of year 0 lie before that first of March; one era more keeps them positive.
     let day = (day - FIRST_DAY - 60 + 146_097) as u64;
     let (era, of_era) = (day / 146_097, day % 146_097);

@@ -26,6 +26,12 @@ pub enum HttpError {
     /// None, or more than one: RFC 9112, section 3.2.
     #[error("host: expected one Host header, got {0}")]
     Host(usize),
+    /// No authority.
+    #[error("host: expected a name or an address, and maybe a port, got {0:?}")]
+    HostName(String),
+    /// A method that no resource here has.
+    #[error("method: expected GET, HEAD or POST, in upper case, got {0:?}")]
+    NotImplemented(String),
     /// No single length: RFC 9112, section 6.3.
     #[error("content-length: expected one decimal number, got {0:?}")]
     ContentLength(String),
@@ -114,7 +120,7 @@ impl HttpError {
             HttpError::ContentType(_) | HttpError::ContentEncoding(_) => 415,
             HttpError::Expectation(_) => 417,
             HttpError::HeadTooLong | HttpError::TooManyHeaders => 431,
-            HttpError::TransferEncoding(_) => 501,
+            HttpError::TransferEncoding(_) | HttpError::NotImplemented(_) => 501,
             HttpError::Version => 505,
             _ => 400,
         }
@@ -122,7 +128,7 @@ impl HttpError {
 
     /// Whether nothing behind the request can be trusted, though its head could be read.
     pub const fn closes(&self) -> bool {
-        matches!(self, HttpError::LengthRequired | HttpError::BodyTooLong(_))
+        matches!(self, HttpError::LengthRequired | HttpError::BodyTooLong(_) | HttpError::NotImplemented(_))
     }
 
     /// The methods of a 405's Allow header.

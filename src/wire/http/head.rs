@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::Header;
 
 use super::HttpError;
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_LINE_BYTES_MAX};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_LINE_BYTES_MAX};
 
 /// A request's method, as far as this server tells them apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +40,8 @@ pub(super) struct Head<'a> {
     pub(super) content_bytes: usize,
     pub(super) keeps_alive: bool,
     pub(super) expects_continue: bool,
+    /// Its sender may hold the body back until it is told to go on: a refusal must not wait for it.
+    pub(super) may_withhold: bool,
     /// The first thing wrong with it that leaves the framing alone.
     pub(super) fault: Option<HttpError>,
 }
@@ -56,8 +58,21 @@ impl<'a> Head<'a> {
         }
         let mut request = httparse::Request::new(&mut []);
         let limited = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
-        let head_bytes = match request.parse_with_uninit_headers(limited, headers) {
-            Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
+        let parts = match request.parse_with_uninit_headers(limited, headers) {
+            Ok(httparse::Status::Complete(head_bytes)) => {
+                let (Some(method_name), Some(target), Some(minor)) =
+                    (request.method, request.path, request.version)
+                else {
+                    unreachable!("httparse fills the request line before it completes");
+                };
+                Parts {
+                    bytes: head_bytes,
+                    method_name,
+                    target,
+                    minor,
+                    fields: Fields::read(request.headers)?,
+                }
+            }
             Ok(httparse::Status::Partial) if limited.len() == HTTP_HEAD_BYTES_MAX => {
                 return Err(HttpError::HeadTooLong);
             }
@@ -65,14 +80,17 @@ impl<'a> Head<'a> {
             Err(httparse::Error::TooManyHeaders) => return Err(HttpError::TooManyHeaders),
             // What looks like another version may be the beginning of one that this server speaks.
             Err(httparse::Error::Version) if !line.is_whole => return Ok(None),
-            Err(httparse::Error::Version) if line.names_a_version => return Err(HttpError::Version),
+            Err(httparse::Error::Version) if line.is_later_minor() => {
+                match Parts::of_later_minor(limited, &line)? {
+                    Some(parts) => parts,
+                    None if limited.len() == HTTP_HEAD_BYTES_MAX => return Err(HttpError::HeadTooLong),
+                    None => return Ok(None),
+                }
+            }
+            Err(httparse::Error::Version) if line.version.is_some() => return Err(HttpError::Version),
             Err(error) => return Err(HttpError::Malformed(error)),
         };
-        let (Some(method_name), Some(target), Some(minor)) = (request.method, request.path, request.version)
-        else {
-            unreachable!("httparse fills the request line before it completes");
-        };
-        let fields = Fields::read(request.headers)?;
+        let Parts { bytes: head_bytes, method_name, target, minor, fields } = parts;
         let method = Method::of(bytes);
         Ok(Some(Head {
             bytes: head_bytes,
@@ -83,20 +101,69 @@ impl<'a> Head<'a> {
             keeps_alive: if minor == 0 { fields.keep_alive && !fields.close } else { !fields.close },
             // HTTP/1.0 has no interim responses: RFC 9110, section 10.1.1.
             expects_continue: fields.expects_continue && minor != 0,
+            may_withhold: fields.expectation.is_some() && (minor != 0 || !fields.expects_continue),
             fault: fields.fault(method, minor),
         }))
     }
 }
 
-/// What the first line shows before it is parsed.
-struct Line {
+/// A head, taken apart.
+struct Parts<'a> {
     bytes: usize,
-    is_whole: bool,
-    names_a_version: bool,
+    method_name: &'a str,
+    target: &'a str,
+    minor: u8,
+    fields: Fields<'a>,
 }
 
-impl Line {
-    fn of(bytes: &[u8]) -> Line {
+impl<'a> Parts<'a> {
+    /// HTTP/1.2 and later, which `httparse` refuses: a server that knows HTTP/1.1 reads all of HTTP/1 as that (RFC 9110,
+    /// section 2.5). `None` where the head is not all there.
+    #[cold]
+    fn of_later_minor(head: &'a [u8], line: &Line<'a>) -> Result<Option<Parts<'a>>, HttpError> {
+        let malformed = |error| HttpError::Malformed(error);
+        let text = str::from_utf8(line.text).map_err(|_| malformed(httparse::Error::Token))?;
+        let mut words = text.split(' ');
+        let (Some(method_name), Some(target), Some(_), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(malformed(httparse::Error::Token));
+        };
+        let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_word(method_name) || !is_word(target) {
+            return Err(malformed(httparse::Error::Token));
+        }
+        let mut headers = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
+        match httparse::parse_headers(&head[line.next..], &mut headers) {
+            Ok(httparse::Status::Complete((bytes, headers))) => {
+                let fields = Fields::read(headers)?;
+                Ok(Some(Parts { bytes: line.next + bytes, method_name, target, minor: 1, fields }))
+            }
+            Ok(httparse::Status::Partial) => Ok(None),
+            Err(httparse::Error::TooManyHeaders) => Err(HttpError::TooManyHeaders),
+            Err(error) => Err(malformed(error)),
+        }
+    }
+}
+
+/// What the first line shows before it is parsed.
+struct Line<'a> {
+    /// Without its end.
+    text: &'a [u8],
+    bytes: usize,
+    /// Where the next one begins.
+    next: usize,
+    is_whole: bool,
+    /// Major and minor, as digits.
+    version: Option<(u8, u8)>,
+}
+
+impl<'a> Line<'a> {
+    fn is_later_minor(&self) -> bool {
+        matches!(self.version, Some((b'1', b'2'..)))
+    }
+
+    fn of(bytes: &'a [u8]) -> Line<'a> {
         let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let rest = &bytes[blank..];
         // One byte beyond the limit is enough to know.
@@ -104,9 +171,14 @@ impl Line {
         let end = memchr::memchr(b'\n', rest);
         let line = rest[..end.unwrap_or(rest.len())].trim_ascii_end();
         let last = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-        let names_a_version = matches!(last, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit());
-        Line { bytes: line.len(), is_whole: end.is_some(), names_a_version }
+        let version = match *last {
+            [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9'] => {
+                Some((major, minor))
+            }
+            _ => None,
+        };
+        let next = blank + end.map_or(rest.len(), |end| end + 1);
+        Line { text: line, bytes: line.len(), next, is_whole: end.is_some(), version }
     }
 }
 
@@ -114,6 +186,7 @@ impl Line {
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
+    host: &'a [u8],
     content_length: Option<&'a [u8]>,
     transfer_encoding: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
@@ -129,7 +202,7 @@ impl<'a> Fields<'a> {
         let mut fields = Fields::default();
         for &Header { name, value } in headers {
             if name.eq_ignore_ascii_case("host") {
-                fields.hosts += 1;
+                (fields.hosts, fields.host) = (fields.hosts + 1, value);
             } else if name.eq_ignore_ascii_case("content-length") {
                 if fields.content_length.replace(value).is_some() {
                     return Err(HttpError::ContentLength("more than one".into()));
@@ -182,6 +255,9 @@ impl<'a> Fields<'a> {
         if self.hosts > 1 || (self.hosts == 0 && minor == 1) {
             return Some(HttpError::Host(self.hosts));
         }
+        if !is_authority(self.host.trim_ascii()) {
+            return Some(HttpError::HostName(text(self.host)));
+        }
         if let Some(value) = self.expectation
             && !self.expects_continue
         {
@@ -206,6 +282,31 @@ impl<'a> Fields<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether a value is `uri-host [":" port]` (RFC 3986, section 3.2.2), which may be empty.
+fn is_authority(value: &[u8]) -> bool {
+    let (host, port) = match value {
+        [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
+            Some(end) if rest[..end].iter().all(|byte| is_of_name(*byte) || *byte == b':') => {
+                rest.split_at(end + 1)
+            }
+            _ => return false,
+        },
+        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+    };
+    let is_bracketed = value.first() == Some(&b'[');
+    (is_bracketed || host.iter().all(|byte| is_of_name(*byte)))
+        && match port {
+            [] => true,
+            [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
+}
+
+/// Unreserved characters, sub-delims, and what encodes others.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
 }
 
 fn text(value: &[u8]) -> String {

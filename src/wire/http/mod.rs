@@ -61,7 +61,7 @@ fn whole<'a>(bytes: &'a [u8], mut head: Head<'a>, users: &mut Vec<UserId>) -> Pa
     let Some(content) = bytes.get(head.bytes..length) else {
         return match route {
             // Whether the body will come after this refusal is the caller's choice, so where it would end is unknown.
-            Err(error) if head.expects_continue => refuse(opcode, closing, &error, None),
+            Err(error) if head.may_withhold || error.closes() => refuse(opcode, closing, &error, None),
             Ok(_) if head.expects_continue && bytes.len() == head.bytes => Parsed::Continue,
             _ => Parsed::Incomplete,
         };

@@ -48,6 +48,9 @@ impl Resource {
     }
 }
 
+/// Methods that are known, and that no resource here allows.
+const KNOWN_METHODS: [&str; 5] = ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
+
 /// A request without its body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Route {
@@ -58,6 +61,10 @@ pub(super) struct Route {
 
 /// What `head` asks.
 pub(super) fn find(head: &mut Head<'_>) -> Result<Route, HttpError> {
+    // CONNECT is no method of an origin server, and methods are case-sensitive (RFC 9110, section 9.1).
+    if head.method == Method::Other && !KNOWN_METHODS.contains(&head.method_name) {
+        return Err(HttpError::NotImplemented(head.method_name.to_owned()));
+    }
     let (path, query) = split(head.target);
     let resource = resource(path)?;
     if !resource.allows(head.method) {

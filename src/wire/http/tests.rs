@@ -179,6 +179,9 @@ fn a_body_that_is_held_back_is_asked_for_once() {
     let old =
         message("POST /v1/balances:batchGet HTTP/1.0", "Expect: 100-continue\r\nContent-Length: 18\r\n", "");
     assert_eq!(parse(&old, &mut users), Parsed::Incomplete, "HTTP/1.0 knows no interim response");
+    // An expectation that nobody can meet, whose body was once waited for until the time-out.
+    let unmet = request_batch("Expect: x\r\nContent-Length: 18\r\n");
+    assert_closes(&unmet[..unmet.len() - ID_FIVE.len()], 417, "expect: expected 100-continue, got \"x\"");
     // A refusal in place of the interim response: the body may come or not, so the connection closes.
     let lost = message("POST /nowhere HTTP/1.1", "Expect: 100-continue\r\nContent-Length: 18\r\n", "");
     assert_eq!((refused(&lost).http_status, refused(&lost).consumed), (Some(404), None));
@@ -209,12 +212,87 @@ fn unknown_paths_and_methods() {
         ("POST /v1/users/1/balance HTTP/1.1", "GET, HEAD"),
         ("DELETE /v1/users/1/statistics HTTP/1.1", "GET, HEAD"),
         ("GET /v1/balances:batchGet HTTP/1.1", "POST"),
-        ("BREW /v1/balances:batchGet HTTP/1.1", "POST"),
+        ("TRACE /v1/balances:batchGet HTTP/1.1", "POST"),
     ] {
         let bytes = message(line, "", "");
         let method = line.split(' ').next().unwrap();
         let rejection = assert_refused(&bytes, 405, &format!("method: expected {allow}, got {method:?}"));
         assert_eq!((rejection.allow, rejection.consumed), (Some(allow), Some(bytes.len())));
+    }
+}
+
+#[test]
+fn methods_that_nobody_implements_are_told_so_at_once() {
+    for line in ["CONNECT florin:443 HTTP/1.1", "get /v1/users/1/balance HTTP/1.1", "BREW / HTTP/1.1"] {
+        // Its body is not waited for: the connection closes.
+        let bytes = message(line, "Content-Length: 5\r\n", "");
+        let method = line.split(' ').next().unwrap();
+        assert_closes(
+            &bytes,
+            501,
+            &format!("method: expected GET, HEAD or POST, in upper case, got {method:?}"),
+        );
+    }
+    assert_closes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "version: expected HTTP/1.1 or HTTP/1.0");
+}
+
+/// RFC 9112, section 2.2: a server ignores an empty line before a request.
+#[test]
+fn blank_lines_before_a_request_are_ignored() {
+    for blank in ["\r\n", "\n", "\r\n\r\n"] {
+        let bytes = [blank.as_bytes(), &get("/v1/users/42/balance")].concat();
+        let (request, length, _) = read(&bytes);
+        assert_eq!((request.query, length), (Query::Balance(user(42)), bytes.len()));
+    }
+}
+
+/// RFC 9110, section 2.5: later minor versions are read as the highest that is known. HTTP/1.2 was once refused.
+#[test]
+fn every_minor_version_of_http_1_is_served_as_1_1() {
+    let bytes = post(ID_FIVE);
+    let whole = read(&bytes);
+    for version in ["HTTP/1.2", "HTTP/1.9"] {
+        let later = String::from_utf8(bytes.clone()).unwrap().replace("HTTP/1.1", version).into_bytes();
+        assert_eq!(read(&later), whole, "{version}");
+        for cut in 0..later.len() {
+            assert_eq!(parse(&later[..cut], &mut Vec::new()), Parsed::Incomplete, "{version} cut at {cut}");
+        }
+        let no_host = format!("GET /v1/users/1/balance {version}\r\n\r\n");
+        assert_goes_on(no_host.as_bytes(), 400, "host: expected one Host header, got 0");
+        let two_targets = format!("GET / / {version}\r\n\r\n");
+        assert_closes(two_targets.as_bytes(), 400, "request: expected HTTP/1.1: invalid token");
+        let many = message(&format!("GET / {version}"), &"A: b\r\n".repeat(HTTP_HEADERS_MAX), "");
+        assert_closes(&many, 431, "headers: expected at most 64");
+        let giant =
+            message(&format!("GET / {version}"), &format!("X: {}", "a".repeat(HTTP_HEAD_BYTES_MAX)), "");
+        assert_closes(&giant, 431, "headers: expected at most 8192 bytes with the request line");
+    }
+}
+
+#[test]
+fn a_host_is_a_name_or_an_address() {
+    let host = |host: &str| format!("GET /v1/users/1/balance HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    for good in
+        ["", "florin", "florin:7400", "a-b.c_d~e:", "127.0.0.1:1", "[::1]", "[fe80::1%25eth0]:7400", "a%20b"]
+    {
+        read(&host(good));
+    }
+    for bad in [
+        "a b/c@",
+        "a b",
+        "user@florin",
+        "florin/",
+        "florin:http",
+        "a:1:2",
+        "::1",
+        "[::1",
+        "[::1]x",
+        "[a/b]",
+        "a?b",
+        "\u{e4}",
+    ] {
+        let message = format!("host: expected a name or an address, and maybe a port, got {bad:?}");
+        assert_goes_on(&host(bad), 400, &message);
     }
 }
 
@@ -376,7 +454,7 @@ fn what_is_no_http_closes() {
     ] {
         assert_closes(bytes, 400, message);
     }
-    for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"] {
+    for version in ["HTTP/2.0", "HTTP/3.1", "HTTP/0.9"] {
         let line = format!("HEAD / {version}\r\n");
         for cut in 0..line.len() {
             assert_eq!(
