@@ -301,55 +301,56 @@ func (r *routes) wait() {
 	}
 }
 
-// connection returns the next of the group's connections that is usable, or nil where none is.
-func (g *group) connection(evenStalled bool) *connection {
+// connection returns the next of the group's connections that stands no worse than so, or nil where none does.
+func (g *group) connection(worst int32) *connection {
 	first := 0
 	if len(g.links) > 1 {
 		first = int(g.next.Add(1) % uint32(len(g.links)))
 	}
 	for step := range g.links {
-		if connection := g.links[(first+step)%len(g.links)].usable(evenStalled); connection != nil {
+		if connection := g.links[(first+step)%len(g.links)].standing(worst); connection != nil {
 			return connection
 		}
 	}
 	return nil
 }
 
-// find returns a connection for the user, or nil where there is none: one to the shard that owns them if that answers,
-// else any that does, for every shard passes on what is not its own; a stalled one only if that will do and no other is
-// left.
-func (c *Client) find(userID uint64, evenStalled bool) *connection {
-	if routes := c.routes.Load(); routes != nil {
-		owner := 0
-		if routes.isDirect {
-			owner = frame.Shard(userID, routes.shards)
-		}
+// find returns a connection for the user that stands no worse than so, or nil where there is none: the best, and among
+// those one to the shard that owns the user, else any, for every shard passes on what is not its own.
+func (c *Client) find(userID uint64, worst int32) *connection {
+	routes := c.routes.Load()
+	if routes == nil {
+		return c.seed.standing(worst)
+	}
+	owner := 0
+	if routes.isDirect {
+		owner = frame.Shard(userID, routes.shards)
+	}
+	for standing := range worst + 1 {
 		for step := range routes.groups {
-			if connection := routes.groups[(owner+step)%len(routes.groups)].connection(false); connection != nil {
+			group := &routes.groups[(owner+step)%len(routes.groups)]
+			if connection := group.connection(standing); connection != nil {
 				return connection
 			}
 		}
-		if connection := c.seed.usable(false); connection != nil || !evenStalled {
-			return connection
-		}
-		if connection := routes.groups[owner].connection(true); connection != nil {
+		if connection := c.seed.standing(standing); connection != nil {
 			return connection
 		}
 	}
-	return c.seed.usable(evenStalled)
+	return nil
 }
 
 // pick returns a connection for the user. It waits for the client's very first attempt to connect, and later for a
 // connection only if mayWait says so.
 func (c *Client) pick(ctx context.Context, userID uint64, mayWait bool) (*connection, error) {
 	for {
-		if connection := c.find(userID, true); connection != nil {
+		if connection := c.find(userID, standsSilent); connection != nil {
 			return connection, nil
 		}
 		changed := c.changes.next()
 		connection, failure := c.seed.state()
 		switch {
-		case c.find(userID, true) != nil:
+		case c.find(userID, standsSilent) != nil:
 			continue
 		case c.ctx.Err() != nil:
 			return nil, ErrClosed
@@ -445,5 +446,5 @@ func (c *Client) try(ctx context.Context, call *call, mayWait bool) error {
 
 // wait waits for the reply; it moves the call away from a connection that falls silent while another does not.
 func (c *Client) wait(ctx context.Context, connection *connection, call *call, sent sent) error {
-	return connection.wait(ctx, call, sent, func() bool { return c.find(call.userID, false) != nil })
+	return connection.wait(ctx, call, sent, func() bool { return c.find(call.userID, standsGood) != nil })
 }

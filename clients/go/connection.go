@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/florin-db/florin/clients/go/internal/frame"
@@ -43,6 +44,9 @@ type connection struct {
 	// leaving is closed when the server has said that it will end the connection.
 	leaving chan struct{}
 
+	// standing is how it stands; it changes under the lock.
+	standing atomic.Int32
+
 	mu sync.Mutex
 	// queued are the ids of calls that are not yet written, and of some whose callers have left since.
 	queued      []uint64
@@ -55,6 +59,14 @@ type connection struct {
 	isLeaving  bool
 	silence    silence
 }
+
+// How a connection stands: it is heard; it owes answers and has been silent for a while; it is lost, or the server is
+// ending it. New calls are sent to the first that stands best, and never to one that is closed.
+const (
+	standsGood = iota
+	standsSilent
+	standsClosed
+)
 
 // slot holds a call that waits for its reply. Its generation is raised each time the slot is emptied, so that a reply
 // that comes after its caller has gone finds nobody.
@@ -225,6 +237,7 @@ func (c *connection) leave() {
 	c.mu.Lock()
 	wasLeaving := c.isLeaving
 	c.isLeaving = true
+	c.stand()
 	isDone := c.isDone()
 	c.mu.Unlock()
 	if !wasLeaving {
@@ -235,11 +248,16 @@ func (c *connection) leave() {
 	}
 }
 
-// isUsable says whether new calls should be sent here: it is neither lost, nor leaving, nor, unless that will do, stalled.
-func (c *connection) isUsable(evenStalled bool) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lost == nil && !c.isLeaving && (evenStalled || !c.silence.isStalled)
+// stand says, under the lock, how the connection stands now.
+func (c *connection) stand() {
+	switch {
+	case c.lost != nil || c.isLeaving:
+		c.standing.Store(standsClosed)
+	case c.silence.isStalled:
+		c.standing.Store(standsSilent)
+	default:
+		c.standing.Store(standsGood)
+	}
 }
 
 // take appends the frames of what is queued to out, as many as one write may have.
@@ -339,7 +357,7 @@ func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int
 	arrived := (*scratch)[:0]
 	mustLeave := false
 	c.mu.Lock()
-	c.silence.heard()
+	c.heard()
 	for len(bytes)-used >= frame.ReplyHeaderBytes {
 		var header frame.Reply
 		if header, err = frame.ParseReply(bytes[used:]); err != nil {
@@ -384,6 +402,7 @@ func (c *connection) lose(cause error) {
 		return
 	}
 	c.lost = cause
+	c.stand()
 	c.silence.timer.Stop()
 	c.queued, c.queuedBytes, c.leftQueued = nil, 0, 0
 	var waiting []*call

@@ -150,7 +150,7 @@ func (l *link) successor(ctx context.Context, connection *connection, failures i
 		switch {
 		case err != nil:
 			// The one there is may be heard again yet.
-		case connection.isUsable(false) && connection.node == other.node:
+		case connection.standing.Load() == standsGood && connection.node == other.node:
 			other.lose(errUnneeded)
 		default:
 			connection.lose(errSilent)
@@ -223,9 +223,9 @@ func (l *link) state() (*connection, error) {
 	return l.current.Load(), l.failure
 }
 
-// usable returns the connection if new calls should be sent there, else nil.
-func (l *link) usable(evenStalled bool) *connection {
-	if connection := l.current.Load(); connection != nil && connection.isUsable(evenStalled) {
+// standing returns the connection if it stands no worse than so, else nil.
+func (l *link) standing(worst int32) *connection {
+	if connection := l.current.Load(); connection != nil && connection.standing.Load() <= worst {
 		return connection
 	}
 	return nil

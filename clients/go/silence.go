@@ -52,11 +52,13 @@ func (c *connection) asked(wait time.Duration) {
 }
 
 // heard takes note of bytes from the server.
-func (s *silence) heard() {
+func (c *connection) heard() {
+	s := &c.silence
 	s.since = time.Now()
 	if s.isStalled {
 		s.isStalled = false
 		s.stalled = make(chan struct{})
+		c.stand()
 	}
 }
 
@@ -90,6 +92,7 @@ func (c *connection) look() {
 			if !s.isStalled {
 				s.isStalled = true
 				close(s.stalled)
+				c.stand()
 			}
 		}
 	}

@@ -42,8 +42,10 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
 /// Serves with a session, and with those that take its place, until there is none; answers why.
 async fn hold(shared: &Arc<Shared>, mut running: Running, parting: &mut JoinSet<()>) -> Error {
     shared.state.send_replace(State::Up(Arc::clone(&running.session)));
-    // Attempts at another since this one, or that, was last heard: one that falls silent at once is not replaced at once.
+    // One that falls silent soon after it was made is not replaced at once.
     let mut failures: u32 = 0;
+    let mut began = Instant::now();
+    let mut has_evicted = false;
     // Another connection is wanted, whatever is heard of this one.
     let mut is_doubted = false;
     loop {
@@ -58,34 +60,41 @@ async fn hold(shared: &Arc<Shared>, mut running: Running, parting: &mut JoinSet<
         }
         match running.session.standing() {
             Standing::Leaving => {
-                let limit = shared.settings.silence_max;
-                parting.spawn(async move {
-                    // What is under way is finished; a server that neither answers nor ends is left.
-                    let _ = timeout(limit, running.ended()).await;
-                });
+                parting.spawn(part(Arc::clone(shared), running));
                 return shared.disconnected(Disconnect::Draining);
             }
             Standing::Stalled if shared.asks_again() => {
-                // Once: whoever has nowhere else to go is back here by now.
-                if failures == 0 {
+                // Once: whoever has nowhere else to go is back here by then.
+                if !std::mem::replace(&mut has_evicted, true) {
                     running.session.evict();
                 }
             }
             Standing::Stalled | Standing::Good | Standing::Over if is_doubted => {}
             Standing::Stalled | Standing::Good | Standing::Over => {
-                failures = 0;
+                has_evicted = false;
                 continue;
             }
         }
+        if began.elapsed() >= shared.settings.backoff.most {
+            failures = 0;
+        }
         match another(shared, &mut running, &mut failures).await {
             Ok(Some(dialled)) => {
-                is_doubted = false;
+                (is_doubted, has_evicted, began) = (false, false, Instant::now());
                 running = succeed(shared, running, dialled);
             }
             Ok(None) => {}
             Err(error) => return shared.ended(&running, error),
         }
     }
+}
+
+/// Lets what is under way on a connection that the server is ending come to its end; a server that neither answers nor
+/// ends is left.
+async fn part(shared: Arc<Shared>, mut running: Running) {
+    let limit = shared.settings.silence_max;
+    let error = timeout(limit, running.ended()).await;
+    running.session.end(&error.unwrap_or_else(|_| shared.disconnected(Disconnect::Silent(limit))));
 }
 
 /// Tries to make another connection, once, beside one that is in doubt; an error where that ends meanwhile.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use florin_schema::frame::REPLY_DRAINING;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::{AbortHandle, JoinHandle, yield_now};
 use tokio::time::timeout_at;
 
@@ -90,10 +90,9 @@ impl Session {
     /// Asks, and waits for the reply. Cancel safe: a dropped call's reply is discarded, and its frame, if it has not been
     /// written, is not.
     pub async fn call(&self, request: &Request<'_>) -> Result<RawReply, Error> {
-        let gone = |_| self.shared.disconnected(Disconnect::Closed);
-        let _permit = self.room.acquire().await.map_err(gone)?;
+        let _permit = self.admitted(&self.room, 1).await?;
         let bytes = u32::try_from(request.bytes()).expect("a body is at most 8 KiB");
-        let queue = self.queue_room.acquire_many(bytes).await.map_err(gone)?;
+        let queue = self.admitted(&self.queue_room, bytes).await?;
         let asked = self.table().ask(request)?;
         // Whoever takes the frame out of the queue gives its room back.
         queue.forget();
@@ -106,6 +105,24 @@ impl Session {
         let answer = asked.reply.await.expect("whoever takes a waiter out of the table answers it");
         std::mem::forget(place);
         answer
+    }
+
+    /// Waits for room. Who has waited for it on a session that has fallen silent meanwhile asks elsewhere, if there is an
+    /// elsewhere.
+    async fn admitted<'a>(&self, room: &'a Semaphore, permits: u32) -> Result<SemaphorePermit<'a>, Error> {
+        if let Ok(admitted) = room.try_acquire_many(permits) {
+            return Ok(admitted);
+        }
+        let admitted = room.acquire_many(permits).await;
+        let admitted = admitted.map_err(|_| self.shared.disconnected(Disconnect::Closed))?;
+        if self.standing() == Standing::Stalled && self.good.load(Relaxed) > 0 {
+            return Err(self.stalled());
+        }
+        Ok(admitted)
+    }
+
+    fn stalled(&self) -> Error {
+        self.shared.disconnected(Disconnect::Stalled(self.shared.settings.stall_after))
     }
 
     /// Closes for requests, and tells everyone who waits.
@@ -124,7 +141,7 @@ impl Session {
         if self.good.load(Relaxed) == 0 {
             return;
         }
-        let error = self.shared.disconnected(Disconnect::Stalled(self.shared.settings.stall_after));
+        let error = self.stalled();
         let waiters = self.table().evict();
         for waiter in waiters {
             let _ = waiter.send(Err(error.clone()));
@@ -222,11 +239,10 @@ impl Running {
         }
     }
 
-    /// Waits until the session has ended.
-    pub async fn ended(mut self) {
+    /// Waits until the session has ended, and answers why.
+    pub async fn ended(&mut self) -> Error {
         let ended = (&mut self.reader).await;
-        let error = ended.unwrap_or_else(|error| self.session.shared.failed(io::Error::other(error)));
-        self.session.end(&error);
+        ended.unwrap_or_else(|error| self.session.shared.failed(io::Error::other(error)))
     }
 }
 
