@@ -45,6 +45,11 @@ impl Shard {
         }
     }
 
+    /// What time it is for whoever is silent.
+    fn judged_us(&self) -> u64 {
+        self.read_until_us.min(self.now.monotonic_us)
+    }
+
     /// Ends the connections whose time is up.
     pub(super) fn end_the_overdue(&mut self) {
         if self.input_waits {
@@ -58,8 +63,9 @@ impl Shard {
 
     /// Connections whose request began and did not go on.
     fn end_the_silent(&mut self) {
+        let now_us = self.judged_us();
         while let Some(&Reverse((at_us, connection))) = self.timeouts.peek() {
-            if at_us > self.read_until_us {
+            if at_us > now_us {
                 break;
             }
             self.timeouts.pop();
@@ -67,7 +73,7 @@ impl Shard {
             session.timed = false;
             let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
             let due_us = since_us + PARTIAL_REQUEST_US;
-            if due_us > self.read_until_us {
+            if due_us > now_us {
                 session.timed = true;
                 self.timeouts.push(Reverse((due_us, connection)));
             } else {
@@ -91,7 +97,7 @@ impl Shard {
 
     /// Connections of a draining shard: the quiet ones, and after a while those whose end would never come.
     fn end_while_draining(&mut self, since_us: u64) {
-        let now_us = self.read_until_us;
+        let now_us = self.judged_us();
         let drained_us = now_us.saturating_sub(since_us);
         // Once data is refused, the first moment in which nothing is owed will do.
         let quiet_us = if drained_us < DRAIN_ANSWER_US { DRAIN_QUIET_US } else { 0 };

@@ -330,16 +330,17 @@ impl Client {
 
     /// Hands a piece of its stream to the kernel, where the shard takes input.
     fn send(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let line = around.node.seats[self.seat].lines[self.slot].as_ref();
-        let takes_input = line.is_some_and(|line| line.client == self.id && line.intake);
+        let line = around.node.seats[self.seat].lines[self.slot].as_mut();
+        let Some(line) = line.filter(|line| line.client == self.id && line.intake) else { return false };
         let end = self.barriers.front().copied().unwrap_or(self.stream.len());
-        if !takes_input || self.handed_over >= end {
+        if self.handed_over >= end {
             return false;
         }
+        let goes_on = line.takes_piece(around.random);
         let bytes = (1 + around.random.below(self.piece)).min(end - self.handed_over);
         let piece = self.stream[self.handed_over..self.handed_over + bytes].to_vec();
         self.handed_over += bytes;
-        self.complete(around.node, What::Received(piece));
+        self.complete(around.node, What::Received(piece, goes_on));
         true
     }
 

@@ -15,7 +15,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `world` | who acts when, and what time it is |
-//! | `node` | shards, and the driver's part of their turns |
+//! | `node`, `line` | shards, and the driver's part of their turns: the server's own life of a connection, and a kernel |
 //! | `feed`, `ledger` | the rows, and how they reach the shards |
 //! | `client`, `request`, `reply` | connections, and what goes over them |
 //! | `mirror`, `auditor` | what each shard must hold, and what each reply must be |
@@ -24,6 +24,7 @@ mod auditor;
 mod client;
 mod feed;
 mod ledger;
+mod line;
 mod mirror;
 mod node;
 mod random;

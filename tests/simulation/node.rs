@@ -6,13 +6,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use florin::clock::Now;
+use florin::limits::LINGER_US;
 use florin::mesh::Parking;
+use florin::shard::life::{Arrival, Received};
 use florin::shard::{self, Listener, Park, Shard, ShardMetrics, ShardSetup};
 use florin_schema::ShardIndex;
 
 use super::Fault;
 use super::feed::{Feed, FeedEnd};
 use super::ledger::Ledger;
+use super::line::{Driver, Line};
 use super::mirror::{Mirror, Turn};
 use super::random::Random;
 
@@ -31,20 +34,19 @@ pub struct Completion {
 
 pub enum What {
     Opened(Listener),
-    Received(Vec<u8>),
+    /// A piece; the receive that brought it goes on, or has ended with it.
+    Received(Vec<u8>, bool),
+    /// A receive has ended without one.
+    ReceiveEnded(Received),
     Sent(usize),
+    /// A send has failed, where one was out.
+    SendFailed,
+    Shut,
+    Closed,
+    /// The client has sent all it will.
     InputEnded,
+    /// The client is gone, and its socket has failed.
     Gone,
-}
-
-/// The driver's side of one connection.
-pub struct Line {
-    pub client: usize,
-    pub intake: bool,
-    /// On its way, and how many bytes of it have been read by the client, and reported to the shard.
-    pub in_flight: Vec<u8>,
-    pub read: usize,
-    reported: usize,
 }
 
 /// What a turn did that clients must know.
@@ -66,6 +68,10 @@ pub struct Seat {
     pub park: Park,
     pub completions: VecDeque<Completion>,
     pub lines: [Option<Line>; SLOTS],
+    /// Connections that the driver, not the shard, has a reason to look at.
+    touched: Vec<usize>,
+    /// Who lingers, and until when.
+    lingering: VecDeque<(u64, usize, usize)>,
     pub mirror: Mirror,
     pub metrics: Arc<ShardMetrics>,
     pub bytes_in: u64,
@@ -122,8 +128,9 @@ impl Node {
 
     /// When the first parked shard's time comes.
     pub fn next_us(&self) -> Option<u64> {
-        let until = |seat: &Seat| if let Park::Until(us) = seat.park { Some(us) } else { None };
-        self.seats.iter().filter_map(until).min()
+        let parked = |seat: &Seat| if let Park::Until(us) = seat.park { Some(us) } else { None };
+        let lingering = |seat: &Seat| seat.lingering.front().map(|&(until_us, ..)| until_us);
+        self.seats.iter().flat_map(|seat| [parked(seat), lingering(seat)]).flatten().min()
     }
 
     /// One turn of shard `index`.
@@ -147,7 +154,8 @@ impl Node {
         seat.shard.begin_turn(now);
         seat.reap(random, &mut events);
         seat.shard.work();
-        seat.serve(random, &mut events);
+        seat.keep_time(now.monotonic_us);
+        seat.serve(now.monotonic_us, random, &mut events);
         let mut bells = Vec::new();
         while let Some(shard) = seat.shard.next_bell() {
             bells.push(usize::from(shard.0));
@@ -197,6 +205,8 @@ impl Seat {
             park: Park::Busy,
             completions: VecDeque::new(),
             lines: [const { None }; SLOTS],
+            touched: Vec::new(),
+            lingering: VecDeque::new(),
             mirror: Mirror::default(),
             metrics,
             bytes_in: 0,
@@ -212,72 +222,100 @@ impl Seat {
             Park::Until(us) => us <= now_us,
             Park::Idle => false,
         };
-        is_due || self.bell || !self.completions.is_empty()
+        is_due || self.lingers_until(now_us) || self.bell || !self.completions.is_empty()
+    }
+
+    fn lingers_until(&self, now_us: u64) -> bool {
+        self.lingering.front().is_some_and(|&(until_us, ..)| until_us <= now_us)
     }
 
     /// Hands the shard some of the completions that are here, in their order.
     fn reap(&mut self, random: &mut Random, events: &mut Vec<Event>) {
         let here = self.completions.len();
         let count = if random.percent(70) { here } else { random.between(0, here as i64) as usize };
-        for Completion { slot, client, what } in self.completions.drain(..count) {
-            let connection = slot as u32;
-            if let What::Opened(listener) = what {
-                self.shard.open(connection, listener);
-                self.lines[slot] =
-                    Some(Line { client, intake: true, in_flight: Vec::new(), read: 0, reported: 0 });
-                continue;
-            }
-            // The shard may have closed it meanwhile.
-            let Some(line) = self.lines[slot].as_mut().filter(|line| line.client == client) else { continue };
-            match what {
-                What::Opened(_) => unreachable!("treated above"),
-                What::Received(bytes) => {
+        for _ in 0..count {
+            let completion = self.completions.pop_front().expect("as many as there were");
+            self.handle(completion, events);
+        }
+        if count < here {
+            self.shard.input_waits();
+        }
+    }
+
+    fn handle(&mut self, Completion { slot, client, what }: Completion, events: &mut Vec<Event>) {
+        let connection = slot as u32;
+        self.touched.push(slot);
+        if let What::Opened(listener) = what {
+            self.shard.open(connection, listener);
+            assert!(self.lines[slot].is_none(), "a connection was accepted into a slot that is taken");
+            self.lines[slot] = Some(Line::new(client, listener));
+            return;
+        }
+        // What the client did after its connection had ended.
+        let Some(line) = self.lines[slot].as_mut().filter(|line| line.client == client) else { return };
+        let arrival = match what {
+            What::Opened(_) => unreachable!("treated above"),
+            What::Received(bytes, goes_on) => {
+                if line.life.received(Received::Bytes, goes_on) == Arrival::Take {
                     self.bytes_in += bytes.len() as u64;
                     self.shard.receive(connection, &bytes);
                     events.push(Event::Delivered { client, bytes: bytes.len() });
                 }
-                What::Sent(bytes) => {
-                    self.bytes_out += bytes as u64;
-                    line.reported += bytes;
-                    self.shard.sent(connection, bytes);
-                    if line.reported == line.in_flight.len() {
-                        (line.read, line.reported) = (0, 0);
-                        self.shard.recycle(std::mem::take(&mut line.in_flight));
-                    }
-                }
-                What::InputEnded => self.shard.end_of_input(connection),
-                What::Gone => {
-                    self.lines[slot] = None;
-                    self.shard.closed(connection);
-                }
+                Arrival::Drop
+            }
+            What::InputEnded if !line.end_input() => Arrival::Drop,
+            What::InputEnded => line.life.received(Received::End, false),
+            What::ReceiveEnded(received) => line.life.received(received, false),
+            What::Sent(bytes) => {
+                self.bytes_out += line.sent(connection, bytes, &mut self.shard);
+                Arrival::Drop
+            }
+            What::SendFailed => {
+                line.send_failed(&mut self.shard);
+                Arrival::Drop
+            }
+            What::Gone => {
+                line.life.give_up();
+                Arrival::Drop
+            }
+            What::Shut => {
+                line.life.shut();
+                Arrival::Drop
+            }
+            What::Closed => {
+                line.life.closed();
+                self.lines[slot] = None;
+                Arrival::Drop
+            }
+        };
+        if arrival == Arrival::TellEnd {
+            self.shard.end_of_input(connection);
+        }
+    }
+
+    /// Gives up on those who have lingered long enough.
+    fn keep_time(&mut self, now_us: u64) {
+        while let Some((_, slot, client)) =
+            self.lingering.pop_front_if(|&mut (until_us, ..)| until_us <= now_us)
+        {
+            if let Some(line) = self.lines[slot].as_mut().filter(|line| line.client == client) {
+                line.life.give_up();
+                self.touched.push(slot);
             }
         }
     }
 
-    /// Does what the connections want.
-    fn serve(&mut self, random: &mut Random, events: &mut Vec<Event>) {
-        while let Some(connection) = self.shard.next_touched() {
-            let slot = connection as usize;
-            let line = self.lines[slot].as_mut().expect("a shard touches open connections alone");
-            let wants = self.shard.wants(connection);
-            if wants.output && line.in_flight.is_empty() {
-                let spare = if random.percent(80) { self.shard.spare_buffer() } else { Vec::new() };
-                line.in_flight = self.shard.take_output(connection, spare);
-                let (bytes, hash) = (line.in_flight.len(), fnv(0, &line.in_flight));
-                events.push(Event::Taken { client: line.client, bytes, hash });
-            }
-            line.intake = wants.intake;
-            if wants.cut {
-                let client = line.client;
-                self.lines[slot] = None;
-                self.shard.closed(connection);
-                events.push(Event::Cut { client });
-            } else if wants.close {
-                assert!(line.in_flight.is_empty(), "a connection is closed only once its answers are sent");
-                let client = line.client;
-                self.lines[slot] = None;
-                self.shard.closed(connection);
-                events.push(Event::Closed { client });
+    /// Begins whatever is to be begun on the connections.
+    fn serve(&mut self, now_us: u64, random: &mut Random, events: &mut Vec<Event>) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched
+            .extend(std::iter::from_fn(|| self.shard.next_touched()).map(|connection| connection as usize));
+        for slot in touched {
+            let Some(line) = self.lines[slot].as_mut() else { continue };
+            let (shard, completions) = (&mut self.shard, &mut self.completions);
+            let mut driver = Driver { shard, completions, random: &mut *random, events: &mut *events };
+            if line.serve(slot, &mut driver) {
+                self.lingering.push_back((now_us + LINGER_US, slot, line.client));
             }
         }
     }

@@ -188,7 +188,9 @@ impl World {
         let is_free = |slot: &usize| {
             let holds =
                 |client: &Client| client.seat == seat && client.slot == *slot && client.state != State::Gone;
-            !self.clients.iter().any(holds)
+            let there = &self.node.seats[seat];
+            let is_under_way = there.completions.iter().any(|completion| completion.slot == *slot);
+            !self.clients.iter().any(holds) && there.lines[*slot].is_none() && !is_under_way
         };
         let free: Vec<usize> = (0..SLOTS).filter(is_free).collect();
         (!free.is_empty()).then(|| self.random.pick(&free))
@@ -250,6 +252,9 @@ impl World {
                     self.clients[client].note_taken(bytes, mark.step);
                     self.trace = fnv(self.trace ^ client as u64, &hash.to_le_bytes());
                 }
+                // Who has gone knows nothing of it.
+                Event::Cut { client } | Event::Closed { client }
+                    if self.clients[client].state == State::Gone => {}
                 Event::Cut { client } => {
                     let since_us = self.node.seats[shard].draining_since_us;
                     self.clients[client].note_cut(mark, since_us, &mut self.auditor.seen)?;
