@@ -3,7 +3,9 @@ package florin
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -355,4 +357,65 @@ func TestWhatWasGivenUpIsNotWritten(t *testing.T) {
 		connection.takeBack(sent.id)
 	}
 	theirs.Close()
+}
+
+// Whatever the way does, a call that has the time gets its own answer: every kind of trouble in a random order, on the
+// port of all and on the shards' ports alike.
+func TestInAnyWeatherEveryCallGetsItsOwnAnswer(t *testing.T) {
+	node := fake.Start(t, 2, nil)
+	paths := []*fake.Path{fake.Through(t, seedOf(node))}
+	var ports []uint16
+	for _, port := range node.Ports() {
+		path := fake.Through(t, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+		_, behind, _ := net.SplitHostPort(path.Address)
+		number, _ := strconv.Atoi(behind)
+		ports, paths = append(ports, uint16(number)), append(paths, path)
+	}
+	node.SetPorts(ports...)
+	client := dial(t, "florin://"+paths[0].Address, Options{StallAfter: 30 * time.Millisecond, SilenceMax: time.Second})
+	stop := make(chan struct{})
+	var callers sync.WaitGroup
+	var reads atomic.Int64
+	for caller := range uint64(16) {
+		callers.Go(func() {
+			for userID := caller; ; userID = (userID + 16) % 1000 {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				balance, err := client.GetBalance(ctx, userID)
+				if err != nil || balance.UserID != userID || balance.Assets[0].Available != int64(userID) {
+					t.Errorf("user %d: %+v, %v", userID, balance, err)
+				}
+				if batch, err := client.GetBalances(ctx, []uint64{userID, 1, 2, 3}); err != nil || batch.Entries[0].Balance == nil {
+					t.Errorf("user %d: %+v, %v", userID, batch, err)
+				}
+				cancel()
+				if t.Failed() {
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(13, 24))
+	for range 60 {
+		path := paths[random.IntN(len(paths))]
+		switch random.IntN(4) {
+		case 0:
+			path.Drop()
+		case 1:
+			path.Cut()
+		case 2:
+			path.Delay(time.Duration(random.IntN(60)) * time.Millisecond)
+		default:
+			path.Delay(0)
+		}
+		before := reads.Load()
+		eventually(t, "reads", func() bool { return reads.Load() >= before+16 || t.Failed() })
+	}
+	close(stop)
+	callers.Wait()
 }

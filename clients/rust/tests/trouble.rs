@@ -13,6 +13,8 @@ use florin_client::{
 use florin_schema::Status;
 use florin_schema::frame::REPLY_DRAINING;
 use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 const STALL: Duration = Duration::from_millis(20);
 
@@ -269,4 +271,56 @@ async fn callers_of_a_stopped_node_cost_a_few_mebibytes() {
     // The sockets' buffers take some 1,000, and one write some 500; what was given up in the queue never travels.
     let asked = fake.asked().len();
     assert!(asked < 4_000, "{asked} of 6,000 batches were kept for a node that read nothing");
+}
+
+/// Whatever the way does, a call that has the time gets its own answer: every kind of trouble in a random order, on the
+/// address that was given and on the shards' ports alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_any_weather_every_call_gets_its_own_answer() {
+    static READS: AtomicUsize = AtomicUsize::new(0);
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let shards = [Fake::faultless(Map::one_shard()).await, Fake::faultless(Map::one_shard()).await];
+    let mut paths = Vec::new();
+    for shard in &shards {
+        paths.push(Path::to(&shard.address).await);
+    }
+    let port = |path: &Path| path.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let ports: Vec<u16> = paths.iter().map(port).collect();
+    let any = Fake::faultless(Map::of_ports(&ports)).await;
+    paths.push(Path::to(&any.address).await);
+    let client = impatient()
+        .stall_after(STALL)
+        .silence_max(Duration::from_secs(1))
+        .connect(&*paths[2].address)
+        .await
+        .unwrap();
+    let callers = (0..16u64).map(|caller| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut id = caller;
+            while !STOP.load(SeqCst) {
+                id = (id + 16) % 1_000;
+                assert_eq!(client.get_balance(user(id)).await.unwrap().to_record(), fake::balance(id));
+                let batch = client.get_balances(&[user(id), user(1), user(2), user(3)]).await.unwrap();
+                assert_eq!(batch.get(3).unwrap().version(), Some(Version(4)));
+                READS.fetch_add(1, SeqCst);
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let mut random = StdRng::seed_from_u64(13);
+    for _ in 0..60 {
+        let path = &paths[random.random_range(0..paths.len())];
+        match random.random_range(0..4) {
+            0 => path.drop_all(),
+            1 => path.cut(),
+            2 => path.delay(Duration::from_millis(random.random_range(0..60))),
+            _ => path.delay(Duration::ZERO),
+        }
+        let before = READS.load(SeqCst);
+        let is_over = || callers.iter().any(|caller| caller.is_finished());
+        eventually("reads", || READS.load(SeqCst) >= before + 16 || is_over()).await;
+    }
+    STOP.store(true, SeqCst);
+    join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
 }
