@@ -1,16 +1,16 @@
-//! Flags.
+//! The subcommands and their flags.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{compare::CompareArgs, cost::CostArgs};
-use crate::{
-    affinity::Cpus,
-    generator::Load,
-    targets::TargetSpec,
-    work::{Arrivals, KeyShape, Mix},
+use super::{
+    compare::CompareArgs,
+    cost::CostArgs,
+    flags::{LoadSpec, not_negative, positive, seconds},
+    setup::Setup,
 };
+use crate::{targets::TargetSpec, work::Mix};
 
 /// Measures servers: how fast, at which latency, at what cost.
 #[derive(Parser, Debug)]
@@ -159,111 +159,6 @@ pub(super) struct Common {
     pub(super) out: Option<PathBuf>,
 }
 
-/// Servers, users and the generator: what everything that measures takes.
-#[derive(Args, Debug)]
-pub(super) struct Setup {
-    /// The florin binary to start [default: `florin` beside this one]
-    #[arg(long, value_name = "PATH")]
-    pub(super) server: Option<PathBuf>,
-    /// CPUs of servers that the bench starts [default: any]
-    #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
-    pub(super) server_cpus: Cpus,
-    /// CPUs of the generator: one thread on each [default: one thread anywhere]
-    #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
-    pub(super) cpus: Cpus,
-    /// About whom: uniform, zipf:S, hot:USERS:SHARE, or in-order
-    #[arg(long, value_name = "SHAPE", default_value = "uniform")]
-    pub(super) keys: KeyShape,
-    /// Ask only about the users in this file, one id a line
-    #[arg(long, value_name = "FILE")]
-    pub(super) ids: Option<PathBuf>,
-    /// The same seed asks the same questions
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
-    /// Open loop: how arrivals are spaced, poisson or uniform
-    #[arg(long, value_name = "KIND", default_value = "poisson")]
-    pub(super) arrivals: Arrivals,
-    /// Serve this ledger instead of a generated one
-    #[arg(long, value_name = "sqlite:PATH", value_parser = ledger)]
-    pub(super) ledger: Option<PathBuf>,
-    /// Users of the generated ledger
-    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(2..))]
-    pub(super) users: u32,
-    /// Transactions of the generated ledger [default: 10 for each user]
-    #[arg(long, value_name = "N")]
-    pub(super) transactions: Option<u64>,
-    /// Where generated ledgers are kept [default: florin-bench in the directory for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub(super) data: Option<PathBuf>,
-    /// The generator spins instead of sleeping: sends on time to the microsecond, and takes its CPUs whole
-    #[arg(long)]
-    pub(super) spin: bool,
-}
-
-/// A load on the command line.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct LoadSpec {
-    pub(super) connections: usize,
-    pub(super) depth: usize,
-    pub(super) rate: Option<f64>,
-}
-
-impl LoadSpec {
-    pub(super) fn load(self, arrivals: Arrivals) -> Load {
-        let LoadSpec { connections, depth, rate } = self;
-        match rate {
-            None => Load::Closed { connections, depth },
-            Some(rate) => Load::Open { connections, depth, rate, arrivals },
-        }
-    }
-}
-
-impl FromStr for LoadSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<LoadSpec, String> {
-        let read = || {
-            let (closed, rate) =
-                text.split_once('@').map_or((text, None), |(closed, rate)| (closed, Some(rate)));
-            let (connections, depth) = closed.split_once('x')?;
-            let count = |text: &str| text.parse().ok().filter(|&count: &usize| count > 0);
-            let rate = match rate {
-                None => None,
-                Some(rate) => Some(positive(rate).ok()?),
-            };
-            Some(LoadSpec { connections: count(connections)?, depth: count(depth)?, rate })
-        };
-        read().ok_or_else(|| {
-            "expected CONNECTIONSxDEPTH or CONNECTIONSxDEPTH@RATE, like 64x32 or 64x32@100000".to_owned()
-        })
-    }
-}
-
-pub(super) fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|&number: &f64| number > 0.0 && number.is_finite());
-    number.ok_or_else(|| "expected a number above 0".to_owned())
-}
-
-pub(super) fn not_negative(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|&number: &f64| number >= 0.0 && number.is_finite());
-    number.ok_or_else(|| "expected a number from 0".to_owned())
-}
-
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(not_negative(text)?).map_err(|error| error.to_string())
-}
-
-fn cpus(text: &str) -> Result<Cpus, String> {
-    if text.is_empty() { Ok(Cpus::default()) } else { text.parse().map_err(|error| format!("{error}")) }
-}
-
-fn ledger(text: &str) -> Result<PathBuf, String> {
-    match text.strip_prefix("sqlite:") {
-        Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => Err("expected sqlite:PATH".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -273,16 +168,5 @@ mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_load_is_closed_or_has_a_rate() {
-        let load = |text: &str| text.parse::<LoadSpec>().map(|spec| spec.load(Arrivals::Poisson));
-        assert_eq!(load("64x32"), Ok(Load::Closed { connections: 64, depth: 32 }));
-        let open = Load::Open { connections: 8, depth: 2, rate: 5e5, arrivals: Arrivals::Poisson };
-        assert_eq!(load("8x2@500000"), Ok(open));
-        for wrong in ["", "64", "0x1", "1x0", "1x1@", "1x1@0", "1x1@inf", "ax1"] {
-            assert!(load(wrong).is_err(), "{wrong:?}");
-        }
     }
 }

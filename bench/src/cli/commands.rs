@@ -1,67 +1,30 @@
 //! What each command does.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-
-use florin_schema::layout::BalanceView;
+use std::{path::Path, time::Duration};
 
 use super::{
-    args::{Cli, Command, Common, DriversArgs, LimitArgs, LoadSpec, RampArgs, RunArgs, Setup},
+    args::{Cli, Command, Common, DriversArgs, LimitArgs, RampArgs, RunArgs},
+    error::CliError,
+    flags::LoadSpec,
     progress::Progress,
     say,
+    setup::{Asked, florin, set_up},
 };
 use crate::{
-    callgrind::{self, CallgrindError},
+    callgrind,
     campaign::Campaign,
     climb::Ladder,
     environment::Environment,
-    generator::{Load, Span, Waiting},
+    generator::{Load, Span},
     limits,
     ramp::{self, Knee, Objective},
     report::{self, Report, ReportError},
-    targets::{self, Bench, Kind, Target, TargetError, TargetSpec, Tool, Via, ledger},
-    trial::{self, Measured, Settings, Trial, TrialError},
-    truth::Truth,
-    work::{Mix, Population, Work},
+    targets::{self, Bench, Kind, Target, TargetSpec, Tool, Via},
+    trial::{self, Measured, Settings, Trial},
 };
 
-/// Assets of the average user where no ledger says.
-const ASSETS: usize = 2;
 /// Requests before the counted ones under valgrind: so that first-time costs are not counted.
 const CALLGRIND_WARMUP: u64 = 2_000;
-
-/// Why a command did not do what it was told.
-#[derive(Debug, thiserror::Error)]
-pub enum CliError {
-    /// A server.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// A measurement, or a wrong answer in it.
-    #[error(transparent)]
-    Trial(#[from] TrialError),
-    /// Counting instructions.
-    #[error(transparent)]
-    Callgrind(#[from] CallgrindError),
-    /// A comparison.
-    #[error(transparent)]
-    Compare(#[from] crate::compare::run::RunError),
-    /// A comparison's money.
-    #[error(transparent)]
-    Cost(#[from] crate::cost::CostError),
-    /// What a comparison cannot begin without.
-    #[error("{0}")]
-    Usage(String),
-    /// The results' files.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// The fixed server.
-    #[error(transparent)]
-    Fixed(#[from] targets::fixed::FixedError),
-}
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), CliError> {
@@ -225,71 +188,6 @@ fn prepare(common: &Common, specs: &[TargetSpec]) -> Result<(Bench, Settings), C
         keys_drawn: limits::KEYS_DRAWN,
     };
     set_up(&common.setup, specs, asked)
-}
-
-/// What commands differ in.
-pub(super) struct Asked {
-    pub(super) mix: Mix,
-    pub(super) value_bytes: Option<usize>,
-    pub(super) warmup: Duration,
-    pub(super) duration: Duration,
-    pub(super) keys_drawn: usize,
-}
-
-pub(super) fn set_up(
-    setup: &Setup,
-    specs: &[TargetSpec],
-    asked: Asked,
-) -> Result<(Bench, Settings), CliError> {
-    let florin = florin(setup);
-    let needs_ledger = specs.iter().any(|spec| spec.address.is_none() && spec.kind != Kind::Limit);
-    let ledger = match &setup.ledger {
-        Some(path) => Some(path.clone()),
-        None if needs_ledger => Some(generated(setup, &florin)?),
-        None => None,
-    };
-    let population = match (&setup.ids, &ledger) {
-        (Some(ids), _) => Population::read(ids.clone()),
-        (None, Some(ledger)) => Population::new(ledger::population(ledger).map_err(TargetError::Ledger)?),
-        (None, None) => Population::first(setup.users),
-    };
-    let population = population.map_err(TargetError::Population)?;
-    let value_bytes = match (asked.value_bytes, &ledger) {
-        (Some(bytes), _) => bytes,
-        (None, Some(ledger)) => ledger::balance_bytes(ledger, &population).map_err(TargetError::Ledger)?,
-        (None, None) => BalanceView::bytes_of(ASSETS),
-    };
-    let are_checked =
-        specs.iter().any(|spec| spec.address.is_none() && matches!(spec.kind, Kind::Florin | Kind::Http));
-    let truth = ledger.as_deref().filter(|_| are_checked).map(Truth::read);
-    let settings = Settings {
-        work: Work { mix: asked.mix, keys: setup.keys, seed: setup.seed },
-        population: population.clone(),
-        span: Span::Time { warmup: asked.warmup, measure: asked.duration },
-        cpus: setup.cpus.0.clone(),
-        waiting: if setup.spin { Waiting::Spinning } else { Waiting::Parked },
-        keys_drawn: asked.keys_drawn,
-        truth: truth.transpose().map_err(TargetError::Ledger)?.map(Arc::new),
-    };
-    let server_cpus = setup.server_cpus.0.clone();
-    Ok((Bench { florin, server_cpus, ledger, population, value_bytes, tool: Tool::None }, settings))
-}
-
-fn generated(setup: &Setup, florin: &Path) -> Result<PathBuf, TargetError> {
-    let generated = ledger::Generated {
-        users: setup.users,
-        transactions: setup.transactions.unwrap_or(10 * u64::from(setup.users)),
-        seed: 7,
-    };
-    let directory = setup.data.clone().unwrap_or_else(|| env::temp_dir().join("florin-bench"));
-    Ok(ledger::kept(florin, &directory, generated)?)
-}
-
-/// The server's binary: as told, or beside the bench's own.
-pub(super) fn florin(setup: &Setup) -> PathBuf {
-    let beside =
-        || env::current_exe().ok().map(|own| own.with_file_name("florin")).filter(|path| path.exists());
-    setup.server.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("florin"))
 }
 
 /// A report without results.

@@ -12,10 +12,11 @@ use std::{
 use clap::Args;
 
 use super::{
-    args::{LoadSpec, Setup, not_negative, positive, seconds},
-    commands::{Asked, CliError, set_up},
+    error::CliError,
+    flags::{LoadSpec, not_negative, positive, seconds},
     progress::Progress,
     say,
+    setup::{Asked, Setup, set_up},
 };
 use crate::{
     climb::Ladder,

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use clap::Args;
 
-use super::{commands::CliError, say};
+use super::{error::CliError, say};
 use crate::{
     compare::findings::{Bound, Findings},
     cost::{

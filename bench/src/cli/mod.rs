@@ -1,11 +1,15 @@
-//! The `florin-bench` command.
+//! The `florin-bench` command. Arrows go one way: `commands` → `args` → `compare`, `cost` → `setup` → `flags`, `error`, `say`.
 
 mod args;
 mod commands;
 mod compare;
 mod cost;
+mod error;
+mod flags;
 mod progress;
 mod say;
+mod setup;
 
 pub use args::Cli;
-pub use commands::{CliError, run};
+pub use commands::run;
+pub use error::CliError;

@@ -19,7 +19,6 @@ pub mod callers;
 pub mod case;
 pub mod findings;
 pub mod journal;
-mod report;
 pub mod run;
 pub mod schedule;
 pub mod statistics;

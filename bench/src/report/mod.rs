@@ -1,9 +1,11 @@
-//! Results as files: JSON for machines, HTML and Markdown for people, interval logs for histogram tools.
+//! Results as files, of trials and of comparisons: JSON for machines, HTML and Markdown for people, interval logs for histogram
+//! tools. Nothing that measures knows of it.
 
-pub(crate) mod html;
+mod comparison;
+mod html;
 mod interval_log;
 pub(crate) mod markdown;
-pub(crate) mod plots;
+mod plots;
 
 use std::{
     fs, io,

@@ -3,16 +3,16 @@
 use std::{fmt::Write, path::Path};
 
 use super::{
-    findings::{Bound, CallerTable, Case, Findings, Knee, Section, Step},
-    statistics::Ratio,
+    ReportError,
+    html::{definitions, document, escaped, figure, html_table},
+    markdown::{grouped, health, surroundings},
+    plots::{Plot, Scale, Series},
 };
 use crate::{
     campaign::Medians,
-    report::{
-        self, ReportError,
-        html::{definitions, document, escaped, figure, html_table},
-        markdown::{grouped, health, surroundings},
-        plots::{Plot, Scale, Series},
+    compare::{
+        findings::{Bound, CallerTable, Case, Findings, Knee, Section, Step},
+        statistics::Ratio,
     },
     trial::Health,
 };
@@ -20,9 +20,9 @@ use crate::{
 impl Findings {
     /// Writes `compare.json`, `compare.html` and `compare.md` into `directory`.
     pub fn write(&self, directory: &Path) -> Result<(), ReportError> {
-        report::write(directory, "compare.json", &(self.to_json() + "\n"))?;
-        report::write(directory, "compare.html", &self.to_html())?;
-        report::write(directory, "compare.md", &self.to_markdown())
+        super::write(directory, "compare.json", &(self.to_json() + "\n"))?;
+        super::write(directory, "compare.html", &self.to_html())?;
+        super::write(directory, "compare.md", &self.to_markdown())
     }
 
     /// For machines.
