@@ -2,14 +2,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// One reading of both clocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Now {
-    /// The wall clock, µs since 1970 UTC: decides which buckets a window holds. Fixed by `--now`.
-    pub wall_us: i64,
-    /// A monotonic clock, µs since the node started: measures ages, deadlines and service times. Never fixed.
-    pub monotonic_us: u64,
-}
+pub use florin_core::clock::Now;
 
 /// Where [`Now`] comes from. Copies agree with each other.
 #[derive(Clone, Copy, Debug)]

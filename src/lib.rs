@@ -19,19 +19,13 @@
 //! ARCHITECTURE.md says what each of them never does, and `tests/layering.rs` holds them to it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
-extern crate alloc;
+pub use florin_core::{follower, ledger, limits, mesh, shard, wire};
 
 pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod drivers;
 pub mod feed;
-pub mod follower;
-pub mod ledger;
-pub mod limits;
-pub mod mesh;
 pub mod node;
-pub mod shard;
 pub mod store;
 pub mod threads;
-pub mod wire;

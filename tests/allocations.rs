@@ -3,6 +3,7 @@
 //!
 //! `cargo test --test allocations`. The counter stands in for the global allocator of this test alone, and counts
 //! what its own thread asks for.
+#![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

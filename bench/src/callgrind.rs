@@ -72,10 +72,10 @@ impl Part {
         let by_file = FILES.iter().find(|(part, _)| file.contains(part)).map(|&(_, part)| part);
         let by_function = || {
             const FUNCTIONS: [(&str, Part); 8] = [
-                ("florin::wire::encode", Part::Encode),
-                ("florin::wire", Part::Parse),
-                ("florin::shard::table", Part::Lookup),
-                ("florin::shard", Part::Shard),
+                ("florin_core::wire::encode", Part::Encode),
+                ("florin_core::wire", Part::Parse),
+                ("florin_core::shard::table", Part::Lookup),
+                ("florin_core::shard", Part::Shard),
                 ("florin::drivers", Part::Driver),
                 ("florin::feed", Part::Background),
                 ("rusqlite", Part::Background),
@@ -202,17 +202,17 @@ fi=/rustc/abc/library/core/src/ptr/mod.rs
 30 7
 fe=/src/florin/src/drivers/ring/mod.rs
 11 1
-cfn=florin::wire::encode::Encoder::balance
+cfn=florin_core::wire::encode::Encoder::balance
 cfi=/src/florin/src/wire/encode/mod.rs
 calls=5 77
 12 500
 
 fl=/src/florin/src/wire/encode/mod.rs
-fn=florin::wire::encode::Encoder::balance
+fn=florin_core::wire::encode::Encoder::balance
 77 500
 
 fl=/src/florin/src/wire/frame.rs
-fn=florin::wire::frame::parse
+fn=florin_core::wire::frame::parse
 5 60
 
 fl=???

@@ -11,6 +11,7 @@
 //! strace -c $(for task in /proc/$(pidof florin)/task/*; do
 //!     grep -q florin-shard $task/comm && echo "-p ${task##*/}"; done)
 //! ```
+#![allow(unsafe_code)]
 
 mod accepting;
 mod buffers;

@@ -1,7 +1,9 @@
-//! The sources of `florin::mesh` themselves, built on loom's atomics. `cargo test -p florin-loom` (or the whole workspace) tries every
+//! The sources of `florin_core::mesh` themselves, built on loom's atomics. `cargo test -p florin-loom` (or the whole workspace) tries every
 //! interleaving that the memory model allows, within the bounds each test states.
 
-#[path = "../../../src/mesh/mod.rs"]
+extern crate alloc;
+
+#[path = "../../../core/src/mesh/mod.rs"]
 pub mod mesh;
 
 #[cfg(test)]

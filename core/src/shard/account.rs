@@ -1,0 +1,542 @@
+//! One account's two records, and how a transaction changes them in place.
+//!
+//! Its balance, as it goes over the wire:
+//!
+//! | offset | bytes | struct |
+//! | --- | --- | --- |
+//! | 0 | 8 | [`BalancePrefix`] |
+//! | 8 | 24 n + 32 | the archived `Balance` ([`florin_schema::layout`]) |
+//!
+//! Its statistics, as they are needed to answer for any window at any time:
+//!
+//! | offset | bytes | struct |
+//! | --- | --- | --- |
+//! | 0 | 24 | [`StatisticsHeader`] |
+//! | 24 | 40 n | [`WindowTotals`] of the lifetime, an asset each, in the balance's order |
+//! | 24 + 40 n | 24 m | [`Bucket`] × m, ascending by key: one for each hour, or day, in which something happened |
+//!
+//! A dense ring of 24 hours and 30 days would take 2 KiB an asset; most accounts have a handful of buckets. Buckets
+//! are made coarser, or dropped, only when room is needed; reading skips what no window holds any more. So a
+//! boundary that passes costs nothing until the account changes.
+
+use alloc::vec::Vec;
+use florin_schema::frame::ASSETS_MAX;
+use florin_schema::layout::{AssetRow, BalanceRoot, BalanceView, VectorPointer, WindowTotals};
+use florin_schema::{Asset, UserId, Version, Window};
+use zerocopy::little_endian::{I32, I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::Defect;
+use super::slab::{Handle, Slab};
+use crate::ledger::{Counting, Holdings, Horizon, Hour, Overflow, Transaction};
+use crate::wire::AssetTotals;
+
+/// Where an account's records lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Account {
+    /// Its balance, which names its statistics.
+    pub balance: Handle,
+}
+
+/// Account flag: its history is known to be incomplete; answers say so.
+pub const QUARANTINED: u8 = 1;
+/// Account flag: it cannot be repaired by reading its history again, and no longer follows the ledger.
+pub const DEFECTIVE: u8 = 2;
+/// Account flag: the feed has been asked to read its history again.
+pub const REREAD_ASKED: u8 = 4;
+
+/// What stands before an archived balance.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct BalancePrefix {
+    assets: u8,
+    flags: u8,
+    padding: [u8; 2],
+    statistics: Handle,
+}
+
+/// What stands before an account's lifetime totals.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct StatisticsHeader {
+    first_us: I64,
+    last_us: I64,
+    /// Of the whole block, bytes.
+    capacity: U32,
+    buckets: U32,
+}
+
+/// Sums of one asset's buckets, credits before debits.
+#[derive(Clone, Copy, Default)]
+struct Flows {
+    counts: [u64; 2],
+    sums: [i64; 2],
+    largest_debit: i64,
+}
+
+/// Why no sum of buckets overflows.
+const WITHIN_LIFETIME: &str = "a window's sums are at most its lifetime's, which did not overflow";
+
+impl Flows {
+    #[inline]
+    fn add(&mut self, key: BucketKey, bucket: &Bucket) {
+        let direction = usize::from(key.is_debit());
+        self.counts[direction] += u64::from(bucket.count.get());
+        self.sums[direction] = self.sums[direction].checked_add(bucket.sum.get()).expect(WITHIN_LIFETIME);
+        self.largest_debit = self.largest_debit.max(bucket.largest.get());
+    }
+
+    #[inline]
+    fn with(&self, other: &Flows) -> Flows {
+        let sum = |at: usize| self.sums[at].checked_add(other.sums[at]).expect(WITHIN_LIFETIME);
+        Flows {
+            counts: [self.counts[0] + other.counts[0], self.counts[1] + other.counts[1]],
+            sums: [sum(0), sum(1)],
+            largest_debit: self.largest_debit.max(other.largest_debit),
+        }
+    }
+
+    #[inline]
+    fn totals(&self) -> WindowTotals {
+        let ([credit_count, debit_count], [credit_sum, debit_sum]) = (self.counts, self.sums);
+        WindowTotals {
+            credit_count: U64::new(credit_count),
+            credit_sum: I64::new(credit_sum),
+            debit_count: U64::new(debit_count),
+            debit_sum: I64::new(debit_sum),
+            largest_debit: I64::new(self.largest_debit),
+        }
+    }
+}
+
+/// What happened to one asset in one direction during one hour or day.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Bucket {
+    key: U32,
+    count: U32,
+    sum: I64,
+    /// 0 for credits.
+    largest: I64,
+}
+
+const PREFIX: usize = size_of::<BalancePrefix>();
+const HEADER: usize = size_of::<StatisticsHeader>();
+const TOTALS: usize = size_of::<WindowTotals>();
+const BUCKET: usize = size_of::<Bucket>();
+const _: () = assert!(PREFIX == 8 && HEADER == 24 && TOTALS == 40 && BUCKET == 24);
+
+/// Which bucket: the hour in the upper 27 bits (so that buckets sort by time), then the asset's index, then 1 for
+/// debits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct BucketKey(u32);
+
+impl BucketKey {
+    /// The year 1 is hour -17,259,888; the year 9999 ends before hour 70,389,528.
+    const HOUR_BIAS: i32 = 20_000_000;
+
+    fn new(hour: Hour, asset: usize, counting: Counting) -> BucketKey {
+        let hour =
+            u32::try_from(hour.0 + BucketKey::HOUR_BIAS).expect("a transaction's hour is after the year 1");
+        BucketKey(hour << 5 | (asset as u32) << 1 | u32::from(counting == Counting::Debit))
+    }
+
+    #[inline]
+    fn hour(self) -> Hour {
+        Hour((self.0 >> 5) as i32 - BucketKey::HOUR_BIAS)
+    }
+
+    #[inline]
+    fn asset(self) -> usize {
+        (self.0 >> 1) as usize % ASSETS_MAX
+    }
+
+    #[inline]
+    fn is_debit(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn at_hour(self, hour: Hour) -> BucketKey {
+        let hour = (hour.0 + BucketKey::HOUR_BIAS) as u32;
+        BucketKey(hour << 5 | self.0 & 31)
+    }
+
+    fn with_asset(self, asset: usize) -> BucketKey {
+        BucketKey(self.0 & !30 | (asset as u32) << 1)
+    }
+}
+
+const _: () = {
+    assert!((*Transaction::OCCURRED_AT_US.start()).div_euclid(3_600_000_000) > -BucketKey::HOUR_BIAS as i64);
+    let last = Transaction::OCCURRED_AT_US.end().div_euclid(3_600_000_000) + BucketKey::HOUR_BIAS as i64;
+    assert!(last < 1 << 27 && ASSETS_MAX == 16);
+};
+
+impl Account {
+    /// An account without any transaction.
+    pub fn create(slab: &mut Slab, user_id: UserId) -> Account {
+        let root = BalanceRoot {
+            user_id: U64::new(user_id.get()),
+            version: U64::new(0),
+            updated_at_us: I64::new(0),
+            balances: pointer_to_rows(0),
+        };
+        let balance = slab.allocate(PREFIX + BalanceView::bytes_of(0));
+        slab.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..].copy_from_slice(root.as_bytes());
+        let account = Account { balance };
+        let statistics = allocate_statistics(slab, HEADER + TOTALS + BUCKET);
+        account.set_statistics(slab, statistics);
+        account
+    }
+
+    /// Gives both records back.
+    pub fn free(self, slab: &mut Slab) {
+        let capacity = self.header(slab).capacity.get() as usize;
+        slab.free(self.statistics(slab), capacity);
+        let bytes = PREFIX + BalanceView::bytes_of(self.assets(slab));
+        slab.free(self.balance, bytes);
+    }
+
+    #[inline]
+    fn prefix(self, slab: &Slab) -> &BalancePrefix {
+        BalancePrefix::ref_from_bytes(slab.block(self.balance, PREFIX)).expect("a prefix's bytes")
+    }
+
+    #[inline]
+    fn prefix_mut(self, slab: &mut Slab) -> &mut BalancePrefix {
+        BalancePrefix::mut_from_bytes(slab.block_mut(self.balance, PREFIX)).expect("a prefix's bytes")
+    }
+
+    #[inline]
+    fn assets(self, slab: &Slab) -> usize {
+        usize::from(self.prefix(slab).assets)
+    }
+
+    /// The flags above.
+    #[inline]
+    pub fn flags(self, slab: &Slab) -> u8 {
+        self.prefix(slab).flags
+    }
+
+    /// Replaces the flags.
+    pub fn set_flags(self, slab: &mut Slab, flags: u8) {
+        self.prefix_mut(slab).flags = flags;
+    }
+
+    /// Where its statistics lie.
+    #[inline]
+    pub fn statistics(self, slab: &Slab) -> Handle {
+        self.prefix(slab).statistics
+    }
+
+    fn set_statistics(self, slab: &mut Slab, statistics: Handle) {
+        self.prefix_mut(slab).statistics = statistics;
+    }
+
+    /// The archived balance.
+    #[inline]
+    pub fn balance(self, slab: &Slab) -> BalanceView<'_> {
+        self.flagged_balance(slab).0
+    }
+
+    /// The archived balance and the flags.
+    #[inline(always)]
+    pub fn flagged_balance(self, slab: &Slab) -> (BalanceView<'_>, u8) {
+        let record = slab.block_and_on(self.balance);
+        let (prefix, rest) = BalancePrefix::ref_from_prefix(record).expect("a block holds its prefix");
+        let bytes = BalanceView::bytes_of(usize::from(prefix.assets));
+        (BalanceView::new(&rest[..bytes]).expect("a balance's bytes"), prefix.flags)
+    }
+
+    /// How many transactions the account holds.
+    #[inline]
+    pub fn version(self, slab: &Slab) -> Version {
+        Version(self.balance(slab).root.version.get())
+    }
+
+    fn header(self, slab: &Slab) -> StatisticsHeader {
+        StatisticsHeader::read_from_bytes(slab.block(self.statistics(slab), HEADER))
+            .expect("a header's bytes")
+    }
+
+    /// First and last `occurred_at`, µs; 0 where the account has no transaction.
+    pub fn span_us(self, slab: &Slab) -> (i64, i64) {
+        let header = self.header(slab);
+        (header.first_us.get(), header.last_us.get())
+    }
+
+    /// Every asset's totals in all four windows as of `horizon`, into `totals`. Each window holds the one before it and a
+    /// ring around it; each bucket is added to its ring alone, and that without a branch on what cannot be guessed.
+    pub fn totals(self, slab: &Slab, horizon: &Horizon, totals: &mut Vec<AssetTotals>) {
+        let (_, lifetimes, buckets) = statistics_parts(slab, self);
+        let [hours24, days7, days30] =
+            [Window::Hours24, Window::Days7, Window::Days30].map(|w| horizon.hours(w).expect("has edges"));
+        let mut rings = [[Flows::default(); 3]; ASSETS_MAX];
+        for bucket in buckets.iter().rev() {
+            let key = BucketKey(bucket.key.get());
+            let hour = key.hour();
+            if hour < days30.0 {
+                break;
+            }
+            if hour > days30.1 {
+                continue;
+            }
+            let beyond_24h = (hour < hours24.0) | (hour > hours24.1);
+            let ring = usize::from(beyond_24h) + usize::from(hour < days7.0);
+            rings[key.asset()][ring].add(key, bucket);
+        }
+        totals.clear();
+        for ((row, &lifetime), [hours24, to_days7, to_days30]) in
+            self.balance(slab).rows.iter().zip(lifetimes).zip(rings)
+        {
+            let days7 = hours24.with(&to_days7);
+            let windows = [hours24.totals(), days7.totals(), days7.with(&to_days30).totals(), lifetime];
+            totals.push(AssetTotals { asset: row.asset(), windows });
+        }
+    }
+
+    /// Applies `row`, whose version is the account's next, or leaves the account as it was.
+    pub fn apply(&mut self, slab: &mut Slab, row: &Transaction, horizon: &Horizon) -> Result<(), Defect> {
+        let rows = self.balance(slab).rows;
+        let index = match rows.binary_search_by(|held| held.asset().cmp(&row.asset)) {
+            Ok(index) => index,
+            Err(_) if rows.len() == ASSETS_MAX => return Err(Defect::TooManyAssets),
+            // A new asset's first transaction cannot overflow, so nothing has to be undone.
+            Err(index) => {
+                self.insert_asset(slab, index, row.asset);
+                index
+            }
+        };
+        let held = &self.balance(slab).rows[index];
+        let before = Holdings { available: held.available.get(), held: held.held.get() };
+        let after = row.kind.apply(before, row.amount)?;
+        let counting = row.kind.counting();
+        let mut lifetime = statistics_parts(slab, *self).1[index];
+        add(&mut lifetime, counting, 1, row.amount, row.amount)?;
+        if let (true, Some(hour)) = (counting != Counting::Neither, horizon.bucket(row.hour())) {
+            self.add_to_bucket(slab, BucketKey::new(hour, index, counting), row.amount, horizon)?;
+        }
+        // Nothing fails from here on.
+        let (header, lifetimes) = statistics_parts_mut(slab, *self);
+        lifetimes[index] = lifetime;
+        let first = row.version == Version(1);
+        if first || row.occurred_at_us < header.first_us.get() {
+            header.first_us.set(row.occurred_at_us);
+        }
+        if first || row.occurred_at_us > header.last_us.get() {
+            header.last_us.set(row.occurred_at_us);
+        }
+        let last_us = header.last_us.get();
+        let (rows, root) = self.balance_mut(slab);
+        rows[index].available.set(after.available);
+        rows[index].held.set(after.held);
+        root.version.set(row.version.0);
+        root.updated_at_us.set(last_us);
+        Ok(())
+    }
+
+    fn balance_mut(self, slab: &mut Slab) -> (&mut [AssetRow], &mut BalanceRoot) {
+        let bytes = BalanceView::bytes_of(self.assets(slab));
+        let body = &mut slab.block_mut(self.balance, PREFIX + bytes)[PREFIX..];
+        let (rows, root) = BalanceRoot::mut_from_suffix(body).expect("a balance ends with its root");
+        (<[AssetRow]>::mut_from_bytes(rows).expect("whole rows"), root)
+    }
+
+    /// Makes room for `asset` at `index` of both records.
+    fn insert_asset(&mut self, slab: &mut Slab, index: usize, asset: Asset) {
+        let assets = self.assets(slab);
+        let old = slab.block(self.balance, PREFIX + BalanceView::bytes_of(assets)).to_vec();
+        let row = AssetRow { asset: U64::new(asset.to_wire()), available: I64::new(0), held: I64::new(0) };
+        let at = PREFIX + size_of::<AssetRow>() * index;
+        let balance = slab.allocate(old.len() + size_of::<AssetRow>());
+        let new = slab.block_mut(balance, old.len() + size_of::<AssetRow>());
+        new[..at].copy_from_slice(&old[..at]);
+        new[at..at + size_of::<AssetRow>()].copy_from_slice(row.as_bytes());
+        new[at + size_of::<AssetRow>()..].copy_from_slice(&old[at..]);
+        new[0] = assets as u8 + 1;
+        slab.free(self.balance, old.len());
+        self.balance = balance;
+        self.balance_mut(slab).1.balances = pointer_to_rows(assets + 1);
+
+        let header = self.header(slab);
+        let buckets = header.buckets.get() as usize;
+        let used = HEADER + TOTALS * assets + BUCKET * buckets;
+        self.reserve(slab, used, TOTALS);
+        let block = slab.block_mut(self.statistics(slab), used + TOTALS);
+        let at = HEADER + TOTALS * index;
+        block.copy_within(at..used, at + TOTALS);
+        block[at..at + TOTALS].fill(0);
+        for bucket in buckets_mut(slab, *self) {
+            let key = BucketKey(bucket.key.get());
+            if key.asset() >= index {
+                bucket.key.set(key.with_asset(key.asset() + 1).0);
+            }
+        }
+    }
+
+    fn add_to_bucket(
+        &mut self,
+        slab: &mut Slab,
+        key: BucketKey,
+        amount: i64,
+        horizon: &Horizon,
+    ) -> Result<(), Overflow> {
+        let largest = if key.is_debit() { amount } else { 0 };
+        let new = Bucket {
+            key: U32::new(key.0),
+            count: U32::new(1),
+            sum: I64::new(amount),
+            largest: I64::new(largest),
+        };
+        let buckets = buckets_mut(slab, *self);
+        match buckets.binary_search_by_key(&key, |bucket| BucketKey(bucket.key.get())) {
+            Ok(index) => merge(&mut buckets[index], &new),
+            Err(_) => {
+                if self.room(slab) < BUCKET {
+                    self.roll(slab, horizon)?;
+                }
+                let used = self.used(slab);
+                self.reserve(slab, used, BUCKET);
+                self.insert_bucket(slab, new);
+                Ok(())
+            }
+        }
+    }
+
+    fn insert_bucket(self, slab: &mut Slab, new: Bucket) {
+        let at = buckets_mut(slab, self).partition_point(|bucket| bucket.key.get() < new.key.get());
+        statistics_parts_mut(slab, self).0.buckets += 1;
+        let buckets = buckets_mut(slab, self);
+        let last = buckets.len() - 1;
+        buckets.copy_within(at..last, at + 1);
+        buckets[at] = new;
+    }
+
+    /// Makes each bucket as coarse as `horizon` lets it be, and drops those that no window reaches.
+    fn roll(self, slab: &mut Slab, horizon: &Horizon) -> Result<(), Overflow> {
+        let buckets = buckets_mut(slab, self);
+        let mut kept = 0;
+        for index in 0..buckets.len() {
+            let mut bucket = buckets[index];
+            let key = BucketKey(bucket.key.get());
+            if let Some(hour) = horizon.bucket(key.hour()) {
+                bucket.key.set(key.at_hour(hour).0);
+                buckets[kept] = bucket;
+                kept += 1;
+            }
+        }
+        buckets[..kept].sort_unstable_by_key(|bucket| bucket.key.get());
+        let mut merged = 0;
+        for index in 0..kept {
+            let bucket = buckets[index];
+            if merged > 0 && buckets[merged - 1].key == bucket.key {
+                merge(&mut buckets[merged - 1], &bucket)?;
+            } else {
+                buckets[merged] = bucket;
+                merged += 1;
+            }
+        }
+        statistics_parts_mut(slab, self).0.buckets.set(merged as u32);
+        Ok(())
+    }
+
+    fn used(self, slab: &Slab) -> usize {
+        HEADER + TOTALS * self.assets(slab) + BUCKET * self.header(slab).buckets.get() as usize
+    }
+
+    fn room(self, slab: &Slab) -> usize {
+        self.header(slab).capacity.get() as usize - self.used(slab)
+    }
+
+    /// Moves the statistics, of which `used` bytes count, to a larger block unless `more` bytes fit into theirs.
+    fn reserve(self, slab: &mut Slab, used: usize, more: usize) {
+        let capacity = self.header(slab).capacity.get() as usize;
+        if used + more <= capacity {
+            return;
+        }
+        let larger = allocate_statistics(slab, used + more);
+        let smaller = self.statistics(slab);
+        slab.copy(smaller, larger, used);
+        set_capacity(slab, larger, slab.capacity_for(used + more));
+        slab.free(smaller, capacity);
+        self.set_statistics(slab, larger);
+    }
+}
+
+fn pointer_to_rows(assets: usize) -> VectorPointer {
+    let back = core::mem::offset_of!(BalanceRoot, balances) + size_of::<AssetRow>() * assets;
+    VectorPointer { offset: I32::new(-(back as i32)), length: U32::new(assets as u32) }
+}
+
+fn allocate_statistics(slab: &mut Slab, bytes: usize) -> Handle {
+    let capacity = slab.capacity_for(bytes);
+    let handle = slab.allocate(bytes);
+    set_capacity(slab, handle, capacity);
+    handle
+}
+
+fn set_capacity(slab: &mut Slab, statistics: Handle, bytes: usize) {
+    let header =
+        StatisticsHeader::mut_from_bytes(slab.block_mut(statistics, HEADER)).expect("a header's bytes");
+    header.capacity.set(bytes as u32);
+}
+
+fn statistics_parts(slab: &Slab, account: Account) -> (&StatisticsHeader, &[WindowTotals], &[Bucket]) {
+    let assets = account.assets(slab);
+    let block = slab.block(account.statistics(slab), account.used(slab));
+    let (header, rest) = StatisticsHeader::ref_from_prefix(block).expect("statistics begin with a header");
+    let (lifetimes, rest) =
+        <[WindowTotals]>::ref_from_prefix_with_elems(rest, assets).expect("totals an asset");
+    (header, lifetimes, <[Bucket]>::ref_from_bytes(rest).expect("whole buckets"))
+}
+
+fn statistics_parts_mut(slab: &mut Slab, account: Account) -> (&mut StatisticsHeader, &mut [WindowTotals]) {
+    let assets = account.assets(slab);
+    let block = slab.block_mut(account.statistics(slab), HEADER + TOTALS * assets);
+    let (header, rest) = StatisticsHeader::mut_from_prefix(block).expect("statistics begin with a header");
+    (header, <[WindowTotals]>::mut_from_bytes(rest).expect("totals an asset"))
+}
+
+fn buckets_mut(slab: &mut Slab, account: Account) -> &mut [Bucket] {
+    let (from, to) = (HEADER + TOTALS * account.assets(slab), account.used(slab));
+    <[Bucket]>::mut_from_bytes(&mut slab.block_mut(account.statistics(slab), to)[from..])
+        .expect("whole buckets")
+}
+
+fn merge(into: &mut Bucket, other: &Bucket) -> Result<(), Overflow> {
+    let count = into.count.get().checked_add(other.count.get()).ok_or(Overflow)?;
+    let sum = into.sum.get().checked_add(other.sum.get()).ok_or(Overflow)?;
+    into.count.set(count);
+    into.sum.set(sum);
+    into.largest.set(into.largest.get().max(other.largest.get()));
+    Ok(())
+}
+
+#[inline]
+fn add(
+    totals: &mut WindowTotals,
+    counting: Counting,
+    count: u64,
+    sum: i64,
+    largest: i64,
+) -> Result<(), Overflow> {
+    match counting {
+        Counting::Credit => {
+            totals.credit_sum.set(totals.credit_sum.get().checked_add(sum).ok_or(Overflow)?);
+            totals.credit_count.set(totals.credit_count.get() + count);
+        }
+        Counting::Debit => {
+            totals.debit_sum.set(totals.debit_sum.get().checked_add(sum).ok_or(Overflow)?);
+            totals.debit_count.set(totals.debit_count.get() + count);
+            totals.largest_debit.set(totals.largest_debit.get().max(largest));
+        }
+        Counting::Neither => {}
+    }
+    Ok(())
+}
+
+impl From<Overflow> for Defect {
+    fn from(Overflow: Overflow) -> Defect {
+        Defect::Overflow
+    }
+}

@@ -1,0 +1,138 @@
+//! Lookups under way. A lookup is two cache misses, one behind the other: its user's line of the index, then its record. So lookups go
+//! in groups: while one group's requests are parsed, the lines of the group before it and the records of the one before
+//! that are on their way. The misses of a turn's requests overlap, whichever connections they came on, and each pass is a
+//! short loop over a group: the shorter, the more of its misses a core has under way at once.
+
+use core::ops::Range;
+
+use florin_schema::{HashedUser, Opcode, UserId};
+
+use super::responder::Aspect;
+use super::table::Guess;
+use crate::limits::LOOKUPS_PER_GROUP;
+use crate::wire::{Format, ReplyTo};
+
+/// A request for an account of this shard's.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup {
+    pub connection: u32,
+    pub to: ReplyTo,
+    pub user: HashedUser,
+    pub aspect: Aspect,
+    /// Known once it was probed.
+    pub guess: Guess,
+}
+
+impl Lookup {
+    /// What stands where none has stood yet.
+    const NONE: Lookup = Lookup {
+        connection: 0,
+        to: ReplyTo { opcode: Opcode::GetBalance, request_id: 0, format: Format::Rkyv },
+        user: UserId::new(0).expect("0 is a legal id").hashed(),
+        aspect: Aspect::Balance,
+        guess: Guess::NOBODY,
+    };
+}
+
+/// First in, first out.
+pub(super) struct Belt {
+    places: [Lookup; Belt::PLACES],
+    /// How many were put on it since it was empty, and how many of these have been through each pass.
+    asked: usize,
+    fetched: usize,
+    probed: usize,
+    answered: usize,
+}
+
+/// What each pass has to do when the belt moves on; each part is a group, or the begin of one.
+pub(super) struct Step {
+    /// Their lines of the index are to be asked for.
+    pub fetch: Range<usize>,
+    /// Those should be here by now: to be probed, and their records asked for.
+    pub probe: Range<usize>,
+    /// Their records should be: to be answered.
+    pub answer: Range<usize>,
+}
+
+impl Belt {
+    /// The group that is coming, and one for each pass.
+    const PLACES: usize = 4 * LOOKUPS_PER_GROUP;
+
+    /// An empty one.
+    pub fn new() -> Belt {
+        Belt { places: [Lookup::NONE; Belt::PLACES], asked: 0, fetched: 0, probed: 0, answered: 0 }
+    }
+
+    /// Puts a lookup on; returns whether it completes a group, and the belt must move on.
+    #[inline(always)]
+    pub fn push(&mut self, lookup: Lookup) -> bool {
+        self.places[self.asked % Belt::PLACES] = lookup;
+        self.asked += 1;
+        self.asked.is_multiple_of(LOOKUPS_PER_GROUP)
+    }
+
+    /// Moves everything on by one pass.
+    #[inline(always)]
+    pub fn step(&mut self) -> Step {
+        let step = Step {
+            fetch: self.fetched..self.asked,
+            probe: self.probed..self.fetched,
+            answer: self.answered..self.probed,
+        };
+        (self.answered, self.probed, self.fetched) = (self.probed, self.fetched, self.asked);
+        step
+    }
+
+    /// The places of a pass.
+    #[inline(always)]
+    pub fn at(&mut self, part: Range<usize>) -> &mut [Lookup] {
+        let from = part.start % Belt::PLACES;
+        &mut self.places[from..from + part.len()]
+    }
+
+    /// Whether nothing is under way.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.asked == self.answered
+    }
+
+    /// The next group begins at the front, where nothing is under way any more.
+    pub fn rewind(&mut self) {
+        debug_assert!(self.is_empty());
+        (self.asked, self.fetched, self.probed, self.answered) = (0, 0, 0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_goes_through_one_pass_with_each_group_and_keeps_its_place() {
+        let mut belt = Belt::new();
+        for rewound in 0..3 {
+            let all: Vec<u32> = (0..5 * LOOKUPS_PER_GROUP as u32 + 7 * rewound).collect();
+            let mut passes = [const { Vec::new() }; 3];
+            let go_on = |belt: &mut Belt, passes: &mut [Vec<u32>; 3]| {
+                let Step { fetch, probe, answer } = belt.step();
+                for (part, pass) in [fetch, probe, answer].into_iter().zip(passes) {
+                    pass.extend(belt.at(part).iter().map(|lookup| lookup.connection));
+                }
+            };
+            for &connection in &all {
+                if belt.push(Lookup { connection, ..Lookup::NONE }) {
+                    go_on(&mut belt, &mut passes);
+                }
+                let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;
+                for (behind, pass) in passes.iter().enumerate() {
+                    assert_eq!(pass.len(), groups.saturating_sub(behind) * LOOKUPS_PER_GROUP);
+                }
+            }
+            while !belt.is_empty() {
+                go_on(&mut belt, &mut passes);
+            }
+            belt.rewind();
+            assert_eq!(passes, [all.clone(), all.clone(), all]);
+        }
+    }
+}

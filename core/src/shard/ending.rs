@@ -1,0 +1,124 @@
+//! How connections end because of the time: a request that does not go on, and a drain.
+//!
+//! Time-outs are judged by what had been read when the kernel was last asked, never by the clock alone: a process that
+//! was stopped for a minute finds its callers' bytes first, and then looks at who has been silent.
+
+use core::cmp::Reverse;
+
+use florin_schema::frame::REPLY_DRAINING;
+
+use super::Shard;
+use super::session::Ending;
+use crate::limits::{DRAIN_ANSWER_US, DRAIN_QUIET_US, DRAIN_READ_US, DRAIN_STALL_US, PARTIAL_REQUEST_US};
+use crate::wire::{self, Protocol};
+
+impl Shard {
+    /// Begins to drain: what has arrived is answered, the end is announced, and each connection is closed once it is
+    /// quiet.
+    pub fn drain(&mut self) {
+        self.draining_since_us.get_or_insert(self.now.monotonic_us);
+        self.responder.announces = REPLY_DRAINING;
+    }
+
+    /// Whether nothing is left to do for anyone.
+    pub fn drained(&self) -> bool {
+        self.draining_since_us.is_some() && self.open == 0
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining_since_us.is_some()
+    }
+
+    pub(super) fn refuses_new_work(&self) -> bool {
+        self.draining_since_us.is_some_and(|since_us| self.now.monotonic_us - since_us > DRAIN_ANSWER_US)
+    }
+
+    /// The driver has completions that it could not handle in this turn: until it has, nobody is judged to be silent.
+    pub fn input_waits(&mut self) {
+        self.input_waits = true;
+    }
+
+    /// Notes that whatever had come by `monotonic_us` will have been handed over by the next turn's work.
+    pub(super) fn note_input_read(&mut self, monotonic_us: u64) {
+        if !core::mem::take(&mut self.input_waits) {
+            self.read_until_us = monotonic_us;
+        }
+    }
+
+    /// What time it is for whoever is silent.
+    fn judged_us(&self) -> u64 {
+        self.read_until_us.min(self.now.monotonic_us)
+    }
+
+    /// Ends the connections whose time is up.
+    pub(super) fn end_the_overdue(&mut self) {
+        if self.input_waits {
+            return;
+        }
+        self.end_the_silent();
+        if let Some(since_us) = self.draining_since_us {
+            self.end_while_draining(since_us);
+        }
+    }
+
+    /// Connections whose request began and did not go on.
+    fn end_the_silent(&mut self) {
+        let now_us = self.judged_us();
+        while let Some(&Reverse((at_us, connection))) = self.timeouts.peek() {
+            if at_us > now_us {
+                break;
+            }
+            self.timeouts.pop();
+            let session = &mut self.sessions[connection as usize];
+            session.timed = false;
+            let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
+            let due_us = since_us + PARTIAL_REQUEST_US;
+            if due_us > now_us {
+                session.timed = true;
+                self.timeouts.push(Reverse((due_us, connection)));
+            } else {
+                self.time_out(connection);
+            }
+        }
+    }
+
+    /// Closes a connection in the middle of a request, over HTTP with an answer that says why.
+    fn time_out(&mut self, connection: u32) {
+        let session = &mut self.sessions[connection as usize];
+        session.ending = Ending::Closing;
+        session.partial_since_us = None;
+        if session.protocol == Some(Protocol::Http) {
+            let rejection = wire::http::timed_out(&session.carry[session.carry_from..]);
+            self.with_out(connection, |shard, out| shard.responder.rejection(out, &rejection));
+        }
+        self.responder.metrics.timed_out.add(1);
+        self.touch(connection);
+    }
+
+    /// Connections of a draining shard: the quiet ones, and after a while those whose end would never come.
+    fn end_while_draining(&mut self, since_us: u64) {
+        let now_us = self.judged_us();
+        let drained_us = now_us.saturating_sub(since_us);
+        // Once data is refused, the first moment in which nothing is owed will do.
+        let quiet_us = if drained_us < DRAIN_ANSWER_US { DRAIN_QUIET_US } else { 0 };
+        for connection in 0..self.sessions.len() as u32 {
+            let session = &mut self.sessions[connection as usize];
+            if !session.open {
+                continue;
+            }
+            let still_us = now_us.saturating_sub(session.active_us.max(since_us));
+            if session.unsent() > 0 && still_us >= DRAIN_STALL_US {
+                session.ending = Ending::CutOff;
+                self.touch(connection);
+            } else if session.ending == Ending::Stays {
+                let is_quiet = session.is_quiet() && drained_us >= DRAIN_QUIET_US && still_us >= quiet_us;
+                if session.partial_since_us.is_some() && drained_us >= DRAIN_ANSWER_US {
+                    self.time_out(connection);
+                } else if is_quiet || drained_us >= DRAIN_READ_US {
+                    session.ending = Ending::Closing;
+                    self.touch(connection);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the feed brings: rows into the table, the watermark into the answers.
+
+use core::sync::atomic::Ordering::Release;
+
+use super::table::Outcome;
+use super::{FeedEvent, FeedRequest, Reason, Shard};
+use crate::clock::Now;
+use crate::ledger::Transaction;
+use crate::limits::FEED_EVENTS_PER_TURN;
+
+impl Shard {
+    /// Takes in what the feed has sent, up to a turn's worth.
+    pub(super) fn drain_feed(&mut self) {
+        for _ in 0..FEED_EVENTS_PER_TURN {
+            let Some(event) = self.feed.events.pop() else { break };
+            self.moved = true;
+            match event {
+                FeedEvent::Row(row) => {
+                    let outcome = self.responder.table.apply(&row, &self.responder.horizon);
+                    self.note(&row, outcome);
+                }
+                FeedEvent::RereadRow(row) => {
+                    let outcome = self.responder.table.apply_reread(&row, &self.responder.horizon);
+                    self.note(&row, outcome);
+                }
+                FeedEvent::BatchEnd(batch) => self.applied_batch = Some(batch),
+                FeedEvent::RereadBegin(user) => self.responder.table.begin_reread(user),
+                FeedEvent::RereadEnd(user) => self.responder.table.end_reread(user),
+                FeedEvent::Unreadable(user) => self.responder.table.mark_unreadable(user),
+            }
+        }
+        while let Some(request) = self.requests.pop_front() {
+            if let Err(request) = self.feed.requests.push(request) {
+                self.requests.push_front(request);
+                break;
+            }
+        }
+        // What a batch led to is known to the feed before the batch counts as applied: else the watermark, or the word that
+        // all is loaded, could run ahead of accounts that have to be read again.
+        if self.requests.is_empty()
+            && let Some(batch) = self.applied_batch.take()
+        {
+            self.feed.applied_batch.store(batch, Release);
+        }
+        self.publish_table();
+    }
+
+    fn note(&mut self, row: &Transaction, outcome: Outcome) {
+        let metrics = &self.responder.metrics;
+        match outcome {
+            Outcome::Applied => metrics.applied.add(1),
+            Outcome::AppliedLate => {
+                metrics.applied.add(1);
+                let reason = Reason::HoleFilled;
+                self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
+            }
+            Outcome::Duplicate => metrics.duplicates.add(1),
+            Outcome::Ignored => {}
+            Outcome::Gap { ask } => {
+                metrics.gaps.add(1);
+                if ask {
+                    let reason = Reason::Gap;
+                    self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
+                }
+            }
+            Outcome::Defective(defect) => {
+                let (user_id, version) = (row.user_id, row.version);
+                self.requests.push_back(FeedRequest::Defect { user_id, version, defect });
+            }
+        }
+    }
+
+    fn publish_table(&self) {
+        let (table, metrics) = (&self.responder.table, &self.responder.metrics);
+        metrics.accounts.set(table.accounts() as u64);
+        metrics.quarantined.set(table.quarantined() as u64);
+        metrics.table_bytes.set(table.bytes() as u64);
+    }
+
+    /// Reads the watermark, and decides whether data may be answered in this turn.
+    pub(super) fn read_watermark(&mut self) {
+        let (as_of_us, taken_us) = self.feed.watermark.load();
+        self.moved |= core::mem::replace(&mut self.watermark_taken_us, taken_us) != taken_us;
+        let is_ending = self.refuses_new_work();
+        let responder = &mut self.responder;
+        responder.as_of_us = as_of_us;
+        responder.table.watermark = Now { wall_us: as_of_us, monotonic_us: taken_us };
+        responder.age_us = self.now.monotonic_us.saturating_sub(taken_us);
+        responder.unavailable = if taken_us == 0 {
+            Some("warming up: this shard has not loaded its ledger yet; ask again in a moment, or elsewhere")
+        } else if responder.age_us > self.max_staleness_us {
+            Some("the feed has been down for longer than this server may answer without it; ask elsewhere")
+        } else if is_ending {
+            Some("draining: this server is about to end; ask elsewhere")
+        } else {
+            None
+        };
+        responder.metrics.watermark_us.set(as_of_us);
+        responder.metrics.watermark_monotonic_us.set(taken_us);
+    }
+}

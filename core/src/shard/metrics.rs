@@ -1,0 +1,174 @@
+//! A shard's own counters: written by its thread alone, read by anyone.
+
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+use florin_schema::{Opcode, Status};
+
+/// A count that only one thread writes: a load and a store instead of a locked addition.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; the shard's thread alone.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed) + n, Relaxed);
+    }
+
+    /// Replaces a gauge's value; the shard's thread alone.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value, from any thread.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Service times in µs, in buckets an eighth of a power of two wide: at most 12.5 % from the true value.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [Counter; Histogram::BUCKETS],
+    sum_us: Counter,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { buckets: core::array::from_fn(|_| Counter::default()), sum_us: Counter::default() }
+    }
+}
+
+impl Histogram {
+    const STEPS_BITS: u32 = 3;
+    /// Up to 2^27 µs, more than two minutes; what takes longer counts in the last.
+    pub const BUCKETS: usize = 8 * 25;
+
+    /// Counts `n` requests that took `us` each.
+    #[inline]
+    pub fn record(&self, us: u64, n: u64) {
+        self.buckets[Histogram::bucket(us)].add(n);
+        self.sum_us.add(us * n);
+    }
+
+    #[inline]
+    fn bucket(us: u64) -> usize {
+        let shift = us.max(1).ilog2().saturating_sub(Histogram::STEPS_BITS);
+        let bucket = ((shift as usize) << Histogram::STEPS_BITS) + (us >> shift) as usize;
+        bucket.min(Histogram::BUCKETS - 1)
+    }
+
+    /// The first value, in µs, above those that bucket `index` counts.
+    pub fn upper_bound_us(index: usize) -> u64 {
+        let steps = 1 << Histogram::STEPS_BITS;
+        if index < 2 * steps {
+            return index as u64 + 1;
+        }
+        let shift = index / steps - 1;
+        ((index - shift * steps) as u64 + 1) << shift
+    }
+
+    /// A copy of the counts, by bucket.
+    pub fn counts(&self) -> [u64; Histogram::BUCKETS] {
+        core::array::from_fn(|index| self.buckets[index].get())
+    }
+
+    /// The sum of all values, µs.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.get()
+    }
+}
+
+/// One opcode's share.
+#[derive(Debug, Default)]
+pub struct OpcodeMetrics {
+    /// Answers by [`Status`].
+    pub answers: [Counter; Status::ALL.len()],
+    /// From the turn in which a request was read to the end of the turn in which its reply was handed over.
+    pub service_time: Histogram,
+}
+
+/// Everything that a shard counts.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// By [`Opcode`].
+    pub opcodes: [OpcodeMetrics; Opcode::ALL.len()],
+    /// Bytes that were no request at all, or one of an unknown opcode.
+    pub rejected: Counter,
+    /// Requests over HTTP, among those above.
+    pub http_requests: Counter,
+    /// Requests for another shard's users, passed on.
+    pub forwarded: Counter,
+    /// Other shards' requests answered here.
+    pub answered_for_others: Counter,
+    /// Requests that wait for their freshness now.
+    pub waiting: Counter,
+    /// Questions to other shards not yet answered.
+    pub mesh_depth: Counter,
+    /// Connections open now.
+    pub connections: Counter,
+    /// Connections ever opened.
+    pub connections_opened: Counter,
+    /// Times that a connection could not be accepted, for want of descriptors or memory.
+    pub accepts_refused: Counter,
+    /// Connections closed because a request began and did not go on.
+    pub timed_out: Counter,
+    /// Times that a connection's input was paused because it did not read its answers.
+    pub paused: Counter,
+    /// Bytes received.
+    pub bytes_in: Counter,
+    /// Bytes sent.
+    pub bytes_out: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Accounts held.
+    pub accounts: Counter,
+    /// Bytes of the table: index and slabs.
+    pub table_bytes: Counter,
+    /// Rows applied.
+    pub applied: Counter,
+    /// Rows skipped, for they had been applied.
+    pub duplicates: Counter,
+    /// Rows that came before one that must precede them.
+    pub gaps: Counter,
+    /// Accounts quarantined now.
+    pub quarantined: Counter,
+    /// The watermark that answers carry, µs since 1970 UTC; 0 = none yet.
+    pub watermark_us: Gauge,
+    /// When it was taken, µs of the node's monotonic clock.
+    pub watermark_monotonic_us: Counter,
+}
+
+/// A signed value that only one thread writes.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Replaces it; the shard's thread alone.
+    #[inline]
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value, from any thread.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_falls_below_its_buckets_bound_and_not_below_the_one_before() {
+        for us in (0..4_000).chain((12..27).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1])) {
+            let bucket = Histogram::bucket(us);
+            assert!(us < Histogram::upper_bound_us(bucket), "{us} in {bucket}");
+            assert!(bucket == 0 || us >= Histogram::upper_bound_us(bucket - 1), "{us} in {bucket}");
+        }
+        assert_eq!(Histogram::bucket(u64::MAX), Histogram::BUCKETS - 1);
+    }
+}

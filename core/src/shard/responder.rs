@@ -1,0 +1,285 @@
+//! The part of a shard that answers: it knows the table and the time, and nothing of connections or neighbours.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, WindowMask};
+
+use super::gather::{Gather, push_balance, push_status};
+use super::metrics::ShardMetrics;
+use super::peers::Question;
+use super::table::{Guess, Table, Trust};
+use crate::clock::Now;
+use crate::ledger::Horizon;
+use crate::wire::{
+    AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
+};
+
+/// How a question reached the shard that answers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Via {
+    /// From a connection of its own.
+    Connection,
+    /// From another shard.
+    Mesh,
+}
+
+/// What of an account is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Aspect {
+    Balance,
+    Statistics(WindowMask),
+}
+
+pub(super) struct Responder {
+    pub index: ShardIndex,
+    pub shards: u16,
+    pub table: Table,
+    pub metrics: Arc<ShardMetrics>,
+    pub horizon: Horizon,
+    /// The watermark, and how long ago it was taken.
+    pub as_of_us: i64,
+    pub age_us: u64,
+    /// Why no data may be answered at the moment.
+    pub unavailable: Option<&'static str>,
+    /// What every reply says of the node: REPLY_DRAINING, once it is ending.
+    pub announces: u16,
+    /// Answers of this turn, by opcode and status.
+    counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
+    pub encoder: Encoder,
+    totals: Vec<AssetTotals>,
+}
+
+impl Responder {
+    pub fn new(index: ShardIndex, shards: u16, metrics: Arc<ShardMetrics>) -> Responder {
+        Responder {
+            index,
+            shards,
+            table: Table::new(),
+            metrics,
+            horizon: Horizon::at(0),
+            as_of_us: 0,
+            age_us: 0,
+            unavailable: None,
+            announces: 0,
+            counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
+            encoder: Encoder::new(),
+            totals: Vec::new(),
+        }
+    }
+
+    fn origin(&self, via: Via, trust: Trust) -> Origin {
+        let forwarded = if via == Via::Mesh { REPLY_FORWARDED } else { 0 };
+        let quarantined = if trust == Trust::Quarantined { REPLY_QUARANTINED } else { 0 };
+        Origin {
+            as_of_us: self.as_of_us,
+            shard: self.index.0,
+            flags: forwarded | quarantined | self.announces,
+        }
+    }
+
+    /// An answer about one account: one that is incomplete holds what had been committed when it was last whole, and no more.
+    #[inline(always)]
+    fn origin_of(&self, via: Via, user: UserId, trust: Trust) -> Origin {
+        let origin = self.origin(via, trust);
+        match trust {
+            Trust::Whole => origin,
+            Trust::Quarantined => self.origin_of_incomplete(origin, user),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn origin_of_incomplete(&self, origin: Origin, user: UserId) -> Origin {
+        let whole_at = self.table.whole_at(user);
+        Origin { as_of_us: whole_at.map_or(origin.as_of_us, |whole_at| whole_at.wall_us), ..origin }
+    }
+
+    #[inline]
+    fn count(&mut self, opcode: Opcode, status: Status) {
+        self.counts[opcode as usize][status as usize] += 1;
+    }
+
+    /// Publishes what was answered in a turn that took so long.
+    pub fn publish_counts(&mut self, took_us: u64) {
+        for (counts, metrics) in self.counts.iter_mut().zip(&self.metrics.opcodes) {
+            let all: u64 = counts.iter().sum();
+            if all > 0 {
+                metrics.service_time.record(took_us, all);
+                for (count, answers) in counts.iter_mut().zip(&metrics.answers) {
+                    answers.add(core::mem::take(count));
+                }
+            }
+        }
+    }
+
+    /// The last pass of a lookup. Copies of `to` and of the origin are made where they are needed: what the rare paths pass on in memory
+    /// would be written for all.
+    #[inline(always)]
+    pub fn account(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: &ReplyTo,
+        via: Via,
+        user: HashedUser,
+        aspect: Aspect,
+        guess: Guess,
+    ) {
+        if let Some(reason) = self.unavailable {
+            return self.error(out, to, via, Status::Unavailable, reason);
+        }
+        let Some(found) = self.table.confirm(user, guess) else {
+            return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
+        };
+        match aspect {
+            Aspect::Balance => {
+                let origin = self.origin_of(via, user.id, found.trust);
+                self.encoder.balance(out, *to, origin, found.balance);
+            }
+            Aspect::Statistics(windows) => {
+                let (first, last) = self.table.statistics(found, &self.horizon, &mut self.totals);
+                let answer = StatisticsAnswer {
+                    user_id: user.id,
+                    version: Version(found.balance.root.version.get()),
+                    windows,
+                    first_transaction_at_us: first,
+                    last_transaction_at_us: last,
+                    assets: &self.totals,
+                };
+                let origin = self.origin_of(via, user.id, found.trust);
+                self.encoder.statistics(out, *to, origin, &answer);
+            }
+        }
+        self.count(to.opcode, Status::Ok);
+    }
+
+    /// Whether an answer given now satisfies `freshness`.
+    pub fn holds(&self, freshness: &Freshness, question: &Question) -> bool {
+        match question {
+            Question::Balance(user) | Question::Statistics(user, _) => self.is_fresh(freshness, *user),
+            Question::Part { users, .. } => users.iter().all(|&user| self.is_fresh(freshness, user)),
+        }
+    }
+
+    fn is_fresh(&self, freshness: &Freshness, user: UserId) -> bool {
+        self.is_young_enough(freshness, user) && self.has_version(freshness, user)
+    }
+
+    fn is_young_enough(&self, freshness: &Freshness, user: UserId) -> bool {
+        freshness.max_age_ms == 0
+            || (self.unavailable.is_none() && self.age_us(user) <= u64::from(freshness.max_age_ms) * 1_000)
+    }
+
+    /// Age of what an answer about the user would hold; that of an account which never was whole is beyond all bounds.
+    fn age_us(&self, user: UserId) -> u64 {
+        match self.table.whole_at(user) {
+            None => self.age_us,
+            Some(Now { monotonic_us: 0, .. }) => u64::MAX,
+            Some(whole_at) => {
+                let since_us = self.table.watermark.monotonic_us.saturating_sub(whole_at.monotonic_us);
+                self.age_us.saturating_add(since_us)
+            }
+        }
+    }
+
+    fn has_version(&self, freshness: &Freshness, user: UserId) -> bool {
+        freshness.min_version == Version(0) || self.version(user) >= freshness.min_version
+    }
+
+    fn version(&self, user: UserId) -> Version {
+        let found = self.table.find(user.hashed());
+        found.map_or(Version(0), |found| Version(found.balance.root.version.get()))
+    }
+
+    /// Answers a question about one user: with data where `freshness` holds, else with STALE.
+    pub fn answer(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        via: Via,
+        freshness: &Freshness,
+        user: UserId,
+        aspect: Aspect,
+    ) {
+        if self.unavailable.is_none() && !self.is_young_enough(freshness, user) {
+            let message = format!(
+                "max_age_ms {} was asked, and this view is {} ms old: allow more, or give a wait_ms",
+                freshness.max_age_ms,
+                self.age_us(user) / 1_000
+            );
+            return self.error(out, &to, via, Status::Stale, &message);
+        }
+        if self.unavailable.is_none() && !self.has_version(freshness, user) {
+            let (asked, held) = (freshness.min_version, self.version(user));
+            let message = format!(
+                "min_version {asked} was asked, and the account is at {held} here: ask again, or give a wait_ms"
+            );
+            return self.error(out, &to, via, Status::Stale, &message);
+        }
+        let user = user.hashed();
+        let guess = self.table.guess(user);
+        self.account(out, &to, via, user, aspect, guess);
+    }
+
+    /// Appends the entries of a part of a batch; the oldest time of which one of them tells.
+    pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) -> i64 {
+        let mut as_of_us = self.as_of_us;
+        for &user in users {
+            match self.table.find(user.hashed()) {
+                _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
+                _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
+                None => push_status(part, Status::NotFound),
+                Some(found) => {
+                    as_of_us = as_of_us.min(self.origin_of(Via::Connection, user, found.trust).as_of_us);
+                    push_balance(part, found.balance, found.trust);
+                }
+            }
+        }
+        as_of_us
+    }
+
+    /// Answers a batch whose parts have all come.
+    pub fn batch(&mut self, out: &mut Vec<u8>, gather: &Gather) {
+        let (entries, trust) = gather.join(self.shards);
+        // Where no shard can answer, the whole batch says so; where one cannot, its entries do.
+        if entries.iter().all(|entry| entry.status == Status::Unavailable) {
+            let reason =
+                self.unavailable.unwrap_or("no shard that owns one of these users can answer at the moment");
+            return self.error(out, &gather.reply_to, Via::Connection, Status::Unavailable, reason);
+        }
+        let elsewhere = gather.users.iter().any(|user| user.shard(self.shards) != self.index);
+        let via = if elsewhere { Via::Mesh } else { Via::Connection };
+        let origin = Origin { as_of_us: gather.as_of_us, ..self.origin(via, trust) };
+        self.encoder.balances(out, gather.reply_to, origin, &entries);
+        self.count(gather.reply_to.opcode, Status::Ok);
+    }
+
+    pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, answer: &HelloAnswer<'_>) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.hello(out, to, origin, answer);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    #[inline]
+    pub fn ping(&mut self, out: &mut Vec<u8>, to: ReplyTo, payload: &[u8]) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.ping(out, to, origin, payload);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn error(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via, status: Status, message: &str) {
+        let origin = self.origin(via, Trust::Whole);
+        self.encoder.error(out, *to, origin, status, message);
+        self.count(to.opcode, status);
+    }
+
+    pub fn rejection(&mut self, out: &mut Vec<u8>, rejection: &Rejection) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.rejection(out, origin, rejection);
+        self.metrics.rejected.add(1);
+    }
+}

@@ -1,0 +1,172 @@
+//! One connection's protocol state: what has come and waits, what is to be sent, what is still owed.
+
+use super::peers::Ticket;
+use crate::limits::{INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
+use crate::wire::Protocol;
+use alloc::vec::Vec;
+
+/// The kind of listener that accepted a connection: what a Hello says of ports depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listener {
+    /// The any-shard port.
+    Any,
+    /// A shard's own port.
+    Shard,
+    /// The unix socket.
+    Unix,
+}
+
+/// What a connection asks of its driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wants {
+    /// There is something to take and send.
+    pub output: bool,
+    /// Its input may be received.
+    pub intake: bool,
+    /// Nothing is owed any more: close it.
+    pub close: bool,
+    /// Nothing more is to be waited for: end it at once, whatever is unsent.
+    pub cut: bool,
+}
+
+/// Why a connection's input is not read further at the moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// Everything whole has been read; the rest has yet to come.
+    Incomplete,
+    /// It has had its frames of this turn.
+    Turn,
+    /// It does not read its answers.
+    Unsent,
+    /// An answer must come first (HTTP answers in order), or a neighbour's ring must drain.
+    Await,
+    /// Nothing more is read from it.
+    Ended,
+}
+
+/// What is to happen to a connection that owes nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// It stays.
+    Stays,
+    /// Its peer has sent all it will: close once everything that came is answered.
+    InputEnded,
+    /// Close once the answers written are sent.
+    Closing,
+    /// Its peer takes nothing, and there is no more time: end it at once.
+    CutOff,
+}
+
+pub(super) struct Session {
+    /// Tells answers for this connection from answers for one that had its index before.
+    pub generation: u32,
+    pub open: bool,
+    pub listener: Listener,
+    pub protocol: Option<Protocol>,
+    pub stop: Stop,
+    pub ending: Ending,
+    /// Input that waits, from `carry_from` on.
+    pub carry: Vec<u8>,
+    pub carry_from: usize,
+    /// Input still to come that belongs to a refused frame.
+    pub skip: usize,
+    /// Answers that the driver has not taken yet.
+    pub out: Vec<u8>,
+    /// Bytes that the driver has taken and not yet sent.
+    pub in_flight: usize,
+    /// Answers that others, or a later turn, still owe.
+    pub owed: u32,
+    /// The turn that `frames` counts, and how many it has had in it.
+    pub turn: u64,
+    pub frames: usize,
+    /// When bytes last came from it or went to it, monotonic µs.
+    pub active_us: u64,
+    /// When the request at the head of the input began to wait for its rest, monotonic µs.
+    pub partial_since_us: Option<u64>,
+    /// Whether the time-out heap knows this connection.
+    pub timed: bool,
+    /// Whether the lists of touched and of ready connections hold it.
+    pub touched: bool,
+    pub ready: bool,
+}
+
+impl Session {
+    pub fn new() -> Session {
+        Session {
+            generation: 0,
+            open: false,
+            listener: Listener::Any,
+            protocol: None,
+            stop: Stop::Incomplete,
+            ending: Ending::Stays,
+            carry: Vec::new(),
+            carry_from: 0,
+            skip: 0,
+            out: Vec::new(),
+            in_flight: 0,
+            owed: 0,
+            turn: 0,
+            frames: 0,
+            active_us: 0,
+            partial_since_us: None,
+            timed: false,
+            touched: false,
+            ready: false,
+        }
+    }
+
+    /// Begins anew for the next connection of this index.
+    pub fn reopen(&mut self, listener: Listener) {
+        *self = Session {
+            generation: self.generation.wrapping_add(1),
+            open: true,
+            listener,
+            touched: self.touched,
+            ready: self.ready,
+            timed: self.timed,
+            ..Session::new()
+        };
+    }
+
+    /// Whether nothing more is read from it, whatever still comes.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.ending, Ending::Closing | Ending::CutOff)
+    }
+
+    pub fn ticket(&self, connection: u32) -> Ticket {
+        Ticket { connection, generation: self.generation }
+    }
+
+    pub fn unsent(&self) -> usize {
+        self.out.len() + self.in_flight
+    }
+
+    pub fn waiting_input(&self) -> usize {
+        self.carry.len() - self.carry_from
+    }
+
+    pub fn wants(&self) -> Wants {
+        let full = self.waiting_input() >= INTAKE_BYTES_MAX / 2 && self.stop != Stop::Incomplete;
+        let flushed = self.unsent() == 0 && self.owed == 0;
+        Wants {
+            output: !self.out.is_empty(),
+            intake: self.open && self.ending == Ending::Stays && self.stop != Stop::Unsent && !full,
+            close: flushed
+                && match self.ending {
+                    Ending::Stays => false,
+                    Ending::InputEnded => matches!(self.stop, Stop::Incomplete | Stop::Ended),
+                    Ending::Closing | Ending::CutOff => true,
+                },
+            cut: self.ending == Ending::CutOff,
+        }
+    }
+
+    /// Whether it has nothing to do and nothing half-done: what a draining node may close.
+    pub fn is_quiet(&self) -> bool {
+        self.unsent() == 0 && self.owed == 0 && self.waiting_input() == 0
+    }
+
+    pub fn reads_its_answers(&self) -> bool {
+        self.unsent() < UNSENT_BYTES_MAX
+    }
+}

@@ -1,0 +1,319 @@
+//! A shard's accounts: the index that finds them and the slab that their records lie in.
+//!
+//! A lookup goes in passes, each of which asks for the memory that the next one reads: [`Table::prefetch`], [`Table::guess`],
+//! [`Table::confirm`].
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use florin_schema::layout::BalanceView;
+use florin_schema::{HashedUser, UserId};
+
+use super::Defect;
+use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
+use super::index::{Index, Place};
+use super::slab::{Handle, Slab};
+use crate::clock::Now;
+use crate::ledger::{Arrival, Horizon, Transaction};
+use crate::wire::AssetTotals;
+
+/// A shard's accounts.
+pub struct Table {
+    index: Index,
+    slab: Slab,
+    /// Accounts whose history is known to be incomplete: the watermark when each was last whole.
+    quarantined: BTreeMap<UserId, Now>,
+    /// The watermark of this turn: everything that was committed by then has been applied.
+    pub watermark: Now,
+    reread: Option<Reread>,
+}
+
+/// An account that is being read again: built beside the old one, which goes on answering, quarantined.
+struct Reread {
+    user_id: UserId,
+    account: Account,
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The account holds it now.
+    Applied,
+    /// The account holds it now; but rows after it came before it and were skipped, so its history has to be asked for.
+    AppliedLate,
+    /// It held it already.
+    Duplicate,
+    /// Rows before it are missing; the account is quarantined. `ask` says whether its history has still to be asked
+    /// for.
+    Gap {
+        /// Whether to ask.
+        ask: bool,
+    },
+    /// It cannot be applied; the account is quarantined and follows no further.
+    Defective(Defect),
+    /// The account has been defective for longer; the row was skipped.
+    Ignored,
+}
+
+/// The account that has the user's tag: nearly always the user's. Or none, and then the user has none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Guess(Handle);
+
+impl Guess {
+    /// None.
+    pub const NOBODY: Guess = Guess(Handle::NONE);
+}
+
+/// An account, found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    account: Account,
+    /// The archived balance.
+    pub balance: BalanceView<'a>,
+    /// Whether its history is known to be incomplete.
+    pub trust: Trust,
+}
+
+impl Found<'_> {
+    #[inline(always)]
+    fn is_of(&self, user: HashedUser) -> bool {
+        self.balance.root.user_id.get() == user.id.get()
+    }
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Table {
+        Table {
+            index: Index::new(),
+            slab: Slab::new(),
+            quarantined: BTreeMap::new(),
+            watermark: Now::default(),
+            reread: None,
+        }
+    }
+
+    /// Accounts held.
+    pub fn accounts(&self) -> usize {
+        self.index.taken()
+    }
+
+    /// Accounts quarantined.
+    pub fn quarantined(&self) -> usize {
+        self.quarantined.len()
+    }
+
+    /// The watermark when the user's account was last whole, if it is quarantined; monotonic 0 = it never was.
+    pub fn whole_at(&self, user_id: UserId) -> Option<Now> {
+        self.quarantined.get(&user_id).copied()
+    }
+
+    /// Bytes held from the system: index and records.
+    pub fn bytes(&self) -> usize {
+        self.index.bytes() + self.slab.bytes()
+    }
+
+    /// First pass of a lookup: asks for the user's line of the index.
+    #[inline]
+    pub fn prefetch(&self, user: HashedUser) {
+        self.index.prefetch(user);
+    }
+
+    /// Second pass: whose account may it be; asks for its record.
+    #[inline(always)]
+    pub fn guess(&self, user: HashedUser) -> Guess {
+        let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |(_, handle)| handle);
+        self.slab.prefetch(balance);
+        Guess(balance)
+    }
+
+    /// Third pass: the account itself.
+    #[inline(always)]
+    pub fn confirm(&self, user: HashedUser, mut guess: Guess) -> Option<Found<'_>> {
+        while guess.0.is_some() {
+            let found = self.found(Account { balance: guess.0 });
+            if found.is_of(user) {
+                return Some(found);
+            }
+            guess = self.look_closely(user);
+        }
+        None
+    }
+
+    /// Looks at the records, too.
+    #[cold]
+    fn look_closely(&self, user: HashedUser) -> Guess {
+        self.find_closely(user).map_or(Guess::NOBODY, |(_, balance)| Guess(balance))
+    }
+
+    /// All passes at once.
+    pub fn find(&self, user: HashedUser) -> Option<Found<'_>> {
+        self.confirm(user, self.guess(user))
+    }
+
+    #[inline(always)]
+    fn found(&self, account: Account) -> Found<'_> {
+        let (balance, flags) = account.flagged_balance(&self.slab);
+        Found { account, balance, trust: Trust::of(flags) }
+    }
+
+    fn find_closely(&self, user: HashedUser) -> Option<(Place, Handle)> {
+        self.index.find(user, |balance| self.found(Account { balance }).is_of(user))
+    }
+
+    /// For statistics, before the third pass: asks for where they begin.
+    #[inline]
+    pub fn prefetch_statistics(&self, Guess(balance): Guess) {
+        if balance.is_some() {
+            self.slab.prefetch(Account { balance }.statistics(&self.slab));
+        }
+    }
+
+    /// An account's totals in all four windows as of `horizon`, into `totals`; and its first and last `occurred_at`.
+    #[inline(always)]
+    pub fn statistics(
+        &self,
+        found: Found<'_>,
+        horizon: &Horizon,
+        totals: &mut Vec<AssetTotals>,
+    ) -> (i64, i64) {
+        found.account.totals(&self.slab, horizon, totals);
+        found.account.span_us(&self.slab)
+    }
+
+    /// Applies a row of the ledger as it was committed.
+    pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        let (place, mut account) = self.place_of(row.user_id);
+        let before = account.flags(&self.slab);
+        let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
+        self.index.set(place, account.balance);
+        self.note_quarantine(row.user_id, before, account.flags(&self.slab));
+        outcome
+    }
+
+    /// Applies a row of the history that is being read again.
+    ///
+    /// # Panics
+    /// Where none is.
+    pub fn apply_reread(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        let reread = self.reread.as_mut().expect("a history's rows come after it began");
+        assert_eq!(reread.user_id, row.user_id, "the feed reads one account again at a time");
+        // What is missing here is missing in the ledger: to ask again at once would only find the same.
+        match apply_to(&mut self.slab, &mut reread.account, row, horizon) {
+            Outcome::Gap { .. } => Outcome::Gap { ask: false },
+            outcome => outcome,
+        }
+    }
+
+    /// An undecodable row: the account's history cannot be known.
+    pub fn mark_unreadable(&mut self, user_id: UserId) {
+        let (_, served) = self.place_of(user_id);
+        let before = served.flags(&self.slab);
+        served.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
+        self.note_quarantine(user_id, before, QUARANTINED);
+        if let Some(Reread { account, .. }) = self.reread.as_ref().filter(|reread| reread.user_id == user_id)
+        {
+            let flags = account.flags(&self.slab);
+            account.set_flags(&mut self.slab, flags | QUARANTINED | DEFECTIVE);
+        }
+    }
+
+    /// The rows that follow are the account's whole history.
+    pub fn begin_reread(&mut self, user_id: UserId) {
+        assert!(self.reread.is_none(), "the feed reads one account again at a time");
+        self.reread = Some(Reread { user_id, account: Account::create(&mut self.slab, user_id) });
+    }
+
+    /// The end of that history: it takes the old account's place, unless it holds less.
+    pub fn end_reread(&mut self, user_id: UserId) {
+        let reread = self.reread.take().expect("a re-read ends after it began");
+        assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
+        let (place, old) = self.place_of(user_id);
+        let before = old.flags(&self.slab);
+        if reread.account.version(&self.slab) < old.version(&self.slab) {
+            // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
+            old.set_flags(&mut self.slab, (before | QUARANTINED) & !REREAD_ASKED);
+            reread.account.free(&mut self.slab);
+            self.note_quarantine(user_id, before, QUARANTINED);
+            return;
+        }
+        let after = reread.account.flags(&self.slab) & !REREAD_ASKED;
+        reread.account.set_flags(&mut self.slab, after);
+        self.index.set(place, reread.account.balance);
+        old.free(&mut self.slab);
+        self.note_quarantine(user_id, before, after);
+    }
+
+    #[inline]
+    fn note_quarantine(&mut self, user_id: UserId, before: u8, after: u8) {
+        if (before ^ after) & QUARANTINED == 0 {
+            return;
+        }
+        if after & QUARANTINED == 0 {
+            self.quarantined.remove(&user_id);
+        } else {
+            self.quarantined.insert(user_id, self.watermark);
+        }
+    }
+
+    /// The user's place and account; opens the account where it is new.
+    fn place_of(&mut self, user_id: UserId) -> (Place, Account) {
+        let user = user_id.hashed();
+        if let Some((place, balance)) = self.find_closely(user) {
+            return (place, Account { balance });
+        }
+        let account = Account::create(&mut self.slab, user_id);
+        (self.index.insert(user, account.balance), account)
+    }
+}
+
+/// Whether an account's history is known to be whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trust {
+    /// As far as anyone knows.
+    Whole,
+    /// It is not: the answer must say so.
+    Quarantined,
+}
+
+impl Trust {
+    #[inline]
+    fn of(flags: u8) -> Trust {
+        if flags & QUARANTINED == 0 { Trust::Whole } else { Trust::Quarantined }
+    }
+}
+
+fn apply_to(slab: &mut Slab, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {
+    let flags = account.flags(slab);
+    if flags & DEFECTIVE != 0 {
+        return Outcome::Ignored;
+    }
+    match Arrival::of(row.version, account.version(slab)) {
+        Arrival::Duplicate => Outcome::Duplicate,
+        Arrival::Gap => {
+            account.set_flags(slab, flags | QUARANTINED | REREAD_ASKED);
+            Outcome::Gap { ask: flags & REREAD_ASKED == 0 }
+        }
+        Arrival::Next => match account.apply(slab, row, horizon) {
+            Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
+                // The missing row came late, by itself; what came after it was skipped and has to be read again.
+                account.set_flags(slab, flags | REREAD_ASKED);
+                Outcome::AppliedLate
+            }
+            Ok(()) => Outcome::Applied,
+            Err(defect) => {
+                account.set_flags(slab, flags | QUARANTINED | DEFECTIVE);
+                Outcome::Defective(defect)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

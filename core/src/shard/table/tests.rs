@@ -1,0 +1,315 @@
+//! The table against a plain model: a recomputation from the rows.
+
+use alloc::collections::BTreeMap;
+
+use florin_schema::layout::WindowTotals;
+use florin_schema::{Asset, Version, Window};
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::{Counting, Holdings, Kind};
+
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+/// 2026-11-22T04:05:06Z.
+const NOW_US: i64 = 1_795_320_306_000_000;
+
+fn asset(index: usize) -> Asset {
+    Asset::parse(["USD", "COIN", "DIAMOND", "A", "ZZZ", "B_1"][index].as_bytes()).unwrap()
+}
+
+/// What domain.md says, row by row, with no regard for speed.
+#[derive(Default)]
+struct Model {
+    rows: BTreeMap<UserId, Vec<Transaction>>,
+}
+
+impl Model {
+    fn balances(&self, user_id: UserId) -> BTreeMap<Asset, Holdings> {
+        let mut balances = BTreeMap::new();
+        for row in &self.rows[&user_id] {
+            let held: &mut Holdings = balances.entry(row.asset).or_default();
+            *held = row.kind.apply(*held, row.amount).unwrap();
+        }
+        balances
+    }
+
+    fn totals(&self, user_id: UserId, asset: Asset, window: Window, wall_us: i64) -> WindowTotals {
+        let mut totals = WindowTotals::default();
+        for row in self.rows[&user_id].iter().filter(|row| row.asset == asset) {
+            if !joins(row.occurred_at_us, window, wall_us) {
+                continue;
+            }
+            match row.kind.counting() {
+                Counting::Credit => {
+                    totals.credit_count += 1;
+                    totals.credit_sum += row.amount;
+                }
+                Counting::Debit => {
+                    totals.debit_count += 1;
+                    totals.debit_sum += row.amount;
+                    totals.largest_debit.set(totals.largest_debit.get().max(row.amount));
+                }
+                Counting::Neither => {}
+            }
+        }
+        totals
+    }
+}
+
+/// The windows of domain.md in other words than the implementation's: by how many buckets ago.
+fn joins(at_us: i64, window: Window, wall_us: i64) -> bool {
+    let (bucket_us, buckets) = match window {
+        Window::Hours24 => (HOUR_US, 24),
+        Window::Days7 => (DAY_US, 7),
+        Window::Days30 => (DAY_US, 30),
+        Window::Lifetime => return true,
+    };
+    let ago = wall_us.div_euclid(bucket_us) - at_us.div_euclid(bucket_us);
+    (0..buckets).contains(&ago)
+}
+
+fn check(table: &Table, model: &Model, wall_us: i64) {
+    let mut totals = Vec::new();
+    for (&user_id, rows) in &model.rows {
+        let found = look_up(table, user_id.hashed()).expect("an account of the model");
+        let Found { balance, trust, .. } = found;
+        assert_eq!(trust, Trust::Whole);
+        assert_eq!(balance.root.version.get(), rows.len() as u64);
+        assert_eq!(balance.root.user_id.get(), user_id.get());
+        let last = rows.iter().map(|row| row.occurred_at_us).max().unwrap();
+        assert_eq!(balance.root.updated_at_us.get(), last);
+        let held: Vec<_> = balance
+            .rows
+            .iter()
+            .map(|row| (row.asset(), Holdings { available: row.available.get(), held: row.held.get() }))
+            .collect();
+        assert_eq!(held, model.balances(user_id).into_iter().collect::<Vec<_>>());
+        let span = table.statistics(found, &Horizon::at(wall_us), &mut totals);
+        assert_eq!(span, (rows.iter().map(|row| row.occurred_at_us).min().unwrap(), last));
+        assert_eq!(totals.len(), held.len());
+        for AssetTotals { asset, windows } in &totals {
+            for (window, found) in Window::ALL.into_iter().zip(windows) {
+                let expected = model.totals(user_id, *asset, window, wall_us);
+                assert_eq!(*found, expected, "{user_id} {asset} {} at {wall_us}", window.name());
+            }
+        }
+    }
+}
+
+fn row(user_id: u64, version: u64, kind: Kind, amount: i64, occurred_at_us: i64) -> Transaction {
+    let user_id = UserId::new(user_id).unwrap();
+    Transaction { user_id, version: Version(version), asset: asset(0), kind, amount, occurred_at_us }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Row { user: u64, asset: usize, kind: usize, amount: i64, ago_us: i64 },
+    Wait { us: i64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ago = prop_oneof![
+        5 => 0..2 * HOUR_US,
+        4 => 0..3 * DAY_US,
+        3 => 0..40 * DAY_US,
+        1 => -50 * HOUR_US..0,
+        1 => Just(400 * DAY_US),
+    ];
+    prop_oneof![
+        8 => (0..12u64, 0..6usize, 0..10usize, 1..1_000_000i64, ago)
+            .prop_map(|(user, asset, kind, amount, ago_us)| Step::Row { user, asset, kind, amount, ago_us }),
+        1 => prop_oneof![0..2 * HOUR_US, 0..3 * DAY_US, 0..45 * DAY_US].prop_map(|us| Step::Wait { us }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn the_table_answers_what_recomputing_from_the_rows_gives(steps in prop::collection::vec(step(), 1..300)) {
+        let (mut table, mut model) = (Table::new(), Model::default());
+        let mut wall_us = NOW_US;
+        for (n, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Wait { us } => wall_us += us,
+                Step::Row { user, asset: index, kind, amount, ago_us } => {
+                    let user_id = UserId::new(user * 7_919).unwrap();
+                    let rows = model.rows.entry(user_id).or_default();
+                    let row = Transaction {
+                        user_id,
+                        version: Version(rows.len() as u64 + 1),
+                        asset: asset(index),
+                        kind: Kind::ALL[kind],
+                        amount,
+                        occurred_at_us: wall_us - ago_us,
+                    };
+                    rows.push(row);
+                    prop_assert_eq!(table.apply(&row, &Horizon::at(wall_us)), Outcome::Applied);
+                    prop_assert_eq!(table.apply(&row, &Horizon::at(wall_us)), Outcome::Duplicate);
+                }
+            }
+            if n % 16 == 0 {
+                check(&table, &model, wall_us);
+            }
+        }
+        check(&table, &model, wall_us);
+        for later in [HOUR_US, DAY_US, 8 * DAY_US, 31 * DAY_US] {
+            check(&table, &model, wall_us + later);
+        }
+    }
+}
+
+#[test]
+fn a_gap_quarantines_until_the_history_has_been_read_again() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=5).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user_id = rows[0].user_id;
+    assert_eq!(table.apply(&rows[0], &now), Outcome::Applied);
+    assert_eq!(table.apply(&rows[2], &now), Outcome::Gap { ask: true });
+    assert_eq!(table.apply(&rows[3], &now), Outcome::Gap { ask: false });
+    let seen = |table: &Table| {
+        let Found { balance, trust, .. } = table.find(user_id.hashed()).unwrap();
+        (balance.root.version.get(), balance.rows[0].available.get(), trust)
+    };
+    assert_eq!(seen(&table), (1, 10, Trust::Quarantined));
+    assert_eq!(table.quarantined(), 1);
+
+    table.begin_reread(user_id);
+    for row in &rows[..4] {
+        assert_eq!(table.apply_reread(row, &now), Outcome::Applied);
+        assert_eq!(seen(&table), (1, 10, Trust::Quarantined), "the old account answers meanwhile");
+    }
+    table.end_reread(user_id);
+    assert_eq!(seen(&table), (4, 40, Trust::Whole));
+    assert_eq!(table.quarantined(), 0);
+    assert_eq!(table.apply(&rows[4], &now), Outcome::Applied);
+}
+
+#[test]
+fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=3).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user_id = rows[0].user_id;
+    table.apply(&rows[0], &now);
+    assert_eq!(table.apply(&rows[2], &now), Outcome::Gap { ask: true });
+    table.begin_reread(user_id);
+    table.apply_reread(&rows[0], &now);
+    table.apply_reread(&rows[2], &now);
+    table.end_reread(user_id);
+    let trust = |table: &Table| table.find(user_id.hashed()).unwrap().trust;
+    assert_eq!(trust(&table), Trust::Quarantined);
+    // The row was counted as a gap, though it had been applied; the simulation's count of rows found that.
+    assert_eq!(table.apply(&rows[1], &now), Outcome::AppliedLate, "what came after it was skipped");
+    table.begin_reread(user_id);
+    for row in &rows {
+        table.apply_reread(row, &now);
+    }
+    table.end_reread(user_id);
+    assert_eq!(trust(&table), Trust::Whole);
+    assert_eq!(table.quarantined(), 0);
+}
+
+#[test]
+fn an_overflow_serves_the_state_before_it_and_says_so() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    assert_eq!(table.apply(&row(3, 1, Kind::Recharge, i64::MAX, NOW_US), &now), Outcome::Applied);
+    assert_eq!(
+        table.apply(&row(3, 2, Kind::Recharge, 1, NOW_US), &now),
+        Outcome::Defective(Defect::Overflow)
+    );
+    assert_eq!(table.apply(&row(3, 3, Kind::Withdrawal, 1, NOW_US), &now), Outcome::Ignored);
+    let Found { balance, trust, .. } = table.find(UserId::new(3).unwrap().hashed()).unwrap();
+    assert_eq!((balance.root.version.get(), balance.rows[0].available.get()), (1, i64::MAX));
+    assert_eq!(trust, Trust::Quarantined);
+    // The balance comes back into range, but the sum of all credits does not.
+    let mut table = Table::new();
+    table.apply(&row(3, 1, Kind::Recharge, i64::MAX, NOW_US), &now);
+    table.apply(&row(3, 2, Kind::Withdrawal, i64::MAX, NOW_US), &now);
+    assert_eq!(
+        table.apply(&row(3, 3, Kind::Recharge, 1, NOW_US), &now),
+        Outcome::Defective(Defect::Overflow)
+    );
+}
+
+#[test]
+fn a_seventeenth_asset_is_refused() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    for n in 0..17u8 {
+        let row = Transaction {
+            asset: Asset::parse(&[b'Q' - n]).unwrap(),
+            ..row(3, u64::from(n) + 1, Kind::Recharge, 1, NOW_US)
+        };
+        let expected = if n < 16 { Outcome::Applied } else { Outcome::Defective(Defect::TooManyAssets) };
+        assert_eq!(table.apply(&row, &now), expected);
+    }
+}
+
+#[test]
+fn every_account_is_found_and_strangers_are_not() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    for user in 0..100_000 {
+        table.apply(&row(user * 3, 1, Kind::Recharge, 1, NOW_US), &now);
+    }
+    assert_eq!(table.accounts(), 100_000);
+    for user in 0..300_000 {
+        let found = look_up(&table, UserId::new(user).unwrap().hashed());
+        assert_eq!(found.is_some(), user % 3 == 0);
+    }
+}
+
+/// By its passes, as a belt's lookups go.
+fn look_up(table: &Table, user: HashedUser) -> Option<Found<'_>> {
+    table.prefetch(user);
+    let guess = table.guess(user);
+    table.prefetch_statistics(guess);
+    let found = table.confirm(user, guess);
+    assert_eq!(found.is_some(), table.look_closely(user) != Guess::NOBODY);
+    found
+}
+
+/// Users of the lowest ids whose hashes have the same lower half: what the index cannot tell apart.
+fn users_of_one_tag() -> Vec<HashedUser> {
+    let mut users: BTreeMap<u32, Vec<HashedUser>> = BTreeMap::new();
+    for user in (0..300_000).map(|user| UserId::new(user).unwrap().hashed()) {
+        users.entry(user.hash() as u32).or_default().push(user);
+    }
+    users.into_values().filter(|alike| alike.len() > 1).flatten().collect()
+}
+
+#[test]
+fn users_of_the_same_tag_are_told_apart_by_their_records() {
+    let now = Horizon::at(NOW_US);
+    let alike = users_of_one_tag();
+    assert!(alike.len() >= 4, "{alike:?}");
+    for pair in alike.chunks(2) {
+        let mut table = Table::new();
+        for others in 0..1_000 {
+            table.apply(&row(1_000_000 + others, 1, Kind::Recharge, 1, NOW_US), &now);
+        }
+        table.apply(&row(pair[0].id.get(), 1, Kind::Recharge, 7, NOW_US), &now);
+        assert!(look_up(&table, pair[1]).is_none(), "a stranger is not taken for {pair:?}");
+        table.apply(&row(pair[1].id.get(), 1, Kind::Recharge, 8, NOW_US), &now);
+        for (user, amount) in pair.iter().zip([7, 8]) {
+            let Found { balance, .. } = look_up(&table, *user).unwrap();
+            assert_eq!(
+                (balance.root.user_id.get(), balance.rows[0].available.get()),
+                (user.id.get(), amount)
+            );
+        }
+    }
+}
+
+#[test]
+fn user_0_is_a_stranger_until_it_has_an_account() {
+    let (user_0, now) = (UserId::new(0).unwrap().hashed(), Horizon::at(NOW_US));
+    for others in (0..=760).step_by(40) {
+        let mut table = Table::new();
+        for user in 1..=others {
+            table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
+        }
+        assert!(look_up(&table, user_0).is_none(), "beside {others} others");
+        table.apply(&row(0, 1, Kind::Recharge, 1, NOW_US), &now);
+        let found = look_up(&table, user_0).expect("user 0 has an account now");
+        assert_eq!(found.balance.root.user_id.get(), 0, "beside {others} others");
+    }
+}

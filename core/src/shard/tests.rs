@@ -1,0 +1,285 @@
+//! What a shard has got wrong before; found by `tests/simulation`.
+
+use core::sync::atomic::AtomicU64;
+
+use florin_schema::frame::REPLY_DRAINING;
+use florin_schema::{Asset, Version};
+
+use super::*;
+use crate::ledger::{Kind, Transaction};
+use crate::mesh::{self, Latest, Receiver, Sender};
+
+/// A shard by itself, and the feed's ends of its link.
+struct Alone {
+    shard: Shard,
+    events: Sender<FeedEvent>,
+    requests: Receiver<FeedRequest>,
+}
+
+/// The shards of a node, each with a watermark.
+fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
+    let parkings: Vec<_> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
+    let links = mesh(&parkings).into_iter().enumerate();
+    let alone = |(index, peers): (usize, Vec<Option<PeerLink>>)| {
+        let (events, shard_events) = mesh::ring(64);
+        let (shard_requests, requests) = mesh::ring(request_slots);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(1, 1);
+        let setup = ShardSetup {
+            index: ShardIndex(index as u16),
+            shards,
+            peers,
+            parking: Arc::clone(&parkings[index]),
+            feed: FeedLink {
+                events: shard_events,
+                requests: shard_requests,
+                applied_batch: Arc::new(AtomicU64::new(0)),
+                watermark,
+            },
+            metrics: Arc::new(ShardMetrics::default()),
+            max_staleness_us: u64::MAX,
+            server: "test".to_owned(),
+            ports: Vec::new(),
+            identity: Default::default(),
+        };
+        Alone { shard: Shard::new(setup), events, requests }
+    };
+    links.map(alone).collect()
+}
+
+impl Alone {
+    fn begin_turn(&mut self, monotonic_us: u64) {
+        self.shard.begin_turn(Now { wall_us: 0, monotonic_us });
+    }
+
+    fn turn(&mut self, monotonic_us: u64) {
+        self.begin_turn(monotonic_us);
+        self.end_turn(monotonic_us);
+    }
+
+    fn end_turn(&mut self, monotonic_us: u64) {
+        self.shard.work();
+        self.shard.end_turn(monotonic_us);
+    }
+
+    /// A turn in which `bytes` come on connection 0.
+    fn turn_with(&mut self, monotonic_us: u64, bytes: &[u8]) {
+        self.begin_turn(monotonic_us);
+        self.shard.receive(0, bytes);
+        self.end_turn(monotonic_us);
+    }
+
+    /// All that is to be sent on connection 0, as if it went at once.
+    fn send_output(&mut self) -> Vec<u8> {
+        let output = self.shard.take_output(0, Vec::new());
+        self.shard.sent(0, output.len());
+        output
+    }
+
+    fn take_output(&mut self) -> String {
+        String::from_utf8(self.shard.take_output(0, Vec::new())).expect("HTTP")
+    }
+}
+
+/// An HTTP caller asked about a foreign user, and, once the answer was there but before the shard's next turn, sent
+/// the head of a request with `Expect: 100-continue`. The turn read the head where it arrived and asked for the body;
+/// then it resumed the connection, which the answer had made ready, read the same head and asked a second time.
+#[test]
+fn a_body_is_asked_for_once() {
+    let mut node = node(2, 8);
+    let foreign = (0..).find_map(|id| UserId::new(id).filter(|user| user.shard(2) == ShardIndex(1)));
+    let get =
+        format!("GET /v1/users/{}/balance HTTP/1.1\r\nHost: h\r\n\r\n", foreign.expect("there are many"));
+    let head = "POST /v1/balances:batchGet HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 18\r\n\r\n";
+
+    node[0].begin_turn(10);
+    node[0].shard.open(0, Listener::Any);
+    node[0].shard.receive(0, get.as_bytes());
+    node[1].turn(11);
+    node[0].turn(12);
+    assert!(node[0].take_output().starts_with("HTTP/1.1 404 "));
+
+    node[0].begin_turn(13);
+    node[0].shard.receive(0, head.as_bytes());
+    node[0].shard.work();
+    assert_eq!(node[0].take_output(), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// A refused frame trickled in for nine seconds. The frame behind it began in the same piece as its end and had one
+/// second left, for the time of its silence was counted from the refused frame's beginning.
+#[test]
+fn a_refused_frame_leaves_its_successor_its_own_time() {
+    let mut alone = node(1, 8).remove(0);
+    let mut refused = vec![0; 2_048];
+    refused[..4].copy_from_slice(&2_048_u32.to_le_bytes());
+    refused[4..6].copy_from_slice(&[1, 99]);
+    let beginning_of_next = [24, 0, 0, 0, 1];
+
+    alone.begin_turn(1_000_000);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.receive(0, &refused[..1_000]);
+    alone.shard.work();
+    alone.begin_turn(10_000_000);
+    alone.shard.receive(0, &[&refused[1_000..], &beginning_of_next].concat());
+    alone.shard.work();
+    alone.turn(19_999_999);
+    assert_eq!(alone.shard.sessions[0].ending, Ending::Stays, "ten seconds have not passed");
+    alone.turn(20_000_000);
+    alone.turn(20_000_001);
+    assert_eq!(alone.shard.sessions[0].ending, Ending::Closing);
+}
+
+/// A process was stopped (SIGSTOP) while a request was half there. Its rest arrived meanwhile and lay in the kernel; the
+/// first turn looked at the clock before it had been handed over, and closed the connection without an answer.
+#[test]
+fn nobody_is_silent_whose_bytes_have_not_been_read() {
+    let mut alone = node(1, 8).remove(0);
+    let get = b"GET /v1/users/7/balance HTTP/1.1\r\nHost: h\r\n\r\n";
+    alone.begin_turn(1_000_000);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.receive(0, &get[..20]);
+    alone.end_turn(1_000_000);
+    alone.turn(60_000_000);
+    // The driver has more completions than a turn handles: the rest may be among them.
+    alone.begin_turn(60_000_001);
+    alone.shard.input_waits();
+    alone.end_turn(60_000_001);
+    assert!(!alone.shard.wants(0).close);
+    alone.turn_with(60_000_002, &get[20..]);
+    assert!(alone.take_output().starts_with("HTTP/1.1 404 "));
+}
+
+/// Ten seconds after half a request had come its connection was closed, and the caller learned nothing.
+#[test]
+fn a_request_that_does_not_go_on_is_answered_408() {
+    for (begun, has_body) in
+        [("GET /v1/us", true), ("HEAD /v1/us", false), ("POST /v1/balances:batchGet HTTP/1.1\r\n", true)]
+    {
+        let mut alone = node(1, 8).remove(0);
+        alone.begin_turn(1_000_000);
+        alone.shard.open(0, Listener::Any);
+        alone.shard.receive(0, begun.as_bytes());
+        alone.end_turn(1_000_000);
+        alone.turn(11_000_000);
+        alone.turn(11_000_001);
+        let answer = alone.take_output();
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+        assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+        assert_eq!(answer.contains("its rest within 10 s"), has_body, "{answer}");
+    }
+}
+
+/// At SIGTERM the last answer on a keep-alive connection said that it stays, and the next request was never answered.
+#[test]
+fn a_drain_announces_the_end_with_the_last_answer() {
+    let get = "GET /v1/users/7/balance HTTP/1.1\r\nHost: h\r\n\r\n";
+    for last in [get, "GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        let mut alone = node(1, 8).remove(0);
+        alone.begin_turn(1_000_000);
+        alone.shard.open(0, Listener::Any);
+        alone.end_turn(1_000_000);
+        alone.shard.drain();
+        alone.turn_with(1_000_001, [get, get, last].concat().as_bytes());
+        let answers = String::from_utf8(alone.send_output()).unwrap();
+        let connections: Vec<_> = answers.lines().filter(|line| line.starts_with("Connection: ")).collect();
+        assert_eq!(connections, ["Connection: keep-alive", "Connection: keep-alive", "Connection: close"]);
+        assert!(alone.shard.wants(0).close);
+    }
+}
+
+#[test]
+fn a_drain_marks_every_frame_and_closes_after_fifty_quiet_milliseconds() {
+    let mut alone = node(1, 8).remove(0);
+    let mut ping = [0; 24];
+    ping[0] = 24;
+    ping[4..6].copy_from_slice(&[1, 4]);
+    alone.begin_turn(1_000_000);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.receive(0, &ping);
+    alone.end_turn(1_000_000);
+    assert_eq!(alone.send_output()[26], 0);
+    alone.shard.drain();
+    // As long as something comes every now and then it is answered.
+    for at_us in (1_000_010..1_400_000).step_by(40_000) {
+        alone.turn_with(at_us, &ping);
+        assert_eq!(alone.send_output()[26..28], REPLY_DRAINING.to_le_bytes());
+        alone.turn(at_us + 39_000);
+        assert!(!alone.shard.wants(0).close, "{at_us}");
+    }
+    alone.turn(1_500_000);
+    alone.turn(1_500_001);
+    assert!(alone.shard.wants(0).close);
+}
+
+/// One half-sent request, or one caller that never read, stretched every stop to ten seconds.
+#[test]
+fn a_drain_waits_a_second_for_half_requests_and_for_callers_that_do_not_read() {
+    let mut alone = node(1, 8).remove(0);
+    alone.begin_turn(1_000_000);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.open(1, Listener::Any);
+    alone.shard.receive(0, b"GET /v1/us");
+    alone.shard.receive(1, b"GET /v1/users/7/balance HTTP/1.1\r\nHost: h\r\n\r\n");
+    alone.end_turn(1_000_000);
+    let stuck = alone.shard.take_output(1, Vec::new());
+    alone.shard.drain();
+    alone.turn(1_990_000);
+    alone.turn(1_990_001);
+    assert!(!alone.shard.wants(0).close && !alone.shard.wants(1).cut);
+    alone.turn(2_000_001);
+    alone.turn(2_000_002);
+    assert!(alone.take_output().starts_with("HTTP/1.1 408 "));
+    assert!(alone.shard.wants(1).cut);
+    assert!(stuck.starts_with(b"HTTP/1.1 404 "));
+}
+
+/// A caller that pipelined without end kept a draining node for ten seconds.
+#[test]
+fn a_drain_reads_nothing_more_after_two_seconds() {
+    let mut alone = node(1, 8).remove(0);
+    let mut ping = [0; 24];
+    ping[0] = 24;
+    ping[4..6].copy_from_slice(&[1, 4]);
+    alone.begin_turn(0);
+    alone.shard.open(0, Listener::Any);
+    alone.end_turn(0);
+    alone.shard.drain();
+    let mut unread = Vec::new();
+    for at_us in (0..).step_by(1_000).take_while(|&at_us| at_us < 2_000_000) {
+        alone.turn_with(at_us, &ping);
+        assert!(alone.shard.wants(0).intake, "{at_us}");
+        alone.shard.sent(0, unread.len());
+        unread = alone.shard.take_output(0, Vec::new());
+    }
+    alone.turn_with(2_001_000, &ping);
+    alone.turn_with(2_002_000, &ping);
+    assert!(!alone.shard.wants(0).intake);
+}
+
+/// Two accounts went wrong in one turn while the ring to the feed had room for one request. The shard went to sleep
+/// with the second in its hands: the feed, which had only logged the first, had no reason to wake it, and the second
+/// account stayed quarantined until somebody happened to ask that shard something.
+#[test]
+fn a_shard_does_not_sleep_on_a_request() {
+    let mut alone = node(1, 1).remove(0);
+    let row = |user_id: u64, version: u64| Transaction {
+        user_id: UserId::new(user_id).expect("a legal id"),
+        version: Version(version),
+        asset: Asset::parse(b"COIN").expect("a legal code"),
+        kind: Kind::Recharge,
+        amount: i64::MAX,
+        occurred_at_us: 0,
+    };
+    for event in [row(1, 1), row(1, 2), row(2, 2)].map(FeedEvent::Row) {
+        alone.events.push(event).expect("room");
+    }
+    alone.turn(10);
+    assert_eq!(alone.shard.park(), Park::Busy);
+    assert!(matches!(alone.requests.pop(), Some(FeedRequest::Defect { .. })));
+    alone.turn(11);
+    assert_eq!(
+        alone.requests.pop(),
+        Some(FeedRequest::Reread { user_id: row(2, 2).user_id, reason: Reason::Gap })
+    );
+    assert_eq!(alone.shard.park(), Park::Idle);
+}

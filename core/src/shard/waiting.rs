@@ -1,0 +1,47 @@
+//! The waiting room: questions whose freshness does not hold yet.
+
+use super::peers::{Ask, Destination};
+use crate::limits::WAITING_MAX;
+use alloc::vec::Vec;
+
+/// A question that waits.
+pub(super) struct Waiter {
+    pub deadline_us: u64,
+    pub destination: Destination,
+    pub ask: Ask,
+}
+
+/// A bounded list: it is looked through only when the table or the watermark has moved, or a deadline has come.
+#[derive(Default)]
+pub(super) struct WaitingRoom {
+    waiters: Vec<Waiter>,
+    earliest_us: Option<u64>,
+}
+
+impl WaitingRoom {
+    /// Whether one more may wait.
+    pub fn has_room(&self) -> bool {
+        self.waiters.len() < WAITING_MAX
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// The first deadline of all.
+    pub fn earliest_us(&self) -> Option<u64> {
+        self.earliest_us
+    }
+
+    pub fn push(&mut self, waiter: Waiter) {
+        assert!(self.has_room(), "a question waits only where there is room");
+        self.earliest_us = Some(self.earliest_us.map_or(waiter.deadline_us, |us| us.min(waiter.deadline_us)));
+        self.waiters.push(waiter);
+    }
+
+    /// Takes out those that `is_due` says need wait no longer.
+    pub fn take(&mut self, mut is_due: impl FnMut(&Waiter) -> bool, due: &mut Vec<Waiter>) {
+        due.extend(self.waiters.extract_if(.., |waiter| is_due(waiter)));
+        self.earliest_us = self.waiters.iter().map(|waiter| waiter.deadline_us).min();
+    }
+}

@@ -1,0 +1,284 @@
+//! Replies → bytes: frames with rkyv or FlatBuffers bodies, and HTTP responses with JSON.
+//!
+//! | module | writes |
+//! | --- | --- |
+//! | `archive` | rkyv bodies, by hand from `florin_schema::layout` |
+//! | `date` | the Date header |
+//! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
+//! | `json` | JSON bodies |
+//! | `response` | the head of an HTTP response |
+//! | `time` | RFC 3339 |
+//!
+//! A body begins 32 bytes behind its frame's beginning, wherever that is.
+
+mod archive;
+mod date;
+mod flat;
+mod json;
+mod response;
+mod time;
+
+use alloc::vec::Vec;
+use florin_schema::frame::{ReplyHeader, VERSION};
+use florin_schema::layout::{BalanceView, SCHEMA_FINGERPRINT};
+use florin_schema::{Encoding, NodeIdentity, Status, Version};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{I64, U16, U32, U64};
+
+use self::date::Date;
+use self::flat::FlatWriter;
+use self::response::{Head, JSON, PROBLEM};
+use super::{BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, StatisticsAnswer};
+
+const HEADER_BYTES: usize = size_of::<ReplyHeader>();
+
+/// The content of a Hello reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HelloAnswer<'a> {
+    /// Name and version.
+    pub server: &'a str,
+    /// Of the node.
+    pub shards: u16,
+    /// `ports[i]` is shard i's own; empty on a unix socket.
+    pub ports: &'a [u16],
+    /// Which node answers, and from which ledger.
+    pub identity: NodeIdentity,
+}
+
+/// Writes replies. One a shard: what it keeps between replies is what makes them cost no allocation.
+///
+/// Each method appends one whole reply to `out`, which may hold earlier ones.
+pub struct Encoder {
+    flat: FlatWriter,
+    /// A JSON body, whose length stands in front of it.
+    json: Vec<u8>,
+    /// What an HTTP response's Date says.
+    date: Date,
+}
+
+impl Default for Encoder {
+    fn default() -> Encoder {
+        Encoder::new()
+    }
+}
+
+impl Encoder {
+    /// An encoder with its templates built.
+    pub fn new() -> Encoder {
+        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new() }
+    }
+
+    /// From now on it is `wall_us`, µs since 1970 UTC.
+    #[inline]
+    pub fn set_time(&mut self, wall_us: i64) {
+        self.date.set(wall_us);
+    }
+
+    /// Answers a GetBalance.
+    #[inline(always)]
+    pub fn balance(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, balance: BalanceView<'_>) {
+        match to.format {
+            Format::Rkyv => {
+                let body = Body { encoding: RKYV, bytes: balance.bytes.len() };
+                append_record(out, &header(to, origin, body), balance.bytes);
+            }
+            Format::FlatBuffers => {
+                let body = Body { encoding: FLATBUFFERS, bytes: flat::balance_bytes(balance) };
+                self.flat.balance(out, &header(to, origin, body), balance);
+            }
+            // A copy, so that the other formats need none in memory.
+            Format::Http(reply) => self.json_balance(out, reply, Origin { ..origin }, balance.bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn json_balance(&mut self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, balance: &[u8]) {
+        let balance = BalanceView::new(balance).expect("a view's bytes");
+        self.json.clear();
+        json::balance(&mut self.json, balance);
+        self.respond(out, reply, origin, Some(Version(balance.root.version.get())));
+    }
+
+    /// Answers a GetStatistics.
+    pub fn statistics(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        origin: Origin,
+        answer: &StatisticsAnswer<'_>,
+    ) {
+        match to.format {
+            Format::Rkyv => frame(out, to, origin, RKYV, |out| archive::statistics(out, answer)),
+            Format::FlatBuffers => {
+                let body = self.flat.statistics(answer);
+                frame(out, to, origin, FLATBUFFERS, |out| out.extend_from_slice(body));
+            }
+            Format::Http(reply) => {
+                self.json.clear();
+                json::statistics(&mut self.json, answer);
+                self.respond(out, reply, origin, Some(answer.version));
+            }
+        }
+    }
+
+    /// Answers a GetBalances: `entries` in the order asked.
+    pub fn balances(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, entries: &[BatchEntry<'_>]) {
+        match to.format {
+            Format::Rkyv => frame(out, to, origin, RKYV, |out| archive::balances(out, entries)),
+            Format::FlatBuffers => {
+                let body = self.flat.balances(entries);
+                frame(out, to, origin, FLATBUFFERS, |out| out.extend_from_slice(body));
+            }
+            Format::Http(reply) => {
+                self.json.clear();
+                json::balances(&mut self.json, entries);
+                self.respond(out, reply, origin, None);
+            }
+        }
+    }
+
+    /// Answers a Hello: FlatBuffers, whatever encoding it asked for.
+    pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, answer: &HelloAnswer<'_>) {
+        let body = self.flat.hello(answer);
+        frame(out, to, origin, FLATBUFFERS, |out| out.extend_from_slice(body));
+    }
+
+    /// Answers a Ping with its own bytes.
+    pub fn ping(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, payload: &[u8]) {
+        frame(out, to, origin, PLAIN, |out| out.extend_from_slice(payload));
+    }
+
+    /// Answers any request with a status that is not OK.
+    #[inline]
+    pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, status: Status, message: &str) {
+        match to.format {
+            Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, to.opcode as u8, status, message),
+            Format::Http(reply) => self.problem(out, reply, origin, status.http_code(), None, message),
+        }
+    }
+
+    /// Answers what a parser has refused.
+    pub fn rejection(&mut self, out: &mut Vec<u8>, origin: Origin, rejection: &Rejection) {
+        let Rejection { reply_to: to, opcode, status, http_status, ref message, allow, .. } = *rejection;
+        match to.format {
+            Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, opcode, status, message),
+            Format::Http(reply) => {
+                let code = http_status.unwrap_or(status.http_code());
+                self.problem(out, reply, origin, code, allow, message);
+            }
+        }
+    }
+
+    fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
+        let date = self.date.text();
+        let head = Head { code: 200, content_type: JSON, reply, date, origin, version, allow: None };
+        response::write(out, &head, &self.json);
+    }
+
+    fn problem(
+        &mut self,
+        out: &mut Vec<u8>,
+        reply: HttpReply,
+        origin: Origin,
+        code: u16,
+        allow: Option<&'static str>,
+        detail: &str,
+    ) {
+        self.json.clear();
+        json::problem(&mut self.json, code, response::reason(code), detail);
+        let date = self.date.text();
+        let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, allow };
+        response::write(out, &head, &self.json);
+    }
+}
+
+const PLAIN: u8 = 0;
+const RKYV: u8 = Encoding::Rkyv as u8;
+const FLATBUFFERS: u8 = Encoding::FlatBuffers as u8;
+
+/// What a header says of the body behind it.
+#[derive(Clone, Copy)]
+struct Body {
+    encoding: u8,
+    bytes: usize,
+}
+
+#[inline]
+fn header(to: ReplyTo, origin: Origin, body: Body) -> ReplyHeader {
+    ReplyHeader {
+        length: U32::new((HEADER_BYTES + body.bytes) as u32),
+        version: VERSION,
+        opcode: to.opcode as u8,
+        encoding: body.encoding,
+        status: Status::Ok as u8,
+        request_id: U64::new(to.request_id),
+        as_of_us: I64::new(origin.as_of_us),
+        shard: U16::new(origin.shard),
+        flags: U16::new(origin.flags),
+        schema: U32::new(SCHEMA_FINGERPRINT as u32),
+    }
+}
+
+/// Appends `head`, and behind it `bytes` bytes, at least `E` and at most `B + E`, of which `begin` holds the first, and maybe more than
+/// belong to them, and `end` the last. What has one to three assets is copied so, in two copies of fixed lengths that overlap: a copy of
+/// each length of its own would be a branch that is often guessed wrong.
+#[inline(always)]
+fn append_ends<const H: usize, const B: usize, const E: usize>(
+    out: &mut Vec<u8>,
+    head: &[u8; H],
+    begin: &[u8; B],
+    end: &[u8; E],
+    bytes: usize,
+) {
+    debug_assert!((E..=B + E).contains(&bytes));
+    let from = out.len();
+    out.reserve(H + B + E);
+    out.extend_from_slice(head);
+    out.extend_from_slice(begin);
+    out.truncate(from + H + bytes - E);
+    out.extend_from_slice(end);
+}
+
+/// Appends a header and a record.
+#[inline(always)]
+fn append_record(out: &mut Vec<u8>, header: &ReplyHeader, record: &[u8]) {
+    const ENDS: usize = BalanceView::bytes_of(1);
+    let header: &[u8; HEADER_BYTES] = header.as_bytes().first_chunk().expect("a header's bytes");
+    match (record.first_chunk::<ENDS>(), record.last_chunk::<ENDS>()) {
+        (Some(begin), Some(end)) if record.len() <= 2 * ENDS => {
+            append_ends(out, header, begin, end, record.len());
+        }
+        _ => {
+            out.extend_from_slice(header);
+            out.extend_from_slice(record);
+        }
+    }
+}
+
+/// Appends a frame whose body's length shows only once it is written.
+#[inline]
+fn frame(
+    out: &mut Vec<u8>,
+    to: ReplyTo,
+    origin: Origin,
+    encoding: u8,
+    write_body: impl FnOnce(&mut Vec<u8>),
+) {
+    let begin = out.len();
+    out.extend_from_slice(header(to, origin, Body { encoding, bytes: 0 }).as_bytes());
+    write_body(out);
+    let length = u32::try_from(out.len() - begin).expect("the largest batch's reply has less than 1 MiB");
+    out[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+#[inline]
+fn refuse(out: &mut Vec<u8>, to: ReplyTo, origin: Origin, opcode: u8, status: Status, message: &str) {
+    let body = Body { encoding: PLAIN, bytes: message.len() };
+    let header = ReplyHeader { opcode, status: status as u8, ..header(to, origin, body) };
+    out.reserve(HEADER_BYTES + message.len());
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(message.as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Path and query → what is asked.
+
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use florin_schema::frame::WAIT_MS_MAX;
+use florin_schema::{Opcode, UserId, Version, Window, WindowMask, decimal};
+
+use super::HttpError;
+use super::head::{Head, Method};
+use crate::wire::Freshness;
+
+/// What a path names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Resource {
+    Balance(UserId),
+    Statistics(UserId),
+    Batch,
+}
+
+impl Resource {
+    pub(super) const fn opcode(self) -> Opcode {
+        match self {
+            Resource::Balance(_) => Opcode::GetBalance,
+            Resource::Statistics(_) => Opcode::GetStatistics,
+            Resource::Batch => Opcode::GetBalances,
+        }
+    }
+
+    const fn allow(self) -> &'static str {
+        match self {
+            Resource::Balance(_) | Resource::Statistics(_) => "GET, HEAD",
+            Resource::Batch => "POST",
+        }
+    }
+
+    const fn allows(self, method: Method) -> bool {
+        match self {
+            Resource::Balance(_) | Resource::Statistics(_) => matches!(method, Method::Get | Method::Head),
+            Resource::Batch => matches!(method, Method::Post),
+        }
+    }
+
+    const fn parameters(self) -> &'static str {
+        match self {
+            Resource::Statistics(_) => "window, min_version, max_age_ms or wait_ms",
+            Resource::Balance(_) | Resource::Batch => "min_version, max_age_ms or wait_ms",
+        }
+    }
+}
+
+/// Methods that are known, and that no resource here allows.
+const KNOWN_METHODS: [&str; 5] = ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
+
+/// A request without its body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Route {
+    pub(super) resource: Resource,
+    pub(super) freshness: Freshness,
+    pub(super) windows: WindowMask,
+}
+
+/// What `head` asks.
+pub(super) fn find(head: &mut Head<'_>) -> Result<Route, HttpError> {
+    // CONNECT is no method of an origin server, and methods are case-sensitive (RFC 9110, section 9.1).
+    if head.method == Method::Other && !KNOWN_METHODS.contains(&head.method_name) {
+        return Err(HttpError::NotImplemented(head.method_name.to_owned()));
+    }
+    let (path, query) = split(head.target);
+    let resource = resource(path)?;
+    if !resource.allows(head.method) {
+        return Err(HttpError::Method { allow: resource.allow(), got: head.method_name.to_owned() });
+    }
+    match head.fault.take() {
+        Some(fault) => Err(fault),
+        None => parameters(resource, query),
+    }
+}
+
+/// Path and query of a target in origin form or in absolute form (RFC 9112, section 3.2).
+fn split(target: &str) -> (&str, &str) {
+    let scheme = ["http://", "https://"].into_iter().find(|&scheme| {
+        target.get(..scheme.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(scheme))
+    });
+    let target = match scheme {
+        Some(scheme) => {
+            let authority = &target[scheme.len()..];
+            authority.find(['/', '?']).map_or("", |end| &authority[end..])
+        }
+        None => target,
+    };
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+fn resource(path: &str) -> Result<Resource, HttpError> {
+    let unknown = || HttpError::Path(path.to_owned());
+    // Split first, decode then: an encoded slash belongs to its segment.
+    let mut segments = path.strip_prefix('/').ok_or_else(unknown)?.split('/');
+    let mut next = || segments.next().map(|segment| decode("path", segment)).transpose();
+    if next()?.as_deref() != Some("v1") {
+        return Err(unknown());
+    }
+    let (collection, user, leaf, beyond) = (next()?, next()?, next()?, next()?);
+    match (collection.as_deref(), user.as_deref(), leaf.as_deref(), beyond) {
+        (Some("users"), Some(id), Some("balance"), None) => Ok(Resource::Balance(user_id(id)?)),
+        (Some("users"), Some(id), Some("statistics"), None) => Ok(Resource::Statistics(user_id(id)?)),
+        (Some("balances:batchGet"), None, None, None) => Ok(Resource::Batch),
+        _ => Err(unknown()),
+    }
+}
+
+fn user_id(text: &str) -> Result<UserId, HttpError> {
+    decimal(text).and_then(UserId::new).ok_or_else(|| HttpError::Value {
+        field: "user_id",
+        expected: "0 to 9223372036854775807",
+        got: text.to_owned(),
+    })
+}
+
+fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
+    let (mut min_version, mut max_age_ms, mut wait_ms, mut windows) = (None, None, None, None);
+    for pair in query.split('&').filter(|_| !query.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode("query", name)?, decode("query", value)?);
+        match &*name {
+            "min_version" => once(&mut min_version, "min_version", number(&value, "min_version", u64::MAX)?)?,
+            "max_age_ms" => once(&mut max_age_ms, "max_age_ms", milliseconds(&value, "max_age_ms")?)?,
+            "wait_ms" => once(&mut wait_ms, "wait_ms", milliseconds(&value, "wait_ms")?)?,
+            "window" if matches!(resource, Resource::Statistics(_)) => {
+                once(&mut windows, "window", window_list(&value)?)?;
+            }
+            _ => {
+                return Err(HttpError::UnknownParameter {
+                    known: resource.parameters(),
+                    got: name.into_owned(),
+                });
+            }
+        }
+    }
+    Ok(Route {
+        resource,
+        freshness: Freshness {
+            min_version: Version(min_version.unwrap_or(0)),
+            max_age_ms: max_age_ms.unwrap_or(0),
+            wait_ms: wait_ms.unwrap_or(0).min(WAIT_MS_MAX),
+        },
+        windows: windows.unwrap_or(WindowMask::ALL),
+    })
+}
+
+fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<(), HttpError> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(HttpError::DuplicateParameter(field)),
+    }
+}
+
+fn milliseconds(text: &str, field: &'static str) -> Result<u32, HttpError> {
+    number(text, field, u64::from(u32::MAX)).map(|ms| ms as u32)
+}
+
+fn number(text: &str, field: &'static str, max: u64) -> Result<u64, HttpError> {
+    let expected = if max == u64::MAX { "0 to 18446744073709551615" } else { "0 to 4294967295" };
+    let value = decimal(text).filter(|&value| value <= max);
+    value.ok_or_else(|| HttpError::Value { field, expected, got: text.to_owned() })
+}
+
+fn window_list(text: &str) -> Result<WindowMask, HttpError> {
+    let mask = text.split(',').try_fold(0, |mask, name| {
+        let window = Window::ALL.into_iter().find(|window| window.name() == name)?;
+        Some(mask | 1 << window as u8)
+    });
+    mask.and_then(WindowMask::new).ok_or_else(|| HttpError::Value {
+        field: "window",
+        expected: "24h, 7d, 30d and lifetime, separated by commas",
+        got: text.to_owned(),
+    })
+}
+
+/// Undoes percent-encoding (RFC 3986, section 2.1); borrowed where there is none.
+fn decode<'a>(field: &'static str, text: &'a str) -> Result<Cow<'a, str>, HttpError> {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    let hexadecimal = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let (high, low) = (hexadecimal(bytes.next()), hexadecimal(bytes.next()));
+        let (Some(high), Some(low)) = (high, low) else { return Err(HttpError::PercentEncoding(field)) };
+        decoded.push((16 * high + low) as u8);
+    }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| HttpError::PercentEncoding(field))
+}
