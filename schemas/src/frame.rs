@@ -17,7 +17,7 @@ pub const HELLO_CLIENT_BYTES_MAX: usize = 64;
 pub const HELLO_TOKEN_BYTES_MAX: usize = 1_024;
 /// What a larger `wait_ms` is clamped to.
 pub const WAIT_MS_MAX: u32 = 1_000;
-/// The most assets of one account (domain.md).
+/// The most assets of one account (schemas/domain.md).
 pub const ASSETS_MAX: usize = 16;
 
 /// A request's header, as it lies on the wire.
@@ -208,7 +208,7 @@ impl Status {
     }
 }
 
-/// A span of time over which statistics are summed (domain.md).
+/// A span of time over which statistics are summed (schemas/domain.md).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Window {

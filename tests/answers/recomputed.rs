@@ -1,4 +1,4 @@
-//! What domain.md says, row by row, with no regard for speed and none of the server's code.
+//! What schemas/domain.md says, row by row, with no regard for speed and none of the server's code.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The ledger as the simulation writes it, and what domain.md says of any prefix of an account's rows: recomputed from
+//! The ledger as the simulation writes it, and what schemas/domain.md says of any prefix of an account's rows: recomputed from
 //! the rows each time, with no regard for speed and none of the shard's code.
 
 use std::collections::BTreeMap;

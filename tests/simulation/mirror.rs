@@ -1,4 +1,4 @@
-//! What each shard must hold after each event of its feed, by domain.md's rules alone; and when its turns were.
+//! What each shard must hold after each event of its feed, by schemas/domain.md's rules alone; and when its turns were.
 
 use std::collections::BTreeMap;
 
@@ -168,7 +168,7 @@ impl Mirror {
     }
 }
 
-/// domain.md, "Applying".
+/// schemas/domain.md, "Applying".
 fn apply(state: &mut State, version: u64, defect: Option<u64>, counts: &mut Counts) {
     if state.defective {
     } else if version <= state.view.version {

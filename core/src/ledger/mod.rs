@@ -1,4 +1,4 @@
-//! Accounts, transactions, windows: pure arithmetic, as domain.md says. Knows neither I/O, nor the time of day, nor
+//! Accounts, transactions, windows: pure arithmetic, as schemas/domain.md says. Knows neither I/O, nor the time of day, nor
 //! threads.
 //!
 //! | module | holds |

@@ -123,7 +123,7 @@ func (f *follower) close(account *account) {
 	f.view.shard(account.balance.UserID).accounts[account.balance.UserID] = account
 }
 
-// apply applies the row to an account that may be changed, as domain.md says.
+// apply applies the row to an account that may be changed, as schemas/domain.md says.
 func (f *follower) apply(account *account, row *domain.Transaction) {
 	counters := &f.view.Counters
 	current := account.balance.Version

@@ -18,7 +18,7 @@ fn asset(index: usize) -> Asset {
     Asset::parse(["USD", "COIN", "DIAMOND", "A", "ZZZ", "B_1"][index].as_bytes()).unwrap()
 }
 
-/// What domain.md says, row by row, with no regard for speed.
+/// What schemas/domain.md says, row by row, with no regard for speed.
 #[derive(Default)]
 struct Model {
     rows: BTreeMap<UserId, Vec<Transaction>>,
@@ -57,7 +57,7 @@ impl Model {
     }
 }
 
-/// The windows of domain.md in other words than the implementation's: by how many buckets ago.
+/// The windows of schemas/domain.md in other words than the implementation's: by how many buckets ago.
 fn joins(at_us: i64, window: Window, wall_us: i64) -> bool {
     let (bucket_us, buckets) = match window {
         Window::Hours24 => (HOUR_US, 24),
