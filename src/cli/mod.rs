@@ -7,6 +7,7 @@ mod get;
 pub mod http;
 mod ledger;
 mod log;
+mod notify;
 mod output;
 mod reload;
 mod serve;

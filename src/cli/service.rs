@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::tell_stopping;
@@ -83,7 +84,13 @@ impl Service {
         let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
         let ledger = settings.ledger.clone();
         let max_staleness_ms = settings.max_staleness_ms;
-        let node = Node::start(NodeConfig { inherited, ..settings.into_node() })?;
+        let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.into_node() })?;
+        for place in inherited.unused() {
+            error!(
+                "the socket on {place} was handed over and nothing here uses it: who connects there waits in vain; name it in the \
+                 configuration, or take it out of florin.socket"
+            );
+        }
         let view = Arc::new(view_of(&node, max_staleness_ms));
         let writer = LedgerWriter::start(ledger).map_err(ServiceError::ControlPlane)?;
         Ok(Service { node, view, admin, writer })

@@ -47,7 +47,7 @@ pub struct Settings {
     /// The any-shard port: every shard accepts on it [default: 127.0.0.1:7400]
     #[arg(long, value_name = "IP:PORT|off")]
     pub listen: Option<Listen>,
-    /// The first of the shard ports: shard i accepts on this port + i [default: 127.0.0.1:7401]
+    /// The first of the shard ports: shard i accepts on this port + i [default: port 7401 of --listen's address]
     #[arg(long, value_name = "IP:PORT|off")]
     pub shard_listen: Option<Listen>,
     /// A unix socket besides, made with mode 0660: the cheapest way for callers on this host
@@ -235,10 +235,13 @@ pub struct Effective {
 impl Settings {
     /// Puts the defaults in, and checks what concerns several settings at once.
     pub fn effective(self) -> Result<Effective, SettingsError> {
+        let listen = Listen::or_default(self.listen, LISTEN);
+        let shard_listen = SocketAddr::new(listen.unwrap_or(SHARD_LISTEN).ip(), SHARD_LISTEN.port());
         let effective = Effective {
             ledger: self.ledger.unwrap_or_default().0,
-            listen: Listen::or_default(self.listen, LISTEN),
-            shard_listen: Listen::or_default(self.shard_listen, SHARD_LISTEN),
+            listen,
+            // Callers are told ports, and use them at the address that they know: that of --listen.
+            shard_listen: Listen::or_default(self.shard_listen, shard_listen),
             unix: self.unix,
             admin: Listen::or_default(self.admin, ADMIN),
             shards: match self.shards {
@@ -257,6 +260,12 @@ impl Settings {
         };
         if effective.listen.is_none() && effective.shard_listen.is_none() && effective.unix.is_none() {
             return Err(SettingsError::NoListener);
+        }
+        if let (Some(listen), Some(shard_listen)) = (effective.listen, effective.shard_listen)
+            && shard_listen.ip().is_loopback()
+            && !listen.ip().is_loopback()
+        {
+            return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
         Ok(effective)
     }
@@ -342,6 +351,17 @@ pub enum SettingsError {
         "nothing listens: --listen and --shard-listen are off, and there is no --unix PATH; leave one of them on"
     )]
     NoListener,
+    /// Callers would be told of ports that they cannot reach.
+    #[error(
+        "--listen {listen} takes callers of other hosts, and tells them of shard ports on {shard_listen}, which only this host \
+         reaches: leave --shard-listen to follow --listen, give it an address that they reach, or turn it off"
+    )]
+    UnreachableShards {
+        /// The any-shard port.
+        listen: SocketAddr,
+        /// The first shard port.
+        shard_listen: SocketAddr,
+    },
 }
 
 /// What is wrong in one line of a configuration file.

@@ -12,6 +12,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tracing::warn;
 
+use super::notify;
 use super::output::grouped;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
@@ -44,19 +45,20 @@ async fn keep_telling(view: Arc<View>, control: Control) {
             None => format!("serving {} accounts", grouped(accounts(&view))),
             Some(reason) => reason.clone(),
         };
-        if status != told {
-            tell(&[NotifyState::Status(&status)]);
+        // What finds no room in systemd's queue is told at the next look.
+        if status != told && notify::tell(&[NotifyState::Status(&status)]) {
             told = status;
         }
         if readiness.ready && !has_been_ready {
             has_been_ready = true;
             tell_ready();
         }
+        notify::tell_ready_if_owed();
         let still = pulse.look(view.shards.iter().map(|shard| shard.metrics.turns.get()).collect());
         // Shards that have drained turn no more, and the unit's TimeoutStopSec= bounds the rest.
         if still.is_empty() || view.is_draining() {
             if watchdog.is_some() {
-                tell(&[NotifyState::Watchdog]);
+                notify::tell(&[NotifyState::Watchdog]);
             }
             fed = Instant::now();
         } else if watchdog.is_some_and(|limit| fed.elapsed() > limit / 2) {
@@ -86,27 +88,26 @@ pub(super) fn inherited_sockets() -> Inherited {
 
 /// Tells systemd that callers are taken from now on, where that is known at once.
 pub(super) fn tell_ready() {
-    tell(&[NotifyState::Ready]);
+    notify::owe_ready();
+    notify::tell_ready_if_owed();
 }
 
 /// Tells systemd that the end was asked for.
 pub(super) fn tell_stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    notify::tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// Tells systemd that the configuration is being read again, and when `reload` is done with it.
+/// Tells systemd that the configuration is being read again, and when `reload` is done with it. Both only once the node has been
+/// called ready: the second is the same word, and a node that is loading must not say it.
 pub(super) fn tell_reloading(reload: impl FnOnce()) {
+    if !notify::has_said_ready() {
+        return reload();
+    }
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
+        notify::tell(&[NotifyState::Reloading, now]);
     }
     reload();
     tell_ready();
-}
-
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd does not hear");
-    }
 }
 
 fn accounts(view: &View) -> u64 {

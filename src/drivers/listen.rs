@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{Mode, chmod, fchmod};
+use rustix::fs::{FlockOperation, Mode, OFlags, chmod, fchmod, flock};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::{accept_turn::Sharing, inherited::Inherited, tcp};
@@ -135,6 +135,8 @@ pub struct UnixPath {
     path: PathBuf,
     /// Device and inode, so that a successor's socket at the same path is left alone.
     identity: (u64, u64),
+    /// Held as long as the socket is. The file stays, for whoever removed it could take it from a successor.
+    _lock: OwnedFd,
 }
 
 impl UnixPath {
@@ -156,6 +158,7 @@ impl Drop for UnixPath {
 /// Binds a unix socket on which all shards accept. Replaces what a dead process left there.
 pub fn unix(path: &Path, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
+    let lock = lock(path)?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
     // The first narrows the mode with which the file is made, so that it is never wider than wanted; the umask may have
@@ -166,11 +169,26 @@ pub fn unix(path: &Path, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), Listen
         _ => failed(source),
     })?;
     let file = fs::symlink_metadata(path).map_err(failed)?;
-    let bound = UnixPath { path: path.to_owned(), identity: (file.dev(), file.ino()) };
+    let bound = UnixPath { path: path.to_owned(), identity: (file.dev(), file.ino()), _lock: lock };
     chmod(path, UNIX_MODE).map_err(|errno| failed(errno.into()))?;
     socket.listen(limits::LISTEN_BACKLOG).map_err(failed)?;
     let sockets = (0..shards).map(|_| socket.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>();
     Ok((bound, sockets.map_err(failed)?))
+}
+
+/// Takes `PATH.lock`, which one node at a time holds. Without it two that start at once could each find the place free or
+/// stale, and one remove the socket on which the other has begun to listen.
+fn lock(path: &Path) -> Result<OwnedFd, ListenError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let failed = |errno: rustix::io::Errno| ListenError::Unix { path: path.to_owned(), source: errno.into() };
+    let file = rustix::fs::open(PathBuf::from(name), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ListenError::UnixTaken { path: path.to_owned() }),
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 fn remove_stale(path: &Path) -> Result<(), ListenError> {
@@ -294,6 +312,34 @@ mod tests {
         assert!(matches!(unix(&path, 1).unwrap_err(), ListenError::UnixTaken { .. }));
         drop((bound, sockets));
         assert!(!path.exists());
+    }
+
+    /// Two nodes that started at once on one path: each could find a stale socket there, and the slower one removed the live
+    /// socket of the faster one, or ended as if the path could not be used at all.
+    #[test]
+    fn of_those_that_start_at_once_on_one_path_one_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("florin.sock");
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).unwrap());
+            let start = std::sync::Barrier::new(4);
+            let outcomes: Vec<_> = thread::scope(|scope| {
+                let race = || {
+                    start.wait();
+                    unix(&path, 1)
+                };
+                let racers: Vec<_> = (0..4).map(|_| scope.spawn(race)).collect();
+                racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+            });
+            assert!(path.exists());
+            let (served, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+            assert_eq!(served.len(), 1);
+            for refusal in refused {
+                assert!(matches!(refusal, Err(ListenError::UnixTaken { .. })), "{refusal:?}");
+            }
+            drop(served);
+            assert!(!path.exists());
+        }
     }
 
     #[test]

@@ -42,7 +42,40 @@ pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError>
         cpus.retain(|cpu| of_nodes.contains(cpu));
         named = Some(cpus);
     }
-    choose_among(&allowed, config.shards, named.as_deref(), config.shards_per_cpu)
+    // The standard library reads the quotas of this process's control groups (cpu.max, and cfs_quota_us of version 1).
+    let granted = std::thread::available_parallelism().map_or(allowed.len(), usize::from);
+    let wanted = wanted_shards(
+        config.shards,
+        config.shards_per_cpu,
+        named.as_ref().map_or(allowed.len(), Vec::len),
+        granted,
+    );
+    choose_among(&allowed, wanted, named.as_deref(), config.shards_per_cpu)
+}
+
+/// As many shards as were asked for; where that is for florin to decide, no more than the CPU time that this process may use
+/// keeps busy. A quota is spent by all threads together, and once it is, all of them stand still.
+fn wanted_shards(asked: Option<u16>, shards_per_cpu: u16, cpus: usize, granted: usize) -> Option<u16> {
+    match asked {
+        None if granted < cpus => {
+            let shards = granted.max(1) * usize::from(shards_per_cpu);
+            tracing::info!(
+                cpus,
+                granted,
+                "a CPU quota (cpu.max) grants fewer CPUs than are allowed: fewer shards"
+            );
+            Some(u16::try_from(shards).unwrap_or(limits::SHARDS_MAX).min(limits::SHARDS_MAX))
+        }
+        Some(shards) if granted < usize::from(shards) => {
+            tracing::warn!(
+                shards,
+                granted,
+                "a CPU quota (cpu.max) or --cpus grants fewer CPUs than there are shards: they stand still while it is spent"
+            );
+            asked
+        }
+        _ => asked,
+    }
 }
 
 fn allowed_cpus() -> Result<Vec<usize>, StartError> {
@@ -176,6 +209,17 @@ mod tests {
         assert_eq!(choose_among(&allowed, Some(2), None, 1).unwrap(), [0, 2]);
         assert_eq!(choose_among(&allowed, None, Some(&[6, 2]), 1).unwrap(), [6, 2]);
         assert_eq!(choose_among(&allowed, Some(1), Some(&[6, 2]), 1).unwrap(), [6]);
+    }
+
+    /// `--shards auto` once made a shard for each of a host's 64 CPUs where a container was granted the time of two.
+    #[test]
+    fn a_quota_bounds_how_many_shards_there_are_by_themselves() {
+        assert_eq!(wanted_shards(None, 1, 64, 64), None);
+        assert_eq!(wanted_shards(None, 1, 64, 2), Some(2));
+        assert_eq!(wanted_shards(None, 3, 64, 2), Some(6));
+        assert_eq!(wanted_shards(None, 200, 64, 2), Some(limits::SHARDS_MAX));
+        assert_eq!(wanted_shards(None, 1, 2, 4), None, "--cpus names fewer than the quota grants");
+        assert_eq!(wanted_shards(Some(8), 1, 64, 2), Some(8), "who asks for more gets it");
     }
 
     #[test]

@@ -95,6 +95,26 @@ fn what_is_not_set_has_a_default_and_somebody_must_listen() {
     assert!(Settings { unix: Some("s".into()), ..silent }.effective().is_ok());
 }
 
+/// `listen = "0.0.0.0:7400"` alone once told callers of other hosts to go to ports on loopback.
+#[test]
+fn shard_ports_are_where_callers_reach_them() {
+    let effective = |text: &str| Settings::parse(text).unwrap().effective();
+    for (listen, shard_listen) in [
+        ("0.0.0.0:1", "0.0.0.0:7401"),
+        ("[::]:1", "[::]:7401"),
+        ("10.0.0.5:1", "10.0.0.5:7401"),
+        ("off", "127.0.0.1:7401"),
+    ] {
+        let effective = effective(&format!("listen = \"{listen}\"")).unwrap();
+        assert_eq!(effective.shard_listen.unwrap().to_string(), shard_listen);
+    }
+    let refusal =
+        effective("listen = \"0.0.0.0:1\"\nshard-listen = \"127.0.0.1:2\"").unwrap_err().to_string();
+    assert!(refusal.contains("0.0.0.0:1") && refusal.contains("127.0.0.1:2"), "{refusal}");
+    effective("listen = \"0.0.0.0:1\"\nshard-listen = \"off\"").unwrap();
+    effective("listen = \"127.0.0.1:1\"\nshard-listen = \"0.0.0.0:2\"").unwrap();
+}
+
 #[test]
 fn what_is_no_toml_is_named_with_its_line() {
     let defects = Settings::parse("shards = 1\n\nlisten = = 3\n").unwrap_err();
