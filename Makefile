@@ -13,7 +13,7 @@ run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by i
 	@scripts/needs run
 	cargo run --release --locked -- demo $(ARGS)
 
-compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 15 minutes; goes on where it was interrupted
+compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 20 minutes; goes on where it was interrupted
 	@scripts/needs compare
 	@scripts/compare $(ARGS)
 
