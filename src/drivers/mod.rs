@@ -1,8 +1,8 @@
 //! Sockets and completions. A driver moves bytes between the kernel and one shard; it never knows what a frame means.
 //!
 //! Each driver is one implementation of [`Driver`] and gets the same [`Seat`]: the shard, the sockets that it listens
-//! on, the clock, and the bells that wake sleeping neighbours. What has to be the same for all of them lies here:
-//! [`listen`] binds the sockets, [`bell`] wakes, [`choice`] names the drivers, `refusal` explains io_uring's refusals.
+//! on, the clock, and the wakers that wake sleeping neighbours. What has to be the same for all of them lies here:
+//! [`listen`] binds the sockets, [`waker`] wakes, [`choice`] names the drivers, `refusal` explains io_uring's refusals.
 //! [`ring`] is our own io_uring loop; [`monoio`] and [`glommio`] run on those runtimes and share `tasks`.
 
 use std::{io, sync::Arc};
@@ -10,7 +10,6 @@ use std::{io, sync::Arc};
 use crate::{clock::Clock, shard::Shard};
 
 pub mod accept_turn;
-pub mod bell;
 pub mod choice;
 pub mod engine;
 #[cfg(feature = "glommio")]
@@ -23,14 +22,17 @@ pub mod monoio;
 mod refusal;
 pub mod ring;
 mod scarcity;
+pub mod shutdown;
 #[cfg(any(feature = "monoio", feature = "glommio"))]
 pub mod tasks;
 pub mod tcp;
+pub mod waker;
 
-pub use bell::{Bell, Orders};
 pub use choice::{DriverChoice, DriverKind, RunningDriver};
 pub use engine::Engine;
 pub use listen::Listening;
+pub use shutdown::Shutdown;
+pub use waker::ShardWaker;
 
 /// Everything that one shard's thread works with.
 pub struct Seat<E = Shard> {
@@ -40,23 +42,23 @@ pub struct Seat<E = Shard> {
     pub clock: Clock,
     /// The sockets that this shard accepts on.
     pub listening: Vec<Listening>,
-    /// Every shard's bell, by [`florin_schema::ShardIndex`].
-    pub bells: Arc<[Bell]>,
-    /// Which of the bells is this shard's own.
-    pub own_bell: usize,
-    /// What the control plane has ordered; looked at when the bell rings.
-    pub orders: Arc<Orders>,
+    /// Every shard's waker, by [`florin_schema::ShardIndex`].
+    pub wakers: Arc<[ShardWaker]>,
+    /// Which of the wakers is this shard's own.
+    pub own_shard: usize,
+    /// Whether the node is to end; looked at when the shard is woken.
+    pub shutdown: Arc<Shutdown>,
 }
 
 /// Drives one shard from its own thread.
-pub trait Driver<E = Shard>: Sized {
+pub trait Driver: Sized {
     /// What can be set besides the seat.
     type Settings;
 
     /// Gets everything ready that can fail for a reason a user can do something about. Runs on the shard's thread.
-    fn take(seat: Seat<E>, settings: Self::Settings) -> Result<Self, DriverError>;
+    fn take(seat: Seat, settings: Self::Settings) -> Result<Self, DriverError>;
 
-    /// Serves until [`Orders::drain`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
+    /// Serves until [`Shutdown::begin`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
     fn run(self) -> Result<(), DriverError>;
 }
 

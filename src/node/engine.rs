@@ -1,9 +1,8 @@
 //! Which driver runs: what was asked for, or what this host permits instead.
 
 use super::{
-    StartError,
-    berth::{self, Berth, ShardThread},
-    host,
+    StartError, host,
+    shard_thread::{self, ShardThread, StartedShard},
 };
 #[cfg(feature = "glommio")]
 use crate::drivers::glommio::GlommioDriver;
@@ -88,23 +87,23 @@ pub(super) fn check_spinning(kind: DriverKind, spin_us: u32) {
 /// Starts a thread for each shard on the driver of `kind`.
 pub(super) fn launch(
     kind: DriverKind,
-    berths: impl Iterator<Item = Berth>,
+    shard_threads: impl Iterator<Item = ShardThread>,
     sizes: RingSizes,
-) -> Result<Vec<ShardThread>, StartError> {
+) -> Result<Vec<StartedShard>, StartError> {
     match kind {
-        DriverKind::Ring => berth::launch::<RingDriver>(berths, sizes),
+        DriverKind::Ring => shard_thread::launch::<RingDriver>(shard_threads, sizes),
         #[cfg(feature = "monoio")]
         DriverKind::MonoioIoUring => {
             let settings = MonoioSettings { backend: Backend::IoUring, sizes: sizes.into() };
-            berth::launch::<MonoioDriver>(berths, settings)
+            shard_thread::launch::<MonoioDriver>(shard_threads, settings)
         }
         #[cfg(feature = "monoio")]
         DriverKind::MonoioEpoll => {
             let settings = MonoioSettings { backend: Backend::Epoll, sizes: sizes.into() };
-            berth::launch::<MonoioDriver>(berths, settings)
+            shard_thread::launch::<MonoioDriver>(shard_threads, settings)
         }
         #[cfg(feature = "glommio")]
-        DriverKind::Glommio => berth::launch::<GlommioDriver>(berths, sizes.into()),
+        DriverKind::Glommio => shard_thread::launch::<GlommioDriver>(shard_threads, sizes.into()),
         #[cfg(not(all(feature = "monoio", feature = "glommio")))]
         absent => unreachable!("{absent} was not built in, and `choose` has said so"),
     }

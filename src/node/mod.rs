@@ -16,7 +16,7 @@ use rand::Rng;
 use crate::{
     clock::Clock,
     drivers::{
-        Bell, DriverChoice, DriverError, DriverKind, Listening, Orders, RunningDriver,
+        DriverChoice, DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown,
         accept_turn::{AcceptTurn, Sharing},
         inherited::{self, Inherited},
         listen::{self, ListenError, UnixPath},
@@ -28,14 +28,14 @@ use crate::{
     store::Reader,
 };
 
-mod berth;
 mod engine;
 mod error;
 mod host;
 pub mod numa;
+mod shard_thread;
 
-use berth::Berth;
 use host::FilesOfConnections;
+use shard_thread::ShardThread;
 
 pub use error::StartError;
 
@@ -132,27 +132,27 @@ pub struct Node {
 /// What ends a node, from whichever thread hears the signal.
 #[derive(Clone, Debug)]
 pub struct Control {
-    orders: Arc<Orders>,
-    bells: Arc<[Bell]>,
+    shutdown: Arc<Shutdown>,
+    wakers: Arc<[ShardWaker]>,
 }
 
 impl Control {
     /// Accepts nothing more, answers what has arrived, and ends: at most [`crate::limits::DRAIN_US`] from now.
     pub fn drain(&self) {
-        self.orders.drain();
+        self.shutdown.begin();
         self.wake();
     }
 
     /// A fault: makes one shard hang.
     #[cfg(feature = "fault-injection")]
     pub fn hang(&self) {
-        self.orders.hang();
+        self.shutdown.hang();
         self.wake();
     }
 
     /// Makes every shard turn, those that sleep too.
     pub fn wake(&self) {
-        self.bells.iter().for_each(Bell::ring);
+        self.wakers.iter().for_each(ShardWaker::wake);
     }
 }
 
@@ -191,7 +191,9 @@ impl Node {
         let max_staleness_us = u64::from(config.max_staleness_ms) * 1_000;
         let identity = identity_of(&config.ledger)?;
         let (setups, outlets): (Vec<_>, Vec<_>) =
-            berth::wire_up(shards, max_staleness_us, &addresses, identity, &control).into_iter().unzip();
+            shard_thread::wire_up(shards, max_staleness_us, &addresses, identity, &control)
+                .into_iter()
+                .unzip();
         let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
             index: setup.index,
             cpu,
@@ -203,11 +205,16 @@ impl Node {
 
         // The ledger is opened before anyone is answered, and loaded while the shards answer that they are warming up.
         let feed = Feed::spawn(FeedConfig { ledger: config.ledger, clock }, outlets)?;
-        let berths = setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| {
-            Berth { setup, listening, cpu: handle.cpu, clock, control: control.clone() }
-        });
+        let shard_threads =
+            setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| ShardThread {
+                setup,
+                listening,
+                cpu: handle.cpu,
+                clock,
+                control: control.clone(),
+            });
         let mut threads = Vec::new();
-        for (thread, thread_id) in engine::launch(driver.kind, berths, sizes)? {
+        for (thread, thread_id) in engine::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
@@ -241,7 +248,7 @@ impl Node {
 
     /// Whether it may be sent requests.
     pub fn ready(&self) -> Readiness {
-        if self.control.orders.drain_ordered() {
+        if self.control.shutdown.has_begun() {
             return Readiness::Draining;
         }
         let watermarks = self.shards.iter().map(|shard| shard.watermark.load().1);
@@ -298,9 +305,9 @@ impl fmt::Debug for Node {
 
 impl Control {
     fn new(shards: u16) -> Result<Control, StartError> {
-        let bells = (0..shards).map(|_| Bell::new()).collect::<std::io::Result<Arc<[Bell]>>>();
-        let bells = bells.map_err(|source| StartError::Thread { source })?;
-        Ok(Control { orders: Arc::new(Orders::new(shards)), bells })
+        let wakers = (0..shards).map(|_| ShardWaker::new()).collect::<std::io::Result<Arc<[ShardWaker]>>>();
+        let wakers = wakers.map_err(|source| StartError::Thread { source })?;
+        Ok(Control { shutdown: Arc::new(Shutdown::new(shards)), wakers })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{env, io, net::SocketAddr, path::Path, process::Command, sync::Arc};
 use florin::{
     clock::{Clock, Now},
     drivers::{
-        Bell, Driver, DriverError, Engine, Listening, Orders, Seat,
+        DriverError, Engine, Listening, Seat, ShardWaker, Shutdown,
         accept_turn::Sharing,
         listen::{self, ListenError},
         ring::{RingDriver, RingSizes},
@@ -41,7 +41,7 @@ pub enum FixedError {
     Driver(#[from] DriverError),
     /// The eventfd that the driver wants.
     #[error("eventfd: {0}")]
-    Bell(#[source] io::Error),
+    Waker(#[source] io::Error),
 }
 
 /// Starts this very program as a fixed server, on the first of the servers' CPUs.
@@ -72,11 +72,11 @@ pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), Fixe
         shard: Fixed::new(assets),
         clock: Clock::new(None),
         listening,
-        bells: Arc::new([Bell::new().map_err(FixedError::Bell)?]),
-        own_bell: 0,
-        orders: Arc::new(Orders::new(1)),
+        wakers: Arc::new([ShardWaker::new().map_err(FixedError::Waker)?]),
+        own_shard: 0,
+        shutdown: Arc::new(Shutdown::new(1)),
     };
-    Ok(RingDriver::take(seat, RingSizes::default())?.run()?)
+    Ok(RingDriver::of(seat, RingSizes::default())?.serve_all()?)
 }
 
 /// A whole reply and the places in it that differ.
@@ -241,6 +241,14 @@ impl Engine for Fixed {
 
     fn closed(&mut self, connection: u32) {
         self.callers[connection as usize] = Caller::default();
+    }
+
+    fn input_waits(&mut self) {}
+
+    fn note_accept_refused(&mut self) {}
+
+    fn has_data(&self) -> bool {
+        true
     }
 
     fn work(&mut self) {}

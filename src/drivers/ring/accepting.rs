@@ -50,7 +50,7 @@ impl Acceptor {
         }
     }
 
-    /// Gives the turn to the next: whose bell is to be rung for that.
+    /// Gives the turn to the next: whose waker is to be woken for that.
     fn pass_on(&mut self, shard: usize) -> Option<usize> {
         self.keeps_turn_until_us = None;
         match &self.listening.sharing {
@@ -88,7 +88,7 @@ impl<E: Engine> RingDriver<E> {
         }
         let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
         let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
-        let own = self.seat.own_bell;
+        let own = self.seat.own_shard;
         for (place, acceptor) in (0..).zip(&mut self.acceptors) {
             let token = Token::of(Operation::Accept, place);
             let wanted = match free {
@@ -119,7 +119,7 @@ impl<E: Engine> RingDriver<E> {
                 (Accepting::Off, _) => {}
             }
             if let Some(next) = acceptor.tire(own, self.monotonic_us) {
-                self.queue.stroke(&self.seat.bells[next]);
+                self.queue.wake(&self.seat.wakers[next]);
             }
         }
         if self.drain_until_us.is_some() && self.accepts_ended() {
@@ -147,8 +147,8 @@ impl<E: Engine> RingDriver<E> {
         let listener = acceptor.listening.listener;
         match completion.result() {
             slot @ 0.. => {
-                if let Some(next) = acceptor.pass_on(self.seat.own_bell) {
-                    self.queue.stroke(&self.seat.bells[next]);
+                if let Some(next) = acceptor.pass_on(self.seat.own_shard) {
+                    self.queue.wake(&self.seat.wakers[next]);
                 }
                 let slot = slot.unsigned_abs();
                 // Served in a drain too: whoever was accepted before the cancellation came may have asked already.

@@ -34,7 +34,7 @@ use self::{
     queue::{Copied, Queue, Wait},
     token::{Operation, Token},
 };
-use super::{Bell, Driver, DriverError, Engine, Seat, scarcity::Scarcity};
+use super::{Driver, DriverError, Engine, Seat, ShardWaker, scarcity::Scarcity};
 use crate::{
     limits,
     shard::{Park, Shard},
@@ -71,10 +71,21 @@ pub struct RingDriver<E = Shard> {
     has_drained: bool,
 }
 
-impl<E: Engine> Driver<E> for RingDriver<E> {
+impl Driver for RingDriver {
     type Settings = RingSizes;
 
-    fn take(mut seat: Seat<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
+    fn take(seat: Seat, sizes: RingSizes) -> Result<RingDriver, DriverError> {
+        RingDriver::of(seat, sizes)
+    }
+
+    fn run(self) -> Result<(), DriverError> {
+        self.serve_all()
+    }
+}
+
+impl<E: Engine> RingDriver<E> {
+    /// See [`Driver::take`].
+    pub fn of(mut seat: Seat<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
         let (queue, buffers) = setup::make(&sizes)?;
         let acceptors = mem::take(&mut seat.listening).into_iter().map(Acceptor::new).collect();
         Ok(RingDriver {
@@ -95,8 +106,9 @@ impl<E: Engine> Driver<E> for RingDriver<E> {
         })
     }
 
-    fn run(mut self) -> Result<(), DriverError> {
-        self.watch_bell();
+    /// See [`Driver::run`].
+    pub fn serve_all(mut self) -> Result<(), DriverError> {
+        self.watch_waker();
         let mut outcome = Ok(());
         while outcome.is_ok() && !self.is_finished() {
             outcome = self.turn();
@@ -104,9 +116,7 @@ impl<E: Engine> Driver<E> for RingDriver<E> {
         self.close_down();
         outcome
     }
-}
 
-impl<E: Engine> RingDriver<E> {
     /// One turn of the loop: everything that happens on a shard's thread, in the order in which it happens.
     fn turn(&mut self) -> Result<(), DriverError> {
         let now = self.seat.clock.now();
@@ -118,7 +128,7 @@ impl<E: Engine> RingDriver<E> {
         self.feed_starved();
         self.steer_accepts();
         self.serve_touched();
-        self.ring_bells();
+        self.wake_neighbours();
         self.seat.shard.end_turn(self.seat.clock.monotonic_us());
         self.buffers.publish();
         let wait = self.how_long();
@@ -152,8 +162,8 @@ impl<E: Engine> RingDriver<E> {
             Operation::Accept => self.on_accept(token, completion),
             Operation::Shutdown => self.on_shutdown(token),
             Operation::Close => self.on_close(token, completion.result()),
-            Operation::Bell => self.on_bell(completion),
-            // A cancellation that came too late, or a stroke of a bell whose shard has ended.
+            Operation::Wake => self.on_wake(completion),
+            // A cancellation that came too late, or a wake-up of a shard that has ended.
             Operation::Aside => {}
         }
     }
@@ -168,9 +178,9 @@ impl<E: Engine> RingDriver<E> {
         }
     }
 
-    fn ring_bells(&mut self) {
+    fn wake_neighbours(&mut self) {
         while let Some(shard) = self.seat.shard.next_bell() {
-            self.queue.stroke(&self.seat.bells[usize::from(shard.0)]);
+            self.queue.wake(&self.seat.wakers[usize::from(shard.0)]);
         }
     }
 
@@ -202,18 +212,18 @@ impl<E: Engine> RingDriver<E> {
         }
     }
 
-    fn watch_bell(&mut self) {
-        self.queue.watch(&self.seat.bells[self.seat.own_bell], Token::of(Operation::Bell, 0));
+    fn watch_waker(&mut self) {
+        self.queue.watch(&self.seat.wakers[self.seat.own_shard], Token::of(Operation::Wake, 0));
     }
 
-    /// Somebody rang: a neighbour, whose messages `Shard::work` finds, or the control plane.
-    fn on_bell(&mut self, completion: &cqueue::Entry) {
+    /// Somebody has woken this shard: a neighbour, whose messages `Shard::work` finds, or the control plane.
+    fn on_wake(&mut self, completion: &cqueue::Entry) {
         if !cqueue::more(completion.flags()) && completion.result() != -libc::ECANCELED {
-            self.watch_bell();
+            self.watch_waker();
         }
         #[cfg(feature = "fault-injection")]
-        self.seat.orders.hang_if_ordered();
-        if self.drain_until_us.is_none() && self.seat.orders.drain_ordered() {
+        self.seat.shutdown.hang_if_ordered();
+        if self.drain_until_us.is_none() && self.seat.shutdown.has_begun() {
             self.drain_until_us = Some(self.monotonic_us + limits::DRAIN_US);
             self.seat.shard.drain();
         }
@@ -224,11 +234,11 @@ impl<E: Engine> RingDriver<E> {
         let Some(until_us) = self.drain_until_us else { return false };
         if !self.has_drained && self.acceptors.is_empty() && self.connections.live() == 0 {
             self.has_drained = self.seat.shard.drained();
-            if self.has_drained && self.seat.orders.note_drained() {
-                self.seat.bells.iter().for_each(Bell::ring);
+            if self.has_drained && self.seat.shutdown.note_drained() {
+                self.seat.wakers.iter().for_each(ShardWaker::wake);
             }
         }
-        self.seat.orders.all_drained() || self.monotonic_us >= until_us
+        self.seat.shutdown.all_drained() || self.monotonic_us >= until_us
     }
 
     /// Ends every operation and closes every connection, and leaves nothing for the kernel to touch: a ring's own end

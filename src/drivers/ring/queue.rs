@@ -17,7 +17,7 @@ use super::{
     buffers,
     token::{Operation, Token},
 };
-use crate::drivers::{Bell, DriverError};
+use crate::drivers::{DriverError, ShardWaker};
 
 /// Completions that are copied out of the ring at a time, so that handling them may submit.
 const COPIED_MAX: usize = 64;
@@ -167,21 +167,21 @@ impl Queue {
         unsafe { self.push_awaited(opcode::Close::new(Fixed(token.slot)).build(), token) };
     }
 
-    /// Watches for the strokes of this shard's bell until told otherwise.
-    pub(super) fn watch(&mut self, bell: &Bell, token: Token) {
-        let fd = Fd(bell.as_fd().as_raw_fd());
+    /// Watches for this shard's being woken until told otherwise.
+    pub(super) fn watch(&mut self, waker: &ShardWaker, token: Token) {
+        let fd = Fd(waker.as_fd().as_raw_fd());
         let flags = u32::try_from(libc::POLLIN).expect("a small constant");
         // SAFETY: the entry points to no memory.
         unsafe { self.push_awaited(opcode::PollAdd::new(fd, flags).multi(true).build(), token) };
     }
 
-    /// Rings a neighbour's bell.
-    pub(super) fn stroke(&mut self, bell: &Bell) {
-        static STROKE: [u8; 8] = Bell::STROKE;
-        let fd = Fd(bell.as_fd().as_raw_fd());
-        let length = u32::try_from(STROKE.len()).expect("eight");
+    /// Wakes a neighbour.
+    pub(super) fn wake(&mut self, waker: &ShardWaker) {
+        static WAKE: [u8; 8] = ShardWaker::WAKE;
+        let fd = Fd(waker.as_fd().as_raw_fd());
+        let length = u32::try_from(WAKE.len()).expect("eight");
         // SAFETY: the bytes are a static.
-        unsafe { self.push_aside(opcode::Write::new(fd, STROKE.as_ptr(), length).build()) };
+        unsafe { self.push_aside(opcode::Write::new(fd, WAKE.as_ptr(), length).build()) };
     }
 
     /// Cancels the operation that carries this token; its own last completion says so.

@@ -14,9 +14,9 @@ pub(super) enum Operation {
     Shutdown,
     /// The descriptor is closed and its slot free.
     Close,
-    /// Somebody rang.
-    Bell,
-    /// Completions that only failures bring: a cancellation that found nothing, a stroke that was not needed.
+    /// Somebody has woken the shard.
+    Wake,
+    /// Completions that only failures bring: a cancellation that found nothing, a wake that was not needed.
     Aside,
 }
 
@@ -26,7 +26,7 @@ const OPERATIONS: [Operation; 7] = [
     Operation::Send,
     Operation::Shutdown,
     Operation::Close,
-    Operation::Bell,
+    Operation::Wake,
     Operation::Aside,
 ];
 

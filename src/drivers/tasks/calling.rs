@@ -37,7 +37,7 @@ pub(super) async fn serve<R: Runtime>(
                     && let Some(ender) = ender.take()
                 {
                     ender.end();
-                } else if !station.has_orders(slot) {
+                } else if !station.has_more_to_begin(slot) {
                     return Poll::Pending;
                 }
             }

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Connection {
     pub(super) life: Life,
-    pub(super) orders: Orders,
+    pub(super) to_begin: ToBegin,
     /// Tells a life of the slot from the one before.
     generation: u32,
     /// Its task.
@@ -20,7 +20,7 @@ pub(super) struct Connection {
 
 /// What its task is to begin, and has not yet.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct ToBegin {
     pub(super) send: Option<Vec<u8>>,
     pub(super) receive: bool,
     pub(super) shut: bool,
@@ -28,7 +28,7 @@ pub(super) struct Orders {
     pub(super) cancel: bool,
 }
 
-impl Orders {
+impl ToBegin {
     pub(super) fn is_empty(&self) -> bool {
         self.send.is_none() && !self.receive && !self.shut && !self.cancel
     }

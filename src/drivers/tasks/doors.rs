@@ -53,7 +53,7 @@ impl Door {
         self.turn.as_ref().is_none_or(|turn| turn.is_on(shard))
     }
 
-    /// Lets the next accept; whose bell is to be rung for that.
+    /// Lets the next accept; whose waker is to be woken for that.
     pub(super) fn pass_on(&self, shard: usize) -> Option<usize> {
         let next = self.turn.as_ref()?.pass_on(shard);
         (next != shard).then_some(next)

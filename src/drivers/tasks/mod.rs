@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!     doors ──admit──▶ callers (a task for each connection) ──bytes──▶ desk: the shard ◀──one turn for all── clerk
-//!     bell ──────────────────────────────────────────────────wakes────────────────────────────────────────────▲
+//!     waker ─────────────────────────────────────────────────wakes────────────────────────────────────────────▲
 //! ```
 //!
 //! A turn begins with the first task that has something for the shard, and that wakes the clerk. Runtimes run tasks in
 //! the order in which they were woken, so the clerk ends the turn after all whose completions came with the first: the
-//! mesh, the feed, the bells and the sleep are seen to once for all of them.
+//! mesh, the feed, the neighbours' wake-ups and the sleep are seen to once for all of them.
 //!
 //! Nothing here is dropped while the kernel works on it. What waits is ended by ending what it waits for: a door by
-//! shutting its listener down, the bell by ringing it, a connection by `Ender::end`; and then it is awaited.
+//! shutting its listener down, the waker's watch by waking the shard, a connection by `Ender::end`; and then it is awaited.
 
 use std::{
     future::{Future, poll_fn},
@@ -125,7 +125,7 @@ pub(super) async fn serve<R: Runtime>(
     let station = Rc::new(Station::new(seat, sizes));
     let began = open(&runtime, &station);
     if let Err(source) = began {
-        station.fail("watching the listeners and the bell", source);
+        station.fail("watching the listeners and the waker", source);
     }
     let mut timer = Box::pin(runtime.timer(Duration::ZERO));
     loop {
@@ -143,10 +143,10 @@ pub(super) async fn serve<R: Runtime>(
 }
 
 fn open<R: Runtime>(runtime: &R, station: &Rc<Station>) -> io::Result<()> {
-    let bell = station.own_bell().try_clone_to_owned()?;
-    let watch = runtime.watch(bell)?;
+    let waker = station.own_waker().try_clone_to_owned()?;
+    let watch = runtime.watch(waker)?;
     station.begin_task();
-    runtime.spawn(heed_bell(runtime.clone(), Rc::clone(station), watch));
+    runtime.spawn(heed_waker(runtime.clone(), Rc::clone(station), watch));
     for door in station.doors() {
         // Whoever waits for a listener and then accepts must not be kept by one who went away meanwhile.
         rustix::io::ioctl_fionbio(&door.socket, true)?;
@@ -157,25 +157,25 @@ fn open<R: Runtime>(runtime: &R, station: &Rc<Station>) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings whoever rings to the clerk's attention: a neighbour, whose messages the turn finds, or the control plane.
-async fn heed_bell<R: Runtime>(runtime: R, station: Rc<Station>, mut watch: impl Watch) {
+/// Brings whoever wakes the shard to the clerk's attention: a neighbour, whose messages the turn finds, or the control plane.
+async fn heed_waker<R: Runtime>(runtime: R, station: Rc<Station>, mut watch: impl Watch) {
     while !station.is_over() {
         match watch.readable().await {
             Ok(()) => {}
-            // Without a descriptor to watch with, the bell is looked at every now and then.
+            // Without a descriptor to watch with, the waker is looked at every now and then.
             Err(error) if is_scarcity(&error) => {
                 station.note_scarcity(&error);
                 runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await;
             }
             Err(source) => {
-                station.fail("watching the bell", source);
+                station.fail("watching the waker", source);
                 break;
             }
         }
-        let mut strokes = [0; 8];
+        let mut wakes = [0; 8];
         // Somebody else cannot have read them, and if so there is nothing lost: the turn looks at everything.
-        let _ = rustix::io::read(station.own_bell(), &mut strokes);
-        station.rung();
+        let _ = rustix::io::read(station.own_waker(), &mut wakes);
+        station.woken();
     }
     drop(watch);
     station.end_task();

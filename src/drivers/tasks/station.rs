@@ -11,7 +11,7 @@ use std::{
 
 use super::{TaskSizes, connections::Connections, doors::Door};
 use crate::{
-    drivers::{Bell, DriverError, Seat, scarcity::Scarcity},
+    drivers::{DriverError, Seat, ShardWaker, scarcity::Scarcity},
     limits,
     shard::{
         Listener, Park,
@@ -58,8 +58,8 @@ pub(super) enum Outgoing {
 
 /// Shared by all tasks of one shard. None holds the borrow while it waits.
 pub(super) struct Station {
-    bells: Arc<[Bell]>,
-    own_bell: usize,
+    wakers: Arc<[ShardWaker]>,
+    own_shard: usize,
     desk: RefCell<Desk>,
 }
 
@@ -109,8 +109,8 @@ impl Station {
             outcome: Ok(()),
             seat,
         };
-        let (bells, own_bell) = (Arc::clone(&desk.seat.bells), desk.seat.own_bell);
-        Station { bells, own_bell, desk: RefCell::new(desk) }
+        let (wakers, own_shard) = (Arc::clone(&desk.seat.wakers), desk.seat.own_shard);
+        Station { wakers, own_shard, desk: RefCell::new(desk) }
     }
 
     /// The shard's, in a turn that has begun.
@@ -134,7 +134,7 @@ impl Station {
         desk.seat.shard.work();
         desk.keep_time();
         desk.serve_touched();
-        desk.ring_bells();
+        desk.wake_neighbours();
         let ended_us = desk.seat.clock.monotonic_us();
         desk.seat.shard.end_turn(ended_us);
         desk.turn = Turn::Ended;
@@ -148,7 +148,7 @@ impl Station {
         desk.turn == Turn::Begun
     }
 
-    /// Begins the end: of every door, every connection, and the bell's watch.
+    /// Begins the end: of every door, every connection, and the waker's watch.
     pub(super) fn end(&self) {
         let mut desk = self.desk.borrow_mut();
         desk.over = true;
@@ -157,7 +157,7 @@ impl Station {
             desk.give_up(slot);
         }
         desk.serve_touched();
-        self.bells[self.own_bell].ring();
+        self.wakers[self.own_shard].wake();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -194,16 +194,16 @@ impl Station {
     }
 }
 
-/// For the bell and the doors.
+/// For the waker and the doors.
 impl Station {
-    pub(super) fn own_bell(&self) -> BorrowedFd<'_> {
-        self.bells[self.own_bell].as_fd()
+    pub(super) fn own_waker(&self) -> BorrowedFd<'_> {
+        self.wakers[self.own_shard].as_fd()
     }
 
-    /// Somebody rang.
-    pub(super) fn rung(&self) {
+    /// Somebody has woken the shard.
+    pub(super) fn woken(&self) {
         let mut desk = self.in_turn();
-        if desk.drain_until_us.is_none() && desk.seat.orders.drain_ordered() {
+        if desk.drain_until_us.is_none() && desk.seat.shutdown.has_begun() {
             desk.drain_until_us = Some(desk.monotonic_us + limits::DRAIN_US);
             desk.seat.shard.drain();
         }
@@ -228,7 +228,7 @@ impl Station {
         self.desk.borrow().connections.has_room()
     }
 
-    /// Ready once `condition` holds: looked at again when somebody rings, leaves, or ends the station.
+    /// Ready once `condition` holds: looked at again when somebody wakes the shard, leaves, or ends the station.
     pub(super) fn poll_until(&self, waker: &Waker, condition: impl FnOnce(&Station) -> bool) -> Poll<()> {
         if condition(self) {
             return Poll::Ready(());
@@ -242,13 +242,13 @@ impl Station {
 
     /// Lets the next shard accept, where all accept on one socket.
     pub(super) fn pass_on(&self, door: &Door) {
-        if let Some(next) = door.pass_on(self.own_bell) {
-            self.bells[next].ring();
+        if let Some(next) = door.pass_on(self.own_shard) {
+            self.wakers[next].wake();
         }
     }
 
     pub(super) fn is_at(&self, door: &Door) -> bool {
-        door.is_open_for(self.own_bell)
+        door.is_open_for(self.own_shard)
     }
 
     /// The host has run out of something.
@@ -287,12 +287,12 @@ impl Station {
 
     /// Whether whatever is out is to be ended; said once.
     pub(super) fn must_cancel(&self, slot: u32) -> bool {
-        mem::take(&mut self.desk.borrow_mut().connections.at(slot).orders.cancel)
+        mem::take(&mut self.desk.borrow_mut().connections.at(slot).to_begin.cancel)
     }
 
     /// Whether there is something that its task has not begun.
-    pub(super) fn has_orders(&self, slot: u32) -> bool {
-        !self.desk.borrow_mut().connections.at(slot).orders.is_empty()
+    pub(super) fn has_more_to_begin(&self, slot: u32) -> bool {
+        !self.desk.borrow_mut().connections.at(slot).to_begin.is_empty()
     }
 
     /// Ready once input is wanted, or none will be any more; the task is woken then.
@@ -300,12 +300,12 @@ impl Station {
         let desk = &mut *self.desk.borrow_mut();
         desk.advance(slot);
         let connection = desk.connections.at(slot);
-        let is_ordered = mem::take(&mut connection.orders.receive);
+        let is_due = mem::take(&mut connection.to_begin.receive);
         match connection.life.stage() {
-            Stage::Open | Stage::Lingering if is_ordered => Poll::Ready(Incoming::Receive),
+            Stage::Open | Stage::Lingering if is_due => Poll::Ready(Incoming::Receive),
             Stage::Open | Stage::Lingering => Poll::Pending,
             Stage::Closing | Stage::Closed | Stage::Free => {
-                if is_ordered {
+                if is_due {
                     connection.life.received(Received::Nothing, false);
                 }
                 Poll::Ready(Incoming::End)
@@ -342,11 +342,11 @@ impl Station {
         let desk = &mut *self.desk.borrow_mut();
         desk.advance(slot);
         let connection = desk.connections.at(slot);
-        if let Some(output) = connection.orders.send.take() {
+        if let Some(output) = connection.to_begin.send.take() {
             return Poll::Ready(Outgoing::Output(output));
         }
         match connection.life.stage() {
-            _ if mem::take(&mut connection.orders.shut) => Poll::Ready(Outgoing::Shut),
+            _ if mem::take(&mut connection.to_begin.shut) => Poll::Ready(Outgoing::Shut),
             Stage::Open | Stage::Lingering => Poll::Pending,
             Stage::Closing | Stage::Closed | Stage::Free => Poll::Ready(Outgoing::End),
         }
@@ -420,7 +420,7 @@ impl Desk {
         self.advance(slot);
         let connection = self.connections.at(slot);
         let is_over = matches!(connection.life.stage(), Stage::Closing | Stage::Closed);
-        if is_over || !connection.orders.is_empty() {
+        if is_over || !connection.to_begin.is_empty() {
             connection.wake();
         }
     }
@@ -429,18 +429,18 @@ impl Desk {
     fn advance(&mut self, slot: u32) {
         let shard = &mut self.seat.shard;
         while let Some(operation) = self.connections.at(slot).life.next(|| shard.wants(slot)) {
-            let orders = &mut self.connections.at(slot).orders;
+            let to_begin = &mut self.connections.at(slot).to_begin;
             match operation {
                 // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next answer.
-                Operation::Send => orders.send = Some(shard.take_output(slot, Vec::new())),
-                Operation::Receive => orders.receive = true,
+                Operation::Send => to_begin.send = Some(shard.take_output(slot, Vec::new())),
+                Operation::Receive => to_begin.receive = true,
                 Operation::CancelReceive => unreachable!("each receive here brings one piece"),
                 Operation::Forget => shard.closed(slot),
                 Operation::Shutdown => {
-                    orders.shut = true;
+                    to_begin.shut = true;
                     self.connections.linger(slot, self.monotonic_us);
                 }
-                Operation::CancelAll => orders.cancel = true,
+                Operation::CancelAll => to_begin.cancel = true,
                 // Done when its task has dropped both halves.
                 Operation::Close => {}
             }
@@ -453,9 +453,9 @@ impl Desk {
         self.touched.push(slot);
     }
 
-    fn ring_bells(&mut self) {
+    fn wake_neighbours(&mut self) {
         while let Some(shard) = self.seat.shard.next_bell() {
-            self.seat.bells[usize::from(shard.0)].ring();
+            self.seat.wakers[usize::from(shard.0)].wake();
         }
     }
 
@@ -476,11 +476,11 @@ impl Desk {
         let Some(until_us) = self.drain_until_us else { return false };
         if !self.has_drained && self.doors_kept == 0 && self.connections.is_empty() {
             self.has_drained = self.seat.shard.drained();
-            if self.has_drained && self.seat.orders.note_drained() {
-                self.seat.bells.iter().for_each(Bell::ring);
+            if self.has_drained && self.seat.shutdown.note_drained() {
+                self.seat.wakers.iter().for_each(ShardWaker::wake);
             }
         }
-        self.seat.orders.all_drained() || self.monotonic_us >= until_us
+        self.seat.shutdown.all_drained() || self.monotonic_us >= until_us
     }
 
     fn wake_bystanders(&mut self) {

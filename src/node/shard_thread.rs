@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Everything that one shard's thread is started with.
-pub(super) struct Berth {
+pub(super) struct ShardThread {
     pub(super) setup: ShardSetup,
     pub(super) listening: Vec<Listening>,
     pub(super) cpu: usize,
@@ -41,9 +41,9 @@ pub(super) fn wire_up(
     let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::default()).collect();
     let ports: Vec<u16> = addresses.shard_listen.iter().map(|address| address.port()).collect();
     let wire = |((index, peers), parking): ((u16, _), Arc<Parking>)| {
-        let bells = Arc::clone(&control.bells);
+        let wakers = Arc::clone(&control.wakers);
         let (outlet, feed) =
-            feed::link(Arc::clone(&parking), Arc::new(move || bells[usize::from(index)].ring()));
+            feed::link(Arc::clone(&parking), Arc::new(move || wakers[usize::from(index)].wake()));
         let setup = ShardSetup {
             index: ShardIndex(index),
             shards,
@@ -62,25 +62,25 @@ pub(super) fn wire_up(
 }
 
 /// A shard's thread, and the kernel's id of it.
-pub(super) type ShardThread = (JoinHandle<Result<(), DriverError>>, u32);
+pub(super) type StartedShard = (JoinHandle<Result<(), DriverError>>, u32);
 
 /// Starts a thread for each shard, and lets them serve once all of them are ready: or none.
 pub(super) fn launch<D>(
-    berths: impl Iterator<Item = Berth>,
+    shard_threads: impl Iterator<Item = ShardThread>,
     settings: D::Settings,
-) -> Result<Vec<ShardThread>, StartError>
+) -> Result<Vec<StartedShard>, StartError>
 where
     D: Driver,
     D::Settings: Clone + Send + 'static,
 {
     let mut starting = Vec::new();
-    for berth in berths {
+    for shard_thread in shard_threads {
         let (report, reported) = sync_channel(1);
         let (go, started) = sync_channel(1);
         let settings = settings.clone();
         let thread = thread::Builder::new()
-            .name(format!("florin-shard-{}", berth.setup.index))
-            .spawn(move || berth.occupy::<D>(settings, report, started))
+            .name(format!("florin-shard-{}", shard_thread.setup.index))
+            .spawn(move || shard_thread.occupy::<D>(settings, report, started))
             .map_err(|source| StartError::Thread { source })?;
         starting.push((thread, reported, go));
     }
@@ -99,7 +99,7 @@ where
     Ok(threads.collect())
 }
 
-impl Berth {
+impl ShardThread {
     /// The life of a shard's thread.
     fn occupy<D: Driver>(
         self,
@@ -133,15 +133,15 @@ impl Berth {
 
     fn take<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
-        let own_bell = usize::from(self.setup.index.0);
+        let own_shard = usize::from(self.setup.index.0);
         let seat = Seat {
             // Built here, after the pin, so that its memory is this CPU's own.
             shard: Shard::new(self.setup),
             clock: self.clock,
             listening: self.listening,
-            bells: Arc::clone(&self.control.bells),
-            own_bell,
-            orders: Arc::clone(&self.control.orders),
+            wakers: Arc::clone(&self.control.wakers),
+            own_shard,
+            shutdown: Arc::clone(&self.control.shutdown),
         };
         Ok(D::take(seat, settings)?)
     }
