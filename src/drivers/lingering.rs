@@ -35,8 +35,11 @@ impl<Generation: Copy> Lingering<Generation> {
 
     /// The next that has had its time, which may be over already.
     pub(super) fn overdue(&mut self, now_us: u64) -> Option<(u32, Generation)> {
-        let is_due = |lingerer: &mut Lingerer<Generation>| lingerer.until_us <= now_us;
-        self.queue.pop_front_if(is_due).map(|Lingerer { slot, generation, .. }| (slot, generation))
+        let Lingerer { slot, generation, .. } = match self.next_end_us()? {
+            until_us if until_us <= now_us => self.queue.pop_front()?,
+            _ => return None,
+        };
+        Some((slot, generation))
     }
 }
 

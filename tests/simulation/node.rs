@@ -222,10 +222,10 @@ impl Seat {
             Park::Until(us) => us <= now_us,
             Park::Idle => false,
         };
-        is_due || self.lingers_until(now_us) || self.bell || !self.completions.is_empty()
+        is_due || self.has_lingered(now_us) || self.bell || !self.completions.is_empty()
     }
 
-    fn lingers_until(&self, now_us: u64) -> bool {
+    fn has_lingered(&self, now_us: u64) -> bool {
         self.lingering.front().is_some_and(|&(until_us, ..)| until_us <= now_us)
     }
 
@@ -295,9 +295,8 @@ impl Seat {
 
     /// Gives up on those who have lingered long enough.
     fn keep_time(&mut self, now_us: u64) {
-        while let Some((_, slot, client)) =
-            self.lingering.pop_front_if(|&mut (until_us, ..)| until_us <= now_us)
-        {
+        while self.has_lingered(now_us) {
+            let (_, slot, client) = self.lingering.pop_front().expect("one has lingered long enough");
             if let Some(line) = self.lines[slot].as_mut().filter(|line| line.client == client) {
                 line.life.give_up();
                 self.touched.push(slot);

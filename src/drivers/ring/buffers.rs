@@ -96,7 +96,7 @@ impl ProvidedBuffers {
     #[inline]
     pub(super) fn publish(&self) {
         // SAFETY: the tail is a u16 inside the first entry, aligned as such; the kernel only reads it, and we only write
-        // it here, atomically. The release store shutdown the entries' fields before it.
+        // it here, atomically. The release store orders the entries' fields before it.
         unsafe {
             let tail = BufRingEntry::tail(self.entries.as_ptr()).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
