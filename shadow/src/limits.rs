@@ -5,14 +5,25 @@ use std::time::Duration;
 /// The longest head of a request or an answer that is followed. Servers accept 8 KiB or 16 KiB as a rule; a longer one
 /// still passes, unseen.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Headers of one head; Go and nginx accept 100 or fewer by default, florin 64.
-pub const HEADERS_MAX: usize = 128;
+/// Headers for which there is room without asking for it; Go and nginx accept 100 or fewer by default, florin 64.
+pub const HEADERS_USUAL: usize = 128;
+/// Headers of one head: as many as fit into it at four bytes each.
+pub const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 /// Bytes read at once from a caller or the primary: a batch of 100 balances in one piece.
 pub const READ_BYTES: usize = 32 << 10;
 /// The longest request body that is copied: florin accepts 48 KiB.
 pub const REQUEST_COPY_BYTES_MAX: usize = 64 << 10;
 /// The longest answer that is copied: 1,024 balances of 16 assets take 1.1 MiB in JSON.
 pub const ANSWER_COPY_BYTES_MAX: usize = 2 << 20;
+/// Callers that are connected at a time, each with a connection to the primary: a quarter of what a process may have open by
+/// systemd's default, twice. One more is refused at once instead of being let wait.
+pub const CALLERS_MAX: usize = 65_536;
+/// How long a caller may be silent in the midst of a request, or take nothing of its answer: nginx's own default.
+pub const CALLER_STALL: Duration = Duration::from_secs(60);
+/// How long a caller may keep a connection open between two requests: longer than primaries let them.
+pub const CALLER_IDLE: Duration = Duration::from_secs(600);
+/// How long a connection may be silent before the kernel asks whether there is still anybody.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Requests of one connection whose answers have not come; a caller that pipelines more waits, as it would anyway.
 pub const PIPELINED_MAX: usize = 1_024;
 

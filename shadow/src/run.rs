@@ -20,7 +20,7 @@ use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, Share, Standi
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
-use crate::limits::{ADMIN_END, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY};
+use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY};
 use crate::mirror::{self, Comparer, Target, TargetAddress};
 use crate::proxy::{self, Behind, Phase};
 use crate::record::{
@@ -185,12 +185,13 @@ impl Shadow {
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
         // The guard has the callers' priority: it must act while everything behind them is starved.
         let mut beside = Some(cutover::watch(cutover, evidence, schedule));
+        let callers_max = CALLERS_MAX / threads(CALLER_THREADS_MAX);
         let callers = (0..threads(CALLER_THREADS_MAX)).map(|_| {
             let listener = listener.try_clone().map_err(ShadowError::Threads)?;
             let (behind, phase) = (Arc::clone(&behind), phase_seen.clone());
             on_a_thread("shadow-callers", beside.take(), async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => proxy::serve(listener, behind, phase, drain).await,
+                    Ok(listener) => proxy::serve(listener, behind, phase, drain, callers_max).await,
                     Err(error) => tracing::error!("cannot accept callers: {error}"),
                 }
             })

@@ -508,3 +508,62 @@ fn odd_primary(stream: TcpStream, long_head: &str) {
         other => panic!("{other}"),
     }
 }
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+
+/// Java's client offers HTTP/2 with each connection's first request, and nobody has to take it: 300 of its requests were once
+/// one that could not be followed. So were requests with more headers than were expected.
+#[test]
+fn an_offer_to_upgrade_and_many_headers_are_followed_and_what_is_not_is_counted() {
+    let service = serve(|_| Reaction::Bytes(ANSWER.to_vec()));
+    let many: String = (0..130).map(|n| format!("X-Header-{n}: {n}\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "x".repeat(100 << 10));
+    let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n";
+    for (headers, verdict) in [(h2c, "equal"), (&many, "equal"), (&long, "dropped")] {
+        let folder = TempDir::new().expect("a temporary folder");
+        let shadow = Shadow::start(folder.path(), &http(service), &http(service), &[]);
+        let mut stream = BufReader::new(TcpStream::connect(shadow.listen).expect("it listens"));
+        for number in 0..20 {
+            write!(stream.get_mut(), "GET /{number} HTTP/1.1\r\nHost: t\r\n{headers}\r\n")
+                .expect("a connection");
+            assert_eq!(read_answer(&mut stream).expect("an answer").body, "{}");
+        }
+        shadow.settled(20);
+        let ended = shadow.end();
+        assert_eq!(
+            (ended.count(verdict), ended.verdict["requests"].as_u64()),
+            (20, Some(20)),
+            "{:#}",
+            ended.verdict
+        );
+    }
+}
+
+/// A primary that breaks off once looked like one that ended.
+#[test]
+fn what_breaks_on_the_primarys_side_breaks_on_the_callers() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let primary = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 1_024];
+            let _ = stream.read(&mut request).expect("a request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nonly").expect("a connection");
+            // Whoever has read as much as there is sees what comes then.
+            let _ = stream.read(&mut request).expect("a word that it was read");
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a socket");
+        }
+    });
+    let folder = TempDir::new().expect("a temporary folder");
+    let shadow = Shadow::start(folder.path(), &http(primary), "http://127.0.0.1:1", &[]);
+    for address in [primary, shadow.listen] {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n1").expect("a connection");
+        let mut part = [0; b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nonly".len()];
+        stream.read_exact(&mut part).expect("the first part");
+        stream.write_all(b"2").expect("a connection");
+        let end = stream.read(&mut part).map_err(|error| error.kind());
+        assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{address}");
+    }
+}

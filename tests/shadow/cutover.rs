@@ -413,3 +413,52 @@ fn a_candidate_that_is_behind_is_stopped() {
         });
     });
 }
+
+/// The primary ends a connection on which nothing is asked of it, because the candidate answers: at a share of 100 % that once
+/// cut every caller, whenever the primary's time for idle connections was over.
+#[test]
+fn a_primary_that_ends_an_idle_connection_cuts_no_caller_whom_the_candidate_serves() {
+    const BODY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let (close, told) = mpsc::channel::<()>();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let primary = listener.local_addr().expect("it is bound");
+    let answered_by_primary = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = Arc::clone(&answered_by_primary);
+    thread::spawn(move || {
+        let (idle, _) = listener.accept().expect("the caller's own connection");
+        // The mirror's connections, and the caller's next one.
+        thread::spawn(move || {
+            told.recv().expect("the test goes on");
+            drop(idle);
+        });
+        for stream in listener.incoming().map_while(Result::ok) {
+            let counted = Arc::clone(&counted);
+            thread::spawn(move || {
+                let mut stream = std::io::BufReader::new(stream);
+                let mut line = String::new();
+                while std::io::BufRead::read_line(&mut stream, &mut line).is_ok_and(|bytes| bytes > 0) {
+                    if line.ends_with("\r\n\r\n") {
+                        counted.fetch_add(u64::from(line.starts_with("POST")), Ordering::Relaxed);
+                        stream.get_mut().write_all(BODY).expect("a connection");
+                        line.clear();
+                    }
+                }
+            });
+        }
+    });
+    let candidate = serve(|_| Reaction::Bytes(BODY.to_vec()));
+    let folder = TempDir::new().expect("a temporary folder");
+    std::fs::write(folder.path().join("s.toml"), PATIENT).expect("a file");
+    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
+    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let mut caller = Caller::connect(shadow.listen);
+    assert_eq!(caller.get("/v1/users/1/balance").body, "{}");
+    close.send(()).expect("the primary waits");
+    for user in 0..50 {
+        assert_eq!(caller.get(&format!("/v1/users/{user}/balance")).body, "{}");
+    }
+    // A write is the primary's, on the same connection of the caller's.
+    assert_eq!(caller.ask("POST", "/v1/transactions", "").expect("an answer").body, "{}");
+    assert_eq!(answered_by_primary.load(Ordering::Relaxed), 1);
+    assert_eq!(caller.get("/v1/users/1/balance").body, "{}");
+}

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::budget::{Budget, Held};
 use crate::cutover::Persistence;
 use crate::judge::Reason;
-use crate::limits::HEADERS_MAX;
+use crate::limits::{HEADERS_MAX, HEADERS_USUAL};
 use crate::request::Request;
 
 /// What has been found at the front of some bytes.
@@ -36,7 +36,7 @@ pub struct RequestHead {
     pub body: Body,
     /// Whether the connection is to stay.
     pub persistence: Persistence,
-    /// The connection is to become something else (CONNECT, Upgrade).
+    /// The caller offers to make something else of the connection (CONNECT, Upgrade); the primary's answer says whether it does.
     pub switches: bool,
 }
 
@@ -229,9 +229,15 @@ impl Chunk {
 
 /// Looks for a request's head at the front of `bytes`.
 pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(bytes) {
+    let (mut usual, mut many) = ([httparse::EMPTY_HEADER; HEADERS_USUAL], Vec::new());
+    let mut request = httparse::Request::new(&mut usual);
+    let mut parsed = request.parse(bytes);
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        many.resize(HEADERS_MAX, httparse::EMPTY_HEADER);
+        request = httparse::Request::new(&mut many);
+        parsed = request.parse(bytes);
+    }
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Parsed::Partial,
         Err(_) => return Parsed::Garbled,
@@ -257,9 +263,15 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
 
 /// Looks for the head of an answer to a request with `method` at the front of `bytes`.
 pub fn answer_head(bytes: &[u8], method: &Method) -> Parsed<AnswerHead> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(bytes) {
+    let (mut usual, mut many) = ([httparse::EMPTY_HEADER; HEADERS_USUAL], Vec::new());
+    let mut response = httparse::Response::new(&mut usual);
+    let mut parsed = response.parse(bytes);
+    if parsed == Err(httparse::Error::TooManyHeaders) {
+        many.resize(HEADERS_MAX, httparse::EMPTY_HEADER);
+        response = httparse::Response::new(&mut many);
+        parsed = response.parse(bytes);
+    }
+    let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Parsed::Partial,
         Err(_) => return Parsed::Garbled,
@@ -267,8 +279,9 @@ pub fn answer_head(bytes: &[u8], method: &Method) -> Parsed<AnswerHead> {
     let (Some(status), Some(headers)) = (response.code, owned(response.headers)) else {
         return Parsed::Garbled;
     };
-    // 101 turns the connection into something else.
-    let Some(declared) = declared(&headers).filter(|_| status != 101) else { return Parsed::Garbled };
+    // The connection is something else from here on.
+    let has_switched = status == 101 || (*method == Method::CONNECT && (200..300).contains(&status));
+    let Some(declared) = declared(&headers).filter(|_| !has_switched) else { return Parsed::Garbled };
     let has_none = *method == Method::HEAD || matches!(status, 100..=199 | 204 | 304);
     let body = if has_none { Body::Length(0) } else { declared.unwrap_or(Body::UntilClose) };
     Parsed::Head(AnswerHead { status, headers, body, is_interim: (100..200).contains(&status) }, length)
@@ -439,5 +452,10 @@ mod tests {
         );
         assert_eq!(body("HTTP/1.1 100 Continue\r\n\r\n", &Method::GET), Some((Body::Length(0), true)));
         assert_eq!(body("HTTP/1.1 101 Switching\r\n\r\n", &Method::GET), None);
+        assert_eq!(body("HTTP/1.1 200 OK\r\n\r\n", &Method::CONNECT), None);
+        let refused = "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(body(refused, &Method::CONNECT), Some((Body::Length(0), false)));
+        let many = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\n", "a:\r\n".repeat(5_000));
+        assert_eq!(body(&many, &Method::GET), Some((Body::Length(5), false)));
     }
 }

@@ -156,12 +156,13 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
     drop(phase.wait_for(|phase| *phase == Phase::Draining).await);
 }
 
-/// Accepts callers until the phase changes, then lets those that are being answered end, for at most `drain`.
+/// Accepts callers, `callers_max` at a time, until the phase changes, then lets those that are being answered end, for at most `drain`.
 pub async fn serve(
     listener: TcpListener,
     behind: Arc<Behind>,
     mut phase: watch::Receiver<Phase>,
     drain: Duration,
+    callers_max: usize,
 ) {
     let mut relays = JoinSet::new();
     let seen_by_relays = phase.clone();
@@ -171,6 +172,10 @@ pub async fn serve(
             () = draining(&mut phase) => break,
             Some(_) = relays.join_next(), if !relays.is_empty() => {}
             accepted = listener.accept() => match accepted {
+                Ok((caller, _)) if relays.len() >= callers_max => {
+                    behind.evidence.not_mirrored("too many callers: refused");
+                    let _ = caller.set_zero_linger();
+                }
                 Ok((caller, _)) => {
                     relays.spawn(relay::relay(Arc::clone(&behind), caller, seen_by_relays.clone()));
                 }

@@ -9,8 +9,9 @@
 //!                mirror (never waits)
 //! ```
 //!
-//! What closes on one side closes on the other; what breaks on the primary's side breaks on the caller's. A caller sees
-//! no more of this than one hop.
+//! What closes on one side closes on the other, and what breaks on one breaks on the other. A caller sees no more of this than one
+//! hop. Only where the candidate has answered last, the primary's connection may end by itself: it has been idle and the caller
+//! has not, so another one is opened when it is needed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,7 +23,7 @@ use http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::framing::{Body, Copied, Copy, End, Parsed, RequestHead, request_head};
 use super::tap::{Passed, Seen, Tap};
@@ -31,7 +32,9 @@ use crate::answer::{Answer, Form, Moment};
 use crate::clock::now_us;
 use crate::cutover::Persistence;
 use crate::judge::{Failure, Reason};
-use crate::limits::{HEAD_BYTES_MAX, PIPELINED_MAX, READ_BYTES, REQUEST_COPY_BYTES_MAX};
+use crate::limits::{
+    CALLER_IDLE, CALLER_STALL, HEAD_BYTES_MAX, KEEPALIVE, PIPELINED_MAX, READ_BYTES, REQUEST_COPY_BYTES_MAX,
+};
 use crate::request::Request;
 
 /// How long a caller that still sends may do so once the primary has closed: closing at once could take the last answer
@@ -66,11 +69,11 @@ enum Ended {
 }
 
 /// What both directions share. Dropped with the connection, and then sees to what is unanswered.
-struct Shared {
+struct Shared<'a> {
     behind: Arc<Behind>,
     state: Mutex<State>,
     fewer: Notify,
-    caller: tokio::sync::Mutex<OwnedWriteHalf>,
+    caller: &'a tokio::sync::Mutex<OwnedWriteHalf>,
 }
 
 struct State {
@@ -78,6 +81,12 @@ struct State {
     /// Requests that have been noted so far: the number of the last.
     noted: u64,
     answers: Answers,
+    /// Requests pass that are not told apart, and so many of their answers have been seen.
+    unseen: Option<u64>,
+    /// The candidate has answered the last request: the primary has been idle since.
+    is_candidates: bool,
+    /// The primary's connection has ended meanwhile.
+    is_primary_gone: bool,
     first_to_go: Option<Gone>,
 }
 
@@ -108,24 +117,55 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
                 return;
             }
         };
-    let _ = (caller.set_nodelay(true), primary.set_nodelay(true));
+    prepare(&caller);
+    prepare(&primary);
     let (from_caller, to_caller) = caller.into_split();
     let (from_primary, to_primary) = primary.into_split();
+    let caller = tokio::sync::Mutex::new(to_caller);
+    let ended = converse(behind, &caller, (from_caller, to_primary), from_primary, phase).await;
+    if matches!(ended, Ended::Broken) {
+        let caller = caller.into_inner();
+        let _ = caller.as_ref().set_zero_linger();
+        // Closed without a farewell: what broke must not look like an end.
+        caller.forget();
+    }
+}
+
+/// Sees both directions through until either ends for good.
+async fn converse(
+    behind: Arc<Behind>,
+    caller: &tokio::sync::Mutex<OwnedWriteHalf>,
+    (from_caller, to_primary): (OwnedReadHalf, OwnedWriteHalf),
+    from_primary: OwnedReadHalf,
+    phase: watch::Receiver<Phase>,
+) -> Ended {
     let shared = Shared {
         behind,
         state: Mutex::new(State {
             pending: VecDeque::new(),
             noted: 0,
             answers: Answers::Followed,
+            unseen: None,
+            is_candidates: false,
+            is_primary_gone: false,
             first_to_go: None,
         }),
         fewer: Notify::new(),
-        caller: tokio::sync::Mutex::new(to_caller),
+        caller,
     };
-    let mut requests = Requests { shared: &shared, from_caller, to_primary, buffer: BytesMut::new(), phase };
-    let ended = tokio::select! {
+    let (again, opened_again) = mpsc::channel(1);
+    let to_primary = Some(to_primary);
+    let mut requests = Requests {
+        shared: &shared,
+        from_caller,
+        to_primary,
+        again: Some(again),
+        buffer: BytesMut::new(),
+        phase,
+    };
+    tokio::select! {
         ended = requests.run() => ended,
-        ended = answers(&shared, from_primary) => {
+        ended = answers(&shared, from_primary, opened_again) => {
             shared.goes(Gone::Primary);
             if matches!(ended, Ended::Closed) {
                 let _ = shared.caller.lock().await.shutdown().await;
@@ -133,10 +173,21 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
             }
             ended
         }
-    };
-    if matches!(ended, Ended::Broken) {
-        let _ = shared.caller.lock().await.as_ref().set_zero_linger();
     }
+}
+
+/// Small answers go out at once, and a peer that has vanished is noticed.
+fn prepare(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
+}
+
+/// Writes all of it, unless the caller takes nothing for too long.
+async fn write(caller: &mut OwnedWriteHalf, bytes: &[u8]) -> io::Result<()> {
+    let stalled = |_| io::Error::from(io::ErrorKind::TimedOut);
+    tokio::time::timeout(CALLER_STALL, caller.write_all(bytes)).await.map_err(stalled)?
 }
 
 async fn discard(from: &mut OwnedReadHalf) {
@@ -144,7 +195,7 @@ async fn discard(from: &mut OwnedReadHalf) {
     while from.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {}
 }
 
-impl Shared {
+impl Shared<'_> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -157,6 +208,7 @@ impl Shared {
     /// Notes a request before its bytes go on, and returns its number.
     fn note(&self, method: Method, sent: Sent, failure: Option<Failure>) -> u64 {
         let mut state = self.state();
+        state.is_candidates = false;
         state.noted += 1;
         let number = state.noted;
         match state.answers {
@@ -192,7 +244,14 @@ impl Shared {
     fn answered(&self, passed: Passed) {
         let pending = self.state().pending.pop_front();
         self.fewer.notify_one();
-        let Some(pending) = pending else { return };
+        let Some(pending) = pending else {
+            // The first of them was counted when they began to pass.
+            let seen = self.state().unseen.as_mut().map(|seen| std::mem::replace(seen, *seen + 1));
+            if seen.is_some_and(|seen| seen > 0) {
+                self.behind.lost();
+            }
+            return;
+        };
         let at = Moment { asked_us: pending.asked_us, answered_us: now_us() };
         match pending.sent {
             Sent::Whole(copied) => {
@@ -204,6 +263,30 @@ impl Shared {
             }
             Sent::NotCopied(request, reason) => self.behind.dropped(&request, reason),
             Sent::Partly => self.behind.lost(),
+        }
+    }
+
+    /// Tells the answers in what has passed apart.
+    fn follow(&self, tap: &mut Tap, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            let method = {
+                let state = self.state();
+                let method = state.pending.front().map(|pending| pending.method.clone());
+                // Of requests that were not told apart, at least the answers are counted.
+                method.or_else(|| {
+                    state.unseen.filter(|_| state.answers == Answers::Followed).map(|_| Method::GET)
+                })
+            };
+            // Bytes that answer nothing (a 408 before the connection is closed) only pass.
+            let Some(method) = method else { break };
+            match tap.follow(rest, &method) {
+                Seen::Part => break,
+                Seen::Lost => return self.lose_answers(),
+                Seen::Whole(passed, taken) => {
+                    self.answered(passed);
+                    rest = &rest[taken..];
+                }
+            }
         }
     }
 
@@ -230,7 +313,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Shared<'_> {
     fn drop(&mut self) {
         let first_to_go = self.state().first_to_go;
         let pending = std::mem::take(&mut self.state().pending);
@@ -251,36 +334,49 @@ impl Drop for Shared {
     }
 }
 
-/// The primary's bytes to the caller.
-async fn answers(shared: &Shared, mut from_primary: OwnedReadHalf) -> Ended {
+/// The primary's bytes to the caller, over as many connections as it takes.
+async fn answers(
+    shared: &Shared<'_>,
+    mut from_primary: OwnedReadHalf,
+    mut opened_again: mpsc::Receiver<OwnedReadHalf>,
+) -> Ended {
+    loop {
+        let ended = answers_of(shared, from_primary).await;
+        {
+            let mut state = shared.state();
+            let is_needed = !state.is_candidates
+                || !state.pending.is_empty()
+                || state.answers == Answers::Lost
+                || state.first_to_go.is_some();
+            if is_needed {
+                return ended;
+            }
+            state.is_primary_gone = true;
+        }
+        shared.fewer.notify_one();
+        from_primary = match opened_again.recv().await {
+            Some(opened) => opened,
+            None => return Ended::Broken,
+        };
+    }
+}
+
+/// The bytes of one connection. Between two answers nothing is held for them.
+async fn answers_of(shared: &Shared<'_>, from_primary: OwnedReadHalf) -> Ended {
     let mut tap = Tap::new(shared.behind.budget.clone());
-    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut buffer = BytesMut::new();
     loop {
         buffer.clear();
-        buffer.reserve(READ_BYTES);
-        match from_primary.read_buf(&mut buffer).await {
+        match read_into(&from_primary, &mut buffer).await {
             Ok(0) => break,
             Ok(_) => {}
             Err(_) => return Ended::Broken,
         }
-        if shared.caller.lock().await.write_all(&buffer).await.is_err() {
+        if write(&mut *shared.caller.lock().await, &buffer).await.is_err() {
             shared.goes(Gone::Caller);
-            return Ended::Closed;
+            return Ended::Broken;
         }
-        let mut rest = &buffer[..];
-        while !rest.is_empty() {
-            // Bytes that answer nothing (a 408 before the connection is closed) only pass.
-            let method = shared.state().pending.front().map(|pending| pending.method.clone());
-            let Some(method) = method else { break };
-            match tap.follow(rest, &method) {
-                Seen::Part => break,
-                Seen::Lost => shared.lose_answers(),
-                Seen::Whole(passed, taken) => {
-                    shared.answered(passed);
-                    rest = &rest[taken..];
-                }
-            }
-        }
+        shared.follow(&mut tap, &buffer);
     }
     if let Some(passed) = tap.end() {
         shared.answered(passed);
@@ -290,11 +386,30 @@ async fn answers(shared: &Shared, mut from_primary: OwnedReadHalf) -> Ended {
     Ended::Closed
 }
 
+/// Reads once there is something; a buffer that is empty takes no memory until then.
+async fn read_into(from: &OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        from.readable().await?;
+        buffer.reserve(READ_BYTES);
+        match from.try_read_buf(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if buffer.is_empty() {
+                    *buffer = BytesMut::new();
+                }
+            }
+            read => return read,
+        }
+    }
+}
+
 /// The caller's bytes to the primary.
 struct Requests<'a> {
-    shared: &'a Shared,
+    shared: &'a Shared<'a>,
     from_caller: OwnedReadHalf,
-    to_primary: OwnedWriteHalf,
+    /// Nothing while there is no connection.
+    to_primary: Option<OwnedWriteHalf>,
+    /// Where the other half of a new connection goes; nothing once none could be had.
+    again: Option<mpsc::Sender<OwnedReadHalf>>,
     /// What has been read and has not gone on.
     buffer: BytesMut,
     phase: watch::Receiver<Phase>,
@@ -313,7 +428,11 @@ impl Requests<'_> {
             // The primary may still be answering; its side says when this is over.
             Ok(Read::Closed) => {
                 self.shared.goes(Gone::Caller);
-                let _ = self.to_primary.shutdown().await;
+                let Some(primary) = self.to_primary.as_mut().filter(|_| !self.shared.state().is_primary_gone)
+                else {
+                    return Ended::Closed;
+                };
+                let _ = primary.shutdown().await;
                 std::future::pending().await
             }
             Ok(_) => {
@@ -322,6 +441,14 @@ impl Requests<'_> {
             }
             // It is the caller that has broken off, or the primary's side that takes no more; that one will say so itself.
             Err(Failed::Caller) => {
+                self.shared.goes(Gone::Caller);
+                if let Some(primary) = self.to_primary.take() {
+                    let _ = primary.as_ref().set_zero_linger();
+                    primary.forget();
+                }
+                Ended::Broken
+            }
+            Err(Failed::CutShort) => {
                 self.shared.goes(Gone::Caller);
                 Ended::Broken
             }
@@ -343,14 +470,18 @@ impl Requests<'_> {
                 Parsed::Partial | Parsed::Garbled => return self.pass_unseen().await,
             };
             self.shared.until_fewer_than(PIPELINED_MAX).await;
-            if head.switches {
-                return self.pass_unseen().await;
-            }
-            let persistence = head.persistence;
+            let (persistence, switches) = (head.persistence, head.switches);
             match self.one(head, length).await {
                 Err(Failed::Unfollowed) => return self.pass_unseen().await,
                 Err(failed) => return Err(failed),
                 Ok(Turn::Served) if persistence == Persistence::Closes => return Ok(Read::Draining),
+                Ok(_) if switches => {
+                    // Only the primary's answer says whether what comes next is still HTTP.
+                    self.shared.until_fewer_than(1).await;
+                    if self.shared.state().answers == Answers::Lost {
+                        return self.pass().await;
+                    }
+                }
                 Ok(_) => {}
             }
         }
@@ -363,10 +494,11 @@ impl Requests<'_> {
         let (mut taken, mut ended) = self.follow(&mut body, length, &mut copy)?;
         // A caller that waits for a 100 sends its body only when the primary has spoken.
         let may_be_served = self.shared.behind.cutover.may_serve(&head.method, &head.target)
-            && !head.headers.contains_key(http::header::EXPECT);
+            && !head.headers.contains_key(http::header::EXPECT)
+            && !head.switches;
         while may_be_served && ended == End::NotYet && taken < REQUEST_COPY_BYTES_MAX {
             if !matches!(self.fill().await?, Read::Some) {
-                return Err(Failed::Caller);
+                return Err(Failed::CutShort);
             }
             let (more, end) = self.follow(&mut body, length + taken, &mut copy)?;
             (taken, ended) = (taken + more, end);
@@ -387,15 +519,17 @@ impl Requests<'_> {
                 }
                 sent => sent,
             };
+            self.need_primary().await?;
             self.shared.note(method, sent, failure);
             self.forward(length + taken).await?;
             return Ok(Turn::Forwarded);
         }
+        self.need_primary().await?;
         let number = self.shared.note(method, Sent::Partly, None);
         self.forward(length + taken).await?;
         while ended == End::NotYet {
             if !matches!(self.fill().await?, Read::Some) {
-                return Err(Failed::Caller);
+                return Err(Failed::CutShort);
             }
             (taken, ended) = self.follow(&mut body, 0, &mut copy)?;
             if ended == End::Here {
@@ -440,7 +574,8 @@ impl Requests<'_> {
         match behind.cutover.serve(&request, persistence).await {
             Ok(served) => {
                 self.buffer.advance(length);
-                let written = caller.write_all(&served.bytes).await;
+                self.shared.state().is_candidates = true;
+                let written = write(&mut caller, &served.bytes).await;
                 behind.served(copied, served.answer);
                 written.map_err(|_| Failed::Caller)?;
                 Ok(Served::ByCandidate)
@@ -449,49 +584,107 @@ impl Requests<'_> {
         }
     }
 
+    /// Sees to it that there is a connection to the primary: while the candidate answered, it may have ended.
+    async fn need_primary(&mut self) -> Result<(), Failed> {
+        let has_ended = self.shared.state().is_candidates
+            && self.to_primary.as_ref().is_some_and(|primary| has_ended(primary.as_ref()));
+        // The other direction reads its end, and says so.
+        while has_ended && !self.shared.state().is_primary_gone {
+            self.shared.fewer.notified().await;
+        }
+        if !self.shared.state().is_primary_gone {
+            return Ok(());
+        }
+        let behind = &self.shared.behind;
+        let connect = TcpStream::connect(&*behind.primary);
+        let Ok(Ok(primary)) = tokio::time::timeout(behind.connect_timeout, connect).await else {
+            behind.evidence.not_mirrored("the primary could not be reached");
+            self.again = None;
+            return Err(Failed::Primary);
+        };
+        prepare(&primary);
+        let (from_primary, to_primary) = primary.into_split();
+        self.to_primary = Some(to_primary);
+        self.shared.state().is_primary_gone = false;
+        match &self.again {
+            Some(again) => again.send(from_primary).await.map_err(|_| Failed::Primary),
+            None => Err(Failed::Primary),
+        }
+    }
+
     /// Sends the first bytes of what has been read.
     async fn forward(&mut self, length: usize) -> Result<(), Failed> {
-        let sent = self.to_primary.write_all(&self.buffer[..length]).await;
+        let primary = self.to_primary.as_mut().ok_or(Failed::Primary)?;
+        let sent = primary.write_all(&self.buffer[..length]).await;
         self.buffer.advance(length);
         sent.map_err(|_| Failed::Primary)
     }
 
-    /// Reads more, between two requests: a proxy that drains does not wait for another.
+    /// Reads more, between two requests: neither a proxy that drains nor one that has waited for long waits for another.
     async fn read(&mut self) -> Result<Read, Failed> {
         if !self.buffer.is_empty() {
             return self.fill().await;
         }
+        let until_idle = async {
+            loop {
+                tokio::time::sleep(CALLER_IDLE).await;
+                if self.shared.state().pending.is_empty() {
+                    return;
+                }
+            }
+        };
         tokio::select! {
             biased;
             () = draining(&mut self.phase) => Ok(Read::Draining),
             read = fill(&mut self.from_caller, &mut self.buffer) => read,
+            () = until_idle => Ok(Read::Draining),
         }
     }
 
+    /// Reads more of a request, which may not take for ever to come.
     async fn fill(&mut self) -> Result<Read, Failed> {
-        fill(&mut self.from_caller, &mut self.buffer).await
+        let read = fill(&mut self.from_caller, &mut self.buffer);
+        tokio::time::timeout(CALLER_STALL, read).await.unwrap_or(Err(Failed::Caller))
     }
 
-    /// From here on bytes only pass.
+    /// From here on requests are not told apart; their answers are counted.
     async fn pass_unseen(&mut self) -> Result<Read, Failed> {
         self.shared.behind.lost();
+        self.shared.state().unseen.get_or_insert(0);
+        self.pass().await
+    }
+
+    /// From here on bytes only pass, for as long as there is anybody.
+    async fn pass(&mut self) -> Result<Read, Failed> {
+        self.need_primary().await?;
         loop {
             self.forward(self.buffer.len()).await?;
-            match self.read().await? {
-                Read::Some => {}
-                end => return Ok(end),
+            tokio::select! {
+                biased;
+                () = draining(&mut self.phase) => return Ok(Read::Draining),
+                read = fill(&mut self.from_caller, &mut self.buffer) => match read? {
+                    Read::Some => {}
+                    end => return Ok(end),
+                },
             }
         }
     }
 }
 
 async fn fill(from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<Read, Failed> {
-    buffer.reserve(READ_BYTES);
-    let read: io::Result<usize> = from.read_buf(buffer).await;
-    match read {
+    match read_into(from, buffer).await {
         Ok(0) => Ok(Read::Closed),
         Ok(_) => Ok(Read::Some),
         Err(_) => Err(Failed::Caller),
+    }
+}
+
+/// Whether the peer has closed or broken off, and nothing that it sent before is still to be read.
+fn has_ended(stream: &TcpStream) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    match recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((count, _)) => count == 0,
+        Err(error) => error != rustix::io::Errno::AGAIN,
     }
 }
 
@@ -499,6 +692,8 @@ async fn fill(from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<Read, F
 enum Failed {
     /// The caller has broken off.
     Caller,
+    /// The caller has closed in the midst of a request.
+    CutShort,
     /// The primary takes no more.
     Primary,
     /// What the caller sends has no end that can be told.
