@@ -63,6 +63,8 @@ pub const USERS_MIN: u64 = 100;
 
 /// How long SIGTERM waits for callers' requests and for comparisons under way.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// How often a thread that relays shows that it turns: many times within any watchdog's patience.
+pub const TURN: Duration = Duration::from_millis(250);
 /// How often the verdict is written while a run goes on.
 pub const KEEP_EVERY: Duration = Duration::from_secs(2);
 /// How long the admin port's last answers may take.

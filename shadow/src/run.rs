@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, Share, Standi
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
-use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY};
+use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
 use crate::mirror::{self, Comparer, Target, TargetAddress};
 use crate::proxy::{self, Behind, Phase};
 use crate::record::{
@@ -98,6 +100,8 @@ pub struct Shadow {
     recording: Option<Recording>,
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
+    /// How often each thread that relays has turned, a few times a second.
+    pub turns: Vec<Arc<AtomicU64>>,
     desk: Desk,
     keeper: JoinHandle<()>,
     drain: Duration,
@@ -122,8 +126,24 @@ impl Shadow {
     /// # Errors
     /// Where a port, a folder or a thread cannot be had.
     pub fn start(settings: Settings) -> Result<Shadow, ShadowError> {
+        Shadow::start_on(settings, None, |_| {})
+    }
+
+    /// The same on a socket that was there before, if one was, and with somebody who keeps it for the next start.
+    ///
+    /// # Errors
+    /// Where a port, a folder or a thread cannot be had.
+    pub fn start_on(
+        settings: Settings,
+        inherited: Option<std::net::TcpListener>,
+        keep: impl FnOnce(BorrowedFd<'_>),
+    ) -> Result<Shadow, ShadowError> {
         let behind_runtime = runtime("shadow-behind", threads(BEHIND_THREADS_MAX), BEHIND_NICE)?;
-        let listener = bind(&behind_runtime, settings.listen, "--listen")?;
+        let listener = match inherited {
+            Some(listener) => taken_over(&behind_runtime, listener).map_err(ShadowError::Threads)?,
+            None => bind(&behind_runtime, settings.listen, "--listen")?,
+        };
+        keep(listener.as_fd());
         let admin_listener =
             settings.admin.map(|address| bind(&behind_runtime, address, "--admin")).transpose()?;
         let listen = listener.local_addr().map_err(ShadowError::Threads)?;
@@ -186,10 +206,19 @@ impl Shadow {
         // The guard has the callers' priority: it must act while everything behind them is starved.
         let mut beside = Some(cutover::watch(cutover, evidence, schedule));
         let callers_max = CALLERS_MAX / threads(CALLER_THREADS_MAX);
-        let callers = (0..threads(CALLER_THREADS_MAX)).map(|_| {
+        let turns: Vec<_> = (0..threads(CALLER_THREADS_MAX)).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let callers = turns.iter().map(|turns| {
             let listener = listener.try_clone().map_err(ShadowError::Threads)?;
             let (behind, phase) = (Arc::clone(&behind), phase_seen.clone());
-            on_a_thread("shadow-callers", beside.take(), async move {
+            let (beside, turns) = (beside.take(), Arc::clone(turns));
+            let beside = async move {
+                tokio::join!(count_turns(turns), async {
+                    if let Some(beside) = beside {
+                        beside.await;
+                    }
+                });
+            };
+            on_a_thread("shadow-callers", beside, async move {
                 match TcpListener::from_std(listener) {
                     Ok(listener) => proxy::serve(listener, behind, phase, drain, callers_max).await,
                     Err(error) => tracing::error!("cannot accept callers: {error}"),
@@ -205,6 +234,7 @@ impl Shadow {
             recording,
             admin,
             admin_end,
+            turns,
             desk,
             keeper,
             drain,
@@ -309,6 +339,20 @@ fn evidence(
     Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))
 }
 
+/// Counts, as long as the thread turns.
+async fn count_turns(turns: Arc<AtomicU64>) {
+    loop {
+        turns.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(TURN).await;
+    }
+}
+
+fn taken_over(runtime: &Runtime, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    let _entered = runtime.enter();
+    TcpListener::from_std(listener)
+}
+
 /// No more threads than CPUs that this process may use: they would only take each other's turns.
 fn threads(most: usize) -> usize {
     thread::available_parallelism().map_or(most, |cpus| most.min(cpus.get()))
@@ -317,14 +361,12 @@ fn threads(most: usize) -> usize {
 /// Runs `main` to its end on a thread of its own, and `beside` next to it as long as that lasts.
 fn on_a_thread(
     name: &str,
-    beside: Option<impl Future<Output = ()> + Send + 'static>,
+    beside: impl Future<Output = ()> + Send + 'static,
     main: impl Future<Output = ()> + Send + 'static,
 ) -> Result<thread::JoinHandle<()>, ShadowError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(ShadowError::Threads)?;
     let run = move || {
-        if let Some(beside) = beside {
-            runtime.spawn(beside);
-        }
+        runtime.spawn(beside);
         runtime.block_on(main);
     };
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(ShadowError::Threads)

@@ -1,8 +1,10 @@
 //! `florin shadow`: compares a candidate with the service that it is to replace, on live traffic.
 
 use std::future::pending;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
 use florin_shadow::clock::begin_at;
@@ -18,7 +20,7 @@ use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
 use super::service::{EndSignals, ServiceError, runtime};
-use super::systemd::{tell_ready, tell_stopping};
+use super::systemd::{feed_watchdog, inherited_sockets, keep_socket, tell_ready, tell_stopping};
 
 /// What `florin shadow --help` ends with.
 pub(super) const AFTER_HELP: &str = "\
@@ -290,12 +292,18 @@ fn replay(args: ReplayArgs) -> Result<(), ShadowCommandError> {
 
 /// Runs until a signal ends it.
 fn until_ended(settings: Settings) -> Result<Outcome, ShadowCommandError> {
+    // First of all: descriptors that were handed over are marked in the environment, which threads share.
+    let inherited = inherited_sockets();
     let runtime = runtime()?;
     let mut signals = {
         let _entered = runtime.enter();
         EndSignals::listen()?
     };
-    let shadow = Shadow::start(settings)?;
+    let listen = inherited.tcp(settings.listen).ok().and_then(|mut sockets| sockets.pop());
+    let shadow =
+        Shadow::start_on(settings, listen.map(TcpListener::from), |socket| keep_socket("listen", socket))?;
+    let is_ending = Arc::new(AtomicBool::new(false));
+    runtime.spawn(feed_watchdog(shadow.turns.clone(), Arc::clone(&is_ending)));
     let mut lines = vec![format!("florin shadow {}", env!("CARGO_PKG_VERSION"))];
     lines.push(format!("  listen     http://{}", shadow.listen));
     lines.extend(shadow.admin_address.map(|address| format!("  admin      http://{address}")));
@@ -303,6 +311,7 @@ fn until_ended(settings: Settings) -> Result<Outcome, ShadowCommandError> {
     tell_ready();
     runtime.block_on(async {
         let (name, _) = signals.next().await;
+        is_ending.store(true, Ordering::Relaxed);
         tell_stopping();
         tracing::info!("{name}: draining; a second signal ends at once");
         let ended = tokio::task::spawn_blocking(move || shadow.end());

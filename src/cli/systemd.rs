@@ -4,8 +4,11 @@
 //! the kernel, so every look ends with ringing all bells: a shard that can be woken turns, and a shard that hangs does not,
 //! however busy the others are.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
@@ -97,6 +100,55 @@ pub(super) fn tell_stopping() {
     notify::tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
+/// Lets systemd keep a listening socket, so that callers find it open while this process is started again.
+pub(super) fn keep_socket(name: &str, socket: BorrowedFd<'_>) {
+    let Some(manager) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = hand_over(manager.as_bytes(), &format!("FDSTORE=1\nFDNAME={name}"), socket) {
+        warn!(%error, "systemd does not keep the socket {name}");
+    }
+}
+
+/// One message to systemd, with a descriptor beside it (sd_pid_notify_with_fds(3)).
+fn hand_over(manager: &[u8], message: &str, socket: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+        SocketType, sendmsg_addr, socket_with,
+    };
+    let address = match manager.strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+        None => SocketAddrUnix::new(manager)?,
+    };
+    let from = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let sockets = [socket];
+    beside.push(SendAncillaryMessage::ScmRights(&sockets));
+    sendmsg_addr(&from, &address, &[io::IoSlice::new(message.as_bytes())], &mut beside, SendFlags::DONTWAIT)?;
+    Ok(())
+}
+
+/// Feeds the watchdog, where there is one, as long as all of `turns` move on, until it is told that they need not.
+pub(super) async fn feed_watchdog(turns: Vec<Arc<AtomicU64>>, may_rest: Arc<AtomicBool>) {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let watchdog = sd_notify::watchdog_enabled();
+    let every = watchdog.map_or(LOOK_EVERY, |limit| limit / LOOKS_PER_WATCHDOG).min(LOOK_EVERY);
+    let mut pulse = Pulse::default();
+    loop {
+        let still = pulse.look(turns.iter().map(|turns| turns.load(Ordering::Relaxed)).collect());
+        if still.is_empty() || may_rest.load(Ordering::Relaxed) {
+            if watchdog.is_some() {
+                notify::tell(&[NotifyState::Watchdog]);
+            }
+        } else {
+            warn!("callers' threads {still:?} do not turn: the watchdog is not fed");
+        }
+        notify::tell_ready_if_owed();
+        tokio::time::sleep(every).await;
+    }
+}
+
 /// Tells systemd that the configuration is being read again, and when `reload` is done with it. Both only once the node has been
 /// called ready: the second is the same word, and a node that is loading must not say it.
 pub(super) fn tell_reloading(reload: impl FnOnce()) {
@@ -146,5 +198,29 @@ mod tests {
         assert_eq!(pulse.look(vec![1, 140_000]), [0]);
         assert!(pulse.look(vec![2, 140_000]).is_empty(), "shard 1 had turned meanwhile");
         assert_eq!(pulse.look(vec![2, 140_000]), [0, 1]);
+    }
+
+    /// systemd's side of the descriptor store: whatever is kept there comes back as the same socket.
+    #[test]
+    fn a_socket_is_handed_over_with_its_name() {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = std::os::fd::AsFd::as_fd(&listener);
+        hand_over(path.as_os_str().as_bytes(), "FDSTORE=1\nFDNAME=listen", socket).unwrap();
+        let mut words = [0; 100];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [io::IoSliceMut::new(&mut words)];
+        let read = recvmsg(&manager, &mut parts, &mut beside, RecvFlags::CMSG_CLOEXEC).unwrap();
+        assert_eq!(&words[..read.bytes], b"FDSTORE=1\nFDNAME=listen");
+        let kept = beside.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
+            _ => None,
+        });
+        let kept = std::net::TcpListener::from(kept.unwrap());
+        assert_eq!(kept.local_addr().unwrap(), listener.local_addr().unwrap());
     }
 }

@@ -219,4 +219,16 @@ fn a_replay_that_ends_early_is_not_complete() {
     let (ended, verdict) = replay(folder.path(), "broken.jsonl", &primary, &primary, &[]);
     assert!(ended.refused(1).contains("line 21: missing field"));
     assert_eq!(verdict["complete"], false, "{verdict:#}");
+    // A recorder that was killed leaves half a line, and a file may lose some: once that replayed as complete, with a warning.
+    let whole = fs::read(folder.path().join("traffic.jsonl")).expect("a recording");
+    fs::write(folder.path().join("torn.jsonl"), &whole[..whole.len() - 7]).expect("a file");
+    let text = String::from_utf8(whole).expect("UTF-8");
+    let lacking: Vec<&str> =
+        text.lines().enumerate().filter(|(at, _)| *at != 20).map(|(_, line)| line).collect();
+    fs::write(folder.path().join("lacking.jsonl"), lacking.join("\n") + "\n").expect("a file");
+    for damaged in ["torn.jsonl", "lacking.jsonl"] {
+        let (ended, verdict) = replay(folder.path(), damaged, &primary, &primary, &[]);
+        assert_eq!((ended.code, &verdict["complete"]), (Some(21), &false.into()), "{damaged}: {verdict:#}");
+        assert_eq!(verdict["requests"], 49);
+    }
 }

@@ -12,3 +12,4 @@ mod shadow;
 #[path = "../command/support.rs"]
 #[allow(dead_code, reason = "shared with the command's tests, which use more of it")]
 mod support;
+mod unit;
