@@ -246,11 +246,14 @@ fn in_a_container_nothing_is_written_unless_it_is_said_twice() {
         (".dockerenv", ""),
         ("sys/fs/cgroup/cgroup.events", "populated 1\n"),
         ("proc/1/environ", "PATH=/bin\0container=lxc\0"),
+        ("proc/self/ns/pid", "pid:[4026532201]"),
     ] {
         let bed = Bed::new();
         let path = bed.tree.path().join(mark);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        // A namespace is a link to its name.
+        let made = if mark.contains("/ns/") { symlink(content, path) } else { fs::write(path, content) };
+        made.unwrap();
         let before = bed.facts();
         let (text, outcome) = bed.run("apply", &[]);
         let refusal = outcome.unwrap_err().to_string();
