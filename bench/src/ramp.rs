@@ -1,4 +1,4 @@
-//! The knee of one target: a [`climb`](crate::climb) with the reasons. It is a knee only if it has held twice and a higher rate has
+//! The knee of one target: a [`climb`] with the reasons. It is a knee only if it has held twice and a higher rate has
 //! broken the objective while the generator kept up. Everything else is a lower bound, and says why.
 
 use std::{collections::BTreeMap, fmt};
