@@ -39,7 +39,7 @@ const CRATES: &[Layers] = &[
 ];
 
 /// Rooms that are tested like money: the judge of two services, and what it reads answers with.
-const PURE_ROOMS: &[&str] = &["shadow/src/judge", "shadow/src/answer"];
+const PURE_ROOMS: &[&str] = &["shadow/src/judge", "shadow/src/answer", "shadow/src/json"];
 /// What they may not name: whatever reads a clock, a file, a socket, a thread, chance or the environment.
 const IMPURE: &[&str] = &[
     "std::env",

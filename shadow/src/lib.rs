@@ -16,12 +16,13 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`request`], [`answer`] | what is asked, and what is answered, in HTTP or native frames: one model of both |
+//! | [`address`] | who is asked, and how |
+//! | [`request`], [`answer`], [`json`] | what is asked, and what is answered, in HTTP or native frames: one model of both |
 //! | [`judge`] | pure: two answers in, a verdict out |
 //! | [`proxy`] | the callers' path |
 //! | [`mirror`] | the way to the candidate |
 //! | [`evidence`] | counts, findings, reports |
-//! | [`record`] | traffic in files, and replaying it |
+//! | [`record`], [`replay`] | traffic in files, and replaying it |
 //! | [`cutover`] | the share of callers that the candidate serves |
 //! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
 //! | `credentials` | what of a request may prove who asks |
@@ -31,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod admin;
 pub mod answer;
 mod budget;
@@ -40,10 +42,12 @@ mod credentials;
 pub mod cutover;
 pub mod evidence;
 mod files;
+pub mod json;
 pub mod judge;
 pub mod limits;
 pub mod mirror;
 pub mod proxy;
 pub mod record;
+pub mod replay;
 pub mod request;
 pub mod run;

@@ -5,15 +5,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use florin_schema::{UserId, Window, WindowMask};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method, header};
 use percent_encoding::percent_decode_str;
 
-use crate::answer::Value;
+use crate::json::Value;
 
 /// The path of the batch: a POST that only reads.
 pub const BATCH_PATH: &str = "/v1/balances:batchGet";
 /// Users that one batch may name.
 const BATCH_USERS_MAX: usize = florin_schema::frame::BATCH_USERS_MAX;
+
+/// Headers that belong to a connection, not to a request.
+pub const HOP_BY_HOP: [HeaderName; 12] = [
+    HeaderName::from_static("http2-settings"),
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+];
 
 /// One of the contract's three, or anything else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -174,7 +190,7 @@ impl Request {
 
 /// What says to be anything else is refused by the contract; what says nothing is read as JSON.
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(http::header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
     kind.is_none_or(|kind| {
         let essence = kind.split(';').next().unwrap_or_default();
         essence.trim().eq_ignore_ascii_case("application/json")

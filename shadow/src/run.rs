@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::address::TargetAddress;
 use crate::admin::{self, Desk};
 use crate::budget::Budget;
 use crate::config::Config;
@@ -23,11 +24,10 @@ use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
 use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
-use crate::mirror::{self, Comparer, Target, TargetAddress};
+use crate::mirror::{self, Comparer, Target};
 use crate::proxy::{self, Behind, Phase};
-use crate::record::{
-    RecordSettings, Recorded, Recorder, RecorderError, Recording, ReplayError, ReplaySettings, replay,
-};
+use crate::record::{RecordSettings, Recorded, Recorder, RecorderError, Recording};
+use crate::replay::{ReplayError, ReplaySettings, replay};
 
 /// How much lower the priority of everything behind the callers is.
 const BEHIND_NICE: i32 = 5;

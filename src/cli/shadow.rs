@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
+use florin_shadow::address::TargetAddress;
 use florin_shadow::clock::begin_at;
 use florin_shadow::config::{Config, ConfigError};
 use florin_shadow::cutover::{CutoverError, Share};
 use florin_shadow::evidence::{Redaction, Summary};
 use florin_shadow::judge::Verdict;
 use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
-use florin_shadow::mirror::TargetAddress;
-use florin_shadow::record::{RecordSettings, ReplaySettings, Speed};
+use florin_shadow::record::RecordSettings;
+use florin_shadow::replay::{ReplaySettings, Speed};
 use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 
 use super::log::log_to_stderr;

@@ -1,9 +1,7 @@
 //! An answer, whoever gave it and however it was encoded: status, version, as-of, content.
 
 mod native;
-mod number;
 mod stated;
-mod value;
 
 use bytes::Bytes;
 use florin_schema::{Status, UserId};
@@ -11,10 +9,9 @@ use florin_schema::{Status, UserId};
 pub use native::{
     Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
 };
-pub use number::Number;
 pub use stated::{COMPARED, Stated, rfc3339, time_us};
-pub use value::{JsonError, Value};
 
+use crate::json::{JsonError, Value};
 use crate::request::Question;
 
 /// What an answer came in.

@@ -19,11 +19,12 @@ pub use guard::{Bounds, Guard, Tick};
 pub use share::{Share, ShareError};
 pub use standing::{Standing, StandingError, StandingFile};
 
+use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
 use crate::evidence::{Evidence, Progress, ServeSummary};
 use crate::judge::{Failure, Reason, Verdict};
 use crate::limits::GUARD_TICK;
-use crate::mirror::{FullAnswer, HttpTarget, Target, TargetAddress, within};
+use crate::mirror::{FullAnswer, HttpTarget, Target, within};
 use crate::request::{BATCH_PATH, Question, Request};
 
 /// How callers are moved over.

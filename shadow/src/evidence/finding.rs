@@ -6,10 +6,10 @@ use http::Method;
 use serde::Serialize;
 
 use super::redact::Redaction;
+use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
 use crate::judge::{Difference, Failure, Ruling};
 use crate::limits::{EVIDENCE_BODY_BYTES_MAX, EVIDENCE_VALUE_BYTES_MAX, LATEST_DIFFERENCES_MAX};
-use crate::mirror::TargetAddress;
 use crate::request::{Question, Request};
 
 /// What a verdict rests on.

@@ -6,8 +6,9 @@ use std::hash::Hasher;
 use florin_schema::{UserId, Window};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::answer::{Value, time_us};
+use crate::answer::time_us;
 use crate::credentials::without_secrets;
+use crate::json::Value;
 use crate::judge::{Difference, DifferenceKind, Path, PathStep as Step};
 use crate::request::{BATCH_PATH, Question, Request};
 

@@ -9,7 +9,8 @@ use super::pair::{Context, Limits, Next, Pair, Settled, Side, reason_of};
 use super::path::Path;
 use super::rules::Rules;
 use super::verdict::{Bytes, Reason, Ruling, Verdict};
-use crate::answer::{Answer, Form, Reading, Value};
+use crate::answer::{Answer, Form, Reading};
+use crate::json::Value;
 use crate::request::{Freshness, Question, Request};
 
 /// What every case of a run is judged by.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::path::{Path, Step};
-use crate::answer::Value;
+use crate::json::Value;
 
 /// The field by which the elements of a list are known, so that one that is missing does not shift all others.
 const IDENTITY: &str = "asset";
@@ -307,7 +307,7 @@ mod tests {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
-            any::<i64>().prop_map(|n| Value::Number(crate::answer::Number::parse(&n.to_string()).unwrap())),
+            any::<i64>().prop_map(|n| Value::Number(crate::json::Number::parse(&n.to_string()).unwrap())),
             "[a-c]{0,3}".prop_map(Value::Text),
         ];
         leaf.prop_recursive(4, 64, 6, |inner| {

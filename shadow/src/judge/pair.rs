@@ -22,7 +22,8 @@ use super::path::Path;
 use super::rules::{RuleIndex, Rules};
 use super::verdict::{Reason, Verdict};
 use super::windows;
-use crate::answer::{Level, Reading, Trust, Value, rfc3339};
+use crate::answer::{Level, Reading, Trust, rfc3339};
+use crate::json::Value;
 use crate::request::{Endpoint, Freshness};
 
 /// One of the two that are compared.

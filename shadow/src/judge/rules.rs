@@ -2,7 +2,8 @@
 
 use super::compare::{Comparison, Difference, DifferenceKind};
 use super::path::{Path, Pattern};
-use crate::answer::{Value, time_us};
+use crate::answer::time_us;
+use crate::json::Value;
 use crate::request::Endpoint;
 
 /// A rule's place in the list of rules.

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::HeaderMap;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,23 +13,7 @@ use crate::answer::{Answer, Form, Moment, Stated};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
 use crate::limits::{ANSWER_COPY_BYTES_MAX, CONNECT_TIMEOUT};
-use crate::request::Request;
-
-/// Headers that belong to a connection, not to a request.
-pub const HOP_BY_HOP: [HeaderName; 12] = [
-    HeaderName::from_static("http2-settings"),
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::HOST,
-];
+use crate::request::{HOP_BY_HOP, Request};
 
 /// An answer with all of its headers, for a caller who is to get it.
 pub struct FullAnswer {

@@ -1,7 +1,6 @@
 //! Behind the callers' backs: a bounded queue, and tasks that ask the candidate, let the judge decide, and ask again
 //! what it wants to know. Nothing here can make a caller wait.
 
-mod address;
 mod coding;
 mod frames;
 mod http;
@@ -13,9 +12,9 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::sync::{Semaphore, mpsc};
 
-pub use address::{TargetAddress, TargetError};
-pub use http::{FullAnswer, HOP_BY_HOP, HttpTarget};
+pub use http::{FullAnswer, HttpTarget};
 
+use crate::address::TargetAddress;
 use crate::answer::Answer;
 use crate::budget::Held;
 use crate::clock::now_us;
@@ -107,6 +106,12 @@ impl Exchange {
         held: Held,
     ) -> Exchange {
         Exchange { request, primary, candidate, _held: Some(held) }
+    }
+
+    /// When it was asked: by its first answer, or now.
+    pub fn asked_us(&self) -> i64 {
+        let served = self.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
+        self.primary.as_ref().or(served).map_or_else(now_us, |answer| answer.at.asked_us)
     }
 
     /// A request that both sides are still to be asked.

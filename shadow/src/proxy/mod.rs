@@ -141,7 +141,7 @@ impl Behind {
 
     fn take(&self, exchange: Exchange) {
         if let Some(recorder) = &self.recorder {
-            recorder.take(&exchange);
+            recorder.take(&exchange.request, exchange.primary.as_ref(), exchange.asked_us());
         }
         match &self.mirror {
             Some(mirror) => mirror.take(exchange),

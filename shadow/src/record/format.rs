@@ -22,7 +22,7 @@ use crate::answer::Answer;
 use crate::credentials::{may_be_secret, without_secrets};
 use crate::files::private;
 use crate::limits::RECORD_LINE_BYTES_MAX;
-use crate::mirror::HOP_BY_HOP;
+use crate::request::HOP_BY_HOP;
 use crate::request::Request;
 
 const VERSION: u32 = 1;

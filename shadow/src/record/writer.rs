@@ -9,10 +9,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::format::{first_line, line};
+use crate::answer::Answer;
 use crate::budget::{Budget, Held};
 use crate::files::private;
 use crate::limits::{RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
-use crate::mirror::Exchange;
+use crate::request::Request;
 
 /// Where a recording goes, and how large it may become.
 #[derive(Clone, Debug)]
@@ -80,14 +81,11 @@ impl Recorder {
         Ok((Recorder { queue, budget, taken, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
     }
 
-    /// Takes an exchange, or drops it and counts that.
-    pub fn take(&self, exchange: &Exchange) {
-        let answer = exchange.primary.as_ref();
-        let served = exchange.candidate.as_ref().and_then(|answer| answer.as_ref().ok());
-        let at_us = answer.or(served).map_or_else(crate::clock::now_us, |answer| answer.at.asked_us);
+    /// Takes a request that was asked at `at_us`, or drops it and counts that.
+    pub fn take(&self, request: &Request, answer: Option<&Answer>, at_us: i64) {
         // One that is dropped leaves its number missing.
         let number = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
-        let line = line(number, &exchange.request, answer, at_us);
+        let line = line(number, request, answer, at_us);
         let mut held = self.budget.nothing();
         if !held.take(line.len()) || self.queue.try_send((line, held)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -201,12 +199,9 @@ mod tests {
     use super::*;
     use crate::limits::RECORD_LINE_BYTES_MAX;
     use crate::record::{FormatError, read_file};
-    use crate::request::Request;
 
-    fn exchange(target: &str, headers: HeaderMap, body: &'static [u8]) -> Exchange {
-        let request =
-            Request::new(Method::POST, target.to_owned(), Arc::new(headers), Bytes::from_static(body));
-        Exchange::asked_anew(request)
+    fn request(target: &str, headers: HeaderMap, body: &'static [u8]) -> Request {
+        Request::new(Method::POST, target.to_owned(), Arc::new(headers), Bytes::from_static(body))
     }
 
     #[test]
@@ -225,8 +220,8 @@ mod tests {
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        recorder.take(&exchange("/v1/balances:batchGet?é", headers, b"{\"user_ids\":[1]}"));
-        recorder.take(&exchange("/x?token=abc", HeaderMap::new(), b"\xff\x00"));
+        recorder.take(&request("/v1/balances:batchGet?é", headers, b"{\"user_ids\":[1]}"), None, 1);
+        recorder.take(&request("/x?token=abc", HeaderMap::new(), b"\xff\x00"), None, 1);
         drop(recorder);
         assert_eq!(recording.end().unwrap(), Recorded { written: 2, dropped: 0 });
         let entries: Vec<_> = read_file(&file).unwrap().map(Result::unwrap).collect();
@@ -249,7 +244,7 @@ mod tests {
         let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files: 3 };
         let (recorder, recording) = Recorder::start(settings).unwrap();
         for number in 0..200 {
-            recorder.take(&exchange(&format!("/{number}"), HeaderMap::new(), b""));
+            recorder.take(&request(&format!("/{number}"), HeaderMap::new(), b""), None, 1);
         }
         drop(recorder);
         assert_eq!(recording.end().unwrap().written, 200);
@@ -271,7 +266,7 @@ mod tests {
         for (target, files) in [("/first", 2), ("/second", 2), ("/third", 2)] {
             let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files };
             let (recorder, recording) = Recorder::start(settings).unwrap();
-            recorder.take(&exchange(target, HeaderMap::new(), b""));
+            recorder.take(&request(target, HeaderMap::new(), b""), None, 1);
             drop(recorder);
             recording.end().unwrap();
         }

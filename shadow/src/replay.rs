@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::format::{FormatError, read_file};
 use crate::evidence::Evidence;
 use crate::mirror::{Comparer, Exchange};
 use crate::proxy::{Plan, Scope};
+use crate::record::{FormatError, read_file};
 
 /// How fast.
 #[derive(Clone, Copy, PartialEq, Debug)]
