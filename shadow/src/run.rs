@@ -153,19 +153,8 @@ impl Shadow {
         let primary = TargetAddress::Http(settings.primary.clone());
         let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
         let evidence = evidence(&settings, &primary, &candidate)?;
-        let serve = &settings.config.serve;
-        let schedule = serve.schedule.clone();
-        let cutover_settings = CutoverSettings {
-            share: settings.serve,
-            timeout: serve.timeout,
-            bounds: serve.bounds,
-            admission: serve.admission.clone(),
-            kept: settings.report.as_deref().map(StandingFile::within),
-        };
-        if settings.report.is_none() && !schedule.steps.is_empty() {
-            return Err(CutoverError::Forgetful.into());
-        }
-        let cutover = Arc::new(Cutover::new(&candidate, cutover_settings)?);
+        let schedule = settings.config.serve.schedule.clone();
+        let cutover = Arc::new(cutover(&settings, &candidate)?);
         let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
         let _entered = behind_runtime.enter();
         let (mirror, mirror_task) = settings
@@ -203,29 +192,8 @@ impl Shadow {
         let drain = settings.config.drain;
         drop(_entered);
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
-        // The guard has the callers' priority: it must act while everything behind them is starved.
-        let mut beside = Some(cutover::watch(cutover, evidence, schedule));
-        let callers_max = CALLERS_MAX / threads(CALLER_THREADS_MAX);
-        let turns: Vec<_> = (0..threads(CALLER_THREADS_MAX)).map(|_| Arc::new(AtomicU64::new(0))).collect();
-        let callers = turns.iter().map(|turns| {
-            let listener = listener.try_clone().map_err(ShadowError::Threads)?;
-            let (behind, phase) = (Arc::clone(&behind), phase_seen.clone());
-            let (beside, turns) = (beside.take(), Arc::clone(turns));
-            let beside = async move {
-                tokio::join!(count_turns(turns), async {
-                    if let Some(beside) = beside {
-                        beside.await;
-                    }
-                });
-            };
-            on_a_thread("shadow-callers", beside, async move {
-                match TcpListener::from_std(listener) {
-                    Ok(listener) => proxy::serve(listener, behind, phase, drain, callers_max).await,
-                    Err(error) => tracing::error!("cannot accept callers: {error}"),
-                }
-            })
-        });
-        let callers = callers.collect::<Result<Vec<_>, ShadowError>>()?;
+        let watching = cutover::watch(cutover, evidence, schedule);
+        let (callers, turns) = start_callers(&listener, &behind, &phase_seen, drain, watching)?;
         Ok(Shadow {
             callers,
             behind: behind_runtime,
@@ -275,6 +243,58 @@ impl Shadow {
         self.behind.shutdown_background();
         Ok(Outcome { summary, recorded })
     }
+}
+
+/// Whom the candidate serves, by the settings or by what an earlier run has decided.
+fn cutover(settings: &Settings, candidate: &TargetAddress) -> Result<Cutover, CutoverError> {
+    let serve = &settings.config.serve;
+    if settings.report.is_none() && !serve.schedule.steps.is_empty() {
+        return Err(CutoverError::Forgetful);
+    }
+    let cutover = CutoverSettings {
+        share: settings.serve,
+        timeout: serve.timeout,
+        bounds: serve.bounds,
+        admission: serve.admission.clone(),
+        kept: settings.report.as_deref().map(StandingFile::within),
+    };
+    Cutover::new(candidate, cutover)
+}
+
+type Callers = (Vec<thread::JoinHandle<()>>, Vec<Arc<AtomicU64>>);
+
+/// Starts the threads that relay, each of which counts its turns. The guard is `beside` the first of them, with the callers'
+/// priority: it must act while everything behind them is starved.
+fn start_callers(
+    listener: &std::net::TcpListener,
+    behind: &Arc<Behind>,
+    phase: &watch::Receiver<Phase>,
+    drain: Duration,
+    beside: impl Future<Output = ()> + Send + 'static,
+) -> Result<Callers, ShadowError> {
+    let mut beside = Some(beside);
+    let callers_max = CALLERS_MAX / threads(CALLER_THREADS_MAX);
+    let turns: Vec<_> = (0..threads(CALLER_THREADS_MAX)).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let callers = turns.iter().map(|turns| {
+        let listener = listener.try_clone().map_err(ShadowError::Threads)?;
+        let (behind, phase) = (Arc::clone(behind), phase.clone());
+        let (beside, turns) = (beside.take(), Arc::clone(turns));
+        let beside = async move {
+            tokio::join!(count_turns(turns), async {
+                if let Some(beside) = beside {
+                    beside.await;
+                }
+            });
+        };
+        on_a_thread("shadow-callers", beside, async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => proxy::serve(listener, behind, phase, drain, callers_max).await,
+                Err(error) => tracing::error!("cannot accept callers: {error}"),
+            }
+        })
+    });
+    let callers = callers.collect::<Result<Vec<_>, ShadowError>>()?;
+    Ok((callers, turns))
 }
 
 /// Writes the verdict as it stands, again and again: a process that is killed leaves the last one behind.
