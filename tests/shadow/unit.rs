@@ -24,8 +24,9 @@ fn the_units_flags_are_the_programs_and_systemd_is_told_that_it_lives() {
     for line in ["WatchdogSec=", "FileDescriptorStoreMax=", "SuccessExitStatus=20 21 22"] {
         assert!(unit.contains(line), "{line}");
     }
-    let allowed = unit.lines().filter(|line| line.starts_with("SystemCallFilter=") && !line.contains('~'));
-    assert!(allowed.last().expect("a filter").contains("setpriority"));
+    let mut allowed =
+        unit.lines().filter(|line| line.starts_with("SystemCallFilter=") && !line.contains('~'));
+    assert!(allowed.next_back().expect("a filter").contains("setpriority"));
     let folder = TempDir::new().expect("a temporary folder");
     fs::write(folder.path().join("s.toml"), "[enough]\nusers = 1\n").expect("a file");
     let start =
