@@ -356,3 +356,51 @@ async fn nodes_say_which_ledger_they_answer_from() {
         assert!(matches!(error, Error::OtherLedger { .. }) && began.elapsed() < PATIENCE, "{error}");
     }
 }
+
+/// Two nodes that follow one ledger: one ends, others write, it comes back; no read is lost and no version goes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_one_is_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let first = config(&ledger.path, None);
+    let nodes = [start(first.clone()).await, start(first.clone()).await];
+    let listen = [nodes[0].addresses().listen, nodes[1].addresses().listen];
+    let both = format!("florin://{},{}", listen[0].unwrap(), listen[1].unwrap());
+    let client = Client::builder().deadline(DEADLINE).connect(&*both).await.unwrap();
+    compare(&client, &ledger).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = (0..8).map(|caller| {
+        let (client, stop) = (client.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut version = 0;
+            while !stop.load(SeqCst) {
+                let seen = client.get_balance(user(caller)).await.unwrap_or_else(|error| panic!("{error}"));
+                assert!(seen.version().0 >= version, "{} after {version}", seen.version());
+                version = seen.version().0;
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let [mut one, mut other] = nodes;
+    for round in 0..2 {
+        for id in 0..8 {
+            ledger.append(&[(id, Kind::Recharge, 5 + round)]);
+        }
+        one.drain();
+        tokio::task::spawn_blocking(move || one.join()).await.unwrap().unwrap();
+        for id in 0..8 {
+            let version = ledger.append(&[(id, Kind::Recharge, 5)]);
+            let fresh = client.with_freshness(Freshness::at_least(version).waiting(Duration::from_secs(1)));
+            assert_eq!(fresh.get_balance(user(id)).await.unwrap().version(), version);
+        }
+        one = other;
+        other = start(NodeConfig { listen: listen[round as usize], ..first.clone() }).await;
+    }
+    stop.store(true, SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    compare(&client, &ledger).await;
+    drop((one, other));
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use florin_schema::frame::{HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX};
 use rand::Rng;
 
-use crate::{Address, Client, Error};
+use crate::{Addresses, Client, Error};
 
 /// Which connections a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -182,18 +182,18 @@ impl Builder {
         self
     }
 
-    /// Connects and learns the shard map. Needs a tokio runtime with its I/O and time drivers enabled.
+    /// Connects and learns the shard map; of several nodes, one that answers is enough. Needs a tokio runtime with its I/O and time drivers enabled.
     ///
     /// # Errors
     /// Where the address cannot be reached, the server refuses the Hello or has another rkyv layout, or a setting is out
     /// of its range.
     pub async fn connect<A>(self, address: A) -> Result<Client, Error>
     where
-        A: TryInto<Address>,
+        A: TryInto<Addresses>,
         Error: From<A::Error>,
     {
         self.settings.check()?;
-        Client::open(address.try_into()?, self.settings).await
+        Client::open(&address.try_into()?, self.settings).await
     }
 }
 

@@ -6,33 +6,34 @@ use std::time::Duration;
 use florin_schema::records::{Balance, Balances, Statistics};
 use florin_schema::{Opcode, Status, UserId, WindowMask};
 use futures_util::future::try_join_all;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use crate::asking::Asking;
 use crate::batch::{self, BalancesReply, Part};
-use crate::builder::{Backoff, Builder, Retry, Settings};
+use crate::builder::{Builder, Settings};
 use crate::connection::read::RawReply;
 use crate::counters::Counters;
+use crate::fleet::Fleet;
 use crate::reply::{self, Origin, Reply};
 use crate::request::{Freshness, Request};
-use crate::topology::{Route, Topology};
-use crate::{Address, Error, ProtocolError};
+use crate::seen::Shown;
+use crate::topology::Route;
+use crate::{Address, Addresses, Error, ProtocolError};
 
-/// How long to wait before a node that could not answer is asked again.
-const ASK_AGAIN: Backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(250) };
-
-/// A client of one node. Clones are cheap and share its connections; each carries its own deadline and freshness.
+/// A client of one node, or of several that follow the same ledger. Clones are cheap and share its connections; each carries its own deadline and freshness.
 ///
 /// Calls may be dropped at any time: the reply is discarded when it comes. Call from as many tasks as you like, on one
 /// client: the more call at once, the more of their requests share a write.
 #[derive(Clone)]
 pub struct Client {
-    topology: Arc<Topology>,
+    fleet: Arc<Fleet>,
     deadline: Duration,
     freshness: Freshness,
 }
 
 impl Client {
-    /// Connects with the default settings: to `host:port`, where the node's any-shard listener is, or `unix:/path`.
+    /// Connects with the default settings: to `host:port`, where the node's any-shard listener is, to `unix:/path`, or to
+    /// several nodes of one ledger, `a:7400,b:7400`.
     ///
     /// ```no_run
     /// use florin_client::{Asset, Client, UserId};
@@ -51,7 +52,7 @@ impl Client {
     /// See [`Builder::connect`].
     pub async fn connect<A>(address: A) -> Result<Client, Error>
     where
-        A: TryInto<Address>,
+        A: TryInto<Addresses>,
         Error: From<A::Error>,
     {
         Builder::default().connect(address).await
@@ -62,10 +63,10 @@ impl Client {
         Builder::default()
     }
 
-    pub(crate) async fn open(address: Address, settings: Settings) -> Result<Client, Error> {
+    pub(crate) async fn open(addresses: &Addresses, settings: Settings) -> Result<Client, Error> {
         let deadline = settings.deadline;
-        let topology = Topology::open(&address, settings).await?;
-        Ok(Client { topology, deadline, freshness: Freshness::default() })
+        let fleet = Arc::new(Fleet::open(addresses.as_slice(), settings).await?);
+        Ok(Client { fleet, deadline, freshness: Freshness::default() })
     }
 
     /// This client, whose calls take at most so long, waits for a connection and retries included.
@@ -86,10 +87,12 @@ impl Client {
     /// [`Error::NotFound`] where the ledger has never named the user; any other [`Error`] where there is no answer.
     pub async fn get_balance(&self, user_id: UserId) -> Result<Reply<Balance>, Error> {
         let request = self.request(Opcode::GetBalance, user_id.get(), &[]);
-        let (address, raw) = self.call(Route::Owner(user_id), &request).await?;
-        let answer: Reply<Balance> = reply::read(&address, Opcode::GetBalance, raw)?;
-        check_user(&address, user_id, answer.user_id.to_native())?;
-        Ok(answer)
+        self.call(Route::Owner(user_id), &request, &|address, raw| {
+            let answer: Reply<Balance> = reply::read(address, Opcode::GetBalance, raw)?;
+            check_user(address, user_id, answer.user_id.to_native())?;
+            Ok(answer)
+        })
+        .await
     }
 
     /// The statistics of one user in the windows of `windows`.
@@ -103,11 +106,13 @@ impl Client {
     ) -> Result<Reply<Statistics>, Error> {
         let mask = [windows.bits()];
         let request = self.request(Opcode::GetStatistics, user_id.get(), &mask);
-        let (address, raw) = self.call(Route::Owner(user_id), &request).await?;
-        let answer: Reply<Statistics> = reply::read(&address, Opcode::GetStatistics, raw)?;
-        check_user(&address, user_id, answer.user_id.to_native())?;
-        check_windows(&address, windows, &answer)?;
-        Ok(answer)
+        self.call(Route::Owner(user_id), &request, &|address, raw| {
+            let answer: Reply<Statistics> = reply::read(address, Opcode::GetStatistics, raw)?;
+            check_user(address, user_id, answer.user_id.to_native())?;
+            check_windows(address, windows, &answer)?;
+            Ok(answer)
+        })
+        .await
     }
 
     /// The balances of any number of users, in the order asked, duplicates included: one frame to each owning shard, and
@@ -116,7 +121,7 @@ impl Client {
     /// # Errors
     /// Where any of the frames fails.
     pub async fn get_balances(&self, users: &[UserId]) -> Result<BalancesReply, Error> {
-        let (parts, places) = batch::split(users, self.topology.routed_shards());
+        let (parts, places) = batch::split(users, self.fleet.first().routed_shards());
         let parts = try_join_all(parts.iter().map(|part| self.get_part(part))).await?;
         Ok(BalancesReply::new(parts, places))
     }
@@ -124,10 +129,12 @@ impl Client {
     async fn get_part(&self, part: &Part) -> Result<Reply<Balances>, Error> {
         let body = part.body();
         let request = self.request(Opcode::GetBalances, 0, &body);
-        let (address, raw) = self.call(Route::Owner(part.users[0]), &request).await?;
-        let answer: Reply<Balances> = reply::read(&address, Opcode::GetBalances, raw)?;
-        check_entries(&address, &part.users, &answer)?;
-        Ok(answer)
+        self.call(Route::Owner(part.users[0]), &request, &|address, raw| {
+            let answer: Reply<Balances> = reply::read(address, Opcode::GetBalances, raw)?;
+            check_entries(address, &part.users, &answer)?;
+            Ok(answer)
+        })
+        .await
     }
 
     /// Sends `payload`, at most 1,024 bytes, and waits for its echo.
@@ -136,28 +143,30 @@ impl Client {
     /// Where none comes, or another.
     pub async fn ping(&self, payload: &[u8]) -> Result<Origin, Error> {
         let request = Request { freshness: Freshness::NONE, ..self.request(Opcode::Ping, 0, payload) };
-        let (address, raw) = self.call(Route::Any, &request).await?;
-        reply::check_header(&address, Opcode::Ping, &raw)?;
-        if raw.body() != payload {
-            let error = ProtocolError::Body("expected the payload's echo".to_owned());
-            return Err(Error::Protocol { address, error });
-        }
-        Ok(Origin::of(&raw))
+        self.call(Route::Any, &request, &|address, raw| {
+            reply::check_header(address, Opcode::Ping, &raw)?;
+            if raw.body() != payload {
+                let error = ProtocolError::Body("expected the payload's echo".to_owned());
+                return Err(Error::Protocol { address: address.clone(), error });
+            }
+            Ok(Origin::of(&raw))
+        })
+        .await
     }
 
     /// How many shards the node has.
     pub fn shards(&self) -> u16 {
-        self.topology.map().shards
+        self.fleet.first().map().shards
     }
 
     /// The server's name and version.
     pub fn server(&self) -> String {
-        self.topology.map().server.clone()
+        self.fleet.first().map().server.clone()
     }
 
     /// What this client and its clones have done so far.
     pub fn counters(&self) -> Counters {
-        self.topology.tally().read()
+        self.fleet.common().tally.read()
     }
 
     fn request<'a>(&self, opcode: Opcode, user_id: u64, body: &'a [u8]) -> Request<'a> {
@@ -165,49 +174,17 @@ impl Client {
     }
 
     /// Asks, on whichever connection is right, until there is an answer or the deadline has passed.
-    async fn call(&self, route: Route, request: &Request<'_>) -> Result<(Address, RawReply), Error> {
-        let mut last = None;
-        let answer = timeout(self.deadline, self.attempts(route, request, &mut last)).await;
-        answer.unwrap_or_else(|_| Err(Error::Deadline { after: self.deadline, last: last.map(Arc::new) }))
-    }
-
-    async fn attempts(
+    async fn call<T: Shown>(
         &self,
         route: Route,
         request: &Request<'_>,
-        last: &mut Option<Error>,
-    ) -> Result<(Address, RawReply), Error> {
-        let mut unavailable = 0;
-        loop {
-            let connection = self.topology.pick(route);
-            let answer = connection.call(request).await;
-            let error = match answer.and_then(|raw| available(connection.address(), raw)) {
-                Ok(raw) => return Ok((connection.address().clone(), raw)),
-                Err(error) => error,
-            };
-            if !error.is_passing() || self.topology.settings().retry == Retry::Never {
-                return Err(error);
-            }
-            if matches!(error, Error::Unavailable(_)) {
-                *last = Some(error);
-                let pause = ASK_AGAIN.pause(unavailable, &mut rand::rng());
-                sleep(pause).await;
-                unavailable = unavailable.saturating_add(1);
-            } else {
-                *last = Some(error);
-                self.topology.up(route).await;
-            }
-        }
+        read: &impl Fn(&Address, RawReply) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut last = None;
+        let asking = Asking { fleet: &self.fleet, route, request, read };
+        let answer = timeout(self.deadline, asking.until_answered(&mut last)).await;
+        answer.unwrap_or_else(|_| Err(Error::Deadline { after: self.deadline, last: last.map(Arc::new) }))
     }
-}
-
-/// The reply, unless it says that the node cannot answer at the moment.
-fn available(address: &Address, raw: RawReply) -> Result<RawReply, Error> {
-    if raw.header.status != Status::Unavailable as u8 {
-        return Ok(raw);
-    }
-    let refused = reply::refusal(address, &raw)?;
-    Err(Error::Unavailable(refused))
 }
 
 fn check_user(address: &Address, expected: UserId, got: u64) -> Result<(), Error> {

@@ -131,12 +131,6 @@ impl Error {
         )
     }
 
-    /// Whether the call may be made again at once, where there is another connection, or a little later: the state of
-    /// things that this names passes by itself.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Error::Disconnected { .. } | Error::OtherNode { .. } | Error::Unavailable(_))
-    }
-
     /// Whether somebody has to do something before a connection can be made.
     pub(crate) fn is_final(&self) -> bool {
         matches!(

@@ -4,7 +4,10 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `client` | [`Client`]: the calls, their deadlines and retries |
+//! | `client` | [`Client`]: the calls and their deadlines |
+//! | `asking` | one call: whom it asks, one after the other, until there is an answer |
+//! | `fleet` | the nodes, and which of them is asked for a user |
+//! | `seen` | what has been shown of each user, so that no other node shows less |
 //! | `builder` | [`Builder`]: the settings |
 //! | `batch` | the split and the joining of `get_balances` |
 //! | `topology` | which connection a request takes; the shard map |
@@ -15,19 +18,22 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod asking;
 mod batch;
 mod builder;
 mod client;
 mod connection;
 mod counters;
 mod error;
+mod fleet;
 #[cfg(test)]
 mod golden;
 mod reply;
 mod request;
+mod seen;
 mod topology;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Addresses};
 pub use batch::{BalancesReply, Entry};
 pub use builder::{Backoff, Builder, Retry, Routing};
 pub use client::Client;

@@ -45,6 +45,16 @@ impl Freshness {
         Freshness { max_age_ms: millis_up(age).max(1), ..self }
     }
 
+    /// This, and at least `version`.
+    pub(crate) fn raised_to(self, version: Version) -> Freshness {
+        Freshness { min_version: self.min_version.max(version), ..self }
+    }
+
+    /// Whether it asks for a version.
+    pub(crate) fn has_min_version(self, version: Version) -> bool {
+        self.min_version >= version
+    }
+
     /// How long the server may hold the request until it can satisfy it: at most a second. Without it, or after it, the
     /// answer is [`crate::Error::Stale`]. Keep it below the call's deadline.
     pub fn waiting(self, wait: Duration) -> Freshness {

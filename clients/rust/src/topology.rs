@@ -9,9 +9,8 @@ use florin_schema::{ShardIndex, UserId};
 use futures_util::future::{join_all, select, select_all};
 use tokio::sync::watch;
 
-use crate::builder::{Routing, Settings};
+use crate::builder::Routing;
 use crate::connection::{Common, Connection, Expected, ShardMap, State};
-use crate::counters::Tally;
 use crate::{Address, Error};
 
 /// Connections that lead to the same port, taken in turn.
@@ -74,33 +73,33 @@ pub(crate) enum Route {
 }
 
 impl Topology {
-    /// Connects to the address, learns the shard map, and tries each shard's port.
-    pub async fn open(address: &Address, settings: Settings) -> Result<Arc<Topology>, Error> {
-        let common = Common {
-            settings: Arc::new(settings),
-            tally: Arc::default(),
-            ledger: Arc::default(),
-            good: Arc::default(),
-        };
-        let any = Lane::open(address, &Expected::Anyone, &common);
-        let map = any.connections[0].settled().await?;
-        let shards = Shards::open(map, &any.connections[0], &common);
-        shards.settled(common.settings.routing).await?;
-        let follow = any.connections[0].state();
-        let topology = Arc::new(Topology { common, any, shards: RwLock::new(Arc::new(shards)) });
+    /// Begins to connect to the address.
+    pub fn open(address: &Address, common: &Common) -> Arc<Topology> {
+        let any = Lane::open(address, &Expected::Anyone, common);
+        let mut follow = any.connections[0].state();
+        follow.mark_changed();
+        let unknown = Shards { map: Arc::default(), lanes: Vec::new() };
+        let shards = RwLock::new(Arc::new(unknown));
+        let topology = Arc::new(Topology { common: common.clone(), any, shards });
         tokio::spawn(follow_map(follow, Arc::downgrade(&topology)));
-        Ok(topology)
+        topology
     }
 
-    pub fn settings(&self) -> &Settings {
-        &self.common.settings
+    /// Waits until the shard map is known and each shard's port has been tried.
+    pub async fn settled(&self) -> Result<(), Error> {
+        self.learn(self.any.connections[0].settled().await?);
+        self.shards().settled(self.common.settings.routing).await
     }
 
-    pub fn tally(&self) -> &Tally {
-        &self.common.tally
+    /// Makes connections to the shards' ports, where the map is another than the last.
+    fn learn(&self, map: Arc<ShardMap>) {
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        if *shards.map != *map {
+            *shards = Arc::new(Shards::open(map, &self.any.connections[0], &self.common));
+        }
     }
 
-    /// The node's shard map, as its latest Hello had it.
+    /// The node's shard map, as its latest Hello had it; of no shards before the first.
     pub fn map(&self) -> Arc<ShardMap> {
         Arc::clone(&self.shards().map)
     }
@@ -166,11 +165,11 @@ impl Shards {
 
     fn lane(&self, route: Route) -> Option<&Lane> {
         match route {
-            Route::Any => None,
-            Route::Owner(user_id) => {
+            Route::Owner(user_id) if !self.lanes.is_empty() => {
                 let ShardIndex(shard) = user_id.shard(self.map.shards);
                 self.lanes.get(usize::from(shard))
             }
+            Route::Owner(_) | Route::Any => None,
         }
     }
 }
@@ -181,9 +180,6 @@ async fn follow_map(mut state: watch::Receiver<State>, topology: Weak<Topology>)
     while state.changed().await.is_ok() {
         let Some(map) = state.borrow_and_update().map() else { continue };
         let Some(topology) = topology.upgrade() else { return };
-        if *topology.map() != *map {
-            let shards = Shards::open(map, &topology.any.connections[0], &topology.common);
-            *topology.shards.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shards);
-        }
+        topology.learn(map);
     }
 }

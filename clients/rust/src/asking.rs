@@ -1,0 +1,160 @@
+//! One call: whom it asks, one after the other, until there is an answer.
+
+use florin_schema::{NodeId, Opcode, Status, Version};
+use tokio::time::{sleep, timeout};
+
+use crate::builder::Retry;
+use crate::connection::read::RawReply;
+use crate::fleet::{Choice, Fleet, Nodes};
+use crate::request::Request;
+use crate::seen::{Behind, Mark, Shown};
+use crate::topology::Route;
+use crate::{Address, Disconnect, Error, Origin, Refusal, reply};
+
+/// A call.
+pub(crate) struct Asking<'a, R> {
+    pub fleet: &'a Fleet,
+    pub route: Route,
+    pub request: &'a Request<'a>,
+    /// Makes the answer of a reply.
+    pub read: &'a R,
+}
+
+/// What follows an attempt that failed.
+enum Next {
+    /// The caller is told.
+    Tell,
+    /// Others are asked; if they do not answer either, this is.
+    AskOthers,
+    /// Others are asked; if they do not answer either, all of them again, a little later.
+    AskAgain,
+    /// Whoever can be asked is, as soon as somebody can.
+    Reconnect,
+}
+
+struct Failed {
+    error: Error,
+    next: Next,
+}
+
+impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
+    /// Asks until there is an answer, or an error that no other node and no time will mend. Leaves in `last` what the last
+    /// attempt ended with.
+    pub async fn until_answered(&self, last: &mut Option<Error>) -> Result<T, Error> {
+        let (mut refused, mut rounds, mut may_pass): (Nodes, u32, bool) = (0, 0, false);
+        loop {
+            let Some(choice) = self.fleet.pick(self.route, refused) else {
+                // Whoever can be asked has been.
+                if let Some(error) = last.take_if(|_| !may_pass) {
+                    return Err(error);
+                }
+                sleep(Fleet::pause(rounds)).await;
+                (refused, rounds, may_pass) = (0, rounds.saturating_add(1), false);
+                continue;
+            };
+            let Failed { error, next } = match self.attempt(&choice, refused).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            if self.fleet.common().settings.retry == Retry::Never {
+                return Err(error);
+            }
+            let must_reconnect = matches!(next, Next::Reconnect);
+            match next {
+                Next::Tell => return Err(error),
+                Next::AskOthers => refused |= choice.node,
+                Next::AskAgain => (refused, may_pass) = (refused | choice.node, true),
+                Next::Reconnect => {}
+            }
+            *last = Some(error);
+            if must_reconnect {
+                self.fleet.up(self.route).await;
+            }
+        }
+    }
+
+    /// Asks one node, once.
+    async fn attempt(&self, choice: &Choice, refused: Nodes) -> Result<T, Failed> {
+        let address = choice.connection.address();
+        let shown = self.shown();
+        let floor = shown.filter(|mark| mark.node != choice.id || choice.id == NodeId(0));
+        let floor = floor.map_or(Version(0), |mark| mark.version);
+        let request = Request { freshness: self.request.freshness.raised_to(floor), ..*self.request };
+        let raw = self.reply(choice, refused, &request).await?;
+        let answer = raw.and_then(|raw| available(address, raw)).and_then(|raw| (self.read)(address, raw));
+        let answer = answer.map_err(|error| self.failed(error, floor, shown.is_some()))?;
+        if self.fleet.is_many() {
+            let shown = self.fleet.seen.show(&answer, choice.id);
+            shown.map_err(|behind| Failed::behind(&behind, answer.origin()))?;
+        }
+        Ok(answer)
+    }
+
+    /// What has been shown of the user whom the request names.
+    fn shown(&self) -> Option<Mark> {
+        match self.request.opcode {
+            Opcode::GetBalance | Opcode::GetStatistics if self.fleet.is_many() => {
+                self.fleet.seen.mark(self.request.user_id)
+            }
+            _ => None,
+        }
+    }
+
+    /// Waits for the reply, but where there is somebody else to ask no longer than a while.
+    async fn reply(
+        &self,
+        choice: &Choice,
+        refused: Nodes,
+        request: &Request<'_>,
+    ) -> Result<Result<RawReply, Error>, Failed> {
+        let settings = &self.fleet.common().settings;
+        let calling = choice.connection.call(request);
+        if settings.retry == Retry::Never || !self.fleet.has_other(self.route, refused | choice.node) {
+            return Ok(calling.await);
+        }
+        let patience = settings.stall_after + request.freshness.held();
+        timeout(patience, calling).await.map_err(|_| {
+            let address = choice.connection.address().clone();
+            let error = Error::Disconnected { address, cause: Disconnect::Stalled(patience) };
+            Failed { error, next: Next::AskAgain }
+        })
+    }
+
+    /// What follows an error. `floor` is what the client itself asked for, so that nothing goes back in time.
+    fn failed(&self, error: Error, floor: Version, was_shown: bool) -> Failed {
+        let is_many = self.fleet.is_many();
+        let next = match &error {
+            Error::Disconnected { .. } | Error::OtherNode { .. } => Next::Reconnect,
+            Error::Unavailable(_) => Next::AskAgain,
+            Error::NotFound(_) if was_shown => Next::AskAgain,
+            Error::Stale(_) if is_many && !self.request.freshness.has_min_version(floor) => Next::AskAgain,
+            Error::Stale(_) | Error::Overloaded(_) if is_many => Next::AskOthers,
+            _ => Next::Tell,
+        };
+        Failed { error, next }
+    }
+}
+
+impl Failed {
+    /// An answer that shows less than has been shown is none: the node follows the ledger behind another, and catches up.
+    fn behind(behind: &Behind, origin: Origin) -> Failed {
+        let Behind { user, shown, got } = *behind;
+        let message = format!(
+            "user_id: expected version {} of {user} or more, which another node has shown, got {}",
+            shown.0, got.0
+        );
+        Failed {
+            error: Error::Stale(Refusal { message, shard: origin.shard, as_of_us: origin.as_of_us }),
+            next: Next::AskAgain,
+        }
+    }
+}
+
+/// The reply, unless it says that the node cannot answer at the moment.
+fn available(address: &Address, raw: RawReply) -> Result<RawReply, Error> {
+    if raw.header.status != Status::Unavailable as u8 {
+        return Ok(raw);
+    }
+    let refused = reply::refusal(address, &raw)?;
+    Err(Error::Unavailable(refused))
+}

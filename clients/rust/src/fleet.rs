@@ -1,0 +1,130 @@
+//! The nodes of a client: which of them a request is asked of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use florin_schema::NodeId;
+use florin_schema::ids::mix;
+use futures_util::future::{join_all, select_all};
+
+use crate::builder::{Backoff, Settings};
+use crate::connection::{Common, Connection};
+use crate::seen::Seen;
+use crate::topology::{Route, Topology};
+use crate::{Address, Error};
+
+/// A set of nodes, by their places.
+pub(crate) type Nodes = u64;
+
+/// The most addresses that a client takes.
+pub(crate) const NODES_MAX: usize = Nodes::BITS as usize;
+
+/// How long to wait before nodes that could not answer are asked again.
+const ASK_AGAIN: Backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(250) };
+
+/// One address, and what is behind it.
+struct Node {
+    salt: u64,
+    topology: Arc<Topology>,
+}
+
+/// Whom a request is asked of.
+pub(crate) struct Choice {
+    /// The set that holds nobody else.
+    pub node: Nodes,
+    pub connection: Arc<Connection>,
+    /// Who answered the address's last Hello; [`NodeId`]'s default where it has told no id.
+    pub id: NodeId,
+}
+
+/// Every node that a client was given.
+pub(crate) struct Fleet {
+    common: Common,
+    nodes: Vec<Node>,
+    /// What has been shown by any of them.
+    pub seen: Seen,
+}
+
+impl Fleet {
+    /// Connects to every address; one that answers is enough.
+    pub async fn open(addresses: &[Address], settings: Settings) -> Result<Fleet, Error> {
+        let common = Common {
+            settings: Arc::new(settings),
+            tally: Arc::default(),
+            ledger: Arc::default(),
+            good: Arc::default(),
+        };
+        let node = |address: &Address| {
+            // The same in every process, so that all ask the same node for a user.
+            let salt = address.to_string().bytes().fold(0, |salt, byte| mix(salt ^ u64::from(byte)));
+            Node { salt, topology: Topology::open(address, &common) }
+        };
+        let nodes: Vec<Node> = addresses.iter().map(node).collect();
+        let settled = join_all(nodes.iter().map(|node| node.topology.settled())).await;
+        let mut failures = settled.into_iter().filter_map(Result::err).collect::<Vec<Error>>();
+        if failures.len() == nodes.len() {
+            return Err(failures.swap_remove(0));
+        }
+        Ok(Fleet { common, nodes, seen: Seen::default() })
+    }
+
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Whether there is more than one node.
+    pub fn is_many(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// The first node, in the order given, that has told its shard map; the first where none has.
+    pub fn first(&self) -> &Topology {
+        let known = self.nodes.iter().find(|node| node.topology.map().shards > 0);
+        &known.unwrap_or(&self.nodes[0]).topology
+    }
+
+    /// Whom the request is asked of, `refused` excepted: of those that are heard, or else up, the one that stands first
+    /// for this user, for every client alike. While nobody has refused and nobody is up, one that is not, which says why.
+    pub fn pick(&self, route: Route, refused: Nodes) -> Option<Choice> {
+        if !self.is_many() {
+            return (refused == 0).then(|| self.choice(0, route));
+        }
+        let best = |fits: fn(&Connection) -> bool| {
+            let open = (0..self.nodes.len()).filter(|&place| refused & (1 << place) == 0);
+            let choices = open.map(|place| (self.score(place, route), self.choice(place, route)));
+            let fitting = choices.filter(|(_, choice)| fits(&choice.connection));
+            fitting.max_by_key(|&(score, _)| score).map(|(_, choice)| choice)
+        };
+        let anyone = || if refused == 0 { best(|_| true) } else { None };
+        best(Connection::is_good).or_else(|| best(Connection::is_up)).or_else(anyone)
+    }
+
+    /// Whether somebody else than `refused` is heard.
+    pub fn has_other(&self, route: Route, refused: Nodes) -> bool {
+        self.is_many() && self.pick(route, refused).is_some_and(|choice| choice.connection.is_good())
+    }
+
+    /// How users are spread over nodes: by rendezvous, so that a node's users go to all others when it is gone.
+    fn score(&self, place: usize, route: Route) -> u64 {
+        let user = match route {
+            Route::Owner(user_id) => user_id.get(),
+            Route::Any => 0,
+        };
+        mix(user ^ self.nodes[place].salt)
+    }
+
+    fn choice(&self, place: usize, route: Route) -> Choice {
+        let topology = &self.nodes[place].topology;
+        Choice { node: 1 << place, connection: topology.pick(route), id: topology.map().identity.node }
+    }
+
+    /// How long to wait before nodes that could not answer are asked again.
+    pub fn pause(rounds: u32) -> Duration {
+        ASK_AGAIN.pause(rounds, &mut rand::rng())
+    }
+
+    /// Waits until a connection that may take the request is up, or will not be.
+    pub async fn up(&self, route: Route) {
+        select_all(self.nodes.iter().map(|node| Box::pin(node.topology.up(route)))).await;
+    }
+}
