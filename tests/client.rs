@@ -385,12 +385,12 @@ async fn of_two_nodes_one_is_enough() {
     let [mut one, mut other] = nodes;
     for round in 0..2 {
         for id in 0..8 {
-            ledger.append(&[(id, Kind::Recharge, 5 + round)]);
+            ledger.append(&[(id, Kind::Hold, 1 + round)]);
         }
         one.drain();
         tokio::task::spawn_blocking(move || one.join()).await.unwrap().unwrap();
         for id in 0..8 {
-            let version = ledger.append(&[(id, Kind::Recharge, 5)]);
+            let version = ledger.append(&[(id, Kind::Hold, 1)]);
             let fresh = client.with_freshness(Freshness::at_least(version).waiting(Duration::from_secs(1)));
             assert_eq!(fresh.get_balance(user(id)).await.unwrap().version(), version);
         }

@@ -16,9 +16,13 @@ type call struct {
 
 	opcode frame.Opcode
 	// userID is what the call is routed by; only requests about one user carry it.
-	userID    uint64
-	windows   Windows
-	freshness frame.Freshness
+	userID  uint64
+	windows Windows
+	// wanted is what the caller asks of the answer's freshness; freshness is what is sent, which may ask for more.
+	wanted, freshness frame.Freshness
+	// node is the one that was asked last; floor is the version that had been shown of the user by then.
+	node  *node
+	floor uint64
 	// body is a Hello's or a Ping's.
 	body []byte
 	// entries are a GetBalances', with their ids; the reply fills in the rest.

@@ -7,13 +7,9 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
 // name is what a Hello says of this client.
@@ -42,48 +38,27 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Client reads from one florin node. Any number of goroutines may share it, and should: their requests travel together.
+// Client reads from one florin node, or from several that follow the same ledger. Any number of goroutines may share it, and should: their requests travel together.
 type Client struct {
-	network, address string
-	options          Options
-	hello            []byte
-	ctx              context.Context
-	cancel           context.CancelCauseFunc
+	options Options
+	hello   []byte
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 
-	// seed leads to the address that the caller named, which tells the shard map.
-	seed    *link
-	routes  atomic.Pointer[routes]
+	// nodes are in the order in which the caller named them.
+	nodes   []*node
 	changes *changes
+	// seen is what has been shown of each user, where there is more than one node.
+	seen *seen
 	// ledger is the first ledger's id that a Hello told; 0 before.
 	ledger atomic.Uint64
-
-	// mu is held while the routes are replaced.
-	mu     sync.Mutex
-	closed bool
 }
 
-// routes say which link leads to which shard. They never change; a new map makes new ones.
-type routes struct {
-	shards uint16
-	ports  []uint16
-	// node is the id of the node whose map this is; 0 where it has none.
-	node uint64
-	// isDirect says that each group leads to the shard of its index; otherwise to any.
-	isDirect bool
-	groups   []group
-}
-
-// group are the links that lead to one place.
-type group struct {
-	links []*link
-	next  *atomic.Uint32
-}
-
-// New makes a client of the node at target, which is florin://HOST:PORT (the port on which any shard answers) or
-// unix:///PATH. It begins to connect and does not wait for it: see [Client.Ready]. The client reconnects by itself
+// New makes a client of the node at target, which is florin://HOST:PORT (the port on which any shard answers),
+// florin://HOST:PORT,HOST:PORT (several nodes of one ledger) or unix:///PATH. It begins to connect and does not wait for it: see [Client.Ready]. The client reconnects by itself
 // whenever it has to.
 func New(target string, options Options) (*Client, error) {
-	network, address, err := parseTarget(target)
+	network, addresses, err := parseTarget(target)
 	if err != nil {
 		return nil, err
 	}
@@ -104,41 +79,51 @@ func New(target string, options Options) (*Client, error) {
 	if options.Dial == nil {
 		options.Dial = new(net.Dialer).DialContext
 	}
-	c := &Client{
-		network: network, address: address, options: options, hello: encodeHello(name, options.Token),
-		changes: newChanges(),
-	}
+	c := &Client{options: options, hello: encodeHello(name, options.Token), changes: newChanges(), seen: newSeen()}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.seed = c.link(address, c.learn)
+	for index, address := range addresses {
+		c.nodes = append(c.nodes, &node{client: c, network: network, address: address, bit: 1 << index})
+	}
+	for _, node := range c.nodes {
+		node.open()
+	}
 	return c, nil
 }
 
-func parseTarget(target string) (network, address string, err error) {
+// nodesMax is how many nodes a set has room for.
+const nodesMax = 64
+
+func parseTarget(target string) (network string, addresses []string, err error) {
 	if path, ok := strings.CutPrefix(target, "unix://"); ok && path != "" {
-		return "unix", path, nil
+		return "unix", []string{path}, nil
 	}
-	if address, ok := strings.CutPrefix(target, "florin://"); ok {
-		if _, port, err := net.SplitHostPort(address); err == nil && port != "" {
-			return "tcp", address, nil
+	wrong := fmt.Errorf("florin: expected florin://HOST:PORT, up to %d of them with commas between, each once, or "+
+		"unix:///PATH, got %q", nodesMax, target)
+	list, ok := strings.CutPrefix(target, "florin://")
+	if !ok {
+		return "", nil, wrong
+	}
+	for address := range strings.SplitSeq(list, ",") {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil || port == "" || slices.Contains(addresses, address) || len(addresses) == nodesMax {
+			return "", nil, wrong
 		}
+		addresses = append(addresses, address)
 	}
-	return "", "", fmt.Errorf("florin: expected florin://HOST:PORT or unix:///PATH, got %q", target)
+	return "tcp", addresses, nil
 }
 
-// Ready waits until the client has a connection to every shard. It returns at once where the server refuses the
-// client, and with the reason of the last failure when ctx ends.
+// Ready waits until the client has a connection to every shard of a node. It returns at once where the server refuses
+// the client, and with the reason of the last failure when ctx ends.
 func (c *Client) Ready(ctx context.Context) error {
 	for {
 		changed := c.changes.next()
-		routes := c.routes.Load()
-		missing, failure := c.missing(routes)
+		missing, failure := c.missing()
 		switch {
 		case c.ctx.Err() != nil:
 			return ErrClosed
-		case missing == nil && c.routes.Load() == routes:
-			return nil
 		case missing == nil:
-			continue
+			return nil
 		case isFinal(failure):
 			return failure
 		}
@@ -153,19 +138,21 @@ func (c *Client) Ready(ctx context.Context) error {
 	}
 }
 
-// missing returns a link without a connection, and why it has none; nil where there is no such link.
-func (c *Client) missing(routes *routes) (*link, error) {
-	if connection, failure := c.seed.state(); connection == nil || routes == nil {
-		return c.seed, failure
-	}
-	for _, group := range routes.groups {
-		for _, link := range group.links {
-			if connection, failure := link.state(); connection == nil {
-				return link, failure
-			}
+// missing returns a link without a connection, and why it has none, of a node that is not refused if there is one; nil
+// where a node misses none.
+func (c *Client) missing() (*link, error) {
+	var missing *link
+	var reason error
+	for _, node := range c.nodes {
+		link, failure := node.missing()
+		if link == nil {
+			return nil, nil
+		}
+		if missing == nil || isFinal(reason) {
+			missing, reason = link, failure
 		}
 	}
-	return nil, nil
+	return missing, reason
 }
 
 // isFinal says that asking again does not help: somebody has to do something first.
@@ -178,50 +165,44 @@ func isFinal(failure error) bool {
 	return false
 }
 
-// Shards returns how many shards the node has; 0 before the client has learnt it.
+// Shards returns how many shards the node has, the first of several; 0 before the client has learnt it.
 func (c *Client) Shards() int {
-	if routes := c.routes.Load(); routes != nil {
+	if routes := c.known(); routes != nil {
 		return int(routes.shards)
 	}
 	return 0
 }
 
+// known returns the routes of the first node that has told them; nil before.
+func (c *Client) known() *routes {
+	for _, node := range c.nodes {
+		if routes := node.routes.Load(); routes != nil {
+			return routes
+		}
+	}
+	return nil
+}
+
 // Close ends all connections. Calls under way, and later ones, fail with ErrClosed.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	c.closed = true
+	var all []*routes
+	for _, node := range c.nodes {
+		all = append(all, node.close())
+	}
 	c.cancel(ErrClosed)
-	routes := c.routes.Load()
-	c.mu.Unlock()
-	<-c.seed.ended
-	routes.wait()
+	for index, node := range c.nodes {
+		<-node.seed.ended
+		all[index].wait()
+	}
 	c.changes.tell()
 	return nil
 }
 
-func (c *Client) link(address string, greet func(hello) error) *link {
+func (c *Client) link(network, address string, greet func(hello) error) *link {
 	link := &link{
-		network: c.network, address: address, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
+		network: network, address: address, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
 	}
 	return link.start(c.ctx)
-}
-
-// learn replaces the routes where the node has another shard map than they say, or is another.
-func (c *Client) learn(answer hello) error {
-	if err := c.checkLedger(answer); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	old := c.routes.Load()
-	if c.closed || (old != nil && old.agree(answer)) {
-		return nil
-	}
-	c.routes.Store(c.routesFor(answer))
-	if old != nil {
-		old.cancel()
-	}
-	return nil
 }
 
 // checkLedger keeps the first ledger's id, and refuses every other.
@@ -233,218 +214,4 @@ func (c *Client) checkLedger(answer hello) error {
 		return &IdentityError{IsLedger: true, Expected: expected, Got: answer.ledgerID}
 	}
 	return nil
-}
-
-// greetShard refuses a shard's port that leads elsewhere than to the node that named it. That node may have been started
-// anew meanwhile, so it is asked again.
-func (c *Client) greetShard(node uint64) func(hello) error {
-	return func(answer hello) error {
-		if err := c.checkLedger(answer); err != nil {
-			return err
-		}
-		if node != 0 && answer.nodeID != 0 && node != answer.nodeID {
-			c.seed.renew()
-			return &IdentityError{Expected: node, Got: answer.nodeID}
-		}
-		return nil
-	}
-}
-
-// routesFor makes the links that the shard map calls for. Without ports of the shards' own, as on a unix socket, any
-// connection leads to any shard.
-func (c *Client) routesFor(answer hello) *routes {
-	routes := &routes{
-		shards: answer.shards, ports: answer.ports, node: answer.nodeID, isDirect: len(answer.ports) > 0,
-	}
-	addresses := []string{c.address}
-	count := c.options.ConnectionsPerShard * int(answer.shards)
-	if routes.isDirect {
-		addresses, count = addresses[:0], c.options.ConnectionsPerShard
-		host, _, err := net.SplitHostPort(c.address)
-		if err != nil {
-			panic(fmt.Sprintf("florin: %q was checked when the client was made: %v", c.address, err))
-		}
-		for _, port := range answer.ports {
-			addresses = append(addresses, net.JoinHostPort(host, strconv.Itoa(int(port))))
-		}
-	}
-	for _, address := range addresses {
-		group := group{next: new(atomic.Uint32)}
-		for range count {
-			group.links = append(group.links, c.link(address, c.greetShard(answer.nodeID)))
-		}
-		routes.groups = append(routes.groups, group)
-	}
-	return routes
-}
-
-func (r *routes) agree(answer hello) bool {
-	return r.shards == answer.shards && r.node == answer.nodeID && slices.Equal(r.ports, answer.ports)
-}
-
-func (r *routes) cancel() {
-	for _, group := range r.groups {
-		for _, link := range group.links {
-			link.cancel(errRerouted)
-		}
-	}
-}
-
-func (r *routes) wait() {
-	if r == nil {
-		return
-	}
-	for _, group := range r.groups {
-		for _, link := range group.links {
-			<-link.ended
-		}
-	}
-}
-
-// connection returns the next of the group's connections that stands no worse than so, or nil where none does.
-func (g *group) connection(worst int32) *connection {
-	first := 0
-	if len(g.links) > 1 {
-		first = int(g.next.Add(1) % uint32(len(g.links)))
-	}
-	for step := range g.links {
-		if connection := g.links[(first+step)%len(g.links)].standing(worst); connection != nil {
-			return connection
-		}
-	}
-	return nil
-}
-
-// find returns a connection for the user that stands no worse than so, or nil where there is none: the best, and among
-// those one to the shard that owns the user, else any, for every shard passes on what is not its own.
-func (c *Client) find(userID uint64, worst int32) *connection {
-	routes := c.routes.Load()
-	if routes == nil {
-		return c.seed.standing(worst)
-	}
-	owner := 0
-	if routes.isDirect {
-		owner = frame.Shard(userID, routes.shards)
-	}
-	for standing := range worst + 1 {
-		for step := range routes.groups {
-			group := &routes.groups[(owner+step)%len(routes.groups)]
-			if connection := group.connection(standing); connection != nil {
-				return connection
-			}
-		}
-		if connection := c.seed.standing(standing); connection != nil {
-			return connection
-		}
-	}
-	return nil
-}
-
-// pick returns a connection for the user. It waits for the client's very first attempt to connect, and later for a
-// connection only if mayWait says so.
-func (c *Client) pick(ctx context.Context, userID uint64, mayWait bool) (*connection, error) {
-	for {
-		if connection := c.find(userID, standsSilent); connection != nil {
-			return connection, nil
-		}
-		changed := c.changes.next()
-		connection, failure := c.seed.state()
-		switch {
-		case c.find(userID, standsSilent) != nil:
-			continue
-		case c.ctx.Err() != nil:
-			return nil, ErrClosed
-		case failure == nil && connection != nil && !mayWait:
-			return nil, &DisconnectedError{Address: c.address, Cause: errDraining}
-		case failure != nil && (!mayWait || isFinal(failure)):
-			return nil, failure
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			if failure == nil {
-				failure = fmt.Errorf("florin: connecting to %s", c.address)
-			}
-			return nil, fmt.Errorf("%w (%w)", failure, ctx.Err())
-		}
-	}
-}
-
-const (
-	// againMin and againMax bound the pause before a node that could not answer is asked again.
-	againMin = 5 * time.Millisecond
-	againMax = 250 * time.Millisecond
-)
-
-// do sends the call and waits for its reply. It only reads, so it is sent again where its connection was lost, and where
-// the node said that it cannot answer at the moment, until the context ends.
-func (c *Client) do(ctx context.Context, call *call) error {
-	return c.again(ctx, call, c.try(ctx, call, false))
-}
-
-// again goes on with a call whose first attempt has ended with err.
-func (c *Client) again(ctx context.Context, call *call, err error) error {
-	if err == nil || !c.mayRepeat(ctx, err) {
-		return c.named(err)
-	}
-	if _, hasDeadline := ctx.Deadline(); !hasDeadline {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.options.Deadline)
-		defer cancel()
-	}
-	for failures := 0; ; failures++ {
-		if !errors.Is(err, ErrDisconnected) || failures > 0 {
-			sleep(ctx, pause(againMin, againMax, failures), nil)
-		}
-		last := err
-		err = c.try(ctx, call, !c.options.FailFast)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil && c.ctx.Err() == nil:
-			// What the node said, or what became of its connection, says more than that the time is over.
-			return fmt.Errorf("%w (%w)", last, ctx.Err())
-		case c.options.FailFast || !c.mayRepeat(ctx, err):
-			return c.named(err)
-		}
-	}
-}
-
-// mayRepeat says whether the next attempt may have an answer where the last had err.
-func (c *Client) mayRepeat(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || c.ctx.Err() != nil {
-		return false
-	}
-	if errors.Is(err, ErrDisconnected) {
-		return !isFinal(err)
-	}
-	return !c.options.FailFast && (errors.Is(err, ErrUnavailable) || errors.Is(err, ErrQueueFull))
-}
-
-// named is the error that a caller sees: after Close, all that was lost was closed.
-func (c *Client) named(err error) error {
-	if errors.Is(err, ErrDisconnected) && c.ctx.Err() != nil {
-		return ErrClosed
-	}
-	return err
-}
-
-func (c *Client) try(ctx context.Context, call *call, mayWait bool) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("florin: %v: %w", call.opcode, err)
-	}
-	connection, err := c.pick(ctx, call.userID, mayWait)
-	if err != nil {
-		return err
-	}
-	sent, err := connection.send(call)
-	if err != nil {
-		return err
-	}
-	return c.wait(ctx, connection, call, sent)
-}
-
-// wait waits for the reply; it moves the call away from a connection that falls silent while another does not.
-func (c *Client) wait(ctx context.Context, connection *connection, call *call, sent sent) error {
-	return connection.wait(ctx, call, sent, func() bool { return c.find(call.userID, standsGood) != nil })
 }

@@ -205,6 +205,7 @@ func TestOptionsAreSent(t *testing.T) {
 	node = fake.Start(t, 1, func(request fake.Request) []byte {
 		if request.Opcode == frame.GetBalance {
 			seen <- request.Freshness
+			request.Freshness = frame.Freshness{}
 		}
 		return node.Answer(request)
 	})
@@ -447,7 +448,7 @@ func TestARefusedHelloIsReportedAtOnce(t *testing.T) {
 }
 
 func TestTargetsThatNameNothingAreRefused(t *testing.T) {
-	for _, target := range []string{"", "localhost:7400", "florin://", "florin://host", "florin://host:", "unix://", "http://host:1"} {
+	for _, target := range []string{"", "localhost:7400", "florin://", "florin://host", "florin://host:", "florin://a:1,", "florin://a:1,a:1", "unix://", "http://host:1"} {
 		if client, err := New(target, Options{}); err == nil {
 			client.Close()
 			t.Errorf("%q was taken", target)

@@ -105,7 +105,7 @@ func (c *connection) roundTrip(ctx context.Context, call *call) error {
 	if err != nil {
 		return err
 	}
-	return c.wait(ctx, call, sent, nil)
+	return c.wait(ctx, call, sent, 0, nil)
 }
 
 // sent is a call that was queued, and what tells that its connection has fallen silent.
@@ -146,20 +146,34 @@ func (c *connection) ring() {
 }
 
 // wait waits for the reply to a call that was sent. When it returns, the connection no longer knows the call. Where the
-// connection falls silent and mayMove says that there is another, it gives up.
-func (c *connection) wait(ctx context.Context, call *call, sent sent, mayMove func() bool) error {
+// connection falls silent, or takes longer than patience if that is not 0, and mayMove says that there is another, it gives
+// up.
+func (c *connection) wait(
+	ctx context.Context, call *call, sent sent, patience time.Duration, mayMove func(isSlow bool) bool,
+) error {
+	var slow <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		slow = timer.C
+	}
 	for {
 		var err error
 		select {
 		case <-call.done:
 			return call.err
 		case <-sent.stalled:
-			if mayMove == nil || !mayMove() {
+			if mayMove == nil || !mayMove(false) {
 				// The link loses the connection as soon as it has made another.
 				sent.stalled = nil
 				continue
 			}
 			err = &DisconnectedError{Address: c.address, Cause: errStalled}
+		case <-slow:
+			if !mayMove(true) {
+				continue
+			}
+			err = &DisconnectedError{Address: c.address, Cause: errSlow}
 		case <-ctx.Done():
 			err = fmt.Errorf("florin: %v: %w", call.opcode, ctx.Err())
 		}

@@ -1,4 +1,4 @@
-// Package florin reads balances and transaction statistics from a florin node.
+// Package florin reads balances and transaction statistics from a florin node, or from several.
 //
 // A [Client] keeps a connection or more to each of the node's shards and sends every request to the shard that owns its
 // user, so that none pays a hop. All goroutines of a process share one client:
@@ -32,6 +32,13 @@
 // calls under way move there; after Options.SilenceMax it is given up. A node that announces its end gets no more calls,
 // and finishes those it has. Hello says which node and which ledger answer: a shard's port that leads to another node is
 // not used ([ErrOtherNode]), and nothing of another ledger than the first is ever shown ([ErrOtherLedger]).
+//
+// # Several nodes
+//
+// New takes several nodes that follow the same ledger, florin://a:7400,b:7400. Users are spread over them, and whoever is
+// slow, stale, draining, overloaded or gone is gone round until the context ends. No answer goes back in time: of the users
+// read last (32,768 at least) the client keeps the highest version that it has shown, asks another node for that at least,
+// and takes no less. Each address counts as one node, also a name that has several.
 //
 // # Freshness
 //

@@ -62,7 +62,7 @@ func freshness(options []ReadOption) frame.Freshness {
 func (c *Client) GetBalance(ctx context.Context, userID uint64, options ...ReadOption) (*Balance, error) {
 	call := newCall(frame.GetBalance)
 	defer call.free()
-	call.userID, call.freshness = userID, freshness(options)
+	call.userID, call.wanted = userID, freshness(options)
 	if err := c.do(ctx, call); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (c *Client) GetStatistics(ctx context.Context, userID uint64, windows Windo
 	}
 	call := newCall(frame.GetStatistics)
 	defer call.free()
-	call.userID, call.windows, call.freshness = userID, windows, freshness(options)
+	call.userID, call.windows, call.wanted = userID, windows, freshness(options)
 	if err := c.do(ctx, call); err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...R
 	}
 	parts := c.split(userIDs, batch.Entries)
 	for _, part := range parts {
-		part.call.freshness = freshness(options)
+		part.call.wanted = freshness(options)
 	}
 	c.doAll(ctx, parts)
 	err := join(batch, parts)
@@ -132,12 +132,13 @@ type part struct {
 	connection *connection
 	sent       sent
 	isSent     bool
+	refused    refusals
 }
 
 // split makes the parts, whose entries hold the ids. What fits into one request uses the batch's own entries.
 func (c *Client) split(userIDs []uint64, entries []BatchEntry) []*part {
 	shards := uint16(1)
-	if routes := c.routes.Load(); routes != nil && routes.isDirect {
+	if routes := c.known(); routes != nil && routes.isDirect {
 		shards = routes.shards
 	}
 	if shards == 1 && len(userIDs) <= frame.BatchUsersMax {
@@ -177,20 +178,20 @@ func newPart(userIDs []uint64, places []int) *part {
 // doAll sends all parts before it waits for any, and goes on with those that could not be answered, all at once.
 func (c *Client) doAll(ctx context.Context, parts []*part) {
 	for _, part := range parts {
-		if part.connection, part.err = c.pick(ctx, part.call.userID, false); part.err == nil {
-			part.sent, part.err = part.connection.send(part.call)
+		if part.connection, part.err = c.pick(ctx, part.call, 0, false); part.err == nil {
+			part.sent, part.err = c.send(part.connection, part.call)
 			part.isSent = part.err == nil
 		}
 	}
 	for _, part := range parts {
 		if part.isSent {
-			part.err = c.wait(ctx, part.connection, part.call, part.sent)
+			part.err = c.wait(ctx, part.connection, part.call, part.sent, &part.refused)
 		}
 	}
 	var repeating sync.WaitGroup
 	for _, part := range parts {
 		if part.err != nil {
-			repeating.Go(func() { part.err = c.again(ctx, part.call, part.err) })
+			repeating.Go(func() { part.err = c.again(ctx, part.call, &part.refused, part.err) })
 		}
 	}
 	repeating.Wait()

@@ -11,6 +11,9 @@ var errSilent = errors.New("no byte came while requests were unanswered")
 // errStalled moves a call from a connection that has been silent for a while to one that has not.
 var errStalled = errors.New("the connection has fallen silent")
 
+// errSlow moves a call from a node that takes long to another one.
+var errSlow = errors.New("the node takes long, another one is asked")
+
 // silence watches a connection for a server, or a path, that takes requests and gives nothing back. A socket alone does
 // not show it: what a firewall drops is no error for a quarter of an hour.
 //

@@ -60,7 +60,7 @@ func TestSilenceEndsAConnection(t *testing.T) {
 	node.Store(frozen)
 	client := dial(t, "florin://"+path.Address, Options{StallAfter: 10 * time.Millisecond, SilenceMax: 100 * time.Millisecond})
 	isFrozen.Store(true)
-	connection := client.seed.current.Load()
+	connection := client.nodes[0].seed.current.Load()
 	began := time.Now()
 	_, err := client.GetBalance(within(t, 300*time.Millisecond), 1)
 	if !errors.Is(err, ErrDisconnected) || !errors.Is(err, context.DeadlineExceeded) {
@@ -131,7 +131,7 @@ func TestAConnectionThatDrainsIsFinishedAndLeft(t *testing.T) {
 		return node.Answer(request)
 	})
 	client := dial(t, "florin://"+path.Address, Options{})
-	link := client.routes.Load().groups[0].links[0]
+	link := client.nodes[0].routes.Load().groups[0].links[0]
 	old := link.current.Load()
 	isDraining.Store(true)
 	check(t, client, 1)
@@ -324,7 +324,7 @@ func TestWhatWasGivenUpIsNotWritten(t *testing.T) {
 		sent, err := connection.send(call)
 		cancel()
 		if err == nil {
-			err = connection.wait(ctx, call, sent, nil)
+			err = connection.wait(ctx, call, sent, 0, nil)
 		}
 		return err
 	}

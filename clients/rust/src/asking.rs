@@ -1,6 +1,6 @@
 //! One call: whom it asks, one after the other, until there is an answer.
 
-use florin_schema::{NodeId, Opcode, Status, Version};
+use florin_schema::{NodeId, Opcode, ShardIndex, Status, Version};
 use tokio::time::{sleep, timeout};
 
 use crate::builder::Retry;
@@ -82,10 +82,11 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         let request = Request { freshness: self.request.freshness.raised_to(floor), ..*self.request };
         let raw = self.reply(choice, refused, &request).await?;
         let answer = raw.and_then(|raw| available(address, raw)).and_then(|raw| (self.read)(address, raw));
-        let answer = answer.map_err(|error| self.failed(error, floor, shown.is_some()))?;
+        let answer = answer.map_err(|error| self.failed(error, floor, shown))?;
         if self.fleet.is_many() {
+            let Origin { shard, as_of_us, .. } = answer.origin();
             let shown = self.fleet.seen.show(&answer, choice.id);
-            shown.map_err(|behind| Failed::behind(&behind, answer.origin()))?;
+            shown.map_err(|behind| Failed::behind(&behind, shard, as_of_us))?;
         }
         Ok(answer)
     }
@@ -121,12 +122,16 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     }
 
     /// What follows an error. `floor` is what the client itself asked for, so that nothing goes back in time.
-    fn failed(&self, error: Error, floor: Version, was_shown: bool) -> Failed {
+    fn failed(&self, error: Error, floor: Version, shown: Option<Mark>) -> Failed {
+        if let (Error::NotFound(refusal), Some(mark)) = (&error, shown) {
+            // There is such a user.
+            let behind = Behind { user: self.request.user_id, shown: mark.version, got: Version(0) };
+            return Failed::behind(&behind, refusal.shard, refusal.as_of_us);
+        }
         let is_many = self.fleet.is_many();
         let next = match &error {
             Error::Disconnected { .. } | Error::OtherNode { .. } => Next::Reconnect,
             Error::Unavailable(_) => Next::AskAgain,
-            Error::NotFound(_) if was_shown => Next::AskAgain,
             Error::Stale(_) if is_many && !self.request.freshness.has_min_version(floor) => Next::AskAgain,
             Error::Stale(_) | Error::Overloaded(_) if is_many => Next::AskOthers,
             _ => Next::Tell,
@@ -137,16 +142,13 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
 
 impl Failed {
     /// An answer that shows less than has been shown is none: the node follows the ledger behind another, and catches up.
-    fn behind(behind: &Behind, origin: Origin) -> Failed {
+    fn behind(behind: &Behind, shard: ShardIndex, as_of_us: i64) -> Failed {
         let Behind { user, shown, got } = *behind;
         let message = format!(
             "user_id: expected version {} of {user} or more, which another node has shown, got {}",
             shown.0, got.0
         );
-        Failed {
-            error: Error::Stale(Refusal { message, shard: origin.shard, as_of_us: origin.as_of_us }),
-            next: Next::AskAgain,
-        }
+        Failed { error: Error::Stale(Refusal { message, shard, as_of_us }), next: Next::AskAgain }
     }
 }
 

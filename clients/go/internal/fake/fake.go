@@ -51,6 +51,8 @@ type Node struct {
 
 	// NodeID and LedgerID are what a Hello says.
 	NodeID, LedgerID atomic.Uint64
+	// Version is every user's; 0 where the node has never seen any.
+	Version atomic.Uint64
 
 	shards    int
 	ports     []uint16
@@ -95,6 +97,7 @@ func StartUnix(t testing.TB, shards int, handler Handler) *Node {
 
 func newNode(t testing.TB, shards int, handler Handler) *Node {
 	n := &Node{shards: shards, handler: handler, sockets: map[net.Conn]struct{}{}, accepted: map[int]int{}}
+	n.Version.Store(7)
 	t.Cleanup(n.Close)
 	return n
 }
@@ -247,7 +250,8 @@ func (n *Node) answer(request Request) []byte {
 	return n.Answer(request)
 }
 
-// Answer is what a node answers that has everything: each user holds as much COIN as their id says, at version 7.
+// Answer is what a node answers that has everything: each user holds as much COIN as their id says, at the node's
+// version.
 func (n *Node) Answer(request Request) []byte {
 	shard := request.Shard
 	if shard == Any {
@@ -257,13 +261,20 @@ func (n *Node) Answer(request Request) []byte {
 	case frame.Hello:
 		return Reply(request, shard, frame.FlatBuffers, n.helloBody())
 	case frame.GetBalance:
+		version := n.Version.Load()
+		switch {
+		case version < request.Freshness.MinVersion:
+			return Refuse(request, 3, "min_version: not yet")
+		case version == 0:
+			return Refuse(request, 1, "user_id: never named")
+		}
 		builder := flatbuffers.NewBuilder(256)
-		builder.Finish(balance(builder, request.UserID))
+		builder.Finish(balance(builder, request.UserID, version))
 		return Reply(request, shard, frame.FlatBuffers, builder.FinishedBytes())
 	case frame.GetStatistics:
 		return Reply(request, shard, frame.FlatBuffers, statisticsBody(request.UserID, request.Body[0]))
 	case frame.GetBalances:
-		return Reply(request, shard, frame.FlatBuffers, balancesBody(request.UserIDs()))
+		return Reply(request, shard, frame.FlatBuffers, balancesBody(request.UserIDs(), n.Version.Load()))
 	default:
 		return Reply(request, shard, frame.Plain, request.Body)
 	}
@@ -316,26 +327,30 @@ func (n *Node) helloBody() []byte {
 
 const coin = 'C' | 'O'<<8 | 'I'<<16 | 'N'<<24
 
-func balance(builder *flatbuffers.Builder, userID uint64) flatbuffers.UOffsetT {
+func balance(builder *flatbuffers.Builder, userID, version uint64) flatbuffers.UOffsetT {
 	wire.BalanceStartBalancesVector(builder, 1)
 	wire.CreateAssetBalance(builder, coin, int64(userID), 0)
 	rows := builder.EndVector(1)
 	wire.BalanceStart(builder)
 	wire.BalanceAddUserId(builder, userID)
-	wire.BalanceAddVersion(builder, 7)
+	wire.BalanceAddVersion(builder, version)
 	wire.BalanceAddUpdatedAtUs(builder, AsOfUS)
 	wire.BalanceAddBalances(builder, rows)
 	return wire.BalanceEnd(builder)
 }
 
-func balancesBody(userIDs []uint64) []byte {
+func balancesBody(userIDs []uint64, version uint64) []byte {
 	builder := flatbuffers.NewBuilder(1024)
 	entries := make([]flatbuffers.UOffsetT, len(userIDs))
 	for index, userID := range userIDs {
-		held := balance(builder, userID)
+		held := balance(builder, userID, version)
 		wire.BalanceEntryStart(builder)
 		wire.BalanceEntryAddUserId(builder, userID)
-		wire.BalanceEntryAddBalance(builder, held)
+		if version == 0 {
+			wire.BalanceEntryAddStatus(builder, 1)
+		} else {
+			wire.BalanceEntryAddBalance(builder, held)
+		}
 		entries[index] = wire.BalanceEntryEnd(builder)
 	}
 	wire.BalancesStartEntriesVector(builder, len(entries))
