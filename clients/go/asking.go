@@ -152,8 +152,9 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, refused *refusals, e
 		return false
 	}
 	if errors.Is(err, ErrDisconnected) {
+		refused.mayPass = true
 		if errors.Is(err, errSlow) {
-			refused.nodes, refused.mayPass = refused.nodes|call.node.bit, true
+			refused.nodes |= call.node.bit
 		}
 		return !isFinal(err)
 	}

@@ -194,6 +194,39 @@ func TestNoAnswerGoesBackInTime(t *testing.T) {
 	}
 }
 
+// A node of another ledger takes one of the addresses: it is never asked, and does not end the wait for the others.
+func TestANodeOfAnotherLedgerIsNeverAsked(t *testing.T) {
+	first := follower(t, 1, nil)
+	second := follower(t, 2, nil)
+	path := fake.Through(t, seedOf(first))
+	way := fake.Through(t, seedOf(second))
+	first.SetPorts()
+	second.SetPorts()
+	client := dial(t, "florin://"+path.Address+","+way.Address, Options{})
+	connected(t, client)
+	other := follower(t, 3, func(request fake.Request) []byte {
+		if request.Opcode != frame.Hello {
+			t.Error("another ledger's node was asked")
+		}
+		return nil
+	})
+	other.SetPorts()
+	other.LedgerID.Store(10)
+	way.Lead(seedOf(other))
+	way.Cut()
+	for userID := range uint64(50) {
+		check(t, client, userID)
+	}
+	path.Lead("127.0.0.1:1")
+	path.Cut()
+	_, err := client.GetBalance(within(t, 60*time.Millisecond), 1)
+	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrOtherLedger) {
+		t.Errorf("got %v", err)
+	}
+	path.Lead(seedOf(first))
+	check(t, client, 1)
+}
+
 // Three nodes that follow at their own pace, and every kind of trouble on the way to each, in a random order: every call
 // is answered, and no caller sees a user's version go back.
 func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {

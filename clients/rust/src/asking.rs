@@ -64,7 +64,7 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
                 Next::Tell => return Err(error),
                 Next::AskOthers => refused |= choice.node,
                 Next::AskAgain => (refused, may_pass) = (refused | choice.node, true),
-                Next::Reconnect => {}
+                Next::Reconnect => may_pass = true,
             }
             *last = Some(error);
             if must_reconnect {

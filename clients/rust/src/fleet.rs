@@ -1,11 +1,12 @@
 //! The nodes of a client: which of them a request is asked of.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use florin_schema::NodeId;
 use florin_schema::ids::mix;
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{join_all, select, select_all};
 
 use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
@@ -95,8 +96,9 @@ impl Fleet {
             let fitting = choices.filter(|(_, choice)| fits(&choice.connection));
             fitting.max_by_key(|&(score, _)| score).map(|(_, choice)| choice)
         };
-        let anyone = || if refused == 0 { best(|_| true) } else { None };
-        best(Connection::is_good).or_else(|| best(Connection::is_up)).or_else(anyone)
+        let anyone = || best(|connection| !connection.is_refused()).or_else(|| best(|_| true));
+        let found = best(Connection::is_good).or_else(|| best(Connection::is_up));
+        if refused == 0 { found.or_else(anyone) } else { found }
     }
 
     /// Whether somebody else than `refused` is heard.
@@ -115,7 +117,9 @@ impl Fleet {
 
     fn choice(&self, place: usize, route: Route) -> Choice {
         let topology = &self.nodes[place].topology;
-        Choice { node: 1 << place, connection: topology.pick(route), id: topology.map().identity.node }
+        // Of a single node nothing is kept, so its id does not matter.
+        let id = if self.is_many() { topology.map().identity.node } else { NodeId::default() };
+        Choice { node: 1 << place, connection: topology.pick(route), id }
     }
 
     /// How long to wait before nodes that could not answer are asked again.
@@ -123,8 +127,10 @@ impl Fleet {
         ASK_AGAIN.pause(rounds, &mut rand::rng())
     }
 
-    /// Waits until a connection that may take the request is up, or will not be.
+    /// Waits until a connection that may take the request is up, or none will be.
     pub async fn up(&self, route: Route) {
-        select_all(self.nodes.iter().map(|node| Box::pin(node.topology.up(route)))).await;
+        let up = select_all(self.nodes.iter().map(|node| Box::pin(node.topology.up(route))));
+        let refused = join_all(self.nodes.iter().map(|node| node.topology.refused()));
+        select(up, pin!(refused)).await;
     }
 }

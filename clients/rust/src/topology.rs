@@ -43,9 +43,9 @@ impl Lane {
         select_all(self.connections.iter().map(|connection| Box::pin(connection.up()))).await;
     }
 
-    /// Waits until one of them is up, or will not be.
-    async fn decided(&self) {
-        select_all(self.connections.iter().map(|connection| Box::pin(connection.decided()))).await;
+    /// Waits until each of them is refused.
+    async fn refused(&self) {
+        join_all(self.connections.iter().map(|connection| connection.refused())).await;
     }
 }
 
@@ -129,15 +129,20 @@ impl Topology {
         Arc::clone(if is_better { any } else { own })
     }
 
-    /// Waits until a connection that may take the request is up, or will not be.
+    /// Waits until the node refuses the client in a way that no waiting mends.
+    pub async fn refused(&self) {
+        self.any.refused().await;
+    }
+
+    /// Waits until a connection that may take the request is up.
     pub async fn up(&self, route: Route) {
         let shards = self.shards();
         match (shards.lane(route), self.common.settings.routing) {
-            (None, _) => self.any.decided().await,
+            (None, _) => self.any.up().await,
             (Some(own), Routing::ShardPorts) => {
-                select(pin!(own.up()), pin!(self.any.decided())).await;
+                select(pin!(own.up()), pin!(self.any.up())).await;
             }
-            (Some(own), Routing::ShardPortsOnly | Routing::AnyPort) => own.decided().await,
+            (Some(own), Routing::ShardPortsOnly | Routing::AnyPort) => own.up().await,
         }
     }
 }

@@ -194,18 +194,26 @@ async fn the_callers_own_version_stands() {
     assert_eq!(hasty.get_balance(user(1)).await.unwrap().version(), Version(5));
 }
 
-/// Nodes of two ledgers by mistake: only the first one's is ever asked.
+/// A node of another ledger takes one of the addresses: it is never asked, and does not end the wait for the others.
 #[tokio::test]
 async fn a_node_of_another_ledger_is_never_asked() {
-    let first = Fake::faultless(map(1)).await;
-    let client = impatient().connect(&*first.address).await.unwrap();
+    let (first, gone) = (Fake::faultless(map(1)).await, Fake::faultless(map(2)).await);
+    let client = impatient().connect(&*together(&[&first, &gone])).await.unwrap();
     client.get_balance(user(1)).await.unwrap();
-    let other = Fake::faultless(Map { ledger_id: 8, ..map(2) }).await;
-    let both = impatient().connect(&*together(&[&first, &other])).await.unwrap();
+    let (first_port, port) = (first.port, gone.port);
+    drop(gone);
+    let other = Fake::tcp_at(port, Map { ledger_id: 8, ..map(3) }, right).await;
+    eventually("it is connected to", || other.accepted() > 0).await;
     for id in 0..50 {
-        both.get_balance(user(id)).await.unwrap();
+        client.get_balance(user(id)).await.unwrap();
     }
-    assert!(first.asked().len() == 1 || other.asked().is_empty(), "both ledgers answered");
+    drop(first);
+    let hasty = client.with_deadline(Duration::from_millis(60));
+    let error = hasty.get_balance(user(1)).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error}");
+    let _first = Fake::tcp_at(first_port, map(4), right).await;
+    client.get_balance(user(1)).await.unwrap();
+    assert!(other.asked().is_empty());
 }
 
 /// Three nodes that follow at their own pace, and every kind of trouble on the way to each, in a random order: every call

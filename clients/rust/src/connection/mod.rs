@@ -46,6 +46,11 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// Whether somebody has to do something before it can answer.
+    fn is_refused(&self) -> bool {
+        matches!(self, State::Down(error) if error.is_final())
+    }
+
     /// What the Hello of a connection that answers said.
     pub fn map(&self) -> Option<Arc<ShardMap>> {
         match self {
@@ -185,15 +190,16 @@ impl Connection {
         up.expect("the sender lives in `shared`");
     }
 
-    /// Waits until it answers, or is refused in a way that no waiting mends.
-    pub async fn decided(&self) {
+    /// Whether it is refused in a way that no waiting mends.
+    pub fn is_refused(&self) -> bool {
+        self.shared.state.borrow().is_refused()
+    }
+
+    /// Waits until it is.
+    pub async fn refused(&self) {
         let mut state = self.state();
-        let decided = state.wait_for(|state| match state {
-            State::Connecting => false,
-            State::Up(_) => true,
-            State::Down(error) => error.is_final(),
-        });
-        decided.await.expect("the sender lives in `shared`");
+        let refused = state.wait_for(State::is_refused).await;
+        refused.expect("the sender lives in `shared`");
     }
 
     /// Asks, and waits for the reply.
