@@ -29,6 +29,9 @@ pub const REREAD_ROWS_PER_ROUND: usize = 1_024;
 pub const REREAD_PAUSE_MIN_US: u64 = 1_000_000;
 /// The longest such pause, µs: an hour, so that an account which cannot be repaired costs one reading an hour at most.
 pub const REREAD_PAUSE_MAX_US: u64 = 3_600_000_000;
+/// Runs of versions that are remembered of an account while it is read again: one, as long as its rows come in order. With
+/// more it is read once more, whatever they were.
+pub const REREAD_RUNS_MAX: usize = 256;
 /// By how much the wall clock must move against the monotonic one between two rounds to have been set, µs. A clock that is
 /// slewed moves by 500 µs a second.
 pub const CLOCK_STEP_US: i64 = 500_000;

@@ -266,9 +266,12 @@ impl Auditor {
         }
         if case.is_final {
             let history = history.ok_or("only users of the ledger are asked for in the end")?;
-            let whole = history.defect.map_or(history.rows.len() as u64, |defect| defect - 1);
-            ensure(version == Some(whole), || format!("{user} ends at {version:?} instead of {whole}"))?;
-            ensure(reply.is_quarantined == history.defect.is_some(), || {
+            let whole = history.whole();
+            ensure(whole.is_none() || version == whole, || {
+                format!("{user} ends at {version:?} instead of {whole:?}")
+            })?;
+            let is_broken = whole.is_none() || history.defect.is_some();
+            ensure(reply.is_quarantined == is_broken, || {
                 "a quarantine outlives its gap, or a defect has none".to_owned()
             })?;
         }

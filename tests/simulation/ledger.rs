@@ -1,7 +1,7 @@
 //! The ledger as the simulation writes it, and what schemas/domain.md says of any prefix of an account's rows: recomputed from
 //! the rows each time, with no regard for speed and none of the shard's code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use florin::ledger::{Kind, Transaction};
 use florin_schema::records::{AssetBalance, AssetStatistics, Balance, Statistics, WindowStatistics};
@@ -13,7 +13,7 @@ pub const HOUR_US: i64 = 3_600_000_000;
 pub const DAY_US: i64 = 24 * HOUR_US;
 
 /// One user's history.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct History {
     /// By version, from 1; the writer has assigned it, and may not have committed it yet.
     pub rows: Vec<Transaction>,
@@ -22,9 +22,13 @@ pub struct History {
     sums: BTreeMap<Asset, Sums>,
     /// The first version that no view can hold: a sum leaves its range, or there are too many assets.
     pub defect: Option<u64>,
+    /// Rows that no transaction can be made of.
+    pub unreadable: BTreeSet<u64>,
+    /// Rows that were committed where they had been passed already, and that no later row has shown to be missing yet.
+    overlooked: BTreeSet<u64>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Debug)]
 struct Sums {
     available: i128,
     held: i128,
@@ -81,14 +85,15 @@ impl History {
         }
     }
 
+    /// The version that the account must end at; `None` where that hangs on when an unreadable row came.
+    pub fn whole(&self) -> Option<u64> {
+        let whole = self.defect.map_or(self.rows.len() as u64, |defect| defect - 1);
+        self.unreadable.is_empty().then_some(whole)
+    }
+
     /// Rows committed strictly before `as_of_us`: what a view of then must hold.
     pub fn committed_before(&self, as_of_us: i64) -> u64 {
         self.committed_us.iter().filter(|at| at.is_some_and(|at| at < as_of_us)).count() as u64
-    }
-
-    /// The rows committed by now, by version.
-    pub fn committed(&self) -> impl Iterator<Item = Transaction> {
-        self.rows.iter().zip(&self.committed_us).filter(|(_, at)| at.is_some()).map(|(row, _)| *row)
     }
 
     fn prefix(&self, version: u64) -> &[Transaction] {
@@ -187,6 +192,9 @@ pub struct Ledger {
     assets: usize,
     /// Percent of amounts that are near the end of the range.
     giants: usize,
+    unreadable_one_in: usize,
+    /// Rows that were committed where followers have been already.
+    pub overlooked: u64,
 }
 
 impl Ledger {
@@ -199,6 +207,8 @@ impl Ledger {
             rows: Vec::new(),
             withheld: Vec::new(),
             assets: if random.one_in(12) { 18 } else { random.between(1, 5) as usize },
+            overlooked: 0,
+            unreadable_one_in: random.pick(&[usize::MAX, 1_000, 60]),
             giants: if random.one_in(10) { 15 } else { 0 },
         }
     }
@@ -213,7 +223,11 @@ impl Ledger {
     pub fn write(&mut self, random: &mut Random, wall_us: i64, commit_us: i64) {
         for _ in 0..random.pick(&[1, 1, 2, 2, 3, 8]) {
             let row = self.row(random, wall_us);
-            self.histories.entry(row.user_id).or_default().append(row);
+            let history = self.histories.entry(row.user_id).or_default();
+            history.append(row);
+            if random.one_in(self.unreadable_one_in) {
+                history.unreadable.insert(row.version.0);
+            }
             if random.one_in(40) {
                 self.withheld.push(row);
             } else {
@@ -229,6 +243,36 @@ impl Ledger {
     pub fn commit_withheld(&mut self, commit_us: i64) {
         for row in std::mem::take(&mut self.withheld) {
             self.commit(row, commit_us);
+        }
+    }
+
+    /// Writes a row more for each account that has an overlooked one: that shows the gap.
+    pub fn show_overlooked(&mut self, random: &mut Random, commit_us: i64) {
+        let users: Vec<UserId> =
+            self.histories.iter().filter(|(_, h)| !h.overlooked.is_empty()).map(|(&u, _)| u).collect();
+        for user_id in users {
+            let version = Version(self.assigned(user_id) + 1);
+            let row = Transaction { user_id, version, ..self.row(random, commit_us) };
+            self.histories.entry(user_id).or_default().append(row);
+            self.commit(row, commit_us);
+        }
+    }
+
+    /// The row was committed where followers have been already: what it is missing from shows with the account's next one.
+    pub fn overlook(&mut self, row: &Transaction) {
+        let history = self.histories.get_mut(&row.user_id).expect("the row was appended");
+        history.committed_us[row.version.0 as usize - 1] = None;
+        history.overlooked.insert(row.version.0);
+        self.overlooked += 1;
+    }
+
+    /// The row was committed in its turn: it shows whatever is missing before it.
+    pub fn show(&mut self, row: &Transaction) {
+        let history = self.histories.get_mut(&row.user_id).expect("the row was appended");
+        let commit_us = history.committed_us[row.version.0 as usize - 1];
+        while let Some(&version) = history.overlooked.first().filter(|&&version| version < row.version.0) {
+            history.overlooked.remove(&version);
+            history.committed_us[version as usize - 1] = commit_us;
         }
     }
 

@@ -1,6 +1,6 @@
 //! What each shard must hold after each event of its feed, by schemas/domain.md's rules alone; and when its turns were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use florin::shard::FeedEvent;
 use florin_schema::UserId;
@@ -71,6 +71,8 @@ pub struct Mirror {
     /// For each account: how many events had been taken when it became what.
     changes: BTreeMap<UserId, Vec<(usize, View)>>,
     reread: Option<(UserId, State)>,
+    /// Accounts that were read again.
+    reread_once: BTreeSet<UserId>,
     taken: usize,
     /// As the shard has it in this turn.
     watermark: (i64, u64),
@@ -106,6 +108,7 @@ impl Mirror {
             FeedEvent::RereadBegin(user) => self.reread = Some((user, State::default())),
             FeedEvent::RereadEnd(user) => {
                 let (_, again) = self.reread.take().expect("a re-read ends after it began");
+                self.reread_once.insert(user);
                 let state = self.states.entry(user).or_default();
                 if again.view.version < state.view.version {
                     state.view.quarantined = true;
@@ -150,6 +153,19 @@ impl Mirror {
         let changes = self.changes.get(&user)?;
         let after = changes.partition_point(|&(at, _)| at <= events);
         Some(changes[after.checked_sub(1)?].1)
+    }
+
+    /// What the shard holds of `user` now.
+    pub fn latest(&self, user: UserId) -> View {
+        self.states.get(&user).map_or(View::default(), |state| state.view)
+    }
+
+    /// An account that is incomplete, could be read again, and never was.
+    pub fn unrepaired(&self) -> Option<UserId> {
+        let is_unrepaired = |(user, state): &(&UserId, &State)| {
+            state.view.quarantined && !state.defective && !self.reread_once.contains(user)
+        };
+        self.states.iter().find(is_unrepaired).map(|(user, _)| *user)
     }
 
     /// The moments of the turns from step `first` to step `last`, in order.

@@ -13,11 +13,11 @@ use florin::shard::{self, Listener, Park, Shard, ShardMetrics, ShardSetup};
 use florin_schema::ShardIndex;
 
 use super::Fault;
-use super::feed::{Feed, FeedEnd};
 use super::ledger::Ledger;
 use super::line::{Driver, Line};
 use super::mirror::{Mirror, Turn};
 use super::random::Random;
+use super::tap::Tap;
 
 pub const SERVER: &str = "florin/simulated";
 /// Connections of one shard: few, so that an index is soon used again.
@@ -88,16 +88,16 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(random: &mut Random, fault: Fault) -> (Node, Vec<FeedEnd>) {
+    pub fn new(random: &mut Random, fault: Fault) -> (Node, Vec<Tap>) {
         let shards = random.pick(&[1, 2, 2, 3, 4]);
         let max_staleness_us = random.pick(&[50_000, 30_000_000]);
         let ports: Vec<u16> = if random.percent(80) { (7401..7401 + shards).collect() } else { Vec::new() };
         let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
-        let (mut seats, mut ends) = (Vec::new(), Vec::new());
+        let (mut seats, mut taps) = (Vec::new(), Vec::new());
         for (index, peers) in shard::mesh(&parkings).into_iter().enumerate() {
             let parking = Arc::clone(&parkings[index]);
-            let (end, feed) = FeedEnd::new(random, Arc::clone(&parking));
-            ends.push(end);
+            let (tap, feed) = Tap::new(random, Arc::clone(&parking));
+            taps.push(tap);
             let metrics = Arc::new(ShardMetrics::default());
             let shard = Shard::new(ShardSetup {
                 index: ShardIndex(index as u16),
@@ -113,7 +113,7 @@ impl Node {
             });
             seats.push(Seat::new(shard, metrics));
         }
-        (Node { seats, ports, max_staleness_us, fault }, ends)
+        (Node { seats, ports, max_staleness_us, fault }, taps)
     }
 
     pub fn shards(&self) -> u16 {
@@ -138,18 +138,17 @@ impl Node {
         &mut self,
         index: usize,
         moment: (u64, Now),
-        feed: &mut Feed,
+        tap: &mut Tap,
         ledger: &Ledger,
         random: &mut Random,
     ) -> Vec<Event> {
         let (step, now) = moment;
         let mut events = Vec::new();
-        let end = &mut feed.ends[index];
         let seat = &mut self.seats[index];
         seat.bell = false;
         seat.wall_us = seat.wall_us.max(now.wall_us);
-        let (as_of_us, taken_us) = end.watermark.load();
-        let before = end.taken();
+        let (as_of_us, taken_us) = tap.watermark.load();
+        let before = tap.taken();
 
         seat.shard.begin_turn(now);
         seat.reap(random, &mut events);
@@ -163,8 +162,8 @@ impl Node {
         seat.shard.end_turn(now.monotonic_us + 3);
         seat.park = seat.shard.park();
 
-        let after = end.taken();
-        seat.mirror.advance(&end.log, after, (as_of_us, taken_us), ledger);
+        let after = tap.taken();
+        seat.mirror.advance(&tap.log, after, (as_of_us, taken_us), ledger);
         let refuses = |since_us| now.monotonic_us - since_us > DRAIN_ANSWER_US;
         seat.mirror.turns.push(Turn {
             step,

@@ -1,7 +1,7 @@
 //! One simulation: who acts when, and what time it is. Everything follows from the seed.
 
 use florin::clock::Now;
-use florin::limits::MESH_ASKS_MAX;
+use florin::limits::{MESH_ASKS_MAX, REREAD_PAUSE_MAX_US};
 use florin::shard::Park;
 use florin_schema::WindowMask;
 
@@ -18,8 +18,8 @@ use super::request::{Ask, Flood};
 const CLIENTS_MAX: usize = 24;
 /// Steps after which a simulation that should have come to rest is stuck.
 const SETTLE_STEPS: usize = 60_000;
-/// Time after which it is: longer than anything may wait, ten seconds of silence included.
-const SETTLE_US: u64 = 40_000_000;
+/// Time after which it is: longer than anything may wait, ten seconds of silence and an account's pauses included.
+const SETTLE_US: u64 = 200_000_000;
 
 /// What a simulation was.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,8 @@ pub struct World {
     trace: u64,
     tampered: bool,
     is_draining: bool,
+    /// Nobody begins anything new.
+    is_resting: bool,
     may_jump: bool,
     flood: Option<Flood>,
     /// A shard that does not get to run for a while.
@@ -61,7 +63,7 @@ pub struct World {
 
 /// Runs the simulation of `seed`.
 pub fn run(seed: u64, fault: Fault) -> Result<Report, String> {
-    let mut world = World::new(seed, fault);
+    let mut world = World::new(seed, fault)?;
     world.live()?;
     world.come_to_rest()?;
     world.check_counters()?;
@@ -70,10 +72,10 @@ pub fn run(seed: u64, fault: Fault) -> Result<Report, String> {
 }
 
 impl World {
-    fn new(seed: u64, fault: Fault) -> World {
+    fn new(seed: u64, fault: Fault) -> Result<World, String> {
         let mut random = Random::new(seed);
-        let (node, ends) = Node::new(&mut random, fault);
-        let feed = Feed::new(ends, &mut random, fault);
+        let (node, taps) = Node::new(&mut random, fault);
+        let feed = Feed::new(taps, &mut random, fault)?;
         let ledger = Ledger::new(&mut random);
         // Shortly before an hour, or a day, begins: 2026-11-22T00:00:00Z and the hours after it.
         let hour = random.pick(&[0, 0, 7, 23]);
@@ -88,7 +90,7 @@ impl World {
         };
         let stalls = flood.is_some() || random.one_in(10);
         let stalled = stalls.then(|| random.below(node.seats.len()));
-        World {
+        Ok(World {
             fault,
             monotonic_us: 1,
             wall_offset_us: wall_us,
@@ -103,12 +105,13 @@ impl World {
             trace: seed,
             tampered: false,
             is_draining: false,
+            is_resting: false,
             may_jump,
             flood,
             stalled,
             awaited_us: 0,
             random,
-        }
+        })
     }
 
     /// Everybody acts, in any order.
@@ -129,7 +132,7 @@ impl World {
                     self.any_shard_runs()?;
                 }
                 80..91 => {
-                    self.feed_acts();
+                    self.feed_acts()?;
                 }
                 91..95 => self.write(),
                 // A wake-up for no reason.
@@ -153,6 +156,9 @@ impl World {
         }
         if self.random.one_in(400) {
             self.wall_offset_us -= self.random.between(0, 2 * HOUR_US);
+        }
+        if self.random.one_in(400) {
+            self.wall_offset_us += self.random.between(0, 2 * HOUR_US);
         }
         self.latest_wall_us = self.latest_wall_us.max(self.wall_us());
     }
@@ -240,7 +246,13 @@ impl World {
         let mark = Mark { step: self.step, monotonic_us: self.monotonic_us };
         let now = Now { wall_us: self.wall_us(), monotonic_us: self.monotonic_us };
         let moment = (self.step, now);
-        let events = self.node.turn(shard, moment, &mut self.feed, &self.ledger, &mut self.random);
+        let events = self.node.turn(
+            shard,
+            moment,
+            &mut self.feed.follower.outlets()[shard],
+            &self.ledger,
+            &mut self.random,
+        );
         if self.node.seats[shard].metrics.mesh_depth.get() >= MESH_ASKS_MAX as u64 {
             self.auditor.seen.note("the mesh full", 1);
         }
@@ -269,15 +281,27 @@ impl World {
     }
 
     /// Whether the feed had something to do.
-    fn feed_acts(&mut self) -> bool {
-        let is_due = self.feed.next_us().is_none_or(|at_us| at_us <= self.monotonic_us);
-        if !is_due && !self.feed.has_requests() {
-            return false;
+    fn feed_acts(&mut self) -> Result<bool, String> {
+        self.feed.hand_over(&mut self.ledger);
+        if !self.is_resting && self.random.one_in(80) {
+            self.feed.source().is_replaced ^= true;
         }
-        let now = Now { wall_us: self.latest_wall_us, monotonic_us: self.monotonic_us };
-        let bells = self.feed.step(now, &self.ledger, &mut self.random);
-        self.node.ring(&bells, &mut self.random);
-        true
+        let now = Now { wall_us: self.wall_us(), monotonic_us: self.monotonic_us };
+        let delivers_all = self.is_resting || self.random.one_in(3);
+        let mut acted = self.feed.deliver(delivers_all, &mut self.random);
+        if self.feed.is_due(self.monotonic_us) {
+            acted = true;
+            self.feed.step(
+                now,
+                &self.node,
+                &self.ledger,
+                self.fixed_wall_us.is_none(),
+                &mut self.auditor.seen,
+            )?;
+            let rung = self.feed.rung();
+            self.node.ring(&rung, &mut self.random);
+        }
+        Ok(acted)
     }
 
     fn drain(&mut self) {
@@ -287,7 +311,11 @@ impl World {
 
     /// Nobody begins anything new: everything owed must be answered, every gap closed, every connection end.
     fn come_to_rest(&mut self) -> Verdict {
+        self.is_resting = true;
+        self.feed.calm_down();
         self.ledger.commit_withheld(self.latest_wall_us);
+        self.feed.hand_over(&mut self.ledger);
+        self.ledger.show_overlooked(&mut self.random, self.latest_wall_us);
         self.monotonic_us += 1;
         self.latest_wall_us += 1;
         self.clients.iter_mut().for_each(Client::finish);
@@ -295,8 +323,12 @@ impl World {
         if !self.is_draining {
             self.end_connections();
             self.settle("its connections have ended", World::has_no_connection)?;
+            // Accounts that were read again in vain may be tried once more by then.
+            self.monotonic_us += REREAD_PAUSE_MAX_US;
+            self.latest_wall_us = self.latest_wall_us.max(self.wall_us());
+            self.settle("its accounts are whole", World::feed_is_done)?;
             self.awaited_us = self.monotonic_us;
-            self.settle("its watermark is fresh", |world| world.feed.published_us >= world.awaited_us)?;
+            self.settle("its watermark is fresh", |world| world.feed.published_us() >= world.awaited_us)?;
             self.ask_everything()?;
             self.settle("its last clients are served", World::has_no_connection)?;
             if self.random.one_in(4) {
@@ -304,11 +336,15 @@ impl World {
             }
         }
         self.settle("its shards are idle", |world| {
-            world.has_no_connection() && world.feed.is_done(&world.ledger) && world.shards_are_idle()
+            world.has_no_connection() && world.feed_is_done() && world.shards_are_idle()
         })
     }
 
-    fn has_no_connection(&self) -> bool {
+    fn feed_is_done(&mut self) -> bool {
+        self.feed.is_done(&self.ledger)
+    }
+
+    fn has_no_connection(&mut self) -> bool {
         self.clients.iter().all(|client| client.state == State::Gone)
             && self.node.seats.iter().all(|seat| seat.lines.iter().all(Option::is_none))
     }
@@ -342,10 +378,15 @@ impl World {
             let (id, slot) = (self.clients.len(), self.random.below(SLOTS));
             self.clients.push(Client::last(id, seat, slot, is_http, &mut self.random));
             let users = self.ledger.histories.iter();
-            let whole = |history: &super::ledger::History| {
-                history.defect.map_or(history.rows.len() as u64, |defect| defect - 1)
+            let shards = self.node.shards();
+            let seats = &self.node.seats;
+            let held = |user: florin_schema::UserId| {
+                seats[usize::from(user.shard(shards).0)].mirror.latest(user).version
             };
-            let users: Vec<_> = users.map(|(&user, history)| (user, whole(history))).collect();
+            let whole = |(&user, history): (&_, &super::ledger::History)| {
+                (user, history.whole().unwrap_or(held(user)))
+            };
+            let users: Vec<_> = users.map(whole).collect();
             for (user, version) in users {
                 let (client, mut around) = self.client(id);
                 client.ask_finally(Ask::Balance(user), version, &mut around);
@@ -356,7 +397,7 @@ impl World {
     }
 
     /// Lets everybody act who can, and time pass where nobody can, until `is_done`. No shard is woken for nothing here.
-    fn settle(&mut self, what: &str, is_done: impl Fn(&World) -> bool) -> Verdict {
+    fn settle(&mut self, what: &str, is_done: impl Fn(&mut World) -> bool) -> Verdict {
         let begin_us = self.monotonic_us;
         for _ in 0..SETTLE_STEPS {
             if is_done(self) {
@@ -386,14 +427,14 @@ impl World {
             self.latest_wall_us = self.latest_wall_us.max(self.wall_us());
             acted |= self.any_shard_runs()?;
         }
-        acted |= self.feed_acts();
+        acted |= self.feed_acts()?;
         Ok(acted)
     }
 
     /// Lets time pass until something is due.
     fn wait(&mut self) {
         let waits_for_silence = |client: &Client| client.is_served() || client.is_silent();
-        let is_done = self.feed.is_done(&self.ledger) && self.feed.published_us >= self.awaited_us;
+        let is_done = self.feed_is_done() && self.feed.published_us() >= self.awaited_us;
         let feed_matters = !is_done || !self.clients.iter().all(waits_for_silence);
         let feed_us = self.feed.next_us().filter(|_| feed_matters);
         let next_us = [self.node.next_us(), feed_us].into_iter().flatten().min();
@@ -442,7 +483,9 @@ impl World {
         let histories = self.ledger.histories.values();
         seen.note("defects", histories.filter(|history| history.defect.is_some()).count() as u64);
         seen.note("rows", self.ledger.rows.len() as u64);
-        seen.note("re-reads", self.feed.rereads);
+        seen.note("re-reads", self.feed.follower.counts().rereads);
+        seen.note("overlooked rows", self.ledger.overlooked);
+        seen.note("clock steps", self.feed.follower.counts().clock_steps);
         for seat in &self.node.seats {
             seen.note("gaps", seat.metrics.gaps.get());
             seen.note("duplicates", seat.metrics.duplicates.get());

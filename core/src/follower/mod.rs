@@ -127,6 +127,7 @@ pub struct Follower<S: Source, O> {
     failing: Option<String>,
     notes: VecDeque<Note>,
     counts: Counts,
+    reread_rows: usize,
     planted: Option<Planted>,
 }
 
@@ -158,6 +159,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             failing: None,
             notes: VecDeque::new(),
             counts: Counts::default(),
+            reread_rows: REREAD_ROWS_PER_ROUND,
             planted: None,
         })
     }
@@ -166,6 +168,13 @@ impl<S: Source, O: Outlet> Follower<S, O> {
     #[doc(hidden)]
     pub fn plant(&mut self, planted: Planted) {
         self.planted = Some(planted);
+    }
+
+    /// Sends at most so many re-read rows a round once it answers, instead of [`REREAD_ROWS_PER_ROUND`].
+    #[must_use]
+    pub fn with_reread_rows(mut self, rows_per_round: usize) -> Follower<S, O> {
+        self.reread_rows = rows_per_round;
+        self
     }
 
     /// Goes on as far as it can without waiting: a read, or a bounded number of rows.
@@ -193,6 +202,11 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             None if self.watermark.is_published() => Doing::Following,
             None => Doing::Loading { thousandths: self.loaded, to_repair: self.repair.waiting() },
         }
+    }
+
+    /// Accounts that wait to be read again, or are.
+    pub fn to_repair(&self) -> usize {
+        self.repair.waiting()
     }
 
     /// What it has counted.
@@ -250,7 +264,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             self.counts.clock_steps += 1;
             self.notes.push_back(Note::ClockStepped { by_us });
         }
-        self.repair.allow(if self.watermark.is_published() { REREAD_ROWS_PER_ROUND } else { usize::MAX });
+        self.repair.allow(if self.watermark.is_published() { self.reread_rows } else { usize::MAX });
         self.repair(now);
         self.rows.clear();
         self.sent = 0;
@@ -379,6 +393,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
                 self.notes.push_back(Note::Recovered);
             }
             if is_first {
+                self.repair.allow(self.reread_rows);
                 self.notes.push_back(Note::Loaded);
             }
         }

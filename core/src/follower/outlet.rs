@@ -68,6 +68,13 @@ pub fn link_of(
     (outlet, shard)
 }
 
+impl MeshOutlet {
+    /// Events for which there is room at this moment.
+    pub fn room(&mut self) -> usize {
+        self.events.free()
+    }
+}
+
 impl Outlet for MeshOutlet {
     #[inline]
     fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {

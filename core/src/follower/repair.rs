@@ -10,7 +10,7 @@ use florin_schema::{UserId, Version};
 
 use super::outlet::{Full, Outlets};
 use super::{Note, Outlet, Page, Planted, Row, Source, SourceError, check_identity};
-use crate::limits::{FEED_RETRY_US, REREAD_PAUSE_MAX_US, REREAD_PAUSE_MIN_US};
+use crate::limits::{FEED_RETRY_US, REREAD_PAUSE_MAX_US, REREAD_PAUSE_MIN_US, REREAD_RUNS_MAX};
 use crate::shard::{FeedEvent, Reason};
 
 /// See the module.
@@ -53,6 +53,11 @@ struct Current {
     has_hole: bool,
     /// The newest row of the account that was routed meanwhile: the history that is sent must reach it.
     live: Version,
+    /// What `live` and `after` were when the last page was asked for.
+    before: (Version, Option<Version>),
+    /// Rows of the account that were routed meanwhile, as runs of versions: one of them may fill a hole that a page has which
+    /// was read before.
+    runs: Vec<(Version, Version)>,
     stage: Stage,
 }
 
@@ -63,6 +68,34 @@ enum Stage {
     Awaiting,
     Sending { is_last: bool },
     Ending,
+}
+
+impl Current {
+    fn note_live(&mut self, version: Version) {
+        self.live = self.live.max(version);
+        if let Some((_, last)) = self.runs.last_mut()
+            && last.next() == version
+        {
+            *last = version;
+        } else if self.runs.len() < REREAD_RUNS_MAX {
+            self.runs.push((version, version));
+        }
+    }
+
+    /// Whether a row may have been routed meanwhile.
+    fn was_routed(&self, version: Version) -> bool {
+        let holds = |&(first, last): &(Version, Version)| first <= version && version <= last;
+        self.runs.len() == REREAD_RUNS_MAX || self.runs.iter().any(holds)
+    }
+
+    /// Whether the history that was sent holds every row that was routed meanwhile. Those that went by while a page was on
+    /// its way are in the ledger, so a further page has them; one that was asked for since and leads no further ends this,
+    /// whatever the ledger claims.
+    fn reaches_live(&self, planted: Option<Planted>) -> bool {
+        self.after.unwrap_or(Version(0)) >= self.live
+            || self.before == (self.live, self.after)
+            || Planted::ForgetsLiveRows.is(planted)
+    }
 }
 
 /// What repairing needs of the follower.
@@ -113,7 +146,7 @@ impl Repair {
         if let Some(current) = &mut self.current
             && current.user == user
         {
-            current.live = current.live.max(version);
+            current.note_live(version);
         }
     }
 
@@ -148,10 +181,14 @@ impl Repair {
             Stage::Asking { not_before_us } if around.now_us < not_before_us => return Repaired::Nothing,
             Stage::Asking { .. } => {
                 around.source.reread(current.user, current.after);
+                current.before = (current.live, current.after);
                 current.stage = Stage::Awaiting;
             }
             Stage::Awaiting => return self.receive(around),
             Stage::Sending { is_last } => return self.send(is_last, around),
+            Stage::Ending if !current.reaches_live(around.planted) => {
+                current.stage = Stage::Asking { not_before_us: 0 };
+            }
             Stage::Ending => {
                 if let Err(full) = around.outlets.send(current.user, FeedEvent::RereadEnd(current.user)) {
                     return full.into();
@@ -184,6 +221,8 @@ impl Repair {
             whole: Version(0),
             has_hole: false,
             live: Version(0),
+            before: (Version(0), None),
+            runs: Vec::new(),
             stage: Stage::Beginning,
         });
         true
@@ -248,16 +287,13 @@ impl Repair {
             self.sent += 1;
             self.budget = self.budget.saturating_sub(1);
         }
-        // Newer rows went by while the page was on its way: they are in the ledger, so the next page has them. One that
-        // brings nothing ends this, whatever the ledger claims.
-        let reaches_live = current.after.unwrap_or(Version(0)) >= current.live;
-        let is_done = reaches_live || self.rows.is_empty() || Planted::ForgetsLiveRows.is(around.planted);
-        current.stage = if is_last && is_done { Stage::Ending } else { Stage::Asking { not_before_us: 0 } };
+        current.stage = if is_last { Stage::Ending } else { Stage::Asking { not_before_us: 0 } };
         Repaired::Some
     }
 
     fn finish<S: Source, O>(&mut self, around: &mut Around<'_, S, O>) {
-        let Some(Current { user, whole, has_hole, .. }) = self.current.take() else { return };
+        let Some(current) = self.current.take() else { return };
+        let Current { user, whole, has_hole, .. } = current;
         if !has_hole {
             self.broken.remove(&user);
             return;
@@ -268,5 +304,11 @@ impl Repair {
         };
         self.broken.insert(user, Broken { whole, pause_us, until_us: around.now_us + pause_us });
         around.notes.push_back(Note::Incomplete { user_id: user, whole, again_us: pause_us });
+        // Rows that came meanwhile have asked for nothing, for the account had been asked for already.
+        if current.was_routed(whole.next()) {
+            self.want(user, Reason::HoleFilled, around.now_us, around.planted);
+        } else if !current.runs.is_empty() {
+            self.want(user, Reason::Gap, around.now_us, around.planted);
+        }
     }
 }

@@ -1,0 +1,80 @@
+//! The follower's way to a shard: the production one, with a log of what went through it, small rings that fill, and a
+//! watermark that arrives later than it was published.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use florin::follower::{MeshOutlet, Outlet, link_of};
+use florin::mesh::{Latest, Parking};
+use florin::shard::{FeedEvent, FeedLink, FeedRequest};
+
+use super::random::Random;
+
+/// See the module.
+pub struct Tap {
+    outlet: MeshOutlet,
+    slots: usize,
+    /// Everything that was ever sent.
+    pub log: Vec<FeedEvent>,
+    /// Of these, rows of histories that are read again.
+    pub reread_rows: usize,
+    /// As the shard sees it.
+    pub watermark: Arc<Latest>,
+    /// Published, and not yet arrived.
+    pub under_way: Option<(i64, u64)>,
+    rang: Arc<AtomicBool>,
+}
+
+impl Tap {
+    /// Both ends.
+    pub fn new(random: &mut Random, parking: Arc<Parking>) -> (Tap, FeedLink) {
+        let slots = random.pick(&[4, 16, 64, 256]);
+        let rang = Arc::new(AtomicBool::new(false));
+        let rings = Arc::clone(&rang);
+        let waker = Arc::new(move || rings.store(true, Relaxed));
+        let (outlet, link) = link_of(slots, random.pick(&[1, 2, 64]), parking, waker);
+        let watermark = Arc::clone(&link.watermark);
+        (Tap { outlet, slots, log: Vec::new(), reread_rows: 0, watermark, under_way: None, rang }, link)
+    }
+
+    /// How many events the shard has taken.
+    pub fn taken(&mut self) -> usize {
+        self.log.len() - (self.slots - self.outlet.room())
+    }
+
+    /// Whether the shard's bell was rung since the last call.
+    pub fn has_rung(&self) -> bool {
+        self.rang.swap(false, Relaxed)
+    }
+
+    /// What was published arrives.
+    pub fn deliver(&mut self) {
+        if let Some((as_of_us, taken_us)) = self.under_way.take() {
+            self.outlet.publish(as_of_us, taken_us);
+        }
+    }
+}
+
+impl Outlet for Tap {
+    fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {
+        self.outlet.send(event)?;
+        self.log.push(event);
+        Ok(())
+    }
+
+    fn applied_batch(&self) -> u64 {
+        self.outlet.applied_batch()
+    }
+
+    fn publish(&mut self, as_of_us: i64, taken_us: u64) {
+        self.under_way = Some((as_of_us, taken_us));
+    }
+
+    fn next_request(&mut self) -> Option<FeedRequest> {
+        self.outlet.next_request()
+    }
+
+    fn wake(&mut self) {
+        self.outlet.wake();
+    }
+}
