@@ -104,7 +104,7 @@ impl Feed {
         tells_time: bool,
         seen: &mut Seen,
     ) -> Verdict {
-        self.source().now_us = now.monotonic_us;
+        self.follower.outlets().iter_mut().for_each(|tap| tap.now_us = now.monotonic_us);
         let answered = self.is_answering();
         self.wait = self.follower.step(now);
         while let Some(note) = self.follower.next_note() {
@@ -116,7 +116,7 @@ impl Feed {
                 _ => {}
             }
         }
-        if let Some(violation) = self.source().violation.take() {
+        if let Some(violation) = self.follower.outlets().iter_mut().find_map(|tap| tap.violation.take()) {
             return Err(violation);
         }
         self.check_budget(answered)?;

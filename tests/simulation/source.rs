@@ -2,12 +2,11 @@
 //! was asked for, duplicates, lost and swapped rows, rows that appear below the position, another ledger in its place for
 //! a while, times that are told late, histories that come slowly, in pieces, and not at the first try.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use florin::clock::Now;
 use florin::follower::{Page, Position, Progress, Row, Source, SourceError, Unreadable};
 use florin::ledger::Transaction;
-use florin::limits::REREAD_PAUSE_MIN_US;
 use florin_schema::{UserId, Version};
 
 use super::random::Random;
@@ -47,16 +46,6 @@ struct Asked {
     read: Option<(Vec<Row>, Page)>,
 }
 
-/// A history as it was handed over so far.
-struct Reading {
-    user: UserId,
-    /// Rows 1 to this one came.
-    whole: u64,
-    has_hole: bool,
-    /// Its last page came.
-    is_over: bool,
-}
-
 /// See the module.
 pub struct FakeSource {
     random: Random,
@@ -73,21 +62,14 @@ pub struct FakeSource {
     /// It tells times like a stream: (when it was asked, where the end was then).
     marks: Option<VecDeque<(Now, u64)>>,
     asked: Option<Asked>,
-    /// Whose history is being read.
-    reading: Option<Reading>,
     /// A page was asked for since the follower was last woken.
     wakes: bool,
-    /// When an account's history turned out to have a hole.
-    holes: BTreeMap<UserId, u64>,
-    pub now_us: u64,
     /// Another ledger lies in its place.
     pub is_replaced: bool,
     /// From now on it behaves.
     pub is_calm: bool,
     /// Calls of `next`.
     pub rounds: u64,
-    /// What a follower must never do, and did.
-    pub violation: Option<String>,
 }
 
 impl FakeSource {
@@ -103,14 +85,10 @@ impl FakeSource {
             late: random.pick(&[0, 0, 3]),
             marks: random.one_in(3).then(VecDeque::new),
             asked: None,
-            reading: None,
             wakes: false,
-            holes: BTreeMap::new(),
-            now_us: 0,
             is_replaced: false,
             is_calm: false,
             rounds: 0,
-            violation: None,
         }
     }
 
@@ -211,22 +189,6 @@ impl FakeSource {
         let page = found.into_iter().take(self.page_max).map(|stored| stored.row.clone()).collect();
         (page, if is_last { Page::Last } else { Page::More })
     }
-
-    /// A page of a history is handed over.
-    fn note_page(&mut self, rows: &[Row], page: Page) {
-        let Some(reading) = &mut self.reading else { return };
-        for row in rows {
-            let version = row.as_ref().map_or(u64::MAX, |row| row.version.0);
-            reading.has_hole |= version > reading.whole + 1;
-            reading.whole += u64::from(version == reading.whole + 1);
-        }
-        reading.is_over = page == Page::Last;
-        if reading.is_over && reading.has_hole {
-            self.holes.insert(reading.user, self.now_us);
-        } else if reading.is_over {
-            self.holes.remove(&reading.user);
-        }
-    }
 }
 
 impl Source for FakeSource {
@@ -277,15 +239,6 @@ impl Source for FakeSource {
 
     fn reread(&mut self, user: UserId, after: Option<Version>) {
         self.wakes = true;
-        // A history of which nothing came so far is asked for from its beginning again.
-        let goes_on = |reading: &Reading| !reading.is_over || reading.user == user && reading.whole == 0;
-        if after.is_none() && !self.reading.as_ref().is_some_and(goes_on) {
-            self.reading = Some(Reading { user, whole: 0, has_hole: false, is_over: false });
-            let too_soon = |since: &u64| self.now_us < since + REREAD_PAUSE_MIN_US;
-            if self.holes.get(&user).is_some_and(too_soon) {
-                self.violation = Some(format!("{user} is read again at once, and its hole is in the ledger"));
-            }
-        }
         let read = self.random.one_in(2).then(|| self.read_page(user, after));
         let looks = if self.is_calm { 0 } else { self.random.pick(&[0, 0, 1, 4, 20]) };
         self.asked = Some(Asked { user, after, looks, read });
@@ -308,7 +261,6 @@ impl Source for FakeSource {
             self.trouble("page, after some rows")?;
             return Err(SourceError::Unavailable("page: the connection is gone".to_owned()));
         }
-        self.note_page(&read, page);
         rows.extend(read);
         Ok(page)
     }
