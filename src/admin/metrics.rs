@@ -60,6 +60,12 @@ const PER_SHARD: &[PerShard] = &[
         |m| &m.accepts_refused,
     ),
     (
+        "florin_connections_full_total",
+        Kind::Counter,
+        "Times that the last slot for connections was taken, so that further callers wait.",
+        |m| &m.connections_full,
+    ),
+    (
         "florin_connections_timed_out_total",
         Kind::Counter,
         "Connections closed because a request began and did not go on.",

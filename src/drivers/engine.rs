@@ -52,6 +52,7 @@ engine! {
         fn closed(connection: u32);
         fn input_waits();
         fn note_accept_refused();
+        fn note_connections_full();
         fn work();
         fn next_touched() -> Option<u32>;
         fn take_output(connection: u32, empty: Vec<u8>) -> Vec<u8>;

@@ -1,4 +1,4 @@
-//! Saying that the host has no means for one more connection: often enough to be seen, seldom enough to be read.
+//! Saying that there are no means for one more connection: often enough to be seen, seldom enough to be read.
 
 use std::io;
 
@@ -21,6 +21,17 @@ impl Scarcity {
                 "callers wait, for a connection could not be accepted: raise the number of open files (ulimit -n, \
                  LimitNOFILE= in the systemd unit; for the host fs.file-max), or connect less; \
                  florin_accepts_refused_total counts"
+            );
+        }
+    }
+
+    /// Every slot for connections is taken.
+    pub(super) fn full(&mut self, now_us: u64, connections: u32) {
+        if self.is_due(now_us) {
+            tracing::warn!(
+                connections,
+                "callers wait, for every slot of this shard is taken: connect less, run more shards, or raise the number of \
+                 open files where the start has warned of it; florin_connections_full_total counts"
             );
         }
     }

@@ -76,6 +76,7 @@ fn who_finds_no_slot_waits_until_one_is_free() {
         waiting.0.write_all(&ping(round, b"when there is room")).unwrap();
         callers[0].ping(round);
         assert_eq!(connections(&node), 4);
+        assert!(node.shards()[0].metrics.connections_full.get() > 0, "nobody is told that callers wait");
         drop(callers.pop());
         assert_eq!(waiting.read_reply().unwrap(), (round, b"when there is room".to_vec()));
     }

@@ -247,6 +247,8 @@ impl Engine for Fixed {
 
     fn note_accept_refused(&mut self) {}
 
+    fn note_connections_full(&mut self) {}
+
     fn has_data(&self) -> bool {
         true
     }

@@ -113,6 +113,8 @@ pub struct ShardMetrics {
     pub connections_opened: Counter,
     /// Times that a connection could not be accepted, for want of descriptors or memory.
     pub accepts_refused: Counter,
+    /// Times that the last slot for connections was taken, so that further callers wait.
+    pub connections_full: Counter,
     /// Connections closed because a request began and did not go on.
     pub timed_out: Counter,
     /// Times that a connection's input was paused because it did not read its answers.

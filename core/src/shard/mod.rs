@@ -229,6 +229,11 @@ impl Shard {
         self.responder.metrics.accepts_refused.add(1);
     }
 
+    /// The driver has no slot for a further connection.
+    pub fn note_connections_full(&self) {
+        self.responder.metrics.connections_full.add(1);
+    }
+
     /// The peer has sent all it will: what has come is answered, and then the connection is closed.
     pub fn end_of_input(&mut self, connection: u32) {
         let session = &mut self.sessions[connection as usize];

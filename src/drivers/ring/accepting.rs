@@ -1,6 +1,6 @@
 //! The listeners of a shard: connections are accepted straight into free slots of the ring's table.
 
-use std::{io, os::fd::AsFd};
+use std::{io, mem, os::fd::AsFd};
 
 use io_uring::cqueue;
 
@@ -88,6 +88,11 @@ impl<E: Engine> RingDriver<E> {
         }
         let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
         let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
+        let was_full = mem::replace(&mut self.is_full, free == 0 && !is_paused);
+        if self.is_full && !was_full {
+            self.scarcity.full(self.monotonic_us, self.queue.connections_max());
+            self.seat.shard.note_connections_full();
+        }
         let own = self.seat.own_shard;
         for (place, acceptor) in (0..).zip(&mut self.acceptors) {
             let token = Token::of(Operation::Accept, place);

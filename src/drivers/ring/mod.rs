@@ -65,6 +65,8 @@ pub struct RingDriver<E = Shard> {
     /// Before this nothing is accepted, for the host had run out of something.
     accept_again_us: u64,
     scarcity: Scarcity,
+    /// There was no free slot when that was looked at last.
+    is_full: bool,
     /// Draining, until then at most.
     drain_until_us: Option<u64>,
     /// Nothing is left to do here; the neighbours may still need answers.
@@ -100,6 +102,7 @@ impl<E: Engine> RingDriver<E> {
             active_us: 0,
             accept_again_us: 0,
             scarcity: Scarcity::default(),
+            is_full: false,
             drain_until_us: None,
             has_drained: false,
             seat,

@@ -57,6 +57,11 @@ impl Connections {
         Connections { slots: Vec::new(), free: Vec::new(), most, lingering: Lingering::new() }
     }
 
+    /// How many there may be.
+    pub(super) fn most(&self) -> u32 {
+        self.most
+    }
+
     /// Whether one more finds a slot.
     pub(super) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < self.most as usize

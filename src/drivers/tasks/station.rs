@@ -264,6 +264,9 @@ impl Station {
         let slot = desk.connections.occupy();
         desk.tasks += 1;
         desk.seat.shard.open(slot, listener);
+        if !desk.connections.has_room() {
+            desk.note_full();
+        }
         slot
     }
 
@@ -481,6 +484,12 @@ impl Desk {
             }
         }
         self.seat.shutdown.all_drained() || self.monotonic_us >= until_us
+    }
+
+    /// A connection has taken the last slot.
+    fn note_full(&mut self) {
+        self.seat.shard.note_connections_full();
+        self.scarcity.full(self.monotonic_us, self.connections.most());
     }
 
     fn wake_bystanders(&mut self) {
