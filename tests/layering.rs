@@ -32,7 +32,7 @@ const CRATES: &[Layers] = &[
             ("feed", &["store", "follower", "threads", "ledger", "mesh", "limits", "clock", "shard"]),
             ("drivers", &["shard", "mesh", "limits", "clock"]),
             ("node", &["drivers", "feed", "store", "threads", "shard", "mesh", "ledger", "limits", "clock"]),
-            ("admin", &["node", "feed", "store", "shard", "ledger", "limits", "clock"]),
+            ("admin", &["threads", "node", "feed", "store", "shard", "ledger", "limits", "clock"]),
             ("cli", &["admin", "node", "drivers", "feed", "store", "shard", "ledger", "limits", "clock"]),
         ],
     ),

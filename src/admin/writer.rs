@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
 
 use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::limits::{APPLY_QUEUE_MAX, APPLY_TRANSACTIONS_MAX};
 use crate::store::{Appended, NewTransaction, StoreError, Writer};
+use crate::threads::spawn_vital;
 
 /// What enters the ledger wholly or not at all, and who waits for it.
 struct Request {
@@ -52,7 +52,7 @@ impl LedgerWriter {
     pub fn start(ledger: PathBuf) -> std::io::Result<LedgerWriter> {
         let (queue, requests) = sync_channel(APPLY_QUEUE_MAX);
         let run = move || run(&ledger, &requests);
-        thread::Builder::new().name("florin-writer".to_owned()).spawn(run)?;
+        spawn_vital("florin-writer", run)?;
         Ok(LedgerWriter { queue })
     }
 

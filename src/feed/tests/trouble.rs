@@ -135,6 +135,22 @@ fn insert_into_elsewhere(connection: &rusqlite::Connection) {
     connection.execute(sql, []).unwrap();
 }
 
+/// Two rows numbered 1 and 9e18 kept a node from ever being ready, with one CPU busy: the feed read by distances between
+/// keys, one stripe of 8,192 of them after the other.
+#[test]
+fn rows_far_apart_are_loaded_as_fast_as_any() {
+    let scratch = Scratch::new();
+    let connection = scratch.sql(LENIENT);
+    for (seq, version) in [(1_i64, 1), (1_000_000_001, 2), (9_000_000_000_000_000_000, 3)] {
+        let sql = "INSERT INTO transactions VALUES (?1, ?1 || '', 7, ?2, 'COIN', 1, 10, 0)";
+        connection.execute(sql, (seq, version)).unwrap();
+    }
+    let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
+    warm(&mut consumer);
+    assert_eq!((consumer.count(), feed.status().rows()), (3, 3));
+    feed.stop();
+}
+
 #[test]
 fn a_replaced_ledger_is_not_mixed_with_the_first() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
