@@ -37,6 +37,13 @@ pub const REREAD_RUNS_MAX: usize = 256;
 pub const CLOCK_STEP_US: i64 = 500_000;
 /// Accounts whose re-reading one shard may have asked of the feed and not yet got.
 pub const REREADS_MAX: usize = 1_024;
+/// How far the clock may be set back before accounts must be read again to tell their windows: the hour of a wrong
+/// summer time, and one more. Each costs an account 24 bytes an asset and direction in which something happened in it.
+pub const CLOCK_BACK_HOURS: i32 = 2;
+/// How far ahead of the clock a transaction may lie for its hour to be remembered: what a writer's wrong clock or zone
+/// makes of it, and a week. What lies farther ahead is read again when its time comes, so that an account's buckets are
+/// bounded whatever its rows say.
+pub const CLOCK_AHEAD_HOURS: i32 = 7 * 24;
 /// Frames of one connection that are answered in one turn; the rest waits a turn, so that a caller that pipelines
 /// without end costs its neighbours no more than this many lookups (about 30 µs).
 pub const FRAMES_PER_TURN: usize = 128;

@@ -79,6 +79,12 @@ const PER_SHARD: &[PerShard] = &[
     ),
     ("florin_received_bytes_total", Kind::Counter, "Bytes received from callers.", |m| &m.bytes_in),
     ("florin_sent_bytes_total", Kind::Counter, "Bytes sent to callers.", |m| &m.bytes_out),
+    (
+        "florin_clock_set_back_total",
+        Kind::Counter,
+        "Times that the wall clock stood earlier than before; windows follow it.",
+        |m| &m.clock_set_back,
+    ),
     ("florin_turns_total", Kind::Counter, "Turns of the shard's loop.", |m| &m.turns),
     ("florin_accounts", Kind::Gauge, "Accounts held.", |m| &m.accounts),
     ("florin_table_bytes", Kind::Gauge, "Memory of the table: index and records.", |m| &m.table_bytes),

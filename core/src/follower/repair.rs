@@ -132,7 +132,7 @@ impl Repair {
                 let until_us = match reason {
                     // What was missing may have come, so there is hope; but rows may come as fast as they like.
                     Reason::HoleFilled => broken.until_us.min(now_us + REREAD_PAUSE_MIN_US),
-                    Reason::Gap => broken.until_us,
+                    Reason::Gap | Reason::ClockMoved => broken.until_us,
                 };
                 self.due.insert((until_us, user));
             }

@@ -13,4 +13,4 @@ pub mod windows;
 
 pub use kind::{Counting, Holdings, Kind, Overflow, UnknownKind};
 pub use transaction::{Arrival, Transaction};
-pub use windows::{Horizon, Hour};
+pub use windows::{Clocks, Horizon, Hour, Kept};

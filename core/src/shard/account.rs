@@ -17,7 +17,8 @@
 //!
 //! A dense ring of 24 hours and 30 days would take 2 KiB an asset; most accounts have a handful of buckets. Buckets
 //! are made coarser, or dropped, only when room is needed; reading skips what no window holds any more. So a
-//! boundary that passes costs nothing until the account changes.
+//! boundary that passes costs nothing until the account changes. The header says by which clocks the buckets are exact;
+//! by others the account's history has to be read again.
 
 use alloc::vec::Vec;
 use florin_schema::frame::ASSETS_MAX;
@@ -28,7 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
 use super::slab::{Handle, Slab};
-use crate::ledger::{Counting, Holdings, Horizon, Hour, Overflow, Transaction};
+use crate::ledger::{Clocks, Counting, Holdings, Horizon, Hour, Kept, Overflow, Transaction};
 use crate::wire::AssetTotals;
 
 /// Where an account's records lie.
@@ -60,10 +61,23 @@ struct BalancePrefix {
 #[repr(C)]
 struct StatisticsHeader {
     first_us: I64,
-    last_us: I64,
     /// Of the whole block, bytes.
     capacity: U32,
     buckets: U32,
+    /// The hours of the clocks by which the buckets are exact.
+    exact_first: I32,
+    exact_last: I32,
+}
+
+impl StatisticsHeader {
+    fn exact(&self) -> Clocks {
+        Clocks { first: Hour(self.exact_first.get()), last: Hour(self.exact_last.get()) }
+    }
+
+    fn set_exact(&mut self, exact: Clocks) {
+        self.exact_first.set(exact.first.0);
+        self.exact_last.set(exact.last.0);
+    }
 }
 
 /// Sums of one asset's buckets, credits before debits.
@@ -186,6 +200,7 @@ impl Account {
         let account = Account { balance };
         let statistics = allocate_statistics(slab, HEADER + TOTALS + BUCKET);
         account.set_statistics(slab, statistics);
+        statistics_parts_mut(slab, account).0.set_exact(Clocks::ALL);
         account
     }
 
@@ -261,8 +276,19 @@ impl Account {
 
     /// First and last `occurred_at`, µs; 0 where the account has no transaction.
     pub fn span_us(self, slab: &Slab) -> (i64, i64) {
-        let header = self.header(slab);
-        (header.first_us.get(), header.last_us.get())
+        (self.header(slab).first_us.get(), self.balance(slab).root.updated_at_us.get())
+    }
+
+    /// Bytes of its statistics.
+    #[cfg(test)]
+    pub fn statistics_bytes(self, slab: &Slab) -> usize {
+        self.header(slab).capacity.get() as usize
+    }
+
+    /// The clocks by which [`Account::totals`] are exact.
+    #[inline]
+    pub fn exact(self, slab: &Slab) -> Clocks {
+        self.header(slab).exact()
     }
 
     /// Every asset's totals in all four windows as of `horizon`, into `totals`. Each window holds the one before it and a
@@ -278,6 +304,7 @@ impl Account {
             if hour < days30.0 {
                 break;
             }
+            // Those that lie ahead are few: see `CLOCK_AHEAD_HOURS`.
             if hour > days30.1 {
                 continue;
             }
@@ -313,21 +340,25 @@ impl Account {
         let counting = row.kind.counting();
         let mut lifetime = statistics_parts(slab, *self).1[index];
         add(&mut lifetime, counting, 1, row.amount, row.amount)?;
-        if let (true, Some(hour)) = (counting != Counting::Neither, horizon.bucket(row.hour())) {
-            self.add_to_bucket(slab, BucketKey::new(hour, index, counting), row.amount, horizon)?;
+        let mut exact = Clocks::ALL;
+        if counting != Counting::Neither {
+            let kept = horizon.keep(row.hour());
+            exact = kept.exact;
+            if let Some(hour) = kept.bucket {
+                self.add_to_bucket(slab, BucketKey::new(hour, index, counting), row.amount, horizon)?;
+            }
         }
         // Nothing fails from here on.
         let (header, lifetimes) = statistics_parts_mut(slab, *self);
+        header.set_exact(header.exact().and(exact));
         lifetimes[index] = lifetime;
         let first = row.version == Version(1);
         if first || row.occurred_at_us < header.first_us.get() {
             header.first_us.set(row.occurred_at_us);
         }
-        if first || row.occurred_at_us > header.last_us.get() {
-            header.last_us.set(row.occurred_at_us);
-        }
-        let last_us = header.last_us.get();
         let (rows, root) = self.balance_mut(slab);
+        let last_us =
+            if first { row.occurred_at_us } else { row.occurred_at_us.max(root.updated_at_us.get()) };
         rows[index].available.set(after.available);
         rows[index].held.set(after.held);
         root.version.set(row.version.0);
@@ -412,14 +443,17 @@ impl Account {
         buckets[at] = new;
     }
 
-    /// Makes each bucket as coarse as `horizon` lets it be, and drops those that no window reaches.
+    /// Makes each bucket as coarse as `horizon` lets it be, and drops those that it does not keep.
     fn roll(self, slab: &mut Slab, horizon: &Horizon) -> Result<(), Overflow> {
+        let mut exact = self.exact(slab);
         let buckets = buckets_mut(slab, self);
         let mut kept = 0;
         for index in 0..buckets.len() {
             let mut bucket = buckets[index];
             let key = BucketKey(bucket.key.get());
-            if let Some(hour) = horizon.bucket(key.hour()) {
+            let Kept { bucket: hour, exact: as_kept } = horizon.keep(key.hour());
+            exact = exact.and(as_kept);
+            if let Some(hour) = hour {
                 bucket.key.set(key.at_hour(hour).0);
                 buckets[kept] = bucket;
                 kept += 1;
@@ -436,7 +470,9 @@ impl Account {
                 merged += 1;
             }
         }
-        statistics_parts_mut(slab, self).0.buckets.set(merged as u32);
+        let header = statistics_parts_mut(slab, self).0;
+        header.buckets.set(merged as u32);
+        header.set_exact(exact);
         Ok(())
     }
 

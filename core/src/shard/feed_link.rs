@@ -54,6 +54,8 @@ pub enum Reason {
     Gap,
     /// The row that was missing has come; those after it were skipped.
     HoleFilled,
+    /// The wall clock has left, or will soon leave, the time for which its windows are held.
+    ClockMoved,
 }
 
 /// Why a row could not be applied: the account stays at the row before it, quarantined.

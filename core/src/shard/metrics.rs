@@ -123,6 +123,8 @@ pub struct ShardMetrics {
     pub bytes_in: Counter,
     /// Bytes sent.
     pub bytes_out: Counter,
+    /// Times that the wall clock stood earlier than a turn before.
+    pub clock_set_back: Counter,
     /// Turns of the loop.
     pub turns: Counter,
     /// Accounts held.

@@ -199,12 +199,15 @@ impl Shard {
         }
     }
 
-    /// Begins a turn at `now`. The wall clock may have been set back; windows never go back with it.
+    /// Begins a turn at `now`. The wall clock may have been set, back or ahead; windows follow it.
     pub fn begin_turn(&mut self, now: Now) {
         if core::mem::take(&mut self.is_parked) {
             self.parking.cancel();
         }
-        self.now = Now { wall_us: now.wall_us.max(self.now.wall_us), monotonic_us: now.monotonic_us };
+        if now.wall_us < self.now.wall_us && self.turn > 0 {
+            self.responder.metrics.clock_set_back.add(1);
+        }
+        self.now = now;
         self.turn += 1;
         self.responder.horizon = Horizon::at(self.now.wall_us);
         self.responder.encoder.set_time(self.now.wall_us);
@@ -401,6 +404,7 @@ impl Shard {
             || !self.feed.events.is_empty()
             // The feed takes requests and does not ring when there is room for more.
             || !self.requests.is_empty()
+            || !self.responder.rereads.is_empty()
             || self.peers.iter().flatten().any(PeerLink::has_messages)
     }
 

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
-use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, WindowMask};
+use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Window, WindowMask};
 
 use super::gather::{Gather, push_balance, push_status};
 use super::metrics::ShardMetrics;
@@ -33,6 +33,9 @@ pub(super) enum Aspect {
     Statistics(WindowMask),
 }
 
+/// The window that no clock moves.
+const LIFETIME: WindowMask = WindowMask::new(1 << Window::Lifetime as u8).expect("a window");
+
 pub(super) struct Responder {
     pub index: ShardIndex,
     pub shards: u16,
@@ -46,6 +49,8 @@ pub(super) struct Responder {
     pub unavailable: Option<&'static str>,
     /// What every reply says of the node: REPLY_DRAINING, once it is ending.
     pub announces: u16,
+    /// Accounts that the feed is to be asked for, each once.
+    pub rereads: Vec<UserId>,
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
     pub encoder: Encoder,
@@ -64,6 +69,7 @@ impl Responder {
             age_us: 0,
             unavailable: None,
             announces: 0,
+            rereads: Vec::new(),
             counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
             encoder: Encoder::new(),
             totals: Vec::new(),
@@ -148,11 +154,25 @@ impl Responder {
                     last_transaction_at_us: last,
                     assets: &self.totals,
                 };
-                let origin = self.origin_of(via, user.id, found.trust);
+                let exact = self.table.exact(found);
+                let is_exact = self.horizon.is_within(exact) || windows == LIFETIME;
+                let trust = if is_exact { found.trust } else { Trust::Quarantined };
+                let origin = self.origin_of(via, user.id, trust);
                 self.encoder.statistics(out, *to, origin, &answer);
+                if !is_exact || self.horizon.nears_end_of(exact) {
+                    self.ask_again(user);
+                }
             }
         }
         self.count(to.opcode, Status::Ok);
+    }
+
+    /// The clock has left, or will soon leave, the time for which the account's windows are held.
+    #[cold]
+    fn ask_again(&mut self, user: HashedUser) {
+        if self.table.ask_again(user) {
+            self.rereads.push(user.id);
+        }
     }
 
     /// Whether an answer given now satisfies `freshness`.

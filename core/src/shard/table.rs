@@ -14,7 +14,7 @@ use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
 use super::index::{Index, Place};
 use super::slab::{Handle, Slab};
 use crate::clock::Now;
-use crate::ledger::{Arrival, Horizon, Transaction};
+use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
 use crate::wire::AssetTotals;
 
 /// A shard's accounts.
@@ -185,6 +185,22 @@ impl Table {
     ) -> (i64, i64) {
         found.account.totals(&self.slab, horizon, totals);
         found.account.span_us(&self.slab)
+    }
+
+    /// The clocks by which [`Table::statistics`] are exact.
+    #[inline(always)]
+    pub fn exact(&self, found: Found<'_>) -> Clocks {
+        found.account.exact(&self.slab)
+    }
+
+    /// Notes that the feed is to be asked for the history of an account whose windows are not held for this time. `false`
+    /// where it has been asked already, or would not help.
+    pub fn ask_again(&mut self, user: HashedUser) -> bool {
+        let Some((_, balance)) = self.find_closely(user) else { return false };
+        let account = Account { balance };
+        let flags = account.flags(&self.slab);
+        account.set_flags(&mut self.slab, flags | REREAD_ASKED);
+        flags & (QUARANTINED | DEFECTIVE | REREAD_ASKED) == 0
     }
 
     /// Applies a row of the ledger as it was committed.

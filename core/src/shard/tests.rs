@@ -76,6 +76,16 @@ impl Alone {
         output
     }
 
+    /// A turn at another time of day, in which the first connection asks over HTTP; the answer.
+    fn asked_at(&mut self, wall_us: i64, monotonic_us: u64, request: &str) -> String {
+        self.shard.begin_turn(Now { wall_us, monotonic_us });
+        self.shard.receive(0, request.as_bytes());
+        self.shard.work();
+        let output = self.take_output();
+        self.shard.sent(0, output.len());
+        output
+    }
+
     fn take_output(&mut self) -> String {
         String::from_utf8(self.shard.take_output(0, Vec::new())).expect("HTTP")
     }
@@ -282,4 +292,57 @@ fn a_shard_does_not_sleep_on_a_request() {
         Some(FeedRequest::Reread { user_id: row(2, 2).user_id, reason: Reason::Gap })
     );
     assert_eq!(alone.shard.park(), Park::Idle);
+}
+
+/// The wall clock was set back by a day. Windows stayed where they were until it had caught up, and what had been merged
+/// into days could not be told apart any more; before 1970 they stood at 1970. Now they follow the clock, and where what
+/// is held does not reach, the answer says so until the account has been read again.
+#[test]
+fn windows_follow_a_clock_that_is_set_back() {
+    const HOUR_US: i64 = 3_600_000_000;
+    const STATISTICS: &str = "GET /v1/users/1/statistics?window=24h HTTP/1.1\r\nHost: h\r\n\r\n";
+    let mut alone = node(1, 8).remove(0);
+    let now_us = 1_795_320_306_000_000;
+    let rows: Vec<_> = (1..=60)
+        .map(|version: i64| Transaction {
+            user_id: UserId::new(1).expect("a legal id"),
+            version: Version(version as u64),
+            asset: Asset::parse(b"COIN").expect("a legal code"),
+            kind: Kind::Recharge,
+            amount: 1,
+            occurred_at_us: now_us - (60 - version) * HOUR_US,
+        })
+        .collect();
+    for &row in &rows {
+        alone.events.push(FeedEvent::Row(row)).expect("room");
+    }
+    alone.shard.begin_turn(Now { wall_us: now_us, monotonic_us: 10 });
+    alone.shard.open(0, Listener::Any);
+    alone.shard.work();
+    let counts = |answer: &str, count: u32| answer.contains(&format!("\"credit_count\":\"{count}\""));
+    let is_flagged = |answer: &str| answer.to_ascii_lowercase().contains("florin-quarantined: true");
+
+    let answer = alone.asked_at(now_us, 11, STATISTICS);
+    assert!(counts(&answer, 24) && !is_flagged(&answer), "{answer}");
+    let answer = alone.asked_at(now_us - 2 * HOUR_US, 12, STATISTICS);
+    assert!(counts(&answer, 24) && !is_flagged(&answer), "two hours back are held: {answer}");
+    assert_eq!(alone.requests.pop(), None);
+
+    let answer = alone.asked_at(now_us - 20 * HOUR_US, 13, STATISTICS);
+    assert!(is_flagged(&answer), "what is not held is not told as if it were: {answer}");
+    assert_eq!(alone.requests.pop(), Some(FeedRequest::Reread { user_id: rows[0].user_id, reason: Reason::ClockMoved }));
+    let user = rows[0].user_id;
+    alone.events.push(FeedEvent::RereadBegin(user)).expect("room");
+    for &row in &rows {
+        alone.events.push(FeedEvent::RereadRow(row)).expect("room");
+    }
+    alone.events.push(FeedEvent::RereadEnd(user)).expect("room");
+    alone.shard.begin_turn(Now { wall_us: now_us - 20 * HOUR_US, monotonic_us: 14 });
+    alone.shard.work();
+    let answer = alone.asked_at(now_us - 20 * HOUR_US, 15, STATISTICS);
+    assert!(counts(&answer, 24) && !is_flagged(&answer), "{answer}");
+    assert_eq!(alone.shard.responder.metrics.clock_set_back.get(), 2);
+
+    let answer = alone.asked_at(-HOUR_US, 16, STATISTICS);
+    assert!(!counts(&answer, 24), "before 1970 nothing had happened: {answer}");
 }
