@@ -149,7 +149,11 @@ mod tests {
         let bucket = |day, hour| horizon.keep(at(day, hour)).bucket;
         assert_eq!(bucket(66, 10), Some(at(66, 10)), "ahead of the clock");
         assert_eq!(bucket(66, 11), None, "far ahead of it");
-        assert_eq!(bucket(58, 9), Some(at(58, 9)), "the oldest hour of 24h, had the clock to go back two hours");
+        assert_eq!(
+            bucket(58, 9),
+            Some(at(58, 9)),
+            "the oldest hour of 24h, had the clock to go back two hours"
+        );
         assert_eq!(bucket(58, 8), Some(at(58, 0)), "beyond 24h");
         assert_eq!(bucket(30, 23), Some(at(30, 0)), "the oldest day of 30d");
         assert_eq!(bucket(29, 23), None, "beyond 30d");

@@ -30,7 +30,8 @@ impl Shard {
             }
         }
         let asked = self.responder.rereads.drain(..);
-        self.requests.extend(asked.map(|user_id| FeedRequest::Reread { user_id, reason: Reason::ClockMoved }));
+        self.requests
+            .extend(asked.map(|user_id| FeedRequest::Reread { user_id, reason: Reason::ClockMoved }));
         while let Some(request) = self.requests.pop_front() {
             if let Err(request) = self.feed.requests.push(request) {
                 self.requests.push_front(request);

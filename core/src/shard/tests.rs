@@ -330,7 +330,10 @@ fn windows_follow_a_clock_that_is_set_back() {
 
     let answer = alone.asked_at(now_us - 20 * HOUR_US, 13, STATISTICS);
     assert!(is_flagged(&answer), "what is not held is not told as if it were: {answer}");
-    assert_eq!(alone.requests.pop(), Some(FeedRequest::Reread { user_id: rows[0].user_id, reason: Reason::ClockMoved }));
+    assert_eq!(
+        alone.requests.pop(),
+        Some(FeedRequest::Reread { user_id: rows[0].user_id, reason: Reason::ClockMoved })
+    );
     let user = rows[0].user_id;
     alone.events.push(FeedEvent::RereadBegin(user)).expect("room");
     for &row in &rows {

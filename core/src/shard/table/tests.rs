@@ -117,9 +117,17 @@ fn row(user_id: u64, version: u64, kind: Kind, amount: i64, occurred_at_us: i64)
 
 #[derive(Clone, Debug)]
 enum Step {
-    Row { user: u64, asset: usize, kind: usize, amount: i64, ago_us: i64 },
+    Row {
+        user: u64,
+        asset: usize,
+        kind: usize,
+        amount: i64,
+        ago_us: i64,
+    },
     /// Or, where it is negative, the clock is set back.
-    Wait { us: i64 },
+    Wait {
+        us: i64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
