@@ -53,6 +53,8 @@ pub struct Auditor {
     as_of_us: Vec<i64>,
     /// The newest `as_of` of any data about a user.
     told_us: BTreeMap<UserId, i64>,
+    /// Some shard's clock was set back so far that windows may have to be read again.
+    forgets: bool,
     /// The wall clock stands still, so that `as_of` says nothing.
     has_fixed_clock: bool,
     /// Requests made that may wait for their freshness.
@@ -76,6 +78,7 @@ impl Auditor {
             versions: BTreeMap::new(),
             as_of_us: vec![i64::MIN; usize::from(shards)],
             told_us: BTreeMap::new(),
+            forgets: false,
             has_fixed_clock,
             waits: 0,
             seen: Seen::default(),
@@ -153,17 +156,23 @@ impl Auditor {
         // Only one who would have to wait is ever shed, and only where many others may be waiting.
         let is_shed = has_status(reply, Status::Overloaded) && self.waits > WAITING_MAX;
         let moments = if is_shed { judge.vain_arrivals() } else { judge.moments() };
+        self.forgets |= moments.iter().any(|moment| moment.turn.forgets);
         let explains = |moment: &Moment| {
             let predicted = judge.predict(moment, user);
             let (status, view) = if is_shed { (Status::Overloaded, None) } else { predicted };
+            // Windows that are not held for this time are told to be incomplete, whatever they hold.
+            let forgets = moment.turn.forgets && origin.is_quarantined && is_statistics(case);
             let expected = Origin {
                 as_of_us: view.map_or(moment.turn.as_of_us, |view| as_of_us(moment, &view)),
-                is_quarantined: view.is_some_and(|view| view.quarantined),
+                is_quarantined: view.is_some_and(|view| view.quarantined || forgets),
             };
             has_status(reply, status)
                 && origin == expected
                 && view.is_none_or(|view| {
                     let history = ledger.histories.get(&user);
+                    if forgets {
+                        return has_version(reply, view.version);
+                    }
                     has_content(case.request, reply, history, user, view.version, moment.turn.wall_us)
                 })
         };
@@ -271,7 +280,8 @@ impl Auditor {
                 format!("{user} ends at {version:?} instead of {whole:?}")
             })?;
             let is_broken = whole.is_none() || history.defect.is_some();
-            ensure(reply.is_quarantined == is_broken, || {
+            let forgets = is_statistics(case) && self.forgets;
+            ensure(forgets || reply.is_quarantined == is_broken, || {
                 "a quarantine outlives its gap, or a defect has none".to_owned()
             })?;
         }
@@ -487,6 +497,19 @@ fn here(case: &Case<'_>, reply: &Reply, node: &Node, body: Body) -> Verdict {
 
 fn is_batch(case: &Case<'_>) -> bool {
     matches!(case.request.ask, Ask::Balances(_))
+}
+
+fn is_statistics(case: &Case<'_>) -> bool {
+    matches!(case.request.ask, Ask::Statistics(..))
+}
+
+/// Whether what `reply` says of its version, if anything, is `version`.
+fn has_version(reply: &Reply, version: u64) -> bool {
+    let told = match &reply.body {
+        Body::Statistics(statistics) => Some(statistics.version),
+        _ => reply.version,
+    };
+    told.is_none_or(|told| told == version)
 }
 
 fn is_ok(reply: &Reply) -> bool {

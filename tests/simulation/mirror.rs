@@ -37,8 +37,9 @@ pub struct Turn {
     /// Of the whole simulation.
     pub step: u64,
     pub monotonic_us: u64,
-    /// Never goes back.
     pub wall_us: i64,
+    /// The clock was set back so far that windows may have to be read again.
+    pub forgets: bool,
     pub as_of_us: i64,
     pub taken_us: u64,
     /// Events of the feed taken before the turn, and with it.

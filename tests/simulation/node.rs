@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use florin::clock::Now;
-use florin::limits::LINGER_US;
+use florin::ledger::Hour;
+use florin::limits::{CLOCK_BACK_HOURS, LINGER_US};
 use florin::mesh::Parking;
 use florin::shard::life::{Arrival, Received};
 use florin::shard::{self, Listener, Park, Shard, ShardMetrics, ShardSetup};
@@ -76,7 +77,7 @@ pub struct Seat {
     pub metrics: Arc<ShardMetrics>,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    wall_us: i64,
+    latest_wall_us: i64,
     pub draining_since_us: Option<u64>,
 }
 
@@ -146,7 +147,8 @@ impl Node {
         let mut events = Vec::new();
         let seat = &mut self.seats[index];
         seat.bell = false;
-        seat.wall_us = seat.wall_us.max(now.wall_us);
+        seat.latest_wall_us = seat.latest_wall_us.max(now.wall_us);
+        let set_back = Hour::of(seat.latest_wall_us).0 - Hour::of(now.wall_us).0;
         let (as_of_us, taken_us) = tap.watermark.load();
         let before = tap.taken();
 
@@ -168,7 +170,8 @@ impl Node {
         seat.mirror.turns.push(Turn {
             step,
             monotonic_us: now.monotonic_us,
-            wall_us: seat.wall_us,
+            wall_us: now.wall_us,
+            forgets: set_back > CLOCK_BACK_HOURS,
             as_of_us,
             taken_us,
             events: [before, after],
@@ -210,7 +213,7 @@ impl Seat {
             metrics,
             bytes_in: 0,
             bytes_out: 0,
-            wall_us: i64::MIN,
+            latest_wall_us: i64::MIN,
             draining_since_us: None,
         }
     }
