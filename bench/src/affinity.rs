@@ -17,17 +17,8 @@ impl FromStr for Cpus {
     type Err = CpusError;
 
     fn from_str(text: &str) -> Result<Cpus, CpusError> {
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-            (first <= last && last < CpuSet::MAX_CPU).then_some(first..=last)
-        };
-        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-        let mut cpus: Vec<usize> =
-            ranges.ok_or_else(|| CpusError(text.to_owned()))?.into_iter().flatten().collect();
-        cpus.sort_unstable();
-        cpus.dedup();
-        Ok(Cpus(cpus))
+        let cpus = florin_tune::numbers(text).filter(|cpus| cpus.iter().all(|&cpu| cpu < CpuSet::MAX_CPU));
+        cpus.map(Cpus).ok_or_else(|| CpusError(text.to_owned()))
     }
 }
 

@@ -108,11 +108,7 @@ fn cores(shards: &[ShardHandle]) -> Vec<Core> {
 fn siblings(cpu: usize) -> BTreeSet<usize> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
     let list = fs::read_to_string(path).unwrap_or_default();
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
-    };
-    let mut cpus: BTreeSet<usize> = list.trim().split(',').filter_map(range).flatten().collect();
+    let mut cpus: BTreeSet<usize> = florin_tune::numbers(&list).unwrap_or_default().into_iter().collect();
     cpus.insert(cpu);
     cpus
 }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::log::LogControl;
 use super::service::ServiceError;
-use super::settings::{Effective, Settings, SettingsError};
+use super::settings::{LogFilter, RELOADABLE, Settings, SettingsError};
 use super::systemd::tell_reloading;
 
 /// What a reload compares the file with.
@@ -18,7 +18,7 @@ pub(super) struct Reload {
     /// Which win over the file.
     pub(super) flags: Settings,
     /// What runs now.
-    pub(super) running: Effective,
+    pub(super) running: Settings,
     /// What is logged.
     pub(super) log: LogControl,
 }
@@ -37,18 +37,20 @@ impl Reload {
         }
     }
 
-    fn read(&self) -> Result<Option<Effective>, SettingsError> {
+    fn read(&self) -> Result<Option<Settings>, SettingsError> {
         let Some(path) = &self.config else { return Ok(None) };
-        self.flags.clone().or(Settings::read(path)?).effective().map(Some)
+        let wanted = self.flags.clone().or(Settings::read(path)?).filled();
+        wanted.clone().effective()?;
+        Ok(Some(wanted))
     }
 
-    fn take_over(&mut self, wanted: &Effective) {
-        let mut changed = wanted.changed_keys(&self.running);
-        if let Some(place) = changed.iter().position(|key| *key == "log") {
-            changed.remove(place);
-            self.log.set(&wanted.log);
+    fn take_over(&mut self, wanted: &Settings) {
+        let (reloaded, changed): (Vec<_>, Vec<_>) =
+            wanted.changed_keys(&self.running).into_iter().partition(|key| RELOADABLE.contains(key));
+        if let (false, Some(LogFilter(filter))) = (reloaded.is_empty(), &wanted.log) {
+            self.log.set(filter);
             self.running.log.clone_from(&wanted.log);
-            info!(log = wanted.log, "SIGHUP: reloaded");
+            info!(log = filter, "SIGHUP: reloaded");
         } else if changed.is_empty() {
             info!("SIGHUP: the configuration has not changed");
         }

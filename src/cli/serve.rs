@@ -54,10 +54,11 @@ pub struct ServeArgs {
 /// Runs `florin serve`.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let settings = args.settings.clone().or(file).effective()?;
+    let running = args.settings.clone().or(file).filled();
+    let settings = running.clone().effective()?;
     let log = log_to_stderr(&settings.log);
     let started = Instant::now();
-    let reload = Reload { config: args.config, flags: args.settings, running: settings.clone(), log };
+    let reload = Reload { config: args.config, flags: args.settings, running, log };
     let service = Service::start_on(settings, inherited_sockets())?;
     say(&service.describe());
     runtime()?.block_on(async {

@@ -82,9 +82,9 @@ impl Service {
     /// The same with sockets that this process was started with.
     pub(super) fn start_on(settings: Effective, inherited: Inherited) -> Result<Service, ServiceError> {
         let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
-        let ledger = settings.ledger.clone();
-        let max_staleness_ms = settings.max_staleness_ms;
-        let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.into_node() })?;
+        let ledger = settings.node.ledger.clone();
+        let max_staleness_ms = settings.node.max_staleness_ms;
+        let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
         for place in inherited.unused() {
             error!(
                 "the socket on {place} was handed over and nothing here uses it: who connects there waits in vain; name it in the \

@@ -17,7 +17,8 @@ pub fn nodes() -> BTreeMap<usize, Vec<usize>> {
     let numbers = names.filter_map(|name| name.strip_prefix("node")?.parse().ok());
     let cpus = |node: usize| {
         let list = fs::read_to_string(format!("{NODES}/node{node}/cpulist")).ok()?;
-        Some((node, cpu_list(list.trim())?))
+        // A node without CPUs has an empty list.
+        Some((node, florin_tune::numbers(&list).unwrap_or_default()))
     };
     numbers.filter_map(cpus).collect()
 }
@@ -73,16 +74,6 @@ fn sum(maps: &str) -> BTreeMap<usize, u64> {
     bytes
 }
 
-/// `0-3,8`, as the kernel writes it.
-fn cpu_list(text: &str) -> Option<Vec<usize>> {
-    let mut cpus = Vec::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
-    }
-    Some(cpus)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +116,6 @@ mod tests {
 
     #[test]
     fn this_hosts_nodes_have_cpus_and_an_unknown_one_is_refused() {
-        assert_eq!(cpu_list("0-2,5"), Some(vec![0, 1, 2, 5]));
         let nodes = nodes();
         assert!(nodes.values().all(|cpus| !cpus.is_empty()) || nodes.len() > 1, "{nodes:?}");
         let refusal = cpus_of(&[4_000]).unwrap_err();

@@ -3,6 +3,7 @@
 //!
 //! | room | holds |
 //! | --- | --- |
+//! | [`numbers`](numbers()) | lists of CPUs and nodes |
 //! | [`host`] | facts from sysfs and procfs below a root, live or recorded, and what they mean |
 //! | [`knobs`] | the knobs and the files with one right value |
 //! | [`checks`] | what holds on a host and what does not |
@@ -16,7 +17,9 @@ pub mod checks;
 pub mod cli;
 pub mod host;
 pub mod knobs;
+mod numbers;
 pub mod plan;
 pub mod show;
 
 pub use cli::{TuneCommand, TuneError, run};
+pub use numbers::numbers;

@@ -85,10 +85,11 @@ fn each_defect_is_named_with_its_line() {
 #[test]
 fn what_is_not_set_has_a_default_and_somebody_must_listen() {
     let effective = Settings::default().effective().unwrap();
+    let (admin, effective) = (effective.admin, effective.node);
     assert_eq!(effective.ledger, Path::new("florin.db"));
     assert_eq!(effective.listen.unwrap().to_string(), "127.0.0.1:7400");
     assert_eq!(effective.shard_listen.unwrap().to_string(), "127.0.0.1:7401");
-    assert_eq!(effective.admin.unwrap().to_string(), "127.0.0.1:7300");
+    assert_eq!(admin.unwrap().to_string(), "127.0.0.1:7300");
     assert_eq!((effective.shards, effective.max_staleness_ms), (None, 30_000));
     let silent = Settings::parse("listen = \"off\"\nshard-listen = \"off\"").unwrap();
     assert!(matches!(silent.clone().effective(), Err(SettingsError::NoListener)));
@@ -106,7 +107,7 @@ fn shard_ports_are_where_callers_reach_them() {
         ("off", "127.0.0.1:7401"),
     ] {
         let effective = effective(&format!("listen = \"{listen}\"")).unwrap();
-        assert_eq!(effective.shard_listen.unwrap().to_string(), shard_listen);
+        assert_eq!(effective.node.shard_listen.unwrap().to_string(), shard_listen);
     }
     let refusal =
         effective("listen = \"0.0.0.0:1\"\nshard-listen = \"127.0.0.1:2\"").unwrap_err().to_string();
@@ -125,7 +126,7 @@ fn what_is_no_toml_is_named_with_its_line() {
 
 #[test]
 fn values_out_of_range_are_refused() {
-    for shards in ["-1", "257", "", "two"] {
+    for shards in ["-1", "257", "", "two", "+2", "02"] {
         assert!(shards.parse::<Shards>().is_err(), "{shards}");
     }
     for cpus in ["", "a", "1-", "-1", "0,,1", "0-8192", "18446744073709551616"] {
@@ -140,6 +141,20 @@ fn values_out_of_range_are_refused() {
     for ledger in ["ledger.db", "sqlite:", "mysql:x"] {
         assert!(ledger.parse::<Ledger>().is_err(), "{ledger}");
     }
+}
+
+#[test]
+fn a_default_is_shown_and_is_a_value() {
+    let help = Flags::command().render_long_help().to_string();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in
+        ["[default: sqlite:florin.db]", "[default: 127.0.0.1:7400]", "[default: 30000]", "[default: info]"]
+    {
+        assert!(help.contains(expected), "{expected} is missing in {help}");
+    }
+    let filled = Settings::default().filled();
+    assert_eq!((filled.listen, filled.ledger), (Some(Listen::At(LISTEN)), Some(Ledger::default())));
+    assert_eq!(RELOADABLE, ["log"]);
 }
 
 #[test]
@@ -161,10 +176,10 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "5",
         "debug",
     ];
-    let effective = |text: &str| Settings::parse(text).unwrap().effective().unwrap();
-    let usual = effective("");
+    let filled = |text: &str| Settings::parse(text).unwrap().filled();
+    let usual = filled("");
     assert!(usual.changed_keys(&usual).is_empty());
-    for (key, value) in KEYS.into_iter().zip(values) {
-        assert_eq!(effective(&format!("{key} = \"{value}\"")).changed_keys(&usual), [key]);
+    for (&key, value) in KEYS.iter().zip(values) {
+        assert_eq!(filled(&format!("{key} = \"{value}\"")).changed_keys(&usual), [key]);
     }
 }

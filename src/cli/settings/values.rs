@@ -21,6 +21,11 @@ fn expected<T>(what: impl Into<String>) -> Result<T, Expected> {
     Err(Expected(what.into()))
 }
 
+/// In the one spelling that numbers have.
+fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    florin_schema::decimal(text)?.try_into().ok()
+}
+
 /// The file behind `sqlite:PATH`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ledger(pub PathBuf);
@@ -58,12 +63,11 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// The address, `default` where nothing was said.
-    pub fn or_default(this: Option<Listen>, default: SocketAddr) -> Option<SocketAddr> {
+    /// The address, if any.
+    pub fn address(this: Option<Listen>) -> Option<SocketAddr> {
         match this {
-            Some(Listen::Off) => None,
             Some(Listen::At(address)) => Some(address),
-            None => Some(default),
+            Some(Listen::Off) | None => None,
         }
     }
 }
@@ -93,8 +97,8 @@ impl FromStr for Shards {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Shards, Expected> {
-        match text.parse() {
-            Ok(count) if (1..=SHARDS_MAX).contains(&count) => Ok(Shards::Count(count)),
+        match number(text) {
+            Some(count) if (1..=SHARDS_MAX).contains(&count) => Ok(Shards::Count(count)),
             _ if text == "auto" => Ok(Shards::Auto),
             _ => expected(format!("a number from 1 to {SHARDS_MAX}, or auto")),
         }
@@ -109,8 +113,8 @@ impl FromStr for ShardsPerCpu {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<ShardsPerCpu, Expected> {
-        match text.parse() {
-            Ok(count) if (1..=SHARDS_MAX).contains(&count) => Ok(ShardsPerCpu(count)),
+        match number(text) {
+            Some(count) if (1..=SHARDS_MAX).contains(&count) => Ok(ShardsPerCpu(count)),
             _ => expected(format!("a number from 1 to {SHARDS_MAX}")),
         }
     }
@@ -120,28 +124,11 @@ impl FromStr for ShardsPerCpu {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cpus(pub Vec<usize>);
 
-/// What Linux can number: CONFIG_NR_CPUS ends at 8,192 on every architecture, and there are fewer nodes than CPUs.
-const CPUS_MAX: usize = 8_192;
-
-fn range(part: &str) -> Option<std::ops::RangeInclusive<usize>> {
-    let (first, last) = part.split_once('-').unwrap_or((part, part));
-    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    (first <= last && last < CPUS_MAX).then_some(first..=last)
-}
-
-fn numbers(text: &str) -> Option<Vec<usize>> {
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    let mut numbers: Vec<usize> = ranges?.into_iter().flatten().collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    Some(numbers)
-}
-
 impl FromStr for Cpus {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Cpus, Expected> {
-        match numbers(text) {
+        match florin_tune::numbers(text) {
             Some(cpus) => Ok(Cpus(cpus)),
             None => expected("a list of CPU numbers and ranges, like 0-3,8"),
         }
@@ -156,7 +143,7 @@ impl FromStr for Nodes {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Nodes, Expected> {
-        match numbers(text) {
+        match florin_tune::numbers(text) {
             Some(nodes) => Ok(Nodes(nodes)),
             None => expected("a list of NUMA nodes and ranges, like 0 or 0-1"),
         }
@@ -198,8 +185,8 @@ impl FromStr for Staleness {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Staleness, Expected> {
-        match text.parse() {
-            Ok(ms) if ms > 0 => Ok(Staleness(ms)),
+        match number(text) {
+            Some(ms) if ms > 0 => Ok(Staleness(ms)),
             _ => expected("a number of milliseconds from 1 to 4294967295"),
         }
     }
@@ -213,8 +200,8 @@ impl FromStr for Spin {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Spin, Expected> {
-        match text.parse() {
-            Ok(us) if us <= 1_000_000 => Ok(Spin(us)),
+        match number(text) {
+            Some(us) if us <= 1_000_000 => Ok(Spin(us)),
             _ => expected("a number of microseconds from 0 to 1000000"),
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::numbers::NUMBERS_MAX;
+
 use serde::{Deserialize, Serialize};
 
 /// A set of CPUs. Displayed, and read, as a list: `0-3,8`.
@@ -15,9 +17,6 @@ pub struct Cpus(pub BTreeSet<usize>);
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected a list of CPU numbers and ranges, like 0-3,8, found {0:?}")]
 pub struct CpusError(String);
-
-/// What Linux can number: CONFIG_NR_CPUS ends at 8,192 on every architecture.
-const NUMBERS_MAX: usize = 8_192;
 
 impl Cpus {
     /// Reads a mask: hexadecimal words of 32 bits, the lowest last.
@@ -116,17 +115,12 @@ impl FromStr for Cpus {
 
     /// An empty text is an empty set, for so the kernel writes one.
     fn from_str(text: &str) -> Result<Cpus, CpusError> {
-        let range = |part: &str| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-            (first <= last && last < NUMBERS_MAX).then_some(first..=last)
-        };
         let text = text.trim();
         if text.is_empty() {
             return Ok(Cpus::default());
         }
-        let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-        Ok(ranges.ok_or_else(|| CpusError(text.to_owned()))?.into_iter().flatten().collect())
+        let numbers = crate::numbers(text).ok_or_else(|| CpusError(text.to_owned()))?;
+        Ok(numbers.into_iter().collect())
     }
 }
 
