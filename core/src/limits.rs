@@ -1,5 +1,7 @@
 //! Every bound of the node, and why it is what it is. A queue or loop without one here is a defect.
 
+use std::time::Duration;
+
 pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQUEST_BYTES_MAX, WAIT_MS_MAX};
 
 /// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
@@ -135,6 +137,9 @@ pub const CSV_LINE_BYTES_MAX: usize = 16 * 1_024;
 pub const APPLY_TRANSACTIONS_MAX: usize = 10_000;
 /// A body of `POST /v1/transactions`: [`APPLY_TRANSACTIONS_MAX`] objects of 200 bytes each, with room for white space.
 pub const APPLY_BODY_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// How long a `POST /v1/transactions` waits for another program's transaction, wherever in the queue it stands: a caller
+/// that is told soon can decide for itself.
+pub const APPLY_WAIT: Duration = Duration::from_secs(2);
 /// Requests that wait for the ledger's writer; one more is answered 429.
 pub const APPLY_QUEUE_MAX: usize = 256;
 /// Bytes that a connection of the drivers on a runtime receives at once at most: half of what a wake-up of a multishot

@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 
 use problem::Problem;
 pub use view::{Readiness, View};
-pub use writer::{AppendError, LedgerWriter};
+pub use writer::{AppendError, LedgerWriter, WriterThread};
 
 use crate::limits::APPLY_BODY_BYTES_MAX;
 

@@ -165,19 +165,23 @@ fn refusal(error: AppendError) -> Problem {
     let status = match &error {
         AppendError::Busy => StatusCode::TOO_MANY_REQUESTS,
         AppendError::Ended => StatusCode::INTERNAL_SERVER_ERROR,
+        AppendError::Identity(_) | AppendError::Uncertain(_) => StatusCode::SERVICE_UNAVAILABLE,
         AppendError::Store(why) => match &**why {
             StoreError::Rejected { index, rejection } => {
                 let problem = match rejection {
                     Rejection::Conflict { version, .. } => {
                         Problem::new(StatusCode::CONFLICT, detail).with("version", &version.to_string())
                     }
+                    Rejection::NoNextVersion { .. } => Problem::new(StatusCode::CONFLICT, detail),
                     Rejection::Field(_) | Rejection::TooManyAssets { .. } => {
                         Problem::new(StatusCode::BAD_REQUEST, detail)
                     }
                 };
                 return problem.at(*index).with("field", rejection.field().name());
             }
-            StoreError::Locked { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::Missing { .. } | StoreError::Locked { .. } | StoreError::SecondName { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         },
     };

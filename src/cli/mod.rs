@@ -131,12 +131,7 @@ impl CliError {
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
-            CliError::Import(ImportError::Store(error)) | CliError::Store(error) => match error {
-                StoreError::Missing { .. } => 15,
-                StoreError::Locked { .. } => 16,
-                StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
-                _ => 1,
-            },
+            CliError::Import(ImportError::Store(error)) | CliError::Store(error) => error.exit_code(),
             CliError::Import(_) | CliError::Get(_) | CliError::Apply(_) | CliError::Tune(_) => 1,
         }
     }

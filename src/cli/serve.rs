@@ -39,7 +39,9 @@ Exit codes:
   15  the ledger does not exist
   16  the ledger is locked
   17  the ledger's file is no ledger, or one of another schema
-  18  an address or path cannot be listened on";
+  18  an address or path cannot be listened on
+  19  the ledger has a second name (a hard link)
+  20  this user may not do what reading the ledger takes (its folder, an interrupted write)";
 
 /// Flags of `florin serve`.
 #[derive(Args, Debug)]

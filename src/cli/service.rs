@@ -13,12 +13,14 @@ use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::tell_stopping;
-use crate::admin::{self, LedgerWriter, View, neighbours::LOOK_EVERY};
+use crate::admin::{self, LedgerWriter, View, WriterThread, neighbours::LOOK_EVERY};
 use crate::drivers::inherited::Inherited;
 use crate::node::{Control, Node, NodeConfig, StartError};
 
 /// How long the admin port's last answers may take once the node has ended.
 const ADMIN_END: Duration = Duration::from_secs(2);
+/// How long the writer may take to bring its log into the ledger's file: what is left of it stays valid.
+const WRITER_END: Duration = Duration::from_secs(5);
 
 /// Why there is nothing running.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +72,7 @@ pub(super) struct Service {
     pub(super) node: Node,
     pub(super) view: Arc<View>,
     admin: Option<TcpListener>,
-    writer: LedgerWriter,
+    writer: (LedgerWriter, WriterThread),
 }
 
 impl Service {
@@ -82,7 +84,6 @@ impl Service {
     /// The same with sockets that this process was started with.
     pub(super) fn start_on(settings: Effective, inherited: Inherited) -> Result<Service, ServiceError> {
         let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
-        let ledger = settings.node.ledger.clone();
         let max_staleness_ms = settings.node.max_staleness_ms;
         let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
         for place in inherited.unused() {
@@ -92,7 +93,7 @@ impl Service {
             );
         }
         let view = Arc::new(view_of(&node, max_staleness_ms));
-        let writer = LedgerWriter::start(ledger).map_err(ServiceError::ControlPlane)?;
+        let writer = LedgerWriter::start(Arc::clone(node.feed().ledger())).map_err(ServiceError::ControlPlane)?;
         Ok(Service { node, view, admin, writer })
     }
 
@@ -125,13 +126,14 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, writer } = self;
+        let Service { node, view, admin, writer: (writer, writer_thread) } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
             let end = async { ended.await.unwrap_or(()) };
-            tokio::spawn(admin::serve(listener, Arc::clone(&view), writer, end))
+            tokio::spawn(admin::serve(listener, Arc::clone(&view), writer.clone(), end))
         });
+        drop(writer);
         let watched = Arc::clone(&view);
         tokio::spawn(async move {
             loop {
@@ -141,7 +143,7 @@ impl Service {
         });
         let control = node.control();
         let node = tokio::task::spawn_blocking(move || node.join().map_err(|error| error.to_string()));
-        Ok(Running { view, control, node, ended: None, admin, admin_end })
+        Ok(Running { view, control, node, ended: None, admin, admin_end, writer_thread })
     }
 }
 
@@ -154,6 +156,7 @@ pub(super) struct Running {
     ended: Option<Result<(), String>>,
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
+    writer_thread: WriterThread,
 }
 
 impl Running {
@@ -178,13 +181,18 @@ impl Running {
         self.ended.clone().unwrap_or(Ok(())).map_err(ServiceError::Ended)
     }
 
-    /// Ends the admin port, which was there to watch the draining.
+    /// Ends the admin port, which was there to watch the draining, and then the ledger's writer: nobody reads the ledger
+    /// any more, so it closes the file as the last one.
     pub(super) async fn end(self) {
         drop(self.admin_end);
-        if let Some(admin) = self.admin {
+        if let Some(mut admin) = self.admin {
             // Whoever holds a request open for longer has no claim on an answer.
-            let _ = timeout(ADMIN_END, admin).await;
+            if timeout(ADMIN_END, &mut admin).await.is_err() {
+                admin.abort();
+                let _ = admin.await;
+            }
         }
+        let _ = timeout(WRITER_END, tokio::task::spawn_blocking(|| self.writer_thread.join())).await;
     }
 }
 

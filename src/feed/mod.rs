@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::follower::{Doing, Follower, Note, SourceError, Wait};
-use crate::store::StoreError;
+use crate::store::{LedgerFile, StoreError};
 use crate::threads::spawn_vital;
 
 mod pages;
@@ -79,6 +79,7 @@ pub struct Feed {
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     status: Arc<FeedStatus>,
+    ledger: Arc<LedgerFile>,
 }
 
 impl Feed {
@@ -89,16 +90,22 @@ impl Feed {
     pub fn spawn(config: FeedConfig, outlets: Vec<Outlet>) -> Result<Feed, FeedError> {
         let FeedConfig { ledger, clock } = config;
         let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::new(FeedStatus::new()));
+        let ledger = LedgerFile::open(&ledger)?;
         let follower = Follower::new(SqliteSource::open(&ledger)?, outlets, None)?;
         let log = Log { status: Arc::clone(&status), unreadable: 0, rereading: 0 };
         let stopped = Arc::clone(&stop);
         let thread = spawn_vital("florin-feed", move || run(follower, clock, log, &stopped));
-        Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status })
+        Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status, ledger })
     }
 
     /// What it does at the moment.
     pub fn status(&self) -> &Arc<FeedStatus> {
         &self.status
+    }
+
+    /// The file that it follows: whoever writes to the ledger asks this one whether it still is the ledger.
+    pub fn ledger(&self) -> &Arc<LedgerFile> {
+        &self.ledger
     }
 
     /// Ends the thread, whatever it waits for.

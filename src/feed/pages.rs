@@ -1,16 +1,16 @@
 //! Accounts' histories, read by a thread and on a connection of their own: however long one is, those who follow the
 //! ledger do not wait for it.
 
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, Thread};
 
 use florin_schema::{UserId, Version};
 
-use super::sqlite::FileId;
+use super::sqlite::same_file;
 use crate::follower::{Page, Row, SourceError};
 use crate::limits::FEED_BATCH_ROWS;
-use crate::store::{Reader, StoreError};
+use crate::store::{LedgerFile, Reader, StoreError};
 use crate::threads::spawn_vital;
 
 /// Which page is asked for.
@@ -19,17 +19,16 @@ type Answer = Result<Vec<Row>, SourceError>;
 
 /// The way to that thread. It ends when this is dropped.
 pub(super) struct Pages {
-    ledger: PathBuf,
-    file: FileId,
+    ledger: Arc<LedgerFile>,
     thread: Option<(SyncSender<Asked>, Receiver<Answer>)>,
     /// Why there is no page.
     refused: Option<SourceError>,
 }
 
 impl Pages {
-    /// The thread starts with the first page. `file` is the ledger that is followed: no other is read.
-    pub fn new(ledger: &Path, file: FileId) -> Pages {
-        Pages { ledger: ledger.to_owned(), file, thread: None, refused: None }
+    /// The thread starts with the first page. `ledger` is the one that is followed: no other is read.
+    pub fn new(ledger: &Arc<LedgerFile>) -> Pages {
+        Pages { ledger: Arc::clone(ledger), thread: None, refused: None }
     }
 
     /// Begins to read a page; one at a time. Its arrival wakes the thread that calls this.
@@ -70,17 +69,17 @@ impl Pages {
     fn start(&mut self) -> std::io::Result<()> {
         let (pages, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let (ledger, file, taker) = (self.ledger.clone(), self.file, thread::current());
-        spawn_vital("florin-reread", move || run(&ledger, file, &asked, &answer, &taker))?;
+        let (ledger, taker) = (Arc::clone(&self.ledger), thread::current());
+        spawn_vital("florin-reread", move || run(&ledger, &asked, &answer, &taker))?;
         self.thread = Some((pages, answers));
         Ok(())
     }
 }
 
-fn run(ledger: &Path, file: FileId, asked: &Receiver<Asked>, answers: &SyncSender<Answer>, taker: &Thread) {
+fn run(ledger: &LedgerFile, asked: &Receiver<Asked>, answers: &SyncSender<Answer>, taker: &Thread) {
     let mut reader = None;
     while let Ok((user, after)) = asked.recv() {
-        let answer = read(ledger, file, &mut reader, user, after);
+        let answer = read(ledger, &mut reader, user, after);
         if answer.is_err() {
             // A connection that has failed may not work again.
             reader = None;
@@ -93,8 +92,7 @@ fn run(ledger: &Path, file: FileId, asked: &Receiver<Asked>, answers: &SyncSende
 }
 
 fn read(
-    ledger: &Path,
-    file: FileId,
+    ledger: &LedgerFile,
     reader: &mut Option<Reader>,
     user: UserId,
     after: Option<Version>,
@@ -102,13 +100,11 @@ fn read(
     let failed = |error: StoreError| SourceError::Unavailable(error.to_string());
     let reader = match reader {
         Some(reader) => reader,
-        None => reader.insert(Reader::open(ledger).map_err(failed)?),
+        None => reader.insert(Reader::open(ledger.path()).map_err(failed)?),
     };
     let mut rows = Vec::new();
     reader.account(user, after, FEED_BATCH_ROWS, &mut rows).map_err(failed)?;
     // It was opened by its path: that must be the file that is followed.
-    if FileId::of(ledger)? != file {
-        return Err(SourceError::Replaced(format!("{} is another file than before", ledger.display())));
-    }
+    same_file(ledger)?;
     Ok(rows)
 }

@@ -4,10 +4,7 @@
 //! batch is one read transaction that first looks whether the row after which it reads is still there.
 
 use std::fmt;
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::sync::Arc;
 
 use florin_schema::{UserId, Version};
 
@@ -16,7 +13,7 @@ use super::stripes::{Stripe, Stripes, Taken};
 use crate::clock::Now;
 use crate::follower::{Page, Progress, Row, Source, SourceError};
 use crate::limits::{FEED_BATCH_ROWS, FEED_POLL_US};
-use crate::store::{Followed, Place, Reader, Seq, StoreError};
+use crate::store::{Followed, IdentityError, LedgerFile, Place, Reader, Seq, StoreError};
 
 /// Rows behind from which reading in parallel is worth its threads.
 const PARALLEL_MIN: usize = 65_536;
@@ -25,6 +22,7 @@ const AWAIT_US: u64 = 1_000;
 
 /// See the module.
 pub struct SqliteSource {
+    file: Arc<LedgerFile>,
     reader: Reader,
     /// What was read and handed over.
     place: Option<Place>,
@@ -37,13 +35,12 @@ pub struct SqliteSource {
 }
 
 impl SqliteSource {
-    /// Opens the ledger.
-    pub fn open(ledger: &Path) -> Result<SqliteSource, StoreError> {
-        let reader = Reader::open(ledger)?;
-        let file = FileId::at(reader.path())
-            .map_err(|source| StoreError::Open { path: reader.path().to_owned(), source })?;
-        let pages = Pages::new(reader.path(), file);
-        Ok(SqliteSource { reader, place: None, span: None, stripes: None, pages, has_failed: false })
+    /// Opens a connection of its own to the ledger.
+    pub fn open(file: &Arc<LedgerFile>) -> Result<SqliteSource, StoreError> {
+        let reader = Reader::open(file.path())?;
+        let pages = Pages::new(file);
+        let file = Arc::clone(file);
+        Ok(SqliteSource { file, reader, place: None, span: None, stripes: None, pages, has_failed: false })
     }
 
     /// The id of an account's row, for the log.
@@ -79,11 +76,14 @@ impl SqliteSource {
         Ok(progress)
     }
 
+    /// The writer must hear of it too.
     fn lost(&self) -> SourceError {
-        SourceError::Replaced(format!(
+        let reason = format!(
             "the ledger {} lost rows that it had; restart florin to load what is there now",
             self.reader.path().display()
-        ))
+        );
+        self.file.condemn(&reason);
+        SourceError::Replaced(reason)
     }
 
     fn failed(&mut self, error: StoreError) -> SourceError {
@@ -93,11 +93,11 @@ impl SqliteSource {
 }
 
 impl Source for SqliteSource {
-    type Identity = FileId;
+    type Identity = SameFile;
     type Position = Place;
 
-    fn identity(&mut self) -> Result<FileId, SourceError> {
-        FileId::of(self.reader.path())
+    fn identity(&mut self) -> Result<SameFile, SourceError> {
+        same_file(&self.file)
     }
 
     fn load(&mut self, after: Option<&Place>) -> Result<(), SourceError> {
@@ -167,34 +167,20 @@ impl fmt::Debug for SqliteSource {
     }
 }
 
-/// Which file a path leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
+/// The file that was opened, and no other: [`LedgerFile`] never says so of two.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SameFile;
 
-impl FileId {
-    fn at(path: &Path) -> io::Result<FileId> {
-        let found = fs::metadata(path)?;
-        Ok(FileId { device: found.dev(), inode: found.ino() })
-    }
-
-    /// A file that is gone is another ledger; one that cannot be looked at at the moment is not.
-    pub(super) fn of(path: &Path) -> Result<FileId, SourceError> {
-        FileId::at(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SourceError::Replaced(format!(
-                "the ledger {} was removed while it was being followed: put it back, or restart florin to load what is there \
-                 then",
-                path.display()
-            )),
-            _ => SourceError::Unavailable(format!("cannot look at the ledger {}: {error}", path.display())),
-        })
-    }
-}
-
-impl fmt::Display for FileId {
+impl fmt::Display for SameFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "inode {} of device {}", self.inode, self.device)
+        f.write_str("the file that was opened")
     }
+}
+
+/// Whether the ledger's path still leads there.
+pub(super) fn same_file(file: &LedgerFile) -> Result<SameFile, SourceError> {
+    file.check().map(|()| SameFile).map_err(|error| match error {
+        IdentityError::Replaced(reason) => SourceError::Replaced(reason),
+        IdentityError::Unknown(reason) => SourceError::Unavailable(reason),
+    })
 }

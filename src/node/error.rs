@@ -6,7 +6,6 @@ use super::host::KERNEL_MIN;
 use crate::{
     drivers::{DriverError, DriverKind, listen::ListenError},
     feed::FeedError,
-    store::StoreError,
 };
 
 /// A refusal to start. Each says what to do about it.
@@ -117,6 +116,8 @@ impl StartError {
     /// | 14 | not enough CPUs |
     /// | 15, 16, 17 | the ledger is missing, locked, of another schema |
     /// | 18 | an address or path cannot be listened on |
+    /// | 19 | the ledger has a second name (a hard link) |
+    /// | 20 | this user may not do what reading the ledger takes |
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::NoShards
@@ -133,12 +134,7 @@ impl StartError {
             | StartError::NoSuchNode { .. } => 14,
             StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
             StartError::Listen(_) => 18,
-            StartError::Feed(FeedError::Ledger(error)) => match error {
-                StoreError::Missing { .. } => 15,
-                StoreError::Locked { .. } => 16,
-                StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
-                _ => 1,
-            },
+            StartError::Feed(FeedError::Ledger(error)) => error.exit_code(),
             StartError::Affinity
             | StartError::Housekeeping { .. }
             | StartError::Feed(FeedError::Thread(_) | FeedError::Identity(_))

@@ -1,21 +1,20 @@
 //! The ledger's file: opening it, and saying precisely why it cannot be opened.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::Rejection;
+use super::{Rejection, identity};
 
 /// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
 /// would rarely find the moment between two of its transactions.
-const TRY_AGAIN: Duration = Duration::from_millis(2);
+pub(super) const TRY_AGAIN: Duration = Duration::from_millis(2);
 /// Tries while opening: 1 s.
 const OPEN_TRIES: i32 = 500;
-/// Tries while writing: 5 s, which is a few hundred durable appends of others, but not a long import.
-const WRITE_TRIES: i32 = 2_500;
 /// The columns that florin reads; a ledger may have more.
 const COLUMNS: [&str; 8] =
     ["seq", "transaction_id", "user_id", "version", "asset", "kind", "amount", "occurred_at"];
@@ -40,6 +39,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It has hard links: each name has a WAL of its own, and so a history of its own.
+    #[error("{}", identity::second_name(.path, *.links))]
+    SecondName {
+        /// The file.
+        path: PathBuf,
+        /// How many names it has.
+        links: u64,
+    },
     /// The file is something else.
     #[error("{} is no ledger: {found}; expected a SQLite database", .path.display())]
     NotALedger {
@@ -58,6 +65,26 @@ pub enum StoreError {
         path: PathBuf,
         /// What is missing.
         found: String,
+    },
+    /// A writer died in the middle of a transaction, and only one that may write can take it back.
+    #[error(
+        "a program ended while it was writing to the ledger {}, and what it began (in {}-journal) must be taken back before \
+         anybody reads; this user may not: as the ledger's owner, run `sqlite3 {} 'SELECT 1 FROM transactions LIMIT 1'`",
+        .path.display(), .path.display(), .path.display()
+    )]
+    Interrupted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// In WAL mode, readers need files beside the ledger that this user may not make.
+    #[error(
+        "cannot open the ledger {}: to read it, SQLite keeps its -wal and -shm beside it, and this user may not make them in \
+         that folder: allow it (chown, chmod, ReadWritePaths= in the systemd unit), or run as the ledger's owner",
+        .path.display()
+    )]
+    Folder {
+        /// The file.
+        path: PathBuf,
     },
     /// The file system refused.
     #[error("cannot open the ledger {}: {source}", .path.display())]
@@ -97,6 +124,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a process ends with that cannot go on without this ledger; `florin serve --help` lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StoreError::Missing { .. } => 15,
+            StoreError::Locked { .. } => 16,
+            StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
+            StoreError::SecondName { .. } => 19,
+            StoreError::Interrupted { .. } | StoreError::Folder { .. } => 20,
+            StoreError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 20,
+            _ => 1,
+        }
+    }
+
     /// Gives SQLite's error the name that a user can act on.
     pub(super) fn of(path: &Path, operation: &'static str, source: rusqlite::Error) -> StoreError {
         let path = path.to_owned();
@@ -108,6 +148,10 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt) => {
                 StoreError::NotALedger { path, found: format!("a damaged database ({source})") }
             }
+            Some(ErrorCode::ReadOnly) if operation != "write to" && beside(&path, "-journal").exists() => {
+                StoreError::Interrupted { path }
+            }
+            Some(ErrorCode::CannotOpen) if path.exists() => StoreError::Folder { path },
             _ => StoreError::Sqlite { path, operation, source },
         }
     }
@@ -132,6 +176,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
         Ok(found) if found.is_dir() => {
             return Err(StoreError::NotALedger { path, found: "a directory".to_owned() });
         }
+        Ok(found) if found.nlink() > 1 => return Err(StoreError::SecondName { path, links: found.nlink() }),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { path }),
@@ -142,9 +187,31 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
         Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     };
-    let connection = connect(&path, mode, access).map_err(|error| StoreError::of(&path, "open", error))?;
-    check_schema(&connection, &path)?;
-    Ok((connection, path))
+    let opened = || {
+        let connection = connect(&path, mode, access).map_err(|error| StoreError::of(&path, "open", error))?;
+        check_schema(&connection, &path)?;
+        Ok(connection)
+    };
+    let connection = match opened() {
+        Err(StoreError::Interrupted { .. }) if take_back(&path).is_ok() => opened(),
+        other => other,
+    };
+    Ok((connection?, path))
+}
+
+/// What a writer began that died: SQLite takes it back when somebody reads who may write.
+fn take_back(path: &Path) -> rusqlite::Result<()> {
+    let mode = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, mode)?;
+    connection.busy_handler(Some(|tries| try_again(tries, OPEN_TRIES)))?;
+    has_table(&connection).map(drop)
+}
+
+/// One of the files that SQLite keeps beside a ledger.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Connection> {
@@ -158,7 +225,8 @@ fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Con
         // power failure.
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "full")?;
-        connection.busy_handler(Some(|tries| try_again(tries, WRITE_TRIES)))?;
+        // Who begins to write waits by a deadline of its own.
+        connection.busy_handler(None)?;
     }
     Ok(connection)
 }

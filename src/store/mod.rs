@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`file`](StoreError) | opening a ledger, and saying why it cannot be opened |
+//! | [`identity`](LedgerFile) | which file the ledger is, for all who read and write it |
 //! | [`writer`](Writer) | appending: versions, duplicates, conflicts |
 //! | [`reader`](Reader) | rows in order, decoded without trust |
 //! | [`transaction`](NewTransaction) | a transaction from texts, field by field |
@@ -17,6 +18,7 @@
 mod csv_line;
 mod file;
 mod generate;
+mod identity;
 mod import;
 mod lines;
 mod platform;
@@ -34,6 +36,7 @@ mod tests;
 pub use csv_line::QuoteError;
 pub use file::StoreError;
 pub use generate::{GenerateOptions, generate};
+pub use identity::{IdentityError, LedgerFile};
 pub use import::{ImportError, ImportOptions, ImportReport, RowDefect, Source, import};
 pub use lines::{Line, Lines};
 pub use platform::{Event, Platform};

@@ -89,6 +89,12 @@ impl Reader {
         self.number(FIRST, [])
     }
 
+    /// The place of the row at `seq`, if there is one.
+    pub fn place(&self, seq: Seq) -> Result<Option<Place>, StoreError> {
+        let id = self.id_at(seq).map_err(|error| StoreError::of(&self.path, "read", error))?;
+        Ok(id.map(|id| Place { seq, id }))
+    }
+
     /// Which ledger this is, by its first row; [`LedgerId`]'s default where it has none.
     pub fn ledger_id(&self) -> Result<LedgerId, StoreError> {
         let Some(first) = self.first()? else { return Ok(LedgerId::default()) };

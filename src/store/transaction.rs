@@ -222,6 +222,15 @@ pub enum Rejection {
         /// The new one.
         asset: Asset,
     },
+    /// The account's last version in the ledger is the largest there is, or none at all.
+    #[error(
+        "user_id: the ledger's last version of user {user_id} is none that another can follow (expected an integer from 1 \
+         to 9223372036854775806): nothing can be appended to this account until that row is mended"
+    )]
+    NoNextVersion {
+        /// Whose account.
+        user_id: UserId,
+    },
 }
 
 impl Rejection {
@@ -231,6 +240,7 @@ impl Rejection {
             Rejection::Field(error) => error.field,
             Rejection::Conflict { .. } => Field::TransactionId,
             Rejection::TooManyAssets { .. } => Field::Asset,
+            Rejection::NoNextVersion { .. } => Field::UserId,
         }
     }
 }

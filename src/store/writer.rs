@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use florin_schema::{Asset, UserId, Version};
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
 
-use super::file::{self, Access, StoreError};
+use super::file::{self, Access, StoreError, TRY_AGAIN};
 use super::{Field, NewTransaction, Rejection};
 use crate::limits::{ASSETS_MAX, LEDGER_ACCOUNTS_CACHED_MAX};
 
@@ -19,6 +22,11 @@ const EXISTING: &str = "SELECT version, user_id, asset, kind, amount, occurred_a
 const LAST_VERSION: &str = "SELECT max(version) FROM transactions WHERE user_id = ?1";
 const HAS_ASSET: &str = "SELECT 1 FROM transactions WHERE user_id = ?1 AND asset = ?2 LIMIT 1";
 const ASSETS: &str = "SELECT count(DISTINCT asset) FROM transactions WHERE user_id = ?1";
+
+/// The largest that SQLite can hold: no row comes after it.
+const VERSION_MAX: u64 = i64::MAX as u64;
+/// How long a writer waits for another one: a few hundred durable appends of others, but not a long import.
+const WRITE_WAIT: Duration = Duration::from_secs(5);
 
 /// Appends to one ledger. Several may write to one file, in one process or in many.
 pub struct Writer {
@@ -59,7 +67,8 @@ struct Accounts {
 }
 
 struct Account {
-    last: Version,
+    /// None where the ledger holds what no version can follow: then nothing is appended to this account.
+    last: Option<Version>,
     batch: u64,
     /// Some of its assets. Rows are never deleted, so what is here stays true.
     assets: Vec<Asset>,
@@ -114,11 +123,29 @@ impl Writer {
         Ok(appended)
     }
 
-    /// Begins a batch; other writers wait until it ends.
+    /// Begins a batch; other writers wait until it ends. Waits 5 seconds for another writer's.
     pub fn begin(&mut self) -> Result<Batch<'_>, StoreError> {
+        self.begin_until(Instant::now() + WRITE_WAIT)
+    }
+
+    /// The same, but waits no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another writer had the ledger all the time.
+    pub fn begin_until(&mut self, deadline: Instant) -> Result<Batch<'_>, StoreError> {
         let Writer { connection, path, accounts } = self;
         accounts.begin();
-        Batch::new(connection, path, accounts).map_err(|error| StoreError::of(path, "write to", error))
+        let transaction = begin(connection, deadline);
+        let batch = transaction.and_then(|transaction| Batch::new(connection, transaction, path, accounts));
+        batch.map_err(|error| StoreError::of(path, "write to", error))
+    }
+
+    /// Closes without touching any file: what is at the ledger's path now may be another's.
+    pub fn abandon(self) {
+        // Without it, the last connection to close copies its log into the file and removes what has the log's name.
+        if self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) != Ok(true) {
+            std::mem::forget(self);
+        }
     }
 
     /// Whether it holds no transaction.
@@ -141,7 +168,7 @@ impl Writer {
 
     /// Moves what the log holds into the file and empties the log. A reader may stand in the way: then the next
     /// writer does it, so nothing is wrong.
-    pub(super) fn checkpoint(&self) {
+    pub fn checkpoint(&self) {
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
 }
@@ -149,12 +176,12 @@ impl Writer {
 impl<'w> Batch<'w> {
     fn new(
         connection: &'w Connection,
+        transaction: Transaction<'w>,
         path: &'w Path,
         accounts: &'w mut Accounts,
     ) -> rusqlite::Result<Batch<'w>> {
-        // IMMEDIATE takes the write lock now: a version read in this transaction is still the last when it commits.
         Ok(Batch {
-            transaction: Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?,
+            transaction,
             insert: connection.prepare_cached(INSERT)?,
             existing: connection.prepare_cached(EXISTING)?,
             last_version: connection.prepare_cached(LAST_VERSION)?,
@@ -173,6 +200,31 @@ impl<'w> Batch<'w> {
         self.insert_or_compare(row).map_err(|error| StoreError::of(self.path, "write to", error))
     }
 
+    /// Adds all of them, or none: then the batch is as it was, and goes on. The number is that of the refused one.
+    pub fn append_all(
+        &mut self,
+        rows: &[NewTransaction],
+    ) -> Result<Result<Vec<Appended>, (usize, Rejection)>, StoreError> {
+        let run = |batch: &Self, sql| {
+            batch.transaction.execute_batch(sql).map_err(|error| StoreError::of(batch.path, "write to", error))
+        };
+        run(self, "SAVEPOINT request")?;
+        let mut appended = Vec::with_capacity(rows.len());
+        for (index, row) in rows.iter().enumerate() {
+            match self.append(row)? {
+                Ok(one) => appended.push(one),
+                Err(rejection) => {
+                    run(self, "ROLLBACK TO request; RELEASE request")?;
+                    // It knew the rows that have just been taken back.
+                    self.accounts.known.clear();
+                    return Ok(Err((index, rejection)));
+                }
+            }
+        }
+        run(self, "RELEASE request")?;
+        Ok(Ok(appended))
+    }
+
     /// Makes it durable.
     pub fn commit(self) -> Result<(), StoreError> {
         let Batch { transaction, accounts, path, .. } = self;
@@ -184,29 +236,38 @@ impl<'w> Batch<'w> {
     fn insert_or_compare(&mut self, row: &NewTransaction) -> rusqlite::Result<Result<Appended, Rejection>> {
         let user_id = row.user_id.get().cast_signed();
         let account = self.accounts.entry(row.user_id, || {
-            let last: Option<i64> = self.last_version.query_row([user_id], |row| row.get(0))?;
-            Ok(Version(last.map_or(0, i64::cast_unsigned)))
+            self.last_version.query_row([user_id], |row| {
+                Ok(match row.get_ref(0)? {
+                    ValueRef::Null => Some(Version(0)),
+                    ValueRef::Integer(last) if last >= 1 => Some(Version(last.cast_unsigned())),
+                    _ => None,
+                })
+            })
         })?;
         let mut id = [0; 36];
         let id = row.transaction_id.text(&mut id);
         let mut code = [0; 8];
         let code = row.asset.text(&mut code);
 
+        let next = account.last.filter(|last| last.0 < VERSION_MAX).map(Version::next);
+        let Some(version) = next else {
+            let known = self.existing.query_row([id], |found| compare(row, found)).optional()?;
+            return Ok(known.unwrap_or(Err(Rejection::NoNextVersion { user_id: row.user_id })));
+        };
         if !account.assets.contains(&row.asset) {
-            let held = account.last == Version(0)
+            let held = version == Version(1)
                 || self.has_asset.exists((user_id, code))?
                 || self.assets.query_row([user_id], |row| row.get::<_, usize>(0))? < ASSETS_MAX;
             if !held && !self.existing.exists([id])? {
                 return Ok(Err(Rejection::TooManyAssets { user_id: row.user_id, asset: row.asset }));
             }
         }
-        let version = account.last.next();
         let kind = row.kind.number();
         let values = (id, user_id, version.0.cast_signed(), code, kind, row.amount, row.occurred_at_us);
         if self.insert.execute(values)? == 0 {
             return self.existing.query_row([id], |found| compare(row, found));
         }
-        account.last = version;
+        account.last = Some(version);
         if !account.assets.contains(&row.asset) {
             account.assets.push(row.asset);
         }
@@ -214,9 +275,27 @@ impl<'w> Batch<'w> {
     }
 }
 
+/// Takes the write lock now (IMMEDIATE): a version read in the transaction is still the last when it commits.
+fn begin(connection: &Connection, deadline: Instant) -> rusqlite::Result<Transaction<'_>> {
+    loop {
+        let begun = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
+        match &begun {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline =>
+            {
+                thread::sleep(TRY_AGAIN);
+            }
+            _ => return begun,
+        }
+    }
+}
+
 /// Whether the row that has the id already is this one.
 fn compare(row: &NewTransaction, found: &Row<'_>) -> rusqlite::Result<Result<Appended, Rejection>> {
-    let version = Version(found.get::<_, i64>(0)?.cast_unsigned());
+    let ValueRef::Integer(version @ 1..) = found.get_ref(0)? else {
+        return Ok(Err(Rejection::NoNextVersion { user_id: row.user_id }));
+    };
+    let version = Version(version.cast_unsigned());
     let same_number =
         |column, number: i64| Ok::<_, rusqlite::Error>(found.get_ref(column)? == ValueRef::Integer(number));
     let asset = row.asset.to_string();
@@ -246,14 +325,14 @@ impl Accounts {
     fn entry(
         &mut self,
         user_id: UserId,
-        read: impl FnOnce() -> rusqlite::Result<Version>,
+        read: impl FnOnce() -> rusqlite::Result<Option<Version>>,
     ) -> rusqlite::Result<&mut Account> {
         if self.known.len() >= LEDGER_ACCOUNTS_CACHED_MAX && !self.known.contains_key(&user_id) {
             self.known.clear();
         }
         let batch = self.batch;
         let account = self.known.entry(user_id).or_insert_with(|| Account {
-            last: Version(0),
+            last: None,
             batch: 0,
             assets: Vec::new(),
         });
