@@ -1,6 +1,6 @@
 -- Florin's ledger: what has happened, and in which order. Rows are only ever added.
 --
--- One text for SQLite and PostgreSQL but for the line marked (*), which in PostgreSQL reads
+-- One text for SQLite and PostgreSQL but for what follows "SQLite only", and the line marked (*), which in PostgreSQL reads
 --     seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 --
 -- A writer assigns `version` (the account's largest so far + 1) in the same database transaction that inserts the row.
@@ -9,7 +9,13 @@
 
 CREATE TABLE transactions (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, -- (*) never used twice: a feed's saved position stays true
-    transaction_id TEXT NOT NULL UNIQUE CHECK (length(transaction_id) = 36), -- UUID, lower case, with hyphens
+    -- A UUID, hyphenated and in lower case: an id that could be spelled in two ways would be counted twice.
+    transaction_id TEXT NOT NULL UNIQUE CHECK (
+        length(transaction_id) = 36 AND length(replace(transaction_id, '-', '')) = 32
+        AND ltrim(replace(transaction_id, '-', ''), '0123456789abcdef') = ''
+        AND substr(transaction_id, 9, 1) || substr(transaction_id, 14, 1) || substr(transaction_id, 19, 1)
+            || substr(transaction_id, 24, 1) = '----'
+    ),
     user_id BIGINT NOT NULL CHECK (user_id BETWEEN 0 AND 9223372036854775807),
     version BIGINT NOT NULL CHECK (version BETWEEN 1 AND 9223372036854775807), -- dense, from 1, for each user
     asset TEXT NOT NULL CHECK (
@@ -22,9 +28,34 @@ CREATE TABLE transactions (
     -- Microseconds since 1970-01-01T00:00:00Z, in the years 0001 to 9999.
     occurred_at BIGINT NOT NULL CHECK (occurred_at BETWEEN -62135596800000000 AND 253402300799999999),
     UNIQUE (user_id, version),
-    -- SQLite keeps a fraction as it is, even in a BIGINT column.
+    -- SQLite keeps a fraction as it is, even in a BIGINT column, and bytes that are no text.
     CHECK (
+        transaction_id = CAST(transaction_id AS TEXT) AND asset = CAST(asset AS TEXT) AND
         user_id = CAST(user_id AS BIGINT) AND version = CAST(version AS BIGINT) AND kind = CAST(kind AS BIGINT)
         AND amount = CAST(amount AS BIGINT) AND occurred_at = CAST(occurred_at AS BIGINT)
     )
 );
+
+-- SQLite only, from here on.
+--
+-- Rows are only ever added, each behind all others: whoever follows the ledger has read past what would change. (INSERT OR
+-- REPLACE removes a row without asking these triggers, unless recursive_triggers is on: do not use it here.)
+
+CREATE TRIGGER transactions_added_last AFTER INSERT ON transactions
+WHEN NEW.seq < (SELECT max(seq) FROM transactions)
+BEGIN
+    SELECT RAISE(ABORT, 'a transaction is added behind all others: leave seq to the ledger');
+END;
+
+CREATE TRIGGER transactions_never_changed
+BEFORE UPDATE OF seq, transaction_id, user_id, version, asset, kind, amount, occurred_at ON transactions
+BEGIN
+    SELECT RAISE(ABORT, 'a transaction is never changed: add one that corrects it');
+END;
+
+CREATE TRIGGER transactions_never_removed BEFORE DELETE ON transactions
+BEGIN
+    SELECT RAISE(ABORT, 'a transaction is never removed: add one that corrects it');
+END;
+
+PRAGMA user_version = 1; -- of this schema

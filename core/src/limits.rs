@@ -1,6 +1,6 @@
 //! Every bound of the node, and why it is what it is. A queue or loop without one here is a defect.
 
-use std::time::Duration;
+use core::time::Duration;
 
 pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQUEST_BYTES_MAX, WAIT_MS_MAX};
 

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
 use crate::mesh::Latest;
 use crate::node::ShardHandle;
-use crate::store::Writer;
+use crate::store::scratch::{Scratch, recharge};
+use crate::store::{LedgerFile, Writer};
 
 /// An admin port of a node of two shards that has no node behind it; ends when dropped.
 struct Port {
@@ -22,6 +23,7 @@ struct Port {
     view: Arc<View>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    writer_thread: Option<WriterThread>,
 }
 
 impl Port {
@@ -29,7 +31,7 @@ impl Port {
         let mut view = View::new(vec![handle(0), handle(1)], Clock::new(None), "ring".to_owned());
         view.addresses.shard_listen = vec![SocketAddr::from(([127, 0, 0, 1], 7401)); 2];
         let view = Arc::new(view);
-        let writer = LedgerWriter::start(ledger.to_owned()).unwrap();
+        let (writer, writer_thread) = LedgerWriter::start(LedgerFile::open(ledger).unwrap()).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = Address::from(listener.local_addr().unwrap());
@@ -43,7 +45,7 @@ impl Port {
                 serve(listener, shown, writer, end).await.unwrap();
             });
         });
-        Port { address, view, end: Some(end), thread: Some(thread) }
+        Port { address, view, end: Some(end), thread: Some(thread), writer_thread: Some(writer_thread) }
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -65,6 +67,7 @@ impl Drop for Port {
     fn drop(&mut self) {
         drop(self.end.take());
         self.thread.take().expect("taken here only").join().expect("the admin port ends without a panic");
+        self.writer_thread.take().expect("taken here only").join();
     }
 }
 
@@ -303,11 +306,116 @@ fn a_body_that_breaks_off_is_told_so() {
     assert!(answer.contains(" 400 ") && answer.contains("whole body"), "{answer}");
 }
 
+/// A ledger with one row of user 42, its port, and another ledger with two of user 7.
+fn two_ledgers() -> (Scratch, Port, Scratch) {
+    let (ledger, other) = (Scratch::new(), Scratch::new());
+    drop(ledger.writer());
+    other.writer().append(&[recharge(1, 7), recharge(2, 7)]).unwrap();
+    let port = Port::open(&ledger.ledger());
+    assert_eq!(port.post(&transaction(1, 5)).status, 200);
+    (ledger, port, other)
+}
+
+fn sibling(ledger: &Path, suffix: &str) -> std::path::PathBuf {
+    ledger.with_extension(format!("db{suffix}"))
+}
+
+/// Each was once acknowledged with 200, into a file that nobody would look for; or it damaged the file that was put there.
 #[test]
-fn a_ledger_that_cannot_be_written_to_is_a_servers_error_that_says_so() {
-    let folder = TempDir::new().unwrap();
-    let port = Port::open(&folder.path().join("nothing.db"));
-    let answer = port.post(&transaction(1, 5));
-    assert_eq!(answer.status, 500);
-    assert!(answer.detail().contains("nothing.db"), "{answer:?}");
+fn nothing_is_written_once_the_path_leads_to_something_else() {
+    type Act = fn(&Path, &Path);
+    let acts: [(&str, Act, &str); 4] = [
+        (
+            "the ledger is moved away with its log, and another put there",
+            |ledger, other| {
+                for suffix in ["", "-wal", "-shm"] {
+                    let (from, to) = (sibling(ledger, suffix), sibling(ledger, &format!("-old{suffix}")));
+                    std::fs::rename(from, to).unwrap();
+                }
+                std::fs::copy(other, ledger).unwrap();
+            },
+            "another file",
+        ),
+        ("it is removed", |ledger, _| std::fs::remove_file(ledger).unwrap(), "removed"),
+        (
+            "its log is removed",
+            |ledger, _| std::fs::remove_file(sibling(ledger, "-wal")).unwrap(),
+            "-wal or -shm",
+        ),
+        (
+            "another one is copied over it",
+            |ledger, other| {
+                std::fs::copy(other, ledger).unwrap();
+            },
+            "something else than SQLite",
+        ),
+    ];
+    for (what, act, reason) in acts {
+        let (ledger, port, other) = two_ledgers();
+        act(&ledger.ledger(), &other.ledger());
+        let before = std::fs::read(ledger.ledger()).ok();
+        for number in 2..4 {
+            let answer = port.post(&transaction(number, 5));
+            assert_eq!(answer.status, 503, "{what}: {answer:?}");
+            assert!(answer.detail().contains(reason), "{what}: {answer:?}");
+        }
+        drop(port);
+        assert!(std::fs::read(ledger.ledger()).ok() == before, "{what}: the file was written to");
+    }
+}
+
+/// Rows that another program writes through a second name lie in a log that nobody here can see.
+#[test]
+fn nothing_is_written_while_the_ledger_has_a_second_name() {
+    let (ledger, port, _) = two_ledgers();
+    std::fs::hard_link(ledger.ledger(), ledger.file("second.db")).unwrap();
+    let answer = port.post(&transaction(2, 5));
+    assert_eq!((answer.status, answer.detail().contains("2 names")), (503, true), "{answer:?}");
+    std::fs::remove_file(ledger.file("second.db")).unwrap();
+    assert!(port.post(&transaction(2, 5)).body.contains(r#""version":"2""#));
+}
+
+/// During a long import each caller once waited for all before it, 5 s a piece.
+#[test]
+fn callers_wait_for_another_writer_together_and_not_for_long() {
+    let (ledger, port, _) = two_ledgers();
+    let other = ledger.sql("BEGIN IMMEDIATE");
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for caller in 0..16 {
+            let port = &port;
+            scope.spawn(move || {
+                let answer = port.post(&transaction(100 + caller, 5));
+                assert_eq!(answer.status, 503, "{answer:?}");
+                assert!(answer.detail().contains("locked by another process"), "{answer:?}");
+            });
+        }
+    });
+    // Twice, for a caller may come while the group before it waits; and what a slow machine adds.
+    let bound = 3 * crate::limits::APPLY_WAIT;
+    assert!(began.elapsed() < bound, "{:?}", began.elapsed());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(port.post(&transaction(2, 5)).body.contains(r#""version":"2""#));
+}
+
+/// Once 500, and an import wrote the version -2^63.
+#[test]
+fn an_account_without_a_next_version_is_a_conflict_that_says_so() {
+    let (ledger, port, _) = two_ledgers();
+    let last = "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
+        ('00000000-0000-4000-8000-0000000000ff', 42, 9223372036854775807, 'COIN', 1, 5, 0)";
+    drop(ledger.sql(last));
+    let answer = port.post(&transaction(2, 5));
+    assert_eq!((answer.status, answer.detail().contains("none that another can follow")), (409, true));
+    // What is there already is answered as ever.
+    assert!(port.post(&transaction(1, 5)).body.contains(r#""version":"1","duplicate":true"#));
+}
+
+/// A stop once left the log filled, so that a backup put in the ledger's place afterwards was overlaid with it.
+#[test]
+fn after_a_stop_the_file_alone_is_the_whole_ledger() {
+    let (ledger, port, _) = two_ledgers();
+    drop(port);
+    assert!(!sibling(&ledger.ledger(), "-wal").exists(), "the log is still there");
+    assert_eq!(ledger.rows().len(), 1);
 }

@@ -93,7 +93,8 @@ impl Service {
             );
         }
         let view = Arc::new(view_of(&node, max_staleness_ms));
-        let writer = LedgerWriter::start(Arc::clone(node.feed().ledger())).map_err(ServiceError::ControlPlane)?;
+        let writer =
+            LedgerWriter::start(Arc::clone(node.feed().ledger())).map_err(ServiceError::ControlPlane)?;
         Ok(Service { node, view, admin, writer })
     }
 
@@ -192,7 +193,8 @@ impl Running {
                 let _ = admin.await;
             }
         }
-        let _ = timeout(WRITER_END, tokio::task::spawn_blocking(|| self.writer_thread.join())).await;
+        let writer_thread = self.writer_thread;
+        let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || writer_thread.join())).await;
     }
 }
 

@@ -91,12 +91,7 @@ fn run(ledger: &LedgerFile, asked: &Receiver<Asked>, answers: &SyncSender<Answer
     }
 }
 
-fn read(
-    ledger: &LedgerFile,
-    reader: &mut Option<Reader>,
-    user: UserId,
-    after: Option<Version>,
-) -> Answer {
+fn read(ledger: &LedgerFile, reader: &mut Option<Reader>, user: UserId, after: Option<Version>) -> Answer {
     let failed = |error: StoreError| SourceError::Unavailable(error.to_string());
     let reader = match reader {
         Some(reader) => reader,

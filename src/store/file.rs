@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{Rejection, identity};
 
@@ -18,6 +19,10 @@ const OPEN_TRIES: i32 = 500;
 /// The columns that florin reads; a ledger may have more.
 const COLUMNS: [&str; 8] =
     ["seq", "transaction_id", "user_id", "version", "asset", "kind", "amount", "occurred_at"];
+/// How many ids may not be as they are, and the first.
+const BADLY_SPELLED: &str = "SELECT count(*), min(seq), quote(transaction_id) FROM transactions \
+    WHERE typeof(transaction_id) <> 'text' OR transaction_id GLOB '*[^0-9a-f-]*' \
+    OR transaction_id NOT GLOB '????????-????-????-????-????????????'";
 
 /// Why the ledger did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +91,23 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// It was made before schemas had versions, and holds what would be counted twice under this one.
+    #[error(
+        "the ledger {} holds {count} transaction ids that are not hyphenated UUIDs in lower case (the first is row {seq}, \
+         {found:?}), so the same transaction could enter twice; to read it, nothing is needed; to write to it, mend them \
+         first: sqlite3 {} \"UPDATE transactions SET transaction_id = lower(transaction_id)\"",
+        .path.display(), .path.display()
+    )]
+    OldRows {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: i64,
+        /// The first one's number.
+        seq: i64,
+        /// The first one's id, as SQLite writes it.
+        found: String,
+    },
     /// The file system refused.
     #[error("cannot open the ledger {}: {source}", .path.display())]
     Open {
@@ -129,7 +151,7 @@ impl StoreError {
         match self {
             StoreError::Missing { .. } => 15,
             StoreError::Locked { .. } => 16,
-            StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } => 17,
+            StoreError::NotALedger { .. } | StoreError::OtherSchema { .. } | StoreError::OldRows { .. } => 17,
             StoreError::SecondName { .. } => 19,
             StoreError::Interrupted { .. } | StoreError::Folder { .. } => 20,
             StoreError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 20,
@@ -188,7 +210,8 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
         Access::Create => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     };
     let opened = || {
-        let connection = connect(&path, mode, access).map_err(|error| StoreError::of(&path, "open", error))?;
+        let connection =
+            connect(&path, mode, access).map_err(|error| StoreError::of(&path, "open", error))?;
         check_schema(&connection, &path)?;
         Ok(connection)
     };
@@ -203,7 +226,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
 fn take_back(path: &Path) -> rusqlite::Result<()> {
     let mode = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, mode)?;
-    connection.busy_handler(Some(|tries| try_again(tries, OPEN_TRIES)))?;
+    connection.busy_handler(Some(wait_a_second))?;
     has_table(&connection).map(drop)
 }
 
@@ -216,7 +239,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_handler(Some(|tries| try_again(tries, OPEN_TRIES)))?;
+    connection.busy_handler(Some(wait_a_second))?;
     if access == Access::Create {
         create_if_empty(&mut connection)?;
     }
@@ -225,17 +248,16 @@ fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Con
         // power failure.
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         connection.pragma_update(None, "synchronous", "full")?;
-        // Who begins to write waits by a deadline of its own.
-        connection.busy_handler(None)?;
     }
     Ok(connection)
 }
 
-fn try_again(tries: i32, tries_max: i32) -> bool {
-    if tries < tries_max {
+/// For SQLite, which asks after every try.
+pub(super) fn wait_a_second(tries: i32) -> bool {
+    if tries < OPEN_TRIES {
         thread::sleep(TRY_AGAIN);
     }
-    tries < tries_max
+    tries < OPEN_TRIES
 }
 
 /// Makes the schema in a database without any content. Two processes may try at once: the second finds it made.
@@ -248,7 +270,7 @@ fn create_if_empty(connection: &mut Connection) -> rusqlite::Result<()> {
     if is_empty(connection)? {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if is_empty(&transaction)? {
-            transaction.execute_batch(florin_schema::LEDGER_SQL)?;
+            transaction.execute_batch(LEDGER_SQL)?;
         }
         transaction.commit()?;
     }
@@ -271,7 +293,49 @@ fn check_schema(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     let found = match (names.is_empty(), missing.is_empty()) {
         (true, _) => "it has no table `transactions`".to_owned(),
         (false, false) => format!("its table `transactions` lacks {missing}"),
-        (false, true) => return Ok(()),
+        (false, true) => {
+            let version =
+                version(connection).map_err(|error| StoreError::of(path, "read the schema of", error))?;
+            if version <= LEDGER_VERSION {
+                return Ok(());
+            }
+            format!("its schema has version {version}, and this florin knows them up to {LEDGER_VERSION}")
+        }
     };
     Err(StoreError::OtherSchema { path: path.to_owned(), found })
+}
+
+/// Which schema it has; 0 where that was not written down.
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings a ledger that is about to be written to up to this schema.
+pub(super) fn upgrade(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| StoreError::of(path, "bring to this schema", error);
+    if version(connection).map_err(failed)? == LEDGER_VERSION {
+        return Ok(());
+    }
+    let transaction =
+        Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
+    if version(connection).map_err(failed)? == LEDGER_VERSION {
+        return Ok(());
+    }
+    tracing::info!(ledger = %path.display(), version = LEDGER_VERSION, "the ledger is brought to this florin's schema");
+    let found = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<String>>(2)?))
+    };
+    match connection.query_row(BADLY_SPELLED, [], found).map_err(failed)? {
+        (count @ 1.., seq, found) => {
+            let path = path.to_owned();
+            let (seq, found) = (seq.unwrap_or_default(), found.unwrap_or_default());
+            return Err(StoreError::OldRows { path, count, seq, found });
+        }
+        _ => {}
+    }
+    let (_, sqlite_only) = LEDGER_SQL.split_once("-- SQLite only").expect("ledger.sql has that line");
+    let (_, statements) = sqlite_only.split_once('\n').expect("and more of them");
+    connection.execute_batch(LEDGER_UPGRADE_SQL).map_err(failed)?;
+    connection.execute_batch(statements).map_err(failed)?;
+    transaction.commit().map_err(failed)
 }

@@ -91,16 +91,8 @@ impl LedgerFile {
         let (real, file, modified) =
             opened().map_err(|source| StoreError::Open { path: path.clone(), source })?;
         let (first, last) = ends(&holder)?;
-        let seen = Seen {
-            holder,
-            modified,
-            wal: None,
-            shm: None,
-            checkpoints: None,
-            first,
-            last,
-            replaced: None,
-        };
+        let seen =
+            Seen { holder, modified, wal: None, shm: None, checkpoints: None, first, last, replaced: None };
         let ledger = LedgerFile { path, real, file, seen: Mutex::new(seen) };
         let adopted = ledger.adopt(&mut ledger.lock());
         adopted.map_err(|source| StoreError::Open { path: ledger.path.clone(), source })?;
@@ -154,9 +146,8 @@ impl LedgerFile {
         if modified != seen.modified {
             if seen.checkpoints.is_some() && seen.checkpoints == after && after.is_some_and(Checkpoints::rest)
             {
-                return Err(
-                    self.replaced("something else than SQLite has written to it (cp, rsync, an editor, touch)")
-                );
+                return Err(self
+                    .replaced("something else than SQLite has written to it (cp, rsync, an editor, touch)"));
             }
             self.check_content(seen)?;
             seen.modified = modified;

@@ -1,6 +1,6 @@
 //! `florin import`: a CSV file into the ledger, wholly or not at all.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,13 +101,11 @@ pub enum ImportError {
         /// Why.
         source: io::Error,
     },
-    /// The file for bad rows is the input or the ledger.
-    #[error("--skip-bad {} would overwrite {victim}: name another file", .path.display())]
-    AsideOverwrites {
+    /// The file for bad rows is there already.
+    #[error("--skip-bad {} exists already, and nothing is overwritten: name a file that does not exist yet", .path.display())]
+    AsideExists {
         /// The file.
         path: PathBuf,
-        /// Which of the two.
-        victim: &'static str,
     },
     /// The ledger refused.
     #[error(transparent)]
@@ -148,22 +146,39 @@ pub fn import(options: &ImportOptions, progress: &mut dyn Progress) -> Result<Im
     let mut input = Input::open(&options.source)?;
     check_header(&mut input)?;
     let mut writer = Writer::open_or_create(&options.ledger)?;
-    let mut aside = match &options.skip_bad {
-        None => None,
-        Some(path) => Some(Aside::create(path, &options.source, writer.path())?),
-    };
-    writer.expect_many()?;
-    let mut batch = writer.begin()?;
-    progress.begin(Unit::Bytes, input.bytes_total);
-    let report = read_rows(&mut input, &mut batch, aside.as_mut(), progress);
-    progress.end();
-    let report = report?;
-    if let Some(aside) = aside {
-        aside.finish()?;
+    let imported = import_into(&mut writer, input, options, progress);
+    match &imported {
+        Ok(_) => writer.checkpoint(),
+        Err(_) => writer.remove_if_made(),
     }
-    batch.commit()?;
-    writer.checkpoint();
-    Ok(report)
+    imported
+}
+
+fn import_into(
+    writer: &mut Writer,
+    mut input: Input,
+    options: &ImportOptions,
+    progress: &mut dyn Progress,
+) -> Result<ImportReport, ImportError> {
+    let mut aside = options.skip_bad.as_deref().map(Aside::create).transpose()?;
+    let mut run = || {
+        writer.expect_many()?;
+        let mut batch = writer.begin()?;
+        progress.begin(Unit::Bytes, input.bytes_total);
+        let report = read_rows(&mut input, &mut batch, aside.as_mut(), progress);
+        progress.end();
+        let report = report?;
+        if let Some(aside) = &mut aside {
+            aside.finish()?;
+        }
+        batch.commit()?;
+        Ok(report)
+    };
+    let imported = run();
+    if let (Err(_), Some(aside)) = (&imported, aside) {
+        aside.remove();
+    }
+    imported
 }
 
 fn read_rows(
@@ -333,27 +348,34 @@ impl Read for Counting {
 struct Aside {
     path: PathBuf,
     csv: csv::Writer<File>,
+    /// A file that this import has made.
+    is_new: bool,
 }
 
 impl Aside {
-    fn create(path: &Path, source: &Source, ledger: &Path) -> Result<Aside, ImportError> {
-        let overwrites = |victim| ImportError::AsideOverwrites { path: path.to_owned(), victim };
-        let same =
-            |other: &Path| matches!((path.canonicalize(), other.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if same(ledger) {
-            return Err(overwrites("the ledger"));
-        }
-        if matches!(source, Source::File(file) if same(file)) {
-            return Err(overwrites("the file that is imported"));
-        }
-        let created = || -> csv::Result<csv::Writer<File>> {
-            let mut csv = csv::WriterBuilder::new().flexible(true).from_writer(File::create(path)?);
-            csv.write_record(Field::ALL.map(Field::name).iter().chain(&["line", "reason"]))?;
-            Ok(csv)
+    /// In a new file: whatever is there, by any of its names, is left alone. A device or a pipe holds nothing to lose.
+    fn create(path: &Path) -> Result<Aside, ImportError> {
+        let holds_nothing = fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let mut how = OpenOptions::new();
+        let file = if holds_nothing {
+            how.write(true).open(path)
+        } else {
+            how.write(true).create_new(true).open(path)
         };
-        match created() {
-            Ok(csv) => Ok(Aside { path: path.to_owned(), csv }),
-            Err(error) => Err(ImportError::Aside { path: path.to_owned(), source: error.into() }),
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => ImportError::AsideExists { path: path.to_owned() },
+            _ => ImportError::Aside { path: path.to_owned(), source },
+        };
+        let mut csv = csv::WriterBuilder::new().flexible(true).from_writer(file.map_err(failed)?);
+        let header = csv.write_record(Field::ALL.map(Field::name).iter().chain(&["line", "reason"]));
+        header.map_err(|error| failed(error.into()))?;
+        Ok(Aside { path: path.to_owned(), csv, is_new: !holds_nothing })
+    }
+
+    /// Nothing was imported, so nothing was left out.
+    fn remove(self) {
+        if self.is_new {
+            let _ = fs::remove_file(&self.path);
         }
     }
 
@@ -373,8 +395,9 @@ impl Aside {
     }
 
     /// On disk before the ledger commits: a bad row is in one of the two or still in the input, never lost.
-    fn finish(mut self) -> Result<(), ImportError> {
-        let flushed = self.csv.flush().and_then(|()| self.csv.get_ref().sync_data());
+    fn finish(&mut self) -> Result<(), ImportError> {
+        let synced = |file: &File| if self.is_new { file.sync_data() } else { Ok(()) };
+        let flushed = self.csv.flush().and_then(|()| synced(self.csv.get_ref()));
         flushed.map_err(|error| self.error(error))
     }
 

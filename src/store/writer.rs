@@ -1,6 +1,7 @@
 //! Appending: versions are assigned and duplicates recognised in the database transaction that inserts.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,9 +9,11 @@ use std::time::{Duration, Instant};
 use florin_schema::{Asset, UserId, Version};
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior,
+};
 
-use super::file::{self, Access, StoreError, TRY_AGAIN};
+use super::file::{self, Access, StoreError, TRY_AGAIN, beside};
 use super::{Field, NewTransaction, Rejection};
 use crate::limits::{ASSETS_MAX, LEDGER_ACCOUNTS_CACHED_MAX};
 
@@ -21,6 +24,7 @@ const EXISTING: &str = "SELECT version, user_id, asset, kind, amount, occurred_a
     WHERE transaction_id = ?1";
 const LAST_VERSION: &str = "SELECT max(version) FROM transactions WHERE user_id = ?1";
 const HAS_ASSET: &str = "SELECT 1 FROM transactions WHERE user_id = ?1 AND asset = ?2 LIMIT 1";
+const ANY: &str = "SELECT 1 FROM transactions LIMIT 1";
 const ASSETS: &str = "SELECT count(DISTINCT asset) FROM transactions WHERE user_id = ?1";
 
 /// The largest that SQLite can hold: no row comes after it.
@@ -33,6 +37,8 @@ pub struct Writer {
     connection: Connection,
     path: PathBuf,
     accounts: Accounts,
+    /// Whether there was none before.
+    is_made: bool,
 }
 
 /// What became of an appended transaction.
@@ -86,6 +92,7 @@ impl Writer {
     }
 
     fn with(path: &Path, access: Access) -> Result<Writer, StoreError> {
+        let is_made = access == Access::Create && !path.exists();
         let (connection, path) = file::open(path, access)?;
         // A table without the unique constraints would let duplicates in; SQLite says so when it compiles this.
         if let Err(error) = connection.prepare(INSERT) {
@@ -96,7 +103,10 @@ impl Writer {
                 other => other,
             });
         }
-        Ok(Writer { connection, path, accounts: Accounts::default() })
+        file::upgrade(&connection, &path)?;
+        // Who begins to write waits by a deadline of its own.
+        connection.busy_handler(None).map_err(|error| StoreError::of(&path, "open", error))?;
+        Ok(Writer { connection, path, accounts: Accounts::default(), is_made })
     }
 
     /// Where the ledger is, as an absolute path.
@@ -133,11 +143,27 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Locked`] where another writer had the ledger all the time.
     pub fn begin_until(&mut self, deadline: Instant) -> Result<Batch<'_>, StoreError> {
-        let Writer { connection, path, accounts } = self;
+        let Writer { connection, path, accounts, .. } = self;
         accounts.begin();
         let transaction = begin(connection, deadline);
         let batch = transaction.and_then(|transaction| Batch::new(connection, transaction, path, accounts));
         batch.map_err(|error| StoreError::of(path, "write to", error))
+    }
+
+    /// Removes the ledger that this writer has made, as long as nobody has put anything into it.
+    pub(super) fn remove_if_made(mut self) {
+        let (path, is_made) = (self.path.clone(), self.is_made);
+        let Ok(batch) = self.begin() else { return };
+        // With the lock: what is empty now stays so until it is gone.
+        let is_empty =
+            !batch.transaction.prepare_cached(ANY).and_then(|mut any| any.exists([])).unwrap_or(true);
+        if is_made && is_empty {
+            for name in [path.clone(), beside(&path, "-wal"), beside(&path, "-shm")] {
+                let _ = fs::remove_file(name);
+            }
+            drop(batch);
+            self.abandon();
+        }
     }
 
     /// Closes without touching any file: what is at the ledger's path now may be another's.
@@ -150,8 +176,7 @@ impl Writer {
 
     /// Whether it holds no transaction.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM transactions LIMIT 1";
-        let first = self.connection.query_row(sql, [], |_| Ok(())).optional();
+        let first = self.connection.query_row(ANY, [], |_| Ok(())).optional();
         first.map(|row| row.is_none()).map_err(|error| StoreError::of(&self.path, "read", error))
     }
 
@@ -169,7 +194,9 @@ impl Writer {
     /// Moves what the log holds into the file and empties the log. A reader may stand in the way: then the next
     /// writer does it, so nothing is wrong.
     pub fn checkpoint(&self) {
+        let _ = self.connection.busy_handler(Some(file::wait_a_second));
         let _ = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = self.connection.busy_handler(None);
     }
 }
 
@@ -206,7 +233,10 @@ impl<'w> Batch<'w> {
         rows: &[NewTransaction],
     ) -> Result<Result<Vec<Appended>, (usize, Rejection)>, StoreError> {
         let run = |batch: &Self, sql| {
-            batch.transaction.execute_batch(sql).map_err(|error| StoreError::of(batch.path, "write to", error))
+            batch
+                .transaction
+                .execute_batch(sql)
+                .map_err(|error| StoreError::of(batch.path, "write to", error))
         };
         run(self, "SAVEPOINT request")?;
         let mut appended = Vec::with_capacity(rows.len());
@@ -281,7 +311,8 @@ fn begin(connection: &Connection, deadline: Instant) -> rusqlite::Result<Transac
         let begun = Transaction::new_unchecked(connection, TransactionBehavior::Immediate);
         match &begun {
             Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline =>
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
             {
                 thread::sleep(TRY_AGAIN);
             }
@@ -331,11 +362,8 @@ impl Accounts {
             self.known.clear();
         }
         let batch = self.batch;
-        let account = self.known.entry(user_id).or_insert_with(|| Account {
-            last: None,
-            batch: 0,
-            assets: Vec::new(),
-        });
+        let account =
+            self.known.entry(user_id).or_insert_with(|| Account { last: None, batch: 0, assets: Vec::new() });
         if account.batch != batch {
             account.last = read()?;
             account.batch = batch;

@@ -174,7 +174,7 @@ fn a_ledger_that_loses_rows_is_not_followed_further() {
     scratch.writer().append(&[recharge(1, 1), recharge(2, 1)]).unwrap();
     let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
     warm(&mut consumer);
-    drop(scratch.sql("DELETE FROM transactions WHERE seq = 2"));
+    drop(scratch.sql("DROP TRIGGER transactions_never_removed; DELETE FROM transactions WHERE seq = 2"));
     until("it fails", || failure(&feed).is_some());
     assert!(failure(&feed).unwrap().contains("lost rows"), "{:?}", failure(&feed));
     feed.stop();

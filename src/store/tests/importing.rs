@@ -197,17 +197,56 @@ fn bad_rows_can_be_put_aside() {
     }
 }
 
+/// Paths were compared, so a hard link of the ledger or of the input was emptied; and an older file of bad rows was, too.
 #[test]
-fn the_file_for_bad_rows_is_neither_the_input_nor_the_ledger() {
+fn the_file_for_bad_rows_is_a_new_one() {
     let scratch = Scratch::new();
     drop(scratch.writer());
     let options = options(&scratch, lines(&[HEADER, FIRST]));
-    for victim in [scratch.ledger(), scratch.file("rows.csv")] {
-        let options = ImportOptions { skip_bad: Some(victim), ..options.clone() };
+    fs::hard_link(scratch.file("rows.csv"), scratch.file("link.csv")).unwrap();
+    fs::write(scratch.file("older.csv"), "bad rows of yesterday").unwrap();
+    for victim in ["ledger.db", "rows.csv", "link.csv", "older.csv"] {
+        let before = fs::read(scratch.file(victim)).unwrap();
+        let options = ImportOptions { skip_bad: Some(scratch.file(victim)), ..options.clone() };
         let error = import(&options, &mut Silent).unwrap_err();
-        assert!(matches!(error, ImportError::AsideOverwrites { .. }), "{error}");
+        assert!(matches!(error, ImportError::AsideExists { .. }), "{error}");
+        assert_eq!(fs::read(scratch.file(victim)).unwrap(), before, "{victim}");
     }
-    assert_eq!(fs::read_to_string(scratch.file("rows.csv")).unwrap(), lines(&[HEADER, FIRST]));
+    let options = ImportOptions { skip_bad: Some("/dev/null".into()), ..options };
+    assert_eq!(import(&options, &mut Silent).unwrap().imported, 1);
+}
+
+/// It left an empty ledger, which a node then served, and an empty file of bad rows.
+#[test]
+fn an_import_that_fails_leaves_nothing_where_nothing_was() {
+    let scratch = Scratch::new();
+    let packed = gzip(lines(&[HEADER, FIRST, SECOND, THIRD]).as_bytes());
+    let options = ImportOptions {
+        skip_bad: Some(scratch.file("bad.csv")),
+        ..options(&scratch, &packed[..packed.len() - 12])
+    };
+    import(&options, &mut Silent).unwrap_err();
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "bad.csv"] {
+        assert!(!scratch.file(name).exists(), "{name} was left behind");
+    }
+    // One that was there stays, empty as it may be.
+    drop(scratch.writer());
+    import(&options, &mut Silent).unwrap_err();
+    assert!(scratch.ledger().exists());
+}
+
+/// A version after the largest was the smallest.
+#[test]
+fn a_row_without_a_next_version_is_a_bad_row() {
+    let scratch = Scratch::new();
+    drop(scratch.writer());
+    drop(scratch.sql(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
+            ('00000000-0000-4000-8000-0000000000ff', 576, 9223372036854775807, 'CZK', 1, 5, 0)",
+    ));
+    let message = run(&scratch, lines(&[HEADER, FIRST, SECOND])).unwrap_err().to_string();
+    assert!(message.contains("line 3, column 2: user_id") && message.contains("576"), "{message}");
+    assert_eq!(scratch.rows().len(), 1);
 }
 
 #[test]

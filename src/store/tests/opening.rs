@@ -107,3 +107,34 @@ fn names_mean_nothing_but_files() {
         assert_eq!(Reader::open(&path).unwrap().last().unwrap(), Some(Seq(1)), "{name}");
     }
 }
+
+/// The feed once stood still at "attempt to write a readonly database" until somebody happened to write.
+#[test]
+fn what_a_dead_writer_began_is_taken_back() {
+    let scratch = Scratch::new();
+    scratch.writer().append(&[recharge(1, 7)]).unwrap();
+    // A cache this small has to be written to the file before the commit.
+    let dying = scratch.sql("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; BEGIN IMMEDIATE");
+    for version in 2..500 {
+        let sql = "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
+            ('00000000-0000-4000-8000-' || printf('%012d', ?1), 7, ?1, 'COIN', 1, 5, 0)";
+        dying.execute(sql, [version]).unwrap();
+    }
+    let died = Scratch::new();
+    for suffix in ["", "-journal"] {
+        let name = |scratch: &Scratch| scratch.file(&format!("ledger.db{suffix}"));
+        fs::copy(name(&scratch), name(&died)).unwrap();
+    }
+    drop(Reader::open(&died.ledger()).unwrap());
+    assert_eq!(died.rows().len(), 1);
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_to_is_named() {
+    let scratch = Scratch::new();
+    drop(scratch.writer());
+    let cannot_open = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(14), None);
+    let error = StoreError::of(&scratch.ledger(), "open", cannot_open);
+    assert!(error.to_string().contains("in that folder"), "{error}");
+    assert_eq!(error.exit_code(), 20);
+}
