@@ -221,7 +221,7 @@ impl LedgerFile {
     fn replaced(&self, what: &str) -> IdentityError {
         IdentityError::Replaced(format!(
             "the ledger {} is no longer the one that was opened: {what}. Stop florin, put the right file there without \
-             another's -wal and -shm beside it, and start florin again",
+             another's -wal and -shm beside it, and restart florin",
             self.path.display()
         ))
     }
