@@ -16,7 +16,7 @@ const CRATES: &[Layers] = &[
         &[
             ("clock", &[]),
             ("limits", &[]),
-            ("ledger", &[]),
+            ("ledger", &["limits"]),
             ("mesh", &[]),
             ("wire", &["limits"]),
             ("shard", &["ledger", "wire", "mesh", "limits", "clock"]),
