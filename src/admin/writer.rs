@@ -112,8 +112,10 @@ fn run(ledger: Arc<LedgerFile>, requests: &Receiver<Request>) {
             }
             Err(failure) => {
                 error!(error = %failure.again(), "the ledger cannot be written to");
-                if matches!(failure, Failure::Identity(_) | Failure::Uncertain(_)) {
-                    writer.take().map(Writer::abandon);
+                if matches!(failure, Failure::Identity(_) | Failure::Uncertain(_))
+                    && let Some(writer) = writer.take()
+                {
+                    writer.abandon();
                 }
                 for Request { reply, .. } in group.drain(..) {
                     let _ = reply.send(Err(failure.again()));
@@ -178,7 +180,9 @@ fn append_group(
 /// be done (another program has it open, this one may not write) nothing is wrong: the log stays beside the file.
 fn close(ledger: Arc<LedgerFile>, writer: Option<Writer>) {
     if ledger.check().is_err() {
-        writer.map(Writer::abandon);
+        if let Some(writer) = writer {
+            writer.abandon();
+        }
         return;
     }
     let writer = writer.map_or_else(|| Writer::open(ledger.path()), Ok);

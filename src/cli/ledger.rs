@@ -21,7 +21,7 @@ pub struct ImportArgs {
     /// The ledger; made where there is none
     #[arg(long, value_name = "sqlite:PATH", default_value_t)]
     ledger: Ledger,
-    /// Write bad rows to this file and go on; without it, the first bad row ends the import and nothing is imported
+    /// Write bad rows to this new file and go on; without it, the first bad row ends the import and nothing is imported
     #[arg(long, value_name = "FILE")]
     skip_bad: Option<PathBuf>,
 }

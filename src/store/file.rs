@@ -325,13 +325,11 @@ pub(super) fn upgrade(connection: &Connection, path: &Path) -> Result<(), StoreE
     let found = |row: &rusqlite::Row<'_>| {
         Ok((row.get(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<String>>(2)?))
     };
-    match connection.query_row(BADLY_SPELLED, [], found).map_err(failed)? {
-        (count @ 1.., seq, found) => {
-            let path = path.to_owned();
-            let (seq, found) = (seq.unwrap_or_default(), found.unwrap_or_default());
-            return Err(StoreError::OldRows { path, count, seq, found });
-        }
-        _ => {}
+    let found = connection.query_row(BADLY_SPELLED, [], found).map_err(failed)?;
+    if let (count @ 1.., seq, found) = found {
+        let path = path.to_owned();
+        let (seq, found) = (seq.unwrap_or_default(), found.unwrap_or_default());
+        return Err(StoreError::OldRows { path, count, seq, found });
     }
     let (_, sqlite_only) = LEDGER_SQL.split_once("-- SQLite only").expect("ledger.sql has that line");
     let (_, statements) = sqlite_only.split_once('\n').expect("and more of them");
