@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
+use rusqlite::ffi;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{Rejection, identity};
@@ -170,10 +171,17 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt) => {
                 StoreError::NotALedger { path, found: format!("a damaged database ({source})") }
             }
-            Some(ErrorCode::ReadOnly) if operation != "write to" && beside(&path, "-journal").exists() => {
-                StoreError::Interrupted { path }
-            }
             Some(ErrorCode::CannotOpen) if path.exists() => StoreError::Folder { path },
+            Some(ErrorCode::ReadOnly) => match source.sqlite_error().map(|error| error.extended_code) {
+                Some(ffi::SQLITE_READONLY_ROLLBACK) => StoreError::Interrupted { path },
+                Some(
+                    ffi::SQLITE_READONLY_CANTINIT
+                    | ffi::SQLITE_READONLY_CANTLOCK
+                    | ffi::SQLITE_READONLY_DIRECTORY
+                    | ffi::SQLITE_READONLY_RECOVERY,
+                ) => StoreError::Folder { path },
+                _ => StoreError::Sqlite { path, operation, source },
+            },
             _ => StoreError::Sqlite { path, operation, source },
         }
     }

@@ -133,8 +133,12 @@ fn what_a_dead_writer_began_is_taken_back() {
 fn a_folder_that_may_not_be_written_to_is_named() {
     let scratch = Scratch::new();
     drop(scratch.writer());
-    let cannot_open = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(14), None);
-    let error = StoreError::of(&scratch.ledger(), "open", cannot_open);
-    assert!(error.to_string().contains("in that folder"), "{error}");
-    assert_eq!(error.exit_code(), 20);
+    // What SQLite says to a user who is not root: "unable to open database file", "attempt to write a readonly database".
+    use rusqlite::ffi::{Error, SQLITE_CANTOPEN, SQLITE_READONLY_CANTINIT, SQLITE_READONLY_DIRECTORY};
+    for code in [SQLITE_CANTOPEN, SQLITE_READONLY_CANTINIT, SQLITE_READONLY_DIRECTORY] {
+        let refused = rusqlite::Error::SqliteFailure(Error::new(code), None);
+        let error = StoreError::of(&scratch.ledger(), "open", refused);
+        assert!(error.to_string().contains("in that folder"), "{error}");
+        assert_eq!(error.exit_code(), 20);
+    }
 }
