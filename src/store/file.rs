@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
-use rusqlite::ffi;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
+use rustix::io::Errno;
 
 use super::{Rejection, identity};
 
@@ -211,6 +211,10 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
         Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing { path }),
         Err(source) => return Err(StoreError::Open { path, source }),
+    }
+    // Asked without opening it: to close a descriptor of a file drops all locks that this process has on it.
+    if let Err(Errno::ACCESS) = rustix::fs::access(&path, rustix::fs::Access::READ_OK) {
+        return Err(StoreError::Open { path, source: Errno::ACCESS.into() });
     }
     let mode = match access {
         Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
