@@ -391,7 +391,9 @@ impl Shard {
             return Park::Busy;
         }
         self.is_parked = true;
-        let waiting = (self.waiting.len() > 0).then(|| self.now.monotonic_us + WAITING_POLL_US);
+        // What the feed is to be asked for found its ring full: it takes requests, and wakes nobody when there is room for more.
+        let looks_again = self.waiting.len() > 0 || !self.requests.is_empty();
+        let waiting = looks_again.then(|| self.now.monotonic_us + WAITING_POLL_US);
         let silent = self.timeouts.peek().map(|Reverse((at_us, _))| *at_us);
         let draining = self.draining_since_us.map(|_| self.now.monotonic_us + DRAIN_QUIET_US);
         let first = [waiting, self.waiting.earliest_us(), silent, draining].into_iter().flatten().min();
@@ -402,8 +404,6 @@ impl Shard {
         !self.ready.is_empty()
             || !self.touched.is_empty()
             || !self.feed.events.is_empty()
-            // The feed takes requests and does not ring when there is room for more.
-            || !self.requests.is_empty()
             || !self.responder.rereads.is_empty()
             || self.peers.iter().flatten().any(PeerLink::has_messages)
     }
