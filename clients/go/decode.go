@@ -149,7 +149,7 @@ func decodeBalances(header frame.Reply, body []byte, entries []BatchEntry) error
 		if row.Status() > frame.StatusMax {
 			return unexpected("body", "a status of 0 to 8", row.Status())
 		}
-		entry.Status = Status(row.Status())
+		entry.Status, entry.Quarantined = Status(row.Status()), row.Quarantined()
 		entry.Balance = nil
 		if entry.Status != StatusOK {
 			continue

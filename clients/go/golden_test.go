@@ -67,9 +67,10 @@ type goldenBody struct {
 	Balance    *goldenBalance
 	Statistics *goldenStatistics
 	Balances   []struct {
-		UserID  number `json:"user_id"`
-		Status  Status
-		Balance *goldenBalance
+		UserID      number `json:"user_id"`
+		Status      Status
+		Quarantined bool
+		Balance     *goldenBalance
 	}
 	PayloadHex *string `json:"payload_hex"`
 	Message    string
@@ -256,6 +257,7 @@ func compare(t *testing.T, call *call, status uint8, body goldenBody) {
 			got := call.entries[index]
 			same(t, got.UserID, uint64(entry.UserID))
 			same(t, got.Status, entry.Status)
+			same(t, got.Quarantined, entry.Quarantined)
 			same(t, got.Balance == nil, entry.Balance == nil)
 			if got.Balance != nil {
 				same(t, describeBalance(got.Balance), entry.Balance.String())

@@ -92,6 +92,9 @@ type BatchEntry struct {
 	UserID uint64
 	// Status is the entry's own.
 	Status Status
+	// Quarantined: this account's history is known to be incomplete, and its balance may be older than the batch's AsOf.
+	// A server older than this flag never sets it: its Metadata's Quarantined says only that some account's is.
+	Quarantined bool
 	// Balance is nil unless Status is StatusOK. Its metadata is that of the part of the batch that it came with.
 	Balance *Balance
 }

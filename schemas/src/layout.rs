@@ -129,8 +129,10 @@ pub struct BalanceEntryRow {
     pub user_id: U64,
     /// A [`crate::Status`].
     pub status: u8,
+    /// 1 where the account's history is known to be incomplete.
+    pub quarantined: u8,
     /// Zeroes.
-    pub padding: [u8; 7],
+    pub padding: [u8; 6],
     /// 1 where `balance` is present.
     pub present: u8,
     /// Zeroes.
@@ -161,6 +163,9 @@ const _: () = {
     assert!(offset_of!(Archived<records::Statistics>, windows) == offset_of!(StatisticsRoot, windows));
 
     assert!(size_of::<BalanceEntryRow>() == size_of::<Archived<records::BalanceEntry>>());
+    assert!(
+        offset_of!(Archived<records::BalanceEntry>, quarantined) == offset_of!(BalanceEntryRow, quarantined)
+    );
     assert!(offset_of!(Archived<records::BalanceEntry>, balance) == offset_of!(BalanceEntryRow, present));
     assert!(size_of::<VectorPointer>() == size_of::<Archived<records::Balances>>());
 };
@@ -169,7 +174,9 @@ const _: () = {
 /// low 32 bits stand in every reply header, so that a Rust caller never reads a layout that it does not know.
 pub const SCHEMA_FINGERPRINT: u64 = fnv1a(LAYOUT.as_bytes());
 
-/// The layouts in one canonical line a record: name, size, and each field's name, type and offset.
+/// The layouts in one canonical line a record: name, size, and each field's name, type and offset. A field that came later, into bytes
+/// that all earlier builds write as zeroes and never read, is not named: neither side misreads the other, so none is refused
+/// (`BalanceEntry`'s `quarantined:bool@9`).
 pub const LAYOUT: &str = "rkyv 0.8 little-endian aligned pointer32\n\
 AssetBalance 24 asset:u64@0 available:i64@8 held:i64@16\n\
 Balance 32 user_id:u64@0 version:u64@8 updated_at_us:i64@16 balances:[AssetBalance]@24\n\

@@ -81,6 +81,8 @@ pub struct BalanceEntry {
     pub user_id: u64,
     /// A [`crate::Status`].
     pub status: u8,
+    /// Whether this account's history is known to be incomplete. It lies where older builds have a zero of padding.
+    pub quarantined: bool,
     /// Present where the status is OK.
     pub balance: Option<Balance>,
 }

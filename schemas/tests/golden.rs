@@ -222,6 +222,7 @@ fn flat_body(opcode: Opcode, body: &[u8]) -> ReplyBody {
             let entry = |entry: fbs::BalanceEntry| records::BalanceEntry {
                 user_id: entry.user_id(),
                 status: entry.status(),
+                quarantined: entry.quarantined(),
                 balance: entry.balance().map(flat_balance),
             };
             ReplyBody::Balances(

@@ -102,7 +102,8 @@ fn balances_by_hand(balances: &Balances) -> Vec<u8> {
         let row = BalanceEntryRow {
             user_id: entry.user_id.into(),
             status: entry.status,
-            padding: [0; 7],
+            quarantined: u8::from(entry.quarantined),
+            padding: [0; 6],
             present: u8::from(entry.balance.is_some()),
             present_padding: [0; 7],
             balance: entry.balance.as_ref().map_or_else(absent, |balance| balance_root(balance, at, rows_at)),
@@ -157,10 +158,12 @@ fn any_statistics() -> impl Strategy<Value = Statistics> {
 }
 
 fn any_entry() -> impl Strategy<Value = BalanceEntry> {
-    (any::<u64>(), prop::option::of(any_balance())).prop_map(|(user_id, balance)| {
-        let status = if balance.is_some() { Status::Ok } else { Status::NotFound };
-        BalanceEntry { user_id, status: status as u8, balance }
-    })
+    (any::<u64>(), any::<bool>(), prop::option::of(any_balance())).prop_map(
+        |(user_id, quarantined, balance)| {
+            let status = if balance.is_some() { Status::Ok } else { Status::NotFound };
+            BalanceEntry { user_id, status: status as u8, quarantined, balance }
+        },
+    )
 }
 
 /// `Record size field:type@offset …`, with the offsets that the compiler gave.
@@ -207,5 +210,45 @@ proptest! {
         let balances = Balances { entries };
         let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&balances).unwrap();
         prop_assert_eq!(balances_by_hand(&balances), archived.as_slice());
+    }
+}
+
+/// The records as they were before an entry told whether its account is quarantined.
+mod older {
+    use florin_schema::records::Balance;
+
+    #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Clone, PartialEq, Eq, Debug)]
+    pub struct BalanceEntry {
+        pub user_id: u64,
+        pub status: u8,
+        pub balance: Option<Balance>,
+    }
+
+    #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Clone, PartialEq, Eq, Debug)]
+    pub struct Balances {
+        pub entries: Vec<BalanceEntry>,
+    }
+}
+
+proptest! {
+    /// The flag came later, without another fingerprint: so callers of older builds must read on as before, and their servers' answers
+    /// must read as without flags.
+    #[test]
+    fn the_entries_flag_is_read_past_by_older_builds(entries in prop::collection::vec(any_entry(), 0..40)) {
+        let unflagged = |entry: &BalanceEntry| BalanceEntry { quarantined: false, ..entry.clone() };
+        let before = |entry: &BalanceEntry| older::BalanceEntry {
+            user_id: entry.user_id,
+            status: entry.status,
+            balance: entry.balance.clone(),
+        };
+        let now = Balances { entries };
+        let then = older::Balances { entries: now.entries.iter().map(before).collect() };
+        let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&now).unwrap();
+        let read = rkyv::from_bytes::<older::Balances, rkyv::rancor::Error>(&archived).unwrap();
+        prop_assert_eq!(&read, &then);
+
+        let archived = rkyv::to_bytes::<rkyv::rancor::Error>(&then).unwrap();
+        let read = rkyv::from_bytes::<Balances, rkyv::rancor::Error>(&archived).unwrap();
+        prop_assert_eq!(read.entries, now.entries.iter().map(unflagged).collect::<Vec<_>>());
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics};
-use florin_client::{Address, Asset, Client, Freshness, Origin, Status, UserId, Version, Window, WindowMask};
+use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 use jiff::Timestamp;
 
 use super::http::{HttpError, request};
@@ -121,9 +121,8 @@ async fn table(command: &GetCommand, common: &CommonArgs) -> Result<String, flor
         }
         GetCommand::Balances { users, .. } => {
             let reply = client.get_balances(users).await?;
-            let entries = reply.iter().map(|entry| (entry.user_id, entry.status, entry.balance.map(record)));
             let as_of = reply.as_of_us().map(rfc3339).unwrap_or_default();
-            format!("{}\n\nas of {as_of}", balances_table(entries))
+            format!("{}\n\nas of {as_of}", balances_table(reply.iter()))
         }
     })
 }
@@ -239,7 +238,7 @@ fn statistics_table(statistics: &Statistics, origin: Origin) -> String {
     format!("{heading}\n\n{}\n\n{}", table.render(), footing(origin))
 }
 
-fn balances_table(entries: impl Iterator<Item = (UserId, Status, Option<Balance>)>) -> String {
+fn balances_table<'a>(entries: impl Iterator<Item = Entry<'a>>) -> String {
     let mut table = Table::new(&[
         ("user", Align::Right),
         ("status", Align::Left),
@@ -248,9 +247,11 @@ fn balances_table(entries: impl Iterator<Item = (UserId, Status, Option<Balance>
         ("available", Align::Right),
         ("held", Align::Right),
     ]);
-    for (user, status, balance) in entries {
-        let head = |version| [user.to_string(), status.name().to_owned(), version];
-        let Some(balance) = balance.filter(|balance| !balance.balances.is_empty()) else {
+    for entry in entries {
+        let quarantined = if entry.is_quarantined { ", quarantined" } else { "" };
+        let status = format!("{}{quarantined}", entry.status.name());
+        let head = |version| [entry.user_id.to_string(), status.clone(), version];
+        let Some(balance) = entry.balance.map(record).filter(|balance| !balance.balances.is_empty()) else {
             let [user, status, version] = head(String::new());
             table.row([user, status, version, String::new(), String::new(), String::new()]);
             continue;

@@ -158,13 +158,15 @@ impl Auditor {
         let moments = if is_shed { judge.vain_arrivals() } else { judge.moments() };
         self.forgets |= moments.iter().any(|moment| moment.turn.forgets);
         let explains = |moment: &Moment| {
-            let predicted = judge.predict(moment, user);
-            let (status, view) = if is_shed { (Status::Overloaded, None) } else { predicted };
             // Windows that are not held for this time are told to be incomplete, whatever they hold.
             let forgets = moment.turn.forgets && origin.is_quarantined && is_statistics(case);
+            let Predicted { status, view, is_quarantined } = match judge.predict(moment, user) {
+                _ if is_shed => Predicted { status: Status::Overloaded, view: None, is_quarantined: false },
+                predicted => predicted,
+            };
             let expected = Origin {
                 as_of_us: view.map_or(moment.turn.as_of_us, |view| as_of_us(moment, &view)),
-                is_quarantined: view.is_some_and(|view| view.quarantined || forgets),
+                is_quarantined: is_quarantined || view.is_some() && forgets,
             };
             has_status(reply, status)
                 && origin == expected
@@ -296,6 +298,15 @@ struct Entry {
     version: Option<u64>,
 }
 
+/// What is answered about one account.
+#[derive(Clone, Copy, Debug)]
+struct Predicted {
+    status: Status,
+    /// Where there is data.
+    view: Option<View>,
+    is_quarantined: bool,
+}
+
 /// What an owner may have answered, and when.
 struct Judge<'a> {
     case: &'a Case<'a>,
@@ -377,17 +388,24 @@ impl Judge<'_> {
         self.users.iter().all(|&user| is_young(user) && self.has_version(moment, user))
     }
 
-    /// The answer about `user` at `moment`; the view where there is data.
-    fn predict(&self, moment: &Moment, user: UserId) -> (Status, Option<View>) {
+    /// The answer about `user` at `moment`.
+    fn predict(&self, moment: &Moment, user: UserId) -> Predicted {
+        let without_data = |status| Predicted { status, view: None, is_quarantined: false };
         if self.is_unavailable(moment) {
-            return (Status::Unavailable, None);
+            return without_data(Status::Unavailable);
         }
         if !self.is_young(moment, user) || !self.has_version(moment, user) {
-            return (Status::Stale, None);
+            return without_data(Status::Stale);
         }
         match self.mirror.view(user, moment.events()) {
-            None => (Status::NotFound, None),
-            Some(view) => (Status::Ok, Some(view)),
+            None => without_data(Status::NotFound),
+            // Its first row is missing: there is nothing to show.
+            Some(View { version: 0, .. }) => {
+                Predicted { is_quarantined: true, ..without_data(Status::Unavailable) }
+            }
+            Some(view) => {
+                Predicted { status: Status::Ok, view: Some(view), is_quarantined: view.quarantined }
+            }
         }
     }
 
@@ -401,23 +419,26 @@ impl Judge<'_> {
     ) -> Option<Origin> {
         let mut origin = Origin { as_of_us: moment.turn.as_of_us, is_quarantined: false };
         for (&user, entry) in self.users.iter().zip(entries) {
-            let (status, view) = self.predict(moment, user);
+            let Predicted { status, view, is_quarantined } = self.predict(moment, user);
             let Some(entry) = entry else {
-                if status != Status::Unavailable {
+                if status != Status::Unavailable || is_quarantined {
                     return None;
                 }
                 continue;
             };
             let version = entry.balance.as_ref().map(|balance| balance.version);
-            if entry.status != status as u8 || version != view.map(|view| view.version) {
+            if entry.status != status as u8
+                || entry.quarantined != is_quarantined
+                || version != view.map(|view| view.version)
+            {
                 return None;
             }
+            origin.is_quarantined |= is_quarantined;
             if let (Some(balance), Some(view)) = (&entry.balance, view) {
                 let history = ledger.histories.get(&user);
                 if *balance != expected_balance(history, user, view.version) {
                     return None;
                 }
-                origin.is_quarantined |= view.quarantined;
                 origin.as_of_us = origin.as_of_us.min(as_of_us(moment, &view));
             }
         }

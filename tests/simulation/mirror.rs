@@ -115,7 +115,9 @@ impl Mirror {
                     state.view.quarantined = true;
                 } else {
                     let whole_at = state.view.whole_at;
-                    *state = State { view: View { whole_at, ..again.view }, ..again };
+                    // Of an account without a row nothing is known.
+                    let quarantined = again.view.quarantined || again.view.version == 0;
+                    *state = State { view: View { whole_at, quarantined, ..again.view }, ..again };
                 }
                 self.note(user);
             }

@@ -182,6 +182,7 @@ fn flat_balances(balances: fbs::Balances<'_>) -> Balances {
     let entry = |entry: fbs::BalanceEntry<'_>| BalanceEntry {
         user_id: entry.user_id(),
         status: entry.status(),
+        quarantined: entry.quarantined(),
         balance: entry.balance().map(flat_balance),
     };
     Balances { entries: balances.entries().into_iter().flatten().map(entry).collect() }
@@ -301,6 +302,7 @@ fn json_balances(value: &Value) -> Result<Balances> {
         Ok(BalanceEntry {
             user_id: integer(&entry["user_id"])?,
             status: *status.ok_or_else(|| format!("status {name:?}"))? as u8,
+            quarantined: entry.get("quarantined") == Some(&Value::Bool(true)),
             balance: entry.get("balance").map(json_balance).transpose()?,
         })
     };

@@ -148,7 +148,10 @@ impl Failed {
             "user_id: expected version {} of {user} or more, which another node has shown, got {}",
             shown.0, got.0
         );
-        Failed { error: Error::Stale(Refusal { message, shard, as_of_us }), next: Next::AskAgain }
+        Failed {
+            error: Error::Stale(Refusal { message, shard, as_of_us, is_quarantined: false }),
+            next: Next::AskAgain,
+        }
     }
 }
 

@@ -95,6 +95,7 @@ impl BalancesReply {
         Entry {
             user_id: UserId::new(entry.user_id.to_native()).expect("checked against what was asked"),
             status: Status::try_from(entry.status).expect("checked when it came"),
+            is_quarantined: entry.quarantined,
             balance: entry.balance.as_ref(),
         }
     }
@@ -107,6 +108,9 @@ pub struct Entry<'a> {
     pub user_id: UserId,
     /// OK, or why there is no balance: NOT_FOUND, STALE, …
     pub status: Status,
+    /// Whether this account's history is known to be incomplete: its balance may be older than the answer's `as_of_us`. Servers before
+    /// this flag never set it; their answers say only that some account is ([`crate::Origin::is_quarantined`] of a part).
+    pub is_quarantined: bool,
     /// Present where the status is OK.
     pub balance: Option<&'a Archived<Balance>>,
 }

@@ -22,7 +22,8 @@ pub enum Error {
     /// The freshness that was asked for did not hold within the time that the server was to wait.
     #[error("stale: {0}")]
     Stale(Refusal),
-    /// The server is warming up or draining, or its feed has been down for too long.
+    /// The server is warming up or draining, or its feed has been down for too long. Or this one account cannot be shown, for its first
+    /// transaction is missing ([`Refusal::is_quarantined`]).
     #[error("unavailable: {0}")]
     Unavailable(Refusal),
     /// The server shed the request.
@@ -183,6 +184,8 @@ pub struct Refusal {
     pub shard: ShardIndex,
     /// The shard's watermark, µs since 1970 UTC.
     pub as_of_us: i64,
+    /// Whether it is because the account's history is known to be incomplete.
+    pub is_quarantined: bool,
 }
 
 /// What ended a connection, or kept it from beginning.

@@ -194,7 +194,12 @@ pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Er
         error: ProtocolError::Body(format!("expected a message in UTF-8: {error}")),
     })?;
     let origin = Origin::of(reply);
-    Ok(Refusal { message: message.to_owned(), shard: origin.shard, as_of_us: origin.as_of_us })
+    Ok(Refusal {
+        message: message.to_owned(),
+        shard: origin.shard,
+        as_of_us: origin.as_of_us,
+        is_quarantined: origin.is_quarantined(),
+    })
 }
 
 /// The error of a layout that is not ours.

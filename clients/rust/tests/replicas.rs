@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fake::path::Path;
 use fake::{Answer, Asked, Fake, Map, eventually, user};
-use florin_client::records::{AssetBalance, Balance, BalanceEntry, Balances};
+use florin_client::records::{AssetBalance, Balance, Balances};
 use florin_client::{Backoff, Builder, Client, Error, Freshness, Retry, Version};
 use florin_schema::frame::REPLY_DRAINING;
 use florin_schema::{Opcode, Status};
@@ -57,8 +57,8 @@ fn follow(asked: &Asked, version: u64) -> Vec<u8> {
     };
     if asked.opcode() == Opcode::GetBalances {
         let entry = |user_id| match version {
-            0 => BalanceEntry { user_id, status: Status::NotFound as u8, balance: None },
-            _ => BalanceEntry { user_id, status: Status::Ok as u8, balance: Some(balance(user_id)) },
+            0 => fake::entry_of(user_id, None),
+            _ => fake::entry_of(user_id, Some(balance(user_id))),
         };
         return asked.rkyv(&Balances { entries: asked.ids().into_iter().map(entry).collect() });
     }

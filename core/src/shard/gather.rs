@@ -50,6 +50,12 @@ pub(super) fn push_status(part: &mut Vec<u8>, status: Status) {
     );
 }
 
+/// Appends an entry of a quarantined account that has nothing to show.
+pub(super) fn push_without_beginning(part: &mut Vec<u8>) {
+    let header = EntryHeader { status: Status::Unavailable as u8, quarantined: 1, bytes: U16::new(0) };
+    part.extend_from_slice(header.as_bytes());
+}
+
 impl Gather {
     /// The entries in the order asked; and whether any of them is quarantined.
     pub fn join(&self, shards: u16) -> (Vec<BatchEntry<'_>>, Trust) {
@@ -61,13 +67,14 @@ impl Gather {
                 EntryHeader::ref_from_prefix(rest).expect("an entry for each user of a part");
             let (balance, after) = after.split_at(usize::from(header.bytes.get()));
             *rest = after;
-            if header.quarantined != 0 {
+            let quarantined = header.quarantined != 0;
+            if quarantined {
                 trust = Trust::Quarantined;
             }
             let status = Status::try_from(header.status).expect("a part holds statuses");
             let balance =
                 (status == Status::Ok).then(|| BalanceView::new(balance).expect("a balance's bytes"));
-            BatchEntry { user_id, status, balance }
+            BatchEntry { user_id, status, quarantined, balance }
         });
         (entries.collect(), trust)
     }

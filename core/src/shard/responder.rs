@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
 use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Window, WindowMask};
 
-use super::gather::{Gather, push_balance, push_status};
+use super::gather::{Gather, push_balance, push_status, push_without_beginning};
 use super::metrics::ShardMetrics;
 use super::peers::Question;
 use super::table::{Guess, Table, Trust};
@@ -35,6 +35,10 @@ pub(super) enum Aspect {
 
 /// The window that no clock moves.
 const LIFETIME: WindowMask = WindowMask::new(1 << Window::Lifetime as u8).expect("a window");
+
+/// Why an account is not shown that lacks its first transaction: nothing and 1970 would be a guess.
+const WITHOUT_BEGINNING: &str = "this account's history is not complete yet: the ledger names the user, but the account's first transaction is \
+     missing or cannot be applied; ask again in a moment";
 
 pub(super) struct Responder {
     pub index: ShardIndex,
@@ -139,6 +143,9 @@ impl Responder {
         let Some(found) = self.table.confirm(user, guess) else {
             return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
         };
+        if found.has_no_beginning() {
+            return self.without_beginning(out, to, via);
+        }
         match aspect {
             Aspect::Balance => {
                 let origin = self.origin_of(via, user.id, found.trust);
@@ -243,6 +250,14 @@ impl Responder {
         self.account(out, &to, via, user, aspect, guess);
     }
 
+    #[cold]
+    #[inline(never)]
+    fn without_beginning(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via) {
+        let origin = self.origin(via, Trust::Quarantined);
+        self.encoder.error(out, *to, origin, Status::Unavailable, WITHOUT_BEGINNING);
+        self.count(to.opcode, Status::Unavailable);
+    }
+
     /// Appends the entries of a part of a batch; the oldest time of which one of them tells.
     pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) -> i64 {
         let mut as_of_us = self.as_of_us;
@@ -251,6 +266,7 @@ impl Responder {
                 _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
                 _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
                 None => push_status(part, Status::NotFound),
+                Some(found) if found.has_no_beginning() => push_without_beginning(part),
                 Some(found) => {
                     as_of_us = as_of_us.min(self.origin_of(Via::Connection, user, found.trust).as_of_us);
                     push_balance(part, found.balance, found.trust);
@@ -263,8 +279,8 @@ impl Responder {
     /// Answers a batch whose parts have all come.
     pub fn batch(&mut self, out: &mut Vec<u8>, gather: &Gather) {
         let (entries, trust) = gather.join(self.shards);
-        // Where no shard can answer, the whole batch says so; where one cannot, its entries do.
-        if entries.iter().all(|entry| entry.status == Status::Unavailable) {
+        // Where no shard can answer, the whole batch says so; where one cannot, or one account has nothing to show, its entries do.
+        if entries.iter().all(|entry| entry.status == Status::Unavailable && !entry.quarantined) {
             let reason =
                 self.unavailable.unwrap_or("no shard that owns one of these users can answer at the moment");
             return self.error(out, &gather.reply_to, Via::Connection, Status::Unavailable, reason);

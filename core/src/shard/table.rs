@@ -7,7 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use florin_schema::layout::BalanceView;
-use florin_schema::{HashedUser, UserId};
+use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
@@ -78,6 +78,13 @@ impl Found<'_> {
     #[inline(always)]
     fn is_of(&self, user: HashedUser) -> bool {
         self.balance.root.user_id.get() == user.id.get()
+    }
+
+    /// Whether none of its transactions has been applied: it is known by those that came behind a gap, or that cannot be applied, so it
+    /// is quarantined.
+    #[inline(always)]
+    pub fn has_no_beginning(&self) -> bool {
+        self.trust == Trust::Quarantined && self.balance.root.version.get() == 0
     }
 }
 
@@ -259,7 +266,10 @@ impl Table {
             self.note_quarantine(user_id, before, QUARANTINED);
             return;
         }
-        let after = reread.account.flags(&self.slab) & !REREAD_ASKED;
+        // Of an account without a row nothing is known: those that named it have vanished.
+        let is_empty = reread.account.version(&self.slab) == Version(0);
+        let vanished = if is_empty { QUARANTINED } else { 0 };
+        let after = reread.account.flags(&self.slab) & !REREAD_ASKED | vanished;
         reread.account.set_flags(&mut self.slab, after);
         self.index.set(place, reread.account.balance);
         old.free(&mut self.slab);

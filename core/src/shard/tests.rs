@@ -2,8 +2,9 @@
 
 use core::sync::atomic::AtomicU64;
 
-use florin_schema::frame::REPLY_DRAINING;
-use florin_schema::{Asset, Version};
+use florin_schema::frame::{REPLY_DRAINING, REPLY_QUARANTINED, ReplyHeader, RequestHeader};
+use florin_schema::{Asset, Encoding, Opcode, Status, Version, records};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 use crate::ledger::{Kind, Transaction};
@@ -67,6 +68,15 @@ impl Alone {
         self.begin_turn(monotonic_us);
         self.shard.receive(0, bytes);
         self.end_turn(monotonic_us);
+    }
+
+    /// The reply to a frame of these bytes, on connection 0.
+    fn reply(&mut self, frame: &[u8]) -> (ReplyHeader, Vec<u8>) {
+        self.turn_with(20, frame);
+        let reply = self.send_output();
+        let (header, body) = ReplyHeader::read_from_prefix(&reply).expect("a reply");
+        assert_eq!(header.length.get() as usize, reply.len(), "one reply");
+        (header, body.to_vec())
     }
 
     /// All that is to be sent on connection 0, as if it went at once.
@@ -272,14 +282,6 @@ fn a_drain_reads_nothing_more_after_two_seconds() {
 #[test]
 fn a_shard_does_not_sleep_on_a_request() {
     let mut alone = node(1, 1).remove(0);
-    let row = |user_id: u64, version: u64| Transaction {
-        user_id: UserId::new(user_id).expect("a legal id"),
-        version: Version(version),
-        asset: Asset::parse(b"COIN").expect("a legal code"),
-        kind: Kind::Recharge,
-        amount: i64::MAX,
-        occurred_at_us: 0,
-    };
     for event in [row(1, 1), row(1, 2), row(2, 2)].map(FeedEvent::Row) {
         alone.events.push(event).expect("room");
     }
@@ -349,4 +351,103 @@ fn windows_follow_a_clock_that_is_set_back() {
 
     let answer = alone.asked_at(-HOUR_US, 16, STATISTICS);
     assert!(!counts(&answer, 24), "before 1970 nothing had happened: {answer}");
+}
+
+/// A row that makes the next credit of its account overflow.
+fn row(user_id: u64, version: u64) -> Transaction {
+    Transaction {
+        user_id: UserId::new(user_id).expect("a legal id"),
+        version: Version(version),
+        asset: Asset::parse(b"COIN").expect("a legal code"),
+        kind: Kind::Recharge,
+        amount: i64::MAX,
+        occurred_at_us: 0,
+    }
+}
+
+/// A node's one shard: user 1's second row overflows, user 2 is known by its second row alone, user 3 is whole.
+fn with_incomplete_accounts() -> Alone {
+    let mut alone = node(1, 8).remove(0);
+    for event in [row(1, 1), row(1, 2), row(2, 2), row(3, 1)].map(FeedEvent::Row) {
+        alone.events.push(event).expect("room");
+    }
+    alone.begin_turn(10);
+    alone.shard.open(0, Listener::Any);
+    alone.end_turn(10);
+    alone
+}
+
+fn frame(opcode: Opcode, encoding: Encoding, user_id: u64, body: &[u8]) -> Vec<u8> {
+    let header = RequestHeader {
+        length: (24 + body.len() as u32).into(),
+        version: 1,
+        opcode: opcode as u8,
+        encoding: encoding as u8,
+        flags: 0,
+        request_id: 1.into(),
+        user_id: user_id.into(),
+    };
+    [header.as_bytes(), body].concat()
+}
+
+/// A user whom a gap alone had named was answered OK with version 0, no balances and the year 1970: a guess that looks like a fact.
+#[test]
+fn an_account_without_its_first_row_is_not_shown() {
+    let mut alone = with_incomplete_accounts();
+    for encoding in [Encoding::Rkyv, Encoding::FlatBuffers] {
+        for opcode in [Opcode::GetBalance, Opcode::GetStatistics] {
+            let (header, body) = alone.reply(&frame(opcode, encoding, 2, &[]));
+            assert_eq!(
+                (header.status, header.encoding, header.flags.get()),
+                (Status::Unavailable as u8, 0, REPLY_QUARANTINED)
+            );
+            assert!(body.starts_with(b"this account's history is not complete yet"));
+            let (header, _) = alone.reply(&frame(opcode, encoding, 1, &[]));
+            assert_eq!((header.status, header.flags.get()), (Status::Ok as u8, REPLY_QUARANTINED));
+        }
+    }
+    for what in ["balance", "statistics"] {
+        let get = format!("GET /v1/users/2/{what} HTTP/1.1\r\nHost: h\r\n\r\n");
+        alone.begin_turn(30);
+        alone.shard.open(1, Listener::Any);
+        alone.shard.receive(1, get.as_bytes());
+        alone.end_turn(30);
+        let answer = String::from_utf8(alone.shard.take_output(1, Vec::new())).expect("HTTP");
+        alone.shard.sent(1, answer.len());
+        alone.shard.closed(1);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        for field in ["Florin-Quarantined: true", "Retry-After: 1"] {
+            assert!(answer.contains(&format!("\r\n{field}\r\n")), "{answer}");
+        }
+    }
+}
+
+/// A batch said of itself that some account's history is incomplete, and not which.
+#[test]
+fn each_entry_of_a_batch_says_whether_its_account_is_incomplete() {
+    let mut alone = with_incomplete_accounts();
+    let told = |entry: &records::BalanceEntry| {
+        let version = entry.balance.as_ref().map(|balance| balance.version);
+        (entry.user_id, entry.status, entry.quarantined, version)
+    };
+    let ids = |ids: &[u64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+    let mut ask = |users: &[u64]| {
+        let batch = frame(Opcode::GetBalances, Encoding::Rkyv, 0, &ids(users));
+        let (header, body) = alone.reply(&batch);
+        assert_eq!(header.status, Status::Ok as u8, "{}", String::from_utf8_lossy(&body));
+        let mut aligned = rkyv::util::AlignedVec::<16>::new();
+        aligned.extend_from_slice(&body);
+        let batch =
+            rkyv::from_bytes::<records::Balances, rkyv::rancor::Error>(&aligned).expect("it verifies");
+        (header.flags.get(), batch.entries.iter().map(told).collect::<Vec<_>>())
+    };
+    let (ok, not_found, unavailable) = (Status::Ok as u8, Status::NotFound as u8, Status::Unavailable as u8);
+    let of_one = (1, ok, true, Some(1));
+    let of_two = (2, unavailable, true, None);
+    let of_three = (3, ok, false, Some(1));
+    let of_four = (4, not_found, false, None);
+    assert_eq!(ask(&[4, 1, 3, 2]), (REPLY_QUARANTINED, vec![of_four, of_one, of_three, of_two]));
+    assert_eq!(ask(&[3, 4]), (0, vec![of_three, of_four]));
+    // The shard can answer: it is the account that has nothing to show.
+    assert_eq!(ask(&[2, 2]), (REPLY_QUARANTINED, vec![of_two, of_two]));
 }

@@ -152,6 +152,7 @@ fn write_balances(encoder: &mut Encoder, out: &mut Vec<u8>, to: ReplyTo, origin:
     let entry = |told: &Value| BatchEntry {
         user_id: UserId::new(number(&told["user_id"])).unwrap(),
         status: number::<u8>(&told["status"]).try_into().unwrap(),
+        quarantined: told["quarantined"].as_bool().unwrap(),
         balance: (!told["balance"].is_null()).then(|| BalanceView::new(present.next().unwrap()).unwrap()),
     };
     encoder.balances(out, to, origin, &told.iter().map(entry).collect::<Vec<_>>());

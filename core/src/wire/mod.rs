@@ -173,6 +173,8 @@ pub struct BatchEntry<'a> {
     pub user_id: UserId,
     /// The entry's own.
     pub status: Status,
+    /// Whether this account's history is known to be incomplete.
+    pub quarantined: bool,
     /// Present where the status is OK.
     pub balance: Option<BalanceView<'a>>,
 }

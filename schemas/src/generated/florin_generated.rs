@@ -970,6 +970,7 @@ impl<'a> BalanceEntry<'a> {
   pub const VT_USER_ID: flatbuffers::VOffsetT = 4;
   pub const VT_STATUS: flatbuffers::VOffsetT = 6;
   pub const VT_BALANCE: flatbuffers::VOffsetT = 8;
+  pub const VT_QUARANTINED: flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -983,6 +984,7 @@ impl<'a> BalanceEntry<'a> {
     let mut builder = BalanceEntryBuilder::new(_fbb);
     builder.add_user_id(args.user_id);
     if let Some(x) = args.balance { builder.add_balance(x); }
+    builder.add_quarantined(args.quarantined);
     builder.add_status(args.status);
     builder.finish()
   }
@@ -1009,6 +1011,13 @@ impl<'a> BalanceEntry<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<Balance>>(BalanceEntry::VT_BALANCE, None)}
   }
+  #[inline]
+  pub fn quarantined(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(BalanceEntry::VT_QUARANTINED, Some(false)).unwrap()}
+  }
 }
 
 impl flatbuffers::Verifiable for BalanceEntry<'_> {
@@ -1021,6 +1030,7 @@ impl flatbuffers::Verifiable for BalanceEntry<'_> {
      .visit_field::<u64>("user_id", Self::VT_USER_ID, false)?
      .visit_field::<u8>("status", Self::VT_STATUS, false)?
      .visit_field::<flatbuffers::ForwardsUOffset<Balance>>("balance", Self::VT_BALANCE, false)?
+     .visit_field::<bool>("quarantined", Self::VT_QUARANTINED, false)?
      .finish();
     Ok(())
   }
@@ -1029,6 +1039,7 @@ pub struct BalanceEntryArgs<'a> {
     pub user_id: u64,
     pub status: u8,
     pub balance: Option<flatbuffers::WIPOffset<Balance<'a>>>,
+    pub quarantined: bool,
 }
 impl<'a> Default for BalanceEntryArgs<'a> {
   #[inline]
@@ -1037,6 +1048,7 @@ impl<'a> Default for BalanceEntryArgs<'a> {
       user_id: 0,
       status: 0,
       balance: None,
+      quarantined: false,
     }
   }
 }
@@ -1059,6 +1071,10 @@ impl<'a: 'b, 'b> BalanceEntryBuilder<'a, 'b> {
     self.fbb_.push_slot_always::<flatbuffers::WIPOffset<Balance>>(BalanceEntry::VT_BALANCE, balance);
   }
   #[inline]
+  pub fn add_quarantined(&mut self, quarantined: bool) {
+    self.fbb_.push_slot::<bool>(BalanceEntry::VT_QUARANTINED, quarantined, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> BalanceEntryBuilder<'a, 'b> {
     let start = _fbb.start_table();
     BalanceEntryBuilder {
@@ -1079,6 +1095,7 @@ impl core::fmt::Debug for BalanceEntry<'_> {
       ds.field("user_id", &self.user_id());
       ds.field("status", &self.status());
       ds.field("balance", &self.balance());
+      ds.field("quarantined", &self.quarantined());
       ds.finish()
   }
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use florin_schema::{Status, UserId};
 
 pub use native::{
-    Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics, statistics_flat,
+    BatchEntry, Content, NativeError, balance, balance_flat, batch, batch_flat, problem, statistics,
+    statistics_flat,
 };
 pub use stated::{COMPARED, Stated, rfc3339, time_us};
 
@@ -150,11 +151,14 @@ impl Answer {
     pub fn entries(&self, users: usize) -> Option<Vec<Reading>> {
         let content = self.content().ok()?;
         let entries = content.get("balances")?.elements()?;
-        let readings: Option<Vec<Reading>> = entries.iter().map(|entry| self.entry(entry)).collect();
+        // A server older than the entries' own flags has one for all: it does not say whose history is incomplete.
+        let is_anyones = self.stated.is_quarantined && !entries.iter().any(is_flagged);
+        let readings = entries.iter().map(|entry| self.entry(entry, is_anyones || is_flagged(entry)));
+        let readings: Option<Vec<Reading>> = readings.collect();
         readings.filter(|readings| self.status == 200 && readings.len() == users)
     }
 
-    fn entry(&self, entry: &Value) -> Option<Reading> {
+    fn entry(&self, entry: &Value, is_quarantined: bool) -> Option<Reading> {
         let name = entry.get("status")?.as_text()?;
         let status = Status::ALL.iter().find(|status| status.name() == name)?;
         let balance = entry.get("balance").cloned().unwrap_or(Value::Null);
@@ -169,12 +173,16 @@ impl Answer {
             status: status.http_code(),
             level,
             as_of_us: self.stated.as_of_us,
-            // A batch has one flag for all: that does not say whose history is incomplete.
-            trust: if self.stated.is_quarantined { Trust::Quarantined } else { Trust::Whole },
+            trust: if is_quarantined { Trust::Quarantined } else { Trust::Whole },
             content: Ok(balance),
             body: Bytes::new(),
             stated: None,
             at: self.at,
         })
     }
+}
+
+/// Whether an entry of a batch says of itself that transactions are missing.
+fn is_flagged(entry: &Value) -> bool {
+    matches!(entry.get("quarantined"), Some(Value::Bool(true)))
 }

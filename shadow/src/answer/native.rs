@@ -4,7 +4,7 @@
 use std::fmt::{Arguments, Write};
 
 use florin_schema::records::{Balance, Statistics};
-use florin_schema::{Asset, Status, UserId, Window, WindowMask, generated};
+use florin_schema::{Asset, Status, Window, WindowMask, generated};
 
 use super::stated::rfc3339;
 
@@ -153,9 +153,26 @@ fn statistics_of(
     Ok(Content { json, version: Some(version) })
 }
 
-/// A batch's entries: whose, how it ended, and the balance where it ended well.
-pub fn batch<'a>(entries: impl Iterator<Item = (UserId, Status, Option<&'a Balance>)>) -> Content {
-    batch_of(entries.map(|(user, status, balance)| (user.get(), status, balance.map(account))))
+/// One entry of a batch.
+pub struct BatchEntry<Account> {
+    /// Whose.
+    pub user_id: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Whether it says that transactions are missing.
+    pub is_quarantined: bool,
+    /// Where it ended well.
+    pub balance: Option<Account>,
+}
+
+/// A batch.
+pub fn batch<'a>(entries: impl Iterator<Item = BatchEntry<&'a Balance>>) -> Content {
+    batch_of(entries.map(|entry| BatchEntry {
+        user_id: entry.user_id,
+        status: entry.status,
+        is_quarantined: entry.is_quarantined,
+        balance: entry.balance.map(account),
+    }))
 }
 
 /// The same, from FlatBuffers.
@@ -163,18 +180,27 @@ pub fn batch_flat(table: &generated::Balances<'_>) -> Result<Content, NativeErro
     let mut entries = Vec::new();
     for entry in table.entries().ok_or(NativeError::Missing("entries"))? {
         let status = Status::try_from(entry.status()).map_err(|unknown| NativeError::Status(unknown.0))?;
-        entries.push((entry.user_id(), status, entry.balance().map(account_flat).transpose()?));
+        entries.push(BatchEntry {
+            user_id: entry.user_id(),
+            status,
+            is_quarantined: entry.quarantined(),
+            balance: entry.balance().map(account_flat).transpose()?,
+        });
     }
     Ok(batch_of(entries.into_iter()))
 }
 
 fn batch_of<Rows: Iterator<Item = (u64, i64, i64)>>(
-    entries: impl Iterator<Item = (u64, Status, Option<Account<Rows>>)>,
+    entries: impl Iterator<Item = BatchEntry<Account<Rows>>>,
 ) -> Content {
     let mut json = r#"{"balances":["#.to_owned();
-    separated(&mut json, entries, |out, (user_id, status, account)| {
+    separated(&mut json, entries, |out, entry| {
+        let BatchEntry { user_id, status, is_quarantined, balance } = entry;
         put(out, format_args!(r#"{{"user_id":"{user_id}","status":"{}""#, status.name()));
-        if let Some(account) = account {
+        if is_quarantined {
+            out.push_str(r#","quarantined":true"#);
+        }
+        if let Some(account) = balance {
             out.push_str(r#","balance":"#);
             write_account(out, account);
         }

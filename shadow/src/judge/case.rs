@@ -341,7 +341,7 @@ fn pairs(question: &Question, primary: &Answer, candidate: &Answer, frame: &mut 
     vec![Pair::new(Path::ROOT, question.user(), primary.reading(question), candidate.reading(question))]
 }
 
-/// Everything of a batch that is no account: whose entry it is, and fields that the contract does not have.
+/// Everything of a batch that is no account, for each of those is judged by itself: whose entry it is, and fields that the contract does not have.
 fn compare_frames(primary: &Answer, candidate: &Answer, into: &mut Comparison) {
     let (Ok(mut p), Ok(mut c)) = (primary.content(), candidate.content()) else { return };
     for content in [&mut p, &mut c] {
@@ -350,7 +350,7 @@ fn compare_frames(primary: &Answer, candidate: &Answer, into: &mut Comparison) {
             let Value::List(entries) = entries else { continue };
             for entry in entries {
                 if let Value::Object(fields) = entry {
-                    fields.retain(|(key, _)| key != "balance" && key != "status");
+                    fields.retain(|(key, _)| !matches!(key.as_str(), "balance" | "status" | "quarantined"));
                 }
             }
         }

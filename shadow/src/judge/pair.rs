@@ -230,7 +230,7 @@ impl Pair {
         let (p, c) = (self.primary.trust, self.candidate.trust);
         let side = if p == Trust::Quarantined { Side::Primary } else { Side::Candidate };
         match self.again(side, 0, Reason::Quarantined, context) {
-            // One flag for a whole batch says nothing of an account that nobody has asked about by itself.
+            // An older server's one flag for a whole batch says nothing of an account that nobody has asked about by itself.
             Next::Settled(_) if self.asks > 0 => {
                 let words = |trust| Some((trust == Trust::Quarantined).to_string());
                 let mut comparison = Comparison::default();

@@ -590,6 +590,42 @@ fn entries(list: &[String], at_us: i64) -> Answer {
     answer(200, None, &format!(r#"{{"balances":[{}]}}"#, list.join(",")), at_us)
 }
 
+/// Whose history is incomplete is part of what an entry says: a batch that flags the wrong account was once equal to one that flags
+/// the right one, for both had one flag for all.
+#[test]
+fn an_entrys_flag_is_its_own() {
+    let single = |user: u64, is_quarantined| {
+        let body = format!(
+            r#"{{"user_id":"{user}","version":"5","balances":[{{"asset":"COIN","available":"10"}}]}}"#
+        );
+        let answer = answer(200, Some(5), &body, NOON + 50_000);
+        Answer { stated: Stated { is_quarantined, ..answer.stated.clone() }, ..answer }
+    };
+    let flagged = |which: [bool; 2]| {
+        let entry = |(user, is_flagged)| {
+            let entry: String = entry(user, 5, 10);
+            if is_flagged { entry.replacen(r#""OK""#, r#""OK","quarantined":true"#, 1) } else { entry }
+        };
+        let answer = entries(&[1, 2].into_iter().zip(which).map(entry).collect::<Vec<_>>(), NOON);
+        Answer { stated: Stated { is_quarantined: true, ..answer.stated.clone() }, ..answer }
+    };
+    let run = |c: Answer, p_again: Vec<Answer>, c_again: Vec<Answer>| {
+        let primary = std::iter::once(flagged([true, false])).chain(p_again).collect();
+        let candidate = std::iter::once(c).chain(c_again).collect();
+        Play::new(batch(&[1, 2]), primary, candidate).run().0
+    };
+    assert_eq!(run(flagged([true, false]), vec![], vec![]).verdict, Verdict::Equal);
+    // Neither side is asked in vain: what it goes on saying of one account by itself decides.
+    let wrong = run(flagged([true, true]), vec![], vec![single(2, true)]);
+    assert_eq!((wrong.verdict, wrong.reason), (Verdict::Mismatch, Some(Reason::Flag)));
+    let passing = run(flagged([true, true]), vec![], vec![single(2, false)]);
+    assert_eq!(passing.verdict, Verdict::CaughtUp);
+    // An older server's flag is for all.
+    let older = entries(&[entry(1, 5, 10), entry(2, 5, 10)], NOON);
+    let older = Answer { stated: Stated { is_quarantined: true, ..older.stated.clone() }, ..older };
+    assert_eq!(run(older, vec![], vec![single(2, false)]).verdict, Verdict::CaughtUp);
+}
+
 #[test]
 fn each_account_of_a_batch_is_judged_by_its_own_version() {
     let p = entries(&[entry(1, 5, 10), entry(2, 8, 20), entry(1, 5, 10)], NOON);

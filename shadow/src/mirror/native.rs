@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use florin_client::{Address, Client, Error, Freshness, Origin, Retry, Version};
+use florin_client::{Address, Client, Error, Freshness, Origin, Refusal, Retry, Version};
 use florin_schema::Status;
 use http::Method;
 use rkyv::rancor;
@@ -115,15 +115,17 @@ fn batch(reply: &florin_client::BalancesReply) -> Result<Decoded, Failure> {
     for entry in reply.iter() {
         let record = entry.balance.map(rkyv::deserialize::<florin_schema::records::Balance, rancor::Error>);
         let record = record.transpose().map_err(|error| Failure::protocol(&error))?;
-        entries.push((entry.user_id, entry.status, record));
+        entries.push((entry, record));
     }
     let is_quarantined = reply.parts().iter().any(|part| part.origin().is_quarantined());
     let stated = Stated { as_of_us: reply.as_of_us(), is_quarantined, ..Stated::default() };
-    Ok((
-        Status::Ok,
-        stated,
-        answer::batch(entries.iter().map(|(user, status, record)| (*user, *status, record.as_ref()))),
-    ))
+    let entries = entries.iter().map(|(entry, record)| answer::BatchEntry {
+        user_id: entry.user_id.get(),
+        status: entry.status,
+        is_quarantined: entry.is_quarantined,
+        balance: record.as_ref(),
+    });
+    Ok((Status::Ok, stated, answer::batch(entries)))
 }
 
 /// A refusal is an answer; everything else is none.
@@ -141,7 +143,8 @@ fn refused(error: Error) -> Result<Decoded, Failure> {
             | Error::PermissionDenied(refusal)
             | Error::Internal(refusal),
         ) => {
-            let stated = Stated { as_of_us: Some(refusal.as_of_us), ..Stated::default() };
+            let Refusal { as_of_us, is_quarantined, .. } = refusal;
+            let stated = Stated { as_of_us: Some(as_of_us), is_quarantined, ..Stated::default() };
             Ok((status, stated, answer::problem(status, &refusal.message)))
         }
         (_, error) => Err(Failure { reason: reason(&error), detail: error.to_string() }),

@@ -89,7 +89,9 @@ func (n *Node) Balances(ctx context.Context, userIDs []uint64, freshness reads.F
 	}
 	into.Balances = into.Balances[:0]
 	for _, found := range batch.Entries {
-		entry := reads.Entry{UserID: found.UserID, Status: reads.Status(found.Status.String())}
+		entry := reads.Entry{
+			UserID: found.UserID, Status: reads.Status(found.Status.String()), Quarantined: found.Quarantined,
+		}
 		if found.Balance != nil {
 			entry.Balance = translate(found.Balance)
 		}

@@ -144,7 +144,9 @@ type Batch struct {
 
 // Entry is one user of a batch; the balance is there where the status is OK.
 type Entry struct {
-	UserID  uint64   `json:"user_id,string"`
-	Status  Status   `json:"status"`
-	Balance *Balance `json:"balance,omitempty"`
+	UserID uint64 `json:"user_id,string"`
+	Status Status `json:"status"`
+	// Quarantined: the account's history is known to be incomplete.
+	Quarantined bool     `json:"quarantined,omitempty"`
+	Balance     *Balance `json:"balance,omitempty"`
 }

@@ -27,6 +27,9 @@ type account struct {
 	asksReread bool
 }
 
+// hasNoBeginning reports whether none of its transactions could be applied: there is nothing to show.
+func (a *account) hasNoBeginning() bool { return a.quarantined && a.balance.Version == 0 }
+
 // bucket is what happened to one asset in one direction during one hour or day.
 type bucket struct {
 	hour     domain.Hour

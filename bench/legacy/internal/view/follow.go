@@ -197,6 +197,8 @@ func (f *follower) replace(fresh *account) {
 		return
 	}
 	fresh.asksReread = false
+	// Of an account without a row nothing is known: those that named it have vanished.
+	fresh.quarantined = fresh.quarantined || fresh.balance.Version == 0
 	if !fresh.quarantined {
 		f.view.Counters.Quarantined.Add(-1)
 	}

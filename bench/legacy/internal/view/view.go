@@ -147,6 +147,11 @@ func (v *View) account(ctx context.Context, userID uint64, freshness reads.Fresh
 		return nil, origin, refuse(origin, reads.NotFound, "the ledger has never named this user")
 	}
 	origin.Quarantined = account.quarantined
+	if account.hasNoBeginning() {
+		return nil, origin, refuse(origin, reads.Unavailable,
+			"this account's history is not complete yet: the ledger names the user, but the account's first transaction is "+
+				"missing or cannot be applied; ask again in a moment")
+	}
 	return account, origin, nil
 }
 
@@ -172,10 +177,12 @@ func (v *View) Balances(ctx context.Context, userIDs []uint64, freshness reads.F
 			entry.Status = reads.Stale
 		case account == nil:
 			entry.Status = reads.NotFound
+		case account.hasNoBeginning():
+			entry.Status, entry.Quarantined = reads.Unavailable, true
 		default:
-			entry.Status, entry.Balance = reads.OK, &account.balance
-			origin.Quarantined = origin.Quarantined || account.quarantined
+			entry.Status, entry.Quarantined, entry.Balance = reads.OK, account.quarantined, &account.balance
 		}
+		origin.Quarantined = origin.Quarantined || entry.Quarantined
 		into.Balances = append(into.Balances, entry)
 	}
 	return origin, nil

@@ -223,10 +223,33 @@ func TestWhatCannotBeSummedIsNotServed(t *testing.T) {
 	broken.Fault = errors.New("no transaction")
 	rows.add(broken, row(3, 1, "COIN", domain.Recharge, 1, noon))
 	v, _ := settled(t, Fixed(noon), rows)
-	for userID, version := range map[uint64]uint64{1: 1, 2: domain.AssetsMax, 3: 0} {
+	for userID, version := range map[uint64]uint64{1: 1, 2: domain.AssetsMax} {
 		balance, origin, err := v.Balance(t.Context(), userID, reads.Freshness{})
 		if err != nil || balance.Version != version || !origin.Quarantined {
 			t.Errorf("user %d: %+v %+v %v", userID, balance, origin, err)
+		}
+	}
+	// Of the third nothing could be applied: a zero would be a guess.
+	var refusal *reads.Refusal
+	if _, _, err := v.Balance(t.Context(), 3, reads.Freshness{}); !errors.As(err, &refusal) ||
+		refusal.Status != reads.Unavailable || !refusal.Origin.Quarantined {
+		t.Errorf("user 3: %v", err)
+	}
+	var batch reads.Batch
+	if origin, err := v.Balances(t.Context(), []uint64{1, 3, 4}, reads.Freshness{}, &batch); err != nil || !origin.Quarantined {
+		t.Errorf("%+v %v", origin, err)
+	}
+	for index, want := range []reads.Entry{
+		{UserID: 1, Status: reads.OK, Quarantined: true},
+		{UserID: 3, Status: reads.Unavailable, Quarantined: true},
+		{UserID: 4, Status: reads.NotFound},
+	} {
+		got := batch.Balances[index]
+		if (got.Balance != nil) != (want.Status == reads.OK) {
+			t.Errorf("%+v", got)
+		}
+		if got.Balance = nil; got != want {
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 }

@@ -185,6 +185,7 @@ fn batches(entries: &[(u64, Status)]) -> [(Encoding, Vec<u8>); 2] {
         .map(|&(user_id, status)| records::BalanceEntry {
             user_id,
             status: status as u8,
+            quarantined: false,
             balance: (status == Status::Ok).then(|| balance(user_id)),
         })
         .collect();
@@ -216,7 +217,12 @@ fn flat_balances(entries: &[records::BalanceEntry]) -> Vec<u8> {
             };
             fb::Balance::create(&mut builder, &args)
         });
-        let args = fb::BalanceEntryArgs { user_id: entry.user_id, status: entry.status, balance };
+        let args = fb::BalanceEntryArgs {
+            user_id: entry.user_id,
+            status: entry.status,
+            balance,
+            quarantined: entry.quarantined,
+        };
         offsets.push(fb::BalanceEntry::create(&mut builder, &args));
     }
     let entries = Some(builder.create_vector(&offsets));

@@ -88,7 +88,7 @@ func Balances(body []byte, entries int) error {
 		if err != nil {
 			return err
 		}
-		if err := entry.scalars(longBytes, byteBytes); err != nil {
+		if err := entry.scalars(longBytes, byteBytes, skip, byteBytes); err != nil {
 			return err
 		}
 		held, present, err := entry.table(2)

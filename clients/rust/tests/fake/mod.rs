@@ -146,11 +146,17 @@ fn statistics(user_id: u64, mask: u8) -> Statistics {
     }
 }
 
+/// An entry of a whole account, or of one that nobody has named.
+pub fn entry_of(user_id: u64, balance: Option<Balance>) -> BalanceEntry {
+    let status = if balance.is_some() { Status::Ok } else { Status::NotFound };
+    BalanceEntry { user_id, status: status as u8, quarantined: false, balance }
+}
+
 /// Every seventh user is unknown.
 pub fn entry(user_id: u64) -> BalanceEntry {
     match user_id % 7 {
-        0 => BalanceEntry { user_id, status: Status::NotFound as u8, balance: None },
-        _ => BalanceEntry { user_id, status: Status::Ok as u8, balance: Some(balance(user_id)) },
+        0 => entry_of(user_id, None),
+        _ => entry_of(user_id, Some(balance(user_id))),
     }
 }
 

@@ -257,6 +257,19 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     assert_eq!(table.quarantined(), 0);
 }
 
+/// An account was read again, and the ledger had lost the rows that had named it: it became whole, of version 0.
+#[test]
+fn an_account_without_a_row_is_never_whole() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let second = row(9, 2, Kind::Recharge, 10, NOW_US);
+    assert_eq!(table.apply(&second, &now), Outcome::Gap { ask: true });
+    table.begin_reread(second.user_id);
+    table.end_reread(second.user_id);
+    assert!(table.find(second.user_id.hashed()).unwrap().has_no_beginning());
+    assert_eq!(table.quarantined(), 1);
+    assert_eq!(table.apply(&row(9, 1, Kind::Recharge, 10, NOW_US), &now), Outcome::AppliedLate);
+}
+
 #[test]
 fn an_overflow_serves_the_state_before_it_and_says_so() {
     let (mut table, now) = (Table::new(), Horizon::at(NOW_US));

@@ -55,7 +55,8 @@ pub(super) fn balances(out: &mut Vec<u8>, entries: &[BatchEntry<'_>]) {
         let mut row = BalanceEntryRow {
             user_id: U64::new(entry.user_id.get()),
             status: entry.status as u8,
-            padding: [0; 7],
+            quarantined: u8::from(entry.quarantined),
+            padding: [0; 6],
             present: 0,
             present_padding: [0; 7],
             balance: BalanceRoot::new_zeroed(),

@@ -107,8 +107,12 @@ impl FlatWriter {
                 let arguments = arguments(builder, balance);
                 fb::Balance::create(builder, &arguments)
             });
-            let arguments =
-                fb::BalanceEntryArgs { user_id: entry.user_id.get(), status: entry.status as u8, balance };
+            let arguments = fb::BalanceEntryArgs {
+                user_id: entry.user_id.get(),
+                status: entry.status as u8,
+                balance,
+                quarantined: entry.quarantined,
+            };
             self.tables.push(fb::BalanceEntry::create(builder, &arguments).value());
         }
         let entries = builder.create_vector_from_iter(self.tables.iter().map(|&at| WIPOffset::new(at)));

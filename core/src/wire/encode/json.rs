@@ -64,7 +64,7 @@ pub(super) fn balances(out: &mut Vec<u8>, entries: &[BatchEntry<'_>]) {
         quoted(out, entry.user_id.get());
         text(out, ",\"status\":\"");
         text(out, entry.status.name());
-        text(out, "\"");
+        text(out, if entry.quarantined { "\",\"quarantined\":true" } else { "\"" });
         if let Some(view) = entry.balance {
             text(out, ",\"balance\":");
             balance(out, view);

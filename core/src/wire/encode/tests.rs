@@ -147,14 +147,20 @@ fn statistics() -> impl Strategy<Value = Told> {
 
 /// Batches, OK entries among others.
 fn batches() -> impl Strategy<Value = records::Balances> {
-    let missing = (0..=i64::MAX as u64, 1u8..=8);
+    let missing = (0..=i64::MAX as u64, 1u8..=8, any::<bool>());
     let entry = prop_oneof![
-        balances().prop_map(|balance| records::BalanceEntry {
+        (balances(), any::<bool>()).prop_map(|(balance, quarantined)| records::BalanceEntry {
             user_id: balance.user_id,
             status: 0,
+            quarantined,
             balance: Some(balance)
         }),
-        missing.prop_map(|(user_id, status)| records::BalanceEntry { user_id, status, balance: None }),
+        missing.prop_map(|(user_id, status, quarantined)| records::BalanceEntry {
+            user_id,
+            status,
+            quarantined,
+            balance: None
+        }),
     ];
     prop::collection::vec(entry, 1..40).prop_map(|entries| records::Balances { entries })
 }
@@ -169,6 +175,7 @@ fn entries<'a>(batch: &records::Balances, tables: &'a [Option<AlignedVec>]) -> V
     let entry = |(entry, balance): (&records::BalanceEntry, _)| BatchEntry {
         user_id: UserId::new(entry.user_id).unwrap(),
         status: entry.status.try_into().unwrap(),
+        quarantined: entry.quarantined,
         balance,
     };
     batch.entries.iter().zip(views).map(entry).collect()
@@ -277,6 +284,7 @@ proptest! {
         let entry = |entry: fb::BalanceEntry<'_>| records::BalanceEntry {
             user_id: entry.user_id(),
             status: entry.status(),
+            quarantined: entry.quarantined(),
             balance: entry.balance().map(read_balance),
         };
         let read = flatbuffers::root::<fb::Balances<'_>>(body).unwrap().entries().unwrap();
@@ -307,6 +315,8 @@ proptest! {
             prop_assert_eq!(&got["user_id"], &entry.user_id.to_string());
             let status = Status::try_from(entry.status).unwrap();
             prop_assert_eq!(&got["status"], status.name());
+            let quarantined = got.get("quarantined").map(|told| told.as_bool().unwrap());
+            prop_assert_eq!(quarantined, entry.quarantined.then_some(true), "it is told only where it is so");
             prop_assert_eq!(got.get("balance").cloned(), entry.balance.as_ref().map(balance_value));
         }
         prop_assert_eq!(got["balances"].as_array().unwrap().len(), batch.entries.len());
@@ -435,14 +445,26 @@ fn json_keys_come_in_wire_mds_order() {
     assert_eq!(core::str::from_utf8(split(&response).1).unwrap(), expected);
 
     let bytes = example();
-    let entry = |id, status, balance| BatchEntry { user_id: UserId::new(id).unwrap(), status, balance };
-    let entries = [entry(42, Status::Ok, BalanceView::new(&bytes)), entry(9, Status::NotFound, None)];
-    let response =
-        written(|encoder, out| encoder.balances(out, reply(Opcode::GetBalances), ORIGIN, &entries));
+    let entry = |id, status, quarantined, balance| BatchEntry {
+        user_id: UserId::new(id).unwrap(),
+        status,
+        quarantined,
+        balance,
+    };
+    let whole =
+        [entry(42, Status::Ok, false, BalanceView::new(&bytes)), entry(9, Status::NotFound, false, None)];
+    let response = written(|encoder, out| encoder.balances(out, reply(Opcode::GetBalances), ORIGIN, &whole));
     let expected = r#"{"balances":[{"user_id":"42","status":"OK","balance":{"user_id":"42","version":"7","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{"asset":"COIN","available":"1200","held":"0"}]}},{"user_id":"9","status":"NOT_FOUND"}]}"#;
     let (head, body) = split(&response);
     assert_eq!(core::str::from_utf8(body).unwrap(), expected);
     assert!(!head.contains("Florin-Version"), "a batch has no version of its own");
+
+    let incomplete =
+        [entry(42, Status::Ok, true, BalanceView::new(&bytes)), entry(9, Status::Unavailable, true, None)];
+    let response =
+        written(|encoder, out| encoder.balances(out, reply(Opcode::GetBalances), ORIGIN, &incomplete));
+    let expected = r#"{"balances":[{"user_id":"42","status":"OK","quarantined":true,"balance":{"user_id":"42","version":"7","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{"asset":"COIN","available":"1200","held":"0"}]}},{"user_id":"9","status":"UNAVAILABLE","quarantined":true}]}"#;
+    assert_eq!(core::str::from_utf8(split(&response).1).unwrap(), expected);
 }
 
 #[test]
@@ -526,7 +548,12 @@ fn hello_tells_the_map_and_ping_echoes() {
 fn one_encoder_answers_again_and_again_the_same() {
     let bytes = example();
     let view = BalanceView::new(&bytes).unwrap();
-    let entry = BatchEntry { user_id: UserId::new(42).unwrap(), status: Status::Ok, balance: Some(view) };
+    let entry = BatchEntry {
+        user_id: UserId::new(42).unwrap(),
+        status: Status::Ok,
+        quarantined: false,
+        balance: Some(view),
+    };
     let totals = AssetTotals { asset: asset("USD"), windows: [WindowTotals::default(); 4] };
     let answer = StatisticsAnswer {
         user_id: UserId::new(1).unwrap(),

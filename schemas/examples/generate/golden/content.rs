@@ -66,7 +66,12 @@ pub fn statistics(mask: WindowMask) -> Statistics {
 
 /// An entry of each sort, in an order that is no order, one user twice.
 pub fn balances() -> Balances {
-    let entry = |user_id, status: Status, balance| BalanceEntry { user_id, status: status as u8, balance };
+    let entry = |user_id, status: Status, balance| BalanceEntry {
+        user_id,
+        status: status as u8,
+        quarantined: false,
+        balance,
+    };
     Balances {
         entries: vec![
             entry(42, Status::Ok, Some(balance())),
@@ -74,6 +79,23 @@ pub fn balances() -> Balances {
             entry(i64::MAX as u64, Status::Ok, Some(extreme_balance())),
             entry(43, Status::Stale, None),
             entry(42, Status::Ok, Some(balance())),
+        ],
+    }
+}
+
+/// Two accounts whose histories are incomplete, one of which has nothing to show yet, beside a whole one.
+pub fn quarantined_balances() -> Balances {
+    let entry = |user_id, status: Status, quarantined, balance| BalanceEntry {
+        user_id,
+        status: status as u8,
+        quarantined,
+        balance,
+    };
+    Balances {
+        entries: vec![
+            entry(42, Status::Ok, true, Some(balance())),
+            entry(i64::MAX as u64, Status::Ok, false, Some(extreme_balance())),
+            entry(43, Status::Unavailable, true, None),
         ],
     }
 }

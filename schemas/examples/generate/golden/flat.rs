@@ -77,7 +77,12 @@ pub fn balances(record: &records::Balances) -> Vec<u8> {
         .iter()
         .map(|entry| {
             let balance = entry.balance.as_ref().map(|balance| write_balance(&mut builder, balance));
-            let args = fbs::BalanceEntryArgs { user_id: entry.user_id, status: entry.status, balance };
+            let args = fbs::BalanceEntryArgs {
+                user_id: entry.user_id,
+                status: entry.status,
+                balance,
+                quarantined: entry.quarantined,
+            };
             fbs::BalanceEntry::create(&mut builder, &args)
         })
         .collect();

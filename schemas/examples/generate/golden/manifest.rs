@@ -182,6 +182,7 @@ pub struct WindowFields {
 pub struct EntryFields {
     pub user_id: String,
     pub status: u8,
+    pub quarantined: bool,
     pub balance: Option<BalanceFields>,
 }
 
@@ -272,6 +273,7 @@ impl From<&records::BalanceEntry> for EntryFields {
         EntryFields {
             user_id: entry.user_id.to_string(),
             status: entry.status,
+            quarantined: entry.quarantined,
             balance: entry.balance.as_ref().map(BalanceFields::from),
         }
     }

@@ -106,14 +106,21 @@ fn add_balances(golden: &mut Golden, encoding: Encoding) {
         let name = format!("{name}-{}", encoding_name(encoding));
         keep(golden, &name, header, &body, ReplyBody::Balance((&balance).into()));
     }
-    let balances = content::balances();
-    let body = match encoding {
-        Encoding::Rkyv => archive(&balances),
-        Encoding::FlatBuffers => flat::balances(&balances),
-    };
-    let meaning = ReplyBody::Balances(balances.entries.iter().map(EntryFields::from).collect());
-    let name = format!("balances-{}", encoding_name(encoding));
-    keep(golden, &name, header(Opcode::GetBalances, Some(encoding), Status::Ok), &body, meaning);
+    let batches = [
+        ("balances", content::balances(), 0),
+        ("balances-quarantined", content::quarantined_balances(), REPLY_QUARANTINED),
+    ];
+    for (name, balances, flags) in batches {
+        let body = match encoding {
+            Encoding::Rkyv => archive(&balances),
+            Encoding::FlatBuffers => flat::balances(&balances),
+        };
+        let mut header = header(Opcode::GetBalances, Some(encoding), Status::Ok);
+        header.flags = flags.into();
+        let meaning = ReplyBody::Balances(balances.entries.iter().map(EntryFields::from).collect());
+        let name = format!("{name}-{}", encoding_name(encoding));
+        keep(golden, &name, header, &body, meaning);
+    }
 }
 
 fn add_statistics(golden: &mut Golden, encoding: Encoding) {

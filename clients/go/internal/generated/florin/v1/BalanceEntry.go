@@ -78,8 +78,20 @@ func (rcv *BalanceEntry) Balance(obj *Balance) *Balance {
 	return nil
 }
 
+func (rcv *BalanceEntry) Quarantined() bool {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(10))
+	if o != 0 {
+		return rcv._tab.GetBool(o + rcv._tab.Pos)
+	}
+	return false
+}
+
+func (rcv *BalanceEntry) MutateQuarantined(n bool) bool {
+	return rcv._tab.MutateBoolSlot(10, n)
+}
+
 func BalanceEntryStart(builder *flatbuffers.Builder) {
-	builder.StartObject(3)
+	builder.StartObject(4)
 }
 func BalanceEntryAddUserId(builder *flatbuffers.Builder, userId uint64) {
 	builder.PrependUint64Slot(0, userId, 0)
@@ -89,6 +101,9 @@ func BalanceEntryAddStatus(builder *flatbuffers.Builder, status byte) {
 }
 func BalanceEntryAddBalance(builder *flatbuffers.Builder, balance flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(2, flatbuffers.UOffsetT(balance), 0)
+}
+func BalanceEntryAddQuarantined(builder *flatbuffers.Builder, quarantined bool) {
+	builder.PrependBoolSlot(3, quarantined, false)
 }
 func BalanceEntryEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()
