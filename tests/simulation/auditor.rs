@@ -127,6 +127,7 @@ impl Auditor {
         let facts = [
             ("forwarded", reply.is_forwarded),
             ("quarantined", reply.is_quarantined),
+            ("without a first row", reply.is_quarantined && has_status(reply, Status::Unavailable)),
             ("waited and held", has_waited && is_ok(reply)),
             ("waited in vain", has_waited && has_status(reply, Status::Stale)),
             ("over HTTP", reply.id.is_none()),
