@@ -33,7 +33,13 @@ const CRATES: &[Layers] = &[
             ("drivers", &["shard", "mesh", "limits", "clock"]),
             ("node", &["drivers", "feed", "store", "threads", "shard", "mesh", "ledger", "limits", "clock"]),
             ("admin", &["threads", "node", "feed", "store", "shard", "ledger", "limits", "clock"]),
-            ("cli", &["admin", "node", "drivers", "feed", "store", "shard", "ledger", "limits", "clock"]),
+            (
+                "cli",
+                &[
+                    "admin", "threads", "node", "drivers", "feed", "store", "shard", "ledger", "limits",
+                    "clock",
+                ],
+            ),
         ],
     ),
 ];
@@ -72,6 +78,30 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "schemas/src/generated.rs",
     "src/drivers/ring/mod.rs",
 ];
+
+/// Where the server starts threads and tasks other than through `threads`, which ends the process where one panics.
+const MAY_START_THREADS: &[&str] = &[
+    // The demonstration joins its threads, and ends with what they say.
+    "src/cli/demo/load.rs",
+    "src/cli/demo/mod.rs",
+    // Holds what ends the process, and reports how it has started.
+    "src/node/shard_thread.rs",
+    "src/threads.rs",
+];
+
+/// The feed, the loaders and the tasks of the control plane could each die without a word: a panic stays with whoever joins.
+#[test]
+fn nothing_dies_unseen() {
+    let starts = |text: &str| {
+        ["thread::Builder", "thread::spawn(", "tokio::spawn("].iter().any(|way| text.contains(way))
+    };
+    let found: Vec<String> = sources("src")
+        .into_iter()
+        .filter(|(_, text)| starts(text))
+        .map(|(file, _)| file.display().to_string())
+        .collect();
+    assert_eq!(found, MAY_START_THREADS, "start it with spawn_vital or spawn_vital_task");
+}
 
 #[test]
 fn arrows_go_one_way() {

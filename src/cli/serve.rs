@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
 use crate::node::numa;
+use crate::threads::spawn_vital_task;
 
 /// How often the log's "ready" looks whether it may be said.
 const READY_POLL: Duration = Duration::from_millis(10);
@@ -65,12 +66,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;
-        tokio::spawn(reload.on_hangup(hangups()?));
+        spawn_vital_task("the task that reloads", reload.on_hangup(hangups()?));
         let running = service.run()?;
         #[cfg(feature = "fault-injection")]
-        tokio::spawn(hang_on_sigusr2(running.control()));
+        spawn_vital_task("the task that orders faults", hang_on_sigusr2(running.control()));
         tell_systemd(Arc::clone(&running.view), running.control());
-        tokio::spawn(report_ready(Arc::clone(&running.view), started));
+        spawn_vital_task("the task that reports readiness", report_ready(Arc::clone(&running.view), started));
         until_ended(running, signals).await
     })?;
     Ok(())

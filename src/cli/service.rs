@@ -16,6 +16,7 @@ use super::systemd::tell_stopping;
 use crate::admin::{self, LedgerWriter, View, WriterThread, neighbours::LOOK_EVERY};
 use crate::drivers::inherited::Inherited;
 use crate::node::{Control, Node, NodeConfig, StartError};
+use crate::threads::spawn_vital_task;
 
 /// How long the admin port's last answers may take once the node has ended.
 const ADMIN_END: Duration = Duration::from_secs(2);
@@ -136,7 +137,7 @@ impl Service {
         });
         drop(writer);
         let watched = Arc::clone(&view);
-        tokio::spawn(async move {
+        spawn_vital_task("the task that watches the shards' CPUs", async move {
             loop {
                 watched.neighbours.look(&watched.shards);
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -173,10 +174,18 @@ impl Running {
         self.control.clone()
     }
 
-    /// Resolves when the node has ended.
+    /// Resolves when the node has ended. An admin port that ends before it is told to takes the node with it: nobody
+    /// could see any more how the node is.
     pub(super) async fn node_ended(&mut self) -> Result<(), ServiceError> {
         if self.ended.is_none() {
-            let outcome = (&mut self.node).await.unwrap_or_else(|panic| Err(panic.to_string()));
+            let outcome = tokio::select! {
+                outcome = &mut self.node => outcome.unwrap_or_else(|panic| Err(panic.to_string())),
+                reason = ended_early(&mut self.admin) => {
+                    error!("{reason}; the node ends");
+                    self.drain();
+                    (&mut self.node).await.unwrap_or_else(|panic| Err(panic.to_string())).and(Err(reason))
+                }
+            };
             self.ended = Some(outcome);
         }
         self.ended.clone().unwrap_or(Ok(())).map_err(ServiceError::Ended)
@@ -196,6 +205,18 @@ impl Running {
         let writer_thread = self.writer_thread;
         let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || writer_thread.join())).await;
     }
+}
+
+/// Why the admin port has ended, if it does; never without one.
+async fn ended_early(admin: &mut Option<JoinHandle<io::Result<()>>>) -> String {
+    let Some(task) = admin else { return std::future::pending().await };
+    let reason = match task.await {
+        Ok(Ok(())) => "nobody asked for it".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    *admin = None;
+    format!("the admin port has ended by itself: {reason}")
 }
 
 /// SIGTERM and SIGINT.

@@ -20,6 +20,7 @@ use super::output::grouped;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
 use crate::node::Control;
+use crate::threads::spawn_vital_task;
 
 /// How often to look where there is no watchdog: often enough for a status that is read by people.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ const LOOKS_PER_WATCHDOG: u32 = 4;
 /// Tells systemd, where it has started this process, until the runtime ends.
 pub(super) fn tell_systemd(view: Arc<View>, control: Control) {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        tokio::spawn(keep_telling(view, control));
+        spawn_vital_task("the task that tells systemd", keep_telling(view, control));
     }
 }
 

@@ -107,7 +107,7 @@ impl ShardThread {
         report: SyncSender<Result<u32, StartError>>,
         started: Receiver<()>,
     ) -> Result<(), DriverError> {
-        let _end = EndsProcess;
+        let _end = EndsProcess::of(&format!("florin-shard-{}", self.setup.index));
         let control = self.control.clone();
         match self.take::<D>(settings) {
             Ok(driver) => {

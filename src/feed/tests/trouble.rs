@@ -1,6 +1,8 @@
 //! What a ledger may do that it should not: nothing is guessed, and the feed says what is wrong.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use florin_schema::ShardIndex;
 
@@ -151,6 +153,104 @@ fn rows_far_apart_are_loaded_as_fast_as_any() {
     feed.stop();
 }
 
+/// 5,000 rows in one commit, and in the middle of them a moment in which the ledger could not be read, stopped the feed for
+/// good with "the ledger lost rows that it had": how far it was had moved, what it compared the ledger with had not.
+#[test]
+fn an_error_in_the_middle_of_a_large_commit_passes() {
+    let scratch = Scratch::new();
+    let mut connection = scratch.sql(LENIENT);
+    insert(&connection, 1, 1, 1);
+    let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
+    warm(&mut consumer);
+    let commit = connection.transaction().unwrap();
+    for version in 2..=10_001 {
+        insert(&commit, 1, version, 1);
+    }
+    commit.commit().unwrap();
+    // The first batch of rows fills the ring and nobody takes them out: the second waits, the third is not read yet.
+    until("the ring is full", || consumer.link.events.len() == crate::limits::FEED_RING_SLOTS);
+    connection.execute_batch("ALTER TABLE transactions RENAME TO elsewhere").unwrap();
+    until("it fails", || {
+        consumer.take_all();
+        failure(&feed).is_some()
+    });
+    assert!(failure(&feed).unwrap().contains("no such table"), "{:?}", failure(&feed));
+    assert!(consumer.count() < 10_001, "the error came in the middle");
+    connection.execute_batch("ALTER TABLE elsewhere RENAME TO transactions").unwrap();
+    until("it follows again", || {
+        consumer.take_all();
+        feed.status().state() == FeedState::Following && consumer.count() >= 10_001
+    });
+    let versions: Vec<u64> = consumer.rows().iter().map(|row| row.version.0).collect();
+    assert_eq!(versions, (1..=10_001).collect::<Vec<_>>(), "each row once, in order");
+    feed.stop();
+}
+
+/// With 200,000 accounts that had come incomplete, a node was ready while they were still quarantined, for 12 s.
+#[test]
+fn nothing_is_ready_before_each_incomplete_account_was_read_again() {
+    const ACCOUNTS: u64 = 1_000;
+    let scratch = Scratch::new();
+    let connection = scratch.sql(LENIENT);
+    connection.execute_batch("BEGIN").unwrap();
+    (1..=ACCOUNTS).for_each(|user| insert(&connection, user, 2, 1));
+    (1..=ACCOUNTS).for_each(|user| insert(&connection, user, 1, 1));
+    connection.execute_batch("COMMIT").unwrap();
+    let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
+    let mut to_ask = 1..=ACCOUNTS;
+    until("it is warm", || {
+        // Taken before the count: what is ready must have been counted by then.
+        let is_warm = consumer.is_warm();
+        let is_end = |event: &&FeedEvent| matches!(event, FeedEvent::RereadEnd(_));
+        let read_again = consumer.events.iter().filter(is_end).count() as u64;
+        // The last end may still be in the ring, as everything that is sent before the watermark.
+        let on_its_way = consumer.link.events.len() as u64;
+        assert!(!is_warm || read_again + on_its_way >= ACCOUNTS, "ready with {read_again} of {ACCOUNTS}");
+        let first_row = |event: &FeedEvent| matches!(event, FeedEvent::Row(row) if row.version.0 == 2);
+        if consumer.take_one() && consumer.events.last().is_some_and(first_row) {
+            let user_id = user(to_ask.next().unwrap());
+            consumer.request(FeedRequest::Reread { user_id, reason: Reason::Gap });
+        }
+        is_warm
+    });
+    assert_eq!(feed.status().rereads(), ACCOUNTS);
+    feed.stop();
+}
+
+/// An account of 50,000 rows with a hole in the ledger was read again for each new row of it, on the feed's own path: all
+/// others waited for that.
+#[test]
+fn a_large_account_with_a_hole_slows_nobody() {
+    let scratch = Scratch::new();
+    let connection = scratch.sql(LENIENT);
+    connection.execute_batch("BEGIN").unwrap();
+    (1..=50_000).filter(|&version| version != 25_000).for_each(|version| insert(&connection, 1, version, 1));
+    connection.execute_batch("COMMIT").unwrap();
+    let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
+    warm(&mut consumer);
+    let began = Instant::now();
+    for round in 1..=50 {
+        // What a shard does at each new row of an account that is incomplete.
+        insert(&connection, 1, 50_000 + round, 1);
+        consumer.request(FeedRequest::Reread { user_id: user(1), reason: Reason::Gap });
+        insert(&connection, 2, round, 1);
+        consumer.events.clear();
+        until("the other user's row arrives", || {
+            consumer.take_one();
+            matches!(consumer.events.last(), Some(FeedEvent::Row(row)) if row.user_id == user(2))
+        });
+        // What was in the ring, the round that was under way, and the next one, which reads the new row at its end.
+        let history = consumer.events.iter().filter(|event| matches!(event, FeedEvent::RereadRow(_))).count();
+        let most = crate::limits::FEED_RING_SLOTS + 2 * crate::limits::REREAD_ROWS_PER_ROUND;
+        assert!(history <= most, "{history} rows of the history went before the other user's row");
+    }
+    // The pause doubles from a second on: so many fit into the time that has passed.
+    let seconds = began.elapsed().as_secs();
+    let most = 2 + u64::from((seconds + 1).ilog2());
+    assert!((1..=most).contains(&feed.status().rereads()), "{} in {seconds} s", feed.status().rereads());
+    feed.stop();
+}
+
 #[test]
 fn a_replaced_ledger_is_not_mixed_with_the_first() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
@@ -178,6 +278,31 @@ fn a_ledger_that_loses_rows_is_not_followed_further() {
     until("it fails", || failure(&feed).is_some());
     assert!(failure(&feed).unwrap().contains("lost rows"), "{:?}", failure(&feed));
     feed.stop();
+}
+
+/// The feed died of a panic and nobody noticed: the node said "following" until its data was too old to answer, for ever.
+#[test]
+fn a_feed_that_panics_ends_the_process_with_the_reason() {
+    let program = std::env::current_exe().unwrap();
+    let test = "feed::tests::trouble::a_feed_that_panics";
+    let ended = Command::new(program).args(["--exact", "--ignored", "--nocapture", test]).output().unwrap();
+    let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
+    assert_eq!(ended.status.signal(), Some(6), "{said}");
+    assert!(said.contains("a bell that breaks"), "{said}");
+}
+
+#[test]
+#[ignore = "dies; the test above runs it in another process"]
+fn a_feed_that_panics() {
+    let scratch = Scratch::new();
+    scratch.writer().append(&[recharge(1, 1)]).unwrap();
+    let parking = Arc::new(Parking::new());
+    let (outlet, _link) = link(Arc::clone(&parking), Arc::new(|| panic!("a bell that breaks")));
+    parking.announce();
+    let config = FeedConfig { ledger: scratch.ledger(), clock: Clock::new(None) };
+    let feed = Feed::spawn(config, vec![outlet]).unwrap();
+    until("it has ended", || feed.thread.as_ref().unwrap().is_finished());
+    panic!("the process goes on without its feed");
 }
 
 #[test]
