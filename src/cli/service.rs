@@ -133,7 +133,10 @@ impl Service {
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
             let end = async { ended.await.unwrap_or(()) };
-            tokio::spawn(admin::serve(listener, Arc::clone(&view), writer.clone(), end))
+            spawn_vital_task(
+                "the admin port's task",
+                admin::serve(listener, Arc::clone(&view), writer.clone(), end),
+            )
         });
         drop(writer);
         let watched = Arc::clone(&view);

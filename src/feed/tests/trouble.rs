@@ -153,39 +153,6 @@ fn rows_far_apart_are_loaded_as_fast_as_any() {
     feed.stop();
 }
 
-/// 5,000 rows in one commit, and in the middle of them a moment in which the ledger could not be read, stopped the feed for
-/// good with "the ledger lost rows that it had": how far it was had moved, what it compared the ledger with had not.
-#[test]
-fn an_error_in_the_middle_of_a_large_commit_passes() {
-    let scratch = Scratch::new();
-    let mut connection = scratch.sql(LENIENT);
-    insert(&connection, 1, 1, 1);
-    let (feed, [mut consumer]) = start::<1>(&scratch, Clock::new(None));
-    warm(&mut consumer);
-    let commit = connection.transaction().unwrap();
-    for version in 2..=10_001 {
-        insert(&commit, 1, version, 1);
-    }
-    commit.commit().unwrap();
-    // The first batch of rows fills the ring and nobody takes them out: the second waits, the third is not read yet.
-    until("the ring is full", || consumer.link.events.len() == crate::limits::FEED_RING_SLOTS);
-    connection.execute_batch("ALTER TABLE transactions RENAME TO elsewhere").unwrap();
-    until("it fails", || {
-        consumer.take_all();
-        failure(&feed).is_some()
-    });
-    assert!(failure(&feed).unwrap().contains("no such table"), "{:?}", failure(&feed));
-    assert!(consumer.count() < 10_001, "the error came in the middle");
-    connection.execute_batch("ALTER TABLE elsewhere RENAME TO transactions").unwrap();
-    until("it follows again", || {
-        consumer.take_all();
-        feed.status().state() == FeedState::Following && consumer.count() >= 10_001
-    });
-    let versions: Vec<u64> = consumer.rows().iter().map(|row| row.version.0).collect();
-    assert_eq!(versions, (1..=10_001).collect::<Vec<_>>(), "each row once, in order");
-    feed.stop();
-}
-
 /// With 200,000 accounts that had come incomplete, a node was ready while they were still quarantined, for 12 s.
 #[test]
 fn nothing_is_ready_before_each_incomplete_account_was_read_again() {
