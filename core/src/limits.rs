@@ -6,11 +6,14 @@ pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQU
 
 /// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
 pub const SHARDS_MAX: u16 = 256;
-/// Requests that one shard may have outstanding with one other. The ring for each direction holds twice as many: that
-/// many questions, and as many answers to the other's questions, so an answer always finds room.
-pub const MESH_ASKS_MAX: usize = 1_024;
+/// Questions that one shard may have outstanding with one other and that are answered at once. With [`MESH_WAITS_MAX`] they
+/// are half of a ring's slots: the other half is for answers to the other's questions, so an answer always finds room.
+pub const MESH_ASKS_MAX: usize = 768;
+/// Questions that one shard may have outstanding with one other and that may wait there for their freshness. They are
+/// counted apart, so that those who wait never keep others from being asked; one more is answered without waiting.
+pub const MESH_WAITS_MAX: usize = 256;
 /// Slots of the ring for each ordered pair of shards; see [`MESH_ASKS_MAX`].
-pub const MESH_RING_SLOTS: usize = 2 * MESH_ASKS_MAX;
+pub const MESH_RING_SLOTS: usize = 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX);
 /// Rows on their way from the feed to one shard: 4,096 × 56 bytes fit in L2 and cover 1 ms at 4 million rows a second.
 pub const FEED_RING_SLOTS: usize = 4_096;
 /// Feed events that a shard takes in one turn, so that loading never starves readers: about 0.3 ms of work.
@@ -52,9 +55,14 @@ pub const FRAMES_PER_TURN: usize = 128;
 /// Lookups that are parsed, probed and answered together, while those of two more groups wait for memory: enough to hide
 /// its latency, few enough for a core to have all their cache lines under way.
 pub const LOOKUPS_PER_GROUP: usize = 16;
-/// Bytes of answers that a connection may have unread before its requests wait; with the input that is already here
-/// (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB.
+/// Bytes of answers that a connection may have unread, or still to come, before its requests wait; with the input that is
+/// already here (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB.
 pub const UNSENT_BYTES_MAX: usize = 24 * 1_024;
+/// What an answer is taken to need before it is written: a header and a record of sixteen assets.
+pub const ANSWER_BYTES: usize = 512;
+/// What one user's statistics are taken to need before they are written: sixteen assets, each with four windows of five
+/// numbers, in the widest encoding.
+pub const STATISTICS_BYTES_MAX: usize = 4 * 1_024;
 /// Bytes that one wake-up of a multishot receive can bring: the kernel's 32 rounds of one provided buffer.
 pub const INTAKE_BYTES_MAX: usize = 32 * PROVIDED_BUFFER_BYTES;
 /// One provided buffer: 42 native requests, or the head of any usual HTTP request.
@@ -63,6 +71,10 @@ pub const PROVIDED_BUFFER_BYTES: usize = 1_024;
 pub const PROVIDED_BUFFERS: u16 = 512;
 /// Requests that wait for their freshness in one shard; one more is OVERLOADED.
 pub const WAITING_MAX: usize = 1_024;
+/// Requests of one connection that may wait for their freshness: 1 of 32 places in one waiting room, so that no caller takes
+/// it all, and fewer than a connection may be owed answers, so that those that need not wait pass by. One more that would
+/// have to wait is OVERLOADED.
+pub const CONNECTION_WAITS_MAX: u32 = 32;
 /// Silence in the middle of a request after which its connection is closed.
 pub const PARTIAL_REQUEST_US: u64 = 10_000_000;
 /// How long a draining node goes on answering.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use florin::limits::WAITING_MAX;
+use florin::limits::CONNECTION_WAITS_MAX;
 use florin_schema::records::{Balance, BalanceEntry};
 use florin_schema::{Status, UserId};
 
@@ -154,8 +154,8 @@ impl Auditor {
         ensure(reply.is_forwarded == (owner != case.home), || "FORWARDED is wrong".to_owned())?;
         let judge = Judge { case, node, mirror: &node.seats[owner].mirror, users: vec![user] };
         let origin = Origin { as_of_us: reply.as_of_us, is_quarantined: reply.is_quarantined };
-        // Only one who would have to wait is ever shed, and only where many others may be waiting.
-        let is_shed = has_status(reply, Status::Overloaded) && self.waits > WAITING_MAX;
+        // Only one who would have to wait is ever shed, and only where many others of its connection, or of all, may be waiting.
+        let is_shed = has_status(reply, Status::Overloaded) && self.waits > CONNECTION_WAITS_MAX as usize;
         let moments = if is_shed { judge.vain_arrivals() } else { judge.moments() };
         self.forgets |= moments.iter().any(|moment| moment.turn.forgets);
         let explains = |moment: &Moment| {
@@ -231,6 +231,17 @@ impl Auditor {
             let of_owner = indexes.iter().map(|&index| users[index]).collect();
             let judge = Judge { case, node, mirror: &seat.mirror, users: of_owner };
             let mut possible: Vec<Origin> = Vec::new();
+            let is_shed = |entry: &BalanceEntry| entry.status == Status::Overloaded as u8;
+            if let Some(balances) = balances
+                && self.waits > CONNECTION_WAITS_MAX as usize
+                && indexes.iter().all(|&index| is_shed(&balances.entries[index]))
+            {
+                let shed = judge.vain_arrivals();
+                possible.extend(
+                    shed.iter()
+                        .map(|moment| Origin { as_of_us: moment.turn.as_of_us, is_quarantined: false }),
+                );
+            }
             for moment in judge.moments() {
                 let entries = indexes.iter().map(|&index| balances.map(|balances| &balances.entries[index]));
                 possible.extend(judge.explains_part(&moment, entries, ledger));

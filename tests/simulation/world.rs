@@ -179,7 +179,12 @@ impl World {
         if self.clients.len() >= CLIENTS_MAX || self.is_draining {
             return;
         }
-        let seat = self.random.below(self.node.seats.len());
+        let seats = self.node.seats.len();
+        // A connection is owed so little that a ring fills only where all ask one shard of one that does nothing.
+        let seat = match (self.flood, self.stalled) {
+            (Some(Flood::Asks), Some(stalled)) => (stalled + 1) % seats,
+            _ => self.random.below(seats),
+        };
         if let Some(slot) = self.free_slot(seat) {
             let (id, random) = (self.clients.len(), &mut self.random);
             let client = match self.flood {

@@ -16,12 +16,11 @@ use super::responder::{Aspect, Via};
 use super::session::{Ending, Listener, Stop};
 use super::table::Guess;
 use super::{Gather, Shard};
-use crate::limits::{FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
+use crate::limits::{
+    ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, STATISTICS_BYTES_MAX,
+    UNSENT_BYTES_MAX,
+};
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
-
-/// What an answer is taken to need before it is written, so that lookups never overshoot what a connection may have
-/// unsent: a header and a record of sixteen assets.
-const ANSWER_BYTES: usize = 512;
 
 impl Shard {
     /// Input has come: answers what is whole and may be answered now, keeps the rest.
@@ -40,6 +39,8 @@ impl Shard {
         }
         let bytes = &bytes[skipped..];
         if session.waiting_input() > 0 {
+            // Without the doubling of a vector's growth: it is input that nobody has paid for.
+            session.carry.reserve_exact(bytes.len());
             session.carry.extend_from_slice(bytes);
             if matches!(session.stop, Stop::Incomplete) {
                 self.resume(connection);
@@ -64,7 +65,7 @@ impl Shard {
     pub(super) fn resume(&mut self, connection: u32) {
         let session = &mut self.sessions[connection as usize];
         let carry = core::mem::take(&mut session.carry);
-        let from = session.carry_from;
+        let from = core::mem::take(&mut session.carry_from);
         let read = self.read(connection, &carry[from..]);
         let session = &mut self.sessions[connection as usize];
         session.carry = carry;
@@ -133,7 +134,7 @@ impl Shard {
         read
     }
 
-    /// Lends a connection's output to `work`, which answers no lookups from the belt.
+    /// Lends a connection's output to `work`. What is answered on it otherwise meanwhile follows.
     pub(super) fn with_out<T>(
         &mut self,
         connection: u32,
@@ -144,7 +145,11 @@ impl Shard {
             out = self.buffers.pop().unwrap_or_default();
         }
         let result = work(self, &mut out);
-        self.sessions[connection as usize].out = out;
+        let late = core::mem::replace(&mut self.sessions[connection as usize].out, out);
+        if !late.is_empty() {
+            self.sessions[connection as usize].out.extend_from_slice(&late);
+        }
+        self.recycle(late);
         result
     }
 
@@ -180,14 +185,14 @@ impl Shard {
     fn frames_allowed(&mut self, connection: u32) -> Result<usize, Stop> {
         let room = |shard: &Shard| {
             let session = &shard.sessions[connection as usize];
-            UNSENT_BYTES_MAX.saturating_sub(session.unsent())
+            UNSENT_BYTES_MAX.saturating_sub(session.committed())
         };
         let session = &self.sessions[connection as usize];
         let frames = FRAMES_PER_TURN.saturating_sub(session.frames);
         if frames == 0 {
             return Err(Stop::Turn);
         }
-        let mut answers = (room(self) / ANSWER_BYTES).saturating_sub(session.owed as usize);
+        let mut answers = room(self) / ANSWER_BYTES;
         if answers == 0 {
             // What the answers under way really need is known once they are written.
             self.finish_lookups();
@@ -220,6 +225,7 @@ impl Shard {
         };
         match self.local_lookup(connection, &request) {
             Some(lookup) => {
+                self.make_room_for(&lookup);
                 self.sessions[connection as usize].owed += 1;
                 self.look_up(lookup);
             }
@@ -250,6 +256,17 @@ impl Shard {
             aspect,
             guess: Guess::NOBODY,
         })
+    }
+
+    /// Statistics may need more than was kept for them: where all that are under way might overshoot, those are written first.
+    fn make_room_for(&mut self, lookup: &Lookup) {
+        if let Aspect::Statistics(_) = lookup.aspect {
+            let session = &self.sessions[lookup.connection as usize];
+            let owed = (session.owed as usize + 1) * self.responder.statistics_bytes;
+            if session.unsent() + session.promised + owed > UNSENT_BYTES_MAX {
+                self.finish_lookups();
+            }
+        }
     }
 
     /// Puts a lookup on the belt, which moves on when a group is whole.
@@ -406,24 +423,32 @@ impl Shard {
         out: &mut Vec<u8>,
     ) -> bool {
         let owner = user.shard(self.responder.shards);
-        let ticket = self.sessions[connection as usize].ticket(connection);
-        if owner == self.responder.index {
-            self.sessions[connection as usize].owed += 1;
+        let bytes = match question {
+            Question::Statistics(..) => STATISTICS_BYTES_MAX - ANSWER_BYTES,
+            _ => 0,
+        };
+        let may_wait = self.may_wait(connection, &freshness);
+        let Some(peer) = &mut self.peers[usize::from(owner.0)] else {
+            let ticket = self.sessions[connection as usize].owe(connection, bytes, may_wait);
             let ask = Ask { ticket, reply_to: to, freshness, question, buffer: Vec::new() };
             self.take_in(Destination::Here(ticket), ask, out);
             return true;
-        }
-        let buffer = self.buffers.pop().unwrap_or_default();
-        let peer = self.peers[usize::from(owner.0)].as_mut().expect("a link to every other shard");
-        if !peer.may_ask() {
-            self.buffers.push(buffer);
+        };
+        let may_wait = may_wait && peer.may_wait();
+        if !may_wait && !peer.may_ask() {
             self.blocked.push(connection);
             return false;
         }
+        let buffer = self.buffers.pop().unwrap_or_default();
+        let ticket = self.sessions[connection as usize].owe(connection, bytes, may_wait);
         peer.ask(Ask { ticket, reply_to: to, freshness, question, buffer });
         self.responder.metrics.forwarded.add(1);
-        self.sessions[connection as usize].owed += 1;
         true
+    }
+
+    /// Whether one more question of a connection's may wait for its freshness.
+    fn may_wait(&self, connection: u32, freshness: &Freshness) -> bool {
+        freshness.wait_ms > 0 && self.sessions[connection as usize].waits < CONNECTION_WAITS_MAX
     }
 
     /// Splits the batch in `self.users` by owner.
@@ -433,14 +458,15 @@ impl Shard {
         for &user in &self.users {
             by_owner[usize::from(user.shard(shards).0)].push(user);
         }
-        let may_ask = |(peer, users): (&Option<super::PeerLink>, &Vec<UserId>)| {
-            users.is_empty() || peer.as_ref().is_none_or(super::PeerLink::may_ask)
-        };
-        if !self.peers.iter().zip(&by_owner).all(may_ask) {
+        let asked = || self.peers.iter().zip(&by_owner).filter(|(_, users)| !users.is_empty());
+        let may_wait = self.may_wait(connection, &freshness)
+            && asked().all(|(peer, _)| peer.as_ref().is_none_or(super::PeerLink::may_wait));
+        if !may_wait && !asked().all(|(peer, _)| peer.as_ref().is_none_or(super::PeerLink::may_ask)) {
             self.blocked.push(connection);
             return false;
         }
-        let ticket = self.sessions[connection as usize].ticket(connection);
+        let bytes = self.users.len() * ANSWER_BYTES;
+        let ticket = self.sessions[connection as usize].owe(connection, bytes, may_wait);
         let gather = self.gathers.insert(Gather {
             reply_to: to,
             users: self.users.clone(),
@@ -448,7 +474,6 @@ impl Shard {
             missing: by_owner.iter().filter(|users| !users.is_empty()).count(),
             as_of_us: i64::MAX,
         }) as u32;
-        self.sessions[connection as usize].owed += 1;
         for (owner, users) in by_owner.into_iter().enumerate().filter(|(_, users)| !users.is_empty()) {
             let buffer = self.buffers.pop().unwrap_or_default();
             let question = Question::Part { gather, users };

@@ -100,7 +100,7 @@ pub enum Park {
 
 /// Empty buffers that a shard keeps for the next connection that needs one, and the capacity above which it does not.
 const SPARE_BUFFERS: usize = 1_024;
-const SPARE_BUFFER_BYTES: usize = 64 * 1_024;
+const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
 /// While requests wait for their freshness: how often the watermark is looked at, for it does not ring.
 const WAITING_POLL_US: u64 = 2_000;
 
@@ -252,9 +252,13 @@ impl Shard {
         let session = &mut self.sessions[connection as usize];
         assert!(session.open, "connection {connection} was closed twice");
         session.open = false;
+        let waiting = (session.waits > 0).then(|| session.ticket(connection));
         let (carry, out) = (core::mem::take(&mut session.carry), core::mem::take(&mut session.out));
         self.recycle(carry);
         self.recycle(out);
+        if let Some(ticket) = waiting {
+            self.leave(ticket);
+        }
         self.open -= 1;
         self.responder.metrics.connections.set(self.open as u64);
     }
@@ -333,9 +337,7 @@ impl Shard {
         let session = &mut self.sessions[connection as usize];
         session.in_flight -= bytes;
         session.active_us = self.now.monotonic_us;
-        if session.stop == Stop::Unsent
-            && session.reads_its_answers()
-            && !core::mem::replace(&mut session.ready, true)
+        if session.stop == Stop::Unsent && session.has_room() && !core::mem::replace(&mut session.ready, true)
         {
             self.ready.push_back(connection);
         }

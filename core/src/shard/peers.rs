@@ -1,15 +1,15 @@
 //! What shards ask each other, and the links over which they do.
 //!
 //! The ring from shard i to shard j carries i's questions to j and i's answers to j's questions. A shard has at most
-//! [`MESH_ASKS_MAX`] questions outstanding with another, and the ring has twice as many slots: so an answer always
-//! finds room, and no pair of shards can wait for each other.
+//! [`MESH_ASKS_MAX`] questions outstanding with another, beside [`MESH_WAITS_MAX`] that may wait there, and the ring has
+//! twice as many slots: so an answer always finds room, and no pair of shards can wait for each other.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use florin_schema::{ShardIndex, UserId, WindowMask};
 
-use crate::limits::{MESH_ASKS_MAX, MESH_RING_SLOTS};
+use crate::limits::{MESH_ASKS_MAX, MESH_RING_SLOTS, MESH_WAITS_MAX};
 use crate::mesh::{self, Parking, Receiver, Sender};
 use crate::wire::{Freshness, ReplyTo};
 
@@ -18,6 +18,10 @@ use crate::wire::{Freshness, ReplyTo};
 pub struct Ticket {
     pub(super) connection: u32,
     pub(super) generation: u32,
+    /// What was promised for the answer beyond the usual; see [`Session::owe`](super::session::Session::owe).
+    pub(super) bytes: u32,
+    /// Whether it may wait for its freshness: it has one of the places of its connection, and of the link that it takes.
+    pub(super) may_wait: bool,
 }
 
 /// What is asked of an account's owner.
@@ -52,6 +56,13 @@ pub(super) enum Answer {
     Part { ticket: Ticket, gather: u32, entries: Vec<u8>, as_of_us: i64 },
 }
 
+impl Answer {
+    pub(super) fn ticket(&self) -> Ticket {
+        let (Answer::Whole { ticket, .. } | Answer::Part { ticket, .. }) = *self;
+        ticket
+    }
+}
+
 /// What goes through a ring of the mesh.
 #[derive(Debug)]
 pub struct MeshMessage(pub(super) Message);
@@ -60,6 +71,10 @@ pub struct MeshMessage(pub(super) Message);
 pub(super) enum Message {
     Ask(Ask),
     Answer(Answer),
+    /// The ticket's connection is gone, and with it all that waits for it.
+    Leave(Ticket),
+    /// It has left.
+    Left,
 }
 
 /// One shard's link to one other.
@@ -67,29 +82,54 @@ pub struct PeerLink {
     to: Sender<MeshMessage>,
     from: Receiver<MeshMessage>,
     parking: Arc<Parking>,
-    outstanding: usize,
+    /// Questions not yet answered, but for those that may wait.
+    asks: usize,
+    waits: usize,
     pushed: bool,
 }
 
 impl PeerLink {
     /// Whether one more question may be asked.
     pub(super) fn may_ask(&self) -> bool {
-        self.outstanding < MESH_ASKS_MAX
+        self.asks < MESH_ASKS_MAX
+    }
+
+    /// Whether one more question may wait there.
+    pub(super) fn may_wait(&self) -> bool {
+        self.waits < MESH_WAITS_MAX
     }
 
     /// Questions not yet answered.
     pub(super) fn outstanding(&self) -> usize {
-        self.outstanding
+        self.asks + self.waits
     }
 
     pub(super) fn ask(&mut self, ask: Ask) {
-        assert!(self.may_ask(), "a question is asked only where it may be");
-        self.outstanding += 1;
+        let has_room = if ask.ticket.may_wait { self.may_wait() } else { self.may_ask() };
+        assert!(has_room, "a question is asked only where it may be");
+        *self.counter(ask.ticket) += 1;
         self.push(Message::Ask(ask));
     }
 
     pub(super) fn answer(&mut self, answer: Answer) {
         self.push(Message::Answer(answer));
+    }
+
+    /// Says that a connection is gone. It takes the place of a question; where there is none, what waits for the connection
+    /// stays until its time is up.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        if self.waits > 0 && self.may_ask() {
+            self.asks += 1;
+            self.push(Message::Leave(ticket));
+        }
+    }
+
+    pub(super) fn left(&mut self) {
+        self.push(Message::Left);
+    }
+
+    fn counter(&mut self, ticket: Ticket) -> &mut usize {
+        if ticket.may_wait { &mut self.waits } else { &mut self.asks }
     }
 
     fn push(&mut self, message: Message) {
@@ -102,8 +142,10 @@ impl PeerLink {
 
     pub(super) fn pop(&mut self) -> Option<Message> {
         let MeshMessage(message) = self.from.pop()?;
-        if let Message::Answer(_) = message {
-            self.outstanding -= 1;
+        match &message {
+            Message::Answer(answer) => *self.counter(answer.ticket()) -= 1,
+            Message::Left => self.asks -= 1,
+            Message::Ask(_) | Message::Leave(_) => {}
         }
         Some(message)
     }
@@ -128,7 +170,7 @@ pub fn mesh(parkings: &[Arc<Parking>]) -> Vec<Vec<Option<PeerLink>>> {
             let (to_j, from_i) = mesh::ring(MESH_RING_SLOTS);
             let (to_i, from_j) = mesh::ring(MESH_RING_SLOTS);
             let link = |to, from, parking: &Arc<Parking>| {
-                Some(PeerLink { to, from, parking: Arc::clone(parking), outstanding: 0, pushed: false })
+                Some(PeerLink { to, from, parking: Arc::clone(parking), asks: 0, waits: 0, pushed: false })
             };
             links[i][j] = link(to_j, from_j, &parkings[j]);
             links[j][i] = link(to_i, from_i, &parkings[i]);
@@ -137,7 +179,8 @@ pub fn mesh(parkings: &[Arc<Parking>]) -> Vec<Vec<Option<PeerLink>>> {
     links
 }
 
-const _: () = assert!(MESH_RING_SLOTS >= 2 * MESH_ASKS_MAX && MESH_RING_SLOTS.is_power_of_two());
+const _: () =
+    assert!(MESH_RING_SLOTS >= 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX) && MESH_RING_SLOTS.is_power_of_two());
 
 /// Who wants an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,4 +189,15 @@ pub(super) enum Destination {
     Here(Ticket),
     /// Another shard, for a connection of its own.
     Peer(ShardIndex, Ticket),
+}
+
+impl Destination {
+    /// Whether both are one connection, whatever was asked.
+    pub(super) fn is_same(&self, other: Destination) -> bool {
+        let place = |destination| match destination {
+            Destination::Here(ticket) => (None, ticket.connection, ticket.generation),
+            Destination::Peer(shard, ticket) => (Some(shard), ticket.connection, ticket.generation),
+        };
+        place(*self) == place(other)
+    }
 }

@@ -37,18 +37,49 @@ impl Shard {
     /// destination is one of this shard's.
     pub(super) fn take_in(&mut self, destination: Destination, ask: Ask, out: &mut Vec<u8>) {
         let wait_us = u64::from(ask.freshness.wait_ms) * 1_000;
-        if wait_us == 0 || self.responder.holds(&ask.freshness, &ask.question) {
-            self.settle(destination, ask, Verdict::Answer, out);
-        } else if self.waiting.has_room() {
-            let deadline_us = self.now.monotonic_us + wait_us;
-            self.waiting.push(Waiter { deadline_us, destination, ask });
-        } else {
-            self.settle(destination, ask, Verdict::Shed, out);
+        if wait_us == 0 {
+            return self.settle(destination, ask, Verdict::Answer, out);
         }
+        match self.responder.unmet(&ask.freshness, &ask.question, 0) {
+            None => self.settle(destination, ask, Verdict::Answer, out),
+            Some(unmet) if ask.ticket.may_wait && self.waiting.has_room() => {
+                let deadline_us = self.now.monotonic_us + wait_us;
+                self.wait(Waiter { deadline_us, destination, ask, unmet });
+            }
+            Some(_) => self.settle(destination, ask, Verdict::Shed, out),
+        }
+    }
+
+    /// Lets a question wait. The buffer for its answer serves others meanwhile.
+    fn wait(&mut self, mut waiter: Waiter) {
+        let buffer = core::mem::take(&mut waiter.ask.buffer);
+        self.recycle(buffer);
+        self.waiting.push(waiter);
+    }
+
+    /// What waits for a connection that is gone leaves at once, here and where it was passed on to.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        self.dismiss(Destination::Here(ticket));
+        self.peers.iter_mut().flatten().for_each(|peer| peer.leave(ticket));
+    }
+
+    /// Takes out of the waiting room whatever waits for a connection.
+    fn dismiss(&mut self, gone: Destination) {
+        let mut due = core::mem::take(&mut self.due);
+        self.waiting.take(|waiter| waiter.destination.is_same(gone), &mut due);
+        for Waiter { destination, ask, .. } in due.drain(..) {
+            self.forget(destination, ask);
+        }
+        self.due = due;
     }
 
     fn settle(&mut self, destination: Destination, ask: Ask, verdict: Verdict, out: &mut Vec<u8>) {
         let Ask { ticket, reply_to, freshness, question, mut buffer } = ask;
+        if buffer.capacity() == 0
+            && (question.single().is_none() || matches!(destination, Destination::Peer(..)))
+        {
+            buffer = self.spare_buffer();
+        }
         let via = match destination {
             Destination::Here(_) => Via::Connection,
             Destination::Peer(..) => Via::Mesh,
@@ -70,7 +101,7 @@ impl Shard {
             }
             (question, Destination::Here(_)) => {
                 self.settle_single(&question, reply_to, &freshness, via, verdict, out);
-                self.sessions[ticket.connection as usize].owed -= 1;
+                self.sessions[ticket.connection as usize].pay(ticket);
             }
             (question, Destination::Peer(peer, _)) => {
                 self.settle_single(&question, reply_to, &freshness, via, verdict, &mut buffer);
@@ -106,7 +137,7 @@ impl Shard {
             Answer::Whole { ticket, reply } => {
                 out.extend_from_slice(&reply);
                 self.recycle(reply);
-                self.sessions[ticket.connection as usize].owed -= 1;
+                self.sessions[ticket.connection as usize].pay(ticket);
             }
             Answer::Part { ticket, gather: index, entries, as_of_us } => {
                 let gather = &mut self.gathers[index as usize];
@@ -117,7 +148,7 @@ impl Shard {
                     let gather = self.gathers.remove(index as usize);
                     self.responder.batch(out, &gather);
                     gather.parts.into_iter().for_each(|part| self.recycle(part));
-                    self.sessions[ticket.connection as usize].owed -= 1;
+                    self.sessions[ticket.connection as usize].pay(ticket);
                 }
             }
         }
@@ -127,7 +158,12 @@ impl Shard {
     fn answer_late(&mut self, ticket: Ticket, write: impl FnOnce(&mut Shard, &mut Vec<u8>)) {
         self.with_out(ticket.connection, write);
         let session = &mut self.sessions[ticket.connection as usize];
-        if session.stop == Stop::Await && !core::mem::replace(&mut session.ready, true) {
+        let may_go_on = match session.stop {
+            Stop::Await => true,
+            Stop::Unsent => session.has_room(),
+            _ => false,
+        };
+        if may_go_on && !core::mem::replace(&mut session.ready, true) {
             self.ready.push_back(ticket.connection);
         }
         self.touch(ticket.connection);
@@ -158,6 +194,11 @@ impl Shard {
                         room = Room::Made;
                         self.answered(shard, answer);
                     }
+                    Some(Message::Leave(ticket)) => {
+                        self.dismiss(Destination::Peer(shard, ticket));
+                        self.peer(shard).left();
+                    }
+                    Some(Message::Left) => room = Room::Made,
                 }
             }
         }
@@ -165,7 +206,7 @@ impl Shard {
     }
 
     fn answered(&mut self, shard: ShardIndex, answer: Answer) {
-        let (Answer::Whole { ticket, .. } | Answer::Part { ticket, .. }) = answer;
+        let ticket = answer.ticket();
         if self.is_here(ticket) {
             self.answer_late(ticket, |this, out| this.deliver(shard, answer, out));
             return;
@@ -191,8 +232,12 @@ impl Shard {
         }
         let mut due = core::mem::take(&mut self.due);
         let responder = &self.responder;
-        let is_due = |waiter: &Waiter| {
-            waiter.deadline_us <= now_us || responder.holds(&waiter.ask.freshness, &waiter.ask.question)
+        let is_due = |waiter: &mut Waiter| {
+            match responder.unmet(&waiter.ask.freshness, &waiter.ask.question, waiter.unmet) {
+                Some(unmet) => waiter.unmet = unmet,
+                None => return true,
+            }
+            waiter.deadline_us <= now_us
         };
         self.waiting.take(is_due, &mut due);
         for Waiter { destination, ask, .. } in due.drain(..) {
@@ -203,18 +248,22 @@ impl Shard {
                         shard.settle(destination, ask, Verdict::Answer, out)
                     });
                 }
-                Destination::Here(_) => self.forget(ask),
+                Destination::Here(_) => self.forget(destination, ask),
             }
         }
         self.due = due;
     }
 
     /// A question whose connection has gone while it waited.
-    fn forget(&mut self, ask: Ask) {
-        if let Question::Part { gather, .. } = ask.question {
-            let shard = self.responder.index;
-            let Ask { ticket, buffer: entries, .. } = ask;
-            self.answered(shard, Answer::Part { ticket, gather, entries, as_of_us: 0 });
+    fn forget(&mut self, destination: Destination, ask: Ask) {
+        let Ask { ticket, question, buffer, .. } = ask;
+        let answer = match question {
+            Question::Part { gather, .. } => Answer::Part { ticket, gather, entries: buffer, as_of_us: 0 },
+            _ => Answer::Whole { ticket, reply: buffer },
+        };
+        match destination {
+            Destination::Here(_) => self.answered(self.responder.index, answer),
+            Destination::Peer(peer, _) => self.peer(peer).answer(answer),
         }
     }
 }

@@ -11,8 +11,10 @@ use super::gather::{Gather, push_balance, push_status, push_without_beginning};
 use super::metrics::ShardMetrics;
 use super::peers::Question;
 use super::table::{Guess, Table, Trust};
+use super::waiting::first_unmet;
 use crate::clock::Now;
 use crate::ledger::Horizon;
+use crate::limits::ANSWER_BYTES;
 use crate::wire::{
     AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
 };
@@ -58,6 +60,8 @@ pub(super) struct Responder {
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
     pub encoder: Encoder,
+    /// The most that one user's statistics have needed yet.
+    pub statistics_bytes: usize,
     totals: Vec<AssetTotals>,
 }
 
@@ -76,6 +80,7 @@ impl Responder {
             rereads: Vec::new(),
             counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
             encoder: Encoder::new(),
+            statistics_bytes: ANSWER_BYTES,
             totals: Vec::new(),
         }
     }
@@ -165,7 +170,9 @@ impl Responder {
                 let is_exact = self.horizon.is_within(exact) || windows == LIFETIME;
                 let trust = if is_exact { found.trust } else { Trust::Quarantined };
                 let origin = self.origin_of(via, user.id, trust);
+                let from = out.len();
                 self.encoder.statistics(out, *to, origin, &answer);
+                self.statistics_bytes = self.statistics_bytes.max(out.len() - from);
                 if !is_exact || self.horizon.nears_end_of(exact) {
                     self.ask_again(user);
                 }
@@ -182,11 +189,12 @@ impl Responder {
         }
     }
 
-    /// Whether an answer given now satisfies `freshness`.
-    pub fn holds(&self, freshness: &Freshness, question: &Question) -> bool {
+    /// The place, in its question, of a user of whom an answer given now would not satisfy `freshness`; looked for from `from` on.
+    pub fn unmet(&self, freshness: &Freshness, question: &Question, from: usize) -> Option<usize> {
+        let is_fresh = |user: UserId| self.is_fresh(freshness, user);
         match question {
-            Question::Balance(user) | Question::Statistics(user, _) => self.is_fresh(freshness, *user),
-            Question::Part { users, .. } => users.iter().all(|&user| self.is_fresh(freshness, user)),
+            Question::Balance(user) | Question::Statistics(user, _) => (!is_fresh(*user)).then_some(0),
+            Question::Part { users, .. } => first_unmet(users, from, is_fresh),
         }
     }
 

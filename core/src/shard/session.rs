@@ -1,7 +1,7 @@
 //! One connection's protocol state: what has come and waits, what is to be sent, what is still owed.
 
 use super::peers::Ticket;
-use crate::limits::{INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
 use crate::wire::Protocol;
 use alloc::vec::Vec;
 
@@ -76,6 +76,10 @@ pub(super) struct Session {
     pub in_flight: usize,
     /// Answers that others, or a later turn, still owe.
     pub owed: u32,
+    /// Bytes that they may need, beyond [`ANSWER_BYTES`] each.
+    pub promised: usize,
+    /// How many of them may wait for their freshness.
+    pub waits: u32,
     /// The turn that `frames` counts, and how many it has had in it.
     pub turn: u64,
     pub frames: usize,
@@ -105,6 +109,8 @@ impl Session {
             out: Vec::new(),
             in_flight: 0,
             owed: 0,
+            promised: 0,
+            waits: 0,
             turn: 0,
             frames: 0,
             active_us: 0,
@@ -133,12 +139,33 @@ impl Session {
         matches!(self.ending, Ending::Closing | Ending::CutOff)
     }
 
+    /// Names the connection, for no answer in particular.
     pub fn ticket(&self, connection: u32) -> Ticket {
-        Ticket { connection, generation: self.generation }
+        Ticket { connection, generation: self.generation, bytes: 0, may_wait: false }
+    }
+
+    /// Owes one more answer, which may need `bytes` beyond [`ANSWER_BYTES`]; the way back for it.
+    pub fn owe(&mut self, connection: u32, bytes: usize, may_wait: bool) -> Ticket {
+        self.owed += 1;
+        self.promised += bytes;
+        self.waits += u32::from(may_wait);
+        Ticket { connection, generation: self.generation, bytes: bytes as u32, may_wait }
+    }
+
+    /// An answer that was owed has been written.
+    pub fn pay(&mut self, ticket: Ticket) {
+        self.owed -= 1;
+        self.promised -= ticket.bytes as usize;
+        self.waits -= u32::from(ticket.may_wait);
     }
 
     pub fn unsent(&self) -> usize {
         self.out.len() + self.in_flight
+    }
+
+    /// Bytes of answers that are here or may still come.
+    pub fn committed(&self) -> usize {
+        self.unsent() + self.owed as usize * ANSWER_BYTES + self.promised
     }
 
     pub fn waiting_input(&self) -> usize {
@@ -166,7 +193,7 @@ impl Session {
         self.unsent() == 0 && self.owed == 0 && self.waiting_input() == 0
     }
 
-    pub fn reads_its_answers(&self) -> bool {
-        self.unsent() < UNSENT_BYTES_MAX
+    pub fn has_room(&self) -> bool {
+        self.committed() < UNSENT_BYTES_MAX
     }
 }

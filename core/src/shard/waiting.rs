@@ -3,12 +3,25 @@
 use super::peers::{Ask, Destination};
 use crate::limits::WAITING_MAX;
 use alloc::vec::Vec;
+use florin_schema::UserId;
 
 /// A question that waits.
 pub(super) struct Waiter {
     pub deadline_us: u64,
     pub destination: Destination,
     pub ask: Ask,
+    /// The place in its question of a user for whom it waits: until that one is fresh the others need no look.
+    pub unmet: usize,
+}
+
+/// The place of a user who is not fresh, looked for from `from` on and round: a batch that waits costs one look at a time as long as
+/// the same user is not fresh.
+pub(super) fn first_unmet(
+    users: &[UserId],
+    from: usize,
+    mut is_fresh: impl FnMut(UserId) -> bool,
+) -> Option<usize> {
+    (from..users.len()).chain(0..from).find(|&index| !is_fresh(users[index]))
 }
 
 /// A bounded list: it is looked through only when the table or the watermark has moved, or a deadline has come.
@@ -40,7 +53,7 @@ impl WaitingRoom {
     }
 
     /// Takes out those that `is_due` says need wait no longer.
-    pub fn take(&mut self, mut is_due: impl FnMut(&Waiter) -> bool, due: &mut Vec<Waiter>) {
+    pub fn take(&mut self, mut is_due: impl FnMut(&mut Waiter) -> bool, due: &mut Vec<Waiter>) {
         due.extend(self.waiters.extract_if(.., |waiter| is_due(waiter)));
         self.earliest_us = self.waiters.iter().map(|waiter| waiter.deadline_us).min();
     }
