@@ -58,11 +58,9 @@ pub const LOOKUPS_PER_GROUP: usize = 16;
 /// Bytes of answers that a connection may have unread, or still to come, before its requests wait; with the input that is
 /// already here (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB.
 pub const UNSENT_BYTES_MAX: usize = 24 * 1_024;
-/// What an answer is taken to need before it is written: a header and a record of sixteen assets.
+/// What an answer is taken to need before it is written: a header and a record of sixteen assets. Statistics are taken to need
+/// as much as the largest that a shard has yet sent.
 pub const ANSWER_BYTES: usize = 512;
-/// What one user's statistics are taken to need before they are written: sixteen assets, each with four windows of five
-/// numbers, in the widest encoding.
-pub const STATISTICS_BYTES_MAX: usize = 4 * 1_024;
 /// Bytes that one wake-up of a multishot receive can bring: the kernel's 32 rounds of one provided buffer.
 pub const INTAKE_BYTES_MAX: usize = 32 * PROVIDED_BUFFER_BYTES;
 /// One provided buffer: 42 native requests, or the head of any usual HTTP request.

@@ -22,7 +22,9 @@ use super::tap::Tap;
 
 pub const SERVER: &str = "florin/simulated";
 /// Connections of one shard: few, so that an index is soon used again.
-pub const SLOTS: usize = 6;
+pub const SLOTS: usize = 24;
+/// Of which so many are used where nobody floods the node, so that they are used again and again.
+pub const USUAL_SLOTS: usize = 6;
 /// As the shard has it: how long a draining shard goes on answering with data.
 const DRAIN_ANSWER_US: u64 = 1_000_000;
 

@@ -10,7 +10,7 @@ use super::auditor::{Auditor, Seen, Verdict};
 use super::client::{Client, Mark, State, Surroundings};
 use super::feed::Feed;
 use super::ledger::{DAY_US, HOUR_US, Ledger};
-use super::node::{Event, Node, SLOTS, fnv};
+use super::node::{Event, Node, SLOTS, USUAL_SLOTS, fnv};
 use super::random::Random;
 use super::request::{Ask, Flood};
 
@@ -203,7 +203,8 @@ impl World {
             let is_under_way = there.completions.iter().any(|completion| completion.slot == *slot);
             !self.clients.iter().any(holds) && there.lines[*slot].is_none() && !is_under_way
         };
-        let free: Vec<usize> = (0..SLOTS).filter(is_free).collect();
+        let slots = if self.flood.is_some() { SLOTS } else { USUAL_SLOTS };
+        let free: Vec<usize> = (0..slots).filter(is_free).collect();
         (!free.is_empty()).then(|| self.random.pick(&free))
     }
 

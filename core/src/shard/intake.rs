@@ -17,8 +17,7 @@ use super::session::{Ending, Listener, Stop};
 use super::table::Guess;
 use super::{Gather, Shard};
 use crate::limits::{
-    ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, STATISTICS_BYTES_MAX,
-    UNSENT_BYTES_MAX,
+    ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX,
 };
 use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
 
@@ -424,7 +423,7 @@ impl Shard {
     ) -> bool {
         let owner = user.shard(self.responder.shards);
         let bytes = match question {
-            Question::Statistics(..) => STATISTICS_BYTES_MAX - ANSWER_BYTES,
+            Question::Statistics(..) => self.responder.statistics_bytes - ANSWER_BYTES,
             _ => 0,
         };
         let may_wait = self.may_wait(connection, &freshness);

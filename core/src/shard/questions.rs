@@ -10,7 +10,7 @@ use super::session::Stop;
 use super::waiting::Waiter;
 use super::{PeerLink, Shard};
 use crate::limits::MESH_RING_SLOTS;
-use crate::wire::{Freshness, ReplyTo};
+use crate::wire::{Freshness, Protocol, ReplyTo};
 
 /// What the waiting room says to one more.
 const WAITING_ROOM_FULL: &str =
@@ -136,6 +136,11 @@ impl Shard {
         match answer {
             Answer::Whole { ticket, reply } => {
                 out.extend_from_slice(&reply);
+                if self.sessions[ticket.connection as usize].protocol == Some(Protocol::Native) {
+                    // What is longer than others are statistics.
+                    let longest = &mut self.responder.statistics_bytes;
+                    *longest = reply.len().max(*longest);
+                }
                 self.recycle(reply);
                 self.sessions[ticket.connection as usize].pay(ticket);
             }

@@ -16,7 +16,7 @@ use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::ANSWER_BYTES;
 use crate::wire::{
-    AssetTotals, Encoder, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
+    AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
 };
 
 /// How a question reached the shard that answers it.
@@ -60,7 +60,7 @@ pub(super) struct Responder {
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
     pub encoder: Encoder,
-    /// The most that one user's statistics have needed yet.
+    /// The most that a frame with one user's statistics has needed yet, and no less than any other answer about one user.
     pub statistics_bytes: usize,
     totals: Vec<AssetTotals>,
 }
@@ -172,7 +172,9 @@ impl Responder {
                 let origin = self.origin_of(via, user.id, trust);
                 let from = out.len();
                 self.encoder.statistics(out, *to, origin, &answer);
-                self.statistics_bytes = self.statistics_bytes.max(out.len() - from);
+                if !matches!(to.format, Format::Http(_)) {
+                    self.statistics_bytes = self.statistics_bytes.max(out.len() - from);
+                }
                 if !is_exact || self.horizon.nears_end_of(exact) {
                     self.ask_again(user);
                 }
