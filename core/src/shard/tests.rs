@@ -572,7 +572,7 @@ fn those_who_wait_stand_in_nobodys_way() {
     node[0].turn(4_000);
     let answer = node[0].shard.take_output(64, Vec::new());
     assert_eq!(answer.first_chunk().map(|&bytes| u32::from_le_bytes(bytes) as usize), Some(answer.len()));
-    assert_eq!(answer[7], florin_schema::Status::NotFound as u8);
+    assert_eq!(answer[7], Status::NotFound as u8);
 }
 
 /// One caller took the whole waiting room, and what waited for it stayed there when it had gone.
@@ -591,7 +591,7 @@ fn a_caller_has_a_share_of_the_waiting_room_and_leaves_it_when_it_goes() {
             node[0].turn(at_us);
             let mut answers = &node[0].send_output()[..];
             while let Some(length) = answers.first_chunk().map(|&bytes| u32::from_le_bytes(bytes) as usize) {
-                assert_eq!(answers[7], florin_schema::Status::Overloaded as u8);
+                assert_eq!(answers[7], Status::Overloaded as u8);
                 (refused, answers) = (refused + 1, &answers[length..]);
             }
         }
