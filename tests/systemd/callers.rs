@@ -171,6 +171,10 @@ fn ask(door: &Door, requests: u32, answered: &AtomicU64, over: &Over) -> Result<
             return Err(Some(Mishap::Otherwise(answer)));
         }
         answered.fetch_add(1, Ordering::Relaxed);
+        // It was the last answer on this connection: a caller that heeds this loses nothing (RFC 9112, 9.6).
+        if answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n") {
+            break;
+        }
     }
     Ok(())
 }
