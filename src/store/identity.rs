@@ -180,7 +180,8 @@ impl LedgerFile {
             Some(id) => Some((id, kept_open(&shm, id)?)),
             None => None,
         };
-        seen.checkpoints = seen.read_checkpoints();
+        // Read by the next look, before the file: what is read after it would not cover the time in between.
+        seen.checkpoints = None;
         Ok(())
     }
 
