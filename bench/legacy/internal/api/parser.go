@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -68,8 +69,7 @@ func (p *parser) batch(ids []uint64) ([]uint64, error) {
 		p.at++
 		ids, err = p.object(ids)
 	case c == '[':
-		p.at++
-		ids, err = p.tuple(ids)
+		err = errors.New("invalid type: sequence, expected an object")
 	default:
 		err = p.wrongType(expectedBatch)
 	}
@@ -146,35 +146,6 @@ func (p *parser) beforeKey(c byte, first bool) error {
 		return p.peeked("key must be a string")
 	}
 	return nil
-}
-
-// tuple reads the batch as an array of its one field.
-func (p *parser) tuple(ids []uint64) ([]uint64, error) {
-	switch c := p.next(); {
-	case p.atEnd():
-		return nil, p.peeked(eofList)
-	case c == ']':
-		p.at++
-		return nil, p.here("invalid length 0, expected struct Batch with 1 element")
-	}
-	ids, err := p.ids(ids)
-	if err != nil {
-		return nil, err
-	}
-	switch c := p.next(); {
-	case p.atEnd():
-		return nil, p.peeked(eofList)
-	case c == ',':
-		p.at++
-		if p.next() == ']' {
-			return nil, p.peeked("trailing comma")
-		}
-		return nil, p.peeked("trailing characters")
-	case c != ']':
-		return nil, p.peeked("trailing characters")
-	}
-	p.at++
-	return ids, nil
 }
 
 // ids reads an array of ids.

@@ -247,8 +247,11 @@ func parseUserID(text string) (uint64, bool) {
 	return id, ok && id <= domain.UserIDMax
 }
 
-// parseDecimal reads digits alone: no sign, no space.
+// parseDecimal reads digits alone: no sign, no space, no leading zeros.
 func parseDecimal(text string) (uint64, bool) {
+	if len(text) > 1 && text[0] == '0' {
+		return 0, false
+	}
 	for index := range len(text) {
 		if text[index] < '0' || text[index] > '9' {
 			return 0, false
