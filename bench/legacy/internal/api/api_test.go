@@ -88,7 +88,7 @@ var exchanges = []exchange{
 	{get("/v1/users/42/balance"), 200, balanceJSON},
 	{get("/v1/users/42/statistics?window=24h"), 200, statisticsJSON},
 	{"HEAD /v1/users/42/balance HTTP/1.1\r\nHost: x\r\n\r\n", 200, ""},
-	{get("/v1/users/042/balance?min_version=0&wait_ms=99999"), 200, balanceJSON},
+	{get("/v1/users/42/balance?min_version=0&wait_ms=99999"), 200, balanceJSON},
 	{get("/v1/%75sers/%342/balance"), 200, balanceJSON},
 	{post(`{"user_ids":["42",9]}`), 200, `{"balances":[{"user_id":"42","status":"OK","balance":` + balanceJSON + `},{"user_id":"9","status":"NOT_FOUND"}]}`},
 	{get("/v1/users/9/balance"), 404, problemJSON(404, "the ledger has never named this user")},
