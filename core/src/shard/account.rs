@@ -21,6 +21,7 @@
 //! by others the account's history has to be read again.
 
 use alloc::vec::Vec;
+
 use florin_schema::frame::ASSETS_MAX;
 use florin_schema::layout::{AssetRow, BalanceRoot, BalanceView, VectorPointer, WindowTotals};
 use florin_schema::{Asset, UserId, Version, Window};

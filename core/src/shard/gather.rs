@@ -4,6 +4,7 @@
 //! archived balance.
 
 use alloc::vec::Vec;
+
 use florin_schema::layout::BalanceView;
 use florin_schema::{Status, UserId};
 use zerocopy::little_endian::U16;

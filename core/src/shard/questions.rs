@@ -1,6 +1,7 @@
 //! Questions that are no plain local lookup: admitted, answered or kept waiting; and their answers' way back.
 
 use alloc::vec::Vec;
+
 use florin_schema::{ShardIndex, Status};
 
 use super::gather::push_status;

@@ -1,9 +1,10 @@
 //! One connection's protocol state: what has come and waits, what is to be sent, what is still owed.
 
+use alloc::vec::Vec;
+
 use super::peers::Ticket;
 use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
 use crate::wire::Protocol;
-use alloc::vec::Vec;
 
 /// The kind of listener that accepted a connection: what a Hello says of ports depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

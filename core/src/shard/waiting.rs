@@ -1,8 +1,9 @@
 //! The waiting room: questions whose freshness does not hold yet.
 
+use alloc::vec::Vec;
+
 use super::peers::{Ask, Destination};
 use crate::limits::WAITING_MAX;
-use alloc::vec::Vec;
 use florin_schema::UserId;
 
 /// A question that waits.

@@ -11,6 +11,7 @@
 use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
 use florin_schema::frame::{
     BATCH_USERS_MAX, FLAG_FRESHNESS, FreshnessOptions, HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX,
     PING_BYTES_MAX, REQUEST_BYTES_MAX, RequestHeader, VERSION, WAIT_MS_MAX,

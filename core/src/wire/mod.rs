@@ -16,6 +16,7 @@ pub mod http;
 pub use encode::{Encoder, HelloAnswer};
 
 use alloc::string::String;
+
 use florin_schema::layout::{BalanceView, WindowTotals};
 use florin_schema::{Asset, Opcode, Status, UserId, Version, WindowMask};
 

@@ -1,6 +1,7 @@
 //! rkyv bodies by hand: the same bytes as rkyv writes, in the layouts that `florin_schema::layout` describes.
 
 use alloc::vec::Vec;
+
 use florin_schema::layout::{
     AssetStatisticsRow, BalanceEntryRow, BalanceRoot, StatisticsRoot, VectorPointer,
 };

@@ -9,6 +9,7 @@
 //! | 56 | 24 n | the rows: FlatBuffers structs lie as rkyv's do |
 
 use alloc::vec::Vec;
+
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use florin_schema::frame::ReplyHeader;
 use florin_schema::generated as fb;

@@ -1,6 +1,7 @@
 //! JSON bodies: keys in wire.md's order, 64-bit integers as strings, no spaces.
 
 use alloc::vec::Vec;
+
 use florin_schema::Asset;
 use florin_schema::layout::BalanceView;
 use florin_schema::layout::WindowTotals;

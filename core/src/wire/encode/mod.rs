@@ -19,6 +19,7 @@ mod response;
 mod time;
 
 use alloc::vec::Vec;
+
 use florin_schema::frame::{ReplyHeader, VERSION};
 use florin_schema::layout::{BalanceView, SCHEMA_FINGERPRINT};
 use florin_schema::{Encoding, NodeIdentity, Status, Version};

@@ -1,6 +1,7 @@
 //! The head of an HTTP response.
 
 use alloc::vec::Vec;
+
 use florin_schema::Version;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
 

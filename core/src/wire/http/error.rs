@@ -1,6 +1,7 @@
 //! Why an HTTP request is refused, and with which status.
 
 use alloc::string::String;
+
 use thiserror::Error;
 
 /// A refusal: which part, what was expected and what came.

@@ -17,6 +17,7 @@ mod route;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
+
 pub use error::HttpError;
 use florin_schema::{Opcode, Status, UserId};
 use head::{Head, Method};
