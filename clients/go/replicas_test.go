@@ -291,17 +291,7 @@ func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(18, 3))
 	for round := range uint64(80) {
-		path := paths[random.IntN(len(paths))]
-		switch random.IntN(5) {
-		case 0:
-			path.Drop()
-		case 1:
-			path.Cut()
-		case 2:
-			path.Delay(time.Duration(random.IntN(60)) * time.Millisecond)
-		default:
-			path.Delay(0)
-		}
+		paths[random.IntN(len(paths))].Weather(random, 5)
 		// One node is always there, the others follow when it suits them.
 		nodes[round%3].Version.Store(round + 2)
 		before := reads.Load()

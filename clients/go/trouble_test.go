@@ -402,17 +402,7 @@ func TestInAnyWeatherEveryCallGetsItsOwnAnswer(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(13, 24))
 	for range 60 {
-		path := paths[random.IntN(len(paths))]
-		switch random.IntN(4) {
-		case 0:
-			path.Drop()
-		case 1:
-			path.Cut()
-		case 2:
-			path.Delay(time.Duration(random.IntN(60)) * time.Millisecond)
-		default:
-			path.Delay(0)
-		}
+		paths[random.IntN(len(paths))].Weather(random, 4)
 		before := reads.Load()
 		eventually(t, "reads", func() bool { return reads.Load() >= before+16 || t.Failed() })
 	}

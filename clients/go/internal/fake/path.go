@@ -2,6 +2,7 @@ package fake
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -80,6 +81,20 @@ func (p *Path) Cut() {
 		pair.there.Close()
 	}
 	p.pairs = nil
+}
+
+// Weather draws one of so many kinds of weather for the path: it drops what it is given, is cut, or is slow; all others are fair.
+func (p *Path) Weather(random *rand.Rand, kinds int) {
+	switch random.IntN(kinds) {
+	case 0:
+		p.Drop()
+	case 1:
+		p.Cut()
+	case 2:
+		p.Delay(time.Duration(random.IntN(60)) * time.Millisecond)
+	default:
+		p.Delay(0)
+	}
 }
 
 // Accepted returns how many connections the way has had.
