@@ -301,8 +301,7 @@ func TestAnotherLedgersAnswersAreAnError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// A ledger that was empty when its node started says nothing of itself, and is no other.
-	other.LedgerID.Store(0)
-	node.LedgerID.Store(5)
+	node.LedgerID.Store(0)
 	path.Lead(seedOf(node))
 	eventually(t, "answers again", func() bool {
 		_, err := client.GetBalance(within(t, patience), 1)
