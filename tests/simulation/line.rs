@@ -18,6 +18,8 @@ pub struct Line {
     pub intake: bool,
     /// The client has sent all it will, and that waits to be received.
     ended: bool,
+    /// Somebody waits for that end.
+    watched: bool,
     /// On its way, and how many bytes of it have been read by the client, and reported to the shard.
     pub in_flight: Vec<u8>,
     pub read: usize,
@@ -27,22 +29,37 @@ pub struct Line {
 impl Line {
     pub fn new(client: usize, listener: Listener) -> Line {
         let mut life = Life::default();
-        let reception = if listener == Listener::Unix { Reception::Once } else { Reception::Many };
+        let reception = if listener == Listener::Unix { Reception::Watched } else { Reception::Many };
         life.begin(reception);
-        let in_flight = Vec::new();
-        Line { client, life, reception, intake: false, ended: false, in_flight, read: 0, reported: 0 }
+        Line {
+            client,
+            life,
+            reception,
+            intake: false,
+            ended: false,
+            watched: false,
+            in_flight: Vec::new(),
+            read: 0,
+            reported: 0,
+        }
     }
 
     /// The client sends a piece: whether the receive that brings it goes on.
     pub fn takes_piece(&mut self, random: &mut Random) -> bool {
-        self.intake = self.reception == Reception::Many && !random.one_in(10);
+        self.intake = self.reception != Reception::Once && !random.one_in(10);
         self.intake
     }
 
-    /// The client has sent all it will: whether a receive says so now.
-    pub fn end_input(&mut self) -> bool {
-        self.ended = !self.intake;
-        std::mem::take(&mut self.intake)
+    /// The client has sent all it will: whether a receive says so now. One that is watched may lose it.
+    pub fn end_input(&mut self, random: &mut Random) -> bool {
+        let is_lost = self.reception == Reception::Watched && random.percent(30);
+        self.ended = !self.intake || is_lost;
+        !is_lost && std::mem::take(&mut self.intake)
+    }
+
+    /// Whether somebody waited for the client's end, who is told now.
+    pub fn end_watch(&mut self) -> bool {
+        std::mem::take(&mut self.watched)
     }
 
     /// `bytes` of a send have gone: how many of them the shard was told of.
@@ -94,6 +111,10 @@ impl Line {
                 Operation::Send => self.send(connection, driver),
                 Operation::Receive => self.receive(slot, driver),
                 Operation::CancelReceive => self.end_receive(slot, driver),
+                Operation::WatchEnd => {
+                    self.watched = true;
+                    self.tell_watch(slot, driver, self.ended);
+                }
                 Operation::Forget => self.forget(slot, driver),
                 Operation::Shutdown => {
                     lingers = true;
@@ -101,6 +122,7 @@ impl Line {
                 }
                 Operation::CancelAll => {
                     self.end_receive(slot, driver);
+                    self.tell_watch(slot, driver, true);
                     self.complete(slot, What::SendFailed, driver);
                 }
                 Operation::Close => self.complete(slot, What::Closed, driver),
@@ -132,6 +154,12 @@ impl Line {
         }
     }
 
+    fn tell_watch(&mut self, slot: usize, driver: &mut Driver<'_>, is_over: bool) {
+        if is_over && self.end_watch() {
+            self.complete(slot, What::PeerEnded, driver);
+        }
+    }
+
     /// A cancelled receive ends, where its last completion is not under way already.
     fn end_receive(&mut self, slot: usize, driver: &mut Driver<'_>) {
         if std::mem::take(&mut self.intake) {
@@ -158,6 +186,7 @@ impl Line {
         if self.intake && driver.random.percent(70) {
             self.intake = false;
             self.complete(slot, What::ReceiveEnded(Received::End), driver);
+            self.tell_watch(slot, driver, true);
         }
     }
 }

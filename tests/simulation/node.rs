@@ -48,6 +48,8 @@ pub enum What {
     Closed,
     /// The client has sent all it will.
     InputEnded,
+    /// Who waited for the client's end is told, or told to wait no longer.
+    PeerEnded,
     /// The client is gone, and its socket has failed.
     Gone,
 }
@@ -239,14 +241,19 @@ impl Seat {
         let count = if random.percent(70) { here } else { random.between(0, here as i64) as usize };
         for _ in 0..count {
             let completion = self.completions.pop_front().expect("as many as there were");
-            self.handle(completion, events);
+            self.handle(completion, random, events);
         }
         if count < here {
             self.shard.input_waits();
         }
     }
 
-    fn handle(&mut self, Completion { slot, client, what }: Completion, events: &mut Vec<Event>) {
+    fn handle(
+        &mut self,
+        Completion { slot, client, what }: Completion,
+        random: &mut Random,
+        events: &mut Vec<Event>,
+    ) {
         let connection = slot as u32;
         self.touched.push(slot);
         if let What::Opened(listener) = what {
@@ -267,8 +274,16 @@ impl Seat {
                 }
                 Arrival::Drop
             }
-            What::InputEnded if !line.end_input() => Arrival::Drop,
-            What::InputEnded => line.life.received(Received::End, false),
+            What::InputEnded => {
+                if line.end_watch() {
+                    self.completions.push_back(Completion { slot, client, what: What::PeerEnded });
+                }
+                if line.end_input(random) { line.life.received(Received::End, false) } else { Arrival::Drop }
+            }
+            What::PeerEnded => {
+                line.life.saw_end();
+                Arrival::Drop
+            }
             What::ReceiveEnded(received) => line.life.received(received, false),
             What::Sent(bytes) => {
                 self.bytes_out += line.sent(connection, bytes, &mut self.shard);

@@ -7,7 +7,7 @@
 //!                       └───────────────the socket failed, or the shard cut it───────────────────────▲
 //! ```
 //!
-//! At most one receive and one send (or shutdown) are out at a time, and the descriptor is closed only when none is: the
+//! At most one receive, one send (or shutdown) and one wait for the peer's end are out at a time, and the descriptor is closed only when none is: the
 //! kernel never works on what has been given to somebody else.
 
 use super::Wants;
@@ -35,6 +35,9 @@ pub enum Reception {
     /// One operation brings whatever comes, until it is cancelled.
     #[default]
     Many,
+    /// The same, but the peer's end may be lost under it. So an operation of its own waits for that end; then the receive
+    /// is begun anew, for one that begins looks at the socket.
+    Watched,
     /// Each operation brings one piece. One that is out when the shard has enough is left to bring its piece.
     Once,
 }
@@ -46,6 +49,8 @@ pub enum Operation {
     Send,
     /// Receive; report to [`Life::received`].
     Receive,
+    /// Wait for the peer's end; report to [`Life::saw_end`].
+    WatchEnd,
     /// Cancel the receive, which reports its own end.
     CancelReceive,
     /// Tell the shard that the connection is closed: at once, it reports nothing.
@@ -114,6 +119,17 @@ enum Receiving {
     Starved,
 }
 
+/// The operation that waits for the peer's end.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+enum Watch {
+    #[default]
+    Off,
+    Due,
+    Out,
+    /// It has come; a receive that is out may not know.
+    Ended,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 enum Sending {
     #[default]
@@ -129,12 +145,13 @@ pub struct Life {
     reception: Reception,
     receiving: Receiving,
     sending: Sending,
+    watch: Watch,
     /// The peer has sent all it will.
     input_ended: bool,
     /// The shard knows of the connection.
     has_session: bool,
-    has_shut: bool,
-    has_cancelled: bool,
+    /// What the stage begins with, a shutdown or a cancellation, has been begun.
+    has_begun_stage: bool,
 }
 
 impl Life {
@@ -144,7 +161,8 @@ impl Life {
     /// Where the one before is not over.
     pub fn begin(&mut self, reception: Reception) {
         assert_eq!(self.stage, Stage::Free, "a connection came to a slot that is taken: {self:?}");
-        *self = Life { stage: Stage::Open, reception, has_session: true, ..Life::default() };
+        let watch = if reception == Reception::Watched { Watch::Due } else { Watch::Off };
+        *self = Life { stage: Stage::Open, reception, watch, has_session: true, ..Life::default() };
     }
 
     /// Where it is.
@@ -162,7 +180,9 @@ impl Life {
     /// Whether no operation is out.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        matches!(self.receiving, Receiving::Off | Receiving::Starved) && self.sending == Sending::Nothing
+        matches!(self.receiving, Receiving::Off | Receiving::Starved)
+            && self.sending == Sending::Nothing
+            && self.watch != Watch::Out
     }
 
     /// How it receives.
@@ -179,7 +199,7 @@ impl Life {
         }
         let wants = wants();
         if wants.cut {
-            self.stage = Stage::Closing;
+            self.give_up();
             return self.end();
         }
         if self.sending == Sending::Nothing {
@@ -200,15 +220,28 @@ impl Life {
     fn steer_input(&mut self, is_wanted: bool) -> Option<Operation> {
         match self.receiving {
             Receiving::Off if is_wanted && !self.input_ended => {
+                if self.watch == Watch::Due {
+                    self.watch = Watch::Out;
+                    return Some(Operation::WatchEnd);
+                }
                 self.receiving = Receiving::Out;
                 Some(Operation::Receive)
             }
-            Receiving::Out if !is_wanted && self.reception == Reception::Many => {
+            Receiving::Out if self.must_cancel(is_wanted) => {
+                if self.watch == Watch::Ended {
+                    self.watch = Watch::Off;
+                }
                 self.receiving = Receiving::Cancelling;
                 Some(Operation::CancelReceive)
             }
             _ => None,
         }
+    }
+
+    /// Whether the receive that is out is to end: it is not wanted, or may have missed the peer's end.
+    #[inline]
+    fn must_cancel(&self, is_wanted: bool) -> bool {
+        self.watch == Watch::Ended || (!is_wanted && self.reception != Reception::Once)
     }
 
     /// What is to be begun once the shard has nothing left to say.
@@ -217,11 +250,11 @@ impl Life {
         if core::mem::take(&mut self.has_session) {
             return Some(Operation::Forget);
         }
-        if self.stage == Stage::Lingering && self.input_ended {
-            self.stage = Stage::Closing;
+        if self.input_ended {
+            self.give_up();
         }
         match self.stage {
-            Stage::Lingering if !core::mem::replace(&mut self.has_shut, true) => {
+            Stage::Lingering if !core::mem::replace(&mut self.has_begun_stage, true) => {
                 self.sending = Sending::Shutdown;
                 Some(Operation::Shutdown)
             }
@@ -230,7 +263,7 @@ impl Life {
                 self.stage = Stage::Closed;
                 Some(Operation::Close)
             }
-            Stage::Closing if !core::mem::replace(&mut self.has_cancelled, true) => {
+            Stage::Closing if !core::mem::replace(&mut self.has_begun_stage, true) => {
                 Some(Operation::CancelAll)
             }
             _ => None,
@@ -288,7 +321,14 @@ impl Life {
     pub fn give_up(&mut self) {
         if matches!(self.stage, Stage::Open | Stage::Lingering) {
             self.stage = Stage::Closing;
+            self.has_begun_stage = false;
         }
+    }
+
+    /// The wait for the peer's end is over: it has come, or the wait was cancelled or has failed. What it means is looked
+    /// up by the next receive to begin.
+    pub fn saw_end(&mut self) {
+        self.watch = Watch::Ended;
     }
 
     /// Its descriptor is closed.

@@ -176,11 +176,10 @@ impl<E: Engine> RingDriver<E> {
 }
 
 /// How connections of `listener` are received from. On a unix socket the kernel now and then loses the end of a half-close
-/// under a receive that goes on (some 10 in 500,000 short connections; never on TCP): one that brings one piece looks at
-/// the socket each time that it begins.
+/// under a receive that goes on (some 10 in 500,000 short connections; never on TCP), so there the end is watched for.
 fn reception(listener: Listener) -> Reception {
     match listener {
-        Listener::Unix => Reception::Once,
+        Listener::Unix => Reception::Watched,
         Listener::Any | Listener::Shard => Reception::Many,
     }
 }

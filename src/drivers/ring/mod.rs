@@ -163,6 +163,7 @@ impl<E: Engine> RingDriver<E> {
             Operation::Receive => self.on_receive(token, completion),
             Operation::Send => self.on_send(token, completion.result()),
             Operation::Accept => self.on_accept(token, completion),
+            Operation::PeerEnd => self.on_peer_end(token),
             Operation::Shutdown => self.on_shutdown(token),
             Operation::Close => self.on_close(token, completion.result()),
             Operation::Wake => self.on_wake(completion),

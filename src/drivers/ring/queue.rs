@@ -127,20 +127,19 @@ impl Queue {
         unsafe { self.push_awaited(entry, token) };
     }
 
-    /// Receives one piece into a provided buffer.
-    pub(super) fn receive_once(&mut self, token: Token) {
-        let entry =
-            opcode::Recv::new(Fixed(token.slot), ptr::null_mut(), 0).buf_group(buffers::GROUP).build();
-        // SAFETY: the entry points to no memory: the kernel picks a buffer, whose lifetime is that of `ProvidedBuffers`.
-        unsafe { self.push_awaited(entry.flags(squeue::Flags::BUFFER_SELECT), token) };
-    }
-
     /// Receives into provided buffers until told otherwise.
     pub(super) fn receive_many(&mut self, token: Token) {
         // SAFETY: the entry points to no memory; the buffers' lifetime is that of `ProvidedBuffers`.
         unsafe {
             self.push_awaited(opcode::RecvMulti::new(Fixed(token.slot), buffers::GROUP).build(), token)
         };
+    }
+
+    /// Waits until the peer has sent all it will, or is gone. Bytes that come do not wake it.
+    pub(super) fn watch_end(&mut self, token: Token) {
+        let flags = u32::try_from(libc::POLLRDHUP).expect("a small constant");
+        // SAFETY: the entry points to no memory.
+        unsafe { self.push_awaited(opcode::PollAdd::new(Fixed(token.slot), flags).build(), token) };
     }
 
     /// Sends.

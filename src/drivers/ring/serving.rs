@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     drivers::Engine,
-    shard::life::{self, AfterSend, Arrival, Received, Reception, Sent},
+    shard::life::{self, AfterSend, Arrival, Received, Sent},
 };
 
 impl<E: Engine> RingDriver<E> {
@@ -33,12 +33,10 @@ impl<E: Engine> RingDriver<E> {
                 self.send_rest(slot);
             }
             life::Operation::Receive => {
-                let connection = self.connections.at(slot);
-                let token = connection.token(Operation::Receive, slot);
-                match connection.life.reception() {
-                    Reception::Many => self.queue.receive_many(token),
-                    Reception::Once => self.queue.receive_once(token),
-                }
+                self.queue.receive_many(self.connections.at(slot).token(Operation::Receive, slot));
+            }
+            life::Operation::WatchEnd => {
+                self.queue.watch_end(self.connections.at(slot).token(Operation::PeerEnd, slot));
             }
             life::Operation::CancelReceive => {
                 self.queue.cancel(self.connections.at(slot).token(Operation::Receive, slot));
@@ -138,6 +136,11 @@ impl<E: Engine> RingDriver<E> {
                 self.touched.push(slot);
             }
         }
+    }
+
+    pub(super) fn on_peer_end(&mut self, token: Token) {
+        self.connections.at(token.slot).life.saw_end();
+        self.touched.push(token.slot);
     }
 
     pub(super) fn on_shutdown(&mut self, token: Token) {

@@ -10,6 +10,8 @@ pub(super) enum Operation {
     Receive,
     /// Bytes went.
     Send,
+    /// The peer has sent all it will, or is gone.
+    PeerEnd,
     /// Our half of the stream is closed.
     Shutdown,
     /// The descriptor is closed and its slot free.
@@ -20,10 +22,11 @@ pub(super) enum Operation {
     Aside,
 }
 
-const OPERATIONS: [Operation; 7] = [
+const OPERATIONS: [Operation; 8] = [
     Operation::Accept,
     Operation::Receive,
     Operation::Send,
+    Operation::PeerEnd,
     Operation::Shutdown,
     Operation::Close,
     Operation::Wake,

@@ -437,7 +437,9 @@ impl Desk {
                 // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next answer.
                 Operation::Send => to_begin.send = Some(shard.take_output(slot, Vec::new())),
                 Operation::Receive => to_begin.receive = true,
-                Operation::CancelReceive => unreachable!("each receive here brings one piece"),
+                Operation::CancelReceive | Operation::WatchEnd => {
+                    unreachable!("each receive here brings one piece")
+                }
                 Operation::Forget => shard.closed(slot),
                 Operation::Shutdown => {
                     to_begin.shut = true;

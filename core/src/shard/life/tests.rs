@@ -34,9 +34,13 @@ enum Defect {
     IgnoresFailure,
     /// A cancelled receive is begun again before its end has come.
     ReceivesTwice,
+    /// Nobody waits for an end that the receive may have lost.
+    NeverWatches,
+    /// The end that was waited for is taken for nothing.
+    IgnoresTheWatch,
 }
 
-const DEFECTS: [Defect; 12] = [
+const DEFECTS: [Defect; 14] = [
     Defect::ClosesUnderOperations,
     Defect::NeverCancels,
     Defect::NeverForgets,
@@ -49,7 +53,11 @@ const DEFECTS: [Defect; 12] = [
     Defect::LingersForEver,
     Defect::IgnoresFailure,
     Defect::ReceivesTwice,
+    Defect::NeverWatches,
+    Defect::IgnoresTheWatch,
 ];
+
+const RECEPTIONS: [Reception; 3] = [Reception::Many, Reception::Watched, Reception::Once];
 
 /// An operation that the kernel works on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -77,6 +85,9 @@ struct State {
     send: Out,
     shutdown: Out,
     close: Out,
+    watch: Out,
+    /// The receive that is out does not know that the peer has ended, and never will.
+    has_lost_end: bool,
     /// Of the send that is out, some was left to send once already.
     was_short: bool,
     /// What the shard wants, while it knows the connection.
@@ -133,6 +144,7 @@ impl State {
                 self.begin(operation, Defect::None)?;
                 self.begin(operation, Defect::None)
             }
+            (Operation::WatchEnd, Defect::NeverWatches) => Ok(()),
             (Operation::CancelReceive, Defect::ReceivesTwice) => self.begin(Operation::Receive, Defect::None),
             (operation, _) => self.perform(operation),
         }
@@ -147,7 +159,11 @@ impl State {
             }
             Operation::Receive => {
                 ensure(self.receive == Out::No, "two receives at once")?;
-                self.receive = Out::Yes;
+                (self.receive, self.has_lost_end) = (Out::Yes, false);
+            }
+            Operation::WatchEnd => {
+                ensure(self.watch == Out::No && !self.end_seen, "a second wait for the end")?;
+                self.watch = Out::Yes;
             }
             Operation::CancelReceive => {
                 ensure(self.receive == Out::Yes, "a cancellation of nothing")?;
@@ -160,15 +176,15 @@ impl State {
                 self.has_shut = true;
             }
             Operation::CancelAll => {
-                for out in [&mut self.receive, &mut self.send, &mut self.shutdown] {
+                for out in [&mut self.receive, &mut self.send, &mut self.shutdown, &mut self.watch] {
                     if *out == Out::Yes {
                         *out = Out::Cancelled;
                     }
                 }
             }
             Operation::Close => {
-                let outs = [self.receive, self.send, self.shutdown, self.close];
-                ensure(outs == [Out::No; 4], "closed under an operation, or twice")?;
+                let outs = [self.receive, self.send, self.shutdown, self.close, self.watch];
+                ensure(outs == [Out::No; 5], "closed under an operation, or twice")?;
                 ensure(!self.is_known, "closed before the shard was told")?;
                 let had_reason = self.end_seen || self.has_failed || self.cut || self.is_late;
                 ensure(had_reason, "closed before the peer could read its last answer")?;
@@ -187,6 +203,8 @@ impl State {
         if self.life.is_open() {
             let receives = !self.intake || self.end_seen || is_out(self.receive) || is_starved;
             ensure(receives, "input is wanted, and not received")?;
+            let will_learn = !self.has_lost_end || self.receive != Out::Yes || is_out(self.watch);
+            ensure(will_learn, "the peer's end is lost")?;
             ensure(!self.output || is_out(self.send), "output is there, and not sent")?;
             ensure(!self.cut, "cut off, and still open")?;
             return ensure(!self.ends || is_out(self.send), "owes nothing, and stays open");
@@ -196,9 +214,10 @@ impl State {
         ensure(is_told, "waits for a peer that was not told of the end")?;
         let is_failing = self.has_failed || self.is_late;
         ensure(!is_failing || self.life.stage() != Stage::Lingering, "waits for a peer that is given up")?;
-        let comes = [self.receive, self.send, self.shutdown, self.close].into_iter().any(is_out);
+        let outs = [self.receive, self.send, self.shutdown, self.close, self.watch];
+        let comes = outs.into_iter().any(is_out);
         ensure(comes || is_starved || self.life.stage() == Stage::Free, "nothing will ever happen")?;
-        let may_wait = [self.receive, self.send, self.shutdown].iter().all(|&out| out != Out::Yes);
+        let may_wait = outs[..3].iter().all(|&out| out != Out::Yes) && self.watch != Out::Yes;
         ensure(self.life.stage() != Stage::Closing || may_wait, "waits for what nobody has cancelled")
     }
 
@@ -212,6 +231,14 @@ impl State {
         self.peer_acts(&mut followers);
         self.receive_completes(defect, &mut followers)?;
         self.send_completes(defect, &mut followers)?;
+        if self.watch == Out::Cancelled || (self.watch == Out::Yes && self.peer != Peer::Sends) {
+            let mut next = *self;
+            next.watch = Out::No;
+            if defect != Defect::IgnoresTheWatch {
+                next.life.saw_end();
+            }
+            followers.push(next);
+        }
         if self.shutdown != Out::No {
             let mut next = *self;
             next.shutdown = Out::No;
@@ -257,6 +284,8 @@ impl State {
     fn peer_acts(&self, followers: &mut Vec<State>) {
         if self.peer == Peer::Sends {
             followers.push(State { peer: Peer::Ended, ..*self });
+            let may_be_lost = self.life.reception == Reception::Watched && self.receive == Out::Yes;
+            followers.extend(may_be_lost.then_some(State { peer: Peer::Ended, has_lost_end: true, ..*self }));
         }
         if self.peer != Peer::Reset {
             followers.push(State { peer: Peer::Reset, ..*self });
@@ -267,10 +296,11 @@ impl State {
         if self.receive == Out::No {
             return Ok(());
         }
-        let is_many = self.life.reception == Reception::Many;
+        let is_many = self.life.reception != Reception::Once;
+        let hears_end = self.peer == Peer::Ended && !self.has_lost_end;
         let mut outcomes = vec![(Received::Bytes, false), (Received::NoBuffer, false)];
         outcomes.extend(is_many.then_some((Received::Bytes, true)));
-        outcomes.extend((self.peer == Peer::Ended).then_some((Received::End, false)));
+        outcomes.extend(hears_end.then_some((Received::End, false)));
         outcomes.extend((self.peer == Peer::Reset).then_some((Received::Failure, false)));
         outcomes.extend((self.receive == Out::Cancelled).then_some((Received::Nothing, false)));
         for (what, goes_on) in outcomes {
@@ -343,7 +373,7 @@ fn explore(reception: Reception, defect: Defect) -> Result<usize, String> {
 
 #[test]
 fn whatever_completes_in_whatever_order_a_connection_ends_once_and_nothing_is_lost() {
-    for reception in [Reception::Many, Reception::Once] {
+    for reception in RECEPTIONS {
         let states = explore(reception, Defect::None).unwrap();
         println!("{reception:?}: {states} states");
         assert!(states > 500, "{reception:?}: only {states} states");
@@ -353,9 +383,13 @@ fn whatever_completes_in_whatever_order_a_connection_ends_once_and_nothing_is_lo
 #[test]
 fn every_planted_defect_is_found() {
     for defect in DEFECTS {
-        let found = [Reception::Many, Reception::Once].map(|reception| explore(reception, defect).is_err());
-        // Only a receive of many pieces is ever cancelled by itself.
-        let expected = [true, defect != Defect::ReceivesTwice];
+        let found = RECEPTIONS.map(|reception| explore(reception, defect).is_err());
+        // Only a receive of many pieces is ever cancelled by itself, and only some are watched.
+        let expected = match defect {
+            Defect::ReceivesTwice => [true, true, false],
+            Defect::NeverWatches | Defect::IgnoresTheWatch => [false, true, false],
+            _ => [true; 3],
+        };
         assert_eq!(found, expected, "{defect:?}");
     }
 }
