@@ -10,12 +10,13 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use florin_input::origin::check_command;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -46,6 +47,7 @@ impl Desk {
     }
 }
 
+/// A command that moves live traffic, and how it is answered.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Serving {
@@ -92,10 +94,15 @@ async fn served(State(desk): State<Desk>) -> Json<Serving> {
     Json(Serving { candidate: desk.cutover.share().to_string() })
 }
 
-async fn set_served(State(desk): State<Desk>, body: Result<Json<Serving>, JsonRejection>) -> Response {
-    let wanted = body.map_err(|rejection| rejection.body_text());
-    let share =
-        wanted.and_then(|Json(wanted)| wanted.candidate.parse::<Share>().map_err(|error| error.to_string()));
+async fn set_served(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -> Response {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    if let Err(refusal) = check_command(values) {
+        let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
+        return problem(status, &refusal.to_string());
+    }
+    let wanted = florin_input::json(&body).map_err(|error| error.to_string());
+    let share = wanted
+        .and_then(|Serving { candidate }| candidate.parse::<Share>().map_err(|error| error.to_string()));
     match share {
         Ok(share) => {
             tracing::info!("cutover: the candidate's share is set to {share}, from {}", desk.cutover.share());
@@ -105,8 +112,7 @@ async fn set_served(State(desk): State<Desk>, body: Result<Json<Serving>, JsonRe
             }
         }
         Err(why) => {
-            let detail = format!("body: expected {{\"candidate\":\"5%\"}} as application/json: {why}");
-            problem(StatusCode::BAD_REQUEST, &detail)
+            problem(StatusCode::BAD_REQUEST, &format!("body: expected {{\"candidate\":\"5%\"}}: {why}"))
         }
     }
 }

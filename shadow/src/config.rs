@@ -192,7 +192,8 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let name = || path.display().to_string();
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name(), source })?;
-        let file = toml::from_str(&text)
+        let file = toml::Deserializer::parse(&text)
+            .and_then(florin_input::by_names)
             .map_err(|source| ConfigError::Toml { path: name(), source: Box::new(source) })?;
         Config::check(file).map_err(|(place, why)| ConfigError::Value { path: name(), place, why })
     }

@@ -12,7 +12,6 @@
 mod connections;
 mod metrics;
 pub mod neighbours;
-mod origin;
 mod problem;
 mod shards;
 mod threads;

@@ -4,12 +4,12 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use florin_input::origin::check_command;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::origin;
 use super::problem::Problem;
 use super::writer::{AppendError, LedgerWriter};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
@@ -71,7 +71,7 @@ pub(super) async fn post(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let answer = async {
-        origin::check_writer(&headers)?;
+        check_writer(&headers)?;
         let transactions = parse(&read(body)?)?;
         let appended = writer.append(transactions.clone()).await.map_err(refusal)?;
         Ok::<_, Problem>(receipt(&transactions, &appended))
@@ -80,6 +80,15 @@ pub(super) async fn post(
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Before anybody is known by name, at least no web page may write.
+fn check_writer(headers: &HeaderMap) -> Result<(), Problem> {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    check_command(values).map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
+        Problem::new(status, refusal.to_string())
+    })
 }
 
 /// The whole body, or why it is not all there: too much of it and too little are different mistakes.
@@ -99,15 +108,14 @@ fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
 fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let whole: &RawValue =
-        serde_json::from_slice(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+        florin_input::json(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
     let expected = |error| {
         bad(format!("expected a transaction, an array of them, or {{\"transactions\":[…]}}: {error}"))
     };
     let entries = if whole.get().starts_with('[') {
-        serde_json::from_str(whole.get()).map_err(expected)?
+        florin_input::json(whole.get().as_bytes()).map_err(expected)?
     } else {
-        // No array comes here, so serde has names to go by.
-        let keys: Keys<'_> = serde_json::from_str(whole.get()).map_err(expected)?;
+        let keys: Keys<'_> = florin_input::json(whole.get().as_bytes()).map_err(expected)?;
         let is_envelope = Field::ALL.iter().all(|&field| keys.value(field).is_none());
         keys.transactions.filter(|_| is_envelope).unwrap_or_else(|| vec![whole])
     };
@@ -124,12 +132,11 @@ fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
 
 fn transaction(index: usize, entry: &RawValue) -> Result<NewTransaction, Problem> {
     let bad = |detail| Problem::new(StatusCode::BAD_REQUEST, detail).at(index);
-    // Serde would also take an array of the values: a transaction names them.
     if !entry.get().starts_with('{') {
         return Err(bad(format!("transaction {index}: expected an object")));
     }
-    let keys: Keys<'_> =
-        serde_json::from_str(entry.get()).map_err(|error| bad(format!("transaction {index}: {error}")))?;
+    let keys: Keys<'_> = florin_input::json(entry.get().as_bytes())
+        .map_err(|error| bad(format!("transaction {index}: {error}")))?;
     if keys.transactions.is_some() {
         return Err(bad(format!("transaction {index}: unknown field `transactions`")));
     }
@@ -142,7 +149,7 @@ fn transaction(index: usize, entry: &RawValue) -> Result<NewTransaction, Problem
         let raw = keys.value(field).ok_or_else(|| wrong("nothing"))?.get();
         let takes_numbers = matches!(field, Field::UserId | Field::Amount | Field::Kind);
         match raw.as_bytes()[0] {
-            b'"' => serde_json::from_str::<String>(raw).map_err(|_| wrong(raw)),
+            b'"' => florin_input::json::<String>(raw.as_bytes()).map_err(|_| wrong(raw)),
             b'-' | b'0'..=b'9' if takes_numbers => Ok(raw.to_owned()),
             _ => Err(wrong(&raw.chars().take(64).collect::<String>())),
         }

@@ -232,9 +232,11 @@ fn parse(text: &str) -> Result<Vec<String>, String> {
     let no_json = |error: serde_json::Error| format!("this is not JSON: {error}");
     let transactions = match text.as_bytes().first() {
         None => Vec::new(),
-        Some(b'{') => vec![serde_json::from_str::<&RawValue>(text).map_err(no_json)?.get().to_owned()],
+        Some(b'{') => {
+            vec![florin_input::json::<&RawValue>(text.as_bytes()).map_err(no_json)?.get().to_owned()]
+        }
         Some(b'[') => {
-            let entries: Vec<&RawValue> = serde_json::from_str(text).map_err(no_json)?;
+            let entries: Vec<&RawValue> = florin_input::json(text.as_bytes()).map_err(no_json)?;
             entries.iter().map(|entry| entry.get().to_owned()).collect()
         }
         Some(_) => return Err("expected a transaction ({…}) or an array of them ([…])".to_owned()),
@@ -257,14 +259,15 @@ fn send(admin: &Address, lines: Vec<Line>, tally: &mut Tally) -> Result<(), Appl
         let (first, last) = (first.number, last.number);
         let answer = post(admin, &lines).map_err(|source| ApplyError::Unreachable { first, last, source })?;
         if answer.is_success() {
-            let entries = serde_json::from_str::<Receipt>(&answer.body).map(|receipt| receipt.transactions);
+            let entries =
+                florin_input::json::<Receipt>(answer.body.as_bytes()).map(|receipt| receipt.transactions);
             let entries = entries.map_err(|_| refused(&answer, first, last))?;
             let duplicates = entries.iter().filter(|entry| entry.duplicate).count();
             tally.duplicates += duplicates as u64;
             tally.applied += (entries.len() - duplicates) as u64;
             continue;
         }
-        let refusal: Option<Refusal> = serde_json::from_str(&answer.body).ok();
+        let refusal: Option<Refusal> = florin_input::json(answer.body.as_bytes()).ok();
         let culprit = refusal.as_ref().and_then(|refusal| line_of(&lines, refusal.index?));
         let (Some(refusal), Some((culprit, place))) = (refusal, culprit) else {
             return Err(refused(&answer, first, last));

@@ -86,6 +86,42 @@ fn a_user_stays_on_its_side_while_the_share_grows_and_everything_is_compared() {
     assert_eq!((ended.verdict["requests"].as_u64(), ended.count("equal")), (Some(4 * USERS), 4 * USERS));
 }
 
+/// The share of live traffic was once moved by an array, by `050%`, and by any web page that a browser on the host had open.
+#[test]
+fn only_a_command_in_its_one_spelling_and_of_no_web_page_moves_callers() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let shadow = Shadow::start(folder.path(), "http://127.0.0.1:1", "http://127.0.0.1:1", &[]);
+    let host = |host: &str| format!("Host: {host}\r\nContent-Type: application/json\r\n");
+    let ours = host("localhost");
+    let of_a_page = |header: &str| format!("{ours}{header}\r\n");
+    let five = r#"{"candidate":"5%"}"#;
+    for (headers, body, status, why) in [
+        (ours.clone(), r#"["100%"]"#, 400, "an object, whose fields have names"),
+        (ours.clone(), r#"{"candidate":["100%"]}"#, 400, "invalid type"),
+        (ours.clone(), r#"{"candidate":"5%","candidate":"100%"}"#, 400, "duplicate field"),
+        (ours.clone(), r#"{"candidate":"5%","of":"all"}"#, 400, "unknown field"),
+        (ours.clone(), r#"{"candidate":"050%"}"#, 400, "expected a percentage"),
+        (ours.clone(), r#"{"candidate":"5.%"}"#, 400, "expected a percentage"),
+        (ours.clone(), r#"{"candidate":5}"#, 400, "invalid type"),
+        (ours.clone(), "5%", 400, "body: expected"),
+        (of_a_page("Origin: https://evil.example"), five, 403, "web pages"),
+        (of_a_page("Origin: null"), five, 403, "web pages"),
+        (of_a_page("Sec-Fetch-Site: same-origin"), five, 403, "web pages"),
+        (host("evil.example"), five, 421, "this host's own name"),
+        ("Host: localhost\r\nContent-Type: text/plain\r\n".to_owned(), five, 415, "application/json"),
+        ("Host: localhost\r\n".to_owned(), five, 415, "application/json"),
+    ] {
+        let answer = shadow.command(&headers, body);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(why),
+            "{body}: {answer}"
+        );
+        assert_eq!(shadow.state()["serve"]["candidate_percent"], 0.0, "{headers}{body}");
+    }
+    assert!(shadow.command(&ours, five).starts_with("HTTP/1.1 200"));
+    assert_eq!(shadow.state()["serve"]["candidate_percent"], 5.0);
+}
+
 #[test]
 fn what_the_candidate_fails_the_primary_answers() {
     for failure in [

@@ -112,11 +112,15 @@ impl Shadow {
     /// Sets the candidate's share, and says what the port answers.
     pub fn serve(&self, share: &str) -> String {
         let body = format!("{{\"candidate\":\"{share}\"}}");
+        self.command("Host: localhost\r\nContent-Type: application/json\r\n", &body)
+    }
+
+    /// Posts a body to where the share is set, and says what the port answers.
+    pub fn command(&self, headers: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin port listens");
         write!(
             stream,
-            "POST /v1/shadow/serve HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
+            "POST /v1/shadow/serve HTTP/1.1\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         )
         .expect("a connection");

@@ -57,15 +57,18 @@ impl FromStr for Share {
             return Err(wrong());
         }
         let parts: u32 = format!("{whole}{fraction:0<2}").parse().map_err(|_| wrong())?;
-        if parts <= Share::ALL.0 { Ok(Share(parts)) } else { Err(wrong()) }
+        // One spelling for each share: `050%` may be meant for 50 %, or for 5 %.
+        let share = Share(parts);
+        if share <= Share::ALL && share.to_string() == text { Ok(share) } else { Err(wrong()) }
     }
 }
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 % 100 {
-            0 => write!(f, "{}%", self.0 / 100),
-            rest => write!(f, "{}.{rest:02}%", self.0 / 100),
+        match (self.0 / 100, self.0 % 100) {
+            (whole, 0) => write!(f, "{whole}%"),
+            (whole, rest) if rest % 10 == 0 => write!(f, "{whole}.{}%", rest / 10),
+            (whole, rest) => write!(f, "{whole}.{rest:02}%"),
         }
     }
 }
@@ -76,17 +79,16 @@ mod tests {
 
     #[test]
     fn shares_are_read_and_written() {
-        for (text, parts, written) in [
-            ("0%", 0, "0%"),
-            ("5%", 500, "5%"),
-            ("0.25%", 25, "0.25%"),
-            ("12.5%", 1_250, "12.50%"),
-            ("100%", 10_000, "100%"),
-        ] {
+        for (text, parts) in
+            [("0%", 0), ("5%", 500), ("0.25%", 25), ("0.05%", 5), ("12.5%", 1_250), ("100%", 10_000)]
+        {
             let share: Share = text.parse().unwrap();
-            assert_eq!((share.parts(), share.to_string().as_str()), (parts, written));
+            assert_eq!((share.parts(), share.to_string().as_str()), (parts, text));
         }
-        for text in ["", "5", "%", "101%", "-1%", "1.234%", ".5%", "5%%", "1e1%", "100.01%"] {
+        for text in [
+            "", "5", "%", "101%", "-1%", "1.234%", ".5%", "5%%", "1e1%", "100.01%", "050%", "00%", "5.%",
+            "5.0%", "12.50%", " 5%", "5 %", "+5%", "٥%",
+        ] {
             assert!(text.parse::<Share>().is_err(), "{text}");
         }
     }

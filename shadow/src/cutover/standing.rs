@@ -32,12 +32,28 @@ pub struct StandingFile(PathBuf);
 
 /// Why a decision cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{path}: {source}; the candidate's share has to survive a restart: give a --report folder that can be written to"
-)]
-pub struct StandingError {
-    path: String,
-    source: io::Error,
+pub enum StandingError {
+    /// The folder takes or gives no file.
+    #[error(
+        "{path}: {source}; the candidate's share has to survive a restart: give a --report folder that can be written to"
+    )]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is there is no decision.
+    #[error(
+        "{path} is damaged: {why}; it held the candidate's share, and whether that was taken back. See in the last run's \
+         verdict.json what had happened, and remove the damaged file: the share then begins at --serve"
+    )]
+    Damaged {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl StandingFile {
@@ -50,14 +66,14 @@ impl StandingFile {
     /// raises the share by hand.
     ///
     /// # Errors
-    /// Where the file is there and cannot be read.
+    /// Where the file is there and cannot be read, or is damaged.
     pub fn begin(&self, share: Share) -> Result<Standing, StandingError> {
         let fresh = Standing { started_with: share.parts(), share: share.parts(), ..Standing::default() };
         let text = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh),
             text => text.map_err(|source| self.failed(source))?,
         };
-        let kept: Standing = serde_json::from_slice(&text).map_err(|error| self.failed(error.into()))?;
+        let kept = parse(&text).map_err(|why| StandingError::Damaged { path: self.path(), why })?;
         Ok(if kept.rolled_back.is_some() || kept.started_with == fresh.started_with { kept } else { fresh })
     }
 
@@ -71,8 +87,27 @@ impl StandingFile {
     }
 
     fn failed(&self, source: io::Error) -> StandingError {
-        StandingError { path: self.0.display().to_string(), source }
+        StandingError::File { path: self.path(), source }
     }
+
+    fn path(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Standing, String> {
+    let kept: Standing = florin_input::json(text).map_err(|error| error.to_string())?;
+    let most = Share::ALL.parts();
+    if kept.share > most || kept.started_with > most {
+        return Err(format!(
+            "expected shares from 0 to {most}, got {} and {}",
+            kept.share, kept.started_with
+        ));
+    }
+    if kept.rolled_back.is_some() && kept.share > 0 {
+        return Err(format!("expected a share of 0 after a breach, got {}", kept.share));
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -95,7 +130,39 @@ mod tests {
         for share in [five, Share::ALL] {
             assert_eq!(file.begin(share).unwrap(), standing, "a breach holds");
         }
-        fs::write(folder.path().join("cutover.json"), "{").unwrap();
-        assert!(file.begin(five).unwrap_err().to_string().contains("has to survive a restart"));
+    }
+
+    /// An array of a state's values was taken for the state, a share of more than all for all, and of a file that had been cut
+    /// somebody was told to give a folder that can be written to.
+    #[test]
+    fn what_is_no_decision_is_damaged_and_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StandingFile::within(folder.path());
+        let five = Share::from_parts(500);
+        let whole =
+            r#"{"started_with":500,"share":500,"rolled_back":null,"is_schedule_over":false,"steps":0}"#;
+        let begun = |text: &str| {
+            fs::write(folder.path().join("cutover.json"), text).unwrap();
+            file.begin(five).map(|standing| standing.share)
+        };
+        assert_eq!(begun(whole).unwrap(), 500);
+        for text in [
+            "",
+            "{",
+            &whole[..whole.len() - 1],
+            "[500,10000,null,false,0]",
+            &whole.replace("500,", "10001,"),
+            &whole.replace("null", "\"it was wrong\""),
+            &whole.replace("\"steps\":0", "\"steps\":0,\"steps\":1"),
+            &whole.replace("\"steps\":0", "\"steps\":0,\"more\":1"),
+            &whole.replace(",\"steps\":0", ""),
+            &format!("{whole}{whole}"),
+        ] {
+            let error = begun(text).unwrap_err().to_string();
+            assert!(
+                error.contains("cutover.json is damaged: ") && error.contains("remove the damaged"),
+                "{error}"
+            );
+        }
     }
 }

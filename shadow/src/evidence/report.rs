@@ -197,7 +197,7 @@ fn cut_run(outer: &Path, number: u64) -> Option<CutRun> {
     let run = run_name(number);
     let folder = outer.join(&run);
     let verdict = fs::read(folder.join(VERDICT)).unwrap_or_default();
-    let has_ended = serde_json::from_slice(&verdict).is_ok_and(|verdict: State| verdict.state == "ended");
+    let has_ended = florin_input::json(&verdict).is_ok_and(|verdict: State| verdict.state == "ended");
     let lines = || fs::read(folder.join("mismatches.jsonl")).unwrap_or_default();
     let mismatches = || lines().iter().filter(|byte| **byte == b'\n').count() as u64;
     (!has_ended).then(|| CutRun { run, mismatches: mismatches() })

@@ -82,6 +82,7 @@ pub enum FormatError {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     florin_shadow_recording: u32,
     /// Of one run of the recorder: its files are numbered on.
@@ -90,6 +91,7 @@ struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     /// From 1, in the order in which requests came; a number that is missing is a request that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,8 +160,7 @@ pub fn read_file(
     let failed = |source| FormatError::Read { path: path.display().to_string(), source };
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
-    let header =
-        serde_json::from_slice(&first).ok().filter(|h: &Header| h.florin_shadow_recording == VERSION);
+    let header = florin_input::json(&first).ok().filter(|h: &Header| h.florin_shadow_recording == VERSION);
     let Some(Header { run, .. }) = header else {
         let got = String::from_utf8_lossy(&first).chars().take(80).collect();
         return Err(FormatError::Header { path: name, got });
@@ -187,7 +188,7 @@ fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn parse(text: &[u8], run: u64) -> Result<Entry, String> {
-    let line: Line = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let line: Line = florin_input::json(text).map_err(|error| error.to_string())?;
     let method =
         Method::from_bytes(line.method.as_bytes()).map_err(|_| format!("method: got {:?}", line.method))?;
     let mut headers = HeaderMap::with_capacity(line.headers.len());

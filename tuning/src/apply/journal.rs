@@ -163,7 +163,7 @@ impl Journal {
                 line: index + 1,
                 reason,
             };
-            match serde_json::from_str(line).map_err(|error| not_a_journal(error.to_string()))? {
+            match florin_input::json(line.as_bytes()).map_err(|error| not_a_journal(error.to_string()))? {
                 Line::Boot(other) if other != boot => return Err(JournalError::OtherBoot(self.path.clone())),
                 Line::Boot(_) => {}
                 Line::Set(entry) => self.merge(entry),
@@ -234,7 +234,12 @@ mod tests {
         assert!(matches!(Journal::open(&path, "boot"), Err(JournalError::Locked(_))));
         drop(journal);
         assert!(matches!(Journal::open_existing(&path, "later"), Err(JournalError::OtherBoot(_))));
-        fs::write(&path, "hello\n").unwrap();
-        assert!(matches!(Journal::read(&path, "boot"), Err(JournalError::NotAJournal { line: 1, .. })));
+        // An array of a setting's values once was a setting.
+        let known = r#"{"set":{"path":"/a","was":"1","value":"2","knob":"tcp","more":1}}"#;
+        for text in ["hello\n", "{\"set\":[\"/a\",\"1\",\"2\",\"tcp\",null]}\n", &format!("{known}\n")] {
+            fs::write(&path, text).unwrap();
+            let read = Journal::read(&path, "boot");
+            assert!(matches!(read, Err(JournalError::NotAJournal { line: 1, .. })), "{text}: {read:?}");
+        }
     }
 }

@@ -76,12 +76,35 @@ pub enum PlanError {
 
 /// Who runs where, and what changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "PlanText")]
 pub struct Plan {
     /// Who runs where.
     #[serde(flatten)]
     pub placement: Placement,
     /// What changes, in this order.
     pub settings: Vec<Setting>,
+}
+
+/// A plan as it is read: all of its names side by side, and no other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanText {
+    shards: Vec<ShardPlace>,
+    housekeeping: Cpus,
+    spare: Cpus,
+    idle: Cpus,
+    irqs: Vec<IrqPlace>,
+    nics: Vec<NicPlace>,
+    reasons: Vec<String>,
+    settings: Vec<Setting>,
+}
+
+impl From<PlanText> for Plan {
+    fn from(text: PlanText) -> Plan {
+        let PlanText { shards, housekeeping, spare, idle, irqs, nics, reasons, settings } = text;
+        let placement = Placement { shards, housekeeping, spare, idle, irqs, nics, reasons };
+        Plan { placement, settings }
+    }
 }
 
 impl Plan {
@@ -94,7 +117,7 @@ impl Plan {
 
     /// Reads what [`Plan::to_json`] wrote.
     pub fn from_json(path: &str, text: &str) -> Result<Plan, PlanError> {
-        serde_json::from_str(text)
+        florin_input::json(text.as_bytes())
             .map_err(|error| PlanError::NotAPlan { path: path.to_owned(), reason: error.to_string() })
     }
 
@@ -107,4 +130,38 @@ impl Plan {
 /// `1 shard`, `2 shards`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knobs::Knob;
+
+    /// Arrays of values were taken for a shard's place and for a setting, however deep they lay in a plan.
+    #[test]
+    fn a_plan_is_read_by_names_and_is_what_was_written() {
+        let place =
+            Placement { shards: vec![ShardPlace { shard: 0, cpu: 1, node: 0 }], ..Placement::default() };
+        let setting = Setting {
+            path: "/a".to_owned(),
+            was: "1".to_owned(),
+            value: "2".to_owned(),
+            knob: Knob::Tcp,
+            interrupt: None,
+        };
+        let plan = Plan { placement: place, settings: vec![setting] };
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(Plan::from_json("plan", &text).unwrap(), plan);
+        for (from, to) in [
+            (r#"{"shard":0,"cpu":1,"node":0}"#, "[0,1,0]"),
+            (r#"{"path":"/a","was":"1","value":"2","knob":"tcp"}"#, r#"["/a","1","2","tcp",null]"#),
+            (r#""cpu":1"#, r#""cpu":1,"cpu":2"#),
+            (r#""cpu":1"#, r#""cpu":1,"core":2"#),
+            (r#""reasons":[]"#, r#""reasons":[],"more":[]"#),
+        ] {
+            assert!(text.contains(from), "{text}");
+            let refused = Plan::from_json("plan", &text.replace(from, to)).unwrap_err().to_string();
+            assert!(refused.contains("is no plan"), "{to}: {refused}");
+        }
+    }
 }

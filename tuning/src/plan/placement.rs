@@ -45,6 +45,7 @@ pub struct Request {
 
 /// A shard's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ShardPlace {
     /// The shard.
     pub shard: usize,
@@ -56,6 +57,7 @@ pub struct ShardPlace {
 
 /// An interrupt's place.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IrqPlace {
     /// Its number.
     pub irq: usize,
@@ -69,6 +71,7 @@ pub struct IrqPlace {
 
 /// The shards that a NIC's queues serve.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NicPlace {
     /// The NIC.
     pub nic: String,
@@ -80,7 +83,7 @@ pub struct NicPlace {
 }
 
 /// Which CPU does what.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Placement {
     /// By number, which is also by CPU.
     pub shards: Vec<ShardPlace>,

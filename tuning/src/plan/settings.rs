@@ -18,6 +18,7 @@ const COMMAND_LINE: &str = "/proc/cmdline";
 
 /// One file's change; in the journal, one that was made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Setting {
     /// From the root of the host.
     pub path: String,
