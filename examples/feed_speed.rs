@@ -11,12 +11,15 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use florin::cli::generate::{GenerateOptions, Platform, generate};
+use florin::cli::progress::Silent;
 use florin::clock::Clock;
-use florin::feed::{Feed, FeedConfig, FeedState, Outlet, link};
+use florin::feed::{Feed, FeedState, Outlet, link};
 use florin::mesh::Parking;
 use florin::shard::{FeedLink, Park, Shard, ShardMetrics, ShardSetup, mesh};
-use florin::store::{self, GenerateOptions, Platform, Silent, Writer};
+use florin::sources::Ledger;
 use florin_schema::ShardIndex;
+use florin_sqlite::Writer;
 
 const SHARDS: u16 = 2;
 const COMMITS: usize = 1_000;
@@ -27,9 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ledger = directory.path().join("ledger.db");
     let clock = Clock::new(None);
     let until_us = clock.now().wall_us;
-    let options =
-        GenerateOptions { ledger: ledger.clone(), users: 16_384, transactions: rows, seed: 7, until_us };
-    let platform = store::generate(&options, &mut Silent)?;
+    let options = GenerateOptions {
+        ledger: ledger.clone().into(),
+        users: 16_384,
+        transactions: rows,
+        seed: 7,
+        until_us,
+    };
+    let platform = generate(&options, &mut Silent)?;
 
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -53,8 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let thread = scope.spawn(move || turns(Shard::new(setup), clock, stop));
             sleeper.set(thread.thread().clone()).expect("set once");
         }
-        let config = FeedConfig { ledger: ledger.clone(), clock };
-        let result = load(config, outlets, rows, &metrics)
+        let result = load(&ledger, clock, outlets, rows, &metrics)
             .and_then(|_feed| follow(&ledger, platform, clock, &metrics));
         stop.store(true, Relaxed);
         result
@@ -62,13 +69,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn load(
-    config: FeedConfig,
+    ledger: &Path,
+    clock: Clock,
     outlets: Vec<Outlet>,
     rows: u64,
     metrics: &[Arc<ShardMetrics>],
 ) -> Result<Feed, Box<dyn Error>> {
     let begun = Instant::now();
-    let feed = Feed::spawn(config, outlets)?;
+    let feed = Feed::spawn(&Ledger::open(&ledger.to_owned().into())?, clock, outlets)?;
     while feed.status().state() != FeedState::Following {
         thread::sleep(Duration::from_millis(1));
     }

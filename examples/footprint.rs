@@ -52,7 +52,7 @@ fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
 fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     let node = Node::start(NodeConfig {
-        ledger,
+        ledger: ledger.into(),
         listen: Some("127.0.0.1:0".parse()?),
         shard_listen: None,
         unix: None,

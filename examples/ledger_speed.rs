@@ -7,7 +7,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use florin::store::{self, GenerateOptions, ImportOptions, Silent, Source};
+use florin::cli::generate::{GenerateOptions, Platform, generate};
+use florin::cli::import::{ImportOptions, Source, import};
+use florin::cli::progress::Silent;
+use florin_record::NewTransaction;
 use jiff::Timestamp;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -17,20 +20,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let begun = Instant::now();
     let until_us = Timestamp::now().as_microsecond();
-    let options =
-        GenerateOptions { ledger: ledger.clone(), users: 16_384, transactions: rows, seed: 7, until_us };
-    store::generate(&options, &mut Silent)?;
+    let options = GenerateOptions {
+        ledger: ledger.clone().into(),
+        users: 16_384,
+        transactions: rows,
+        seed: 7,
+        until_us,
+    };
+    generate(&options, &mut Silent)?;
     report("generate", rows, begun);
 
     let csv = directory.path().join("rows.csv");
     write_csv(&options, &csv)?;
     let begun = Instant::now();
-    let ledger = directory.path().join("imported.db");
+    let ledger = directory.path().join("imported.db").into();
     let options = ImportOptions { source: Source::File(csv), ledger, skip_bad: None };
-    store::import(&options, &mut Silent)?;
+    import(&options, &mut Silent)?;
     report("import into a new file", rows, begun);
     let begun = Instant::now();
-    store::import(&options, &mut Silent)?;
+    import(&options, &mut Silent)?;
     report("import of the same file again", rows, begun);
     Ok(())
 }
@@ -41,7 +49,7 @@ fn report(what: &str, rows: u64, begun: Instant) {
 }
 
 fn write_csv(options: &GenerateOptions, path: &Path) -> Result<(), Box<dyn Error>> {
-    let mut platform = store::Platform::new(options.users, options.seed);
+    let mut platform = Platform::new(options.users, options.seed);
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(file, "transaction_id,user_id,asset,kind,amount,occurred_at")?;
     let mut written = 0;
@@ -49,7 +57,7 @@ fn write_csv(options: &GenerateOptions, path: &Path) -> Result<(), Box<dyn Error
         let at_us = options.until_us - i64::try_from(options.transactions - written)?;
         for row in platform.next_event(at_us).rows() {
             let at = Timestamp::from_microsecond(row.occurred_at_us)?;
-            let store::NewTransaction { transaction_id, user_id, asset, kind, amount, .. } = row;
+            let NewTransaction { transaction_id, user_id, asset, kind, amount, .. } = row;
             writeln!(file, "{transaction_id},{user_id},{asset},{kind},{amount},{at:.6}")?;
             written += 1;
         }

@@ -11,7 +11,7 @@
 //! | [`limits`], [`clock`] | every bound and its reason; the time |
 //! | [`ledger`], [`wire`], [`shard`] | pure: money and windows; bytes and requests; the table and what a turn does |
 //! | [`mesh`] | rings between threads |
-//! | [`store`], [`feed`] | the ledger's file; the thread that loads and follows it |
+//! | [`sources`], [`feed`] | the kinds of ledgers; the thread that loads and follows one |
 //! | [`drivers`] | sockets and completions: the io_uring loop |
 //! | [`node`] | all of it, assembled |
 //! | [`admin`], [`cli`] | the control plane; the `florin` command |
@@ -27,5 +27,5 @@ pub mod clock;
 pub mod drivers;
 pub mod feed;
 pub mod node;
-pub mod store;
+pub mod sources;
 pub mod threads;

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use florin::drivers::DriverChoice;
 use florin::ledger::Kind;
 use florin::node::{Node, NodeConfig, Readiness};
-use florin::store::{NewTransaction, TransactionId, Writer};
 use florin_client::{
     Asset, Client, Error, Freshness, Routing, Status, UserId, Version, Window, WindowMask, records,
 };
+use florin_record::{NewTransaction, TransactionId};
+use florin_sqlite::Writer;
 
 const USERS: u64 = 200;
 /// Beyond this a test has failed.
@@ -112,7 +113,7 @@ impl Ledger {
 fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
     let loopback = Some("127.0.0.1:0".parse().unwrap());
     NodeConfig {
-        ledger: ledger.to_owned(),
+        ledger: ledger.to_owned().into(),
         listen: loopback,
         shard_listen: loopback,
         unix,

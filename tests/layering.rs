@@ -28,18 +28,12 @@ const CRATES: &[Layers] = &[
         &[
             ("clock", &[]),
             ("threads", &[]),
-            ("store", &["ledger", "follower", "limits", "clock"]),
-            ("feed", &["store", "follower", "threads", "ledger", "mesh", "limits", "clock", "shard"]),
+            ("sources", &[]),
+            ("feed", &["sources", "follower", "threads", "limits", "clock"]),
             ("drivers", &["shard", "mesh", "limits", "clock"]),
-            ("node", &["drivers", "feed", "store", "threads", "shard", "mesh", "ledger", "limits", "clock"]),
-            ("admin", &["threads", "node", "feed", "store", "shard", "ledger", "limits", "clock"]),
-            (
-                "cli",
-                &[
-                    "admin", "threads", "node", "drivers", "feed", "store", "shard", "ledger", "limits",
-                    "clock",
-                ],
-            ),
+            ("node", &["drivers", "feed", "sources", "threads", "shard", "mesh", "limits", "clock"]),
+            ("admin", &["threads", "node", "feed", "shard", "limits", "clock"]),
+            ("cli", &["admin", "threads", "node", "drivers", "feed", "sources", "shard", "ledger", "limits"]),
         ],
     ),
 ];
@@ -79,6 +73,9 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "src/drivers/ring/mod.rs",
 ];
 
+/// The crates of ledgers.
+const SOURCES: &[&str] = &["sources/record/src", "sources/sqlite/src"];
+
 /// Where the server starts threads and tasks other than through `threads`, which ends the process where one panics.
 const MAY_START_THREADS: &[&str] = &[
     // The demonstration joins its threads, and ends with what they say.
@@ -87,6 +84,7 @@ const MAY_START_THREADS: &[&str] = &[
     // Holds what ends the process, and reports how it has started.
     "src/node/shard_thread.rs",
     "src/threads.rs",
+    "sources/record/src/threads.rs",
 ];
 
 /// The feed, the loaders and the tasks of the control plane could each die without a word: a panic stays with whoever joins.
@@ -95,8 +93,10 @@ fn nothing_dies_unseen() {
     let starts = |text: &str| {
         ["thread::Builder", "thread::spawn(", "tokio::spawn("].iter().any(|way| text.contains(way))
     };
-    let found: Vec<String> = sources("src")
-        .into_iter()
+    let found: Vec<String> = ["src"]
+        .iter()
+        .chain(SOURCES)
+        .flat_map(|folder| sources(folder))
         .filter(|(_, text)| starts(text))
         .map(|(file, _)| file.display().to_string())
         .collect();
@@ -196,6 +196,7 @@ fn unsafe_stays_within_its_fence() {
     ];
     let open: BTreeSet<String> = folders
         .iter()
+        .chain(SOURCES)
         .flat_map(|folder| sources(folder))
         .filter(|(_, text)| text.contains("allow(unsafe_code"))
         .map(|(file, _)| file.display().to_string())
@@ -206,7 +207,7 @@ fn unsafe_stays_within_its_fence() {
 #[test]
 fn each_way_to_name_a_sibling_is_seen() {
     let text = "use crate::shard::Table;\nuse crate::{limits, wire::{self, Parsed}};\nfn f() { crate::mesh::ring(2) }\n\
-                // crate::words\n#[cfg(test)]\nmod tests { use crate::store; }\n";
+                // crate::words\n#[cfg(test)]\nmod tests { use crate::feed; }\n";
     let named: Vec<String> = siblings_named(&production(text)).into_iter().collect();
     assert_eq!(named, ["limits", "mesh", "shard", "wire"]);
 }

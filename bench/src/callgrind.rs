@@ -65,19 +65,20 @@ impl Part {
             ("/io-uring-", Part::Driver),
             ("/io_uring-", Part::Driver),
             ("src/feed/", Part::Background),
-            ("src/store/", Part::Background),
+            ("sources/", Part::Background),
             ("sqlite3", Part::Background),
             ("/tokio-", Part::Background),
         ];
         let by_file = FILES.iter().find(|(part, _)| file.contains(part)).map(|&(_, part)| part);
         let by_function = || {
-            const FUNCTIONS: [(&str, Part); 8] = [
+            const FUNCTIONS: [(&str, Part); 9] = [
                 ("florin_core::wire::encode", Part::Encode),
                 ("florin_core::wire", Part::Parse),
                 ("florin_core::shard::table", Part::Lookup),
                 ("florin_core::shard", Part::Shard),
                 ("florin::drivers", Part::Driver),
                 ("florin::feed", Part::Background),
+                ("florin_sqlite", Part::Background),
                 ("rusqlite", Part::Background),
                 ("sqlite3", Part::Background),
             ];

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use florin_client::Address;
 use florin_schema::ShardIndex;
+use florin_sqlite::Writer;
+use florin_sqlite::scratch::{Scratch, recharge};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -14,8 +16,7 @@ use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
 use crate::mesh::Latest;
 use crate::node::ShardHandle;
-use crate::store::scratch::{Scratch, recharge};
-use crate::store::{LedgerFile, Writer};
+use crate::sources::Ledger;
 
 /// An admin port of a node of two shards that has no node behind it; ends when dropped.
 struct Port {
@@ -31,7 +32,8 @@ impl Port {
         let mut view = View::new(vec![handle(0), handle(1)], Clock::new(None), "ring".to_owned());
         view.addresses.shard_listen = vec![SocketAddr::from(([127, 0, 0, 1], 7401)); 2];
         let view = Arc::new(view);
-        let (writer, writer_thread) = LedgerWriter::start(LedgerFile::open(ledger).unwrap()).unwrap();
+        let (writer, writer_thread) =
+            LedgerWriter::start(Ledger::open(&ledger.to_owned().into()).unwrap().appender()).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = Address::from(listener.local_addr().unwrap());

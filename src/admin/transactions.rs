@@ -7,13 +7,13 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use florin_input::origin::check_command;
+use florin_record::{Appended, Field, NewTransaction, Refused, Rejection, TransactionText, Trouble};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::problem::Problem;
 use super::writer::{AppendError, LedgerWriter};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
-use crate::store::{Appended, Field, NewTransaction, Rejection, StoreError, TransactionText};
 
 /// What the ledger made of a request, in the request's order.
 #[derive(Serialize)]
@@ -172,25 +172,24 @@ fn refusal(error: AppendError) -> Problem {
     let status = match &error {
         AppendError::Busy => StatusCode::TOO_MANY_REQUESTS,
         AppendError::Ended => StatusCode::INTERNAL_SERVER_ERROR,
-        AppendError::Identity(_) | AppendError::Uncertain(_) => StatusCode::SERVICE_UNAVAILABLE,
-        AppendError::Store(why) => match &**why {
-            StoreError::Rejected { index, rejection } => {
-                let problem = match rejection {
-                    Rejection::Conflict { version, .. } => {
-                        Problem::new(StatusCode::CONFLICT, detail).with("version", &version.to_string())
-                    }
-                    Rejection::NoNextVersion { .. } => Problem::new(StatusCode::CONFLICT, detail),
-                    Rejection::Field(_) | Rejection::TooManyAssets { .. } => {
-                        Problem::new(StatusCode::BAD_REQUEST, detail)
-                    }
-                };
-                return problem.at(*index).with("field", rejection.field().name());
-            }
-            StoreError::Missing { .. } | StoreError::Locked { .. } | StoreError::SecondName { .. } => {
+        AppendError::Ledger(error) => match error.trouble {
+            Trouble::Unavailable | Trouble::OtherLedger | Trouble::Uncertain => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+            Trouble::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         },
+        AppendError::Refused(Refused { index, rejection }) => {
+            let problem = match rejection {
+                Rejection::Conflict { version, .. } => {
+                    Problem::new(StatusCode::CONFLICT, detail).with("version", &version.to_string())
+                }
+                Rejection::NoNextVersion { .. } => Problem::new(StatusCode::CONFLICT, detail),
+                Rejection::Field(_) | Rejection::TooManyAssets { .. } => {
+                    Problem::new(StatusCode::BAD_REQUEST, detail)
+                }
+            };
+            return problem.at(*index).with("field", rejection.field().name());
+        }
     };
     Problem::new(status, detail)
 }

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::http::{Answer, HttpError, request};
+use super::lines;
 use super::output::{grouped, say};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
-use crate::store;
 
 /// Transactions that go into one request, unless one line holds more: few enough that a refused one is found cheaply.
 const BATCH_TRANSACTIONS: usize = 1_000;
@@ -151,19 +151,19 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
 /// Applies line after line; one that is bad is named and costs no other.
 fn apply(admin: &Address, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
     let mut batch = Batch::default();
-    let mut lines = store::Lines::new(reader, APPLY_BODY_BYTES_MAX);
+    let mut lines = lines::Lines::new(reader, APPLY_BODY_BYTES_MAX);
     let mut buffer = Vec::new();
     let end = loop {
         let parsed = match lines.next(&mut buffer) {
             Ok(None) => break Ok(()),
-            Ok(Some(store::Line::Whole(bytes))) => match str::from_utf8(bytes) {
+            Ok(Some(lines::Line::Whole(bytes))) => match str::from_utf8(bytes) {
                 Ok(text) => parse(text),
                 Err(error) => Err(format!(
                     "expected UTF-8 text, found another byte at place {}",
                     error.valid_up_to() + 1
                 )),
             },
-            Ok(Some(store::Line::TooLong(_))) => {
+            Ok(Some(lines::Line::TooLong(_))) => {
                 Err(format!("expected at most {APPLY_BODY_BYTES_MAX} bytes, found more"))
             }
             Err(source) => {

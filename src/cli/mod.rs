@@ -3,12 +3,15 @@
 mod apply;
 mod config;
 mod demo;
+pub mod generate;
 mod get;
 pub mod http;
-mod ledger;
+pub mod import;
+mod lines;
 mod log;
 mod notify;
 mod output;
+pub mod progress;
 mod reload;
 mod serve;
 mod service;
@@ -23,12 +26,12 @@ use clap::{Parser, Subcommand};
 
 pub use apply::ApplyError;
 pub use demo::DemoError;
+use generate::GenerateError;
 pub use get::GetError;
+use import::ImportError;
 pub use service::ServiceError;
 use settings::SettingsError;
 pub use shadow::ShadowCommandError;
-
-use crate::store::{ImportError, StoreError};
 
 /// Balance and transaction-statistics reads from memory, one pinned io_uring shard per CPU.
 #[derive(Parser, Debug)]
@@ -46,9 +49,9 @@ enum Command {
     /// Show what florin does: a made-up ledger, live transactions, readers, and a screen
     Demo(demo::DemoArgs),
     /// Import a CSV file into a ledger, wholly or not at all
-    Import(ledger::ImportArgs),
+    Import(import::ImportArgs),
     /// Make up a plausible platform in a new ledger
-    Generate(ledger::GenerateArgs),
+    Generate(generate::GenerateArgs),
     /// Ask a node
     #[command(subcommand)]
     Get(get::GetCommand),
@@ -81,8 +84,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => Ok(demo::run(&args)?),
-        Command::Import(args) => ledger::import(args),
-        Command::Generate(args) => ledger::generate(args),
+        Command::Import(args) => Ok(import::run(args)?),
+        Command::Generate(args) => Ok(generate::run(args)?),
         Command::Get(command) => Ok(get::run(&command)?),
         Command::Apply(args) => Ok(apply::run(&args)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
@@ -102,7 +105,7 @@ pub enum CliError {
     Import(#[from] ImportError),
     /// `florin generate`.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Generate(#[from] GenerateError),
     /// `florin serve`.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -131,8 +134,13 @@ impl CliError {
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
-            CliError::Import(ImportError::Store(error)) | CliError::Store(error) => error.exit_code(),
-            CliError::Import(_) | CliError::Get(_) | CliError::Apply(_) | CliError::Tune(_) => 1,
+            CliError::Import(ImportError::Ledger(error))
+            | CliError::Generate(GenerateError::Ledger(error)) => error.exit_code,
+            CliError::Import(_)
+            | CliError::Generate(_)
+            | CliError::Get(_)
+            | CliError::Apply(_)
+            | CliError::Tune(_) => 1,
         }
     }
 }

@@ -94,8 +94,7 @@ impl Service {
             );
         }
         let view = Arc::new(view_of(&node, max_staleness_ms));
-        let writer =
-            LedgerWriter::start(Arc::clone(node.feed().ledger())).map_err(ServiceError::ControlPlane)?;
+        let writer = LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         Ok(Service { node, view, admin, writer })
     }
 

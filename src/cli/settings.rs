@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::drivers::DriverChoice;
 use crate::node::NodeConfig;
+use crate::sources::LedgerAddress;
 
 #[macro_use]
 mod declaration;
@@ -19,11 +20,9 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Expected, Instant, Ledger, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Spin, Staleness,
+    Cpus, Driver, Expected, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Spin, Staleness,
 };
 
-/// The ledger of a command that names none: a file in the working directory.
-pub const LEDGER_PATH: &str = "florin.db";
 /// Where the any-shard port listens unless told otherwise (wire.md).
 pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7400);
 /// The first of the shard ports unless told otherwise (wire.md).
@@ -31,7 +30,7 @@ const SHARD_PORT: u16 = 7401;
 
 settings! {
     /// The ledger to serve; `florin import` and `florin generate` make one
-    "ledger" ledger: Ledger, "sqlite:PATH", default "sqlite:florin.db";
+    "ledger" ledger: LedgerAddress, "sqlite:PATH", default "sqlite:florin.db";
     /// The any-shard port: every shard accepts on it
     "listen" listen: Listen, "IP:PORT|off", default "127.0.0.1:7400";
     /// The first of the shard ports: shard i accepts on this port + i [default: port 7401 of --listen's address]
@@ -138,7 +137,7 @@ impl Settings {
             return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
         let node = NodeConfig {
-            ledger: set.ledger.unwrap_or_default().0,
+            ledger: set.ledger.unwrap_or_default(),
             listen,
             shard_listen,
             unix: set.unix,

@@ -9,39 +9,31 @@
 //!       └──▶ one account's whole history, on a connection of its own, where a shard asks for it
 //! ```
 //!
-//! What is done when is the [`Follower`]'s, which is pure. Here is what it needs of the world: the ledger's file, threads,
-//! waiting, and the log.
-//!
-//! | module | holds |
-//! | --- | --- |
-//! | `sqlite` | the ledger's file as a source |
-//! | `stripes` | reading in parallel |
-//! | `pages` | reading an account again |
-//! | [`status`] | what the admin port says of it |
+//! What is done when is the [`Follower`]'s, which is pure, and how a ledger is read is its source's, a crate for each kind of
+//! ledger. Here is what they need of the world: a thread, waiting, and the log. [`status`] is what the admin port says of it.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use florin_record::LedgerError;
+#[cfg(feature = "sqlite")]
+use florin_sqlite::SqliteSource;
+
 use crate::clock::Clock;
-use crate::follower::{Doing, Follower, Note, SourceError, Wait};
-use crate::store::{LedgerFile, StoreError};
+use crate::follower::{Doing, Follower, Note, Source, SourceError, Wait};
+use crate::sources::Ledger;
 use crate::threads::spawn_vital;
 
-mod pages;
-mod sqlite;
 pub mod status;
-mod stripes;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::follower::{MeshOutlet as Outlet, Waker, link};
-use sqlite::SqliteSource;
 pub use status::{FeedState, FeedStatus};
 
 /// How long the feed waits for a shard before it looks again: one that goes on has emptied only part of its ring by then,
@@ -50,22 +42,13 @@ const LOOK_AGAIN: Duration = Duration::from_micros(200);
 /// Things of one kind that are logged one by one.
 const LOGGED_MAX: u64 = 100;
 
-/// What a feed is made of.
-#[derive(Clone, Debug)]
-pub struct FeedConfig {
-    /// The SQLite file.
-    pub ledger: PathBuf,
-    /// The node's.
-    pub clock: Clock,
-}
-
 /// Why a feed did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
     /// The ledger cannot be read.
     #[error(transparent)]
-    Ledger(#[from] StoreError),
-    /// The ledger's file cannot be told from others.
+    Ledger(#[from] LedgerError),
+    /// The ledger cannot be told from others.
     #[error("cannot tell which ledger this is: {0}")]
     Identity(#[from] SourceError),
     /// The system gave no thread.
@@ -79,33 +62,42 @@ pub struct Feed {
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     status: Arc<FeedStatus>,
-    ledger: Arc<LedgerFile>,
 }
 
 impl Feed {
-    /// Opens the ledger, then starts loading it into the shards: `outlets` in the order of their indices.
+    /// Starts loading `ledger` into the shards, and follows it: `outlets` in the order of their indices.
     ///
     /// # Errors
-    /// Those of opening; later trouble is retried, logged and told by [`Feed::status`].
-    pub fn spawn(config: FeedConfig, outlets: Vec<Outlet>) -> Result<Feed, FeedError> {
-        let FeedConfig { ledger, clock } = config;
+    /// Those of opening a connection; later trouble is retried, logged and told by [`Feed::status`].
+    pub fn spawn(ledger: &Ledger, clock: Clock, outlets: Vec<Outlet>) -> Result<Feed, FeedError> {
+        match ledger {
+            #[cfg(feature = "sqlite")]
+            Ledger::Sqlite(file) => {
+                let source = SqliteSource::open(file).map_err(LedgerError::from)?;
+                Feed::follow(source, clock, outlets)
+            }
+        }
+    }
+
+    /// The same with a source that is open already.
+    ///
+    /// # Errors
+    /// Where the source cannot be asked who it is, or the system gives no thread.
+    pub fn follow<S>(source: S, clock: Clock, outlets: Vec<Outlet>) -> Result<Feed, FeedError>
+    where
+        S: Source<Identity: Send, Position: Send> + Send + 'static,
+    {
         let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::new(FeedStatus::new()));
-        let ledger = LedgerFile::open(&ledger)?;
-        let follower = Follower::new(SqliteSource::open(&ledger)?, outlets, None)?;
+        let follower = Follower::new(source, outlets, None)?;
         let log = Log { status: Arc::clone(&status), unreadable: 0, rereading: 0 };
         let stopped = Arc::clone(&stop);
         let thread = spawn_vital("florin-feed", move || run(follower, clock, log, &stopped));
-        Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status, ledger })
+        Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status })
     }
 
     /// What it does at the moment.
     pub fn status(&self) -> &Arc<FeedStatus> {
         &self.status
-    }
-
-    /// The file that it follows: whoever writes to the ledger asks this one whether it still is the ledger.
-    pub fn ledger(&self) -> &Arc<LedgerFile> {
-        &self.ledger
     }
 
     /// Ends the thread, whatever it waits for.
@@ -130,7 +122,7 @@ impl Drop for Feed {
 }
 
 /// The thread's life.
-fn run(mut follower: Follower<SqliteSource, Outlet>, clock: Clock, mut log: Log, stop: &AtomicBool) {
+fn run<S: Source>(mut follower: Follower<S, Outlet>, clock: Clock, mut log: Log, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         let wait = follower.step(clock.now());
         log.take(&mut follower);
@@ -152,7 +144,7 @@ struct Log {
 }
 
 impl Log {
-    fn take(&mut self, follower: &mut Follower<SqliteSource, Outlet>) {
+    fn take<S: Source>(&mut self, follower: &mut Follower<S, Outlet>) {
         while let Some(note) = follower.next_note() {
             self.say(&note, follower.source());
         }
@@ -164,7 +156,7 @@ impl Log {
         }
     }
 
-    fn say(&mut self, note: &Note, source: &SqliteSource) {
+    fn say(&mut self, note: &Note, source: &mut impl Source) {
         match note {
             Note::Loaded => tracing::info!("the ledger is loaded; following it"),
             Note::Failing(reason) => tracing::error!("the feed stands still: {reason}"),

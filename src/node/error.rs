@@ -2,6 +2,8 @@
 
 use std::io;
 
+use florin_record::LedgerError;
+
 use super::host::KERNEL_MIN;
 use crate::{
     drivers::{DriverError, DriverKind, listen::ListenError},
@@ -94,7 +96,10 @@ pub enum StartError {
     /// A port or socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The ledger.
+    /// The ledger cannot be followed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The feed does not begin.
     #[error(transparent)]
     Feed(#[from] FeedError),
     /// The rings.
@@ -134,7 +139,7 @@ impl StartError {
             | StartError::NoSuchNode { .. } => 14,
             StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
             StartError::Listen(_) => 18,
-            StartError::Feed(FeedError::Ledger(error)) => error.exit_code(),
+            StartError::Ledger(error) | StartError::Feed(FeedError::Ledger(error)) => error.exit_code,
             StartError::Affinity
             | StartError::Housekeeping { .. }
             | StartError::Feed(FeedError::Thread(_) | FeedError::Identity(_))

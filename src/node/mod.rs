@@ -2,13 +2,7 @@
 //!
 //! [`Node::start`] refuses with a [`StartError`] or returns once every shard can be connected to.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
 
 use florin_schema::{NodeId, NodeIdentity, ShardIndex};
 use rand::Rng;
@@ -22,10 +16,10 @@ use crate::{
         listen::{self, ListenError, UnixPath},
         ring::RingSizes,
     },
-    feed::{Feed, FeedConfig, FeedError},
+    feed::Feed,
     mesh::Latest,
     shard::{Listener, ShardMetrics, ShardSetup},
-    store::Reader,
+    sources::{Ledger, LedgerAddress},
 };
 
 mod engine;
@@ -42,8 +36,8 @@ pub use error::StartError;
 /// What a node is made of.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The embedded ledger.
-    pub ledger: PathBuf,
+    /// The ledger that it follows.
+    pub ledger: LedgerAddress,
     /// The any-shard port.
     pub listen: Option<SocketAddr>,
     /// The first of the shard ports; port 0 = any free port for each.
@@ -120,6 +114,7 @@ pub struct Node {
     addresses: Addresses,
     shards: Vec<ShardHandle>,
     driver: RunningDriver,
+    ledger: Ledger,
     feed: Feed,
     clock: Clock,
     max_staleness_us: u64,
@@ -189,7 +184,10 @@ impl Node {
         let clock = Clock::new(config.fixed_wall_us);
         let control = Control::new(shards)?;
         let max_staleness_us = u64::from(config.max_staleness_ms) * 1_000;
-        let identity = identity_of(&config.ledger)?;
+        let ledger = Ledger::open(&config.ledger)?;
+        // Who this node is for as long as it runs, and whose answers it gives.
+        let node = NodeId(rand::rng().random_range(1..=u64::MAX));
+        let identity = NodeIdentity { node, ledger: ledger.id()? };
         let (setups, outlets): (Vec<_>, Vec<_>) =
             shard_thread::wire_up(shards, max_staleness_us, &addresses, identity, &control)
                 .into_iter()
@@ -203,8 +201,8 @@ impl Node {
         };
         let mut handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
 
-        // The ledger is opened before anyone is answered, and loaded while the shards answer that they are warming up.
-        let feed = Feed::spawn(FeedConfig { ledger: config.ledger, clock }, outlets)?;
+        // The ledger was opened before anyone is answered, and is loaded while the shards answer that they are warming up.
+        let feed = Feed::spawn(&ledger, clock, outlets)?;
         let shard_threads =
             setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| ShardThread {
                 setup,
@@ -218,7 +216,18 @@ impl Node {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
-        Ok(Node { addresses, shards: handles, driver, feed, clock, max_staleness_us, control, threads, unix })
+        Ok(Node {
+            addresses,
+            shards: handles,
+            driver,
+            ledger,
+            feed,
+            clock,
+            max_staleness_us,
+            control,
+            threads,
+            unix,
+        })
     }
 
     /// Where it can be reached, with the ports that it got.
@@ -234,6 +243,11 @@ impl Node {
     /// Its shards, by index.
     pub fn shards(&self) -> &[ShardHandle] {
         &self.shards
+    }
+
+    /// The ledger that it follows.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What its feed does.
@@ -316,14 +330,6 @@ struct Bound {
     /// By shard.
     sockets: Vec<Vec<Listening>>,
     unix: Option<UnixPath>,
-}
-
-/// Who this node is for as long as it runs, and whose answers it gives.
-fn identity_of(ledger: &Path) -> Result<NodeIdentity, StartError> {
-    let reader = Reader::open(ledger).map_err(FeedError::Ledger)?;
-    let node = NodeId(rand::rng().random_range(1..=u64::MAX));
-    // A first row that cannot be read is the feed's to judge; an identity that is not known is not checked.
-    Ok(NodeIdentity { node, ledger: reader.ledger_id().unwrap_or_default() })
 }
 
 /// Binds all that the configuration names.

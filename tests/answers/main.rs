@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use callers::{Answer, HttpCaller, NativeCaller};
+use florin::cli::generate::{GenerateOptions, generate};
+use florin::cli::import::{ImportOptions, Source, import};
+use florin::cli::progress::Silent;
 use florin::drivers::DriverChoice;
 use florin::node::{Node, NodeConfig, Readiness};
-use florin::store::{self, GenerateOptions, ImportOptions, Silent, Source, Writer};
 use florin_schema::{Encoding, ShardIndex, UserId};
+use florin_sqlite::Writer;
 use recomputed::Ledger;
 
 /// 2026-11-22T04:05:06Z.
@@ -26,7 +29,7 @@ const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-ba
 fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
     let port = "127.0.0.1:0".parse().ok();
     let node = Node::start(NodeConfig {
-        ledger: ledger.to_owned(),
+        ledger: ledger.to_owned().into(),
         listen: port,
         shard_listen: port,
         unix: None,
@@ -53,13 +56,13 @@ fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option
 fn generated(directory: &Path) -> PathBuf {
     let ledger = directory.join("ledger.db");
     let options = GenerateOptions {
-        ledger: ledger.clone(),
+        ledger: ledger.clone().into(),
         users: 500,
         transactions: 20_000,
         seed: 7,
         until_us: NOW_US,
     };
-    store::generate(&options, &mut Silent).expect("a platform");
+    generate(&options, &mut Silent).expect("a platform");
     ledger
 }
 
@@ -114,10 +117,11 @@ fn a_banks_real_transactions_are_answered_exactly(driver: DriverChoice) {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let ledger = directory.path().join("bank.db");
-    let options = ImportOptions { source: Source::File(BANK.into()), ledger: ledger.clone(), skip_bad: None };
-    let report = store::import(&options, &mut Silent).expect("an import");
+    let options =
+        ImportOptions { source: Source::File(BANK.into()), ledger: ledger.clone().into(), skip_bad: None };
+    let report = import(&options, &mut Silent).expect("an import");
     assert_eq!((report.imported, report.duplicates), (49_102, 0));
-    let again = store::import(&options, &mut Silent).expect("an import");
+    let again = import(&options, &mut Silent).expect("an import");
     assert_eq!((again.imported, again.duplicates), (0, 49_102));
     // 1994-03-31T23:59:59Z.
     every_account_is_answered_exactly(driver, &ledger, 765_158_399_000_000);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use florin::store::{NewTransaction, TransactionText};
+use florin_record::{NewTransaction, TransactionText};
 
 /// Every account's rows, in the order of their versions.
 pub struct Ledger {

@@ -41,7 +41,7 @@ fn a_flag_that_cannot_be_says_what_was_expected() {
     let folder = folder_with_ledger();
     for (arguments, expected) in [
         (&["serve", "--shards", "0"][..], "expected a number from 1 to 256, or auto"),
-        (&["serve", "--ledger", "ledger.db"], "expected sqlite:PATH"),
+        (&["serve", "--ledger", "mysql:ledger"], "expected sqlite:PATH"),
         (&["serve", "--listen", "localhost"], "expected an IP address and a port"),
         (&["serve", "--cpus", "a"], "expected a list of CPU numbers"),
         (&["serve", "--driver", "epoll"], "expected auto, ring, monoio, monoio-epoll or glommio"),
@@ -104,7 +104,7 @@ fn generate_fills_a_new_ledger_only() {
     let folder = TempDir::new().unwrap();
     let arguments = ["generate", "--users", "10", "--transactions", "200", "--ledger", "sqlite:new.db"];
     assert!(
-        run(folder.path(), &arguments).ok().contains("generated 200 transactions of 10 users into new.db")
+        run(folder.path(), &arguments).ok().contains("generated 200 transactions of 10 users into sqlite:new.db")
     );
     assert!(run(folder.path(), &arguments).refused(1).contains("holds transactions already"));
 }

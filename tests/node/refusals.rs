@@ -71,19 +71,19 @@ fn a_cpu_that_is_not_there_is_refused() {
 #[test]
 fn a_ledger_that_cannot_be_used_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let missing = refusal(NodeConfig { ledger: folder.path().join("missing.db"), ..config(1) });
+    let missing = refusal(NodeConfig { ledger: folder.path().join("missing.db").into(), ..config(1) });
     assert_eq!(missing.exit_code(), 15);
     assert!(missing.to_string().contains("missing.db"), "{missing}");
 
     let other = folder.path().join("other.db");
     std::fs::write(&other, "no database at all, though long enough to be looked at as one").unwrap();
-    assert_eq!(refusal(NodeConfig { ledger: other, ..config(1) }).exit_code(), 17);
+    assert_eq!(refusal(NodeConfig { ledger: other.into(), ..config(1) }).exit_code(), 17);
 
     let locked = folder.path().join("locked.db");
-    drop(florin::store::Writer::open_or_create(&locked).unwrap());
+    drop(florin_sqlite::Writer::open_or_create(&locked).unwrap());
     let locker = rusqlite::Connection::open(&locked).unwrap();
     locker.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
-    assert_eq!(refusal(NodeConfig { ledger: locked, ..config(1) }).exit_code(), 16);
+    assert_eq!(refusal(NodeConfig { ledger: locked.into(), ..config(1) }).exit_code(), 16);
 }
 
 /// Set in a child process in which a node is to be started under restraints.

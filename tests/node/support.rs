@@ -13,8 +13,8 @@ use std::{
 use florin::{
     drivers::ring::RingSizes,
     node::{Node, NodeConfig},
-    store::Writer,
 };
+use florin_sqlite::Writer;
 use tempfile::TempDir;
 
 /// Beyond this a test has failed.
@@ -28,7 +28,7 @@ const PING: u8 = 4;
 pub fn config(shards: u16) -> NodeConfig {
     let loopback = Some("127.0.0.1:0".parse().unwrap());
     NodeConfig {
-        ledger: ledger(),
+        ledger: ledger().into(),
         listen: loopback,
         shard_listen: loopback,
         unix: None,

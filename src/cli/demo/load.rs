@@ -1,17 +1,18 @@
 //! What keeps the demonstration alive: a writer that goes on with the platform's life, and readers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use florin_client::{Client, Error, UserId, WindowMask};
+use florin_record::{LedgerError, Trouble};
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::limits::APPLY_TRANSACTIONS_MAX;
-use crate::store::{Platform, StoreError, Writer};
+use crate::cli::generate::Platform;
+use crate::limits::{APPLY_TRANSACTIONS_MAX, APPLY_WAIT};
+use crate::sources::{Ledger, LedgerAddress};
 
 /// How often the writer commits what has happened since: often enough to look live.
 const COMMIT_EVERY: Duration = Duration::from_millis(10);
@@ -38,13 +39,13 @@ impl Stop {
 
 /// Appends `per_second` rows a second to the ledger until told to stop.
 pub(super) fn start_writer(
-    ledger: PathBuf,
+    ledger: LedgerAddress,
     mut platform: Platform,
     per_second: u32,
     stop: Stop,
-) -> std::io::Result<JoinHandle<Result<u64, StoreError>>> {
+) -> std::io::Result<JoinHandle<Result<u64, LedgerError>>> {
     let run = move || {
-        let mut writer = Writer::open(&ledger)?;
+        let mut ledger = Ledger::open(&ledger)?.appender();
         let started = Instant::now();
         let mut written = 0;
         let mut rows = Vec::new();
@@ -57,7 +58,10 @@ pub(super) fn start_writer(
             while written + (rows.len() as u64) < due && rows.len() + 2 <= APPLY_TRANSACTIONS_MAX {
                 rows.extend(platform.next_event(now_us).rows());
             }
-            writer.append(&rows)?;
+            let outcomes = ledger.append(&[&rows], Instant::now() + APPLY_WAIT)?;
+            for outcome in outcomes {
+                outcome.map_err(|refused| LedgerError::new(Trouble::Failed, refused.to_string()))?;
+            }
             written += rows.len() as u64;
             rows.clear();
         }

@@ -7,26 +7,29 @@ mod screen;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use florin_client::{Address, Client};
+use florin_record::LedgerError;
 use jiff::Timestamp;
+use load::{READERS, Stop, Tally};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use sample::Sample;
+use screen::{HISTORY, Page};
 use tempfile::TempDir;
 
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
 use super::service::{EndSignals, Service, ServiceError, runtime};
-use super::settings::{Effective, Ledger, Listen, Settings, SettingsError, Shards};
+use super::settings::{Effective, Listen, Settings, SettingsError, Shards};
 use crate::admin::View;
-use crate::store::{self, Bar, GenerateOptions, Platform, StoreError};
-use load::{READERS, Stop, Tally};
-use sample::Sample;
-use screen::{HISTORY, Page};
+use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
+use crate::cli::progress::Bar;
+use crate::sources::LedgerAddress;
 
 /// Between two pages of the screen.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -72,9 +75,12 @@ pub enum DemoError {
     /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The platform cannot be made up.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
     /// The ledger.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Ledger(#[from] LedgerError),
     /// The node.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -126,7 +132,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let place = std::env::temp_dir();
     let folder = tempfile::Builder::new().prefix("florin-demo-").tempdir();
     let folder = folder.map_err(|source| DemoError::Folder { place, source })?;
-    let ledger = folder.path().join("ledger.db");
+    let ledger = LedgerAddress::from(folder.path().join("ledger.db"));
     let platform = generate(args, &ledger)?;
     let service = start(args, &ledger)?;
     say(&service.describe());
@@ -178,26 +184,25 @@ fn farewell(folder: TempDir, written: u64, tally: &Tally) -> Result<(), DemoErro
     if errors > 0 { Err(DemoError::Reads { errors }) } else { Ok(()) }
 }
 
-fn generate(args: &DemoArgs, ledger: &Path) -> Result<Platform, DemoError> {
+fn generate(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Platform, DemoError> {
     say(&format!(
         "making up {} transactions of {} users",
         grouped(args.transactions),
         grouped(u64::from(args.users))
     ));
     let options = GenerateOptions {
-        ledger: ledger.to_owned(),
+        ledger: ledger.clone(),
         users: args.users,
         transactions: args.transactions,
         seed: rand::random(),
         until_us: Timestamp::now().as_microsecond(),
     };
-    Ok(store::generate(&options, &mut Bar::new())?)
+    Ok(crate::cli::generate::generate(&options, &mut Bar::new())?)
 }
 
 /// On the default ports, or on free ones where those are taken.
-fn start(args: &DemoArgs, ledger: &Path) -> Result<Service, DemoError> {
-    let settings =
-        Settings { ledger: Some(Ledger(ledger.to_owned())), shards: args.shards, ..Settings::default() };
+fn start(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Service, DemoError> {
+    let settings = Settings { ledger: Some(ledger.clone()), shards: args.shards, ..Settings::default() };
     match Service::start(settings.clone().effective()?) {
         Err(error) if error.is_port_taken() => {
             say(&format!("{error}; taking free ports instead"));

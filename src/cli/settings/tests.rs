@@ -36,7 +36,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
     assert_eq!(flags, KEYS);
     let read = Settings::parse(FULL).unwrap();
     let set = Settings {
-        ledger: Some(Ledger("/tmp/l.db".into())),
+        ledger: Some(LedgerAddress::Sqlite("/tmp/l.db".into())),
         listen: Some(Listen::At("0.0.0.0:1".parse().unwrap())),
         shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
         unix: Some("/run/florin.sock".into()),
@@ -86,7 +86,7 @@ fn each_defect_is_named_with_its_line() {
 fn what_is_not_set_has_a_default_and_somebody_must_listen() {
     let effective = Settings::default().effective().unwrap();
     let (admin, effective) = (effective.admin, effective.node);
-    assert_eq!(effective.ledger, Path::new("florin.db"));
+    assert_eq!(effective.ledger, LedgerAddress::Sqlite("florin.db".into()));
     assert_eq!(effective.listen.unwrap().to_string(), "127.0.0.1:7400");
     assert_eq!(effective.shard_listen.unwrap().to_string(), "127.0.0.1:7401");
     assert_eq!(admin.unwrap().to_string(), "127.0.0.1:7300");
@@ -138,8 +138,8 @@ fn values_out_of_range_are_refused() {
     for ms in ["0", "-1", "4294967296"] {
         assert!(ms.parse::<Staleness>().is_err(), "{ms}");
     }
-    for ledger in ["ledger.db", "sqlite:", "mysql:x"] {
-        assert!(ledger.parse::<Ledger>().is_err(), "{ledger}");
+    for ledger in ["", "sqlite:", "mysql:x"] {
+        assert!(ledger.parse::<LedgerAddress>().is_err(), "{ledger}");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_default_is_shown_and_is_a_value() {
         assert!(help.contains(expected), "{expected} is missing in {help}");
     }
     let filled = Settings::default().filled();
-    assert_eq!((filled.listen, filled.ledger), (Some(Listen::At(LISTEN)), Some(Ledger::default())));
+    assert_eq!((filled.listen, filled.ledger), (Some(Listen::At(LISTEN)), Some(LedgerAddress::default())));
     assert_eq!(RELOADABLE, ["log"]);
 }
 

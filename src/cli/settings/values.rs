@@ -1,16 +1,13 @@
 //! The kinds of values that settings have, each with one reader for flags and file.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use florin_record::time;
 use tracing_subscriber::EnvFilter;
 
-use super::LEDGER_PATH;
 use crate::drivers::DriverChoice;
 use crate::limits::SHARDS_MAX;
-use crate::store;
 
 /// What a legal value looks like.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -24,33 +21,6 @@ fn expected<T>(what: impl Into<String>) -> Result<T, Expected> {
 /// In the one spelling that numbers have.
 fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
     florin_schema::decimal(text)?.try_into().ok()
-}
-
-/// The file behind `sqlite:PATH`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ledger(pub PathBuf);
-
-impl fmt::Display for Ledger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sqlite:{}", self.0.display())
-    }
-}
-
-impl Default for Ledger {
-    fn default() -> Ledger {
-        Ledger(PathBuf::from(LEDGER_PATH))
-    }
-}
-
-impl FromStr for Ledger {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Ledger, Expected> {
-        match text.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(Ledger(PathBuf::from(path))),
-            _ => expected("sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db"),
-        }
-    }
 }
 
 /// Where to listen, if at all.
@@ -170,7 +140,7 @@ impl FromStr for Instant {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Instant, Expected> {
-        match store::time::parse_us(text) {
+        match time::parse_us(text) {
             Ok(us) => Ok(Instant(us)),
             Err(_) => expected("a time like 1994-03-31T23:59:59Z (RFC 3339, years 0001 to 9999)"),
         }

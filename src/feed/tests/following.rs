@@ -4,11 +4,15 @@ use std::collections::VecDeque;
 use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 
+use florin_record::{NewTransaction, TransactionId};
+use florin_sqlite::Writer;
+use florin_sqlite::scratch::{Scratch, recharge, user};
+
 use super::*;
+use crate::cli::generate::{GenerateOptions, Platform, generate};
+use crate::cli::progress::Silent;
 use crate::feed::FeedState;
 use crate::limits::FEED_RING_SLOTS;
-use crate::store::scratch::{Scratch, recharge, user};
-use crate::store::{GenerateOptions, NewTransaction, Platform, Silent, TransactionId, Writer, generate};
 
 const LEDGER: &str = "FLORIN_TEST_LEDGER";
 
@@ -40,7 +44,7 @@ fn assert_complete<const SHARDS: usize>(scratch: &Scratch, consumers: &[Consumer
 fn a_large_ledger_is_loaded_in_order_by_several_readers() {
     let scratch = Scratch::new();
     let options = GenerateOptions {
-        ledger: scratch.ledger(),
+        ledger: scratch.ledger().into(),
         users: 1_000,
         transactions: 100_000,
         seed: 7,

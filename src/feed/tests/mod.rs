@@ -9,12 +9,14 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use florin_sqlite::scratch::Scratch;
+
 use crate::clock::Clock;
-use crate::feed::{Feed, FeedConfig, link};
+use crate::feed::{Feed, link};
 use crate::ledger::Transaction;
 use crate::mesh::Parking;
 use crate::shard::{FeedEvent, FeedLink, FeedRequest, Reason};
-use crate::store::scratch::Scratch;
+use crate::sources::Ledger;
 
 /// A shard that only takes in.
 struct Consumer {
@@ -71,8 +73,12 @@ fn start<const SHARDS: usize>(scratch: &Scratch, clock: Clock) -> (Feed, [Consum
         outlets.push(outlet);
         Consumer { link, parking, bells, events: Vec::new() }
     });
-    let feed = Feed::spawn(FeedConfig { ledger: scratch.ledger(), clock }, outlets).unwrap();
+    let feed = Feed::spawn(&ledger_in(scratch), clock, outlets).unwrap();
     (feed, consumers)
+}
+
+fn ledger_in(scratch: &Scratch) -> Ledger {
+    Ledger::open(&scratch.ledger().into()).unwrap()
 }
 
 /// Goes on until `done`, which must come within half a minute.

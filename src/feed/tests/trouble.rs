@@ -5,12 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use florin_schema::ShardIndex;
+use florin_sqlite::scratch::{Scratch, recharge, user};
 
 use super::*;
-use crate::feed::{FeedError, FeedState};
+use crate::feed::FeedState;
 use crate::shard::{Shard, ShardMetrics, ShardSetup};
-use crate::store::StoreError;
-use crate::store::scratch::{Scratch, recharge, user};
 
 /// A table without any of the schema's checks, as another program might have made it.
 const LENIENT: &str = "PRAGMA journal_mode = WAL; CREATE TABLE transactions (seq INTEGER PRIMARY KEY, \
@@ -58,7 +57,7 @@ fn a_gap_is_read_again_and_clears_when_the_ledger_has_the_row() {
         ports: Vec::new(),
         identity: Default::default(),
     });
-    let feed = Feed::spawn(FeedConfig { ledger: scratch.ledger(), clock }, vec![outlet]).unwrap();
+    let feed = Feed::spawn(&ledger_in(&scratch), clock, vec![outlet]).unwrap();
     let mut turns_until = |what: &str, done: &dyn Fn() -> bool| {
         until(what, || {
             shard.begin_turn(clock.now());
@@ -266,17 +265,7 @@ fn a_feed_that_panics() {
     let parking = Arc::new(Parking::new());
     let (outlet, _link) = link(Arc::clone(&parking), Arc::new(|| panic!("a bell that breaks")));
     parking.announce();
-    let config = FeedConfig { ledger: scratch.ledger(), clock: Clock::new(None) };
-    let feed = Feed::spawn(config, vec![outlet]).unwrap();
+    let feed = Feed::spawn(&ledger_in(&scratch), Clock::new(None), vec![outlet]).unwrap();
     until("it has ended", || feed.thread.as_ref().unwrap().is_finished());
     panic!("the process goes on without its feed");
-}
-
-#[test]
-fn a_feed_without_a_ledger_does_not_begin() {
-    let scratch = Scratch::new();
-    let (outlet, _link) = link(Arc::new(Parking::new()), Arc::new(|| {}));
-    let config = FeedConfig { ledger: scratch.ledger(), clock: Clock::new(None) };
-    let error = Feed::spawn(config, vec![outlet]).map(drop).unwrap_err();
-    assert!(matches!(error, FeedError::Ledger(StoreError::Missing { .. })), "{error}");
 }

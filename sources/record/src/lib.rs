@@ -1,0 +1,20 @@
+//! What ledgers of every kind share, whichever database they lie in. Each kind is a crate of its own beside this one.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`transaction`](NewTransaction) | a transaction from texts, field by field, and why one is not let in |
+//! | [`time`] | RFC 3339, to the microsecond |
+//! | [`ledger`](Appender) | how a ledger is written to: by a node, by a command, and what it answers |
+//! | [`threads`] | threads whose panic ends the process |
+//!
+//! How a ledger is followed says `florin_core::follower`.
+
+mod ledger;
+pub mod threads;
+pub mod time;
+mod transaction;
+
+pub use ledger::{
+    Added, Appended, Appender, Bulk, BulkWriter, Judged, LedgerError, Outcome, Refused, Trouble,
+};
+pub use transaction::{Field, FieldError, NewTransaction, Rejection, TransactionId, TransactionText};

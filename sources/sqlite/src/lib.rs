@@ -1,0 +1,33 @@
+//! A ledger in an SQLite file: written by whoever appends, imports or generates, and followed by nodes.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`file`](SqliteError) | opening a ledger, and saying why it cannot be opened |
+//! | [`identity`](LedgerFile) | which file the ledger is, for all who read and write it |
+//! | [`writer`](Writer) | writing: versions, duplicates, conflicts; many rows at once |
+//! | [`appender`](SqliteAppender) | what a node appends, and to the followed file alone |
+//! | [`reader`](Reader) | rows in order, decoded without trust |
+//! | [`source`](SqliteSource) | the file as a ledger to be followed |
+//! | `stripes` | reading in parallel |
+//! | `pages` | reading an account again |
+//! | `scratch` | ledgers for tests |
+
+mod appender;
+mod file;
+mod identity;
+mod pages;
+mod reader;
+#[cfg(any(test, feature = "scratch"))]
+pub mod scratch;
+mod source;
+mod stripes;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use appender::SqliteAppender;
+pub use file::SqliteError;
+pub use identity::{IdentityError, LedgerFile};
+pub use reader::{Followed, Place, Reader, Seq};
+pub use source::{SameFile, SqliteSource};
+pub use writer::{Batch, Writer};

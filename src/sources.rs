@@ -1,0 +1,174 @@
+//! The kinds of ledgers that this build knows: the one place that names them. Each kind is a crate below `sources/`, behind a
+//! feature of its own.
+//!
+//! | what is asked | who answers |
+//! | --- | --- |
+//! | which ledger does this text name | [`LedgerAddress`] |
+//! | open it, to follow it and to append to it | [`Ledger::open`] |
+//! | fill it | [`bulk_writer`] |
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+#[cfg(feature = "sqlite")]
+use std::sync::Arc;
+
+use florin_record::{Appender, BulkWriter, LedgerError};
+use florin_schema::LedgerId;
+#[cfg(feature = "sqlite")]
+use florin_sqlite::{LedgerFile, Reader, SqliteAppender, Writer};
+
+#[cfg(not(feature = "sqlite"))]
+compile_error!("a node follows a ledger: build it with one kind of them at least (--features sqlite)");
+
+/// The ledger of a command that names none: a file in the working directory.
+const DEFAULT_PATH: &str = "florin.db";
+
+/// Which ledger, as `--ledger` names it. It may be of a kind that this build does not know: who opens it is told so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LedgerAddress {
+    /// An SQLite file: `sqlite:PATH`, or a path.
+    Sqlite(PathBuf),
+}
+
+/// Why a text names no ledger.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db")]
+pub struct AddressError;
+
+impl FromStr for LedgerAddress {
+    type Err = AddressError;
+
+    /// What looks like another kind's address is no path: a file's name with a colon in it needs `sqlite:` or a slash before.
+    fn from_str(text: &str) -> Result<LedgerAddress, AddressError> {
+        let path = match text.split_once(':') {
+            Some(("sqlite", path)) => path,
+            Some((kind, _)) if !kind.contains('/') => return Err(AddressError),
+            _ => text,
+        };
+        if path.is_empty() { Err(AddressError) } else { Ok(LedgerAddress::Sqlite(PathBuf::from(path))) }
+    }
+}
+
+impl fmt::Display for LedgerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerAddress::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl Default for LedgerAddress {
+    fn default() -> LedgerAddress {
+        LedgerAddress::Sqlite(PathBuf::from(DEFAULT_PATH))
+    }
+}
+
+impl From<PathBuf> for LedgerAddress {
+    fn from(path: PathBuf) -> LedgerAddress {
+        LedgerAddress::Sqlite(path)
+    }
+}
+
+/// A ledger that is open. Whoever follows it and whoever writes to it have the same, so that they agree on which it is.
+#[derive(Clone, Debug)]
+pub enum Ledger {
+    /// An SQLite file.
+    #[cfg(feature = "sqlite")]
+    Sqlite(Arc<LedgerFile>),
+}
+
+impl Ledger {
+    /// Opens a ledger that exists.
+    ///
+    /// # Errors
+    /// Why it cannot be followed, with an exit code for each reason.
+    pub fn open(address: &LedgerAddress) -> Result<Ledger, LedgerError> {
+        match address {
+            #[cfg(feature = "sqlite")]
+            LedgerAddress::Sqlite(path) => Ok(Ledger::Sqlite(LedgerFile::open(path)?)),
+            #[cfg(not(feature = "sqlite"))]
+            LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
+        }
+    }
+
+    /// Which ledger it is, for clients to compare; the default where that is not known.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn id(&self) -> Result<LedgerId, LedgerError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Ledger::Sqlite(file) => {
+                // A first row that cannot be read is the feed's to judge; an identity that is not known is not checked.
+                Ok(Reader::open(file.path())?.ledger_id().unwrap_or_default())
+            }
+        }
+    }
+
+    /// The way into it.
+    pub fn appender(&self) -> Box<dyn Appender> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Ledger::Sqlite(file) => Box::new(SqliteAppender::new(Arc::clone(file))),
+        }
+    }
+}
+
+/// Opens a ledger to put many rows into it; it is made where there is none.
+///
+/// # Errors
+/// Why it cannot be written to.
+pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, LedgerError> {
+    match address {
+        #[cfg(feature = "sqlite")]
+        LedgerAddress::Sqlite(path) => Ok(Box::new(Writer::open_or_create(path)?)),
+        #[cfg(not(feature = "sqlite"))]
+        LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
+    }
+}
+
+/// A kind of ledger that can be named and is not in this build.
+#[cfg(not(feature = "sqlite"))]
+fn not_built_in(kind: &str, feature: &str) -> LedgerError {
+    let reason = format!(
+        "this florin was built without ledgers in {kind}: use one that has them (cargo's feature {feature})"
+    );
+    LedgerError { exit_code: 2, ..LedgerError::new(florin_record::Trouble::Failed, reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use florin_record::Trouble;
+
+    use super::*;
+
+    #[test]
+    fn a_ledger_is_named_by_its_kind_or_its_path() {
+        for (text, path) in [
+            ("sqlite:florin.db", "florin.db"),
+            ("florin.db", "florin.db"),
+            ("/var/lib/florin/ledger.db", "/var/lib/florin/ledger.db"),
+            ("./a:b", "./a:b"),
+            ("sqlite:a:b", "a:b"),
+        ] {
+            assert_eq!(text.parse(), Ok(LedgerAddress::Sqlite(path.into())), "{text}");
+        }
+        for text in ["", "sqlite:", "postgres://localhost/ledger", "mysql:x", "Sqlite:x"] {
+            assert_eq!(text.parse::<LedgerAddress>(), Err(AddressError), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_can_be_given() {
+        let address = LedgerAddress::default();
+        assert_eq!(address.to_string(), "sqlite:florin.db");
+        assert_eq!(address.to_string().parse(), Ok(address));
+    }
+
+    #[test]
+    fn a_ledger_that_is_not_there_has_an_exit_code() {
+        let error = Ledger::open(&LedgerAddress::Sqlite("/no/such/ledger.db".into())).unwrap_err();
+        assert_eq!((error.trouble, error.exit_code), (Trouble::Unavailable, 15), "{error}");
+    }
+}
