@@ -104,7 +104,9 @@ fn generate_fills_a_new_ledger_only() {
     let folder = TempDir::new().unwrap();
     let arguments = ["generate", "--users", "10", "--transactions", "200", "--ledger", "sqlite:new.db"];
     assert!(
-        run(folder.path(), &arguments).ok().contains("generated 200 transactions of 10 users into sqlite:new.db")
+        run(folder.path(), &arguments)
+            .ok()
+            .contains("generated 200 transactions of 10 users into sqlite:new.db")
     );
     assert!(run(folder.path(), &arguments).refused(1).contains("holds transactions already"));
 }
