@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use florin::drivers::DriverChoice;
+use florin::drivers::{DriverChoice, Spin};
 use florin::node::{Node, NodeConfig, Readiness};
 use rusqlite::Connection;
 
@@ -64,7 +64,7 @@ fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
         inherited: Default::default(),
         driver: DriverChoice::Auto,
         fixed_wall_us: None,
-        spin_us: 0,
+        spin: Spin::default(),
         max_staleness_ms: 30_000,
     })?;
     while node.ready() != Readiness::Ready {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use florin::drivers::DriverChoice;
+use florin::drivers::{DriverChoice, Spin};
 use florin::ledger::Kind;
 use florin::node::{Node, NodeConfig, Readiness};
 use florin_client::{
@@ -125,7 +125,7 @@ fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
         inherited: Default::default(),
         driver: DriverChoice::Auto,
         fixed_wall_us: None,
-        spin_us: 0,
+        spin: Spin::default(),
         max_staleness_ms: 30_000,
     }
 }

@@ -116,6 +116,11 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 pub const LISTENERS_MAX: u32 = 3;
 /// After the host ran out of files or memory for a new connection, accepting pauses this long.
 pub const ACCEPT_RETRY_US: u64 = 10_000;
+/// A shard that decides by itself polls for the next input where the mean distance between inputs is at most this: a caller
+/// that asks 2,000 times a second is answered as if it always polled, and a rarer one is not worth a CPU.
+pub const SPIN_GAP_MAX_US: u64 = 600;
+/// A longer distance between inputs counts as this for the mean, so that some 16 close inputs make up for any pause.
+pub const SPIN_GAP_SEEN_MAX_US: u64 = 4_000;
 /// How often it is said, at most, that connections cannot be accepted.
 pub const SCARCITY_LOG_US: u64 = 10_000_000;
 /// Descriptors that are kept from callers: the ledger's files, logs, the admin port's [`ADMIN_CONNECTIONS_MAX`] connections,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::de::{DeTable, DeValue};
 
-use crate::drivers::DriverChoice;
+use crate::drivers::{DriverChoice, Spin};
 use crate::node::NodeConfig;
 use crate::sources::LedgerAddress;
 
@@ -20,7 +20,7 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Expected, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Spin, Staleness,
+    Cpus, Driver, Expected, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Staleness,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -54,8 +54,8 @@ settings! {
     /// How shards talk to the kernel: ring = io_uring; auto = the best that this kernel allows
     "driver" driver: Driver, "auto|ring|monoio|monoio-epoll|glommio", default "auto";
     /// Poll for so long after the last input before a shard sleeps: answers a lone caller in half the time, and keeps
-    /// its CPU busy (driver ring only)
-    "spin-us" spin_us: Spin, "US", default "0";
+    /// its CPU busy; auto = while the next input is likely soon, by those before (driver ring only)
+    "spin-us" spin_us: Spin, "US|auto", default "0";
     /// Fixes the clock, to replay history: windows end at this RFC 3339 time
     "now" now: Instant, "TIME";
     /// Answer UNAVAILABLE once the ledger has not been followed for so long
@@ -151,7 +151,7 @@ impl Settings {
             numa: set.numa.map(|Nodes(nodes)| nodes),
             inherited: Default::default(),
             driver: set.driver.map_or(DriverChoice::Auto, |Driver(choice)| choice),
-            spin_us: set.spin_us.map_or(0, |Spin(us)| us),
+            spin: set.spin_us.unwrap_or_default(),
             fixed_wall_us: set.now.map(|Instant(us)| us),
             max_staleness_ms: set.max_staleness_ms.map_or(u32::MAX, |Staleness(ms)| ms),
         };

@@ -31,6 +31,7 @@ pub mod waker;
 pub use choice::{DriverChoice, DriverKind, RunningDriver};
 pub use engine::Engine;
 pub use listen::Listening;
+pub use ring::Spin;
 pub use shutdown::Shutdown;
 pub use waker::ShardWaker;
 

@@ -9,7 +9,7 @@ use crate::drivers::glommio::GlommioDriver;
 #[cfg(feature = "monoio")]
 use crate::drivers::monoio::{self, Backend, MonoioDriver, MonoioSettings};
 use crate::drivers::{
-    DriverChoice, DriverError, DriverKind, RunningDriver,
+    DriverChoice, DriverError, DriverKind, RunningDriver, Spin,
     ring::{self, RingDriver, RingSizes},
 };
 
@@ -78,9 +78,9 @@ fn monoio_instead(refusal: StartError) -> Result<RunningDriver, StartError> {
 }
 
 /// Says where spinning was asked for in vain.
-pub(super) fn check_spinning(kind: DriverKind, spin_us: u32) {
-    if spin_us > 0 && kind != DriverKind::Ring {
-        tracing::warn!(driver = %kind, spin_us, "only the driver ring spins before it sleeps; this one sleeps at once");
+pub(super) fn check_spinning(kind: DriverKind, spin: Spin) {
+    if spin != Spin::default() && kind != DriverKind::Ring {
+        tracing::warn!(driver = %kind, ?spin, "only the driver ring spins before it sleeps; this one sleeps at once");
     }
 }
 

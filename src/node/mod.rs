@@ -10,7 +10,7 @@ use rand::Rng;
 use crate::{
     clock::Clock,
     drivers::{
-        DriverChoice, DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown,
+        DriverChoice, DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown, Spin,
         accept_turn::{AcceptTurn, Sharing},
         inherited::{self, Inherited},
         listen::{self, ListenError, UnixPath},
@@ -58,8 +58,8 @@ pub struct NodeConfig {
     pub inherited: Inherited,
     /// What drives them.
     pub driver: DriverChoice,
-    /// How long a shard polls after its last input before it sleeps; the ring alone does, others sleep at once.
-    pub spin_us: u32,
+    /// When a shard polls before it sleeps; the ring alone does, others sleep at once.
+    pub spin: Spin,
     /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
     pub fixed_wall_us: Option<i64>,
     /// Age of the data beyond which none is answered.
@@ -160,8 +160,8 @@ impl Node {
     /// Starts a node with rings of other sizes than usual, to reach their ends in tests.
     pub fn start_sized(config: NodeConfig, sizes: RingSizes) -> Result<Node, StartError> {
         let driver = engine::choose(config.driver)?;
-        let sizes = RingSizes { spin_us: config.spin_us, ..sizes };
-        engine::check_spinning(driver.kind, config.spin_us);
+        let sizes = RingSizes { spin: config.spin, ..sizes };
+        engine::check_spinning(driver.kind, config.spin);
         if !config.inherited.is_empty() && driver.kind != DriverKind::Ring {
             return Err(StartError::InheritedNeedsRing { driver: driver.kind });
         }

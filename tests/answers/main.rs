@@ -16,7 +16,7 @@ use callers::{Answer, HttpCaller, NativeCaller};
 use florin::cli::generate::{GenerateOptions, generate};
 use florin::cli::import::{ImportOptions, Source, import};
 use florin::cli::progress::Silent;
-use florin::drivers::DriverChoice;
+use florin::drivers::{DriverChoice, Spin};
 use florin::node::{Node, NodeConfig, Readiness};
 use florin_schema::{Encoding, ShardIndex, UserId};
 use florin_sqlite::Writer;
@@ -41,7 +41,7 @@ fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option
         inherited: Default::default(),
         driver,
         fixed_wall_us,
-        spin_us: 0,
+        spin: Spin::default(),
         max_staleness_ms: 30_000,
     })
     .expect("a node");

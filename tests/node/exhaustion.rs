@@ -9,7 +9,7 @@ use std::{
 };
 
 use florin::{
-    drivers::ring::RingSizes,
+    drivers::{Spin, ring::RingSizes},
     node::{Node, NodeConfig},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -57,7 +57,7 @@ fn running_out_of_both_delays_and_loses_nothing() {
         buffers: 1,
         buffer_bytes: 32,
         connections: 64,
-        spin_us: 0,
+        spin: Spin::default(),
     };
     let node = start_tiny(sizes);
     bursts(node.addresses().listen.unwrap(), 24, 20);

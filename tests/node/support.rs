@@ -11,7 +11,7 @@ use std::{
 };
 
 use florin::{
-    drivers::ring::RingSizes,
+    drivers::{Spin, ring::RingSizes},
     node::{Node, NodeConfig},
 };
 use florin_sqlite::Writer;
@@ -40,7 +40,7 @@ pub fn config(shards: u16) -> NodeConfig {
         inherited: Default::default(),
         driver: super::DRIVER,
         fixed_wall_us: None,
-        spin_us: 0,
+        spin: Spin::default(),
         max_staleness_ms: 30_000,
     }
 }

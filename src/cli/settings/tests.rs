@@ -47,7 +47,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         housekeeping_cpus: Some(Cpus(vec![4, 5])),
         numa: Some(Nodes(vec![1])),
         driver: Some(Driver(DriverChoice::Ring)),
-        spin_us: Some(Spin(50)),
+        spin_us: Some(Spin::For(50)),
         now: Some(Instant(765_158_399_000_000)),
         max_staleness_ms: Some(Staleness(1_000)),
         log: Some(LogFilter("warn".to_owned())),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use florin_record::time;
 use tracing_subscriber::EnvFilter;
 
-use crate::drivers::DriverChoice;
+use crate::drivers::{DriverChoice, Spin};
 use crate::limits::SHARDS_MAX;
 
 /// What a legal value looks like.
@@ -162,17 +162,14 @@ impl FromStr for Staleness {
     }
 }
 
-/// Microseconds that a shard polls before it sleeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spin(pub u32);
-
 impl FromStr for Spin {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Spin, Expected> {
         match number(text) {
-            Some(us) if us <= 1_000_000 => Ok(Spin(us)),
-            _ => expected("a number of microseconds from 0 to 1000000"),
+            Some(us) if us <= 1_000_000 => Ok(Spin::For(us)),
+            _ if text == "auto" => Ok(Spin::Auto),
+            _ => expected("a number of microseconds from 0 to 1000000, or auto"),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The loop is `RingDriver::turn`. What it calls lies beside it: `accepting` (listeners), `serving` (connections),
 //! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
-//! kept of each), `token` (how a completion is recognised), `setup` (how the ring is made, and refusals).
+//! kept of each), `token` (how a completion is recognised), `spinning` (when it polls instead of sleeping), `setup` (how the
+//! ring is made, and refusals).
 //!
 //! `cargo test --test node quiet` has strace watch a shard through 100,000 requests and finds nothing but
 //! `io_uring_enter`. To see the same on a node that runs, under load:
@@ -19,6 +20,7 @@ mod connections;
 mod queue;
 mod serving;
 mod setup;
+mod spinning;
 mod token;
 
 use std::{collections::VecDeque, mem};
@@ -26,12 +28,14 @@ use std::{collections::VecDeque, mem};
 use io_uring::cqueue;
 
 pub use setup::RingSizes;
+pub use spinning::Spin;
 
 use self::{
     accepting::Acceptor,
     buffers::ProvidedBuffers,
     connections::Connections,
     queue::{Copied, Queue, Wait},
+    spinning::Spinning,
     token::{Operation, Token},
 };
 use super::{Driver, DriverError, Engine, Seat, ShardWaker, scarcity::Scarcity};
@@ -59,9 +63,7 @@ pub struct RingDriver<E = Shard> {
     starved: VecDeque<u32>,
     /// When the turn began.
     monotonic_us: u64,
-    /// How long the loop polls before it sleeps, and the turn that last had a completion.
-    spin_us: u64,
-    active_us: u64,
+    spinning: Spinning,
     /// Before this nothing is accepted, for the host had run out of something.
     accept_again_us: u64,
     scarcity: Scarcity,
@@ -98,8 +100,7 @@ impl<E: Engine> RingDriver<E> {
             touched: Vec::new(),
             starved: VecDeque::new(),
             monotonic_us: seat.clock.monotonic_us(),
-            spin_us: u64::from(sizes.spin_us),
-            active_us: 0,
+            spinning: Spinning::new(sizes.spin),
             accept_again_us: 0,
             scarcity: Scarcity::default(),
             is_full: false,
@@ -148,7 +149,7 @@ impl<E: Engine> RingDriver<E> {
                 return;
             }
             handled += completions.len();
-            self.active_us = self.monotonic_us;
+            self.spinning.input(self.monotonic_us);
             completions.iter().for_each(|completion| self.handle(completion));
         }
         self.seat.shard.input_waits();
@@ -197,7 +198,7 @@ impl<E: Engine> RingDriver<E> {
 
     /// How long the kernel may keep the thread.
     fn how_long(&mut self) -> Wait {
-        let is_spinning = self.monotonic_us < self.active_us + self.spin_us;
+        let is_spinning = self.spinning.is_on(self.monotonic_us);
         if self.queue.has_completions() || !self.starved.is_empty() || is_spinning {
             return Wait::Poll;
         }

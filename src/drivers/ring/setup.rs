@@ -5,14 +5,14 @@ use std::io;
 use io_uring::{IoUring, opcode, register::Restriction, squeue};
 use rustix::process::{Resource, getrlimit};
 
-use super::{buffers::ProvidedBuffers, queue::Queue};
+use super::{buffers::ProvidedBuffers, queue::Queue, spinning::Spin};
 use crate::{
     drivers::{DriverError, refusal},
     limits,
 };
 
-/// How large a ring's parts are, and how long its loop polls. The default is [`crate::limits`], and not at all; tests
-/// take less, to reach the ends.
+/// How large a ring's parts are, and when its loop polls. The default is [`crate::limits`], and never; tests take less,
+/// to reach the ends.
 #[derive(Clone, Copy, Debug)]
 pub struct RingSizes {
     /// Operations that can be queued before one more has to submit them.
@@ -25,8 +25,8 @@ pub struct RingSizes {
     pub buffer_bytes: u32,
     /// Direct descriptors, one a connection.
     pub connections: u32,
-    /// How long the loop polls after its last completion before it sleeps, µs.
-    pub spin_us: u32,
+    /// When the loop polls before it sleeps.
+    pub spin: Spin,
 }
 
 impl Default for RingSizes {
@@ -37,7 +37,7 @@ impl Default for RingSizes {
             buffers: limits::PROVIDED_BUFFERS,
             buffer_bytes: u32::try_from(limits::PROVIDED_BUFFER_BYTES).expect("a buffer is far below 4 GiB"),
             connections: limits::CONNECTIONS_MAX,
-            spin_us: 0,
+            spin: Spin::default(),
         }
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn probe() -> Result<(), DriverError> {
         buffers: 1,
         buffer_bytes: 64,
         connections: 1,
-        spin_us: 0,
+        spin: Spin::default(),
     };
     // The queue goes before the buffers that it writes into.
     let (queue, buffers) = make(&smallest)?;
