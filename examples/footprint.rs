@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use florin::drivers::{DriverChoice, Spin};
-use florin::node::{Node, NodeConfig, Readiness};
+use florin::node::{Node, NodeConfig};
 use rusqlite::Connection;
 
 const ROWS_PER_ACCOUNT: u64 = 10;
@@ -67,7 +67,7 @@ fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
         spin: Spin::default(),
         max_staleness_ms: 30_000,
     })?;
-    while node.ready() != Readiness::Ready {
+    while !node.obstacles().is_empty() {
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
     let seconds = begun.elapsed().as_secs_f64();

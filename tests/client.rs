@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use florin::drivers::{DriverChoice, Spin};
 use florin::ledger::Kind;
-use florin::node::{Node, NodeConfig, Readiness};
+use florin::node::{Node, NodeConfig};
 use florin_client::{
     Asset, Client, Error, Freshness, Routing, Status, UserId, Version, Window, WindowMask, records,
 };
@@ -133,8 +133,8 @@ fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
 async fn start(config: NodeConfig) -> Node {
     let node = Node::start(config).unwrap();
     let began = Instant::now();
-    while node.ready() != Readiness::Ready {
-        assert!(began.elapsed() < PATIENCE, "{:?}", node.ready());
+    while !node.obstacles().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "{:?}", node.obstacles());
         tokio::task::yield_now().await;
     }
     node

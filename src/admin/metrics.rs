@@ -245,7 +245,9 @@ fn watermarks(page: &mut String, view: &View) {
         Kind::Gauge,
         "The time up to which the shard holds the ledger; absent before it has loaded.",
     );
-    for (index, shard) in view.shards.iter().enumerate().filter(|(_, shard)| view.lag_us(shard).is_some()) {
+    for (index, shard) in
+        view.shards.iter().enumerate().filter(|(_, shard)| shard.lag_us(&view.clock).is_some())
+    {
         let at_us = shard.watermark.load().0;
         let sign = if at_us < 0 { "-" } else { "" };
         let value = format_args!("{sign}{}", seconds(at_us.unsigned_abs())).to_string();
@@ -254,7 +256,7 @@ fn watermarks(page: &mut String, view: &View) {
     let lag = "florin_watermark_lag_seconds";
     head(page, lag, Kind::Gauge, "How long ago the shard last held everything; absent before it has loaded.");
     for (index, shard) in view.shards.iter().enumerate() {
-        if let Some(lag_us) = view.lag_us(shard) {
+        if let Some(lag_us) = shard.lag_us(&view.clock) {
             line(page, format_args!("{lag}{{shard=\"{index}\"}}"), seconds(lag_us));
         }
     }

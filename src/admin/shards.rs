@@ -38,7 +38,7 @@ struct Shard {
 /// Reads it off the counters.
 pub(super) fn map(view: &View) -> ShardMap {
     let shard = |(index, shard): (usize, &ShardHandle)| {
-        let lag_us = view.lag_us(shard);
+        let lag_us = shard.lag_us(&view.clock);
         Shard {
             index,
             cpu: shard.cpu,

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::neighbours::Neighbours;
 use crate::clock::Clock;
-use crate::feed::{FeedState, FeedStatus};
-use crate::node::{Addresses, ShardHandle};
+use crate::feed::FeedStatus;
+use crate::node::{Addresses, Obstacle, ShardHandle, readiness};
 
 /// A running node, seen from outside.
 pub struct View {
@@ -73,45 +73,14 @@ impl View {
 
     /// Asks every shard.
     pub fn readiness(&self) -> Readiness {
-        let mut reasons = Vec::new();
-        if self.is_draining() {
-            reasons.push("the node is draining: it was told to end".to_owned());
-        }
-        match self.feed.as_ref().map(|feed| feed.state()) {
-            Some(FeedState::Loading { thousandths: 1_000, to_repair: 1.. }) => {
-                reasons.push("accounts whose history came incomplete are being read again".to_owned());
-            }
-            Some(FeedState::Loading { thousandths, .. }) => {
-                let rows = self.feed.as_ref().map_or(0, |feed| feed.rows());
-                let percent = thousandths / 10;
-                reasons.push(format!("the ledger is being loaded: {rows} transactions so far, {percent} %"));
-            }
-            Some(FeedState::Failing { reason, .. }) => {
-                reasons.push(format!("the ledger cannot be read: {reason}"));
-            }
-            Some(FeedState::Following) | None => {}
-        }
-        for (index, shard) in self.shards.iter().enumerate() {
-            match self.lag_us(shard) {
-                None => reasons.push(format!("shard {index} does not have the whole ledger yet")),
-                Some(lag_us) if lag_us > u64::from(self.max_staleness_ms) * 1_000 => reasons.push(format!(
-                    "shard {index} has not heard from the ledger for {} ms: the log says why",
-                    lag_us / 1_000
-                )),
-                Some(_) => {}
-            }
-        }
+        let (is_draining, feed) = (self.is_draining(), self.feed.as_deref());
+        let found = readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms);
+        let reasons: Vec<String> = found.iter().map(Obstacle::to_string).collect();
         Readiness {
             ready: reasons.is_empty(),
             driver: self.driver.clone(),
             driver_note: self.driver_note.clone(),
             reasons,
         }
-    }
-
-    /// How far the shard's view is behind the clock; `None` before the first watermark.
-    pub fn lag_us(&self, shard: &ShardHandle) -> Option<u64> {
-        let taken_us = shard.watermark.load().1;
-        (taken_us > 0).then(|| self.clock.monotonic_us().saturating_sub(taken_us))
     }
 }

@@ -1,6 +1,6 @@
 //! Sockets and completions. A driver moves bytes between the kernel and one shard; it never knows what a frame means.
 //!
-//! Each driver is one implementation of [`Driver`] and gets the same [`Seat`]: the shard, the sockets that it listens
+//! Each driver is one implementation of [`Driver`] and gets the same [`ShardContext`]: the shard, the sockets that it listens
 //! on, the clock, and the wakers that wake sleeping neighbours. What has to be the same for all of them lies here:
 //! [`listen`] binds the sockets, [`waker`] wakes, [`choice`] names the drivers, `refusal` explains io_uring's refusals.
 //! [`ring`] is our own io_uring loop; [`monoio`] and [`glommio`] run on those runtimes and share `tasks`.
@@ -36,7 +36,7 @@ pub use shutdown::Shutdown;
 pub use waker::ShardWaker;
 
 /// Everything that one shard's thread works with.
-pub struct Seat<E = Shard> {
+pub struct ShardContext<E = Shard> {
     /// The shard itself, built on the thread that runs it, so that its memory is local to that CPU.
     pub shard: E,
     /// The node's clock.
@@ -53,11 +53,11 @@ pub struct Seat<E = Shard> {
 
 /// Drives one shard from its own thread.
 pub trait Driver: Sized {
-    /// What can be set besides the seat.
+    /// What can be set besides the context.
     type Settings;
 
     /// Gets everything ready that can fail for a reason a user can do something about. Runs on the shard's thread.
-    fn take(seat: Seat, settings: Self::Settings) -> Result<Self, DriverError>;
+    fn take(context: ShardContext, settings: Self::Settings) -> Result<Self, DriverError>;
 
     /// Serves until [`Shutdown::begin`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
     fn run(self) -> Result<(), DriverError>;

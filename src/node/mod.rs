@@ -22,16 +22,18 @@ use crate::{
     sources::{Ledger, LedgerAddress},
 };
 
-mod engine;
+mod driver;
 mod error;
 mod host;
 pub mod numa;
+pub mod readiness;
 mod shard_thread;
 
 use host::FilesOfConnections;
 use shard_thread::ShardThread;
 
 pub use error::StartError;
+pub use readiness::Obstacle;
 
 /// What a node is made of.
 #[derive(Clone, Debug)]
@@ -93,20 +95,12 @@ pub struct ShardHandle {
     pub watermark: Arc<Latest>,
 }
 
-/// Whether a node may be sent requests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Readiness {
-    /// Every shard has loaded and follows the ledger.
-    Ready,
-    /// The ledger is still being loaded.
-    Loading,
-    /// A shard has not heard of the ledger for longer than the node may answer without it.
-    Stale {
-        /// Age of the oldest watermark.
-        age_us: u64,
-    },
-    /// The node is ending.
-    Draining,
+impl ShardHandle {
+    /// How far its view is behind the clock; `None` before the first watermark.
+    pub fn lag_us(&self, clock: &Clock) -> Option<u64> {
+        let taken_us = self.watermark.load().1;
+        (taken_us > 0).then(|| clock.monotonic_us().saturating_sub(taken_us))
+    }
 }
 
 /// A running node. Dropping it drains it.
@@ -117,7 +111,7 @@ pub struct Node {
     ledger: Ledger,
     feed: Feed,
     clock: Clock,
-    max_staleness_us: u64,
+    max_staleness_ms: u32,
     control: Control,
     threads: Vec<JoinHandle<Result<(), DriverError>>>,
     /// Removed from the file system at the end.
@@ -159,9 +153,9 @@ impl Node {
 
     /// Starts a node with rings of other sizes than usual, to reach their ends in tests.
     pub fn start_sized(config: NodeConfig, sizes: RingSizes) -> Result<Node, StartError> {
-        let driver = engine::choose(config.driver)?;
+        let driver = driver::choose(config.driver)?;
         let sizes = RingSizes { spin: config.spin, ..sizes };
-        engine::check_spinning(driver.kind, config.spin);
+        driver::check_spinning(driver.kind, config.spin);
         if !config.inherited.is_empty() && driver.kind != DriverKind::Ring {
             return Err(StartError::InheritedNeedsRing { driver: driver.kind });
         }
@@ -183,15 +177,20 @@ impl Node {
 
         let clock = Clock::new(config.fixed_wall_us);
         let control = Control::new(shards)?;
-        let max_staleness_us = u64::from(config.max_staleness_ms) * 1_000;
+        let max_staleness_ms = config.max_staleness_ms;
         let ledger = Ledger::open(&config.ledger)?;
         // Who this node is for as long as it runs, and whose answers it gives.
         let node = NodeId(rand::rng().random_range(1..=u64::MAX));
         let identity = NodeIdentity { node, ledger: ledger.id()? };
-        let (setups, outlets): (Vec<_>, Vec<_>) =
-            shard_thread::wire_up(shards, max_staleness_us, &addresses, identity, &control)
-                .into_iter()
-                .unzip();
+        let (setups, outlets): (Vec<_>, Vec<_>) = shard_thread::wire_up(
+            shards,
+            u64::from(max_staleness_ms) * 1_000,
+            &addresses,
+            identity,
+            &control,
+        )
+        .into_iter()
+        .unzip();
         let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
             index: setup.index,
             cpu,
@@ -212,7 +211,7 @@ impl Node {
                 control: control.clone(),
             });
         let mut threads = Vec::new();
-        for (thread, thread_id) in engine::launch(driver.kind, shard_threads, sizes)? {
+        for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
@@ -223,7 +222,7 @@ impl Node {
             ledger,
             feed,
             clock,
-            max_staleness_us,
+            max_staleness_ms,
             control,
             threads,
             unix,
@@ -260,19 +259,10 @@ impl Node {
         self.clock
     }
 
-    /// Whether it may be sent requests.
-    pub fn ready(&self) -> Readiness {
-        if self.control.shutdown.has_begun() {
-            return Readiness::Draining;
-        }
-        let watermarks = self.shards.iter().map(|shard| shard.watermark.load().1);
-        match watermarks.min().unwrap_or(0) {
-            0 => Readiness::Loading,
-            oldest_us => match self.clock.monotonic_us().saturating_sub(oldest_us) {
-                age_us if age_us > self.max_staleness_us => Readiness::Stale { age_us },
-                _ => Readiness::Ready,
-            },
-        }
+    /// Why it is not to be sent requests; nothing where it is ready.
+    pub fn obstacles(&self) -> Vec<Obstacle> {
+        let (is_draining, feed) = (self.control.shutdown.has_begun(), Some(&**self.feed.status()));
+        readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms)
     }
 
     /// What ends it.

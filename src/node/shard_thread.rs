@@ -14,7 +14,7 @@ use florin_schema::{NodeIdentity, ShardIndex};
 use super::{Addresses, Control, StartError, host};
 use crate::{
     clock::Clock,
-    drivers::{Driver, DriverError, Listening, Seat},
+    drivers::{Driver, DriverError, Listening, ShardContext},
     feed::{self, Outlet},
     mesh::Parking,
     shard::{self, Shard, ShardMetrics, ShardSetup},
@@ -134,7 +134,7 @@ impl ShardThread {
     fn take<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
         let own_shard = usize::from(self.setup.index.0);
-        let seat = Seat {
+        let context = ShardContext {
             // Built here, after the pin, so that its memory is this CPU's own.
             shard: Shard::new(self.setup),
             clock: self.clock,
@@ -143,6 +143,6 @@ impl ShardThread {
             own_shard,
             shutdown: Arc::clone(&self.control.shutdown),
         };
-        Ok(D::take(seat, settings)?)
+        Ok(D::take(context, settings)?)
     }
 }

@@ -17,7 +17,7 @@ use florin::cli::generate::{GenerateOptions, generate};
 use florin::cli::import::{ImportOptions, Source, import};
 use florin::cli::progress::Silent;
 use florin::drivers::{DriverChoice, Spin};
-use florin::node::{Node, NodeConfig, Readiness};
+use florin::node::{Node, NodeConfig};
 use florin_schema::{Encoding, ShardIndex, UserId};
 use florin_sqlite::Writer;
 use recomputed::Ledger;
@@ -46,8 +46,8 @@ fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option
     })
     .expect("a node");
     let deadline = Instant::now() + Duration::from_secs(60);
-    while node.ready() != Readiness::Ready {
-        assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.ready());
+    while !node.obstacles().is_empty() {
+        assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.obstacles());
         std::thread::yield_now();
     }
     node

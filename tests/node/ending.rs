@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use florin::node::{Node, NodeConfig, Readiness};
+use florin::node::{Node, NodeConfig, Obstacle};
 
 use super::support::{Caller, PATIENCE, config, ping, shard_counts, start, until};
 
@@ -22,7 +22,7 @@ fn a_drain_answers_what_has_arrived_and_then_closes() {
             caller.0.write_all(&frames).unwrap();
         }
         node.drain();
-        assert_eq!(node.ready(), Readiness::Draining);
+        assert!(node.obstacles().contains(&Obstacle::Draining));
         let readers = callers.into_iter().map(|mut caller| {
             thread::spawn(move || {
                 (0..1_000).for_each(|request_id| assert_eq!(caller.read_reply().unwrap().0, request_id));

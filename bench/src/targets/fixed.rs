@@ -6,7 +6,7 @@ use std::{env, io, net::SocketAddr, path::Path, process::Command, sync::Arc};
 use florin::{
     clock::{Clock, Now},
     drivers::{
-        DriverError, Engine, Listening, Seat, ShardWaker, Shutdown,
+        DriverError, Engine, Listening, ShardContext, ShardWaker, Shutdown,
         accept_turn::Sharing,
         listen::{self, ListenError},
         ring::{RingDriver, RingSizes},
@@ -68,7 +68,7 @@ pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), Fixe
         |listener| move |socket| Listening { listener, socket, sharing: Sharing::Own, is_inherited: false };
     let tcp = sockets.into_iter().map(listening(Listener::Any));
     let listening = tcp.chain(unix_sockets.into_iter().map(listening(Listener::Unix))).collect();
-    let seat = Seat {
+    let context = ShardContext {
         shard: Fixed::new(assets),
         clock: Clock::new(None),
         listening,
@@ -76,7 +76,7 @@ pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), Fixe
         own_shard: 0,
         shutdown: Arc::new(Shutdown::new(1)),
     };
-    Ok(RingDriver::of(seat, RingSizes::default())?.serve_all()?)
+    Ok(RingDriver::of(context, RingSizes::default())?.serve_all()?)
 }
 
 /// A whole reply and the places in it that differ.

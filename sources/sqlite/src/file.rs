@@ -11,8 +11,6 @@ use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use rustix::io::Errno;
 
-use super::identity;
-
 /// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
 /// would rarely find the moment between two of its transactions.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(2);
@@ -47,7 +45,7 @@ pub enum SqliteError {
         path: PathBuf,
     },
     /// It has hard links: each name has a WAL of its own, and so a history of its own.
-    #[error("{}", identity::second_name(.path, *.links))]
+    #[error("{}", second_name(.path, *.links))]
     SecondName {
         /// The file.
         path: PathBuf,
@@ -248,6 +246,16 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The ledger's file `path`, which other programs reach below `links` names.
+pub(super) fn second_name(path: &Path, links: u64) -> String {
+    format!(
+        "the ledger {} has {links} names (hard links): SQLite keeps the newest rows beside the name that it was opened by, so \
+         rows that are written through another name cannot be seen; remove the other names (find -samefile names them), \
+         and make copies instead of links",
+        path.display()
+    )
 }
 
 fn connect(path: &Path, mode: OpenFlags, access: Access) -> rusqlite::Result<Connection> {

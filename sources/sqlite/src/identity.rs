@@ -10,13 +10,16 @@
 //! | it gets a second name, below which SQLite keeps another WAL | the number of its links |
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::file::beside;
+use florin_core::follower::SourceError;
+
+use super::file::{beside, second_name};
 use super::reader::{Followed, Place, Reader};
 use super::{Seq, SqliteError};
 
@@ -29,6 +32,25 @@ pub enum IdentityError {
     /// It cannot be told at the moment: that makes it no other ledger.
     #[error("{0}")]
     Unknown(String),
+}
+
+/// The file that was opened, and no other: [`LedgerFile`] never says so of two.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SameFile;
+
+impl fmt::Display for SameFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the file that was opened")
+    }
+}
+
+impl From<IdentityError> for SourceError {
+    fn from(error: IdentityError) -> SourceError {
+        match error {
+            IdentityError::Replaced(reason) => SourceError::Replaced(reason),
+            IdentityError::Unknown(reason) => SourceError::Unavailable(reason),
+        }
+    }
 }
 
 /// The ledger's file as it was opened: see the module.
@@ -215,7 +237,7 @@ impl LedgerFile {
         }
     }
 
-    fn unknown(&self, error: &dyn std::fmt::Display) -> IdentityError {
+    fn unknown(&self, error: &dyn fmt::Display) -> IdentityError {
         IdentityError::Unknown(format!("cannot look at the ledger {}: {error}", self.path.display()))
     }
 
@@ -239,8 +261,8 @@ impl Seen {
     }
 }
 
-impl std::fmt::Debug for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seen").field("last", &self.last).field("replaced", &self.replaced).finish()
     }
 }
@@ -271,16 +293,6 @@ impl Checkpoints {
     fn rest(self) -> bool {
         self.frames == self.frames_attempted
     }
-}
-
-/// The ledger's file `path`, which other programs reach below `links` names.
-pub(super) fn second_name(path: &Path, links: u64) -> String {
-    format!(
-        "the ledger {} has {links} names (hard links): SQLite keeps the newest rows beside the name that it was opened by, so \
-         rows that are written through another name cannot be seen; remove the other names (find -samefile names them), \
-         and make copies instead of links",
-        path.display()
-    )
 }
 
 fn ends(reader: &Reader) -> Result<(Option<Place>, Option<Place>), SqliteError> {

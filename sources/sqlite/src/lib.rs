@@ -27,7 +27,7 @@ mod writer;
 
 pub use appender::SqliteAppender;
 pub use file::SqliteError;
-pub use identity::{IdentityError, LedgerFile};
+pub use identity::{IdentityError, LedgerFile, SameFile};
 pub use reader::{Followed, Place, Reader, Seq};
-pub use source::{SameFile, SqliteSource};
+pub use source::SqliteSource;
 pub use writer::{Batch, Writer};

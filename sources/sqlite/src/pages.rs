@@ -10,7 +10,6 @@ use florin_core::limits::FEED_BATCH_ROWS;
 use florin_record::threads::spawn_vital;
 use florin_schema::{UserId, Version};
 
-use super::source::same_file;
 use crate::{LedgerFile, Reader, SqliteError};
 
 /// Which page is asked for.
@@ -100,6 +99,6 @@ fn read(ledger: &LedgerFile, reader: &mut Option<Reader>, user: UserId, after: O
     let mut rows = Vec::new();
     reader.account(user, after, FEED_BATCH_ROWS, &mut rows).map_err(failed)?;
     // It was opened by its path: that must be the file that is followed.
-    same_file(ledger)?;
+    ledger.check()?;
     Ok(rows)
 }

@@ -13,7 +13,7 @@ use florin_schema::{UserId, Version};
 
 use super::pages::Pages;
 use super::stripes::{Stripe, Stripes, Taken};
-use crate::{Followed, IdentityError, LedgerFile, Place, Reader, Seq, SqliteError};
+use crate::{Followed, LedgerFile, Place, Reader, SameFile, Seq, SqliteError};
 
 /// Rows behind from which reading in parallel is worth its threads.
 const PARALLEL_MIN: usize = 65_536;
@@ -92,7 +92,7 @@ impl Source for SqliteSource {
     type Position = Place;
 
     fn identity(&mut self) -> Result<SameFile, SourceError> {
-        same_file(&self.file)
+        Ok(self.file.check().map(|()| SameFile)?)
     }
 
     fn load(&mut self, after: Option<&Place>) -> Result<(), SourceError> {
@@ -164,22 +164,4 @@ impl fmt::Debug for SqliteSource {
             .field("place", &self.place)
             .finish()
     }
-}
-
-/// The file that was opened, and no other: [`LedgerFile`] never says so of two.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SameFile;
-
-impl fmt::Display for SameFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the file that was opened")
-    }
-}
-
-/// Whether the ledger's path still leads there.
-pub(super) fn same_file(file: &LedgerFile) -> Result<SameFile, SourceError> {
-    file.check().map(|()| SameFile).map_err(|error| match error {
-        IdentityError::Replaced(reason) => SourceError::Replaced(reason),
-        IdentityError::Unknown(reason) => SourceError::Unavailable(reason),
-    })
 }

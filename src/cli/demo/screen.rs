@@ -77,7 +77,7 @@ fn shard_table(page: &Page<'_>) -> Table<'static> {
     };
     let mut rows: Vec<Row<'_>> = Vec::new();
     for (index, (shard, rates)) in page.view.shards.iter().zip(page.shards).enumerate() {
-        let lag = page.view.lag_us(shard).map_or_else(|| "-".to_owned(), millis);
+        let lag = shard.lag_us(&page.view.clock).map_or_else(|| "-".to_owned(), millis);
         let metrics = &shard.metrics;
         let (accounts, connections) = (metrics.accounts.get(), metrics.connections.get());
         rows.push(cells(row([index.to_string(), shard.cpu.to_string()], rates, lag, accounts, connections)));
@@ -132,7 +132,7 @@ fn accounts(view: &View) -> u64 {
 
 /// The largest.
 fn lag_us(view: &View) -> Option<u64> {
-    view.shards.iter().filter_map(|shard| view.lag_us(shard)).max()
+    view.shards.iter().filter_map(|shard| shard.lag_us(&view.clock)).max()
 }
 
 fn millis(us: u64) -> String {

@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    Driver, DriverError, Seat, refusal,
+    Driver, DriverError, ShardContext, refusal,
     tasks::{self, Leftovers, TaskSizes},
 };
 use crate::limits;
@@ -37,7 +37,7 @@ pub const LOCKED_BYTES_MIN: u64 = 512 * 1_024;
 
 /// One shard on an executor of glommio's.
 pub struct GlommioDriver {
-    seat: Seat,
+    context: ShardContext,
     sizes: TaskSizes,
     executor: LocalExecutor,
 }
@@ -45,7 +45,7 @@ pub struct GlommioDriver {
 impl Driver for GlommioDriver {
     type Settings = TaskSizes;
 
-    fn take(seat: Seat, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
+    fn take(context: ShardContext, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
         check_memlock(getrlimit(Resource::Memlock).current)?;
         // glommio panics where it gets no ring.
         refusal::probe()?;
@@ -56,13 +56,13 @@ impl Driver for GlommioDriver {
             .io_memory(0)
             .make()
             .map_err(explain)?;
-        Ok(GlommioDriver { seat, sizes, executor })
+        Ok(GlommioDriver { context, sizes, executor })
     }
 
     fn run(self) -> Result<(), DriverError> {
-        let GlommioDriver { seat, sizes, executor } = self;
+        let GlommioDriver { context, sizes, executor } = self;
         let glommio = Glommio { buffer: Rc::new(RefCell::new(vec![0; limits::RECEIVE_BYTES_MAX])) };
-        let (outcome, leftovers) = executor.run(tasks::serve(glommio, seat, sizes));
+        let (outcome, leftovers) = executor.run(tasks::serve(glommio, context, sizes));
         if leftovers == Leftovers::InTheKernel {
             std::mem::forget(executor);
         }
@@ -107,7 +107,7 @@ impl tasks::Runtime for Glommio {
     type Watch = Watch;
     type Receiver = Receiver;
     type Sender = Sender;
-    type Ender = Stream;
+    type Canceller = Stream;
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         ::glommio::spawn_local(task).detach();
@@ -175,8 +175,8 @@ impl tasks::Watch for Watch {
 #[derive(Clone)]
 struct Stream(Rc<RefCell<TcpStream>>);
 
-impl tasks::Ender for Stream {
-    fn end(self) {
+impl tasks::CancelAll for Stream {
+    fn cancel_all(self) {
         self.shut(std::net::Shutdown::Both);
     }
 }

@@ -24,7 +24,7 @@ use ::monoio::{
 use rustix::net::SocketFlags;
 
 use super::{
-    Driver, DriverError, Seat, refusal,
+    Driver, DriverError, ShardContext, refusal,
     tasks::{self, Leftovers, TaskSizes},
 };
 use crate::limits;
@@ -49,7 +49,7 @@ pub struct MonoioSettings {
 
 /// One shard on a runtime of monoio's.
 pub struct MonoioDriver {
-    seat: Seat,
+    context: ShardContext,
     settings: MonoioSettings,
     runtime: FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>,
 }
@@ -57,7 +57,7 @@ pub struct MonoioDriver {
 impl Driver for MonoioDriver {
     type Settings = MonoioSettings;
 
-    fn take(seat: Seat, settings: MonoioSettings) -> Result<MonoioDriver, DriverError> {
+    fn take(context: ShardContext, settings: MonoioSettings) -> Result<MonoioDriver, DriverError> {
         let entries = limits::RING_SUBMISSIONS;
         let runtime = match settings.backend {
             Backend::IoUring => RuntimeBuilder::<IoUringDriver>::new()
@@ -75,16 +75,16 @@ impl Driver for MonoioDriver {
                 .map(FusionRuntime::Legacy)
                 .map_err(|source| DriverError::Operation { operation: "epoll_create", source })?,
         };
-        Ok(MonoioDriver { seat, settings, runtime })
+        Ok(MonoioDriver { context, settings, runtime })
     }
 
     fn run(self) -> Result<(), DriverError> {
-        let MonoioDriver { seat, settings, mut runtime } = self;
+        let MonoioDriver { context, settings, mut runtime } = self;
         let (outcome, leftovers) = runtime.block_on(async move {
             let monoio = Monoio { receive_bytes: settings.sizes.receive_bytes };
             // A task like the others, so that it gets its turn after those that were woken before it: what is blocked on
             // itself would be looked at out of turn.
-            ::monoio::spawn(tasks::serve(monoio, seat, settings.sizes)).await
+            ::monoio::spawn(tasks::serve(monoio, context, settings.sizes)).await
         });
         if leftovers == Leftovers::InTheKernel {
             mem::forget(runtime);
@@ -116,7 +116,7 @@ impl tasks::Runtime for Monoio {
     type Watch = Watch;
     type Receiver = Receiver;
     type Sender = Sender;
-    type Ender = Canceller;
+    type Canceller = Canceller;
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         ::monoio::spawn(task);
@@ -160,8 +160,8 @@ impl tasks::Timer for Sleep {
     }
 }
 
-impl tasks::Ender for Canceller {
-    fn end(self) {
+impl tasks::CancelAll for Canceller {
+    fn cancel_all(self) {
         // Cancels what is under way, which then completes and gives its buffer back, and refuses what comes later.
         drop(self.cancel());
     }

@@ -91,9 +91,9 @@ impl<E: Engine> RingDriver<E> {
         let was_full = mem::replace(&mut self.is_full, free == 0 && !is_paused);
         if self.is_full && !was_full {
             self.scarcity.full(self.monotonic_us, self.queue.connections_max());
-            self.seat.shard.note_connections_full();
+            self.context.shard.note_connections_full();
         }
-        let own = self.seat.own_shard;
+        let own = self.context.own_shard;
         for (place, acceptor) in (0..).zip(&mut self.acceptors) {
             let token = Token::of(Operation::Accept, place);
             let wanted = match free {
@@ -124,7 +124,7 @@ impl<E: Engine> RingDriver<E> {
                 (Accepting::Off, _) => {}
             }
             if let Some(next) = acceptor.tire(own, self.monotonic_us) {
-                self.queue.wake(&self.seat.wakers[next]);
+                self.queue.wake(&self.context.wakers[next]);
             }
         }
         if self.drain_until_us.is_some() && self.accepts_ended() {
@@ -136,7 +136,8 @@ impl<E: Engine> RingDriver<E> {
     /// Sockets that were handed over hold callers of a predecessor: better kept waiting than told that the ledger is
     /// being loaded.
     fn is_waiting_for_data(&self) -> bool {
-        self.acceptors.iter().any(|acceptor| acceptor.listening.is_inherited) && !self.seat.shard.has_data()
+        self.acceptors.iter().any(|acceptor| acceptor.listening.is_inherited)
+            && !self.context.shard.has_data()
     }
 
     /// Whether the kernel holds none of the listeners.
@@ -152,14 +153,14 @@ impl<E: Engine> RingDriver<E> {
         let listener = acceptor.listening.listener;
         match completion.result() {
             slot @ 0.. => {
-                if let Some(next) = acceptor.pass_on(self.seat.own_shard) {
-                    self.queue.wake(&self.seat.wakers[next]);
+                if let Some(next) = acceptor.pass_on(self.context.own_shard) {
+                    self.queue.wake(&self.context.wakers[next]);
                 }
                 let slot = slot.unsigned_abs();
                 // Served in a drain too: whoever was accepted before the cancellation came may have asked already.
                 self.connections.occupy(slot, reception(listener));
                 self.touched.push(slot);
-                self.seat.shard.open(slot, listener);
+                self.context.shard.open(slot, listener);
             }
             error => match -error {
                 // The caller went away, or we cancelled; armed again where it is wanted.
@@ -168,7 +169,7 @@ impl<E: Engine> RingDriver<E> {
                 errno => {
                     self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US;
                     self.scarcity.refused(self.monotonic_us, &io::Error::from_raw_os_error(errno));
-                    self.seat.shard.note_accept_refused();
+                    self.context.shard.note_accept_refused();
                 }
             },
         }

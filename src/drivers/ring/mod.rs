@@ -38,7 +38,7 @@ use self::{
     spinning::Spinning,
     token::{Operation, Token},
 };
-use super::{Driver, DriverError, Engine, Seat, ShardWaker, scarcity::Scarcity};
+use super::{Driver, DriverError, Engine, ShardContext, ShardWaker, scarcity::Scarcity};
 use crate::{
     limits,
     shard::{Park, Shard},
@@ -56,7 +56,7 @@ pub struct RingDriver<E = Shard> {
     buffers: ProvidedBuffers,
     connections: Connections,
     acceptors: Vec<Acceptor>,
-    seat: Seat<E>,
+    context: ShardContext<E>,
     /// Connections that this driver, not the shard, has a reason to look at before the turn ends.
     touched: Vec<u32>,
     /// Connections whose receive found no buffer, in the order in which that happened.
@@ -78,8 +78,8 @@ pub struct RingDriver<E = Shard> {
 impl Driver for RingDriver {
     type Settings = RingSizes;
 
-    fn take(seat: Seat, sizes: RingSizes) -> Result<RingDriver, DriverError> {
-        RingDriver::of(seat, sizes)
+    fn take(context: ShardContext, sizes: RingSizes) -> Result<RingDriver, DriverError> {
+        RingDriver::of(context, sizes)
     }
 
     fn run(self) -> Result<(), DriverError> {
@@ -89,9 +89,9 @@ impl Driver for RingDriver {
 
 impl<E: Engine> RingDriver<E> {
     /// See [`Driver::take`].
-    pub fn of(mut seat: Seat<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
+    pub fn of(mut context: ShardContext<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
         let (queue, buffers) = setup::make(&sizes)?;
-        let acceptors = mem::take(&mut seat.listening).into_iter().map(Acceptor::new).collect();
+        let acceptors = mem::take(&mut context.listening).into_iter().map(Acceptor::new).collect();
         Ok(RingDriver {
             queue,
             buffers,
@@ -99,14 +99,14 @@ impl<E: Engine> RingDriver<E> {
             acceptors,
             touched: Vec::new(),
             starved: VecDeque::new(),
-            monotonic_us: seat.clock.monotonic_us(),
+            monotonic_us: context.clock.monotonic_us(),
             spinning: Spinning::new(sizes.spin),
             accept_again_us: 0,
             scarcity: Scarcity::default(),
             is_full: false,
             drain_until_us: None,
             has_drained: false,
-            seat,
+            context,
         })
     }
 
@@ -123,17 +123,17 @@ impl<E: Engine> RingDriver<E> {
 
     /// One turn of the loop: everything that happens on a shard's thread, in the order in which it happens.
     fn turn(&mut self) -> Result<(), DriverError> {
-        let now = self.seat.clock.now();
+        let now = self.context.clock.now();
         self.monotonic_us = now.monotonic_us;
-        self.seat.shard.begin_turn(now);
+        self.context.shard.begin_turn(now);
         self.reap();
-        self.seat.shard.work();
+        self.context.shard.work();
         self.keep_time();
         self.feed_starved();
         self.steer_accepts();
         self.serve_touched();
         self.wake_neighbours();
-        self.seat.shard.end_turn(self.seat.clock.monotonic_us());
+        self.context.shard.end_turn(self.context.clock.monotonic_us());
         self.buffers.publish();
         let wait = self.how_long();
         self.queue.enter(wait)
@@ -152,7 +152,7 @@ impl<E: Engine> RingDriver<E> {
             self.spinning.input(self.monotonic_us);
             completions.iter().for_each(|completion| self.handle(completion));
         }
-        self.seat.shard.input_waits();
+        self.context.shard.input_waits();
     }
 
     fn handle(&mut self, completion: &cqueue::Entry) {
@@ -175,7 +175,7 @@ impl<E: Engine> RingDriver<E> {
 
     /// Serves each connection whose wants may have changed: at most one send, one receive armed or cancelled, or its end.
     fn serve_touched(&mut self) {
-        while let Some(slot) = self.seat.shard.next_touched() {
+        while let Some(slot) = self.context.shard.next_touched() {
             self.serve(slot);
         }
         while let Some(slot) = self.touched.pop() {
@@ -184,8 +184,8 @@ impl<E: Engine> RingDriver<E> {
     }
 
     fn wake_neighbours(&mut self) {
-        while let Some(shard) = self.seat.shard.next_bell() {
-            self.queue.wake(&self.seat.wakers[usize::from(shard.0)]);
+        while let Some(shard) = self.context.shard.next_bell() {
+            self.queue.wake(&self.context.wakers[usize::from(shard.0)]);
         }
     }
 
@@ -202,7 +202,7 @@ impl<E: Engine> RingDriver<E> {
         if self.queue.has_completions() || !self.starved.is_empty() || is_spinning {
             return Wait::Poll;
         }
-        let shard_us = match self.seat.shard.park() {
+        let shard_us = match self.context.shard.park() {
             Park::Busy => return Wait::Poll,
             Park::Until(monotonic_us) => Some(monotonic_us),
             Park::Idle => None,
@@ -212,13 +212,15 @@ impl<E: Engine> RingDriver<E> {
         let linger_us = self.connections.next_linger_end_us();
         let deadlines = [shard_us, accept_us, turn_us, linger_us, self.drain_until_us];
         match deadlines.into_iter().flatten().min() {
-            Some(deadline_us) => Wait::AtMostUs(deadline_us.saturating_sub(self.seat.clock.monotonic_us())),
+            Some(deadline_us) => {
+                Wait::AtMostUs(deadline_us.saturating_sub(self.context.clock.monotonic_us()))
+            }
             None => Wait::Forever,
         }
     }
 
     fn watch_waker(&mut self) {
-        self.queue.watch(&self.seat.wakers[self.seat.own_shard], Token::of(Operation::Wake, 0));
+        self.queue.watch(&self.context.wakers[self.context.own_shard], Token::of(Operation::Wake, 0));
     }
 
     /// Somebody has woken this shard: a neighbour, whose messages `Shard::work` finds, or the control plane.
@@ -227,10 +229,10 @@ impl<E: Engine> RingDriver<E> {
             self.watch_waker();
         }
         #[cfg(feature = "fault-injection")]
-        self.seat.shutdown.hang_if_ordered();
-        if self.drain_until_us.is_none() && self.seat.shutdown.has_begun() {
+        self.context.shutdown.hang_if_ordered();
+        if self.drain_until_us.is_none() && self.context.shutdown.has_begun() {
             self.drain_until_us = Some(self.monotonic_us + limits::DRAIN_US);
-            self.seat.shard.drain();
+            self.context.shard.drain();
         }
     }
 
@@ -238,18 +240,18 @@ impl<E: Engine> RingDriver<E> {
     fn is_finished(&mut self) -> bool {
         let Some(until_us) = self.drain_until_us else { return false };
         if !self.has_drained && self.acceptors.is_empty() && self.connections.live() == 0 {
-            self.has_drained = self.seat.shard.drained();
-            if self.has_drained && self.seat.shutdown.note_drained() {
-                self.seat.wakers.iter().for_each(ShardWaker::wake);
+            self.has_drained = self.context.shard.drained();
+            if self.has_drained && self.context.shutdown.note_drained() {
+                self.context.wakers.iter().for_each(ShardWaker::wake);
             }
         }
-        self.seat.shutdown.all_drained() || self.monotonic_us >= until_us
+        self.context.shutdown.all_drained() || self.monotonic_us >= until_us
     }
 
     /// Ends every operation and closes every connection, and leaves nothing for the kernel to touch: a ring's own end
     /// is asynchronous, and until then its listeners would stay open and its buffers be written to.
     fn close_down(&mut self) {
-        let until_us = self.seat.clock.monotonic_us() + limits::CLOSE_DOWN_US;
+        let until_us = self.context.clock.monotonic_us() + limits::CLOSE_DOWN_US;
         self.drain_until_us = Some(until_us);
         self.queue.cancel_everything();
         loop {
@@ -260,7 +262,7 @@ impl<E: Engine> RingDriver<E> {
             while let Some(slot) = self.touched.pop() {
                 self.serve(slot);
             }
-            let left_us = until_us.saturating_sub(self.seat.clock.monotonic_us());
+            let left_us = until_us.saturating_sub(self.context.clock.monotonic_us());
             if self.queue.in_flight() == 0
                 || left_us == 0
                 || self.queue.enter(Wait::AtMostUs(left_us)).is_err()

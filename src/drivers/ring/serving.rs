@@ -17,7 +17,7 @@ use crate::{
 impl<E: Engine> RingDriver<E> {
     /// Brings a connection's operations in line with what it now needs.
     pub(super) fn serve(&mut self, slot: u32) {
-        while let Some(operation) = self.connections.at(slot).life.next(|| self.seat.shard.wants(slot)) {
+        while let Some(operation) = self.connections.at(slot).life.next(|| self.context.shard.wants(slot)) {
             self.begin(slot, operation);
         }
     }
@@ -26,7 +26,7 @@ impl<E: Engine> RingDriver<E> {
         match operation {
             life::Operation::Send => {
                 // Nothing is left in its place: an idle connection has no buffer. The shard lends one with its next answer.
-                let output = self.seat.shard.take_output(slot, Vec::new());
+                let output = self.context.shard.take_output(slot, Vec::new());
                 let connection = self.connections.at(slot);
                 connection.sent = 0;
                 connection.output = output;
@@ -41,7 +41,7 @@ impl<E: Engine> RingDriver<E> {
             life::Operation::CancelReceive => {
                 self.queue.cancel(self.connections.at(slot).token(Operation::Receive, slot));
             }
-            life::Operation::Forget => self.seat.shard.closed(slot),
+            life::Operation::Forget => self.context.shard.closed(slot),
             life::Operation::Shutdown => {
                 self.queue.shutdown(self.connections.at(slot).token(Operation::Shutdown, slot));
                 self.connections.linger(slot, self.monotonic_us);
@@ -91,9 +91,9 @@ impl<E: Engine> RingDriver<E> {
         let buffer = cqueue::buffer_select(completion.flags());
         match (arrival, buffer) {
             (Arrival::Take, Some(id)) => {
-                self.seat.shard.receive(slot, self.buffers.filled(id, result.unsigned_abs() as usize));
+                self.context.shard.receive(slot, self.buffers.filled(id, result.unsigned_abs() as usize));
             }
-            (Arrival::TellEnd, _) => self.seat.shard.end_of_input(slot),
+            (Arrival::TellEnd, _) => self.context.shard.end_of_input(slot),
             (Arrival::Take | Arrival::Drop, _) => {}
         }
         if let Some(id) = buffer {
@@ -120,7 +120,7 @@ impl<E: Engine> RingDriver<E> {
             1.. => {
                 connection.sent += result.unsigned_abs();
                 if connection.life.is_open() {
-                    self.seat.shard.sent(slot, result.unsigned_abs() as usize);
+                    self.context.shard.sent(slot, result.unsigned_abs() as usize);
                 }
                 let is_short = (connection.sent as usize) < connection.output.len();
                 if is_short { Sent::Short } else { Sent::All }
@@ -132,7 +132,7 @@ impl<E: Engine> RingDriver<E> {
             AfterSend::Rest => self.send_rest(slot),
             AfterSend::Done => {
                 let output = mem::take(&mut connection.output);
-                self.seat.shard.recycle(output);
+                self.context.shard.recycle(output);
                 self.touched.push(slot);
             }
         }

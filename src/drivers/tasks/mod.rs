@@ -1,16 +1,23 @@
 //! What the drivers on an asynchronous runtime share: everything but the runtime.
 //!
 //! ```text
-//!     doors ──admit──▶ callers (a task for each connection) ──bytes──▶ desk: the shard ◀──one turn for all── clerk
-//!     waker ─────────────────────────────────────────────────wakes────────────────────────────────────────────▲
+//!     accepting ──admit──▶ connection (a task for each) ──bytes──▶ shared: the shard ◀──one turn for all── turn task: serve
+//!     watch_waker ─────────────────────────────────────────────wakes───────────────────────────────────────────▲
 //! ```
 //!
-//! A turn begins with the first task that has something for the shard, and that wakes the clerk. Runtimes run tasks in
-//! the order in which they were woken, so the clerk ends the turn after all whose completions came with the first: the
-//! mesh, the feed, the neighbours' wake-ups and the sleep are seen to once for all of them.
+//! | module | holds |
+//! | --- | --- |
+//! | `shared` | the shard, and what all tasks have in common: the turn, the slots, the end |
+//! | `connections` | what is kept of each connection |
+//! | `connection` | a connection's task |
+//! | `acceptor`, `accepting` | a listener, and its task |
 //!
-//! Nothing here is dropped while the kernel works on it. What waits is ended by ending what it waits for: a door by
-//! shutting its listener down, the waker's watch by waking the shard, a connection by `Ender::end`; and then it is awaited.
+//! The first task that has something for the shard begins a turn and wakes the turn task. Runtimes run tasks in the order
+//! in which they were woken, so the turn task ends the turn after all whose completions came with the first: the mesh, the
+//! feed, the neighbours' wake-ups and the sleep are seen to once for all of them.
+//!
+//! Nothing here is dropped while the kernel works on it. What waits is ended by ending what it waits for, and then awaited:
+//! an acceptor by shutting its listener down, the waker's watch by waking the shard, a connection by `CancelAll::cancel_all`.
 
 use std::{
     future::{Future, poll_fn},
@@ -24,14 +31,15 @@ use std::{
 
 use rustix::net::SocketFlags;
 
-use self::station::{Next, Station};
-use super::{DriverError, Seat, ring::RingSizes, scarcity::is_scarcity};
+use self::shared::{Next, Shared};
+use super::{DriverError, ShardContext, ring::RingSizes, scarcity::is_scarcity};
 use crate::limits;
 
-mod calling;
+mod accepting;
+mod acceptor;
+mod connection;
 mod connections;
-mod doors;
-mod station;
+mod shared;
 
 /// What a driver on a runtime can be made smaller in, to reach its ends in tests.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +62,7 @@ pub(super) trait Runtime: Clone + 'static {
     type Watch: Watch;
     type Receiver: Receiver;
     type Sender: Sender;
-    type Ender: Ender;
+    type Canceller: CancelAll;
 
     /// Runs `task` beside the others of this thread.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
@@ -72,7 +80,7 @@ pub(super) trait Runtime: Clone + 'static {
     fn socket_flags(&self) -> SocketFlags;
 
     /// Takes over an accepted socket, of whichever family.
-    fn adopt(&self, socket: OwnedFd) -> io::Result<(Self::Receiver, Self::Sender, Self::Ender)>;
+    fn adopt(&self, socket: OwnedFd) -> io::Result<(Self::Receiver, Self::Sender, Self::Canceller)>;
 }
 
 /// Fires once for each time that it is set.
@@ -103,9 +111,9 @@ pub(super) trait Sender: 'static {
 }
 
 /// What makes a connection's operations complete.
-pub(super) trait Ender: 'static {
+pub(super) trait CancelAll: 'static {
     /// Whatever is being received or sent completes soon, and whatever is begun later completes at once.
-    fn end(self);
+    fn cancel_all(self);
 }
 
 /// Whether the kernel still holds something of a driver's that has ended.
@@ -116,78 +124,78 @@ pub(super) enum Leftovers {
     InTheKernel,
 }
 
-/// Serves a seat from its first turn to its last.
+/// The turn task: serves a shard from its first turn to its last.
 pub(super) async fn serve<R: Runtime>(
     runtime: R,
-    seat: Seat,
+    context: ShardContext,
     sizes: TaskSizes,
 ) -> (Result<(), DriverError>, Leftovers) {
-    let station = Rc::new(Station::new(seat, sizes));
-    let began = open(&runtime, &station);
+    let shared = Rc::new(Shared::new(context, sizes));
+    let began = open(&runtime, &shared);
     if let Err(source) = began {
-        station.fail("watching the listeners and the waker", source);
+        shared.fail("watching the listeners and the waker", source);
     }
     let mut timer = Box::pin(runtime.timer(Duration::ZERO));
     loop {
-        match station.turn() {
+        match shared.turn() {
             Next::Poll => runtime.pause().await,
-            Next::Sleep(wait) => sleep(&station, timer.as_mut(), wait).await,
+            Next::Sleep(wait) => sleep(&shared, timer.as_mut(), wait).await,
             Next::End => break,
         }
     }
-    station.end();
-    let leftovers = all_tasks_ended(&station, timer.as_mut()).await;
+    shared.end();
+    let leftovers = all_tasks_ended(&shared, timer.as_mut()).await;
     // Descriptors that were closed by the last tasks are submitted for closing with this.
     runtime.pause().await;
-    (station.outcome(), leftovers)
+    (shared.outcome(), leftovers)
 }
 
-fn open<R: Runtime>(runtime: &R, station: &Rc<Station>) -> io::Result<()> {
-    let waker = station.own_waker().try_clone_to_owned()?;
+fn open<R: Runtime>(runtime: &R, shared: &Rc<Shared>) -> io::Result<()> {
+    let waker = shared.own_waker().try_clone_to_owned()?;
     let watch = runtime.watch(waker)?;
-    station.begin_task();
-    runtime.spawn(heed_waker(runtime.clone(), Rc::clone(station), watch));
-    for door in station.doors() {
+    shared.begin_task();
+    runtime.spawn(watch_waker(runtime.clone(), Rc::clone(shared), watch));
+    for acceptor in shared.acceptors() {
         // Whoever waits for a listener and then accepts must not be kept by one who went away meanwhile.
-        rustix::io::ioctl_fionbio(&door.socket, true)?;
-        let watch = runtime.watch(door.socket.as_fd().try_clone_to_owned()?)?;
-        station.begin_task();
-        runtime.spawn(doors::keep(runtime.clone(), Rc::clone(station), door, watch));
+        rustix::io::ioctl_fionbio(&acceptor.socket, true)?;
+        let watch = runtime.watch(acceptor.socket.as_fd().try_clone_to_owned()?)?;
+        shared.begin_task();
+        runtime.spawn(accepting::run(runtime.clone(), Rc::clone(shared), acceptor, watch));
     }
     Ok(())
 }
 
-/// Brings whoever wakes the shard to the clerk's attention: a neighbour, whose messages the turn finds, or the control plane.
-async fn heed_waker<R: Runtime>(runtime: R, station: Rc<Station>, mut watch: impl Watch) {
-    while !station.is_over() {
+/// Begins a turn for whoever wakes the shard: a neighbour, whose messages the turn finds, or the control plane.
+async fn watch_waker<R: Runtime>(runtime: R, shared: Rc<Shared>, mut watch: impl Watch) {
+    while !shared.is_over() {
         match watch.readable().await {
             Ok(()) => {}
             // Without a descriptor to watch with, the waker is looked at every now and then.
             Err(error) if is_scarcity(&error) => {
-                station.note_scarcity(&error);
+                shared.note_scarcity(&error);
                 runtime.timer(Duration::from_micros(limits::ACCEPT_RETRY_US)).await;
             }
             Err(source) => {
-                station.fail("watching the waker", source);
+                shared.fail("watching the waker", source);
                 break;
             }
         }
         let mut wakes = [0; 8];
         // Somebody else cannot have read them, and if so there is nothing lost: the turn looks at everything.
-        let _ = rustix::io::read(station.own_waker(), &mut wakes);
-        station.woken();
+        let _ = rustix::io::read(shared.own_waker(), &mut wakes);
+        shared.woken();
     }
     drop(watch);
-    station.end_task();
+    shared.end_task();
 }
 
 /// Sleeps until somebody begins a turn, or until the time is up.
-async fn sleep<T: Timer>(station: &Station, mut timer: Pin<&mut T>, wait: Option<Duration>) {
+async fn sleep<T: Timer>(shared: &Shared, mut timer: Pin<&mut T>, wait: Option<Duration>) {
     if let Some(wait) = wait {
         timer.as_mut().set(wait);
     }
     poll_fn(|cx| {
-        if station.is_turn_begun(cx.waker()) || (wait.is_some() && timer.as_mut().poll(cx).is_ready()) {
+        if shared.is_turn_begun(cx.waker()) || (wait.is_some() && timer.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(());
         }
         Poll::Pending
@@ -195,9 +203,9 @@ async fn sleep<T: Timer>(station: &Station, mut timer: Pin<&mut T>, wait: Option
     .await;
 }
 
-async fn all_tasks_ended<T: Timer>(station: &Station, mut timer: Pin<&mut T>) -> Leftovers {
+async fn all_tasks_ended<T: Timer>(shared: &Shared, mut timer: Pin<&mut T>) -> Leftovers {
     timer.as_mut().set(Duration::from_micros(limits::CLOSE_DOWN_US));
-    poll_fn(|cx| match station.tasks(cx.waker()) {
+    poll_fn(|cx| match shared.tasks(cx.waker()) {
         0 => Poll::Ready(Leftovers::None),
         tasks => timer.as_mut().poll(cx).map(|_| {
             tracing::error!(tasks, "the runtime could not be emptied; leaking it");

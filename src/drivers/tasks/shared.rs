@@ -1,4 +1,4 @@
-//! One shard and what its tasks share: the turn, the slots, the end.
+//! One shard and what its tasks share: the turn, the slots, the end. No task holds the borrow while it waits.
 
 use std::{
     cell::{RefCell, RefMut},
@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::{TaskSizes, connections::Connections, doors::Door};
+use super::{TaskSizes, acceptor::Acceptor, connections::Connections};
 use crate::{
-    drivers::{DriverError, Seat, ShardWaker, scarcity::Scarcity},
+    drivers::{DriverError, ShardContext, ShardWaker, scarcity::Scarcity},
     limits,
     shard::{
         Listener, Park,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What the clerk does after a turn.
+/// What the turn task does after a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
     /// Another turn at once.
@@ -57,26 +57,26 @@ pub(super) enum Outgoing {
 }
 
 /// Shared by all tasks of one shard. None holds the borrow while it waits.
-pub(super) struct Station {
+pub(super) struct Shared {
     wakers: Arc<[ShardWaker]>,
     own_shard: usize,
-    desk: RefCell<Desk>,
+    state: RefCell<State>,
 }
 
-struct Desk {
-    seat: Seat,
+struct State {
+    context: ShardContext,
     connections: Connections,
     /// Connections that the driver, not the shard, has a reason to look at before the turn ends.
     touched: Vec<u32>,
     turn: Turn,
     monotonic_us: u64,
-    clerk: Option<Waker>,
-    /// Tasks at the doors that wait for room, for their turn, or for the end.
-    bystanders: Vec<Waker>,
-    /// Tasks that have not ended, the clerk's aside.
+    turn_task: Option<Waker>,
+    /// Tasks of acceptors, which wait for room, for their turn, or for the end.
+    waiting: Vec<Waker>,
+    /// Tasks that have not ended, but for the turn task.
     tasks: usize,
     scarcity: Scarcity,
-    doors_kept: usize,
+    acceptors: usize,
     /// Draining, until then at most.
     drain_until_us: Option<u64>,
     /// Nothing is left to do here; the neighbours may still need answers.
@@ -91,82 +91,82 @@ enum Turn {
     Begun,
 }
 
-impl Station {
-    pub(super) fn new(seat: Seat, sizes: TaskSizes) -> Station {
-        let desk = Desk {
+impl Shared {
+    pub(super) fn new(context: ShardContext, sizes: TaskSizes) -> Shared {
+        let state = State {
             connections: Connections::new(sizes.connections),
             touched: Vec::new(),
             turn: Turn::Ended,
-            monotonic_us: seat.clock.monotonic_us(),
-            clerk: None,
-            bystanders: Vec::new(),
+            monotonic_us: context.clock.monotonic_us(),
+            turn_task: None,
+            waiting: Vec::new(),
             tasks: 0,
             scarcity: Scarcity::default(),
-            doors_kept: 0,
+            acceptors: 0,
             drain_until_us: None,
             has_drained: false,
             over: false,
             outcome: Ok(()),
-            seat,
+            context,
         };
-        let (wakers, own_shard) = (Arc::clone(&desk.seat.wakers), desk.seat.own_shard);
-        Station { wakers, own_shard, desk: RefCell::new(desk) }
+        let (wakers, own_shard) = (Arc::clone(&state.context.wakers), state.context.own_shard);
+        Shared { wakers, own_shard, state: RefCell::new(state) }
     }
 
     /// The shard's, in a turn that has begun.
-    fn in_turn(&self) -> RefMut<'_, Desk> {
-        let mut desk = self.desk.borrow_mut();
-        if desk.begin_turn() == Turn::Ended
-            && let Some(clerk) = &desk.clerk
+    fn in_turn(&self) -> RefMut<'_, State> {
+        let mut state = self.state.borrow_mut();
+        if state.begin_turn() == Turn::Ended
+            && let Some(turn_task) = &state.turn_task
         {
-            clerk.wake_by_ref();
+            turn_task.wake_by_ref();
         }
-        desk
+        state
     }
 
     /// One turn, from where the tasks have brought it to its end.
     pub(super) fn turn(&self) -> Next {
-        let mut desk = self.desk.borrow_mut();
-        if desk.outcome.is_err() || desk.is_finished() {
+        let mut state = self.state.borrow_mut();
+        if state.outcome.is_err() || state.is_finished() {
             return Next::End;
         }
-        desk.begin_turn();
-        desk.seat.shard.work();
-        desk.keep_time();
-        desk.serve_touched();
-        desk.wake_neighbours();
-        let ended_us = desk.seat.clock.monotonic_us();
-        desk.seat.shard.end_turn(ended_us);
-        desk.turn = Turn::Ended;
-        desk.how_long(ended_us)
+        state.begin_turn();
+        state.context.shard.work();
+        state.keep_time();
+        state.serve_touched();
+        state.wake_neighbours();
+        let ended_us = state.context.clock.monotonic_us();
+        state.context.shard.end_turn(ended_us);
+        state.turn = Turn::Ended;
+        state.how_long(ended_us)
     }
 
-    /// Whether a task has begun a turn since the last ended; `clerk` is woken when one does.
-    pub(super) fn is_turn_begun(&self, clerk: &Waker) -> bool {
-        let mut desk = self.desk.borrow_mut();
-        desk.know_clerk(clerk);
-        desk.turn == Turn::Begun
+    /// Whether a task has begun a turn since the last ended; `turn_task` is woken when one does.
+    pub(super) fn is_turn_begun(&self, turn_task: &Waker) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.know_turn_task(turn_task);
+        state.turn == Turn::Begun
     }
 
-    /// Begins the end: of every door, every connection, and the waker's watch.
+    /// Begins the end: of every acceptor, every connection, and the waker's watch.
     pub(super) fn end(&self) {
-        let mut desk = self.desk.borrow_mut();
-        desk.over = true;
-        desk.wake_bystanders();
-        for slot in desk.connections.taken() {
-            desk.give_up(slot);
+        let mut state = self.state.borrow_mut();
+        state.over = true;
+        state.wake_waiting();
+        for slot in state.connections.taken() {
+            state.give_up(slot);
         }
-        desk.serve_touched();
+        state.serve_touched();
         self.wakers[self.own_shard].wake();
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.desk.borrow().over
+        self.state.borrow().over
     }
 
     /// How the serving went.
     pub(super) fn outcome(&self) -> Result<(), DriverError> {
-        mem::replace(&mut self.desk.borrow_mut().outcome, Ok(()))
+        mem::replace(&mut self.state.borrow_mut().outcome, Ok(()))
     }
 
     /// Without this the shard cannot go on.
@@ -175,114 +175,115 @@ impl Station {
     }
 
     pub(super) fn begin_task(&self) {
-        self.desk.borrow_mut().tasks += 1;
+        self.state.borrow_mut().tasks += 1;
     }
 
     pub(super) fn end_task(&self) {
-        let mut desk = self.desk.borrow_mut();
-        desk.tasks -= 1;
-        if let Some(clerk) = &desk.clerk {
-            clerk.wake_by_ref();
+        let mut state = self.state.borrow_mut();
+        state.tasks -= 1;
+        if let Some(turn_task) = &state.turn_task {
+            turn_task.wake_by_ref();
         }
     }
 
-    /// Tasks that have not ended; `clerk` is woken when one does.
-    pub(super) fn tasks(&self, clerk: &Waker) -> usize {
-        let mut desk = self.desk.borrow_mut();
-        desk.know_clerk(clerk);
-        desk.tasks
+    /// Tasks that have not ended; `turn_task` is woken when one does.
+    pub(super) fn tasks(&self, turn_task: &Waker) -> usize {
+        let mut state = self.state.borrow_mut();
+        state.know_turn_task(turn_task);
+        state.tasks
     }
 }
 
-/// For the waker and the doors.
-impl Station {
+/// For the waker and the acceptors.
+impl Shared {
     pub(super) fn own_waker(&self) -> BorrowedFd<'_> {
         self.wakers[self.own_shard].as_fd()
     }
 
     /// Somebody has woken the shard.
     pub(super) fn woken(&self) {
-        let mut desk = self.in_turn();
-        if desk.drain_until_us.is_none() && desk.seat.shutdown.has_begun() {
-            desk.drain_until_us = Some(desk.monotonic_us + limits::DRAIN_US);
-            desk.seat.shard.drain();
+        let mut state = self.in_turn();
+        if state.drain_until_us.is_none() && state.context.shutdown.has_begun() {
+            state.drain_until_us = Some(state.monotonic_us + limits::DRAIN_US);
+            state.context.shard.drain();
         }
-        desk.wake_bystanders();
+        state.wake_waiting();
     }
 
-    /// The doors to keep, which are given out once.
-    pub(super) fn doors(&self) -> Vec<Door> {
-        let mut desk = self.desk.borrow_mut();
-        let doors: Vec<_> = mem::take(&mut desk.seat.listening).into_iter().map(Door::new).collect();
-        desk.doors_kept = doors.len();
-        doors
+    /// The acceptors, which are given out once.
+    pub(super) fn acceptors(&self) -> Vec<Acceptor> {
+        let mut state = self.state.borrow_mut();
+        let acceptors: Vec<_> =
+            mem::take(&mut state.context.listening).into_iter().map(Acceptor::new).collect();
+        state.acceptors = acceptors.len();
+        acceptors
     }
 
     /// Whether nobody is let in any more.
     pub(super) fn is_closed(&self) -> bool {
-        let desk = self.desk.borrow();
-        desk.over || desk.drain_until_us.is_some()
+        let state = self.state.borrow();
+        state.over || state.drain_until_us.is_some()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.desk.borrow().connections.has_room()
+        self.state.borrow().connections.has_room()
     }
 
-    /// Ready once `condition` holds: looked at again when somebody wakes the shard, leaves, or ends the station.
-    pub(super) fn poll_until(&self, waker: &Waker, condition: impl FnOnce(&Station) -> bool) -> Poll<()> {
+    /// Ready once `condition` holds: looked at again when somebody wakes the shard, when a connection closes, and at the end.
+    pub(super) fn poll_until(&self, waker: &Waker, condition: impl FnOnce(&Shared) -> bool) -> Poll<()> {
         if condition(self) {
             return Poll::Ready(());
         }
-        let bystanders = &mut self.desk.borrow_mut().bystanders;
-        if !bystanders.iter().any(|known| known.will_wake(waker)) {
-            bystanders.push(waker.clone());
+        let waiting = &mut self.state.borrow_mut().waiting;
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
         }
         Poll::Pending
     }
 
     /// Lets the next shard accept, where all accept on one socket.
-    pub(super) fn pass_on(&self, door: &Door) {
-        if let Some(next) = door.pass_on(self.own_shard) {
+    pub(super) fn pass_on(&self, acceptor: &Acceptor) {
+        if let Some(next) = acceptor.pass_on(self.own_shard) {
             self.wakers[next].wake();
         }
     }
 
-    pub(super) fn is_at(&self, door: &Door) -> bool {
-        door.is_open_for(self.own_shard)
+    pub(super) fn has_turn(&self, acceptor: &Acceptor) -> bool {
+        acceptor.is_on_turn(self.own_shard)
     }
 
     /// The host has run out of something.
     pub(super) fn note_scarcity(&self, error: &io::Error) {
-        let desk = &mut *self.desk.borrow_mut();
-        desk.seat.shard.note_accept_refused();
-        desk.scarcity.refused(desk.seat.clock.monotonic_us(), error);
+        let state = &mut *self.state.borrow_mut();
+        state.context.shard.note_accept_refused();
+        state.scarcity.refused(state.context.clock.monotonic_us(), error);
     }
 
     /// A connection has come by `listener`: its slot.
     pub(super) fn admit(&self, listener: Listener) -> u32 {
-        let mut desk = self.in_turn();
-        let slot = desk.connections.occupy();
-        desk.tasks += 1;
-        desk.seat.shard.open(slot, listener);
-        if !desk.connections.has_room() {
-            desk.note_full();
+        let mut state = self.in_turn();
+        let slot = state.connections.occupy();
+        state.tasks += 1;
+        state.context.shard.open(slot, listener);
+        if !state.connections.has_room() {
+            state.note_full();
         }
         slot
     }
 
-    /// A door is kept no longer.
-    pub(super) fn leave_door(&self) {
-        self.in_turn().doors_kept -= 1;
+    /// An acceptor's task ends.
+    pub(super) fn end_accepting(&self) {
+        self.in_turn().acceptors -= 1;
         self.end_task();
     }
 }
 
 /// For the connections.
-impl Station {
+impl Shared {
     /// `task` is `slot`'s: it is woken when there is something to do.
-    pub(super) fn attend(&self, slot: u32, task: &Waker) {
-        let mut desk = self.desk.borrow_mut();
-        let connection = desk.connections.at(slot);
+    pub(super) fn set_task(&self, slot: u32, task: &Waker) {
+        let mut state = self.state.borrow_mut();
+        let connection = state.connections.at(slot);
         if !connection.waker.as_ref().is_some_and(|known| known.will_wake(task)) {
             connection.waker = Some(task.clone());
         }
@@ -290,19 +291,19 @@ impl Station {
 
     /// Whether whatever is out is to be ended; said once.
     pub(super) fn must_cancel(&self, slot: u32) -> bool {
-        mem::take(&mut self.desk.borrow_mut().connections.at(slot).to_begin.cancel)
+        mem::take(&mut self.state.borrow_mut().connections.at(slot).to_begin.cancel)
     }
 
     /// Whether there is something that its task has not begun.
     pub(super) fn has_more_to_begin(&self, slot: u32) -> bool {
-        !self.desk.borrow_mut().connections.at(slot).to_begin.is_empty()
+        !self.state.borrow_mut().connections.at(slot).to_begin.is_empty()
     }
 
     /// Ready once input is wanted, or none will be any more; the task is woken then.
     pub(super) fn poll_incoming(&self, slot: u32) -> Poll<Incoming> {
-        let desk = &mut *self.desk.borrow_mut();
-        desk.advance(slot);
-        let connection = desk.connections.at(slot);
+        let state = &mut *self.state.borrow_mut();
+        state.advance(slot);
+        let connection = state.connections.at(slot);
         let is_due = mem::take(&mut connection.to_begin.receive);
         match connection.life.stage() {
             Stage::Open | Stage::Lingering if is_due => Poll::Ready(Incoming::Receive),
@@ -318,16 +319,16 @@ impl Station {
 
     /// Bytes came, or the stream's end.
     pub(super) fn received(&self, slot: u32, bytes: &[u8]) -> Input {
-        let desk = &mut *self.in_turn();
+        let state = &mut *self.in_turn();
         let received = if bytes.is_empty() { Received::End } else { Received::Bytes };
-        let life = &mut desk.connections.at(slot).life;
+        let life = &mut state.connections.at(slot).life;
         if received == Received::Bytes && !life.is_open() {
             return Input::ThrownAway;
         }
-        desk.touched.push(slot);
+        state.touched.push(slot);
         match life.received(received, false) {
-            Arrival::Take => desk.seat.shard.receive(slot, bytes),
-            Arrival::TellEnd => desk.seat.shard.end_of_input(slot),
+            Arrival::Take => state.context.shard.receive(slot, bytes),
+            Arrival::TellEnd => state.context.shard.end_of_input(slot),
             Arrival::Drop => {}
         }
         Input::Taken
@@ -335,16 +336,16 @@ impl Station {
 
     /// A receive has ended, and brought nothing that anybody takes.
     pub(super) fn received_nothing(&self, slot: u32, what: Received) {
-        let desk = &mut *self.in_turn();
-        desk.touched.push(slot);
-        desk.connections.at(slot).life.received(what, false);
+        let state = &mut *self.in_turn();
+        state.touched.push(slot);
+        state.connections.at(slot).life.received(what, false);
     }
 
     /// What to send, once there is something; the task is woken then.
     pub(super) fn poll_outgoing(&self, slot: u32) -> Poll<Outgoing> {
-        let desk = &mut *self.desk.borrow_mut();
-        desk.advance(slot);
-        let connection = desk.connections.at(slot);
+        let state = &mut *self.state.borrow_mut();
+        state.advance(slot);
+        let connection = state.connections.at(slot);
         if let Some(output) = connection.to_begin.send.take() {
             return Poll::Ready(Outgoing::Output(output));
         }
@@ -357,46 +358,46 @@ impl Station {
 
     /// A send has ended, of which `bytes` went.
     pub(super) fn sent(&self, slot: u32, outcome: Sent, bytes: usize) -> AfterSend {
-        let desk = &mut *self.in_turn();
-        let life = &mut desk.connections.at(slot).life;
+        let state = &mut *self.in_turn();
+        let life = &mut state.connections.at(slot).life;
         if bytes > 0 && life.is_open() {
-            desk.seat.shard.sent(slot, bytes);
+            state.context.shard.sent(slot, bytes);
         }
         life.sent(outcome)
     }
 
     /// Nothing more of `output` goes out.
     pub(super) fn recycle(&self, slot: u32, output: Vec<u8>) {
-        let desk = &mut *self.in_turn();
-        desk.touched.push(slot);
-        desk.seat.shard.recycle(output);
+        let state = &mut *self.in_turn();
+        state.touched.push(slot);
+        state.context.shard.recycle(output);
     }
 
     /// Our half has been shut.
     pub(super) fn shut(&self, slot: u32) {
-        let desk = &mut *self.in_turn();
-        desk.touched.push(slot);
-        desk.connections.at(slot).life.shut();
+        let state = &mut *self.in_turn();
+        state.touched.push(slot);
+        state.connections.at(slot).life.shut();
     }
 
     /// The connection has been closed and its task ends.
-    pub(super) fn leave(&self, slot: u32) {
-        let mut desk = self.in_turn();
-        desk.connections.vacate(slot);
-        desk.wake_bystanders();
-        drop(desk);
+    pub(super) fn closed(&self, slot: u32) {
+        let mut state = self.in_turn();
+        state.connections.vacate(slot);
+        state.wake_waiting();
+        drop(state);
         self.end_task();
     }
 }
 
-impl Desk {
+impl State {
     /// Begins a turn, where none is under way. What there was before.
     fn begin_turn(&mut self) -> Turn {
         let before = mem::replace(&mut self.turn, Turn::Begun);
         if before == Turn::Ended {
-            let now = self.seat.clock.now();
+            let now = self.context.clock.now();
             self.monotonic_us = now.monotonic_us;
-            self.seat.shard.begin_turn(now);
+            self.context.shard.begin_turn(now);
         }
         before
     }
@@ -410,7 +411,7 @@ impl Desk {
 
     /// Wakes each connection that has something new to do.
     fn serve_touched(&mut self) {
-        while let Some(slot) = self.seat.shard.next_touched() {
+        while let Some(slot) = self.context.shard.next_touched() {
             self.serve(slot);
         }
         while let Some(slot) = self.touched.pop() {
@@ -430,7 +431,7 @@ impl Desk {
 
     /// Notes what is to be begun for a connection.
     fn advance(&mut self, slot: u32) {
-        let shard = &mut self.seat.shard;
+        let shard = &mut self.context.shard;
         while let Some(operation) = self.connections.at(slot).life.next(|| shard.wants(slot)) {
             let to_begin = &mut self.connections.at(slot).to_begin;
             match operation {
@@ -459,14 +460,14 @@ impl Desk {
     }
 
     fn wake_neighbours(&mut self) {
-        while let Some(shard) = self.seat.shard.next_bell() {
-            self.seat.wakers[usize::from(shard.0)].wake();
+        while let Some(shard) = self.context.shard.next_bell() {
+            self.context.wakers[usize::from(shard.0)].wake();
         }
     }
 
-    /// How long the clerk may sleep.
+    /// How long the turn task may sleep.
     fn how_long(&mut self, monotonic_us: u64) -> Next {
-        let shard_us = match self.seat.shard.park() {
+        let shard_us = match self.context.shard.park() {
             Park::Busy => return Next::Poll,
             Park::Until(until_us) => Some(until_us),
             Park::Idle => None,
@@ -479,28 +480,28 @@ impl Desk {
     /// Whether a drain has come to its end: on all shards, for one that still answers may need its neighbours.
     fn is_finished(&mut self) -> bool {
         let Some(until_us) = self.drain_until_us else { return false };
-        if !self.has_drained && self.doors_kept == 0 && self.connections.is_empty() {
-            self.has_drained = self.seat.shard.drained();
-            if self.has_drained && self.seat.shutdown.note_drained() {
-                self.seat.wakers.iter().for_each(ShardWaker::wake);
+        if !self.has_drained && self.acceptors == 0 && self.connections.is_empty() {
+            self.has_drained = self.context.shard.drained();
+            if self.has_drained && self.context.shutdown.note_drained() {
+                self.context.wakers.iter().for_each(ShardWaker::wake);
             }
         }
-        self.seat.shutdown.all_drained() || self.monotonic_us >= until_us
+        self.context.shutdown.all_drained() || self.monotonic_us >= until_us
     }
 
     /// A connection has taken the last slot.
     fn note_full(&mut self) {
-        self.seat.shard.note_connections_full();
+        self.context.shard.note_connections_full();
         self.scarcity.full(self.monotonic_us, self.connections.most());
     }
 
-    fn wake_bystanders(&mut self) {
-        self.bystanders.drain(..).for_each(Waker::wake);
+    fn wake_waiting(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
     }
 
-    fn know_clerk(&mut self, clerk: &Waker) {
-        if !self.clerk.as_ref().is_some_and(|known| known.will_wake(clerk)) {
-            self.clerk = Some(clerk.clone());
+    fn know_turn_task(&mut self, turn_task: &Waker) {
+        if !self.turn_task.as_ref().is_some_and(|known| known.will_wake(turn_task)) {
+            self.turn_task = Some(turn_task.clone());
         }
     }
 }

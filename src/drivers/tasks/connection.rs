@@ -8,24 +8,24 @@ use std::{
 };
 
 use super::{
-    Ender, Receiver, Runtime, Sender, passes,
-    station::{Incoming, Input, Outgoing, Station},
+    CancelAll, Receiver, Runtime, Sender, passes,
+    shared::{Incoming, Input, Outgoing, Shared},
 };
 use crate::shard::life::{AfterSend, Received, Sent};
 
 /// Serves one connection until it has been closed.
 pub(super) async fn serve<R: Runtime>(
     runtime: R,
-    station: Rc<Station>,
+    shared: Rc<Shared>,
     slot: u32,
-    (receiver, sender, ender): (R::Receiver, R::Sender, R::Ender),
+    (receiver, sender, canceller): (R::Receiver, R::Sender, R::Canceller),
 ) {
     {
-        let mut receiving = pin!(receive(&runtime, &station, slot, receiver));
-        let mut sending = pin!(send(&station, slot, sender));
-        let (mut received, mut sent, mut ender) = (false, false, Some(ender));
+        let mut receiving = pin!(receive(&runtime, &shared, slot, receiver));
+        let mut sending = pin!(send(&shared, slot, sender));
+        let (mut received, mut sent, mut canceller) = (false, false, Some(canceller));
         poll_fn(|cx| {
-            station.attend(slot, cx.waker());
+            shared.set_task(slot, cx.waker());
             loop {
                 // Receiving first: then the answers to what came go out with this very poll.
                 received = received || receiving.as_mut().poll(cx).is_ready();
@@ -33,11 +33,11 @@ pub(super) async fn serve<R: Runtime>(
                 if received && sent {
                     return Poll::Ready(());
                 }
-                if station.must_cancel(slot)
-                    && let Some(ender) = ender.take()
+                if shared.must_cancel(slot)
+                    && let Some(canceller) = canceller.take()
                 {
-                    ender.end();
-                } else if !station.has_more_to_begin(slot) {
+                    canceller.cancel_all();
+                } else if !shared.has_more_to_begin(slot) {
                     return Poll::Pending;
                 }
             }
@@ -45,40 +45,40 @@ pub(super) async fn serve<R: Runtime>(
         .await;
     }
     // Both halves are gone, so the descriptor is closed.
-    station.leave(slot);
+    shared.closed(slot);
 }
 
 /// Receives while that is wanted, until the peer has sent all it will or the connection is ended.
-async fn receive<R: Runtime>(runtime: &R, station: &Station, slot: u32, mut receiver: R::Receiver) {
-    while poll_fn(|_| station.poll_incoming(slot)).await == Incoming::Receive {
-        match receiver.receive(|bytes| station.received(slot, bytes)).await {
+async fn receive<R: Runtime>(runtime: &R, shared: &Shared, slot: u32, mut receiver: R::Receiver) {
+    while poll_fn(|_| shared.poll_incoming(slot)).await == Incoming::Receive {
+        match receiver.receive(|bytes| shared.received(slot, bytes)).await {
             Ok(Input::Taken) => {}
             Ok(Input::ThrownAway) => {
                 // Who sends without end must not keep the thread for nothing.
                 runtime.pause().await;
-                station.received_nothing(slot, Received::Bytes);
+                shared.received_nothing(slot, Received::Bytes);
             }
-            Err(error) if passes(&error) => station.received_nothing(slot, Received::Nothing),
-            Err(_) => station.received_nothing(slot, Received::Failure),
+            Err(error) if passes(&error) => shared.received_nothing(slot, Received::Nothing),
+            Err(_) => shared.received_nothing(slot, Received::Failure),
         }
     }
 }
 
 /// Sends whatever the shard has for this connection, one buffer at a time, and in the end shuts our half.
-async fn send(station: &Station, slot: u32, mut sender: impl Sender) {
+async fn send(shared: &Shared, slot: u32, mut sender: impl Sender) {
     loop {
-        match poll_fn(|_| station.poll_outgoing(slot)).await {
-            Outgoing::Output(bytes) => send_out(station, slot, &mut sender, bytes).await,
+        match poll_fn(|_| shared.poll_outgoing(slot)).await {
+            Outgoing::Output(bytes) => send_out(shared, slot, &mut sender, bytes).await,
             Outgoing::Shut => {
                 sender.shut();
-                station.shut(slot);
+                shared.shut(slot);
             }
             Outgoing::End => return,
         }
     }
 }
 
-async fn send_out(station: &Station, slot: u32, sender: &mut impl Sender, mut bytes: Vec<u8>) {
+async fn send_out(shared: &Shared, slot: u32, sender: &mut impl Sender, mut bytes: Vec<u8>) {
     let mut from = 0;
     loop {
         let (outcome, returned) = sender.send(bytes, from).await;
@@ -90,8 +90,8 @@ async fn send_out(station: &Station, slot: u32, sender: &mut impl Sender, mut by
             Ok(0) | Err(_) => (Sent::Failure, 0),
         };
         from += count;
-        if station.sent(slot, sent, count) == AfterSend::Done {
-            return station.recycle(slot, bytes);
+        if shared.sent(slot, sent, count) == AfterSend::Done {
+            return shared.recycle(slot, bytes);
         }
     }
 }
