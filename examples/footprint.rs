@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use florin::drivers::{DriverChoice, Spin};
 use florin::node::{Node, NodeConfig};
 use rusqlite::Connection;
 
@@ -51,22 +50,7 @@ fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
 
 fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
-    let node = Node::start(NodeConfig {
-        ledger: ledger.into(),
-        listen: Some("127.0.0.1:0".parse()?),
-        shard_listen: None,
-        unix: None,
-        shards: Some(2),
-        cpus: None,
-        shards_per_cpu: 1,
-        housekeeping_cpus: None,
-        numa: None,
-        inherited: Default::default(),
-        driver: DriverChoice::Auto,
-        fixed_wall_us: None,
-        spin: Spin::default(),
-        max_staleness_ms: 30_000,
-    })?;
+    let node = Node::start(NodeConfig { shards: Some(2), shard_listen: None, ..NodeConfig::local(ledger) })?;
     while !node.obstacles().is_empty() {
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use florin::drivers::{DriverChoice, Spin};
 use florin::ledger::Kind;
 use florin::node::{Node, NodeConfig};
 use florin_client::{
@@ -111,23 +110,7 @@ impl Ledger {
 }
 
 fn config(ledger: &Path, unix: Option<PathBuf>) -> NodeConfig {
-    let loopback = Some("127.0.0.1:0".parse().unwrap());
-    NodeConfig {
-        ledger: ledger.to_owned().into(),
-        listen: loopback,
-        shard_listen: loopback,
-        unix,
-        shards: Some(2),
-        cpus: None,
-        shards_per_cpu: 1,
-        housekeeping_cpus: None,
-        numa: None,
-        inherited: Default::default(),
-        driver: DriverChoice::Auto,
-        fixed_wall_us: None,
-        spin: Spin::default(),
-        max_staleness_ms: 30_000,
-    }
+    NodeConfig { unix, shards: Some(2), ..NodeConfig::local(ledger.to_owned()) }
 }
 
 async fn start(config: NodeConfig) -> Node {

@@ -10,18 +10,19 @@ use rand::Rng;
 use crate::{
     clock::Clock,
     drivers::{
-        DriverChoice, DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown, Spin,
+        DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown,
         accept_turn::{AcceptTurn, Sharing},
-        inherited::{self, Inherited},
+        inherited,
         listen::{self, ListenError, UnixPath},
         ring::RingSizes,
     },
     feed::Feed,
     mesh::Latest,
     shard::{Listener, ShardMetrics, ShardSetup},
-    sources::{Ledger, LedgerAddress},
+    sources::Ledger,
 };
 
+mod config;
 mod driver;
 mod error;
 mod host;
@@ -32,41 +33,9 @@ mod shard_thread;
 use host::FilesOfConnections;
 use shard_thread::ShardThread;
 
+pub use config::NodeConfig;
 pub use error::StartError;
 pub use readiness::Obstacle;
-
-/// What a node is made of.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The ledger that it follows.
-    pub ledger: LedgerAddress,
-    /// The any-shard port.
-    pub listen: Option<SocketAddr>,
-    /// The first of the shard ports; port 0 = any free port for each.
-    pub shard_listen: Option<SocketAddr>,
-    /// The unix socket.
-    pub unix: Option<PathBuf>,
-    /// How many shards; none = as many as the CPUs may have.
-    pub shards: Option<u16>,
-    /// The CPUs for them, in order; none = all that this process may use.
-    pub cpus: Option<Vec<usize>>,
-    /// How many shards a CPU may have.
-    pub shards_per_cpu: u16,
-    /// Where every thread that is no shard's is kept; none = anywhere that this process may use.
-    pub housekeeping_cpus: Option<Vec<usize>>,
-    /// The NUMA nodes that shards may run on; none = all.
-    pub numa: Option<Vec<usize>>,
-    /// Sockets that this process was started with: used instead of binding their addresses.
-    pub inherited: Inherited,
-    /// What drives them.
-    pub driver: DriverChoice,
-    /// When a shard polls before it sleeps; the ring alone does, others sleep at once.
-    pub spin: Spin,
-    /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
-    pub fixed_wall_us: Option<i64>,
-    /// Age of the data beyond which none is answered.
-    pub max_staleness_ms: u32,
-}
 
 /// Where a node can be reached.
 #[derive(Clone, Debug, Default)]

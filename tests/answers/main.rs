@@ -16,7 +16,7 @@ use callers::{Answer, HttpCaller, NativeCaller};
 use florin::cli::generate::{GenerateOptions, generate};
 use florin::cli::import::{ImportOptions, Source, import};
 use florin::cli::progress::Silent;
-use florin::drivers::{DriverChoice, Spin};
+use florin::drivers::DriverChoice;
 use florin::node::{Node, NodeConfig};
 use florin_schema::{Encoding, ShardIndex, UserId};
 use florin_sqlite::Writer;
@@ -27,24 +27,9 @@ const NOW_US: i64 = 1_795_320_306_000_000;
 const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-bank-1993.csv.gz");
 
 fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
-    let port = "127.0.0.1:0".parse().ok();
-    let node = Node::start(NodeConfig {
-        ledger: ledger.to_owned().into(),
-        listen: port,
-        shard_listen: port,
-        unix: None,
-        shards: Some(shards),
-        cpus: None,
-        shards_per_cpu: 1,
-        housekeeping_cpus: None,
-        numa: None,
-        inherited: Default::default(),
-        driver,
-        fixed_wall_us,
-        spin: Spin::default(),
-        max_staleness_ms: 30_000,
-    })
-    .expect("a node");
+    let config =
+        NodeConfig { shards: Some(shards), driver, fixed_wall_us, ..NodeConfig::local(ledger.to_owned()) };
+    let node = Node::start(config).expect("a node");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !node.obstacles().is_empty() {
         assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.obstacles());

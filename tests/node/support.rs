@@ -11,7 +11,7 @@ use std::{
 };
 
 use florin::{
-    drivers::{Spin, ring::RingSizes},
+    drivers::ring::RingSizes,
     node::{Node, NodeConfig},
 };
 use florin_sqlite::Writer;
@@ -26,23 +26,7 @@ const PING: u8 = 4;
 
 /// A node on free loopback ports.
 pub fn config(shards: u16) -> NodeConfig {
-    let loopback = Some("127.0.0.1:0".parse().unwrap());
-    NodeConfig {
-        ledger: ledger().into(),
-        listen: loopback,
-        shard_listen: loopback,
-        unix: None,
-        shards: Some(shards),
-        cpus: None,
-        shards_per_cpu: 1,
-        housekeeping_cpus: None,
-        numa: None,
-        inherited: Default::default(),
-        driver: super::DRIVER,
-        fixed_wall_us: None,
-        spin: Spin::default(),
-        max_staleness_ms: 30_000,
-    }
+    NodeConfig { shards: Some(shards), driver: super::DRIVER, ..NodeConfig::local(ledger()) }
 }
 
 /// A ledger without transactions, which nobody changes: one for all tests.

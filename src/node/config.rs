@@ -1,0 +1,64 @@
+//! What a node is made of.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::{
+    drivers::{DriverChoice, Spin, inherited::Inherited},
+    sources::LedgerAddress,
+};
+
+/// What a node is made of; `florin serve --help` has more of each.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The ledger that it follows.
+    pub ledger: LedgerAddress,
+    /// The any-shard port.
+    pub listen: Option<SocketAddr>,
+    /// The first of the shard ports; port 0 = any free port for each.
+    pub shard_listen: Option<SocketAddr>,
+    /// The unix socket.
+    pub unix: Option<PathBuf>,
+    /// How many shards; none = as many as the CPUs may have.
+    pub shards: Option<u16>,
+    /// The CPUs for them, in order; none = all that this process may use.
+    pub cpus: Option<Vec<usize>>,
+    /// How many shards a CPU may have.
+    pub shards_per_cpu: u16,
+    /// Where every thread that is no shard's is kept; none = anywhere that this process may use.
+    pub housekeeping_cpus: Option<Vec<usize>>,
+    /// The NUMA nodes that shards may run on; none = all.
+    pub numa: Option<Vec<usize>>,
+    /// Sockets that this process was started with: used instead of binding their addresses.
+    pub inherited: Inherited,
+    /// What drives them.
+    pub driver: DriverChoice,
+    /// When a shard polls before it sleeps; the ring alone does, others sleep at once.
+    pub spin: Spin,
+    /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
+    pub fixed_wall_us: Option<i64>,
+    /// Age of the data beyond which none is answered.
+    pub max_staleness_ms: u32,
+}
+
+impl NodeConfig {
+    /// A node for this host alone, on free ports of the loopback; all else is as `florin serve` has it.
+    pub fn local(ledger: impl Into<LedgerAddress>) -> NodeConfig {
+        let any_port = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        NodeConfig {
+            ledger: ledger.into(),
+            listen: any_port,
+            shard_listen: any_port,
+            unix: None,
+            shards: None,
+            cpus: None,
+            shards_per_cpu: 1,
+            housekeeping_cpus: None,
+            numa: None,
+            inherited: Inherited::default(),
+            driver: DriverChoice::Auto,
+            spin: Spin::default(),
+            fixed_wall_us: None,
+            max_staleness_ms: 30_000,
+        }
+    }
+}
