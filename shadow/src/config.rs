@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
-use crate::evidence::{Enough, Redaction};
+use crate::evidence::{Enough, Redaction, Tolerance};
 use crate::judge::{Action, Law, Limits, Pattern, Rule, Rules};
 use crate::limits;
 use crate::mirror::MirrorSettings;
@@ -23,10 +23,8 @@ pub struct Config {
     pub mirror: MirrorSettings,
     /// Which are.
     pub scope: Scope,
-    /// The share of requests that may not be comparable.
-    pub not_comparable_max: f64,
-    /// What a run must have seen before it has shown much.
-    pub enough: Enough,
+    /// What a run may lack.
+    pub tolerance: Tolerance,
     /// How long the end may take.
     pub drain: Duration,
     /// Cutover.
@@ -89,6 +87,7 @@ struct File {
     serve: ServeFile,
     redact: RedactFile,
     not_comparable_max: Option<f64>,
+    unproven_max: Option<f64>,
     drain_ms: Option<u64>,
     rule: Vec<RuleFile>,
     leave_out: Vec<ScopeFile>,
@@ -225,13 +224,17 @@ impl Config {
                 leave_out: scope("leave-out", &file.leave_out)?,
                 also: scope("also", &file.also)?,
             },
-            not_comparable_max: share(
-                "not-comparable-max",
-                file.not_comparable_max.unwrap_or(limits::NOT_COMPARABLE_MAX),
-            )?,
-            enough: Enough {
-                answers: file.enough.answers.unwrap_or(limits::ANSWERS_MIN),
-                users: file.enough.users.unwrap_or(limits::USERS_MIN),
+            tolerance: Tolerance {
+                not_comparable_max: share(
+                    "not-comparable-max",
+                    file.not_comparable_max.unwrap_or(limits::NOT_COMPARABLE_MAX),
+                )?,
+                unproven_max: share("unproven-max", file.unproven_max.unwrap_or(limits::UNPROVEN_MAX))?,
+                enough: Enough {
+                    answers: file.enough.answers.unwrap_or(limits::ANSWERS_MIN),
+                    users: file.enough.users.unwrap_or(limits::USERS_MIN),
+                },
+                clock_skew_us: limits.clock_skew_us,
             },
             drain: ms(file.drain_ms, limits::DRAIN),
             serve: serve(&file.serve)?,
@@ -462,7 +465,7 @@ mod tests {
         assert_eq!(config.serve.bounds.p99_us, 5_500);
         assert_eq!(config.serve.schedule.steps.len(), 2);
         assert_eq!(
-            (config.mirror.queue_max, config.mirror.noise_share, config.not_comparable_max),
+            (config.mirror.queue_max, config.mirror.noise_share, config.tolerance.not_comparable_max),
             (10, 0.01, 0.0005)
         );
     }

@@ -48,6 +48,15 @@ pub const CATCH_UP_ASKS_MAX: u32 = 50;
 pub const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
 /// How far clocks may be apart: NTP keeps hosts of one site within a tenth of it.
 pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
+/// Users in one generation of what the primary has shown, of which there are two: about 24 MiB in all.
+pub const HISTORY_USERS_MAX: usize = 1 << 18;
+/// The longest content that is remembered of a user: statistics of two assets take 1.5 KiB.
+pub const HISTORY_CONTENT_BYTES_MAX: usize = 8 << 10;
+/// Contents in one generation, of which there are two: balances of some 50,000 users, twice.
+pub const HISTORY_CONTENTS_BYTES_MAX: usize = 16 << 20;
+/// The share of requests of which it may be unproven what the candidate said at first: five times what a million reads beside
+/// 1,000 transactions a second came to. More could hide defects.
+pub const UNPROVEN_MAX: f64 = 0.005;
 /// The share of requests that may not be comparable: more could hide defects.
 pub const NOT_COMPARABLE_MAX: f64 = 0.001;
 

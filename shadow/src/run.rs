@@ -352,8 +352,7 @@ fn evidence(
         report,
         redaction: settings.redaction.clone(),
         sides: Sides { primary: primary.clone(), candidate: candidate.clone() },
-        not_comparable_max: settings.config.not_comparable_max,
-        enough: settings.config.enough,
+        tolerance: settings.config.tolerance,
         queue_capacity: settings.config.mirror.queue_max as u64,
     };
     Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))

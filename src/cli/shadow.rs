@@ -37,7 +37,9 @@ Exit codes:
   18  an address cannot be listened on
   20  not consistent: mismatches, errors of the candidate, or too many requests that were not comparable
   21  consistent as far as it was compared, but not complete: some of it was not compared, or was only ever refused
-  22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]";
+  22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]
+  23  consistent and complete, but unproven: of more than unproven-max of the requests nobody has seen whether what the candidate
+      said at first was ever true, or both sides say themselves that transactions are missing";
 
 /// Flags of `florin shadow`.
 #[derive(Args, Debug)]
@@ -176,6 +178,9 @@ pub enum ShadowCommandError {
     /// Too little to mean much.
     #[error("little was proven: {0}")]
     Little(String),
+    /// Of too much nobody knows whether it was right.
+    #[error("unproven: {0}")]
+    Unproven(String),
     /// Requests are missing in the recording.
     #[error(
         "{missing} requests are missing in the recording: too long, no HTTP that can be followed, or the disk was too slow"
@@ -200,6 +205,7 @@ impl ShadowCommandError {
             ShadowCommandError::Inconsistent(_) => 20,
             ShadowCommandError::Incomplete(_) | ShadowCommandError::RecordingIncomplete { .. } => 21,
             ShadowCommandError::Little(_) => 22,
+            ShadowCommandError::Unproven(_) => 23,
             ShadowCommandError::Shadow(_) | ShadowCommandError::Signals(_) => 1,
         }
     }
@@ -331,6 +337,7 @@ fn config(file: Option<&std::path::Path>) -> Result<Config, ConfigError> {
 fn judged(summary: &Summary) -> Result<(), ShadowCommandError> {
     let words = summary.verdict.clone();
     match (summary.consistent, summary.complete) {
+        (true, true) if summary.unproven.is_exceeded() => Err(ShadowCommandError::Unproven(words)),
         (true, true) if !summary.proven => Err(ShadowCommandError::Little(words)),
         (true, true) => {
             say(&words);

@@ -412,6 +412,72 @@ fn wrong_first_answers_under_a_lower_version() {
     }
 }
 
+/// Every first answer was of version 1, with an amount that was invented and a time of now; asked again, the candidate said the right
+/// thing. All had "caught up", and the run was consistent, complete and proven.
+#[test]
+fn invented_first_answers_are_no_agreement_however_well_they_catch_up() {
+    let ended = with_defect(
+        |asked, answer| {
+            if asked.target.ends_with("/balance") && answer.status == 200 {
+                at_version(answer, "1");
+                answer.body = answer.body.replace("\"available\":\"", "\"available\":\"77");
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_eq!((ended.code, ended.count("unproven"), ended.count("caught_up")), (Some(23), 3, 0));
+    assert_eq!(
+        (ended.reason("unproven", "never_shown"), ended.count("equal")),
+        (3, 4),
+        "{:#}",
+        ended.verdict
+    );
+    let unchecked = ended.verdict["unchecked"].to_string();
+    assert!(unchecked.contains("what the candidate said at first of 3 requests"), "{unchecked}");
+}
+
+/// Both sides said all the time that transactions are missing, and were found to be the same.
+#[test]
+fn what_both_sides_call_incomplete_proves_nothing() {
+    let folder = small_ledger();
+    let node = Server::start(folder.path(), &["--shards", "1"]);
+    let flagged = between(node.any, |_, answer| {
+        answer.head = answer.head.replacen("\r\n", "\r\nFlorin-Quarantined: true\r\n", 1);
+        None
+    });
+    let shadow = Shadow::start(folder.path(), &http(flagged), &http(flagged), &[]);
+    let mut caller = Caller::connect(shadow.listen);
+    for _ in 0..10 {
+        caller.get("/v1/users/1/balance");
+    }
+    shadow.settled(10);
+    let ended = shadow.end();
+    assert_eq!((ended.code, ended.reason("unproven", "quarantined")), (Some(23), 10), "{:#}", ended.verdict);
+    assert_eq!(ended.verdict["proof"]["answers"], 0);
+    let unchecked = ended.verdict["unchecked"].to_string();
+    assert!(unchecked.contains("10 requests of which both sides say"), "{unchecked}");
+}
+
+/// A candidate that said it held all that would be committed within the next hour was believed.
+#[test]
+fn a_time_that_is_still_to_come_on_one_side_only() {
+    let ended = with_defect(
+        |_, answer| {
+            let ahead = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+            let stated = answer.head.lines().find(|line| line.starts_with("Florin-As-Of")).map(str::to_owned);
+            if let Some(stated) = stated {
+                answer.head = answer.head.replace(&stated, &format!("Florin-As-Of: {ahead:.6}"));
+            }
+            None
+        },
+        1,
+        &[],
+    );
+    assert_found(&ended, "mismatch", "as_of_ahead");
+}
+
 #[test]
 fn a_flag_on_one_side_only() {
     let flagged = with_defect(

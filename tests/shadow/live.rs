@@ -20,8 +20,11 @@ fn live_writes_make_no_mismatch_in_any_encoding() {
         format!("florin://{}?encoding=flatbuffers", candidate.any),
     ] {
         // Beside the other tests on two cores a node may lag for longer than it ever would by itself.
-        std::fs::write(folder.path().join("s.toml"), "[catch-up]\nbudget-ms = 20000\nasks = 1000\n")
-            .expect("a file");
+        std::fs::write(
+            folder.path().join("s.toml"),
+            "unproven-max = 1.0\n[catch-up]\nbudget-ms = 20000\nasks = 1000\n",
+        )
+        .expect("a file");
         let shadow = Shadow::start(folder.path(), &http(primary.any), &candidate, &["--config", "s.toml"]);
         let mut caller = Caller::connect(shadow.listen);
         // Whom nobody has named yet is known to be new when it comes.
@@ -47,7 +50,9 @@ fn live_writes_make_no_mismatch_in_any_encoding() {
         let ended = shadow.end();
         ended.assert_same();
         assert_eq!(ended.verdict["requests"], READS + USERS);
-        assert_eq!(ended.count("equal") + ended.count("caught_up"), READS + USERS, "{:#}", ended.verdict);
+        // What a node that lags says is often of a version that nobody else has asked for.
+        let same: u64 = ["equal", "caught_up", "unproven"].iter().map(|verdict| ended.count(verdict)).sum();
+        assert_eq!(same, READS + USERS, "{:#}", ended.verdict);
     }
 }
 

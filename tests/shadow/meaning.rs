@@ -119,8 +119,13 @@ fn across_the_hour(begin: &str, candidates_clock: &str) -> Option<Ended> {
     let gate = Arc::new(RwLock::new(()));
     let closed = gate.write().expect("no panic");
     let waits = Arc::clone(&gate);
-    let candidate = between(candidate.any, move |_, _| {
+    let candidate = between(candidate.any, move |_, answer| {
         drop(waits.read().expect("no panic"));
+        // Its clock may be wrong, but not what it says of that: an hour ahead it would be found by this alone.
+        let stated = answer.head.lines().find(|line| line.starts_with("Florin-As-Of")).map(str::to_owned);
+        if let Some(stated) = stated {
+            answer.head = answer.head.replace(&stated, &format!("Florin-As-Of: {AFTER}"));
+        }
         None
     });
     let config = "[mirror]\nin-flight = 1000\ntimeout-ms = 60000\n[catch-up]\nbudget-ms = 60000\n";

@@ -48,6 +48,8 @@ pub struct Tick {
     pub errors: u64,
     /// Of those, not comparable: a side was behind, or the primary gave no answer.
     pub not_comparable: u64,
+    /// Of those, answers of which nobody knows whether they ever were true.
+    pub unproven: u64,
     /// Requests that were dropped.
     pub dropped: u64,
 }
@@ -62,6 +64,7 @@ impl AddAssign<&Tick> for Tick {
         self.mismatches += other.mismatches;
         self.errors += other.errors;
         self.not_comparable += other.not_comparable;
+        self.unproven += other.unproven;
         self.dropped += other.dropped;
     }
 }
@@ -93,7 +96,7 @@ struct Watched {
 }
 
 impl Bounds {
-    fn watched(&self) -> [Watched; 7] {
+    fn watched(&self) -> [Watched; 8] {
         let watched =
             |part, all, most, says: &str, what| Watched { part, all, most, says: says.to_owned(), what };
         let late = format!("it took longer than {:.1} ms for", self.p99_us as f64 / 1e3);
@@ -117,6 +120,7 @@ impl Bounds {
                 "it could not be compared in",
                 "answers",
             ),
+            watched(|t| t.unproven, |t| t.compared, self.unjudged_rate, "it is unproven in", "answers"),
             watched(
                 |t| t.dropped,
                 |t| t.compared + t.dropped,
@@ -308,6 +312,7 @@ mod tests {
         let counts = [
             (Tick { old: 40, ..tick(40, 0) }, "it was older than 1000 ms in 40 of 40 answers"),
             (Tick { not_comparable: 40, ..tick(40, 0) }, "it could not be compared in 40 of 40 answers"),
+            (Tick { unproven: 40, ..tick(40, 0) }, "it is unproven in 40 of 40 answers"),
             (Tick { errors: 40, ..tick(40, 0) }, "it gave no answer to 40 of 40 compared requests"),
             (Tick { dropped: 40, compared: 0, ..tick(40, 0) }, "nobody compared 40 of 40 requests"),
         ];

@@ -366,6 +366,7 @@ fn counted_since(before: &Progress, now: &Progress, counted: Tick) -> Tick {
         mismatches: since(Verdict::Mismatch),
         errors: since(Verdict::CandidateError),
         not_comparable: since(Verdict::NotComparable),
+        unproven: since(Verdict::Unproven),
         dropped,
         ..counted
     }

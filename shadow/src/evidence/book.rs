@@ -49,6 +49,8 @@ pub struct SideBook {
     pub answers: u64,
     /// Of those, how many say as of when they are.
     pub with_as_of: u64,
+    /// Of those, how many say a time that is still to come.
+    pub ahead: u64,
     /// Of those, how many came in frames, without headers.
     pub native: u64,
     /// Headers that were not compared, and how often they came; the names of the first few.
@@ -56,13 +58,15 @@ pub struct SideBook {
 }
 
 impl SideBook {
-    /// Counts an answer.
-    pub fn note(&mut self, answer: &Answer) {
+    /// Counts an answer; clocks may be apart by `skew_us`.
+    pub fn note(&mut self, answer: &Answer, skew_us: i64) {
         if !answer.is_ok() {
             return;
         }
         self.answers += 1;
         self.with_as_of += u64::from(answer.stated.as_of_us.is_some());
+        let is_ahead = |as_of_us: i64| as_of_us > answer.at.answered_us.saturating_add(skew_us);
+        self.ahead += u64::from(answer.stated.as_of_us.is_some_and(is_ahead));
         self.native += u64::from(answer.form == Form::Native);
         for name in &answer.stated.others {
             if let Some(count) = self.others.get_mut(name.as_str()) {
@@ -198,6 +202,11 @@ impl Book {
     /// Over all endpoints.
     pub fn verdict(&self, verdict: Verdict) -> u64 {
         self.endpoints.iter().map(|book| book.verdicts[verdict as usize]).sum()
+    }
+
+    /// How often a verdict had this reason.
+    pub fn reason(&self, verdict: Verdict, reason: Reason) -> u64 {
+        self.reasons.get(&(verdict, reason)).copied().unwrap_or(0)
     }
 
     /// Over all endpoints and verdicts.

@@ -78,6 +78,7 @@ fn singles(out: &mut String, summary: &Summary) {
         ("consistent", "gauge", "1 while nothing contradicts it.", flag(summary.consistent)),
         ("complete", "gauge", "1 while everything is compared.", flag(summary.complete)),
         ("proven", "gauge", "1 once enough has been compared.", flag(summary.proven)),
+        ("unproven_share", "gauge", "The share of requests that are unproven.", summary.unproven.share),
         ("answers_total", "counter", "Compared answers that were no refusals.", summary.proof.answers as f64),
         ("users", "gauge", "Users whose accounts were compared.", summary.proof.users as f64),
         ("served_share", "gauge", "The candidate's share of callers.", serve.candidate_percent / 100.0),

@@ -26,7 +26,7 @@ pub use metrics::render as render_metrics;
 pub use redact::Redaction;
 pub use report::{CutRun, Report, ReportError, page};
 use summary::Around;
-pub use summary::{Counts, Enough, ServeSummary, Summary};
+pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
@@ -50,8 +50,7 @@ pub struct Evidence {
     /// For commands and pages.
     pub sides: Sides,
     rules: Vec<(String, String)>,
-    not_comparable_max: f64,
-    enough: Enough,
+    tolerance: Tolerance,
     queue_capacity: u64,
     started_us: i64,
 }
@@ -107,10 +106,8 @@ pub struct EvidenceSettings {
     pub redaction: Redaction,
     /// Both sides.
     pub sides: Sides,
-    /// The share of requests that may not be comparable.
-    pub not_comparable_max: f64,
-    /// What a run must have seen before it has shown much.
-    pub enough: Enough,
+    /// What a run may lack.
+    pub tolerance: Tolerance,
     /// Of the queue to the candidate.
     pub queue_capacity: u64,
 }
@@ -130,8 +127,7 @@ impl Evidence {
             redaction: settings.redaction,
             sides: settings.sides,
             rules,
-            not_comparable_max: settings.not_comparable_max,
-            enough: settings.enough,
+            tolerance: settings.tolerance,
             queue_capacity: settings.queue_capacity,
             started_us: now_us(),
         }
@@ -200,7 +196,8 @@ impl Evidence {
             book.count(endpoint, finding.ruling);
             if finding.ruling.verdict.is_compared() {
                 for (side, answer) in [finding.primary, finding.candidate].into_iter().enumerate() {
-                    answer.iter().for_each(|answer| book.sides[side].note(answer));
+                    let skew_us = self.tolerance.clock_skew_us;
+                    answer.iter().for_each(|answer| book.sides[side].note(answer, skew_us));
                 }
             }
             if let Some(latest) = latest {
@@ -254,8 +251,7 @@ impl Evidence {
             until_us: now_us(),
             offered: self.taken.offered(),
             is_cut_short: self.is_cut_short.load(Ordering::Relaxed),
-            not_comparable_max: self.not_comparable_max,
-            enough: self.enough,
+            tolerance: self.tolerance,
             rules: self.rules.clone(),
             not_mirrored,
             queue_capacity: self.queue_capacity,

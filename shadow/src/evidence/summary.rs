@@ -8,7 +8,7 @@ use super::book::{Book, EndpointBook, Quantiles, quantiles};
 use super::finding::Latest;
 use super::report::CutRun;
 use crate::answer::{COMPARED, rfc3339};
-use crate::judge::{Bytes, Side, Verdict};
+use crate::judge::{Bytes, Reason, Side, Verdict};
 use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
@@ -53,6 +53,8 @@ pub struct Summary {
     pub reasons: BTreeMap<&'static str, BTreeMap<String, u64>>,
     /// The share of requests that were not comparable, and how large it may be.
     pub not_comparable: Share,
+    /// The share of requests that are unproven, and how large it may be.
+    pub unproven: Share,
     /// Every rule, and how often it was used.
     pub rules: Vec<RuleSummary>,
     /// The primary against itself.
@@ -75,7 +77,7 @@ pub struct Summary {
     pub latest: Vec<Latest>,
 }
 
-/// Seven verdicts, in their order.
+/// All verdicts, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts(pub [u64; Verdict::ALL.len()]);
 
@@ -120,6 +122,19 @@ pub struct Headers {
     pub not_compared: BTreeMap<&'static str, BTreeMap<String, u64>>,
 }
 
+/// What a run may lack and still pass.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Tolerance {
+    /// The share of requests that may not be comparable.
+    pub not_comparable_max: f64,
+    /// The share of requests that may be unproven.
+    pub unproven_max: f64,
+    /// What it must have seen before it has shown much.
+    pub enough: Enough,
+    /// How far clocks may be apart, in µs.
+    pub clock_skew_us: i64,
+}
+
 /// What a run must have seen before it has shown much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Enough {
@@ -159,6 +174,13 @@ pub struct Share {
     pub share: f64,
     /// More fails the run.
     pub most: f64,
+}
+
+impl Share {
+    /// Whether it is too large.
+    pub fn is_exceeded(&self) -> bool {
+        self.share > self.most
+    }
 }
 
 /// A rule's use.
@@ -224,8 +246,7 @@ pub struct Around {
     pub(super) until_us: i64,
     pub(super) offered: u64,
     pub(super) is_cut_short: bool,
-    pub(super) not_comparable_max: f64,
-    pub(super) enough: Enough,
+    pub(super) tolerance: Tolerance,
     pub(super) rules: Vec<(String, String)>,
     pub(super) not_mirrored: BTreeMap<String, u64>,
     pub(super) queue_capacity: u64,
@@ -239,19 +260,28 @@ impl Summary {
     pub fn of(book: &Book, around: Around) -> Summary {
         let verdicts = Counts(Verdict::ALL.map(|verdict| book.verdict(verdict)));
         let ruled = book.ruled();
-        let not_comparable = book.verdict(Verdict::NotComparable);
-        let share = if ruled == 0 { 0.0 } else { not_comparable as f64 / ruled as f64 };
+        let share = |verdict, most| {
+            let share = if ruled == 0 { 0.0 } else { book.verdict(verdict) as f64 / ruled as f64 };
+            Share { share, most }
+        };
+        let Tolerance { not_comparable_max, unproven_max, enough, .. } = around.tolerance;
+        let not_comparable = share(Verdict::NotComparable, not_comparable_max);
+        let unproven = share(Verdict::Unproven, unproven_max);
         let consistent = book.verdict(Verdict::Mismatch) == 0
             && book.verdict(Verdict::CandidateError) == 0
-            && share <= around.not_comparable_max
+            && !not_comparable.is_exceeded()
             && around.cut_runs.iter().all(|run| run.mismatches == 0)
             && around.serve.rolled_back.is_none();
         let open = around.offered.saturating_sub(ruled);
         let compared = ruled - book.verdict(Verdict::Dropped) - book.unanswered();
-        let unseen = unseen_endpoints(book, around.not_comparable_max);
+        let unseen = unseen_endpoints(book, not_comparable_max);
         let complete = compared > 0 && compared == ruled && unseen.is_empty() && !around.is_cut_short;
-        let mut proof = proof(book, around.enough, around.not_comparable_max);
+        let mut proof = proof(book, enough, not_comparable_max);
         proof.lacking.extend(unseen);
+        if unproven.is_exceeded() {
+            let (share, most) = (unproven.share * 100.0, unproven.most * 100.0);
+            proof.lacking.push(format!("{share:.2} % of the requests are unproven, and {most:.2} % may be"));
+        }
         let mut summary = Summary {
             state: around.state,
             consistent,
@@ -275,7 +305,8 @@ impl Summary {
             verdicts,
             endpoints: endpoints(book),
             reasons: reasons(book),
-            not_comparable: Share { share, most: around.not_comparable_max },
+            not_comparable,
+            unproven,
             rules: rules(book, around.rules),
             noise: NoiseSummary {
                 asked: book.noise.asked,
@@ -334,6 +365,7 @@ impl Summary {
             (Verdict::Mismatch, "mismatches"),
             (Verdict::CandidateError, "errors of the candidate"),
             (Verdict::NotComparable, "not comparable"),
+            (Verdict::Unproven, "unproven"),
             (Verdict::Explained, "explained by rules"),
             (Verdict::CaughtUp, "equal after catching up"),
             (Verdict::Dropped, "dropped"),
@@ -363,16 +395,42 @@ fn unchecked(book: &Book) -> Vec<String> {
                 answers - book.with_as_of
             ));
         }
+        if book.ahead > 0 {
+            unchecked.push(format!(
+                "how old the {name}'s answers are: {} of {answers} say a time that is still to come",
+                book.ahead
+            ));
+        }
         if book.native > 0 {
             unchecked
                 .push(format!("the {name}'s headers: {} of {answers} answers came in frames", book.native));
         }
     }
+    let never_shown = book.reason(Verdict::Unproven, Reason::NeverShown);
+    if never_shown > 0 {
+        unchecked.push(format!(
+            "what the candidate said at first of {never_shown} requests: the primary has never shown that version"
+        ));
+    }
+    let quarantined = book.reason(Verdict::Unproven, Reason::Quarantined);
+    if quarantined > 0 {
+        unchecked
+            .push(format!("{quarantined} requests of which both sides say that transactions are missing"));
+    }
+    let windows = book.reason(Verdict::CaughtUp, Reason::WindowBoundary);
+    if windows > 0 {
+        unchecked.push(format!("windows of {windows} first answers, between which an hour or a day began"));
+    }
     unchecked
 }
 
+/// Those that were only refused. What is unproven was compared, though that proves nothing.
+fn is_unseen(book: &EndpointBook) -> bool {
+    book.answers == 0 && book.verdicts[Verdict::Unproven as usize] == 0
+}
+
 fn unseen_endpoints(book: &Book, negligible: f64) -> Vec<String> {
-    let unseen = asked(book, negligible).filter(|(_, book)| book.answers == 0);
+    let unseen = asked(book, negligible).filter(|(_, book)| is_unseen(book));
     unseen
         .map(|(name, book)| {
             format!("{name}: {} requests, and not one answer that was no refusal", book.ruled())
@@ -382,7 +440,7 @@ fn unseen_endpoints(book: &Book, negligible: f64) -> Vec<String> {
 
 fn proof(book: &Book, enough: Enough, negligible: f64) -> Proof {
     let (users, answers) = (book.accounts.len() as u64, book.endpoints.iter().map(|book| book.answers).sum());
-    let few = asked(book, negligible).filter(|(_, book)| (1..enough.answers).contains(&book.answers));
+    let few = asked(book, negligible).filter(|(_, book)| !is_unseen(book) && book.answers < enough.answers);
     let few =
         few.map(|(name, book)| format!("{name}: {} compared answers of {}", book.answers, enough.answers));
     let mut lacking: Vec<String> = few.collect();

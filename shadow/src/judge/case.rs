@@ -4,8 +4,8 @@
 use florin_schema::UserId;
 
 use super::compare::{Comparison, compare};
-use super::history::History;
-use super::pair::{Context, Limits, Next, Pair, Settled, Side, reason_of};
+use super::history::{Aspect, History};
+use super::pair::{Context, Limits, Next, Pair, Settled, Side, is_ahead_alone, reason_of};
 use super::path::Path;
 use super::rules::Rules;
 use super::verdict::{Bytes, Reason, Ruling, Verdict};
@@ -92,11 +92,10 @@ impl Case {
         let question = request.question.clone();
         let deadline_us = primary.at.answered_us.max(candidate.at.answered_us) + law.limits.budget_us;
         let mut frame = Comparison::default();
-        let open = if are_identical(&primary, &candidate) {
-            Vec::new()
-        } else {
-            pairs(&question, &primary, &candidate, &mut frame)
-        };
+        let is_plain = are_identical(&primary, &candidate)
+            && !is_flagged(&question, &primary)
+            && !is_ahead_alone(&primary, &candidate, law.limits.clock_skew_us);
+        let open = if is_plain { Vec::new() } else { pairs(&question, &primary, &candidate, &mut frame) };
         Case {
             freshness: request.freshness,
             question,
@@ -121,7 +120,7 @@ impl Case {
         }
         while let Some(pair) = self.open.last_mut() {
             let mut context = Context {
-                endpoint: self.question.endpoint(),
+                question: &self.question,
                 rules: &law.rules,
                 limits: law.limits,
                 history,
@@ -202,6 +201,9 @@ impl Case {
         let known = version.or((self.primary.status == 404).then_some(0));
         if let (Some(user), Some(version)) = (self.question.user(), known) {
             history.note(user, version, self.primary.at.answered_us);
+            if version > 0 && self.primary.is_ok() {
+                history.keep(user, Aspect::of(&self.question), version, || self.primary.body.clone());
+            }
         }
         let has_content = self.has_content();
         let accounts = match &self.question {
@@ -272,7 +274,8 @@ impl Case {
 
     /// Accounts of a batch that have caught up did so one by one: there never were two batches of the same versions.
     fn has_moved_on(&self, verdict: Verdict) -> bool {
-        verdict == Verdict::CaughtUp && matches!(self.question, Question::Balances(_))
+        matches!(verdict, Verdict::CaughtUp | Verdict::Unproven)
+            && matches!(self.question, Question::Balances(_))
     }
 
     fn bytes(&self, verdict: Verdict, comparison: &Comparison) -> Bytes {
@@ -282,7 +285,9 @@ impl Case {
             Bytes::Native
         } else if is_same_body && primary.packed == candidate.packed {
             Bytes::Identical
-        } else if !matches!(verdict, Verdict::Equal | Verdict::CaughtUp) || self.has_moved_on(verdict) {
+        } else if !matches!(verdict, Verdict::Equal | Verdict::CaughtUp | Verdict::Unproven)
+            || self.has_moved_on(verdict)
+        {
             Bytes::Different
         } else if comparison.key_order {
             Bytes::KeyOrder
@@ -315,6 +320,15 @@ fn are_identical(primary: &Answer, candidate: &Answer) -> bool {
             Form::Native => (p.version.is_none() || p.version == c.version) && !primary.body.is_empty(),
         }
 }
+
+/// Whether an answer says that transactions are missing, of all that it holds or of an entry.
+fn is_flagged(question: &Question, answer: &Answer) -> bool {
+    let has_flag = || answer.body.windows(FLAGGED.len()).any(|bytes| bytes == FLAGGED);
+    answer.stated.is_quarantined || (matches!(question, Question::Balances(_)) && has_flag())
+}
+
+/// How the contract spells the flag of an entry.
+const FLAGGED: &[u8] = br#""quarantined":true"#;
 
 /// Whether a batch's answer has a balance for each of so many users.
 fn are_all_ok(answer: &Answer, users: usize) -> bool {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use florin_schema::UserId;
 
-/// Users in one generation; two are kept, so that the one that is dropped held whom nobody has asked about for long.
-/// About 24 MiB in all.
-const USERS_MAX: usize = 1 << 18;
+use crate::limits::{HISTORY_CONTENT_BYTES_MAX, HISTORY_CONTENTS_BYTES_MAX, HISTORY_USERS_MAX as USERS_MAX};
+use crate::request::Question;
 
 /// The highest version that the primary has shown of a user, and when it first did: µs since 1970 UTC, by this
 /// process's clock.
@@ -20,11 +20,37 @@ pub struct Shown {
     pub was_unknown: bool,
 }
 
-/// All that has been shown, within bounds.
+/// Which content of a user's: its balances, or its statistics with these windows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Aspect(u8);
+
+impl Aspect {
+    /// The one that is asked about.
+    pub fn of(question: &Question) -> Aspect {
+        match question {
+            Question::Statistics(_, windows) => Aspect(windows.bits()),
+            Question::Balance(_) | Question::Balances(_) | Question::Other => Aspect(0),
+        }
+    }
+}
+
+/// All that has been shown, within bounds. Of each kind two generations are kept: the one that is dropped held whom nobody has
+/// asked about for long.
 #[derive(Debug, Default)]
 pub struct History {
     recent: HashMap<UserId, Shown>,
     older: HashMap<UserId, Shown>,
+    said: HashMap<(UserId, Aspect), Said>,
+    said_before: HashMap<(UserId, Aspect), Said>,
+    /// Of the texts in `said`.
+    bytes: usize,
+}
+
+/// What the primary has said of the last two versions that it has shown.
+#[derive(Clone, Debug)]
+struct Said {
+    last: (u64, Bytes),
+    before: Option<(u64, Bytes)>,
 }
 
 impl History {
@@ -38,6 +64,39 @@ impl History {
             self.older = std::mem::take(&mut self.recent);
         }
         self.recent.insert(user, keep);
+    }
+
+    /// Keeps the content that the primary has shown of a version.
+    pub fn keep(&mut self, user: UserId, aspect: Aspect, version: u64, content: impl FnOnce() -> Bytes) {
+        let key = (user, aspect);
+        let known = self.said.get(&key).or_else(|| self.said_before.get(&key));
+        if known.is_some_and(|known| known.last.0 >= version) {
+            return;
+        }
+        let content = content();
+        if content.len() > HISTORY_CONTENT_BYTES_MAX {
+            return;
+        }
+        // A copy: what is kept for long does not hold on to the buffer that it lies in.
+        let content = Bytes::copy_from_slice(&content);
+        let before = known.map(|known| known.last.clone());
+        let gone = self.said.get(&key).and_then(|known| known.before.as_ref());
+        let added = content.len()
+            + before.as_ref().filter(|_| !self.said.contains_key(&key)).map_or(0, |b| b.1.len());
+        self.bytes = (self.bytes + added).saturating_sub(gone.map_or(0, |gone| gone.1.len()));
+        self.said.insert(key, Said { last: (version, content), before });
+        if self.bytes > HISTORY_CONTENTS_BYTES_MAX {
+            self.said_before = std::mem::take(&mut self.said);
+            self.bytes = 0;
+        }
+    }
+
+    /// What the primary has said of a version, if that is known.
+    pub fn said(&self, user: UserId, aspect: Aspect, version: u64) -> Option<Bytes> {
+        let key = (user, aspect);
+        let said = self.said.get(&key).or_else(|| self.said_before.get(&key))?;
+        let mut versions = std::iter::once(&said.last).chain(&said.before);
+        versions.find(|(kept, _)| *kept == version).map(|(_, content)| content.clone())
     }
 
     /// What is known of a user.
@@ -65,6 +124,40 @@ mod tests {
         history.note(user(3), 2, 20);
         assert_eq!(history.shown(user(3)), Some(Shown { version: 2, at_us: 20, was_unknown: true }));
         assert_eq!(history.shown(user(2)), None);
+    }
+
+    #[test]
+    fn the_contents_of_the_last_two_versions_are_kept_within_bounds() {
+        let mut history = History::default();
+        let balance = Aspect(0);
+        let keep = |history: &mut History, id, version, text: &str| {
+            history.keep(user(id), balance, version, || Bytes::copy_from_slice(text.as_bytes()));
+        };
+        for (version, text) in [(5, "five"), (7, "seven"), (6, "not kept"), (7, "not again"), (9, "nine")] {
+            keep(&mut history, 1, version, text);
+        }
+        let said = |history: &History, version| history.said(user(1), balance, version);
+        assert_eq!(said(&history, 9).as_deref(), Some(&b"nine"[..]));
+        assert_eq!(said(&history, 7).as_deref(), Some(&b"seven"[..]));
+        assert_eq!((said(&history, 5), said(&history, 6)), (None, None));
+        assert_eq!(history.said(user(1), Aspect(15), 9), None);
+        assert_eq!(history.bytes, 9);
+        let long = "x".repeat(HISTORY_CONTENT_BYTES_MAX);
+        keep(&mut history, 1, 10, &(long.clone() + "y"));
+        assert_eq!(said(&history, 10), None);
+        for id in 2..4 * (HISTORY_CONTENTS_BYTES_MAX / HISTORY_CONTENT_BYTES_MAX) as u64 {
+            keep(&mut history, id, 1, &long);
+            keep(&mut history, id, 2, &long);
+            let held = |said: &HashMap<_, Said>| -> usize {
+                said.values().map(|s| s.last.1.len() + s.before.as_ref().map_or(0, |b| b.1.len())).sum()
+            };
+            assert_eq!(held(&history.said), history.bytes);
+            assert!(
+                held(&history.said) + held(&history.said_before)
+                    <= 2 * HISTORY_CONTENTS_BYTES_MAX + 2 * long.len()
+            );
+        }
+        assert_eq!(said(&history, 9), None, "whom nobody has asked about for long is forgotten");
     }
 
     #[test]

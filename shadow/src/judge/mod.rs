@@ -25,7 +25,7 @@ mod windows;
 
 pub use case::{Ask, Case, Failure, Law, Step, What};
 pub use compare::{Comparison, Difference, DifferenceKind, compare};
-pub use history::{History, Shown};
+pub use history::{Aspect, History, Shown};
 pub use noise::Noise;
 pub use pair::{Limits, Side};
 pub use path::{Path, Pattern, PatternError, Step as PathStep};

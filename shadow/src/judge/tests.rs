@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::Bytes as Bytes_;
 use super::{
-    Action, Case, Failure, History, Law, Limits, Pattern, Reason, Rule, RuleIndex, Rules, Ruling, Side, Step,
-    Verdict,
+    Action, Aspect, Case, Failure, History, Law, Limits, Pattern, Reason, Rule, RuleIndex, Rules, Ruling,
+    Side, Step, Verdict,
 };
 use crate::answer::{Answer, Form, Moment, Stated};
 use crate::request::Request;
@@ -141,6 +141,11 @@ fn judged(request: &str, primary: Vec<Answer>, candidate: Vec<Answer>) -> (Verdi
     let (ruling, _) = Play::new(get(request), primary, candidate).run();
     (ruling.verdict, ruling.reason)
 }
+
+/// Both say the same in the end, and nobody has seen whether what the candidate said at first was ever true.
+const UNPROVEN: (Verdict, Option<Reason>) = (Verdict::Unproven, Some(Reason::NeverShown));
+/// What the candidate said at once, the primary said later.
+const LATER: (Verdict, Option<Reason>) = (Verdict::CaughtUp, Some(Reason::LaterAnswer));
 
 const BALANCE: &str = "/v1/users/42/balance";
 const STATISTICS: &str = "/v1/users/42/statistics";
@@ -322,7 +327,7 @@ fn the_older_side_is_asked_for_the_newer_version_until_they_meet() {
         vec![balance(4, 90, NOON), stale(NOON + 50_000), balance(5, 100, NOON + 90_000)],
     );
     let (ruling, asked) = play.run();
-    assert_eq!((ruling.verdict, ruling.asks, ruling.versions()), (Verdict::CaughtUp, 2, Some((5, 5))));
+    assert_eq!((ruling.verdict, ruling.asks), (Verdict::Unproven, 2));
     assert_eq!(asked, [(Side::Candidate, 5), (Side::Candidate, 5)]);
     // It overtakes: now the primary is asked; and that overtakes again.
     let play = Play::new(
@@ -331,7 +336,7 @@ fn the_older_side_is_asked_for_the_newer_version_until_they_meet() {
         vec![balance(4, 90, NOON), balance(7, 120, NOON + 60_000), balance(8, 130, NOON + 180_000)],
     );
     let (ruling, asked) = play.run();
-    assert_eq!(ruling.verdict, Verdict::CaughtUp);
+    assert_eq!(ruling.verdict, Verdict::Unproven);
     assert_eq!(asked, [(Side::Candidate, 5), (Side::Primary, 7), (Side::Candidate, 8)]);
     // Met, and not the same: catching up hides nothing.
     let met = judged(
@@ -342,9 +347,9 @@ fn the_older_side_is_asked_for_the_newer_version_until_they_meet() {
     assert_eq!(met, (Verdict::Mismatch, Some(Reason::Content)));
     // A user who is new to the candidate.
     let new = judged(BALANCE, vec![balance(1, 10, NOON)], vec![unknown(NOON), balance(1, 10, NOON + 50_000)]);
-    assert_eq!(new, (Verdict::CaughtUp, None));
+    assert_eq!(new, UNPROVEN);
     let new = judged(BALANCE, vec![unknown(NOON), balance(1, 10, NOON + 50_000)], vec![balance(1, 10, NOON)]);
-    assert_eq!(new, (Verdict::CaughtUp, None));
+    assert_eq!(new, LATER);
 }
 
 #[test]
@@ -370,7 +375,7 @@ fn who_claims_to_be_fresh_and_is_not_is_found() {
     // Within the clocks' tolerance nothing is held against it, and it may catch up.
     let within =
         judged(BALANCE, vec![p()], vec![balance(4, 90, NOON + 90_000), balance(5, 100, NOON + 150_000)]);
-    assert_eq!(within, (Verdict::CaughtUp, None));
+    assert_eq!(within, UNPROVEN);
     // Asked for version 5, it answers with 4.
     let below = judged(BALANCE, vec![p()], vec![balance(4, 90, NOON), balance(4, 90, NOON + 50_000)]);
     assert_eq!(below, (Verdict::Mismatch, Some(Reason::BelowMinVersion)));
@@ -384,14 +389,18 @@ fn who_claims_to_be_fresh_and_is_not_is_found() {
     // A version that the ledger does not have.
     let nowhere = judged(BALANCE, vec![p(), stale(NOON + 300_000)], vec![balance(9, 100, NOON)]);
     assert_eq!(nowhere, (Verdict::Mismatch, Some(Reason::VersionFromNowhere)));
-    // A fixed clock, ahead of ours, claims nothing.
+    // A fixed clock, ahead of ours on both sides, claims nothing; on one side it does, whatever else is right.
     let fixed = |answer: Answer| Answer {
         stated: Stated { as_of_us: Some(NOON + 999 * SECOND), ..answer.stated.clone() },
         ..answer
     };
-    let caught =
-        judged(BALANCE, vec![p()], vec![fixed(balance(4, 90, NOON)), fixed(balance(5, 100, NOON + 50_000))]);
-    assert_eq!(caught, (Verdict::CaughtUp, None));
+    let behind = || vec![fixed(balance(4, 90, NOON)), fixed(balance(5, 100, NOON + 50_000))];
+    assert_eq!(judged(BALANCE, vec![fixed(p())], behind()), UNPROVEN);
+    let ahead = (Verdict::Mismatch, Some(Reason::AsOfAhead));
+    assert_eq!(judged(BALANCE, vec![p()], behind()), ahead);
+    assert_eq!(judged(BALANCE, vec![p()], vec![fixed(p())]), ahead);
+    assert_eq!(judged(BALANCE, vec![p()], vec![native(fixed(p()))]), ahead);
+    assert_eq!(judged(BALANCE, vec![fixed(p())], vec![p()]), (Verdict::Equal, None));
 }
 
 #[test]
@@ -405,7 +414,68 @@ fn what_the_primary_showed_long_before_is_remembered() {
     // Without the memory, this candidate would have caught up.
     let forgetful =
         judged(BALANCE, vec![balance(5, 100, NOON)], vec![balance(4, 90, NOON), balance(5, 100, NOON)]);
-    assert_eq!(forgetful, (Verdict::CaughtUp, None));
+    assert_eq!(forgetful, UNPROVEN);
+}
+
+/// A candidate once answered every first question with version 1 and an invented amount, and the right thing when it was asked again:
+/// all had "caught up", consistent and proven. What the primary has shown of a version decides; where it never did, nobody knows.
+#[test]
+fn what_was_said_at_first_is_held_against_what_the_primary_showed_of_that_version() {
+    let shown = |version: u64, coins: i64| {
+        let mut history = History::default();
+        history.note(user(42), version, NOON);
+        history.keep(user(42), Aspect::of(&get(BALANCE).question), version, || body(version, coins).into());
+        history
+    };
+    let judge = |history: History, request: Request, primary: Vec<Answer>, candidate: Vec<Answer>| {
+        let ruling = Play { history, ..Play::new(request, primary, candidate) }.run().0;
+        (ruling.verdict, ruling.reason)
+    };
+    let behind = |coins: i64| vec![balance(4, coins, NOON + 100), balance(5, 100, NOON + 50_000)];
+    let p = || vec![balance(5, 100, NOON)];
+    assert_eq!(
+        judge(shown(4, 90), get(BALANCE), p(), behind(90)),
+        (Verdict::CaughtUp, Some(Reason::ShownBefore))
+    );
+    assert_eq!(
+        judge(shown(4, 90), get(BALANCE), p(), behind(91)),
+        (Verdict::Mismatch, Some(Reason::Content))
+    );
+    assert_eq!(judge(shown(3, 90), get(BALANCE), p(), behind(90)), UNPROVEN);
+    // Of a batch, each account for itself.
+    let other = |version, coins| body(version, coins).replace(r#",{"asset":"USD","available":"7"}"#, "");
+    let shown = || {
+        let mut history = History::default();
+        history.keep(user(1), Aspect::of(&get(BALANCE).question), 4, || {
+            other(4, 90).replace("\"42\"", "\"1\"").into()
+        });
+        history
+    };
+    let single = || answer(200, Some(5), &other(5, 100).replace("\"42\"", "\"1\""), NOON + 50_000);
+    for (coins, expected) in [
+        (90, (Verdict::CaughtUp, Some(Reason::ShownBefore))),
+        (91, (Verdict::Mismatch, Some(Reason::Content))),
+    ] {
+        let candidate = vec![entries(&[entry(1, 4, coins)], NOON + 100), single()];
+        let primary = vec![entries(&[entry(1, 5, 100)], NOON)];
+        assert_eq!(judge(shown(), batch(&[1]), primary, candidate), expected);
+    }
+}
+
+#[test]
+fn statistics_of_an_older_version_may_differ_in_windows_that_have_moved_on() {
+    let ruled = |day: i64, lifetime: i64| {
+        let mut history = History::default();
+        let question = get(STATISTICS).question;
+        history.keep(user(42), Aspect::of(&question), 3, || statistics(3, 500, 900, NOON).body);
+        let candidate =
+            vec![statistics(3, day, lifetime, NOON + 100), statistics(4, 600, 1_000, NOON + 50_000)];
+        let play = Play::new(get(STATISTICS), vec![statistics(4, 600, 1_000, NOON)], candidate);
+        let ruling = Play { history, ..play }.run().0;
+        (ruling.verdict, ruling.reason)
+    };
+    assert_eq!(ruled(200, 900), (Verdict::CaughtUp, Some(Reason::ShownBefore)));
+    assert_eq!(ruled(500, 901), (Verdict::Mismatch, Some(Reason::Content)));
 }
 
 #[test]
@@ -416,7 +486,7 @@ fn a_callers_own_age_limit_is_no_contradiction() {
         vec![balance(5, 100, NOON)],
         vec![stale(NOON + 300_000), balance(5, 100, NOON + 400_000)],
     );
-    assert_eq!(limited, (Verdict::CaughtUp, None));
+    assert_eq!(limited, LATER);
 }
 
 #[test]
@@ -486,11 +556,14 @@ fn a_quarantined_side_is_asked_again_and_excuses_nothing_else() {
     let flag = (Verdict::Mismatch, Some(Reason::Flag));
     assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p())]), flag);
     assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![p()]), flag);
-    assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p()), p()]), (Verdict::CaughtUp, None));
-    assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![quarantined(p())]), (Verdict::Equal, None));
+    assert_eq!(judged(BALANCE, vec![p()], vec![quarantined(p()), p()]), LATER);
+    // Of an account that both call incomplete nobody knows anything.
+    let unknown = (Verdict::Unproven, Some(Reason::Quarantined));
+    assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![quarantined(p())]), unknown);
+    assert_eq!(judged(BALANCE, vec![quarantined(p())], vec![native(quarantined(p()))]), unknown);
     let repaired =
         judged(BALANCE, vec![p()], vec![quarantined(balance(5, 90, NOON)), balance(5, 100, NOON + 50_000)]);
-    assert_eq!(repaired, (Verdict::CaughtUp, None));
+    assert_eq!(repaired, UNPROVEN);
     let wrong =
         judged(BALANCE, vec![p()], vec![quarantined(balance(5, 90, NOON)), balance(5, 90, NOON + 50_000)]);
     assert_eq!(wrong, (Verdict::Mismatch, Some(Reason::Content)));
@@ -531,7 +604,7 @@ fn what_an_answer_is_no_version_excuses() {
     }
     // Somebody who has just come may be unknown for a moment; who has a past may not.
     let new = judged(BALANCE, vec![balance(1, 10, NOON)], vec![unknown(NOON), balance(1, 10, NOON + 50_000)]);
-    assert_eq!(new, (Verdict::CaughtUp, None));
+    assert_eq!(new, UNPROVEN);
     let denied = judged(BALANCE, vec![p()], vec![unknown(NOON), again()]);
     assert_eq!(denied, (Verdict::NotComparable, Some(Reason::UnknownAtFirst)));
     let mut history = History::default();
@@ -614,16 +687,18 @@ fn an_entrys_flag_is_its_own() {
         let candidate = std::iter::once(c).chain(c_again).collect();
         Play::new(batch(&[1, 2]), primary, candidate).run().0
     };
-    assert_eq!(run(flagged([true, false]), vec![], vec![]).verdict, Verdict::Equal);
+    let alike = run(flagged([true, false]), vec![], vec![]);
+    assert_eq!((alike.verdict, alike.reason), (Verdict::Unproven, Some(Reason::Quarantined)));
+    assert_eq!(alike.accounts, [(user(2), Some(5))]);
     // Neither side is asked in vain: what it goes on saying of one account by itself decides.
     let wrong = run(flagged([true, true]), vec![], vec![single(2, true)]);
     assert_eq!((wrong.verdict, wrong.reason), (Verdict::Mismatch, Some(Reason::Flag)));
     let passing = run(flagged([true, true]), vec![], vec![single(2, false)]);
-    assert_eq!(passing.verdict, Verdict::CaughtUp);
+    assert_eq!(passing.accounts, [(user(2), Some(5))]);
     // An older server's flag is for all.
     let older = entries(&[entry(1, 5, 10), entry(2, 5, 10)], NOON);
     let older = Answer { stated: Stated { is_quarantined: true, ..older.stated.clone() }, ..older };
-    assert_eq!(run(older, vec![], vec![single(2, false)]).verdict, Verdict::CaughtUp);
+    assert_eq!(run(older, vec![], vec![single(2, false)]).accounts, [(user(2), Some(5))]);
 }
 
 #[test]
@@ -643,7 +718,7 @@ fn each_account_of_a_batch_is_judged_by_its_own_version() {
     // One account is behind, and is asked by itself.
     let behind = entries(&[entry(1, 5, 10), entry(2, 7, 15), entry(1, 5, 10)], NOON);
     let (ruling, asked) = run(behind.clone(), vec![single(8, 20, NOON + 50_000)]);
-    assert_eq!((ruling.verdict, ruling.versions()), (Verdict::CaughtUp, Some((5, 8))));
+    assert_eq!((ruling.verdict, ruling.versions()), (Verdict::Unproven, Some((5, 5))));
     assert_eq!(ruling.bytes, Bytes_::Different);
     assert_eq!(asked, [(Side::Candidate, 8)]);
     let (ruling, _) = run(behind, vec![single(8, 21, NOON + 50_000)]);
@@ -716,12 +791,14 @@ proptest! {
             Answer { body: Bytes::from(body), ..answer }
         };
         let mut now_us = NOON + start;
+        let law = law();
+        let mut history = History::default();
+        // Each is judged by what the primary has shown before.
+        for _ in 0..5 {
         let first = p.answer(&commits, now_us, 0);
         now_us += 1_000;
         let second = twist(c.answer(&commits, now_us, 0));
-        let law = law();
         let mut case = Case::open(&get(BALANCE), first, second, &law);
-        let mut history = History::default();
         let ruling = loop {
             match case.step(&law, &mut history, now_us) {
                 Step::Done(ruling) => break ruling,
@@ -741,6 +818,8 @@ proptest! {
         } else {
             prop_assert_ne!(ruling.verdict, Verdict::Mismatch, "{:?}", ruling);
             prop_assert_ne!(ruling.verdict, Verdict::CandidateError);
+        }
+        now_us += 70_000;
         }
     }
 

@@ -12,8 +12,12 @@ use super::rules::RuleIndex;
 pub enum Verdict {
     /// Both said the same at once.
     Equal,
-    /// Both said the same once the older had caught up, or a window's boundary had passed.
+    /// Both said the same once the older had caught up, or a window's boundary had passed; and what the candidate said before that was
+    /// right too.
     CaughtUp,
+    /// Both said the same in the end, and nobody has seen whether what the candidate said before that was ever true; or both say
+    /// themselves that transactions are missing.
+    Unproven,
     /// They never were at the same version within the budget.
     NotComparable,
     /// All that differs is allowed by named rules.
@@ -28,9 +32,10 @@ pub enum Verdict {
 
 impl Verdict {
     /// In the order in which reports list them.
-    pub const ALL: [Verdict; 7] = [
+    pub const ALL: [Verdict; 8] = [
         Verdict::Equal,
         Verdict::CaughtUp,
+        Verdict::Unproven,
         Verdict::NotComparable,
         Verdict::Explained,
         Verdict::Mismatch,
@@ -43,6 +48,7 @@ impl Verdict {
         match self {
             Verdict::Equal => "equal",
             Verdict::CaughtUp => "caught_up",
+            Verdict::Unproven => "unproven",
             Verdict::NotComparable => "not_comparable",
             Verdict::Explained => "explained",
             Verdict::Mismatch => "mismatch",
@@ -51,7 +57,7 @@ impl Verdict {
         }
     }
 
-    /// Whether contents were held against each other.
+    /// Whether contents were held against each other, and that says something of the candidate.
     pub const fn is_compared(self) -> bool {
         matches!(self, Verdict::Equal | Verdict::CaughtUp | Verdict::Explained | Verdict::Mismatch)
     }
@@ -62,10 +68,11 @@ impl Verdict {
             Verdict::Equal => 0,
             Verdict::CaughtUp => 1,
             Verdict::Explained => 2,
-            Verdict::NotComparable => 3,
-            Verdict::CandidateError => 4,
-            Verdict::Mismatch => 5,
-            Verdict::Dropped => 6,
+            Verdict::Unproven => 3,
+            Verdict::NotComparable => 4,
+            Verdict::CandidateError => 5,
+            Verdict::Mismatch => 6,
+            Verdict::Dropped => 7,
         }
     }
 }
@@ -99,8 +106,16 @@ pub enum Reason {
     StaleClaimsFresh,
     /// mismatch: the candidate answered with less than the version that it was asked to have.
     BelowMinVersion,
+    /// mismatch: the candidate claims to hold all that will have been committed by a time that is still to come.
+    AsOfAhead,
     /// mismatch: the candidate shows a version that the primary, as of a later time, does not have.
     VersionFromNowhere,
+    /// caught up: what the candidate said of an older version, the primary had said of it too.
+    ShownBefore,
+    /// caught up: the candidate was right at once, and the primary said the same later; or only a flag had to pass.
+    LaterAnswer,
+    /// unproven: what the candidate said at first is of a version that the primary has never shown.
+    NeverShown,
     /// caught up: a window's boundary lay between the two answers.
     WindowBoundary,
     /// not comparable: the candidate caught up, but had at first never heard of a user who was not new.
@@ -115,7 +130,7 @@ pub enum Reason {
     PrimaryCut,
     /// not comparable: what the primary sent cannot be read.
     PrimaryUnreadable,
-    /// not comparable: a side says itself that transactions are missing.
+    /// not comparable: a side says itself that transactions are missing; unproven: both do.
     Quarantined,
     /// candidate error: it answered with a status that says so.
     CandidateStatus(u16),
@@ -158,6 +173,10 @@ impl Reason {
             Reason::StaleClaimsFresh => "stale_claims_fresh",
             Reason::BelowMinVersion => "below_min_version",
             Reason::VersionFromNowhere => "version_from_nowhere",
+            Reason::AsOfAhead => "as_of_ahead",
+            Reason::ShownBefore => "shown_before",
+            Reason::LaterAnswer => "later_answer",
+            Reason::NeverShown => "never_shown",
             Reason::WindowBoundary => "window_boundary",
             Reason::CandidateBehind => "candidate_behind",
             Reason::PrimaryBehind => "primary_behind",
@@ -198,6 +217,14 @@ impl Reason {
                 "the candidate answered with less than the version it was asked to have"
             }
             Reason::VersionFromNowhere => "the candidate shows a version that the ledger does not have",
+            Reason::AsOfAhead => "the candidate claims to hold what is still to come",
+            Reason::ShownBefore => {
+                "what the candidate said of an older version, the primary had said of it too"
+            }
+            Reason::LaterAnswer => "the primary, or the candidate without a flag, said the same later",
+            Reason::NeverShown => {
+                "what the candidate said at first is of a version that the primary has never shown: it may never have been true"
+            }
             Reason::WindowBoundary => "a window's boundary lay between the two answers",
             Reason::CandidateBehind => {
                 "the candidate did not reach the primary's version, or was behind for longer than the budget"

@@ -9,22 +9,28 @@
 //!      two readings ──▶ does one contradict itself? ──no──▶ same version? ──older, budget ended──▶ not comparable
 //!                               │ yes                          │ same
 //!                               ▼                              ▼
-//!                            mismatch ◀──differs── same content? ──▶ equal · caught up · explained
+//!                            mismatch ◀──differs── same content? ──▶ equal · caught up · explained · unproven
 //!                                                      │ differs only in a window that may just have moved on
 //!                                                      └──▶ both are asked again
 //! ```
+//!
+//! That the candidate says the right thing once it is asked again does not make good what it said first. Its answer of an older
+//! version is held against what the primary has shown of that version; where nobody has seen that, it is unproven.
 
+mod claims;
+
+pub(super) use claims::is_ahead_alone;
 use florin_schema::UserId;
 
 use super::compare::{Comparison, Difference, DifferenceKind, compare};
-use super::history::History;
+use super::history::{Aspect, History};
 use super::path::Path;
 use super::rules::{RuleIndex, Rules};
 use super::verdict::{Reason, Verdict};
 use super::windows;
-use crate::answer::{Level, Reading, Trust, rfc3339};
+use crate::answer::{Level, Reading, Trust};
 use crate::json::Value;
-use crate::request::{Endpoint, Freshness};
+use crate::request::{Freshness, Question};
 
 /// One of the two that are compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -62,7 +68,7 @@ pub struct Limits {
 
 /// What is known around a pair.
 pub(super) struct Context<'a> {
-    pub endpoint: Endpoint,
+    pub question: &'a Question,
     pub rules: &'a Rules,
     pub limits: Limits,
     pub history: &'a mut History,
@@ -116,6 +122,19 @@ pub(super) struct Pair {
     crossed_boundary: bool,
     /// Why catching up does not make the candidate's first answer good.
     doubt: Option<Reason>,
+    /// What is known of answers of the candidate's that a later one has replaced.
+    replaced: Replaced,
+}
+
+/// What is known of what the candidate said before it was asked again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Replaced {
+    /// There was nothing that could have been wrong.
+    Nothing,
+    /// The primary had shown the same, of the same version.
+    Shown,
+    /// Nobody has seen whether it was ever true.
+    Unproven,
 }
 
 impl Pair {
@@ -130,6 +149,7 @@ impl Pair {
             refresh: None,
             crossed_boundary: false,
             doubt: None,
+            replaced: Replaced::Nothing,
         }
     }
 
@@ -154,6 +174,7 @@ impl Pair {
         {
             context.history.note(user, version, self.primary.at.answered_us);
         }
+        self.remember(context);
         // Whose answer it is and what it looks like, no version excuses.
         if let Some((reason, comparison)) = self.identity(context) {
             return self.settled(Verdict::Mismatch, Some(reason), comparison, Vec::new());
@@ -180,7 +201,9 @@ impl Pair {
             }
             (_, Level::Stale) => self.again(Side::Candidate, 0, Reason::CandidateBehind, context),
             (Level::At(primary), Level::At(candidate)) if primary > candidate => {
-                self.again(Side::Candidate, primary, Reason::CandidateBehind, context)
+                let found = self.look_back(candidate, context);
+                found
+                    .unwrap_or_else(|| self.again(Side::Candidate, primary, Reason::CandidateBehind, context))
             }
             (Level::At(primary), Level::At(candidate)) if primary < candidate => {
                 self.again(Side::Primary, candidate, Reason::PrimaryBehind, context)
@@ -199,16 +222,14 @@ impl Pair {
             if let Some(doubt) = self.doubt.filter(|_| self.asks > 0) {
                 return self.settled(Verdict::NotComparable, Some(doubt), comparison, rules);
             }
-            let verdict = match (rules.is_empty(), self.asks) {
-                (false, _) => Verdict::Explained,
-                (true, 0) => Verdict::Equal,
-                (true, _) => Verdict::CaughtUp,
-            };
-            let reason = self.crossed_boundary.then_some(Reason::WindowBoundary);
+            let (verdict, reason) = self.same(&rules);
             return self.settled(verdict, reason, comparison, rules);
         }
         let trusts = [(Side::Candidate, self.candidate.trust), (Side::Primary, self.primary.trust)];
         if let Some((side, _)) = trusts.into_iter().find(|(_, trust)| *trust == Trust::Quarantined) {
+            if side == Side::Candidate {
+                self.replaced = Replaced::Unproven;
+            }
             return self.again(side, 0, Reason::Quarantined, context);
         }
         let (p, c, skew_us) = (self.primary.at, self.candidate.at, context.limits.clock_skew_us);
@@ -222,6 +243,59 @@ impl Pair {
         }
         let reason = reason_of(&comparison.differences);
         self.settled(Verdict::Mismatch, Some(reason), comparison, rules)
+    }
+
+    /// What is said of two answers that are the same, and what that rests on.
+    fn same(&self, rules: &[RuleIndex]) -> (Verdict, Option<Reason>) {
+        let boundary = self.crossed_boundary.then_some(Reason::WindowBoundary);
+        if (self.primary.trust, self.candidate.trust) == (Trust::Quarantined, Trust::Quarantined) {
+            return (Verdict::Unproven, Some(Reason::Quarantined));
+        }
+        match (self.replaced, rules.is_empty(), self.asks) {
+            (Replaced::Unproven, ..) => (Verdict::Unproven, Some(Reason::NeverShown)),
+            (_, false, _) => (Verdict::Explained, boundary),
+            (_, true, 0) => (Verdict::Equal, None),
+            (Replaced::Shown, true, _) => (Verdict::CaughtUp, Some(Reason::ShownBefore)),
+            (Replaced::Nothing, true, _) => (Verdict::CaughtUp, boundary.or(Some(Reason::LaterAnswer))),
+        }
+    }
+
+    /// Keeps what the primary says of a version: what the candidate says of the same version later is held against it.
+    fn remember(&self, context: &mut Context<'_>) {
+        let (Some(user), Level::At(version @ 1..)) = (self.user, self.primary.level) else { return };
+        if let (true, Trust::Whole, Ok(content)) =
+            (self.primary.is_ok(), self.primary.trust, &self.primary.content)
+        {
+            let aspect = Aspect::of(context.question);
+            context.history.keep(user, aspect, version, || match self.primary.body.is_empty() {
+                true => content.to_string().into(),
+                false => self.primary.body.clone(),
+            });
+        }
+    }
+
+    /// The candidate says something of an older version than the primary's, and is about to be asked again: was it true then?
+    fn look_back(&mut self, version: u64, context: &mut Context<'_>) -> Option<Next> {
+        let shown = self.user.and_then(|user| context.history.shown(user));
+        if !self.candidate.is_ok() {
+            let was_new = shown.is_some_and(|shown| shown.was_unknown);
+            self.replaced = if was_new { self.replaced } else { Replaced::Unproven };
+            return None;
+        }
+        let aspect = Aspect::of(context.question);
+        let said = self.user.and_then(|user| context.history.said(user, aspect, version));
+        let (Some(Ok(said)), Ok(content)) = (said.map(|text| Value::parse(&text)), &self.candidate.content)
+        else {
+            self.replaced = Replaced::Unproven;
+            return None;
+        };
+        let (comparison, rules) = self.contents(&said, content, context);
+        // Windows move on; what else a version holds does not change.
+        if comparison.is_same() || windows::are_all_windowed(&comparison.differences) {
+            self.replaced = if self.replaced == Replaced::Nothing { Replaced::Shown } else { self.replaced };
+            return None;
+        }
+        Some(self.settled(Verdict::Mismatch, Some(reason_of(&comparison.differences)), comparison, rules))
     }
 
     /// Both say the same, and only one of them says that transactions are missing. A repair ends that; what does not end is
@@ -260,49 +334,6 @@ impl Pair {
         (candidate < shown.version && is_late).then_some(Reason::CandidateBehind)
     }
 
-    /// What is wrong with the candidate's answer whatever its version: it is somebody else's, it looks otherwise, it says less
-    /// about itself, or it is none that the question allows.
-    fn identity(&self, context: &Context<'_>) -> Option<(Reason, Comparison)> {
-        let (p, c) = (&self.primary, &self.candidate);
-        let asked_nothing = context.freshness.min_version == 0 && context.freshness.max_age_ms == 0;
-        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked[Side::Candidate as usize] == 0
-        {
-            let (primary, candidate) = (p.status.to_string(), c.status.to_string());
-            let difference = Difference {
-                path: self.path.clone(),
-                kind: DifferenceKind::Status,
-                primary: Some(primary),
-                candidate: Some(candidate),
-            };
-            return Some((Reason::Status, Comparison::of(difference)));
-        }
-        if !c.is_ok() {
-            return None;
-        }
-        let expected = p.user().filter(|_| p.is_ok()).or(self.user);
-        if let (Some(expected), Some(named)) = (expected, c.user())
-            && expected != named
-        {
-            let words = |user: UserId| Some(format!("\"{user}\""));
-            let mut comparison = Comparison::default();
-            let path = self.path.key("user_id");
-            comparison.push(&path, DifferenceKind::Value, words(expected), words(named));
-            return Some((Reason::User, comparison));
-        }
-        if !p.is_ok() || p.level == c.level {
-            return None;
-        }
-        if let (Level::At(version), Level::At(0), Trust::Whole) = (p.level, c.level, c.trust) {
-            let mut comparison = Comparison::default();
-            let path = self.path.key("version");
-            comparison.push(&path, DifferenceKind::Version, Some(version.to_string()), Some("0".to_owned()));
-            return Some((Reason::Empty, comparison));
-        }
-        let (mut comparison, _) = self.comparison(context);
-        comparison.keep_shape();
-        (!comparison.is_same()).then(|| (reason_of(&comparison.differences), comparison))
-    }
-
     fn comparison(&self, context: &Context<'_>) -> (Comparison, Vec<RuleIndex>) {
         let (p, c) = (&self.primary, &self.candidate);
         let mut comparison = Comparison::default();
@@ -313,9 +344,7 @@ impl Pair {
         } else {
             match (&p.content, &c.content) {
                 (Ok(primary), Ok(candidate)) => {
-                    let mut candidate = candidate.clone();
-                    rules = context.rules.rename(context.endpoint, &self.path, &mut candidate);
-                    compare(&self.path, primary, &candidate, &mut comparison);
+                    (comparison, rules) = self.contents(primary, candidate, context);
                 }
                 (Err(_), Err(_)) if p.body == c.body => {}
                 (primary, candidate) => {
@@ -333,122 +362,33 @@ impl Pair {
             }
             self.compare_headers(&mut comparison);
         }
-        let excused = context.rules.excuse(context.endpoint, &mut comparison);
-        rules.extend(excused);
+        self.excuse(comparison, rules, context)
+    }
+
+    /// The contents alone, under the rules.
+    fn contents(
+        &self,
+        primary: &Value,
+        candidate: &Value,
+        context: &Context<'_>,
+    ) -> (Comparison, Vec<RuleIndex>) {
+        let mut candidate = candidate.clone();
+        let mut comparison = Comparison::default();
+        let rules = context.rules.rename(context.question.endpoint(), &self.path, &mut candidate);
+        compare(&self.path, primary, &candidate, &mut comparison);
+        self.excuse(comparison, rules, context)
+    }
+
+    fn excuse(
+        &self,
+        mut comparison: Comparison,
+        mut rules: Vec<RuleIndex>,
+        context: &Context<'_>,
+    ) -> (Comparison, Vec<RuleIndex>) {
+        rules.extend(context.rules.excuse(context.question.endpoint(), &mut comparison));
         rules.sort_unstable();
         rules.dedup();
         (comparison, rules)
-    }
-
-    /// Where both came over HTTP: of which kind the body is, what caches and browsers go by, that the candidate says as much about its age as the primary,
-    /// and that its header agrees with its own body.
-    fn compare_headers(&self, comparison: &mut Comparison) {
-        let (Some(p), Some(c)) = (&self.primary.stated, &self.candidate.stated) else { return };
-        let mut differ = |name: &str, primary: Option<String>, candidate: Option<String>| {
-            comparison.push(&Path::ROOT.key(name), DifferenceKind::Header, primary, candidate);
-        };
-        if p.content_type != c.content_type {
-            differ("content-type", p.content_type.clone(), c.content_type.clone());
-        }
-        for (name, value) in &p.compared {
-            let other = c.compared.iter().find(|(other, _)| other == name).map(|(_, value)| value);
-            if other != Some(value) {
-                differ(name.as_str(), Some(value.clone()), other.cloned());
-            }
-        }
-        for (name, value) in &c.compared {
-            if !p.compared.iter().any(|(other, _)| other == name) {
-                differ(name.as_str(), None, Some(value.clone()));
-            }
-        }
-        if p.version.is_some() && c.version.is_none() {
-            differ("florin-version", p.version.map(|version| version.to_string()), None);
-        }
-        if p.as_of_us.is_some() && c.as_of_us.is_none() {
-            differ("florin-as-of", p.as_of_us.map(rfc3339), None);
-        }
-        if let (Some(stated), Level::At(version @ 1..)) = (c.version, self.candidate.level)
-            && stated != version
-        {
-            let words = |version: u64| Some(version.to_string());
-            differ("florin-version", words(version), words(stated));
-        }
-    }
-
-    /// A side whose claims cannot all be true.
-    fn contradiction(&self, context: &Context<'_>) -> Option<(Reason, Difference)> {
-        let skew_us = context.limits.clock_skew_us;
-        let difference = |primary: String, candidate: String| Difference {
-            path: self.path.key("version"),
-            kind: DifferenceKind::Version,
-            primary: Some(primary),
-            candidate: Some(candidate),
-        };
-        let says = |reading: &Reading, version: u64| match reading.as_of_us {
-            Some(as_of_us) => format!("{version} as of {}", rfc3339(as_of_us)),
-            None => version.to_string(),
-        };
-        if let Level::At(version) = self.candidate.level
-            && self.candidate.status == 200
-            && version < self.asked[Side::Candidate as usize]
-        {
-            let asked = format!("at least {} was asked", self.asked[Side::Candidate as usize]);
-            return Some((Reason::BelowMinVersion, difference(asked, says(&self.candidate, version))));
-        }
-        // All that is known to have been in the ledger, and by when at the latest.
-        let by_primary = match self.primary.level {
-            Level::At(version) => Some((version, self.primary.at.answered_us)),
-            _ => None,
-        };
-        let before = self.user.and_then(|user| context.history.shown(user)).map(|s| (s.version, s.at_us));
-        if let Some((version, as_of_us)) = self.claim(Side::Candidate, context) {
-            for (shown, at_us) in by_primary.into_iter().chain(before) {
-                if version < shown && as_of_us > at_us + skew_us {
-                    let shown = format!("{shown}, shown at {}", rfc3339(at_us));
-                    return Some(match self.candidate.status {
-                        // It does not lack the newest transactions: it has never heard of the user.
-                        404 => (Reason::Status, self.denied(as_of_us)),
-                        _ => (Reason::StaleClaimsFresh, difference(shown, says(&self.candidate, version))),
-                    });
-                }
-            }
-        }
-        if let (Some((version, as_of_us)), Level::At(shown)) =
-            (self.claim(Side::Primary, context), self.candidate.level)
-            && version < shown
-            && as_of_us > self.candidate.at.answered_us + skew_us
-        {
-            let shown = format!("{shown}, shown at {}", rfc3339(self.candidate.at.answered_us));
-            return Some((Reason::VersionFromNowhere, difference(says(&self.primary, version), shown)));
-        }
-        None
-    }
-
-    fn denied(&self, as_of_us: i64) -> Difference {
-        Difference {
-            path: self.path.clone(),
-            kind: DifferenceKind::Status,
-            primary: Some(self.primary.status.to_string()),
-            candidate: Some(format!("404 as of {}", rfc3339(as_of_us))),
-        }
-    }
-
-    /// The highest version that a side claims to hold, and as of when it claims that this is all there is. A time that
-    /// lies ahead of ours is no claim but another clock, such as one that was fixed.
-    fn claim(&self, side: Side, context: &Context<'_>) -> Option<(u64, i64)> {
-        let reading = match side {
-            Side::Primary => &self.primary,
-            Side::Candidate => &self.candidate,
-        };
-        let as_of_us = reading.as_of_us?;
-        let is_ours = as_of_us <= reading.at.answered_us + context.limits.clock_skew_us;
-        let asked = self.asked[side as usize];
-        let version = match reading.level {
-            Level::At(version) => version,
-            Level::Stale if asked > 0 && context.freshness.max_age_ms == 0 => asked - 1,
-            _ => return None,
-        };
-        (is_ours && reading.trust == Trust::Whole).then_some((version, as_of_us))
     }
 
     /// Asks a side again, unless the budget has ended.
@@ -471,9 +411,10 @@ impl Pair {
         Next::Ask(side, min_version)
     }
 
+    /// Both refuse alike.
     fn agreed(&self) -> Next {
-        let verdict = if self.asks == 0 { Verdict::Equal } else { Verdict::CaughtUp };
-        self.settled(verdict, None, Comparison::default(), Vec::new())
+        let (verdict, reason) = self.same(&[]);
+        self.settled(verdict, reason, Comparison::default(), Vec::new())
     }
 
     fn settled(
