@@ -45,6 +45,7 @@ const PATTERNS: &[&str] = &[
     "proc/sys/vm/swappiness",
     "proc/[0-9]*/status",
     "sys/bus/virtio/devices/virtio*/net/*/ifindex",
+    "sys/class/net/*/device/../msi_irqs/[0-9]*",
     "sys/class/net/*/device/msi_irqs/[0-9]*",
     "sys/class/net/*/device/numa_node",
     "sys/class/net/*/device/uevent",
