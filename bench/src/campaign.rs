@@ -248,6 +248,7 @@ pub(crate) mod tests {
                 verdict: Health::Fine,
             },
             foreign_cpu: Some(0.0),
+            strangers: Vec::new(),
             series: vec![Second { served: 10, p50_ns: 1, p99_ns: 2 }],
             instructions: None,
         }

@@ -47,6 +47,8 @@ pub const LAG_MAX_NS: u64 = 1_000_000;
 /// A measurement during which somebody else took more than this of a CPU that the server or the generator was pinned to
 /// says more about them. The clock's ticks, by which it is counted, are right to some hundredths of a CPU in a second.
 pub const FOREIGN_CPU_MAX: f64 = 0.12;
+/// How many of those who took CPU meanwhile are named: a stray server is among the first.
+pub const STRANGERS_NAMED_MAX: usize = 3;
 /// How often a comparison measures the same thing again because of somebody else.
 pub const DISTURBED_MAX: u32 = 4;
 /// How often the server is sampled and progress is shown.

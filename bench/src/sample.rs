@@ -1,6 +1,6 @@
 //! What a server costs, seen from outside: its CPU time, memory and context switches, from /proc.
 
-use std::{fs, io, time::Instant};
+use std::{collections::BTreeMap, fs, io, time::Instant};
 
 use rustix::{param, process::Pid};
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,66 @@ fn busy_ticks(stat: &str, name: &str) -> u64 {
     BUSY.iter().filter_map(|&index| fields.get(index)?.parse::<u64>().ok()).sum()
 }
 
+/// How much every process of this host has worked so far.
+#[derive(Clone, Debug)]
+pub struct Everyone {
+    at: Instant,
+    /// Name and ticks on a CPU, by process id.
+    by_pid: BTreeMap<i32, (String, u64)>,
+}
+
+/// A process that is neither the server nor the generator.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stranger {
+    /// As the kernel has its name.
+    pub name: String,
+    /// Its id.
+    pub pid: i32,
+    /// CPUs that it kept busy: 1 is one whole CPU.
+    pub cpu_share: f64,
+}
+
+impl Everyone {
+    /// Looks at all processes that may be seen from here.
+    pub fn take() -> io::Result<Everyone> {
+        let at = Instant::now();
+        let mut by_pid = BTreeMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // It may have ended since it was listed.
+            let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let name = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+            if let (Some((name, _)), Ok(stat)) = (name, Stat::parse(&text)) {
+                by_pid.insert(pid, (name.to_owned(), stat.user_ticks + stat.system_ticks));
+            }
+        }
+        Ok(Everyone { at, by_pid })
+    }
+
+    /// The busiest since `before`, but for `ours`, who took at least `share_min` of a CPU; at most `count`, the busiest first.
+    pub fn busiest_since(
+        &self,
+        before: &Everyone,
+        ours: &[Pid],
+        share_min: f64,
+        count: usize,
+    ) -> Vec<Stranger> {
+        let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
+        let is_ours = |pid: i32| ours.iter().any(|own| own.as_raw_nonzero().get() == pid);
+        let strangers = self.by_pid.iter().filter(|(pid, _)| !is_ours(**pid)).map(|(&pid, (name, ticks))| {
+            let then =
+                before.by_pid.get(&pid).filter(|(then, _)| then == name).map_or(0, |(_, ticks)| *ticks);
+            let ns = ticks.saturating_sub(then) * 1_000_000_000 / param::clock_ticks_per_second();
+            Stranger { name: name.clone(), pid, cpu_share: ns as f64 / 1e9 / seconds }
+        });
+        let mut busy: Vec<Stranger> = strangers.filter(|stranger| stranger.cpu_share >= share_min).collect();
+        busy.sort_by(|a, b| b.cpu_share.total_cmp(&a.cpu_share));
+        busy.truncate(count);
+        busy
+    }
+}
+
 struct Stat {
     user_ticks: u64,
     system_ticks: u64,
@@ -176,6 +236,21 @@ mod tests {
         let stat = "cpu  10 1 5 900 7 8 9 2 0 0\ncpu0 4 1 2 400 7 8 9 1 0 0\ncpu1 6 0 3 500 0 0 0 1 0 0\n";
         assert_eq!(["cpu", "cpu0", "cpu1", "cpu2"].map(|name| busy_ticks(stat, name)), [18, 8, 10, 0]);
         assert!(Host::take(&[]).unwrap().busy_ns > 0);
+    }
+
+    #[test]
+    fn the_busiest_stranger_is_named_and_who_is_ours_is_not() {
+        let before = Everyone::take().unwrap();
+        let own = rustix::process::getpid();
+        let mut after = before.clone();
+        after.at += std::time::Duration::from_secs(2);
+        let second = param::clock_ticks_per_second();
+        for (pid, ticks) in [(own.as_raw_nonzero().get(), 2 * second), (i32::MAX, second), (i32::MAX - 1, 1)]
+        {
+            after.by_pid.entry(pid).or_insert_with(|| ("stray) (florin".to_owned(), 0)).1 += ticks;
+        }
+        let found = after.busiest_since(&before, &[own], 0.12, 3);
+        assert_eq!((found.len(), found[0].pid, found[0].cpu_share), (1, i32::MAX, 0.5), "{found:?}");
     }
 
     #[test]

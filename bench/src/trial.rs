@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Waiting},
     limits,
-    sample::{Host, Sample, ServerUse},
+    sample::{Everyone, Host, Sample, ServerUse, Stranger},
     targets::Target,
     truth::Truth,
     work::{Population, Work},
@@ -87,6 +87,9 @@ pub struct Trial {
     /// where the bench has not pinned both.
     #[serde(default)]
     pub foreign_cpu: Option<f64>,
+    /// Other processes of this host that took much CPU meanwhile, on whichever CPUs; the busiest first.
+    #[serde(default)]
+    pub strangers: Vec<Stranger>,
     /// Each second of the window.
     pub series: Vec<Second>,
     /// User-side instructions, where the server ran under callgrind.
@@ -104,6 +107,36 @@ impl Trial {
     /// Whether somebody else was so busy on the same CPUs that this says more about them.
     pub fn is_disturbed(&self) -> bool {
         self.foreign_cpu.is_some_and(|foreign| foreign > limits::FOREIGN_CPU_MAX)
+    }
+
+    /// Who else was busy meanwhile, as a sentence; none where nobody disturbed the measurement as far as is known.
+    pub fn disturbance(&self) -> Option<String> {
+        let named: Vec<String> = self
+            .strangers
+            .iter()
+            .map(|Stranger { name, pid, cpu_share }| {
+                format!("{name} (process {pid}) {:.0} %", cpu_share * 100.0)
+            })
+            .collect();
+        let busiest = if named.is_empty() {
+            String::new()
+        } else {
+            format!("; busiest on this host: {}", named.join(", "))
+        };
+        let found = match self.foreign_cpu {
+            Some(foreign) if self.is_disturbed() => format!(
+                "others took {:.0} % of a CPU from the CPUs that the server and the generator are pinned to{busiest}",
+                foreign * 100.0
+            ),
+            // Whether they ran on the same CPUs is not known.
+            None if !named.is_empty() => {
+                format!(
+                    "server and generator are not both pinned, and others were busy, perhaps beside them{busiest}"
+                )
+            }
+            _ => return None,
+        };
+        Some(format!("{}, {}: {found}", self.target, self.load))
     }
 }
 
@@ -263,6 +296,7 @@ struct Look {
     server: Option<io::Result<Sample>>,
     own: io::Result<Sample>,
     host: io::Result<Host>,
+    everyone: io::Result<Everyone>,
 }
 
 struct WindowUse {
@@ -270,6 +304,7 @@ struct WindowUse {
     duration: Duration,
     server: Option<ServerUse>,
     foreign_cpu: Option<f64>,
+    strangers: Vec<Stranger>,
 }
 
 impl Observer {
@@ -283,7 +318,8 @@ impl Observer {
 
     fn look(&self, at: Instant, served: u64) -> Look {
         let own = Sample::take(rustix::process::getpid());
-        Look { at, served, server: self.pid.map(Sample::take), own, host: Host::take(&self.cpus) }
+        let (server, host) = (self.pid.map(Sample::take), Host::take(&self.cpus));
+        Look { at, served, server, own, host, everyone: Everyone::take() }
     }
 
     /// Returns the rate since the last look, while the window lasts.
@@ -319,7 +355,15 @@ impl Observer {
         let is_ours = !self.cpus.is_empty();
         let foreign = |server: ServerUse| (host - server.cpu_share - own.cpu_share).max(0.0);
         let foreign_cpu = server.filter(|_| is_ours).map(foreign);
-        Ok(WindowUse { served, duration: ended.at.duration_since(begun.at), server, foreign_cpu })
+        let ours: Vec<_> = self.pid.into_iter().chain([rustix::process::getpid()]).collect();
+        let strangers = ended.everyone.map_err(sampled)?.busiest_since(
+            &begun.everyone.map_err(sampled)?,
+            &ours,
+            limits::FOREIGN_CPU_MAX,
+            limits::STRANGERS_NAMED_MAX,
+        );
+        let duration = ended.at.duration_since(begun.at);
+        Ok(WindowUse { served, duration, server, foreign_cpu, strangers })
     }
 }
 
@@ -365,6 +409,7 @@ fn assemble(
             verdict: outcome.effort.health(),
         },
         foreign_cpu: window.foreign_cpu,
+        strangers: window.strangers,
         series: series.collect(),
         instructions: None,
     };

@@ -115,6 +115,7 @@ fn ramp(args: &RampArgs) -> Result<(), CliError> {
     }
     drop(progress);
     say::result(&format!("{objective}:\n\n{}", report::knees(&knees)));
+    warn(&trials);
     let Some(out) = &common.out else { return Ok(()) };
     Ok(Report { knees, objective: Some(objective), trials, ..report(&bench, &settings) }.write(out)?)
 }
@@ -228,6 +229,9 @@ fn warn(trials: &[Trial]) {
             let Trial { target, load, shed, unsent, lost, .. } = trial;
             say::note(&format!("note: {target}, {load}: shed {shed:?}, not sent {unsent}, lost {lost}"));
         }
+    }
+    for line in trials.iter().filter_map(Trial::disturbance) {
+        say::note(&format!("note: disturbed: {line}"));
     }
     if trials.iter().any(|trial| trial.generator.verdict != trial::Health::Fine) {
         say::note(

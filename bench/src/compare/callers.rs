@@ -230,6 +230,7 @@ impl Caller {
         command.args(["--seed", &self.seed.to_string()]);
         command.args(["--warmup", &format!("{}s", self.warmup_seconds)]);
         command.args(["--duration", &format!("{}s", self.seconds)]);
+        let mut command = process::tied(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let start = |source| CallerError::Start { program: self.program.clone(), source };
         affinity::pinned(&self.cpus, || command.spawn()).and_then(|child| child).map_err(start)

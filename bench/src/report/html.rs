@@ -36,6 +36,12 @@ pub(super) fn page(report: &Report) -> String {
         let _ = writeln!(body, "<h2>Knees at {}</h2>", escaped(&objective.to_string()));
         body.push_str(&html_table(&markdown::knees(&report.knees)));
     }
+    let disturbances: Vec<String> = report.trials.iter().filter_map(Trial::disturbance).collect();
+    if !disturbances.is_empty() {
+        let _ = writeln!(body, "<p>{}</p>\n<ul>", markdown::DISTURBED);
+        disturbances.iter().for_each(|line| body.push_str(&format!("<li>{}</li>\n", escaped(line))));
+        body.push_str("</ul>\n");
+    }
     for plot in plots(report) {
         body.push_str(&plot);
         body.push('\n');

@@ -23,8 +23,17 @@ pub(super) fn page(report: &Report) -> String {
         let _ = writeln!(text, "\nKnees at {objective}:\n\n{}", knees(&report.knees));
     }
     text.push_str(&instructions(&report.trials));
+    let disturbances: Vec<String> = report.trials.iter().filter_map(Trial::disturbance).collect();
+    if !disturbances.is_empty() {
+        let _ = writeln!(text, "\n{DISTURBED}:\n");
+        disturbances.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    }
     text
 }
+
+/// What stands above the list of measurements that somebody else had a part in.
+pub(super) const DISTURBED: &str =
+    "Disturbed: these numbers say as much about others; measure again without them";
 
 /// What a reader needs to judge the numbers and to get them again.
 pub(super) fn setting(report: &Report) -> Vec<(&'static str, String)> {

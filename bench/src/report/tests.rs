@@ -6,6 +6,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use super::*;
 use crate::{
     campaign::{Campaign, tests::trial},
+    sample::Stranger,
     trial::Measured,
 };
 
@@ -35,6 +36,22 @@ fn report() -> Report {
 fn json_comes_back_as_it_was() {
     let report = report();
     assert_eq!(serde_json::from_str::<Report>(&report.to_json()).unwrap(), report);
+}
+
+#[test]
+fn who_disturbed_a_measurement_is_named() {
+    // A server that an earlier, killed bench had left behind took half of the server's CPU, and the report said nothing.
+    let mut report = report();
+    assert!(!report.to_markdown().contains("Disturbed"));
+    let trial = &mut report.trials[0];
+    trial.foreign_cpu = Some(0.5);
+    trial.strangers = vec![Stranger { name: "<florin>".to_owned(), pid: 77, cpu_share: 0.48 }];
+    let text = report.to_markdown();
+    assert!(text.contains("Disturbed") && text.contains("<florin> (process 77) 48 %"), "{text}");
+    assert!(report.to_html().contains("&lt;florin&gt; (process 77) 48 %"));
+    // Not pinned: nobody knows whose CPUs they were, and the report says that.
+    report.trials[0].foreign_cpu = None;
+    assert!(report.to_markdown().contains("not both pinned"));
 }
 
 #[test]

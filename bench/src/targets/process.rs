@@ -1,9 +1,12 @@
 //! A server's process: started pinned, watched until it answers, paused, and always ended.
 
 use std::{
+    env,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Mutex,
     thread,
@@ -77,22 +80,28 @@ impl Process {
     /// Starts it, with its output in a file of its directory.
     pub fn start(start: Start<'_>) -> Result<Process, TargetError> {
         let program = start.command.get_program().to_string_lossy().into_owned();
-        let mut command = under(start.tool, start.command);
+        let command = under(start.tool, start.command);
         let path = start.directory.path().join("output");
         let open = || File::options().create(true).append(true).read(true).open(&path);
         let output = open().map_err(operation("making the server's output file"))?;
         let (out, err) = (output.try_clone(), output.try_clone());
+        let shown = format!("{command:?}");
+        let install =
+            if *start.tool == Tool::None { start.install } else { Some("apt-get install valgrind") };
+        let missing = |source| TargetError::Missing { program: program.clone(), install, source };
+        find(command.get_program()).map_err(missing)?;
+        let mut command = tied(command);
         command
             .stdin(Stdio::null())
             .stdout(out.map_err(operation("sharing the server's output file"))?)
             .stderr(err.map_err(operation("sharing the server's output file"))?);
-        let shown = format!("{command:?}");
         let spawned = affinity::pinned(start.cpus, || command.spawn())
             .map_err(operation(format!("pinning a server to CPUs {:?}", start.cpus)))?;
-        let install =
-            if *start.tool == Tool::None { start.install } else { Some("apt-get install valgrind") };
-        let child =
-            spawned.map_err(|source| TargetError::Missing { program: program.clone(), install, source })?;
+        let child = spawned.map_err(|source| TargetError::Missing {
+            program: TIE.to_owned(),
+            install: Some("apt-get install util-linux"),
+            source,
+        })?;
         let pid = Pid::from_child(&child);
         Ok(Process {
             child: Mutex::new(child),
@@ -145,7 +154,7 @@ impl Process {
     }
 
     /// Its directory.
-    pub fn directory(&self) -> &std::path::Path {
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -160,6 +169,27 @@ impl Drop for Process {
     }
 }
 
+/// What has the kernel end a process with its parent (util-linux).
+const TIE: &str = "setpriv";
+
+/// The command, ended by the kernel when the thread that starts it ends: a bench that is killed ends nothing itself, and
+/// its server would take CPU from whatever is measured next.
+pub(crate) fn tied(command: Command) -> Command {
+    let mut outer = Command::new(TIE);
+    outer.args(["--pdeathsig", "KILL", "--"]);
+    wrapped(outer, command)
+}
+
+/// Says whether there is such a program before it is started by another, which would say it less clearly.
+fn find(program: &OsStr) -> io::Result<()> {
+    if Path::new(program).components().count() > 1 {
+        return fs::metadata(program).map(drop);
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if is_there { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
 /// The command, under a tool.
 fn under(tool: &Tool, command: Command) -> Command {
     let Tool::Callgrind(file) = tool else { return command };
@@ -167,6 +197,11 @@ fn under(tool: &Tool, command: Command) -> Command {
     // Threads take turns: `probe::Stirring` says why. The profile's lines name files and functions in full.
     outer.args(["--tool=callgrind", "--fair-sched=yes", "--compress-pos=no", "--compress-strings=no"]);
     outer.arg(format!("--callgrind-out-file={}", file.display()));
+    wrapped(outer, command)
+}
+
+/// `command` as the last arguments of `outer`, with its environment.
+fn wrapped(mut outer: Command, command: Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {

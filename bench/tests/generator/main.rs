@@ -4,7 +4,11 @@
 mod comparison;
 mod server;
 
-use std::{process::Command, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use florin_bench::generator::{
     self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Span, Speech, Waiting,
@@ -55,6 +59,44 @@ fn every_question_is_answered_once() {
     }
 }
 
+/// The processes that the threads of `pid` have started and that live.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn a_bench_that_is_killed_takes_its_server_along() {
+    // The server of a bench that was killed went on running, and took its CPU from whatever was measured next.
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let until = Instant::now() + AT_MOST;
+        while !is_so() {
+            assert!(Instant::now() < until, "{what}");
+            std::thread::yield_now();
+        }
+    };
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_florin-bench"))
+        .args(["limit", "--load", "1x1", "--duration", "60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = bench.id();
+    wait("a server is started", &|| !children(pid).is_empty());
+    let server = children(pid)[0];
+    let command = || fs::read_to_string(format!("/proc/{server}/cmdline")).unwrap_or_default();
+    wait("the server's own program runs", &|| {
+        command().contains("serve-fixed") && !command().contains("pdeathsig")
+    });
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    // A zombie that nobody reaps has no command line either.
+    wait("the server ends", &|| command().is_empty());
+}
+
 #[test]
 fn a_reader_who_has_gone_loses_no_results() {
     // `florin-bench run --out DIR | head` panicked at its first line, before it had written anything into DIR.
@@ -71,7 +113,7 @@ fn a_reader_who_has_gone_loses_no_results() {
         .status()
         .unwrap();
     assert!(ended.success(), "{ended}");
-    assert!(std::fs::read_to_string(out.path().join("report.json")).unwrap().contains("\"summaries\""));
+    assert!(fs::read_to_string(out.path().join("report.json")).unwrap().contains("\"summaries\""));
 }
 
 #[test]
