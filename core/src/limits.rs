@@ -146,6 +146,11 @@ pub const LINGER_US: u64 = 500_000;
 pub const CLOSE_DOWN_US: u64 = 2_000_000;
 /// How long a start waits for a port whose last owner has just ended: a ring lets go of its listeners up to 0.2 s late.
 pub const BIND_RETRY_US: u64 = 1_000_000;
+/// A configuration file: all of its keys with a paragraph about each take 8 KiB.
+pub const CONFIG_BYTES_MAX: usize = 64 * 1_024;
+/// How long a configuration that is no file may take to come: what feeds a pipe does it at once, and a reload keeps the control
+/// plane's thread for so long.
+pub const CONFIG_READ: Duration = Duration::from_secs(2);
 /// A line of a CSV file: a row takes under 200 bytes, and what is longer is no row.
 pub const CSV_LINE_BYTES_MAX: usize = 16 * 1_024;
 /// Transactions of one `POST /v1/transactions`, and of one commit that serves several: some 100 ms of SQLite's work.

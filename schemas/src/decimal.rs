@@ -10,6 +10,16 @@ pub fn decimal(text: &str) -> Option<u64> {
     if is_canonical { text.parse().ok() } else { None }
 }
 
+/// What a refusal of `text` adds where only the spelling of a number is wrong; empty for everything else.
+pub fn misspelling(text: &str) -> &'static str {
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    match text.as_bytes() {
+        [b'0', _, ..] if is_number(text) => ": leading zeros are not allowed",
+        [b'+', ..] if is_number(&text[1..]) => ": a sign is not allowed",
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +44,24 @@ mod tests {
             "\u{661}",
         ] {
             assert_eq!(decimal(text), None, "{text:?}");
+        }
+    }
+
+    /// `01` was refused with "expected 0 to 9223372036854775807", which it seems to be.
+    #[test]
+    fn what_looks_like_a_number_is_told_what_is_wrong_with_it() {
+        for (text, hint) in [
+            ("01", ": leading zeros are not allowed"),
+            ("000", ": leading zeros are not allowed"),
+            ("+1", ": a sign is not allowed"),
+            ("0", ""),
+            ("-1", ""),
+            ("0x1", ""),
+            ("18446744073709551616", ""),
+            ("+", ""),
+            ("", ""),
+        ] {
+            assert_eq!(misspelling(text), hint, "{text:?}");
         }
     }
 

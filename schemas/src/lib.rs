@@ -22,7 +22,7 @@ pub mod ids;
 pub mod layout;
 pub mod records;
 
-pub use decimal::decimal;
+pub use decimal::{decimal, misspelling};
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 

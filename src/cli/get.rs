@@ -175,7 +175,10 @@ fn json(command: &GetCommand, common: &CommonArgs) -> Result<String, GetError> {
 
 fn user_id(text: &str) -> Result<UserId, String> {
     let id = florin_client::decimal(text).and_then(UserId::new);
-    id.ok_or_else(|| "expected a whole number from 0 to 9223372036854775807".to_owned())
+    id.ok_or_else(|| {
+        let why = florin_schema::misspelling(text);
+        format!("expected a whole number from 0 to 9223372036854775807{why}")
+    })
 }
 
 fn window(text: &str) -> Result<Window, String> {

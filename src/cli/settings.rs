@@ -2,7 +2,6 @@
 //! read by one function. A flag wins over the file, the file over the default. Each is declared once, below.
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +14,7 @@ use crate::sources::LedgerAddress;
 
 #[macro_use]
 mod declaration;
+mod file;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -67,7 +67,7 @@ settings! {
 impl Settings {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Settings, SettingsError> {
-        let text = fs::read_to_string(path)
+        let text = file::read_text(path)
             .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
         Settings::parse(&text)
             .map_err(|defects| SettingsError::Defects { path: path.to_owned(), defects: BadLines(defects) })
@@ -85,8 +85,14 @@ impl Settings {
             })
             .collect();
         let mut settings = Settings::default();
+        let broken: Vec<usize> = defects.iter().map(|defect| defect.line).collect();
         for (key, value) in table.get_ref() {
             let name = key.get_ref().as_ref();
+            let line = line_of(key.span().start);
+            if broken.contains(&line) {
+                // What was read of a line that is no TOML is no value.
+                continue;
+            }
             let message = if KEYS.contains(&name) {
                 let outcome = text_of(value.get_ref()).and_then(|value| settings.set(name, &value));
                 outcome.err().map(|expected| format!("{name}: {expected}"))
@@ -94,7 +100,7 @@ impl Settings {
                 Some(format!("unknown key {name:?}; the keys are {}", KEYS.join(", ")))
             };
             if let Some(message) = message {
-                defects.push(BadLine { line: line_of(key.span().start), message });
+                defects.push(BadLine { line, message });
             }
         }
         defects.sort_by_key(|defect| defect.line);

@@ -202,6 +202,8 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
         Ok(_) => {}
     }
     let caller = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    // A listener whose queue is full would keep a blocking caller for as long as it accepts nobody.
+    caller.set_nonblocking(true).map_err(failed)?;
     match caller.connect(&SockAddr::unix(path).map_err(failed)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed)
@@ -340,6 +342,31 @@ mod tests {
             drop(served);
             assert!(!path.exists());
         }
+    }
+
+    /// A listener that had stopped accepting, its queue full, held the start of another node on its path for ever.
+    #[test]
+    fn a_live_listener_whose_queue_is_full_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("florin.sock");
+        let stuck = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        stuck.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        stuck.listen(0).unwrap();
+        let mut queued = Vec::new();
+        let full = (0..16).find_map(|_| {
+            let caller = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            caller.set_nonblocking(true).unwrap();
+            let outcome = caller.connect(&SockAddr::unix(&path).unwrap()).err();
+            queued.push(caller);
+            outcome
+        });
+        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        let (tell, told) = std::sync::mpsc::channel();
+        let at = path.clone();
+        thread::spawn(move || tell.send(unix(&at, 1).map(drop)));
+        let outcome = told.recv_timeout(Duration::from_secs(30)).expect("it ends");
+        assert!(matches!(outcome, Err(ListenError::UnixTaken { .. })), "{outcome:?}");
+        assert!(path.exists(), "a live socket stays");
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl Shard {
         let session = &mut self.sessions[connection as usize];
         session.ending = Ending::Closing;
         session.partial_since_us = None;
-        if session.protocol == Some(Protocol::Http) {
+        // Where the rest of a refused request was to be skipped, it has its answer.
+        if session.protocol == Some(Protocol::Http) && session.skip == 0 {
             let rejection = wire::http::timed_out(&session.carry[session.carry_from..]);
             self.with_out(connection, |shard, out| shard.responder.rejection(out, &rejection));
         }

@@ -33,7 +33,7 @@ impl Shard {
         let skipped = session.skip.min(bytes.len());
         session.skip -= skipped;
         if skipped > 0 && session.skip == 0 {
-            // A refused frame has ended: the time of the next begins anew.
+            // A refused request has ended: the time of the next begins anew.
             session.partial_since_us = None;
         }
         let bytes = &bytes[skipped..];

@@ -69,7 +69,7 @@ pub(super) struct Session {
     /// Input that waits, from `carry_from` on.
     pub carry: Vec<u8>,
     pub carry_from: usize,
-    /// Input still to come that belongs to a refused frame.
+    /// Input still to come that belongs to a refused request.
     pub skip: usize,
     /// Answers that the driver has not taken yet.
     pub out: Vec<u8>,

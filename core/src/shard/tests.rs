@@ -189,6 +189,32 @@ fn a_request_that_does_not_go_on_is_answered_408() {
     }
 }
 
+/// Such a head waited ten seconds for its body, and its caller was told 408 in place of what was wrong.
+#[test]
+fn a_head_that_can_only_be_refused_is_at_once_and_its_body_skipped() {
+    let head = "POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n";
+    let begun = || {
+        let mut alone = node(1, 8).remove(0);
+        alone.begin_turn(1_000_000);
+        alone.shard.open(0, Listener::Any);
+        alone.shard.receive(0, head.as_bytes());
+        alone.end_turn(1_000_000);
+        assert!(String::from_utf8(alone.send_output()).unwrap().starts_with("HTTP/1.1 404 "));
+        assert!(!alone.shard.wants(0).close);
+        alone
+    };
+    let mut goes_on = begun();
+    goes_on.turn_with(1_000_001, b"GET /v1/");
+    goes_on.turn_with(1_000_002, b"GET /v1/users/7/statistics HTTP/1.1\r\nHost: h\r\n\r\n");
+    let answers = String::from_utf8(goes_on.send_output()).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    // A body that does not come has had its answer: a 408 behind it would be taken for the next request's.
+    let mut silent = begun();
+    silent.turn(11_000_000);
+    silent.turn(11_000_001);
+    assert_eq!((silent.shard.wants(0).close, silent.shard.wants(0).output), (true, false));
+}
+
 /// At SIGTERM the last answer on a keep-alive connection said that it stays, and the next request was never answered.
 #[test]
 fn a_drain_announces_the_end_with_the_last_answer() {

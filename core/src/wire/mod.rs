@@ -211,7 +211,7 @@ pub struct Rejection {
     /// The methods of a 405's Allow header.
     pub allow: Option<&'static str>,
     /// How many bytes to skip; `None` closes the connection after the refusal, for nothing behind it can be trusted.
-    /// A frame is refused as soon as its header shows why, so this may be **more than has arrived**: the rest is to be
+    /// A request is refused as soon as its header or head shows why, so this may be **more than has arrived**: the rest is to be
     /// skipped as it comes.
     pub consumed: Option<usize>,
 }

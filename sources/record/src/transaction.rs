@@ -157,7 +157,7 @@ impl Field {
             Field::Asset => "1 to 8 characters of A-Z, 0-9 and _, like COIN",
             Field::Kind => {
                 "recharge, gift_received, refund, adjustment_credit, gift_sent, withdrawal, adjustment_debit, hold, \
-                 release, capture, or its number from 1 to 10"
+                 release, capture, or its number from 1 to 10, without leading zeros"
             }
             Field::Amount => {
                 "a whole number of minor units from 1 to 9223372036854775807, without leading zeros"

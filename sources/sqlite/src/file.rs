@@ -202,14 +202,23 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
     let path =
         std::path::absolute(path).map_err(|source| SqliteError::Open { path: path.to_owned(), source })?;
     match path.metadata() {
-        Ok(found) if found.is_dir() => {
-            return Err(SqliteError::NotALedger { path, found: "a directory".to_owned() });
+        // To open a FIFO would wait for whoever writes to it.
+        Ok(found) if !found.is_file() => {
+            let found = if found.is_dir() { "a directory" } else { "a FIFO, a socket or a device" };
+            return Err(SqliteError::NotALedger { path, found: found.to_owned() });
         }
         Ok(found) if found.nlink() > 1 => return Err(SqliteError::SecondName { path, links: found.nlink() }),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SqliteError::Missing { path }),
         Err(source) => return Err(SqliteError::Open { path, source }),
+    }
+    for suffix in BESIDE {
+        let at = beside(&path.canonicalize().unwrap_or_else(|_| path.clone()), suffix);
+        if at.metadata().is_ok_and(|found| !found.is_file()) {
+            let found = format!("its {suffix} file is a directory, a FIFO, a socket or a device");
+            return Err(SqliteError::NotALedger { path, found });
+        }
     }
     // Asked without opening it: to close a descriptor of a file drops all locks that this process has on it.
     if let Err(Errno::ACCESS) = rustix::fs::access(&path, rustix::fs::Access::READ_OK) {
@@ -240,6 +249,9 @@ fn take_back(path: &Path) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_a_second))?;
     has_table(&connection).map(drop)
 }
+
+/// What the names of the files that SQLite keeps beside a ledger end with.
+pub(super) const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
 
 /// One of the files that SQLite keeps beside a ledger.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -56,7 +56,7 @@ macro_rules! settings {
         }
 
         fn read<T: std::str::FromStr<Err: fmt::Display>>(value: &str) -> Result<T, String> {
-            value.parse().map_err(|expected| format!("{expected}, found {value:?}"))
+            value.parse().map_err(|expected| format!("{expected}, found {value:?}{}", florin_schema::misspelling(value)))
         }
     };
 }

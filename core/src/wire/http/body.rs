@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use florin_schema::frame::BATCH_USERS_MAX;
-use florin_schema::{UserId, decimal};
+use florin_schema::{UserId, decimal, misspelling};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 use super::HttpError;
@@ -54,6 +54,9 @@ impl Visitor<'_> for JsonUserIdVisitor {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<JsonUserId, E> {
         let id = decimal(text).and_then(UserId::new);
-        id.map(JsonUserId).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        id.map(JsonUserId).ok_or_else(|| match misspelling(text) {
+            "" => E::invalid_value(Unexpected::Str(text), &self),
+            why => E::custom(format_args!("invalid value: string {text:?}{why}")),
+        })
     }
 }

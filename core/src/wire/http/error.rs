@@ -58,8 +58,11 @@ pub enum HttpError {
     /// Something else than `100-continue`.
     #[error("expect: expected 100-continue, got {0:?}")]
     Expectation(String),
+    /// A header twice that says one thing: which of the two is meant cannot be known.
+    #[error("{0}: expected once, got it twice")]
+    DuplicateHeader(&'static str),
     /// A body in another format.
-    #[error("content-type: expected application/json, got {0:?}")]
+    #[error("content-type: expected application/json in UTF-8, got {0:?}")]
     ContentType(String),
     /// A compressed body.
     #[error("content-encoding: expected none, got {0:?}")]
@@ -92,7 +95,7 @@ pub enum HttpError {
     #[error("{0}: expected once")]
     DuplicateParameter(&'static str),
     /// A value that is not its field's.
-    #[error("{field}: expected {expected}, got {got:?}")]
+    #[error("{field}: expected {expected}, got {got:?}{}", florin_schema::misspelling(got))]
     Value {
         /// A path segment's or a parameter's name.
         field: &'static str,

@@ -192,6 +192,8 @@ struct Fields<'a> {
     transfer_encoding: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     content_encoding: Option<&'a [u8]>,
+    /// The first header that stands twice and may stand once.
+    duplicate: Option<&'static str>,
     expectation: Option<&'a [u8]>,
     expects_continue: bool,
     close: bool,
@@ -218,12 +220,18 @@ impl<'a> Fields<'a> {
                     fields.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
                 }
             } else if name.eq_ignore_ascii_case("content-type") {
-                fields.content_type = Some(value);
+                if fields.content_type.replace(value).is_some() {
+                    fields.duplicate = Some("content-type");
+                }
             } else if name.eq_ignore_ascii_case("content-encoding") {
-                fields.content_encoding = Some(value);
+                if fields.content_encoding.replace(value).is_some() {
+                    fields.duplicate = Some("content-encoding");
+                }
             } else if name.eq_ignore_ascii_case("expect") {
                 fields.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
-                fields.expectation = Some(value);
+                if fields.expectation.replace(value).is_some() {
+                    fields.duplicate = Some("expect");
+                }
             }
         }
         Ok(fields)
@@ -259,10 +267,17 @@ impl<'a> Fields<'a> {
         if !is_authority(self.host.trim_ascii()) {
             return Some(HttpError::HostName(text(self.host)));
         }
+        if let Some(name) = self.duplicate {
+            return Some(HttpError::DuplicateHeader(name));
+        }
         if let Some(value) = self.expectation
             && !self.expects_continue
         {
             return Some(HttpError::Expectation(text(value)));
+        }
+        if matches!(method, Method::Get | Method::Head) {
+            let content_bytes = self.content_bytes(minor).ok().flatten().unwrap_or(0);
+            return (content_bytes > 0).then_some(HttpError::UnexpectedBody(content_bytes));
         }
         if method != Method::Post {
             return None;
@@ -271,8 +286,7 @@ impl<'a> Fields<'a> {
             return Some(HttpError::LengthRequired);
         }
         if let Some(value) = self.content_type {
-            let media = value.split(|&byte| byte == b';').next().unwrap_or_default();
-            if !media.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+            if !is_json(value) {
                 return Some(HttpError::ContentType(text(value)));
             }
         }
@@ -289,9 +303,7 @@ impl<'a> Fields<'a> {
 fn is_authority(value: &[u8]) -> bool {
     let (host, port) = match value {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
-            Some(end) if rest[..end].iter().all(|byte| is_of_name(*byte) || *byte == b':') => {
-                rest.split_at(end + 1)
-            }
+            Some(end) if is_ipv6(&rest[..end]) => rest.split_at(end + 1),
             _ => return false,
         },
         _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
@@ -303,6 +315,27 @@ fn is_authority(value: &[u8]) -> bool {
             [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
             _ => false,
         }
+}
+
+/// An IPv6 address, maybe with its zone (RFC 6874).
+fn is_ipv6(text: &[u8]) -> bool {
+    let (address, zone) = text.split_at(memchr::memchr(b'%', text).unwrap_or(text.len()));
+    str::from_utf8(address).is_ok_and(|address| address.parse::<core::net::Ipv6Addr>().is_ok())
+        && zone.iter().all(|byte| is_of_name(*byte))
+}
+
+/// Whether a media type is JSON in UTF-8, the only encoding that JSON travels in (RFC 8259, section 8.1).
+fn is_json(value: &[u8]) -> bool {
+    let mut parts = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+    let is_utf8 = |parameter: &[u8]| match memchr::memchr(b'=', parameter) {
+        Some(at) if parameter[..at].eq_ignore_ascii_case(b"charset") => {
+            let charset = &parameter[at + 1..];
+            let quoted = charset.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+            quoted.unwrap_or(charset).eq_ignore_ascii_case(b"utf-8")
+        }
+        _ => true,
+    };
+    parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) && parts.all(is_utf8)
 }
 
 /// Unreserved characters, sub-delims, and what encodes others.

@@ -64,7 +64,11 @@ fn whole<'a>(bytes: &'a [u8], mut head: Head<'a>, users: &mut Vec<UserId>) -> Pa
     let Some(content) = bytes.get(head.bytes..length) else {
         return match route {
             // Whether the body will come after this refusal is the caller's choice, so where it would end is unknown.
-            Err(error) if head.may_withhold || error.closes() => refuse(opcode, closing, &error, None),
+            Err(error) if head.may_withhold || error.closes() || !head.keeps_alive => {
+                refuse(opcode, closing, &error, None)
+            }
+            // Told at once, and not when the body has come, which is skipped as it comes.
+            Err(error) => refuse(opcode, reply(head.method, connection), &error, Some(length)),
             Ok(_) if head.expects_continue && bytes.len() == head.bytes => Parsed::Continue,
             _ => Parsed::Incomplete,
         };
@@ -85,9 +89,6 @@ fn query<'a>(route: &Route, content: &[u8], users: &mut Vec<UserId>) -> Result<Q
         Resource::Batch => {
             body::user_ids(content, users)?;
             Ok(Query::Balances)
-        }
-        Resource::Balance(_) | Resource::Statistics(_) if !content.is_empty() => {
-            Err(HttpError::UnexpectedBody(content.len()))
         }
         Resource::Balance(user_id) => Ok(Query::Balance(user_id)),
         Resource::Statistics(user_id) => Ok(Query::Statistics(user_id, route.windows)),

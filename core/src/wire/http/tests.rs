@@ -288,6 +288,10 @@ fn a_host_is_a_name_or_an_address() {
         "[::1",
         "[::1]x",
         "[a/b]",
+        "[zz]",
+        "[1.2.3.4]",
+        "[]",
+        "[%25eth0]",
         "a?b",
         "\u{e4}",
     ] {
@@ -302,7 +306,8 @@ fn bad_paths_and_parameters_are_named() {
     for id in ["", "abc", "007", "00", "-1", "+1", "1.0", "9223372036854775808", "99999999999999999999", "1 "]
     {
         let target = format!("/v1/users/{}/balance", id.replace(' ', "%20"));
-        assert_goes_on(&get(&target), 400, &user_id(id));
+        let why = florin_schema::misspelling(id);
+        assert_goes_on(&get(&target), 400, &format!("{}{why}", user_id(id)));
     }
     assert_goes_on(&get("/v1/users/%3/balance"), 400, "path: expected percent-encoded UTF-8");
     assert_goes_on(&get("/v1/users/%ff/balance"), 400, "path: expected percent-encoded UTF-8");
@@ -312,7 +317,7 @@ fn bad_paths_and_parameters_are_named() {
         ("wait_ms=1&", "query: expected window, min_version, max_age_ms or wait_ms, got \"\""),
         ("wait_ms=1&wait_ms=1", "wait_ms: expected once"),
         ("window=24h&window=7d", "window: expected once"),
-        ("wait_ms=05", "wait_ms: expected 0 to 4294967295, got \"05\""),
+        ("wait_ms=05", "wait_ms: expected 0 to 4294967295, got \"05\": leading zeros are not allowed"),
         ("wait_ms", "wait_ms: expected 0 to 4294967295, got \"\""),
         ("wait_ms=4294967296", "wait_ms: expected 0 to 4294967295, got \"4294967296\""),
         ("max_age_ms=-1", "max_age_ms: expected 0 to 4294967295, got \"-1\""),
@@ -352,12 +357,12 @@ fn bad_json_is_placed() {
         ),
         (
             r#"{"user_ids":["+1"]}"#,
-            format!("invalid value: string \"+1\", expected {expected} at line 1 column 17"),
+            "invalid value: string \"+1\": a sign is not allowed at line 1 column 17".to_owned(),
         ),
         (r#"[["1"]]"#, "invalid type: sequence, expected an object".to_owned()),
         (
             r#"{"user_ids":["01"]}"#,
-            format!("invalid value: string \"01\", expected {expected} at line 1 column 17"),
+            "invalid value: string \"01\": leading zeros are not allowed at line 1 column 17".to_owned(),
         ),
         (r#"{"user_ids":[null]}"#, format!("invalid type: null, expected {expected} at line 1 column 17")),
         (
@@ -390,10 +395,70 @@ fn bad_headers_are_named() {
         "body: expected none with GET and HEAD, got 2 bytes",
     );
     for (headers, status, message) in [
-        ("Content-Type: text/plain\r\n", 415, "content-type: expected application/json, got \"text/plain\""),
+        (
+            "Content-Type: text/plain\r\n",
+            415,
+            "content-type: expected application/json in UTF-8, got \"text/plain\"",
+        ),
+        // Once read as UTF-8, which its sender had not meant.
+        (
+            "Content-Type: application/json; charset=utf-16\r\n",
+            415,
+            "content-type: expected application/json in UTF-8, got \"application/json; charset=utf-16\"",
+        ),
+        // The last one once won, so that a proxy which heeds the first let a page's request pass.
+        (
+            "Content-Type: text/plain\r\nContent-Type: application/json\r\n",
+            400,
+            "content-type: expected once, got it twice",
+        ),
+        (
+            "Content-Encoding: gzip\r\nContent-Encoding: identity\r\n",
+            400,
+            "content-encoding: expected once, got it twice",
+        ),
+        ("Expect: 100-continue\r\nExpect: 100-continue\r\n", 400, "expect: expected once, got it twice"),
         ("Content-Encoding: gzip\r\n", 415, "content-encoding: expected none, got \"gzip\""),
     ] {
         assert_goes_on(&request_batch(&format!("Content-Length: 18\r\n{headers}")), status, message);
+    }
+}
+
+#[test]
+fn json_in_utf_8_has_several_spellings() {
+    for value in [
+        "application/json",
+        "Application/JSON ; Charset=UTF-8",
+        "application/json;charset=\"utf-8\"",
+        "application/json; version=1",
+    ] {
+        read(&request_batch(&format!("Content-Length: 18\r\nContent-Type: {value}\r\n")));
+    }
+}
+
+/// A head that can only be refused waited for its body, up to the time-out, and was then told 408. Its refusal comes at once now,
+/// and the body is skipped as it comes, so that the connection stays as the contract says.
+#[test]
+fn what_the_head_shows_is_refused_without_its_body() {
+    let batch = "POST /v1/balances:batchGet HTTP/1.1";
+    for (line, headers, status) in [
+        ("POST /nowhere HTTP/1.1", "", 404),
+        ("POST /v1/users/1/balance HTTP/1.1", "", 405),
+        ("PUT /v1/balances:batchGet HTTP/1.1", "", 405),
+        (batch, "Content-Type: text/plain\r\n", 415),
+        (batch, "Content-Encoding: gzip\r\n", 415),
+        (batch, "Host: two\r\n", 400),
+        ("POST /v1/balances:batchGet?age=1 HTTP/1.1", "", 400),
+        ("GET /v1/users/1/balance HTTP/1.1", "", 400),
+    ] {
+        let whole = message(line, &format!("{headers}Content-Length: 18\r\n"), ID_FIVE);
+        let head = whole.len() - ID_FIVE.len();
+        let rejection = refused(&whole[..head]);
+        assert_eq!((rejection.http_status, rejection.consumed), (Some(status), Some(whole.len())), "{line}");
+        assert_eq!(rejection, refused(&whole), "{line}: with its body");
+        // Where the caller closes anyway, so does the server.
+        let last = message(line, &format!("{headers}Connection: close\r\nContent-Length: 18\r\n"), "");
+        assert_eq!((refused(&last).http_status, refused(&last).consumed), (Some(status), None), "{line}");
     }
 }
 
