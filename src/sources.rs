@@ -8,7 +8,7 @@
 //! | fill it | [`bulk_writer`] |
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 #[cfg(feature = "sqlite")]
 use std::sync::Arc;
@@ -35,6 +35,18 @@ pub enum LedgerAddress {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db")]
 pub struct AddressError;
+
+impl LedgerAddress {
+    /// Whether `path` is one of the ledger's own files, by whatever name: nothing else may be written there.
+    pub fn owns(&self, path: &Path) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            LedgerAddress::Sqlite(ledger) => florin_sqlite::owns(ledger, path),
+            #[cfg(not(feature = "sqlite"))]
+            LedgerAddress::Sqlite(ledger) => ledger == path,
+        }
+    }
+}
 
 impl FromStr for LedgerAddress {
     type Err = AddressError;

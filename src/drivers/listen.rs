@@ -59,6 +59,15 @@ pub enum ListenError {
         /// Where.
         path: PathBuf,
     },
+    /// The socket, or the lock beside it, would be one of the ledger's files.
+    #[error(
+        "--unix {}: this path, or {} beside it, is one of the ledger's own files: choose another path for the unix socket",
+        path.display(), lock_of(path).display()
+    )]
+    LedgersOwn {
+        /// Where.
+        path: PathBuf,
+    },
     /// The path cannot be used.
     #[error("cannot listen on the unix socket {}: {source}", path.display())]
     Unix {
@@ -176,14 +185,19 @@ pub fn unix(path: &Path, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), Listen
     Ok((bound, sockets.map_err(failed)?))
 }
 
+/// The lock beside a unix socket.
+pub fn lock_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
 /// Takes `PATH.lock`, which one node at a time holds. Without it two that start at once could each find the place free or
 /// stale, and one remove the socket on which the other has begun to listen.
 fn lock(path: &Path) -> Result<OwnedFd, ListenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let failed = |errno: rustix::io::Errno| ListenError::Unix { path: path.to_owned(), source: errno.into() };
-    let file = rustix::fs::open(PathBuf::from(name), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    let file = rustix::fs::open(lock_of(path), flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(ListenError::UnixTaken { path: path.to_owned() }),

@@ -329,6 +329,9 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
     }
     let mut unix = None;
     if let Some(path) = &config.unix {
+        if config.ledger.owns(path) || config.ledger.owns(&listen::lock_of(path)) {
+            return Err(ListenError::LedgersOwn { path: path.clone() }.into());
+        }
         let failed = |source| ListenError::Unix { path: path.clone(), source };
         let mut sockets =
             config.inherited.unix(path).and_then(|found| inherited::spread(found, shards)).map_err(failed)?;

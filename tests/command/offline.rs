@@ -160,6 +160,59 @@ fn serve_refuses_what_the_host_does_not_have() {
     assert!(err.contains("nothing listens"), "{err}");
 }
 
+/// A start that waits for somebody else waits for ever: for a live listener that accepts nobody, for whoever should write to a
+/// FIFO, for a service manager that does not read.
+#[test]
+fn a_start_waits_for_nobody() {
+    let folder = folder_with_ledger();
+    let at = |name: &str| folder.path().join(name);
+    let free = ["--listen", "127.0.0.1:0", "--shard-listen", "off", "--admin", "off", "--shards", "1"];
+    let serve = |more: &[&str]| run(folder.path(), &[&["serve"], &free[..], more].concat());
+
+    let stuck = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    stuck.bind(&socket2::SockAddr::unix(at("stuck.sock")).unwrap()).unwrap();
+    stuck.listen(0).unwrap();
+    let queued = std::os::unix::net::UnixStream::connect(at("stuck.sock")).unwrap();
+    let err = serve(&["--unix", "stuck.sock"]).refused(13);
+    assert!(err.contains("stuck.sock is taken"), "{err}");
+    drop(queued);
+
+    rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::RWXU).unwrap();
+    assert!(serve(&["--config", "fifo"]).refused(2).contains("it is no file"));
+    assert!(serve(&["--ledger", "sqlite:fifo"]).refused(17).contains("a FIFO"));
+    assert!(run(folder.path(), &["config", "check", "--config", "/dev/zero"]).refused(2).contains("at most"));
+}
+
+/// The lock beside the socket is made, and the socket itself bound, where SQLite would take either for its own.
+#[test]
+fn a_unix_socket_is_none_of_the_ledgers_files() {
+    let folder = folder_with_ledger();
+    std::fs::copy(folder.path().join("florin.db"), folder.path().join("a.lock")).unwrap();
+    for (unix, ledger) in [
+        ("florin.db-journal", "sqlite:florin.db"),
+        ("./florin.db-wal", "sqlite:florin.db"),
+        ("florin.db", "sqlite:florin.db"),
+        ("a", "sqlite:a.lock"),
+    ] {
+        let arguments = [
+            "serve",
+            "--unix",
+            unix,
+            "--ledger",
+            ledger,
+            "--listen",
+            "off",
+            "--shard-listen",
+            "off",
+            "--admin",
+            "off",
+        ];
+        let err = run(folder.path(), &arguments).refused(18);
+        assert!(err.contains("one of the ledger's own files"), "{unix}: {err}");
+        assert!(unix == "florin.db" || !folder.path().join(unix).exists(), "{unix} was made");
+    }
+}
+
 #[test]
 fn commands_that_need_a_node_say_so_when_there_is_none() {
     let folder = TempDir::new().unwrap();

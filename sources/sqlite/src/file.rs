@@ -11,6 +11,8 @@ use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use rustix::io::Errno;
 
+use crate::own::is_beside;
+
 /// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
 /// would rarely find the moment between two of its transactions.
 pub(super) const TRY_AGAIN: Duration = Duration::from_millis(2);
@@ -59,6 +61,15 @@ pub enum SqliteError {
         path: PathBuf,
         /// What it is instead.
         found: String,
+    },
+    /// SQLite keeps files of this name beside a ledger, and removes them.
+    #[error(
+        "no ledger is made at {}: to SQLite a file whose name ends with -journal, -wal or -shm belongs to the ledger beside it,          and is removed with what it holds; choose another name",
+        .path.display()
+    )]
+    Beside {
+        /// The file.
+        path: PathBuf,
     },
     /// A database, but not florin's.
     #[error(
@@ -208,8 +219,15 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, PathBuf),
             return Err(SqliteError::NotALedger { path, found: found.to_owned() });
         }
         Ok(found) if found.nlink() > 1 => return Err(SqliteError::SecondName { path, links: found.nlink() }),
+        Ok(found) if found.len() == 0 && access == Access::Create && is_beside(&path) => {
+            return Err(SqliteError::Beside { path });
+        }
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Create => {
+            if is_beside(&path) {
+                return Err(SqliteError::Beside { path });
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SqliteError::Missing { path }),
         Err(source) => return Err(SqliteError::Open { path, source }),
     }

@@ -8,6 +8,7 @@
 //! | [`appender`](SqliteAppender) | what a node appends, and to the followed file alone |
 //! | [`reader`](Reader) | rows in order, decoded without trust |
 //! | [`source`](SqliteSource) | the file as a ledger to be followed |
+//! | [`own`](owns()) | which files are a ledger's own |
 //! | `stripes` | reading in parallel |
 //! | `pages` | reading an account again |
 //! | `scratch` | ledgers for tests |
@@ -15,6 +16,7 @@
 mod appender;
 mod file;
 mod identity;
+mod own;
 mod pages;
 mod reader;
 #[cfg(any(test, feature = "scratch"))]
@@ -28,6 +30,7 @@ mod writer;
 pub use appender::SqliteAppender;
 pub use file::SqliteError;
 pub use identity::{IdentityError, LedgerFile, SameFile};
+pub use own::owns;
 pub use reader::{Followed, Place, Reader, Seq};
 pub use source::SqliteSource;
 pub use writer::{Batch, Writer};

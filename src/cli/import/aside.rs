@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
@@ -18,9 +19,11 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// In a new file: whatever is there, by any of its names, is left alone. A device or a pipe holds nothing to lose.
+    /// In a new file: whatever is there, by any of its names, is left alone. A terminal, `/dev/null` or a pipe holds nothing to
+    /// lose.
     pub fn create(path: &Path) -> Result<Aside, ImportError> {
-        let holds_nothing = fs::metadata(path).is_ok_and(|found| !found.is_file());
+        let holds_nothing =
+            fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.file_type().is_block_device());
         let mut how = OpenOptions::new();
         let file = if holds_nothing {
             how.write(true).open(path)

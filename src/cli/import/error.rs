@@ -64,6 +64,15 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+    /// The file for bad rows is the ledger's.
+    #[error(
+        "--skip-bad {} is one of the ledger's own files, which the ledger's database removes and overwrites: name another",
+        .path.display()
+    )]
+    AsideIsLedgers {
+        /// The file.
+        path: PathBuf,
+    },
     /// The ledger refused.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -108,6 +108,10 @@ pub struct ImportReport {
 /// # Errors
 /// After any, the ledger holds what it held before.
 pub fn import(options: &ImportOptions, progress: &mut dyn Progress) -> Result<ImportReport, ImportError> {
+    // Before the ledger is opened, which may remove the file.
+    if let Some(path) = options.skip_bad.as_deref().filter(|path| options.ledger.owns(path)) {
+        return Err(ImportError::AsideIsLedgers { path: path.to_owned() });
+    }
     let mut input = Input::open(&options.source)?;
     check_header(&mut input)?;
     let mut writer = bulk_writer(&options.ledger)?;

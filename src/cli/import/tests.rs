@@ -206,7 +206,13 @@ fn the_file_for_bad_rows_is_a_new_one() {
     let options = options(&scratch, lines(&[HEADER, FIRST]));
     fs::hard_link(scratch.file("rows.csv"), scratch.file("link.csv")).unwrap();
     fs::write(scratch.file("older.csv"), "bad rows of yesterday").unwrap();
-    for victim in ["ledger.db", "rows.csv", "link.csv", "older.csv"] {
+    for own in ["ledger.db", "ledger.db-journal", "ledger.db-wal", "ledger.db-shm", "./ledger.db-wal"] {
+        let options = ImportOptions { skip_bad: Some(scratch.file(own)), ..options.clone() };
+        let error = import(&options, &mut Silent).unwrap_err();
+        assert!(matches!(error, ImportError::AsideIsLedgers { .. }), "{own}: {error}");
+        assert_eq!(scratch.file(own).exists(), own == "ledger.db", "{own}");
+    }
+    for victim in ["rows.csv", "link.csv", "older.csv"] {
         let before = fs::read(scratch.file(victim)).unwrap();
         let options = ImportOptions { skip_bad: Some(scratch.file(victim)), ..options.clone() };
         let error = import(&options, &mut Silent).unwrap_err();

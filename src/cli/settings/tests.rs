@@ -63,6 +63,15 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(merged, Settings { shards: flags.shards, admin: flags.admin, ..file });
 }
 
+/// `shards = 01` was answered twice, the second time with "found \"\"".
+#[test]
+fn a_line_that_is_no_toml_is_named_once_and_leading_zeros_are_told() {
+    let defects = Settings::parse("shards = 01\nspin-us = \"05\"").unwrap_err();
+    assert_eq!(defects.len(), 2, "{defects:?}");
+    assert!(defects[0].message.contains("TOML") && defects[0].message.contains("zero"), "{defects:?}");
+    assert!(defects[1].message.ends_with("found \"05\": leading zeros are not allowed"), "{defects:?}");
+}
+
 #[test]
 fn each_defect_is_named_with_its_line() {
     let text = "shards = 0\nlisen = \"x\"\ncpus = \"3-1\"\n\nledger = \"postgres://x\"\nunix = [1]\nlisten = \"localhost\"";

@@ -197,6 +197,9 @@ func (p *parser) id(c byte) (uint64, error) {
 		}
 		id, ok := parseUserID(text)
 		if !ok {
+			if why := misspelling(text); why != "" {
+				return 0, p.here("invalid value: string %s%s", quote(text), why)
+			}
 			return 0, p.here("invalid value: string %s, expected %s", quote(text), expectedID)
 		}
 		return id, nil

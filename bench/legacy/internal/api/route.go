@@ -88,9 +88,15 @@ func checkHeaders(head Head) *problem {
 		return problem
 	}
 	if value, ok := head.Header("Content-Type"); ok {
-		media, _, _ := strings.Cut(value, ";")
+		media, parameters, _ := strings.Cut(value, ";")
 		if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
 			return bad(415, "content-type: expected application/json, got %s", quote(value))
+		}
+		for parameter := range strings.SplitSeq(parameters, ";") {
+			name, charset, _ := strings.Cut(strings.TrimSpace(parameter), "=")
+			if strings.EqualFold(name, "charset") && !strings.EqualFold(strings.Trim(charset, `"`), "utf-8") {
+				return bad(415, "content-type: expected no charset but utf-8, in which JSON travels, got %s", quote(value))
+			}
 		}
 	}
 	if value, ok := head.Header("Content-Encoding"); ok && !strings.EqualFold(strings.TrimSpace(value), "identity") {
@@ -151,7 +157,7 @@ func parsePath(path string) (route, *problem) {
 		return route{}, unknown()
 	}
 	if found.userID, ok = parseUserID(segments[2]); !ok {
-		return route{}, bad(400, "user_id: expected 0 to 9223372036854775807, got %s", quote(segments[2]))
+		return route{}, bad(400, "user_id: expected 0 to 9223372036854775807, got %s", quote(segments[2])+misspelling(segments[2]))
 	}
 	return found, nil
 }
@@ -217,7 +223,7 @@ func parseMilliseconds(name, value string) (uint32, *problem) {
 func parseNumber(name, value string, max uint64) (uint64, *problem) {
 	number, ok := parseDecimal(value)
 	if !ok || number > max {
-		return 0, bad(400, "%s: expected 0 to %d, got %s", name, max, quote(value))
+		return 0, bad(400, "%s: expected 0 to %d, got %s", name, max, quote(value)+misspelling(value))
 	}
 	return number, nil
 }
@@ -245,6 +251,18 @@ func parseWindows(value string) (domain.Windows, *problem) {
 func parseUserID(text string) (uint64, bool) {
 	id, ok := parseDecimal(text)
 	return id, ok && id <= domain.UserIDMax
+}
+
+// misspelling is what a refusal of text adds where only the spelling of a number is wrong.
+func misspelling(text string) string {
+	isNumber := func(digits string) bool { return digits != "" && strings.Trim(digits, "0123456789") == "" }
+	switch {
+	case len(text) > 1 && text[0] == '0' && isNumber(text):
+		return ": leading zeros are not allowed"
+	case strings.HasPrefix(text, "+") && isNumber(text[1:]):
+		return ": a sign is not allowed"
+	}
+	return ""
 }
 
 // parseDecimal reads digits alone: no sign, no space, no leading zeros.

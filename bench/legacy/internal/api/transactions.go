@@ -45,7 +45,7 @@ const (
 	expectedUser          = "a whole number from 0 to 9223372036854775807"
 	expectedAsset         = "1 to 8 characters of A-Z, 0-9 and _, like COIN"
 	expectedKind          = "recharge, gift_received, refund, adjustment_credit, gift_sent, withdrawal, adjustment_debit, hold, " +
-		"release, capture, or its number from 1 to 10"
+		"release, capture, or its number from 1 to 10, without leading zeros"
 	expectedAmount     = "a whole number of minor units from 1 to 9223372036854775807"
 	expectedOccurredAt = "a time like 1994-03-31T23:59:59.000001Z (RFC 3339 with Z or an offset, years 0001 to 9999, no " +
 		"finer than µs)"

@@ -62,8 +62,11 @@ pub enum HttpError {
     #[error("{0}: expected once, got it twice")]
     DuplicateHeader(&'static str),
     /// A body in another format.
-    #[error("content-type: expected application/json in UTF-8, got {0:?}")]
+    #[error("content-type: expected application/json, got {0:?}")]
     ContentType(String),
+    /// JSON in another encoding.
+    #[error("content-type: expected no charset but utf-8, in which JSON travels, got {0:?}")]
+    Charset(String),
     /// A compressed body.
     #[error("content-encoding: expected none, got {0:?}")]
     ContentEncoding(String),
@@ -122,7 +125,7 @@ impl HttpError {
             HttpError::Chunked | HttpError::LengthRequired => 411,
             HttpError::BodyTooLong(_) => 413,
             HttpError::LineTooLong => 414,
-            HttpError::ContentType(_) | HttpError::ContentEncoding(_) => 415,
+            HttpError::ContentType(_) | HttpError::Charset(_) | HttpError::ContentEncoding(_) => 415,
             HttpError::Expectation(_) => 417,
             HttpError::HeadTooLong | HttpError::TooManyHeaders => 431,
             HttpError::TransferEncoding(_) | HttpError::NotImplemented(_) => 501,

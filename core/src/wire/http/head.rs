@@ -285,10 +285,8 @@ impl<'a> Fields<'a> {
         if self.content_length.is_none() {
             return Some(HttpError::LengthRequired);
         }
-        if let Some(value) = self.content_type {
-            if !is_json(value) {
-                return Some(HttpError::ContentType(text(value)));
-            }
+        if let Some(Err(error)) = self.content_type.map(check_media_type) {
+            return Some(error);
         }
         match self.content_encoding {
             Some(value) if !value.trim_ascii().eq_ignore_ascii_case(b"identity") => {
@@ -324,18 +322,21 @@ fn is_ipv6(text: &[u8]) -> bool {
         && zone.iter().all(|byte| is_of_name(*byte))
 }
 
-/// Whether a media type is JSON in UTF-8, the only encoding that JSON travels in (RFC 8259, section 8.1).
-fn is_json(value: &[u8]) -> bool {
+/// A body's media type is JSON, in UTF-8 (RFC 8259, section 8.1).
+fn check_media_type(value: &[u8]) -> Result<(), HttpError> {
     let mut parts = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    let is_utf8 = |parameter: &[u8]| match memchr::memchr(b'=', parameter) {
+    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
+        return Err(HttpError::ContentType(text(value)));
+    }
+    let is_other = |parameter: &[u8]| match memchr::memchr(b'=', parameter) {
         Some(at) if parameter[..at].eq_ignore_ascii_case(b"charset") => {
             let charset = &parameter[at + 1..];
             let quoted = charset.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-            quoted.unwrap_or(charset).eq_ignore_ascii_case(b"utf-8")
+            !quoted.unwrap_or(charset).eq_ignore_ascii_case(b"utf-8")
         }
-        _ => true,
+        _ => false,
     };
-    parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) && parts.all(is_utf8)
+    if parts.any(is_other) { Err(HttpError::Charset(text(value))) } else { Ok(()) }
 }
 
 /// Unreserved characters, sub-delims, and what encodes others.

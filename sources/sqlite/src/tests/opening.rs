@@ -142,3 +142,38 @@ fn a_folder_that_may_not_be_written_to_is_named() {
         assert_eq!(error.exit_code(), 20);
     }
 }
+
+/// To open a FIFO waits for whoever writes to it: a start on one never ended.
+#[test]
+fn nothing_that_is_no_file_is_waited_for() {
+    let fifo = |path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let scratch = Scratch::new();
+        if !suffix.is_empty() {
+            drop(scratch.writer());
+        }
+        fifo(scratch.file(&format!("ledger.db{suffix}")));
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send((opened(&scratch), scratch)));
+        let (results, _scratch) = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it ends");
+        for result in results {
+            assert!(matches!(result, Err(SqliteError::NotALedger { .. })), "{suffix}: {result:?}");
+        }
+    }
+}
+
+/// A ledger that was made under the name of another's log: SQLite removed it when that other was opened.
+#[test]
+fn no_ledger_is_made_under_a_name_that_sqlite_gives_to_others() {
+    let scratch = Scratch::new();
+    for name in ["other.db-wal", "other.db-journal", "other.db-shm"] {
+        for is_there in [false, true] {
+            if is_there {
+                fs::write(scratch.file(name), "").unwrap();
+            }
+            let refusal = Writer::open_or_create(&scratch.file(name)).map(drop).unwrap_err();
+            assert!(matches!(refusal, SqliteError::Beside { .. }), "{refusal}");
+            assert_eq!(scratch.file(name).exists(), is_there);
+        }
+    }
+}
