@@ -37,7 +37,16 @@ pub struct Case<'a> {
     pub first: u64,
     pub last: u64,
     /// The ledger has come to rest, and so must the answer.
-    pub is_final: bool,
+    pub at_rest: Option<AtRest>,
+}
+
+/// What an answer must be once the ledger has come to rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtRest {
+    /// The clock was set so far that an account's windows may have to be read again, and nobody has asked for them since.
+    MayForget,
+    /// As recomputing from all rows has it.
+    Whole,
 }
 
 /// What a reply says of the moment at which it was made.
@@ -53,8 +62,6 @@ pub struct Auditor {
     as_of_us: Vec<i64>,
     /// The newest `as_of` of any data about a user.
     told_us: BTreeMap<UserId, i64>,
-    /// Some shard's clock was set back so far that windows may have to be read again.
-    forgets: bool,
     /// The wall clock stands still, so that `as_of` says nothing.
     has_fixed_clock: bool,
     /// Requests made that may wait for their freshness.
@@ -78,7 +85,6 @@ impl Auditor {
             versions: BTreeMap::new(),
             as_of_us: vec![i64::MIN; usize::from(shards)],
             told_us: BTreeMap::new(),
-            forgets: false,
             has_fixed_clock,
             waits: 0,
             seen: Seen::default(),
@@ -157,14 +163,15 @@ impl Auditor {
         // Only one who would have to wait is ever shed, and only where many others of its connection, or of all, may be waiting.
         let is_shed = has_status(reply, Status::Overloaded) && self.waits > CONNECTION_WAITS_MAX as usize;
         let moments = if is_shed { judge.vain_arrivals() } else { judge.moments() };
-        self.forgets |= moments.iter().any(|moment| moment.turn.forgets);
         let explains = |moment: &Moment| {
-            // Windows that are not held for this time are told to be incomplete, whatever they hold.
-            let forgets = moment.turn.forgets && origin.is_quarantined && is_statistics(case);
             let Predicted { status, view, is_quarantined } = match judge.predict(moment, user) {
                 _ if is_shed => Predicted { status: Status::Overloaded, view: None, is_quarantined: false },
                 predicted => predicted,
             };
+            // Windows that are not held for this time are told to be incomplete, whatever they hold; once the account has been
+            // read again they are held, but where it cannot be.
+            let may_forget = case.at_rest != Some(AtRest::Whole) || is_quarantined;
+            let forgets = moment.turn.forgets && may_forget && origin.is_quarantined && is_statistics(case);
             let expected = Origin {
                 as_of_us: view.map_or(moment.turn.as_of_us, |view| as_of_us(moment, &view)),
                 is_quarantined: is_quarantined || view.is_some() && forgets,
@@ -287,14 +294,14 @@ impl Auditor {
             let wanted = case.request.freshness.min_version;
             ensure(version >= wanted, || format!("{wanted} was the least version of {user} asked for"))?;
         }
-        if case.is_final {
+        if case.at_rest.is_some() {
             let history = history.ok_or("only users of the ledger are asked for in the end")?;
             let whole = history.whole();
             ensure(whole.is_none() || version == whole, || {
                 format!("{user} ends at {version:?} instead of {whole:?}")
             })?;
             let is_broken = whole.is_none() || history.defect.is_some();
-            let forgets = is_statistics(case) && self.forgets;
+            let forgets = is_statistics(case) && case.at_rest == Some(AtRest::MayForget);
             ensure(forgets || reply.is_quarantined == is_broken, || {
                 "a quarantine outlives its gap, or a defect has none".to_owned()
             })?;

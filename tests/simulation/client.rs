@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use florin::shard::Listener;
 
 use super::Fault;
-use super::auditor::{Auditor, Case, Floors, Seen, Verdict};
+use super::auditor::{AtRest, Auditor, Case, Floors, Seen, Verdict};
 use super::ledger::Ledger;
 use super::node::{Completion, Node, What};
 use super::random::Random;
@@ -64,7 +64,7 @@ struct Pending {
     segment: usize,
     /// Its `100 Continue` has come.
     continued: bool,
-    is_final: bool,
+    at_rest: Option<AtRest>,
 }
 
 pub struct Client {
@@ -293,11 +293,11 @@ impl Client {
             (self.is_finished, self.babbles) = (true, true);
             return;
         }
-        self.push(request, encoded, around.auditor, false);
+        self.push(request, encoded, around.auditor, None);
     }
 
-    /// Asks for the whole of a user's history.
-    pub fn ask_finally(&mut self, ask: Ask, version: u64, around: &mut Surroundings<'_>) {
+    /// Asks for the whole of a user's history once the ledger has come to rest.
+    pub fn ask_at_rest(&mut self, ask: Ask, version: u64, at_rest: AtRest, around: &mut Surroundings<'_>) {
         let formats = [request::Format::Rkyv, request::Format::FlatBuffers];
         let request = Request {
             id: around.random.next(),
@@ -308,10 +308,16 @@ impl Client {
             expects: Expects::Nothing,
         };
         let encoded = request::encode(&request, around.random);
-        self.push(request, encoded, around.auditor, true);
+        self.push(request, encoded, around.auditor, Some(at_rest));
     }
 
-    fn push(&mut self, request: Request, encoded: request::Encoded, auditor: &mut Auditor, is_final: bool) {
+    fn push(
+        &mut self,
+        request: Request,
+        encoded: request::Encoded,
+        auditor: &mut Auditor,
+        at_rest: Option<AtRest>,
+    ) {
         if let Some(barrier) = encoded.barrier {
             self.barriers.push_back(self.stream.len() + barrier);
         }
@@ -320,7 +326,7 @@ impl Client {
         let segment = self.segments.len();
         self.append(&encoded.bytes, self.stream.len() + encoded.bytes.len());
         let floors = auditor.floors(&request);
-        self.pending.push_back(Pending { request, floors, segment, continued: false, is_final });
+        self.pending.push_back(Pending { request, floors, segment, continued: false, at_rest });
     }
 
     fn append(&mut self, bytes: &[u8], ends: usize) {
@@ -458,7 +464,7 @@ impl Client {
             on_unix: self.listener == Listener::Unix,
             first: first.step,
             last,
-            is_final: pending.is_final,
+            at_rest: pending.at_rest,
         };
         around.auditor.check(&case, reply, around.node, around.ledger)
     }

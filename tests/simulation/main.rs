@@ -51,7 +51,7 @@ const SEEDS: u64 = 10_000;
 const PLANTED_SEEDS: u64 = 400;
 
 /// What the seeds together must come across; a simulation that does not proves little.
-const SIGHTS: [&str; 31] = [
+const SIGHTS: [&str; 32] = [
     "OK",
     "NOT_FOUND",
     "INVALID_REQUEST",
@@ -80,6 +80,7 @@ const SIGHTS: [&str; 31] = [
     "unreadable rows",
     "holes in the ledger",
     "clock steps",
+    "clock leaps",
     "gaps",
     "duplicates",
     "replies",

@@ -38,7 +38,7 @@ pub struct Turn {
     pub step: u64,
     pub monotonic_us: u64,
     pub wall_us: i64,
-    /// The clock was set back so far that windows may have to be read again.
+    /// The clock was set so far that windows may have to be read again.
     pub forgets: bool,
     pub as_of_us: i64,
     pub taken_us: u64,

@@ -82,6 +82,8 @@ pub struct Seat {
     pub bytes_in: u64,
     pub bytes_out: u64,
     latest_wall_us: i64,
+    /// The clock was set by more than windows are held for, so any account may have to be read again.
+    clock_has_leapt: bool,
     pub draining_since_us: Option<u64>,
 }
 
@@ -175,7 +177,7 @@ impl Node {
             step,
             monotonic_us: now.monotonic_us,
             wall_us: now.wall_us,
-            forgets: set_back > CLOCK_BACK_HOURS,
+            forgets: set_back > CLOCK_BACK_HOURS || seat.clock_has_leapt,
             as_of_us,
             taken_us,
             events: [before, after],
@@ -189,6 +191,16 @@ impl Node {
         for &bell in bells {
             self.seats[bell].bell |= self.fault != Fault::LostBell || random.percent(50);
         }
+    }
+
+    /// The wall clock was set by days or years.
+    pub fn clock_has_leapt(&mut self) {
+        self.seats.iter_mut().for_each(|seat| seat.clock_has_leapt = true);
+    }
+
+    /// Whether the clock was ever set so far that windows may have to be read again.
+    pub fn may_forget(&self) -> bool {
+        self.seats.iter().any(|seat| seat.mirror.turns.iter().any(|turn| turn.forgets))
     }
 
     /// Begins to drain, as if in each shard's last turn.
@@ -218,6 +230,7 @@ impl Seat {
             bytes_in: 0,
             bytes_out: 0,
             latest_wall_us: i64::MIN,
+            clock_has_leapt: false,
             draining_since_us: None,
         }
     }

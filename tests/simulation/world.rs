@@ -6,7 +6,7 @@ use florin::shard::Park;
 use florin_schema::WindowMask;
 
 use super::Fault;
-use super::auditor::{Auditor, Seen, Verdict};
+use super::auditor::{AtRest, Auditor, Seen, Verdict};
 use super::client::{Client, Mark, State, Surroundings};
 use super::feed::Feed;
 use super::ledger::{DAY_US, HOUR_US, Ledger};
@@ -54,6 +54,8 @@ pub struct World {
     /// Nobody begins anything new.
     is_resting: bool,
     may_jump: bool,
+    /// The wall clock is set by days and years.
+    clock_leaps: bool,
     flood: Option<Flood>,
     /// A shard that does not get to run for a while.
     stalled: Option<usize>,
@@ -83,6 +85,7 @@ impl World {
         let is_fixed = random.one_in(6);
         let auditor = Auditor::new(node.shards(), is_fixed);
         let may_jump = random.percent(40);
+        let clock_leaps = !is_fixed && random.one_in(6);
         let flood = match random.below(150) {
             0 => Some(Flood::Asks),
             1 => Some(Flood::Waits),
@@ -107,6 +110,7 @@ impl World {
             is_draining: false,
             is_resting: false,
             may_jump,
+            clock_leaps,
             flood,
             stalled,
             awaited_us: 0,
@@ -154,11 +158,14 @@ impl World {
                 self.random.pick(&[3_000, 40_000, 900_000, 11_000_000, 31_000_000, 70 * 60_000_000, DAY_US]);
             self.monotonic_us += self.random.between(1, most_us) as u64;
         }
-        if self.random.one_in(400) {
-            self.wall_offset_us -= self.random.between(0, 2 * HOUR_US);
+        if self.random.one_in(200) {
+            self.wall_offset_us += self.random.between(-2 * HOUR_US, 2 * HOUR_US);
         }
-        if self.random.one_in(400) {
-            self.wall_offset_us += self.random.between(0, 2 * HOUR_US);
+        if self.clock_leaps && self.random.one_in(150) {
+            let most_us = self.random.pick(&[3 * DAY_US, 40 * DAY_US, 1_000 * DAY_US]);
+            self.wall_offset_us += self.random.between(-most_us, most_us);
+            self.node.clock_has_leapt();
+            self.auditor.seen.note("clock leaps", 1);
         }
         self.latest_wall_us = self.latest_wall_us.max(self.wall_us());
     }
@@ -335,7 +342,19 @@ impl World {
             self.settle("its accounts are whole", World::feed_is_done)?;
             self.awaited_us = self.monotonic_us;
             self.settle("its watermark is fresh", |world| world.feed.published_us() >= world.awaited_us)?;
-            self.ask_everything()?;
+            if self.node.may_forget() {
+                // Whoever asks first makes windows be read again; a moment later they must be there.
+                self.ask_everything(AtRest::MayForget)?;
+                self.settle("windows are asked for", World::has_no_connection)?;
+                self.monotonic_us += REREAD_PAUSE_MAX_US;
+                self.latest_wall_us = self.latest_wall_us.max(self.wall_us());
+                self.awaited_us = self.monotonic_us;
+                self.settle("its windows are whole", |world| {
+                    let is_fresh = world.feed.published_us() >= world.awaited_us;
+                    is_fresh && world.feed_is_done() && world.shards_are_idle()
+                })?;
+            }
+            self.ask_everything(AtRest::Whole)?;
             self.settle("its last clients are served", World::has_no_connection)?;
             if self.random.one_in(4) {
                 self.drain();
@@ -377,8 +396,8 @@ impl World {
         }
     }
 
-    /// Asks each shard about every user of the ledger: all must be whole now.
-    fn ask_everything(&mut self) -> Verdict {
+    /// Asks each shard about every user of the ledger.
+    fn ask_everything(&mut self, at_rest: AtRest) -> Verdict {
         for seat in 0..self.node.seats.len() {
             let is_http = self.random.one_in(3);
             let (id, slot) = (self.clients.len(), self.random.below(SLOTS));
@@ -395,8 +414,9 @@ impl World {
             let users: Vec<_> = users.map(whole).collect();
             for (user, version) in users {
                 let (client, mut around) = self.client(id);
-                client.ask_finally(Ask::Balance(user), version, &mut around);
-                client.ask_finally(Ask::Statistics(user, WindowMask::ALL), version, &mut around);
+                client.ask_at_rest(Ask::Balance(user), version, at_rest, &mut around);
+                let statistics = Ask::Statistics(user, WindowMask::ALL);
+                client.ask_at_rest(statistics, version, at_rest, &mut around);
             }
         }
         Ok(())

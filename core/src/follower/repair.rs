@@ -127,14 +127,13 @@ impl From<Full> for Repaired {
 impl Repair {
     /// A shard asks for an account's history.
     pub fn want(&mut self, user: UserId, reason: Reason, now_us: u64, planted: Option<Planted>) {
-        match self.broken.get(&user) {
+        match self.broken.get_mut(&user) {
             Some(broken) if !Planted::NeverBacksOff.is(planted) => {
-                let until_us = match reason {
-                    // What was missing may have come, so there is hope; but rows may come as fast as they like.
-                    Reason::HoleFilled => broken.until_us.min(now_us + REREAD_PAUSE_MIN_US),
-                    Reason::Gap | Reason::ClockMoved => broken.until_us,
-                };
-                self.due.insert((until_us, user));
+                // What was missing may have come, so there is hope; but rows may come as fast as they like.
+                if reason == Reason::HoleFilled {
+                    broken.until_us = broken.until_us.min(now_us + REREAD_PAUSE_MIN_US);
+                }
+                self.due.insert((broken.until_us, user));
             }
             _ => self.fresh.push_back(user),
         }
@@ -206,13 +205,7 @@ impl Repair {
             self.due.clear();
             return false;
         }
-        let due = self.due.first().copied().filter(|&(us, _)| us <= around.now_us);
-        let user = self.fresh.pop_front().or_else(|| {
-            let (us, user) = due?;
-            self.due.remove(&(us, user));
-            Some(user)
-        });
-        let Some(user) = user else { return false };
+        let Some(user) = self.next(around) else { return false };
         self.rereads += 1;
         around.notes.push_back(Note::Rereading(user));
         self.current = Some(Current {
@@ -226,6 +219,28 @@ impl Repair {
             stage: Stage::Beginning,
         });
         true
+    }
+
+    /// The account that is read next. One may be asked for several times before it is read: where that was in vain, what was
+    /// asked before waits as long as what is asked now.
+    fn next<S: Source, O: Outlet>(&mut self, around: &Around<'_, S, O>) -> Option<UserId> {
+        while let Some(user) = self.fresh.pop_front().or_else(|| self.next_due(around.now_us)) {
+            match self.broken.get(&user) {
+                Some(broken)
+                    if broken.until_us > around.now_us && !Planted::NeverBacksOff.is(around.planted) =>
+                {
+                    self.due.insert((broken.until_us, user));
+                }
+                _ => return Some(user),
+            }
+        }
+        None
+    }
+
+    fn next_due(&mut self, now_us: u64) -> Option<UserId> {
+        let &(us, user) = self.due.first().filter(|&&(us, _)| us <= now_us)?;
+        self.due.remove(&(us, user));
+        Some(user)
     }
 
     fn receive<S: Source, O: Outlet>(&mut self, around: &mut Around<'_, S, O>) -> Repaired {
@@ -312,3 +327,6 @@ impl Repair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,8 +206,11 @@ impl Table {
         let Some((_, balance)) = self.find_closely(user) else { return false };
         let account = Account { balance };
         let flags = account.flags(&self.slab);
-        account.set_flags(&mut self.slab, flags | REREAD_ASKED);
-        flags & (QUARANTINED | DEFECTIVE | REREAD_ASKED) == 0
+        let asks = flags & (QUARANTINED | DEFECTIVE | REREAD_ASKED) == 0;
+        if asks {
+            account.set_flags(&mut self.slab, flags | REREAD_ASKED);
+        }
+        asks
     }
 
     /// Applies a row of the ledger as it was committed.

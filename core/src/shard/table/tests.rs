@@ -257,6 +257,33 @@ fn a_gap_that_the_ledger_has_too_stays_quarantined_until_its_row_comes() {
     assert_eq!(table.quarantined(), 0);
 }
 
+/// An account that had been read again in vain was asked for its windows after the clock had been set. It was noted that its
+/// history had been asked for, and it was not: when the missing row came nobody asked, and the account stayed quarantined.
+#[test]
+fn a_question_about_windows_does_not_stand_for_the_history_of_an_account_with_a_hole() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=4).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user = rows[0].user_id.hashed();
+    let read_again = |table: &mut Table, rows: &[&Transaction]| {
+        table.begin_reread(user.id);
+        rows.iter().for_each(|row| drop(table.apply_reread(row, &now)));
+        table.end_reread(user.id);
+    };
+    for (next, is_asked) in [(&rows[3], Outcome::Gap { ask: true }), (&rows[1], Outcome::AppliedLate)] {
+        let mut table = Table::new();
+        table.apply(&rows[0], &now);
+        table.apply(&rows[2], &now);
+        read_again(&mut table, &[&rows[0], &rows[2]]);
+        assert!(!table.ask_again(user), "it is quarantined, and that would not help");
+        assert_eq!(table.apply(next, &now), is_asked);
+    }
+    table.apply(&rows[0], &now);
+    assert!(table.ask_again(user));
+    assert!(!table.ask_again(user), "it is asked for once");
+    read_again(&mut table, &[&rows[0]]);
+    assert!(table.ask_again(user), "until it was read");
+}
+
 /// An account was read again, and the ledger had lost the rows that had named it: it became whole, of version 0.
 #[test]
 fn an_account_without_a_row_is_never_whole() {

@@ -1,0 +1,162 @@
+//! When accounts are read again whose ledger has a hole.
+
+use super::*;
+use crate::clock::Now;
+use crate::follower::{Position, Progress};
+use crate::ledger::{Kind, Transaction};
+use crate::shard::FeedRequest;
+
+/// A ledger whose only account lacks its second row.
+struct Holed;
+
+#[derive(Clone, PartialEq, PartialOrd, Debug)]
+struct Nowhere;
+
+impl Position for Nowhere {
+    fn encode(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn decode(_: &[u8]) -> Option<Nowhere> {
+        Some(Nowhere)
+    }
+}
+
+impl Source for Holed {
+    type Identity = &'static str;
+    type Position = Nowhere;
+
+    fn identity(&mut self) -> Result<&'static str, SourceError> {
+        Ok("holed")
+    }
+
+    fn load(&mut self, _: Option<&Nowhere>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn next(&mut self, _: Now, _: &mut Vec<Row>) -> Result<Progress<Nowhere>, SourceError> {
+        unreachable!("repairing asks for no new rows")
+    }
+
+    fn can_reread(&self) -> bool {
+        true
+    }
+
+    fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        rows.extend([row(1), row(3)].map(Ok));
+        Ok(Page::Last)
+    }
+}
+
+/// Takes everything and notes when a history begins.
+#[derive(Default)]
+struct Shard {
+    now_us: u64,
+    begun_us: Vec<u64>,
+}
+
+impl Outlet for Shard {
+    fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {
+        if let FeedEvent::RereadBegin(_) = event {
+            self.begun_us.push(self.now_us);
+        }
+        Ok(())
+    }
+
+    fn applied_batch(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn publish(&mut self, _: i64, _: u64) {}
+
+    fn next_request(&mut self) -> Option<FeedRequest> {
+        None
+    }
+
+    fn wake(&mut self) {}
+}
+
+fn row(version: u64) -> Transaction {
+    Transaction {
+        user_id: user(),
+        version: Version(version),
+        asset: florin_schema::Asset::parse(b"COIN").unwrap(),
+        kind: Kind::Recharge,
+        amount: 1,
+        occurred_at_us: 0,
+    }
+}
+
+fn user() -> UserId {
+    UserId::new(7).unwrap()
+}
+
+struct Bench {
+    repair: Repair,
+    outlets: Outlets<Shard>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench { repair: Repair::default(), outlets: Outlets::new(alloc::vec![Shard::default()]) }
+    }
+
+    /// Goes on at this time as far as it can.
+    fn at(&mut self, now_us: u64) {
+        let (mut source, mut notes) = (Holed, VecDeque::new());
+        self.outlets.all()[0].now_us = now_us;
+        self.repair.allow(usize::MAX);
+        let mut around = Around {
+            now_us,
+            source: &mut source,
+            identity: &"holed",
+            outlets: &mut self.outlets,
+            notes: &mut notes,
+            planted: None,
+        };
+        while self.repair.step(&mut around) == Repaired::Some {}
+    }
+
+    fn want(&mut self, reason: Reason, now_us: u64) {
+        self.repair.want(user(), reason, now_us, None);
+    }
+
+    fn begun_us(&mut self) -> &[u64] {
+        &self.outlets.all()[0].begun_us
+    }
+}
+
+/// An account was asked for twice while it had to wait, for the end of its pause and, because a hole was filled, for sooner.
+/// It was read at the sooner time, in vain, and at the end of the first pause once more: not a second after.
+#[test]
+fn what_was_asked_for_twice_waits_after_it_was_read_in_vain() {
+    const SECOND_US: u64 = 1_000_000;
+    let mut bench = Bench::new();
+    bench.want(Reason::Gap, 0);
+    bench.at(0);
+    bench.want(Reason::Gap, 10);
+    bench.at(SECOND_US);
+    assert_eq!(bench.begun_us(), [0, SECOND_US], "its pause is two seconds now");
+    bench.want(Reason::Gap, SECOND_US + 10);
+    bench.want(Reason::HoleFilled, SECOND_US + 500_000);
+    for tenth in 0..60 {
+        bench.at(SECOND_US + tenth * SECOND_US / 10);
+    }
+    // A second after the word of the filled hole; then four seconds of pause, once for both.
+    assert_eq!(bench.begun_us(), [0, SECOND_US, 2 * SECOND_US + 500_000, 6 * SECOND_US + 500_000]);
+    assert_eq!(bench.repair.waiting(), 0);
+}
+
+/// The same where it was asked for twice before it was ever read.
+#[test]
+fn what_was_asked_for_twice_at_first_is_read_once_at_once() {
+    let mut bench = Bench::new();
+    bench.want(Reason::ClockMoved, 0);
+    bench.want(Reason::Gap, 0);
+    bench.at(0);
+    bench.at(REREAD_PAUSE_MIN_US - 1);
+    assert_eq!(bench.begun_us(), [0]);
+    bench.at(REREAD_PAUSE_MIN_US);
+    assert_eq!(bench.begun_us(), [0, REREAD_PAUSE_MIN_US]);
+    assert_eq!(bench.repair.waiting(), 0);
+}
