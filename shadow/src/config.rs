@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 use serde::Deserialize;
 
+use crate::credentials::Kept;
 use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
 use crate::evidence::{Enough, Redaction, Tolerance};
 use crate::judge::{Action, Law, Limits, Pattern, Rule, Rules};
@@ -29,6 +30,8 @@ pub struct Config {
     pub drain: Duration,
     /// Cutover.
     pub serve: ServeConfig,
+    /// What recordings keep beside what is known to be no secret.
+    pub kept: Kept,
     /// The key for `--redact`; a random one where none is named.
     pub redaction_key: Option<[u8; 16]>,
 }
@@ -86,6 +89,7 @@ struct File {
     enough: EnoughFile,
     serve: ServeFile,
     redact: RedactFile,
+    record: RecordFile,
     not_comparable_max: Option<f64>,
     unproven_max: Option<f64>,
     drain_ms: Option<u64>,
@@ -152,6 +156,13 @@ struct ScheduleFile {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct RedactFile {
     key_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RecordFile {
+    keep_parameters: Vec<String>,
+    keep_bodies: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -238,6 +249,7 @@ impl Config {
             },
             drain: ms(file.drain_ms, limits::DRAIN),
             serve: serve(&file.serve)?,
+            kept: Kept { parameters: file.record.keep_parameters, bodies: file.record.keep_bodies },
             redaction_key: file.redact.key_file.as_deref().map(key).transpose()?,
         })
     }

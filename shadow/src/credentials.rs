@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+
+use crate::request::{Question, Request};
 
 /// Headers that say nothing of who the caller is, but may decide what it gets.
 const HARMLESS: [&str; 27] = [
@@ -56,10 +59,8 @@ const PASSING: [&str; 16] = [
 ];
 /// Browsers' own, of which there are ever more.
 const HARMLESS_BEGINNINGS: [&str; 3] = ["sec-fetch-", "sec-ch-", "x-b3-"];
-/// Parts of a query parameter's name that make its value a secret.
-const SECRET_PARTS: [&str; 13] = [
-    "auth", "code", "cookie", "cred", "jwt", "key", "pass", "pwd", "secret", "session", "sig", "sid", "token",
-];
+/// Query parameters whose values are known to be none: the contract's.
+const KEPT_PARAMETERS: [&str; 4] = ["window", "min_version", "max_age_ms", "wait_ms"];
 /// What stands in a secret's place.
 const LEFT_OUT: &str = "LEFT-OUT";
 
@@ -80,40 +81,69 @@ pub fn are_carried(headers: &HeaderMap) -> bool {
     headers.keys().any(may_be_secret)
 }
 
-/// A target without the values of parameters that sound like secrets, and without a user's name and password.
-pub fn without_secrets(target: &str) -> Cow<'_, str> {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let authority = path.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
-    let login = authority.and_then(|authority| authority.rsplit_once('@')).map(|(login, _)| login);
-    let is_secret = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase();
-        SECRET_PARTS.iter().any(|part| name.contains(part))
-    };
-    if login.is_none() && !query.is_some_and(|query| query.split('&').any(is_secret)) {
-        return Cow::Borrowed(target);
-    }
-    let mut out = match login {
-        Some(login) => path.replacen(login, LEFT_OUT, 1),
-        None => path.to_owned(),
-    };
-    for (at, pair) in query.iter().flat_map(|query| query.split('&')).enumerate() {
-        out.push(if at == 0 { '?' } else { '&' });
-        match pair.split_once('=') {
-            Some((name, _)) if is_secret(pair) => {
-                out.push_str(name);
-                out.push('=');
-                out.push_str(LEFT_OUT);
-            }
-            _ => out.push_str(pair),
+/// What of targets and bodies is written down. Whatever is not known to be harmless is left out: a secret may have any name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Kept {
+    /// Query parameters whose values are kept, beside the contract's.
+    pub parameters: Vec<String>,
+    /// Paths whose bodies are kept, beside the contract's batch.
+    pub bodies: Vec<String>,
+}
+
+impl Kept {
+    /// A target without the values of parameters that are not known, and without a user's name and password.
+    pub fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let authority = path.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
+        let login = authority.and_then(|authority| authority.rsplit_once('@')).map(|(login, _)| login);
+        let is_kept = |pair: &str| {
+            let name = pair.split('=').next().unwrap_or_default();
+            let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+            pair.is_empty()
+                || KEPT_PARAMETERS.contains(&&*name)
+                || self.parameters.iter().any(|kept| *kept == name)
+        };
+        if login.is_none() && query.is_none_or(|query| query.split('&').all(is_kept)) {
+            return Cow::Borrowed(target);
         }
+        let mut out = match login {
+            Some(login) => path.replacen(login, LEFT_OUT, 1),
+            None => path.to_owned(),
+        };
+        for (at, pair) in query.iter().flat_map(|query| query.split('&')).enumerate() {
+            out.push(if at == 0 { '?' } else { '&' });
+            match pair.split_once('=') {
+                _ if is_kept(pair) => out.push_str(pair),
+                Some((name, _)) => {
+                    out.push_str(name);
+                    out.push('=');
+                    out.push_str(LEFT_OUT);
+                }
+                // Without a name it is all value.
+                None => out.push_str(LEFT_OUT),
+            }
+        }
+        Cow::Owned(out)
     }
-    Cow::Owned(out)
+
+    /// A request's body, if it is the contract's, which holds user ids and nothing else, or its path's are kept.
+    pub fn body(&self, request: &Request) -> Bytes {
+        let is_kept = request.body.is_empty()
+            || matches!(request.question, Question::Balances(_))
+            || self.bodies.iter().any(|path| path == request.path());
+        if is_kept { request.body.clone() } else { Bytes::from_static(LEFT_OUT.as_bytes()) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+
     use super::*;
+    use crate::request::BATCH_PATH;
 
     #[test]
     fn what_is_not_known_to_be_harmless_may_be_a_secret() {
@@ -126,15 +156,42 @@ mod tests {
         }
     }
 
+    /// Known names of secrets were once looked for, and `otp`, `pin`, `ticket`, `state` and a body's were none of them.
     #[test]
-    fn secrets_in_targets_are_left_out() {
+    fn what_is_not_known_to_be_harmless_is_left_out_of_targets() {
+        let kept = Kept { parameters: vec!["page".to_owned()], bodies: Vec::new() };
         for (target, expected) in [
-            ("/v1/x?window=24h", "/v1/x?window=24h"),
-            ("/v1/x?a=1&access_token=abc&b", "/v1/x?a=1&access_token=LEFT-OUT&b"),
-            ("/v1/x?api%5Fkey=abc", "/v1/x?api%5Fkey=LEFT-OUT"),
+            ("/v1/x?window=24h&min_version=1&", "/v1/x?window=24h&min_version=1&"),
+            ("/v1/x?%77indow=24h&page=2", "/v1/x?%77indow=24h&page=2"),
+            ("/v1/x?otp=1&window=7d&b", "/v1/x?otp=LEFT-OUT&window=7d&LEFT-OUT"),
+            ("/v1/x?pin=1&ticket=2&assertion=3", "/v1/x?pin=LEFT-OUT&ticket=LEFT-OUT&assertion=LEFT-OUT"),
+            ("/v1/x?Window=1&a=b=c", "/v1/x?Window=LEFT-OUT&a=LEFT-OUT"),
             ("http://me:word@h/x?sig=1", "http://LEFT-OUT@h/x?sig=LEFT-OUT"),
         ] {
-            assert_eq!(without_secrets(target), expected);
+            assert_eq!(kept.target(target), expected);
         }
+        assert_eq!(Kept::default().target("/x?page=2"), "/x?page=LEFT-OUT");
+    }
+
+    #[test]
+    fn of_bodies_only_the_contracts_are_kept_and_those_that_somebody_names() {
+        let kept = Kept { parameters: Vec::new(), bodies: vec!["/v1/search".to_owned()] };
+        let post = |target: &str, body: &'static str| {
+            let body = Bytes::from_static(body.as_bytes());
+            let headers = Arc::new(HeaderMap::new());
+            kept.body(&Request::new(Method::POST, target.to_owned(), headers, body))
+        };
+        let batch = r#"{"user_ids":["1",2]}"#;
+        assert_eq!(post(BATCH_PATH, batch), batch);
+        for secret in [
+            r#"{"user_ids":["1"],"pin":"1234"}"#,
+            r#"{"user_ids":["1"],"user_ids":["2"]}"#,
+            r#"{"user_ids":["1","x"]}"#,
+            "otp=1",
+        ] {
+            assert_eq!(post(BATCH_PATH, secret), "LEFT-OUT", "{secret}");
+        }
+        assert_eq!(post("/v1/search?q=1", "anything"), "anything");
+        assert_eq!((post("/v1/other", "anything"), post("/v1/other", "")), ("LEFT-OUT".into(), "".into()));
     }
 }

@@ -25,7 +25,7 @@
 //! | [`record`], [`replay`] | traffic in files, and replaying it |
 //! | [`cutover`] | the share of callers that the candidate serves |
 //! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
-//! | `credentials` | what of a request may prove who asks |
+//! | [`credentials`] | what of a request may prove who asks, and what of it is written down |
 //! | `files` | files that only their owner may read |
 //! | `budget` | the memory that all copies of what passes share |
 //! | [`run`], [`admin`] | all of it, assembled |
@@ -38,7 +38,7 @@ pub mod answer;
 mod budget;
 pub mod clock;
 pub mod config;
-mod credentials;
+pub mod credentials;
 pub mod cutover;
 pub mod evidence;
 mod files;

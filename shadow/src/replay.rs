@@ -62,7 +62,7 @@ pub enum ReplayError {
     Format(#[from] FormatError),
 }
 
-/// Asks both sides everything that was recorded. Returns when the last verdict has fallen.
+/// Asks both sides everything that was recorded. Returns when the last verdict has fallen, with what of the recording is not there.
 ///
 /// # Errors
 /// Where a file is no recording: what comes before has been asked.
@@ -71,20 +71,21 @@ pub async fn replay(
     comparer: Arc<Comparer>,
     evidence: Arc<Evidence>,
     scope: Scope,
-) -> Result<(), ReplayError> {
+) -> Result<Vec<FormatError>, ReplayError> {
     let permits = Arc::new(Semaphore::new(settings.in_flight_max));
     let started = Instant::now();
     let mut first_us = None;
     let mut outcome = Ok(());
+    let mut damages = Vec::new();
     let mut numbers = Numbers::default();
-    'files: for file in &settings.files {
-        for entry in read_file(file)? {
+    'files: for (at, file) in settings.files.iter().enumerate() {
+        let mut entries = read_file(file)?;
+        for entry in &mut entries {
             let entry = match entry {
                 Ok(entry) => entry,
                 // What comes before it can be compared, and is: it is not all that there was.
-                Err(error @ FormatError::BreaksOff { .. }) => {
-                    tracing::error!("{error}");
-                    evidence.cut_short();
+                Err(error) if error.is_partial() => {
+                    damages.push(error);
                     continue 'files;
                 }
                 Err(error) => {
@@ -110,6 +111,13 @@ pub async fn replay(
                 drop(permit);
             });
         }
+        match entries.ended() {
+            Some((run, taken)) => numbers.end(run, taken),
+            None if at + 1 == settings.files.len() => {
+                damages.push(FormatError::GoesOn { path: file.display().to_string() });
+            }
+            None => {}
+        }
     }
     let all = u32::try_from(settings.in_flight_max).expect("in-flight is checked to be small");
     let _ = permits.acquire_many(all).await;
@@ -118,7 +126,11 @@ pub async fn replay(
         tracing::error!("{missing} requests are missing in the recording: it is not complete");
         evidence.cut_short();
     }
-    outcome
+    for damage in &damages {
+        tracing::error!("{damage}");
+        evidence.cut_short();
+    }
+    outcome.map(|()| damages)
 }
 
 /// Which requests of each run of the recorder have been read: from which to which, and how many.
@@ -130,6 +142,15 @@ impl Numbers {
         let Some((run, number)) = number else { return };
         let (first, last, count) = self.0.entry(run).or_insert((number, number, 0));
         (*first, *last, *count) = ((*first).min(number), (*last).max(number), *count + 1);
+    }
+
+    /// The recorder's run had taken so many when it ended: the last of them may never have been written.
+    fn end(&mut self, run: u64, taken: u64) {
+        if let Some((_, last, _)) = self.0.get_mut(&run) {
+            *last = (*last).max(taken);
+        } else if taken > 0 {
+            self.0.insert(run, (1, taken, 0));
+        }
     }
 
     /// Those between the first and the last that have not come. A recording's oldest files may have been rotated away.
@@ -150,6 +171,11 @@ mod tests {
         }
         numbers.note(None);
         assert_eq!(numbers.missing(), 2);
+        // The last of them, and all of a run.
+        numbers.end(1, 9);
+        numbers.end(3, 2);
+        numbers.end(4, 0);
+        assert_eq!(numbers.missing(), 6);
     }
 
     #[test]

@@ -246,8 +246,9 @@ fn mask(text: &str) -> Option<WindowMask> {
 }
 
 fn batch(body: &[u8]) -> Option<Vec<UserId>> {
-    let value = Value::parse(body).ok()?;
-    let ids = value.get("user_ids")?.elements()?;
+    let Value::Object(fields) = Value::parse(body).ok()? else { return None };
+    let [(name, ids)] = &fields[..] else { return None };
+    let ids = ids.elements().filter(|_| name == "user_ids")?;
     let users: Option<Vec<UserId>> = ids.iter().map(|id| UserId::new(id.as_whole()?)).collect();
     users.filter(|users| (1..=BATCH_USERS_MAX).contains(&users.len()))
 }
@@ -287,7 +288,9 @@ mod tests {
         }
         let batch = request(Method::POST, BATCH_PATH, r#"{"user_ids":["1",2,"1"]}"#);
         assert_eq!(batch.question, Question::Balances(vec![user(1), user(2), user(1)]));
-        for body in ["", "{}", r#"{"user_ids":[]}"#, r#"{"user_ids":["x"]}"#] {
+        let more = r#"{"user_ids":["1"],"pin":"1"}"#;
+        let twice = r#"{"user_ids":["1"],"user_ids":["2"]}"#;
+        for body in ["", "{}", r#"{"user_ids":[]}"#, r#"{"user_ids":["x"]}"#, r#"[["1"]]"#, more, twice] {
             assert_eq!(request(Method::POST, BATCH_PATH, body).question, Question::Other, "{body}");
         }
         assert_eq!(request(Method::POST, "/v1/users/1/balance", "").question, Question::Other);

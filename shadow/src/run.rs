@@ -26,7 +26,7 @@ use crate::evidence::{
 use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
 use crate::mirror::{self, Comparer, Target};
 use crate::proxy::{self, Behind, Phase};
-use crate::record::{RecordSettings, Recorded, Recorder, RecorderError, Recording};
+use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
 use crate::replay::{ReplayError, ReplaySettings, replay};
 
 /// How much lower the priority of everything behind the callers is.
@@ -118,6 +118,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Of the recording, where there was one.
     pub recorded: Option<Recorded>,
+    /// What of the recordings that were replayed is not there.
+    pub damages: Vec<FormatError>,
 }
 
 impl Shadow {
@@ -241,7 +243,7 @@ impl Shadow {
             let _ = self.behind.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
         }
         self.behind.shutdown_background();
-        Ok(Outcome { summary, recorded })
+        Ok(Outcome { summary, recorded, damages: Vec::new() })
     }
 }
 
@@ -330,7 +332,7 @@ pub fn run_replay(
             replayed = replay => replayed.inspect_err(|_| evidence.cut_short()),
             () = end => {
                 evidence.cut_short();
-                Ok(())
+                Ok(Vec::new())
             }
         }
     });
@@ -338,8 +340,7 @@ pub fn run_replay(
     let summary = evidence.summary("ended", ServeSummary::default());
     evidence.write_report(&summary)?;
     runtime.shutdown_background();
-    replayed?;
-    Ok(Outcome { summary, recorded: None })
+    Ok(Outcome { summary, recorded: None, damages: replayed? })
 }
 
 fn evidence(

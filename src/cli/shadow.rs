@@ -14,7 +14,7 @@ use florin_shadow::cutover::{CutoverError, Share};
 use florin_shadow::evidence::{Redaction, Summary};
 use florin_shadow::judge::Verdict;
 use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
-use florin_shadow::record::RecordSettings;
+use florin_shadow::record::{FormatError, RecordSettings};
 use florin_shadow::replay::{ReplaySettings, Speed};
 use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 
@@ -39,7 +39,8 @@ Exit codes:
   21  consistent as far as it was compared, but not complete: some of it was not compared, or was only ever refused
   22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]
   23  consistent and complete, but unproven: of more than unproven-max of the requests nobody has seen whether what the candidate
-      said at first was ever true, or both sides say themselves that transactions are missing";
+      said at first was ever true, or both sides say themselves that transactions are missing
+  24  consistent, but the recording that was replayed is cut or damaged: what it still holds was compared";
 
 /// Flags of `florin shadow`.
 #[derive(Args, Debug)]
@@ -181,6 +182,9 @@ pub enum ShadowCommandError {
     /// Of too much nobody knows whether it was right.
     #[error("unproven: {0}")]
     Unproven(String),
+    /// What was replayed is not all that was recorded.
+    #[error("{0}; what it still holds was compared: {1}")]
+    RecordingCut(FormatError, String),
     /// Requests are missing in the recording.
     #[error(
         "{missing} requests are missing in the recording: too long, no HTTP that can be followed, or the disk was too slow"
@@ -206,6 +210,7 @@ impl ShadowCommandError {
             ShadowCommandError::Incomplete(_) | ShadowCommandError::RecordingIncomplete { .. } => 21,
             ShadowCommandError::Little(_) => 22,
             ShadowCommandError::Unproven(_) => 23,
+            ShadowCommandError::RecordingCut(..) => 24,
             ShadowCommandError::Shadow(_) | ShadowCommandError::Signals(_) => 1,
         }
     }
@@ -247,7 +252,9 @@ fn proxy(args: ProxyArgs) -> Result<(), ShadowCommandError> {
 
 fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
     log_to_stderr(&args.log);
-    let files = usize::try_from(args.files).unwrap_or(usize::MAX);
+    let config = config(args.config.as_deref())?;
+    let (file, files) = (args.file, usize::try_from(args.files).unwrap_or(usize::MAX));
+    let settings = RecordSettings { file, file_bytes: args.file_mib << 20, files, kept: config.kept.clone() };
     let outcome = until_ended(Settings {
         listen: args.listen,
         primary: args.primary,
@@ -256,8 +263,8 @@ fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
         report: None,
         redaction: Redaction::Shown,
         serve: Share::NONE,
-        record: Some(RecordSettings { file: args.file, file_bytes: args.file_mib << 20, files }),
-        config: config(args.config.as_deref())?,
+        record: Some(settings),
+        config,
     })?;
     let Some(recorded) = outcome.recorded else { return Ok(()) };
     // Without a candidate nothing else is dropped than what never came to be recorded.
@@ -294,7 +301,12 @@ fn replay(args: ReplayArgs) -> Result<(), ShadowCommandError> {
         }
     };
     let outcome = run_replay(&settings, &args.primary, what, end)?;
-    judged(&outcome.summary)
+    match outcome.damages.into_iter().next() {
+        Some(damage) if outcome.summary.consistent => {
+            Err(ShadowCommandError::RecordingCut(damage, outcome.summary.verdict))
+        }
+        _ => judged(&outcome.summary),
+    }
 }
 
 /// Runs until a signal ends it.

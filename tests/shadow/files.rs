@@ -219,16 +219,23 @@ fn a_replay_that_ends_early_is_not_complete() {
     let (ended, verdict) = replay(folder.path(), "broken.jsonl", &primary, &primary, &[]);
     assert!(ended.refused(1).contains("line 21: missing field"));
     assert_eq!(verdict["complete"], false, "{verdict:#}");
-    // A recorder that was killed leaves half a line, and a file may lose some: once that replayed as complete, with a warning.
+    // A recorder that was killed leaves half a line, or none, and a file may lose some: once that replayed as complete.
     let whole = fs::read(folder.path().join("traffic.jsonl")).expect("a recording");
     fs::write(folder.path().join("torn.jsonl"), &whole[..whole.len() - 7]).expect("a file");
     let text = String::from_utf8(whole).expect("UTF-8");
     let lacking: Vec<&str> =
         text.lines().enumerate().filter(|(at, _)| *at != 20).map(|(_, line)| line).collect();
     fs::write(folder.path().join("lacking.jsonl"), lacking.join("\n") + "\n").expect("a file");
-    for damaged in ["torn.jsonl", "lacking.jsonl"] {
+    let cut: Vec<&str> = text.lines().take(50).collect();
+    fs::write(folder.path().join("cut.jsonl"), cut.join("\n") + "\n").expect("a file");
+    for (damaged, requests, says) in [
+        ("torn.jsonl", 50, "breaks off"),
+        ("lacking.jsonl", 49, "is damaged"),
+        ("cut.jsonl", 49, "is cut after line 50"),
+    ] {
         let (ended, verdict) = replay(folder.path(), damaged, &primary, &primary, &[]);
-        assert_eq!((ended.code, &verdict["complete"]), (Some(21), &false.into()), "{damaged}: {verdict:#}");
-        assert_eq!(verdict["requests"], 49);
+        assert_eq!(verdict["complete"], false, "{damaged}: {verdict:#}");
+        assert_eq!(verdict["requests"], requests);
+        assert!(ended.refused(24).contains(says), "{damaged}");
     }
 }

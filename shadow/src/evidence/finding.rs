@@ -130,7 +130,7 @@ impl Finding<'_> {
             request: RequestLine {
                 method: self.request.method.to_string(),
                 target: redaction.target(self.request),
-                body: redaction.body(&self.request.body, self.request),
+                body: redaction.asked(self.request),
             },
             differences: self.differences(redaction, usize::MAX),
             more_differences: ruling.more,
@@ -217,7 +217,7 @@ fn command(request: &Request, side: &TargetAddress, redaction: &Redaction) -> St
                 Method::GET => format!("curl -sS {url}"),
                 Method::HEAD => format!("curl -sSI {url}"),
                 _ => {
-                    let body = quoted(&redaction.body(&request.body, request));
+                    let body = quoted(&redaction.asked(request));
                     format!(
                         "curl -sS -X {} -H 'Content-Type: application/json' -d {body} {url}",
                         request.method

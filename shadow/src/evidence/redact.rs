@@ -7,7 +7,7 @@ use florin_schema::{UserId, Window};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::answer::time_us;
-use crate::credentials::without_secrets;
+use crate::credentials::Kept;
 use crate::json::Value;
 use crate::judge::{Difference, DifferenceKind, Path, PathStep as Step};
 use crate::request::{BATCH_PATH, Question, Request};
@@ -100,14 +100,19 @@ impl Redaction {
     /// users in ways that nobody knows of, so numbers in them are hidden altogether.
     pub fn target(&self, request: &Request) -> String {
         let path = match (self.hides(), &request.question) {
-            (false, _) => return without_secrets(&request.target).into_owned(),
-            (true, Question::Other) => return self.words(&without_secrets(&request.target), &[]),
+            (false, _) => return Kept::default().target(&request.target).into_owned(),
+            (true, Question::Other) => return self.words(&Kept::default().target(&request.target), &[]),
             (true, Question::Balance(user)) => format!("/v1/users/{}/balance", self.user(*user)),
             (true, Question::Statistics(user, _)) => format!("/v1/users/{}/statistics", self.user(*user)),
             (true, Question::Balances(_)) => BATCH_PATH.to_owned(),
         };
         // Windows, versions and ages: a question with anything else is not the contract's.
         request.target.split_once('?').map_or(path.clone(), |(_, query)| format!("{path}?{query}"))
+    }
+
+    /// What `request` was asked with.
+    pub fn asked(&self, request: &Request) -> String {
+        self.body(&Kept::default().body(request), request)
     }
 
     /// A body of `request` or of an answer to it.
@@ -259,7 +264,7 @@ mod tests {
     fn what_is_not_the_contracts_is_not_trusted() {
         let redaction = Redaction::Hashed([7; 16]);
         let request = get("/private/4242?of=4242");
-        assert_eq!(redaction.target(&request), "/private/#?of=#");
+        assert_eq!(redaction.target(&request), "/private/#?of=LEFT-OUT");
         assert_eq!(redaction.body(br#"{"a":"4242"}"#, &request), WITHHELD);
         assert_eq!(redaction.body(b"", &request), "");
         assert_eq!(redaction.path(&Path::ROOT.key("accounts").key("4242").key("24h"), &[]), "accounts.#.24h");
@@ -303,6 +308,6 @@ mod tests {
         );
         assert_eq!(Redaction::Shown.body(b"x 42", &get("/")), "x 42");
         // Secrets are nobody's business, redacted or not.
-        assert_eq!(Redaction::Shown.target(&get("/x?token=abc&a=1")), "/x?token=LEFT-OUT&a=1");
+        assert_eq!(Redaction::Shown.target(&get("/x?otp=abc&window=1")), "/x?otp=LEFT-OUT&window=1");
     }
 }

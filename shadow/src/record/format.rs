@@ -1,31 +1,37 @@
-//! A recording: JSON lines. The first says what it is, each other is one request, and the status that the primary gave it.
+//! A recording: JSON lines. The first says what it is, the last that it is whole, each other is one request, and the status that the
+//! primary gave it.
 //!
 //! ```text
-//! {"florin_shadow_recording":1,"run":7230}
+//! {"florin_shadow_recording":2,"run":7230}
 //! {"n":1,"at_us":1795000000000000,"method":"GET","target":"/v1/users/42/balance","headers":[["accept","*/*"]],"status":200}
+//! {"end":{"requests":1,"checksum":"6f…","taken":1}}
 //! ```
+//!
+//! The checksum is SipHash-2-4, 128 bits under the key 0, of all lines before. `taken` is how many requests the recorder had taken in
+//! all; it is missing where another file goes on. Version 1 had no last line: nobody can tell whether such a file is whole.
 //!
 //! A body is text where it is UTF-8, and base64 under `body_base64` where it is not.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs;
+use std::hash::Hasher;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, header};
 use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::answer::Answer;
-use crate::credentials::{may_be_secret, without_secrets};
+use crate::credentials::{Kept, may_be_secret};
 use crate::files::private;
-use crate::limits::RECORD_LINE_BYTES_MAX;
-use crate::request::HOP_BY_HOP;
-use crate::request::Request;
+use crate::request::{HOP_BY_HOP, Request};
 
-const VERSION: u32 = 1;
+/// Of what is written.
+pub(super) const VERSION: u32 = 2;
+/// What can be read.
+pub(super) const VERSIONS: [u32; 2] = [1, VERSION];
 
 /// One request of a recording.
 #[derive(Clone, Debug)]
@@ -69,6 +75,33 @@ pub enum FormatError {
         /// From 1.
         line: usize,
     },
+    /// There is no last line, which says that it is whole.
+    #[error(
+        "{path} is cut after line {line}: its last line, which says that it is whole, is missing. Whoever wrote it was killed or is still \
+         writing, or the file was cut; what it does hold can be replayed"
+    )]
+    Cut {
+        /// Which.
+        path: String,
+        /// The last, from 1.
+        line: usize,
+    },
+    /// The last line says otherwise.
+    #[error("{path} is damaged: its last line speaks of {expected}, and there are {found}")]
+    Damaged {
+        /// Which.
+        path: String,
+        /// Requests and checksum, as written.
+        expected: String,
+        /// Requests and checksum, as found.
+        found: String,
+    },
+    /// Another file goes on where this one ends.
+    #[error("{path} goes on in another file, which was not given: give all of them, oldest first")]
+    GoesOn {
+        /// Which.
+        path: String,
+    },
     /// A line is none.
     #[error("{path}, line {line}: {why}")]
     Line {
@@ -81,30 +114,101 @@ pub enum FormatError {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    florin_shadow_recording: u32,
-    /// Of one run of the recorder: its files are numbered on.
-    #[serde(default)]
-    run: u64,
+impl FormatError {
+    /// Whether what was read before it can be used, though it is not all that there was.
+    pub const fn is_partial(&self) -> bool {
+        matches!(
+            self,
+            FormatError::BreaksOff { .. }
+                | FormatError::Cut { .. }
+                | FormatError::Damaged { .. }
+                | FormatError::GoesOn { .. }
+        )
+    }
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+pub(super) struct Header {
+    pub florin_shadow_recording: u32,
+    /// Of one run of the recorder: its files are numbered on.
+    #[serde(default)]
+    pub run: u64,
+}
+
+/// The last line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
+    pub end: EndMark,
+}
+
+/// What the last line says of those before.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndMark {
+    /// Lines with a request.
+    pub requests: u64,
+    /// Of all lines before.
+    pub checksum: String,
+    /// Requests that the recorder has taken in all; nothing where another file goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<u64>,
+}
+
+/// How the last line begins, and no request's does.
+pub(super) const END_BEGINS: &[u8] = b"{\"end\":";
+/// The longest last line.
+pub(super) const END_BYTES_MAX: u64 = 160;
+
+/// What a file's lines come to.
+#[derive(Clone, Default)]
+pub(super) struct Sum {
+    requests: u64,
+    hasher: SipHasher24,
+}
+
+impl Sum {
+    /// Of a file that begins with this line.
+    pub fn begin(first: &[u8]) -> Sum {
+        let mut sum = Sum::default();
+        sum.hasher.write(first);
+        sum
+    }
+
+    /// Adds a request's line.
+    pub fn add(&mut self, line: &[u8]) {
+        self.requests += 1;
+        self.hasher.write(line);
+    }
+
+    /// What the last line says.
+    pub fn mark(&self, taken: Option<u64>) -> EndMark {
+        let checksum = format!("{:032x}", self.hasher.finish128().as_u128());
+        EndMark { requests: self.requests, checksum, taken }
+    }
+
+    /// The last line.
+    pub fn line(&self, taken: Option<u64>) -> String {
+        serde_json::to_string(&End { end: self.mark(taken) }).expect("a line has string keys") + "\n"
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Line {
     /// From 1, in the order in which requests came; a number that is missing is a request that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    n: Option<u64>,
-    at_us: i64,
-    method: String,
-    target: String,
+    pub n: Option<u64>,
+    pub at_us: i64,
+    pub method: String,
+    pub target: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    body: String,
+    pub body: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    body_base64: String,
+    pub body_base64: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
 }
@@ -120,17 +224,19 @@ fn is_kept(name: &HeaderName) -> bool {
 }
 
 /// A request's line, the `number`th of its recording.
-pub fn line(number: u64, request: &Request, answer: Option<&Answer>, at_us: i64) -> String {
-    let kept = request.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && is_kept(name));
-    let headers = kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-    let text = std::str::from_utf8(&request.body).ok().map(str::to_owned);
+pub fn line(number: u64, request: &Request, answer: Option<&Answer>, at_us: i64, kept: &Kept) -> String {
+    let harmless = request.headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && is_kept(name));
+    let headers =
+        harmless.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let body = kept.body(request);
+    let text = std::str::from_utf8(&body).ok().map(str::to_owned);
     let line = Line {
         n: Some(number),
         at_us,
         method: request.method.to_string(),
-        target: without_secrets(&request.target).into_owned(),
+        target: kept.target(&request.target).into_owned(),
         headers: headers.collect(),
-        body_base64: if text.is_none() { STANDARD.encode(&request.body) } else { String::new() },
+        body_base64: if text.is_none() { STANDARD.encode(&body) } else { String::new() },
         body: text.unwrap_or_default(),
         status: answer.map(|answer| answer.status),
     };
@@ -146,66 +252,8 @@ pub fn export(path: &Path, request: &Request, answer: Option<&Answer>) -> io::Re
         fs::create_dir_all(folder)?;
     }
     let at_us = answer.map_or(0, |answer| answer.at.asked_us);
-    private(path)?.write_all((first_line(0) + &line(1, request, answer, at_us)).as_bytes())
-}
-
-/// Reads a recording, request by request.
-///
-/// # Errors
-/// Where it is none, or is damaged. A line that breaks off at the end of the file, where a writer was killed, is such a damage.
-pub fn read_file(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<Entry, FormatError>> + use<>, FormatError> {
-    let name = path.display().to_string();
-    let failed = |source| FormatError::Read { path: path.display().to_string(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
-    let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
-    let header = florin_input::json(&first).ok().filter(|h: &Header| h.florin_shadow_recording == VERSION);
-    let Some(Header { run, .. }) = header else {
-        let got = String::from_utf8_lossy(&first).chars().take(80).collect();
-        return Err(FormatError::Header { path: name, got });
-    };
-    let mut number = 1;
-    Ok(std::iter::from_fn(move || {
-        number += 1;
-        let wrong = |why| FormatError::Line { path: name.clone(), line: number, why };
-        match next_line(&mut reader) {
-            Ok(None) => None,
-            Ok(Some(text)) if text.ends_with(b"\n") => Some(parse(&text, run).map_err(wrong)),
-            Ok(Some(text)) if text.len() >= RECORD_LINE_BYTES_MAX => {
-                Some(Err(wrong(format!("expected at most {RECORD_LINE_BYTES_MAX} bytes, got more"))))
-            }
-            Ok(Some(_)) => Some(Err(FormatError::BreaksOff { path: name.clone(), line: number })),
-            Err(source) => Some(Err(FormatError::Read { path: name.clone(), source })),
-        }
-    }))
-}
-
-fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let bytes = reader.by_ref().take(RECORD_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
-    Ok((bytes > 0).then_some(line))
-}
-
-fn parse(text: &[u8], run: u64) -> Result<Entry, String> {
-    let line: Line = florin_input::json(text).map_err(|error| error.to_string())?;
-    let method =
-        Method::from_bytes(line.method.as_bytes()).map_err(|_| format!("method: got {:?}", line.method))?;
-    let mut headers = HeaderMap::with_capacity(line.headers.len());
-    for (name, value) in &line.headers {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("headers: got the name {name:?}"))?;
-        let value = HeaderValue::from_str(value).map_err(|_| format!("headers: got the value {value:?}"))?;
-        headers.append(name, value);
-    }
-    let body = match line.body_base64.as_str() {
-        "" => Bytes::from(line.body),
-        text => Bytes::from(STANDARD.decode(text).map_err(|error| format!("body_base64: {error}"))?),
-    };
-    let number = line.n.map(|number| (run, number));
-    Ok(Entry {
-        number,
-        at_us: line.at_us,
-        request: Request::new(method, line.target, Arc::new(headers), body),
-    })
+    let (first, line) = (first_line(0), line(1, request, answer, at_us, &Kept::default()));
+    let mut sum = Sum::begin(first.as_bytes());
+    sum.add(line.as_bytes());
+    private(path)?.write_all((first + &line + &sum.line(Some(1))).as_bytes())
 }

@@ -1,7 +1,9 @@
 //! Traffic in files: written while it passes, to be run again later.
 
 mod format;
+mod read;
 mod writer;
 
-pub use format::{Entry, FormatError, export, read_file};
+pub use format::{Entry, FormatError, export};
+pub use read::{Entries, read_file};
 pub use writer::{RecordSettings, Recorded, Recorder, RecorderError, Recording};

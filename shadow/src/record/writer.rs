@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::format::{first_line, line};
+use super::format::{END_BYTES_MAX, Sum, first_line, line};
 use crate::answer::Answer;
 use crate::budget::{Budget, Held};
+use crate::credentials::Kept;
 use crate::files::private;
 use crate::limits::{RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
 use crate::request::Request;
@@ -24,6 +25,8 @@ pub struct RecordSettings {
     pub file_bytes: u64,
     /// Files in all; the oldest goes when another begins.
     pub files: usize,
+    /// What of requests is written beside what is known to be no secret.
+    pub kept: Kept,
 }
 
 /// Why nothing can be recorded.
@@ -41,6 +44,7 @@ pub struct Recorder {
     budget: Budget,
     taken: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
+    kept: Arc<Kept>,
 }
 
 /// Writes until every [`Recorder`] is gone.
@@ -64,7 +68,9 @@ impl Recorder {
     /// # Errors
     /// Where it cannot be written.
     pub fn start(settings: RecordSettings) -> Result<(Recorder, Recording), RecorderError> {
-        let mut files = Files::open(settings)?;
+        let taken = Arc::new(AtomicU64::new(0));
+        let kept = Arc::new(settings.kept.clone());
+        let mut files = Files::open(settings, Arc::clone(&taken))?;
         let (queue, lines) = sync_channel(RECORD_QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let thread = thread::Builder::new().name("recording".to_owned());
@@ -77,15 +83,15 @@ impl Recorder {
             })
             .map_err(|source| RecorderError { path, source })?;
         let budget = Budget::new(RECORD_QUEUE_BYTES_MAX);
-        let taken = Arc::new(AtomicU64::new(0));
-        Ok((Recorder { queue, budget, taken, dropped: Arc::clone(&dropped) }, Recording { thread, dropped }))
+        let recorder = Recorder { queue, budget, taken, dropped: Arc::clone(&dropped), kept };
+        Ok((recorder, Recording { thread, dropped }))
     }
 
     /// Takes a request that was asked at `at_us`, or drops it and counts that.
     pub fn take(&self, request: &Request, answer: Option<&Answer>, at_us: i64) {
         // One that is dropped leaves its number missing.
         let number = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
-        let line = line(number, request, answer, at_us);
+        let line = line(number, request, answer, at_us, &self.kept);
         let mut held = self.budget.nothing();
         if !held.take(line.len()) || self.queue.try_send((line, held)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -116,32 +122,38 @@ fn write(files: &mut Files, lines: &Receiver<(String, Held)>) -> Result<u64, Rec
         }
         files.flush()?;
     }
+    files.end()?;
     Ok(written)
 }
 
 struct Files {
     settings: RecordSettings,
     run: u64,
+    /// Requests that the recorder has taken.
+    taken: Arc<AtomicU64>,
     file: BufWriter<File>,
     bytes: u64,
+    sum: Sum,
 }
 
 impl Files {
-    fn open(settings: RecordSettings) -> Result<Files, RecorderError> {
+    fn open(settings: RecordSettings, taken: Arc<AtomicU64>) -> Result<Files, RecorderError> {
         // What an earlier run has recorded is no less worth than what this one did before.
         if fs::metadata(&settings.file).is_ok_and(|found| found.len() > 0) {
             age(&settings).map_err(|source| failed(&settings.file, source))?;
         }
         let run = rand::random();
-        let (file, bytes) = begin(&settings.file, run).map_err(|source| failed(&settings.file, source))?;
-        Ok(Files { settings, run, file, bytes })
+        let (file, bytes, sum) =
+            begin(&settings.file, run).map_err(|source| failed(&settings.file, source))?;
+        Ok(Files { settings, run, taken, file, bytes, sum })
     }
 
     fn write(&mut self, line: &str) -> Result<(), RecorderError> {
-        if self.bytes + line.len() as u64 > self.settings.file_bytes {
+        if self.bytes + line.len() as u64 + END_BYTES_MAX > self.settings.file_bytes {
             self.rotate().map_err(|source| failed(&self.settings.file, source))?;
         }
         self.bytes += line.len() as u64;
+        self.sum.add(line.as_bytes());
         self.file.write_all(line.as_bytes()).map_err(|source| failed(&self.settings.file, source))
     }
 
@@ -150,10 +162,21 @@ impl Files {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.file.flush()?;
+        self.mark(None)?;
         age(&self.settings)?;
-        (self.file, self.bytes) = begin(&self.settings.file, self.run)?;
+        (self.file, self.bytes, self.sum) = begin(&self.settings.file, self.run)?;
         Ok(())
+    }
+
+    /// Says that all of it is there.
+    fn end(&mut self) -> Result<(), RecorderError> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.mark(Some(taken)).map_err(|source| failed(&self.settings.file, source))
+    }
+
+    fn mark(&mut self, taken: Option<u64>) -> io::Result<()> {
+        self.file.write_all(self.sum.line(taken).as_bytes())?;
+        self.file.flush()
     }
 }
 
@@ -179,12 +202,12 @@ fn aged(newest: &Path, age: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn begin(path: &Path, run: u64) -> io::Result<(BufWriter<File>, u64)> {
+fn begin(path: &Path, run: u64) -> io::Result<(BufWriter<File>, u64, Sum)> {
     let first = first_line(run);
     let mut file = BufWriter::new(private(path)?);
     file.write_all(first.as_bytes())?;
     file.flush()?;
-    Ok((file, first.len() as u64))
+    Ok((file, first.len() as u64, Sum::begin(first.as_bytes())))
 }
 
 fn failed(path: &Path, source: io::Error) -> RecorderError {
@@ -208,7 +231,8 @@ mod tests {
     fn what_is_written_is_read_again_without_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("traffic.jsonl");
-        let settings = RecordSettings { file: file.clone(), file_bytes: 1 << 20, files: 3 };
+        let kept = Kept { parameters: vec!["page".to_owned()], bodies: vec!["/x".to_owned()] };
+        let settings = RecordSettings { file: file.clone(), file_bytes: 1 << 20, files: 3, kept };
         let (recorder, recording) = Recorder::start(settings).unwrap();
         let mut headers = HeaderMap::new();
         for (name, value) in [
@@ -220,28 +244,31 @@ mod tests {
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        recorder.take(&request("/v1/balances:batchGet?é", headers, b"{\"user_ids\":[1]}"), None, 1);
-        recorder.take(&request("/x?token=abc", HeaderMap::new(), b"\xff\x00"), None, 1);
+        recorder.take(&request("/v1/balances:batchGet?page=é", headers, b"{\"user_ids\":[1]}"), None, 1);
+        recorder.take(&request("/x?otp=abc", HeaderMap::new(), b"\xff\x00"), None, 1);
+        recorder.take(&request("/v1/balances:batchGet", HeaderMap::new(), b"{\"pin\":1}"), None, 1);
         drop(recorder);
-        assert_eq!(recording.end().unwrap(), Recorded { written: 2, dropped: 0 });
+        assert_eq!(recording.end().unwrap(), Recorded { written: 3, dropped: 0 });
         let entries: Vec<_> = read_file(&file).unwrap().map(Result::unwrap).collect();
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0].request.target, "/v1/balances:batchGet?é");
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[0].request.target, "/v1/balances:batchGet?page=é");
         assert_eq!(entries[0].request.headers.get_all("accept").iter().count(), 2);
         assert_eq!(entries[0].request.headers.len(), 2);
-        assert_eq!(entries[1].request.target, "/x?token=LEFT-OUT");
+        assert_eq!(entries[1].request.target, "/x?otp=LEFT-OUT");
         let numbers: Vec<_> = entries.iter().map(|entry| entry.number.unwrap().1).collect();
-        assert_eq!(numbers, [1, 2]);
+        assert_eq!(numbers, [1, 2, 3]);
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600, "it names users");
         assert_eq!(entries[1].request.body, &b"\xff\x00"[..]);
+        assert_eq!(entries[2].request.body, "LEFT-OUT");
     }
 
     #[test]
     fn files_are_rotated_and_bounded_and_each_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t");
-        let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files: 3 };
+        let settings =
+            RecordSettings { file: file.clone(), file_bytes: 1_000, files: 3, kept: Kept::default() };
         let (recorder, recording) = Recorder::start(settings).unwrap();
         for number in 0..200 {
             recorder.take(&request(&format!("/{number}"), HeaderMap::new(), b""), None, 1);
@@ -264,7 +291,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("t");
         for (target, files) in [("/first", 2), ("/second", 2), ("/third", 2)] {
-            let settings = RecordSettings { file: file.clone(), file_bytes: 1_000, files };
+            let settings =
+                RecordSettings { file: file.clone(), file_bytes: 1_000, files, kept: Kept::default() };
             let (recorder, recording) = Recorder::start(settings).unwrap();
             recorder.take(&request(target, HeaderMap::new(), b""), None, 1);
             drop(recorder);
@@ -276,6 +304,58 @@ mod tests {
         };
         assert_eq!((targets("t.1"), targets("t")), (vec!["/second".to_owned()], vec!["/third".to_owned()]));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// A file that had been cut between two lines was replayed as if it were whole.
+    #[test]
+    fn a_file_that_is_cut_anywhere_or_changed_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        let settings =
+            RecordSettings { file: file.clone(), file_bytes: 1_000, files: 9, kept: Kept::default() };
+        let (recorder, recording) = Recorder::start(settings).unwrap();
+        for number in 0..20 {
+            recorder.take(&request(&format!("/{number}"), HeaderMap::new(), b""), None, 1);
+        }
+        drop(recorder);
+        recording.end().unwrap();
+        let read = |path: &Path| {
+            let mut entries = read_file(path).unwrap();
+            let error = entries.find_map(Result::err);
+            (error, entries.ended().map(|(_, taken)| taken))
+        };
+        assert!(matches!(read(&file), (None, Some(20))));
+        let older = folder.path().join("t.1");
+        assert!(matches!(read(&older), (None, None)), "it goes on in the newer one");
+        let whole = fs::read(&older).unwrap();
+        let first = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        let cut = folder.path().join("cut");
+        for end in first..whole.len() {
+            fs::write(&cut, &whole[..end]).unwrap();
+            let error = read(&cut).0;
+            let is_boundary = whole[end - 1] == b'\n';
+            let is_told = match error {
+                Some(FormatError::Cut { .. }) => is_boundary,
+                Some(FormatError::BreaksOff { .. }) => !is_boundary,
+                _ => false,
+            };
+            assert!(is_told, "cut at {end}: {error:?}");
+        }
+        // A line less, one twice, another word in one, and something behind the end.
+        let text = String::from_utf8(whole).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let with = |lines: &[&str]| {
+            fs::write(&cut, lines.join("\n") + "\n").unwrap();
+            read(&cut).0
+        };
+        let without = [&lines[..2], &lines[3..]].concat();
+        let twice = [&lines[..3], &lines[2..]].concat();
+        let other = lines[2].replace("POST", "PUT");
+        let changed = [&lines[..2], &[other.as_str()], &lines[3..]].concat();
+        for damaged in [without, twice, changed] {
+            assert!(matches!(with(&damaged), Some(FormatError::Damaged { .. })), "{damaged:?}");
+        }
+        assert!(matches!(with(&[&lines[..], &lines[1..2]].concat()), Some(FormatError::Line { .. })));
     }
 
     #[test]
