@@ -74,7 +74,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
 ];
 
 /// The crates of ledgers.
-const SOURCES: &[&str] = &["sources/record/src", "sources/sqlite/src"];
+const SOURCES: &[&str] = &["sources/postgres/src", "sources/record/src", "sources/sqlite/src"];
 
 /// Where the server starts threads and tasks other than through `threads`, which ends the process where one panics.
 const MAY_START_THREADS: &[&str] = &[
@@ -84,6 +84,9 @@ const MAY_START_THREADS: &[&str] = &[
     // Holds what ends the process, and reports how it has started.
     "src/node/shard_thread.rs",
     "src/threads.rs",
+    // Their tasks hold what ends the process.
+    "sources/postgres/src/following.rs",
+    "sources/postgres/src/reread.rs",
     "sources/record/src/threads.rs",
 ];
 

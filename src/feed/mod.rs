@@ -89,7 +89,7 @@ impl Feed {
     {
         let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::new(FeedStatus::new()));
         let follower = Follower::new(source, outlets, None)?;
-        let log = Log { status: Arc::clone(&status), unreadable: 0, rereading: 0 };
+        let log = Log { status: Arc::clone(&status), unreadable: 0, changed: 0, rereading: 0 };
         let stopped = Arc::clone(&stop);
         let thread = spawn_vital("florin-feed", move || run(follower, clock, log, &stopped));
         Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status })
@@ -140,6 +140,7 @@ fn run<S: Source>(mut follower: Follower<S, Outlet>, clock: Clock, mut log: Log,
 struct Log {
     status: Arc<FeedStatus>,
     unreadable: u64,
+    changed: u64,
     rereading: u64,
 }
 
@@ -166,6 +167,15 @@ impl Log {
                     unreadable.user_id.map_or_else(|| "nobody known".to_owned(), |user| user.to_string());
                 if is_logged(&mut self.unreadable, "rows that are no transactions") {
                     tracing::error!(user, "the ledger holds what is no transaction: {unreadable}");
+                }
+            }
+            Note::Changed(user) => {
+                if is_logged(&mut self.changed, "accounts of which rows were changed") {
+                    tracing::error!(
+                        user = user.get(),
+                        "rows of the account were changed or removed in the ledger, which may only grow: it is quarantined \
+                         until it is read again"
+                    );
                 }
             }
             Note::Rereading(user) => {

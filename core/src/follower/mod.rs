@@ -31,9 +31,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use florin_schema::UserId;
+
 use crate::clock::Now;
 use crate::limits::{FEED_RETRY_US, FEED_STANDING_US, REREAD_ROWS_PER_ROUND};
-use crate::shard::{FeedEvent, FeedRequest};
+use crate::shard::{FeedEvent, FeedRequest, Reason};
 
 mod note;
 mod outlet;
@@ -120,6 +122,8 @@ pub struct Follower<S: Source, O> {
     rows: Vec<Row>,
     /// How many of `rows` were sent.
     sent: usize,
+    /// Accounts of which rows were changed or removed; quarantined before the rows are sent.
+    changed: VecDeque<UserId>,
     repair: Repair,
     watermark: Watermark,
     loaded: u16,
@@ -153,6 +157,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             position: after,
             rows: Vec::new(),
             sent: 0,
+            changed: VecDeque::new(),
             repair: Repair::default(),
             watermark: Watermark::default(),
             loaded: 0,
@@ -276,6 +281,9 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         }
         match asked.and_then(|progress| self.check_source().map(|()| progress)) {
             Ok(progress) => {
+                while let Some(user) = self.source.next_changed() {
+                    self.changed.push_back(user);
+                }
                 if Planted::EarlyWatermark.is(self.planted) {
                     self.publish(progress.complete_before.unwrap_or(now));
                 }
@@ -306,8 +314,25 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         }
     }
 
+    /// Quarantines the accounts of which rows were changed; whether there was room for that.
+    fn quarantine_changed(&mut self, now: Now) -> bool {
+        while let Some(&user) = self.changed.front() {
+            if self.outlets.send(user, FeedEvent::Unreadable(user)) == Err(Full) {
+                return false;
+            }
+            self.changed.pop_front();
+            self.notes.push_back(Note::Changed(user));
+            self.repair.want(user, Reason::Gap, now.monotonic_us, self.planted);
+        }
+        true
+    }
+
     /// Sends the rows to their shards.
     fn route(&mut self, now: Now) -> Wait {
+        if !self.quarantine_changed(now) {
+            self.wake();
+            return Wait::Shard;
+        }
         while self.sent < self.rows.len() {
             let sent = match &self.rows[self.sent] {
                 Ok(row) => {
@@ -410,7 +435,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
 
     fn rest(&mut self, until_us: u64, now: Now) -> Wait {
         let repaired = self.repair(now);
-        if now.monotonic_us >= until_us {
+        if now.monotonic_us >= until_us || self.source.has_news() {
             self.phase = Phase::Asking;
             return Wait::No;
         }

@@ -19,6 +19,8 @@ pub enum Note {
     Recovered,
     /// A row that no transaction can be made of; its account is quarantined.
     Unreadable(Box<Unreadable>),
+    /// Rows of the account were changed or removed in the ledger: it is quarantined, and read again.
+    Changed(UserId),
     /// An account's history is read again.
     Rereading(UserId),
     /// An account's history cannot be read at the moment, and is tried again. Said once a reason.

@@ -101,6 +101,18 @@ pub trait Source {
     /// is in an answer that reaches the end.
     fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<Self::Position>, SourceError>;
 
+    /// Whether a thread of the source's has something, so that [`Source::next`] or [`Source::page`] is worth a call before the
+    /// time that the last one gave.
+    fn has_news(&mut self) -> bool {
+        false
+    }
+
+    /// An account of which [`Source::next`] has found that rows were changed or removed in a ledger that only grows. Asked after
+    /// it until there is none: the account is quarantined, and read again where that can be done.
+    fn next_changed(&mut self) -> Option<UserId> {
+        None
+    }
+
     /// Every shard has applied everything up to `position`: a source that keeps rows for its readers may let them go.
     fn applied(&mut self, position: &Self::Position) {
         let _ = position;

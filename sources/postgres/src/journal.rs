@@ -30,6 +30,11 @@ impl Journal {
         self.rows.back()
     }
 
+    /// The newest version of an account that was delivered, as far as is remembered.
+    pub fn last_of(&self, user: UserId) -> Option<Version> {
+        self.rows.iter().rev().find(|row| row.user_id == user).map(|row| row.version)
+    }
+
     /// Begins to compare it with all rows that the ledger has.
     pub fn compare(&self) -> Comparison {
         let key = |row: &Transaction| ((row.user_id, row.version), *row);
@@ -40,14 +45,14 @@ impl Journal {
         }
     }
 
-    /// Rows of these accounts are no longer known.
-    pub fn forget(&mut self, users: &BTreeSet<UserId>) {
-        self.rows.retain(|row| !users.contains(&row.user_id));
+    /// Remembers what another one does, as delivered later.
+    pub fn append(&mut self, later: Journal) {
+        later.rows.into_iter().for_each(|row| self.note(row));
     }
 }
 
 /// What of a journal was not seen yet.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Comparison {
     oldest: Option<Transaction>,
     missing: HashMap<(UserId, Version), Transaction>,

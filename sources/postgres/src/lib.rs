@@ -2,17 +2,46 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`source`](PgSource) | the table as a ledger to be followed: what the follower's thread has |
+//! | `following` | the thread that speaks with the server: sessions, one after the other |
+//! | `session` | from a position to a stream, or to a snapshot and a stream |
+//! | `snapshot` | loading in parallel |
+//! | `stream` | following |
+//! | `asker` | the time before which everything is in |
+//! | `reread` | accounts that are read again |
+//! | `order` | copied rows in the order of their accounts |
+//! | `journal` | what was delivered last, to tell another history from the same |
+//! | `facts` | what the catalogues say |
+//! | [`target`](Target) | where the ledger is |
 //! | [`decoder`] | what the output plugin and a binary COPY say; pure |
-//! | [`position`] | which ledger it is, and how far it was read |
-//! | [`row`] | from a table's row to a transaction |
-//! | [`order`] | copied rows in the order of their accounts |
-//! | [`journal`] | what was delivered last, to tell another history from the same |
-//! | [`wire`] | a connection for replication and COPY |
+//! | `row` | from a table's row to a transaction |
+//! | `position` | which ledger it is, and how far it was read |
+//! | `wire` | a connection for replication and COPY |
+//! | [`status`](PgStatus) | what metrics and the log tell of the server |
 
+mod asker;
 pub mod decoder;
-pub mod journal;
+mod facts;
+mod failure;
+mod following;
+mod journal;
 pub mod mapping;
-pub mod order;
-pub mod position;
-pub mod row;
-pub mod wire;
+mod order;
+mod outbox;
+mod position;
+mod reread;
+mod row;
+mod session;
+mod snapshot;
+mod source;
+mod status;
+mod stream;
+mod target;
+mod wire;
+
+pub use failure::Failure;
+pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
+pub use source::PgSource;
+pub use status::PgStatus;
+pub use target::{Host, Target};
+pub use wire::{Login, WireError};

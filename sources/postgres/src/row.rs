@@ -131,6 +131,11 @@ const AMOUNT: usize = 4;
 const TIME: usize = 5;
 
 impl RowReader {
+    /// What its columns are.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
     /// Reads a row from its cells, in the order of [`Field::ALL`]. Of a ledger without versions, every row has version 0 here.
     #[inline]
     pub fn read(&self, cells: [Cell<'_>; FIELDS], place: impl FnOnce() -> String) -> Row {

@@ -125,7 +125,7 @@ impl Wire {
             (
                 "options",
                 "-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3 -c statement_timeout=0 \
-                -c idle_in_transaction_session_timeout=0 -c default_transaction_isolation=read\\ committed \
+                -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
                 -c search_path=",
             ),
         ];

@@ -1,0 +1,174 @@
+//! The thread that speaks with the server: one load at a time, and pages of accounts beside it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use florin_core::clock::Now;
+use florin_record::threads::EndsProcess;
+use tokio::runtime::Builder;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::asker::Asker;
+use crate::failure::Failure;
+use crate::journal::Comparison;
+use crate::outbox::{Batch, Event, Outbox};
+use crate::position::PgIdentity;
+use crate::reread::{Asked, Rereader};
+use crate::session::{Before, Session, identify};
+use crate::snapshot::Loading;
+use crate::status::PgStatus;
+use crate::stream::Stream;
+use crate::target::Target;
+
+/// The longest pause before a server is tried again that has failed time after time.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The first such pause.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// What the follower's thread orders.
+pub enum Order {
+    /// To follow from here on, instead of whatever was followed before.
+    Load(Box<Load>),
+    /// A page of an account.
+    Reread(Asked),
+    /// To follow nothing.
+    Rest,
+}
+
+/// See [`Order::Load`].
+pub struct Load {
+    /// What is known.
+    pub before: Before,
+    /// What was delivered last.
+    pub comparison: Comparison,
+    /// Whether there is something already on top of which a snapshot is loaded.
+    pub is_on_top: bool,
+    /// Times, for the asker.
+    pub asked: mpsc::Receiver<Now>,
+    /// Up to where every shard has applied what came.
+    pub applied: Arc<AtomicU64>,
+    /// Where to deliver.
+    pub outbox: Outbox,
+}
+
+/// The thread.
+pub struct Following {
+    /// Where the ledger is.
+    pub target: Target,
+    /// What is told of it.
+    pub status: Arc<PgStatus>,
+}
+
+impl Following {
+    /// The thread's life: until nobody orders anything any more.
+    pub fn run(
+        self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        identified: &SyncSender<Result<PgIdentity, Failure>>,
+    ) {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = identified
+                    .send(Err(Failure::Unavailable(format!("the system gives no event loop: {error}"))));
+                return;
+            }
+        };
+        runtime.block_on(async move {
+            let _ = identified.send(identify(&self.target).await);
+            let this = Arc::new(self);
+            let rereader = Rereader::new(this.target.clone());
+            let mut current: Option<JoinHandle<bool>> = None;
+            let mut pause = Duration::ZERO;
+            while let Some(order) = orders.recv().await {
+                match order {
+                    Order::Load(load) => {
+                        // One that had reached the stream was no vain attempt.
+                        let was_vain = end(current.take()).await != Some(true);
+                        pause =
+                            if was_vain { (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX) } else { Duration::ZERO };
+                        let (this, pause) = (Arc::clone(&this), pause);
+                        let end = EndsProcess::of("the task that follows PostgreSQL");
+                        current = Some(tokio::spawn(async move {
+                            let _end = end;
+                            this.follow(*load, pause).await
+                        }));
+                    }
+                    Order::Reread(asked) => rereader.ask(asked),
+                    Order::Rest => {
+                        end(current.take()).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Follows until it fails, and tells why. Whether it had come to the stream.
+    async fn follow(&self, mut load: Load, pause: Duration) -> bool {
+        sleep(pause).await;
+        let mut has_begun = false;
+        let failure = match self.try_follow(&mut load, &mut has_begun).await {
+            Ok(never) => never,
+            Err(failure) => failure,
+        };
+        // Where nobody takes it, another load has begun.
+        let _ = load.outbox.send(Event::Failed(failure)).await;
+        has_begun
+    }
+
+    async fn try_follow(&self, load: &mut Load, has_begun: &mut bool) -> Result<Failure, Failure> {
+        let target = &self.target;
+        let mut session = Session::open(target, &load.before).await?;
+        if let Some(snapshot) = &session.snapshot {
+            self.status.note_load(load.is_on_top);
+            tracing::info!("loading the snapshot at {} of {}", session.start.lsn, session.identity);
+            let loading = Loading {
+                target,
+                snapshot: &snapshot.name,
+                table: &session.table,
+                reader: session.shape.reader(),
+            };
+            loading.run(&load.outbox, &mut load.comparison).await?;
+            let compared = std::mem::take(&mut load.comparison).end();
+            load.outbox.send(Event::Compared(compared)).await?;
+            let reached = Batch { reached: Some(session.start), ..Batch::default() };
+            load.outbox.send(reached.into()).await?;
+        }
+        session.start(target).await?;
+        tracing::info!("following {} from {}", session.identity, session.start.lsn);
+        self.status.note_connection();
+        *has_begun = true;
+        load.outbox.send(Event::Following(session.publication.clone())).await?;
+        let Session { stream, questions, publication, start, table, .. } = session;
+        let questions = Arc::new(Mutex::new(questions));
+        let asker = Asker {
+            questions: Arc::clone(&questions),
+            publication,
+            publication_name: target.publication.clone(),
+            table_oid: table.oid,
+            slot: target.slot.clone(),
+            status: Arc::clone(&self.status),
+        };
+        let mut stream =
+            Stream::new(stream, questions, target.mapping.clone(), start, Arc::clone(&load.applied));
+        tokio::select! {
+            failure = stream.run(&load.outbox) => Err(failure),
+            failure = asker.run(&mut load.asked, &load.outbox) => Err(failure),
+        }
+    }
+}
+
+/// Ends what was followed; its connections are closed once this returns.
+async fn end(current: Option<JoinHandle<bool>>) -> Option<bool> {
+    let current = current?;
+    current.abort();
+    match current.await {
+        Ok(has_begun) => Some(has_begun),
+        // It was given up while it went well. (One that panics ends the process.)
+        Err(_) => Some(true),
+    }
+}

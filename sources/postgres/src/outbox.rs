@@ -1,0 +1,81 @@
+//! What the thread that speaks with the server hands to the follower's: in order, bounded, and waking it.
+
+use std::thread::Thread;
+
+use florin_core::clock::Now;
+use florin_core::follower::Row;
+use florin_schema::UserId;
+use tokio::sync::mpsc;
+
+use crate::failure::Failure;
+use crate::journal::Compared;
+use crate::position::{Lsn, PgPosition};
+
+/// Events that lie between the two threads: with batches of 4,096 rows, 16 MiB.
+pub const EVENTS_MAX: usize = 64;
+
+/// Rows, and what they lead to.
+#[derive(Default, Debug)]
+pub struct Batch {
+    /// In the order of commits.
+    pub rows: Vec<Row>,
+    /// Accounts of which rows were changed or removed: they are to be read again.
+    pub changed: Vec<UserId>,
+    /// Everything up to here has come with this; none = the rest of a commit follows.
+    pub reached: Option<PgPosition>,
+    /// How much of a snapshot has come, in thousandths.
+    pub loaded: Option<u16>,
+}
+
+impl Batch {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.changed.is_empty() && self.reached.is_none()
+    }
+}
+
+/// What there is to tell.
+#[derive(Debug)]
+pub enum Event {
+    /// Rows.
+    Batch(Batch),
+    /// A snapshot was loaded; what became of the rows that were delivered before it.
+    Compared(Compared),
+    /// The stream has begun, while the publication looked like this.
+    Following(String),
+    /// What had been committed at the time lies before the place.
+    Asked(Now, Lsn),
+    /// It ended.
+    Failed(Failure),
+}
+
+impl From<Batch> for Event {
+    fn from(batch: Batch) -> Event {
+        Event::Batch(batch)
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    events: mpsc::Sender<Event>,
+    taker: Thread,
+}
+
+impl Outbox {
+    /// One that wakes this thread.
+    pub fn to(taker: Thread) -> (Outbox, mpsc::Receiver<Event>) {
+        let (events, taken) = mpsc::channel(EVENTS_MAX);
+        (Outbox { events, taker }, taken)
+    }
+
+    /// Waits until there is room.
+    ///
+    /// # Errors
+    /// Where nobody takes anything any more.
+    pub async fn send(&self, event: Event) -> Result<(), Failure> {
+        let sent = self.events.send(event).await;
+        self.taker.unpark();
+        sent.map_err(|_| Failure::Unavailable("the follower has gone on without this connection".to_owned()))
+    }
+}

@@ -1,0 +1,180 @@
+//! Accounts' histories, on a connection of their own: however long one is, the stream does not wait for it.
+
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::Thread;
+use std::time::Duration;
+
+use florin_core::follower::{Page, Row, SourceError};
+use florin_core::limits::FEED_BATCH_ROWS;
+use florin_record::threads::EndsProcess;
+use florin_schema::{UserId, Version};
+use postgres_protocol::escape::escape_identifier;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::facts::{self, Table, TableRef};
+use crate::failure::Failure;
+use crate::mapping::Field;
+use crate::row::Shape;
+use crate::snapshot::{CopyOut, select};
+use crate::target::{Purpose, Target};
+use crate::wire::Wire;
+
+/// How often a page is read again that has not a row yet that the stream had: a commit is in the log before it is visible.
+const VISIBLE_TRIES: u32 = 200;
+/// How long between two such reads.
+const VISIBLE_PAUSE: Duration = Duration::from_millis(10);
+
+type Answer = Result<(Vec<Row>, Page), SourceError>;
+
+/// A page that is asked for.
+#[derive(Debug)]
+pub struct Asked {
+    user: UserId,
+    after: Option<Version>,
+    /// The newest row of the account that was delivered.
+    known: Version,
+    answer: SyncSender<Answer>,
+    taker: Thread,
+}
+
+impl Asked {
+    /// What is asked for, and where it will come.
+    pub fn new(
+        user: UserId,
+        after: Option<Version>,
+        known: Version,
+        taker: Thread,
+    ) -> (Asked, Receiver<Answer>) {
+        let (answer, page) = sync_channel(1);
+        (Asked { user, after, known, answer, taker }, page)
+    }
+}
+
+/// The follower's side.
+#[derive(Default)]
+pub struct Rereads {
+    awaited: Option<Receiver<Answer>>,
+    come: Option<Answer>,
+}
+
+impl Rereads {
+    /// A page was asked for; it comes here.
+    pub fn await_page(&mut self, page: Receiver<Answer>) {
+        self.come = None;
+        self.awaited = Some(page);
+    }
+
+    /// Whether it is here.
+    pub fn has_come(&mut self) -> bool {
+        if self.come.is_none()
+            && let Some(awaited) = &self.awaited
+        {
+            self.come = match awaited.try_recv() {
+                Ok(answer) => Some(answer),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    Some(Err(SourceError::Unavailable("the connection's thread ended".to_owned())))
+                }
+            };
+        }
+        self.come.is_some()
+    }
+
+    /// Takes it, if it is here.
+    pub fn take(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        if self.awaited.is_none() {
+            return Ok(Page::Last);
+        }
+        if !self.has_come() {
+            return Ok(Page::Awaited);
+        }
+        self.awaited = None;
+        let (read, page) = self.come.take().unwrap_or_else(|| Ok((Vec::new(), Page::Last)))?;
+        *rows = read;
+        Ok(page)
+    }
+}
+
+/// The server's side: a task, and its connection.
+pub struct Rereader {
+    asks: mpsc::UnboundedSender<Asked>,
+}
+
+impl Rereader {
+    /// Starts the task; it connects when a page is asked for.
+    pub fn new(target: Target) -> Rereader {
+        let (asks, mut asked) = mpsc::unbounded_channel::<Asked>();
+        let end = EndsProcess::of("the task that reads accounts again");
+        tokio::spawn(async move {
+            let _end = end;
+            let mut reading = None;
+            while let Some(asked) = asked.recv().await {
+                let answer = read(&target, &mut reading, &asked).await;
+                if answer.is_err() {
+                    // A connection that has failed may not work again.
+                    reading = None;
+                }
+                let _ = asked.answer.send(answer.map_err(|failure| SourceError::from(&failure)));
+                asked.taker.unpark();
+            }
+        });
+        Rereader { asks }
+    }
+
+    /// Asks for a page.
+    pub fn ask(&self, asked: Asked) {
+        // The task ends with the runtime alone.
+        let _ = self.asks.send(asked);
+    }
+}
+
+struct Reading {
+    wire: Wire,
+    table: Table,
+    shape: Shape,
+}
+
+async fn read(
+    target: &Target,
+    reading: &mut Option<Reading>,
+    asked: &Asked,
+) -> Result<(Vec<Row>, Page), Failure> {
+    let reading = match reading {
+        Some(reading) => reading,
+        None => {
+            let mut wire = target.connect(Purpose::Questions).await?;
+            let table = facts::table(&mut wire, TableRef::Name(&target.table)).await?;
+            let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
+            reading.insert(Reading { wire, table, shape })
+        }
+    };
+    for _ in 0..VISIBLE_TRIES {
+        let rows = page(target, reading, asked).await?;
+        let last = rows.iter().flatten().map(|row| row.version).max();
+        if rows.len() == FEED_BATCH_ROWS {
+            return Ok((rows, Page::More));
+        }
+        if last.max(asked.after).unwrap_or_default() >= asked.known {
+            return Ok((rows, Page::Last));
+        }
+        sleep(VISIBLE_PAUSE).await;
+    }
+    // The row was removed.
+    Ok((page(target, reading, asked).await?, Page::Last))
+}
+
+async fn page(target: &Target, reading: &mut Reading, asked: &Asked) -> Result<Vec<Row>, Failure> {
+    let column = |field| target.mapping.column(field).map(escape_identifier).unwrap_or_default();
+    let (user, version) = (column(Field::UserId), column(Field::Version));
+    let after = asked.after.map_or_else(String::new, |after| format!(" AND {version} > {}", after.0));
+    let sql = format!(
+        "{} WHERE {user} = {}{after} ORDER BY {version} NULLS FIRST LIMIT {FEED_BATCH_ROWS}",
+        select(&target.mapping, &reading.table.name),
+        asked.user.get(),
+    );
+    let mut rows = Vec::new();
+    let mut copying = CopyOut::begin(&mut reading.wire, &sql, &reading.table.name).await?;
+    while copying.read(reading.shape.reader(), &mut rows).await? {}
+    Ok(rows)
+}

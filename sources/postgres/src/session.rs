@@ -1,0 +1,384 @@
+//! From a position to a stream: connects, looks which ledger and which history this is, and whether the slot still has what
+//! comes after the position. Where it has, the stream goes on from there; else a snapshot is taken, and the stream begins where
+//! the snapshot ends.
+//!
+//! The snapshot is the server's own: exported by the making of a slot, it holds exactly what was committed before the place where
+//! that slot begins. (A snapshot of any other making may lack a commit that was confirmed already: one is in the log before it
+//! is visible, and with synchronous standbys long before.) Where a slot is there already, a second one that lasts a moment
+//! gives the snapshot, so that the first keeps what it has.
+
+use std::time::Duration;
+
+use florin_core::ledger::Transaction;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tokio::time::timeout;
+
+use crate::facts::{self, Slot, Table, TableRef};
+use crate::failure::Failure;
+use crate::mapping::Field;
+use crate::position::{Lsn, PgIdentity, PgPosition, TableName};
+use crate::row::Shape;
+use crate::target::{Purpose, Target};
+use crate::wire::{Wire, WireError};
+
+/// How long the making of a slot may take: it waits for every transaction that writes and is open.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// After how long it is said whom it waits for.
+const SLOT_SILENCE: Duration = Duration::from_secs(3);
+
+/// What is known from before.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// Of the ledger that was opened first.
+    pub identity: Option<PgIdentity>,
+    /// From where to go on; none = from a snapshot.
+    pub position: Option<PgPosition>,
+    /// What the publication looked like while the position was reached.
+    pub publication: Option<String>,
+    /// The row that was delivered last.
+    pub anchor: Option<Transaction>,
+}
+
+/// What a stream begins with.
+pub struct Session {
+    /// The replication session.
+    pub stream: Wire,
+    /// For questions.
+    pub questions: Wire,
+    /// Which ledger this is.
+    pub identity: PgIdentity,
+    /// What the publication looks like.
+    pub publication: String,
+    /// The table.
+    pub table: Table,
+    /// Where its columns are.
+    pub shape: Shape,
+    /// From where the stream is to come, and what a snapshot holds, if there is one.
+    pub start: PgPosition,
+    /// To be loaded before the stream begins.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Everything that was committed before [`Session::start`].
+pub struct Snapshot {
+    /// As the server names it.
+    pub name: String,
+    /// The slot that gave it, where it is to be removed again.
+    temporary_slot: Option<String>,
+}
+
+/// Who the server says it is.
+struct System {
+    id: u64,
+    timeline: u32,
+    end: Lsn,
+    database: String,
+}
+
+/// Asks which ledger this is.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub async fn identify(target: &Target) -> Result<PgIdentity, Failure> {
+    let mut stream = target.connect(Purpose::Replication).await?;
+    let system = identify_system(&mut stream).await?;
+    let table =
+        facts::table(&mut target.connect(Purpose::Questions).await?, TableRef::Name(&target.table)).await?;
+    Shape::of(&table.columns, &table.types, &target.mapping)?;
+    Ok(identity_of(&system, &table))
+}
+
+fn identity_of(system: &System, table: &Table) -> PgIdentity {
+    PgIdentity {
+        system: system.id,
+        database: system.database.clone(),
+        table_oid: table.oid,
+        table: TableName(table.name.clone()),
+    }
+}
+
+impl Session {
+    /// Opens a session that goes on from where `before` says, or begins with a snapshot.
+    ///
+    /// # Errors
+    /// [`Failure::Lost`] where it cannot go on from there.
+    pub async fn open(target: &Target, before: &Before) -> Result<Session, Failure> {
+        let mut stream = target.connect(Purpose::Replication).await?;
+        let system = identify_system(&mut stream).await?;
+        let mut questions = target.connect(Purpose::Questions).await?;
+        let which =
+            before.identity.as_ref().map_or(TableRef::Name(&target.table), |id| TableRef::Oid(id.table_oid));
+        let table = match facts::table(&mut questions, which).await {
+            // Another one bears its name now, or none.
+            Err(Failure::Unavailable(gone)) if before.identity.is_some() => {
+                facts::table(&mut questions, TableRef::Name(&target.table))
+                    .await
+                    .map_err(|_| Failure::Unavailable(gone))?
+            }
+            found => found?,
+        };
+        let identity = identity_of(&system, &table);
+        if let Some(followed) = before.identity.as_ref().filter(|followed| **followed != identity) {
+            return Err(Failure::Replaced(format!(
+                "this is not the ledger that was loaded, which was {followed}, and this is {identity}: put that one back, or \
+                 restart florin to load this one"
+            )));
+        }
+        let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
+        let publication = facts::publication(&mut questions, &target.publication, &table).await?;
+        let slot = usable_slot(&mut questions, target, &system).await?;
+        let mut session = Session {
+            stream,
+            questions,
+            start: PgPosition {
+                system: system.id,
+                table_oid: table.oid,
+                timeline: system.timeline,
+                slot: Lsn::default(),
+                lsn: Lsn::default(),
+            },
+            identity,
+            publication,
+            table,
+            shape,
+            snapshot: None,
+        };
+        match before.position {
+            Some(position) => session.go_on(target, &system, before, position, slot).await?,
+            None => session.begin(target, slot).await?,
+        }
+        Ok(session)
+    }
+
+    /// Begins the stream. What a snapshot holds was loaded.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn start(&mut self, target: &Target) -> Result<(), Failure> {
+        if let Some(slot) = self.snapshot.take().and_then(|snapshot| snapshot.temporary_slot) {
+            self.stream.query(&format!("DROP_REPLICATION_SLOT {}", escape_identifier(&slot))).await?;
+        }
+        let sql = format!(
+            "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', binary 'true', publication_names {})",
+            escape_identifier(&target.slot),
+            self.start.lsn,
+            escape_literal(&escape_identifier(&target.publication)),
+        );
+        self.stream.begin_copy(&sql).await?;
+        Ok(())
+    }
+
+    /// Whether the slot has everything after the position, and the server the history that led to it.
+    async fn go_on(
+        &mut self,
+        target: &Target,
+        system: &System,
+        before: &Before,
+        position: PgPosition,
+        slot: Option<Slot>,
+    ) -> Result<(), Failure> {
+        let lost = |reason: String| Err(Failure::Lost(reason));
+        let Some(confirmed) = slot.and_then(|slot| slot.confirmed) else {
+            return lost(format!("the replication slot {} is gone", target.slot));
+        };
+        if confirmed > position.lsn {
+            return lost(format!(
+                "the replication slot {} begins at {confirmed}, behind {}, up to where the ledger was read",
+                target.slot, position.lsn
+            ));
+        }
+        if system.end < position.lsn {
+            return lost(format!(
+                "the server's log ends at {}, before {}, up to where it was read: it was restored, or lost what it had \
+                 acknowledged",
+                system.end, position.lsn
+            ));
+        }
+        if system.timeline != position.timeline {
+            let fork = self.fork(position.timeline, system.timeline).await?;
+            if fork.is_none_or(|fork| fork < position.lsn) {
+                return lost(format!(
+                    "the server has begun another history (timeline {}, before {}) before {}, up to where it was read",
+                    system.timeline, position.timeline, position.lsn
+                ));
+            }
+        }
+        if before.publication.as_ref().is_some_and(|known| *known != self.publication) {
+            return lost(format!("the publication {} was altered", target.publication));
+        }
+        if let Some(anchor) = &before.anchor
+            && !self.holds(target, anchor).await?
+        {
+            return lost(
+                "the row that was read last is not in the table, or another one is in its place".to_owned(),
+            );
+        }
+        self.start = PgPosition { timeline: system.timeline, ..position };
+        Ok(())
+    }
+
+    /// Where a timeline was left on the way to another one.
+    async fn fork(&mut self, left: u32, now: u32) -> Result<Option<Lsn>, Failure> {
+        if now == 1 {
+            return Ok(None);
+        }
+        let answer = self.stream.query(&format!("TIMELINE_HISTORY {now}")).await?;
+        let history = answer.first().and_then(|row| row.get(1)?.clone()).unwrap_or_default();
+        Ok(fork_in(&history, left))
+    }
+
+    /// Whether the table has this row as it was delivered.
+    async fn holds(&mut self, target: &Target, row: &Transaction) -> Result<bool, Failure> {
+        let mapping = &target.mapping;
+        let (Some(user), Some(version), Some(amount)) =
+            (mapping.column(Field::UserId), mapping.column(Field::Version), mapping.column(Field::Amount))
+        else {
+            return Ok(true);
+        };
+        let sql = format!(
+            "SELECT abs({}) = {} FROM {} WHERE {} = {} AND {} = {}",
+            escape_identifier(amount),
+            row.amount,
+            self.table.name,
+            escape_identifier(user),
+            row.user_id.get(),
+            escape_identifier(version),
+            row.version.0
+        );
+        let found = self.questions.query(&sql).await?;
+        Ok(found.len() == 1 && found[0].first() == Some(&Some("t".to_owned())))
+    }
+
+    /// Takes a snapshot; makes the slot where there is none.
+    async fn begin(&mut self, target: &Target, slot: Option<Slot>) -> Result<(), Failure> {
+        let usable = slot.as_ref().is_some_and(|slot| slot.confirmed.is_some());
+        if slot.is_some() && !usable {
+            tracing::warn!("the replication slot {} has lost what it kept: it is made anew", target.slot);
+            let drop = format!("SELECT pg_drop_replication_slot({})", escape_literal(&target.slot));
+            self.questions.query(&drop).await?;
+        }
+        let (name, temporary) = if usable {
+            (format!("{}_snapshot_{}", target.slot, std::process::id()), "TEMPORARY ")
+        } else {
+            (target.slot.clone(), "")
+        };
+        let sql = format!(
+            "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'export')",
+            escape_identifier(&name)
+        );
+        let made = self.make_slot(&sql).await?;
+        let text = |at: usize| made.get(at).and_then(|cell| cell.clone()).unwrap_or_default();
+        let point: Lsn = text(1)
+            .parse()
+            .map_err(|error| Failure::Unavailable(format!("a new slot begins nowhere: {error}")))?;
+        self.start.lsn = point;
+        self.start.slot = point;
+        self.snapshot = Some(Snapshot { name: text(2), temporary_slot: usable.then_some(name) });
+        Ok(())
+    }
+
+    async fn make_slot(&mut self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
+        let Session { stream, questions, .. } = self;
+        let making = stream.query_within(sql, SLOT_TIMEOUT);
+        tokio::pin!(making);
+        let made = match timeout(SLOT_SILENCE, &mut making).await {
+            Ok(made) => made,
+            Err(_) => {
+                say_who_is_waited_for(questions).await;
+                making.await
+            }
+        };
+        let made = made.map_err(|error| match error {
+            WireError::Server { ref code, .. } if code == "42501" => Failure::Unavailable(format!(
+                "this role may not replicate: {error}; ALTER ROLE … REPLICATION, or run `florin ledger init`"
+            )),
+            WireError::Server { ref code, .. } if code == "53400" => Failure::Unavailable(format!(
+                "the server has no room for a replication slot: {error}; raise max_replication_slots"
+            )),
+            error => error.into(),
+        })?;
+        made.into_iter()
+            .next()
+            .ok_or_else(|| Failure::Unavailable("a slot was made without an answer".to_owned()))
+    }
+}
+
+async fn identify_system(stream: &mut Wire) -> Result<System, Failure> {
+    let answer = stream.query("IDENTIFY_SYSTEM").await?;
+    let text = |at: usize| answer.first().and_then(|row| row.get(at)?.clone()).unwrap_or_default();
+    let unknown = || Failure::Unavailable("the server does not say who it is (IDENTIFY_SYSTEM)".to_owned());
+    Ok(System {
+        id: text(0).parse().map_err(|_| unknown())?,
+        timeline: text(1).parse().map_err(|_| unknown())?,
+        end: text(2).parse().map_err(|_| unknown())?,
+        database: text(3),
+    })
+}
+
+/// The slot, if it is one that may be used. One that this very program uses still, on a connection that broke, is freed.
+async fn usable_slot(wire: &mut Wire, target: &Target, system: &System) -> Result<Option<Slot>, Failure> {
+    let name = &target.slot;
+    let Some(slot) = facts::slot(wire, name).await? else { return Ok(None) };
+    if slot.plugin != "pgoutput" || slot.database != system.database {
+        return Err(Failure::Unavailable(format!(
+            "the replication slot {name} is not florin's: expected the plugin pgoutput in database {}, found {} in {}; name \
+             another with slot=",
+            system.database,
+            if slot.plugin.is_empty() { "a physical one" } else { &slot.plugin },
+            slot.database
+        )));
+    }
+    if let Some(pid) = slot.active_pid {
+        let ours = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND application_name = {}",
+            escape_literal(&target.login.application)
+        );
+        let freed = wire.query(&ours).await.is_ok_and(|rows| !rows.is_empty());
+        return Err(Failure::Unavailable(if freed {
+            format!("the server still held the last connection to the replication slot {name}; it was ended")
+        } else {
+            format!(
+                "the replication slot {name} is in use by process {pid} of the server: each node has a slot of its own \
+                 (slot=)"
+            )
+        }));
+    }
+    Ok(Some(slot))
+}
+
+async fn say_who_is_waited_for(questions: &mut Wire) {
+    let sql = "SELECT pid, application_name, xact_start FROM pg_stat_activity \
+               WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 3";
+    let open = questions.query(sql).await.unwrap_or_default();
+    let whom: Vec<String> = open
+        .iter()
+        .map(|row| row.iter().map(|cell| cell.as_deref().unwrap_or("?")).collect::<Vec<_>>().join(" "))
+        .collect();
+    tracing::warn!(
+        "the snapshot waits until every transaction that writes and is open has ended (process, application, since): {}",
+        if whom.is_empty() { "prepared ones (pg_prepared_xacts)".to_owned() } else { whom.join("; ") }
+    );
+}
+
+/// Where a timeline's history says that another one was left.
+fn fork_in(history: &str, left: u32) -> Option<Lsn> {
+    history.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next()?.parse::<u32>().ok()? == left).then(|| words.next()?.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_says_where_a_timeline_was_left() {
+        let history =
+            "1\t0/3000158\tno recovery target specified\n\n2\t0/5000000\tno recovery target specified\n";
+        assert_eq!(fork_in(history, 1), Some(Lsn(0x300_0158)));
+        assert_eq!(fork_in(history, 2), Some(Lsn(0x500_0000)));
+        assert_eq!(fork_in(history, 3), None);
+        assert_eq!(fork_in("", 1), None);
+    }
+}

@@ -1,0 +1,348 @@
+//! A PostgreSQL table as a ledger to be followed.
+//!
+//! ```text
+//!     follower's thread            thread "florin-postgres"
+//!     load(position) ────────────▶ session: resume, or snapshot and stream
+//!     next(now)      ◀── events ── rows of whole commits, places reached
+//!                    ─── asks ───▶ where does the log end?  ◀── place
+//!     applied(p)     ────────────▶ confirmed to the server, every second
+//!     reread(user)   ────────────▶ a connection of its own
+//! ```
+//!
+//! The time of an ask is a watermark once the stream has reached the place that was its answer.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+
+use florin_core::clock::Now;
+use florin_core::follower::{Page, Progress, Row, Source, SourceError};
+use florin_core::limits::FEED_POLL_US;
+use florin_record::threads::spawn_vital;
+use florin_schema::{UserId, Version};
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use crate::failure::Failure;
+use crate::following::{Following, Load, Order};
+use crate::journal::{Compared, Journal};
+use crate::outbox::{Batch, Event, Outbox};
+use crate::position::{Lsn, PgIdentity, PgPosition};
+use crate::reread::{Asked, Rereads};
+use crate::session::Before;
+use crate::status::PgStatus;
+use crate::target::Target;
+
+/// Between two asks while nothing is committed, µs: an idle node costs its server next to nothing, and its watermark is at
+/// most so much older than the network makes it.
+const IDLE_POLL_US: u64 = 25_000;
+/// For how long after a row asks come as often as from any feed.
+const BUSY_US: u64 = 1_000_000;
+/// How soon to look again while the server is waited for, µs. What comes wakes the feed sooner.
+const AWAIT_US: u64 = 5_000;
+
+/// See the module.
+pub struct PgSource {
+    orders: mpsc::UnboundedSender<Order>,
+    identity: PgIdentity,
+    status: Arc<PgStatus>,
+    events: Option<mpsc::Receiver<Event>>,
+    asks: Option<mpsc::Sender<Now>>,
+    rereads: Rereads,
+    journal: Journal,
+    /// Of the snapshot that is being loaded.
+    loading: Journal,
+    /// What the publication looked like when the stream was begun.
+    publication: Option<String>,
+    /// Everything up to here was handed over.
+    position: Option<PgPosition>,
+    /// The last load was not whole, or the slot has lost the position.
+    from_snapshot: bool,
+    /// An ask whose answer has not come, or whose place was not reached.
+    asked: Option<(Now, Option<Lsn>)>,
+    asked_at_us: u64,
+    rows_at_us: u64,
+    applied: Arc<AtomicU64>,
+    /// Accounts of which rows were changed.
+    changed: VecDeque<UserId>,
+    /// Why nothing is followed any more, whatever is tried.
+    given_up: Option<String>,
+    counted: Option<Counted>,
+}
+
+/// The rows of a ledger without versions, by account.
+#[derive(Default)]
+struct Counted {
+    rows: HashMap<UserId, u64>,
+    /// Since the last position: they may come once more.
+    uncertain: Vec<UserId>,
+}
+
+impl PgSource {
+    /// Finds out which ledger this is. A thread of its own speaks with the server from here on.
+    ///
+    /// # Errors
+    /// Where the server does not say, or the table is none that can be followed.
+    pub fn open(target: Target) -> Result<PgSource, SourceError> {
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (identified, identity) = std_mpsc::sync_channel(1);
+        let status = Arc::new(PgStatus::default());
+        let (following, counted) = (
+            Following { target: target.clone(), status: Arc::clone(&status) },
+            target.mapping.is_derived().then(Counted::default),
+        );
+        let started = spawn_vital("florin-postgres", move || following.run(taken, &identified));
+        let no_thread = |error| {
+            SourceError::Unavailable(format!("the system gives no thread: {error} (ulimit -u, TasksMax=)"))
+        };
+        started.map_err(no_thread)?;
+        let identity = identity
+            .recv()
+            .map_err(|_| SourceError::Unavailable("the connection's thread ended".to_owned()))?;
+        let identity = identity.map_err(|failure: Failure| SourceError::from(&failure))?;
+        Ok(PgSource {
+            orders,
+            identity,
+            status,
+            events: None,
+            asks: None,
+            rereads: Rereads::default(),
+            journal: Journal::default(),
+            loading: Journal::default(),
+            publication: None,
+            position: None,
+            from_snapshot: true,
+            asked: None,
+            asked_at_us: 0,
+            rows_at_us: 0,
+            applied: Arc::default(),
+            changed: VecDeque::new(),
+            given_up: None,
+            counted,
+        })
+    }
+
+    /// What it tells of the server.
+    pub fn status(&self) -> Arc<PgStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Asks where the log ends, if it is time to.
+    fn ask(&mut self, now: Now) {
+        let is_busy = now.monotonic_us.saturating_sub(self.rows_at_us) < BUSY_US;
+        let every_us = if is_busy { FEED_POLL_US } else { IDLE_POLL_US };
+        let is_due = now.monotonic_us.saturating_sub(self.asked_at_us) >= every_us;
+        if self.asked.is_none() && is_due && self.publication.is_some() {
+            self.asked_at_us = now.monotonic_us;
+            if self.asks.as_ref().is_some_and(|asks| asks.try_send(now).is_ok()) {
+                self.asked = Some((now, None));
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        event: Event,
+        now: Now,
+        rows: &mut Vec<Row>,
+    ) -> Result<Progress<PgPosition>, SourceError> {
+        let mut progress = Progress { position: None, complete_before: None, again_us: 0, loaded: None };
+        match event {
+            Event::Batch(Batch { rows: read, changed, reached, loaded }) => {
+                *rows = read;
+                if !rows.is_empty() {
+                    self.rows_at_us = now.monotonic_us;
+                }
+                self.changed.extend(changed);
+                self.count(rows, reached.is_some());
+                let journal = if self.publication.is_some() { &mut self.journal } else { &mut self.loading };
+                rows.iter().flatten().for_each(|row| journal.note(*row));
+                if let Some(reached) = reached {
+                    self.from_snapshot = false;
+                    self.position = Some(reached);
+                    self.status.note_position(reached.lsn);
+                    progress.position = Some(reached);
+                }
+                progress.loaded = loaded;
+            }
+            Event::Following(publication) => self.publication = Some(publication),
+            Event::Asked(at, place) => self.asked = Some((at, Some(place))),
+            Event::Compared(Compared::Unknown) => {
+                return Err(self.give_up(
+                    "the server has lost more rows than florin remembers having read: restart florin to load what is there now"
+                        .to_owned(),
+                ));
+            }
+            Event::Compared(compared) => {
+                self.journal = std::mem::take(&mut self.loading);
+                if let Compared::Differs(users) = compared {
+                    self.note_lost(&users);
+                }
+            }
+            Event::Failed(failure) => return Err(self.failed(&failure)),
+        }
+        progress.complete_before = self.complete_before();
+        Ok(progress)
+    }
+
+    /// The time of the ask whose place was reached.
+    fn complete_before(&mut self) -> Option<Now> {
+        let (at, place) = self.asked?;
+        let reached = self.position.is_some_and(|position| place.is_some_and(|place| position.lsn >= place));
+        reached.then(|| {
+            self.asked = None;
+            at
+        })
+    }
+
+    fn note_lost(&mut self, users: &BTreeSet<UserId>) {
+        tracing::error!(
+            accounts = users.len(),
+            "the server has another history since some place: rows that were answered from are gone or others are in their \
+             place; their accounts are quarantined, and read again"
+        );
+        self.changed.extend(users);
+    }
+
+    /// Numbers the rows of a ledger that has no versions.
+    fn count(&mut self, rows: &mut [Row], is_whole: bool) {
+        let Some(counted) = &mut self.counted else { return };
+        for row in rows.iter_mut().flatten() {
+            let count = counted.rows.entry(row.user_id).or_default();
+            *count += 1;
+            row.version = Version(*count);
+            counted.uncertain.push(row.user_id);
+        }
+        if is_whole {
+            counted.uncertain.clear();
+        }
+    }
+
+    fn failed(&mut self, failure: &Failure) -> SourceError {
+        self.events = None;
+        match failure {
+            Failure::Lost(reason) if self.counted.is_some() => {
+                let reason = format!(
+                    "{reason}; a ledger without versions cannot be loaded on top of what is there: restart florin to load it"
+                );
+                return self.give_up(reason);
+            }
+            Failure::Lost(_) => self.from_snapshot = true,
+            Failure::Replaced(reason) => return self.give_up(reason.clone()),
+            Failure::Unavailable(_) => {}
+        }
+        SourceError::from(failure)
+    }
+
+    fn give_up(&mut self, reason: String) -> SourceError {
+        self.events = None;
+        let _ = self.orders.send(Order::Rest);
+        SourceError::Replaced(self.given_up.insert(reason).clone())
+    }
+}
+
+impl Source for PgSource {
+    type Identity = PgIdentity;
+    type Position = PgPosition;
+
+    fn identity(&mut self) -> Result<PgIdentity, SourceError> {
+        // Each connection is checked against it before anything of it is delivered.
+        Ok(self.identity.clone())
+    }
+
+    fn load(&mut self, after: Option<&PgPosition>) -> Result<(), SourceError> {
+        if let Some(reason) = &self.given_up {
+            return Err(SourceError::Replaced(reason.clone()));
+        }
+        if let Some(counted) = &mut self.counted {
+            for user in counted.uncertain.drain(..) {
+                counted.rows.entry(user).and_modify(|count| *count -= 1);
+            }
+        }
+        // A snapshot that broke off was delivered as far as it came.
+        self.journal.append(std::mem::take(&mut self.loading));
+        let (outbox, events) = Outbox::to(thread::current());
+        let (asks, asked) = mpsc::channel(1);
+        // Only what was reached by whole commits is a position; a snapshot that broke off is begun anew.
+        let position = after.copied().filter(|_| !self.from_snapshot);
+        let anchor = self.journal.last().copied().filter(|_| self.counted.is_none());
+        self.applied.store(position.map_or(0, |position| position.lsn.0), Relaxed);
+        let load = Load {
+            before: Before {
+                identity: Some(self.identity.clone()),
+                position,
+                publication: self.publication.take(),
+                anchor,
+            },
+            comparison: self.journal.compare(),
+            is_on_top: after.is_some(),
+            asked,
+            applied: Arc::clone(&self.applied),
+            outbox,
+        };
+        if self.orders.send(Order::Load(Box::new(load))).is_err() {
+            return Err(SourceError::Unavailable("the connection's thread ended".to_owned()));
+        }
+        self.events = Some(events);
+        self.asks = Some(asks);
+        self.asked = None;
+        self.position = position;
+        Ok(())
+    }
+
+    fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<PgPosition>, SourceError> {
+        self.ask(now);
+        let Some(events) = &mut self.events else {
+            return Err(SourceError::Unavailable("nothing is followed".to_owned()));
+        };
+        match events.try_recv() {
+            Ok(event) => self.take(event, now, rows),
+            Err(TryRecvError::Empty) => {
+                Ok(Progress { position: None, complete_before: None, again_us: AWAIT_US, loaded: None })
+            }
+            Err(TryRecvError::Disconnected) => {
+                self.events = None;
+                Err(SourceError::Unavailable("the connection's task ended".to_owned()))
+            }
+        }
+    }
+
+    fn has_news(&mut self) -> bool {
+        self.events.as_ref().is_some_and(|events| !events.is_empty()) || self.rereads.has_come()
+    }
+
+    fn applied(&mut self, position: &PgPosition) {
+        self.applied.fetch_max(position.lsn.0, Relaxed);
+    }
+
+    fn next_changed(&mut self) -> Option<UserId> {
+        self.changed.pop_front()
+    }
+
+    fn can_reread(&self) -> bool {
+        self.counted.is_none()
+    }
+
+    fn reread(&mut self, user: UserId, after: Option<Version>) {
+        let known = self.journal.last_of(user).unwrap_or_default();
+        let (asked, page) = Asked::new(user, after, known, thread::current());
+        self.rereads.await_page(page);
+        // Where nobody takes it, the page is missed when it is asked for.
+        let _ = self.orders.send(Order::Reread(asked));
+    }
+
+    fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        self.rereads.take(rows)
+    }
+}
+
+impl fmt::Debug for PgSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PgSource")
+            .field("identity", &self.identity)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,86 @@
+//! What a node tells of its server: the metrics and the log.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::facts::Slot;
+use crate::position::Lsn;
+
+/// Log that is kept for the slot from which a warning is given.
+const RETAINED_WARN: u64 = 1 << 30;
+
+/// Written by the source, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct PgStatus {
+    connections: AtomicU64,
+    loads: AtomicU64,
+    on_top: AtomicU64,
+    retained: AtomicU64,
+    position: AtomicU64,
+    end: AtomicU64,
+    endangered: AtomicU64,
+}
+
+impl PgStatus {
+    /// Times that the stream was begun.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Times that a snapshot was loaded.
+    pub fn loads(&self) -> u64 {
+        self.loads.load(Relaxed)
+    }
+
+    /// Of them those on top of what was there, because the slot had lost the position.
+    pub fn loads_on_top(&self) -> u64 {
+        self.on_top.load(Relaxed)
+    }
+
+    /// Bytes of the server's log that are kept for this node's slot.
+    pub fn retained_bytes(&self) -> u64 {
+        self.retained.load(Relaxed)
+    }
+
+    /// Bytes of the server's log that this node has still to read.
+    pub fn lag_bytes(&self) -> u64 {
+        self.end.load(Relaxed).saturating_sub(self.position.load(Relaxed))
+    }
+
+    /// Whether the server may remove what the slot still needs.
+    pub fn is_slot_endangered(&self) -> bool {
+        self.endangered.load(Relaxed) != 0
+    }
+
+    pub(crate) fn note_connection(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn note_load(&self, is_on_top: bool) {
+        self.loads.fetch_add(1, Relaxed);
+        self.on_top.fetch_add(is_on_top.into(), Relaxed);
+    }
+
+    pub(crate) fn note_position(&self, position: Lsn) {
+        self.position.store(position.0, Relaxed);
+    }
+
+    pub(crate) fn note_end(&self, end: Lsn) {
+        self.end.fetch_max(end.0, Relaxed);
+    }
+
+    pub(crate) fn watch(&self, slot: Option<&Slot>, end: Lsn) {
+        self.note_end(end);
+        let Some(slot) = slot else { return };
+        let before = self.retained.swap(slot.retained, Relaxed);
+        if before < RETAINED_WARN && slot.retained >= RETAINED_WARN {
+            tracing::warn!("the server keeps {} MiB of its log for this node's slot", slot.retained >> 20);
+        }
+        let is_endangered = !["reserved", "extended"].contains(&slot.wal_status.as_str());
+        if self.endangered.swap(is_endangered.into(), Relaxed) == 0 && is_endangered {
+            tracing::error!(
+                "the server may remove what this node's slot still needs (wal_status {}): raise max_slot_wal_keep_size",
+                slot.wal_status
+            );
+        }
+    }
+}

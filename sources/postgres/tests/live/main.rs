@@ -1,0 +1,54 @@
+//! Real servers, and what the follower makes of them: loaded, followed, and every way in which that may break off.
+
+mod mirror;
+mod server;
+mod trouble;
+
+use mirror::{Mirror, eventually};
+use server::Server;
+
+const SCHEMA: &str = "
+CREATE TABLE transactions (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, user_id BIGINT NOT NULL,
+    version BIGINT NOT NULL, asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL,
+    occurred_at BIGINT NOT NULL, UNIQUE (user_id, version));
+ALTER TABLE transactions REPLICA IDENTITY FULL;
+CREATE PUBLICATION florin FOR TABLE transactions WITH (publish_via_partition_root = true);";
+
+const ALL: &str = "SELECT user_id, version, asset, kind, amount FROM transactions ORDER BY user_id, version";
+
+fn started(name: &str) -> Server {
+    let server = Server::start(name);
+    server.sql(SCHEMA);
+    server
+}
+
+/// Rows of some users, each account's versions in order.
+fn rows(first: u64, last: u64, users: u64) -> String {
+    format!(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+         SELECT gen_random_uuid()::text, i % {users}, i / {users} + 1, 'COIN', 1 + i % 10, 1 + i % 1000, i \
+         FROM generate_series({first}, {last}) i"
+    )
+}
+
+#[test]
+fn a_table_is_loaded_and_followed() {
+    let server = started("follow");
+    server.sql(&rows(0, 49_999, 100));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    for step in 0..5 {
+        server.sql(&rows(50_000 + step * 1_000, 50_999 + step * 1_000, 100));
+    }
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.view.lock().unwrap().gaps, 0);
+    eventually("the server hears what was applied", || {
+        server.sql(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn) < 10000 FROM pg_replication_slots \
+             WHERE slot_name = 'florin_test'",
+        ) == "t"
+    });
+}

@@ -1,0 +1,229 @@
+//! Ways in which following breaks off: after each of them every row is there once, or what is wrong is said.
+
+use crate::mirror::{Mirror, eventually};
+use crate::server::{Server, run};
+use crate::{ALL, rows, started};
+
+fn followed(name: &str) -> (Server, Mirror) {
+    let server = started(name);
+    server.sql(&rows(0, 999, 10));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    (server, mirror)
+}
+
+const END_WALSENDER: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
+const DROP_SLOT: &str = "SELECT pg_drop_replication_slot('florin_test')";
+
+#[test]
+fn a_connection_that_is_cut_is_made_again_and_nothing_is_loaded_twice() {
+    let (server, mirror) = followed("cut");
+    for round in 0..5 {
+        server.sql(END_WALSENDER);
+        server.sql(&rows(1_000 + round * 100, 1_099 + round * 100, 10));
+        mirror.catch_up();
+        assert_eq!(mirror.told(), server.sql(ALL));
+    }
+    server.shut("immediate");
+    eventually("it is said that the server is away", || mirror.doing().starts_with("failing"));
+    server.boot();
+    server.sql(&rows(1_500, 1_599, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.loads(), 1, "the slot had everything");
+}
+
+#[test]
+fn a_slot_that_is_lost_is_made_again_and_everything_is_loaded_on_top() {
+    let (server, mirror) = followed("slot");
+    let lose = || {
+        eventually("the slot is dropped while its user is away", || {
+            server.try_sql(END_WALSENDER) && server.try_sql(DROP_SLOT)
+        });
+    };
+    lose();
+    server.sql(&rows(1_000, 1_499, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.loads_on_top(), 1);
+    assert!(mirror.said("loading everything again"), "{}", mirror.doing());
+    // Somebody makes one of the same name, which begins behind rows that were not read.
+    lose();
+    server.sql(&rows(1_500, 1_599, 10));
+    server.try_sql("SELECT pg_create_logical_replication_slot('florin_test', 'pgoutput')");
+    server.sql(&rows(1_600, 1_699, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert!(!mirror.view.lock().unwrap().went_back);
+}
+
+#[test]
+fn rows_that_are_changed_or_removed_are_read_again_and_a_truncate_is_refused() {
+    let (server, mirror) = followed("changed");
+    server.sql("UPDATE transactions SET amount = 7 WHERE user_id = 3 AND version = 5");
+    eventually("the account is read again", || {
+        let view = mirror.view.lock().unwrap();
+        view.accounts[&3][4].amount == 7 && view.quarantined.is_empty()
+    });
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    server.sql("DELETE FROM transactions WHERE user_id = 4 AND version = 100");
+    eventually("the account is quarantined", || mirror.view.lock().unwrap().quarantined.contains(&4));
+    mirror.catch_up();
+    assert_eq!(mirror.versions_of(4), 100, "what was shown is not taken back, and bears a flag");
+    server.sql("TRUNCATE transactions");
+    eventually("the truncate is told", || mirror.said("TRUNCATE"));
+    assert_eq!(mirror.versions_of(3), 100);
+}
+
+#[test]
+fn schema_changes_are_followed_where_harmless_and_stop_it_with_a_sentence_where_not() {
+    let (server, mirror) = followed("schema");
+    server.sql("ALTER TABLE transactions ADD COLUMN note TEXT DEFAULT 'x'");
+    server.sql(&rows(1_000, 1_009, 10));
+    server.sql("ALTER TABLE transactions DROP COLUMN note");
+    server.sql("ALTER TABLE transactions ALTER COLUMN kind TYPE INTEGER, ALTER COLUMN amount TYPE NUMERIC");
+    server.sql(&rows(1_010, 1_019, 10));
+    server.sql("ALTER TABLE transactions RENAME TO ledger");
+    server.sql("INSERT INTO ledger (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES ('t', 0, 103, 'COIN', 1, 1, 0)");
+    server.sql("ALTER TABLE ledger RENAME TO transactions");
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.connections(), 1, "none of it broke off");
+
+    server.sql("ALTER TABLE transactions RENAME COLUMN amount TO cents");
+    server.sql(&rows(1_021, 1_021, 10).replace("amount", "cents"));
+    eventually("the missing column is told", || mirror.said("no column amount"));
+    server.sql("ALTER TABLE transactions RENAME COLUMN cents TO amount");
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+
+    // Rows that went by unpublished are in no account's version gap until another row comes: only loading finds them.
+    server.sql("ALTER PUBLICATION florin DROP TABLE transactions");
+    server.sql(&rows(1_022, 1_029, 10));
+    eventually("the publication's lack is told", || mirror.said("does not publish table"));
+    server.sql("ALTER PUBLICATION florin ADD TABLE transactions");
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.loads_on_top(), 2);
+}
+
+#[test]
+fn a_partitioned_table_is_one_ledger_however_it_is_published() {
+    let server = Server::start("parts");
+    server.sql(
+        "CREATE TABLE transactions (transaction_id TEXT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, \
+             asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL, \
+             PRIMARY KEY (user_id, version)) PARTITION BY HASH (user_id); \
+         CREATE TABLE t0 PARTITION OF transactions FOR VALUES WITH (MODULUS 2, REMAINDER 0); \
+         CREATE TABLE t1 (occurred_at BIGINT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, asset TEXT NOT NULL, \
+             kind SMALLINT NOT NULL, amount BIGINT NOT NULL, transaction_id TEXT NOT NULL); \
+         ALTER TABLE transactions ATTACH PARTITION t1 FOR VALUES WITH (MODULUS 2, REMAINDER 1); \
+         CREATE PUBLICATION florin FOR TABLE transactions",
+    );
+    server.sql(&rows(0, 999, 10));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    server.sql(&rows(1_000, 1_499, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+}
+
+/// A server that was promoted without its last commits, or restored, has another history: what was answered from rows that
+/// it does not have is flagged, and everything else goes on.
+#[test]
+fn a_standby_that_is_promoted_without_the_last_rows_and_a_restored_backup_are_told_apart() {
+    let (server, mirror) = followed("primary");
+    let copy = server.of_copy("copy");
+    run(server
+        .tool("pg_basebackup")
+        .args(["-h"])
+        .arg(server.folder())
+        .args(["-p", &server.port.to_string(), "-U", "postgres", "-X", "stream", "-c", "fast", "-R", "-D"])
+        .arg(copy.data()));
+    // Rows that the standby never gets.
+    server.sql(&rows(1_000, 1_099, 10));
+    mirror.catch_up();
+    server.shut("immediate");
+    std::fs::rename(server.data(), server.folder().join("gone")).unwrap();
+    std::fs::rename(copy.data(), server.data()).unwrap();
+    server.configure();
+    server.boot();
+    run(server.tool("pg_ctl").args(["-w", "promote", "-D"]).arg(server.data()));
+    // Account 1 goes on with other rows, account 2 is not as far as it was.
+    server.sql(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+                SELECT gen_random_uuid()::text, 1, i, 'COIN', 1, 5, 0 FROM generate_series(101, 130) i",
+    );
+    server.sql(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+                VALUES ('new', 77, 1, 'COIN', 1, 5, 0)",
+    );
+    eventually("everything is loaded again", || mirror.status.loads_on_top() == 1);
+    mirror.catch_up();
+    eventually("account 1 is what the new server says", || {
+        mirror.versions_of(1) == 130 && !mirror.view.lock().unwrap().quarantined.contains(&1)
+    });
+    let view = mirror.view.lock().unwrap();
+    assert_eq!(view.accounts[&1][104].amount, 5);
+    assert!(view.quarantined.contains(&2), "rows that were shown are gone");
+    assert_eq!(view.accounts[&77].len(), 1);
+    assert!(!view.went_back);
+}
+
+#[test]
+fn another_server_at_the_same_place_is_refused() {
+    let (server, mirror) = followed("other");
+    let other = started("another");
+    other.sql(&rows(0, 4_999, 10));
+    other.shut("fast");
+    server.shut("fast");
+    std::fs::rename(server.data(), server.folder().join("gone")).unwrap();
+    std::fs::rename(other.data(), server.data()).unwrap();
+    server.configure();
+    server.boot();
+    eventually("the other ledger is told", || mirror.said("this is not the ledger that was loaded"));
+    assert_eq!(mirror.rows(), 1_000);
+}
+
+#[test]
+fn a_snapshot_waits_for_open_transactions_and_misses_none() {
+    let server = started("open");
+    server.sql(&rows(0, 99, 10));
+    let mut open = server.psql();
+    open.arg("-c").arg(format!("BEGIN; {}; SELECT pg_sleep(4); COMMIT", rows(100, 199, 10)));
+    let mut open = open.stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("the transaction is open", || {
+        server.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND state = 'active'")
+            != "0"
+    });
+    let mirror = Mirror::follow(server.target());
+    server.sql(&rows(200, 299, 10));
+    mirror.catch_up();
+    assert!(open.wait().unwrap().success());
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+}
+
+#[test]
+fn pages_whose_room_was_used_again_are_brought_into_order() {
+    let server = started("order");
+    // Removed rows leave room at the front, which the ledger's later rows take.
+    server.sql(&rows(0, 19_999, 50));
+    server.sql("DELETE FROM transactions WHERE version % 2 = 0");
+    server.sql("VACUUM transactions");
+    server.sql(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+         SELECT gen_random_uuid()::text, user_id, version + 1, asset, kind, amount, occurred_at FROM transactions",
+    );
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.view.lock().unwrap().gaps, 0);
+    // While another session rewrites the table.
+    server.sql("VACUUM FULL transactions");
+    server.sql(&rows(20_000, 20_099, 50));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.connections(), 1);
+}
