@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         for ((index, peers), parking) in (0..SHARDS).zip(mesh(&parkings)).zip(parkings) {
             let sleeper: Arc<OnceLock<Thread>> = Arc::default();
             let woken = Arc::clone(&sleeper);
-            let bell = Arc::new(move || {
+            let waker = Arc::new(move || {
                 if let Some(thread) = woken.get() {
                     thread.unpark();
                 }
             });
-            let (outlet, feed) = link(Arc::clone(&parking), bell);
+            let (outlet, feed) = link(Arc::clone(&parking), waker);
             let counters = Arc::new(ShardMetrics::default());
             outlets.push(outlet);
             metrics.push(Arc::clone(&counters));

@@ -112,7 +112,7 @@ impl Node {
                     self.spare[touched as usize] = output;
                 }
             }
-            while shard.next_bell().is_some() {}
+            while shard.next_to_wake().is_some() {}
             shard.end_turn(now.monotonic_us);
             shard.park();
         }

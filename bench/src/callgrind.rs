@@ -54,7 +54,7 @@ impl Part {
             ("src/wire/", Part::Parse),
             ("schemas/src/", Part::Parse),
             ("src/shard/table", Part::Lookup),
-            ("src/shard/slab", Part::Lookup),
+            ("src/shard/blocks", Part::Lookup),
             ("src/shard/account", Part::Lookup),
             ("src/shard/memory", Part::Lookup),
             ("src/shard/", Part::Shard),

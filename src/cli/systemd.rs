@@ -1,7 +1,7 @@
 //! What systemd is told: that the node is ready, what it is doing, and that every shard still turns.
 //!
 //! The watchdog is fed only when each shard's loop has turned since it was fed last. A shard without callers sleeps in
-//! the kernel, so every look ends with ringing all bells: a shard that can be woken turns, and a shard that hangs does not,
+//! the kernel, so every look ends with waking all of them: a shard that can be woken turns, and a shard that hangs does not,
 //! however busy the others are.
 
 use std::io;

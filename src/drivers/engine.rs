@@ -58,7 +58,7 @@ engine! {
         fn take_output(connection: u32, empty: Vec<u8>) -> Vec<u8>;
         fn sent(connection: u32, bytes: usize);
         fn recycle(buffer: Vec<u8>);
-        fn next_bell() -> Option<ShardIndex>;
+        fn next_to_wake() -> Option<ShardIndex>;
         fn end_turn(monotonic_us: u64);
         fn park() -> Park;
         fn drain();

@@ -281,7 +281,7 @@ fn systemd_hears_that_the_node_is_ready_that_idle_shards_turn_and_that_it_stops(
         };
         let start = until("READY=1");
         assert!(start.contains("STATUS=serving "), "{start}");
-        // Nobody asks anything: only its bell makes a shard turn. The first is fed without a look.
+        // Nobody asks anything: only being woken makes a shard turn. The first is fed without a look.
         for _ in 0..5 {
             until("WATCHDOG=1");
         }

@@ -164,7 +164,7 @@ impl Node {
         seat.keep_time(now.monotonic_us);
         seat.serve(now.monotonic_us, random, &mut events);
         let mut bells = Vec::new();
-        while let Some(shard) = seat.shard.next_bell() {
+        while let Some(shard) = seat.shard.next_to_wake() {
             bells.push(usize::from(shard.0));
         }
         seat.shard.end_turn(now.monotonic_us + 3);

@@ -285,7 +285,7 @@ impl Engine for Fixed {
         self.buffers.push(buffer);
     }
 
-    fn next_bell(&mut self) -> Option<ShardIndex> {
+    fn next_to_wake(&mut self) -> Option<ShardIndex> {
         None
     }
 

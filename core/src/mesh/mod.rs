@@ -4,7 +4,7 @@
 //! ```text
 //!     producer                                   consumer
 //!     push ──▶ ring ──────────────────────────▶  pop … until it is empty
-//!     Parking::notify ── true? ring its bell     Parking::announce, look once more, sleep, Parking::cancel
+//!     Parking::notify ── true? wake it          Parking::announce, look once more, sleep, Parking::cancel
 //! ```
 //!
 //! This module imports nothing of the crate, so that `tests/loom` can compile the same sources against loom and

@@ -35,9 +35,9 @@ impl Parking {
     }
 
     /// I have put work there. True if the sleeper had announced itself and nobody else has taken on to wake it: then
-    /// the caller must ring its bell.
+    /// the caller must wake it.
     #[inline]
-    #[must_use = "a parked thread sleeps on unless its bell is rung"]
+    #[must_use = "a parked thread sleeps on unless it is woken"]
     pub fn notify(&self) -> bool {
         fence(Ordering::SeqCst);
         // The plain load keeps the line shared while the thread is awake; only a wake-up takes it.
@@ -56,7 +56,7 @@ mod tests {
     use super::Parking;
 
     #[test]
-    fn one_announcement_asks_for_one_bell() {
+    fn one_announcement_asks_for_one_wake_up() {
         let parking = Parking::new();
         assert!(!parking.notify());
         parking.announce();

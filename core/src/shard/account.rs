@@ -29,7 +29,7 @@ use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
-use super::slab::{Handle, Slab};
+use super::blocks::{Blocks, Handle};
 use crate::ledger::{Clocks, Counting, Holdings, Horizon, Hour, Kept, Overflow, Transaction};
 use crate::wire::AssetTotals;
 
@@ -189,76 +189,77 @@ const _: () = {
 
 impl Account {
     /// An account without any transaction.
-    pub fn create(slab: &mut Slab, user_id: UserId) -> Account {
+    pub fn create(blocks: &mut Blocks, user_id: UserId) -> Account {
         let root = BalanceRoot {
             user_id: U64::new(user_id.get()),
             version: U64::new(0),
             updated_at_us: I64::new(0),
             balances: pointer_to_rows(0),
         };
-        let balance = slab.allocate(PREFIX + BalanceView::bytes_of(0));
-        slab.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..].copy_from_slice(root.as_bytes());
+        let balance = blocks.allocate(PREFIX + BalanceView::bytes_of(0));
+        blocks.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..]
+            .copy_from_slice(root.as_bytes());
         let account = Account { balance };
-        let statistics = allocate_statistics(slab, HEADER + TOTALS + BUCKET);
-        account.set_statistics(slab, statistics);
-        statistics_parts_mut(slab, account).0.set_exact(Clocks::ALL);
+        let statistics = allocate_statistics(blocks, HEADER + TOTALS + BUCKET);
+        account.set_statistics(blocks, statistics);
+        statistics_parts_mut(blocks, account).0.set_exact(Clocks::ALL);
         account
     }
 
     /// Gives both records back.
-    pub fn free(self, slab: &mut Slab) {
-        let capacity = self.header(slab).capacity.get() as usize;
-        slab.free(self.statistics(slab), capacity);
-        let bytes = PREFIX + BalanceView::bytes_of(self.assets(slab));
-        slab.free(self.balance, bytes);
+    pub fn free(self, blocks: &mut Blocks) {
+        let capacity = self.header(blocks).capacity.get() as usize;
+        blocks.free(self.statistics(blocks), capacity);
+        let bytes = PREFIX + BalanceView::bytes_of(self.assets(blocks));
+        blocks.free(self.balance, bytes);
     }
 
     #[inline]
-    fn prefix(self, slab: &Slab) -> &BalancePrefix {
-        BalancePrefix::ref_from_bytes(slab.block(self.balance, PREFIX)).expect("a prefix's bytes")
+    fn prefix(self, blocks: &Blocks) -> &BalancePrefix {
+        BalancePrefix::ref_from_bytes(blocks.block(self.balance, PREFIX)).expect("a prefix's bytes")
     }
 
     #[inline]
-    fn prefix_mut(self, slab: &mut Slab) -> &mut BalancePrefix {
-        BalancePrefix::mut_from_bytes(slab.block_mut(self.balance, PREFIX)).expect("a prefix's bytes")
+    fn prefix_mut(self, blocks: &mut Blocks) -> &mut BalancePrefix {
+        BalancePrefix::mut_from_bytes(blocks.block_mut(self.balance, PREFIX)).expect("a prefix's bytes")
     }
 
     #[inline]
-    fn assets(self, slab: &Slab) -> usize {
-        usize::from(self.prefix(slab).assets)
+    fn assets(self, blocks: &Blocks) -> usize {
+        usize::from(self.prefix(blocks).assets)
     }
 
     /// The flags above.
     #[inline]
-    pub fn flags(self, slab: &Slab) -> u8 {
-        self.prefix(slab).flags
+    pub fn flags(self, blocks: &Blocks) -> u8 {
+        self.prefix(blocks).flags
     }
 
     /// Replaces the flags.
-    pub fn set_flags(self, slab: &mut Slab, flags: u8) {
-        self.prefix_mut(slab).flags = flags;
+    pub fn set_flags(self, blocks: &mut Blocks, flags: u8) {
+        self.prefix_mut(blocks).flags = flags;
     }
 
     /// Where its statistics lie.
     #[inline]
-    pub fn statistics(self, slab: &Slab) -> Handle {
-        self.prefix(slab).statistics
+    pub fn statistics(self, blocks: &Blocks) -> Handle {
+        self.prefix(blocks).statistics
     }
 
-    fn set_statistics(self, slab: &mut Slab, statistics: Handle) {
-        self.prefix_mut(slab).statistics = statistics;
+    fn set_statistics(self, blocks: &mut Blocks, statistics: Handle) {
+        self.prefix_mut(blocks).statistics = statistics;
     }
 
     /// The archived balance.
     #[inline]
-    pub fn balance(self, slab: &Slab) -> BalanceView<'_> {
-        self.flagged_balance(slab).0
+    pub fn balance(self, blocks: &Blocks) -> BalanceView<'_> {
+        self.flagged_balance(blocks).0
     }
 
     /// The archived balance and the flags.
     #[inline(always)]
-    pub fn flagged_balance(self, slab: &Slab) -> (BalanceView<'_>, u8) {
-        let record = slab.block_and_on(self.balance);
+    pub fn flagged_balance(self, blocks: &Blocks) -> (BalanceView<'_>, u8) {
+        let record = blocks.block_and_on(self.balance);
         let (prefix, rest) = BalancePrefix::ref_from_prefix(record).expect("a block holds its prefix");
         let bytes = BalanceView::bytes_of(usize::from(prefix.assets));
         (BalanceView::new(&rest[..bytes]).expect("a balance's bytes"), prefix.flags)
@@ -266,36 +267,36 @@ impl Account {
 
     /// How many transactions the account holds.
     #[inline]
-    pub fn version(self, slab: &Slab) -> Version {
-        Version(self.balance(slab).root.version.get())
+    pub fn version(self, blocks: &Blocks) -> Version {
+        Version(self.balance(blocks).root.version.get())
     }
 
-    fn header(self, slab: &Slab) -> StatisticsHeader {
-        StatisticsHeader::read_from_bytes(slab.block(self.statistics(slab), HEADER))
+    fn header(self, blocks: &Blocks) -> StatisticsHeader {
+        StatisticsHeader::read_from_bytes(blocks.block(self.statistics(blocks), HEADER))
             .expect("a header's bytes")
     }
 
     /// First and last `occurred_at`, µs; 0 where the account has no transaction.
-    pub fn span_us(self, slab: &Slab) -> (i64, i64) {
-        (self.header(slab).first_us.get(), self.balance(slab).root.updated_at_us.get())
+    pub fn span_us(self, blocks: &Blocks) -> (i64, i64) {
+        (self.header(blocks).first_us.get(), self.balance(blocks).root.updated_at_us.get())
     }
 
     /// Bytes of its statistics.
     #[cfg(test)]
-    pub fn statistics_bytes(self, slab: &Slab) -> usize {
-        self.header(slab).capacity.get() as usize
+    pub fn statistics_bytes(self, blocks: &Blocks) -> usize {
+        self.header(blocks).capacity.get() as usize
     }
 
     /// The clocks by which [`Account::totals`] are exact.
     #[inline]
-    pub fn exact(self, slab: &Slab) -> Clocks {
-        self.header(slab).exact()
+    pub fn exact(self, blocks: &Blocks) -> Clocks {
+        self.header(blocks).exact()
     }
 
     /// Every asset's totals in all four windows as of `horizon`, into `totals`. Each window holds the one before it and a
     /// ring around it; each bucket is added to its ring alone, and that without a branch on what cannot be guessed.
-    pub fn totals(self, slab: &Slab, horizon: &Horizon, totals: &mut Vec<AssetTotals>) {
-        let (_, lifetimes, buckets) = statistics_parts(slab, self);
+    pub fn totals(self, blocks: &Blocks, horizon: &Horizon, totals: &mut Vec<AssetTotals>) {
+        let (_, lifetimes, buckets) = statistics_parts(blocks, self);
         let [hours24, days7, days30] =
             [Window::Hours24, Window::Days7, Window::Days30].map(|w| horizon.hours(w).expect("has edges"));
         let mut rings = [[Flows::default(); 3]; ASSETS_MAX];
@@ -315,7 +316,7 @@ impl Account {
         }
         totals.clear();
         for ((row, &lifetime), [hours24, to_days7, to_days30]) in
-            self.balance(slab).rows.iter().zip(lifetimes).zip(rings)
+            self.balance(blocks).rows.iter().zip(lifetimes).zip(rings)
         {
             let days7 = hours24.with(&to_days7);
             let windows = [hours24.totals(), days7.totals(), days7.with(&to_days30).totals(), lifetime];
@@ -324,40 +325,40 @@ impl Account {
     }
 
     /// Applies `row`, whose version is the account's next, or leaves the account as it was.
-    pub fn apply(&mut self, slab: &mut Slab, row: &Transaction, horizon: &Horizon) -> Result<(), Defect> {
-        let rows = self.balance(slab).rows;
+    pub fn apply(&mut self, blocks: &mut Blocks, row: &Transaction, horizon: &Horizon) -> Result<(), Defect> {
+        let rows = self.balance(blocks).rows;
         let index = match rows.binary_search_by(|held| held.asset().cmp(&row.asset)) {
             Ok(index) => index,
             Err(_) if rows.len() == ASSETS_MAX => return Err(Defect::TooManyAssets),
             // A new asset's first transaction cannot overflow, so nothing has to be undone.
             Err(index) => {
-                self.insert_asset(slab, index, row.asset);
+                self.insert_asset(blocks, index, row.asset);
                 index
             }
         };
-        let held = &self.balance(slab).rows[index];
+        let held = &self.balance(blocks).rows[index];
         let before = Holdings { available: held.available.get(), held: held.held.get() };
         let after = row.kind.apply(before, row.amount)?;
         let counting = row.kind.counting();
-        let mut lifetime = statistics_parts(slab, *self).1[index];
+        let mut lifetime = statistics_parts(blocks, *self).1[index];
         add(&mut lifetime, counting, 1, row.amount, row.amount)?;
         let mut exact = Clocks::ALL;
         if counting != Counting::Neither {
             let kept = horizon.keep(row.hour());
             exact = kept.exact;
             if let Some(hour) = kept.bucket {
-                self.add_to_bucket(slab, BucketKey::new(hour, index, counting), row.amount, horizon)?;
+                self.add_to_bucket(blocks, BucketKey::new(hour, index, counting), row.amount, horizon)?;
             }
         }
         // Nothing fails from here on.
-        let (header, lifetimes) = statistics_parts_mut(slab, *self);
+        let (header, lifetimes) = statistics_parts_mut(blocks, *self);
         header.set_exact(header.exact().and(exact));
         lifetimes[index] = lifetime;
         let first = row.version == Version(1);
         if first || row.occurred_at_us < header.first_us.get() {
             header.first_us.set(row.occurred_at_us);
         }
-        let (rows, root) = self.balance_mut(slab);
+        let (rows, root) = self.balance_mut(blocks);
         let last_us =
             if first { row.occurred_at_us } else { row.occurred_at_us.max(root.updated_at_us.get()) };
         rows[index].available.set(after.available);
@@ -367,38 +368,38 @@ impl Account {
         Ok(())
     }
 
-    fn balance_mut(self, slab: &mut Slab) -> (&mut [AssetRow], &mut BalanceRoot) {
-        let bytes = BalanceView::bytes_of(self.assets(slab));
-        let body = &mut slab.block_mut(self.balance, PREFIX + bytes)[PREFIX..];
+    fn balance_mut(self, blocks: &mut Blocks) -> (&mut [AssetRow], &mut BalanceRoot) {
+        let bytes = BalanceView::bytes_of(self.assets(blocks));
+        let body = &mut blocks.block_mut(self.balance, PREFIX + bytes)[PREFIX..];
         let (rows, root) = BalanceRoot::mut_from_suffix(body).expect("a balance ends with its root");
         (<[AssetRow]>::mut_from_bytes(rows).expect("whole rows"), root)
     }
 
     /// Makes room for `asset` at `index` of both records.
-    fn insert_asset(&mut self, slab: &mut Slab, index: usize, asset: Asset) {
-        let assets = self.assets(slab);
-        let old = slab.block(self.balance, PREFIX + BalanceView::bytes_of(assets)).to_vec();
+    fn insert_asset(&mut self, blocks: &mut Blocks, index: usize, asset: Asset) {
+        let assets = self.assets(blocks);
+        let old = blocks.block(self.balance, PREFIX + BalanceView::bytes_of(assets)).to_vec();
         let row = AssetRow { asset: U64::new(asset.to_wire()), available: I64::new(0), held: I64::new(0) };
         let at = PREFIX + size_of::<AssetRow>() * index;
-        let balance = slab.allocate(old.len() + size_of::<AssetRow>());
-        let new = slab.block_mut(balance, old.len() + size_of::<AssetRow>());
+        let balance = blocks.allocate(old.len() + size_of::<AssetRow>());
+        let new = blocks.block_mut(balance, old.len() + size_of::<AssetRow>());
         new[..at].copy_from_slice(&old[..at]);
         new[at..at + size_of::<AssetRow>()].copy_from_slice(row.as_bytes());
         new[at + size_of::<AssetRow>()..].copy_from_slice(&old[at..]);
         new[0] = assets as u8 + 1;
-        slab.free(self.balance, old.len());
+        blocks.free(self.balance, old.len());
         self.balance = balance;
-        self.balance_mut(slab).1.balances = pointer_to_rows(assets + 1);
+        self.balance_mut(blocks).1.balances = pointer_to_rows(assets + 1);
 
-        let header = self.header(slab);
+        let header = self.header(blocks);
         let buckets = header.buckets.get() as usize;
         let used = HEADER + TOTALS * assets + BUCKET * buckets;
-        self.reserve(slab, used, TOTALS);
-        let block = slab.block_mut(self.statistics(slab), used + TOTALS);
+        self.reserve(blocks, used, TOTALS);
+        let block = blocks.block_mut(self.statistics(blocks), used + TOTALS);
         let at = HEADER + TOTALS * index;
         block.copy_within(at..used, at + TOTALS);
         block[at..at + TOTALS].fill(0);
-        for bucket in buckets_mut(slab, *self) {
+        for bucket in buckets_mut(blocks, *self) {
             let key = BucketKey(bucket.key.get());
             if key.asset() >= index {
                 bucket.key.set(key.with_asset(key.asset() + 1).0);
@@ -408,7 +409,7 @@ impl Account {
 
     fn add_to_bucket(
         &mut self,
-        slab: &mut Slab,
+        blocks: &mut Blocks,
         key: BucketKey,
         amount: i64,
         horizon: &Horizon,
@@ -420,34 +421,34 @@ impl Account {
             sum: I64::new(amount),
             largest: I64::new(largest),
         };
-        let buckets = buckets_mut(slab, *self);
+        let buckets = buckets_mut(blocks, *self);
         match buckets.binary_search_by_key(&key, |bucket| BucketKey(bucket.key.get())) {
             Ok(index) => merge(&mut buckets[index], &new),
             Err(_) => {
-                if self.room(slab) < BUCKET {
-                    self.roll(slab, horizon)?;
+                if self.room(blocks) < BUCKET {
+                    self.roll(blocks, horizon)?;
                 }
-                let used = self.used(slab);
-                self.reserve(slab, used, BUCKET);
-                self.insert_bucket(slab, new);
+                let used = self.used(blocks);
+                self.reserve(blocks, used, BUCKET);
+                self.insert_bucket(blocks, new);
                 Ok(())
             }
         }
     }
 
-    fn insert_bucket(self, slab: &mut Slab, new: Bucket) {
-        let at = buckets_mut(slab, self).partition_point(|bucket| bucket.key.get() < new.key.get());
-        statistics_parts_mut(slab, self).0.buckets += 1;
-        let buckets = buckets_mut(slab, self);
+    fn insert_bucket(self, blocks: &mut Blocks, new: Bucket) {
+        let at = buckets_mut(blocks, self).partition_point(|bucket| bucket.key.get() < new.key.get());
+        statistics_parts_mut(blocks, self).0.buckets += 1;
+        let buckets = buckets_mut(blocks, self);
         let last = buckets.len() - 1;
         buckets.copy_within(at..last, at + 1);
         buckets[at] = new;
     }
 
     /// Makes each bucket as coarse as `horizon` lets it be, and drops those that it does not keep.
-    fn roll(self, slab: &mut Slab, horizon: &Horizon) -> Result<(), Overflow> {
-        let mut exact = self.exact(slab);
-        let buckets = buckets_mut(slab, self);
+    fn roll(self, blocks: &mut Blocks, horizon: &Horizon) -> Result<(), Overflow> {
+        let mut exact = self.exact(blocks);
+        let buckets = buckets_mut(blocks, self);
         let mut kept = 0;
         for index in 0..buckets.len() {
             let mut bucket = buckets[index];
@@ -471,32 +472,32 @@ impl Account {
                 merged += 1;
             }
         }
-        let header = statistics_parts_mut(slab, self).0;
+        let header = statistics_parts_mut(blocks, self).0;
         header.buckets.set(merged as u32);
         header.set_exact(exact);
         Ok(())
     }
 
-    fn used(self, slab: &Slab) -> usize {
-        HEADER + TOTALS * self.assets(slab) + BUCKET * self.header(slab).buckets.get() as usize
+    fn used(self, blocks: &Blocks) -> usize {
+        HEADER + TOTALS * self.assets(blocks) + BUCKET * self.header(blocks).buckets.get() as usize
     }
 
-    fn room(self, slab: &Slab) -> usize {
-        self.header(slab).capacity.get() as usize - self.used(slab)
+    fn room(self, blocks: &Blocks) -> usize {
+        self.header(blocks).capacity.get() as usize - self.used(blocks)
     }
 
     /// Moves the statistics, of which `used` bytes count, to a larger block unless `more` bytes fit into theirs.
-    fn reserve(self, slab: &mut Slab, used: usize, more: usize) {
-        let capacity = self.header(slab).capacity.get() as usize;
+    fn reserve(self, blocks: &mut Blocks, used: usize, more: usize) {
+        let capacity = self.header(blocks).capacity.get() as usize;
         if used + more <= capacity {
             return;
         }
-        let larger = allocate_statistics(slab, used + more);
-        let smaller = self.statistics(slab);
-        slab.copy(smaller, larger, used);
-        set_capacity(slab, larger, slab.capacity_for(used + more));
-        slab.free(smaller, capacity);
-        self.set_statistics(slab, larger);
+        let larger = allocate_statistics(blocks, used + more);
+        let smaller = self.statistics(blocks);
+        blocks.copy(smaller, larger, used);
+        set_capacity(blocks, larger, blocks.capacity_for(used + more));
+        blocks.free(smaller, capacity);
+        self.set_statistics(blocks, larger);
     }
 }
 
@@ -505,38 +506,41 @@ fn pointer_to_rows(assets: usize) -> VectorPointer {
     VectorPointer { offset: I32::new(-(back as i32)), length: U32::new(assets as u32) }
 }
 
-fn allocate_statistics(slab: &mut Slab, bytes: usize) -> Handle {
-    let capacity = slab.capacity_for(bytes);
-    let handle = slab.allocate(bytes);
-    set_capacity(slab, handle, capacity);
+fn allocate_statistics(blocks: &mut Blocks, bytes: usize) -> Handle {
+    let capacity = blocks.capacity_for(bytes);
+    let handle = blocks.allocate(bytes);
+    set_capacity(blocks, handle, capacity);
     handle
 }
 
-fn set_capacity(slab: &mut Slab, statistics: Handle, bytes: usize) {
+fn set_capacity(blocks: &mut Blocks, statistics: Handle, bytes: usize) {
     let header =
-        StatisticsHeader::mut_from_bytes(slab.block_mut(statistics, HEADER)).expect("a header's bytes");
+        StatisticsHeader::mut_from_bytes(blocks.block_mut(statistics, HEADER)).expect("a header's bytes");
     header.capacity.set(bytes as u32);
 }
 
-fn statistics_parts(slab: &Slab, account: Account) -> (&StatisticsHeader, &[WindowTotals], &[Bucket]) {
-    let assets = account.assets(slab);
-    let block = slab.block(account.statistics(slab), account.used(slab));
+fn statistics_parts(blocks: &Blocks, account: Account) -> (&StatisticsHeader, &[WindowTotals], &[Bucket]) {
+    let assets = account.assets(blocks);
+    let block = blocks.block(account.statistics(blocks), account.used(blocks));
     let (header, rest) = StatisticsHeader::ref_from_prefix(block).expect("statistics begin with a header");
     let (lifetimes, rest) =
         <[WindowTotals]>::ref_from_prefix_with_elems(rest, assets).expect("totals an asset");
     (header, lifetimes, <[Bucket]>::ref_from_bytes(rest).expect("whole buckets"))
 }
 
-fn statistics_parts_mut(slab: &mut Slab, account: Account) -> (&mut StatisticsHeader, &mut [WindowTotals]) {
-    let assets = account.assets(slab);
-    let block = slab.block_mut(account.statistics(slab), HEADER + TOTALS * assets);
+fn statistics_parts_mut(
+    blocks: &mut Blocks,
+    account: Account,
+) -> (&mut StatisticsHeader, &mut [WindowTotals]) {
+    let assets = account.assets(blocks);
+    let block = blocks.block_mut(account.statistics(blocks), HEADER + TOTALS * assets);
     let (header, rest) = StatisticsHeader::mut_from_prefix(block).expect("statistics begin with a header");
     (header, <[WindowTotals]>::mut_from_bytes(rest).expect("totals an asset"))
 }
 
-fn buckets_mut(slab: &mut Slab, account: Account) -> &mut [Bucket] {
-    let (from, to) = (HEADER + TOTALS * account.assets(slab), account.used(slab));
-    <[Bucket]>::mut_from_bytes(&mut slab.block_mut(account.statistics(slab), to)[from..])
+fn buckets_mut(blocks: &mut Blocks, account: Account) -> &mut [Bucket] {
+    let (from, to) = (HEADER + TOTALS * account.assets(blocks), account.used(blocks));
+    <[Bucket]>::mut_from_bytes(&mut blocks.block_mut(account.statistics(blocks), to)[from..])
         .expect("whole buckets")
 }
 

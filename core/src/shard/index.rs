@@ -12,8 +12,8 @@ use florin_schema::HashedUser;
 use wide::u32x8;
 use zerocopy::FromZeros;
 
+use super::blocks::Handle;
 use super::memory::{Pages, prefetch};
-use super::slab::Handle;
 
 /// Places of a line.
 const PLACES: usize = 8;

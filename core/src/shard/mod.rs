@@ -3,12 +3,12 @@
 //!
 //! A driver calls, in each turn and in this order: [`Shard::begin_turn`]; for each completion [`Shard::open`],
 //! [`Shard::receive`], [`Shard::sent`], [`Shard::end_of_input`] or [`Shard::closed`]; [`Shard::work`]; for each
-//! [`Shard::next_touched`] what [`Shard::wants`] says; [`Shard::next_bell`] until there is none;
+//! [`Shard::next_touched`] what [`Shard::wants`] says; [`Shard::next_to_wake`] until there is none;
 //! [`Shard::end_turn`]; [`Shard::park`].
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`table`], `index`, `account`, `slab` | the accounts: finding one, its two records, where they lie |
+//! | [`table`], `index`, `account`, `blocks` | the accounts: finding one, its two records, where they lie |
 //! | `session` | one connection's state |
 //! | [`life`] | a connection's life, as its driver lives it |
 //! | `intake` | from a connection's bytes to requests |
@@ -35,6 +35,7 @@ use crate::mesh::Parking;
 
 mod account;
 mod belt;
+mod blocks;
 mod ending;
 pub mod feed_link;
 mod follow;
@@ -48,7 +49,6 @@ mod peers;
 mod questions;
 mod responder;
 mod session;
-mod slab;
 pub mod table;
 mod waiting;
 
@@ -92,9 +92,9 @@ pub struct ShardSetup {
 pub enum Park {
     /// There is work: poll for completions and go on.
     Busy,
-    /// Until a completion, its bell, or this time (monotonic µs).
+    /// Until a completion, a wake-up, or this time (monotonic µs).
     Until(u64),
-    /// Until a completion or its bell.
+    /// Until a completion or a wake-up.
     Idle,
 }
 
@@ -116,7 +116,7 @@ pub struct Shard {
     /// A batch whose end has come, and which the feed has not been told of.
     applied_batch: Option<u64>,
     waiting: WaitingRoom,
-    gathers: ::slab::Slab<Gather>,
+    gathers: slab::Slab<Gather>,
     server: String,
     ports: Vec<u16>,
     identity: NodeIdentity,
@@ -146,7 +146,7 @@ pub struct Shard {
     belt: Belt,
     due: Vec<Waiter>,
     buffers: Vec<Vec<u8>>,
-    next_bell: usize,
+    next_to_wake: usize,
 }
 
 impl Shard {
@@ -173,7 +173,7 @@ impl Shard {
             requests: VecDeque::new(),
             applied_batch: None,
             waiting: WaitingRoom::default(),
-            gathers: ::slab::Slab::new(),
+            gathers: slab::Slab::new(),
             server,
             ports,
             identity,
@@ -195,7 +195,7 @@ impl Shard {
             belt: Belt::new(),
             due: Vec::new(),
             buffers: Vec::new(),
-            next_bell: 0,
+            next_to_wake: 0,
         }
     }
 
@@ -358,16 +358,16 @@ impl Shard {
         }
     }
 
-    /// The next neighbour whose bell must be rung after this turn.
-    pub fn next_bell(&mut self) -> Option<ShardIndex> {
-        while self.next_bell < self.peers.len() {
-            let shard = self.next_bell;
-            self.next_bell += 1;
+    /// The next neighbour that must be woken after this turn.
+    pub fn next_to_wake(&mut self) -> Option<ShardIndex> {
+        while self.next_to_wake < self.peers.len() {
+            let shard = self.next_to_wake;
+            self.next_to_wake += 1;
             if self.peers[shard].as_mut().is_some_and(PeerLink::must_ring) {
                 return Some(ShardIndex(shard as u16));
             }
         }
-        self.next_bell = 0;
+        self.next_to_wake = 0;
         None
     }
 

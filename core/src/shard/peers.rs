@@ -154,7 +154,7 @@ impl PeerLink {
         !self.from.is_empty()
     }
 
-    /// Whether the other shard's bell must be rung: something was pushed since the last call, and it is parked.
+    /// Whether the other shard must be woken: something was pushed since the last call, and it is parked.
     pub(super) fn must_ring(&mut self) -> bool {
         core::mem::take(&mut self.pushed) && self.parking.notify()
     }

@@ -1,4 +1,4 @@
-//! A shard's accounts: the index that finds them and the slab that their records lie in.
+//! A shard's accounts: the index that finds them and the blocks that their records lie in.
 //!
 //! A lookup goes in passes, each of which asks for the memory that the next one reads: [`Table::prefetch`], [`Table::guess`],
 //! [`Table::confirm`].
@@ -11,8 +11,8 @@ use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
+use super::blocks::{Blocks, Handle};
 use super::index::{Index, Place};
-use super::slab::{Handle, Slab};
 use crate::clock::Now;
 use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
 use crate::wire::AssetTotals;
@@ -20,7 +20,7 @@ use crate::wire::AssetTotals;
 /// A shard's accounts.
 pub struct Table {
     index: Index,
-    slab: Slab,
+    blocks: Blocks,
     /// Accounts whose history is known to be incomplete: the watermark when each was last whole.
     quarantined: BTreeMap<UserId, Now>,
     /// The watermark of this turn: everything that was committed by then has been applied.
@@ -99,7 +99,7 @@ impl Table {
     pub fn new() -> Table {
         Table {
             index: Index::new(),
-            slab: Slab::new(),
+            blocks: Blocks::new(),
             quarantined: BTreeMap::new(),
             watermark: Now::default(),
             reread: None,
@@ -123,7 +123,7 @@ impl Table {
 
     /// Bytes held from the system: index and records.
     pub fn bytes(&self) -> usize {
-        self.index.bytes() + self.slab.bytes()
+        self.index.bytes() + self.blocks.bytes()
     }
 
     /// First pass of a lookup: asks for the user's line of the index.
@@ -136,7 +136,7 @@ impl Table {
     #[inline(always)]
     pub fn guess(&self, user: HashedUser) -> Guess {
         let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |(_, handle)| handle);
-        self.slab.prefetch(balance);
+        self.blocks.prefetch(balance);
         Guess(balance)
     }
 
@@ -166,7 +166,7 @@ impl Table {
 
     #[inline(always)]
     fn found(&self, account: Account) -> Found<'_> {
-        let (balance, flags) = account.flagged_balance(&self.slab);
+        let (balance, flags) = account.flagged_balance(&self.blocks);
         Found { account, balance, trust: Trust::of(flags) }
     }
 
@@ -178,7 +178,7 @@ impl Table {
     #[inline]
     pub fn prefetch_statistics(&self, Guess(balance): Guess) {
         if balance.is_some() {
-            self.slab.prefetch(Account { balance }.statistics(&self.slab));
+            self.blocks.prefetch(Account { balance }.statistics(&self.blocks));
         }
     }
 
@@ -190,14 +190,14 @@ impl Table {
         horizon: &Horizon,
         totals: &mut Vec<AssetTotals>,
     ) -> (i64, i64) {
-        found.account.totals(&self.slab, horizon, totals);
-        found.account.span_us(&self.slab)
+        found.account.totals(&self.blocks, horizon, totals);
+        found.account.span_us(&self.blocks)
     }
 
     /// The clocks by which [`Table::statistics`] are exact.
     #[inline(always)]
     pub fn exact(&self, found: Found<'_>) -> Clocks {
-        found.account.exact(&self.slab)
+        found.account.exact(&self.blocks)
     }
 
     /// Notes that the feed is to be asked for the history of an account whose windows are not held for this time. `false`
@@ -205,10 +205,10 @@ impl Table {
     pub fn ask_again(&mut self, user: HashedUser) -> bool {
         let Some((_, balance)) = self.find_closely(user) else { return false };
         let account = Account { balance };
-        let flags = account.flags(&self.slab);
+        let flags = account.flags(&self.blocks);
         let asks = flags & (QUARANTINED | DEFECTIVE | REREAD_ASKED) == 0;
         if asks {
-            account.set_flags(&mut self.slab, flags | REREAD_ASKED);
+            account.set_flags(&mut self.blocks, flags | REREAD_ASKED);
         }
         asks
     }
@@ -216,10 +216,10 @@ impl Table {
     /// Applies a row of the ledger as it was committed.
     pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
         let (place, mut account) = self.place_of(row.user_id);
-        let before = account.flags(&self.slab);
-        let outcome = apply_to(&mut self.slab, &mut account, row, horizon);
+        let before = account.flags(&self.blocks);
+        let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
         self.index.set(place, account.balance);
-        self.note_quarantine(row.user_id, before, account.flags(&self.slab));
+        self.note_quarantine(row.user_id, before, account.flags(&self.blocks));
         outcome
     }
 
@@ -231,7 +231,7 @@ impl Table {
         let reread = self.reread.as_mut().expect("a history's rows come after it began");
         assert_eq!(reread.user_id, row.user_id, "the feed reads one account again at a time");
         // What is missing here is missing in the ledger: to ask again at once would only find the same.
-        match apply_to(&mut self.slab, &mut reread.account, row, horizon) {
+        match apply_to(&mut self.blocks, &mut reread.account, row, horizon) {
             Outcome::Gap { .. } => Outcome::Gap { ask: false },
             outcome => outcome,
         }
@@ -240,20 +240,20 @@ impl Table {
     /// An undecodable row: the account's history cannot be known.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
         let (_, served) = self.place_of(user_id);
-        let before = served.flags(&self.slab);
-        served.set_flags(&mut self.slab, before | QUARANTINED | DEFECTIVE);
+        let before = served.flags(&self.blocks);
+        served.set_flags(&mut self.blocks, before | QUARANTINED | DEFECTIVE);
         self.note_quarantine(user_id, before, QUARANTINED);
         if let Some(Reread { account, .. }) = self.reread.as_ref().filter(|reread| reread.user_id == user_id)
         {
-            let flags = account.flags(&self.slab);
-            account.set_flags(&mut self.slab, flags | QUARANTINED | DEFECTIVE);
+            let flags = account.flags(&self.blocks);
+            account.set_flags(&mut self.blocks, flags | QUARANTINED | DEFECTIVE);
         }
     }
 
     /// The rows that follow are the account's whole history.
     pub fn begin_reread(&mut self, user_id: UserId) {
         assert!(self.reread.is_none(), "the feed reads one account again at a time");
-        self.reread = Some(Reread { user_id, account: Account::create(&mut self.slab, user_id) });
+        self.reread = Some(Reread { user_id, account: Account::create(&mut self.blocks, user_id) });
     }
 
     /// The end of that history: it takes the old account's place, unless it holds less.
@@ -261,21 +261,21 @@ impl Table {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
         let (place, old) = self.place_of(user_id);
-        let before = old.flags(&self.slab);
-        if reread.account.version(&self.slab) < old.version(&self.slab) {
+        let before = old.flags(&self.blocks);
+        if reread.account.version(&self.blocks) < old.version(&self.blocks) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
-            old.set_flags(&mut self.slab, (before | QUARANTINED) & !REREAD_ASKED);
-            reread.account.free(&mut self.slab);
+            old.set_flags(&mut self.blocks, (before | QUARANTINED) & !REREAD_ASKED);
+            reread.account.free(&mut self.blocks);
             self.note_quarantine(user_id, before, QUARANTINED);
             return;
         }
         // Of an account without a row nothing is known: those that named it have vanished.
-        let is_empty = reread.account.version(&self.slab) == Version(0);
+        let is_empty = reread.account.version(&self.blocks) == Version(0);
         let vanished = if is_empty { QUARANTINED } else { 0 };
-        let after = reread.account.flags(&self.slab) & !REREAD_ASKED | vanished;
-        reread.account.set_flags(&mut self.slab, after);
+        let after = reread.account.flags(&self.blocks) & !REREAD_ASKED | vanished;
+        reread.account.set_flags(&mut self.blocks, after);
         self.index.set(place, reread.account.balance);
-        old.free(&mut self.slab);
+        old.free(&mut self.blocks);
         self.note_quarantine(user_id, before, after);
     }
 
@@ -297,7 +297,7 @@ impl Table {
         if let Some((place, balance)) = self.find_closely(user) {
             return (place, Account { balance });
         }
-        let account = Account::create(&mut self.slab, user_id);
+        let account = Account::create(&mut self.blocks, user_id);
         (self.index.insert(user, account.balance), account)
     }
 }
@@ -318,26 +318,26 @@ impl Trust {
     }
 }
 
-fn apply_to(slab: &mut Slab, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {
-    let flags = account.flags(slab);
+fn apply_to(blocks: &mut Blocks, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {
+    let flags = account.flags(blocks);
     if flags & DEFECTIVE != 0 {
         return Outcome::Ignored;
     }
-    match Arrival::of(row.version, account.version(slab)) {
+    match Arrival::of(row.version, account.version(blocks)) {
         Arrival::Duplicate => Outcome::Duplicate,
         Arrival::Gap => {
-            account.set_flags(slab, flags | QUARANTINED | REREAD_ASKED);
+            account.set_flags(blocks, flags | QUARANTINED | REREAD_ASKED);
             Outcome::Gap { ask: flags & REREAD_ASKED == 0 }
         }
-        Arrival::Next => match account.apply(slab, row, horizon) {
+        Arrival::Next => match account.apply(blocks, row, horizon) {
             Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
                 // The missing row came late, by itself; what came after it was skipped and has to be read again.
-                account.set_flags(slab, flags | REREAD_ASKED);
+                account.set_flags(blocks, flags | REREAD_ASKED);
                 Outcome::AppliedLate
             }
             Ok(()) => Outcome::Applied,
             Err(defect) => {
-                account.set_flags(slab, flags | QUARANTINED | DEFECTIVE);
+                account.set_flags(blocks, flags | QUARANTINED | DEFECTIVE);
                 Outcome::Defective(defect)
             }
         },

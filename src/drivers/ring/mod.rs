@@ -184,7 +184,7 @@ impl<E: Engine> RingDriver<E> {
     }
 
     fn wake_neighbours(&mut self) {
-        while let Some(shard) = self.context.shard.next_bell() {
+        while let Some(shard) = self.context.shard.next_to_wake() {
             self.queue.wake(&self.context.wakers[usize::from(shard.0)]);
         }
     }

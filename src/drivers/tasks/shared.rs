@@ -460,7 +460,7 @@ impl State {
     }
 
     fn wake_neighbours(&mut self) {
-        while let Some(shard) = self.context.shard.next_bell() {
+        while let Some(shard) = self.context.shard.next_to_wake() {
             self.context.wakers[usize::from(shard.0)].wake();
         }
     }

@@ -181,16 +181,16 @@ fn a_sleeping_shard_is_woken_once() {
     let mut writer = scratch.writer();
     let (feed, [mut consumer]) = start::<1>(&scratch, clock());
     until("it is warm", || consumer.is_warm());
-    assert_eq!(consumer.bells.load(Relaxed), 0, "nobody rings for a watermark");
+    assert_eq!(consumer.wakes.load(Relaxed), 0, "nobody is woken for a watermark");
     consumer.parking.announce();
     writer.append(&[recharge(1, 1), recharge(2, 1)]).unwrap();
-    until("the bell rings", || consumer.bells.load(Relaxed) > 0);
+    until("it is woken", || consumer.wakes.load(Relaxed) > 0);
     until("both rows are there", || {
         consumer.take_all();
         consumer.count() == 2
     });
     feed.stop();
-    assert_eq!(consumer.bells.load(Relaxed), 1);
+    assert_eq!(consumer.wakes.load(Relaxed), 1);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::sources::Ledger;
 struct Consumer {
     link: FeedLink,
     parking: Arc<Parking>,
-    bells: Arc<AtomicU64>,
+    wakes: Arc<AtomicU64>,
     events: Vec<FeedEvent>,
 }
 
@@ -64,14 +64,14 @@ impl Consumer {
 fn start<const SHARDS: usize>(scratch: &Scratch, clock: Clock) -> (Feed, [Consumer; SHARDS]) {
     let mut outlets = Vec::new();
     let consumers = [(); SHARDS].map(|()| {
-        let (parking, bells) = (Arc::new(Parking::new()), Arc::new(AtomicU64::new(0)));
-        let ring = Arc::clone(&bells);
-        let bell = Arc::new(move || {
+        let (parking, wakes) = (Arc::new(Parking::new()), Arc::new(AtomicU64::new(0)));
+        let ring = Arc::clone(&wakes);
+        let waker = Arc::new(move || {
             ring.fetch_add(1, Relaxed);
         });
-        let (outlet, link) = link(Arc::clone(&parking), bell);
+        let (outlet, link) = link(Arc::clone(&parking), waker);
         outlets.push(outlet);
-        Consumer { link, parking, bells, events: Vec::new() }
+        Consumer { link, parking, wakes, events: Vec::new() }
     });
     let feed = Feed::spawn(&ledger_in(scratch), clock, outlets).unwrap();
     (feed, consumers)

@@ -254,7 +254,7 @@ fn a_feed_that_panics_ends_the_process_with_the_reason() {
     let ended = Command::new(program).args(["--exact", "--ignored", "--nocapture", test]).output().unwrap();
     let said = String::from_utf8_lossy(&[ended.stdout, ended.stderr].concat()).into_owned();
     assert_eq!(ended.status.signal(), Some(6), "{said}");
-    assert!(said.contains("a bell that breaks"), "{said}");
+    assert!(said.contains("a waker that breaks"), "{said}");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_feed_that_panics() {
     let scratch = Scratch::new();
     scratch.writer().append(&[recharge(1, 1)]).unwrap();
     let parking = Arc::new(Parking::new());
-    let (outlet, _link) = link(Arc::clone(&parking), Arc::new(|| panic!("a bell that breaks")));
+    let (outlet, _link) = link(Arc::clone(&parking), Arc::new(|| panic!("a waker that breaks")));
     parking.announce();
     let feed = Feed::spawn(&ledger_in(&scratch), Clock::new(None), vec![outlet]).unwrap();
     until("it has ended", || feed.thread.as_ref().unwrap().is_finished());

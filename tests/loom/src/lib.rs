@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_thread_has_seen_the_work_or_its_bell_is_rung() {
+    fn a_parked_thread_has_seen_the_work_or_is_woken() {
         every_interleaving(|| {
             let parking = Arc::new(Parking::new());
             let (mut sender, receiver) = ring(2);
@@ -122,9 +122,9 @@ mod tests {
             ];
             parking.announce();
             let saw_all_work = !first_ring.is_empty() && !second_ring.is_empty();
-            let bells = givers.map(|giver| usize::from(giver.join().unwrap())).into_iter().sum::<usize>();
-            assert!(bells <= 1);
-            assert!(saw_all_work || bells == 1);
+            let wakes = givers.map(|giver| usize::from(giver.join().unwrap())).into_iter().sum::<usize>();
+            assert!(wakes <= 1);
+            assert!(saw_all_work || wakes == 1);
         });
     }
 

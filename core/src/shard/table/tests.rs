@@ -202,7 +202,7 @@ fn rows_far_ahead_of_the_clock_take_no_room() {
         assert_eq!(table.apply(&row, &now), Outcome::Applied);
     }
     let found = table.find(UserId::new(9).unwrap().hashed()).unwrap();
-    let bytes = found.account.statistics_bytes(&table.slab);
+    let bytes = found.account.statistics_bytes(&table.blocks);
     assert!(bytes < 8 * 1_024, "{bytes} bytes of statistics");
     assert!(now.is_within(table.exact(found)));
 }

@@ -52,7 +52,7 @@ impl Handle {
 }
 
 /// Blocks of all classes.
-pub struct Slab {
+pub struct Blocks {
     /// All spans, one behind the other, and room for as many again at most: where a block lies takes no looking up.
     spans: Pages<u8>,
     states: Vec<SpanState>,
@@ -80,15 +80,15 @@ struct SpanState {
     is_partial: bool,
 }
 
-impl Default for Slab {
-    fn default() -> Slab {
-        Slab::new()
+impl Default for Blocks {
+    fn default() -> Blocks {
+        Blocks::new()
     }
 }
 
-impl Slab {
-    /// An empty slab; holds no memory yet.
-    pub fn new() -> Slab {
+impl Blocks {
+    /// None; holds no memory yet.
+    pub fn new() -> Blocks {
         let class_bytes: Vec<usize> = core::iter::successors(Some(UNIT_BYTES), |&bytes| {
             Some((bytes + bytes / 8 + 1).next_multiple_of(UNIT_BYTES))
         })
@@ -97,7 +97,7 @@ impl Slab {
         .chain([SMALL_BYTES_MAX])
         .collect();
         let partial = vec![None; class_bytes.len()];
-        Slab {
+        Blocks {
             spans: Pages::zeroed(HUGE_PAGE_BYTES),
             states: Vec::new(),
             free_spans: Vec::new(),
@@ -318,46 +318,46 @@ mod tests {
         /// Against a plain map: blocks never overlap, keep what was written, and come back zeroed.
         #[test]
         fn blocks_keep_what_was_written(steps in prop::collection::vec((any::<u16>(), 1usize..3_000), 1..600)) {
-            let mut slab = Slab::new();
+            let mut blocks = Blocks::new();
             let mut model: HashMap<u32, (Handle, usize, u8)> = HashMap::new();
             for (step, (pick, bytes)) in steps.into_iter().enumerate() {
                 let bytes = if pick % 50 == 0 { bytes * 30 } else { bytes };
                 if pick % 3 == 0 && !model.is_empty() {
                     let key = *model.keys().min_by_key(|&&key| key ^ u32::from(pick)).unwrap();
                     let (handle, bytes, mark) = model.remove(&key).unwrap();
-                    prop_assert!(slab.block(handle, bytes).iter().all(|&byte| byte == mark));
-                    slab.free(handle, bytes);
+                    prop_assert!(blocks.block(handle, bytes).iter().all(|&byte| byte == mark));
+                    blocks.free(handle, bytes);
                 } else {
-                    let handle = slab.allocate(bytes);
+                    let handle = blocks.allocate(bytes);
                     prop_assert!(handle.is_some());
-                    prop_assert!(slab.block(handle, slab.capacity_for(bytes)).iter().all(|&byte| byte == 0));
+                    prop_assert!(blocks.block(handle, blocks.capacity_for(bytes)).iter().all(|&byte| byte == 0));
                     let mark = (step % 255) as u8 + 1;
-                    let capacity = slab.capacity_for(bytes);
-                    slab.block_mut(handle, capacity).fill(mark);
+                    let capacity = blocks.capacity_for(bytes);
+                    blocks.block_mut(handle, capacity).fill(mark);
                     model.insert(step as u32, (handle, bytes, mark));
                 }
             }
             for (handle, bytes, mark) in model.into_values() {
-                prop_assert!(slab.block(handle, bytes).iter().all(|&byte| byte == mark));
-                slab.free(handle, bytes);
+                prop_assert!(blocks.block(handle, bytes).iter().all(|&byte| byte == mark));
+                blocks.free(handle, bytes);
             }
-            prop_assert_eq!(slab.free_spans.len(), slab.states.len());
-            prop_assert_eq!(slab.large_bytes, 0);
+            prop_assert_eq!(blocks.free_spans.len(), blocks.states.len());
+            prop_assert_eq!(blocks.large_bytes, 0);
         }
     }
 
     #[test]
     fn records_that_all_grow_leave_no_old_spans_behind() {
-        let mut slab = Slab::new();
-        let mut handles: Vec<Handle> = (0..20_000).map(|_| slab.allocate(100)).collect();
+        let mut blocks = Blocks::new();
+        let mut handles: Vec<Handle> = (0..20_000).map(|_| blocks.allocate(100)).collect();
         for bytes in (150..400).step_by(50) {
             for handle in &mut handles {
-                let larger = slab.allocate(bytes);
-                slab.free(*handle, bytes - 50);
+                let larger = blocks.allocate(bytes);
+                blocks.free(*handle, bytes - 50);
                 *handle = larger;
             }
         }
-        let live = 20_000 * slab.capacity_for(350);
-        assert!(slab.bytes() < live * 2, "{} bytes for {live}", slab.bytes());
+        let live = 20_000 * blocks.capacity_for(350);
+        assert!(blocks.bytes() < live * 2, "{} bytes for {live}", blocks.bytes());
     }
 }

@@ -1,0 +1,130 @@
+//! What a shard has got wrong before; found by `tests/simulation`.
+
+use core::sync::atomic::AtomicU64;
+
+use florin_schema::frame::{REPLY_DRAINING, REPLY_QUARANTINED, ReplyHeader, RequestHeader};
+use florin_schema::{Asset, Encoding, Opcode, Status, Version, records};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::*;
+use crate::ledger::{Kind, Transaction};
+use crate::mesh::{self, Latest, Receiver, Sender};
+
+mod answering;
+mod bounds;
+mod ending;
+
+/// A shard by itself, and the feed's ends of its link.
+struct Alone {
+    shard: Shard,
+    events: Sender<FeedEvent>,
+    requests: Receiver<FeedRequest>,
+}
+
+/// The shards of a node, each with a watermark.
+fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
+    let parkings: Vec<_> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
+    let links = mesh(&parkings).into_iter().enumerate();
+    let alone = |(index, peers): (usize, Vec<Option<PeerLink>>)| {
+        let (events, shard_events) = mesh::ring(64);
+        let (shard_requests, requests) = mesh::ring(request_slots);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(1, 1);
+        let setup = ShardSetup {
+            index: ShardIndex(index as u16),
+            shards,
+            peers,
+            parking: Arc::clone(&parkings[index]),
+            feed: FeedLink {
+                events: shard_events,
+                requests: shard_requests,
+                applied_batch: Arc::new(AtomicU64::new(0)),
+                watermark,
+            },
+            metrics: Arc::new(ShardMetrics::default()),
+            max_staleness_us: u64::MAX,
+            server: "test".to_owned(),
+            ports: Vec::new(),
+            identity: Default::default(),
+        };
+        Alone { shard: Shard::new(setup), events, requests }
+    };
+    links.map(alone).collect()
+}
+
+impl Alone {
+    fn begin_turn(&mut self, monotonic_us: u64) {
+        self.shard.begin_turn(Now { wall_us: 0, monotonic_us });
+    }
+
+    fn turn(&mut self, monotonic_us: u64) {
+        self.begin_turn(monotonic_us);
+        self.end_turn(monotonic_us);
+    }
+
+    fn end_turn(&mut self, monotonic_us: u64) {
+        self.shard.work();
+        self.shard.end_turn(monotonic_us);
+    }
+
+    /// A turn in which `bytes` come on connection 0.
+    fn turn_with(&mut self, monotonic_us: u64, bytes: &[u8]) {
+        self.begin_turn(monotonic_us);
+        self.shard.receive(0, bytes);
+        self.end_turn(monotonic_us);
+    }
+
+    /// The reply to a frame of these bytes, on connection 0.
+    fn reply(&mut self, frame: &[u8]) -> (ReplyHeader, Vec<u8>) {
+        self.turn_with(20, frame);
+        let reply = self.send_output();
+        let (header, body) = ReplyHeader::read_from_prefix(&reply).expect("a reply");
+        assert_eq!(header.length.get() as usize, reply.len(), "one reply");
+        (header, body.to_vec())
+    }
+
+    /// All that is to be sent on connection 0, as if it went at once.
+    fn send_output(&mut self) -> Vec<u8> {
+        let output = self.shard.take_output(0, Vec::new());
+        self.shard.sent(0, output.len());
+        output
+    }
+
+    /// A turn at another time of day, in which the first connection asks over HTTP; the answer.
+    fn asked_at(&mut self, wall_us: i64, monotonic_us: u64, request: &str) -> String {
+        self.shard.begin_turn(Now { wall_us, monotonic_us });
+        self.shard.receive(0, request.as_bytes());
+        self.shard.work();
+        let output = self.take_output();
+        self.shard.sent(0, output.len());
+        output
+    }
+
+    fn take_output(&mut self) -> String {
+        String::from_utf8(self.shard.take_output(0, Vec::new())).expect("HTTP")
+    }
+}
+
+fn frame(opcode: Opcode, encoding: Encoding, user_id: u64, body: &[u8]) -> Vec<u8> {
+    let header = RequestHeader {
+        length: (24 + body.len() as u32).into(),
+        version: 1,
+        opcode: opcode as u8,
+        encoding: encoding as u8,
+        flags: 0,
+        request_id: 1.into(),
+        user_id: user_id.into(),
+    };
+    [header.as_bytes(), body].concat()
+}
+
+fn row(user_id: u64, version: u64) -> Transaction {
+    Transaction {
+        user_id: UserId::new(user_id).expect("a legal id"),
+        version: Version(version),
+        asset: Asset::parse(b"COIN").expect("a legal code"),
+        kind: Kind::Recharge,
+        amount: i64::MAX,
+        occurred_at_us: 0,
+    }
+}
