@@ -1,5 +1,6 @@
 //! Real servers, and what the follower makes of them: loaded, followed, and every way in which that may break off.
 
+mod kills;
 mod mirror;
 mod server;
 mod trouble;

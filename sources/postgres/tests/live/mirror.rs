@@ -195,6 +195,11 @@ impl Mirror {
         });
     }
 
+    /// The moment that its monotonic clock calls so.
+    pub fn at(&self, monotonic_us: u64) -> Instant {
+        self.started + Duration::from_micros(monotonic_us.saturating_sub(1))
+    }
+
     pub fn doing(&self) -> String {
         self.view.lock().unwrap().doing.clone()
     }
