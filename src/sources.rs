@@ -10,16 +10,19 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-#[cfg(feature = "sqlite")]
 use std::sync::Arc;
 
+#[cfg(feature = "postgres")]
+use florin_postgres::PgLedger;
 use florin_record::{Appender, BulkWriter, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
 use florin_sqlite::{LedgerFile, Reader, SqliteAppender, Writer};
 
-#[cfg(not(feature = "sqlite"))]
-compile_error!("a node follows a ledger: build it with one kind of them at least (--features sqlite)");
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!(
+    "a node follows a ledger: build it with one kind of them at least (--features sqlite, postgres)"
+);
 
 /// The ledger of a command that names none: a file in the working directory.
 const DEFAULT_PATH: &str = "florin.db";
@@ -29,11 +32,15 @@ const DEFAULT_PATH: &str = "florin.db";
 pub enum LedgerAddress {
     /// An SQLite file: `sqlite:PATH`, or a path.
     Sqlite(PathBuf),
+    /// A table in a PostgreSQL: `postgres://USER@HOST:PORT/DATABASE`.
+    Postgres(String),
 }
 
 /// Why a text names no ledger.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db")]
+#[error(
+    "expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://USER@HOST:PORT/DATABASE"
+)]
 pub struct AddressError;
 
 impl LedgerAddress {
@@ -44,6 +51,7 @@ impl LedgerAddress {
             LedgerAddress::Sqlite(ledger) => florin_sqlite::owns(ledger, path),
             #[cfg(not(feature = "sqlite"))]
             LedgerAddress::Sqlite(ledger) => ledger == path,
+            LedgerAddress::Postgres(_) => false,
         }
     }
 }
@@ -55,6 +63,7 @@ impl FromStr for LedgerAddress {
     fn from_str(text: &str) -> Result<LedgerAddress, AddressError> {
         let path = match text.split_once(':') {
             Some(("sqlite", path)) => path,
+            Some(("postgres" | "postgresql", _)) => return Ok(LedgerAddress::Postgres(text.to_owned())),
             Some((kind, _)) if !kind.contains('/') => return Err(AddressError),
             _ => text,
         };
@@ -66,6 +75,7 @@ impl fmt::Display for LedgerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LedgerAddress::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            LedgerAddress::Postgres(url) => f.write_str(url),
         }
     }
 }
@@ -88,6 +98,9 @@ pub enum Ledger {
     /// An SQLite file.
     #[cfg(feature = "sqlite")]
     Sqlite(Arc<LedgerFile>),
+    /// A table in a PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<PgLedger>),
 }
 
 impl Ledger {
@@ -101,6 +114,16 @@ impl Ledger {
             LedgerAddress::Sqlite(path) => Ok(Ledger::Sqlite(LedgerFile::open(path)?)),
             #[cfg(not(feature = "sqlite"))]
             LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
+            #[cfg(feature = "postgres")]
+            LedgerAddress::Postgres(url) => {
+                let target = url.parse().map_err(|error: florin_postgres::AddressError| LedgerError {
+                    exit_code: 2,
+                    ..LedgerError::new(florin_record::Trouble::Failed, error.to_string())
+                })?;
+                Ok(Ledger::Postgres(Arc::new(PgLedger::open(target)?)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            LedgerAddress::Postgres(_) => Err(not_built_in("a PostgreSQL", "postgres")),
         }
     }
 
@@ -115,6 +138,8 @@ impl Ledger {
                 // A first row that cannot be read is the feed's to judge; an identity that is not known is not checked.
                 Ok(Reader::open(file.path())?.ledger_id().unwrap_or_default())
             }
+            #[cfg(feature = "postgres")]
+            Ledger::Postgres(ledger) => Ok(ledger.id()),
         }
     }
 
@@ -123,6 +148,8 @@ impl Ledger {
         match self {
             #[cfg(feature = "sqlite")]
             Ledger::Sqlite(file) => Box::new(SqliteAppender::new(Arc::clone(file))),
+            #[cfg(feature = "postgres")]
+            Ledger::Postgres(_) => Box::new(NoAppender),
         }
     }
 }
@@ -137,11 +164,34 @@ pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, Ledge
         LedgerAddress::Sqlite(path) => Ok(Box::new(Writer::open_or_create(path)?)),
         #[cfg(not(feature = "sqlite"))]
         LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
+        LedgerAddress::Postgres(_) => Err(only_read()),
     }
 }
 
+/// The way into a ledger that florin only reads.
+#[cfg(feature = "postgres")]
+struct NoAppender;
+
+#[cfg(feature = "postgres")]
+impl Appender for NoAppender {
+    fn append(
+        &mut self,
+        _: &[&[florin_record::NewTransaction]],
+        _: std::time::Instant,
+    ) -> Result<Vec<florin_record::Outcome>, LedgerError> {
+        Err(only_read())
+    }
+
+    fn close(self: Box<Self>) {}
+}
+
+fn only_read() -> LedgerError {
+    let reason = "florin only reads a ledger in PostgreSQL: commit its rows there";
+    LedgerError::new(florin_record::Trouble::Failed, reason)
+}
+
 /// A kind of ledger that can be named and is not in this build.
-#[cfg(not(feature = "sqlite"))]
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 fn not_built_in(kind: &str, feature: &str) -> LedgerError {
     let reason = format!(
         "this florin was built without ledgers in {kind}: use one that has them (cargo's feature {feature})"
@@ -166,13 +216,16 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(LedgerAddress::Sqlite(path.into())), "{text}");
         }
-        for text in ["", "sqlite:", "postgres://localhost/ledger", "mysql:x", "Sqlite:x"] {
+        for text in ["", "sqlite:", "Postgres://localhost/ledger", "mysql:x", "Sqlite:x"] {
             assert_eq!(text.parse::<LedgerAddress>(), Err(AddressError), "{text}");
         }
     }
 
     #[test]
     fn an_address_is_shown_as_it_can_be_given() {
+        let postgres = "postgres://florin@db/payments?slot=a".to_owned();
+        assert_eq!(postgres.parse(), Ok(LedgerAddress::Postgres(postgres.clone())));
+        assert_eq!(LedgerAddress::Postgres(postgres.clone()).to_string(), postgres);
         let address = LedgerAddress::default();
         assert_eq!(address.to_string(), "sqlite:florin.db");
         assert_eq!(address.to_string().parse(), Ok(address));

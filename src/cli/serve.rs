@@ -42,7 +42,8 @@ Exit codes:
   17  the ledger's file is no ledger, or one of another schema
   18  an address or path cannot be listened on
   19  the ledger has a second name (a hard link)
-  20  this user may not do what reading the ledger takes (its folder, an interrupted write)";
+  20  this user may not do what reading the ledger takes (its folder, an interrupted write)
+  21  the PostgreSQL of the ledger cannot be reached, refuses, or has no such table";
 
 /// Flags of `florin serve`.
 #[derive(Args, Debug)]

@@ -30,7 +30,7 @@ const SHARD_PORT: u16 = 7401;
 
 settings! {
     /// The ledger to serve; `florin import` and `florin generate` make one
-    "ledger" ledger: LedgerAddress, "sqlite:PATH", default "sqlite:florin.db";
+    "ledger" ledger: LedgerAddress, "sqlite:PATH|postgres://…", default "sqlite:florin.db";
     /// The any-shard port: every shard accepts on it
     "listen" listen: Listen, "IP:PORT|off", default "127.0.0.1:7400";
     /// The first of the shard ports: shard i accepts on this port + i [default: port 7401 of --listen's address]

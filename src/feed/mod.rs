@@ -76,6 +76,14 @@ impl Feed {
                 let source = SqliteSource::open(file).map_err(LedgerError::from)?;
                 Feed::follow(source, clock, outlets)
             }
+            #[cfg(feature = "postgres")]
+            Ledger::Postgres(ledger) => {
+                let source = florin_postgres::PgSource::open(ledger)?;
+                let server = source.status();
+                let feed = Feed::follow(source, clock, outlets)?;
+                feed.status.tell_of(server);
+                Ok(feed)
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct FeedStatus {
     unreadable: AtomicU64,
     rereads: AtomicU64,
     clock_steps: AtomicU64,
+    #[cfg(feature = "postgres")]
+    server: std::sync::OnceLock<std::sync::Arc<florin_postgres::PgStatus>>,
 }
 
 impl FeedStatus {
@@ -46,7 +48,21 @@ impl FeedStatus {
             unreadable: AtomicU64::new(0),
             rereads: AtomicU64::new(0),
             clock_steps: AtomicU64::new(0),
+            #[cfg(feature = "postgres")]
+            server: std::sync::OnceLock::new(),
         }
+    }
+
+    /// What is told of the database's server, where there is one.
+    #[cfg(feature = "postgres")]
+    pub fn server(&self) -> Option<&florin_postgres::PgStatus> {
+        self.server.get().map(std::sync::Arc::as_ref)
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) fn tell_of(&self, server: std::sync::Arc<florin_postgres::PgStatus>) {
+        // A feed has one source.
+        let _ = self.server.set(server);
     }
 
     /// What it does at the moment.

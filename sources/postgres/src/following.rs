@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use florin_core::clock::Now;
 use florin_record::threads::EndsProcess;
-use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -16,9 +15,8 @@ use crate::asker::Asker;
 use crate::failure::Failure;
 use crate::journal::Comparison;
 use crate::outbox::{Batch, Event, Outbox};
-use crate::position::PgIdentity;
 use crate::reread::{Asked, Rereader};
-use crate::session::{Before, Session, identify};
+use crate::session::{Before, Session};
 use crate::snapshot::Loading;
 use crate::status::PgStatus;
 use crate::stream::Stream;
@@ -65,21 +63,8 @@ pub struct Following {
 
 impl Following {
     /// The thread's life: until nobody orders anything any more.
-    pub fn run(
-        self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
-        identified: &SyncSender<Result<PgIdentity, Failure>>,
-    ) {
-        let runtime = match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let _ = identified
-                    .send(Err(Failure::Unavailable(format!("the system gives no event loop: {error}"))));
-                return;
-            }
-        };
+    pub fn run(self, runtime: &Runtime, mut orders: mpsc::UnboundedReceiver<Order>) {
         runtime.block_on(async move {
-            let _ = identified.send(identify(&self.target).await);
             let this = Arc::new(self);
             let rereader = Rereader::new(this.target.clone());
             let mut current: Option<JoinHandle<bool>> = None;

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`ledger`](PgLedger) | a ledger that was found |
 //! | [`source`](PgSource) | the table as a ledger to be followed: what the follower's thread has |
 //! | `following` | the thread that speaks with the server: sessions, one after the other |
 //! | `session` | from a position to a stream, or to a snapshot and a stream |
@@ -25,6 +26,7 @@ mod facts;
 mod failure;
 mod following;
 mod journal;
+mod ledger;
 pub mod mapping;
 mod order;
 mod outbox;
@@ -39,9 +41,9 @@ mod stream;
 mod target;
 mod wire;
 
-pub use failure::Failure;
+pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
 pub use source::PgSource;
-pub use status::PgStatus;
-pub use target::{Host, Target};
+pub use status::{Figure, PgStatus};
+pub use target::{AddressError, Host, Target};
 pub use wire::{Login, WireError};

@@ -15,7 +15,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 use florin_core::clock::Now;
@@ -23,17 +22,18 @@ use florin_core::follower::{Page, Progress, Row, Source, SourceError};
 use florin_core::limits::FEED_POLL_US;
 use florin_record::threads::spawn_vital;
 use florin_schema::{UserId, Version};
+use tokio::runtime::Builder;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::failure::Failure;
 use crate::following::{Following, Load, Order};
 use crate::journal::{Compared, Journal};
+use crate::ledger::PgLedger;
 use crate::outbox::{Batch, Event, Outbox};
 use crate::position::{Lsn, PgIdentity, PgPosition};
 use crate::reread::{Asked, Rereads};
 use crate::session::Before;
 use crate::status::PgStatus;
-use crate::target::Target;
 
 /// Between two asks while nothing is committed, µs: an idle node costs its server next to nothing, and its watermark is at
 /// most so much older than the network makes it.
@@ -81,30 +81,24 @@ struct Counted {
 }
 
 impl PgSource {
-    /// Finds out which ledger this is. A thread of its own speaks with the server from here on.
+    /// Prepares to follow a ledger. A thread of its own speaks with the server from here on.
     ///
     /// # Errors
-    /// Where the server does not say, or the table is none that can be followed.
-    pub fn open(target: Target) -> Result<PgSource, SourceError> {
-        let (orders, taken) = mpsc::unbounded_channel();
-        let (identified, identity) = std_mpsc::sync_channel(1);
-        let status = Arc::new(PgStatus::default());
-        let (following, counted) = (
-            Following { target: target.clone(), status: Arc::clone(&status) },
-            target.mapping.is_derived().then(Counted::default),
-        );
-        let started = spawn_vital("florin-postgres", move || following.run(taken, &identified));
-        let no_thread = |error| {
+    /// Where the system gives no thread.
+    pub fn open(ledger: &PgLedger) -> Result<PgSource, SourceError> {
+        let none = |error| {
             SourceError::Unavailable(format!("the system gives no thread: {error} (ulimit -u, TasksMax=)"))
         };
-        started.map_err(no_thread)?;
-        let identity = identity
-            .recv()
-            .map_err(|_| SourceError::Unavailable("the connection's thread ended".to_owned()))?;
-        let identity = identity.map_err(|failure: Failure| SourceError::from(&failure))?;
+        let (orders, taken) = mpsc::unbounded_channel();
+        let target = ledger.target().clone();
+        let counted = target.mapping.is_derived().then(Counted::default);
+        let status = Arc::new(PgStatus::default());
+        let following = Following { target, status: Arc::clone(&status) };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(none)?;
+        spawn_vital("florin-postgres", move || following.run(&runtime, taken)).map_err(none)?;
         Ok(PgSource {
             orders,
-            identity,
+            identity: ledger.identity().clone(),
             status,
             events: None,
             asks: None,

@@ -20,7 +20,58 @@ pub struct PgStatus {
     endangered: AtomicU64,
 }
 
+/// A number for whoever watches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Figure {
+    /// Its name among the metrics.
+    pub name: &'static str,
+    /// What it says.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// How much.
+    pub value: u64,
+}
+
 impl PgStatus {
+    /// Everything, for the metrics.
+    pub fn figures(&self) -> [Figure; 6] {
+        let figure = |name, help, is_counter, value| Figure { name, help, is_counter, value };
+        [
+            figure(
+                "florin_postgres_connections_total",
+                "Times that the replication stream was begun.",
+                true,
+                self.connections(),
+            ),
+            figure("florin_postgres_loads_total", "Times that a snapshot was loaded.", true, self.loads()),
+            figure(
+                "florin_postgres_loads_on_top_total",
+                "Of them those on top of what was there, for the slot had lost the position.",
+                true,
+                self.loads_on_top(),
+            ),
+            figure(
+                "florin_postgres_lag_bytes",
+                "Bytes of the server's log that are still to be read.",
+                false,
+                self.lag_bytes(),
+            ),
+            figure(
+                "florin_postgres_retained_bytes",
+                "Bytes of its log that the server keeps for this node's slot.",
+                false,
+                self.retained_bytes(),
+            ),
+            figure(
+                "florin_postgres_slot_endangered",
+                "1 while the server may remove what the slot still needs (wal_status unreserved or lost).",
+                false,
+                self.is_slot_endangered().into(),
+            ),
+        ]
+    }
+
     /// Times that the stream was begun.
     pub fn connections(&self) -> u64 {
         self.connections.load(Relaxed)

@@ -115,7 +115,9 @@ fn write(server: &Server, seed: u64, stop: &AtomicBool, acknowledged: &Acknowled
                 "BEGIN; SELECT add({one}, 5, {amount}); PREPARE TRANSACTION 'p{seed}'; COMMIT PREPARED 'p{seed}'"
             ),
             3 => format!("SELECT add_many({one}, {})", 1 + random.below(700)),
-            4..=7 => format!("BEGIN; SELECT add({one}, 5, {amount}); SELECT add({other}, 2, {amount}); COMMIT"),
+            4..=7 => {
+                format!("BEGIN; SELECT add({one}, 5, {amount}); SELECT add({other}, 2, {amount}); COMMIT")
+            }
             _ => format!("SELECT add({one}, 1, {amount})"),
         };
         let mut psql = server.psql();
@@ -196,7 +198,8 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
                 judge.look(&mirror, acknowledged);
                 judge.judged > before + 20
             });
-            let what = ["walsender", "server", "slot", "another slot", "node", "cuts"][random.below(6) as usize];
+            let what =
+                ["walsender", "server", "slot", "another slot", "node", "cuts"][random.below(6) as usize];
             told.push(what);
             match what {
                 "walsender" => {
@@ -213,7 +216,8 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
                         server.try_sql("SELECT pg_drop_replication_slot('florin_test')")
                     });
                     if what == "another slot" {
-                        server.try_sql("SELECT pg_create_logical_replication_slot('florin_test', 'pgoutput')");
+                        server
+                            .try_sql("SELECT pg_create_logical_replication_slot('florin_test', 'pgoutput')");
                     }
                 }
                 "node" => {
@@ -235,7 +239,9 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
         stop.store(true, Relaxed);
         writers.into_iter().for_each(|writer| writer.join().unwrap());
         mirror.catch_up();
-        eventually("accounts that were flagged are read again", || mirror.view.lock().unwrap().quarantined.is_empty());
+        eventually("accounts that were flagged are read again", || {
+            mirror.view.lock().unwrap().quarantined.is_empty()
+        });
         judge.look(&mirror, acknowledged);
         assert_eq!(mirror.told(), server.sql(ALL), "after {told:?}");
     });

@@ -10,7 +10,7 @@ use florin_core::clock::Now;
 use florin_core::follower::{Doing, Follower, Note, Outlet, Wait};
 use florin_core::ledger::Transaction;
 use florin_core::shard::{FeedEvent, FeedRequest, Reason};
-use florin_postgres::{PgSource, PgStatus, Target};
+use florin_postgres::{PgLedger, PgSource, PgStatus, Target};
 
 /// What the shards hold.
 #[derive(Default)]
@@ -137,10 +137,10 @@ impl Mirror {
     pub fn follow(target: Target) -> Mirror {
         let mut opened = None;
         eventually("the server is asked who it is", || {
-            opened = PgSource::open(target.clone()).inspect_err(|error| eprintln!("{error}")).ok();
+            opened = PgLedger::open(target.clone()).inspect_err(|error| eprintln!("{error}")).ok();
             opened.is_some()
         });
-        let source = opened.unwrap();
+        let source = PgSource::open(&opened.unwrap()).unwrap();
         let status = source.status();
         let (view, stop, started) =
             (Arc::new(Mutex::new(View::default())), Arc::<AtomicBool>::default(), Instant::now());
