@@ -4,6 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use florin::checkpoint::{bucket_of, record};
+use florin::ledger::{Horizon, Kind, Transaction};
+use florin::shard::table::{Table, Walk};
+use florin_schema::{Asset, UserId, Version};
 use proptest::prelude::*;
 
 #[path = "../fuzz/src/lib.rs"]
@@ -95,6 +99,56 @@ proptest! {
     #[test]
     fn a_connection_answers_the_same_in_any_pieces(input in input()) {
         targets::session(&input);
+    }
+}
+
+/// The blocks of a table of some accounts, each with its bucket before it.
+static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let (mut table, now_us) = (Table::new(), 1_795_320_306_000_000);
+    for version in 1..30 {
+        for user in 0..6 {
+            let row = Transaction {
+                user_id: UserId::new(user).expect("a user"),
+                version: Version(version),
+                asset: Asset::parse([&b"USD"[..], b"COIN"][version as usize % 2]).expect("a code"),
+                kind: Kind::ALL[(version + user) as usize % Kind::ALL.len()],
+                amount: 1 + (version * user) as i64,
+                occurred_at_us: now_us - (version * user) as i64 * 3_600_000_000,
+            };
+            table.apply(&row, &Horizon::at(now_us));
+        }
+    }
+    let mut records = Vec::new();
+    table.walk(&mut Walk::new(), 100, &mut records);
+    let (mut blocks, mut rest) = (Vec::new(), &records[..]);
+    while !rest.is_empty() {
+        let record::Peeked { user, bytes: length, .. } = record::peek(rest);
+        blocks.push([&[bucket_of(user.hashed())], &rest[..length]].concat());
+        rest = &rest[length..];
+    }
+    blocks
+});
+
+/// Bytes of numbers at their ends as well as any: what an account's sums are made of.
+fn number() -> impl Strategy<Value = [u8; 8]> {
+    prop_oneof![any::<i64>(), prop::sample::select(vec![0, 1, -1, i64::MAX, i64::MIN])]
+        .prop_map(i64::to_le_bytes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
+
+    #[test]
+    fn a_changed_account_is_refused_or_can_be_served(
+        mut block in prop::sample::select(BLOCKS.clone()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), number(), 1_usize..9), 0..4),
+    ) {
+        for (at, number, bytes) in changes {
+            let at = at.index(block.len());
+            let bytes = bytes.min(block.len() - at);
+            block[at..at + bytes].copy_from_slice(&number[..bytes]);
+        }
+        targets::checkpoint(&block);
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`limits`] | every bound and its reason |
 //! | [`clock`] | the time, as it is handed down |
 //! | [`ledger`] | money and windows |
+//! | [`checkpoint`] | the state of all accounts as bytes |
 //! | [`wire`] | bytes and requests |
 //! | [`mesh`] | rings between threads |
 //! | [`shard`] | the table, and what a turn does |
@@ -21,6 +22,7 @@
 
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod clock;
 pub mod follower;
 pub mod ledger;

@@ -168,3 +168,28 @@ pub const RECEIVE_BYTES_MAX: usize = INTAKE_BYTES_MAX / 2;
 /// Submissions of each of the three rings that glommio makes for one shard: they take about 50 KiB of locked memory
 /// each, and what finds no place waits in glommio's own queue.
 pub const GLOMMIO_RING_DEPTH: usize = 512;
+/// Bytes of records in a block of a checkpoint: what is verified, read and taken in as one. With 256 buckets, whoever writes a
+/// checkpoint holds 16 MiB of blocks that are not full yet.
+pub const CHECKPOINT_BLOCK_BYTES: usize = 64 * 1_024;
+/// A block that holds one account alone may be longer: 16 assets with an entry for each of 40 days and 240 hours in both
+/// directions take 220 KiB, and nothing has to be larger than twenty times that.
+pub const CHECKPOINT_BLOCK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Bytes that a shard copies before it hands them over. It may be longer by the accounts of one group.
+pub const CHECKPOINT_PIECE_BYTES: usize = 1_024 * 1_024;
+/// Buffers under way between a shard and whoever writes its checkpoint: one is filled while others are written.
+pub const CHECKPOINT_BUFFERS: usize = 4;
+/// Blocks under way between whoever loads a checkpoint and a shard: some 1 ms of its work, so that it never waits for them.
+pub const CHECKPOINT_ORDERS: usize = 16;
+/// Checkpoints that are kept: where the newest turns out to be damaged, the one before is there.
+pub const CHECKPOINTS_KEPT: usize = 2;
+/// Bytes of a section after which they are brought to the disk: what the kernel holds back is bounded, and so is how long the
+/// disk is busy with it at once.
+pub const CHECKPOINT_SYNC_BYTES: usize = 64 * 1_024 * 1_024;
+/// A manifest: 25 bytes for each block of 64 KiB are this for 2.5 TiB of accounts.
+pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+/// Accounts that an idle shard copies in one turn: some 0.1 ms, so that whoever asks meanwhile waits no longer.
+pub const CHECKPOINT_ACCOUNTS_PER_TURN: usize = 256;
+/// Accounts that a shard with callers copies in a millisecond: at some 0.3 µs each they take a tenth of its time.
+pub const CHECKPOINT_ACCOUNTS_PER_MS: u64 = 320;
+/// Accounts that a shard takes in in one turn while it loads a checkpoint: some 0.2 ms.
+pub const RESTORE_ACCOUNTS_PER_TURN: usize = 512;

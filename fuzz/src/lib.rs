@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use florin::checkpoint;
 use florin::clock::Now;
-use florin::ledger::{Kind, Transaction};
+use florin::ledger::{Horizon, Kind, Transaction};
 use florin::mesh::{self, Latest, Parking};
+use florin::shard::table::{Table, Walk};
 use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
 use florin::wire::{self, Parsed};
 use florin_schema::{Asset, ShardIndex, UserId, Version};
@@ -51,6 +53,35 @@ fn parser(mut input: &[u8], parse: Parse) {
         assert!(consumed > 0, "a parser that takes nothing never ends");
         let Some(rest) = input.get(consumed..) else { return };
         input = rest;
+    }
+}
+
+/// A checkpoint's manifest is refused or is what it says; a block's accounts are refused or can be served and go on.
+pub fn checkpoint(input: &[u8]) {
+    if let Ok(manifest) = checkpoint::Manifest::decode(input) {
+        assert_eq!(manifest.encode(), input, "what is read is what was written");
+    }
+    let Some((&bucket, block)) = input.split_first() else { return };
+    let (mut table, mut totals) = (Table::new(), Vec::new());
+    let horizon = Horizon::at(1_795_320_306_000_000);
+    for record in checkpoint::Records::of(block, bucket) {
+        let Ok(record) = record else { return };
+        if table.restore(&record).is_err() {
+            return;
+        }
+        let found = table.find(record.user().hashed()).expect("it was taken in");
+        table.statistics(found, &horizon, &mut totals);
+        let row = Transaction {
+            user_id: record.user(),
+            version: record.version().next(),
+            asset: Asset::parse(b"USD").expect("a code"),
+            kind: Kind::Deposit,
+            amount: i64::MAX,
+            occurred_at_us: 1_795_320_306_000_000,
+        };
+        table.apply(&row, &horizon);
+        let mut copied = Vec::new();
+        table.walk(&mut Walk::new(), 1, &mut copied);
     }
 }
 

@@ -30,7 +30,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
 use super::blocks::{Blocks, Handle};
-use crate::ledger::{Clocks, Counting, Holdings, Horizon, Hour, Kept, Overflow, Transaction};
+use crate::checkpoint::Record;
+use crate::checkpoint::record::RecordHeader;
+use crate::ledger::{
+    Bucket, BucketKey, Clocks, Counting, Holdings, Horizon, Hour, Kept, Overflow, Transaction,
+};
 use crate::wire::AssetTotals;
 
 /// Where an account's records lie.
@@ -124,68 +128,11 @@ impl Flows {
     }
 }
 
-/// What happened to one asset in one direction during one hour or day.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct Bucket {
-    key: U32,
-    count: U32,
-    sum: I64,
-    /// 0 for credits.
-    largest: I64,
-}
-
 const PREFIX: usize = size_of::<BalancePrefix>();
 const HEADER: usize = size_of::<StatisticsHeader>();
 const TOTALS: usize = size_of::<WindowTotals>();
 const BUCKET: usize = size_of::<Bucket>();
 const _: () = assert!(PREFIX == 8 && HEADER == 24 && TOTALS == 40 && BUCKET == 24);
-
-/// Which bucket: the hour in the upper 27 bits (so that buckets sort by time), then the asset's index, then 1 for
-/// debits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct BucketKey(u32);
-
-impl BucketKey {
-    /// The year 1 is hour -17,259,888; the year 9999 ends before hour 70,389,528.
-    const HOUR_BIAS: i32 = 20_000_000;
-
-    fn new(hour: Hour, asset: usize, counting: Counting) -> BucketKey {
-        let hour =
-            u32::try_from(hour.0 + BucketKey::HOUR_BIAS).expect("a transaction's hour is after the year 1");
-        BucketKey(hour << 5 | (asset as u32) << 1 | u32::from(counting == Counting::Debit))
-    }
-
-    #[inline]
-    fn hour(self) -> Hour {
-        Hour((self.0 >> 5) as i32 - BucketKey::HOUR_BIAS)
-    }
-
-    #[inline]
-    fn asset(self) -> usize {
-        (self.0 >> 1) as usize % ASSETS_MAX
-    }
-
-    #[inline]
-    fn is_debit(self) -> bool {
-        self.0 & 1 == 1
-    }
-
-    fn at_hour(self, hour: Hour) -> BucketKey {
-        let hour = (hour.0 + BucketKey::HOUR_BIAS) as u32;
-        BucketKey(hour << 5 | self.0 & 31)
-    }
-
-    fn with_asset(self, asset: usize) -> BucketKey {
-        BucketKey(self.0 & !30 | (asset as u32) << 1)
-    }
-}
-
-const _: () = {
-    assert!((*Transaction::OCCURRED_AT_US.start()).div_euclid(3_600_000_000) > -BucketKey::HOUR_BIAS as i64);
-    let last = Transaction::OCCURRED_AT_US.end().div_euclid(3_600_000_000) + BucketKey::HOUR_BIAS as i64;
-    assert!(last < 1 << 27 && ASSETS_MAX == 16);
-};
 
 impl Account {
     /// An account without any transaction.
@@ -204,6 +151,60 @@ impl Account {
         account.set_statistics(blocks, statistics);
         statistics_parts_mut(blocks, account).0.set_exact(Clocks::ALL);
         account
+    }
+
+    /// An account as a checkpoint holds it.
+    pub fn restore(blocks: &mut Blocks, record: &Record<'_>) -> Account {
+        let assets = record.rows.len();
+        let root = BalanceRoot {
+            user_id: record.header.user_id,
+            version: record.header.version,
+            updated_at_us: record.header.last_us,
+            balances: pointer_to_rows(assets),
+        };
+        let bytes = PREFIX + BalanceView::bytes_of(assets);
+        let account = Account { balance: blocks.allocate(bytes) };
+        let block = blocks.block_mut(account.balance, bytes);
+        block[0] = assets as u8;
+        let rows = PREFIX + size_of::<AssetRow>() * assets;
+        block[PREFIX..rows].copy_from_slice(record.rows.as_bytes());
+        block[rows..].copy_from_slice(root.as_bytes());
+
+        let used = HEADER + TOTALS * assets + size_of_val(record.buckets);
+        let statistics = allocate_statistics(blocks, used.max(HEADER + TOTALS + BUCKET));
+        account.set_statistics(blocks, statistics);
+        let block = blocks.block_mut(statistics, used);
+        let header = StatisticsHeader::mut_from_bytes(&mut block[..HEADER]).expect("a header's bytes");
+        header.first_us = record.header.first_us;
+        header.buckets = record.header.buckets;
+        header.set_exact(record.exact());
+        let lifetimes = HEADER + TOTALS * assets;
+        block[HEADER..lifetimes].copy_from_slice(record.lifetimes.as_bytes());
+        block[lifetimes..].copy_from_slice(record.buckets.as_bytes());
+        account
+    }
+
+    /// Appends the account to `out` as a checkpoint holds it. Of one that is incomplete only its name: its history has to be
+    /// read again, and nothing of it is trusted.
+    pub fn save(self, blocks: &Blocks, out: &mut Vec<u8>) {
+        let (balance, flags) = self.flagged_balance(blocks);
+        if flags & QUARANTINED != 0 {
+            return Record::write_incomplete(balance.root.user_id, out);
+        }
+        let (header, lifetimes, buckets) = statistics_parts(blocks, self);
+        let header = RecordHeader {
+            user_id: balance.root.user_id,
+            version: balance.root.version,
+            first_us: header.first_us,
+            last_us: balance.root.updated_at_us,
+            exact_first: header.exact_first,
+            exact_last: header.exact_last,
+            buckets: header.buckets,
+            assets: balance.rows.len() as u8,
+            flags: 0,
+            padding: [0; 2],
+        };
+        Record { header: &header, rows: balance.rows, lifetimes, buckets }.write(out);
     }
 
     /// Gives both records back.
@@ -423,7 +424,7 @@ impl Account {
         };
         let buckets = buckets_mut(blocks, *self);
         match buckets.binary_search_by_key(&key, |bucket| BucketKey(bucket.key.get())) {
-            Ok(index) => merge(&mut buckets[index], &new),
+            Ok(index) => buckets[index].merge(&new),
             Err(_) => {
                 if self.room(blocks) < BUCKET {
                     self.roll(blocks, horizon)?;
@@ -466,7 +467,7 @@ impl Account {
         for index in 0..kept {
             let bucket = buckets[index];
             if merged > 0 && buckets[merged - 1].key == bucket.key {
-                merge(&mut buckets[merged - 1], &bucket)?;
+                buckets[merged - 1].merge(&bucket)?;
             } else {
                 buckets[merged] = bucket;
                 merged += 1;
@@ -542,15 +543,6 @@ fn buckets_mut(blocks: &mut Blocks, account: Account) -> &mut [Bucket] {
     let (from, to) = (HEADER + TOTALS * account.assets(blocks), account.used(blocks));
     <[Bucket]>::mut_from_bytes(&mut blocks.block_mut(account.statistics(blocks), to)[from..])
         .expect("whole buckets")
-}
-
-fn merge(into: &mut Bucket, other: &Bucket) -> Result<(), Overflow> {
-    let count = into.count.get().checked_add(other.count.get()).ok_or(Overflow)?;
-    let sum = into.sum.get().checked_add(other.sum.get()).ok_or(Overflow)?;
-    into.count.set(count);
-    into.sum.set(sum);
-    into.largest.set(into.largest.get().max(other.largest.get()));
-    Ok(())
 }
 
 #[inline]

@@ -73,7 +73,7 @@ impl Shard {
         }
     }
 
-    fn publish_table(&self) {
+    pub(super) fn publish_table(&self) {
         let (table, metrics) = (&self.responder.table, &self.responder.metrics);
         metrics.accounts.set(table.accounts() as u64);
         metrics.quarantined.set(table.quarantined() as u64);

@@ -8,6 +8,8 @@
 //! A tag only guesses; whose account it is says its record. What finds its line full goes into the next. The lines double before
 //! three quarters of them are full, which the tags are enough for; nothing is ever removed.
 
+use alloc::vec::Vec;
+
 use florin_schema::HashedUser;
 use wide::u32x8;
 use zerocopy::FromZeros;
@@ -46,6 +48,12 @@ impl Index {
     /// An empty index.
     pub fn new() -> Index {
         Index { lines: Pages::zeroed(LINES_MIN), taken: 0 }
+    }
+
+    /// An empty index with room for so many users.
+    pub fn with_room(users: usize) -> Index {
+        let lines = (users * 4).div_ceil(PLACES * 3).next_power_of_two();
+        Index { lines: Pages::zeroed(lines.max(LINES_MIN)), taken: 0 }
     }
 
     /// Users held.
@@ -89,6 +97,31 @@ impl Index {
             }
             at = (at + 1) & (self.lines.len() - 1);
         }
+    }
+
+    /// Appends the handles of all users who belong into line `home`, wherever they lie.
+    pub fn of_home(&self, home: usize, handles: &mut Vec<Handle>) {
+        let mut at = home;
+        loop {
+            let line = &self.lines[at];
+            let places = line.tags.iter().zip(&line.handles);
+            let here = places.filter(|(tag, handle)| handle.is_some() && self.home(**tag) == home);
+            handles.extend(here.map(|(_, &handle)| handle));
+            if !line.handles[PLACES - 1].is_some() {
+                return;
+            }
+            at = (at + 1) & (self.lines.len() - 1);
+        }
+    }
+
+    /// The line after `home` on a walk over all that began at line 0; `None` after the last.
+    ///
+    /// Lines come in the order of their reversed bits. Doubling makes two of each, next to each other in that order: so a walk
+    /// that goes on after it has seen, and will see, each user who was there when it began exactly once.
+    pub fn home_after(&self, home: usize) -> Option<usize> {
+        let unused = usize::BITS - self.lines.len().trailing_zeros();
+        let next = (home.reverse_bits() >> unused) + 1;
+        (next < self.lines.len()).then(|| next.reverse_bits() >> unused)
     }
 
     /// Replaces the handle at a place.

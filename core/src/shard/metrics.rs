@@ -139,6 +139,8 @@ pub struct ShardMetrics {
     pub gaps: Counter,
     /// Accounts quarantined now.
     pub quarantined: Counter,
+    /// The longest turn since the last checkpoint began in which something was done for it, µs.
+    pub checkpoint_turn_max_us: Counter,
     /// The watermark that answers carry, µs since 1970 UTC; 0 = none yet.
     pub watermark_us: Gauge,
     /// When it was taken, µs of the node's monotonic clock.

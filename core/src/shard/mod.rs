@@ -18,6 +18,7 @@
 //! | `questions` | questions that are passed on, wait, or are joined |
 //! | `peers`, `gather`, `waiting` | links to other shards, batches in parts, the waiting room |
 //! | `follow` | what the feed brings |
+//! | [`checkpoints`] | accounts that are copied out, or taken in, a bounded number a turn |
 //! | [`metrics`] | what all of it counts |
 
 use alloc::collections::{BinaryHeap, VecDeque};
@@ -36,6 +37,7 @@ use crate::mesh::Parking;
 mod account;
 mod belt;
 mod blocks;
+pub mod checkpoints;
 mod ending;
 pub mod feed_link;
 mod follow;
@@ -53,6 +55,8 @@ pub mod table;
 mod waiting;
 
 use belt::Belt;
+use checkpoints::Checkpoints;
+pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, CheckpointPort, checkpoint_link};
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
 use gather::Gather;
 pub use metrics::ShardMetrics;
@@ -115,6 +119,7 @@ pub struct Shard {
     requests: VecDeque<FeedRequest>,
     /// A batch whose end has come, and which the feed has not been told of.
     applied_batch: Option<u64>,
+    checkpoints: Checkpoints,
     waiting: WaitingRoom,
     gathers: slab::Slab<Gather>,
     server: String,
@@ -172,6 +177,7 @@ impl Shard {
             feed,
             requests: VecDeque::new(),
             applied_batch: None,
+            checkpoints: Checkpoints::none(),
             waiting: WaitingRoom::default(),
             gathers: slab::Slab::new(),
             server,
@@ -283,6 +289,7 @@ impl Shard {
             self.unblock();
         }
         self.drain_feed();
+        self.serve_checkpoints();
         self.look_through_waiting_room();
         self.moved = false;
         self.end_the_overdue();
@@ -377,6 +384,7 @@ impl Shard {
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         self.responder.publish_counts(took_us);
         let metrics = &self.responder.metrics;
+        self.checkpoints.note_turn(took_us, metrics);
         metrics.turns.add(1);
         metrics.waiting.set(self.waiting.len() as u64);
         metrics.mesh_depth.set(self.peers.iter().flatten().map(|peer| peer.outstanding() as u64).sum());
@@ -406,6 +414,7 @@ impl Shard {
         !self.ready.is_empty()
             || !self.touched.is_empty()
             || !self.feed.events.is_empty()
+            || self.checkpoints.has_work()
             || !self.responder.rereads.is_empty()
             || self.peers.iter().flatten().any(PeerLink::has_messages)
     }

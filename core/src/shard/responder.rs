@@ -117,6 +117,11 @@ impl Responder {
         self.counts[opcode as usize][status as usize] += 1;
     }
 
+    /// Whether something was answered in this turn.
+    pub fn has_answered(&self) -> bool {
+        self.counts.iter().flatten().any(|&count| count > 0)
+    }
+
     /// Publishes what was answered in a turn that took so long.
     pub fn publish_counts(&mut self, took_us: u64) {
         for (counts, metrics) in self.counts.iter_mut().zip(&self.metrics.opcodes) {

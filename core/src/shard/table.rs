@@ -13,8 +13,10 @@ use super::Defect;
 use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
 use super::blocks::{Blocks, Handle};
 use super::index::{Index, Place};
+use crate::checkpoint::{Record, RecordError};
 use crate::clock::Now;
 use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
+use crate::limits::CHECKPOINT_PIECE_BYTES;
 use crate::wire::AssetTotals;
 
 /// A shard's accounts.
@@ -32,6 +34,37 @@ pub struct Table {
 struct Reread {
     user_id: UserId,
     account: Account,
+}
+
+/// A walk over all accounts, on which rows may come and the index may double. It meets each account that was there when it
+/// began exactly once, and of those that came since some.
+#[derive(Debug)]
+pub struct Walk {
+    /// The line of the index that comes next; none = it is over.
+    home: Option<usize>,
+    /// Of a group whose memory is asked for at once.
+    handles: Vec<Handle>,
+}
+
+impl Walk {
+    /// Accounts whose memory is asked for together: as many cache lines as a core has under way.
+    const GROUP: usize = 16;
+
+    /// One that begins.
+    pub fn new() -> Walk {
+        Walk { home: Some(0), handles: Vec::with_capacity(2 * Walk::GROUP) }
+    }
+
+    /// Whether it has met all.
+    pub fn is_over(&self) -> bool {
+        self.home.is_none()
+    }
+}
+
+impl Default for Walk {
+    fn default() -> Walk {
+        Walk::new()
+    }
 }
 
 /// What became of a row.
@@ -289,6 +322,65 @@ impl Table {
         } else {
             self.quarantined.insert(user_id, self.watermark);
         }
+    }
+
+    /// Forgets all accounts.
+    pub fn clear(&mut self) {
+        let watermark = self.watermark;
+        *self = Table { watermark, ..Table::new() };
+    }
+
+    /// Makes room in an empty table for so many accounts, so that none has to be moved while they come.
+    pub fn reserve(&mut self, accounts: usize) {
+        assert_eq!(self.accounts(), 0, "a table is made larger before it is filled");
+        self.index = Index::with_room(accounts);
+    }
+
+    /// Takes in an account as a checkpoint holds it.
+    ///
+    /// # Errors
+    /// Where the table has the account.
+    pub fn restore(&mut self, record: &Record<'_>) -> Result<(), RecordError> {
+        let user = record.user().hashed();
+        if self.find_closely(user).is_some() {
+            return Err(RecordError::Twice);
+        }
+        if record.is_incomplete() {
+            let (_, account) = self.place_of(user.id);
+            account.set_flags(&mut self.blocks, QUARANTINED | REREAD_ASKED);
+            self.note_quarantine(user.id, 0, QUARANTINED);
+        } else {
+            let account = Account::restore(&mut self.blocks, record);
+            self.index.insert(user, account.balance);
+        }
+        Ok(())
+    }
+
+    /// Appends to `out`, as a checkpoint holds them, the accounts that come next on a walk: `accounts` or a few more, or fewer
+    /// where `out` comes to hold [`CHECKPOINT_PIECE_BYTES`]. How many.
+    pub fn walk(&self, walk: &mut Walk, accounts: usize, out: &mut Vec<u8>) -> usize {
+        let mut written = 0;
+        while written < accounts && out.len() < CHECKPOINT_PIECE_BYTES {
+            let Some(mut home) = walk.home else { break };
+            walk.handles.clear();
+            loop {
+                self.index.of_home(home, &mut walk.handles);
+                walk.home = self.index.home_after(home);
+                match walk.home {
+                    Some(next) if walk.handles.len() < Walk::GROUP => home = next,
+                    _ => break,
+                }
+            }
+            let of = |&balance: &Handle| Account { balance };
+            walk.handles.iter().for_each(|&balance| self.blocks.prefetch(balance));
+            walk.handles
+                .iter()
+                .map(of)
+                .for_each(|account| self.blocks.prefetch(account.statistics(&self.blocks)));
+            walk.handles.iter().map(of).for_each(|account| account.save(&self.blocks, out));
+            written += walk.handles.len();
+        }
+        written
     }
 
     /// The user's place and account; opens the account where it is new.

@@ -15,14 +15,14 @@ mod bounds;
 mod ending;
 
 /// A shard by itself, and the feed's ends of its link.
-struct Alone {
-    shard: Shard,
+pub(super) struct Alone {
+    pub(super) shard: Shard,
     events: Sender<FeedEvent>,
     requests: Receiver<FeedRequest>,
 }
 
 /// The shards of a node, each with a watermark.
-fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
+pub(super) fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
     let parkings: Vec<_> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
     let links = mesh(&parkings).into_iter().enumerate();
     let alone = |(index, peers): (usize, Vec<Option<PeerLink>>)| {

@@ -1,0 +1,255 @@
+//! What a shard does for checkpoints: copies its accounts out, a bounded number a turn, and takes in those of a checkpoint
+//! before its ledger is followed. It decides nothing: each order comes from whoever writes or loads the checkpoint, and brings
+//! the buffer that its answer goes back in.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use florin_schema::ShardIndex;
+
+use super::metrics::ShardMetrics;
+use super::table::{Table, Walk};
+use super::{FeedRequest, Reason, Shard};
+use crate::checkpoint::{RecordError, Records};
+use crate::limits::{
+    CHECKPOINT_ACCOUNTS_PER_MS, CHECKPOINT_ACCOUNTS_PER_TURN, CHECKPOINT_ORDERS, CHECKPOINT_PIECE_BYTES,
+    RESTORE_ACCOUNTS_PER_TURN,
+};
+use crate::mesh::{self, Receiver, Sender};
+
+/// From whoever writes or loads a checkpoint. At most [`CHECKPOINT_ORDERS`] are unanswered.
+#[derive(Debug)]
+pub enum CheckpointOrder {
+    /// Begins to copy out all accounts. Has no answer of its own.
+    Begin,
+    /// Fill this with what comes next.
+    Fill(Vec<u8>),
+    /// Forgets all accounts, and makes room for so many. Has no answer of its own.
+    Reserve(usize),
+    /// Take in those of these records that are this shard's.
+    Take {
+        /// A whole block.
+        block: Vec<u8>,
+        /// Its bucket.
+        bucket: u8,
+    },
+}
+
+/// What became of an order.
+#[derive(Debug)]
+pub enum CheckpointAnswer {
+    /// Of [`CheckpointOrder::Fill`].
+    Filled {
+        /// Whole records.
+        records: Vec<u8>,
+        /// Nothing comes after these.
+        is_last: bool,
+    },
+    /// Of [`CheckpointOrder::Take`].
+    Taken {
+        /// Accounts taken in: all of the block that are this shard's.
+        outcome: Result<u32, RecordError>,
+        /// The block's memory.
+        buffer: Vec<u8>,
+    },
+}
+
+/// The shard's side.
+pub struct CheckpointLink {
+    orders: Receiver<CheckpointOrder>,
+    answers: Sender<CheckpointAnswer>,
+}
+
+/// The other side.
+pub struct CheckpointPort {
+    /// In order.
+    pub orders: Sender<CheckpointOrder>,
+    /// In order.
+    pub answers: Receiver<CheckpointAnswer>,
+}
+
+/// Both sides of a link.
+pub fn checkpoint_link() -> (CheckpointPort, CheckpointLink) {
+    // An order that has no answer of its own comes before those that have.
+    let (orders, shard_orders) = mesh::ring(2 * CHECKPOINT_ORDERS);
+    let (shard_answers, answers) = mesh::ring(CHECKPOINT_ORDERS);
+    (CheckpointPort { orders, answers }, CheckpointLink { orders: shard_orders, answers: shard_answers })
+}
+
+/// See the module.
+pub(super) struct Checkpoints {
+    link: Option<CheckpointLink>,
+    current: Current,
+    walk: Option<Walk>,
+    /// Accounts that may be copied out by now.
+    allowance: u64,
+    last_us: u64,
+    /// Something was done for a checkpoint in this turn.
+    has_worked: bool,
+}
+
+/// The order that is being carried out.
+enum Current {
+    None,
+    Fill(Vec<u8>),
+    Take { block: Vec<u8>, bucket: u8, at: usize, taken: u32 },
+}
+
+impl Checkpoints {
+    /// Of a shard of which nobody orders any.
+    pub fn none() -> Checkpoints {
+        Checkpoints {
+            link: None,
+            current: Current::None,
+            walk: None,
+            allowance: 0,
+            last_us: 0,
+            has_worked: false,
+        }
+    }
+
+    pub fn of(link: CheckpointLink) -> Checkpoints {
+        Checkpoints { link: Some(link), ..Checkpoints::none() }
+    }
+
+    /// Whether there is something to be done at once.
+    pub fn has_work(&self) -> bool {
+        !matches!(self.current, Current::None)
+            || self.link.as_ref().is_some_and(|link| !link.orders.is_empty())
+    }
+
+    /// Notes what a turn took in which something was done for a checkpoint.
+    pub fn note_turn(&mut self, took_us: u64, metrics: &ShardMetrics) {
+        if core::mem::take(&mut self.has_worked) {
+            metrics.checkpoint_turn_max_us.set(metrics.checkpoint_turn_max_us.get().max(took_us));
+        }
+    }
+
+    fn next_order(&mut self, table: &mut Table, metrics: &ShardMetrics) {
+        let Some(link) = &mut self.link else { return };
+        while matches!(self.current, Current::None) {
+            match link.orders.pop() {
+                None => return,
+                Some(CheckpointOrder::Begin) => {
+                    self.walk = Some(Walk::new());
+                    metrics.checkpoint_turn_max_us.set(0);
+                }
+                Some(CheckpointOrder::Fill(buffer)) => self.current = Current::Fill(buffer),
+                Some(CheckpointOrder::Reserve(accounts)) => {
+                    table.clear();
+                    table.reserve(accounts);
+                }
+                Some(CheckpointOrder::Take { block, bucket }) => {
+                    self.current = Current::Take { block, bucket, at: 0, taken: 0 };
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: CheckpointAnswer) {
+        let link = self.link.as_mut().expect("an order came by it");
+        let pushed = link.answers.push(answer);
+        assert!(pushed.is_ok(), "no more orders are unanswered than there is room for answers");
+    }
+
+    fn fill(&mut self, mut records: Vec<u8>, table: &Table, accounts: usize) {
+        let walk = self.walk.as_mut().expect("accounts are copied out after that began");
+        table.walk(walk, accounts, &mut records);
+        let is_last = walk.is_over();
+        if is_last || records.len() >= CHECKPOINT_PIECE_BYTES {
+            self.answer(CheckpointAnswer::Filled { records, is_last });
+        } else {
+            self.current = Current::Fill(records);
+        }
+    }
+}
+
+impl Shard {
+    /// One that takes orders for checkpoints.
+    #[must_use]
+    pub fn with_checkpoints(mut self, link: CheckpointLink) -> Shard {
+        self.checkpoints = Checkpoints::of(link);
+        self
+    }
+
+    /// Goes on with checkpoints by a bounded piece.
+    pub(super) fn serve_checkpoints(&mut self) {
+        let checkpoints = &mut self.checkpoints;
+        if !checkpoints.has_work() {
+            return;
+        }
+        checkpoints.has_worked = true;
+        checkpoints.next_order(&mut self.responder.table, &self.responder.metrics);
+        let elapsed_us = self.now.monotonic_us.saturating_sub(checkpoints.last_us);
+        checkpoints.last_us = self.now.monotonic_us;
+        match core::mem::replace(&mut checkpoints.current, Current::None) {
+            Current::None => {}
+            Current::Fill(records) => {
+                let most = CHECKPOINT_ACCOUNTS_PER_TURN as u64;
+                // Callers come first; without any a shard has nothing better to do.
+                checkpoints.allowance = if self.responder.has_answered() {
+                    most.min(checkpoints.allowance + elapsed_us * CHECKPOINT_ACCOUNTS_PER_MS / 1_000)
+                } else {
+                    most
+                };
+                let accounts = checkpoints.allowance as usize;
+                checkpoints.allowance = 0;
+                checkpoints.fill(records, &self.responder.table, accounts);
+            }
+            Current::Take { block, bucket, at, taken } => self.restore_block(block, bucket, at, taken),
+        }
+    }
+
+    /// Takes in a turn's worth of a block.
+    fn restore_block(&mut self, block: Vec<u8>, bucket: u8, at: usize, mut taken: u32) {
+        let (own, shards) = (self.responder.index, self.responder.shards);
+        let is_own = |shard: ShardIndex| shard == own;
+        let mut records = Records::of(&block[at..], bucket);
+        let mut error = None;
+        for record in records.by_ref().take(RESTORE_ACCOUNTS_PER_TURN) {
+            let restored = record.and_then(|record| {
+                if !is_own(record.user().shard(shards)) {
+                    return Ok(());
+                }
+                self.responder.table.restore(&record)?;
+                taken += 1;
+                if record.is_incomplete() {
+                    let (user_id, reason) = (record.user(), Reason::Gap);
+                    self.requests.push_back(FeedRequest::Reread { user_id, reason });
+                }
+                Ok(())
+            });
+            if let Err(found) = restored {
+                error = Some(found);
+                break;
+            }
+        }
+        let left = records.bytes_left();
+        let outcome = match error {
+            Some(error) => Err(error),
+            None if left == 0 => Ok(taken),
+            None => {
+                let at = block.len() - left;
+                self.checkpoints.current = Current::Take { block, bucket, at, taken };
+                return;
+            }
+        };
+        self.checkpoints.answer(CheckpointAnswer::Taken { outcome, buffer: block });
+        self.publish_table();
+    }
+}
+
+impl fmt::Debug for CheckpointLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointLink").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CheckpointPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointPort").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
