@@ -130,6 +130,10 @@ pub const OPEN_FILES_RESERVED: u64 = 192;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Silence after which a connection of the admin port is ended: four times as long as Prometheus is silent by default.
 pub const ADMIN_IDLE_US: u64 = 60_000_000;
+/// Silence in the middle of a body that the admin port reads, after which it is answered 408: as long as on the shards' ports.
+pub const ADMIN_BODY_SILENCE: Duration = Duration::from_micros(PARTIAL_REQUEST_US);
+/// How long a body may take to come: [`APPLY_BODY_BYTES_MAX`] at 1.1 Mbit/s, and no drop by drop for ever.
+pub const ADMIN_BODY: Duration = Duration::from_secs(30);
 /// Silence of a TCP peer after which its host is asked whether it is still there, how often, and how many times in vain:
 /// together with [`UNACKNOWLEDGED_US`] a peer that has vanished is gone within two minutes.
 pub const KEEPALIVE_IDLE_US: u64 = 60_000_000;
@@ -151,6 +155,12 @@ pub const CONFIG_BYTES_MAX: usize = 64 * 1_024;
 /// How long a configuration that is no file may take to come: what feeds a pipe does it at once, and a reload keeps the control
 /// plane's thread for so long.
 pub const CONFIG_READ: Duration = Duration::from_secs(2);
+/// How long a command waits for an answer over HTTP, from the look-up of the name to the last byte: above what a commit behind a
+/// long import takes.
+pub const CALL: Duration = Duration::from_secs(30);
+/// The longest answer that a command keeps. A receipt of [`APPLY_TRANSACTIONS_MAX`] has 1.5 MB, a batch of 1,024 users with sixteen
+/// assets each some 1.4 MB.
+pub const CALL_ANSWER_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// A line of a CSV file: a row takes under 200 bytes, and what is longer is no row.
 pub const CSV_LINE_BYTES_MAX: usize = 16 * 1_024;
 /// Transactions of one `POST /v1/transactions`, and of one commit that serves several: some 100 ms of SQLite's work.

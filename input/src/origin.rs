@@ -3,17 +3,17 @@
 //!
 //! | header | expected | because |
 //! | --- | --- | --- |
-//! | Content-Type | `application/json`, once | a page may send `text/plain` and forms to any host without being asked |
+//! | Content-Type | `application/json` in UTF-8, once | a page may send `text/plain` and forms to any host without being asked |
 //! | Origin, Sec-Fetch-Site | none | browsers send them with each POST, and no page that is served here gives commands |
-//! | Host | an address, `localhost`, or this host's name, once | a name of somebody else's that leads here is DNS rebinding |
+//! | Host | an address, `localhost`, this host's name, or one of those that were configured, once | a name of somebody else's that leads here is DNS rebinding |
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Why a command is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// It may be a form's.
-    #[error("content-type: expected application/json, found {0:?}")]
+    #[error("content-type: expected application/json in UTF-8, found {0:?}")]
     MediaType(String),
     /// A browser has sent it.
     #[error("{header}: expected none, found {found:?}: web pages may give no commands")]
@@ -42,20 +42,20 @@ impl Refusal {
     }
 }
 
-/// Refuses what a web page may have sent. `values` are a header's, by its name.
+/// Refuses what a web page may have sent. `values` are a header's, by its name; `hosts` are further names that lead here.
 ///
 /// # Errors
 /// Where a header is not as the table above has it.
 pub fn check_command<'a, I: Iterator<Item = &'a [u8]>>(
     values: impl Fn(&'static str) -> I,
+    hosts: &[String],
 ) -> Result<(), Refusal> {
     let joined = |name| {
         let texts: Vec<_> = values(name).map(String::from_utf8_lossy).collect();
         (texts.len(), texts.join(", "))
     };
     let (count, content_type) = joined("content-type");
-    let media = content_type.split(';').next().unwrap_or_default();
-    if count != 1 || !media.trim().eq_ignore_ascii_case("application/json") {
+    if count != 1 || !is_json(&content_type) {
         return Err(Refusal::MediaType(content_type));
     }
     for header in ["origin", "sec-fetch-site"] {
@@ -67,13 +67,27 @@ pub fn check_command<'a, I: Iterator<Item = &'a [u8]>>(
     let (count, host) = joined("host");
     let system = rustix::system::uname();
     let nodename = system.nodename().to_str().unwrap_or_default();
-    if count == 1 && is_ours(&host, nodename) { Ok(()) } else { Err(Refusal::Host(host)) }
+    let names = || std::iter::once(nodename).chain(hosts.iter().map(String::as_str));
+    if count == 1 && is_ours(&host, names()) { Ok(()) } else { Err(Refusal::Host(host)) }
 }
 
-/// Whether `authority` (`host` or `host:port`) names this host in a way that nobody else can make lead here.
-fn is_ours(authority: &str, nodename: &str) -> bool {
+/// JSON travels in UTF-8 (RFC 8259, section 8.1).
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_utf8 = |parameter: &str| match parameter.split_once('=') {
+        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
+            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    };
+    parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json")) && parts.all(is_utf8)
+}
+
+/// Whether `authority` (`host` or `host:port`) names this host in a way that nobody else can make lead here: by address, or by one
+/// of `names`.
+fn is_ours<'a>(authority: &str, mut names: impl Iterator<Item = &'a str>) -> bool {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) if address.contains(':') => (address, port),
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => (address, port),
         Some(_) => return false,
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
@@ -81,7 +95,7 @@ fn is_ours(authority: &str, nodename: &str) -> bool {
     is_port
         && (host.parse::<IpAddr>().is_ok()
             || host.eq_ignore_ascii_case("localhost")
-            || (!nodename.is_empty() && host.eq_ignore_ascii_case(nodename)))
+            || names.any(|name| !name.is_empty() && host.eq_ignore_ascii_case(name)))
 }
 
 #[cfg(test)]
@@ -92,17 +106,20 @@ mod tests {
         let values = |name: &'static str| {
             headers.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_bytes())
         };
-        check_command(values).map_err(|refusal| refusal.status())
+        check_command(values, &["ledger.example".to_owned()]).map_err(|refusal| refusal.status())
     }
 
     #[test]
     fn what_a_web_page_may_have_sent_is_no_command() {
         let (json, host) = (("content-type", "application/json; charset=utf-8"), ("host", "127.0.0.1:7300"));
         assert_eq!(checked(&[json, host]), Ok(()));
+        // A name of the site's own that leads here was 421, and could not be allowed.
+        assert_eq!(checked(&[json, ("host", "Ledger.Example:7300")]), Ok(()));
         for (headers, status) in [
             (vec![host], 415),
             (vec![("content-type", "text/plain"), host], 415),
             (vec![json, ("content-type", "text/plain"), host], 415),
+            (vec![("content-type", "application/json; charset=utf-16"), host], 415),
             (vec![json, host, ("origin", "http://127.0.0.1:7300")], 403),
             (vec![json, host, ("origin", "null")], 403),
             (vec![json, host, ("sec-fetch-site", "same-origin")], 403),
@@ -119,7 +136,7 @@ mod tests {
         for host in
             ["127.0.0.1", "127.0.0.1:7300", "[::1]:7300", "[::1]", "LocalHost:1", "Node-1", "node-1:7300"]
         {
-            assert!(is_ours(host, "node-1"), "{host}");
+            assert!(is_ours(host, ["node-1"].into_iter()), "{host}");
         }
         for host in [
             "",
@@ -130,13 +147,14 @@ mod tests {
             "[::1",
             "::1",
             "[evil]",
+            "[zz:]",
             "127.0.0.1:",
             "127.0.0.1:x",
             "a b",
             "127.0.0.1@evil.example",
         ] {
-            assert!(!is_ours(host, "node-1"), "{host}");
+            assert!(!is_ours(host, ["node-1"].into_iter()), "{host}");
         }
-        assert!(!is_ours("", ""));
+        assert!(!is_ours("", [""].into_iter()));
     }
 }

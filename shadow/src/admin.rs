@@ -96,7 +96,7 @@ async fn served(State(desk): State<Desk>) -> Json<Serving> {
 
 async fn set_served(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -> Response {
     let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    if let Err(refusal) = check_command(values) {
+    if let Err(refusal) = check_command(values, &[]) {
         let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
         return problem(status, &refusal.to_string());
     }

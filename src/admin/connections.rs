@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, SCARCITY_LOG_US};
+use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, LINGER_US, SCARCITY_LOG_US};
 
 /// A listener that ends the connection which has been silent for longest when there is one too many.
 pub(super) struct Bounded {
@@ -50,7 +50,8 @@ impl Bounded {
         let key = open.insert(Entry { heard: Instant::now(), end: Some(end) });
         drop(open);
         let silence = Box::pin(sleep_until(Instant::now() + self.idle));
-        Connection { stream, ended, idle: self.idle, silence, key, open: Arc::clone(&self.open) }
+        let (idle, open) = (self.idle, Arc::clone(&self.open));
+        Connection { stream, ended, idle, silence, key, open, is_evicted: false, is_lingering: false }
     }
 
     fn say(&mut self, error: &io::Error) {
@@ -83,6 +84,11 @@ impl Listener for Bounded {
     }
 }
 
+/// Why a connection was ended while it was read from: one more came, and it had been silent for longest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("there was one connection too many, and this had been silent for longest")]
+pub(super) struct Evicted;
+
 /// A connection that ends where it is silent for too long, or is one too many.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -91,6 +97,10 @@ pub(super) struct Connection {
     silence: Pin<Box<Sleep>>,
     key: usize,
     open: Arc<Mutex<Slab<Entry>>>,
+    /// Was told that it was one too many.
+    is_evicted: bool,
+    /// Our half is shut, and the peer may still read what was sent.
+    is_lingering: bool,
 }
 
 impl Connection {
@@ -117,11 +127,11 @@ impl AsyncRead for Connection {
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
-                let is_one_too_many = Pin::new(&mut this.ended).poll(cx).is_ready();
-                if is_one_too_many || this.silence.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                this.is_evicted = this.is_evicted || Pin::new(&mut this.ended).poll(cx).is_ready();
+                if this.is_evicted {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Evicted)));
                 }
-                Poll::Pending
+                this.silence.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }
@@ -139,8 +149,24 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
+    /// Shuts our half, and then reads for a moment what still comes: a close with bytes unread would reset the connection, and
+    /// take the answer with it that the peer has yet to read.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if !this.is_lingering {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.is_lingering = true;
+            this.silence.as_mut().reset(Instant::now() + Duration::from_micros(LINGER_US));
+        }
+        let mut bytes = [0; 4_096];
+        loop {
+            let mut unread = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut unread) {
+                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return this.silence.as_mut().poll(cx).map(Ok),
+            }
+        }
     }
 }
 

@@ -10,6 +10,8 @@
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
 mod connections;
+mod hosts;
+mod intake;
 mod metrics;
 pub mod neighbours;
 mod problem;
@@ -22,33 +24,38 @@ mod writer;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
+pub use hosts::Hosts;
 use problem::Problem;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
-
-use crate::limits::APPLY_BODY_BYTES_MAX;
 
 /// Serves the admin port until `end` resolves; requests that are being answered then still are.
 pub async fn serve(
     listener: TcpListener,
     view: Arc<View>,
-    writer: LedgerWriter,
+    writing: Writing,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(connections::Bounded::new(listener), router(view, writer)).with_graceful_shutdown(end).await
+    axum::serve(connections::Bounded::new(listener), router(view, writing)).with_graceful_shutdown(end).await
 }
 
-fn router(view: Arc<View>, writer: LedgerWriter) -> Router {
-    let transactions = Router::new()
-        .route("/v1/transactions", post(transactions::post))
-        .layer(DefaultBodyLimit::max(APPLY_BODY_BYTES_MAX))
-        .with_state(writer);
+/// The way into the ledger, and the names under which it may be asked for.
+#[derive(Clone)]
+pub struct Writing {
+    /// Appends.
+    pub writer: LedgerWriter,
+    /// Besides addresses, `localhost` and this host's own name.
+    pub hosts: Hosts,
+}
+
+fn router(view: Arc<View>, writing: Writing) -> Router {
+    let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writing);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -61,6 +68,7 @@ fn router(view: Arc<View>, writer: LedgerWriter) -> Router {
             let detail = "expected POST for /v1/transactions, and GET for everything else";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
+        .layer(axum::middleware::from_fn(intake::check_head))
 }
 
 const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/transactions";

@@ -22,6 +22,7 @@ use crate::sources::Ledger;
 struct Port {
     address: Address,
     view: Arc<View>,
+    hosts: Hosts,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     writer_thread: Option<WriterThread>,
@@ -39,15 +40,25 @@ impl Port {
         let address = Address::from(listener.local_addr().unwrap());
         let (end, ended) = oneshot::channel();
         let shown = Arc::clone(&view);
+        let hosts = Hosts::default();
+        let named = hosts.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let end = async { ended.await.unwrap_or(()) };
-                serve(listener, shown, writer, end).await.unwrap();
+                let writing = Writing { writer, hosts: named };
+                serve(listener, shown, writing, end).await.unwrap();
             });
         });
-        Port { address, view, end: Some(end), thread: Some(thread), writer_thread: Some(writer_thread) }
+        Port {
+            address,
+            view,
+            hosts,
+            end: Some(end),
+            thread: Some(thread),
+            writer_thread: Some(writer_thread),
+        }
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -306,6 +317,84 @@ fn a_body_that_breaks_off_is_told_so() {
     let head = "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     let answer = raw(&port, &format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{\"amo\r\nzz\r\n"));
     assert!(answer.contains(" 400 ") && answer.contains("whole body"), "{answer}");
+}
+
+/// What a refusal says of a connection whose body was withheld; `patience` bounds how long it may take to come.
+fn withheld(port: &Port, head: &str) -> String {
+    use std::io::{Read, Write};
+    let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
+    let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and the connection's end");
+    answer
+}
+
+/// Each was answered by nothing for as long as its body was withheld.
+#[test]
+fn what_the_head_shows_is_refused_at_once() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let json = "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    for (head, status) in [
+        (format!("{json}\r\nContent-Length: 5\r\nExpect: x"), 417),
+        (format!("{json}\r\nContent-Length: 99999999999"), 413),
+        (format!("{json}\r\nContent-Length: 99999999999\r\nExpect: 100-continue"), 413),
+        (format!("{json}\r\nContent-Type: text/plain\r\nContent-Length: 5"), 400),
+        (format!("{json}; charset=utf-16\r\nContent-Length: 5"), 415),
+        (format!("{json}\r\nHost: localhost\r\nContent-Length: 5"), 400),
+        (format!("{json}\r\nOrigin: null\r\nContent-Length: 5"), 403),
+        ("POST /nowhere HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 5".to_owned(), 404),
+    ] {
+        let answer = withheld(&port, &head);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{head}: {answer}");
+    }
+}
+
+/// Half a body was waited for as long as its connection lived, and an upload that made room for another caller was told that
+/// its body had ended early.
+#[test]
+fn half_a_body_is_told_what_became_of_it() {
+    use std::io::{Read, Write};
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let Address::Tcp { host, port: number } = &port.address else { unreachable!("it listens on TCP") };
+    let connect = || std::net::TcpStream::connect((host.as_str(), *number)).unwrap();
+    let half = "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                Content-Length: 5\r\n\r\n[";
+    let answer = |mut stream: std::net::TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let mut slow = connect();
+    slow.write_all(half.as_bytes()).unwrap();
+    let slow = answer(slow);
+    assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("nothing was appended"), "{slow}");
+    let mut evicted = connect();
+    evicted.write_all(half.as_bytes()).unwrap();
+    let _others: Vec<_> = (0..crate::limits::ADMIN_CONNECTIONS_MAX).map(|_| connect()).collect();
+    let evicted = answer(evicted);
+    assert!(evicted.starts_with("HTTP/1.1 503 ") && evicted.contains("send it again"), "{evicted}");
+}
+
+/// A site's own DNS name was told 421 by the admin port, and could not be allowed.
+#[test]
+fn names_that_were_configured_may_be_asked() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let body = transaction(1, 5);
+    let text = format!(
+        "POST /v1/transactions HTTP/1.1\r\nHost: ledger.example:7300\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let refused = raw(&port, &text);
+    assert!(refused.starts_with("HTTP/1.1 421 ") && refused.contains("--admin-host"), "{refused}");
+    port.hosts.set(vec!["ledger.example".to_owned()]);
+    assert!(raw(&port, &text).starts_with("HTTP/1.1 200 "));
 }
 
 /// A ledger with one row of user 42, its port, and another ledger with two of user 7.

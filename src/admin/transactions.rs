@@ -1,19 +1,18 @@
 //! `POST /v1/transactions`: one transaction, an array of them, or `{"transactions":[…]}`; all of a request enter the
 //! ledger together, or none does.
 
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use florin_input::origin::check_command;
+use florin_input::origin::{Refusal, check_command};
 use florin_record::{Appended, Field, NewTransaction, Refused, Rejection, TransactionText, Trouble};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::problem::Problem;
-use super::writer::{AppendError, LedgerWriter};
-use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
+use super::writer::AppendError;
+use super::{Hosts, Writing, intake};
+use crate::limits::APPLY_TRANSACTIONS_MAX;
 
 /// What the ledger made of a request, in the request's order.
 #[derive(Serialize)]
@@ -65,15 +64,18 @@ impl<'a> Keys<'a> {
 }
 
 /// Handles the request.
-pub(super) async fn post(
-    State(writer): State<LedgerWriter>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+pub(super) async fn post(State(writing): State<Writing>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    if let Err(problem) = check_writer(&head.headers, &writing.hosts) {
+        return intake::closing(problem);
+    }
+    let body = match intake::whole(body).await {
+        Ok(body) => body,
+        Err(problem) => return intake::closing(problem),
+    };
     let answer = async {
-        check_writer(&headers)?;
-        let transactions = parse(&read(body)?)?;
-        let appended = writer.append(transactions.clone()).await.map_err(refusal)?;
+        let transactions = parse(&body)?;
+        let appended = writing.writer.append(transactions.clone()).await.map_err(refusal)?;
         Ok::<_, Problem>(receipt(&transactions, &appended))
     };
     match answer.await {
@@ -83,25 +85,15 @@ pub(super) async fn post(
 }
 
 /// Before anybody is known by name, at least no web page may write.
-fn check_writer(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_writer(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Problem> {
     let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    check_command(values).map_err(|refusal| {
+    check_command(values, &hosts.get()).map_err(|refusal| {
         let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
-        Problem::new(status, refusal.to_string())
-    })
-}
-
-/// The whole body, or why it is not all there: too much of it and too little are different mistakes.
-fn read(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("expected at most {APPLY_BODY_BYTES_MAX} bytes: send the transactions in several requests"),
-        ),
-        _ => Problem::new(
-            StatusCode::BAD_REQUEST,
-            "expected a whole body: it ended before its Content-Length or its last chunk; nothing was appended",
-        ),
+        let hint = match refusal {
+            Refusal::Host(_) => "; --admin-host names further ones",
+            _ => "",
+        };
+        Problem::new(status, format!("{refusal}{hint}"))
     })
 }
 

@@ -1,16 +1,22 @@
-//! One HTTP request and its answer, blocking: what the commands need of the admin port and of the JSON endpoints.
+//! One HTTP request and its answer, blocking: what the commands need of the admin port and of the JSON endpoints. hyper speaks;
+//! here are the bounds of what is waited for and kept.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use florin_client::Address;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
-/// How long a command waits for a server that has stopped answering; above what a commit behind a long import takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Headers of an answer.
-const HEADERS_MAX: usize = 32;
+use crate::limits::{CALL, CALL_ANSWER_BYTES_MAX};
 
 /// What a server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,7 +35,7 @@ impl Answer {
 
     /// A refusal's own words, or its whole body where it has none.
     pub fn detail(&self) -> String {
-        let problem: Option<serde_json::Value> = florin_input::json(self.body.as_bytes()).ok();
+        let problem: Option<serde_json::Value> = serde_json::from_str(&self.body).ok();
         let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
         detail.unwrap_or(self.body.trim()).to_owned()
     }
@@ -46,8 +52,18 @@ pub enum HttpError {
         /// Why.
         source: io::Error,
     },
+    /// It did not answer, or not to the end.
+    #[error("florin at {address} has not answered within {limit:?}: it is stopped, overloaded, or no florin")]
+    TooSlow {
+        /// Where.
+        address: Address,
+        /// How long was waited.
+        limit: Duration,
+    },
     /// Something else listens there.
-    #[error("what answers at {address} does not speak HTTP ({found}): give the address of a florin")]
+    #[error(
+        "what answers at {address} does not speak HTTP as florin does ({found}): give the address of a florin"
+    )]
     NotHttp {
         /// Where.
         address: Address,
@@ -56,89 +72,149 @@ pub enum HttpError {
     },
 }
 
-/// Sends one request over a connection of its own.
+/// Sends one request over a connection of its own; it is answered within [`CALL`], or not at all.
+///
+/// # Errors
+/// Where there is no whole answer of at most [`CALL_ANSWER_BYTES_MAX`] bytes.
 pub fn request(address: &Address, method: &str, path: &str, body: &str) -> Result<Answer, HttpError> {
-    let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let bytes = exchange(address, text.as_bytes())
-        .map_err(|source| HttpError::Io { address: address.clone(), source })?;
-    parse(&bytes).map_err(|found| HttpError::NotHttp { address: address.clone(), found })
+    request_within(CALL, address, method, path, body)
 }
 
-fn exchange(address: &Address, request: &[u8]) -> io::Result<Vec<u8>> {
+fn request_within(
+    limit: Duration,
+    address: &Address,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Answer, HttpError> {
+    let failed = |source| HttpError::Io { address: address.clone(), source };
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "localhost")
+        .header(CONNECTION, "close")
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .map_err(|error| failed(io::Error::other(error)))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let outcome = runtime.block_on(async { timeout(limit, exchange(address, request)).await });
+    // A name's look-up may hang on another thread: it is left to itself.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|_| Err(HttpError::TooSlow { address: address.clone(), limit }))
+}
+
+async fn exchange(address: &Address, request: hyper::Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+    let failed = |source| HttpError::Io { address: address.clone(), source };
     match address {
         Address::Tcp { host, port } => {
-            let stream = connect((host, *port))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            converse(stream, request)
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            converse(address, stream, request).await
         }
         Address::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            converse(stream, request)
+            let stream = UnixStream::connect::<&Path>(path).await.map_err(failed)?;
+            converse(address, stream, request).await
         }
     }
 }
 
-/// Tries every address that the name has.
-fn connect(address: (&str, u16)) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for candidate in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&candidate, PATIENCE) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn converse(mut stream: impl Read + Write, request: &[u8]) -> io::Result<Vec<u8>> {
-    // A server that refuses a body may answer and close before it has read all of it: the answer still counts.
-    let sent = stream.write_all(request);
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Ok(_) => {}
-        Err(_) if !answer.is_empty() => {}
-        Err(error) => return Err(sent.err().unwrap_or(error)),
-    }
-    Ok(answer)
-}
-
-fn parse(bytes: &[u8]) -> Result<Answer, String> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let head = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(head)) => head,
-        Ok(httparse::Status::Partial) => return Err(format!("{} bytes, then its end", bytes.len())),
-        Err(error) => return Err(error.to_string()),
+async fn converse(
+    address: &Address,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: hyper::Request<Full<Bytes>>,
+) -> Result<Answer, HttpError> {
+    let not_http =
+        |found: &dyn Display| HttpError::NotHttp { address: address.clone(), found: found.to_string() };
+    let broken = |error: hyper::Error| match error.is_parse() || error.is_incomplete_message() {
+        true => not_http(&error),
+        false => HttpError::Io { address: address.clone(), source: io::Error::other(error) },
     };
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
-    let body = &bytes[head..];
-    if length.is_some_and(|length| length != body.len()) {
-        return Err(format!("an answer that was cut after {} bytes", body.len()));
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status().as_u16();
+        let body =
+            Limited::new(response.into_body(), CALL_ANSWER_BYTES_MAX).collect().await.map_err(|error| {
+                match error.downcast::<hyper::Error>() {
+                    Ok(error) => not_http(&format!("an answer that was cut: {error}")),
+                    Err(error) if error.is::<LengthLimitError>() => {
+                        not_http(&format!("an answer of more than {CALL_ANSWER_BYTES_MAX} bytes"))
+                    }
+                    Err(error) => not_http(&error),
+                }
+            })?;
+        let body = String::from_utf8(body.to_bytes().into()).map_err(|error| not_http(&error))?;
+        Ok(Answer { status, body })
+    };
+    tokio::pin!(answer);
+    // Both go on together; where the connection ends first, what the answer lacks it will say.
+    tokio::select! {
+        answer = &mut answer => return answer,
+        _ = connection => {}
     }
-    let body = String::from_utf8(body.to_vec()).map_err(|error| error.to_string())?;
-    Ok(Answer { status: response.code.unwrap_or_default(), body })
+    answer.await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
+
+    /// Answers one request with `answer`, piece by piece, as long as the caller takes it.
+    fn server(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::from(listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4_096]).unwrap();
+            for piece in pieces {
+                if stream.write_all(&piece).is_err() {
+                    break;
+                }
+            }
+        });
+        address
+    }
+
+    fn ask(bytes: &[u8]) -> Result<Answer, HttpError> {
+        request(&server(std::iter::once(bytes.to_vec())), "GET", "/", "")
+    }
 
     #[test]
     fn an_answer_is_read_whole_or_refused() {
         let whole = b"HTTP/1.1 409 Conflict\r\ncontent-length: 16\r\n\r\n{\"detail\":\"no\"} ";
-        let answer = parse(whole).unwrap();
+        let answer = ask(whole).unwrap();
         assert_eq!((answer.status, answer.detail().as_str(), answer.is_success()), (409, "no", false));
         for cut in 0..whole.len() {
-            assert!(parse(&whole[..cut]).is_err(), "{cut}");
+            assert!(ask(&whole[..cut]).is_err(), "{cut}");
         }
-        assert!(parse(b"-ERR unknown command\r\n").is_err());
+        assert!(matches!(ask(b"-ERR unknown command\r\n"), Err(HttpError::NotHttp { .. })));
+    }
+
+    /// An answer without end filled the memory of whoever had asked.
+    #[test]
+    fn an_answer_has_a_bound() {
+        let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        let endless = std::iter::once(head).chain(std::iter::repeat_with(|| vec![b'x'; 1 << 16]));
+        let error = request(&server(endless), "GET", "/", "").unwrap_err();
+        assert!(error.to_string().contains("more than"), "{error}");
+    }
+
+    /// Patience was for each read, so that a server which sent a byte now and then held a command for ever.
+    #[test]
+    fn an_answer_has_a_deadline() {
+        let (enough, told) = mpsc::channel::<()>();
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".to_vec();
+        let drips = std::iter::from_fn(move || {
+            let is_on = told.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout);
+            is_on.then(|| b"x".to_vec())
+        });
+        let address = server(std::iter::once(head).chain(drips));
+        let error = request_within(Duration::from_millis(200), &address, "GET", "/", "").unwrap_err();
+        assert!(matches!(error, HttpError::TooSlow { .. }), "{error}");
+        drop(enough);
     }
 }

@@ -1,5 +1,5 @@
 //! SIGHUP, and so `systemctl reload florin`: takes over what of the configuration can change while the node runs, which is
-//! what is logged. Everything else is settled when threads, sockets and memory are made; what differs is named.
+//! what is logged and by which names the admin port may be asked. Everything else is settled when threads, sockets and memory are made; what differs is named.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,9 @@ use tracing::{error, info, warn};
 
 use super::log::LogControl;
 use super::service::ServiceError;
-use super::settings::{LogFilter, RELOADABLE, Settings, SettingsError};
+use super::settings::{HostNames, LogFilter, RELOADABLE, Settings, SettingsError};
 use super::systemd::tell_reloading;
+use crate::admin::Hosts;
 
 /// What a reload compares the file with.
 pub(super) struct Reload {
@@ -21,6 +22,8 @@ pub(super) struct Reload {
     pub(super) running: Settings,
     /// What is logged.
     pub(super) log: LogControl,
+    /// By which names the admin port may be asked.
+    pub(super) hosts: Hosts,
 }
 
 impl Reload {
@@ -47,10 +50,14 @@ impl Reload {
     fn take_over(&mut self, wanted: &Settings) {
         let (reloaded, changed): (Vec<_>, Vec<_>) =
             wanted.changed_keys(&self.running).into_iter().partition(|key| RELOADABLE.contains(key));
-        if let (false, Some(LogFilter(filter))) = (reloaded.is_empty(), &wanted.log) {
-            self.log.set(filter);
+        if !reloaded.is_empty() {
+            if let Some(LogFilter(filter)) = &wanted.log {
+                self.log.set(filter);
+            }
+            self.hosts.set(HostNames::hosts(wanted.admin_host.clone()));
             self.running.log.clone_from(&wanted.log);
-            info!(log = filter, "SIGHUP: reloaded");
+            self.running.admin_host.clone_from(&wanted.admin_host);
+            info!("SIGHUP: reloaded {}", reloaded.join(", "));
         } else if changed.is_empty() {
             info!("SIGHUP: the configuration has not changed");
         }

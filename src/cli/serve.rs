@@ -24,7 +24,7 @@ const READY_POLL: Duration = Duration::from_millis(10);
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
 pub(super) const EXIT_CODES: &str = "\
 Signals:
-  SIGHUP reads the configuration again and takes over what is logged; what else has changed is named, and takes a restart.
+  SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
   SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
   then the exit code is 0. A second one ends the process at once.
 
@@ -62,7 +62,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let settings = running.clone().effective()?;
     let log = log_to_stderr(&settings.log);
     let started = Instant::now();
-    let reload = Reload { config: args.config, flags: args.settings, running, log };
+    let hosts = settings.admin_hosts.clone();
+    let reload = Reload { config: args.config, flags: args.settings, running, log, hosts };
     let service = Service::start_on(settings, inherited_sockets())?;
     say(&service.describe());
     runtime()?.block_on(async {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,8 +14,9 @@ use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::tell_stopping;
-use crate::admin::{self, LedgerWriter, View, WriterThread, neighbours::LOOK_EVERY};
+use crate::admin::{self, LedgerWriter, View, WriterThread, Writing, neighbours::LOOK_EVERY};
 use crate::drivers::inherited::Inherited;
+use crate::drivers::tcp;
 use crate::node::{Control, Node, NodeConfig, StartError};
 use crate::threads::spawn_vital_task;
 
@@ -73,7 +75,8 @@ pub(super) struct Service {
     pub(super) node: Node,
     pub(super) view: Arc<View>,
     admin: Option<TcpListener>,
-    writer: (LedgerWriter, WriterThread),
+    writing: Writing,
+    writer_thread: WriterThread,
 }
 
 impl Service {
@@ -94,8 +97,10 @@ impl Service {
             );
         }
         let view = Arc::new(view_of(&node, max_staleness_ms));
-        let writer = LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
-        Ok(Service { node, view, admin, writer })
+        let (writer, writer_thread) =
+            LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
+        let writing = Writing { writer, hosts: settings.admin_hosts };
+        Ok(Service { node, view, admin, writing, writer_thread })
     }
 
     /// Where the admin port listens.
@@ -127,17 +132,17 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, writer: (writer, writer_thread) } = self;
+        let Service { node, view, admin, writing, writer_thread } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
             let end = async { ended.await.unwrap_or(()) };
             spawn_vital_task(
                 "the admin port's task",
-                admin::serve(listener, Arc::clone(&view), writer.clone(), end),
+                admin::serve(listener, Arc::clone(&view), writing.clone(), end),
             )
         });
-        drop(writer);
+        drop(writing);
         let watched = Arc::clone(&view);
         spawn_vital_task("the task that watches the shards' CPUs", async move {
             loop {
@@ -257,6 +262,8 @@ fn bind_admin(address: SocketAddr, inherited: &Inherited) -> Result<TcpListener,
     let listener = socket.map_or_else(|| TcpListener::bind(address), |socket| Ok(TcpListener::from(socket)));
     let bound = listener.and_then(|listener| {
         listener.set_nonblocking(true)?;
+        // A caller that has vanished would hold one of a few places.
+        tcp::prepare(SockRef::from(&listener))?;
         Ok(listener)
     });
     bound.map_err(|source| match source.kind() {
@@ -272,4 +279,22 @@ fn view_of(node: &Node, max_staleness_ms: u32) -> View {
     view.feed = Some(Arc::clone(node.feed().status()));
     view.max_staleness_ms = max_staleness_ms;
     view
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// A caller of the admin port whose host had vanished held its connection until it was one too many.
+    #[test]
+    fn callers_of_the_admin_port_are_asked_whether_they_are_there() {
+        let listener = bind_admin(SocketAddr::from(([127, 0, 0, 1], 0)), &Inherited::default()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(SockRef::from(&accepted).keepalive().unwrap());
+        assert!(SockRef::from(&accepted).tcp_user_timeout().unwrap().is_some());
+    }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use toml::de::{DeTable, DeValue};
 
+use crate::admin::Hosts;
 use crate::drivers::{DriverChoice, Spin};
 use crate::node::NodeConfig;
 use crate::sources::LedgerAddress;
@@ -20,7 +21,7 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Expected, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Staleness,
+    Cpus, Driver, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Staleness,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -39,6 +40,9 @@ settings! {
     "unix" unix: PathBuf, "PATH";
     /// The admin port: health, metrics, shards, and POST /v1/transactions
     "admin" admin: Listen, "IP:PORT|off", default "127.0.0.1:7300";
+    /// Further names under which the admin port takes POST /v1/transactions, besides addresses, localhost and this host's own name:
+    /// a DNS name that leads here. By a name that anybody else may point here a web page could write
+    "admin-host" admin_host: HostNames, "NAME,…" [reloadable];
     /// How many shards, each a thread on a CPU of its own; auto = one for each allowed CPU, no more than a quota (cpu.max) grants,
     /// or --shards-per-cpu
     "shards" shards: Shards, "N|auto", default "auto";
@@ -115,6 +119,8 @@ pub struct Effective {
     pub node: NodeConfig,
     /// The admin port.
     pub admin: Option<SocketAddr>,
+    /// Further names under which it may be asked to write.
+    pub admin_hosts: Hosts,
     /// What is logged.
     pub log: String,
 }
@@ -162,7 +168,8 @@ impl Settings {
             max_staleness_ms: set.max_staleness_ms.map_or(u32::MAX, |Staleness(ms)| ms),
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
-        Ok(Effective { node, admin: Listen::address(set.admin), log })
+        let admin_hosts = HostNames::hosts(set.admin_host).into();
+        Ok(Effective { node, admin: Listen::address(set.admin), admin_hosts, log })
     }
 }
 

@@ -11,6 +11,7 @@ const FULL: &str = r#"
     shard-listen = "[::]:2"
     unix = "/run/florin.sock"
     admin = "off"
+    admin-host = "ledger.example.com, Ledger-2"
     shards = 4
     cpus = "0-3,8,2"
     shards-per-cpu = 2
@@ -41,6 +42,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
         unix: Some("/run/florin.sock".into()),
         admin: Some(Listen::Off),
+        admin_host: Some(HostNames(vec!["ledger.example.com".to_owned(), "Ledger-2".to_owned()])),
         shards: Some(Shards::Count(4)),
         cpus: Some(Cpus(vec![0, 1, 2, 3, 8])),
         shards_per_cpu: Some(ShardsPerCpu(2)),
@@ -163,7 +165,7 @@ fn a_default_is_shown_and_is_a_value() {
     }
     let filled = Settings::default().filled();
     assert_eq!((filled.listen, filled.ledger), (Some(Listen::At(LISTEN)), Some(LedgerAddress::default())));
-    assert_eq!(RELOADABLE, ["log"]);
+    assert_eq!(RELOADABLE, ["admin-host", "log"]);
 }
 
 #[test]
@@ -174,6 +176,7 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "127.0.0.1:2",
         "/other.sock",
         "127.0.0.1:3",
+        "ledger.example",
         "7",
         "3",
         "2",

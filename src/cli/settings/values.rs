@@ -54,6 +54,35 @@ impl FromStr for Listen {
     }
 }
 
+/// Names of hosts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostNames(pub Vec<String>);
+
+impl HostNames {
+    /// The names, if any.
+    pub fn hosts(this: Option<HostNames>) -> Vec<String> {
+        this.map(|HostNames(names)| names).unwrap_or_default()
+    }
+}
+
+impl FromStr for HostNames {
+    type Err = Expected;
+
+    /// RFC 1123, section 2.1; an underscore is no host's, but is in use.
+    fn from_str(text: &str) -> Result<HostNames, Expected> {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        let is_name = |name: &str| name.len() <= 253 && name.split('.').all(is_label);
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        match names.iter().all(|name| is_name(name)) {
+            true => Ok(HostNames(names)),
+            false => expected("names of hosts without ports, separated by commas, like ledger.example.com"),
+        }
+    }
+}
+
 /// How many shards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shards {
