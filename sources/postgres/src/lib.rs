@@ -13,14 +13,19 @@
 //! | `order` | copied rows in the order of their accounts |
 //! | `journal` | what was delivered last, to tell another history from the same |
 //! | `facts` | what the catalogues say |
-//! | [`target`](Target) | where the ledger is |
+//! | [`target`](Target) | which ledger, with its columns |
+//! | [`address`] | which ledger, as `--ledger postgres://…` names it |
+//! | [`password`], [`tls`], [`connect`] | a connection to the server, and who logs in |
 //! | [`decoder`] | what the output plugin and a binary COPY say; pure |
 //! | `row` | from a table's row to a transaction |
 //! | `position` | which ledger it is, and how far it was read |
 //! | `wire` | a connection for replication and COPY |
+//! | [`server`] | a PostgreSQL of one's own, for the demonstration, the bench and tests |
 //! | [`status`](PgStatus) | what metrics and the log tell of the server |
 
+pub mod address;
 mod asker;
+pub mod connect;
 pub mod decoder;
 mod facts;
 mod failure;
@@ -30,15 +35,18 @@ mod ledger;
 pub mod mapping;
 mod order;
 mod outbox;
+pub mod password;
 mod position;
 mod reread;
 mod row;
+pub mod server;
 mod session;
 mod snapshot;
 mod source;
 mod status;
 mod stream;
 mod target;
+pub mod tls;
 mod wire;
 
 pub use ledger::PgLedger;

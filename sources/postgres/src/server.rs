@@ -1,0 +1,305 @@
+//! A PostgreSQL server of one's own, for the demonstration, the bench and tests: in a folder that goes with it, on a port
+//! that was free, as another user than root (whom PostgreSQL refuses).
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+/// How long a server may take to take connections.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Where Debian puts the servers.
+const DEBIAN: &str = "/usr/lib/postgresql";
+/// The superuser of a server of one's own; it needs no password.
+pub const SUPERUSER: &str = "postgres";
+/// Ports that are tried where another process takes one in between.
+const PORTS_TRIED: u32 = 5;
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// None is installed.
+    #[error(
+        "no PostgreSQL server is here: install postgresql (apt-get install postgresql), or name one that runs"
+    )]
+    NotInstalled,
+    /// There is no user that it could run as.
+    #[error("PostgreSQL refuses to run as root, and there is no user postgres or nobody here")]
+    NoUser,
+    /// A command of it failed.
+    #[error("{command} failed: {reason}")]
+    Command {
+        /// Which.
+        command: String,
+        /// What it said.
+        reason: String,
+    },
+    /// It did not come up.
+    #[error("PostgreSQL in {} did not take connections within {} s; its log ends: {log}", folder.display(), START_TIMEOUT.as_secs())]
+    Start {
+        /// Its folder.
+        folder: PathBuf,
+        /// The last of its log.
+        log: String,
+    },
+    /// The system refuses.
+    #[error("cannot prepare a PostgreSQL server: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Where a version's programs are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// Those in `folder`, if it has a server.
+    pub fn at(folder: impl Into<PathBuf>) -> Option<Programs> {
+        let folder = folder.into();
+        ["postgres", "initdb"]
+            .iter()
+            .all(|program| folder.join(program).is_file())
+            .then_some(Programs(folder))
+    }
+
+    /// The newest version that is installed.
+    ///
+    /// # Errors
+    /// [`ServerError::NotInstalled`].
+    pub fn find() -> Result<Programs, ServerError> {
+        let mut versions: Vec<(u32, Programs)> = fs::read_dir(DEBIAN)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let version = entry.file_name().to_str()?.parse().ok()?;
+                Some((version, Programs::at(entry.path().join("bin"))?))
+            })
+            .collect();
+        versions.sort_by_key(|(version, _)| *version);
+        let in_path = || std::env::split_paths(&std::env::var_os("PATH")?).find_map(Programs::at);
+        versions.pop().map(|(_, programs)| programs).or_else(in_path).ok_or(ServerError::NotInstalled)
+    }
+
+    /// A program of it, to be run as the user that the servers run as.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn command(&self, program: &str) -> Result<Command, ServerError> {
+        let mut command = Command::new(self.0.join(program));
+        command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").env_remove("PGPASSWORD").current_dir("/");
+        if let Some((user, group)) = other_user()? {
+            command.uid(user).gid(group);
+        }
+        Ok(command)
+    }
+}
+
+/// The user and group that servers run as, where we are root.
+fn other_user() -> Result<Option<(u32, u32)>, ServerError> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd")?;
+    let find = |name: &str| {
+        users.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.first() == Some(&name))
+                .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
+        })
+    };
+    find(SUPERUSER).or_else(|| find("nobody")).map(Some).ok_or(ServerError::NoUser)
+}
+
+/// A server of one's own; it ends when this is dropped.
+#[derive(Debug)]
+pub struct OwnServer {
+    programs: Programs,
+    folder: TempDir,
+    port: u16,
+    settings: Vec<(String, String)>,
+    running: Option<Child>,
+}
+
+impl OwnServer {
+    /// Makes a server that can be followed, and starts it. `settings` win over what it has by default.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn start(programs: &Programs, settings: &[(&str, &str)]) -> Result<OwnServer, ServerError> {
+        OwnServer::prepare(programs, settings, |server| {
+            let mut initdb = server.programs.command("initdb")?;
+            initdb.arg("--pgdata").arg(server.data()).args(["--username", SUPERUSER]);
+            run(initdb.args(["--auth", "trust", "--encoding", "UTF8", "--no-sync"]))
+        })
+    }
+
+    /// Starts a server whose data `make` has put into [`OwnServer::data`]: a base backup, say.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn prepare(
+        programs: &Programs,
+        settings: &[(&str, &str)],
+        make: impl FnOnce(&OwnServer) -> Result<(), ServerError>,
+    ) -> Result<OwnServer, ServerError> {
+        let folder = tempfile::Builder::new().prefix("florin-postgres-").tempdir()?;
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
+        if let Some((user, group)) = other_user()? {
+            chown(folder.path(), Some(user), Some(group))?;
+        }
+        let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut server = OwnServer { programs: programs.clone(), folder, port: 0, settings, running: None };
+        make(&server)?;
+        for _ in 0..PORTS_TRIED {
+            server.port = free_port()?;
+            match server.resume() {
+                Err(ServerError::Start { log, .. }) if log.contains("Address already in use") => {}
+                started => return started.map(|()| server),
+            }
+        }
+        server.resume().map(|()| server)
+    }
+
+    /// Starts it again after it was ended, on the same port.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn resume(&mut self) -> Result<(), ServerError> {
+        let log = fs::File::options().create(true).append(true).open(self.log_file())?;
+        let mut postgres = self.programs.command("postgres")?;
+        postgres.arg("-D").arg(self.data()).stdout(log.try_clone()?).stderr(log);
+        // A group of its own: an interrupt at the terminal is for whoever holds this server.
+        postgres.process_group(0);
+        let by_default = [
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("unix_socket_directories", self.folder.path().display().to_string()),
+            ("port", self.port.to_string()),
+            ("wal_level", "logical".to_owned()),
+            ("max_wal_senders", "20".to_owned()),
+            ("max_replication_slots", "20".to_owned()),
+            ("max_prepared_transactions", "10".to_owned()),
+        ];
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        for (name, value) in by_default.into_iter().chain(settings) {
+            postgres.arg("-c").arg(format!("{name}={value}"));
+        }
+        self.running = Some(postgres.spawn()?);
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), ServerError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            let running = self.running.as_mut().expect("it was started");
+            if running.try_wait()?.is_some() {
+                break;
+            }
+            // The last line of its file says how it is; it is rewritten as the server comes up.
+            let state = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+            if matches!(state.lines().nth(7).map(str::trim), Some("ready" | "standby")) {
+                return Ok(());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        self.stop(Signal::QUIT);
+        Err(ServerError::Start { folder: self.folder.path().to_owned(), log: self.log_end() })
+    }
+
+    /// Ends it as an operator would: clients are sent away, what is committed is kept.
+    pub fn end(&mut self) {
+        self.stop(Signal::INT);
+    }
+
+    /// Ends it at once, as a crash does: it recovers when it is started again.
+    pub fn crash(&mut self) {
+        self.stop(Signal::QUIT);
+    }
+
+    fn stop(&mut self, signal: Signal) {
+        let Some(mut running) = self.running.take() else { return };
+        let pid = Pid::from_child(&running);
+        // One that has ended already needs no signal.
+        let _ = kill_process(pid, signal);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while Instant::now() < deadline {
+            if !matches!(running.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        let _ = kill_process(pid, Signal::QUIT);
+        let _ = running.wait();
+    }
+
+    /// The folder of its data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The folder of its unix socket.
+    pub fn socket_folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its programs.
+    pub fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The address of a database in it, over TCP, for `user`.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The last of its log.
+    pub fn log_end(&self) -> String {
+        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        self.stop(Signal::INT);
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What it said.
+pub fn run(command: &mut Command) -> Result<(), ServerError> {
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(ServerError::Command {
+        command: command.get_program().to_string_lossy().into_owned(),
+        reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
