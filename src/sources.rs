@@ -13,7 +13,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 #[cfg(feature = "postgres")]
-use florin_postgres::PgLedger;
+use florin_postgres::mapping::Mapping;
+#[cfg(feature = "postgres")]
+use florin_postgres::{PgLedger, Target};
 use florin_record::{Appender, BulkWriter, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
@@ -116,10 +118,12 @@ impl Ledger {
             LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
             #[cfg(feature = "postgres")]
             LedgerAddress::Postgres(url) => {
-                let target = url.parse().map_err(|error: florin_postgres::AddressError| LedgerError {
-                    exit_code: 2,
-                    ..LedgerError::new(florin_record::Trouble::Failed, error.to_string())
-                })?;
+                let address =
+                    url.parse().map_err(|error: florin_postgres::address::AddressError| LedgerError {
+                        exit_code: 2,
+                        ..LedgerError::new(florin_record::Trouble::Failed, error.to_string())
+                    })?;
+                let target = Target::new(address, Mapping::default());
                 Ok(Ledger::Postgres(Arc::new(PgLedger::open(target)?)))
             }
             #[cfg(not(feature = "postgres"))]

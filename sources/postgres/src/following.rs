@@ -133,9 +133,9 @@ impl Following {
         let asker = Asker {
             questions: Arc::clone(&questions),
             publication,
-            publication_name: target.publication.clone(),
+            publication_name: target.address.publication.clone(),
             table_oid: table.oid,
-            slot: target.slot.clone(),
+            slot: target.address.slot.clone(),
             status: Arc::clone(&self.status),
         };
         let mut stream =

@@ -53,5 +53,5 @@ pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
 pub use source::PgSource;
 pub use status::{Figure, PgStatus};
-pub use target::{AddressError, Host, Target};
-pub use wire::{Login, WireError};
+pub use target::Target;
+pub use wire::WireError;

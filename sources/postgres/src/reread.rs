@@ -144,7 +144,7 @@ async fn read(
         Some(reading) => reading,
         None => {
             let mut wire = target.connect(Purpose::Questions).await?;
-            let table = facts::table(&mut wire, TableRef::Name(&target.table)).await?;
+            let table = facts::table(&mut wire, TableRef::Name(&target.table())).await?;
             let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
             reading.insert(Reading { wire, table, shape })
         }

@@ -83,7 +83,7 @@ pub async fn identify(target: &Target) -> Result<PgIdentity, Failure> {
     let mut stream = target.connect(Purpose::Replication).await?;
     let system = identify_system(&mut stream).await?;
     let table =
-        facts::table(&mut target.connect(Purpose::Questions).await?, TableRef::Name(&target.table)).await?;
+        facts::table(&mut target.connect(Purpose::Questions).await?, TableRef::Name(&target.table())).await?;
     Shape::of(&table.columns, &table.types, &target.mapping)?;
     Ok(identity_of(&system, &table))
 }
@@ -106,12 +106,12 @@ impl Session {
         let mut stream = target.connect(Purpose::Replication).await?;
         let system = identify_system(&mut stream).await?;
         let mut questions = target.connect(Purpose::Questions).await?;
-        let which =
-            before.identity.as_ref().map_or(TableRef::Name(&target.table), |id| TableRef::Oid(id.table_oid));
+        let name = target.table();
+        let which = before.identity.as_ref().map_or(TableRef::Name(&name), |id| TableRef::Oid(id.table_oid));
         let table = match facts::table(&mut questions, which).await {
             // Another one bears its name now, or none.
             Err(Failure::Unavailable(gone)) if before.identity.is_some() => {
-                facts::table(&mut questions, TableRef::Name(&target.table))
+                facts::table(&mut questions, TableRef::Name(&target.table()))
                     .await
                     .map_err(|_| Failure::Unavailable(gone))?
             }
@@ -125,7 +125,7 @@ impl Session {
             )));
         }
         let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
-        let publication = facts::publication(&mut questions, &target.publication, &table).await?;
+        let publication = facts::publication(&mut questions, &target.address.publication, &table).await?;
         let slot = usable_slot(&mut questions, target, &system).await?;
         let mut session = Session {
             stream,
@@ -160,9 +160,9 @@ impl Session {
         }
         let sql = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', binary 'true', publication_names {})",
-            escape_identifier(&target.slot),
+            escape_identifier(&target.address.slot),
             self.start.lsn,
-            escape_literal(&escape_identifier(&target.publication)),
+            escape_literal(&escape_identifier(&target.address.publication)),
         );
         self.stream.begin_copy(&sql).await?;
         Ok(())
@@ -179,12 +179,12 @@ impl Session {
     ) -> Result<(), Failure> {
         let lost = |reason: String| Err(Failure::Lost(reason));
         let Some(confirmed) = slot.and_then(|slot| slot.confirmed) else {
-            return lost(format!("the replication slot {} is gone", target.slot));
+            return lost(format!("the replication slot {} is gone", target.address.slot));
         };
         if confirmed > position.lsn {
             return lost(format!(
                 "the replication slot {} begins at {confirmed}, behind {}, up to where the ledger was read",
-                target.slot, position.lsn
+                target.address.slot, position.lsn
             ));
         }
         if system.end < position.lsn {
@@ -204,7 +204,7 @@ impl Session {
             }
         }
         if before.publication.as_ref().is_some_and(|known| *known != self.publication) {
-            return lost(format!("the publication {} was altered", target.publication));
+            return lost(format!("the publication {} was altered", target.address.publication));
         }
         if let Some(anchor) = &before.anchor
             && !self.holds(target, anchor).await?
@@ -253,14 +253,17 @@ impl Session {
     async fn begin(&mut self, target: &Target, slot: Option<Slot>) -> Result<(), Failure> {
         let usable = slot.as_ref().is_some_and(|slot| slot.confirmed.is_some());
         if slot.is_some() && !usable {
-            tracing::warn!("the replication slot {} has lost what it kept: it is made anew", target.slot);
-            let drop = format!("SELECT pg_drop_replication_slot({})", escape_literal(&target.slot));
+            tracing::warn!(
+                "the replication slot {} has lost what it kept: it is made anew",
+                target.address.slot
+            );
+            let drop = format!("SELECT pg_drop_replication_slot({})", escape_literal(&target.address.slot));
             self.questions.query(&drop).await?;
         }
         let (name, temporary) = if usable {
-            (format!("{}_snapshot_{}", target.slot, std::process::id()), "TEMPORARY ")
+            (format!("{}_snapshot_{}", target.address.slot, std::process::id()), "TEMPORARY ")
         } else {
-            (target.slot.clone(), "")
+            (target.address.slot.clone(), "")
         };
         let sql = format!(
             "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'export')",
@@ -317,7 +320,7 @@ async fn identify_system(stream: &mut Wire) -> Result<System, Failure> {
 
 /// The slot, if it is one that may be used. One that this very program uses still, on a connection that broke, is freed.
 async fn usable_slot(wire: &mut Wire, target: &Target, system: &System) -> Result<Option<Slot>, Failure> {
-    let name = &target.slot;
+    let name = &target.address.slot;
     let Some(slot) = facts::slot(wire, name).await? else { return Ok(None) };
     if slot.plugin != "pgoutput" || slot.database != system.database {
         return Err(Failure::Unavailable(format!(
@@ -331,7 +334,7 @@ async fn usable_slot(wire: &mut Wire, target: &Target, system: &System) -> Resul
     if let Some(pid) = slot.active_pid {
         let ours = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} AND application_name = {}",
-            escape_literal(&target.login.application)
+            escape_literal(&target.application)
         );
         let freed = wire.query(&ours).await.is_ok_and(|rows| !rows.is_empty());
         return Err(Failure::Unavailable(if freed {

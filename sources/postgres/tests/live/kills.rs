@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use florin_postgres::{Host, Target};
+use florin_postgres::address::Host;
 
 use crate::mirror::{Mirror, eventually};
 use crate::server::Server;
@@ -182,7 +182,8 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
     server.sql(ADD);
     let cuts = Arc::<AtomicBool>::default();
     let cutter = Cutter::before(server.port, Arc::clone(&cuts));
-    let target = Target { hosts: vec![Host::Tcp("127.0.0.1".to_owned(), cutter.port)], ..server.target() };
+    let mut target = server.target();
+    target.address.hosts = vec![Host::Tcp("127.0.0.1".to_owned(), cutter.port)];
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
     let mut random = Random(seed);
     let mut judge = Judge { versions: HashMap::new(), judged: 0 };

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use florin_postgres::{Host, Login, Target};
+use florin_postgres::Target;
 
 /// See the module.
 pub struct Server {
@@ -140,19 +140,8 @@ impl Server {
     }
 
     pub fn target(&self) -> Target {
-        Target {
-            hosts: vec![Host::Tcp("127.0.0.1".to_owned(), self.port)],
-            login: Login {
-                user: "postgres".to_owned(),
-                database: "postgres".to_owned(),
-                password: None,
-                application: format!("florin-test-{}", self.port),
-            },
-            slot: "florin_test".to_owned(),
-            publication: "florin".to_owned(),
-            table: "public.transactions".to_owned(),
-            mapping: florin_postgres::mapping::Mapping::default(),
-        }
+        let address = format!("postgres://postgres@127.0.0.1:{}/postgres?slot=florin_test", self.port);
+        Target::new(address.parse().unwrap(), Default::default())
     }
 }
 
