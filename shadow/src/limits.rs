@@ -22,6 +22,8 @@ pub const CALLERS_MAX: usize = 65_536;
 pub const CALLER_STALL: Duration = Duration::from_secs(60);
 /// How long a caller may keep a connection open between two requests: longer than primaries let them.
 pub const CALLER_IDLE: Duration = Duration::from_secs(600);
+/// How long a caller that still sends may do so once the primary has closed: closing at once could take the last answer from it.
+pub const CALLER_LINGER: Duration = Duration::from_millis(500);
 /// How long a connection may be silent before the kernel asks whether there is still anybody.
 pub const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Requests of one connection whose answers have not come; a caller that pipelines more waits, as it would anyway.

@@ -23,9 +23,9 @@ use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, Share, Standi
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
-use crate::limits::{ADMIN_END, CALLERS_MAX, CONNECT_TIMEOUT, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
+use crate::limits::{ADMIN_END, CALLERS_MAX, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
 use crate::mirror::{self, Comparer, Target};
-use crate::proxy::{self, Behind, Phase};
+use crate::proxy::{self, Behind, Phase, Timeouts};
 use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
 use crate::replay::{ReplayError, ReplaySettings, replay};
 
@@ -183,7 +183,7 @@ impl Shadow {
         });
         let behind = Arc::new(Behind {
             primary: settings.primary,
-            connect_timeout: CONNECT_TIMEOUT,
+            timeouts: Timeouts::default(),
             scope: settings.config.scope,
             mirror,
             recorder,

@@ -251,6 +251,17 @@ fn a_caller_that_closes_its_connection_is_served_as_well() {
     stage.shadow.end().assert_same();
 }
 
+/// Reads one request's head and answers it.
+fn answer_one(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a request");
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").expect("a connection");
+}
+
 /// The primary's connection may end at any time; a caller whom the candidate is answering meanwhile gets its answer.
 #[test]
 fn a_primary_that_closes_does_not_take_the_candidates_answer_away() {
@@ -260,7 +271,8 @@ fn a_primary_that_closes_does_not_take_the_candidates_answer_away() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let primary = listener.local_addr().expect("it is bound");
     let closes = thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("a caller");
+        let (mut stream, _) = listener.accept().expect("a caller");
+        answer_one(&mut stream);
         asked.recv().expect("the candidate is asked");
         drop(stream);
         // The shadow's next connection is the mirror's, to compare.
@@ -275,7 +287,10 @@ fn a_primary_that_closes_does_not_take_the_candidates_answer_away() {
     std::fs::write(folder.path().join("s.toml"), PATIENT).expect("a file");
     let more = ["--serve", "candidate=100%", "--config", "s.toml"];
     let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
-    let answer = Caller::connect(shadow.listen).get("/v1/users/1/balance");
+    let mut caller = Caller::connect(shadow.listen);
+    // A write is the primary's: now the caller has a connection to it.
+    assert_eq!(caller.ask("POST", "/v1/transactions", "").expect("an answer").body, "{}");
+    let answer = caller.get("/v1/users/1/balance");
     assert!(answer.head.to_ascii_lowercase().contains("x-side: candidate"), "{}", answer.head);
     closes.join().expect("no panic");
 }
@@ -450,6 +465,43 @@ fn a_candidate_that_is_behind_is_stopped() {
     });
 }
 
+/// At a share of 100 % a primary that could not be reached cost callers whom the candidate answers their connections; and the guard
+/// went back to it, for nothing could be compared any more.
+#[test]
+fn a_primary_that_is_gone_costs_nobody_whom_the_candidate_answers() {
+    const BODY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+    let candidate = serve(|_| Reaction::Bytes(BODY.to_vec()));
+    let folder = TempDir::new().expect("a temporary folder");
+    // Everything else of the guard is as it is by default.
+    let config = "[serve]\nvouched-by = \"this test\"\ntimeout-ms = 20000\np99-ms-max = 20000.0\n";
+    std::fs::write(folder.path().join("s.toml"), config).expect("a file");
+    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
+    let shadow = Shadow::start(folder.path(), "http://127.0.0.1:1", &http(candidate), &more);
+    for user in 0..20 {
+        let mut caller = Caller::connect(shadow.listen);
+        for _ in 0..20 {
+            assert_eq!(caller.get(&format!("/v1/users/{user}/balance")).body, "{}");
+        }
+    }
+    let state = shadow.settled(400);
+    assert_eq!(state["reasons"]["not_comparable"]["primary_unavailable"], 400, "{state:#}");
+    // What only the primary may answer breaks off, as it would without a shadow.
+    let mut caller = Caller::connect(shadow.listen);
+    assert!(caller.ask("POST", "/v1/transactions", "").is_err());
+    assert_eq!(Caller::connect(shadow.listen).get("/v1/users/1/balance").body, "{}");
+    // The guard has looked at all of it by now.
+    let looks = shadow.state()["until"].clone();
+    wait_for("a few looks of the guard", || {
+        let (from, to): (Timestamp, Timestamp) = (
+            looks.as_str().expect("a time").parse().expect("a time"),
+            shadow.state()["until"].as_str().expect("a time").parse().expect("a time"),
+        );
+        (to.duration_since(from) > SignedDuration::from_millis(500)).then_some(())
+    });
+    assert_eq!(shadow.state()["serve"]["candidate_percent"], 100.0, "{:#}", shadow.state()["serve"]);
+    assert!(shadow.state()["not_mirrored"]["the primary could not be reached"].as_u64() >= Some(1));
+}
+
 /// The primary ends a connection on which nothing is asked of it, because the candidate answers: at a share of 100 % that once
 /// cut every caller, whenever the primary's time for idle connections was over.
 #[test]
@@ -461,7 +513,8 @@ fn a_primary_that_ends_an_idle_connection_cuts_no_caller_whom_the_candidate_serv
     let answered_by_primary = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counted = Arc::clone(&answered_by_primary);
     thread::spawn(move || {
-        let (idle, _) = listener.accept().expect("the caller's own connection");
+        let (mut idle, _) = listener.accept().expect("the caller's own connection");
+        answer_one(&mut idle);
         // The mirror's connections, and the caller's next one.
         thread::spawn(move || {
             told.recv().expect("the test goes on");
@@ -488,6 +541,7 @@ fn a_primary_that_ends_an_idle_connection_cuts_no_caller_whom_the_candidate_serv
     let more = ["--serve", "candidate=100%", "--config", "s.toml"];
     let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
     let mut caller = Caller::connect(shadow.listen);
+    assert_eq!(caller.ask("POST", "/v1/transactions", "").expect("an answer").body, "{}");
     assert_eq!(caller.get("/v1/users/1/balance").body, "{}");
     close.send(()).expect("the primary waits");
     for user in 0..50 {

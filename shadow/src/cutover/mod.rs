@@ -136,6 +136,11 @@ impl Cutover {
         Share::from_parts(self.share.load(Ordering::Relaxed))
     }
 
+    /// Whether any caller may be the candidate's at the moment.
+    pub fn serves(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
     /// Sets it by hand: whoever does this has seen why it went back, if it did. What is scheduled does not come any more.
     ///
     /// # Errors
@@ -182,15 +187,14 @@ impl Cutover {
 
     /// The primary has answered a caller itself.
     pub fn learn(&self, request: &Request, answer: &Answer) {
-        if self.is_on.load(Ordering::Relaxed) && self.is_candidates(request) {
+        if self.serves() && self.is_candidates(request) {
             self.admitted.learn(request, answer);
         }
     }
 
     /// Whether a request may be the candidate's, as far as its head tells.
     pub fn may_serve(&self, method: &Method, target: &str) -> bool {
-        self.is_on.load(Ordering::Relaxed)
-            && (method == Method::GET || (method == Method::POST && target.starts_with(BATCH_PATH)))
+        self.serves() && (method == Method::GET || (method == Method::POST && target.starts_with(BATCH_PATH)))
     }
 
     /// Whether a request is the candidate's to answer, and the primary would not refuse it.
@@ -361,11 +365,13 @@ fn counted_since(before: &Progress, now: &Progress, counted: Tick) -> Tick {
     let since = |verdict| now.verdicts.of(verdict) - before.verdicts.of(verdict);
     let dropped = since(Verdict::Dropped);
     let all: u64 = Verdict::ALL.into_iter().map(since).sum();
+    // Going back to a primary that does not answer would help nobody. A verdict is counted after this is.
+    let without = (now.without_primary - before.without_primary).min(since(Verdict::NotComparable));
     Tick {
-        compared: all - dropped,
+        compared: all - dropped - without,
         mismatches: since(Verdict::Mismatch),
         errors: since(Verdict::CandidateError),
-        not_comparable: since(Verdict::NotComparable),
+        not_comparable: since(Verdict::NotComparable) - without,
         unproven: since(Verdict::Unproven),
         dropped,
         ..counted

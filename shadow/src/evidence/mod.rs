@@ -41,6 +41,8 @@ pub struct Evidence {
     verdicts: [AtomicU64; Verdict::ALL.len()],
     /// Answers with content that were found to be the same.
     same: AtomicU64,
+    /// Requests to which the primary had no answer.
+    without_primary: AtomicU64,
     /// Something was to be compared that nobody has seen.
     is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
@@ -62,6 +64,8 @@ pub struct Progress {
     pub verdicts: Counts,
     /// Answers with content that were found to be the same.
     pub same: u64,
+    /// Of those that were not comparable, requests to which the primary had no answer: they say nothing of the candidate.
+    pub without_primary: u64,
 }
 
 /// What is counted on the callers' path, where nobody may wait for whoever holds the book.
@@ -121,6 +125,7 @@ impl Evidence {
             taken: Taken::default(),
             verdicts: Default::default(),
             same: AtomicU64::new(0),
+            without_primary: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
             report: settings.report,
@@ -205,7 +210,10 @@ impl Evidence {
             }
             book.is_sealed
         };
-        let Ruling { verdict, has_content, .. } = finding.ruling;
+        let Ruling { verdict, reason, has_content, .. } = finding.ruling;
+        if (*verdict, *reason) == (Verdict::NotComparable, Some(Reason::PrimaryUnavailable)) {
+            self.without_primary.fetch_add(1, Ordering::Relaxed);
+        }
         self.verdicts[*verdict as usize].fetch_add(1, Ordering::Relaxed);
         let is_same = *has_content && *verdict != Verdict::Mismatch;
         self.same.fetch_add(u64::from(is_same), Ordering::Relaxed);
@@ -236,7 +244,11 @@ impl Evidence {
     /// How far the judge has come. Waits for nobody.
     pub fn progress(&self) -> Progress {
         let verdicts = std::array::from_fn(|at| self.verdicts[at].load(Ordering::Relaxed));
-        Progress { verdicts: Counts(verdicts), same: self.same.load(Ordering::Relaxed) }
+        Progress {
+            verdicts: Counts(verdicts),
+            same: self.same.load(Ordering::Relaxed),
+            without_primary: self.without_primary.load(Ordering::Relaxed),
+        }
     }
 
     /// The state of the run.

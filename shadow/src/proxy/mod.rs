@@ -11,6 +11,8 @@ mod framing;
 mod relay;
 mod scope;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use crate::clock::now_us;
 use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
 use crate::judge::{Failure, Reason, Ruling, Verdict};
+use crate::limits::{CALLER_IDLE, CALLER_LINGER, CALLER_STALL, CONNECT_TIMEOUT};
 use crate::mirror::{Exchange, Mirror};
 use crate::record::Recorder;
 use crate::request::{Endpoint, Request};
@@ -45,8 +48,8 @@ pub enum Phase {
 pub struct Behind {
     /// Where the primary listens: `host:port`.
     pub primary: String,
-    /// How long a connection to it may take.
-    pub connect_timeout: Duration,
+    /// How long it and callers may take.
+    pub timeouts: Timeouts,
     /// Which requests are compared.
     pub scope: Scope,
     /// The way to the candidate; none where traffic is only recorded.
@@ -59,6 +62,25 @@ pub struct Behind {
     pub cutover: Arc<Cutover>,
     /// Room for copies of what passes.
     pub budget: Budget,
+}
+
+/// How long either end of a caller's connection may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// To connect to the primary.
+    pub connect: Duration,
+    /// A caller in the midst of a request, or that takes nothing of its answer.
+    pub stall: Duration,
+    /// A caller between two requests.
+    pub idle: Duration,
+    /// A caller that still sends once the primary has closed.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { connect: CONNECT_TIMEOUT, stall: CALLER_STALL, idle: CALLER_IDLE, linger: CALLER_LINGER }
+    }
 }
 
 impl Behind {
