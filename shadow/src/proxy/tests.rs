@@ -36,14 +36,14 @@ fn stand(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> Stand {
         queue_capacity: 1,
     };
     let evidence = Arc::new(Evidence::new(settings, &config.mirror.law.rules));
-    let serve = CutoverSettings {
+    let settings = CutoverSettings {
         share: Share::NONE,
         timeout: PATIENCE,
         bounds: config.serve.bounds,
         admission: config.serve.admission.clone(),
         kept: None,
     };
-    let cutover = Arc::new(Cutover::new(&side, serve).unwrap());
+    let cutover = Arc::new(Cutover::new(&side, settings).unwrap());
     let behind = Arc::new(Behind {
         primary: primary.to_string(),
         timeouts,
