@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,12 +10,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Span, Waiting},
+    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span},
     limits,
     sample::{Everyone, Host, Sample, ServerUse, Stranger},
     targets::Target,
-    truth::Truth,
-    work::{Population, Work},
 };
 
 pub use crate::generator::Health;
@@ -24,25 +21,6 @@ pub use crate::generator::Health;
 /// Quantiles of the percentile curve: ever closer to 1, as tails matter.
 const CURVE: [f64; 17] =
     [0.0, 0.1, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999];
-
-/// What all trials of a measurement share.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is asked.
-    pub work: Work,
-    /// About whom.
-    pub population: Population,
-    /// How long.
-    pub span: Span,
-    /// Of the generator.
-    pub cpus: Vec<usize>,
-    /// Of the generator.
-    pub waiting: Waiting,
-    /// Keys drawn beforehand, for each thread.
-    pub keys_drawn: usize,
-    /// What the ledger says that the bench starts servers with.
-    pub truth: Option<Arc<Truth>>,
-}
 
 /// What came out.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -250,17 +228,12 @@ pub fn measure(
     settings: &Settings,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Measured, TrialError> {
+    let truth = settings.truth.clone().filter(|_| target.serves_ledger);
     let plan = Plan {
         endpoints: target.endpoints.clone(),
         speech: target.speech,
         load,
-        work: settings.work.clone(),
-        population: settings.population.clone(),
-        span: settings.span,
-        cpus: settings.cpus.clone(),
-        waiting: settings.waiting,
-        keys_drawn: settings.keys_drawn,
-        truth: settings.truth.clone().filter(|_| target.serves_ledger),
+        settings: Settings { truth, ..settings.clone() },
     };
     let mut observer = Observer::new(target, settings);
     let outcome = generator::run(&plan, &mut |moment, served| {

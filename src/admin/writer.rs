@@ -1,5 +1,5 @@
 //! The one writer of the ledger in this process: a thread that commits what waits together. A commit waits for the
-//! disk, so the more callers wait, the more of them one commit serves. How a ledger is appended to is its [`Appender`]'s.
+//! disk, so the more callers wait, the more of them one commit serves. The ledger's [`Appender`] knows how it is written to.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;

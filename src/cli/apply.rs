@@ -11,7 +11,7 @@ use florin_client::Address;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::http::{Answer, HttpError, request};
+use super::http::{Answer, NoAnswer, request};
 use super::lines;
 use super::output::{grouped, say};
 use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
@@ -71,7 +71,7 @@ pub enum ApplyError {
         /// The last.
         last: u64,
         /// Why.
-        source: HttpError,
+        source: NoAnswer,
     },
     /// The node cannot take anything now.
     #[error(
@@ -300,7 +300,7 @@ fn refused(answer: &Answer, first: u64, last: u64) -> ApplyError {
 }
 
 /// Asks again while the node says that others are first.
-fn post(admin: &Address, lines: &[Line]) -> Result<Answer, HttpError> {
+fn post(admin: &Address, lines: &[Line]) -> Result<Answer, NoAnswer> {
     let transactions: Vec<&str> =
         lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
     let body = format!("[{}]", transactions.join(","));

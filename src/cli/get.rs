@@ -7,7 +7,7 @@ use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics}
 use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 use jiff::Timestamp;
 
-use super::http::{HttpError, request};
+use super::http::{NoAnswer, request};
 use super::output::{Align, Table, grouped, grouped_signed, say};
 
 /// How long a call may take besides what it was told to wait.
@@ -73,7 +73,7 @@ pub enum GetError {
     Client(#[from] florin_client::Error),
     /// The same, over HTTP.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Http(#[from] NoAnswer),
     /// The node refused over HTTP.
     #[error("the node answered {status}: {detail}")]
     Refused {

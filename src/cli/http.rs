@@ -43,7 +43,7 @@ impl Answer {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum HttpError {
+pub enum NoAnswer {
     /// Nobody listens there, or the connection broke.
     #[error("cannot reach florin at {address}: {source}; is `florin serve` running, and with this address?")]
     Io {
@@ -76,7 +76,7 @@ pub enum HttpError {
 ///
 /// # Errors
 /// Where there is no whole answer of at most [`CALL_ANSWER_BYTES_MAX`] bytes.
-pub fn request(address: &Address, method: &str, path: &str, body: &str) -> Result<Answer, HttpError> {
+pub fn request(address: &Address, method: &str, path: &str, body: &str) -> Result<Answer, NoAnswer> {
     request_within(CALL, address, method, path, body)
 }
 
@@ -86,8 +86,8 @@ fn request_within(
     method: &str,
     path: &str,
     body: &str,
-) -> Result<Answer, HttpError> {
-    let failed = |source| HttpError::Io { address: address.clone(), source };
+) -> Result<Answer, NoAnswer> {
+    let failed = |source| NoAnswer::Io { address: address.clone(), source };
     let request = hyper::Request::builder()
         .method(method)
         .uri(path)
@@ -100,11 +100,11 @@ fn request_within(
     let outcome = runtime.block_on(async { timeout(limit, exchange(address, request)).await });
     // A name's look-up may hang on another thread: it is left to itself.
     runtime.shutdown_background();
-    outcome.unwrap_or_else(|_| Err(HttpError::TooSlow { address: address.clone(), limit }))
+    outcome.unwrap_or_else(|_| Err(NoAnswer::TooSlow { address: address.clone(), limit }))
 }
 
-async fn exchange(address: &Address, request: hyper::Request<Full<Bytes>>) -> Result<Answer, HttpError> {
-    let failed = |source| HttpError::Io { address: address.clone(), source };
+async fn exchange(address: &Address, request: hyper::Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+    let failed = |source| NoAnswer::Io { address: address.clone(), source };
     match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
@@ -121,12 +121,12 @@ async fn converse(
     address: &Address,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: hyper::Request<Full<Bytes>>,
-) -> Result<Answer, HttpError> {
+) -> Result<Answer, NoAnswer> {
     let not_http =
-        |found: &dyn Display| HttpError::NotHttp { address: address.clone(), found: found.to_string() };
+        |found: &dyn Display| NoAnswer::NotHttp { address: address.clone(), found: found.to_string() };
     let broken = |error: hyper::Error| match error.is_parse() || error.is_incomplete_message() {
         true => not_http(&error),
-        false => HttpError::Io { address: address.clone(), source: io::Error::other(error) },
+        false => NoAnswer::Io { address: address.clone(), source: io::Error::other(error) },
     };
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
@@ -179,7 +179,7 @@ mod tests {
         address
     }
 
-    fn ask(bytes: &[u8]) -> Result<Answer, HttpError> {
+    fn ask(bytes: &[u8]) -> Result<Answer, NoAnswer> {
         request(&server(std::iter::once(bytes.to_vec())), "GET", "/", "")
     }
 
@@ -191,7 +191,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(ask(&whole[..cut]).is_err(), "{cut}");
         }
-        assert!(matches!(ask(b"-ERR unknown command\r\n"), Err(HttpError::NotHttp { .. })));
+        assert!(matches!(ask(b"-ERR unknown command\r\n"), Err(NoAnswer::NotHttp { .. })));
     }
 
     /// An answer without end filled the memory of whoever had asked.
@@ -214,7 +214,7 @@ mod tests {
         });
         let address = server(std::iter::once(head).chain(drips));
         let error = request_within(Duration::from_millis(200), &address, "GET", "/", "").unwrap_err();
-        assert!(matches!(error, HttpError::TooSlow { .. }), "{error}");
+        assert!(matches!(error, NoAnswer::TooSlow { .. }), "{error}");
         drop(enough);
     }
 }

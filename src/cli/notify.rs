@@ -1,5 +1,5 @@
-//! Datagrams to the service manager (sd_notify(3)), which never wait: a queue that is full, for systemd is busy or stopped, must not
-//! hold up the thread that hears signals and answers the admin port.
+//! Datagrams to the service manager (sd_notify(3)). They never wait: the thread that sends them also hears signals and answers
+//! the admin port, and systemd's queue is full while systemd is busy or stopped.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

@@ -1,5 +1,6 @@
-//! SIGHUP, and so `systemctl reload florin`: takes over what of the configuration can change while the node runs, which is
-//! what is logged and by which names the admin port may be asked. Everything else is settled when threads, sockets and memory are made; what differs is named.
+//! SIGHUP, which `systemctl reload florin` sends: the configuration is read again. What is logged can change while a node
+//! runs, and the names by which the admin port may be asked. Everything else is fixed when threads, sockets and memory are
+//! made; the log names each setting that differs.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The seam at which a driver can be measured alone.
+//! What the ring driver drives: a shard. The benchmark puts something in its place that answers without looking anything up,
+//! and so measures the driver alone.
 
 use florin_schema::ShardIndex;
 

@@ -18,7 +18,7 @@ struct Lingerer<Generation> {
     generation: Generation,
 }
 
-impl<Generation: Copy> Lingering<Generation> {
+impl<Generation: Copy + PartialEq> Lingering<Generation> {
     pub(super) fn new() -> Lingering<Generation> {
         Lingering { queue: VecDeque::new() }
     }
@@ -33,13 +33,19 @@ impl<Generation: Copy> Lingering<Generation> {
         self.queue.front().map(|lingerer| lingerer.until_us)
     }
 
-    /// The next that has had its time, which may be over already.
-    pub(super) fn overdue(&mut self, now_us: u64) -> Option<(u32, Generation)> {
-        let Lingerer { slot, generation, .. } = match self.next_end_us()? {
-            until_us if until_us <= now_us => self.queue.pop_front()?,
-            _ => return None,
-        };
-        Some((slot, generation))
+    /// The next that has had its time, and whose life is still `life_of` its slot: the others have ended meanwhile.
+    pub(super) fn overdue(
+        &mut self,
+        now_us: u64,
+        life_of: impl Fn(u32) -> Option<Generation>,
+    ) -> Option<u32> {
+        while self.next_end_us().is_some_and(|until_us| until_us <= now_us) {
+            let Lingerer { slot, generation, .. } = self.queue.pop_front()?;
+            if life_of(slot) == Some(generation) {
+                return Some(slot);
+            }
+        }
+        None
     }
 }
 
@@ -53,10 +59,11 @@ mod tests {
         lingering.begin(7, 'a', 10);
         lingering.begin(8, 'b', 20);
         assert_eq!(lingering.next_end_us(), Some(10 + limits::LINGER_US));
-        assert_eq!(lingering.overdue(9 + limits::LINGER_US), None);
-        assert_eq!(lingering.overdue(15 + limits::LINGER_US), Some((7, 'a')));
-        assert_eq!(lingering.overdue(15 + limits::LINGER_US), None);
-        assert_eq!(lingering.overdue(20 + limits::LINGER_US), Some((8, 'b')));
+        let lives = |slot| [(7, 'a'), (8, 'b')].iter().find(|(life, _)| *life == slot).map(|(_, life)| *life);
+        assert_eq!(lingering.overdue(9 + limits::LINGER_US, lives), None);
+        assert_eq!(lingering.overdue(15 + limits::LINGER_US, lives), Some(7));
+        assert_eq!(lingering.overdue(15 + limits::LINGER_US, lives), None);
+        assert_eq!(lingering.overdue(20 + limits::LINGER_US, lives), Some(8));
         assert_eq!(lingering.next_end_us(), None);
     }
 }

@@ -57,7 +57,7 @@ pub trait Driver: Sized {
     type Settings;
 
     /// Gets everything ready that can fail for a reason a user can do something about. Runs on the shard's thread.
-    fn take(context: ShardContext, settings: Self::Settings) -> Result<Self, DriverError>;
+    fn set_up(context: ShardContext, settings: Self::Settings) -> Result<Self, DriverError>;
 
     /// Serves until [`Shutdown::begin`] and the last answer, or [`crate::limits::DRAIN_US`] after it.
     fn run(self) -> Result<(), DriverError>;

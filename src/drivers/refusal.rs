@@ -1,4 +1,4 @@
-//! What a refused io_uring means to whoever has to do something about it.
+//! From the kernel's refusal of io_uring to a sentence that says what to do about it.
 
 use std::{fs, io};
 

@@ -1,4 +1,5 @@
-//! Saying that there are no means for one more connection: often enough to be seen, seldom enough to be read.
+//! What the log says when a connection cannot be accepted, because files, memory or slots have run out: often enough to be
+//! seen, seldom enough to be read.
 
 use std::io;
 

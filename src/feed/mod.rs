@@ -1,16 +1,16 @@
 //! Where transactions come from: one thread that loads the ledger, follows it, and says how far the shards are.
 //!
 //! ```text
-//!     ledger ──▶ loader 0 ──┐                                    ┌──▶ shard 0   rows, in the order of commits,
-//!       │        loader 1 ──┴─ stripes, in order ──▶ route by ───┤              then the end of the batch
-//!       ├─ every 5 ms, what is new ────────────────▶ user        └──▶ shard N
-//!       │                                             │  ◀── applied_batch: each shard has applied it
-//!       │                                             └──▶ watermark: the time before the ledger was asked
-//!       └──▶ one account's whole history, on a connection of its own, where a shard asks for it
+//!                    ┌──────────── the feed's thread ────────────┐
+//!     ledger ──▶ source ──rows, in the order of commits──▶ follower ──▶ shard 0 … shard N    rows, then the end of the batch
+//!                    │                                       ▲   ▲──────  applied_batch: each shard has applied it
+//!                    └── one account's whole history, where ─┘   └─────▶  watermark: the time before the ledger was asked
+//!                        a shard asks for it
 //! ```
 //!
-//! What is done when is the [`Follower`]'s, which is pure, and how a ledger is read is its source's, a crate for each kind of
-//! ledger. Here is what they need of the world: a thread, waiting, and the log. [`status`] is what the admin port says of it.
+//! A source knows how its kind of ledger is read; each kind is a crate of its own, and may have threads of its own. The
+//! [`Follower`] decides what is done when; it is pure. This module gives them what they need of the world: a thread,
+//! waiting, and the log. [`status`] is what the admin port says of it.
 
 use std::io;
 use std::sync::Arc;

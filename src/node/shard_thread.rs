@@ -80,7 +80,7 @@ where
         let settings = settings.clone();
         let thread = thread::Builder::new()
             .name(format!("florin-shard-{}", shard_thread.setup.index))
-            .spawn(move || shard_thread.occupy::<D>(settings, report, started))
+            .spawn(move || shard_thread.run::<D>(settings, report, started))
             .map_err(|source| StartError::Thread { source })?;
         starting.push((thread, reported, go));
     }
@@ -101,7 +101,7 @@ where
 
 impl ShardThread {
     /// The life of a shard's thread.
-    fn occupy<D: Driver>(
+    fn run<D: Driver>(
         self,
         settings: D::Settings,
         report: SyncSender<Result<u32, StartError>>,
@@ -109,7 +109,7 @@ impl ShardThread {
     ) -> Result<(), DriverError> {
         let _end = EndsProcess::of(&format!("florin-shard-{}", self.setup.index));
         let control = self.control.clone();
-        match self.take::<D>(settings) {
+        match self.set_up::<D>(settings) {
             Ok(driver) => {
                 // Nobody listens any more where another shard has failed meanwhile; then nobody says go either.
                 let _ = report.send(Ok(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()));
@@ -131,7 +131,7 @@ impl ShardThread {
         }
     }
 
-    fn take<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
+    fn set_up<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
         let own_shard = usize::from(self.setup.index.0);
         let context = ShardContext {
@@ -143,6 +143,6 @@ impl ShardThread {
             own_shard,
             shutdown: Arc::clone(&self.control.shutdown),
         };
-        Ok(D::take(context, settings)?)
+        Ok(D::set_up(context, settings)?)
     }
 }

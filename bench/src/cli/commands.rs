@@ -15,12 +15,12 @@ use crate::{
     campaign::Campaign,
     climb::Ladder,
     environment::Environment,
-    generator::{Load, Span},
+    generator::{Load, Settings, Span},
     limits,
     ramp::{self, Knee, Objective},
     report::{self, Report, ReportError},
     targets::{self, Bench, Kind, Target, TargetSpec, Tool, Via},
-    trial::{self, Measured, Settings, Trial},
+    trial::{self, Measured, Trial},
 };
 
 /// Requests before the counted ones under valgrind: so that first-time costs are not counted.

@@ -28,9 +28,9 @@ use crate::{
         run::{Comparison, Ended, RunError, Watcher},
     },
     environment::Environment,
+    generator::Settings,
     ramp::Objective,
     targets::{Bench, SpecError, TargetSpec},
-    trial::Settings,
     work::{Kind, Mix},
 };
 

@@ -13,9 +13,8 @@ use florin_schema::layout::BalanceView;
 use super::error::CliError;
 use crate::{
     affinity::Cpus,
-    generator::{Span, Waiting},
+    generator::{Settings, Span, Waiting},
     targets::{Bench, Kind, TargetError, TargetSpec, Tool, ledger},
-    trial::Settings,
     truth::Truth,
     work::{Arrivals, KeyShape, Mix, Population, Work},
 };

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     generator::Load,
+    generator::Settings,
     limits,
     targets::{Bench, Kind as TargetKind, Target, TargetError, TargetSpec, Via},
-    trial::{self, Settings, TrialError},
+    trial::{self, TrialError},
     work::{Arrivals, Kind, Mix},
 };
 

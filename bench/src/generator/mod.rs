@@ -174,16 +174,10 @@ pub enum Span {
     },
 }
 
-/// One run of the generator.
+/// What all runs of a measurement have in common.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Where to.
-    pub endpoints: Endpoints,
-    /// How.
-    pub speech: Speech,
-    /// How much.
-    pub load: Load,
-    /// What.
+pub struct Settings {
+    /// What is asked.
     pub work: Work,
     /// About whom.
     pub population: Population,
@@ -193,10 +187,23 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// See [`Waiting`].
     pub waiting: Waiting,
-    /// Keys drawn beforehand, see [`limits::KEYS_DRAWN`].
+    /// Keys drawn beforehand, for each thread: see [`limits::KEYS_DRAWN`].
     pub keys_drawn: usize,
     /// What answers must say, where that is known.
     pub truth: Option<Arc<Truth>>,
+}
+
+/// One run of the generator.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to.
+    pub endpoints: Endpoints,
+    /// How.
+    pub speech: Speech,
+    /// How much.
+    pub load: Load,
+    /// Everything else.
+    pub settings: Settings,
 }
 
 /// Why there is no outcome.
@@ -392,8 +399,10 @@ impl Window {
 /// while it lasts, and as it ends.
 pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome, GeneratorError> {
     match plan.speech {
-        Speech::Native(encoding) => run_as(plan, || Native::new(encoding, plan.truth.clone()), observe),
-        Speech::Http => run_as(plan, || Http::new(plan.truth.clone()), observe),
+        Speech::Native(encoding) => {
+            run_as(plan, || Native::new(encoding, plan.settings.truth.clone()), observe)
+        }
+        Speech::Http => run_as(plan, || Http::new(plan.settings.truth.clone()), observe),
         Speech::Resp(ask) => run_as(plan, || Resp { ask }, observe),
         Speech::Memcached => run_as(plan, Memcached::default, observe),
     }
@@ -404,10 +413,10 @@ fn run_as<P: Protocol>(
     protocol: impl Fn() -> P + Sync,
     observe: &mut dyn FnMut(Moment, u64),
 ) -> Result<Outcome, GeneratorError> {
-    if let Some(kind) = plan.work.mix.kinds().find(|&kind| !P::speaks(kind)) {
+    if let Some(kind) = plan.settings.work.mix.kinds().find(|&kind| !P::speaks(kind)) {
         return Err(GeneratorError::Unspoken { kind, speech: plan.speech });
     }
-    let threads = plan.cpus.len().max(1);
+    let threads = plan.settings.cpus.len().max(1);
     let shares = connect_all(plan, threads)?;
     let shared = Arc::new(Shared::new(threads));
     let ready = Barrier::new(threads + 1);
@@ -433,7 +442,7 @@ fn run_as<P: Protocol>(
         // The workers wait for the epoch after the barrier, so that none begins before the clock.
         ready.wait();
         let epoch = *shared.epoch.get_or_init(Instant::now);
-        watch(&shared, epoch, Window::of(plan.span), observe);
+        watch(&shared, epoch, Window::of(plan.settings.span), observe);
         handles
             .into_iter()
             .map(|handle| handle.expect("a thread can be started").join().expect("a worker does not panic"))
@@ -510,37 +519,37 @@ fn prepare<P: Protocol>(
     protocol: P,
     shared: Arc<Shared>,
 ) -> Result<Worker<P>, GeneratorError> {
-    if let Some(&cpu) = plan.cpus.get(index) {
+    if let Some(&cpu) = plan.settings.cpus.get(index) {
         affinity::pin_current(&[cpu]).map_err(|source| GeneratorError::Pin { cpu, source })?;
     }
-    let mut random = SmallRng::seed_from_u64(plan.work.seed.wrapping_add(index as u64));
+    let mut random = SmallRng::seed_from_u64(plan.settings.work.seed.wrapping_add(index as u64));
     let draw_plan = DrawPlan {
-        population: &plan.population,
-        shape: plan.work.keys,
+        population: &plan.settings.population,
+        shape: plan.settings.work.keys,
         routing: plan.endpoints.routing(),
-        count: plan.keys_drawn,
-        seed: plan.work.seed,
+        count: plan.settings.keys_drawn,
+        seed: plan.settings.work.seed,
     };
     let draws = Draws::new(&draw_plan, &mut random)?;
-    let kinds = plan.work.mix.draw(&mut random);
-    let threads = plan.cpus.len().max(1);
+    let kinds = plan.settings.work.mix.draw(&mut random);
+    let threads = plan.settings.cpus.len().max(1);
     let schedule = match plan.load {
         Load::Closed { .. } => None,
         Load::Open { rate, arrivals, .. } => {
             Some(Schedule::new(arrivals, rate / threads as f64, 0, SmallRng::from_rng(&mut random)))
         }
     };
-    let request_bytes = plan.work.mix.kinds().map(P::request_bytes_max).max().unwrap_or_default();
+    let request_bytes = plan.settings.work.mix.kinds().map(P::request_bytes_max).max().unwrap_or_default();
     let setup = worker::Setup {
         thread: index,
         depth: plan.load.depth(),
         lanes: plan.endpoints.routing().lanes(),
-        window: Window::of(plan.span),
-        requests_max: match plan.span {
+        window: Window::of(plan.settings.span),
+        requests_max: match plan.settings.span {
             Span::Time { .. } => u64::MAX,
             Span::Requests { count, .. } => count / threads as u64,
         },
-        waiting: plan.waiting,
+        waiting: plan.settings.waiting,
         inline: match plan.load.depth() * request_bytes < limits::INLINE_SEND_BYTES {
             true => sockets::Inline::Surely,
             false => sockets::Inline::Perhaps,

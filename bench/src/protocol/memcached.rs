@@ -1,10 +1,10 @@
 //! memcached's text protocol: `get`, and one multi-`get` for all questions of a burst, as its clients pipeline.
 
+use super::value::is_value_of;
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, resp::number};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    targets::peers::is_value_of,
     work::Kind,
 };
 

@@ -6,6 +6,7 @@ mod json;
 pub mod memcached;
 pub mod native;
 pub mod resp;
+pub mod value;
 
 use florin_schema::{Status, UserId, frame};
 

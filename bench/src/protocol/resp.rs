@@ -1,11 +1,11 @@
 //! RESP, as Valkey and Redis speak it: a GET for each question, or one MGET for all questions of a burst, as clients that pipeline
 //! do. A key is the user's id; the loader's values say whose they are and how long, so an answer can be checked.
 
+use super::value::is_value_of;
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    targets::peers::is_value_of,
     work::Kind,
 };
 
@@ -135,7 +135,7 @@ mod tests {
     use florin_schema::UserId;
 
     use super::*;
-    use crate::{generator::pending::Asked, targets::peers::value};
+    use crate::{generator::pending::Asked, protocol::value::value};
 
     /// Asks about these users in one burst; gives what is sent, and who waits.
     fn burst(ask: Ask, users: &[u64]) -> (String, Pending) {

@@ -13,10 +13,10 @@ use florin_bench::compare::{
     schedule,
 };
 use florin_bench::environment::Environment;
+use florin_bench::generator::Settings;
 use florin_bench::generator::{Endpoint, Span, Waiting};
 use florin_bench::ramp::Objective;
 use florin_bench::targets::{Bench, TargetSpec, Tool};
-use florin_bench::trial::Settings;
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
 
 use crate::server::{Fault, Server};

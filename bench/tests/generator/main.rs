@@ -11,7 +11,7 @@ use std::{
 };
 
 use florin_bench::generator::{
-    self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Span, Speech, Waiting,
+    self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech, Waiting,
 };
 use florin_bench::protocol::{Wrong, resp::Ask};
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
@@ -24,10 +24,7 @@ const NATIVE: Speech = Speech::Native(Encoding::Rkyv);
 const AT_MOST: Duration = Duration::from_secs(60);
 
 fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
-    Plan {
-        endpoints,
-        speech,
-        load,
+    let settings = Settings {
         work: Work { mix: Mix::only(Kind::Balance), keys: KeyShape::Uniform, seed: 1 },
         population: Population::first(1_000).unwrap(),
         span,
@@ -35,7 +32,8 @@ fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
         waiting: Waiting::Parked,
         keys_drawn: 4_096,
         truth: None,
-    }
+    };
+    Plan { endpoints, speech, load, settings }
 }
 
 fn closed(server: &Server, speech: Speech, requests: u64) -> Plan {
@@ -121,7 +119,8 @@ fn a_window_of_time_is_measured_and_its_ends_are_told() {
     let server = Server::start(Fault::None);
     let span = Span::Time { warmup: Duration::from_millis(50), measure: Duration::from_millis(200) };
     let mut moments = Vec::new();
-    let plan = Plan { span, ..closed(&server, NATIVE, 0) };
+    let mut plan = closed(&server, NATIVE, 0);
+    plan.settings.span = span;
     let outcome = generator::run(&plan, &mut |moment, served| moments.push((moment, served))).unwrap();
     let (first, last) = (moments[0], *moments.last().unwrap());
     assert_eq!((first.0, last.0), (Moment::Begin, Moment::End));
@@ -242,7 +241,9 @@ fn each_shard_is_asked_only_about_its_own_users() {
 fn several_threads_share_a_load() {
     let server = Server::start(Fault::None);
     let cpu = rustix::thread::sched_getcpu();
-    let outcome = run(&Plan { cpus: vec![cpu, cpu], ..closed(&server, NATIVE, 4_000) }).unwrap();
+    let mut plan = closed(&server, NATIVE, 4_000);
+    plan.settings.cpus = vec![cpu, cpu];
+    let outcome = run(&plan).unwrap();
     assert_eq!(outcome.served, 4_000);
 }
 
@@ -257,7 +258,8 @@ fn nobody_there_is_a_sentence() {
     let shards = Endpoints::ByShard(vec![server.endpoint(); 5]);
     let few = run(&Plan { endpoints: shards, ..closed(&server, NATIVE, 1) }).unwrap_err();
     assert!(few.to_string().contains("give 5"), "{few}");
-    let statistics = Work { mix: Mix::only(Kind::Statistics), keys: KeyShape::Uniform, seed: 1 };
-    let outcome = run(&Plan { work: statistics, ..closed(&server, Speech::Resp(Ask::Get), 1) });
+    let mut statistics = closed(&server, Speech::Resp(Ask::Get), 1);
+    statistics.settings.work.mix = Mix::only(Kind::Statistics);
+    let outcome = run(&statistics);
     assert!(matches!(outcome, Err(GeneratorError::Unspoken { .. })));
 }

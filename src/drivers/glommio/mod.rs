@@ -45,7 +45,7 @@ pub struct GlommioDriver {
 impl Driver for GlommioDriver {
     type Settings = TaskSizes;
 
-    fn take(context: ShardContext, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
+    fn set_up(context: ShardContext, sizes: TaskSizes) -> Result<GlommioDriver, DriverError> {
         check_memlock(getrlimit(Resource::Memlock).current)?;
         // glommio panics where it gets no ring.
         refusal::probe()?;

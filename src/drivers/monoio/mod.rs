@@ -57,7 +57,7 @@ pub struct MonoioDriver {
 impl Driver for MonoioDriver {
     type Settings = MonoioSettings;
 
-    fn take(context: ShardContext, settings: MonoioSettings) -> Result<MonoioDriver, DriverError> {
+    fn set_up(context: ShardContext, settings: MonoioSettings) -> Result<MonoioDriver, DriverError> {
         let entries = limits::RING_SUBMISSIONS;
         let runtime = match settings.backend {
             Backend::IoUring => RuntimeBuilder::<IoUringDriver>::new()

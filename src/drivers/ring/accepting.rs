@@ -86,7 +86,7 @@ impl<E: Engine> RingDriver<E> {
         if self.is_waiting_for_data() {
             self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US;
         }
-        let is_paused = self.drain_until_us.is_some() || self.monotonic_us < self.accept_again_us;
+        let is_paused = self.drain.has_begun() || self.monotonic_us < self.accept_again_us;
         let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
         let was_full = mem::replace(&mut self.is_full, free == 0 && !is_paused);
         if self.is_full && !was_full {
@@ -127,7 +127,7 @@ impl<E: Engine> RingDriver<E> {
                 self.queue.wake(&self.context.wakers[next]);
             }
         }
-        if self.drain_until_us.is_some() && self.accepts_ended() {
+        if self.drain.has_begun() && self.accepts_ended() {
             // Closed now, not at the end: who connects from here on is refused, and can go elsewhere at once.
             self.acceptors.clear();
         }

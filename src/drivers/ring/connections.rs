@@ -89,12 +89,10 @@ impl Connections {
 
     /// The next slot that has lingered long enough.
     pub(super) fn overdue(&mut self, now_us: u64) -> Option<u32> {
-        loop {
-            let (slot, generation) = self.lingering.overdue(now_us)?;
-            let Connection { generation: current, life, .. } = &self.slots[slot as usize];
-            if *current == generation && life.stage() == Stage::Lingering {
-                return Some(slot);
-            }
-        }
+        let slots = &self.slots;
+        self.lingering.overdue(now_us, |slot| {
+            let Connection { generation, life, .. } = &slots[slot as usize];
+            (life.stage() == Stage::Lingering).then_some(*generation)
+        })
     }
 }

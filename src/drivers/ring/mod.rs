@@ -38,7 +38,7 @@ use self::{
     spinning::Spinning,
     token::{Operation, Token},
 };
-use super::{Driver, DriverError, Engine, ShardContext, ShardWaker, scarcity::Scarcity};
+use super::{Driver, DriverError, Engine, ShardContext, scarcity::Scarcity, shutdown::Drain};
 use crate::{
     limits,
     shard::{Park, Shard},
@@ -69,16 +69,13 @@ pub struct RingDriver<E = Shard> {
     scarcity: Scarcity,
     /// There was no free slot when that was looked at last.
     is_full: bool,
-    /// Draining, until then at most.
-    drain_until_us: Option<u64>,
-    /// Nothing is left to do here; the neighbours may still need answers.
-    has_drained: bool,
+    drain: Drain,
 }
 
 impl Driver for RingDriver {
     type Settings = RingSizes;
 
-    fn take(context: ShardContext, sizes: RingSizes) -> Result<RingDriver, DriverError> {
+    fn set_up(context: ShardContext, sizes: RingSizes) -> Result<RingDriver, DriverError> {
         RingDriver::of(context, sizes)
     }
 
@@ -88,7 +85,7 @@ impl Driver for RingDriver {
 }
 
 impl<E: Engine> RingDriver<E> {
-    /// See [`Driver::take`].
+    /// See [`Driver::set_up`].
     pub fn of(mut context: ShardContext<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
         let (queue, buffers) = setup::make(&sizes)?;
         let acceptors = mem::take(&mut context.listening).into_iter().map(Acceptor::new).collect();
@@ -104,8 +101,7 @@ impl<E: Engine> RingDriver<E> {
             accept_again_us: 0,
             scarcity: Scarcity::default(),
             is_full: false,
-            drain_until_us: None,
-            has_drained: false,
+            drain: Drain::default(),
             context,
         })
     }
@@ -210,7 +206,7 @@ impl<E: Engine> RingDriver<E> {
         let accept_us = (self.accept_again_us > self.monotonic_us).then_some(self.accept_again_us);
         let turn_us = self.acceptors.iter().filter_map(Acceptor::keeps_turn_until_us).min();
         let linger_us = self.connections.next_linger_end_us();
-        let deadlines = [shard_us, accept_us, turn_us, linger_us, self.drain_until_us];
+        let deadlines = [shard_us, accept_us, turn_us, linger_us, self.drain.until_us()];
         match deadlines.into_iter().flatten().min() {
             Some(deadline_us) => {
                 Wait::AtMostUs(deadline_us.saturating_sub(self.context.clock.monotonic_us()))
@@ -230,29 +226,23 @@ impl<E: Engine> RingDriver<E> {
         }
         #[cfg(feature = "fault-injection")]
         self.context.shutdown.hang_if_ordered();
-        if self.drain_until_us.is_none() && self.context.shutdown.has_begun() {
-            self.drain_until_us = Some(self.monotonic_us + limits::DRAIN_US);
+        if self.drain.begins(&self.context.shutdown, self.monotonic_us) {
             self.context.shard.drain();
         }
     }
 
-    /// Whether a drain has come to its end: on all shards, for one that still answers may need its neighbours.
+    /// Whether a drain has come to its end.
     fn is_finished(&mut self) -> bool {
-        let Some(until_us) = self.drain_until_us else { return false };
-        if !self.has_drained && self.acceptors.is_empty() && self.connections.live() == 0 {
-            self.has_drained = self.context.shard.drained();
-            if self.has_drained && self.context.shutdown.note_drained() {
-                self.context.wakers.iter().for_each(ShardWaker::wake);
-            }
-        }
-        self.context.shutdown.all_drained() || self.monotonic_us >= until_us
+        let is_idle = self.acceptors.is_empty() && self.connections.live() == 0;
+        let ShardContext { shard, shutdown, wakers, .. } = &self.context;
+        self.drain.is_over(shutdown, wakers, self.monotonic_us, || is_idle && shard.drained())
     }
 
     /// Ends every operation and closes every connection, and leaves nothing for the kernel to touch: a ring's own end
     /// is asynchronous, and until then its listeners would stay open and its buffers be written to.
     fn close_down(&mut self) {
         let until_us = self.context.clock.monotonic_us() + limits::CLOSE_DOWN_US;
-        self.drain_until_us = Some(until_us);
+        self.drain.force(until_us);
         self.queue.cancel_everything();
         loop {
             // Whoever was accepted just before the cancellation is among them in a later round.

@@ -1,5 +1,5 @@
-//! A connection's operations: bytes to the shard, answers to the kernel. What is to be begun, and when, says its
-//! [`Life`](crate::shard::life::Life).
+//! A connection's operations: bytes to the shard, answers to the kernel. Its [`Life`](crate::shard::life::Life) says which
+//! operation is begun next.
 
 use std::mem;
 

@@ -119,13 +119,11 @@ impl Connections {
 
     /// The next slot that has lingered long enough.
     pub(super) fn overdue(&mut self, now_us: u64) -> Option<u32> {
-        loop {
-            let (slot, generation) = self.lingering.overdue(now_us)?;
-            let connection = &self.slots[slot as usize];
-            if connection.generation == generation && connection.life.stage() == Stage::Lingering {
-                return Some(slot);
-            }
-        }
+        let slots = &self.slots;
+        self.lingering.overdue(now_us, |slot| {
+            let Connection { generation, life, .. } = &slots[slot as usize];
+            (life.stage() == Stage::Lingering).then_some(*generation)
+        })
     }
 }
 

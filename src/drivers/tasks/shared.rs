@@ -11,8 +11,7 @@ use std::{
 
 use super::{TaskSizes, acceptor::Acceptor, connections::Connections};
 use crate::{
-    drivers::{DriverError, ShardContext, ShardWaker, scarcity::Scarcity},
-    limits,
+    drivers::{DriverError, ShardContext, ShardWaker, scarcity::Scarcity, shutdown::Drain},
     shard::{
         Listener, Park,
         life::{AfterSend, Arrival, Operation, Received, Sent, Stage},
@@ -77,10 +76,7 @@ struct State {
     tasks: usize,
     scarcity: Scarcity,
     acceptors: usize,
-    /// Draining, until then at most.
-    drain_until_us: Option<u64>,
-    /// Nothing is left to do here; the neighbours may still need answers.
-    has_drained: bool,
+    drain: Drain,
     over: bool,
     outcome: Result<(), DriverError>,
 }
@@ -103,8 +99,7 @@ impl Shared {
             tasks: 0,
             scarcity: Scarcity::default(),
             acceptors: 0,
-            drain_until_us: None,
-            has_drained: false,
+            drain: Drain::default(),
             over: false,
             outcome: Ok(()),
             context,
@@ -202,9 +197,8 @@ impl Shared {
 
     /// Somebody has woken the shard.
     pub(super) fn woken(&self) {
-        let mut state = self.in_turn();
-        if state.drain_until_us.is_none() && state.context.shutdown.has_begun() {
-            state.drain_until_us = Some(state.monotonic_us + limits::DRAIN_US);
+        let state = &mut *self.in_turn();
+        if state.drain.begins(&state.context.shutdown, state.monotonic_us) {
             state.context.shard.drain();
         }
         state.wake_waiting();
@@ -222,7 +216,7 @@ impl Shared {
     /// Whether nobody is let in any more.
     pub(super) fn is_closed(&self) -> bool {
         let state = self.state.borrow();
-        state.over || state.drain_until_us.is_some()
+        state.over || state.drain.has_begun()
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -472,21 +466,16 @@ impl State {
             Park::Until(until_us) => Some(until_us),
             Park::Idle => None,
         };
-        let deadlines = [shard_us, self.connections.next_linger_end_us(), self.drain_until_us];
+        let deadlines = [shard_us, self.connections.next_linger_end_us(), self.drain.until_us()];
         let first_us = deadlines.into_iter().flatten().min();
         Next::Sleep(first_us.map(|until_us| Duration::from_micros(until_us.saturating_sub(monotonic_us))))
     }
 
-    /// Whether a drain has come to its end: on all shards, for one that still answers may need its neighbours.
+    /// Whether a drain has come to its end.
     fn is_finished(&mut self) -> bool {
-        let Some(until_us) = self.drain_until_us else { return false };
-        if !self.has_drained && self.acceptors == 0 && self.connections.is_empty() {
-            self.has_drained = self.context.shard.drained();
-            if self.has_drained && self.context.shutdown.note_drained() {
-                self.context.wakers.iter().for_each(ShardWaker::wake);
-            }
-        }
-        self.context.shutdown.all_drained() || self.monotonic_us >= until_us
+        let is_idle = self.acceptors == 0 && self.connections.is_empty();
+        let ShardContext { shard, shutdown, wakers, .. } = &self.context;
+        self.drain.is_over(shutdown, wakers, self.monotonic_us, || is_idle && shard.drained())
     }
 
     /// A connection has taken the last slot.

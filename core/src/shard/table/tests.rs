@@ -266,7 +266,9 @@ fn a_question_about_windows_does_not_stand_for_the_history_of_an_account_with_a_
     let user = rows[0].user_id.hashed();
     let read_again = |table: &mut Table, rows: &[&Transaction]| {
         table.begin_reread(user.id);
-        rows.iter().for_each(|row| drop(table.apply_reread(row, &now)));
+        rows.iter().for_each(|row| {
+            table.apply_reread(row, &now);
+        });
         table.end_reread(user.id);
     };
     for (next, is_asked) in [(&rows[3], Outcome::Gap { ask: true }), (&rows[1], Outcome::AppliedLate)] {
