@@ -76,7 +76,7 @@ fn load(
     metrics: &[Arc<ShardMetrics>],
 ) -> Result<Feed, Box<dyn Error>> {
     let begun = Instant::now();
-    let feed = Feed::spawn(&Ledger::open(&ledger.to_owned().into())?, clock, outlets)?;
+    let feed = Feed::spawn(&Ledger::open(&ledger.to_owned().into())?, clock, outlets, None)?;
     while feed.status().state() != FeedState::Following {
         thread::sleep(Duration::from_millis(1));
     }

@@ -22,6 +22,7 @@
 pub use florin_core::{checkpoint, follower, ledger, limits, mesh, shard, wire};
 
 pub mod admin;
+pub mod checkpoints;
 pub mod cli;
 pub mod clock;
 pub mod drivers;

@@ -188,6 +188,10 @@ pub const CHECKPOINT_BLOCK_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 pub const CHECKPOINT_PIECE_BYTES: usize = 1_024 * 1_024;
 /// Buffers under way between a shard and whoever writes its checkpoint: one is filled while others are written.
 pub const CHECKPOINT_BUFFERS: usize = 4;
+/// What such a buffer has room for besides: a group of 16 accounts and some, each of a usual size, so that a shard allocates nothing.
+pub const CHECKPOINT_PIECE_ROOM: usize = 256 * 1_024;
+/// How long a checkpoint in the making waits for the feed to get where it has to be; then it is given up, µs.
+pub const CHECKPOINT_CUT_WAIT_US: u64 = 60_000_000;
 /// Blocks under way between whoever loads a checkpoint and a shard: some 1 ms of its work, so that it never waits for them.
 pub const CHECKPOINT_ORDERS: usize = 16;
 /// Checkpoints that are kept: where the newest turns out to be damaged, the one before is there.

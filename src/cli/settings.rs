@@ -166,6 +166,7 @@ impl Settings {
             spin: set.spin_us.unwrap_or_default(),
             fixed_wall_us: set.now.map(|Instant(us)| us),
             max_staleness_ms: set.max_staleness_ms.map_or(u32::MAX, |Staleness(ms)| ms),
+            checkpoints: None,
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();

@@ -23,8 +23,10 @@ use florin_record::LedgerError;
 #[cfg(feature = "sqlite")]
 use florin_sqlite::SqliteSource;
 
+use crate::checkpoints::cut::Reached;
+use crate::checkpoints::{Cut, Restoring};
 use crate::clock::Clock;
-use crate::follower::{Doing, Follower, Note, Source, SourceError, Wait};
+use crate::follower::{Doing, Follower, Note, Position, Source, SourceError, Wait};
 use crate::sources::Ledger;
 use crate::threads::spawn_vital;
 
@@ -69,18 +71,23 @@ impl Feed {
     ///
     /// # Errors
     /// Those of opening a connection; later trouble is retried, logged and told by [`Feed::status`].
-    pub fn spawn(ledger: &Ledger, clock: Clock, outlets: Vec<Outlet>) -> Result<Feed, FeedError> {
+    pub fn spawn(
+        ledger: &Ledger,
+        clock: Clock,
+        outlets: Vec<Outlet>,
+        restoring: Option<Restoring>,
+    ) -> Result<Feed, FeedError> {
         match ledger {
             #[cfg(feature = "sqlite")]
             Ledger::Sqlite(file) => {
                 let source = SqliteSource::open(file).map_err(LedgerError::from)?;
-                Feed::follow(source, clock, outlets)
+                Feed::follow(source, clock, outlets, restoring)
             }
             #[cfg(feature = "postgres")]
             Ledger::Postgres(ledger) => {
                 let source = florin_postgres::PgSource::open(ledger)?;
                 let server = source.status();
-                let feed = Feed::follow(source, clock, outlets)?;
+                let feed = Feed::follow(source, clock, outlets, restoring)?;
                 feed.status.tell_of(server);
                 Ok(feed)
             }
@@ -91,15 +98,26 @@ impl Feed {
     ///
     /// # Errors
     /// Where the source cannot be asked who it is, or the system gives no thread.
-    pub fn follow<S>(source: S, clock: Clock, outlets: Vec<Outlet>) -> Result<Feed, FeedError>
+    pub fn follow<S>(
+        source: S,
+        clock: Clock,
+        outlets: Vec<Outlet>,
+        restoring: Option<Restoring>,
+    ) -> Result<Feed, FeedError>
     where
         S: Source<Identity: Send, Position: Send> + Send + 'static,
     {
         let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::new(FeedStatus::new()));
-        let follower = Follower::new(source, outlets, None)?;
+        let mut follower = Follower::new(source, outlets)?;
         let log = Log { status: Arc::clone(&status), unreadable: 0, changed: 0, rereading: 0 };
         let stopped = Arc::clone(&stop);
-        let thread = spawn_vital("florin-feed", move || run(follower, clock, log, &stopped));
+        let thread = spawn_vital("florin-feed", move || {
+            let cut = restoring.map(|restoring| restore(&mut follower, restoring, &log.status, &stopped));
+            match cut {
+                Some(cut) => run(follower.with_checkpoints(), clock, log, Some(&cut), &stopped),
+                None => run(follower, clock, log, None, &stopped),
+            }
+        });
         Ok(Feed { thread: Some(thread.map_err(FeedError::Thread)?), stop, status })
     }
 
@@ -129,11 +147,50 @@ impl Drop for Feed {
     }
 }
 
+/// Loads a checkpoint where there is one, and lets its maker begin.
+fn restore<S: Source>(
+    follower: &mut Follower<S, Outlet>,
+    mut restoring: Restoring,
+    status: &FeedStatus,
+    stop: &AtomicBool,
+) -> Arc<Cut> {
+    let progress = |thousandths| status.loading(thousandths, 0);
+    if let Some(begin) = restoring.restore(follower.source(), stop, &progress) {
+        follower.resume_after(begin);
+    }
+    // Nobody takes them where the node ends already.
+    let _ = restoring.maker.send(restoring.ports);
+    restoring.cut
+}
+
+/// Tells the maker of checkpoints how far the shards are, and the source what is safe.
+fn serve_maker<S: Source>(follower: &mut Follower<S, Outlet>, cut: &Cut) {
+    if let Some((position, complete_us)) = follower.reached()
+        && cut.wants(complete_us)
+    {
+        let position = position.encode();
+        let reached = follower.source().lasting_identity().map(|ledger| Reached { ledger, position });
+        cut.put(reached.map_err(|error| error.to_string()));
+    }
+    if let Some(begin) = cut.take_durable().and_then(|begin| S::Position::decode(&begin)) {
+        follower.note_durable(&begin);
+    }
+}
+
 /// The thread's life.
-fn run<S: Source>(mut follower: Follower<S, Outlet>, clock: Clock, mut log: Log, stop: &AtomicBool) {
+fn run<S: Source>(
+    mut follower: Follower<S, Outlet>,
+    clock: Clock,
+    mut log: Log,
+    cut: Option<&Cut>,
+    stop: &AtomicBool,
+) {
     while !stop.load(Relaxed) {
         let wait = follower.step(clock.now());
         log.take(&mut follower);
+        if let Some(cut) = cut {
+            serve_maker(&mut follower, cut);
+        }
         match wait {
             Wait::No => {}
             Wait::Shard => thread::park_timeout(LOOK_AGAIN),

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
+    checkpoints::CheckpointConfig,
     drivers::{DriverChoice, Spin, inherited::Inherited},
     sources::LedgerAddress,
 };
@@ -38,6 +39,8 @@ pub struct NodeConfig {
     pub fixed_wall_us: Option<i64>,
     /// Age of the data beyond which none is answered.
     pub max_staleness_ms: u32,
+    /// What is done about checkpoints; none = nothing.
+    pub checkpoints: Option<CheckpointConfig>,
 }
 
 impl NodeConfig {
@@ -59,6 +62,7 @@ impl NodeConfig {
             spin: Spin::default(),
             fixed_wall_us: None,
             max_staleness_ms: 30_000,
+            checkpoints: None,
         }
     }
 }

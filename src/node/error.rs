@@ -6,6 +6,7 @@ use florin_record::LedgerError;
 
 use super::host::KERNEL_MIN;
 use crate::{
+    checkpoints::StoreError,
     drivers::{DriverError, DriverKind, listen::ListenError},
     feed::FeedError,
 };
@@ -57,6 +58,9 @@ pub enum StartError {
         /// Which.
         driver: DriverKind,
     },
+    /// The folder of checkpoints.
+    #[error(transparent)]
+    Checkpoints(#[from] StoreError),
     /// Nowhere to listen.
     #[error("a node that listens nowhere serves nobody: give --listen, --shard-listen or --unix")]
     NoListener,
@@ -139,6 +143,7 @@ impl StartError {
             | StartError::NoSuchNode { .. } => 14,
             StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
             StartError::Listen(_) => 18,
+            StartError::Checkpoints(_) => 21,
             StartError::Ledger(error) | StartError::Feed(FeedError::Ledger(error)) => error.exit_code,
             StartError::Affinity
             | StartError::Housekeeping { .. }

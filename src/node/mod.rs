@@ -8,6 +8,7 @@ use florin_schema::{NodeId, NodeIdentity, ShardIndex};
 use rand::Rng;
 
 use crate::{
+    checkpoints::{Maker, MakerHandle},
     clock::Clock,
     drivers::{
         DriverError, DriverKind, Listening, RunningDriver, ShardWaker, Shutdown,
@@ -22,6 +23,7 @@ use crate::{
     sources::Ledger,
 };
 
+mod checkpoints;
 mod config;
 mod driver;
 mod error;
@@ -83,6 +85,8 @@ pub struct Node {
     max_staleness_ms: u32,
     control: Control,
     threads: Vec<JoinHandle<Result<(), DriverError>>>,
+    /// Makes checkpoints, where that is asked for.
+    maker: Option<Maker>,
     /// Removed from the file system at the end.
     unix: Option<UnixPath>,
 }
@@ -170,15 +174,22 @@ impl Node {
         let mut handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
 
         // The ledger was opened before anyone is answered, and is loaded while the shards answer that they are warming up.
-        let feed = Feed::spawn(&ledger, clock, outlets)?;
-        let shard_threads =
-            setups.into_iter().zip(sockets).zip(&handles).map(|((setup, listening), handle)| ShardThread {
-                setup,
-                listening,
-                cpu: handle.cpu,
-                clock,
-                control: control.clone(),
-            });
+        let (keeping, links) = match &config.checkpoints {
+            Some(config) => checkpoints::wire_up(config, &setups, &control)?,
+            None => (None, setups.iter().map(|_| None).collect()),
+        };
+        let (restoring, start_maker) = keeping.unzip();
+        let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
+        let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
+        let wired = setups.into_iter().zip(sockets).zip(links).zip(&handles);
+        let shard_threads = wired.map(|(((setup, listening), checkpoints), handle)| ShardThread {
+            setup,
+            checkpoints,
+            listening,
+            cpu: handle.cpu,
+            clock,
+            control: control.clone(),
+        });
         let mut threads = Vec::new();
         for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;
@@ -194,6 +205,7 @@ impl Node {
             max_staleness_ms,
             control,
             threads,
+            maker,
             unix,
         })
     }
@@ -216,6 +228,11 @@ impl Node {
     /// The ledger that it follows.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Who makes its checkpoints, where any are made.
+    pub fn checkpoints(&self) -> Option<MakerHandle> {
+        self.maker.as_ref().map(Maker::handle)
     }
 
     /// What its feed does.

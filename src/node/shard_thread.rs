@@ -17,13 +17,14 @@ use crate::{
     drivers::{Driver, DriverError, Listening, ShardContext},
     feed::{self, Outlet},
     mesh::Parking,
-    shard::{self, Shard, ShardMetrics, ShardSetup},
+    shard::{self, CheckpointLink, Shard, ShardMetrics, ShardSetup},
     threads::EndsProcess,
 };
 
 /// Everything that one shard's thread is started with.
 pub(super) struct ShardThread {
     pub(super) setup: ShardSetup,
+    pub(super) checkpoints: Option<CheckpointLink>,
     pub(super) listening: Vec<Listening>,
     pub(super) cpu: usize,
     pub(super) clock: Clock,
@@ -134,9 +135,13 @@ impl ShardThread {
     fn set_up<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
         let own_shard = usize::from(self.setup.index.0);
+        let shard = Shard::new(self.setup);
         let context = ShardContext {
             // Built here, after the pin, so that its memory is this CPU's own.
-            shard: Shard::new(self.setup),
+            shard: match self.checkpoints {
+                Some(link) => shard.with_checkpoints(link),
+                None => shard,
+            },
             clock: self.clock,
             listening: self.listening,
             wakers: Arc::clone(&self.control.wakers),

@@ -6,6 +6,7 @@
 //! every driver.
 
 mod callers;
+mod checkpoints;
 mod recomputed;
 
 use std::collections::HashMap;

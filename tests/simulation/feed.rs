@@ -33,7 +33,7 @@ impl Feed {
         let mut source = FakeSource::new(random);
         source.is_calm = true;
         let reread_rows = random.pick(&[1, 3, 1_000]);
-        let mut follower = Follower::new(source, taps, None).map_err(|error| error.to_string())?;
+        let mut follower = Follower::new(source, taps).map_err(|error| error.to_string())?;
         follower = follower.with_reread_rows(reread_rows);
         follower.source().is_calm = false;
         if let Fault::Planted(planted) = fault {

@@ -119,6 +119,10 @@ pub struct Follower<S: Source, O> {
     position: Option<S::Position>,
     /// All rows up to here are applied by every shard.
     applied: Option<S::Position>,
+    /// Everything that was committed before this (monotonic µs) lies up to there; 0 = that is not known.
+    complete_us: u64,
+    /// The source hears of what is applied; else of what is safe, from whoever makes checkpoints.
+    confirms_applied: bool,
     rows: Vec<Row>,
     /// How many of `rows` were sent.
     sent: usize,
@@ -136,25 +140,23 @@ pub struct Follower<S: Source, O> {
 }
 
 impl<S: Source, O: Outlet> Follower<S, O> {
-    /// Follows `source` from `after`, or from its beginning, into shards: `outlets` in the order of their indices.
+    /// Follows `source` from its beginning into shards: `outlets` in the order of their indices.
     ///
     /// # Errors
     /// Those of asking the source who it is.
     ///
     /// # Panics
     /// Without outlets.
-    pub fn new(
-        mut source: S,
-        outlets: Vec<O>,
-        after: Option<S::Position>,
-    ) -> Result<Follower<S, O>, SourceError> {
+    pub fn new(mut source: S, outlets: Vec<O>) -> Result<Follower<S, O>, SourceError> {
         Ok(Follower {
             identity: source.identity()?,
             source,
             outlets: Outlets::new(outlets),
             phase: Phase::Failed { until_us: 0 },
-            applied: after.clone(),
-            position: after,
+            applied: None,
+            complete_us: 0,
+            confirms_applied: true,
+            position: None,
             rows: Vec::new(),
             sent: 0,
             changed: VecDeque::new(),
@@ -182,6 +184,33 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         self
     }
 
+    /// The shards hold a checkpoint: `source` is followed from where it begins. Before the first step.
+    pub fn resume_after(&mut self, begin: S::Position) {
+        self.applied = Some(begin.clone());
+        self.position = Some(begin);
+        // Shards may have something to ask before the first row comes, and the first watermark waits for it.
+        self.outlets.unsettle();
+    }
+
+    /// The source is not told of what is applied, but by [`Follower::note_durable`].
+    #[must_use]
+    pub fn with_checkpoints(mut self) -> Follower<S, O> {
+        self.confirms_applied = false;
+        self
+    }
+
+    /// A checkpoint that begins here is on disk.
+    pub fn note_durable(&mut self, begin: &S::Position) {
+        self.source.applied(begin);
+    }
+
+    /// Everything up to here is applied by every shard, and everything that was committed before this time (monotonic µs) lies
+    /// up to there. `None` while nothing is answered.
+    pub fn reached(&self) -> Option<(&S::Position, u64)> {
+        let position = self.applied.as_ref().filter(|_| self.watermark.is_published())?;
+        Some((position, self.complete_us))
+    }
+
     /// Goes on as far as it can without waiting: a read, or a bounded number of rows.
     pub fn step(&mut self, now: Now) -> Wait {
         self.take_requests(now.monotonic_us);
@@ -195,7 +224,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         }
     }
 
-    /// Everything up to here is applied by every shard: what a checkpoint of the shards would be saved with.
+    /// Everything up to here is applied by every shard.
     pub fn applied(&self) -> Option<&S::Position> {
         self.applied.as_ref()
     }
@@ -405,9 +434,10 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             unreachable!("a batch is settled in this phase alone")
         };
         self.applied.clone_from(&self.position);
-        if let Some(position) = &self.applied {
+        if let Some(position) = self.applied.as_ref().filter(|_| self.confirms_applied) {
             self.source.applied(position);
         }
+        self.complete_us = progress.complete_before.map_or(0, |complete| complete.monotonic_us);
         let is_whole = self.watermark.is_published()
             || !self.repair.has_first_attempts()
             || Planted::ReadyBeforeRepair.is(self.planted);

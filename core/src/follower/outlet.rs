@@ -146,6 +146,11 @@ impl<O: Outlet> Outlets<O> {
         self.outlets.iter_mut().for_each(Outlet::wake);
     }
 
+    /// Every shard may have taken in something that this has not sent.
+    pub fn unsettle(&mut self) {
+        self.unsettled.fill(true);
+    }
+
     /// Begins to wait until every shard has applied what it was sent.
     pub fn end_batch(&mut self) {
         self.batch += 1;

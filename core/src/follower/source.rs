@@ -1,6 +1,7 @@
 //! What a ledger must be able to do to be followed. The file of SQLite is one; a replication stream or a log of partitions
 //! are others, so nothing here assumes that a position is a number or that an answer is there at once.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -113,7 +114,28 @@ pub trait Source {
         None
     }
 
-    /// Every shard has applied everything up to `position`: a source that keeps rows for its readers may let them go.
+    /// Which ledger this is, in words that are the same after a restart: a checkpoint keeps them.
+    ///
+    /// # Errors
+    /// Where it cannot be asked, or is of a kind whose ledgers have none.
+    fn lasting_identity(&mut self) -> Result<String, SourceError> {
+        Err(SourceError::Unavailable("no checkpoint can be told to be of this kind of ledger".to_owned()))
+    }
+
+    /// Whether a checkpoint's accounts can be gone on with: this ledger still has everything up to `end`, the same as when they
+    /// were taken from it, and [`Source::load`] can bring everything after `begin`.
+    ///
+    /// # Errors
+    /// Why not.
+    fn resume(&mut self, begin: &Self::Position, end: &Self::Position) -> Result<(), SourceError> {
+        let _ = (begin, end);
+        Err(SourceError::Unavailable(
+            "this kind of ledger cannot be gone on with from a checkpoint".to_owned(),
+        ))
+    }
+
+    /// Every shard has applied everything up to `position`, or a checkpoint that begins there is on disk, where the node keeps
+    /// any: a source that keeps rows for its readers may let them go.
     fn applied(&mut self, position: &Self::Position) {
         let _ = position;
     }

@@ -24,7 +24,7 @@ pub enum CheckpointOrder {
     Begin,
     /// Fill this with what comes next.
     Fill(Vec<u8>),
-    /// Forgets all accounts, and makes room for so many. Has no answer of its own.
+    /// Forget all accounts, and make room for so many.
     Reserve(usize),
     /// Take in those of these records that are this shard's.
     Take {
@@ -45,6 +45,8 @@ pub enum CheckpointAnswer {
         /// Nothing comes after these.
         is_last: bool,
     },
+    /// Of [`CheckpointOrder::Reserve`]: nothing is left of what was taken in, and whatever comes from now on stays.
+    Reserved,
     /// Of [`CheckpointOrder::Take`].
     Taken {
         /// Accounts taken in: all of the block that are this shard's.
@@ -126,9 +128,8 @@ impl Checkpoints {
     }
 
     fn next_order(&mut self, table: &mut Table, metrics: &ShardMetrics) {
-        let Some(link) = &mut self.link else { return };
         while matches!(self.current, Current::None) {
-            match link.orders.pop() {
+            match self.link.as_mut().and_then(|link| link.orders.pop()) {
                 None => return,
                 Some(CheckpointOrder::Begin) => {
                     self.walk = Some(Walk::new());
@@ -138,6 +139,7 @@ impl Checkpoints {
                 Some(CheckpointOrder::Reserve(accounts)) => {
                     table.clear();
                     table.reserve(accounts);
+                    self.answer(CheckpointAnswer::Reserved);
                 }
                 Some(CheckpointOrder::Take { block, bucket }) => {
                     self.current = Current::Take { block, bucket, at: 0, taken: 0 };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use florin_core::clock::Now;
 use florin_core::follower::{Page, Progress, Row, Source, SourceError};
 use florin_core::limits::{FEED_BATCH_ROWS, FEED_POLL_US};
-use florin_schema::{UserId, Version};
+use florin_schema::{LedgerId, UserId, Version};
 
 use super::pages::Pages;
 use super::stripes::{Stripe, Stripes, Taken};
@@ -93,6 +93,32 @@ impl Source for SqliteSource {
 
     fn identity(&mut self) -> Result<SameFile, SourceError> {
         Ok(self.file.check().map(|()| SameFile)?)
+    }
+
+    fn lasting_identity(&mut self) -> Result<String, SourceError> {
+        let id = self.reader.ledger_id().map_err(|error| self.failed(error))?;
+        if id == LedgerId::default() {
+            return Err(SourceError::Unavailable(
+                "the ledger has no first row that it can be told by".to_owned(),
+            ));
+        }
+        Ok(format!("sqlite {id}"))
+    }
+
+    fn resume(&mut self, begin: &Place, end: &Place) -> Result<(), SourceError> {
+        for place in [begin, end] {
+            let found = self.reader.follow(Some(place), 0, &mut Vec::new());
+            if found.map_err(|error| self.failed(error))? == Followed::Lost {
+                return Err(SourceError::Replaced(format!(
+                    "row {} is not there any more, or another one is: the ledger was restored, or is another",
+                    place.seq.0
+                )));
+            }
+        }
+        if begin > end {
+            return Err(SourceError::Replaced("the checkpoint ends before it begins".to_owned()));
+        }
+        Ok(())
     }
 
     fn load(&mut self, after: Option<&Place>) -> Result<(), SourceError> {

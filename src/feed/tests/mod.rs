@@ -73,7 +73,7 @@ fn start<const SHARDS: usize>(scratch: &Scratch, clock: Clock) -> (Feed, [Consum
         outlets.push(outlet);
         Consumer { link, parking, wakes, events: Vec::new() }
     });
-    let feed = Feed::spawn(&ledger_in(scratch), clock, outlets).unwrap();
+    let feed = Feed::spawn(&ledger_in(scratch), clock, outlets, None).unwrap();
     (feed, consumers)
 }
 

@@ -57,7 +57,7 @@ fn a_gap_is_read_again_and_clears_when_the_ledger_has_the_row() {
         ports: Vec::new(),
         identity: Default::default(),
     });
-    let feed = Feed::spawn(&ledger_in(&scratch), clock, vec![outlet]).unwrap();
+    let feed = Feed::spawn(&ledger_in(&scratch), clock, vec![outlet], None).unwrap();
     let mut turns_until = |what: &str, done: &dyn Fn() -> bool| {
         until(what, || {
             shard.begin_turn(clock.now());
@@ -265,7 +265,7 @@ fn a_feed_that_panics() {
     let parking = Arc::new(Parking::new());
     let (outlet, _link) = link(Arc::clone(&parking), Arc::new(|| panic!("a waker that breaks")));
     parking.announce();
-    let feed = Feed::spawn(&ledger_in(&scratch), Clock::new(None), vec![outlet]).unwrap();
+    let feed = Feed::spawn(&ledger_in(&scratch), Clock::new(None), vec![outlet], None).unwrap();
     until("it has ended", || feed.thread.as_ref().unwrap().is_finished());
     panic!("the process goes on without its feed");
 }

@@ -145,7 +145,7 @@ impl Mirror {
         let (view, stop, started) =
             (Arc::new(Mutex::new(View::default())), Arc::<AtomicBool>::default(), Instant::now());
         let outlet = MapOutlet { view: Arc::clone(&view), requests: Vec::new(), applied: 0 };
-        let mut follower = Follower::new(source, vec![outlet], None).unwrap();
+        let mut follower = Follower::new(source, vec![outlet]).unwrap();
         let (stopped, told) = (Arc::clone(&stop), Arc::clone(&view));
         let thread = thread::spawn(move || {
             while !stopped.load(Relaxed) {

@@ -1,0 +1,341 @@
+//! The thread that makes checkpoints: when it is time, when rows enough have come, and when somebody asks.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::cut::{Cut, Reached};
+use super::store::Unfinished;
+use super::write::SectionWriter;
+use super::{CheckpointConfig, CheckpointStatus, Port, Store};
+use crate::checkpoint::{Manifest, Section};
+use crate::clock::Clock;
+use crate::limits::{
+    CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM,
+};
+use crate::shard::{CheckpointAnswer, CheckpointOrder};
+use crate::threads::spawn_vital;
+
+/// How often it is looked whether one is due.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a shard, or the feed, is waited for before it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_micros(500);
+
+/// A checkpoint that is on the disk.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Made {
+    /// Where.
+    pub path: PathBuf,
+    /// In it.
+    pub accounts: u64,
+    /// Of its sections.
+    pub bytes: u64,
+    /// When it was made, µs since 1970 UTC.
+    pub made_at_us: i64,
+    /// How long that took; 0 of one that another process made.
+    pub seconds: f64,
+    /// Where it begins.
+    begin: Vec<u8>,
+}
+
+impl Made {
+    pub(super) fn loaded(path: &Path, manifest: &Manifest) -> Made {
+        Made {
+            path: path.to_owned(),
+            accounts: manifest.accounts(),
+            bytes: manifest.bytes(),
+            made_at_us: manifest.made_at_us,
+            seconds: 0.0,
+            begin: manifest.begin.clone(),
+        }
+    }
+}
+
+/// Why none was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The feed has nothing that one could begin with.
+    #[error("the ledger is not followed at the moment: {0}")]
+    Feed(String),
+    /// The file system.
+    #[error("cannot write to {}: {source}", .folder.display())]
+    Write {
+        /// Where.
+        folder: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The node ends.
+    #[error("the node ends")]
+    Ends,
+}
+
+/// Whoever asked for a checkpoint hears of it.
+type Answer = Box<dyn FnOnce(Result<Made, String>) + Send>;
+
+/// Asks for checkpoints.
+#[derive(Clone)]
+pub struct MakerHandle {
+    orders: Sender<Answer>,
+    status: Arc<CheckpointStatus>,
+}
+
+impl MakerHandle {
+    /// Has one made; `answer` is called on the maker's thread when it is on the disk, or could not be made.
+    pub fn make(&self, answer: impl FnOnce(Result<Made, String>) + Send + 'static) {
+        if let Err(mpsc::SendError(answer)) = self.orders.send(Box::new(answer)) {
+            answer(Err(MakeError::Ends.to_string()));
+        }
+    }
+
+    /// What there is to say.
+    pub fn status(&self) -> &Arc<CheckpointStatus> {
+        &self.status
+    }
+}
+
+/// The thread, as long as it is held.
+pub struct Maker {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    handle: MakerHandle,
+}
+
+impl Maker {
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `rows` says how many
+    /// have been taken from the ledger so far.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(
+        config: CheckpointConfig,
+        store: Arc<Store>,
+        cut: Arc<Cut>,
+        status: Arc<CheckpointStatus>,
+        clock: Clock,
+        ports: Receiver<Vec<Port>>,
+        rows: impl Fn() -> u64 + Send + 'static,
+    ) -> io::Result<Maker> {
+        let (orders, asked) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let making = Making {
+            config,
+            store,
+            cut,
+            status: Arc::clone(&status),
+            clock,
+            stop: Arc::clone(&stop),
+            ports: Vec::new(),
+            buffers: Vec::new(),
+        };
+        let thread = spawn_vital("florin-checkpoint", move || making.run(&ports, &asked, rows))?;
+        Ok(Maker { thread: Some(thread), stop, handle: MakerHandle { orders, status } })
+    }
+
+    /// The way to ask it.
+    pub fn handle(&self) -> MakerHandle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // One that panics ends the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Making {
+    config: CheckpointConfig,
+    store: Arc<Store>,
+    cut: Arc<Cut>,
+    status: Arc<CheckpointStatus>,
+    clock: Clock,
+    stop: Arc<AtomicBool>,
+    ports: Vec<Port>,
+    /// Free ones, which all shards share.
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Making {
+    fn run(mut self, ports: &Receiver<Vec<Port>>, asked: &Receiver<Answer>, rows: impl Fn() -> u64) {
+        while self.ports.is_empty() {
+            match ports.recv_timeout(LOOK_EVERY) {
+                Ok(ports) => self.ports = ports,
+                Err(RecvTimeoutError::Timeout) if !self.stop.load(Relaxed) => {}
+                Err(_) => return,
+            }
+        }
+        // A node that has loaded no checkpoint makes one as soon as it can.
+        let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: rows() };
+        while !self.stop.load(Relaxed) {
+            let answer = match asked.recv_timeout(LOOK_EVERY) {
+                Ok(answer) => Some(answer),
+                Err(RecvTimeoutError::Timeout) if due.is(&self.config, rows()) => None,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let rows_before = rows();
+            let outcome = self.make(answer.is_some());
+            if !matches!(outcome, Err(MakeError::Ends)) {
+                due = Due { last: Some(Instant::now()), rows: rows_before };
+            }
+            self.tell(outcome, answer);
+        }
+    }
+
+    fn tell(&self, outcome: Result<Option<Made>, MakeError>, answer: Option<Answer>) {
+        let told = match outcome {
+            Ok(Some(made)) => {
+                tracing::info!(
+                    accounts = made.accounts,
+                    bytes = made.bytes,
+                    seconds = made.seconds,
+                    "made {}",
+                    made.path.display()
+                );
+                self.status.note_made(made.clone());
+                Ok(made)
+            }
+            Ok(None) => return,
+            Err(MakeError::Ends) => Err(MakeError::Ends.to_string()),
+            Err(error) => {
+                self.status.note_failure();
+                tracing::error!("no checkpoint was made: {error}; it is tried again");
+                Err(error.to_string())
+            }
+        };
+        if let Some(answer) = answer {
+            answer(told);
+        }
+    }
+
+    /// Makes one; none where nothing has come since the last and nobody `insists`.
+    fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
+        let begun = Instant::now();
+        let begin = self.reach(self.clock.monotonic_us())?;
+        if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
+            return Ok(None);
+        }
+        let folder = self.config.folder.clone();
+        let failed = |source| MakeError::Write { folder: folder.clone(), source };
+        let unfinished = self.store.begin().map_err(failed)?;
+        let (mut sections, mut incomplete) = (Vec::new(), 0);
+        for index in 0..self.ports.len() {
+            let (section, nameless) = self.copy(index, &unfinished)?.map_err(failed)?;
+            sections.push(section);
+            incomplete += nameless;
+        }
+        // All that any account holds had been committed by now.
+        let end = self.reach(self.clock.monotonic_us())?;
+        if end.ledger != begin.ledger {
+            return Err(MakeError::Feed("it was replaced by another meanwhile".to_owned()));
+        }
+        let made_at_us =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
+        let manifest = Manifest {
+            ledger: begin.ledger,
+            begin: begin.position,
+            end: end.position,
+            made_at_us,
+            incomplete,
+            sections,
+        };
+        let path = unfinished.publish(&manifest).map_err(failed)?;
+        self.cut.note_durable(manifest.begin.clone());
+        if let Err(error) = self.store.retain() {
+            tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
+        }
+        Ok(Some(Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) }))
+    }
+
+    /// Waits until every shard has applied all that had been committed by then (monotonic µs).
+    fn reach(&self, complete_us: u64) -> Result<Reached, MakeError> {
+        self.cut.want(complete_us);
+        let until_us = complete_us + CHECKPOINT_CUT_WAIT_US;
+        loop {
+            match self.cut.take() {
+                Some(reached) => return reached.map_err(MakeError::Feed),
+                None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
+                None if self.clock.monotonic_us() > until_us => {
+                    return Err(MakeError::Feed("it did not get on in time; /readyz says why".to_owned()));
+                }
+                None => thread::park_timeout(LOOK_AGAIN),
+            }
+        }
+    }
+
+    /// Copies a shard's accounts into its section. Whatever the disk says, the shard is not left with a buffer.
+    fn copy(
+        &mut self,
+        index: usize,
+        unfinished: &Unfinished,
+    ) -> Result<io::Result<(Section, u64)>, MakeError> {
+        let mut section = SectionWriter::create(unfinished.path(), index);
+        let port = &mut self.ports[index];
+        port.order(CheckpointOrder::Begin);
+        let mut has_all = false;
+        while !has_all || port.unanswered() > 0 {
+            while !has_all && section.is_ok() && port.unanswered() < CHECKPOINT_BUFFERS {
+                let fresh = || Vec::with_capacity(CHECKPOINT_PIECE_BYTES + CHECKPOINT_PIECE_ROOM);
+                port.order(CheckpointOrder::Fill(self.buffers.pop().unwrap_or_else(fresh)));
+            }
+            if section.is_err() && port.unanswered() == 0 {
+                break;
+            }
+            match port.answer() {
+                Some(CheckpointAnswer::Filled { mut records, is_last }) => {
+                    has_all |= is_last;
+                    if let Ok(writer) = &mut section
+                        && let Err(error) = writer.add(&records)
+                    {
+                        section = Err(error);
+                    }
+                    records.clear();
+                    self.buffers.push(records);
+                }
+                Some(CheckpointAnswer::Taken { .. } | CheckpointAnswer::Reserved) => {
+                    unreachable!("nothing is loaded any more")
+                }
+                None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
+                None => thread::park_timeout(LOOK_AGAIN),
+            }
+        }
+        self.buffers.truncate(CHECKPOINT_BUFFERS);
+        Ok(section.and_then(SectionWriter::finish))
+    }
+}
+
+/// When the next one is due.
+struct Due {
+    last: Option<Instant>,
+    rows: u64,
+}
+
+impl Due {
+    fn is(&self, config: &CheckpointConfig, rows: u64) -> bool {
+        let Some(last) = self.last else { return true };
+        config.every.is_some_and(|every| last.elapsed() >= every)
+            || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
+    }
+}
+
+impl std::fmt::Debug for Maker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Maker").field("status", &self.handle.status).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for MakerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MakerHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,209 @@
+//! The folder of checkpoints: who may write there, what is in it, and how a new one gets its name.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::{Manifest, ManifestError};
+use crate::limits::{CHECKPOINTS_KEPT, MANIFEST_BYTES_MAX};
+
+const PREFIX: &str = "checkpoint-";
+const UNFINISHED: &str = ".making-";
+const LOCK: &str = "lock";
+const MANIFEST: &str = "manifest";
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another node has it.
+    #[error("another florin writes checkpoints to {}: give each node a folder of its own", .folder.display())]
+    Taken {
+        /// Which.
+        folder: PathBuf,
+    },
+    /// The file system.
+    #[error("cannot keep checkpoints in {}: {operation}: {source}", .folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// What was tried.
+        operation: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a manifest cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system.
+    #[error("cannot read {}: {source}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its content.
+    #[error("{}: {source}", .path.display())]
+    Manifest {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ManifestError,
+    },
+}
+
+/// A folder of checkpoints that this process may write to, as long as it is held.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    /// Locked.
+    _lock: File,
+}
+
+impl Store {
+    /// Takes the folder, which is made where there is none, and clears away what was not finished.
+    ///
+    /// # Errors
+    /// Where another process has it, or the file system refuses.
+    pub fn open(folder: &Path) -> Result<Store, StoreError> {
+        let failed = |operation| {
+            let folder = folder.to_owned();
+            move |source| StoreError::Folder { folder, operation, source }
+        };
+        fs::create_dir_all(folder).map_err(failed("making it"))?;
+        let options = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK));
+        let lock = options.map_err(failed("opening its lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Taken { folder: folder.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => return Err(failed("locking it")(source)),
+        }
+        for entry in fs::read_dir(folder).map_err(failed("listing it"))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_dir_all(entry.path()).map_err(failed("clearing away what was not finished"))?;
+            }
+        }
+        Ok(Store { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// What is there, the newest first.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn checkpoints(&self) -> io::Result<Vec<PathBuf>> {
+        checkpoints(&self.folder)
+    }
+
+    /// A new folder for a checkpoint in the making.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn begin(&self) -> io::Result<Unfinished> {
+        let last = self.checkpoints()?.first().and_then(|path| sequence(path)).unwrap_or(0);
+        let sequence = last + 1;
+        let path = self.folder.join(format!("{UNFINISHED}{sequence:012}"));
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir(&path)?;
+        Ok(Unfinished {
+            path,
+            target: self.folder.join(format!("{PREFIX}{sequence:012}")),
+            is_published: false,
+        })
+    }
+
+    /// Removes all but the newest.
+    pub fn retain(&self) -> io::Result<()> {
+        for path in self.checkpoints()?.into_iter().skip(CHECKPOINTS_KEPT) {
+            // Without its manifest it is none, whenever this is interrupted.
+            fs::remove_file(path.join(MANIFEST))?;
+            fs::remove_dir_all(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// A checkpoint in the making; cleared away unless it is published.
+#[derive(Debug)]
+pub struct Unfinished {
+    path: PathBuf,
+    target: PathBuf,
+    is_published: bool,
+}
+
+impl Unfinished {
+    /// Where its files belong.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, now that its sections are on the disk. When this returns, all of it is.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish(mut self, manifest: &Manifest) -> io::Result<PathBuf> {
+        let mut file = File::create_new(self.path.join(MANIFEST))?;
+        file.write_all(&manifest.encode())?;
+        file.sync_all()?;
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, &self.target)?;
+        self.is_published = true;
+        if let Some(parent) = self.target.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(self.target.clone())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // What is left is cleared away when the folder is next opened.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The checkpoints in a folder, the newest first; for whoever only looks.
+///
+/// # Errors
+/// The file system's.
+pub fn checkpoints(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        found.extend(sequence(&path).map(|sequence| (sequence, path)));
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn sequence(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// The file of a section.
+pub fn section_path(checkpoint: &Path, section: usize) -> PathBuf {
+    checkpoint.join(format!("section-{section}"))
+}
+
+/// Reads a checkpoint's manifest.
+///
+/// # Errors
+/// Why it is none, or cannot be read.
+pub fn manifest(checkpoint: &Path) -> Result<Manifest, ReadError> {
+    let path = checkpoint.join(MANIFEST);
+    let read = fs::metadata(&path).and_then(|found| {
+        if found.len() > MANIFEST_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than any manifest"));
+        }
+        fs::read(&path)
+    });
+    match read {
+        Ok(bytes) => Manifest::decode(&bytes).map_err(|source| ReadError::Manifest { path, source }),
+        Err(source) => Err(ReadError::Io { path, source }),
+    }
+}

@@ -1,0 +1,79 @@
+//! Accounts into a section's file: sorted by bucket, cut into blocks, each with its checksum.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::store::section_path;
+use crate::checkpoint::{self, BUCKETS, Block, Section, record};
+use crate::limits::{CHECKPOINT_BLOCK_BYTES, CHECKPOINT_SYNC_BYTES};
+
+/// A section in the making.
+pub(super) struct SectionWriter {
+    file: File,
+    /// By bucket: what has not been written, and how many accounts that is.
+    open: Vec<(Vec<u8>, u32)>,
+    section: Section,
+    unsynced: usize,
+    /// Accounts of which only the name is known.
+    pub(super) incomplete: u64,
+}
+
+impl SectionWriter {
+    pub(super) fn create(checkpoint: &Path, index: usize) -> io::Result<SectionWriter> {
+        Ok(SectionWriter {
+            file: File::create_new(section_path(checkpoint, index))?,
+            open: vec![(Vec::new(), 0); BUCKETS],
+            section: Section::default(),
+            unsynced: 0,
+            incomplete: 0,
+        })
+    }
+
+    /// Takes what a shard has copied.
+    pub(super) fn add(&mut self, mut records: &[u8]) -> io::Result<()> {
+        while !records.is_empty() {
+            let found = record::peek(records);
+            let (own, rest) = records.split_at(found.bytes);
+            records = rest;
+            self.incomplete += u64::from(found.is_incomplete);
+            let bucket = checkpoint::bucket_of(found.user.hashed());
+            let (open, accounts) = &mut self.open[usize::from(bucket)];
+            open.extend_from_slice(own);
+            *accounts += 1;
+            if open.len() >= CHECKPOINT_BLOCK_BYTES {
+                self.write(bucket)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bucket: u8) -> io::Result<()> {
+        let (open, accounts) = &mut self.open[usize::from(bucket)];
+        self.file.write_all(open)?;
+        self.section.blocks.push(Block {
+            bytes: u32::try_from(open.len()).expect("a block is little longer than a block may be"),
+            accounts: std::mem::take(accounts),
+            bucket,
+            checksum: checkpoint::checksum(open),
+        });
+        self.unsynced += open.len();
+        open.clear();
+        if self.unsynced >= CHECKPOINT_SYNC_BYTES {
+            self.unsynced = 0;
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left. When this returns, all of it is on the disk.
+    pub(super) fn finish(mut self) -> io::Result<(Section, u64)> {
+        for bucket in 0..=u8::MAX {
+            if !self.open[usize::from(bucket)].0.is_empty() {
+                self.write(bucket)?;
+            }
+        }
+        self.file.sync_all()?;
+        Ok((self.section, self.incomplete))
+    }
+}

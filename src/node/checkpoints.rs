@@ -1,0 +1,60 @@
+//! What a node's threads are given for checkpoints.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+
+use super::{Control, StartError};
+use crate::{
+    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
+    clock::Clock,
+    feed::FeedStatus,
+    shard::{CheckpointLink, ShardSetup},
+};
+
+/// What the maker's thread is started with, once the feed's runs.
+pub(super) struct StartMaker {
+    config: CheckpointConfig,
+    store: Arc<Store>,
+    cut: Arc<Cut>,
+    status: Arc<CheckpointStatus>,
+    ports: Receiver<Vec<Port>>,
+}
+
+/// The two that make and load checkpoints, and each shard's side of its link to them.
+type Wired = (Option<(Restoring, StartMaker)>, Vec<Option<CheckpointLink>>);
+
+/// Takes the folder, and links whoever makes and loads checkpoints to each shard.
+pub(super) fn wire_up(
+    config: &CheckpointConfig,
+    setups: &[ShardSetup],
+    control: &Control,
+) -> Result<Wired, StartError> {
+    let store = Arc::new(Store::open(&config.folder)?);
+    let (cut, status) = (Arc::new(Cut::default()), Arc::new(CheckpointStatus::default()));
+    let link = |setup: &ShardSetup| {
+        let (wakers, index) = (Arc::clone(&control.wakers), usize::from(setup.index.0));
+        Port::link(Arc::clone(&setup.parking), Arc::new(move || wakers[index].wake()))
+    };
+    let (ports, links): (Vec<_>, Vec<_>) = setups.iter().map(link).unzip();
+    let (maker, handed) = mpsc::channel();
+    let restoring = Restoring {
+        store: Arc::clone(&store),
+        ports,
+        cut: Arc::clone(&cut),
+        status: Arc::clone(&status),
+        maker,
+    };
+    let start = StartMaker { config: config.clone(), store, cut, status, ports: handed };
+    Ok((Some((restoring, start)), links.into_iter().map(Some).collect()))
+}
+
+impl StartMaker {
+    /// Starts the thread.
+    pub(super) fn begin(self, clock: Clock, feed: &Arc<FeedStatus>) -> Result<Maker, StartError> {
+        let StartMaker { config, store, cut, status, ports } = self;
+        let feed = Arc::clone(feed);
+        let rows = move || feed.rows();
+        let maker = Maker::start(config, store, cut, status, clock, ports, rows);
+        maker.map_err(|source| StartError::Thread { source })
+    }
+}
