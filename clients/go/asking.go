@@ -162,7 +162,13 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, refused *refusals, e
 		return false
 	}
 	isMany := len(c.nodes) > 1
+	var status *StatusError
 	switch {
+	case errors.As(err, &status) && status.Status == StatusUnavailable && status.Lasting:
+		// Time does not mend it; another node may have seen more.
+		if !isMany {
+			return false
+		}
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
 		refused.mayPass = true
 	case isMany && errors.Is(err, ErrStale):

@@ -22,6 +22,7 @@ func metadata(header frame.Reply) Metadata {
 		Shard:       header.Shard,
 		Forwarded:   header.Flags&frame.Forwarded != 0,
 		Quarantined: header.Flags&frame.Quarantined != 0,
+		Lasting:     header.Flags&frame.Lasting != 0,
 	}
 }
 

@@ -45,7 +45,8 @@ var (
 	// ErrStale: MinVersion or MaxAge did not hold, within Wait if one was given.
 	ErrStale = errors.New("florin: no answer is fresh enough")
 	// ErrUnavailable: the server is warming up or draining, or has lost its ledger for too long. Or this one account cannot
-	// be shown, for its first transaction is missing: then StatusError.Quarantined is true.
+	// be shown, for its first transaction is missing: then StatusError.Quarantined is true, and where that lasts, so that the
+	// client does not ask again, StatusError.Lasting.
 	ErrUnavailable = errors.New("florin: the server cannot answer at the moment")
 	// ErrOverloaded: the request was shed; it is safe to send it again, later.
 	ErrOverloaded = errors.New("florin: the server is overloaded")

@@ -16,6 +16,8 @@ type Metadata struct {
 	Forwarded bool
 	// Quarantined is true where the account's history is known to be incomplete.
 	Quarantined bool
+	// Lasting is true where that stays so until the account's rows are in the ledger, as far as the server knows.
+	Lasting bool
 }
 
 // Balance is what a user holds.

@@ -120,6 +120,26 @@ func TestANodeThatWarmsUpIsWaitedFor(t *testing.T) {
 	}
 }
 
+// About an account whose hole lasts both clients asked again and again until the deadline.
+func TestAnAccountThatStaysIncompleteIsToldAtOnce(t *testing.T) {
+	var asked atomic.Int32
+	node := fake.Start(t, 1, func(request fake.Request) []byte {
+		if request.Opcode == frame.Hello {
+			return nil
+		}
+		asked.Add(1)
+		refusal := fake.Refuse(request, uint8(StatusUnavailable), "not complete")
+		return fake.Flagged(refusal, frame.Quarantined|frame.Lasting)
+	})
+	client := dial(t, node.Target, Options{})
+	_, err := client.GetBalance(t.Context(), 1)
+	var refusal *StatusError
+	if !errors.As(err, &refusal) || !refusal.Lasting || !errors.Is(err, ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	same(t, asked.Load(), 1)
+}
+
 // A node announces its end on every answer. What is new goes to another connection; what is under way is finished there.
 func TestAConnectionThatDrainsIsFinishedAndLeft(t *testing.T) {
 	var isDraining atomic.Bool

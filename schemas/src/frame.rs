@@ -77,7 +77,7 @@ pub struct ReplyHeader {
     pub as_of_us: I64,
     /// That answered.
     pub shard: U16,
-    /// [`REPLY_FORWARDED`], [`REPLY_QUARANTINED`], [`REPLY_DRAINING`].
+    /// [`REPLY_FORWARDED`], [`REPLY_QUARANTINED`], [`REPLY_DRAINING`], [`REPLY_LASTING`].
     pub flags: U16,
     /// [`crate::layout::SCHEMA_FINGERPRINT`]'s low 32 bits.
     pub schema: U32,
@@ -89,6 +89,9 @@ pub const REPLY_FORWARDED: u16 = 1;
 pub const REPLY_QUARANTINED: u16 = 2;
 /// Reply flag: the node is ending, and will close this connection; ask the next question elsewhere.
 pub const REPLY_DRAINING: u16 = 4;
+/// Reply flag, beside [`REPLY_QUARANTINED`]: the ledger has been read again for this account in vain, or it cannot be applied. It
+/// stays so until its rows are there: to ask again in a moment is of no use.
+pub const REPLY_LASTING: u16 = 8;
 
 const _: () = {
     assert!(size_of::<RequestHeader>() == 24 && size_of::<FreshnessOptions>() == 16);

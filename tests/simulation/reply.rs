@@ -1,7 +1,7 @@
 //! Answers, read as a client in another language would: by wire.md, `florin.fbs` and the records, with none of the
 //! server's code. Whatever the encoding, the content ends in the same records.
 
-use florin_schema::frame::{REPLY_DRAINING, REPLY_FORWARDED, REPLY_QUARANTINED, ReplyHeader};
+use florin_schema::frame::{REPLY_DRAINING, REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED, ReplyHeader};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::records::{
     AssetBalance, AssetStatistics, Balance, BalanceEntry, Balances, Statistics, WindowStatistics,
@@ -80,8 +80,11 @@ pub fn frame(bytes: &[u8]) -> Result<Reply> {
     }
     let status = Status::try_from(header.status).map_err(|unknown| format!("{unknown:?} status"))?;
     let flags = header.flags.get();
-    if flags & !(REPLY_FORWARDED | REPLY_QUARANTINED | REPLY_DRAINING) != 0 {
+    if flags & !(REPLY_FORWARDED | REPLY_QUARANTINED | REPLY_DRAINING | REPLY_LASTING) != 0 {
         return Err(format!("unknown flags: {header:?}"));
+    }
+    if flags & (REPLY_QUARANTINED | REPLY_LASTING) == REPLY_LASTING {
+        return Err(format!("what is whole cannot be lasting: {header:?}"));
     }
     let body = match (status, header.opcode, header.encoding) {
         (Status::Ok, 0, 2) => flat_hello(body)?,

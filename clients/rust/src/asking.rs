@@ -131,6 +131,9 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         let is_many = self.fleet.is_many();
         let next = match &error {
             Error::Disconnected { .. } | Error::OtherNode { .. } => Next::Reconnect,
+            // Time does not mend it; another node may have seen more.
+            Error::Unavailable(refusal) if refusal.is_lasting && is_many => Next::AskOthers,
+            Error::Unavailable(refusal) if refusal.is_lasting => Next::Tell,
             Error::Unavailable(_) => Next::AskAgain,
             Error::Stale(_) if is_many && !self.request.freshness.has_min_version(floor) => Next::AskAgain,
             Error::Stale(_) | Error::Overloaded(_) if is_many => Next::AskOthers,
@@ -149,7 +152,13 @@ impl Failed {
             shown.0, got.0
         );
         Failed {
-            error: Error::Stale(Refusal { message, shard, as_of_us, is_quarantined: false }),
+            error: Error::Stale(Refusal {
+                message,
+                shard,
+                as_of_us,
+                is_quarantined: false,
+                is_lasting: false,
+            }),
             next: Next::AskAgain,
         }
     }

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("stale: {0}")]
     Stale(Refusal),
     /// The server is warming up or draining, or its feed has been down for too long. Or this one account cannot be shown, for its first
-    /// transaction is missing ([`Refusal::is_quarantined`]).
+    /// transaction is missing ([`Refusal::is_quarantined`]), which may last ([`Refusal::is_lasting`]).
     #[error("unavailable: {0}")]
     Unavailable(Refusal),
     /// The server shed the request.
@@ -123,8 +123,8 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Error::Stale(_)
-                | Error::Unavailable(_)
+            Error::Unavailable(Refusal { is_lasting: false, .. })
+                | Error::Stale(_)
                 | Error::Overloaded(_)
                 | Error::Disconnected { .. }
                 | Error::OtherNode { .. }
@@ -186,6 +186,8 @@ pub struct Refusal {
     pub as_of_us: i64,
     /// Whether it is because the account's history is known to be incomplete.
     pub is_quarantined: bool,
+    /// Whether that stays so until its rows are in the ledger, as far as the server knows: the client does not ask the server again.
+    pub is_lasting: bool,
 }
 
 /// What ended a connection, or kept it from beginning.

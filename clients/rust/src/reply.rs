@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::records::{AssetBalance, Balance, Statistics, WindowStatistics};
 use florin_schema::{Asset, Opcode, ShardIndex, Status, Version, Window, WindowMask};
@@ -47,6 +47,11 @@ impl Origin {
     /// Whether the account's history is known to be incomplete: show the numbers with care.
     pub const fn is_quarantined(&self) -> bool {
         self.flags & REPLY_QUARANTINED != 0
+    }
+
+    /// Whether it stays incomplete until its rows are in the ledger, as far as the server knows.
+    pub const fn is_lasting(&self) -> bool {
+        self.flags & REPLY_LASTING != 0
     }
 }
 
@@ -199,6 +204,7 @@ pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Er
         shard: origin.shard,
         as_of_us: origin.as_of_us,
         is_quarantined: origin.is_quarantined(),
+        is_lasting: origin.is_lasting(),
     })
 }
 

@@ -11,7 +11,7 @@ use florin_client::{
     Backoff, Builder, Client, Disconnect, Error, Freshness, LedgerId, NodeId, Retry, Routing, Version,
 };
 use florin_schema::Status;
-use florin_schema::frame::REPLY_DRAINING;
+use florin_schema::frame::{REPLY_DRAINING, REPLY_LASTING, REPLY_QUARANTINED};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -118,6 +118,26 @@ async fn a_node_that_warms_up_is_waited_for() {
     let hasty = impatient().retry(Retry::Never).connect(&*fake.address).await.unwrap();
     let error = hasty.get_balance(user(1)).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error}");
+}
+
+/// About an account whose hole lasts both clients asked again and again until the deadline.
+#[tokio::test]
+async fn an_account_that_stays_incomplete_is_told_at_once() {
+    static ASKED: AtomicI64 = AtomicI64::new(0);
+    let fake = Fake::tcp(Map::one_shard(), |asked| {
+        ASKED.fetch_add(1, SeqCst);
+        let mut frame = asked.reply(Status::Unavailable, 0, b"not complete");
+        frame[26..28].copy_from_slice(&(REPLY_QUARANTINED | REPLY_LASTING).to_le_bytes());
+        Answer::Bytes(frame)
+    })
+    .await;
+    let client = impatient().connect(&*fake.address).await.unwrap();
+    let error = client.get_balance(user(1)).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Unavailable(refusal) if refusal.is_quarantined && refusal.is_lasting),
+        "{error}"
+    );
+    assert_eq!((error.is_retryable(), ASKED.load(SeqCst)), (false, 1));
 }
 
 /// A node announces its end on every answer. What is new goes to another connection; what is under way is finished.

@@ -50,6 +50,8 @@ pub const QUARANTINED: u8 = 1;
 pub const DEFECTIVE: u8 = 2;
 /// Account flag: the feed has been asked to read its history again.
 pub const REREAD_ASKED: u8 = 4;
+/// Account flag: its history has been read again in vain, for the ledger itself lacks what is missing.
+pub const LASTING: u8 = 8;
 
 /// What stands before an archived balance.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

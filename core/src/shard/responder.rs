@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Window, WindowMask};
 
 use super::gather::{Gather, push_balance, push_status, push_without_beginning};
@@ -41,6 +41,9 @@ const LIFETIME: WindowMask = WindowMask::new(1 << Window::Lifetime as u8).expect
 /// Why an account is not shown that lacks its first transaction: nothing and 1970 would be a guess.
 const WITHOUT_BEGINNING: &str = "this account's history is not complete yet: the ledger names the user, but the account's first transaction is \
      missing or cannot be applied; ask again in a moment";
+/// The same, once that is known to be of no use.
+const WITHOUT_BEGINNING_LASTING: &str = "this account's history is not complete: the ledger names the user, but lacks the account's first \
+     transaction, or it cannot be applied; to ask again is of no use until the ledger is mended";
 
 pub(super) struct Responder {
     pub index: ShardIndex,
@@ -109,7 +112,13 @@ impl Responder {
     #[inline(never)]
     fn origin_of_incomplete(&self, origin: Origin, user: UserId) -> Origin {
         let whole_at = self.table.whole_at(user);
-        Origin { as_of_us: whole_at.map_or(origin.as_of_us, |whole_at| whole_at.wall_us), ..origin }
+        let as_of_us = whole_at.map_or(origin.as_of_us, |whole_at| whole_at.wall_us);
+        Origin { as_of_us, flags: origin.flags | self.lasting(user.hashed()), ..origin }
+    }
+
+    /// The flag of a quarantined account that stays so.
+    fn lasting(&self, user: HashedUser) -> u16 {
+        if self.table.is_lasting(user) { REPLY_LASTING } else { 0 }
     }
 
     #[inline]
@@ -154,7 +163,7 @@ impl Responder {
             return self.error(out, to, via, Status::NotFound, "the ledger has never named this user");
         };
         if found.has_no_beginning() {
-            return self.without_beginning(out, to, via);
+            return self.without_beginning(out, to, via, user);
         }
         match aspect {
             Aspect::Balance => {
@@ -267,9 +276,14 @@ impl Responder {
 
     #[cold]
     #[inline(never)]
-    fn without_beginning(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via) {
+    fn without_beginning(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via, user: HashedUser) {
         let origin = self.origin(via, Trust::Quarantined);
-        self.encoder.error(out, *to, origin, Status::Unavailable, WITHOUT_BEGINNING);
+        let (lasting, message) = match self.lasting(user) {
+            0 => (0, WITHOUT_BEGINNING),
+            lasting => (lasting, WITHOUT_BEGINNING_LASTING),
+        };
+        let origin = Origin { flags: origin.flags | lasting, ..origin };
+        self.encoder.error(out, *to, origin, Status::Unavailable, message);
         self.count(to.opcode, Status::Unavailable);
     }
 

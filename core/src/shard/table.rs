@@ -10,7 +10,7 @@ use florin_schema::layout::BalanceView;
 use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
-use super::account::{Account, DEFECTIVE, QUARANTINED, REREAD_ASKED};
+use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
 use super::blocks::{Blocks, Handle};
 use super::index::{Index, Place};
 use crate::checkpoint::{Record, RecordError};
@@ -152,6 +152,12 @@ impl Table {
     /// The watermark when the user's account was last whole, if it is quarantined; monotonic 0 = it never was.
     pub fn whole_at(&self, user_id: UserId) -> Option<Now> {
         self.quarantined.get(&user_id).copied()
+    }
+
+    /// Whether a quarantined account stays so, as far as anyone knows: its history has been read again in vain, or would be.
+    pub fn is_lasting(&self, user: HashedUser) -> bool {
+        let found = self.find_closely(user).map(|(_, balance)| Account { balance }.flags(&self.blocks));
+        found.is_some_and(|flags| flags & (DEFECTIVE | LASTING) != 0)
     }
 
     /// Bytes held from the system: index and records.
@@ -297,7 +303,7 @@ impl Table {
         let before = old.flags(&self.blocks);
         if reread.account.version(&self.blocks) < old.version(&self.blocks) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
-            old.set_flags(&mut self.blocks, (before | QUARANTINED) & !REREAD_ASKED);
+            old.set_flags(&mut self.blocks, (before | QUARANTINED | LASTING) & !REREAD_ASKED);
             reread.account.free(&mut self.blocks);
             self.note_quarantine(user_id, before, QUARANTINED);
             return;
@@ -306,6 +312,7 @@ impl Table {
         let is_empty = reread.account.version(&self.blocks) == Version(0);
         let vanished = if is_empty { QUARANTINED } else { 0 };
         let after = reread.account.flags(&self.blocks) & !REREAD_ASKED | vanished;
+        let after = if after & QUARANTINED == 0 { after } else { after | LASTING };
         reread.account.set_flags(&mut self.blocks, after);
         self.index.set(place, reread.account.balance);
         old.free(&mut self.blocks);
@@ -424,7 +431,7 @@ fn apply_to(blocks: &mut Blocks, account: &mut Account, row: &Transaction, horiz
         Arrival::Next => match account.apply(blocks, row, horizon) {
             Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
                 // The missing row came late, by itself; what came after it was skipped and has to be read again.
-                account.set_flags(blocks, flags | REREAD_ASKED);
+                account.set_flags(blocks, flags & !LASTING | REREAD_ASKED);
                 Outcome::AppliedLate
             }
             Ok(()) => Outcome::Applied,

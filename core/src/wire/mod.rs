@@ -136,8 +136,8 @@ pub struct Origin {
     pub as_of_us: i64,
     /// The shard that answered.
     pub shard: u16,
-    /// [`florin_schema::frame::REPLY_FORWARDED`], [`florin_schema::frame::REPLY_QUARANTINED`] and
-    /// [`florin_schema::frame::REPLY_DRAINING`].
+    /// [`florin_schema::frame::REPLY_FORWARDED`], [`florin_schema::frame::REPLY_QUARANTINED`],
+    /// [`florin_schema::frame::REPLY_DRAINING`] and [`florin_schema::frame::REPLY_LASTING`].
     pub flags: u16,
 }
 

@@ -65,6 +65,8 @@ const (
 	Quarantined uint16 = 2
 	// Draining: the server is ending the connection; what is new should be asked elsewhere.
 	Draining uint16 = 4
+	// Lasting, beside Quarantined: it stays so until the account's rows are in the ledger.
+	Lasting uint16 = 8
 )
 
 const flagFreshness = 1

@@ -108,7 +108,9 @@ fn an_account_without_its_first_row_is_not_shown() {
             );
             assert!(body.starts_with(b"this account's history is not complete yet"));
             let (header, _) = alone.reply(&frame(opcode, encoding, 1, &[]));
-            assert_eq!((header.status, header.flags.get()), (Status::Ok as u8, REPLY_QUARANTINED));
+            // What overflows does so again, however often it is read.
+            let flags = REPLY_QUARANTINED | REPLY_LASTING;
+            assert_eq!((header.status, header.flags.get()), (Status::Ok as u8, flags));
         }
     }
     for what in ["balance", "statistics"] {
@@ -125,6 +127,43 @@ fn an_account_without_its_first_row_is_not_shown() {
             assert!(answer.contains(&format!("\r\n{field}\r\n")), "{answer}");
         }
     }
+}
+
+/// An account whose hole lasts was answered as one that comes back in a moment, and clients asked until their deadline.
+#[test]
+fn an_account_that_was_read_again_in_vain_is_told_from_one_that_comes_back() {
+    let mut alone = with_incomplete_accounts();
+    let ask = |alone: &mut Alone| {
+        let (header, body) = alone.reply(&frame(Opcode::GetBalance, Encoding::Rkyv, 2, &[]));
+        (header.status, header.flags.get(), String::from_utf8_lossy(&body).into_owned())
+    };
+    let read_again = |alone: &mut Alone, versions: &[u64]| {
+        let user = row(2, 1).user_id;
+        alone.events.push(FeedEvent::RereadBegin(user)).expect("room");
+        for &version in versions {
+            alone.events.push(FeedEvent::RereadRow(row(2, version))).expect("room");
+        }
+        alone.events.push(FeedEvent::RereadEnd(user)).expect("room");
+        alone.turn(20);
+    };
+    let (unavailable, ok) = (Status::Unavailable as u8, Status::Ok as u8);
+    let (status, flags, message) = ask(&mut alone);
+    assert_eq!((status, flags), (unavailable, REPLY_QUARANTINED));
+    assert!(message.contains("ask again in a moment"), "{message}");
+    read_again(&mut alone, &[2]);
+    let (status, flags, message) = ask(&mut alone);
+    assert_eq!((status, flags), (unavailable, REPLY_QUARANTINED | REPLY_LASTING));
+    assert!(message.contains("of no use until the ledger is mended"), "{message}");
+    // Further rows behind the hole mend nothing.
+    alone.events.push(FeedEvent::Row(row(2, 3))).expect("room");
+    alone.turn(30);
+    assert_eq!(ask(&mut alone).1, REPLY_QUARANTINED | REPLY_LASTING);
+    // The row that was missing comes: what was skipped behind it is being read.
+    alone.events.push(FeedEvent::Row(row(2, 1))).expect("room");
+    alone.turn(40);
+    assert_eq!((ask(&mut alone).0, ask(&mut alone).1 & REPLY_QUARANTINED), (ok, REPLY_QUARANTINED));
+    read_again(&mut alone, &[1]);
+    assert_eq!((ask(&mut alone).0, ask(&mut alone).1), (ok, 0));
 }
 
 /// A batch said of itself that some account's history is incomplete, and not which.

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU64;
 
-use florin_schema::frame::{REPLY_DRAINING, REPLY_QUARANTINED, ReplyHeader, RequestHeader};
+use florin_schema::frame::{REPLY_DRAINING, REPLY_LASTING, REPLY_QUARANTINED, ReplyHeader, RequestHeader};
 use florin_schema::{Asset, Encoding, Opcode, Status, Version, records};
 use zerocopy::{FromBytes, IntoBytes};
 

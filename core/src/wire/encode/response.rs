@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use florin_schema::Version;
-use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 
 use super::time;
 use crate::wire::{HttpReply, Origin};
@@ -70,6 +70,9 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
     }
     if origin.flags & REPLY_QUARANTINED != 0 {
         put(out, &["\r\nFlorin-Quarantined: true"]);
+    }
+    if origin.flags & REPLY_LASTING != 0 {
+        put(out, &["\r\nFlorin-Lasting: true"]);
     }
     if let Some(methods) = allow {
         put(out, &["\r\nAllow: ", methods]);

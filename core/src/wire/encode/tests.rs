@@ -1,4 +1,4 @@
-use florin_schema::frame::{REPLY_FORWARDED, REPLY_QUARANTINED};
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::generated as fb;
 use florin_schema::layout::WindowTotals;
 use florin_schema::{Asset, LedgerId, NodeId, NodeIdentity, Opcode, UserId, WindowMask, records};
@@ -403,8 +403,8 @@ fn a_response_is_wire_mds_to_the_letter() {
     let body = r#"{"user_id":"42","version":"7","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{"asset":"COIN","available":"1200","held":"0"}]}"#;
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 133\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
         Florin-As-Of: 2026-11-22T04:05:06.000007Z\r\nFlorin-Version: 7\r\nFlorin-Shard: 3\r\n";
-    let marks = "Florin-Forwarded: true\r\nFlorin-Quarantined: true\r\n";
-    let marked = Origin { flags: REPLY_FORWARDED | REPLY_QUARANTINED, ..ORIGIN };
+    let marks = "Florin-Forwarded: true\r\nFlorin-Quarantined: true\r\nFlorin-Lasting: true\r\n";
+    let marked = Origin { flags: REPLY_FORWARDED | REPLY_QUARANTINED | REPLY_LASTING, ..ORIGIN };
     for (reply, origin, expected) in [
         (HttpReply::KeepAlive, ORIGIN, format!("{head}Connection: keep-alive\r\n\r\n{body}")),
         (HttpReply::Close, ORIGIN, format!("{head}Connection: close\r\n\r\n{body}")),
