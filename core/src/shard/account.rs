@@ -168,7 +168,7 @@ impl Account {
         let account = Account { balance: blocks.allocate(bytes) };
         let block = blocks.block_mut(account.balance, bytes);
         block[0] = assets as u8;
-        let rows = PREFIX + size_of::<AssetRow>() * assets;
+        let rows = PREFIX + size_of_val(record.rows);
         block[PREFIX..rows].copy_from_slice(record.rows.as_bytes());
         block[rows..].copy_from_slice(root.as_bytes());
 

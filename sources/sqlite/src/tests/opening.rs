@@ -154,7 +154,7 @@ fn nothing_that_is_no_file_is_waited_for() {
         }
         fifo(scratch.file(&format!("ledger.db{suffix}")));
         let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send((opened(&scratch), scratch)));
+        std::thread::spawn(move || drop(tell.send((opened(&scratch), scratch))));
         let (results, _scratch) = told.recv_timeout(std::time::Duration::from_secs(30)).expect("it ends");
         for result in results {
             assert!(matches!(result, Err(SqliteError::NotALedger { .. })), "{suffix}: {result:?}");
