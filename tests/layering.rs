@@ -136,6 +136,21 @@ fn arrows_go_one_way() {
     assert!(broken.is_empty(), "the layering is broken:\n{}", broken.join("\n"));
 }
 
+/// A map that names a file which has moved leads nowhere.
+#[test]
+fn the_map_names_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it is there");
+    let is_place = |text: &&str| {
+        text.contains('/')
+            && text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter))
+            && text.split('/').next().is_some_and(|first| !first.is_empty() && root.join(first).is_dir())
+    };
+    let places: BTreeSet<&str> = map.split('`').skip(1).step_by(2).filter(is_place).collect();
+    let gone: Vec<_> = places.iter().filter(|place| !root.join(place).exists()).collect();
+    assert!(places.len() > 40 && gone.is_empty(), "ARCHITECTURE.md names what is not there: {gone:?}");
+}
+
 #[test]
 fn the_table_has_no_circle() {
     for (folder, layers) in CRATES {
