@@ -35,7 +35,7 @@ impl Answer {
 
     /// A refusal's own words, or its whole body where it has none.
     pub fn detail(&self) -> String {
-        let problem: Option<serde_json::Value> = serde_json::from_str(&self.body).ok();
+        let problem: Option<serde_json::Value> = florin_input::json(self.body.as_bytes()).ok();
         let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
         detail.unwrap_or(self.body.trim()).to_owned()
     }
