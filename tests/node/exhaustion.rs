@@ -2,16 +2,22 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Lines, Write},
     net::{SocketAddr, TcpStream},
-    process::{Command, Stdio},
+    os::unix::net::UnixStream,
+    process::{Child, ChildStdout, Command, Stdio},
     thread,
 };
 
 use florin::{
     drivers::{Spin, ring::RingSizes},
+    ledger::Kind,
     node::{Node, NodeConfig},
 };
+use florin_record::{NewTransaction, TransactionId};
+use florin_schema::{Asset, UserId};
+use florin_sqlite::Writer;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::support::{Caller, config, connections, ping, shard_counts, start, start_tiny, until};
@@ -121,41 +127,198 @@ fn thousands_of_idle_connections_cost_next_to_nothing() {
 }
 
 fn idle_connections() {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-    let allowed = limit.maximum.unwrap_or(u64::MAX);
-    let needed = IDLE as u64 * FILES_PER_CONNECTION + 500;
-    assert!(allowed >= needed, "this test opens {needed} files; the hard limit is {allowed} (ulimit -Hn)");
-
+    allow_files(IDLE as u64 * FILES_PER_CONNECTION + 500);
     let node = start(1);
     let address = node.addresses().listen.unwrap();
     let mut witness = Caller::connect(address);
     witness.ping(0);
     let mut idle = Vec::with_capacity(IDLE);
-    let before = resident_bytes();
+    let before = resident_bytes("self");
     for _ in 0..IDLE {
         idle.push(TcpStream::connect(address).unwrap());
     }
     until("all are accepted", || connections(&node) == IDLE as u64 + 1);
     witness.ping(1);
-    let each = resident_bytes().saturating_sub(before) / IDLE as u64;
+    let each = resident_bytes("self").saturating_sub(before) / IDLE as u64;
     println!("an idle connection costs {each} bytes of the process");
     assert!(each <= IDLE_BYTES_MAX, "an idle connection costs {each} bytes");
     // Each of them can still talk, and costs as little once it has.
     for (stream, request_id) in idle.iter().zip(0..) {
         Caller::new(stream.try_clone().unwrap()).ping(request_id);
     }
-    let each = resident_bytes().saturating_sub(before) / IDLE as u64;
+    let each = resident_bytes("self").saturating_sub(before) / IDLE as u64;
     println!("and {each} bytes after it has talked");
     assert!(each <= IDLE_BYTES_MAX, "a connection that has talked costs {each} bytes");
 }
 
-/// What of this process lies in memory, its files aside.
-fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+fn allow_files(needed: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    assert!(allowed >= needed, "this test opens {needed} files; the hard limit is {allowed} (ulimit -Hn)");
+}
+
+/// What of a process lies in memory, its files aside.
+fn resident_bytes(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux says so");
     let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib * 1_024
+}
+
+/// A thousand callers that never read held 102 to 229 KiB each, and with batches 1.2 MiB (so many on the ring; fewer elsewhere). The node runs in a process of its own,
+/// its callers here: each of them sends until nothing more is taken.
+#[test]
+fn callers_that_never_read_cost_what_is_documented() {
+    const CALLERS: usize = IDLE / 10;
+    if env::var_os(ALONE).is_some() {
+        return node_with_statistics();
+    }
+    allow_files(2 * CALLERS as u64 + 500);
+    let pings = ping(7, &[7; 1_024]).repeat(16);
+    let statistics = request(2, 1, &[15]).repeat(300);
+    let users: Vec<u8> = (0..1_024_u64).flat_map(u64::to_le_bytes).collect();
+    let batches = request(3, 0, &users).repeat(4);
+    // Below what is promised of a connection, and what one answer of such a batch takes besides.
+    for (what, requests, bound) in [
+        ("pings", pings, UNREAD_BYTES_MAX),
+        ("statistics", statistics, UNREAD_BYTES_MAX),
+        ("batches", batches, UNREAD_BYTES_MAX + 1_024 * BATCH_ENTRY_BYTES),
+    ] {
+        let mut child = Alone::start("callers_that_never_read_cost_what_is_documented");
+        let path = child.line("listens on ");
+        Caller::connect_unix(path.as_ref()).ping(1);
+        let before = child.resident_bytes();
+        let mut callers: Vec<_> = (0..CALLERS).map(|_| Unread::connect(&path)).collect();
+        let (mut sent, mut quiet) = (0, 0);
+        while quiet < 3 {
+            Unread::wait_for_room(&callers);
+            let more = callers.iter_mut().map(|caller| caller.write(&requests)).sum::<u64>();
+            // A full socket takes a byte now and then.
+            quiet = if more < 64 * CALLERS as u64 { quiet + 1 } else { 0 };
+            sent += more;
+        }
+        let each = child.resident_bytes().saturating_sub(before) / CALLERS as u64;
+        println!("{what}: {each} bytes of the node for a caller that never reads, of {sent} that were sent");
+        assert!(sent > CALLERS as u64 * UNREAD_BYTES_MAX, "{what}: only {sent} bytes were sent");
+        assert!(each <= bound, "{what}: {each} bytes each, where at most {bound} are documented");
+        // The node goes on, also for others.
+        Caller::connect_unix(path.as_ref()).ping(1);
+        drop(callers);
+        child.end();
+    }
+}
+
+/// What docs/deploy.md promises of a connection whose caller never reads, and of an entry of the batch that comes on top.
+const UNREAD_BYTES_MAX: u64 = 128 * 1_024;
+const BATCH_ENTRY_BYTES: u64 = 112;
+
+/// User 1 has 16 assets, so that its statistics take as much as any.
+fn node_with_statistics() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.db");
+    let rows: Vec<_> = (0..16).map(|asset| recharge(1, &format!("A{asset}"))).collect();
+    Writer::open_or_create(&ledger).unwrap().append(&rows).unwrap();
+    allow_files(2_500);
+    let unix = folder.path().join("florin.sock");
+    let config = NodeConfig { ledger: ledger.into(), unix: Some(unix.clone()), ..config(1) };
+    let node = Node::start(config).unwrap();
+    until("the node is ready", || node.obstacles().is_empty());
+    println!("\nlistens on {}", unix.display());
+    let mut end = String::new();
+    io::stdin().read_line(&mut end).unwrap();
+}
+
+fn recharge(user: u64, asset: &str) -> NewTransaction {
+    let mut random = [0; 10];
+    random[..asset.len()].copy_from_slice(asset.as_bytes());
+    NewTransaction {
+        transaction_id: TransactionId::at(1_700_000_000_000_000, random),
+        user_id: UserId::new(user).unwrap(),
+        asset: Asset::parse(asset.as_bytes()).unwrap(),
+        kind: Kind::Recharge,
+        amount: 1,
+        occurred_at_us: 1_700_000_000_000_000,
+    }
+}
+
+/// A request's frame, answered in FlatBuffers.
+fn request(opcode: u8, user: u64, body: &[u8]) -> Vec<u8> {
+    let mut frame = ping(7, body);
+    (frame[5], frame[6]) = (opcode, 2);
+    frame[16..24].copy_from_slice(&user.to_le_bytes());
+    frame
+}
+
+/// A caller that writes as much as the kernel takes of it, and never reads.
+struct Unread {
+    stream: UnixStream,
+    /// Of its requests, repeated without end.
+    sent: usize,
+}
+
+impl Unread {
+    fn connect(path: &str) -> Unread {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Unread { stream, sent: 0 }
+    }
+
+    fn write(&mut self, requests: &[u8]) -> u64 {
+        let before = self.sent;
+        while let Ok(bytes) = self.stream.write(&requests[self.sent % requests.len()..]) {
+            self.sent += bytes;
+        }
+        (self.sent - before) as u64
+    }
+
+    /// Waits until somebody can write, or a second.
+    fn wait_for_room(callers: &[Unread]) {
+        let mut polled: Vec<_> =
+            callers.iter().map(|caller| PollFd::new(&caller.stream, PollFlags::OUT)).collect();
+        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+        poll(&mut polled, Some(&second)).unwrap();
+    }
+}
+
+/// This test's own program, running one test alone in another process; it says lines, and ends with its input.
+struct Alone {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Alone {
+    fn start(test: &str) -> Alone {
+        let (_crate, module) = module_path!().split_once("::").unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", &format!("{module}::{test}"), "--nocapture"]).env(ALONE, "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Alone { child, lines }
+    }
+
+    /// The rest of the next line that begins so.
+    fn line(&mut self, begin: &str) -> String {
+        let mut lines = self.lines.by_ref().map(Result::unwrap);
+        let found = lines.find_map(|line| line.strip_prefix(begin).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("the node's process says no {begin:?}"))
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        resident_bytes(&self.child.id().to_string())
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Callers took the last descriptors: a node on glommio ended, on monoio the control plane could open nothing more. The
@@ -166,23 +329,13 @@ fn callers_leave_descriptors_for_the_rest_of_the_node() {
     if env::var_os(ALONE).is_some() {
         return node_with_few_files(FILES);
     }
-    let (_crate, module) = module_path!().split_once("::").unwrap();
-    let name = format!("{module}::callers_leave_descriptors_for_the_rest_of_the_node");
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1");
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let mut line = |begin: &str| {
-        let found = lines.by_ref().find_map(|line| line.strip_prefix(begin).map(str::to_owned));
-        found.unwrap_or_else(|| panic!("the node's process says no {begin:?}"))
-    };
-    let address: SocketAddr = line("listens on ").parse().unwrap();
+    let mut child = Alone::start("callers_leave_descriptors_for_the_rest_of_the_node");
+    let address: SocketAddr = child.line("listens on ").parse().unwrap();
     let callers: Vec<_> = (0..FILES).map(|_| TcpStream::connect(address).unwrap()).collect();
-    line("has opened files");
+    child.line("has opened files");
     drop(callers);
     Caller::connect(address).ping(1);
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
+    child.end();
 }
 
 fn node_with_few_files(files: u64) {
