@@ -20,6 +20,9 @@ type Options struct {
 	// ConnectionsPerShard is how many connections the client keeps to each shard; 0 means 1. One carries some hundred
 	// thousand requests a second, and carries them cheaper the more of them share it.
 	ConnectionsPerShard int
+	// InFlightMax is how many requests may be unanswered on one connection; 0 means 4,096. One more waits as if the
+	// connection were lost, and fails with ErrQueueFull when its context ends, or at once with FailFast.
+	InFlightMax int
 	// FailFast makes a call that nobody can answer at the moment fail at once. Without it, a call waits for a connection,
 	// for a node that warms up or restarts, and for room in the queue, until its context ends.
 	FailFast bool
@@ -34,8 +37,12 @@ type Options struct {
 	SilenceMax time.Duration
 	// Token proves the caller to a server that asks for it.
 	Token string
-	// Dial replaces the net package's, for example to tunnel.
+	// Dial replaces the client's own, for example to tunnel. The client's own asks a name's addresses anew for each
+	// connection, tries all of them, and connects to a node's shards at the address that its shard map came from.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// dialer is the client's own; nil where Dial is the caller's, so that a socket's address means nothing here.
+	dialer *dialer
 }
 
 // Client reads from one florin node, or from several that follow the same ledger. Any number of goroutines may share it, and should: their requests travel together.
@@ -62,8 +69,12 @@ func New(target string, options Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if options.ConnectionsPerShard < 0 {
-		return nil, fmt.Errorf("florin: ConnectionsPerShard: expected 0 or more, got %d", options.ConnectionsPerShard)
+	for name, count := range map[string]int{
+		"ConnectionsPerShard": options.ConnectionsPerShard, "InFlightMax": options.InFlightMax,
+	} {
+		if count < 0 {
+			return nil, fmt.Errorf("florin: %s: expected 0 or more, got %d", name, count)
+		}
 	}
 	for name, duration := range map[string]time.Duration{
 		"Deadline": options.Deadline, "StallAfter": options.StallAfter, "SilenceMax": options.SilenceMax,
@@ -73,11 +84,13 @@ func New(target string, options Options) (*Client, error) {
 		}
 	}
 	options.ConnectionsPerShard = max(options.ConnectionsPerShard, 1)
+	options.InFlightMax = cmp.Or(options.InFlightMax, 4_096)
 	options.Deadline = cmp.Or(options.Deadline, 2*time.Second)
 	options.StallAfter = cmp.Or(options.StallAfter, 250*time.Millisecond)
 	options.SilenceMax = cmp.Or(options.SilenceMax, 10*time.Second)
 	if options.Dial == nil {
-		options.Dial = new(net.Dialer).DialContext
+		options.dialer = cmp.Or(options.dialer, newDialer())
+		options.Dial = options.dialer.connect
 	}
 	c := &Client{options: options, hello: encodeHello(name, options.Token), changes: newChanges(), seen: newSeen()}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())

@@ -35,6 +35,8 @@ const (
 type connection struct {
 	socket  net.Conn
 	address string
+	// inFlightMax bounds the calls that wait for a reply.
+	inFlightMax int
 	// node is the id that its Hello's answer had; set before anyone but its link knows of the connection.
 	node uint64
 	// bell has room for one ring: one is enough for everything that is queued by then.
@@ -84,16 +86,19 @@ type arrival struct {
 	body   []byte
 }
 
-func newConnection(socket net.Conn, address string, stallAfter, silenceMax time.Duration) *connection {
+func newConnection(socket net.Conn, address string, options *Options) *connection {
 	c := &connection{
-		socket:  socket,
-		address: address,
-		bell:    make(chan struct{}, 1),
-		gone:    make(chan struct{}),
-		leaving: make(chan struct{}),
-		silence: silence{stallAfter: stallAfter, most: silenceMax, stalled: make(chan struct{})},
+		socket:      socket,
+		address:     address,
+		inFlightMax: options.InFlightMax,
+		bell:        make(chan struct{}, 1),
+		gone:        make(chan struct{}),
+		leaving:     make(chan struct{}),
+		silence: silence{
+			stallAfter: options.StallAfter, most: options.SilenceMax, stalled: make(chan struct{}),
+		},
 	}
-	c.silence.timer = time.AfterFunc(silenceMax, c.look)
+	c.silence.timer = time.AfterFunc(options.SilenceMax, c.look)
 	go c.write()
 	go c.read()
 	return c
@@ -121,9 +126,9 @@ func (c *connection) send(call *call) (sent, error) {
 		c.mu.Unlock()
 		return sent{}, &DisconnectedError{Address: c.address, Cause: c.lost}
 	}
-	if c.queuedBytes > queuedBytesMax {
+	if err := c.full(); err != nil {
 		c.mu.Unlock()
-		return sent{}, ErrQueueFull
+		return sent{}, err
 	}
 	id := c.reserve(call)
 	mustRing := len(c.queued) == c.leftQueued
@@ -136,6 +141,17 @@ func (c *connection) send(call *call) (sent, error) {
 		c.ring()
 	}
 	return sent{id, stalled}, nil
+}
+
+// full is why no call can be taken at the moment; nil where one can. The caller holds the lock.
+func (c *connection) full() error {
+	if unanswered := len(c.slots) - len(c.free); unanswered >= c.inFlightMax {
+		return fmt.Errorf("%w: %d are unanswered, as many as InFlightMax allows", ErrQueueFull, unanswered)
+	}
+	if c.queuedBytes > queuedBytesMax {
+		return fmt.Errorf("%w: %d bytes of them wait to be written, of at most %d", ErrQueueFull, c.queuedBytes, queuedBytesMax)
+	}
+	return nil
 }
 
 func (c *connection) ring() {

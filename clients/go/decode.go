@@ -175,6 +175,8 @@ type hello struct {
 	server string
 	shards uint16
 	ports  []uint16
+	// host is where the answer came from; empty where that means nothing.
+	host string
 	// nodeID is one life's of one node, ledgerID whose answers it gives; 0 where the server does not know.
 	nodeID, ledgerID uint64
 }

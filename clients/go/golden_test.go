@@ -265,7 +265,7 @@ func compare(t *testing.T, call *call, status uint8, body goldenBody) {
 		}
 	case body.Hello != nil:
 		told := body.Hello
-		want := hello{told.Server, told.Shards, told.Ports, uint64(told.NodeID), uint64(told.LedgerID)}
+		want := hello{told.Server, told.Shards, told.Ports, "", uint64(told.NodeID), uint64(told.LedgerID)}
 		same(t, fmt.Sprint(call.hello), fmt.Sprint(want))
 	case body.PayloadHex != nil:
 		same(t, hex.EncodeToString(call.echo), *body.PayloadHex)

@@ -192,13 +192,16 @@ func (l *link) connect(ctx context.Context) (*connection, error) {
 			return nil, &DisconnectedError{Address: l.address, Cause: err}
 		}
 	}
-	connection := newConnection(socket, l.address, l.options.StallAfter, l.options.SilenceMax)
+	connection := newConnection(socket, l.address, l.options)
 	call := newCall(frame.Hello)
 	call.body = l.hello
 	defer call.free()
 	if err := connection.roundTrip(ctx, call); err != nil {
 		connection.lose(err)
 		return nil, &DisconnectedError{Address: l.address, Cause: fmt.Errorf("its answer to Hello: %w", err)}
+	}
+	if peer, ok := socket.RemoteAddr().(*net.TCPAddr); ok && l.options.dialer != nil {
+		call.hello.host = peer.AddrPort().Addr().Unmap().String()
 	}
 	if err := l.greet(call.hello); err != nil {
 		connection.lose(err)

@@ -1,6 +1,7 @@
 package florin
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -31,6 +32,8 @@ type node struct {
 type routes struct {
 	shards uint16
 	ports  []uint16
+	// host is where the shards' ports are: the address that the map came from, or the one that the caller gave.
+	host string
 	// node is the id of the node whose map this is; 0 where it has none.
 	node uint64
 	// isDirect says that each group leads to the shard of its index; otherwise to any.
@@ -113,7 +116,7 @@ func (n *node) greetShard(node uint64) func(hello) error {
 // connection leads to any shard.
 func (n *node) routesFor(answer hello) *routes {
 	routes := &routes{
-		shards: answer.shards, ports: answer.ports, node: answer.nodeID, isDirect: len(answer.ports) > 0,
+		shards: answer.shards, ports: answer.ports, host: answer.host, node: answer.nodeID, isDirect: len(answer.ports) > 0,
 	}
 	addresses := []string{n.address}
 	count := n.client.options.ConnectionsPerShard * int(answer.shards)
@@ -123,6 +126,7 @@ func (n *node) routesFor(answer hello) *routes {
 		if err != nil {
 			panic(fmt.Sprintf("florin: %q was checked when the client was made: %v", n.address, err))
 		}
+		host = cmp.Or(answer.host, host)
 		for _, port := range answer.ports {
 			addresses = append(addresses, net.JoinHostPort(host, strconv.Itoa(int(port))))
 		}
@@ -138,7 +142,8 @@ func (n *node) routesFor(answer hello) *routes {
 }
 
 func (r *routes) agree(answer hello) bool {
-	return r.shards == answer.shards && r.node == answer.nodeID && slices.Equal(r.ports, answer.ports)
+	return r.shards == answer.shards && r.node == answer.nodeID && r.host == answer.host &&
+		slices.Equal(r.ports, answer.ports)
 }
 
 func (r *routes) cancel() {

@@ -332,7 +332,7 @@ func TestAnotherLedgersAnswersAreAnError(t *testing.T) {
 // Callers that gave up left their frames in the queue of a server that read nothing, until nobody else could ask.
 func TestWhatWasGivenUpIsNotWritten(t *testing.T) {
 	ours, theirs := net.Pipe()
-	connection := newConnection(ours, "pipe", time.Minute, time.Minute)
+	connection := newConnection(ours, "pipe", &Options{StallAfter: time.Minute, SilenceMax: time.Minute, InFlightMax: 1 << 20})
 	defer connection.lose(ErrClosed)
 	ids := make([]uint64, frame.BatchUsersMax)
 	give := func() error {

@@ -73,10 +73,20 @@ func Start(t testing.TB, shards int, handler Handler) *Node {
 // StartAt is Start with the address of the port of all.
 func StartAt(t testing.TB, address string, shards int, handler Handler) *Node {
 	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return StartAtHost(t, host, port, shards, handler)
+}
+
+// StartAtHost is Start on another host, whose port of all is this one.
+func StartAtHost(t testing.TB, host, port string, shards int, handler Handler) *Node {
+	t.Helper()
 	n := newNode(t, shards, handler)
-	any := n.listen(t, "tcp", address, Any)
+	any := n.listen(t, "tcp", net.JoinHostPort(host, port), Any)
 	for shard := range shards {
-		listener := n.listen(t, "tcp", "127.0.0.1:0", shard)
+		listener := n.listen(t, "tcp", net.JoinHostPort(host, "0"), shard)
 		n.ports = append(n.ports, uint16(listener.Addr().(*net.TCPAddr).Port))
 	}
 	n.Target = "florin://" + any.Addr().String()
