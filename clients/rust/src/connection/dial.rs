@@ -9,9 +9,10 @@ use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{LedgerId, NodeId, NodeIdentity, Opcode, generated as fbs};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use super::Shared;
+use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
 use crate::request::Request;
 use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
@@ -55,7 +56,7 @@ async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
     let failed = |error| shared.disconnected(Disconnect::Connect(Arc::new(error)));
     let (mut reading, mut writing, host): (Reading, Writing, _) = match &shared.address {
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            let stream = reach(host, *port).await.map_err(failed)?;
             stream.set_nodelay(true).map_err(failed)?;
             SockRef::from(&stream).set_tcp_keepalive(&keepalive()).map_err(failed)?;
             let peer = stream.peer_addr().map_err(failed)?;

@@ -13,6 +13,7 @@
 
 mod dial;
 mod link;
+mod reach;
 pub(crate) mod read;
 mod session;
 mod silence;

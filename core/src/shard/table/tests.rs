@@ -202,7 +202,7 @@ fn rows_far_ahead_of_the_clock_take_no_room() {
         assert_eq!(table.apply(&row, &now), Outcome::Applied);
     }
     let found = table.find(UserId::new(9).unwrap().hashed()).unwrap();
-    let bytes = found.account.statistics_bytes(&table.slab);
+    let bytes = found.account.statistics_bytes(&table.blocks);
     assert!(bytes < 8 * 1_024, "{bytes} bytes of statistics");
     assert!(now.is_within(table.exact(found)));
 }
@@ -266,9 +266,9 @@ fn a_question_about_windows_does_not_stand_for_the_history_of_an_account_with_a_
     let user = rows[0].user_id.hashed();
     let read_again = |table: &mut Table, rows: &[&Transaction]| {
         table.begin_reread(user.id);
-        for row in rows {
+        rows.iter().for_each(|row| {
             table.apply_reread(row, &now);
-        }
+        });
         table.end_reread(user.id);
     };
     for (next, is_asked) in [(&rows[3], Outcome::Gap { ask: true }), (&rows[1], Outcome::AppliedLate)] {
