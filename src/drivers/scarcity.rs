@@ -47,6 +47,7 @@ impl Scarcity {
 }
 
 /// Whether the host has run out of something that it may have again.
+#[cfg(any(feature = "monoio", feature = "glommio"))]
 pub(super) fn is_scarcity(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
