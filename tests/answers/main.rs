@@ -7,6 +7,8 @@
 
 mod callers;
 mod checkpoints;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod recomputed;
 
 use std::collections::HashMap;
@@ -19,17 +21,20 @@ use florin::cli::import::{ImportOptions, Source, import};
 use florin::cli::progress::Silent;
 use florin::drivers::DriverChoice;
 use florin::node::{Node, NodeConfig};
+use florin::sources::LedgerAddress;
 use florin_schema::{Encoding, ShardIndex, UserId};
 use florin_sqlite::Writer;
 use recomputed::Ledger;
 
 /// 2026-11-22T04:05:06Z.
 const NOW_US: i64 = 1_795_320_306_000_000;
+/// 1994-03-31T23:59:59Z.
+const BANK_NOW_US: i64 = 765_158_399_000_000;
 const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-bank-1993.csv.gz");
 
-fn start(driver: DriverChoice, ledger: &Path, shards: u16, fixed_wall_us: Option<i64>) -> Node {
+fn start(driver: DriverChoice, ledger: &LedgerAddress, shards: u16, fixed_wall_us: Option<i64>) -> Node {
     let config =
-        NodeConfig { shards: Some(shards), driver, fixed_wall_us, ..NodeConfig::local(ledger.to_owned()) };
+        NodeConfig { shards: Some(shards), driver, fixed_wall_us, ..NodeConfig::local(ledger.clone()) };
     let node = Node::start(config).expect("a node");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !node.obstacles().is_empty() {
@@ -53,9 +58,12 @@ fn generated(directory: &Path) -> PathBuf {
 }
 
 fn every_account_is_answered_exactly(driver: DriverChoice, path: &Path, now_us: i64) {
-    let ledger = Ledger::read(path);
+    every_account_of(&path.to_owned().into(), &Ledger::read(path), driver, now_us);
+}
+
+fn every_account_of(address: &LedgerAddress, ledger: &Ledger, driver: DriverChoice, now_us: i64) {
     for shards in [1, 2] {
-        let node = start(driver, path, shards, Some(now_us));
+        let node = start(driver, address, shards, Some(now_us));
         let mut ports = vec![node.addresses().listen.expect("an any-port")];
         ports.extend(&node.addresses().shard_listen);
         for port in ports {
@@ -102,15 +110,19 @@ fn a_banks_real_transactions_are_answered_exactly(driver: DriverChoice) {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let ledger = directory.path().join("bank.db");
+    let ledger = bank(directory.path());
+    every_account_is_answered_exactly(driver, &ledger, BANK_NOW_US);
+}
+
+fn bank(directory: &Path) -> PathBuf {
+    let ledger = directory.join("bank.db");
     let options =
         ImportOptions { source: Source::File(BANK.into()), ledger: ledger.clone().into(), skip_bad: None };
     let report = import(&options, &mut Silent).expect("an import");
     assert_eq!((report.imported, report.duplicates), (49_102, 0));
     let again = import(&options, &mut Silent).expect("an import");
     assert_eq!((again.imported, again.duplicates), (0, 49_102));
-    // 1994-03-31T23:59:59Z.
-    every_account_is_answered_exactly(driver, &ledger, 765_158_399_000_000);
+    ledger
 }
 
 /// While a writer appends, readers on every port see versions that never go back, and only balances that some prefix
@@ -118,7 +130,7 @@ fn a_banks_real_transactions_are_answered_exactly(driver: DriverChoice) {
 fn readers_see_only_prefixes_while_rows_keep_coming(driver: DriverChoice) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = generated(directory.path());
-    let node = start(driver, &path, 2, None);
+    let node = start(driver, &path.clone().into(), 2, None);
     let mut ports = node.addresses().shard_listen.clone();
     ports.extend(node.addresses().listen);
     let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().take(40).collect();
