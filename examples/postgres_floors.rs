@@ -30,14 +30,15 @@ CREATE TABLE transactions (
     version BIGINT NOT NULL, asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL,
     UNIQUE (user_id, version));
 ALTER TABLE transactions REPLICA IDENTITY FULL;";
-const COLUMNS: &str = "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)";
+const COLUMNS: &str =
+    "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)";
 const USERS: u64 = 16_384;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>().expect("a number"));
     let rows = arguments.next().unwrap_or(1_000_000);
     let seconds = arguments.next().unwrap_or(20);
-    let server = Server::start("floors");
+    let server = Server::start();
     server.sql(SCHEMA);
     server.sql(&format!(
         "{COLUMNS} SELECT gen_random_uuid()::text, i % {USERS}, i / {USERS} + 1, 'COIN', 1, 1 + i % 1000, i \
@@ -62,7 +63,11 @@ fn main() {
 }
 
 fn told(what: &str, rows: u64, took: Duration) {
-    println!("{what}: {rows} rows in {:.2} s, {:.0} rows/s", took.as_secs_f64(), rows as f64 / took.as_secs_f64());
+    println!(
+        "{what}: {rows} rows in {:.2} s, {:.0} rows/s",
+        took.as_secs_f64(),
+        rows as f64 / took.as_secs_f64()
+    );
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -80,13 +85,16 @@ fn applied(node: &Node) -> u64 {
 /// Commits of two rows, made while the node cannot reach its server, and followed when it can.
 fn backlog(server: &Server, node: &Node, gate: &Gate, rows: u64) {
     gate.close();
-    server.sql(&format!(
-        "SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..{} LOOP \
+    let commits = format!(
+        "DO $$ BEGIN FOR i IN 0..{} LOOP \
              {COLUMNS} VALUES (gen_random_uuid()::text, 1000000 + i % 1000, i / 1000 + 1, 'COIN', 5, 1, 0), \
                               (gen_random_uuid()::text, 2000000 + i % 1000, i / 1000 + 1, 'COIN', 2, 1, 0); \
              COMMIT; END LOOP; END $$",
         rows / 2 - 1
-    ));
+    );
+    let mut writer = server.psql();
+    writer.args(["-c", "SET synchronous_commit = off", "-c", &commits]);
+    assert!(writer.status().expect("psql").success());
     let before = applied(node);
     gate.open();
     until("the stream is followed again", || applied(node) > before);
@@ -187,7 +195,8 @@ impl Caller {
             let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
             let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
             if let Some(version) = number(&body["version"]).filter(|&version| version >= least) {
-                let at: jiff::Timestamp = body["updated_at"].as_str().expect("a time").parse().expect("a time");
+                let at: jiff::Timestamp =
+                    body["updated_at"].as_str().expect("a time").parse().expect("a time");
                 return (version, at.as_microsecond());
             }
         }

@@ -49,8 +49,8 @@ fn rows(ledger: &Path) -> Vec<String> {
     statement.query_map([], text).expect("the rows").map(|row| row.expect("a row")).collect()
 }
 
-fn is_answered_exactly(name: &str, ledger: &Path, now_us: i64) {
-    let server = Server::start(name);
+fn is_answered_exactly(ledger: &Path, now_us: i64) {
+    let server = Server::start();
     server.sql(SCHEMA);
     let rows = rows(ledger);
     let (first, second) = rows.split_at(rows.len() / 2);
@@ -80,7 +80,7 @@ fn is_answered_exactly(name: &str, ledger: &Path, now_us: i64) {
 #[test]
 fn a_generated_platform_is_answered_exactly() {
     let directory = tempfile::tempdir().expect("a directory");
-    is_answered_exactly("platform", &generated(directory.path()), NOW_US);
+    is_answered_exactly(&generated(directory.path()), NOW_US);
 }
 
 #[test]
@@ -90,5 +90,5 @@ fn a_banks_real_transactions_are_answered_exactly() {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    is_answered_exactly("bank", &bank(directory.path()), BANK_NOW_US);
+    is_answered_exactly(&bank(directory.path()), BANK_NOW_US);
 }

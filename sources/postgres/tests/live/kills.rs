@@ -178,7 +178,7 @@ impl Judge {
 fn whatever_ends_every_answer_is_right_or_flagged() {
     let kills = std::env::var("FLORIN_KILLS").map_or(12, |kills| kills.parse().unwrap());
     let seed = std::env::var("FLORIN_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let server = started("kills");
+    let server = started();
     server.sql(ADD);
     let cuts = Arc::<AtomicBool>::default();
     let cutter = Cutter::before(server.port, Arc::clone(&cuts));
@@ -207,7 +207,7 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
                     server.try_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
                 }
                 "server" => {
-                    server.shut("immediate");
+                    server.crash();
                     server.boot();
                 }
                 "slot" | "another slot" => {

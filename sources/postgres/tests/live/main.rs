@@ -18,8 +18,8 @@ CREATE PUBLICATION florin FOR TABLE transactions WITH (publish_via_partition_roo
 
 const ALL: &str = "SELECT user_id, version, asset, kind, amount FROM transactions ORDER BY user_id, version";
 
-fn started(name: &str) -> Server {
-    let server = Server::start(name);
+fn started() -> Server {
+    let server = Server::start();
     server.sql(SCHEMA);
     server
 }
@@ -35,7 +35,7 @@ fn rows(first: u64, last: u64, users: u64) -> String {
 
 #[test]
 fn a_table_is_loaded_and_followed() {
-    let server = started("follow");
+    let server = started();
     server.sql(&rows(0, 49_999, 100));
     let mirror = Mirror::follow(server.target());
     mirror.catch_up();

@@ -1,11 +1,13 @@
 //! Ways in which following breaks off: after each of them every row is there once, or what is wrong is said.
 
+use florin_postgres::server::run;
+
 use crate::mirror::{Mirror, eventually};
-use crate::server::{Server, run};
+use crate::server::Server;
 use crate::{ALL, rows, started};
 
-fn followed(name: &str) -> (Server, Mirror) {
-    let server = started(name);
+fn followed() -> (Server, Mirror) {
+    let server = started();
     server.sql(&rows(0, 999, 10));
     let mirror = Mirror::follow(server.target());
     mirror.catch_up();
@@ -17,14 +19,14 @@ const DROP_SLOT: &str = "SELECT pg_drop_replication_slot('florin_test')";
 
 #[test]
 fn a_connection_that_is_cut_is_made_again_and_nothing_is_loaded_twice() {
-    let (server, mirror) = followed("cut");
+    let (server, mirror) = followed();
     for round in 0..5 {
         server.sql(END_WALSENDER);
         server.sql(&rows(1_000 + round * 100, 1_099 + round * 100, 10));
         mirror.catch_up();
         assert_eq!(mirror.told(), server.sql(ALL));
     }
-    server.shut("immediate");
+    server.crash();
     eventually("it is said that the server is away", || mirror.doing().starts_with("failing"));
     server.boot();
     server.sql(&rows(1_500, 1_599, 10));
@@ -35,7 +37,7 @@ fn a_connection_that_is_cut_is_made_again_and_nothing_is_loaded_twice() {
 
 #[test]
 fn a_slot_that_is_lost_is_made_again_and_everything_is_loaded_on_top() {
-    let (server, mirror) = followed("slot");
+    let (server, mirror) = followed();
     let lose = || {
         eventually("the slot is dropped while its user is away", || {
             server.try_sql(END_WALSENDER) && server.try_sql(DROP_SLOT)
@@ -59,7 +61,7 @@ fn a_slot_that_is_lost_is_made_again_and_everything_is_loaded_on_top() {
 
 #[test]
 fn rows_that_are_changed_or_removed_are_read_again_and_a_truncate_is_refused() {
-    let (server, mirror) = followed("changed");
+    let (server, mirror) = followed();
     server.sql("UPDATE transactions SET amount = 7 WHERE user_id = 3 AND version = 5");
     eventually("the account is read again", || {
         let view = mirror.view.lock().unwrap();
@@ -78,7 +80,7 @@ fn rows_that_are_changed_or_removed_are_read_again_and_a_truncate_is_refused() {
 
 #[test]
 fn schema_changes_are_followed_where_harmless_and_stop_it_with_a_sentence_where_not() {
-    let (server, mirror) = followed("schema");
+    let (server, mirror) = followed();
     server.sql("ALTER TABLE transactions ADD COLUMN note TEXT DEFAULT 'x'");
     server.sql(&rows(1_000, 1_009, 10));
     server.sql("ALTER TABLE transactions DROP COLUMN note");
@@ -110,7 +112,7 @@ fn schema_changes_are_followed_where_harmless_and_stop_it_with_a_sentence_where_
 
 #[test]
 fn a_partitioned_table_is_one_ledger_however_it_is_published() {
-    let server = Server::start("parts");
+    let server = Server::start();
     server.sql(
         "CREATE TABLE transactions (transaction_id TEXT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, \
              asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL, \
@@ -133,23 +135,18 @@ fn a_partitioned_table_is_one_ledger_however_it_is_published() {
 /// it does not have is flagged, and everything else goes on.
 #[test]
 fn a_standby_that_is_promoted_without_the_last_rows_and_a_restored_backup_are_told_apart() {
-    let (server, mirror) = followed("primary");
-    let copy = server.of_copy("copy");
-    run(server
-        .tool("pg_basebackup")
-        .args(["-h"])
-        .arg(server.folder())
-        .args(["-p", &server.port.to_string(), "-U", "postgres", "-X", "stream", "-c", "fast", "-R", "-D"])
-        .arg(copy.data()));
+    let (server, mirror) = followed();
+    let copy = server.folder().join("copy");
+    let mut backup = server.client("pg_basebackup");
+    run(backup.args(["-X", "stream", "-c", "fast", "-R", "-D"]).arg(&copy)).unwrap();
     // Rows that the standby never gets.
     server.sql(&rows(1_000, 1_099, 10));
     mirror.catch_up();
-    server.shut("immediate");
+    server.crash();
     std::fs::rename(server.data(), server.folder().join("gone")).unwrap();
-    std::fs::rename(copy.data(), server.data()).unwrap();
-    server.configure();
+    std::fs::rename(copy, server.data()).unwrap();
     server.boot();
-    run(server.tool("pg_ctl").args(["-w", "promote", "-D"]).arg(server.data()));
+    server.sql("SELECT pg_promote()");
     // Account 1 goes on with other rows, account 2 is not as far as it was.
     server.sql(
         "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
@@ -173,14 +170,13 @@ fn a_standby_that_is_promoted_without_the_last_rows_and_a_restored_backup_are_to
 
 #[test]
 fn another_server_at_the_same_place_is_refused() {
-    let (server, mirror) = followed("other");
-    let other = started("another");
+    let (server, mirror) = followed();
+    let other = started();
     other.sql(&rows(0, 4_999, 10));
-    other.shut("fast");
-    server.shut("fast");
+    other.end();
+    server.end();
     std::fs::rename(server.data(), server.folder().join("gone")).unwrap();
     std::fs::rename(other.data(), server.data()).unwrap();
-    server.configure();
     server.boot();
     eventually("the other ledger is told", || mirror.said("this is not the ledger that was loaded"));
     assert_eq!(mirror.rows(), 1_000);
@@ -188,7 +184,7 @@ fn another_server_at_the_same_place_is_refused() {
 
 #[test]
 fn a_snapshot_waits_for_open_transactions_and_misses_none() {
-    let server = started("open");
+    let server = started();
     server.sql(&rows(0, 99, 10));
     let mut open = server.psql();
     open.arg("-c").arg(format!("BEGIN; {}; SELECT pg_sleep(4); COMMIT", rows(100, 199, 10)));
@@ -207,7 +203,7 @@ fn a_snapshot_waits_for_open_transactions_and_misses_none() {
 
 #[test]
 fn pages_whose_room_was_used_again_are_brought_into_order() {
-    let server = started("order");
+    let server = started();
     // Removed rows leave room at the front, which the ledger's later rows take.
     server.sql(&rows(0, 19_999, 50));
     server.sql("DELETE FROM transactions WHERE version % 2 = 0");
