@@ -41,6 +41,72 @@ const CRATES: &[Layers] = &[
             ("cli", &["admin", "threads", "node", "drivers", "feed", "sources", "shard", "ledger", "limits"]),
         ],
     ),
+    (
+        "shadow/src",
+        &[
+            ("limits", &[]),
+            ("clock", &[]),
+            ("budget", &[]),
+            ("files", &[]),
+            ("address", &[]),
+            ("json", &[]),
+            ("request", &["json"]),
+            ("credentials", &["request"]),
+            ("answer", &["request", "json"]),
+            ("judge", &["answer", "request", "json", "limits"]),
+            ("record", &["credentials", "answer", "request", "budget", "files", "limits"]),
+            (
+                "evidence",
+                &[
+                    "record",
+                    "judge",
+                    "credentials",
+                    "answer",
+                    "request",
+                    "json",
+                    "address",
+                    "files",
+                    "clock",
+                    "limits",
+                ],
+            ),
+            ("mirror", &["evidence", "judge", "answer", "request", "address", "budget", "clock", "limits"]),
+            (
+                "cutover",
+                &[
+                    "mirror",
+                    "evidence",
+                    "judge",
+                    "credentials",
+                    "answer",
+                    "request",
+                    "address",
+                    "files",
+                    "limits",
+                ],
+            ),
+            (
+                "proxy",
+                &[
+                    "cutover", "mirror", "evidence", "record", "judge", "answer", "request", "budget",
+                    "clock", "limits",
+                ],
+            ),
+            ("replay", &["proxy", "mirror", "evidence", "record"]),
+            (
+                "config",
+                &["proxy", "cutover", "mirror", "evidence", "judge", "credentials", "request", "limits"],
+            ),
+            ("admin", &["proxy", "cutover", "evidence"]),
+            (
+                "run",
+                &[
+                    "admin", "config", "replay", "proxy", "cutover", "mirror", "evidence", "record",
+                    "budget", "address", "limits",
+                ],
+            ),
+        ],
+    ),
 ];
 
 /// Rooms that are tested like money: the judge of two services, and what it reads answers with.

@@ -27,7 +27,7 @@ use crate::proxy::Phase;
 
 /// What the port shows, and what it may change.
 #[derive(Clone)]
-pub struct Desk {
+pub struct RunState {
     /// Counts.
     pub evidence: Arc<Evidence>,
     /// Who serves whom.
@@ -36,7 +36,7 @@ pub struct Desk {
     pub phase: watch::Receiver<Phase>,
 }
 
-impl Desk {
+impl RunState {
     /// The state of the run.
     pub fn summary(&self) -> Summary {
         let state = match *self.phase.borrow() {
@@ -60,7 +60,7 @@ struct Serving {
 /// Where the listener breaks.
 pub async fn serve(
     listener: TcpListener,
-    desk: Desk,
+    run_state: RunState,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -69,7 +69,7 @@ pub async fn serve(
         .route("/v1/shadow", get(shadow))
         .route("/v1/shadow/serve", get(served).post(set_served))
         .route("/metrics", get(metrics))
-        .with_state(desk);
+        .with_state(run_state);
     axum::serve(listener, router).with_graceful_shutdown(end).await
 }
 
@@ -81,20 +81,20 @@ fn html(text: String) -> Response {
     (headers, text).into_response()
 }
 
-async fn shadow(State(desk): State<Desk>) -> Json<Summary> {
-    Json(desk.summary())
+async fn shadow(State(run_state): State<RunState>) -> Json<Summary> {
+    Json(run_state.summary())
 }
 
-async fn metrics(State(desk): State<Desk>) -> Response {
+async fn metrics(State(run_state): State<RunState>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, render_metrics(&desk.summary())).into_response()
+    (kind, render_metrics(&run_state.summary())).into_response()
 }
 
-async fn served(State(desk): State<Desk>) -> Json<Serving> {
-    Json(Serving { candidate: desk.cutover.share().to_string() })
+async fn served(State(run_state): State<RunState>) -> Json<Serving> {
+    Json(Serving { candidate: run_state.cutover.share().to_string() })
 }
 
-async fn set_served(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -> Response {
+async fn set_served(State(run_state): State<RunState>, headers: HeaderMap, body: Bytes) -> Response {
     let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
     if let Err(refusal) = check_command(values, &[]) {
         let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
@@ -105,9 +105,12 @@ async fn set_served(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -
         .and_then(|Serving { candidate }| candidate.parse::<Share>().map_err(|error| error.to_string()));
     match share {
         Ok(share) => {
-            tracing::info!("cutover: the candidate's share is set to {share}, from {}", desk.cutover.share());
-            match desk.cutover.set_share(share) {
-                Ok(()) => served(State(desk)).await.into_response(),
+            tracing::info!(
+                "cutover: the candidate's share is set to {share}, from {}",
+                run_state.cutover.share()
+            );
+            match run_state.cutover.set_share(share) {
+                Ok(()) => served(State(run_state)).await.into_response(),
                 Err(error) => problem(StatusCode::CONFLICT, &error.to_string()),
             }
         }

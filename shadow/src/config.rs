@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::credentials::Kept;
 use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
 use crate::evidence::{Enough, Redaction, Tolerance};
-use crate::judge::{Action, Law, Limits, Pattern, Rule, Rules};
+use crate::judge::{Action, JudgeSettings, Limits, Pattern, Rule, Rules};
 use crate::limits;
 use crate::mirror::MirrorSettings;
 use crate::proxy::{Scope, ScopeRule};
@@ -217,7 +217,7 @@ impl Config {
             asks_max: file.catch_up.asks.unwrap_or(limits::CATCH_UP_ASKS_MAX),
         };
         let mirror = MirrorSettings {
-            law: Law { rules, limits },
+            judge_settings: JudgeSettings { rules, limits },
             queue_max: within("mirror.queue", file.mirror.queue.unwrap_or(limits::QUEUE_MAX), 1, 1 << 20)?,
             in_flight_max: within(
                 "mirror.in-flight",
@@ -469,9 +469,9 @@ mod tests {
             "#,
         )
         .unwrap();
-        assert_eq!(config.mirror.law.rules.iter().count(), 2);
+        assert_eq!(config.mirror.judge_settings.rules.iter().count(), 2);
         assert_eq!(
-            config.mirror.law.limits,
+            config.mirror.judge_settings.limits,
             Limits { clock_skew_us: 20_000, budget_us: 500_000, asks_max: 5 }
         );
         assert_eq!(config.serve.bounds.p99_us, 5_500);

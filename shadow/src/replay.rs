@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::evidence::Evidence;
 use crate::mirror::{Comparer, Exchange};
-use crate::proxy::{Plan, Scope};
+use crate::proxy::{Scope, Treatment};
 use crate::record::{FormatError, read_file};
 
 /// How fast.
@@ -94,7 +94,7 @@ pub async fn replay(
                 }
             };
             numbers.note(entry.number);
-            if let Plan::Leave(why) = scope.plan(&entry.request) {
+            if let Treatment::Leave(why) = scope.treatment(&entry.request) {
                 evidence.not_mirrored(&why);
                 continue;
             }

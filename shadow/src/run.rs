@@ -16,16 +16,16 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::address::TargetAddress;
-use crate::admin::{self, Desk};
+use crate::admin::{self, RunState};
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, Share, StandingFile};
+use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, DecisionFile, Share};
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
 use crate::limits::{ADMIN_END, CALLERS_MAX, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
 use crate::mirror::{self, Comparer, Target};
-use crate::proxy::{self, Behind, Phase, Timeouts};
+use crate::proxy::{self, Phase, ProxyContext, Timeouts};
 use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
 use crate::replay::{ReplayError, ReplaySettings, replay};
 
@@ -94,7 +94,7 @@ pub enum ShadowError {
 /// A run that takes callers.
 pub struct Shadow {
     callers: Vec<thread::JoinHandle<()>>,
-    behind: Runtime,
+    context: Runtime,
     phase: watch::Sender<Phase>,
     mirror: Option<JoinHandle<()>>,
     recording: Option<Recording>,
@@ -102,7 +102,7 @@ pub struct Shadow {
     admin_end: oneshot::Sender<()>,
     /// How often each thread that relays has turned, a few times a second.
     pub turns: Vec<Arc<AtomicU64>>,
-    desk: Desk,
+    run_state: RunState,
     keeper: JoinHandle<()>,
     drain: Duration,
     /// Where callers connect.
@@ -170,18 +170,18 @@ impl Shadow {
             })
             .unzip();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
-        let desk = Desk {
+        let run_state = RunState {
             evidence: Arc::clone(&evidence),
             cutover: Arc::clone(&cutover),
             phase: phase_seen.clone(),
         };
-        let keeper = tokio::spawn(keep_report(desk.clone()));
+        let keeper = tokio::spawn(keep_report(run_state.clone()));
         let (admin_end, admin_ended) = oneshot::channel::<()>();
         let admin = admin_listener.map(|listener| {
             let end = async { admin_ended.await.unwrap_or(()) };
-            tokio::spawn(admin::serve(listener, desk.clone(), end))
+            tokio::spawn(admin::serve(listener, run_state.clone(), end))
         });
-        let behind = Arc::new(Behind {
+        let context = Arc::new(ProxyContext {
             primary: settings.primary,
             timeouts: Timeouts::default(),
             scope: settings.config.scope,
@@ -195,17 +195,17 @@ impl Shadow {
         drop(_entered);
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
         let watching = cutover::watch(cutover, evidence, schedule);
-        let (callers, turns) = start_callers(&listener, &behind, &phase_seen, drain, watching)?;
+        let (callers, turns) = start_callers(&listener, &context, &phase_seen, drain, watching)?;
         Ok(Shadow {
             callers,
-            behind: behind_runtime,
+            context: behind_runtime,
             phase,
             mirror: mirror_task,
             recording,
             admin,
             admin_end,
             turns,
-            desk,
+            run_state,
             keeper,
             drain,
             listen,
@@ -226,23 +226,23 @@ impl Shadow {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if let Some(mirror) = self.mirror {
-            let ended = self.behind.block_on(async { tokio::time::timeout(left, mirror).await });
+            let ended = self.context.block_on(async { tokio::time::timeout(left, mirror).await });
             if ended.is_err() {
                 tracing::warn!("comparisons were still open after {:?}: they count as dropped", self.drain);
             }
         }
         // Nothing may be written over the last word.
         self.keeper.abort();
-        let _ = self.behind.block_on(self.keeper);
-        self.desk.evidence.seal();
+        let _ = self.context.block_on(self.keeper);
+        self.run_state.evidence.seal();
         let recorded = self.recording.map(Recording::end).transpose()?;
-        let summary = self.desk.evidence.summary("ended", self.desk.cutover.summary());
-        self.desk.evidence.write_report(&summary)?;
+        let summary = self.run_state.evidence.summary("ended", self.run_state.cutover.summary());
+        self.run_state.evidence.write_report(&summary)?;
         drop(self.admin_end);
         if let Some(admin) = self.admin {
-            let _ = self.behind.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
+            let _ = self.context.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
         }
-        self.behind.shutdown_background();
+        self.context.shutdown_background();
         Ok(Outcome { summary, recorded, damages: Vec::new() })
     }
 }
@@ -258,7 +258,7 @@ fn cutover(settings: &Settings, candidate: &TargetAddress) -> Result<Cutover, Cu
         timeout: serve.timeout,
         bounds: serve.bounds,
         admission: serve.admission.clone(),
-        kept: settings.report.as_deref().map(StandingFile::within),
+        kept: settings.report.as_deref().map(DecisionFile::within),
     };
     Cutover::new(candidate, cutover)
 }
@@ -269,7 +269,7 @@ type Callers = (Vec<thread::JoinHandle<()>>, Vec<Arc<AtomicU64>>);
 /// priority: it must act while everything behind them is starved.
 fn start_callers(
     listener: &std::net::TcpListener,
-    behind: &Arc<Behind>,
+    context: &Arc<ProxyContext>,
     phase: &watch::Receiver<Phase>,
     drain: Duration,
     beside: impl Future<Output = ()> + Send + 'static,
@@ -279,7 +279,7 @@ fn start_callers(
     let turns: Vec<_> = (0..threads(CALLER_THREADS_MAX)).map(|_| Arc::new(AtomicU64::new(0))).collect();
     let callers = turns.iter().map(|turns| {
         let listener = listener.try_clone().map_err(ShadowError::Threads)?;
-        let (behind, phase) = (Arc::clone(behind), phase.clone());
+        let (context, phase) = (Arc::clone(context), phase.clone());
         let (beside, turns) = (beside.take(), Arc::clone(turns));
         let beside = async move {
             tokio::join!(count_turns(turns), async {
@@ -290,7 +290,7 @@ fn start_callers(
         };
         on_a_thread("shadow-callers", beside, async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => proxy::serve(listener, behind, phase, drain, callers_max).await,
+                Ok(listener) => proxy::serve(listener, context, phase, drain, callers_max).await,
                 Err(error) => tracing::error!("cannot accept callers: {error}"),
             }
         })
@@ -300,12 +300,12 @@ fn start_callers(
 }
 
 /// Writes the verdict as it stands, again and again: a process that is killed leaves the last one behind.
-async fn keep_report(desk: Desk) {
+async fn keep_report(run_state: RunState) {
     let mut ticks = tokio::time::interval(KEEP_EVERY);
     loop {
         ticks.tick().await;
-        let summary = desk.summary();
-        if let Err(error) = desk.evidence.keep_report(&summary) {
+        let summary = run_state.summary();
+        if let Err(error) = run_state.evidence.keep_report(&summary) {
             tracing::error!("{error}");
         }
     }
@@ -356,7 +356,7 @@ fn evidence(
         tolerance: settings.config.tolerance,
         queue_capacity: settings.config.mirror.queue_max as u64,
     };
-    Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.law.rules)))
+    Ok(Arc::new(Evidence::new(evidence, &settings.config.mirror.judge_settings.rules)))
 }
 
 /// Counts, as long as the thread turns.

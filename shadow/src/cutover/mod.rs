@@ -2,9 +2,9 @@
 //! answered by the primary, and what it answers is compared like everything else.
 
 mod admission;
+mod decision;
 mod guard;
 mod share;
-mod standing;
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,9 +15,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 pub use admission::{Admission, Admitted, Credentials};
+pub use decision::{Decision, DecisionError, DecisionFile};
 pub use guard::{Bounds, Guard, Tick};
 pub use share::{Share, ShareError};
-pub use standing::{Standing, StandingError, StandingFile};
 
 use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
@@ -39,7 +39,7 @@ pub struct CutoverSettings {
     /// Whom it may answer.
     pub admission: Admission,
     /// Where decisions are kept; without a place none is ever raised above 0 %.
-    pub kept: Option<StandingFile>,
+    pub kept: Option<DecisionFile>,
 }
 
 /// Why the candidate's share is not what was asked for.
@@ -52,7 +52,7 @@ pub enum CutoverError {
     Forgetful,
     /// It cannot be kept.
     #[error(transparent)]
-    Standing(#[from] StandingError),
+    Decision(#[from] DecisionError),
 }
 
 /// Who serves whom.
@@ -67,8 +67,8 @@ pub struct Cutover {
     bounds: Bounds,
     admitted: Admitted,
     tick: Mutex<Tick>,
-    standing: Mutex<Standing>,
-    kept: Option<StandingFile>,
+    decision: Mutex<Decision>,
+    kept: Option<DecisionFile>,
 }
 
 enum Candidate {
@@ -99,26 +99,26 @@ impl Cutover {
     /// # Errors
     /// Where what was decided cannot be read or kept.
     pub fn new(candidate: &TargetAddress, settings: CutoverSettings) -> Result<Cutover, CutoverError> {
-        let standing = match &settings.kept {
+        let decision = match &settings.kept {
             Some(file) => file.begin(settings.share)?,
             None if settings.share > Share::NONE => return Err(CutoverError::Forgetful),
-            None => Standing::default(),
+            None => Decision::default(),
         };
-        if let Some(why) = &standing.rolled_back {
+        if let Some(why) = &decision.rolled_back {
             tracing::error!(
                 "cutover: the share stays at 0% until it is raised by hand: in an earlier run, {why}"
             );
         }
         if let Some(file) = &settings.kept {
-            file.keep(&standing)?;
+            file.keep(&decision)?;
         }
         let candidate = match candidate {
             TargetAddress::Http(authority) => Candidate::Http(HttpTarget::new(authority)),
             other => Candidate::Native(Target::new(other)),
         };
         Ok(Cutover {
-            share: AtomicU32::new(standing.share),
-            is_on: AtomicBool::new(standing.share > 0),
+            share: AtomicU32::new(decision.share),
+            is_on: AtomicBool::new(decision.share > 0),
             candidate,
             timeout: settings.timeout,
             bounds: settings.bounds,
@@ -126,7 +126,7 @@ impl Cutover {
             fell_back: AtomicU64::new(0),
             admitted: Admitted::new(settings.admission),
             tick: Mutex::new(Tick::default()),
-            standing: Mutex::new(standing),
+            decision: Mutex::new(decision),
             kept: settings.kept,
         })
     }
@@ -146,14 +146,14 @@ impl Cutover {
     /// # Errors
     /// Where the decision cannot be kept: the share is as it was, unless it was to become smaller.
     pub fn set_share(&self, share: Share) -> Result<(), CutoverError> {
-        self.decide(|standing| {
-            (standing.share, standing.rolled_back, standing.is_schedule_over) = (share.parts(), None, true);
+        self.decide(|decision| {
+            (decision.share, decision.rolled_back, decision.is_schedule_over) = (share.parts(), None, true);
         })
     }
 
     fn roll_back(&self, why: String) {
-        let kept = self.decide(|standing| {
-            (standing.share, standing.rolled_back, standing.is_schedule_over) = (0, Some(why), true);
+        let kept = self.decide(|decision| {
+            (decision.share, decision.rolled_back, decision.is_schedule_over) = (0, Some(why), true);
         });
         if let Err(error) = kept {
             tracing::error!("cutover: a restart may forget that the share went back: {error}");
@@ -161,13 +161,13 @@ impl Cutover {
     }
 
     /// Changes what holds: kept before it is done where callers come to the candidate, and after it where they leave.
-    fn decide(&self, change: impl FnOnce(&mut Standing)) -> Result<(), CutoverError> {
-        let mut standing = self.standing();
-        let mut next = standing.clone();
+    fn decide(&self, change: impl FnOnce(&mut Decision)) -> Result<(), CutoverError> {
+        let mut decision = self.decision();
+        let mut next = decision.clone();
         change(&mut next);
-        let raises = next.share > standing.share;
+        let raises = next.share > decision.share;
         let keep = || match &self.kept {
-            Some(file) => file.keep(&next).map_err(CutoverError::Standing),
+            Some(file) => file.keep(&next).map_err(CutoverError::Decision),
             None if next.share > 0 => Err(CutoverError::Forgetful),
             None => Ok(()),
         };
@@ -177,12 +177,12 @@ impl Cutover {
         self.share.store(next.share, Ordering::Relaxed);
         self.is_on.store(next.share > 0, Ordering::Relaxed);
         let kept = if raises { Ok(()) } else { keep() };
-        *standing = next;
+        *decision = next;
         kept
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn decision(&self) -> MutexGuard<'_, Decision> {
+        self.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The primary has answered a caller itself.
@@ -268,7 +268,7 @@ impl Cutover {
             candidate_percent: self.share().percent(),
             served: self.served.load(Ordering::Relaxed),
             fell_back: self.fell_back.load(Ordering::Relaxed),
-            rolled_back: self.standing().rolled_back.clone(),
+            rolled_back: self.decision().rolled_back.clone(),
         }
     }
 }
@@ -326,7 +326,7 @@ impl Steps {
     /// Takes the next step if it is due and what was compared since the last one allows it.
     fn take(&mut self, cutover: &Cutover, evidence: &Evidence) {
         // Whoever wants to go on after a breach, or has decided otherwise, says so.
-        let Standing { is_schedule_over, steps, .. } = *cutover.standing();
+        let Decision { is_schedule_over, steps, .. } = *cutover.decision();
         let Some((after, share)) = self.schedule.steps.get(steps).filter(|_| !is_schedule_over) else {
             return;
         };
@@ -342,7 +342,7 @@ impl Steps {
         }
         let from = cutover.share();
         let decided =
-            cutover.decide(|standing| (standing.share, standing.steps) = (share.parts(), steps + 1));
+            cutover.decide(|decision| (decision.share, decision.steps) = (share.parts(), steps + 1));
         match decided {
             Ok(()) => {
                 tracing::info!("cutover: the schedule sets the candidate's share to {share}, from {from}")

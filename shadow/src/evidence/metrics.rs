@@ -37,15 +37,15 @@ pub fn render(summary: &Summary) -> String {
 
 fn by_endpoint(out: &mut String, summary: &Summary) {
     family(out, "florin_shadow_verdicts_total", "counter", "Requests by endpoint and verdict.");
-    for (endpoint, book) in &summary.endpoints {
-        for (verdict, count) in Verdict::ALL.iter().zip(book.verdicts.0) {
+    for (endpoint, counters) in &summary.endpoints {
+        for (verdict, count) in Verdict::ALL.iter().zip(counters.verdicts.0) {
             let labels = format!("endpoint=\"{endpoint}\",verdict=\"{}\"", verdict.name());
             let _ = writeln!(out, "florin_shadow_verdicts_total{{{labels}}} {count}");
         }
     }
     family(out, "florin_shadow_bytes_total", "counter", "How the bytes of both answers compare.");
-    for (endpoint, book) in &summary.endpoints {
-        for (bytes, count) in &book.bytes {
+    for (endpoint, counters) in &summary.endpoints {
+        for (bytes, count) in &counters.bytes {
             let labels = format!("endpoint=\"{endpoint}\",bytes=\"{bytes}\"");
             let _ = writeln!(out, "florin_shadow_bytes_total{{{labels}}} {count}");
         }
@@ -55,9 +55,9 @@ fn by_endpoint(out: &mut String, summary: &Summary) {
 fn latencies(out: &mut String, summary: &Summary) {
     let name = "florin_shadow_latency_seconds";
     family(out, name, "summary", "Time to a whole answer, as the shadow saw it, since the start.");
-    for (endpoint, book) in &summary.endpoints {
+    for (endpoint, counters) in &summary.endpoints {
         for (side, latency) in
-            [("primary", book.latency_us.primary), ("candidate", book.latency_us.candidate)]
+            [("primary", counters.latency_us.primary), ("candidate", counters.latency_us.candidate)]
         {
             let labels = format!("endpoint=\"{endpoint}\",side=\"{side}\"");
             for (quantile, us) in [("0.5", latency.p50), ("0.99", latency.p99), ("1", latency.max)] {

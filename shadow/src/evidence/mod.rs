@@ -2,14 +2,14 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `book` | the counts |
+//! | `counters` | the counts |
 //! | `finding` | one mismatch: its line in `mismatches.jsonl`, the command that repeats it |
 //! | `summary` | all of it as JSON |
 //! | `report` | the folder with `verdict.json`, `mismatches.jsonl`, `report.html` |
 //! | `metrics` | the same for Prometheus |
 //! | `redact` | user ids as keyed hashes |
 
-mod book;
+mod counters;
 mod finding;
 mod metrics;
 mod redact;
@@ -20,13 +20,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use book::Book;
+use counters::Counters;
 pub use finding::{Finding, Sides};
 pub use metrics::render as render_metrics;
 pub use redact::Redaction;
-pub use report::{CutRun, Report, ReportError, page};
-use summary::Around;
-pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
+pub use report::{Report, ReportError, page};
+use summary::SummaryContext;
+pub use summary::{Counts, CutRun, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
@@ -35,9 +35,9 @@ use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
 pub struct Evidence {
-    book: Mutex<Book>,
+    counters: Mutex<Counters>,
     taken: Taken,
-    /// Verdicts, as [`Verdict::ALL`] has them, for the guard: it waits for nobody who holds the book.
+    /// Verdicts, as [`Verdict::ALL`] has them, for the guard: it waits for nobody who holds the counters.
     verdicts: [AtomicU64; Verdict::ALL.len()],
     /// Answers with content that were found to be the same.
     same: AtomicU64,
@@ -68,7 +68,7 @@ pub struct Progress {
     pub without_primary: u64,
 }
 
-/// What is counted on the callers' path, where nobody may wait for whoever holds the book.
+/// What is counted on the callers' path, where nobody may wait for whoever holds the counters.
 #[derive(Default)]
 struct Taken {
     offered: [AtomicU64; Endpoint::ALL.len()],
@@ -89,13 +89,13 @@ impl Taken {
         self.dropped[endpoint as usize][at].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Enters into the book what has been dropped since the last time.
-    fn settle(&self, book: &mut Book) {
+    /// Adds to the counters what has been dropped since the last time.
+    fn settle(&self, counters: &mut Counters) {
         for endpoint in Endpoint::ALL {
             for (reason, count) in Taken::REASONS.iter().zip(&self.dropped[endpoint as usize]) {
                 match count.swap(0, Ordering::Relaxed) {
                     0 => {}
-                    count => book.drop_many(endpoint, *reason, count),
+                    count => counters.drop_many(endpoint, *reason, count),
                 }
             }
         }
@@ -121,7 +121,7 @@ impl Evidence {
     pub fn new(settings: EvidenceSettings, rules: &Rules) -> Evidence {
         let rules: Vec<_> = rules.iter().map(|rule| (rule.name.clone(), rule.reason.clone())).collect();
         Evidence {
-            book: Mutex::new(Book::new(rules.len())),
+            counters: Mutex::new(Counters::new(rules.len())),
             taken: Taken::default(),
             verdicts: Default::default(),
             same: AtomicU64::new(0),
@@ -138,11 +138,11 @@ impl Evidence {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn counters(&self) -> MutexGuard<'_, Counters> {
         // Counts have no invariant that a panic could have broken half-way.
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        self.taken.settle(&mut book);
-        book
+        let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.taken.settle(&mut counters);
+        counters
     }
 
     /// A request that is to be compared: from now on it is open.
@@ -180,8 +180,8 @@ impl Evidence {
     /// How long a side took.
     pub fn latency(&self, endpoint: Endpoint, side: Side, answer: &Answer) {
         let us = u64::try_from(answer.at.answered_us - answer.at.asked_us).unwrap_or(0);
-        let mut book = self.book();
-        let endpoint = &mut book.endpoints[endpoint as usize];
+        let mut counters = self.counters();
+        let endpoint = &mut counters.endpoints[endpoint as usize];
         match side {
             Side::Primary => endpoint.primary.saturating_record(us),
             Side::Candidate => endpoint.candidate.saturating_record(us),
@@ -197,18 +197,18 @@ impl Evidence {
         );
         let latest = is_news.then(|| finding.latest(&self.redaction, &self.sides));
         let is_sealed = {
-            let mut book = self.book();
-            book.count(endpoint, finding.ruling);
+            let mut counters = self.counters();
+            counters.count(endpoint, finding.ruling);
             if finding.ruling.verdict.is_compared() {
                 for (side, answer) in [finding.primary, finding.candidate].into_iter().enumerate() {
                     let skew_us = self.tolerance.clock_skew_us;
-                    answer.iter().for_each(|answer| book.sides[side].note(answer, skew_us));
+                    answer.iter().for_each(|answer| counters.sides[side].note(answer, skew_us));
                 }
             }
             if let Some(latest) = latest {
-                book.show(latest);
+                counters.show(latest);
             }
-            book.is_sealed
+            counters.is_sealed
         };
         let Ruling { verdict, reason, has_content, .. } = finding.ruling;
         if (*verdict, *reason) == (Verdict::NotComparable, Some(Reason::PrimaryUnavailable)) {
@@ -227,18 +227,18 @@ impl Evidence {
 
     /// Two answers of the primary's to one request.
     pub fn noise(&self, request: &Request, first: &Answer, second: &Answer) {
-        self.book().noise.add(request, first, second);
+        self.counters().noise.add(request, first, second);
     }
 
     /// Ends the counting: what is still open counts as dropped.
     pub fn seal(&self) {
-        let mut book = self.book();
+        let mut counters = self.counters();
         for endpoint in Endpoint::ALL {
             let offered = self.taken.offered[endpoint as usize].load(Ordering::Relaxed);
-            let open = offered.saturating_sub(book.endpoints[endpoint as usize].ruled());
-            book.drop_many(endpoint, Reason::RunEnded, open);
+            let open = offered.saturating_sub(counters.endpoints[endpoint as usize].ruled());
+            counters.drop_many(endpoint, Reason::RunEnded, open);
         }
-        book.is_sealed = true;
+        counters.is_sealed = true;
     }
 
     /// How far the judge has come. Waits for nobody.
@@ -254,8 +254,8 @@ impl Evidence {
     /// The state of the run.
     pub fn summary(&self, state: &'static str, serve: ServeSummary) -> Summary {
         let not_mirrored = self.not_mirrored.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let book = self.book();
-        let around = Around {
+        let counters = self.counters();
+        let context = SummaryContext {
             state,
             primary: self.sides.primary.to_string(),
             candidate: self.sides.candidate.to_string(),
@@ -271,7 +271,7 @@ impl Evidence {
             cut_runs: self.report.as_ref().map(|report| report.cut_runs.clone()).unwrap_or_default(),
             not_written: self.report.as_ref().map_or(0, Report::not_written),
         };
-        Summary::of(&book, around)
+        Summary::of(&counters, context)
     }
 
     /// Writes the verdict as it stands.

@@ -9,7 +9,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use crate::answer::time_us;
 use crate::credentials::Kept;
 use crate::json::Value;
-use crate::judge::{Difference, DifferenceKind, Path, PathStep as Step};
+use crate::judge::{Difference, DifferenceKind, Path, PathStep};
 use crate::request::{BATCH_PATH, Question, Request};
 
 /// What is done to user ids in evidence.
@@ -134,10 +134,10 @@ impl Redaction {
         if !self.hides() {
             return path.to_string();
         }
-        let step = |path: Path, step: &Step| match step {
-            Step::Key(key) => path.key(&self.key(key, users)),
-            Step::Index(index) => path.index(*index),
-            Step::Named(name) => path.named(&self.words(name, users)),
+        let step = |path: Path, step: &PathStep| match step {
+            PathStep::Key(key) => path.key(&self.key(key, users)),
+            PathStep::Index(index) => path.index(*index),
+            PathStep::Named(name) => path.named(&self.words(name, users)),
         };
         path.steps().iter().fold(Path::ROOT, step).to_string()
     }
@@ -152,7 +152,7 @@ impl Redaction {
         match Value::parse(text.as_bytes()) {
             Ok(mut value) if difference.kind != DifferenceKind::Header => {
                 let mut keys = difference.path.steps().iter().filter_map(|step| match step {
-                    Step::Key(key) => Some(key.as_str()),
+                    PathStep::Key(key) => Some(key.as_str()),
                     _ => None,
                 });
                 self.value(keys.next_back().unwrap_or_default(), &mut value, users);

@@ -5,11 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::finding::{Finding, Sides};
 use super::redact::Redaction;
-use super::summary::Summary;
+use super::summary::{CutRun, Summary};
 use crate::files::{private, write_whole};
 use crate::limits::{EVIDENCE_BYTES_MAX, EXPORTS_MAX};
 use crate::record;
@@ -41,15 +41,6 @@ pub enum ReportError {
         /// Which.
         path: String,
     },
-}
-
-/// A run that never drew its line: it was killed.
-#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct CutRun {
-    /// Its folder's name.
-    pub run: String,
-    /// Mismatches that it had found.
-    pub mismatches: u64,
 }
 
 /// A run's folder, within the one that was named.

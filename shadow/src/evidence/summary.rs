@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::book::{Book, EndpointBook, Quantiles, quantiles};
+use super::counters::{Counters, EndpointCounters, Quantiles, quantiles};
 use super::finding::Latest;
-use super::report::CutRun;
 use crate::answer::{COMPARED, rfc3339};
-use crate::judge::{Bytes, Reason, Side, Verdict};
+use crate::judge::{ByteComparison, Reason, Side, Verdict};
 use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
@@ -52,9 +51,9 @@ pub struct Summary {
     /// By verdict and reason.
     pub reasons: BTreeMap<&'static str, BTreeMap<String, u64>>,
     /// The share of requests that were not comparable, and how large it may be.
-    pub not_comparable: Share,
+    pub not_comparable: BoundedShare,
     /// The share of requests that are unproven, and how large it may be.
-    pub unproven: Share,
+    pub unproven: BoundedShare,
     /// Every rule, and how often it was used.
     pub rules: Vec<RuleSummary>,
     /// The primary against itself.
@@ -122,6 +121,15 @@ pub struct Headers {
     pub not_compared: BTreeMap<&'static str, BTreeMap<String, u64>>,
 }
 
+/// A run that never drew its line: it was killed.
+#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+pub struct CutRun {
+    /// Its folder's name.
+    pub run: String,
+    /// Mismatches that it had found.
+    pub mismatches: u64,
+}
+
 /// What a run may lack and still pass.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Tolerance {
@@ -169,14 +177,14 @@ pub struct Latencies {
 
 /// A share, and its bound.
 #[derive(Clone, Copy, Serialize, Debug)]
-pub struct Share {
+pub struct BoundedShare {
     /// Of all requests.
     pub share: f64,
     /// More fails the run.
     pub most: f64,
 }
 
-impl Share {
+impl BoundedShare {
     /// Whether it is too large.
     pub fn is_exceeded(&self) -> bool {
         self.share > self.most
@@ -236,9 +244,9 @@ pub struct ServeSummary {
     pub rolled_back: Option<String>,
 }
 
-/// What a summary holds beside the book.
+/// What a summary holds beside the counters.
 #[derive(Clone, Debug)]
-pub struct Around {
+pub struct SummaryContext {
     pub(super) state: &'static str,
     pub(super) primary: String,
     pub(super) candidate: String,
@@ -256,71 +264,74 @@ pub struct Around {
 }
 
 impl Summary {
-    /// Draws the line under a book.
-    pub fn of(book: &Book, around: Around) -> Summary {
-        let verdicts = Counts(Verdict::ALL.map(|verdict| book.verdict(verdict)));
-        let ruled = book.ruled();
+    /// Sums the counters up.
+    pub fn of(counters: &Counters, context: SummaryContext) -> Summary {
+        let verdicts = Counts(Verdict::ALL.map(|verdict| counters.verdict(verdict)));
+        let ruled = counters.ruled();
         let share = |verdict, most| {
-            let share = if ruled == 0 { 0.0 } else { book.verdict(verdict) as f64 / ruled as f64 };
-            Share { share, most }
+            let share = if ruled == 0 { 0.0 } else { counters.verdict(verdict) as f64 / ruled as f64 };
+            BoundedShare { share, most }
         };
-        let Tolerance { not_comparable_max, unproven_max, enough, .. } = around.tolerance;
+        let Tolerance { not_comparable_max, unproven_max, enough, .. } = context.tolerance;
         let not_comparable = share(Verdict::NotComparable, not_comparable_max);
         let unproven = share(Verdict::Unproven, unproven_max);
-        let consistent = book.verdict(Verdict::Mismatch) == 0
-            && book.verdict(Verdict::CandidateError) == 0
+        let consistent = counters.verdict(Verdict::Mismatch) == 0
+            && counters.verdict(Verdict::CandidateError) == 0
             && !not_comparable.is_exceeded()
-            && around.cut_runs.iter().all(|run| run.mismatches == 0)
-            && around.serve.rolled_back.is_none();
-        let open = around.offered.saturating_sub(ruled);
-        let compared = ruled - book.verdict(Verdict::Dropped) - book.unanswered();
-        let unseen = unseen_endpoints(book, not_comparable_max);
-        let complete = compared > 0 && compared == ruled && unseen.is_empty() && !around.is_cut_short;
-        let mut proof = proof(book, enough, not_comparable_max);
+            && context.cut_runs.iter().all(|run| run.mismatches == 0)
+            && context.serve.rolled_back.is_none();
+        let open = context.offered.saturating_sub(ruled);
+        let compared = ruled - counters.verdict(Verdict::Dropped) - counters.unanswered();
+        let unseen = unseen_endpoints(counters, not_comparable_max);
+        let complete = compared > 0 && compared == ruled && unseen.is_empty() && !context.is_cut_short;
+        let mut proof = proof(counters, enough, not_comparable_max);
         proof.lacking.extend(unseen);
         if unproven.is_exceeded() {
             let (share, most) = (unproven.share * 100.0, unproven.most * 100.0);
             proof.lacking.push(format!("{share:.2} % of the requests are unproven, and {most:.2} % may be"));
         }
         let mut summary = Summary {
-            state: around.state,
+            state: context.state,
             consistent,
             complete,
             proven: proof.lacking.is_empty(),
             verdict: String::new(),
-            primary: around.primary,
-            candidate: around.candidate,
-            started_at: rfc3339(around.started_us),
-            until: rfc3339(around.until_us),
-            requests: around.offered.max(ruled),
+            primary: context.primary,
+            candidate: context.candidate,
+            started_at: rfc3339(context.started_us),
+            until: rfc3339(context.until_us),
+            requests: context.offered.max(ruled),
             compared,
             proof,
-            unchecked: unchecked(book),
+            unchecked: unchecked(counters),
             headers: Headers {
                 compared: COMPARED.to_vec(),
                 not_compared: Side::ALL
-                    .map(|side| (side.name(), book.sides[side as usize].others.clone()))
+                    .map(|side| (side.name(), counters.sides[side as usize].others.clone()))
                     .into(),
             },
             verdicts,
-            endpoints: endpoints(book),
-            reasons: reasons(book),
+            endpoints: endpoints(counters),
+            reasons: reasons(counters),
             not_comparable,
             unproven,
-            rules: rules(book, around.rules),
+            rules: rules(counters, context.rules),
             noise: NoiseSummary {
-                asked: book.noise.asked,
-                compared: book.noise.compared,
-                places: book.noise.places.clone(),
+                asked: counters.noise.asked,
+                compared: counters.noise.compared,
+                places: counters.noise.places.clone(),
             },
-            versions: Versions { lowest: book.versions.map(|v| v.0), highest: book.versions.map(|v| v.1) },
-            asked_again: book.asks,
-            not_mirrored: around.not_mirrored,
-            queue: QueueSummary { open, capacity: around.queue_capacity },
-            serve: around.serve,
-            cut_runs: around.cut_runs,
-            mismatches_not_written: around.not_written,
-            latest: book.latest.iter().cloned().collect(),
+            versions: Versions {
+                lowest: counters.versions.map(|v| v.0),
+                highest: counters.versions.map(|v| v.1),
+            },
+            asked_again: counters.asks,
+            not_mirrored: context.not_mirrored,
+            queue: QueueSummary { open, capacity: context.queue_capacity },
+            serve: context.serve,
+            cut_runs: context.cut_runs,
+            mismatches_not_written: context.not_written,
+            latest: counters.latest.iter().cloned().collect(),
         };
         summary.verdict = summary.sentence();
         summary
@@ -379,45 +390,47 @@ impl Summary {
 }
 
 /// Endpoints that were asked for more than what may be left out of account.
-fn asked(book: &Book, negligible: f64) -> impl Iterator<Item = (&'static str, &EndpointBook)> {
-    let all = book.ruled() as f64;
-    let named = Endpoint::ALL.iter().map(|endpoint| endpoint.name()).zip(&book.endpoints);
-    named.filter(move |(_, book)| book.ruled() > 0 && book.ruled() as f64 > all * negligible)
+fn asked(counters: &Counters, negligible: f64) -> impl Iterator<Item = (&'static str, &EndpointCounters)> {
+    let all = counters.ruled() as f64;
+    let named = Endpoint::ALL.iter().map(|endpoint| endpoint.name()).zip(&counters.endpoints);
+    named.filter(move |(_, counters)| counters.ruled() > 0 && counters.ruled() as f64 > all * negligible)
 }
 
-fn unchecked(book: &Book) -> Vec<String> {
+fn unchecked(counters: &Counters) -> Vec<String> {
     let mut unchecked = Vec::new();
-    for (side, book) in Side::ALL.iter().zip(&book.sides) {
-        let (name, answers) = (side.name(), book.answers);
-        if book.with_as_of < answers {
+    for (side, counters) in Side::ALL.iter().zip(&counters.sides) {
+        let (name, answers) = (side.name(), counters.answers);
+        if counters.with_as_of < answers {
             unchecked.push(format!(
                 "how old the {name}'s answers are: {} of {answers} say nothing of it (Florin-As-Of)",
-                answers - book.with_as_of
+                answers - counters.with_as_of
             ));
         }
-        if book.ahead > 0 {
+        if counters.ahead > 0 {
             unchecked.push(format!(
                 "how old the {name}'s answers are: {} of {answers} say a time that is still to come",
-                book.ahead
+                counters.ahead
             ));
         }
-        if book.native > 0 {
-            unchecked
-                .push(format!("the {name}'s headers: {} of {answers} answers came in frames", book.native));
+        if counters.native > 0 {
+            unchecked.push(format!(
+                "the {name}'s headers: {} of {answers} answers came in frames",
+                counters.native
+            ));
         }
     }
-    let never_shown = book.reason(Verdict::Unproven, Reason::NeverShown);
+    let never_shown = counters.reason(Verdict::Unproven, Reason::NeverShown);
     if never_shown > 0 {
         unchecked.push(format!(
             "what the candidate said at first of {never_shown} requests: the primary has never shown that version"
         ));
     }
-    let quarantined = book.reason(Verdict::Unproven, Reason::Quarantined);
+    let quarantined = counters.reason(Verdict::Unproven, Reason::Quarantined);
     if quarantined > 0 {
         unchecked
             .push(format!("{quarantined} requests of which both sides say that transactions are missing"));
     }
-    let windows = book.reason(Verdict::CaughtUp, Reason::WindowBoundary);
+    let windows = counters.reason(Verdict::CaughtUp, Reason::WindowBoundary);
     if windows > 0 {
         unchecked.push(format!("windows of {windows} first answers, between which an hour or a day began"));
     }
@@ -425,59 +438,68 @@ fn unchecked(book: &Book) -> Vec<String> {
 }
 
 /// Those that were only refused. What is unproven was compared, though that proves nothing.
-fn is_unseen(book: &EndpointBook) -> bool {
-    book.answers == 0 && book.verdicts[Verdict::Unproven as usize] == 0
+fn is_unseen(counters: &EndpointCounters) -> bool {
+    counters.answers == 0 && counters.verdicts[Verdict::Unproven as usize] == 0
 }
 
-fn unseen_endpoints(book: &Book, negligible: f64) -> Vec<String> {
-    let unseen = asked(book, negligible).filter(|(_, book)| is_unseen(book));
+fn unseen_endpoints(counters: &Counters, negligible: f64) -> Vec<String> {
+    let unseen = asked(counters, negligible).filter(|(_, counters)| is_unseen(counters));
     unseen
-        .map(|(name, book)| {
-            format!("{name}: {} requests, and not one answer that was no refusal", book.ruled())
+        .map(|(name, counters)| {
+            format!("{name}: {} requests, and not one answer that was no refusal", counters.ruled())
         })
         .collect()
 }
 
-fn proof(book: &Book, enough: Enough, negligible: f64) -> Proof {
-    let (users, answers) = (book.accounts.len() as u64, book.endpoints.iter().map(|book| book.answers).sum());
-    let few = asked(book, negligible).filter(|(_, book)| !is_unseen(book) && book.answers < enough.answers);
-    let few =
-        few.map(|(name, book)| format!("{name}: {} compared answers of {}", book.answers, enough.answers));
+fn proof(counters: &Counters, enough: Enough, negligible: f64) -> Proof {
+    let (users, answers) =
+        (counters.accounts.len() as u64, counters.endpoints.iter().map(|counters| counters.answers).sum());
+    let few = asked(counters, negligible)
+        .filter(|(_, counters)| !is_unseen(counters) && counters.answers < enough.answers);
+    let few = few.map(|(name, counters)| {
+        format!("{name}: {} compared answers of {}", counters.answers, enough.answers)
+    });
     let mut lacking: Vec<String> = few.collect();
     if users < enough.users {
         lacking.push(format!("{users} users of {}", enough.users));
     }
-    let refused_alike = book.endpoints.iter().map(|book| book.refused_alike).sum();
-    Proof { answers, refused_alike, users, account_versions: book.account_versions, lacking }
+    let refused_alike = counters.endpoints.iter().map(|counters| counters.refused_alike).sum();
+    Proof { answers, refused_alike, users, account_versions: counters.account_versions, lacking }
 }
 
 fn capitalized(words: &str) -> String {
     words[..1].to_uppercase() + &words[1..]
 }
 
-fn endpoints(book: &Book) -> BTreeMap<&'static str, EndpointSummary> {
-    let summary = |book: &EndpointBook| EndpointSummary {
-        verdicts: Counts(book.verdicts),
-        answers: book.answers,
-        bytes: Bytes::ALL.iter().map(|bytes| (bytes.name(), book.bytes[*bytes as usize])).collect(),
-        latency_us: Latencies { primary: quantiles(&book.primary), candidate: quantiles(&book.candidate) },
+fn endpoints(counters: &Counters) -> BTreeMap<&'static str, EndpointSummary> {
+    let summary = |counters: &EndpointCounters| EndpointSummary {
+        verdicts: Counts(counters.verdicts),
+        answers: counters.answers,
+        bytes: ByteComparison::ALL
+            .iter()
+            .map(|bytes| (bytes.name(), counters.bytes[*bytes as usize]))
+            .collect(),
+        latency_us: Latencies {
+            primary: quantiles(&counters.primary),
+            candidate: quantiles(&counters.candidate),
+        },
     };
     Endpoint::ALL
         .iter()
-        .zip(&book.endpoints)
-        .map(|(endpoint, book)| (endpoint.name(), summary(book)))
+        .zip(&counters.endpoints)
+        .map(|(endpoint, counters)| (endpoint.name(), summary(counters)))
         .collect()
 }
 
-fn reasons(book: &Book) -> BTreeMap<&'static str, BTreeMap<String, u64>> {
+fn reasons(counters: &Counters) -> BTreeMap<&'static str, BTreeMap<String, u64>> {
     let mut reasons: BTreeMap<&'static str, BTreeMap<String, u64>> = BTreeMap::new();
-    for ((verdict, reason), count) in &book.reasons {
+    for ((verdict, reason), count) in &counters.reasons {
         *reasons.entry(verdict.name()).or_default().entry(reason.name().into_owned()).or_default() += count;
     }
     reasons
 }
 
-fn rules(book: &Book, rules: Vec<(String, String)>) -> Vec<RuleSummary> {
-    let uses = book.rules.iter().copied();
+fn rules(counters: &Counters, rules: Vec<(String, String)>) -> Vec<RuleSummary> {
+    let uses = counters.rules.iter().copied();
     rules.into_iter().zip(uses).map(|((name, reason), uses)| RuleSummary { name, reason, uses }).collect()
 }

@@ -8,14 +8,14 @@ use super::history::{Aspect, History};
 use super::pair::{Context, Limits, Next, Pair, Settled, Side, is_ahead_alone, reason_of};
 use super::path::Path;
 use super::rules::Rules;
-use super::verdict::{Bytes, Reason, Ruling, Verdict};
+use super::verdict::{ByteComparison, Reason, Ruling, Verdict};
 use crate::answer::{Answer, Form, Reading};
 use crate::json::Value;
 use crate::request::{Freshness, Question, Request};
 
 /// What every case of a run is judged by.
 #[derive(Clone, Debug)]
-pub struct Law {
+pub struct JudgeSettings {
     /// Agreed differences.
     pub rules: Rules,
     /// Budgets.
@@ -88,13 +88,19 @@ pub struct Case {
 
 impl Case {
     /// Takes both first answers to `request`.
-    pub fn open(request: &Request, primary: Answer, candidate: Answer, law: &Law) -> Case {
+    pub fn open(
+        request: &Request,
+        primary: Answer,
+        candidate: Answer,
+        judge_settings: &JudgeSettings,
+    ) -> Case {
         let question = request.question.clone();
-        let deadline_us = primary.at.answered_us.max(candidate.at.answered_us) + law.limits.budget_us;
+        let deadline_us =
+            primary.at.answered_us.max(candidate.at.answered_us) + judge_settings.limits.budget_us;
         let mut frame = Comparison::default();
         let is_plain = are_identical(&primary, &candidate)
             && !is_flagged(&question, &primary)
-            && !is_ahead_alone(&primary, &candidate, law.limits.clock_skew_us);
+            && !is_ahead_alone(&primary, &candidate, judge_settings.limits.clock_skew_us);
         let open = if is_plain { Vec::new() } else { pairs(&question, &primary, &candidate, &mut frame) };
         Case {
             freshness: request.freshness,
@@ -111,7 +117,7 @@ impl Case {
     }
 
     /// What is next, at `now_us`. After an [`Ask`], not before its answer.
-    pub fn step(&mut self, law: &Law, history: &mut History, now_us: i64) -> Step {
+    pub fn step(&mut self, judge_settings: &JudgeSettings, history: &mut History, now_us: i64) -> Step {
         if self.open.is_empty() && self.settled.is_empty() {
             if !self.is_outdated(history) {
                 return self.identical(history);
@@ -121,8 +127,8 @@ impl Case {
         while let Some(pair) = self.open.last_mut() {
             let mut context = Context {
                 question: &self.question,
-                rules: &law.rules,
-                limits: law.limits,
+                rules: &judge_settings.rules,
+                limits: judge_settings.limits,
                 history,
                 freshness: self.freshness,
                 now_us,
@@ -144,7 +150,7 @@ impl Case {
                 }
             }
         }
-        Step::Done(self.ruling(law))
+        Step::Done(self.ruling(judge_settings))
     }
 
     /// Takes the answer to the question of the last [`Step::Ask`].
@@ -225,9 +231,9 @@ impl Case {
         [&self.primary, &self.candidate].iter().all(|answer| answer.is_ok() && !answer.body.is_empty())
     }
 
-    fn ruling(&self, law: &Law) -> Ruling {
+    fn ruling(&self, judge_settings: &JudgeSettings) -> Ruling {
         let mut frame = self.frame.clone();
-        let mut rules = law.rules.excuse(self.question.endpoint(), &mut frame);
+        let mut rules = judge_settings.rules.excuse(self.question.endpoint(), &mut frame);
         let (mut verdict, mut reason) = match (frame.is_same(), rules.is_empty()) {
             (false, _) => (Verdict::Mismatch, Some(reason_of(&frame.differences))),
             (true, false) => (Verdict::Explained, None),
@@ -278,23 +284,23 @@ impl Case {
             && matches!(self.question, Question::Balances(_))
     }
 
-    fn bytes(&self, verdict: Verdict, comparison: &Comparison) -> Bytes {
+    fn bytes(&self, verdict: Verdict, comparison: &Comparison) -> ByteComparison {
         let (primary, candidate) = (&self.primary, &self.candidate);
         let is_same_body = primary.body == candidate.body;
         if candidate.form == Form::Native {
-            Bytes::Native
+            ByteComparison::Native
         } else if is_same_body && primary.packed == candidate.packed {
-            Bytes::Identical
+            ByteComparison::Identical
         } else if !matches!(verdict, Verdict::Equal | Verdict::CaughtUp | Verdict::Unproven)
             || self.has_moved_on(verdict)
         {
-            Bytes::Different
+            ByteComparison::Different
         } else if comparison.key_order {
-            Bytes::KeyOrder
+            ByteComparison::KeyOrder
         } else if is_same_body {
-            Bytes::Coding
+            ByteComparison::Coding
         } else {
-            Bytes::Spelling
+            ByteComparison::Spelling
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::path::{Path, Step};
+use super::path::{Path, PathStep};
 use crate::json::Value;
 
 /// The field by which the elements of a list are known, so that one that is missing does not shift all others.
@@ -92,10 +92,10 @@ impl Comparison {
         let is_null = |side: &Option<String>| side.as_deref() == Some("null");
         self.differences.retain(|difference| match difference.kind {
             // An entity tag is one of a version.
-            DifferenceKind::Header => difference.path.steps() != [Step::Key("etag".to_owned())],
+            DifferenceKind::Header => difference.path.steps() != [PathStep::Key("etag".to_owned())],
             DifferenceKind::Type => !is_null(&difference.primary) && !is_null(&difference.candidate),
             DifferenceKind::Missing | DifferenceKind::Added => {
-                matches!(difference.path.steps().last(), Some(Step::Key(_)))
+                matches!(difference.path.steps().last(), Some(PathStep::Key(_)))
             }
             DifferenceKind::Status
             | DifferenceKind::Order

@@ -18,16 +18,17 @@ mod noise;
 mod pair;
 mod path;
 mod rules;
-#[cfg(test)]
-mod tests;
 mod verdict;
 mod windows;
 
-pub use case::{Ask, Case, Failure, Law, Step, What};
+pub use case::{Ask, Case, Failure, JudgeSettings, Step, What};
 pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use history::{Aspect, History, Shown};
 pub use noise::Noise;
 pub use pair::{Limits, Side};
-pub use path::{Path, Pattern, PatternError, Step as PathStep};
+pub use path::{Path, PathStep, Pattern, PatternError};
 pub use rules::{Action, Rule, RuleIndex, Rules};
-pub use verdict::{Bytes, Reason, Ruling, Verdict};
+pub use verdict::{ByteComparison, Reason, Ruling, Verdict};
+
+#[cfg(test)]
+mod tests;

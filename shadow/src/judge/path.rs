@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A step into a value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Step {
+pub enum PathStep {
     /// A field.
     Key(String),
     /// An element of a list.
@@ -15,7 +15,7 @@ pub enum Step {
 
 /// A place in an answer, such as `statistics[COIN].windows.24h.debit_sum`. The empty path is the whole answer.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Path(Vec<Step>);
+pub struct Path(Vec<PathStep>);
 
 impl Path {
     /// The whole answer.
@@ -24,22 +24,22 @@ impl Path {
     /// A field of this place.
     #[must_use]
     pub fn key(&self, key: &str) -> Path {
-        self.with(Step::Key(key.to_owned()))
+        self.with(PathStep::Key(key.to_owned()))
     }
 
     /// An element of this place.
     #[must_use]
     pub fn index(&self, index: usize) -> Path {
-        self.with(Step::Index(index))
+        self.with(PathStep::Index(index))
     }
 
     /// The element of this place with that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Path {
-        self.with(Step::Named(name.to_owned()))
+        self.with(PathStep::Named(name.to_owned()))
     }
 
-    fn with(&self, step: Step) -> Path {
+    fn with(&self, step: PathStep) -> Path {
         let mut steps = Vec::with_capacity(self.0.len() + 1);
         steps.extend_from_slice(&self.0);
         steps.push(step);
@@ -47,7 +47,7 @@ impl Path {
     }
 
     /// From the outside in.
-    pub fn steps(&self) -> &[Step] {
+    pub fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
@@ -57,15 +57,15 @@ impl Path {
         let mut text = String::new();
         for step in &self.0 {
             match step {
-                Step::Key(key) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit()) => {
+                PathStep::Key(key) if !key.is_empty() && key.bytes().all(|b| b.is_ascii_digit()) => {
                     text.push_str(".*")
                 }
-                Step::Key(key) if text.is_empty() => text.push_str(key),
-                Step::Key(key) => {
+                PathStep::Key(key) if text.is_empty() => text.push_str(key),
+                PathStep::Key(key) => {
                     text.push('.');
                     text.push_str(key);
                 }
-                Step::Index(_) | Step::Named(_) => text.push_str("[*]"),
+                PathStep::Index(_) | PathStep::Named(_) => text.push_str("[*]"),
             }
         }
         text
@@ -79,10 +79,10 @@ impl fmt::Display for Path {
         }
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if at == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Named(name) => write!(f, "[{name}]")?,
+                PathStep::Key(key) if at == 0 => f.write_str(key)?,
+                PathStep::Key(key) => write!(f, ".{key}")?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Named(name) => write!(f, "[{name}]")?,
             }
         }
         Ok(())
@@ -148,10 +148,10 @@ impl Pattern {
     pub fn holds(&self, path: &Path) -> bool {
         self.steps.len() <= path.0.len()
             && self.steps.iter().zip(&path.0).all(|(expected, step)| match (expected, step) {
-                (Expected::AnyKey, Step::Key(_)) => true,
-                (Expected::AnyElement, Step::Index(_) | Step::Named(_)) => true,
-                (Expected::Key(a), Step::Key(b)) | (Expected::Element(a), Step::Named(b)) => a == b,
-                (Expected::Element(a), Step::Index(b)) => *a == b.to_string(),
+                (Expected::AnyKey, PathStep::Key(_)) => true,
+                (Expected::AnyElement, PathStep::Index(_) | PathStep::Named(_)) => true,
+                (Expected::Key(a), PathStep::Key(b)) | (Expected::Element(a), PathStep::Named(b)) => a == b,
+                (Expected::Element(a), PathStep::Index(b)) => *a == b.to_string(),
                 _ => false,
             })
     }

@@ -255,7 +255,7 @@ impl Reason {
 
 /// How the two answers' bytes stand to each other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Bytes {
+pub enum ByteComparison {
     /// The same.
     Identical,
     /// Keys stand in another order.
@@ -270,20 +270,26 @@ pub enum Bytes {
     Different,
 }
 
-impl Bytes {
+impl ByteComparison {
     /// In the order in which reports list them.
-    pub const ALL: [Bytes; 6] =
-        [Bytes::Identical, Bytes::KeyOrder, Bytes::Spelling, Bytes::Coding, Bytes::Native, Bytes::Different];
+    pub const ALL: [ByteComparison; 6] = [
+        ByteComparison::Identical,
+        ByteComparison::KeyOrder,
+        ByteComparison::Spelling,
+        ByteComparison::Coding,
+        ByteComparison::Native,
+        ByteComparison::Different,
+    ];
 
     /// In reports and metrics.
     pub const fn name(self) -> &'static str {
         match self {
-            Bytes::Identical => "identical",
-            Bytes::KeyOrder => "key_order",
-            Bytes::Spelling => "spelling",
-            Bytes::Coding => "coding",
-            Bytes::Native => "native",
-            Bytes::Different => "different",
+            ByteComparison::Identical => "identical",
+            ByteComparison::KeyOrder => "key_order",
+            ByteComparison::Spelling => "spelling",
+            ByteComparison::Coding => "coding",
+            ByteComparison::Native => "native",
+            ByteComparison::Different => "different",
         }
     }
 }
@@ -302,7 +308,7 @@ pub struct Ruling {
     /// Rules that were used.
     pub rules: Vec<RuleIndex>,
     /// How the bytes compare.
-    pub bytes: Bytes,
+    pub bytes: ByteComparison,
     /// Times that a side was asked again.
     pub asks: u32,
     /// Both sides answered, and what they answered was held against each other: two refusals prove nothing.
@@ -320,7 +326,7 @@ impl Ruling {
             differences: Vec::new(),
             more: 0,
             rules: Vec::new(),
-            bytes: Bytes::Different,
+            bytes: ByteComparison::Different,
             asks: 0,
             has_content: false,
             accounts: Vec::new(),

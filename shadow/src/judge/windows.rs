@@ -1,7 +1,7 @@
 //! Windows begin anew each hour or each day (UTC): two right answers may lie on either side of such a boundary.
 
 use super::compare::Difference;
-use super::path::Step;
+use super::path::PathStep;
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -27,7 +27,7 @@ pub fn are_all_windowed(differences: &[Difference]) -> bool {
 fn window(difference: &Difference) -> Option<&str> {
     let steps = difference.path.steps();
     steps.windows(2).find_map(|pair| match pair {
-        [Step::Key(windows), Step::Key(name)] if windows == "windows" => Some(name.as_str()),
+        [PathStep::Key(windows), PathStep::Key(name)] if windows == "windows" => Some(name.as_str()),
         _ => None,
     })
 }

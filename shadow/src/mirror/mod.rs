@@ -19,7 +19,7 @@ use crate::answer::Answer;
 use crate::budget::Held;
 use crate::clock::now_us;
 use crate::evidence::{Evidence, Finding};
-use crate::judge::{Ask, Case, Failure, History, Law, Reason, Ruling, Side, Step, Verdict, What};
+use crate::judge::{Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Step, Verdict, What};
 use crate::limits::CATCH_UP_PAUSE;
 use crate::request::{Question, Request};
 use frames::FramesTarget;
@@ -124,7 +124,7 @@ impl Exchange {
 #[derive(Clone, Debug)]
 pub struct MirrorSettings {
     /// Rules and budgets.
-    pub law: Law,
+    pub judge_settings: JudgeSettings,
     /// Exchanges that wait.
     pub queue_max: usize,
     /// Exchanges being compared.
@@ -277,12 +277,12 @@ impl Comparer {
     }
 
     async fn judge(&self, request: &Request, primary: Answer, candidate: Answer) -> Ruling {
-        let mut case = Case::open(request, primary, candidate, &self.settings.law);
+        let mut case = Case::open(request, primary, candidate, &self.settings.judge_settings);
         let mut asked = [0u32; 2];
         let ruling = loop {
             let step = {
                 let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-                case.step(&self.settings.law, &mut history, now_us())
+                case.step(&self.settings.judge_settings, &mut history, now_us())
             };
             match step {
                 Step::Done(ruling) => break ruling,

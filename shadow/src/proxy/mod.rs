@@ -4,15 +4,13 @@
 //! | --- | --- |
 //! | `relay` | one caller's connection |
 //! | `framing` | where messages begin and end |
-//! | `tap` | the primary's answers, copied as they pass |
+//! | `reader` | the primary's answers, read and copied as they pass |
 //! | `scope` | which requests are the candidate's business |
 
 mod framing;
+mod reader;
 mod relay;
 mod scope;
-mod tap;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use framing::Copied;
-pub use scope::{Plan, Scope, ScopeRule};
+pub use scope::{Scope, ScopeRule, Treatment};
 
 use crate::answer::Answer;
 use crate::budget::{Budget, Held};
@@ -45,7 +43,7 @@ pub enum Phase {
 }
 
 /// What stands behind the callers' connections.
-pub struct Behind {
+pub struct ProxyContext {
     /// Where the primary listens: `host:port`.
     pub primary: String,
     /// How long it and callers may take.
@@ -83,7 +81,7 @@ impl Default for Timeouts {
     }
 }
 
-impl Behind {
+impl ProxyContext {
     /// The primary has answered a request, or cannot have been seen to; `failure` is the candidate's, whose turn it was.
     fn answered(&self, sent: Copied, answer: Result<(Answer, Held), Reason>, failure: Option<Failure>) {
         let (request, mut held) = sent.request();
@@ -148,13 +146,13 @@ impl Behind {
 
     /// Counts a request, and says where, if it is to be compared.
     fn offer(&self, request: &Request) -> Option<Endpoint> {
-        match self.scope.plan(request) {
-            Plan::Compare => {
+        match self.scope.treatment(request) {
+            Treatment::Compare => {
                 let endpoint = request.question.endpoint();
                 self.evidence.offer(endpoint);
                 Some(endpoint)
             }
-            Plan::Leave(why) => {
+            Treatment::Leave(why) => {
                 self.evidence.not_mirrored(&why);
                 None
             }
@@ -181,7 +179,7 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
 /// Accepts callers, `callers_max` at a time, until the phase changes, then lets those that are being answered end, for at most `drain`.
 pub async fn serve(
     listener: TcpListener,
-    behind: Arc<Behind>,
+    context: Arc<ProxyContext>,
     mut phase: watch::Receiver<Phase>,
     drain: Duration,
     callers_max: usize,
@@ -195,11 +193,11 @@ pub async fn serve(
             Some(_) = relays.join_next(), if !relays.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((caller, _)) if relays.len() >= callers_max => {
-                    behind.evidence.not_mirrored("too many callers: refused");
+                    context.evidence.not_mirrored("too many callers: refused");
                     let _ = caller.set_zero_linger();
                 }
                 Ok((caller, _)) => {
-                    relays.spawn(relay::relay(Arc::clone(&behind), caller, seen_by_relays.clone()));
+                    relays.spawn(relay::relay(Arc::clone(&context), caller, seen_by_relays.clone()));
                 }
                 // Out of file descriptors, or a caller that had gone already: others may still be served.
                 Err(error) => {
@@ -215,3 +213,6 @@ pub async fn serve(
         tracing::warn!("callers were still being answered after {drain:?}: their connections are closed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub struct Scope {
 
 /// What becomes of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Plan {
+pub enum Treatment {
     /// It is mirrored and compared.
     Compare,
     /// It is not, and why.
@@ -37,15 +37,15 @@ pub enum Plan {
 
 impl Scope {
     /// Decides about a request.
-    pub fn plan(&self, request: &Request) -> Plan {
+    pub fn treatment(&self, request: &Request) -> Treatment {
         if let Some(rule) = self.leave_out.iter().find(|rule| rule.is_about(request)) {
-            return Plan::Leave(Cow::Owned(rule.name.clone()));
+            return Treatment::Leave(Cow::Owned(rule.name.clone()));
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD)
             // wire.md's batch: a POST because it has a body.
             || (request.method == Method::POST && request.path() == BATCH_PATH)
             || self.also.iter().any(|rule| rule.is_about(request));
-        if reads { Plan::Compare } else { Plan::Leave(Cow::Borrowed(writes(&request.method))) }
+        if reads { Treatment::Compare } else { Treatment::Leave(Cow::Borrowed(writes(&request.method))) }
     }
 }
 
@@ -91,8 +91,8 @@ mod tests {
             leave_out: vec![rule("health", None, "/healthz"), rule("old", Some(Method::GET), "/v0/*/x")],
             also: vec![rule("search", Some(Method::POST), "/v1/search")],
         };
-        let compare = || Plan::Compare;
-        let leave = |why: &'static str| Plan::Leave(Cow::Borrowed(why));
+        let compare = || Treatment::Compare;
+        let leave = |why: &'static str| Treatment::Leave(Cow::Borrowed(why));
         for (method, target, expected) in [
             (Method::GET, "/v1/users/1/balance?x=1", compare()),
             (Method::HEAD, "/anything", compare()),
@@ -109,7 +109,7 @@ mod tests {
             (Method::HEAD, "/v0/7/x", compare()),
         ] {
             let request = Request::new(method, target.to_owned(), Arc::default(), Bytes::new());
-            assert_eq!(scope.plan(&request), expected, "{target}");
+            assert_eq!(scope.treatment(&request), expected, "{target}");
         }
     }
 }

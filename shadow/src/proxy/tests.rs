@@ -18,14 +18,14 @@ const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A proxy with bounds of its own, on a thread that ends with the test's process.
-struct Stand {
+struct TestProxy {
     listen: SocketAddr,
     evidence: Arc<Evidence>,
     cutover: Arc<Cutover>,
     _phase: watch::Sender<Phase>,
 }
 
-fn stand(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> Stand {
+fn start(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> TestProxy {
     let config = Config::defaults();
     let side: crate::address::TargetAddress = format!("http://{primary}").parse().unwrap();
     let settings = EvidenceSettings {
@@ -35,7 +35,7 @@ fn stand(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> Stand {
         tolerance: config.tolerance,
         queue_capacity: 1,
     };
-    let evidence = Arc::new(Evidence::new(settings, &config.mirror.law.rules));
+    let evidence = Arc::new(Evidence::new(settings, &config.mirror.judge_settings.rules));
     let settings = CutoverSettings {
         share: Share::NONE,
         timeout: PATIENCE,
@@ -44,7 +44,7 @@ fn stand(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> Stand {
         kept: None,
     };
     let cutover = Arc::new(Cutover::new(&side, settings).unwrap());
-    let behind = Arc::new(Behind {
+    let context = Arc::new(ProxyContext {
         primary: primary.to_string(),
         timeouts,
         scope: config.scope,
@@ -62,13 +62,13 @@ fn stand(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> Stand {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            serve(listener, behind, seen, PATIENCE, callers_max).await;
+            serve(listener, context, seen, PATIENCE, callers_max).await;
         });
     });
-    Stand { listen, evidence, cutover, _phase }
+    TestProxy { listen, evidence, cutover, _phase }
 }
 
-impl Stand {
+impl TestProxy {
     fn caller(&self) -> TcpStream {
         let caller = TcpStream::connect(self.listen).unwrap();
         caller.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -142,23 +142,23 @@ fn told<T>(receiver: &Receiver<T>) -> T {
 
 #[test]
 fn one_caller_more_than_there_may_be_is_refused_until_another_leaves() {
-    let stand = stand(primary(answering), patient(), 2);
-    let mut callers = [stand.caller(), stand.caller()];
+    let proxy = start(primary(answering), patient(), 2);
+    let mut callers = [proxy.caller(), proxy.caller()];
     callers.iter_mut().for_each(|caller| ask(caller).unwrap());
-    let mut more = stand.caller();
+    let mut more = proxy.caller();
     assert!(ask(&mut more).is_err());
-    wait_for("the refusal's count", || stand.not_mirrored("too many callers: refused") == 1);
+    wait_for("the refusal's count", || proxy.not_mirrored("too many callers: refused") == 1);
     let [first, mut second] = callers;
     drop(first);
-    wait_for("room", || ask(&mut stand.caller()).is_ok());
+    wait_for("room", || ask(&mut proxy.caller()).is_ok());
     ask(&mut second).unwrap();
 }
 
 #[test]
 fn a_caller_that_stops_in_the_midst_of_a_request_is_broken_off() {
-    let stand = stand(primary(answering), Timeouts { stall: SHORT, ..patient() }, CALLERS_MAX);
+    let proxy = start(primary(answering), Timeouts { stall: SHORT, ..patient() }, CALLERS_MAX);
     for half in ["GET / HTTP/1.1\r\nHo", "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n12"] {
-        let mut caller = stand.caller();
+        let mut caller = proxy.caller();
         caller.write_all(half.as_bytes()).unwrap();
         assert!(!rest(&mut caller).1, "{half:?} looked like a good end");
     }
@@ -173,8 +173,8 @@ fn a_caller_that_takes_nothing_of_its_answer_is_broken_off() {
         while stream.write_all(&[b'x'; 65_536]).is_ok() {}
         let _ = tell.send(());
     });
-    let stand = stand(endless, Timeouts { stall: SHORT, ..patient() }, CALLERS_MAX);
-    let mut caller = stand.caller();
+    let proxy = start(endless, Timeouts { stall: SHORT, ..patient() }, CALLERS_MAX);
+    let mut caller = proxy.caller();
     caller.write_all(REQUEST).unwrap();
     told(&ended);
 }
@@ -192,12 +192,12 @@ fn an_idle_caller_is_sent_away_in_order_and_one_that_waits_for_its_answer_is_not
             let _ = stream.write_all(ANSWER);
         }
     });
-    let stand = stand(slow, Timeouts { idle: SHORT, ..patient() }, CALLERS_MAX);
-    let mut waiting = stand.caller();
+    let proxy = start(slow, Timeouts { idle: SHORT, ..patient() }, CALLERS_MAX);
+    let mut waiting = proxy.caller();
     waiting.write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
     // Each of these is idle for as long as callers may be.
     for _ in 0..3 {
-        let mut idle = stand.caller();
+        let mut idle = proxy.caller();
         ask(&mut idle).unwrap();
         assert_eq!(rest(&mut idle), (Vec::new(), true));
     }
@@ -218,11 +218,11 @@ fn a_primary_to_which_no_connection_comes_about_is_given_up() {
         waiting.push(stream);
         assert!(waiting.len() < 100, "the kernel takes them all");
     }
-    let stand = stand(address, Timeouts { connect: SHORT, ..patient() }, CALLERS_MAX);
-    let mut caller = stand.caller();
+    let proxy = start(address, Timeouts { connect: SHORT, ..patient() }, CALLERS_MAX);
+    let mut caller = proxy.caller();
     let _ = caller.write_all(REQUEST);
     assert!(!rest(&mut caller).1);
-    assert_eq!(stand.not_mirrored("the primary could not be reached"), 1);
+    assert_eq!(proxy.not_mirrored("the primary could not be reached"), 1);
 }
 
 #[test]
@@ -234,8 +234,8 @@ fn a_caller_that_goes_on_sending_to_a_primary_that_has_closed_has_its_answer_and
         let _ = stream.shutdown(std::net::Shutdown::Write);
         while stream.read(&mut [0; 4_096]).is_ok_and(|bytes| bytes > 0) {}
     });
-    let stand = stand(closing, Timeouts { linger: SHORT, ..patient() }, CALLERS_MAX);
-    let mut caller = stand.caller();
+    let proxy = start(closing, Timeouts { linger: SHORT, ..patient() }, CALLERS_MAX);
+    let mut caller = proxy.caller();
     ask(&mut caller).unwrap();
     caller.set_write_timeout(Some(PATIENCE)).unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -264,8 +264,8 @@ fn a_caller_may_ask_only_so_far_ahead_of_its_answers() {
             }
         }
     });
-    let stand = stand(counting, patient(), CALLERS_MAX);
-    let mut caller = stand.caller();
+    let proxy = start(counting, patient(), CALLERS_MAX);
+    let mut caller = proxy.caller();
     let mut reader = caller.try_clone().unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 65_536];

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::conversation::{Answers, Conversation, Ended, Gone};
 use super::{read_into, write};
-use crate::proxy::tap::Tap;
+use crate::proxy::reader::AnswerReader;
 
 /// The primary's bytes to the caller, over as many connections as it takes.
 pub(super) async fn answers(
@@ -40,9 +40,9 @@ pub(super) async fn answers(
 
 /// The bytes of one connection. Between two answers nothing is held for them.
 async fn answers_of(conversation: &Conversation<'_>, from_primary: OwnedReadHalf) -> Ended {
-    let mut tap = Tap::new(conversation.behind.budget.clone());
+    let mut reader = AnswerReader::new(conversation.context.budget.clone());
     let mut buffer = BytesMut::new();
-    let stall = conversation.behind.timeouts.stall;
+    let stall = conversation.context.timeouts.stall;
     loop {
         buffer.clear();
         match read_into(&from_primary, &mut buffer).await {
@@ -54,9 +54,9 @@ async fn answers_of(conversation: &Conversation<'_>, from_primary: OwnedReadHalf
             conversation.goes(Gone::Caller);
             return Ended::Broken;
         }
-        conversation.follow(&mut tap, &buffer);
+        conversation.follow(&mut reader, &buffer);
     }
-    if let Some(passed) = tap.end() {
+    if let Some(passed) = reader.end() {
         conversation.answered(passed);
     }
     // The candidate may be answering this caller at the moment: that comes first.

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use crate::answer::{Answer, Form, Moment};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
-use crate::proxy::Behind;
+use crate::proxy::ProxyContext;
 use crate::proxy::framing::Copied;
-use crate::proxy::tap::{Passed, Seen, Tap};
+use crate::proxy::reader::{AnswerReader, Passed, Seen};
 use crate::request::Request;
 
 /// A request that has gone to the primary, and whose answer has not come.
@@ -44,7 +44,7 @@ pub(super) enum Ended {
 
 /// A caller's connection, as both directions see it. Dropped with the connection, and then sees to what is unanswered.
 pub(super) struct Conversation<'a> {
-    pub behind: Arc<Behind>,
+    pub context: Arc<ProxyContext>,
     state: Mutex<State>,
     pub fewer: Notify,
     pub caller: &'a tokio::sync::Mutex<OwnedWriteHalf>,
@@ -82,7 +82,7 @@ pub(super) enum Gone {
 impl<'a> Conversation<'a> {
     /// With a caller who has not asked anything yet.
     pub fn new(
-        behind: Arc<Behind>,
+        context: Arc<ProxyContext>,
         caller: &'a tokio::sync::Mutex<OwnedWriteHalf>,
         has_primary: bool,
     ) -> Conversation<'a> {
@@ -95,7 +95,7 @@ impl<'a> Conversation<'a> {
             is_primary_gone: !has_primary,
             first_to_go: None,
         };
-        Conversation { behind, state: Mutex::new(state), fewer: Notify::new(), caller }
+        Conversation { context, state: Mutex::new(state), fewer: Notify::new(), caller }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -150,7 +150,7 @@ impl<'a> Conversation<'a> {
             // The first of them was counted when they began to pass.
             let seen = self.state().unseen.as_mut().map(|seen| std::mem::replace(seen, *seen + 1));
             if seen.is_some_and(|seen| seen > 0) {
-                self.behind.lost();
+                self.context.lost();
             }
             return;
         };
@@ -161,15 +161,15 @@ impl<'a> Conversation<'a> {
                 let answer = body.map(|(body, held)| {
                     (Answer { status, form: Form::Http, stated, body, packed: None, at }, held)
                 });
-                self.behind.answered(copied, answer, pending.failure);
+                self.context.answered(copied, answer, pending.failure);
             }
-            Sent::NotCopied(request, reason) => self.behind.dropped(&request, reason),
-            Sent::Partly => self.behind.lost(),
+            Sent::NotCopied(request, reason) => self.context.dropped(&request, reason),
+            Sent::Partly => self.context.lost(),
         }
     }
 
     /// Tells the answers in what has passed apart.
-    pub fn follow(&self, tap: &mut Tap, mut rest: &[u8]) {
+    pub fn follow(&self, reader: &mut AnswerReader, mut rest: &[u8]) {
         while !rest.is_empty() {
             let method = {
                 let state = self.state();
@@ -181,7 +181,7 @@ impl<'a> Conversation<'a> {
             };
             // Bytes that answer nothing (a 408 before the connection is closed) only pass.
             let Some(method) = method else { break };
-            match tap.follow(rest, &method) {
+            match reader.follow(rest, &method) {
                 Seen::Part => break,
                 Seen::Lost => return self.lose_answers(),
                 Seen::Whole(passed, taken) => {
@@ -208,9 +208,9 @@ impl<'a> Conversation<'a> {
     /// A request's answer passes, and nobody can tell which it is.
     fn unseen(&self, sent: Sent) {
         match sent {
-            Sent::Whole(copied) => self.behind.dropped(&copied.read(), Reason::Unparsed),
-            Sent::NotCopied(request, reason) => self.behind.dropped(&request, reason),
-            Sent::Partly => self.behind.lost(),
+            Sent::Whole(copied) => self.context.dropped(&copied.read(), Reason::Unparsed),
+            Sent::NotCopied(request, reason) => self.context.dropped(&request, reason),
+            Sent::Partly => self.context.lost(),
         }
     }
 }
@@ -221,16 +221,16 @@ impl Drop for Conversation<'_> {
         let pending = std::mem::take(&mut self.state().pending);
         for pending in pending {
             match (pending.sent, first_to_go) {
-                (Sent::Whole(copied), Some(Gone::Caller)) => self.behind.caller_gone(copied),
-                (Sent::Whole(copied), Some(Gone::Primary)) => self.behind.cut(&copied.read()),
+                (Sent::Whole(copied), Some(Gone::Caller)) => self.context.caller_gone(copied),
+                (Sent::Whole(copied), Some(Gone::Primary)) => self.context.cut(&copied.read()),
                 // The run has ended first.
-                (Sent::Whole(copied), None) => self.behind.dropped(&copied.read(), Reason::RunEnded),
-                (Sent::NotCopied(request, reason), _) => self.behind.dropped(&request, reason),
+                (Sent::Whole(copied), None) => self.context.dropped(&copied.read(), Reason::RunEnded),
+                (Sent::NotCopied(request, reason), _) => self.context.dropped(&request, reason),
                 // There never was a whole request.
                 (Sent::Partly, Some(Gone::Caller)) => {
-                    self.behind.evidence.not_mirrored("the caller broke off its request");
+                    self.context.evidence.not_mirrored("the caller broke off its request");
                 }
-                (Sent::Partly, _) => self.behind.lost(),
+                (Sent::Partly, _) => self.context.lost(),
             }
         }
     }

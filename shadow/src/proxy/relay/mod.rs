@@ -37,16 +37,16 @@ use answers::answers;
 use conversation::{Conversation, Ended, Gone};
 use requests::Requests;
 
-use super::{Behind, Phase};
+use super::{Phase, ProxyContext};
 use crate::limits::{KEEPALIVE, READ_BYTES};
 
 /// Serves one caller until either side ends, or the proxy drains.
-pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receiver<Phase>) {
+pub async fn relay(context: Arc<ProxyContext>, caller: TcpStream, phase: watch::Receiver<Phase>) {
     // Where the candidate answers callers, the primary is connected to when it is needed: a primary that is down costs nobody whom
     // the candidate answers.
-    let primary = match behind.cutover.serves() {
+    let primary = match context.cutover.serves() {
         true => None,
-        false => match connect(&behind).await {
+        false => match connect(&context).await {
             Some(primary) => Some(primary.into_split()),
             // Without a proxy the caller would not have been connected either.
             None => {
@@ -58,7 +58,7 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
     prepare(&caller);
     let (from_caller, to_caller) = caller.into_split();
     let caller = tokio::sync::Mutex::new(to_caller);
-    let ended = converse(behind, &caller, from_caller, primary, phase).await;
+    let ended = converse(context, &caller, from_caller, primary, phase).await;
     if matches!(ended, Ended::Broken) {
         let caller = caller.into_inner();
         let _ = caller.as_ref().set_zero_linger();
@@ -68,10 +68,10 @@ pub async fn relay(behind: Arc<Behind>, caller: TcpStream, phase: watch::Receive
 }
 
 /// A connection to the primary, unless none can be had in time.
-async fn connect(behind: &Behind) -> Option<TcpStream> {
-    let connecting = TcpStream::connect(&*behind.primary);
-    let Ok(Ok(primary)) = tokio::time::timeout(behind.timeouts.connect, connecting).await else {
-        behind.evidence.not_mirrored("the primary could not be reached");
+async fn connect(context: &ProxyContext) -> Option<TcpStream> {
+    let connecting = TcpStream::connect(&*context.primary);
+    let Ok(Ok(primary)) = tokio::time::timeout(context.timeouts.connect, connecting).await else {
+        context.evidence.not_mirrored("the primary could not be reached");
         return None;
     };
     prepare(&primary);
@@ -80,15 +80,15 @@ async fn connect(behind: &Behind) -> Option<TcpStream> {
 
 /// Sees both directions through until either ends for good.
 async fn converse(
-    behind: Arc<Behind>,
+    context: Arc<ProxyContext>,
     caller: &tokio::sync::Mutex<OwnedWriteHalf>,
     from_caller: OwnedReadHalf,
     primary: Option<(OwnedReadHalf, OwnedWriteHalf)>,
     phase: watch::Receiver<Phase>,
 ) -> Ended {
-    let linger = behind.timeouts.linger;
+    let linger = context.timeouts.linger;
     let (from_primary, to_primary) = primary.unzip();
-    let conversation = Conversation::new(behind, caller, from_primary.is_some());
+    let conversation = Conversation::new(context, caller, from_primary.is_some());
     let (opened, opening) = mpsc::channel(1);
     let mut requests = Requests::new(&conversation, from_caller, to_primary, opened, phase);
     tokio::select! {

@@ -120,10 +120,10 @@ impl<'a> Requests<'a> {
     /// One request: noted, and sent on with its body; or answered by the candidate.
     async fn one(&mut self, head: RequestHead, length: usize) -> Result<Turn, Failed> {
         let mut body = head.body;
-        let mut copy = Copy::new(length, REQUEST_COPY_BYTES_MAX, &self.conversation.behind.budget);
+        let mut copy = Copy::new(length, REQUEST_COPY_BYTES_MAX, &self.conversation.context.budget);
         let (mut taken, mut ended) = self.follow(&mut body, length, &mut copy)?;
         // A caller that waits for a 100 sends its body only when the primary has spoken.
-        let may_be_served = self.conversation.behind.cutover.may_serve(&head.method, &head.target)
+        let may_be_served = self.conversation.context.cutover.may_serve(&head.method, &head.target)
             && !head.headers.contains_key(http::header::EXPECT)
             && !head.switches;
         while may_be_served && ended == End::NotYet && taken < REQUEST_COPY_BYTES_MAX {
@@ -189,9 +189,9 @@ impl<'a> Requests<'a> {
         length: usize,
         persistence: Persistence,
     ) -> Result<Served, Failed> {
-        let behind = &self.conversation.behind;
+        let context = &self.conversation.context;
         let request = copied.read();
-        if !behind.cutover.wants(&request) {
+        if !context.cutover.wants(&request) {
             return Ok(Served::Not(copied, None));
         }
         self.conversation.until_fewer_than(1).await;
@@ -201,12 +201,12 @@ impl<'a> Requests<'a> {
         if self.conversation.state().answers == Answers::Lost {
             return Ok(Served::Not(copied, None));
         }
-        match behind.cutover.serve(&request, persistence).await {
+        match context.cutover.serve(&request, persistence).await {
             Ok(served) => {
                 self.buffer.advance(length);
                 self.conversation.state().is_candidates = true;
-                let written = write(&mut caller, &served.bytes, behind.timeouts.stall).await;
-                behind.served(copied, served.answer);
+                let written = write(&mut caller, &served.bytes, context.timeouts.stall).await;
+                context.served(copied, served.answer);
                 written.map_err(|_| Failed::Caller)?;
                 Ok(Served::ByCandidate)
             }
@@ -225,7 +225,7 @@ impl<'a> Requests<'a> {
         if !self.conversation.state().is_primary_gone {
             return Ok(());
         }
-        let Some(primary) = connect(&self.conversation.behind).await else {
+        let Some(primary) = connect(&self.conversation.context).await else {
             self.opened = None;
             return Err(Failed::Primary);
         };
@@ -253,7 +253,7 @@ impl<'a> Requests<'a> {
         }
         let until_idle = async {
             loop {
-                tokio::time::sleep(self.conversation.behind.timeouts.idle).await;
+                tokio::time::sleep(self.conversation.context.timeouts.idle).await;
                 if self.conversation.state().pending.is_empty() {
                     return;
                 }
@@ -270,14 +270,14 @@ impl<'a> Requests<'a> {
     /// Reads more of a request, which may not take for ever to come.
     async fn fill(&mut self) -> Result<Read, Failed> {
         let read = fill(&mut self.from_caller, &mut self.buffer);
-        tokio::time::timeout(self.conversation.behind.timeouts.stall, read)
+        tokio::time::timeout(self.conversation.context.timeouts.stall, read)
             .await
             .unwrap_or(Err(Failed::Caller))
     }
 
     /// From here on requests are not told apart; their answers are counted.
     async fn pass_unseen(&mut self) -> Result<Read, Failed> {
-        self.conversation.behind.lost();
+        self.conversation.context.lost();
         self.conversation.state().unseen.get_or_insert(0);
         self.pass().await
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::finding::Latest;
 use crate::answer::{Answer, Form};
-use crate::judge::{Bytes, Noise, Reason, RuleIndex, Ruling, Verdict};
+use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Verdict};
 use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATEST_MAX};
 use crate::request::Endpoint;
 
@@ -17,9 +17,9 @@ const LATENCY_MAX_US: u64 = 60_000_000;
 
 /// All counts of a run.
 #[derive(Debug)]
-pub struct Book {
+pub struct Counters {
     /// By [`Endpoint`], as [`Endpoint::ALL`] has them.
-    pub endpoints: [EndpointBook; Endpoint::ALL.len()],
+    pub endpoints: [EndpointCounters; Endpoint::ALL.len()],
     /// How often each reason stood behind each verdict.
     pub reasons: BTreeMap<(Verdict, Reason), u64>,
     /// Uses of each rule.
@@ -33,7 +33,7 @@ pub struct Book {
     /// Times that an account was compared at a version later than any before.
     pub account_versions: u64,
     /// What answers of either side say beside their bodies: of the primary and of the candidate.
-    pub sides: [SideBook; 2],
+    pub sides: [SideCounters; 2],
     /// Times that a side was asked again.
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
@@ -44,7 +44,7 @@ pub struct Book {
 
 /// What one side's answers say beside their bodies.
 #[derive(Default, Debug)]
-pub struct SideBook {
+pub struct SideCounters {
     /// Answers with content.
     pub answers: u64,
     /// Of those, how many say as of when they are.
@@ -57,7 +57,7 @@ pub struct SideBook {
     pub others: BTreeMap<String, u64>,
 }
 
-impl SideBook {
+impl SideCounters {
     /// Counts an answer; clocks may be apart by `skew_us`.
     pub fn note(&mut self, answer: &Answer, skew_us: i64) {
         if !answer.is_ok() {
@@ -80,15 +80,15 @@ impl SideBook {
 
 /// One endpoint's counts.
 #[derive(Debug)]
-pub struct EndpointBook {
+pub struct EndpointCounters {
     /// By [`Verdict`], as [`Verdict::ALL`] has them.
     pub verdicts: [u64; Verdict::ALL.len()],
     /// Requests that both sides answered with content that was compared: refusals prove nothing.
     pub answers: u64,
     /// Requests that both sides refused alike.
     pub refused_alike: u64,
-    /// By [`Bytes`], as [`Bytes::ALL`] has them.
-    pub bytes: [u64; Bytes::ALL.len()],
+    /// By [`ByteComparison`], as [`ByteComparison::ALL`] has them.
+    pub bytes: [u64; ByteComparison::ALL.len()],
     /// µs.
     pub primary: Histogram<u64>,
     /// µs.
@@ -108,14 +108,14 @@ pub struct Quantiles {
     pub max: u64,
 }
 
-impl EndpointBook {
-    fn new() -> EndpointBook {
+impl EndpointCounters {
+    fn new() -> EndpointCounters {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are constant");
-        EndpointBook {
+        EndpointCounters {
             verdicts: [0; Verdict::ALL.len()],
             answers: 0,
             refused_alike: 0,
-            bytes: [0; Bytes::ALL.len()],
+            bytes: [0; ByteComparison::ALL.len()],
             primary: histogram(),
             candidate: histogram(),
         }
@@ -127,11 +127,11 @@ impl EndpointBook {
     }
 }
 
-impl Book {
+impl Counters {
     /// Nothing counted, of so many rules.
-    pub fn new(rules: usize) -> Book {
-        Book {
-            endpoints: std::array::from_fn(|_| EndpointBook::new()),
+    pub fn new(rules: usize) -> Counters {
+        Counters {
+            endpoints: std::array::from_fn(|_| EndpointCounters::new()),
             reasons: BTreeMap::new(),
             rules: vec![0; rules],
             noise: Noise::default(),
@@ -150,13 +150,13 @@ impl Book {
         if self.is_sealed {
             return;
         }
-        let book = &mut self.endpoints[endpoint as usize];
-        book.verdicts[ruling.verdict as usize] += 1;
-        book.answers += u64::from(ruling.has_content);
+        let counters = &mut self.endpoints[endpoint as usize];
+        counters.verdicts[ruling.verdict as usize] += 1;
+        counters.answers += u64::from(ruling.has_content);
         let is_same = ruling.verdict.is_compared() && ruling.verdict != Verdict::Mismatch;
-        book.refused_alike += u64::from(is_same && !ruling.has_content);
+        counters.refused_alike += u64::from(is_same && !ruling.has_content);
         if !matches!(ruling.verdict, Verdict::Dropped | Verdict::CandidateError) {
-            book.bytes[ruling.bytes as usize] += 1;
+            counters.bytes[ruling.bytes as usize] += 1;
         }
         if let Some(reason) = ruling.reason {
             *self.reasons.entry((ruling.verdict, reason)).or_default() += 1;
@@ -201,7 +201,7 @@ impl Book {
 
     /// Over all endpoints.
     pub fn verdict(&self, verdict: Verdict) -> u64 {
-        self.endpoints.iter().map(|book| book.verdicts[verdict as usize]).sum()
+        self.endpoints.iter().map(|counters| counters.verdicts[verdict as usize]).sum()
     }
 
     /// How often a verdict had this reason.
@@ -211,7 +211,7 @@ impl Book {
 
     /// Over all endpoints and verdicts.
     pub fn ruled(&self) -> u64 {
-        self.endpoints.iter().map(EndpointBook::ruled).sum()
+        self.endpoints.iter().map(EndpointCounters::ruled).sum()
     }
 
     /// Candidate errors without any answer: nothing was compared.

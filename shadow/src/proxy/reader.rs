@@ -21,7 +21,7 @@ pub struct Passed {
 }
 
 /// Where in the stream of answers it stands.
-pub struct Tap {
+pub struct AnswerReader {
     state: State,
     budget: Budget,
 }
@@ -43,10 +43,10 @@ pub enum Seen {
     Lost,
 }
 
-impl Tap {
+impl AnswerReader {
     /// Before the first answer.
-    pub fn new(budget: Budget) -> Tap {
-        Tap { state: State::Head(Vec::new()), budget }
+    pub fn new(budget: Budget) -> AnswerReader {
+        AnswerReader { state: State::Head(Vec::new()), budget }
     }
 
     /// Follows bytes that belong to the answer to a request with `method`.
@@ -122,12 +122,12 @@ mod tests {
         let stream = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 100 Continue\r\n\r\n\
             HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\nHTTP/1.1 204 None\r\n\r\n";
         for size in 1..=stream.len() {
-            let mut tap = Tap::new(Budget::new(1_000));
+            let mut reader = AnswerReader::new(Budget::new(1_000));
             let mut found = Vec::new();
             for piece in stream.chunks(size) {
                 let mut rest = piece;
                 while !rest.is_empty() {
-                    match tap.follow(rest, &Method::GET) {
+                    match reader.follow(rest, &Method::GET) {
                         Seen::Whole(passed, taken) => {
                             found.push((passed.status, passed.body.unwrap().0));
                             rest = &rest[taken..];
@@ -145,21 +145,21 @@ mod tests {
 
     #[test]
     fn an_answer_may_end_with_its_connection() {
-        let mut tap = Tap::new(Budget::new(1_000));
-        assert!(matches!(tap.follow(b"HTTP/1.0 200 OK\r\n\r\nabc", &Method::GET), Seen::Part));
-        assert_eq!(tap.end().unwrap().body.unwrap().0, "abc");
-        let mut tap = Tap::new(Budget::new(1_000));
+        let mut reader = AnswerReader::new(Budget::new(1_000));
+        assert!(matches!(reader.follow(b"HTTP/1.0 200 OK\r\n\r\nabc", &Method::GET), Seen::Part));
+        assert_eq!(reader.end().unwrap().body.unwrap().0, "abc");
+        let mut reader = AnswerReader::new(Budget::new(1_000));
         assert!(matches!(
-            tap.follow(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", &Method::GET),
+            reader.follow(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", &Method::GET),
             Seen::Part
         ));
-        assert!(tap.end().is_none());
+        assert!(reader.end().is_none());
     }
 
     #[test]
     fn what_is_no_answer_is_not_followed() {
-        let mut tap = Tap::new(Budget::new(1_000));
-        assert!(matches!(tap.follow(b"SSH-2.0\r\n", &Method::GET), Seen::Lost));
-        assert!(matches!(tap.follow(b"HTTP/1.1 200 OK\r\n\r\n", &Method::GET), Seen::Lost));
+        let mut reader = AnswerReader::new(Budget::new(1_000));
+        assert!(matches!(reader.follow(b"SSH-2.0\r\n", &Method::GET), Seen::Lost));
+        assert!(matches!(reader.follow(b"HTTP/1.1 200 OK\r\n\r\n", &Method::GET), Seen::Lost));
     }
 }

@@ -13,7 +13,7 @@ use crate::files::write_whole;
 /// What has been decided.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct Decision {
     /// The share with which the process was started: another one is a decision of its own.
     pub started_with: u32,
     /// The candidate's share, in hundredths of a percent.
@@ -28,11 +28,11 @@ pub struct Standing {
 
 /// Where it is kept.
 #[derive(Clone, Debug)]
-pub struct StandingFile(PathBuf);
+pub struct DecisionFile(PathBuf);
 
 /// Why a decision cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
-pub enum StandingError {
+pub enum DecisionError {
     /// The folder takes or gives no file.
     #[error(
         "{path}: {source}; the candidate's share has to survive a restart: give a --report folder that can be written to"
@@ -56,10 +56,10 @@ pub enum StandingError {
     },
 }
 
-impl StandingFile {
+impl DecisionFile {
     /// In a run's outer folder.
-    pub fn within(folder: &Path) -> StandingFile {
-        StandingFile(folder.join("cutover.json"))
+    pub fn within(folder: &Path) -> DecisionFile {
+        DecisionFile(folder.join("cutover.json"))
     }
 
     /// What holds at a start with `share`: what was decided before, unless the share is a new one. A breach holds until somebody
@@ -67,13 +67,13 @@ impl StandingFile {
     ///
     /// # Errors
     /// Where the file is there and cannot be read, or is damaged.
-    pub fn begin(&self, share: Share) -> Result<Standing, StandingError> {
-        let fresh = Standing { started_with: share.parts(), share: share.parts(), ..Standing::default() };
+    pub fn begin(&self, share: Share) -> Result<Decision, DecisionError> {
+        let fresh = Decision { started_with: share.parts(), share: share.parts(), ..Decision::default() };
         let text = match fs::read(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(fresh),
             text => text.map_err(|source| self.failed(source))?,
         };
-        let kept = parse(&text).map_err(|why| StandingError::Damaged { path: self.path(), why })?;
+        let kept = parse(&text).map_err(|why| DecisionError::Damaged { path: self.path(), why })?;
         Ok(if kept.rolled_back.is_some() || kept.started_with == fresh.started_with { kept } else { fresh })
     }
 
@@ -81,13 +81,13 @@ impl StandingFile {
     ///
     /// # Errors
     /// Where it could not be written.
-    pub fn keep(&self, standing: &Standing) -> Result<(), StandingError> {
-        let text = serde_json::to_vec_pretty(standing).expect("a standing has string keys");
+    pub fn keep(&self, decision: &Decision) -> Result<(), DecisionError> {
+        let text = serde_json::to_vec_pretty(decision).expect("a decision has string keys");
         write_whole(&self.0, &text).map_err(|source| self.failed(source))
     }
 
-    fn failed(&self, source: io::Error) -> StandingError {
-        StandingError::File { path: self.path(), source }
+    fn failed(&self, source: io::Error) -> DecisionError {
+        DecisionError::File { path: self.path(), source }
     }
 
     fn path(&self) -> String {
@@ -95,8 +95,8 @@ impl StandingFile {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Standing, String> {
-    let kept: Standing = florin_input::json(text).map_err(|error| error.to_string())?;
+fn parse(text: &[u8]) -> Result<Decision, String> {
+    let kept: Decision = florin_input::json(text).map_err(|error| error.to_string())?;
     let most = Share::ALL.parts();
     if kept.share > most || kept.started_with > most {
         return Err(format!(
@@ -117,18 +117,18 @@ mod tests {
     #[test]
     fn a_decision_survives_and_a_new_share_is_a_new_decision_but_for_a_breach() {
         let folder = tempfile::tempdir().unwrap();
-        let file = StandingFile::within(folder.path());
+        let file = DecisionFile::within(folder.path());
         let five = Share::from_parts(500);
-        let mut standing = file.begin(five).unwrap();
-        assert_eq!((standing.share, standing.steps), (500, 0));
-        (standing.share, standing.is_schedule_over) = (2_000, true);
-        file.keep(&standing).unwrap();
-        assert_eq!(file.begin(five).unwrap(), standing);
+        let mut decision = file.begin(five).unwrap();
+        assert_eq!((decision.share, decision.steps), (500, 0));
+        (decision.share, decision.is_schedule_over) = (2_000, true);
+        file.keep(&decision).unwrap();
+        assert_eq!(file.begin(five).unwrap(), decision);
         assert_eq!(file.begin(Share::from_parts(700)).unwrap().share, 700);
-        (standing.share, standing.rolled_back) = (0, Some("it was wrong".to_owned()));
-        file.keep(&standing).unwrap();
+        (decision.share, decision.rolled_back) = (0, Some("it was wrong".to_owned()));
+        file.keep(&decision).unwrap();
         for share in [five, Share::ALL] {
-            assert_eq!(file.begin(share).unwrap(), standing, "a breach holds");
+            assert_eq!(file.begin(share).unwrap(), decision, "a breach holds");
         }
     }
 
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn what_is_no_decision_is_damaged_and_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let file = StandingFile::within(folder.path());
+        let file = DecisionFile::within(folder.path());
         let five = Share::from_parts(500);
         let whole =
             r#"{"started_with":500,"share":500,"rolled_back":null,"is_schedule_over":false,"steps":0}"#;
         let begun = |text: &str| {
             fs::write(folder.path().join("cutover.json"), text).unwrap();
-            file.begin(five).map(|standing| standing.share)
+            file.begin(five).map(|decision| decision.share)
         };
         assert_eq!(begun(whole).unwrap(), 500);
         for text in [
