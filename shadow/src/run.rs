@@ -94,7 +94,7 @@ pub enum ShadowError {
 /// A run that takes callers.
 pub struct Shadow {
     callers: Vec<thread::JoinHandle<()>>,
-    context: Runtime,
+    background: Runtime,
     phase: watch::Sender<Phase>,
     mirror: Option<JoinHandle<()>>,
     recording: Option<Recording>,
@@ -198,7 +198,7 @@ impl Shadow {
         let (callers, turns) = start_callers(&listener, &context, &phase_seen, drain, watching)?;
         Ok(Shadow {
             callers,
-            context: behind_runtime,
+            background: behind_runtime,
             phase,
             mirror: mirror_task,
             recording,
@@ -226,23 +226,23 @@ impl Shadow {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if let Some(mirror) = self.mirror {
-            let ended = self.context.block_on(async { tokio::time::timeout(left, mirror).await });
+            let ended = self.background.block_on(async { tokio::time::timeout(left, mirror).await });
             if ended.is_err() {
                 tracing::warn!("comparisons were still open after {:?}: they count as dropped", self.drain);
             }
         }
         // Nothing may be written over the last word.
         self.keeper.abort();
-        let _ = self.context.block_on(self.keeper);
+        let _ = self.background.block_on(self.keeper);
         self.run_state.evidence.seal();
         let recorded = self.recording.map(Recording::end).transpose()?;
         let summary = self.run_state.evidence.summary("ended", self.run_state.cutover.summary());
         self.run_state.evidence.write_report(&summary)?;
         drop(self.admin_end);
         if let Some(admin) = self.admin {
-            let _ = self.context.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
+            let _ = self.background.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
         }
-        self.context.shutdown_background();
+        self.background.shutdown_background();
         Ok(Outcome { summary, recorded, damages: Vec::new() })
     }
 }
