@@ -147,6 +147,16 @@ impl Ledger {
         }
     }
 
+    /// Whether a checkpoint can be told to be of it, and can be gone on with.
+    pub fn keeps_checkpoints(&self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Ledger::Sqlite(_) => true,
+            #[cfg(feature = "postgres")]
+            Ledger::Postgres(_) => false,
+        }
+    }
+
     /// The way into it.
     pub fn appender(&self) -> Box<dyn Appender> {
         match self {

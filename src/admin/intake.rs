@@ -11,9 +11,11 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use florin_input::origin::{Refusal, check_command};
 use tokio::time::{Instant, timeout_at};
 
 use super::connections::Evicted;
+use super::hosts::Hosts;
 use super::problem::Problem;
 use crate::limits::{ADMIN_BODY, ADMIN_BODY_SILENCE, ADMIN_CONNECTIONS_MAX, APPLY_BODY_BYTES_MAX};
 
@@ -23,6 +25,19 @@ pub(super) async fn check_head(request: Request, next: Next) -> Response {
         Ok(()) => next.run(request).await,
         Err(problem) => closing(problem),
     }
+}
+
+/// Before anybody is known by name, at least no web page may write.
+pub(super) fn check_writer(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Problem> {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    check_command(values, &hosts.get()).map_err(|refusal| {
+        let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
+        let hint = match refusal {
+            Refusal::Host(_) => "; --admin-host names further ones",
+            _ => "",
+        };
+        Problem::new(status, format!("{refusal}{hint}"))
+    })
 }
 
 /// A refusal of a request whose body is not read: what follows on the connection could be that body.

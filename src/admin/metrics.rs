@@ -6,6 +6,7 @@ use florin_schema::{Opcode, Status};
 
 use super::threads::Scheduled;
 use super::view::View;
+use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
 use crate::shard::metrics::{Counter, Histogram, ShardMetrics};
 
@@ -98,6 +99,12 @@ const PER_SHARD: &[PerShard] = &[
         "Transactions that came before one that must precede them: their accounts were read again.",
         |m| &m.gaps,
     ),
+    (
+        "florin_checkpoint_turn_max_microseconds",
+        Kind::Gauge,
+        "The longest turn of the shard's loop in which something was done for the checkpoint that was last begun.",
+        |m| &m.checkpoint_turn_max_us,
+    ),
     ("florin_quarantined", Kind::Gauge, "Accounts whose history is known to be incomplete.", |m| {
         &m.quarantined
     }),
@@ -126,7 +133,54 @@ pub(super) fn render(view: &View) -> String {
     scheduling(&mut page, view);
     watermarks(&mut page, view);
     feed(&mut page, view);
+    checkpoints(&mut page, view);
     page
+}
+
+fn checkpoints(page: &mut String, view: &View) {
+    let Some(status) = view.checkpoints.as_ref().map(MakerHandle::status) else { return };
+    let (last, age_seconds) = (status.last(), status.age_seconds());
+    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
+        head(page, name, Kind::Gauge, help);
+        if let Some(value) = value {
+            line(page, name, value);
+        }
+    };
+    let of_last = |value: fn(&Made) -> f64| last.as_ref().map(value);
+    gauge(
+        "florin_checkpoint_age_seconds",
+        "Since when the newest checkpoint does not hold everything that was followed then.",
+        age_seconds,
+    );
+    gauge(
+        "florin_checkpoint_seconds",
+        "What making the newest checkpoint took.",
+        of_last(|made| made.seconds),
+    );
+    gauge("florin_checkpoint_bytes", "Bytes of the newest checkpoint.", of_last(|made| made.bytes as f64));
+    gauge(
+        "florin_checkpoint_accounts",
+        "Accounts in the newest checkpoint.",
+        of_last(|made| made.accounts as f64),
+    );
+    gauge(
+        "florin_restored_accounts",
+        "Accounts that came from a checkpoint when the node started.",
+        Some(status.restored() as f64),
+    );
+    gauge(
+        "florin_checkpoint_refused",
+        "1 where a checkpoint that was there when the node started was not loaded; /readyz says why.",
+        Some(f64::from(u8::from(status.refused().is_some()))),
+    );
+    let counters = [
+        ("florin_checkpoints_total", "Checkpoints made.", status.made()),
+        ("florin_checkpoint_failures_total", "Checkpoints that could not be made.", status.failures()),
+    ];
+    for (name, help, value) in counters {
+        head(page, name, Kind::Counter, help);
+        line(page, name, value);
+    }
 }
 
 fn feed(page: &mut String, view: &View) {

@@ -7,8 +7,11 @@
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
+//! | GET /v1/checkpoint | the newest checkpoint, and how often one was made or could not be |
+//! | POST /v1/checkpoint | makes one now |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
+mod checkpoint;
 mod connections;
 mod hosts;
 mod intake;
@@ -55,6 +58,9 @@ pub struct Writing {
 }
 
 fn router(view: Arc<View>, writing: Writing) -> Router {
+    let checkpoint = Router::new()
+        .route("/v1/checkpoint", get(checkpoint::get).post(checkpoint::post))
+        .with_state((Arc::clone(&view), writing.hosts.clone()));
     let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writing);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -62,16 +68,17 @@ fn router(view: Arc<View>, writing: Writing) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/shards", get(shards))
         .with_state(view)
+        .merge(checkpoint)
         .merge(transactions)
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, format!("expected one of {PATHS}")) })
         .method_not_allowed_fallback(|| async {
-            let detail = "expected POST for /v1/transactions, and GET for everything else";
+            let detail = "expected POST for /v1/transactions, GET or POST for /v1/checkpoint, and GET for everything else";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 
-const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/transactions";
+const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/checkpoint, /v1/transactions";
 
 async fn readyz(State(view): State<Arc<View>>) -> Response {
     let readiness = view.readiness();

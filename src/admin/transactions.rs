@@ -2,16 +2,15 @@
 //! ledger together, or none does.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use florin_input::origin::{Refusal, check_command};
 use florin_record::{Appended, Field, NewTransaction, Refused, Rejection, TransactionText, Trouble};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::problem::Problem;
 use super::writer::AppendError;
-use super::{Hosts, Writing, intake};
+use super::{Writing, intake};
 use crate::limits::APPLY_TRANSACTIONS_MAX;
 
 /// What the ledger made of a request, in the request's order.
@@ -66,7 +65,7 @@ impl<'a> Keys<'a> {
 /// Handles the request.
 pub(super) async fn post(State(writing): State<Writing>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    if let Err(problem) = check_writer(&head.headers, &writing.hosts) {
+    if let Err(problem) = intake::check_writer(&head.headers, &writing.hosts) {
         return intake::closing(problem);
     }
     let body = match intake::whole(body).await {
@@ -82,19 +81,6 @@ pub(super) async fn post(State(writing): State<Writing>, request: Request) -> Re
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(problem) => problem.into_response(),
     }
-}
-
-/// Before anybody is known by name, at least no web page may write.
-fn check_writer(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Problem> {
-    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    check_command(values, &hosts.get()).map_err(|refusal| {
-        let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
-        let hint = match refusal {
-            Refusal::Host(_) => "; --admin-host names further ones",
-            _ => "",
-        };
-        Problem::new(status, format!("{refusal}{hint}"))
-    })
 }
 
 fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::neighbours::Neighbours;
+use crate::checkpoints::MakerHandle;
 use crate::clock::Clock;
 use crate::feed::FeedStatus;
 use crate::node::{Addresses, Obstacle, ShardHandle, readiness};
@@ -24,6 +25,8 @@ pub struct View {
     pub addresses: Addresses,
     /// What the feed does; none in a test without a feed.
     pub feed: Option<Arc<FeedStatus>>,
+    /// Who makes checkpoints, where any are made.
+    pub checkpoints: Option<MakerHandle>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
@@ -41,6 +44,9 @@ pub struct Readiness {
     /// Why not in a faster way; left out where nothing faster was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_note: Option<String>,
+    /// Why a checkpoint that was there was not loaded; left out where none was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_note: Option<String>,
     /// Why not; empty when ready.
     pub reasons: Vec<String>,
 }
@@ -56,6 +62,7 @@ impl View {
             driver_note: None,
             addresses: Addresses::default(),
             feed: None,
+            checkpoints: None,
             max_staleness_ms: u32::MAX,
             draining: AtomicBool::new(false),
         }
@@ -80,6 +87,7 @@ impl View {
             ready: reasons.is_empty(),
             driver: self.driver.clone(),
             driver_note: self.driver_note.clone(),
+            checkpoint_note: self.checkpoints.as_ref().and_then(|maker| maker.status().refused()),
             reasons,
         }
     }

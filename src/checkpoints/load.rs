@@ -73,12 +73,10 @@ pub enum Refusal {
         at: u64,
     },
     /// A block that is as it was written, and holds what no account can be.
-    #[error("{}: the block at byte {at}: {source}", .path.display())]
+    #[error("{}: {source}", .path.display())]
     Record {
-        /// Which file.
+        /// Where it lies.
         path: PathBuf,
-        /// Where the block begins.
-        at: u64,
         /// What is wrong.
         source: RecordError,
     },
@@ -277,7 +275,7 @@ impl Loader<'_> {
                     file.read_exact_at(&mut bytes, at).map_err(failed)?;
                     verify(block, &bytes, &path, at)?;
                     spare = self.give(bytes, block.bucket).map_err(|source| match source {
-                        Some(source) => Refusal::Record { path: path.clone(), at, source },
+                        Some(source) => Refusal::Record { path: path.clone(), source },
                         None => Refusal::Stopped,
                     })?;
                 }
@@ -326,7 +324,7 @@ impl Loader<'_> {
             match self.port.answer().map(|answer| self.note(answer)) {
                 Some(Ok(_)) => {}
                 Some(Err(source)) => {
-                    outcome = Err(Refusal::Record { path: self.path.to_owned(), at: 0, source });
+                    outcome = Err(Refusal::Record { path: self.path.to_owned(), source });
                 }
                 None => thread::park_timeout(LOOK_AGAIN),
             }
@@ -375,7 +373,7 @@ pub fn read(path: &Path, mut see: impl FnMut(&checkpoint::Record<'_>)) -> Result
             file.read_exact_at(&mut bytes, at).map_err(failed)?;
             verify(block, &bytes, &path, at)?;
             for record in Records::of(&bytes, block.bucket) {
-                see(&record.map_err(|source| Refusal::Record { path: path.clone(), at, source })?);
+                see(&record.map_err(|source| Refusal::Record { path: path.clone(), source })?);
                 found += 1;
             }
             at += u64::from(block.bytes);

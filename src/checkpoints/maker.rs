@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::cut::{Cut, Reached};
+use super::status::wall_us;
 use super::store::Unfinished;
 use super::write::SectionWriter;
 use super::{CheckpointConfig, CheckpointStatus, Port, Store};
@@ -22,7 +23,7 @@ use crate::shard::{CheckpointAnswer, CheckpointOrder};
 use crate::threads::spawn_vital;
 
 /// How often it is looked whether one is due.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a shard, or the feed, is waited for before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_micros(500);
 
@@ -107,8 +108,8 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `rows` says how many
-    /// have been taken from the ledger so far.
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how many
+    /// rows have been taken from the ledger so far, and nothing while that is not followed.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -119,7 +120,7 @@ impl Maker {
         status: Arc<CheckpointStatus>,
         clock: Clock,
         ports: Receiver<Vec<Port>>,
-        rows: impl Fn() -> u64 + Send + 'static,
+        following: impl Fn() -> Option<u64> + Send + 'static,
     ) -> io::Result<Maker> {
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -133,7 +134,7 @@ impl Maker {
             ports: Vec::new(),
             buffers: Vec::new(),
         };
-        let thread = spawn_vital("florin-checkpoint", move || making.run(&ports, &asked, rows))?;
+        let thread = spawn_vital("florin-checkpoint", move || making.run(&ports, &asked, following))?;
         Ok(Maker { thread: Some(thread), stop, handle: MakerHandle { orders, status } })
     }
 
@@ -166,7 +167,12 @@ struct Making {
 }
 
 impl Making {
-    fn run(mut self, ports: &Receiver<Vec<Port>>, asked: &Receiver<Answer>, rows: impl Fn() -> u64) {
+    fn run(
+        mut self,
+        ports: &Receiver<Vec<Port>>,
+        asked: &Receiver<Answer>,
+        following: impl Fn() -> Option<u64>,
+    ) {
         while self.ports.is_empty() {
             match ports.recv_timeout(LOOK_EVERY) {
                 Ok(ports) => self.ports = ports,
@@ -175,20 +181,26 @@ impl Making {
             }
         }
         // A node that has loaded no checkpoint makes one as soon as it can.
-        let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: rows() };
+        let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: 0 };
         while !self.stop.load(Relaxed) {
             let answer = match asked.recv_timeout(LOOK_EVERY) {
                 Ok(answer) => Some(answer),
-                Err(RecvTimeoutError::Timeout) if due.is(&self.config, rows()) => None,
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let rows_before = rows();
-            let outcome = self.make(answer.is_some());
-            if !matches!(outcome, Err(MakeError::Ends)) {
-                due = Due { last: Some(Instant::now()), rows: rows_before };
+            match following() {
+                Some(rows) if answer.is_some() || due.is(&self.config, rows) => {
+                    let outcome = self.make(answer.is_some());
+                    due = Due { last: Some(Instant::now()), rows };
+                    self.tell(outcome, answer);
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(answer) = answer {
+                        answer(Err(MakeError::Feed("/readyz says why".to_owned()).to_string()));
+                    }
+                }
             }
-            self.tell(outcome, answer);
         }
     }
 
@@ -223,8 +235,10 @@ impl Making {
         let begun = Instant::now();
         let begin = self.reach(self.clock.monotonic_us())?;
         if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
+            self.status.note_current();
             return Ok(None);
         }
+        let made_at_us = wall_us();
         let folder = self.config.folder.clone();
         let failed = |source| MakeError::Write { folder: folder.clone(), source };
         let unfinished = self.store.begin().map_err(failed)?;
@@ -239,8 +253,6 @@ impl Making {
         if end.ledger != begin.ledger {
             return Err(MakeError::Feed("it was replaced by another meanwhile".to_owned()));
         }
-        let made_at_us =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
         let manifest = Manifest {
             ledger: begin.ledger,
             begin: begin.position,
@@ -322,7 +334,8 @@ struct Due {
 
 impl Due {
     fn is(&self, config: &CheckpointConfig, rows: u64) -> bool {
-        let Some(last) = self.last else { return true };
+        // Of an empty ledger there is nothing to keep.
+        let Some(last) = self.last else { return rows > 0 };
         config.every.is_some_and(|every| last.elapsed() >= every)
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
     }

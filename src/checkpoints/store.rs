@@ -207,3 +207,49 @@ pub fn manifest(checkpoint: &Path) -> Result<Manifest, ReadError> {
         Err(source) => Err(ReadError::Io { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            ledger: "test".to_owned(),
+            begin: Vec::new(),
+            end: Vec::new(),
+            made_at_us: 0,
+            incomplete: 0,
+            sections: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_not_finished_has_no_name_and_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StoreError::Taken { .. })));
+        // Given up, and what a process that was killed in the middle leaves behind.
+        drop(store.begin().unwrap());
+        let killed = store.begin().unwrap();
+        fs::write(section_path(killed.path(), 0), b"half").unwrap();
+        std::mem::forget(killed);
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        assert!(store.checkpoints().unwrap().is_empty());
+        let names = || fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names().collect::<Vec<_>>(), ["lock"]);
+    }
+
+    #[test]
+    fn the_newest_two_are_kept_and_names_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for _ in 0..12 {
+            store.begin().unwrap().publish(&manifest()).unwrap();
+            store.retain().unwrap();
+        }
+        let names: Vec<_> = store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect();
+        assert_eq!(names, [Some(12), Some(11)]);
+        assert_eq!(super::manifest(&store.checkpoints().unwrap()[0]).unwrap(), manifest());
+    }
+}

@@ -5,10 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics};
 use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
-use jiff::Timestamp;
 
 use super::http::{NoAnswer, request};
-use super::output::{Align, Table, grouped, grouped_signed, say};
+use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 
 /// How long a call may take besides what it was told to wait.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -285,8 +284,4 @@ fn footing(origin: Origin) -> String {
 
 fn code(asset: u64) -> String {
     Asset::from_wire(asset).map_or_else(|_| format!("{asset:#x}"), |asset| asset.to_string())
-}
-
-fn rfc3339(us: i64) -> String {
-    Timestamp::from_microsecond(us).map_or_else(|_| format!("{us} µs"), |time| format!("{time:.6}"))
 }

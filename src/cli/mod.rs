@@ -1,6 +1,7 @@
 //! The `florin` command: what it is told, what it starts, and what it says.
 
 mod apply;
+mod checkpoint;
 mod config;
 mod demo;
 pub mod generate;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use apply::ApplyError;
+pub use checkpoint::CheckpointError;
 pub use demo::DemoError;
 use generate::GenerateError;
 pub use get::GetError;
@@ -57,6 +59,8 @@ enum Command {
     Get(get::GetCommand),
     /// Append transactions to the ledger of a running node
     Apply(apply::ApplyArgs),
+    /// Have a running node make a checkpoint; list, verify and inspect those in a folder
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Look at this host, set it up for florin, and take that back
     #[command(subcommand)]
     Tune(florin_tune::TuneCommand),
@@ -88,6 +92,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Generate(args) => Ok(generate::run(args)?),
         Command::Get(command) => Ok(get::run(&command)?),
         Command::Apply(args) => Ok(apply::run(&args)?),
+        Command::Checkpoint(args) => Ok(checkpoint::run(&args)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
         Command::Config(command) => Ok(config::run(&command)?),
@@ -118,6 +123,9 @@ pub enum CliError {
     /// `florin apply`.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// `florin checkpoint`.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// `florin tune`.
     #[error(transparent)]
     Tune(#[from] florin_tune::TuneError),
@@ -140,6 +148,7 @@ impl CliError {
             | CliError::Generate(_)
             | CliError::Get(_)
             | CliError::Apply(_)
+            | CliError::Checkpoint(_)
             | CliError::Tune(_) => 1,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use jiff::Timestamp;
+
 /// Prints a line. A reader that has seen enough (`florin get … | head`) is no error.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
@@ -24,6 +26,11 @@ pub(super) fn grouped(number: u64) -> String {
 pub(super) fn grouped_signed(number: i64) -> String {
     let sign = if number < 0 { "-" } else { "" };
     format!("{sign}{}", grouped(number.unsigned_abs()))
+}
+
+/// A time, µs since 1970 UTC, to the microsecond.
+pub(super) fn rfc3339(us: i64) -> String {
+    Timestamp::from_microsecond(us).map_or_else(|_| format!("{us} µs"), |time| format!("{time:.6}"))
 }
 
 /// How a column of a [`Table`] is aligned.

@@ -43,7 +43,8 @@ Exit codes:
   18  an address or path cannot be listened on
   19  the ledger has a second name (a hard link)
   20  this user may not do what reading the ledger takes (its folder, an interrupted write)
-  21  the PostgreSQL of the ledger cannot be reached, refuses, or has no such table";
+  21  the PostgreSQL of the ledger cannot be reached, refuses, or has no such table
+  22  the folder of checkpoints is another node\'s, or cannot be written to";
 
 /// Flags of `florin serve`.
 #[derive(Args, Debug)]
@@ -84,9 +85,8 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
         outcome = running.node_ended() => outcome,
         (name, _) = signals.next() => {
             info!("{name}: draining; a second signal ends at once");
-            running.drain();
             tokio::select! {
-                outcome = running.node_ended() => outcome,
+                outcome = running.save_and_end() => outcome,
                 (name, number) = signals.next() => {
                     warn!("{name} again: ending at once");
                     // What a shell reports of a process that a signal has killed.

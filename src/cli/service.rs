@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::settings::Effective;
-use super::systemd::tell_stopping;
+use super::systemd::{tell_saving, tell_stopping};
 use crate::admin::{self, LedgerWriter, View, WriterThread, Writing, neighbours::LOOK_EVERY};
 use crate::drivers::inherited::Inherited;
 use crate::drivers::tcp;
@@ -77,6 +77,8 @@ pub(super) struct Service {
     admin: Option<TcpListener>,
     writing: Writing,
     writer_thread: WriterThread,
+    /// A checkpoint is made before the node ends.
+    saves_at_end: bool,
 }
 
 impl Service {
@@ -89,6 +91,7 @@ impl Service {
     pub(super) fn start_on(settings: Effective, inherited: Inherited) -> Result<Service, ServiceError> {
         let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
         let max_staleness_ms = settings.node.max_staleness_ms;
+        let saves_at_end = settings.node.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.at_end);
         let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
         for place in inherited.unused() {
             error!(
@@ -100,7 +103,7 @@ impl Service {
         let (writer, writer_thread) =
             LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         let writing = Writing { writer, hosts: settings.admin_hosts };
-        Ok(Service { node, view, admin, writing, writer_thread })
+        Ok(Service { node, view, admin, writing, writer_thread, saves_at_end })
     }
 
     /// Where the admin port listens.
@@ -132,7 +135,7 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, writing, writer_thread } = self;
+        let Service { node, view, admin, writing, writer_thread, saves_at_end } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
@@ -152,7 +155,7 @@ impl Service {
         });
         let control = node.control();
         let node = tokio::task::spawn_blocking(move || node.join().map_err(|error| error.to_string()));
-        Ok(Running { view, control, node, ended: None, admin, admin_end, writer_thread })
+        Ok(Running { view, control, node, ended: None, admin, admin_end, writer_thread, saves_at_end })
     }
 }
 
@@ -166,6 +169,7 @@ pub(super) struct Running {
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
     writer_thread: WriterThread,
+    saves_at_end: bool,
 }
 
 impl Running {
@@ -174,6 +178,23 @@ impl Running {
         tell_stopping();
         self.view.begin_draining();
         self.control.drain();
+    }
+
+    /// Drains, and resolves when the node has ended. Where it is asked for, a checkpoint is made first, while callers are served
+    /// as ever.
+    pub(super) async fn save_and_end(&mut self) -> Result<(), ServiceError> {
+        if let Some(maker) = self.view.checkpoints.clone().filter(|_| self.saves_at_end) {
+            tell_saving();
+            let (told, heard) = oneshot::channel();
+            maker.make(move |made| {
+                // Somebody may have given a second signal.
+                let _ = told.send(made.is_ok());
+            });
+            // Why it was not made, if it was not, the log says.
+            let _ = heard.await;
+        }
+        self.drain();
+        self.node_ended().await
     }
 
     /// What wakes and ends the node.
@@ -277,6 +298,7 @@ fn view_of(node: &Node, max_staleness_ms: u32) -> View {
     view.driver_note = node.driver().fallback.clone();
     view.addresses = node.addresses().clone();
     view.feed = Some(Arc::clone(node.feed().status()));
+    view.checkpoints = node.checkpoints();
     view.max_staleness_ms = max_staleness_ms;
     view
 }

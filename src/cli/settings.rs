@@ -4,11 +4,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use toml::de::{DeTable, DeValue};
 
 use crate::admin::Hosts;
+use crate::checkpoints::CheckpointConfig;
 use crate::drivers::{DriverChoice, Spin};
 use crate::node::NodeConfig;
 use crate::sources::LedgerAddress;
@@ -21,7 +23,8 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu, Staleness,
+    Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu,
+    Staleness, Switch,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -64,6 +67,14 @@ settings! {
     "now" now: Instant, "TIME";
     /// Answer UNAVAILABLE once the ledger has not been followed for so long
     "max-staleness-ms" max_staleness_ms: Staleness, "MS", default "30000";
+    /// Keep checkpoints here, and start from the newest: a restart then reads of the ledger only what has come since
+    "checkpoint" checkpoint: PathBuf, "DIR";
+    /// Make a checkpoint when the last is so many seconds old and something has come since
+    "checkpoint-every-s" checkpoint_every_s: Every, "S|off", default "600";
+    /// Make a checkpoint when so many transactions have come since the last
+    "checkpoint-every-rows" checkpoint_every_rows: Every, "N|off", default "off";
+    /// Make a checkpoint before the node ends on SIGTERM or SIGINT, and drain only then
+    "checkpoint-at-exit" checkpoint_at_exit: Switch, "on|off", default "off";
     /// What to log to standard error: error, warn, info, debug, trace, or module=level,…
     "log" log: LogFilter, "FILTER", default "info" [reloadable];
 }
@@ -166,7 +177,12 @@ impl Settings {
             spin: set.spin_us.unwrap_or_default(),
             fixed_wall_us: set.now.map(|Instant(us)| us),
             max_staleness_ms: set.max_staleness_ms.map_or(u32::MAX, |Staleness(ms)| ms),
-            checkpoints: None,
+            checkpoints: set.checkpoint.map(|folder| CheckpointConfig {
+                folder,
+                every: Every::number(set.checkpoint_every_s).map(Duration::from_secs),
+                every_rows: Every::number(set.checkpoint_every_rows),
+                at_end: set.checkpoint_at_exit == Some(Switch::On),
+            }),
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();

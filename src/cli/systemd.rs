@@ -96,6 +96,17 @@ pub(super) fn tell_ready() {
     notify::tell_ready_if_owed();
 }
 
+/// How long a last checkpoint may take before systemd loses its patience.
+const SAVING_US: u32 = 10 * 60 * 1_000_000;
+
+/// A checkpoint is made before the node ends.
+pub(super) fn tell_saving() {
+    notify::tell(&[
+        NotifyState::ExtendTimeoutUsec(SAVING_US),
+        NotifyState::Status("making a last checkpoint"),
+    ]);
+}
+
 /// Tells systemd that the end was asked for.
 pub(super) fn tell_stopping() {
     notify::tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);

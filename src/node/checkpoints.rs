@@ -7,7 +7,7 @@ use super::{Control, StartError};
 use crate::{
     checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
     clock::Clock,
-    feed::FeedStatus,
+    feed::{FeedState, FeedStatus},
     shard::{CheckpointLink, ShardSetup},
 };
 
@@ -53,8 +53,8 @@ impl StartMaker {
     pub(super) fn begin(self, clock: Clock, feed: &Arc<FeedStatus>) -> Result<Maker, StartError> {
         let StartMaker { config, store, cut, status, ports } = self;
         let feed = Arc::clone(feed);
-        let rows = move || feed.rows();
-        let maker = Maker::start(config, store, cut, status, clock, ports, rows);
+        let following = move || (feed.state() == FeedState::Following).then(|| feed.rows());
+        let maker = Maker::start(config, store, cut, status, clock, ports, following);
         maker.map_err(|source| StartError::Thread { source })
     }
 }

@@ -58,6 +58,9 @@ pub enum StartError {
         /// Which.
         driver: DriverKind,
     },
+    /// Checkpoints of a ledger that cannot be gone on with from one.
+    #[error("a ledger of this kind cannot be gone on with from a checkpoint: leave --checkpoint out")]
+    NoCheckpoints,
     /// The folder of checkpoints.
     #[error(transparent)]
     Checkpoints(#[from] StoreError),
@@ -130,6 +133,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::NoShards
+            | StartError::NoCheckpoints
             | StartError::NoListener
             | StartError::InheritedNeedsRing { .. }
             | StartError::CpuTwice { .. } => 2,
@@ -143,7 +147,7 @@ impl StartError {
             | StartError::NoSuchNode { .. } => 14,
             StartError::Listen(ListenError::BeyondLastPort { .. }) => 2,
             StartError::Listen(_) => 18,
-            StartError::Checkpoints(_) => 21,
+            StartError::Checkpoints(_) => 22,
             StartError::Ledger(error) | StartError::Feed(FeedError::Ledger(error)) => error.exit_code,
             StartError::Affinity
             | StartError::Housekeeping { .. }

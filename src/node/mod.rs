@@ -174,6 +174,9 @@ impl Node {
         let mut handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
 
         // The ledger was opened before anyone is answered, and is loaded while the shards answer that they are warming up.
+        if config.checkpoints.is_some() && !ledger.keeps_checkpoints() {
+            return Err(StartError::NoCheckpoints);
+        }
         let (keeping, links) = match &config.checkpoints {
             Some(config) => checkpoints::wire_up(config, &setups, &control)?,
             None => (None, setups.iter().map(|_| None).collect()),

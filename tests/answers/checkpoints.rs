@@ -266,6 +266,27 @@ fn a_checkpoint_of_a_ledger_that_was_restored_since_is_not_loaded() {
     }
 }
 
+/// A disk that refuses costs a checkpoint, and nothing else.
+#[test]
+fn what_cannot_be_written_is_said_and_tried_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
+    let node = start(&path, &folder, 2);
+    make(&node);
+    let (told, heard) = mpsc::channel();
+    fs::rename(&folder, directory.path().join("elsewhere")).expect("a rename");
+    node.checkpoints()
+        .expect("it makes checkpoints")
+        .make(move |made| told.send(made).expect("a test waits"));
+    let refused =
+        heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect_err("nowhere to write");
+    assert!(refused.contains("cannot write to"), "{refused}");
+    assert_exact(&node, &path);
+    fs::rename(directory.path().join("elsewhere"), &folder).expect("a rename");
+    load::read(&make(&node).path, |_| {}).expect("it is whole");
+    end(node);
+}
+
 #[test]
 fn a_folder_has_one_node() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -274,6 +295,6 @@ fn a_folder_has_one_node() {
     let config = CheckpointConfig { folder, every: None, every_rows: None, at_end: false };
     let second = NodeConfig { shards: Some(1), checkpoints: Some(config), ..NodeConfig::local(path.clone()) };
     let refusal = Node::start(second).map(drop).expect_err("one node a folder");
-    assert_eq!(refusal.exit_code(), 21, "{refusal}");
+    assert_eq!(refusal.exit_code(), 22, "{refusal}");
     end(node);
 }

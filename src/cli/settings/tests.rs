@@ -21,6 +21,10 @@ const FULL: &str = r#"
     spin-us = 50
     now = 1994-03-31T23:59:59Z
     max-staleness-ms = 1000
+    checkpoint = "/var/lib/florin/checkpoints"
+    checkpoint-every-s = "off"
+    checkpoint-every-rows = 1000
+    checkpoint-at-exit = "on"
     log = "warn"
 "#;
 
@@ -52,6 +56,10 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         spin_us: Some(Spin::For(50)),
         now: Some(Instant(765_158_399_000_000)),
         max_staleness_ms: Some(Staleness(1_000)),
+        checkpoint: Some("/var/lib/florin/checkpoints".into()),
+        checkpoint_every_s: Some(Every::Off),
+        checkpoint_every_rows: Some(Every::Every(1_000)),
+        checkpoint_at_exit: Some(Switch::On),
         log: Some(LogFilter("warn".to_owned())),
     };
     assert_eq!(read, set);
@@ -76,7 +84,7 @@ fn a_line_that_is_no_toml_is_named_once_and_leading_zeros_are_told() {
 
 #[test]
 fn each_defect_is_named_with_its_line() {
-    let text = "shards = 0\nlisen = \"x\"\ncpus = \"3-1\"\n\nledger = \"postgres://x\"\nunix = [1]\nlisten = \"localhost\"";
+    let text = "shards = 0\nlisen = \"x\"\ncpus = \"3-1\"\n\nledger = \"mysql://x\"\nunix = [1]\nlisten = \"localhost\"";
     let defects = Settings::parse(text).unwrap_err();
     let expected = [
         (1, "shards: expected a number from 1 to 256, or auto, found \"0\""),
@@ -186,6 +194,10 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "9",
         "2026-01-01T00:00:00Z",
         "5",
+        "/other-checkpoints",
+        "60",
+        "1000",
+        "on",
         "debug",
     ];
     let filled = |text: &str| Settings::parse(text).unwrap().filled();

@@ -119,6 +119,58 @@ impl FromStr for ShardsPerCpu {
     }
 }
 
+/// How often, if at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Every {
+    /// Never.
+    Off,
+    /// After so much.
+    Every(u64),
+}
+
+impl Every {
+    /// After how much, if at all.
+    pub fn number(this: Option<Every>) -> Option<u64> {
+        match this {
+            Some(Every::Every(number)) => Some(number),
+            Some(Every::Off) | None => None,
+        }
+    }
+}
+
+impl FromStr for Every {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Every, Expected> {
+        match number(text) {
+            Some(number) if number > 0 => Ok(Every::Every(number)),
+            _ if text == "off" => Ok(Every::Off),
+            _ => expected("a whole number above 0, or off"),
+        }
+    }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// It is not.
+    Off,
+    /// It is.
+    On,
+}
+
+impl FromStr for Switch {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Switch, Expected> {
+        match text {
+            "on" => Ok(Switch::On),
+            "off" => Ok(Switch::Off),
+            _ => expected("on or off"),
+        }
+    }
+}
+
 /// A list of CPUs, ascending, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cpus(pub Vec<usize>);
