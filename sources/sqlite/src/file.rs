@@ -11,7 +11,7 @@ use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use rustix::io::Errno;
 
-use crate::own::is_beside;
+use crate::own::{BESIDE, beside, is_beside};
 
 /// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
 /// would rarely find the moment between two of its transactions.
@@ -266,16 +266,6 @@ fn take_back(path: &Path) -> rusqlite::Result<()> {
     let connection = Connection::open_with_flags(path, mode)?;
     connection.busy_handler(Some(wait_a_second))?;
     has_table(&connection).map(drop)
-}
-
-/// What the names of the files that SQLite keeps beside a ledger end with.
-pub(super) const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
-
-/// One of the files that SQLite keeps beside a ledger.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// The ledger's file `path`, which other programs reach below `links` names.

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use florin_core::follower::SourceError;
 
-use super::file::{beside, second_name};
+use super::file::second_name;
+use super::own::beside;
 use super::reader::{Followed, Place, Reader};
 use super::{Seq, SqliteError};
 

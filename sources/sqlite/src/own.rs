@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::file::{BESIDE, beside};
-
+/// What the names of the files that SQLite keeps beside a ledger end with.
+pub(crate) const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
 /// Links that are followed at most, as the kernel has it (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
@@ -20,6 +20,13 @@ pub fn owns(ledger: &Path, path: &Path) -> bool {
     let id = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let found = id(&path);
     own().any(|one| one == path || (found.is_some() && id(&one) == found))
+}
+
+/// One of the files that SQLite keeps beside a ledger.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Whether a file of this name would be taken for one of another ledger's.

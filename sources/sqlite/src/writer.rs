@@ -17,7 +17,8 @@ use rusqlite::{
     CachedStatement, Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior,
 };
 
-use super::file::{self, Access, SqliteError, TRY_AGAIN, beside};
+use super::file::{self, Access, SqliteError, TRY_AGAIN};
+use super::own::beside;
 
 const INSERT: &str = "INSERT INTO transactions \
     (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
