@@ -283,7 +283,10 @@ impl Pair {
             return None;
         }
         let aspect = Aspect::of(context.question);
-        let said = self.user.and_then(|user| context.history.said(user, aspect, version));
+        // What it calls incomplete itself proves nothing, either way.
+        let is_whole = self.candidate.trust == Trust::Whole;
+        let said =
+            self.user.filter(|_| is_whole).and_then(|user| context.history.said(user, aspect, version));
         let (Some(Ok(said)), Ok(content)) = (said.map(|text| Value::parse(&text)), &self.candidate.content)
         else {
             self.replaced = Replaced::Unproven;

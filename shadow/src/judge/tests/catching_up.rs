@@ -126,6 +126,16 @@ fn what_was_said_at_first_is_held_against_what_the_primary_showed_of_that_versio
         (Verdict::Mismatch, Some(Reason::Content))
     );
     assert_eq!(judge(shown(3, 90), get(BALANCE), p(), behind(90)), UNPROVEN);
+    let incomplete = |answer: Answer| Answer {
+        stated: Stated { is_quarantined: true, ..answer.stated.clone() },
+        ..answer
+    };
+    let flagged = vec![incomplete(balance(4, 91, NOON + 100)), balance(5, 100, NOON + 50_000)];
+    assert_eq!(
+        judge(shown(4, 90), get(BALANCE), p(), flagged),
+        UNPROVEN,
+        "it said itself that it lacks some"
+    );
     // Of a batch, each account for itself.
     let other = |version, coins| body(version, coins).replace(r#",{"asset":"USD","available":"7"}"#, "");
     let shown = || {
