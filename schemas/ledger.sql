@@ -38,24 +38,47 @@ CREATE TABLE transactions (
 
 -- SQLite only, from here on.
 --
--- Rows are only ever added, each behind all others: whoever follows the ledger has read past what would change. (INSERT OR
--- REPLACE removes a row without asking these triggers, unless recursive_triggers is on: do not use it here.)
+-- Rows are only ever added, each behind all others: whoever follows the ledger has read past what would change.
 
-CREATE TRIGGER transactions_added_last AFTER INSERT ON transactions
+CREATE TRIGGER IF NOT EXISTS transactions_added_last AFTER INSERT ON transactions
 WHEN NEW.seq < (SELECT max(seq) FROM transactions)
 BEGIN
     SELECT RAISE(ABORT, 'a transaction is added behind all others: leave seq to the ledger');
 END;
 
-CREATE TRIGGER transactions_never_changed
+CREATE TRIGGER IF NOT EXISTS transactions_never_changed
 BEFORE UPDATE OF seq, transaction_id, user_id, version, asset, kind, amount, occurred_at ON transactions
 BEGIN
     SELECT RAISE(ABORT, 'a transaction is never changed: add one that corrects it');
 END;
 
-CREATE TRIGGER transactions_never_removed BEFORE DELETE ON transactions
+CREATE TRIGGER IF NOT EXISTS transactions_never_removed BEFORE DELETE ON transactions
 BEGIN
     SELECT RAISE(ABORT, 'a transaction is never removed: add one that corrects it');
 END;
 
-PRAGMA user_version = 1; -- of this schema
+-- INSERT OR REPLACE removes rows without asking the trigger above, unless recursive_triggers is on. What is about to be added
+-- notes the rows that it meets; once it is added they must still be there. INSERT OR IGNORE adds nothing, and may.
+
+CREATE TABLE IF NOT EXISTS transactions_met (seq INTEGER PRIMARY KEY);
+
+CREATE TRIGGER IF NOT EXISTS transactions_meeting BEFORE INSERT ON transactions
+WHEN EXISTS (SELECT 1 FROM transactions WHERE transaction_id = NEW.transaction_id)
+    OR EXISTS (SELECT 1 FROM transactions WHERE user_id = NEW.user_id AND version = NEW.version)
+    OR NEW.seq = (SELECT max(seq) FROM transactions)
+BEGIN
+    INSERT OR IGNORE INTO transactions_met
+    SELECT seq FROM transactions WHERE seq = NEW.seq
+    UNION SELECT seq FROM transactions WHERE transaction_id = NEW.transaction_id
+    UNION SELECT seq FROM transactions WHERE user_id = NEW.user_id AND version = NEW.version;
+END;
+
+CREATE TRIGGER IF NOT EXISTS transactions_never_replaced AFTER INSERT ON transactions
+WHEN EXISTS (SELECT 1 FROM transactions_met)
+BEGIN
+    SELECT RAISE(ABORT, 'a transaction is never replaced: add one that corrects it') FROM transactions_met AS met
+    WHERE met.seq = NEW.seq OR NOT EXISTS (SELECT 1 FROM transactions WHERE seq = met.seq);
+    DELETE FROM transactions_met;
+END;
+
+PRAGMA user_version = 2; -- of this schema

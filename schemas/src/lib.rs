@@ -29,6 +29,6 @@ pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, Sha
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.
 pub const LEDGER_SQL: &str = include_str!("../ledger.sql");
 /// The version of that schema, as SQLite keeps it (`PRAGMA user_version`). What was made before versions were kept says 0.
-pub const LEDGER_VERSION: i64 = 1;
+pub const LEDGER_VERSION: i64 = 2;
 /// What a SQLite ledger without a version lacks: `ledger-upgrade.sql`, followed by `ledger.sql` from its line "SQLite only" on.
 pub const LEDGER_UPGRADE_SQL: &str = include_str!("../ledger-upgrade.sql");

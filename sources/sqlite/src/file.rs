@@ -359,7 +359,8 @@ pub(super) fn upgrade(connection: &Connection, path: &Path) -> Result<(), Sqlite
     }
     let transaction =
         Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(failed)?;
-    if version(connection).map_err(failed)? == LEDGER_VERSION {
+    let before = version(connection).map_err(failed)?;
+    if before == LEDGER_VERSION {
         return Ok(());
     }
     tracing::info!(ledger = %path.display(), version = LEDGER_VERSION, "the ledger is brought to this florin's schema");
@@ -374,7 +375,9 @@ pub(super) fn upgrade(connection: &Connection, path: &Path) -> Result<(), Sqlite
     }
     let (_, sqlite_only) = LEDGER_SQL.split_once("-- SQLite only").expect("ledger.sql has that line");
     let (_, statements) = sqlite_only.split_once('\n').expect("and more of them");
-    connection.execute_batch(LEDGER_UPGRADE_SQL).map_err(failed)?;
+    if before == 0 {
+        connection.execute_batch(LEDGER_UPGRADE_SQL).map_err(failed)?;
+    }
     connection.execute_batch(statements).map_err(failed)?;
     transaction.commit().map_err(failed)
 }

@@ -66,6 +66,54 @@ fn rows_are_only_added_each_behind_all_others() {
     assert_eq!(scratch.rows().len(), 3);
 }
 
+/// INSERT OR REPLACE took a row away without asking the trigger that forbids it: a node went on with the old balance, and a
+/// restart showed another.
+#[test]
+fn no_row_is_replaced_and_whoever_ignores_what_is_there_may() {
+    let current = Scratch::new();
+    drop(current.writer());
+    // The schema before this one, whose first writer brings it up to date.
+    let before = Scratch::new();
+    drop(before.writer());
+    drop(before.sql(
+        "DROP TRIGGER transactions_meeting; DROP TRIGGER transactions_never_replaced; DROP TABLE transactions_met; \
+         PRAGMA user_version = 1",
+    ));
+    drop(Writer::open(&before.ledger()).unwrap());
+    // What was made before schemas had versions.
+    let old = Scratch::new();
+    drop(old.sql(OLD));
+    drop(Writer::open(&old.ledger()).unwrap());
+    for scratch in [current, before, old] {
+        let connection = scratch.sql("");
+        let insert = |how: &str, seq: Option<i64>, id: u64, version: i64, rest: &str| {
+            let id = format!("00000000-0000-4000-8000-{id:012}");
+            let sql = format!("{how} INTO transactions VALUES (?1, ?2, 7, ?3, 'COIN', 1, 5, 0) {rest}");
+            connection.execute(&sql, (seq, id, version)).map_err(|error| error.to_string())
+        };
+        for version in 1..=3 {
+            insert("INSERT", None, version, version.cast_signed(), "").unwrap();
+        }
+        let kept = scratch.rows();
+        for (seq, id, version) in [(None, 1, 4), (None, 9, 1), (None, 9, 3), (None, 1, 3), (Some(3), 9, 4)] {
+            for how in ["INSERT OR REPLACE", "REPLACE"] {
+                let refused = insert(how, seq, id, version, "").unwrap_err();
+                assert!(refused.contains("never replaced"), "{how} {seq:?} {id} {version}: {refused}");
+            }
+            assert!(insert("INSERT", seq, id, version, "").unwrap_err().contains("UNIQUE"));
+            assert_eq!(insert("INSERT OR IGNORE", seq, id, version, ""), Ok(0));
+            assert_eq!(insert("INSERT", seq, id, version, "ON CONFLICT DO NOTHING"), Ok(0));
+            assert_eq!(scratch.rows(), kept);
+        }
+        let update = insert("INSERT", None, 1, 4, "ON CONFLICT DO UPDATE SET amount = 9").unwrap_err();
+        assert!(update.contains("never changed") || update.contains("UNIQUE"), "{update}");
+        // What meets nothing is added, whatever its writer would do.
+        assert_eq!(insert("INSERT OR REPLACE", None, 4, 4, ""), Ok(1));
+        assert_eq!(insert("INSERT", None, 5, 5, ""), Ok(1));
+        assert_eq!(scratch.rows().len(), 5);
+    }
+}
+
 #[test]
 fn a_ledger_of_the_schema_before_is_read_as_it_is_and_upgraded_by_the_first_writer() {
     let scratch = Scratch::new();
@@ -75,7 +123,7 @@ fn a_ledger_of_the_schema_before_is_read_as_it_is_and_upgraded_by_the_first_writ
     for _ in 0..2 {
         drop(Writer::open(&scratch.ledger()).unwrap());
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 1);
+        assert_eq!(version, florin_schema::LEDGER_VERSION);
     }
     assert!(connection.execute("DELETE FROM transactions", []).is_err());
 }
@@ -97,8 +145,8 @@ fn one_with_ids_in_upper_case_is_read_and_not_written_to() {
 fn a_ledger_of_a_later_schema_is_left_alone() {
     let scratch = Scratch::new();
     drop(scratch.writer());
-    drop(scratch.sql("PRAGMA user_version = 2"));
+    drop(scratch.sql("PRAGMA user_version = 3"));
     let error = Writer::open(&scratch.ledger()).map(drop).unwrap_err();
     assert!(matches!(error, SqliteError::OtherSchema { .. }), "{error}");
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
 }
