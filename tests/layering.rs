@@ -192,6 +192,64 @@ fn nothing_dies_unseen() {
     assert_eq!(found, MAY_START_THREADS, "start it with spawn_vital or spawn_vital_task");
 }
 
+/// Numbers of the server that are no bounds: formats, laws of time, layouts. All others stand in `limits.rs`, with their reason.
+const NO_BOUNDS: &[(&str, &[&str])] = &[
+    ("core/src/checkpoint/manifest.rs", &["CHECKSUM_BYTES"]),
+    ("core/src/checkpoint/mod.rs", &["BUCKETS", "FORMAT"]),
+    ("core/src/ledger/bucket.rs", &["HOUR_BIAS"]),
+    ("core/src/ledger/windows.rs", &["HOURS_PER_DAY", "HOUR_US"]),
+    (
+        "core/src/shard/blocks.rs",
+        &["LARGE", "SMALL_BYTES_MAX", "SPAN_BYTES", "THREE_LINES_BYTES", "UNIT_BYTES"],
+    ),
+    ("core/src/shard/index.rs", &["PLACES"]),
+    ("core/src/shard/memory.rs", &["CACHE_LINE_BYTES", "HUGE_PAGE_BYTES"]),
+    ("core/src/shard/metrics.rs", &["BUCKETS", "STEPS_BITS"]),
+    // As many cache lines as a core has under way.
+    ("core/src/shard/table.rs", &["GROUP"]),
+    ("core/src/wire/encode/date.rs", &["DAY_S"]),
+    ("core/src/wire/encode/flat.rs", &["PREFIX_BYTES"]),
+    ("core/src/wire/encode/time.rs", &["DAY_US", "FIRST_DAY", "LAST_DAY"]),
+    ("src/cli/demo/screen.rs", &["HISTORY"]),
+    ("src/cli/settings.rs", &["SHARD_PORT"]),
+    ("src/drivers/refusal.rs", &["ENTRIES"]),
+    ("src/drivers/ring/buffers.rs", &["GROUP", "PAGE_BYTES"]),
+    ("src/drivers/ring/spinning.rs", &["GAP_WEIGHT"]),
+];
+
+/// A bound that stands where it is used is found by nobody who asks what the node's bounds are.
+#[test]
+fn bounds_stand_in_limits() {
+    let mut found = Vec::new();
+    for folder in ["core/src", "src", "sources/record/src", "sources/sqlite/src", "input/src"] {
+        for (file, text) in sources(folder) {
+            let place = file.display().to_string();
+            if file.file_name().is_some_and(|name| name == "limits.rs") {
+                continue;
+            }
+            let known =
+                NO_BOUNDS.iter().find(|(known, _)| *known == place).map_or(&[][..], |(_, names)| names);
+            found.extend(
+                numbers(&text).filter(|name| !known.contains(name)).map(|name| format!("{place}: {name}")),
+            );
+        }
+    }
+    assert!(found.is_empty(), "give each its place and its reason in limits.rs:\n{}", found.join("\n"));
+}
+
+/// The constants of a file that are a length of time, or a number that is written out.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (_, after) = line.split_once("const ")?;
+        let (name, rest) = after.split_once(": ")?;
+        let (kind, value) = rest.split_once(" = ")?;
+        let is_time = kind.ends_with("Duration");
+        let is_number = ["usize", "u64", "u32", "u16", "i64", "i32"].contains(&kind);
+        let is_written_out = value.bytes().all(|byte| b"0123456789_*+-<>() ;".contains(&byte));
+        (is_time || (is_number && is_written_out)).then_some(name)
+    })
+}
+
 #[test]
 fn arrows_go_one_way() {
     let mut broken = Vec::new();

@@ -102,6 +102,8 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_BODY_BYTES_MAX: usize = 48 * 1_024;
 /// Connections of one shard: the size of its table of direct descriptors.
 pub const CONNECTIONS_MAX: u32 = 32_768;
+/// Connections of one shard below which a limit of files is warned of: a host's usual soft limit.
+pub const CONNECTIONS_FEW: u32 = 1_024;
 /// Accounts whose last version and assets a ledger's writer remembers, about 100 bytes each: 25 MiB.
 pub const LEDGER_ACCOUNTS_CACHED_MAX: usize = 1 << 18;
 /// Operations that one shard queues before it has to submit them in the middle of a turn.
@@ -208,3 +210,74 @@ pub const CHECKPOINT_ACCOUNTS_PER_TURN: usize = 256;
 pub const CHECKPOINT_ACCOUNTS_PER_MS: u64 = 320;
 /// Accounts that a shard takes in in one turn while it loads a checkpoint: some 0.2 ms.
 pub const RESTORE_ACCOUNTS_PER_TURN: usize = 512;
+/// How long whoever loads a checkpoint waits for a shard before it looks again: a block takes some 50 µs.
+pub const CHECKPOINT_LOAD_LOOK: Duration = Duration::from_micros(50);
+/// How often it is looked whether a checkpoint is due.
+pub const CHECKPOINT_DUE_LOOK: Duration = Duration::from_millis(50);
+/// How long whoever makes one waits for a shard, or for the feed, before it looks again.
+pub const CHECKPOINT_LOOK: Duration = Duration::from_micros(500);
+/// How often it is looked at whether something else runs on the shards' cores: a few system calls a shard.
+pub const NEIGHBOURS_LOOK: Duration = Duration::from_secs(10);
+/// How often systemd's task looks whether the node is ready: whoever orders a restart waits for it.
+pub const SYSTEMD_READY_LOOK: Duration = Duration::from_millis(10);
+/// How often systemd's task looks afterwards, where no watchdog asks for more: often enough for a status that is read by people.
+pub const SYSTEMD_LOOK: Duration = Duration::from_secs(1);
+/// Looks within the watchdog's time: a shard may miss some of them before the process is killed for it.
+pub const LOOKS_PER_WATCHDOG: u32 = 4;
+/// How often the log's "ready" looks whether it may be said.
+pub const READY_LOOK: Duration = Duration::from_millis(10);
+/// How long the admin port's last answers may take once the node has ended.
+pub const ADMIN_END: Duration = Duration::from_secs(2);
+/// How long the ledger's writer may take at the end to bring its log into the ledger's file: what is left of it stays valid.
+pub const WRITER_END: Duration = Duration::from_secs(5);
+/// Rows between two reports of an import's or a generator's progress: a few milliseconds.
+pub const PROGRESS_ROWS: u64 = 1_024;
+/// Holds that a made-up platform may have open at once: they are kept in memory.
+pub const GENERATED_HOLDS_MAX: usize = 4_096;
+/// What an import reads of its file at once: a larger buffer than the default saves system calls on large files.
+pub const IMPORT_READ_BYTES: usize = 256 * 1_024;
+/// Between two pages of the demonstration's screen.
+pub const DEMO_REFRESH: Duration = Duration::from_millis(500);
+/// Between two of its lines, where there is no screen.
+pub const DEMO_LINE: Duration = Duration::from_secs(1);
+/// Between two of its looks at the keyboard and at the stop sign.
+pub const DEMO_GLANCE: Duration = Duration::from_millis(50);
+/// How often its writer commits what has happened since: often enough to look live.
+pub const DEMO_COMMIT: Duration = Duration::from_millis(10);
+/// Its readers; each asks one thing at a time.
+pub const DEMO_READERS: u32 = 8;
+/// Users in one of its readers' batches.
+pub const DEMO_BATCH_USERS: usize = 16;
+/// How long a call of `florin get` may take besides what it was told to wait.
+pub const GET_DEADLINE: Duration = Duration::from_secs(5);
+/// Transactions that `florin apply` puts into one request, unless one line holds more: few enough that a refused one is found cheaply.
+pub const APPLY_BATCH_TRANSACTIONS: usize = 1_000;
+/// Times that it repeats a request while the server says that it is busy: with [`APPLY_PAUSE`] some seconds, as a burst of others takes.
+pub const APPLY_ATTEMPTS_MAX: u32 = 30;
+/// Between two such attempts.
+pub const APPLY_PAUSE: Duration = Duration::from_millis(200);
+/// Connections that a driver on a runtime accepts before its other tasks go on.
+pub const ACCEPTED_AT_ONCE: usize = 64;
+/// Between two attempts to bind a port; see [`BIND_RETRY_US`].
+pub const BIND_RETRY: Duration = Duration::from_millis(20);
+/// What an executor of glommio's insists on being allowed to lock, whether or not it needs that much.
+pub const GLOMMIO_LOCKED_BYTES_MIN: u64 = 512 * 1_024;
+/// Completions that are copied out of the ring at a time, so that handling them may submit.
+pub const COMPLETIONS_COPIED_MAX: usize = 64;
+/// Connections that all listeners of a shard may bring at once.
+pub const ACCEPTS_QUEUED_MAX: u32 = LISTENERS_MAX * LISTEN_BACKLOG.unsigned_abs();
+/// How long the feed waits for a shard before it looks again: one that goes on has emptied only part of its ring by then,
+/// and for one that stands still the feed does not burn a CPU (at 50 µs it took 11 % of one).
+pub const FEED_LOOK_AGAIN: Duration = Duration::from_micros(200);
+/// Things of one kind (unreadable rows, defects) that the feed logs one by one.
+pub const FEED_LOGGED_MAX: u64 = 100;
+/// Rows routed between two wake-ups of the shards: an eighth of a shard's ring, so that it never fills before its shard has heard.
+pub const FEED_WAKE_ROWS: usize = 512;
+/// Empty buffers that a shard keeps for the next connection that needs one.
+pub const SPARE_BUFFERS: usize = 1_024;
+/// The capacity above which a buffer is not kept: all spare ones together are 32 MiB at most.
+pub const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
+/// While requests wait for their freshness: how often the watermark is looked at, for it does not ring, µs.
+pub const WAITING_POLL_US: u64 = 2_000;
+/// Lines of an empty index: 8 KiB, doubled whenever it is full.
+pub const INDEX_LINES_MIN: usize = 128;

@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::threads::Scheduled;
+use crate::limits::NEIGHBOURS_LOOK;
 use crate::node::ShardHandle;
 
-/// How often it is looked at.
-pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The share of a core's time from which on it is worth a warning. The kernel counts in ticks, so less is noise.
 const SHARE_WARNED: f64 = 0.05;
 
@@ -77,7 +76,7 @@ impl Neighbours {
                  `florin tune check` says what may",
                 cpus.join(", "),
                 share * 100.0,
-                LOOK_EVERY.as_secs()
+                NEIGHBOURS_LOOK.as_secs()
             );
         }
     }

@@ -15,11 +15,8 @@ use super::store::{ReadError, manifest, section_path};
 use super::{CheckpointStatus, Cut, Made, Port, Store};
 use crate::checkpoint::{self, Block, Manifest, RecordError, Records};
 use crate::follower::{Position, Source, SourceError};
-use crate::limits::CHECKPOINT_ORDERS;
+use crate::limits::{CHECKPOINT_LOAD_LOOK, CHECKPOINT_ORDERS};
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
-
-/// How long a loader waits for a shard before it looks again: a block takes some 50 µs.
-const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
 /// Why a checkpoint is not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +149,7 @@ impl Restoring {
             port.order(CheckpointOrder::Reserve(0));
             while port.unanswered() > 0 && !stop.load(Relaxed) {
                 if port.answer().is_none() {
-                    thread::park_timeout(LOOK_AGAIN);
+                    thread::park_timeout(CHECKPOINT_LOAD_LOOK);
                 }
             }
         }
@@ -299,7 +296,7 @@ impl Loader<'_> {
             if self.port.unanswered() < CHECKPOINT_ORDERS {
                 return Ok(free);
             }
-            thread::park_timeout(LOOK_AGAIN);
+            thread::park_timeout(CHECKPOINT_LOAD_LOOK);
         }
     }
 
@@ -326,7 +323,7 @@ impl Loader<'_> {
                 Some(Err(source)) => {
                     outcome = Err(Refusal::Record { path: self.path.to_owned(), source });
                 }
-                None => thread::park_timeout(LOOK_AGAIN),
+                None => thread::park_timeout(CHECKPOINT_LOAD_LOOK),
             }
         }
         outcome

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::cut::{Cut, Reached};
 use super::status::wall_us;
@@ -17,15 +17,11 @@ use super::{CheckpointConfig, CheckpointStatus, Port, Store};
 use crate::checkpoint::{Manifest, Section};
 use crate::clock::Clock;
 use crate::limits::{
-    CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM,
+    CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_DUE_LOOK, CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES,
+    CHECKPOINT_PIECE_ROOM,
 };
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
 use crate::threads::spawn_vital;
-
-/// How often it is looked whether one is due.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a shard, or the feed, is waited for before it is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_micros(500);
 
 /// A checkpoint that is on the disk.
 #[derive(Clone, PartialEq, Debug)]
@@ -174,7 +170,7 @@ impl Making {
         following: impl Fn() -> Option<u64>,
     ) {
         while self.ports.is_empty() {
-            match ports.recv_timeout(LOOK_EVERY) {
+            match ports.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(ports) => self.ports = ports,
                 Err(RecvTimeoutError::Timeout) if !self.stop.load(Relaxed) => {}
                 Err(_) => return,
@@ -183,7 +179,7 @@ impl Making {
         // A node that has loaded no checkpoint makes one as soon as it can.
         let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: 0 };
         while !self.stop.load(Relaxed) {
-            let answer = match asked.recv_timeout(LOOK_EVERY) {
+            let answer = match asked.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(answer) => Some(answer),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -280,7 +276,7 @@ impl Making {
                 None if self.clock.monotonic_us() > until_us => {
                     return Err(MakeError::Feed("it did not get on in time; /readyz says why".to_owned()));
                 }
-                None => thread::park_timeout(LOOK_AGAIN),
+                None => thread::park_timeout(CHECKPOINT_LOOK),
             }
         }
     }
@@ -318,7 +314,7 @@ impl Making {
                     unreachable!("nothing is loaded any more")
                 }
                 None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
-                None => thread::park_timeout(LOOK_AGAIN),
+                None => thread::park_timeout(CHECKPOINT_LOOK),
             }
         }
         self.buffers.truncate(CHECKPOINT_BUFFERS);

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 use florin_client::Address;
@@ -14,14 +13,9 @@ use serde_json::value::RawValue;
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
 use super::output::{grouped, say};
-use crate::limits::{APPLY_BODY_BYTES_MAX, APPLY_TRANSACTIONS_MAX};
-
-/// Transactions that go into one request, unless one line holds more: few enough that a refused one is found cheaply.
-const BATCH_TRANSACTIONS: usize = 1_000;
-/// Times that a request is repeated while the server says that it is busy.
-const ATTEMPTS_MAX: u32 = 30;
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::limits::{
+    APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
+};
 
 /// Flags of `florin apply`.
 #[derive(Args, Debug)]
@@ -204,7 +198,7 @@ struct Batch {
 impl Batch {
     fn has_room_for(&self, line: &Line) -> bool {
         self.lines.is_empty()
-            || (self.transactions + line.transactions.len() <= BATCH_TRANSACTIONS
+            || (self.transactions + line.transactions.len() <= APPLY_BATCH_TRANSACTIONS
                 && self.bytes + line.bytes() < APPLY_BODY_BYTES_MAX)
     }
 
@@ -304,12 +298,12 @@ fn post(admin: &Address, lines: &[Line]) -> Result<Answer, NoAnswer> {
     let transactions: Vec<&str> =
         lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
     let body = format!("[{}]", transactions.join(","));
-    for _ in 1..ATTEMPTS_MAX {
+    for _ in 1..APPLY_ATTEMPTS_MAX {
         let answer = request(admin, "POST", "/v1/transactions", &body)?;
         if !matches!(answer.status, 429 | 503) {
             return Ok(answer);
         }
-        thread::sleep(PAUSE);
+        thread::sleep(APPLY_PAUSE);
     }
     request(admin, "POST", "/v1/transactions", &body)
 }

@@ -8,9 +8,7 @@ use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Ve
 
 use super::http::{NoAnswer, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
-
-/// How long a call may take besides what it was told to wait.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::limits::GET_DEADLINE;
 
 /// What to ask.
 #[derive(Subcommand, Debug)]
@@ -102,7 +100,7 @@ pub(super) fn run(command: &GetCommand) -> Result<(), GetError> {
 }
 
 async fn table(command: &GetCommand, common: &CommonArgs) -> Result<String, florin_client::Error> {
-    let deadline = DEADLINE + Duration::from_millis(common.wait_ms.into());
+    let deadline = GET_DEADLINE + Duration::from_millis(common.wait_ms.into());
     let client = Client::builder()
         .client_name(concat!("florin-get/", env!("CARGO_PKG_VERSION")))
         .deadline(deadline)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use tracing::{info, warn};
@@ -15,11 +15,9 @@ use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::Settings;
 use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
+use crate::limits::READY_LOOK;
 use crate::node::numa;
 use crate::threads::spawn_vital_task;
-
-/// How often the log's "ready" looks whether it may be said.
-const READY_POLL: Duration = Duration::from_millis(10);
 
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
 pub(super) const EXIT_CODES: &str = "\
@@ -101,7 +99,7 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
 
 async fn report_ready(view: Arc<View>, started: Instant) {
     while !view.readiness().ready {
-        tokio::time::sleep(READY_POLL).await;
+        tokio::time::sleep(READY_LOOK).await;
     }
     let accounts: u64 = view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum();
     say(&format!(

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,16 +13,12 @@ use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::{tell_saving, tell_stopping};
-use crate::admin::{self, LedgerWriter, View, WriterThread, Writing, neighbours::LOOK_EVERY};
+use crate::admin::{self, LedgerWriter, View, WriterThread, Writing};
 use crate::drivers::inherited::Inherited;
 use crate::drivers::tcp;
+use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, WRITER_END};
 use crate::node::{Control, Node, NodeConfig, StartError};
 use crate::threads::spawn_vital_task;
-
-/// How long the admin port's last answers may take once the node has ended.
-const ADMIN_END: Duration = Duration::from_secs(2);
-/// How long the writer may take to bring its log into the ledger's file: what is left of it stays valid.
-const WRITER_END: Duration = Duration::from_secs(5);
 
 /// Why there is nothing running.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +145,7 @@ impl Service {
         spawn_vital_task("the task that watches the shards' CPUs", async move {
             loop {
                 watched.neighbours.look(&watched.shards);
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(NEIGHBOURS_LOOK).await;
             }
         });
         let control = node.control();

@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -19,15 +19,9 @@ use super::notify;
 use super::output::grouped;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
+use crate::limits::{LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
 use crate::node::Control;
 use crate::threads::spawn_vital_task;
-
-/// How often to look where there is no watchdog: often enough for a status that is read by people.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often to look until the node is ready: whoever orders a restart waits for it.
-const LOOK_FOR_READY_EVERY: Duration = Duration::from_millis(10);
-/// Looks within the watchdog's time: a shard may miss some of them before the process is killed for it.
-const LOOKS_PER_WATCHDOG: u32 = 4;
 
 /// Tells systemd, where it has started this process, until the runtime ends.
 pub(super) fn tell_systemd(view: Arc<View>, control: Control) {
@@ -38,7 +32,7 @@ pub(super) fn tell_systemd(view: Arc<View>, control: Control) {
 
 async fn keep_telling(view: Arc<View>, control: Control) {
     let watchdog = sd_notify::watchdog_enabled();
-    let every = watchdog.map_or(LOOK_EVERY, |limit| limit / LOOKS_PER_WATCHDOG).min(LOOK_EVERY);
+    let every = watchdog.map_or(SYSTEMD_LOOK, |limit| limit / LOOKS_PER_WATCHDOG).min(SYSTEMD_LOOK);
     let mut pulse = Pulse::default();
     let mut told = String::new();
     let mut has_been_ready = false;
@@ -69,7 +63,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
             warn!("shards {still:?} have not turned for {:.1?}: the watchdog is not fed", fed.elapsed());
         }
         control.wake();
-        tokio::time::sleep(if has_been_ready { every } else { LOOK_FOR_READY_EVERY }).await;
+        tokio::time::sleep(if has_been_ready { every } else { SYSTEMD_READY_LOOK }).await;
     }
 }
 
@@ -145,7 +139,7 @@ pub(super) async fn feed_watchdog(turns: Vec<Arc<AtomicU64>>, may_rest: Arc<Atom
         return;
     }
     let watchdog = sd_notify::watchdog_enabled();
-    let every = watchdog.map_or(LOOK_EVERY, |limit| limit / LOOKS_PER_WATCHDOG).min(LOOK_EVERY);
+    let every = watchdog.map_or(SYSTEMD_LOOK, |limit| limit / LOOKS_PER_WATCHDOG).min(SYSTEMD_LOOK);
     let mut pulse = Pulse::default();
     loop {
         let still = pulse.look(turns.iter().map(|turns| turns.load(Ordering::Relaxed)).collect());

@@ -20,8 +20,6 @@ use crate::{limits, shard::Listener};
 
 /// Who may use a unix socket: its user and its group.
 const UNIX_MODE: Mode = Mode::from_raw_mode(0o660);
-/// Between two attempts to bind.
-const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// One listening socket of one shard. Blocking, because io_uring waits by itself for those and gives up on others.
 #[derive(Debug)]
@@ -248,7 +246,7 @@ fn exclusive(address: SocketAddr) -> Result<Socket, ListenError> {
                 return Err(ListenError::Address { address, source: error });
             }
             Err(_) if Instant::now() >= deadline => return Err(ListenError::Taken { address }),
-            Err(_) => thread::sleep(RETRY_EVERY),
+            Err(_) => thread::sleep(limits::BIND_RETRY),
         }
     }
 }

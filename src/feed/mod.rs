@@ -27,6 +27,7 @@ use crate::checkpoints::cut::Reached;
 use crate::checkpoints::{Cut, Restoring};
 use crate::clock::Clock;
 use crate::follower::{Doing, Follower, Note, Position, Source, SourceError, Wait};
+use crate::limits::{FEED_LOGGED_MAX, FEED_LOOK_AGAIN};
 use crate::sources::Ledger;
 use crate::threads::spawn_vital;
 
@@ -37,12 +38,6 @@ mod tests;
 
 pub use crate::follower::{MeshOutlet as Outlet, Waker, link};
 pub use status::{FeedState, FeedStatus};
-
-/// How long the feed waits for a shard before it looks again: one that goes on has emptied only part of its ring by then,
-/// and for one that stands still the feed does not burn a CPU (at 50 µs it took 11 % of one).
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
-/// Things of one kind that are logged one by one.
-const LOGGED_MAX: u64 = 100;
 
 /// Why a feed did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +188,7 @@ fn run<S: Source>(
         }
         match wait {
             Wait::No => {}
-            Wait::Shard => thread::park_timeout(LOOK_AGAIN),
+            Wait::Shard => thread::park_timeout(FEED_LOOK_AGAIN),
             Wait::Until(us) => {
                 thread::park_timeout(Duration::from_micros(us.saturating_sub(clock.monotonic_us())));
             }
@@ -272,8 +267,8 @@ impl Log {
 /// Whether one more of its kind is logged; says so when the last is.
 fn is_logged(count: &mut u64, kind: &str) -> bool {
     *count += 1;
-    if *count == LOGGED_MAX + 1 {
+    if *count == FEED_LOGGED_MAX + 1 {
         tracing::warn!("further {kind} are only counted");
     }
-    *count <= LOGGED_MAX
+    *count <= FEED_LOGGED_MAX
 }

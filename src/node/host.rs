@@ -157,15 +157,25 @@ pub(super) fn connections_per_shard(shards: u16, files: FilesOfConnections) -> u
         }
     };
     let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
-    if most < limits::CONNECTIONS_MAX {
-        tracing::warn!(
-            open_files = limit,
-            connections_per_shard = most,
-            "few files may be open, so few callers can be connected at once; further ones wait: raise it (ulimit -n, \
-             LimitNOFILE= in the systemd unit)"
-        );
+    if let Some(said) = shortage(most, limit) {
+        if most < limits::CONNECTIONS_FEW {
+            tracing::warn!("{said}");
+        } else {
+            tracing::info!("{said}");
+        }
     }
     most
+}
+
+/// What is said where the limit of `files` keeps a shard from as many connections as it could have.
+fn shortage(connections: u32, files: u64) -> Option<String> {
+    let most = limits::CONNECTIONS_MAX;
+    (connections < most).then(|| {
+        format!(
+            "each shard takes {connections} connections at once where it could take {most}, for this process may have {files} files \
+             open; further callers wait. To let in more raise that limit (ulimit -Hn, LimitNOFILE= in the systemd unit)"
+        )
+    })
 }
 
 /// Whether a connection takes a descriptor of the process's.
@@ -186,6 +196,14 @@ fn raise_open_files() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// With 20,000 files "few files may be open" was warned of, without saying how many connections there can be.
+    #[test]
+    fn what_the_limit_of_files_costs_is_told_in_numbers() {
+        let said = shortage(20_000, 20_000).unwrap();
+        assert!(said.contains("20000 connections") && said.contains("could take 32768"), "{said}");
+        assert_eq!(shortage(limits::CONNECTIONS_MAX, u64::MAX), None);
+    }
 
     #[test]
     fn a_kernel_before_6_1_is_refused_by_its_release() {

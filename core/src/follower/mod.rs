@@ -34,7 +34,7 @@ use core::fmt;
 use florin_schema::UserId;
 
 use crate::clock::Now;
-use crate::limits::{FEED_RETRY_US, FEED_STANDING_US, REREAD_ROWS_PER_ROUND};
+use crate::limits::{FEED_RETRY_US, FEED_STANDING_US, FEED_WAKE_ROWS, REREAD_ROWS_PER_ROUND};
 use crate::shard::{FeedEvent, FeedRequest, Reason};
 
 mod note;
@@ -51,9 +51,6 @@ pub use planted::Planted;
 use repair::{Around, Repair, Repaired};
 pub use source::{Page, Position, Progress, Row, Source, SourceError, Unreadable};
 use watermark::Watermark;
-
-/// Rows routed between two wake-ups of the shards.
-const WAKE_ROWS: usize = 512;
 
 /// What a step waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -386,7 +383,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             }
             self.sent += 1;
             self.counts.rows += 1;
-            if self.sent.is_multiple_of(WAKE_ROWS) {
+            if self.sent.is_multiple_of(FEED_WAKE_ROWS) {
                 self.wake();
             }
         }

@@ -16,11 +16,10 @@ use zerocopy::FromZeros;
 
 use super::blocks::Handle;
 use super::memory::{Pages, prefetch};
+use crate::limits::INDEX_LINES_MIN;
 
 /// Places of a line.
 const PLACES: usize = 8;
-/// Lines of an empty index.
-const LINES_MIN: usize = 128;
 
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
@@ -29,7 +28,7 @@ struct Line {
     handles: [Handle; PLACES],
 }
 
-const _: () = assert!(size_of::<Line>() == 64 && LINES_MIN.is_power_of_two());
+const _: () = assert!(size_of::<Line>() == 64 && INDEX_LINES_MIN.is_power_of_two());
 
 /// From users to handles.
 pub struct Index {
@@ -47,13 +46,13 @@ pub struct Place {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        Index { lines: Pages::zeroed(LINES_MIN), taken: 0 }
+        Index { lines: Pages::zeroed(INDEX_LINES_MIN), taken: 0 }
     }
 
     /// An empty index with room for so many users.
     pub fn with_room(users: usize) -> Index {
         let lines = (users * 4).div_ceil(PLACES * 3).next_power_of_two();
-        Index { lines: Pages::zeroed(lines.max(LINES_MIN)), taken: 0 }
+        Index { lines: Pages::zeroed(lines.max(INDEX_LINES_MIN)), taken: 0 }
     }
 
     /// Users held.

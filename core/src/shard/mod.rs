@@ -31,7 +31,7 @@ use florin_schema::{NodeIdentity, ShardIndex, UserId};
 
 use crate::clock::Now;
 use crate::ledger::Horizon;
-use crate::limits::DRAIN_QUIET_US;
+use crate::limits::{DRAIN_QUIET_US, SPARE_BUFFER_BYTES, SPARE_BUFFERS, WAITING_POLL_US};
 use crate::mesh::Parking;
 
 mod account;
@@ -101,12 +101,6 @@ pub enum Park {
     /// Until a completion or a wake-up.
     Idle,
 }
-
-/// Empty buffers that a shard keeps for the next connection that needs one, and the capacity above which it does not.
-const SPARE_BUFFERS: usize = 1_024;
-const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
-/// While requests wait for their freshness: how often the watermark is looked at, for it does not ring.
-const WAITING_POLL_US: u64 = 2_000;
 
 /// One shard.
 pub struct Shard {

@@ -4,20 +4,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use florin_record::{LedgerError, Refused, Trouble};
 use florin_schema::{LEDGER_SQL, LEDGER_UPGRADE_SQL, LEDGER_VERSION};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, ffi};
 use rustix::io::Errno;
 
+use crate::limits::{OPEN_TRIES, TRY_AGAIN};
 use crate::own::{BESIDE, beside, is_beside};
 
-/// How often a locked ledger is tried again. SQLite's own intervals grow to 100 ms: whoever waits for a busy writer
-/// would rarely find the moment between two of its transactions.
-pub(super) const TRY_AGAIN: Duration = Duration::from_millis(2);
-/// Tries while opening: 1 s.
-const OPEN_TRIES: i32 = 500;
 /// The columns that florin reads; a ledger may have more.
 const COLUMNS: [&str; 8] =
     ["seq", "transaction_id", "user_id", "version", "asset", "kind", "amount", "occurred_at"];

@@ -16,6 +16,7 @@
 mod appender;
 mod file;
 mod identity;
+mod limits;
 mod own;
 mod pages;
 mod reader;

@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::limits::LINKS_MAX;
+
 /// What the names of the files that SQLite keeps beside a ledger end with.
 pub(crate) const BESIDE: [&str; 3] = ["-journal", "-wal", "-shm"];
-/// Links that are followed at most, as the kernel has it (path_resolution(7)).
-const LINKS_MAX: usize = 40;
 
 /// Whether `path` is one of the ledger's files, there or yet to be made: by name, however that is spelled, or, where it is there
 /// under another name, by identity.

@@ -13,12 +13,8 @@ use florin_schema::{LedgerId, UserId, Version};
 
 use super::pages::Pages;
 use super::stripes::{Stripe, Stripes, Taken};
+use crate::limits::{PARALLEL_ROWS_MIN, STRIPES_LOOK_US};
 use crate::{Followed, LedgerFile, Place, Reader, SameFile, Seq, SqliteError};
-
-/// Rows behind from which reading in parallel is worth its threads.
-const PARALLEL_MIN: usize = 65_536;
-/// While readers are at work: how soon to look again, µs. What they have read wakes the feed sooner.
-const AWAIT_US: u64 = 1_000;
 
 /// See the module.
 pub struct SqliteSource {
@@ -61,7 +57,7 @@ impl SqliteSource {
                 Progress { position: Some(last), complete_before: None, again_us: 0, loaded: self.loaded() }
             }
             Taken::Awaited => {
-                Progress { position: None, complete_before: None, again_us: AWAIT_US, loaded: None }
+                Progress { position: None, complete_before: None, again_us: STRIPES_LOOK_US, loaded: None }
             }
             Taken::End => {
                 self.stripes = None;
@@ -137,7 +133,7 @@ impl Source for SqliteSource {
         let first = if let Some(seq) = seq { Ok(Some(seq)) } else { self.reader.first() };
         let span = first.and_then(|first| Ok(first.zip(self.reader.last()?)));
         self.span = span.map_err(|error| self.failed(error))?;
-        let is_much = self.reader.nth(seq, PARALLEL_MIN).map_err(|error| self.failed(error))?.is_some();
+        let is_much = self.reader.nth(seq, PARALLEL_ROWS_MIN).map_err(|error| self.failed(error))?.is_some();
         if is_much {
             self.stripes = Stripes::begin(self.reader.path(), seq);
         }

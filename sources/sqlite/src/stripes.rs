@@ -14,14 +14,8 @@ use std::thread::{self, JoinHandle, Thread};
 use florin_core::follower::Row;
 use florin_record::threads::spawn_vital;
 
+use crate::limits::{READERS_MAX, STRIPE_ROWS, STRIPES_AHEAD};
 use crate::{Followed, Place, Reader, Seq, SqliteError};
-
-/// Rows of one stripe: large enough that handing it over costs nothing, 512 KiB.
-const STRIPE_ROWS: usize = 8_192;
-/// Stripes that were begun and not yet taken: memory is bounded by as many times 512 KiB.
-const STRIPES_AHEAD: u64 = 12;
-/// More readers would outrun the one thread that routes.
-const READERS_MAX: usize = 4;
 
 /// Rows of one stripe, and the place of the last.
 pub(super) struct Stripe {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use florin_core::limits::{ASSETS_MAX, LEDGER_ACCOUNTS_CACHED_MAX};
 use florin_record::{
@@ -17,8 +17,9 @@ use rusqlite::{
     CachedStatement, Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior,
 };
 
-use super::file::{self, Access, SqliteError, TRY_AGAIN};
+use super::file::{self, Access, SqliteError};
 use super::own::beside;
+use crate::limits::{BULK_CACHE_KIB, TRY_AGAIN, WRITE_WAIT};
 
 const INSERT: &str = "INSERT INTO transactions \
     (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
@@ -32,8 +33,6 @@ const ASSETS: &str = "SELECT count(DISTINCT asset) FROM transactions WHERE user_
 
 /// The largest that SQLite can hold: no row comes after it.
 const VERSION_MAX: u64 = i64::MAX as u64;
-/// How long a writer waits for another one: a few hundred durable appends of others, but not a long import.
-const WRITE_WAIT: Duration = Duration::from_secs(5);
 
 /// Appends to one ledger. Several may write to one file, in one process or in many.
 pub struct Writer {
@@ -179,9 +178,8 @@ impl Writer {
     /// Prepares for one large batch. Pages that do not fit in the cache would be written twice; and SQLite need not
     /// check again what [`NewTransaction`] has checked, which costs a fifth of the time (138,000 rows/s against 165,000).
     fn expect_many(&self) -> Result<(), SqliteError> {
-        const CACHE_KIB: i64 = 256 * 1_024;
         let set = || -> rusqlite::Result<()> {
-            self.connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+            self.connection.pragma_update(None, "cache_size", -BULK_CACHE_KIB)?;
             self.connection.pragma_update(None, "ignore_check_constraints", true)
         };
         set().map_err(|error| SqliteError::of(&self.path, "prepare writing to", error))

@@ -11,15 +11,8 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::generate::Platform;
-use crate::limits::{APPLY_TRANSACTIONS_MAX, APPLY_WAIT};
+use crate::limits::{APPLY_TRANSACTIONS_MAX, APPLY_WAIT, DEMO_BATCH_USERS, DEMO_COMMIT, DEMO_READERS};
 use crate::sources::{Ledger, LedgerAddress};
-
-/// How often the writer commits what has happened since: often enough to look live.
-const COMMIT_EVERY: Duration = Duration::from_millis(10);
-/// Readers; each asks one thing at a time.
-pub(super) const READERS: u32 = 8;
-/// Users in one of their GetBalances.
-const BATCH_USERS: usize = 16;
 
 /// Set once, to end writer and readers.
 #[derive(Clone, Default)]
@@ -50,7 +43,7 @@ pub(super) fn start_writer(
         let mut written = 0;
         let mut rows = Vec::new();
         while !stop.is_set() {
-            thread::sleep(COMMIT_EVERY);
+            thread::sleep(DEMO_COMMIT);
             let due = (started.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
             let now_us = Timestamp::now().as_microsecond();
             // An event's rows enter together, so a commit may be ahead of its time by one row. After a pause of the disk
@@ -86,7 +79,7 @@ impl Tally {
 
 /// Asks `per_second / READERS` times a second until dropped: mostly balances, some statistics, a few batches.
 pub(super) async fn read(client: Client, users: u32, per_second: u32, tally: Arc<Tally>) {
-    let mut ticks = interval(Duration::from_secs(1) * READERS / per_second.max(1));
+    let mut ticks = interval(Duration::from_secs(1) * DEMO_READERS / per_second.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -105,7 +98,7 @@ async fn ask(client: &Client, users: u32) -> Result<(), Error> {
     let user = || UserId::new(rand::random_range(1..=u64::from(users))).expect("32 bits fit");
     match rand::random_range(0..20) {
         0 => {
-            let batch: Vec<UserId> = (0..BATCH_USERS).map(|_| user()).collect();
+            let batch: Vec<UserId> = (0..DEMO_BATCH_USERS).map(|_| user()).collect();
             client.get_balances(&batch).await.map(|_| ())
         }
         1..5 => client.get_statistics(user(), WindowMask::ALL).await.map(|_| ()),

@@ -16,7 +16,7 @@ use clap::Args;
 use florin_client::{Address, Client};
 use florin_record::LedgerError;
 use jiff::Timestamp;
-use load::{READERS, Stop, Tally};
+use load::{Stop, Tally};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use sample::Sample;
 use screen::{HISTORY, Page};
@@ -29,14 +29,8 @@ use super::settings::{Effective, Listen, Settings, SettingsError, Shards};
 use crate::admin::View;
 use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
 use crate::cli::progress::Bar;
+use crate::limits::{DEMO_GLANCE, DEMO_LINE, DEMO_READERS, DEMO_REFRESH};
 use crate::sources::LedgerAddress;
-
-/// Between two pages of the screen.
-const REFRESH: Duration = Duration::from_millis(500);
-/// Between two lines, where there is no screen.
-const LINE_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks at the keyboard and at the stop sign.
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// Flags of `florin demo`.
 #[derive(Args, Debug)]
@@ -249,17 +243,17 @@ impl Control {
             if self.stop.is_set() {
                 return Ok(());
             }
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(DEMO_GLANCE).await;
         }
         let client = Client::connect(Address::from(self.ask)).await?;
-        let readers: Vec<_> = (0..READERS)
+        let readers: Vec<_> = (0..DEMO_READERS)
             .map(|_| {
                 tokio::spawn(load::read(client.clone(), self.users, self.reads, Arc::clone(&self.tally)))
             })
             .collect();
         let _ = started.send(());
         while !self.stop.is_set() {
-            tokio::time::sleep(GLANCE).await;
+            tokio::time::sleep(DEMO_GLANCE).await;
         }
         readers.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
@@ -294,7 +288,7 @@ fn play(args: &DemoArgs, view: &View, commands: &[String], stop: &Stop, stage: &
     let mut history = VecDeque::from(vec![0; HISTORY]);
     let mut before = Sample::take(view);
     loop {
-        let period = if matches!(stage, Stage::Lines) { LINE_EVERY } else { REFRESH };
+        let period = if matches!(stage, Stage::Lines) { DEMO_LINE } else { DEMO_REFRESH };
         if !wait(Instant::now() + period, end, stop, stage)? {
             return Ok(());
         }
@@ -330,7 +324,7 @@ fn wait(next: Instant, end: Option<Instant>, stop: &Stop, stage: &Stage) -> io::
         if now >= next {
             return Ok(true);
         }
-        let glance = GLANCE.min(next - now);
+        let glance = DEMO_GLANCE.min(next - now);
         match stage {
             Stage::Screen(_) if event::poll(glance)? => {
                 if let Event::Key(key) = event::read()? {

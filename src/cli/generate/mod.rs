@@ -13,14 +13,13 @@ use jiff::Timestamp;
 use super::output::{grouped, say};
 use super::progress::{Bar, Progress, Unit};
 use super::settings::Instant as Moment;
+use crate::limits::PROGRESS_ROWS;
 use crate::sources::{LedgerAddress, bulk_writer};
 
 pub use platform::{Event, Platform};
 
 /// How far back the first transaction lies: three times the longest window.
 const SPAN_US: i128 = 90 * 24 * 3_600 * 1_000_000;
-/// Rows between two reports of progress.
-const PROGRESS_ROWS: u64 = 1_024;
 
 /// Flags of `florin generate`.
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Zipf};
 
 use crate::ledger::{Holdings, Kind};
+use crate::limits::GENERATED_HOLDS_MAX;
 
 const ASSETS: [&str; 3] = ["COIN", "DIAMOND", "USD"];
 /// How unequal receivers are: the most popular of 16,384 gets a tenth of all gifts.
@@ -16,8 +17,6 @@ const POPULARITY_EXPONENT: f64 = 1.0;
 const GIFT_PRICES: [i64; 10] = [1, 1, 1, 5, 5, 10, 20, 99, 520, 5_200];
 /// What can be bought at once; above every gift, so that a recharge always pays for what was wanted.
 const RECHARGE_PACKS: [i64; 5] = [6_000, 12_000, 30_000, 68_000, 128_000];
-/// Holds that may be open at once.
-const OPEN_HOLDS_MAX: usize = 4_096;
 
 /// The platform's users and what they have; makes one event after the other, the same ones for the same seed.
 ///
@@ -140,7 +139,7 @@ impl Platform {
     fn spend(&mut self, user: usize, kind: Kind, at_us: i64) -> Event {
         let asset = self.asset([40, 30, 30]);
         let available = self.users[user].wallets[asset].available;
-        if available < 2 || (kind == Kind::Hold && self.holds.len() >= OPEN_HOLDS_MAX) {
+        if available < 2 || (kind == Kind::Hold && self.holds.len() >= GENERATED_HOLDS_MAX) {
             return self.recharge_asset(user, asset, at_us);
         }
         let amount = self.random.random_range(1..=available / 2);

@@ -10,10 +10,8 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{ImportError, RowDefect, Source, csv_line};
 use crate::cli::lines::{Line, Lines};
-use crate::limits::CSV_LINE_BYTES_MAX;
+use crate::limits::{CSV_LINE_BYTES_MAX, IMPORT_READ_BYTES};
 
-/// A larger buffer than the default saves system calls on large files.
-const READ_BYTES: usize = 256 * 1_024;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The rows of a file, with how many of its bytes have been read.
@@ -42,12 +40,15 @@ impl Input {
                 }
             };
             let counting = Counting { inner: raw, bytes: Arc::clone(&bytes_read) };
-            let mut buffered = BufReader::with_capacity(READ_BYTES, counting);
+            let mut buffered = BufReader::with_capacity(IMPORT_READ_BYTES, counting);
             // A pipe may bring one byte first, but never splits what `fill_buf` is asked for again: so it is gzip if
             // the first byte is, which no header can begin with.
             let packed = buffered.fill_buf()?.first() == Some(&GZIP_MAGIC[0]);
             Ok(if packed {
-                (Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(buffered))), bytes_total)
+                (
+                    Box::new(BufReader::with_capacity(IMPORT_READ_BYTES, MultiGzDecoder::new(buffered))),
+                    bytes_total,
+                )
             } else {
                 (Box::new(buffered), bytes_total)
             })

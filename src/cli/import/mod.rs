@@ -24,14 +24,12 @@ use florin_record::{Added, Bulk, BulkWriter, Field, LedgerError, NewTransaction,
 
 use super::output::{grouped, say};
 use super::progress::{Bar, Progress, Unit};
+use crate::limits::PROGRESS_ROWS;
 use crate::sources::{LedgerAddress, bulk_writer};
 
 use aside::Aside;
 pub use error::{ImportError, RowDefect};
 use input::Input;
-
-/// Rows between two reports of progress: a few milliseconds.
-const PROGRESS_ROWS: u64 = 1_024;
 
 /// Flags of `florin import`.
 #[derive(Args, Debug)]

@@ -32,9 +32,6 @@ use super::{
 };
 use crate::limits;
 
-/// What an executor of glommio's insists on being allowed to lock, whether or not it needs that much.
-pub const LOCKED_BYTES_MIN: u64 = 512 * 1_024;
-
 /// One shard on an executor of glommio's.
 pub struct GlommioDriver {
     context: ShardContext,
@@ -73,8 +70,8 @@ impl Driver for GlommioDriver {
 /// glommio makes the same check, but says so only where the executor's thread is joined.
 fn check_memlock(limit_bytes: Option<u64>) -> Result<(), DriverError> {
     match limit_bytes {
-        Some(limit_bytes) if limit_bytes < LOCKED_BYTES_MIN => {
-            Err(DriverError::Memlock { needed_bytes: LOCKED_BYTES_MIN, limit_bytes })
+        Some(limit_bytes) if limit_bytes < limits::GLOMMIO_LOCKED_BYTES_MIN => {
+            Err(DriverError::Memlock { needed_bytes: limits::GLOMMIO_LOCKED_BYTES_MIN, limit_bytes })
         }
         _ => Ok(()),
     }
@@ -83,7 +80,7 @@ fn check_memlock(limit_bytes: Option<u64>) -> Result<(), DriverError> {
 fn explain(error: GlommioError<()>) -> DriverError {
     match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => {
-            refusal::explain("starting glommio's executor", source, LOCKED_BYTES_MIN)
+            refusal::explain("starting glommio's executor", source, limits::GLOMMIO_LOCKED_BYTES_MIN)
         }
         GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit_bytes, needed_bytes)) => {
             DriverError::Memlock { needed_bytes, limit_bytes }
@@ -228,7 +225,7 @@ impl tasks::Sender for Sender {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOCKED_BYTES_MIN, check_memlock};
+    use super::{check_memlock, limits};
 
     #[test]
     fn too_little_lockable_memory_is_explained_before_glommio_is_asked() {
@@ -236,7 +233,7 @@ mod tests {
         for part in ["524288", "65536", "ulimit -l", "LimitMEMLOCK"] {
             assert!(message.contains(part), "{part:?} is missing: {message}");
         }
-        check_memlock(Some(LOCKED_BYTES_MIN)).unwrap();
+        check_memlock(Some(limits::GLOMMIO_LOCKED_BYTES_MIN)).unwrap();
         check_memlock(None).unwrap();
     }
 }

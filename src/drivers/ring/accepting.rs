@@ -14,9 +14,6 @@ use crate::{
     shard::{Listener, life::Reception},
 };
 
-/// Connections that all listeners of a shard may bring at once.
-const QUEUED_MAX: u32 = limits::LISTENERS_MAX * limits::LISTEN_BACKLOG.unsigned_abs();
-
 /// One listening socket and its accept operation.
 #[derive(Debug)]
 pub(super) struct Acceptor {
@@ -99,7 +96,7 @@ impl<E: Engine> RingDriver<E> {
             let wanted = match free {
                 0 => Accepting::Off,
                 _ if !acceptor.is_on_turn(own) => Accepting::Off,
-                _ if free <= QUEUED_MAX => Accepting::Once,
+                _ if free <= limits::ACCEPTS_QUEUED_MAX => Accepting::Once,
                 _ => Accepting::Many,
             };
             match (acceptor.accepting, wanted) {

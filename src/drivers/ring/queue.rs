@@ -18,9 +18,7 @@ use super::{
     token::{Operation, Token},
 };
 use crate::drivers::{DriverError, ShardWaker};
-
-/// Completions that are copied out of the ring at a time, so that handling them may submit.
-const COPIED_MAX: usize = 64;
+use crate::limits::COMPLETIONS_COPIED_MAX;
 
 /// How long a turn may wait in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +42,12 @@ pub(super) struct Queue {
 
 /// The completions of one copy.
 pub(super) struct Copied {
-    entries: [MaybeUninit<cqueue::Entry>; COPIED_MAX],
+    entries: [MaybeUninit<cqueue::Entry>; COMPLETIONS_COPIED_MAX],
 }
 
 impl Copied {
     pub(super) fn new() -> Copied {
-        Copied { entries: [const { MaybeUninit::uninit() }; COPIED_MAX] }
+        Copied { entries: [const { MaybeUninit::uninit() }; COMPLETIONS_COPIED_MAX] }
     }
 }
 

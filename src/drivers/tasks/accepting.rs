@@ -17,9 +17,6 @@ use rustix::{
 use super::{Runtime, Watch, acceptor::Acceptor, connection, shared::Shared};
 use crate::{drivers::scarcity::is_scarcity, limits};
 
-/// Connections that are accepted before the other tasks go on.
-const ACCEPTED_AT_ONCE: usize = 64;
-
 /// Accepts until the drain begins; then those who have come by then, and nobody any more.
 pub(super) async fn run<R: Runtime>(runtime: R, shared: Rc<Shared>, acceptor: Acceptor, mut watch: R::Watch) {
     while may_accept(&runtime, &shared, &acceptor).await {
@@ -72,7 +69,7 @@ async fn may_accept<R: Runtime>(runtime: &R, shared: &Shared, acceptor: &Accepto
 
 /// Accepts some of those who wait; where the shards take turns, one.
 async fn accept_some<R: Runtime>(runtime: &R, shared: &Rc<Shared>, acceptor: &Acceptor) {
-    let most = if acceptor.is_shared() { 1 } else { ACCEPTED_AT_ONCE };
+    let most = if acceptor.is_shared() { 1 } else { limits::ACCEPTED_AT_ONCE };
     match accept(runtime, shared, acceptor, most) {
         Ok(0) => {}
         Ok(_) => shared.pass_on(acceptor),
