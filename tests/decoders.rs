@@ -160,3 +160,33 @@ fn every_golden_request_passes_every_target() {
         targets::session(input);
     }
 }
+
+/// What a real PostgreSQL said, message by message.
+#[cfg(feature = "postgres")]
+static PGOUTPUT: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let corpora = [
+        include_str!("../sources/postgres/corpus/stream-15-binary.hex"),
+        include_str!("../sources/postgres/corpus/stream-15-text.hex"),
+        include_str!("../sources/postgres/corpus/copy-15.hex"),
+    ];
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex");
+    let message = |line: &str| line.as_bytes().chunks(2).map(byte).collect();
+    corpora.iter().flat_map(|corpus| corpus.lines()).map(message).collect()
+});
+
+#[cfg(feature = "postgres")]
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3_000) })]
+
+    #[test]
+    fn what_a_postgresql_says_is_read_or_refused(
+        mut message in prop::sample::select(PGOUTPUT.clone()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        for (at, byte) in changes {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        targets::pgoutput(&message);
+    }
+}

@@ -97,7 +97,11 @@ fn florin_takes_the_configuration_and_it_names_every_key() {
 
 #[test]
 fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
-    let there: BTreeSet<String> = metrics().into_iter().chain(shadow_metrics()).collect();
+    #[allow(unused_mut)]
+    let mut there: BTreeSet<String> = metrics().into_iter().chain(shadow_metrics()).collect();
+    // Those of a node that follows a PostgreSQL.
+    #[cfg(feature = "postgres")]
+    there.extend(florin_postgres::PgStatus::default().figures().map(|figure| figure.name.to_owned()));
     for file in ["grafana/florin.json", "grafana/alerts.yml"] {
         let text = fs::read_to_string(deploy().join(file)).unwrap();
         let asked = names(&text);

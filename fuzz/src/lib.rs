@@ -85,6 +85,24 @@ pub fn checkpoint(input: &[u8]) {
     }
 }
 
+/// What a PostgreSQL's stream and its COPY may hold: never a panic, and a row that is read has all of its cells.
+#[cfg(feature = "postgres")]
+pub fn pgoutput(input: &[u8]) {
+    use florin_postgres::decoder::{self, Message, copy::Copied};
+    if let Ok(
+        Message::Insert { new: tuple, .. }
+        | Message::Update { new: tuple, .. }
+        | Message::Delete { old: tuple, .. },
+    ) = decoder::parse(input)
+    {
+        assert_eq!(tuple.cells().count(), tuple.len(), "a row is whole");
+        assert!(decoder::parse(&input[..input.len() - 1]).is_err(), "and ends where it ends");
+    }
+    let mut cells = 0;
+    let read = Copied::default().read(input, |row: [decoder::Cell<'_>; 6]| cells += row.len());
+    assert!(read.is_err() || cells.is_multiple_of(6));
+}
+
 /// One connection answers the same, in whatever pieces its input comes.
 pub fn session(input: &[u8]) {
     let whole = Session::new().converse(std::iter::once(input));

@@ -53,16 +53,14 @@ impl Asker {
         );
         self.questions.lock().await.query(&prepare).await?;
         let mut watch_at = Instant::now();
+        let mut last = Lsn::default();
         while let Some(at) = asked.recv().await {
-            let answer =
-                self.questions.lock().await.query("EXECUTE florin_place; EXECUTE florin_look").await?;
-            let text = |row: usize| answer.get(row).and_then(|row| row.first()?.clone()).unwrap_or_default();
-            if text(1) != self.publication {
+            let place = self.place().await?;
+            // Where the log has not moved, nothing was altered.
+            if place != last && self.ask("EXECUTE florin_look").await? != self.publication {
                 return Err(Failure::Lost(format!("the publication {} was altered", self.publication_name)));
             }
-            let place: Lsn = text(0).parse().map_err(|error| {
-                Failure::Unavailable(format!("the server does not say where its log ends: {error}"))
-            })?;
+            last = place;
             outbox.send(Event::Asked(at, place.before_page_header())).await?;
             if Instant::now() >= watch_at {
                 watch_at = Instant::now() + WATCH_EVERY;
@@ -71,5 +69,16 @@ impl Asker {
             }
         }
         Ok(())
+    }
+
+    async fn place(&self) -> Result<Lsn, Failure> {
+        let nowhere =
+            |error| Failure::Unavailable(format!("the server does not say where its log ends: {error}"));
+        self.ask("EXECUTE florin_place").await?.parse().map_err(nowhere)
+    }
+
+    async fn ask(&self, sql: &str) -> Result<String, Failure> {
+        let answer = self.questions.lock().await.query(sql).await?;
+        Ok(answer.first().and_then(|row| row.first()?.clone()).unwrap_or_default())
     }
 }

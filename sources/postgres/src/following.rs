@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use florin_core::clock::Now;
@@ -33,6 +34,8 @@ pub enum Order {
     Load(Box<Load>),
     /// A page of an account.
     Reread(Asked),
+    /// To say whether it can be gone on from here.
+    Resume(Box<Before>, SyncSender<Result<(), Failure>>),
     /// To follow nothing.
     Rest,
 }
@@ -84,6 +87,10 @@ impl Following {
                         }));
                     }
                     Order::Reread(asked) => rereader.ask(asked),
+                    Order::Resume(before, answer) => {
+                        // Where nobody waits for it any more, it takes no part in anything.
+                        let _ = answer.send(Session::open(&this.target, &before).await.map(drop));
+                    }
                     Order::Rest => {
                         end(current.take()).await;
                     }
@@ -127,7 +134,7 @@ impl Following {
         tracing::info!("following {} from {}", session.identity, session.start.lsn);
         self.status.note_connection();
         *has_begun = true;
-        load.outbox.send(Event::Following(session.publication.clone())).await?;
+        load.outbox.send(Event::Following).await?;
         let Session { stream, questions, publication, start, table, .. } = session;
         let questions = Arc::new(Mutex::new(questions));
         let asker = Asker {

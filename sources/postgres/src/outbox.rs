@@ -41,8 +41,8 @@ pub enum Event {
     Batch(Batch),
     /// A snapshot was loaded; what became of the rows that were delivered before it.
     Compared(Compared),
-    /// The stream has begun, while the publication looked like this.
-    Following(String),
+    /// The stream has begun.
+    Following,
     /// What had been committed at the time lies before the place.
     Asked(Now, Lsn),
     /// It ended.

@@ -98,8 +98,8 @@ pub struct PgPosition {
     pub table_oid: u32,
     /// The server's history, which a promotion or a restore begins anew from some place on.
     pub timeline: u32,
-    /// Where the slot began that brought it there.
-    pub slot: Lsn,
+    /// What published its rows, mixed from how that looked: rows that went by while it was another are not known.
+    pub publication: u64,
     /// Everything before it was read.
     pub lsn: Lsn,
 }
@@ -123,7 +123,7 @@ impl Position for PgPosition {
             &self.system.to_le_bytes(),
             &self.table_oid.to_le_bytes(),
             &self.timeline.to_le_bytes(),
-            &self.slot.0.to_le_bytes(),
+            &self.publication.to_le_bytes(),
             &self.lsn.0.to_le_bytes(),
         ]
         .concat()
@@ -137,7 +137,7 @@ impl Position for PgPosition {
             system: u64_at(4)?,
             table_oid: u32_at(12)?,
             timeline: u32_at(16)?,
-            slot: Lsn(u64_at(20)?),
+            publication: u64_at(20)?,
             lsn: Lsn(u64_at(28)?),
         };
         bytes.starts_with(&MARK).then_some(position)
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_position_survives_as_bytes_and_is_compared_within_one_history() {
-        let position = PgPosition { system: 7, table_oid: 1, timeline: 2, slot: Lsn(3), lsn: Lsn(4) };
+        let position = PgPosition { system: 7, table_oid: 1, timeline: 2, publication: 3, lsn: Lsn(4) };
         assert_eq!(PgPosition::decode(&position.encode()), Some(position));
         assert_eq!(PgPosition::decode(&position.encode()[1..]), None);
         assert_eq!(PgPosition::decode(&[0; POSITION_BYTES]), None);

@@ -33,8 +33,8 @@ pub struct Before {
     pub identity: Option<PgIdentity>,
     /// From where to go on; none = from a snapshot.
     pub position: Option<PgPosition>,
-    /// What the publication looked like while the position was reached.
-    pub publication: Option<String>,
+    /// Up to where the ledger was read, where that lies behind the position: a checkpoint's accounts are not all of one moment.
+    pub end: Option<PgPosition>,
     /// The row that was delivered last.
     pub anchor: Option<Transaction>,
 }
@@ -134,7 +134,7 @@ impl Session {
                 system: system.id,
                 table_oid: table.oid,
                 timeline: system.timeline,
-                slot: Lsn::default(),
+                publication: mixed(&publication),
                 lsn: Lsn::default(),
             },
             identity,
@@ -178,6 +178,7 @@ impl Session {
         slot: Option<Slot>,
     ) -> Result<(), Failure> {
         let lost = |reason: String| Err(Failure::Lost(reason));
+        let read = before.end.unwrap_or(position);
         let Some(confirmed) = slot.and_then(|slot| slot.confirmed) else {
             return lost(format!("the replication slot {} is gone", target.address.slot));
         };
@@ -187,23 +188,23 @@ impl Session {
                 target.address.slot, position.lsn
             ));
         }
-        if system.end < position.lsn {
+        if system.end < read.lsn {
             return lost(format!(
                 "the server's log ends at {}, before {}, up to where it was read: it was restored, or lost what it had \
                  acknowledged",
-                system.end, position.lsn
+                system.end, read.lsn
             ));
         }
-        if system.timeline != position.timeline {
-            let fork = self.fork(position.timeline, system.timeline).await?;
-            if fork.is_none_or(|fork| fork < position.lsn) {
+        if system.timeline != read.timeline {
+            let fork = self.fork(read.timeline, system.timeline).await?;
+            if fork.is_none_or(|fork| fork < read.lsn) {
                 return lost(format!(
                     "the server has begun another history (timeline {}, before {}) before {}, up to where it was read",
-                    system.timeline, position.timeline, position.lsn
+                    system.timeline, read.timeline, read.lsn
                 ));
             }
         }
-        if before.publication.as_ref().is_some_and(|known| *known != self.publication) {
+        if [position, read].iter().any(|known| known.publication != self.start.publication) {
             return lost(format!("the publication {} was altered", target.address.publication));
         }
         if let Some(anchor) = &before.anchor
@@ -275,7 +276,6 @@ impl Session {
             .parse()
             .map_err(|error| Failure::Unavailable(format!("a new slot begins nowhere: {error}")))?;
         self.start.lsn = point;
-        self.start.slot = point;
         self.snapshot = Some(Snapshot { name: text(2), temporary_slot: usable.then_some(name) });
         Ok(())
     }
@@ -361,6 +361,11 @@ async fn say_who_is_waited_for(questions: &mut Wire) {
         "the snapshot waits until every transaction that writes and is open has ended (process, application, since): {}",
         if whom.is_empty() { "prepared ones (pg_prepared_xacts)".to_owned() } else { whom.join("; ") }
     );
+}
+
+/// A look, as a position keeps it.
+fn mixed(look: &str) -> u64 {
+    look.bytes().fold(0, |hash, byte| florin_schema::ids::mix(hash ^ u64::from(byte)))
 }
 
 /// Where a timeline's history says that another one was left.

@@ -15,7 +15,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use florin_core::clock::Now;
 use florin_core::follower::{Page, Progress, Row, Source, SourceError};
@@ -43,6 +45,9 @@ const BUSY_US: u64 = 1_000_000;
 /// How soon to look again while the server is waited for, µs. What comes wakes the feed sooner.
 const AWAIT_US: u64 = 5_000;
 
+/// How long the server may take to say whether a checkpoint can be gone on from.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// See the module.
 pub struct PgSource {
     orders: mpsc::UnboundedSender<Order>,
@@ -54,10 +59,12 @@ pub struct PgSource {
     journal: Journal,
     /// Of the snapshot that is being loaded.
     loading: Journal,
-    /// What the publication looked like when the stream was begun.
-    publication: Option<String>,
+    /// The stream has begun.
+    is_following: bool,
     /// Everything up to here was handed over.
     position: Option<PgPosition>,
+    /// What is there came from a checkpoint, and no row since: nothing is remembered of what was read.
+    is_from_checkpoint: bool,
     /// The last load was not whole, or the slot has lost the position.
     from_snapshot: bool,
     /// An ask whose answer has not come, or whose place was not reached.
@@ -105,8 +112,9 @@ impl PgSource {
             rereads: Rereads::default(),
             journal: Journal::default(),
             loading: Journal::default(),
-            publication: None,
+            is_following: false,
             position: None,
+            is_from_checkpoint: false,
             from_snapshot: true,
             asked: None,
             asked_at_us: 0,
@@ -128,7 +136,7 @@ impl PgSource {
         let is_busy = now.monotonic_us.saturating_sub(self.rows_at_us) < BUSY_US;
         let every_us = if is_busy { FEED_POLL_US } else { IDLE_POLL_US };
         let is_due = now.monotonic_us.saturating_sub(self.asked_at_us) >= every_us;
-        if self.asked.is_none() && is_due && self.publication.is_some() {
+        if self.asked.is_none() && is_due && self.is_following {
             self.asked_at_us = now.monotonic_us;
             if self.asks.as_ref().is_some_and(|asks| asks.try_send(now).is_ok()) {
                 self.asked = Some((now, None));
@@ -148,10 +156,11 @@ impl PgSource {
                 *rows = read;
                 if !rows.is_empty() {
                     self.rows_at_us = now.monotonic_us;
+                    self.is_from_checkpoint = false;
                 }
                 self.changed.extend(changed);
                 self.count(rows, reached.is_some());
-                let journal = if self.publication.is_some() { &mut self.journal } else { &mut self.loading };
+                let journal = if self.is_following { &mut self.journal } else { &mut self.loading };
                 rows.iter().flatten().for_each(|row| journal.note(*row));
                 if let Some(reached) = reached {
                     self.from_snapshot = false;
@@ -161,7 +170,7 @@ impl PgSource {
                 }
                 progress.loaded = loaded;
             }
-            Event::Following(publication) => self.publication = Some(publication),
+            Event::Following => self.is_following = true,
             Event::Asked(at, place) => self.asked = Some((at, Some(place))),
             Event::Compared(Compared::Unknown) => {
                 return Err(self.give_up(
@@ -223,6 +232,12 @@ impl PgSource {
                 );
                 return self.give_up(reason);
             }
+            Failure::Lost(reason) if self.is_from_checkpoint => {
+                let reason = format!(
+                    "{reason}, nor from the checkpoint that was loaded: restart florin to load what is there now"
+                );
+                return self.give_up(reason);
+            }
             Failure::Lost(_) => self.from_snapshot = true,
             Failure::Replaced(reason) => return self.give_up(reason.clone()),
             Failure::Unavailable(_) => {}
@@ -237,6 +252,12 @@ impl PgSource {
     }
 }
 
+fn counted_from_the_first() -> SourceError {
+    SourceError::Unavailable(
+        "a ledger without versions is counted from its first row: no checkpoint helps".to_owned(),
+    )
+}
+
 impl Source for PgSource {
     type Identity = PgIdentity;
     type Position = PgPosition;
@@ -244,6 +265,40 @@ impl Source for PgSource {
     fn identity(&mut self) -> Result<PgIdentity, SourceError> {
         // Each connection is checked against it before anything of it is delivered.
         Ok(self.identity.clone())
+    }
+
+    fn lasting_identity(&mut self) -> Result<String, SourceError> {
+        if self.counted.is_some() {
+            return Err(counted_from_the_first());
+        }
+        let PgIdentity { system, database, table_oid, .. } = &self.identity;
+        Ok(format!("postgres {system} {database} {table_oid}"))
+    }
+
+    fn resume(&mut self, begin: &PgPosition, end: &PgPosition) -> Result<(), SourceError> {
+        if self.counted.is_some() {
+            return Err(counted_from_the_first());
+        }
+        let before = Before {
+            identity: Some(self.identity.clone()),
+            position: Some(*begin),
+            end: Some(*end),
+            anchor: None,
+        };
+        let (answer, answered) = sync_channel(1);
+        let silent = |_| {
+            SourceError::Unavailable("the server did not say whether it can be gone on from there".to_owned())
+        };
+        let asked = self.orders.send(Order::Resume(Box::new(before), answer));
+        asked.map_err(|_| SourceError::Unavailable("the connection's thread ended".to_owned()))?;
+        let can = answered.recv_timeout(RESUME_TIMEOUT).map_err(silent)?;
+        can.map_err(|failure| match failure {
+            Failure::Lost(reason) => SourceError::Replaced(reason),
+            failure => SourceError::from(&failure),
+        })?;
+        self.from_snapshot = false;
+        self.is_from_checkpoint = true;
+        Ok(())
     }
 
     fn load(&mut self, after: Option<&PgPosition>) -> Result<(), SourceError> {
@@ -262,14 +317,12 @@ impl Source for PgSource {
         // Only what was reached by whole commits is a position; a snapshot that broke off is begun anew.
         let position = after.copied().filter(|_| !self.from_snapshot);
         let anchor = self.journal.last().copied().filter(|_| self.counted.is_none());
-        self.applied.store(position.map_or(0, |position| position.lsn.0), Relaxed);
+        if position.is_none() {
+            // What was applied of another history says nothing of this one.
+            self.applied.store(0, Relaxed);
+        }
         let load = Load {
-            before: Before {
-                identity: Some(self.identity.clone()),
-                position,
-                publication: self.publication.take(),
-                anchor,
-            },
+            before: Before { identity: Some(self.identity.clone()), position, end: None, anchor },
             comparison: self.journal.compare(),
             is_on_top: after.is_some(),
             asked,
@@ -281,6 +334,7 @@ impl Source for PgSource {
         }
         self.events = Some(events);
         self.asks = Some(asks);
+        self.is_following = false;
         self.asked = None;
         self.position = position;
         Ok(())

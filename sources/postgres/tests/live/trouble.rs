@@ -1,6 +1,11 @@
 //! Ways in which following breaks off: after each of them every row is there once, or what is wrong is said.
 
+use std::time::Instant;
+
+use florin_core::clock::Now;
+use florin_core::follower::Source;
 use florin_postgres::server::run;
+use florin_postgres::{PgLedger, PgPosition, PgSource};
 
 use crate::mirror::{Mirror, eventually};
 use crate::server::Server;
@@ -222,4 +227,38 @@ fn pages_whose_room_was_used_again_are_brought_into_order() {
     mirror.catch_up();
     assert_eq!(mirror.told(), server.sql(ALL));
     assert_eq!(mirror.status.connections(), 1);
+}
+
+/// What a checkpoint needs: a position of an earlier process is gone on from, and only what came since is brought.
+#[test]
+fn a_position_of_before_is_gone_on_from_while_the_slot_has_it() {
+    let server = started();
+    server.sql(&rows(0, 999, 10));
+    let open = || PgSource::open(&PgLedger::open(server.target()).unwrap()).unwrap();
+    // Delivers until everything that was committed before is in; how many rows, and up to where.
+    let drain = |source: &mut PgSource, after: Option<&PgPosition>| {
+        source.load(after).unwrap();
+        let (began, mut count, mut position, mut is_complete) = (Instant::now(), 0, after.copied(), false);
+        eventually("everything is in", || {
+            let (now_us, mut rows) = (began.elapsed().as_micros() as u64 + 1_000_000, Vec::new());
+            let progress = source.next(Now { wall_us: 0, monotonic_us: now_us }, &mut rows).unwrap();
+            count += rows.len();
+            position = progress.position.or(position);
+            is_complete |= progress.complete_before.is_some();
+            is_complete
+        });
+        (count, position.unwrap())
+    };
+    let (loaded, position) = drain(&mut open(), None);
+    assert_eq!(loaded, 1_000);
+    server.sql(&rows(1_000, 1_099, 10));
+
+    let mut second = open();
+    eventually("the first connection has let the slot go", || second.resume(&position, &position).is_ok());
+    assert_eq!(drain(&mut second, Some(&position)).0, 100);
+    drop(second);
+
+    eventually("the slot is dropped", || server.try_sql(DROP_SLOT));
+    let refused = open().resume(&position, &position).unwrap_err();
+    assert!(refused.to_string().contains("is gone"), "{refused}");
 }
