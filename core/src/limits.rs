@@ -216,6 +216,12 @@ pub const CHECKPOINT_LOAD_LOOK: Duration = Duration::from_micros(50);
 pub const CHECKPOINT_DUE_LOOK: Duration = Duration::from_millis(50);
 /// How long whoever makes one waits for a shard, or for the feed, before it looks again.
 pub const CHECKPOINT_LOOK: Duration = Duration::from_micros(500);
+/// How long a request waits for its checkpoint before it is told to look later: less than any caller's patience.
+pub const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks of `florin checkpoint` at one that takes long.
+pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
+/// How long a last checkpoint may take before systemd loses its patience, µs.
+pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;
 /// How often it is looked at whether something else runs on the shards' cores: a few system calls a shard.
 pub const NEIGHBOURS_LOOK: Duration = Duration::from_secs(10);
 /// How often systemd's task looks whether the node is ready: whoever orders a restart waits for it.

@@ -1,7 +1,6 @@
 //! `POST /v1/checkpoint` makes one now; `GET /v1/checkpoint` says what there is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -14,9 +13,7 @@ use super::problem::Problem;
 use super::view::View;
 use super::{Hosts, intake, json};
 use crate::checkpoints::{Made, MakerHandle};
-
-/// How long a request waits for its checkpoint before it is told to look later: less than any caller's patience.
-const WAIT: Duration = Duration::from_secs(10);
+use crate::limits::CHECKPOINT_WAIT;
 
 /// 64-bit integers are strings, as everywhere in florin's JSON.
 #[derive(Serialize)]
@@ -69,7 +66,7 @@ pub(super) async fn post(State((view, hosts)): State<(Arc<View>, Hosts)>, header
         // Whoever asked may have gone.
         let _ = told.send(made);
     });
-    match timeout(WAIT, heard).await {
+    match timeout(CHECKPOINT_WAIT, heard).await {
         Ok(Ok(Ok(made))) => json(&Shown::of(&made)),
         Ok(Ok(Err(reason))) => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("no checkpoint was made: {reason}"))

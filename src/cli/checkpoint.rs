@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use florin_client::Address;
@@ -16,9 +15,7 @@ use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::checkpoint::Manifest;
 use crate::checkpoints::load::{self, Refusal};
 use crate::checkpoints::store;
-
-/// Between two looks at a checkpoint that takes long.
-const PAUSE: Duration = Duration::from_millis(250);
+use crate::limits::CHECKPOINT_PAUSE;
 
 /// Flags of `florin checkpoint`.
 #[derive(Args, Debug)]
@@ -153,7 +150,7 @@ fn await_it(admin: &Address, path: &str, before: &Standing) -> Result<Shown, Che
         }
         match now.last {
             Some(last) if now.made != before.made => return Ok(last),
-            _ => thread::sleep(PAUSE),
+            _ => thread::sleep(CHECKPOINT_PAUSE),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::notify;
 use super::output::grouped;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
-use crate::limits::{LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
+use crate::limits::{CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
 use crate::node::Control;
 use crate::threads::spawn_vital_task;
 
@@ -90,13 +90,10 @@ pub(super) fn tell_ready() {
     notify::tell_ready_if_owed();
 }
 
-/// How long a last checkpoint may take before systemd loses its patience.
-const SAVING_US: u32 = 10 * 60 * 1_000_000;
-
 /// A checkpoint is made before the node ends.
 pub(super) fn tell_saving() {
     notify::tell(&[
-        NotifyState::ExtendTimeoutUsec(SAVING_US),
+        NotifyState::ExtendTimeoutUsec(CHECKPOINT_SAVING_US),
         NotifyState::Status("making a last checkpoint"),
     ]);
 }
