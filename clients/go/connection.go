@@ -401,12 +401,13 @@ func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int
 			err = unexpected("request_id", "one that was sent", header.RequestID)
 			break
 		}
-		c.silence.unanswered = max(c.silence.unanswered-1, 0)
 		mustLeave = mustLeave || header.Flags&frame.Draining != 0
 		if call := c.claim(header.RequestID); call != nil {
 			body := bytes[used+frame.ReplyHeaderBytes : used+needed]
 			arrived = append(arrived, arrival{call: call, header: header, body: body})
 		}
+		// A reply that comes twice answers nobody else's request.
+		c.silence.unanswered = max(c.silence.unanswered-1, len(c.slots)-len(c.free))
 		used, needed = used+needed, 0
 	}
 	isDone := c.isDone()

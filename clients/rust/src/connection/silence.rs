@@ -52,9 +52,9 @@ impl Silence {
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 
-    /// A reply has come.
-    pub fn answered(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
+    /// A reply has come, and so many callers wait still.
+    pub fn answered(&mut self, waiting: usize) {
+        self.unanswered = self.unanswered.saturating_sub(1).max(waiting);
     }
 
     /// Bytes have come.
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(silence.judge(since + SECOND), Verdict::Stalled(since + 10 * SECOND));
         assert_eq!(silence.judge(since + 10 * SECOND), Verdict::Lost);
         silence.heard(since + 5 * SECOND);
-        silence.answered();
+        silence.answered(0);
         assert_eq!(silence.judge(since + 10 * SECOND), Verdict::Stalled(since + 15 * SECOND));
         silence.withdrawn();
         assert_eq!(silence.judge(since + 100 * SECOND), Verdict::Idle);

@@ -99,8 +99,10 @@ impl Table {
 
     /// A reply has come: who waits for it, if anyone still does.
     pub fn answered(&mut self, request_id: u64) -> Option<Waiter> {
-        self.silence.answered();
-        self.remove(request_id)
+        let waiter = self.remove(request_id);
+        // A reply that comes twice answers nobody else's request.
+        self.silence.answered(self.slots.len() - self.free.len());
+        waiter
     }
 
     /// The caller has left; answers how many bytes leave the queue with it. Where they have been written, the reply will
@@ -238,6 +240,20 @@ mod tests {
         assert!(matches!(stays.reply.try_recv(), Ok(Err(Error::Disconnected { .. }))));
         assert_eq!(table.take_output(&mut Vec::new()), 0);
         assert!(table.ask(&PING).is_err());
+    }
+
+    /// A server that answered one request twice was taken to have answered all: the silence about another went unnoticed.
+    #[test]
+    fn a_reply_that_comes_twice_answers_nobody_else() {
+        let mut table = table();
+        let (twice, never) = (table.ask(&PING).unwrap(), table.ask(&PING).unwrap());
+        for _ in 0..3 {
+            drop(table.answered(twice.request_id));
+        }
+        let later = Instant::now() + Duration::from_secs(11);
+        assert_eq!(table.judge(later), Verdict::Lost);
+        drop(table.answered(never.request_id));
+        assert_eq!(table.judge(later), Verdict::Idle);
     }
 
     /// The bytes of calls that were given up stayed in the queue of a server that reads nothing: 3,000 callers of batches
