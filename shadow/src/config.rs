@@ -427,6 +427,7 @@ mod tests {
         let config = read(
             r#"
             not-comparable-max = 0.0005
+            unproven-max = 0.02
             drain-ms = 2000
             [mirror]
             queue = 10
@@ -457,6 +458,9 @@ mod tests {
             rename = "balances[*]"
             primary = "avail"
             candidate = "available"
+            [record]
+            keep-parameters = ["page"]
+            keep-bodies = ["/v1/search"]
             [[leave-out]]
             name = "health"
             reason = "each has its own"
@@ -480,6 +484,11 @@ mod tests {
             (config.mirror.queue_max, config.mirror.noise_share, config.tolerance.not_comparable_max),
             (10, 0.01, 0.0005)
         );
+        assert_eq!(config.tolerance.unproven_max, 0.02);
+        assert_eq!(
+            config.kept,
+            Kept { parameters: vec!["page".to_owned()], bodies: vec!["/v1/search".to_owned()] }
+        );
     }
 
     #[test]
@@ -489,6 +498,10 @@ mod tests {
         for (text, expected) in [
             ("queue = 1", "unknown field `queue`"),
             ("[mirror]\nqueue = 0", "mirror.queue: expected 1 to"),
+            ("unproven-max = 2.0", "unproven-max: expected a share from 0 to 1, got 2"),
+            ("enough = [1, 2]", "an object, whose fields have names"),
+            ("serve = { schedule = [[1, \"5%\"]] }", "an object, whose fields have names"),
+            ("serve = { schedule = [{ after-seconds = 1, share = \"05%\" }] }", "expected a percentage"),
             ("[noise]\nshare = 1.5", "noise.share: expected a share from 0 to 1, got 1.5"),
             (&rule(""), "rule 1 (\"n\"): expected one of: ignore = PATH"),
             (&rule("ignore = \"a[\""), "rule 1 (\"n\"): expected a path like"),
