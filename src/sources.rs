@@ -13,9 +13,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 #[cfg(feature = "postgres")]
-use florin_postgres::mapping::Mapping;
-#[cfg(feature = "postgres")]
-use florin_postgres::{PgLedger, Target};
+use florin_postgres::{
+    PgAppender, PgBulkWriter, PgConfig, PgLedger, Target, address::Address, mapping::Mapping,
+};
 use florin_record::{Appender, BulkWriter, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
@@ -35,15 +35,32 @@ pub enum LedgerAddress {
     /// An SQLite file: `sqlite:PATH`, or a path.
     Sqlite(PathBuf),
     /// A table in a PostgreSQL: `postgres://USER@HOST:PORT/DATABASE`.
-    Postgres(String),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PgConfig>),
+    /// One with a password in it, which nothing keeps: who opens it is told where passwords go. (A parser's refusal would
+    /// repeat it.)
+    WithPassword,
 }
 
 /// Why a text names no ledger.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://USER@HOST:PORT/DATABASE"
-)]
-pub struct AddressError;
+pub enum AddressError {
+    /// Nothing that is known.
+    #[error(
+        "expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://USER@HOST:PORT/DATABASE"
+    )]
+    Unknown,
+    /// A PostgreSQL's.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Postgres(#[from] florin_postgres::address::AddressError),
+    /// A PostgreSQL's, which this build does not know.
+    #[cfg(not(feature = "postgres"))]
+    #[error(
+        "expected sqlite:PATH: this florin was built without ledgers in a PostgreSQL (cargo's feature postgres)"
+    )]
+    NotBuiltIn,
+}
 
 impl LedgerAddress {
     /// Whether `path` is one of the ledger's own files, by whatever name: nothing else may be written there.
@@ -53,7 +70,52 @@ impl LedgerAddress {
             LedgerAddress::Sqlite(ledger) => florin_sqlite::owns(ledger, path),
             #[cfg(not(feature = "sqlite"))]
             LedgerAddress::Sqlite(ledger) => ledger == path,
+            #[cfg(feature = "postgres")]
             LedgerAddress::Postgres(_) => false,
+            LedgerAddress::WithPassword => false,
+        }
+    }
+}
+
+/// Names of a table's columns, of which a build without PostgreSQL reads none.
+#[cfg(feature = "postgres")]
+pub use florin_postgres::mapping::{Columns as LedgerColumns, Kinds as LedgerKinds};
+#[cfg(not(feature = "postgres"))]
+pub use unmapped::{Unmapped as LedgerColumns, Unmapped as LedgerKinds};
+
+#[cfg(not(feature = "postgres"))]
+mod unmapped {
+    /// Nothing.
+    #[derive(Clone, PartialEq, Eq, Debug, Default)]
+    pub struct Unmapped;
+
+    impl std::str::FromStr for Unmapped {
+        type Err = super::AddressError;
+
+        fn from_str(_: &str) -> Result<Unmapped, super::AddressError> {
+            Err(super::AddressError::NotBuiltIn)
+        }
+    }
+}
+
+impl LedgerAddress {
+    /// The same with what its columns and words are.
+    ///
+    /// # Errors
+    /// What was expected instead.
+    pub fn mapped(self, columns: &LedgerColumns, kinds: &LedgerKinds) -> Result<LedgerAddress, String> {
+        let is_plain = *columns == LedgerColumns::default() && *kinds == LedgerKinds::default();
+        match self {
+            address if is_plain => Ok(address),
+            #[cfg(feature = "postgres")]
+            LedgerAddress::Postgres(mut config) => {
+                config.mapping = Mapping::new(columns, kinds).map_err(|error| error.to_string())?;
+                Ok(LedgerAddress::Postgres(config))
+            }
+            _ => {
+                Err("a ledger in a PostgreSQL (--ledger postgres://…): others have florin's own table"
+                    .to_owned())
+            }
         }
     }
 }
@@ -65,19 +127,41 @@ impl FromStr for LedgerAddress {
     fn from_str(text: &str) -> Result<LedgerAddress, AddressError> {
         let path = match text.split_once(':') {
             Some(("sqlite", path)) => path,
-            Some(("postgres" | "postgresql", _)) => return Ok(LedgerAddress::Postgres(text.to_owned())),
-            Some((kind, _)) if !kind.contains('/') => return Err(AddressError),
+            Some(("postgres" | "postgresql", _)) => return postgres(text),
+            Some((kind, _)) if !kind.contains('/') => return Err(AddressError::Unknown),
             _ => text,
         };
-        if path.is_empty() { Err(AddressError) } else { Ok(LedgerAddress::Sqlite(PathBuf::from(path))) }
+        if path.is_empty() {
+            Err(AddressError::Unknown)
+        } else {
+            Ok(LedgerAddress::Sqlite(PathBuf::from(path)))
+        }
     }
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(text: &str) -> Result<LedgerAddress, AddressError> {
+    match text.parse::<Address>() {
+        Ok(address) => {
+            Ok(LedgerAddress::Postgres(Box::new(PgConfig { address, mapping: Mapping::default() })))
+        }
+        Err(error) if error.holds_password => Ok(LedgerAddress::WithPassword),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &str) -> Result<LedgerAddress, AddressError> {
+    Err(AddressError::NotBuiltIn)
 }
 
 impl fmt::Display for LedgerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LedgerAddress::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            LedgerAddress::Postgres(url) => f.write_str(url),
+            #[cfg(feature = "postgres")]
+            LedgerAddress::Postgres(config) => config.address.fmt(f),
+            LedgerAddress::WithPassword => f.write_str("postgres:// with a password"),
         }
     }
 }
@@ -117,17 +201,10 @@ impl Ledger {
             #[cfg(not(feature = "sqlite"))]
             LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
             #[cfg(feature = "postgres")]
-            LedgerAddress::Postgres(url) => {
-                let address =
-                    url.parse().map_err(|error: florin_postgres::address::AddressError| LedgerError {
-                        exit_code: 2,
-                        ..LedgerError::new(florin_record::Trouble::Failed, error.to_string())
-                    })?;
-                let target = Target::new(address, Mapping::default());
-                Ok(Ledger::Postgres(Arc::new(PgLedger::open(target)?)))
+            LedgerAddress::Postgres(config) => {
+                Ok(Ledger::Postgres(Arc::new(PgLedger::open(Target::of(config))?)))
             }
-            #[cfg(not(feature = "postgres"))]
-            LedgerAddress::Postgres(_) => Err(not_built_in("a PostgreSQL", "postgres")),
+            LedgerAddress::WithPassword => Err(with_password()),
         }
     }
 
@@ -163,7 +240,7 @@ impl Ledger {
             #[cfg(feature = "sqlite")]
             Ledger::Sqlite(file) => Box::new(SqliteAppender::new(Arc::clone(file))),
             #[cfg(feature = "postgres")]
-            Ledger::Postgres(_) => Box::new(NoAppender),
+            Ledger::Postgres(ledger) => Box::new(PgAppender::new(Arc::clone(ledger))),
         }
     }
 }
@@ -178,39 +255,31 @@ pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, Ledge
         LedgerAddress::Sqlite(path) => Ok(Box::new(Writer::open_or_create(path)?)),
         #[cfg(not(feature = "sqlite"))]
         LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
-        LedgerAddress::Postgres(_) => Err(only_read()),
+        #[cfg(feature = "postgres")]
+        LedgerAddress::Postgres(config) => Ok(Box::new(PgBulkWriter::open(&Target::of(config))?)),
+        LedgerAddress::WithPassword => Err(with_password()),
     }
 }
 
-/// The way into a ledger that florin only reads.
-#[cfg(feature = "postgres")]
-struct NoAppender;
-
-#[cfg(feature = "postgres")]
-impl Appender for NoAppender {
-    fn append(
-        &mut self,
-        _: &[&[florin_record::NewTransaction]],
-        _: std::time::Instant,
-    ) -> Result<Vec<florin_record::Outcome>, LedgerError> {
-        Err(only_read())
-    }
-
-    fn close(self: Box<Self>) {}
+/// What an address with a password is answered.
+pub fn with_password() -> LedgerError {
+    misconfigured(
+        "the ledger's address holds a password, which all see who list processes: leave it out, and set PGPASSWORD or PGPASSFILE, or \
+         name a passfile="
+            .to_owned(),
+    )
 }
 
-fn only_read() -> LedgerError {
-    let reason = "florin only reads a ledger in PostgreSQL: commit its rows there";
-    LedgerError::new(florin_record::Trouble::Failed, reason)
+fn misconfigured(reason: String) -> LedgerError {
+    LedgerError { exit_code: 2, ..LedgerError::new(florin_record::Trouble::Failed, reason) }
 }
 
 /// A kind of ledger that can be named and is not in this build.
-#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+#[cfg(not(feature = "sqlite"))]
 fn not_built_in(kind: &str, feature: &str) -> LedgerError {
-    let reason = format!(
+    misconfigured(format!(
         "this florin was built without ledgers in {kind}: use one that has them (cargo's feature {feature})"
-    );
-    LedgerError { exit_code: 2, ..LedgerError::new(florin_record::Trouble::Failed, reason) }
+    ))
 }
 
 #[cfg(test)]
@@ -231,18 +300,30 @@ mod tests {
             assert_eq!(text.parse(), Ok(LedgerAddress::Sqlite(path.into())), "{text}");
         }
         for text in ["", "sqlite:", "Postgres://localhost/ledger", "mysql:x", "Sqlite:x"] {
-            assert_eq!(text.parse::<LedgerAddress>(), Err(AddressError), "{text}");
+            assert_eq!(text.parse::<LedgerAddress>(), Err(AddressError::Unknown), "{text}");
         }
     }
 
     #[test]
     fn an_address_is_shown_as_it_can_be_given() {
-        let postgres = "postgres://florin@db/payments?slot=a".to_owned();
-        assert_eq!(postgres.parse(), Ok(LedgerAddress::Postgres(postgres.clone())));
-        assert_eq!(LedgerAddress::Postgres(postgres.clone()).to_string(), postgres);
         let address = LedgerAddress::default();
         assert_eq!(address.to_string(), "sqlite:florin.db");
         assert_eq!(address.to_string().parse(), Ok(address));
+    }
+
+    /// clap and the configuration's reader repeat what they refuse.
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_password_in_an_address_is_refused_and_nowhere_shown() {
+        let address: LedgerAddress = "postgres://florin:geheim@db/payments".parse().unwrap();
+        let error = Ledger::open(&address).unwrap_err();
+        assert_eq!(error.exit_code, 2);
+        for shown in [format!("{address} {address:?}"), error.to_string()] {
+            assert!(!shown.contains("geheim"), "{shown}");
+        }
+        assert!(error.to_string().contains("PGPASSFILE"), "{error}");
+        let plain: LedgerAddress = "postgres://florin@db/payments?slot=a".parse().unwrap();
+        assert_eq!(plain.to_string().parse(), Ok(plain));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod generate;
 mod get;
 pub mod http;
 pub mod import;
+mod ledger;
 mod lines;
 mod log;
 mod notify;
@@ -61,6 +62,9 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Have a running node make a checkpoint; list, verify and inspect those in a folder
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Make a ledger, look whether a node can follow it, tell how far a node has come
+    #[command(subcommand, after_help = ledger::EXIT_CODES)]
+    Ledger(ledger::LedgerCommand),
     /// Look at this host, set it up for florin, and take that back
     #[command(subcommand)]
     Tune(florin_tune::TuneCommand),
@@ -93,6 +97,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Get(command) => Ok(get::run(&command)?),
         Command::Apply(args) => Ok(apply::run(&args)?),
         Command::Checkpoint(args) => Ok(checkpoint::run(&args)?),
+        Command::Ledger(command) => Ok(ledger::run(command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
         Command::Config(command) => Ok(config::run(&command)?),
@@ -126,6 +131,9 @@ pub enum CliError {
     /// `florin checkpoint`.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// `florin ledger`.
+    #[error(transparent)]
+    LedgerCommand(#[from] ledger::LedgerCommandError),
     /// `florin tune`.
     #[error(transparent)]
     Tune(#[from] florin_tune::TuneError),
@@ -141,6 +149,7 @@ impl CliError {
             CliError::Settings(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
+            CliError::LedgerCommand(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
             CliError::Import(ImportError::Ledger(error))
             | CliError::Generate(GenerateError::Ledger(error)) => error.exit_code,

@@ -13,7 +13,7 @@ use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::{DriverChoice, Spin};
 use crate::node::NodeConfig;
-use crate::sources::LedgerAddress;
+use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds};
 
 #[macro_use]
 mod declaration;
@@ -35,6 +35,11 @@ const SHARD_PORT: u16 = 7401;
 settings! {
     /// The ledger to serve; `florin import` and `florin generate` make one
     "ledger" ledger: LedgerAddress, "sqlite:PATH|postgres://…", default "sqlite:florin.db";
+    /// Columns of a PostgreSQL table that bear other names than florin's own, as FIELD=COLUMN,…; version=derived where there is
+    /// none. In a file: ledger = { address = "postgres://…" } with [ledger.columns] and [ledger.kinds]
+    "ledger-columns" ledger_columns: LedgerColumns, "FIELD=COLUMN,…";
+    /// What its own words for kinds mean, as WORD=KIND,…; - before a kind: its amounts are below 0; KIND|-KIND: the sign says which
+    "ledger-kinds" ledger_kinds: LedgerKinds, "WORD=KIND,…";
     /// The any-shard port: every shard accepts on it
     "listen" listen: Listen, "IP:PORT|off", default "127.0.0.1:7400";
     /// The first of the shard ports: shard i accepts on this port + i [default: port 7401 of --listen's address]
@@ -108,7 +113,9 @@ impl Settings {
                 // What was read of a line that is no TOML is no value.
                 continue;
             }
-            let message = if KEYS.contains(&name) {
+            let message = if let ("ledger", DeValue::Table(table)) = (name, value.get_ref()) {
+                settings.set_ledger(table).err()
+            } else if KEYS.contains(&name) {
                 let outcome = text_of(value.get_ref()).and_then(|value| settings.set(name, &value));
                 outcome.err().map(|expected| format!("{name}: {expected}"))
             } else {
@@ -119,8 +126,46 @@ impl Settings {
             }
         }
         defects.sort_by_key(|defect| defect.line);
+        defects.dedup();
         if defects.is_empty() { Ok(settings) } else { Err(defects) }
     }
+}
+
+impl Settings {
+    /// `[ledger]`: what a ledger that is mapped takes, in tables instead of lists.
+    fn set_ledger(&mut self, table: &DeTable<'_>) -> Result<(), String> {
+        for (key, value) in table {
+            let key = match key.get_ref().as_ref() {
+                "address" => "ledger",
+                "columns" => "ledger-columns",
+                "kinds" => "ledger-kinds",
+                other => return Err(format!("ledger.{other}: expected address, columns or kinds")),
+            };
+            let text = match value.get_ref() {
+                DeValue::Table(pairs) if key != "ledger" => list_of(pairs)?,
+                value => text_of(value)?,
+            };
+            self.set(key, &text).map_err(|expected| format!("{key}: {expected}"))?;
+        }
+        Ok(())
+    }
+
+    /// The ledger, with what its columns and words are.
+    pub fn ledger_address(&self) -> Result<LedgerAddress, SettingsError> {
+        let address = self.ledger.clone().unwrap_or_default();
+        let columns = self.ledger_columns.clone().unwrap_or_default();
+        let kinds = self.ledger_kinds.clone().unwrap_or_default();
+        address.mapped(&columns, &kinds).map_err(SettingsError::Mapping)
+    }
+}
+
+/// `a = "b"` of a table as `a=b`.
+fn list_of(table: &DeTable<'_>) -> Result<String, String> {
+    let escaped = |text: &str| text.replace('%', "%25").replace(',', "%2C").replace('=', "%3D");
+    let pair = |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
+        Ok(format!("{}={}", escaped(key.get_ref()), escaped(&text_of(value.get_ref())?)))
+    };
+    Ok(table.iter().map(pair).collect::<Result<Vec<_>, String>>()?.join(","))
 }
 
 /// What `florin serve` runs: a node, and what stands beside it.
@@ -149,6 +194,7 @@ impl Settings {
     /// Puts the defaults in, and checks what concerns several settings at once.
     pub fn effective(self) -> Result<Effective, SettingsError> {
         let set = self.filled();
+        let ledger = set.ledger_address()?;
         let (listen, shard_listen) = (Listen::address(set.listen), Listen::address(set.shard_listen));
         if listen.is_none() && shard_listen.is_none() && set.unix.is_none() {
             return Err(SettingsError::NoListener);
@@ -160,7 +206,7 @@ impl Settings {
             return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
         let node = NodeConfig {
-            ledger: set.ledger.unwrap_or_default(),
+            ledger,
             listen,
             shard_listen,
             unix: set.unix,
@@ -221,6 +267,9 @@ pub enum SettingsError {
         /// All of them.
         defects: BadLines,
     },
+    /// Columns or words that map nothing.
+    #[error("--ledger-columns, --ledger-kinds: expected {0}")]
+    Mapping(String),
     /// Nobody could ask anything.
     #[error(
         "nothing listens: --listen and --shard-listen are off, and there is no --unix PATH; leave one of them on"

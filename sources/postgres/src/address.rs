@@ -154,10 +154,12 @@ pub struct Address {
 )]
 pub struct AddressError {
     reason: String,
+    /// Whether it holds a password, so that the text is not to be shown.
+    pub holds_password: bool,
 }
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T, AddressError> {
-    Err(AddressError { reason: reason.into() })
+    Err(AddressError { reason: reason.into(), holds_password: false })
 }
 
 /// What stands behind the question mark.
@@ -239,9 +241,8 @@ impl Parameters {
 }
 
 fn refuse_password<T>() -> Result<T, AddressError> {
-    refuse(
-        "a password in an address is seen by all who list processes: set PGPASSWORD or PGPASSFILE, or name a passfile=",
-    )
+    let reason = "a password in an address is seen by all who list processes: set PGPASSWORD or PGPASSFILE, or name a passfile=";
+    Err(AddressError { reason: reason.to_owned(), holds_password: true })
 }
 
 fn tls_mode(value: &str) -> Result<TlsMode, AddressError> {

@@ -9,10 +9,8 @@ use tokio::runtime::Builder;
 use crate::failure::Failure;
 use crate::position::PgIdentity;
 use crate::session::identify;
+use crate::sql::EXIT_CODE;
 use crate::target::Target;
-
-/// What a process ends with that cannot reach its server, or is refused by it.
-const EXIT_CODE: u8 = 21;
 
 /// See the module.
 #[derive(Clone, Debug)]

@@ -16,6 +16,11 @@
 //! | [`target`](Target) | which ledger, with its columns |
 //! | [`address`] | which ledger, as `--ledger postgres://…` names it |
 //! | [`password`], [`tls`], [`connect`] | a connection to the server, and who logs in |
+//! | [`schema`], [`mod@check`], [`standing`] | what `florin ledger init`, `check` and `status` do |
+//! | [`admin`] | the same for code that waits |
+//! | [`appender`](PgAppender) | what a node appends |
+//! | [`bulk`](PgBulkWriter) | many rows with one commit |
+//! | `sql` | a connection for SQL, from code that waits |
 //! | [`decoder`] | what the output plugin and a binary COPY say; pure |
 //! | `row` | from a table's row to a transaction |
 //! | `position` | which ledger it is, and how far it was read |
@@ -24,11 +29,15 @@
 //! | [`status`](PgStatus) | what metrics and the log tell of the server |
 
 pub mod address;
+pub mod admin;
+mod appender;
 mod asker;
+mod bulk;
+pub mod check;
 pub mod connect;
 pub mod decoder;
 mod facts;
-mod failure;
+pub mod failure;
 mod following;
 mod journal;
 mod ledger;
@@ -39,19 +48,24 @@ pub mod password;
 mod position;
 mod reread;
 mod row;
+pub mod schema;
 pub mod server;
 mod session;
 mod snapshot;
 mod source;
+mod sql;
+pub mod standing;
 mod status;
 mod stream;
 mod target;
 pub mod tls;
 mod wire;
 
+pub use appender::PgAppender;
+pub use bulk::PgBulkWriter;
 pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
 pub use source::PgSource;
 pub use status::{Figure, PgStatus};
-pub use target::Target;
+pub use target::{PgConfig, Target};
 pub use wire::WireError;

@@ -12,6 +12,15 @@ use crate::mapping::Mapping;
 use crate::password;
 use crate::wire::{Login, Wire, WireError};
 
+/// A ledger as flags and configuration name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PgConfig {
+    /// Where it is.
+    pub address: Address,
+    /// What its table's columns and words are.
+    pub mapping: Mapping,
+}
+
 /// What a source is made of.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -38,6 +47,11 @@ impl Target {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let application = format!("{}-{}-{}", connect::APPLICATION, process::id(), since_1970.as_micros());
         Target { address, mapping, application }
+    }
+
+    /// The same of a configuration.
+    pub fn of(config: &PgConfig) -> Target {
+        Target::new(config.address.clone(), config.mapping.clone())
     }
 
     /// The table as SQL has it.

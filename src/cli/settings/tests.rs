@@ -12,6 +12,8 @@ const FULL: &str = r#"
     unix = "/run/florin.sock"
     admin = "off"
     admin-host = "ledger.example.com, Ledger-2"
+    ledger-columns = "user_id=account"
+    ledger-kinds = "7=gift_received|-gift_sent"
     shards = 4
     cpus = "0-3,8,2"
     shards-per-cpu = 2
@@ -42,6 +44,8 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
     let read = Settings::parse(FULL).unwrap();
     let set = Settings {
         ledger: Some(LedgerAddress::Sqlite("/tmp/l.db".into())),
+        ledger_columns: Some("user_id=account".parse().unwrap()),
+        ledger_kinds: Some("7=gift_received|-gift_sent".parse().unwrap()),
         listen: Some(Listen::At("0.0.0.0:1".parse().unwrap())),
         shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
         unix: Some("/run/florin.sock".into()),
@@ -90,7 +94,7 @@ fn each_defect_is_named_with_its_line() {
         (1, "shards: expected a number from 1 to 256, or auto, found \"0\""),
         (2, "unknown key \"lisen\"; the keys are ledger, listen,"),
         (3, "cpus: expected a list of CPU numbers and ranges, like 0-3,8, found \"3-1\""),
-        (5, "ledger: expected sqlite:PATH"),
+        (5, "ledger: no user; expected postgres://USER@HOST"),
         (6, "unix: expected a string or a whole number, found a value of type array"),
         (7, "listen: expected an IP address and a port"),
     ];
@@ -206,4 +210,32 @@ fn a_key_that_has_changed_is_named_and_no_other() {
     for (&key, value) in KEYS.iter().zip(values) {
         assert_eq!(filled(&format!("{key} = \"{value}\"")).changed_keys(&usual), [key]);
     }
+}
+
+/// A table that is there already is mapped by tables of the file.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_ledger_that_is_mapped_has_a_table_of_its_own() {
+    use florin_postgres::mapping::{Columns, Kinds, Mapping};
+    let text = "[ledger]\naddress = \"postgres://florin@db/pay\"\n[ledger.columns]\nuser_id = \"account no\"\nversion = \"derived\"\n\
+                [ledger.kinds]\n\"a,b=c\" = \"gift_received|-gift_sent\"\n7 = \"-hold\"";
+    let LedgerAddress::Postgres(config) = Settings::parse(text).unwrap().effective().unwrap().node.ledger
+    else {
+        panic!("another kind of ledger");
+    };
+    let (columns, kinds): (Columns, Kinds) = (
+        "user_id=account no,version=derived".parse().unwrap(),
+        "a%2Cb%3Dc=gift_received|-gift_sent,7=-hold".parse().unwrap(),
+    );
+    assert_eq!(config.mapping, Mapping::new(&columns, &kinds).unwrap());
+    for (text, message) in [
+        ("[ledger]\nurl = 1", "ledger.url: expected address, columns or kinds"),
+        ("[ledger.columns]\nseq = \"x\"", "ledger-columns: names of a transaction's columns"),
+        ("[ledger.kinds]\na = \"b\"", "ledger-kinds: a kind for \"a\""),
+    ] {
+        let defects = Settings::parse(text).unwrap_err();
+        assert!(defects[0].message.starts_with(message), "{defects:?}");
+    }
+    let sqlite = Settings::parse("ledger-kinds = \"a=hold\"").unwrap();
+    assert!(matches!(sqlite.effective(), Err(SettingsError::Mapping(_))));
 }
