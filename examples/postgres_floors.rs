@@ -47,7 +47,7 @@ fn main() {
     server.sql("CHECKPOINT");
     let gate = Gate::before(server.port);
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres?slot=floors", gate.port);
-    let ledger = LedgerAddress::Postgres(url);
+    let ledger: LedgerAddress = url.parse().expect("an address");
 
     let began = Instant::now();
     let config = NodeConfig { shards: Some(2), shards_per_cpu: 2, ..NodeConfig::local(ledger) };

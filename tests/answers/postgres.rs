@@ -55,8 +55,11 @@ fn is_answered_exactly(ledger: &Path, now_us: i64) {
     let rows = rows(ledger);
     let (first, second) = rows.split_at(rows.len() / 2);
     copy(&server, first);
-    let url = |slot: &str| format!("postgres://postgres@127.0.0.1:{}/postgres?slot={slot}", server.port);
-    let address = LedgerAddress::Postgres(url("follows"));
+    let at = |slot: &str| -> LedgerAddress {
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres?slot={slot}", server.port);
+        url.parse().expect("an address")
+    };
+    let address = at("follows");
     let node = start(DriverChoice::Ring, &address, 2, Some(now_us));
     copy(&server, second);
     // With the clock standing still only the monotonic half of the watermark moves: the count says when all is there.
@@ -69,12 +72,7 @@ fn is_answered_exactly(ledger: &Path, now_us: i64) {
     assert_eq!(applied(), rows.len() as u64);
     node.drain();
     node.join().expect("a clean end");
-    every_account_of(
-        &LedgerAddress::Postgres(url("loads")),
-        &Ledger::read(ledger),
-        DriverChoice::Ring,
-        now_us,
-    );
+    every_account_of(&at("loads"), &Ledger::read(ledger), DriverChoice::Ring, now_us);
 }
 
 #[test]
