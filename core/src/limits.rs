@@ -6,14 +6,25 @@ pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQU
 
 /// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
 pub const SHARDS_MAX: u16 = 256;
-/// Questions that one shard may have outstanding with one other and that are answered at once. With [`MESH_WAITS_MAX`] they
-/// are half of a ring's slots: the other half is for answers to the other's questions, so an answer always finds room.
-pub const MESH_ASKS_MAX: usize = 768;
+/// Questions that one shard may have outstanding with one other and that are answered at once, but for lookups, which travel in
+/// bundles. With [`MESH_WAITS_MAX`] and [`MESH_BUNDLES_MAX`] they are half of a ring's slots: the other half is for answers to
+/// the other's questions, so an answer always finds room.
+pub const MESH_ASKS_MAX: usize = 736;
 /// Questions that one shard may have outstanding with one other and that may wait there for their freshness. They are
 /// counted apart, so that those who wait never keep others from being asked; one more is answered without waiting.
 pub const MESH_WAITS_MAX: usize = 256;
+/// Bundles of lookups that one shard may have outstanding with one other: 2,048 lookups, some 100 µs of the other's work.
+pub const MESH_BUNDLES_MAX: usize = 32;
+/// Lookups that travel to another shard in one message: some groups of its pipeline, so that it begins with the first while
+/// the next is filled, and so many that the message costs a lookup next to nothing.
+pub const LOOKUPS_PER_BUNDLE: usize = 64;
+/// Bytes of answers that a bundle is made for: with so many expected it is full. What a bundle of balances takes at most, and
+/// of usual statistics.
+pub const BUNDLE_BYTES: usize = LOOKUPS_PER_BUNDLE * ANSWER_BYTES;
+/// Empty bundles that a shard keeps for the next lookups: one on its way to and one from each of many neighbours.
+pub const SPARE_BUNDLES: usize = 256;
 /// Slots of the ring for each ordered pair of shards; see [`MESH_ASKS_MAX`].
-pub const MESH_RING_SLOTS: usize = 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX);
+pub const MESH_RING_SLOTS: usize = 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX + MESH_BUNDLES_MAX);
 /// Rows on their way from the feed to one shard: 4,096 × 56 bytes fit in L2 and cover 1 ms at 4 million rows a second.
 pub const FEED_RING_SLOTS: usize = 4_096;
 /// Feed events that a shard takes in one turn, so that loading never starves readers: about 0.3 ms of work.
@@ -283,7 +294,7 @@ pub const FEED_WAKE_ROWS: usize = 512;
 pub const SPARE_BUFFERS: usize = 1_024;
 /// The capacity above which a buffer is not kept: all spare ones together are 32 MiB at most.
 pub const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
-/// While requests wait for their freshness: how often the watermark is looked at, for it does not ring, µs.
+/// While requests wait for their freshness: how often the watermark is looked at, for it wakes nobody, µs.
 pub const WAITING_POLL_US: u64 = 2_000;
 /// Lines of an empty index: 8 KiB, doubled whenever it is full.
 pub const INDEX_LINES_MIN: usize = 128;

@@ -52,6 +52,12 @@ const PER_SHARD: &[PerShard] = &[
     ),
     ("florin_waiting", Kind::Gauge, "Requests that wait for their freshness.", |m| &m.waiting),
     ("florin_mesh_depth", Kind::Gauge, "Questions to other shards not yet answered.", |m| &m.mesh_depth),
+    (
+        "florin_links_full_total",
+        Kind::Counter,
+        "Times that a connection's input waited, for the shard that it asks had as many questions under way as it takes.",
+        |m| &m.links_full,
+    ),
     ("florin_connections", Kind::Gauge, "Open connections.", |m| &m.connections),
     ("florin_connections_opened_total", Kind::Counter, "Connections ever opened.", |m| &m.connections_opened),
     (

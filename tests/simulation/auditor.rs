@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use florin::limits::CONNECTION_WAITS_MAX;
+use florin::shard::Principal;
 use florin_schema::records::{Balance, BalanceEntry};
-use florin_schema::{Status, UserId};
+use florin_schema::{Opcode, Status, UserId};
 
 use super::ledger::{History, Ledger};
 use super::mirror::{Mirror, Moment, View};
@@ -33,6 +34,8 @@ pub struct Case<'a> {
     /// The shard that the connection belongs to, and whether that is a unix socket.
     pub home: usize,
     pub on_unix: bool,
+    /// Who asks.
+    pub principal: Principal,
     /// Steps between which it was answered.
     pub first: u64,
     pub last: u64,
@@ -109,6 +112,12 @@ impl Auditor {
         self.note(case, reply);
         let is_draining = node.seats[case.home].draining_since_us.is_some();
         let judged = envelope(case.request, reply, is_draining).and_then(|()| match &case.request.ask {
+            ask if refusal(case.principal, ask).is_some() => {
+                let status = refusal(case.principal, ask).expect("it is refused");
+                ensure(has_status(reply, status), || format!("{status:?} was due to {:?}", case.principal))?;
+                let is_home = case.home == usize::from(reply.shard) && !reply.is_forwarded;
+                ensure(is_home, || "refused by another shard".to_owned())
+            }
             Ask::Hello => hello(case, reply, node),
             Ask::Ping(payload) => here(case, reply, node, Body::Text(payload.clone())),
             Ask::Invalid(_) => {
@@ -524,6 +533,18 @@ fn envelope(request: &Request, reply: &Reply, is_draining: bool) -> Verdict {
 fn hello(case: &Case<'_>, reply: &Reply, node: &Node) -> Verdict {
     let ports = if case.on_unix { Vec::new() } else { node.ports.clone() };
     here(case, reply, node, Body::Hello { server: SERVER.to_owned(), shards: node.shards(), ports })
+}
+
+/// How what is asked is refused, where its caller may not ask it. What is no request is refused as that.
+fn refusal(principal: Principal, ask: &Ask) -> Option<Status> {
+    principal.refusal(match ask {
+        Ask::Hello => Opcode::Hello,
+        Ask::Balance(_) => Opcode::GetBalance,
+        Ask::Statistics(..) => Opcode::GetStatistics,
+        Ask::Balances(_) => Opcode::GetBalances,
+        Ask::Ping(_) => Opcode::Ping,
+        Ask::Invalid(_) => return None,
+    })
 }
 
 /// An answer that every shard gives by itself.

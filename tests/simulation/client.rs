@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use florin::shard::Listener;
+use florin::shard::{Listener, Principal, Rights};
 
 use super::Fault;
 use super::auditor::{AtRest, Auditor, Case, Floors, Seen, Verdict};
@@ -74,6 +74,9 @@ pub struct Client {
     pub state: State,
     is_http: bool,
     listener: Listener,
+    principal: Principal,
+    /// The node knows who it is.
+    is_known: bool,
     plan: Plan,
     /// Requests it may have unanswered, and those that it has still to make.
     depth: usize,
@@ -136,6 +139,14 @@ impl Client {
             state: State::Waiting,
             is_http: random.percent(35),
             listener: random.pick(&[Listener::Any, Listener::Shard, Listener::Unix]),
+            principal: match random.below(40) {
+                0 => Principal::anonymous(Rights::NONE),
+                1 => Principal::known(1, Rights::NONE),
+                2 => Principal::known(2, random.pick(&[Rights::BALANCE, Rights::STATISTICS, Rights::BATCH])),
+                3 => Principal::known(3, Rights::ALL),
+                _ => Principal::ANONYMOUS,
+            },
+            is_known: random.percent(95),
             plan,
             depth: random.pick(&[1, 4, 20, 300]),
             quota: quota as usize,
@@ -165,6 +176,8 @@ impl Client {
         Client {
             is_http,
             listener: Listener::Any,
+            principal: Principal::ANONYMOUS,
+            is_known: true,
             plan: Plan::HalfClose,
             depth: 1_000,
             quota: 0,
@@ -178,6 +191,8 @@ impl Client {
     pub fn flooding(id: usize, seat: usize, slot: usize, flood: Flood, random: &mut Random) -> Client {
         Client {
             is_http: false,
+            principal: Principal::ANONYMOUS,
+            is_known: true,
             plan: Plan::Stay,
             depth: usize::MAX,
             quota: random.between(300, 600) as usize,
@@ -194,10 +209,15 @@ impl Client {
             State::Gone => return Ok(false),
             State::Waiting => {
                 self.state = State::Open;
-                self.complete(around.node, What::Opened(self.listener));
+                let principal = self.is_known.then_some(self.principal);
+                self.complete(around.node, What::Opened(self.listener, principal));
                 return Ok(true);
             }
             State::Open | State::InputEnded => {}
+        }
+        if !self.is_known && around.random.one_in(3) {
+            self.identify(around.node);
+            return Ok(true);
         }
         if self.plan == Plan::Vanish && around.random.one_in(40) {
             self.leave(around.node);
@@ -227,6 +247,14 @@ impl Client {
     pub fn end_input(&mut self, node: &mut Node) {
         self.state = State::InputEnded;
         self.complete(node, What::InputEnded);
+    }
+
+    /// The handshake, which others carry out, ends: it is known who this is.
+    pub fn identify(&mut self, node: &mut Node) {
+        let is_there = matches!(self.state, State::Open | State::InputEnded);
+        if is_there && !std::mem::replace(&mut self.is_known, true) {
+            self.complete(node, What::Identified(self.principal));
+        }
     }
 
     /// Goes without a word.
@@ -462,6 +490,7 @@ impl Client {
             floors: &pending.floors,
             home: self.seat,
             on_unix: self.listener == Listener::Unix,
+            principal: self.principal,
             first: first.step,
             last,
             at_rest: pending.at_rest,

@@ -10,7 +10,7 @@ use florin::ledger::Hour;
 use florin::limits::{CLOCK_BACK_HOURS, LINGER_US};
 use florin::mesh::Parking;
 use florin::shard::life::{Arrival, Received};
-use florin::shard::{self, Listener, Park, Shard, ShardMetrics, ShardSetup};
+use florin::shard::{self, Listener, Park, Principal, Shard, ShardMetrics, ShardSetup};
 use florin_schema::ShardIndex;
 
 use super::Fault;
@@ -36,7 +36,10 @@ pub struct Completion {
 }
 
 pub enum What {
-    Opened(Listener),
+    /// By whom, where that is known already.
+    Opened(Listener, Option<Principal>),
+    /// It has been found out who opened it.
+    Identified(Principal),
     /// A piece; the receive that brought it goes on, or has ended with it.
     Received(Vec<u8>, bool),
     /// A receive has ended without one.
@@ -106,7 +109,7 @@ impl Node {
             let (tap, feed) = Tap::new(random, Arc::clone(&parking));
             taps.push(tap);
             let metrics = Arc::new(ShardMetrics::default());
-            let shard = Shard::new(ShardSetup {
+            let mut shard = Shard::new(ShardSetup {
                 index: ShardIndex(index as u16),
                 shards,
                 peers,
@@ -118,6 +121,9 @@ impl Node {
                 ports: ports.clone(),
                 identity: Default::default(),
             });
+            if let Fault::PlantedInShards(planted) = fault {
+                shard.plant(planted);
+            }
             seats.push(Seat::new(shard, metrics));
         }
         (Node { seats, ports, max_staleness_us, fault }, taps)
@@ -269,8 +275,8 @@ impl Seat {
     ) {
         let connection = slot as u32;
         self.touched.push(slot);
-        if let What::Opened(listener) = what {
-            self.shard.open(connection, listener);
+        if let What::Opened(listener, principal) = what {
+            self.shard.open_as(connection, listener, principal);
             assert!(self.lines[slot].is_none(), "a connection was accepted into a slot that is taken");
             self.lines[slot] = Some(Line::new(client, listener));
             return;
@@ -278,7 +284,13 @@ impl Seat {
         // What the client did after its connection had ended.
         let Some(line) = self.lines[slot].as_mut().filter(|line| line.client == client) else { return };
         let arrival = match what {
-            What::Opened(_) => unreachable!("treated above"),
+            What::Opened(..) => unreachable!("treated above"),
+            What::Identified(principal) => {
+                if line.life.is_open() {
+                    self.shard.identify(connection, principal);
+                }
+                Arrival::Drop
+            }
             What::Received(bytes, goes_on) => {
                 if line.life.received(Received::Bytes, goes_on) == Arrival::Take {
                     self.bytes_in += bytes.len() as u64;

@@ -1,7 +1,7 @@
 //! One simulation: who acts when, and what time it is. Everything follows from the seed.
 
 use florin::clock::Now;
-use florin::limits::{MESH_ASKS_MAX, REREAD_PAUSE_MAX_US};
+use florin::limits::REREAD_PAUSE_MAX_US;
 use florin::shard::Park;
 use florin_schema::WindowMask;
 
@@ -266,7 +266,7 @@ impl World {
             &self.ledger,
             &mut self.random,
         );
-        if self.node.seats[shard].metrics.mesh_depth.get() >= MESH_ASKS_MAX as u64 {
+        if self.node.seats[shard].metrics.links_full.get() > 0 {
             self.auditor.seen.note("the mesh full", 1);
         }
         self.trace = fnv(self.trace, &[shard as u8, mark.step as u8, mark.monotonic_us as u8]);
@@ -319,6 +319,10 @@ impl World {
 
     fn drain(&mut self) {
         self.is_draining = true;
+        // Who is not known by the end of a drain is not answered; here everybody is to be.
+        for client in &mut self.clients {
+            client.identify(&mut self.node);
+        }
         self.node.drain();
     }
 

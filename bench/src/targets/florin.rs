@@ -49,10 +49,13 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     let endpoints = match spec.via {
         Via::Any | Via::Http => Endpoints::Any(any),
         Via::Unix => Endpoints::Any(Endpoint::Unix(unix)),
-        Via::Shard => {
+        Via::Shard | Via::Neighbour => {
             let shards = || hello::shard_ports(address).map(drop).map_err(|error| error.to_string());
             process::wait(Some(&process), &any, shards)?;
-            Endpoints::ByShard(hello::shard_ports(address)?)
+            match spec.via {
+                Via::Neighbour => hello::neighbours(address)?,
+                _ => Endpoints::ByShard(hello::shard_ports(address)?),
+            }
         }
     };
     Ok(Target { stirring, ..Target::started(spec, bench, process, endpoints) })

@@ -11,7 +11,10 @@ use florin_schema::{Opcode, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::probe;
-use crate::{generator::Endpoint, limits};
+use crate::{
+    generator::{Endpoint, Endpoints},
+    limits,
+};
 
 /// Why the shards are not known.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,17 @@ pub fn shard_ports(address: SocketAddr) -> Result<Vec<Endpoint>, HelloError> {
         return Err(wrong(format!("{} ports for {} shards", ports.len(), reply.shards())));
     }
     Ok(ports.into_iter().map(|port| Endpoint::Tcp(SocketAddr::new(address.ip(), port))).collect())
+}
+
+/// For each shard the port of the next one, at which every question about its users is another shard's.
+pub fn neighbours(address: SocketAddr) -> Result<Endpoints, HelloError> {
+    let mut ports = shard_ports(address)?;
+    if ports.len() < 2 {
+        let what = "one shard, which has no neighbour: say shards=2".to_owned();
+        return Err(HelloError::Answer { address, what });
+    }
+    ports.rotate_left(1);
+    Ok(Endpoints::ByShard(ports))
 }
 
 fn exchange(address: SocketAddr) -> io::Result<(ReplyHeader, Vec<u8>)> {

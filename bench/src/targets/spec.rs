@@ -28,6 +28,8 @@ pub enum Kind {
 pub enum Via {
     /// Each shard's own port.
     Shard,
+    /// The port of the shard after the one that owns the user: every request is passed on. What that costs, against `shard`.
+    Neighbour,
     /// The any-shard port.
     Any,
     /// The unix socket.
@@ -141,6 +143,7 @@ impl TargetSpec {
         match self.via {
             Via::Unix => add("unix"),
             Via::Any if self.kind == Kind::Florin => add("any-port"),
+            Via::Neighbour => add("neighbour"),
             _ => {}
         }
         if let Some(shards) = self.shards {
@@ -184,7 +187,8 @@ impl TargetSpec {
                     "any" => Via::Any,
                     "unix" => Via::Unix,
                     "http" if self.kind == Kind::Florin => Via::Http,
-                    _ => return Err(expected("shard, any, unix, or for florin http")),
+                    "neighbour" if self.kind == Kind::Florin => Via::Neighbour,
+                    _ => return Err(expected("shard, any, unix, or for florin http or neighbour")),
                 }
             }
             "ask" => {
@@ -252,6 +256,7 @@ mod tests {
                 "florin ring flatbuffers any-port 2 shards",
             ),
             ("florin,via=http", "florin http"),
+            ("florin,via=neighbour,shards=2", "florin rkyv neighbour 2 shards"),
             ("florin,via=unix,label=local", "local"),
             ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
             ("florin,idle=10000", "florin rkyv 10000 idle"),

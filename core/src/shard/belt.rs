@@ -15,7 +15,8 @@ use crate::wire::{Format, ReplyTo};
 /// A request for an account of this shard's.
 #[derive(Clone, Copy)]
 pub(super) struct Lookup {
-    pub connection: u32,
+    /// A connection; or, while other shards' lookups are under way, the place of their bundle among those of the turn.
+    pub asker: u32,
     pub to: ReplyTo,
     pub user: HashedUser,
     pub aspect: Aspect,
@@ -26,7 +27,7 @@ pub(super) struct Lookup {
 impl Lookup {
     /// What stands where none has stood yet.
     const NONE: Lookup = Lookup {
-        connection: 0,
+        asker: 0,
         to: ReplyTo { opcode: Opcode::GetBalance, request_id: 0, format: Format::Rkyv },
         user: UserId::new(0).expect("0 is a legal id").hashed(),
         aspect: Aspect::Balance,
@@ -116,11 +117,11 @@ mod tests {
             let go_on = |belt: &mut Belt, passes: &mut [Vec<u32>; 3]| {
                 let Step { fetch, probe, answer } = belt.step();
                 for (part, pass) in [fetch, probe, answer].into_iter().zip(passes) {
-                    pass.extend(belt.at(part).iter().map(|lookup| lookup.connection));
+                    pass.extend(belt.at(part).iter().map(|lookup| lookup.asker));
                 }
             };
             for &connection in &all {
-                if belt.push(Lookup { connection, ..Lookup::NONE }) {
+                if belt.push(Lookup { asker: connection, ..Lookup::NONE }) {
                     go_on(&mut belt, &mut passes);
                 }
                 let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;

@@ -217,7 +217,7 @@ impl Shard {
                 taken += 1;
                 if record.is_incomplete() {
                     let (user_id, reason) = (record.user(), Reason::Gap);
-                    self.requests.push_back(FeedRequest::Reread { user_id, reason });
+                    self.follow.requests.push_back(FeedRequest::Reread { user_id, reason });
                 }
                 Ok(())
             });

@@ -3,12 +3,10 @@
 //! Time-outs are judged by what had been read when the kernel was last asked, never by the clock alone: a process that
 //! was stopped for a minute finds its callers' bytes first, and then looks at who has been silent.
 
-use core::cmp::Reverse;
-
 use florin_schema::frame::REPLY_DRAINING;
 
 use super::Shard;
-use super::session::Ending;
+use super::connections::Ending;
 use crate::limits::{DRAIN_ANSWER_US, DRAIN_QUIET_US, DRAIN_READ_US, DRAIN_STALL_US, PARTIAL_REQUEST_US};
 use crate::wire::{self, Protocol};
 
@@ -22,7 +20,7 @@ impl Shard {
 
     /// Whether nothing is left to do for anyone.
     pub fn drained(&self) -> bool {
-        self.draining_since_us.is_some() && self.open == 0
+        self.draining_since_us.is_some() && self.connections.open() == 0
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -64,18 +62,12 @@ impl Shard {
     /// Connections whose request began and did not go on.
     fn end_the_silent(&mut self) {
         let now_us = self.judged_us();
-        while let Some(&Reverse((at_us, connection))) = self.timeouts.peek() {
-            if at_us > now_us {
-                break;
-            }
-            self.timeouts.pop();
-            let session = &mut self.sessions[connection as usize];
-            session.timed = false;
+        while let Some(connection) = self.connections.next_due(now_us) {
+            let session = &self.connections[connection];
             let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
             let due_us = since_us + PARTIAL_REQUEST_US;
             if due_us > now_us {
-                session.timed = true;
-                self.timeouts.push(Reverse((due_us, connection)));
+                self.connections.look_at(connection, due_us);
             } else {
                 self.time_out(connection);
             }
@@ -84,16 +76,16 @@ impl Shard {
 
     /// Closes a connection in the middle of a request, over HTTP with an answer that says why.
     fn time_out(&mut self, connection: u32) {
-        let session = &mut self.sessions[connection as usize];
+        let session = &mut self.connections[connection];
         session.ending = Ending::Closing;
         session.partial_since_us = None;
         // Where the rest of a refused request was to be skipped, it has its answer.
         if session.protocol == Some(Protocol::Http) && session.skip == 0 {
-            let rejection = wire::http::timed_out(&session.carry[session.carry_from..]);
-            self.with_out(connection, |shard, out| shard.responder.rejection(out, &rejection));
+            let rejection = wire::http::timed_out(session.input.waiting());
+            self.responder.rejection(self.connections.out(connection), &rejection);
         }
         self.responder.metrics.timed_out.add(1);
-        self.touch(connection);
+        self.connections.touch(connection);
     }
 
     /// Connections of a draining shard: the quiet ones, and after a while those whose end would never come.
@@ -102,15 +94,15 @@ impl Shard {
         let drained_us = now_us.saturating_sub(since_us);
         // Once data is refused, the first moment in which nothing is owed will do.
         let quiet_us = if drained_us < DRAIN_ANSWER_US { DRAIN_QUIET_US } else { 0 };
-        for connection in 0..self.sessions.len() as u32 {
-            let session = &mut self.sessions[connection as usize];
+        for connection in self.connections.indices() {
+            let session = &mut self.connections[connection];
             if !session.open {
                 continue;
             }
             let still_us = now_us.saturating_sub(session.active_us.max(since_us));
             if session.unsent() > 0 && still_us >= DRAIN_STALL_US {
                 session.ending = Ending::CutOff;
-                self.touch(connection);
+                self.connections.touch(connection);
             } else if session.ending == Ending::Stays {
                 let is_quiet = session.is_quiet() && drained_us >= DRAIN_QUIET_US && still_us >= quiet_us;
                 // Half a request is not waited for any more; what is owed for those before it is.
@@ -119,7 +111,7 @@ impl Shard {
                     self.time_out(connection);
                 } else if is_quiet || drained_us >= DRAIN_READ_US {
                     session.ending = Ending::Closing;
-                    self.touch(connection);
+                    self.connections.touch(connection);
                 }
             }
         }

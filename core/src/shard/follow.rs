@@ -1,19 +1,48 @@
 //! What the feed brings: rows into the table, the watermark into the answers.
 
+use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering::Release;
 
 use super::table::Outcome;
-use super::{FeedEvent, FeedRequest, Reason, Shard};
+use super::{FeedEvent, FeedLink, FeedRequest, Reason, Shard};
 use crate::clock::Now;
 use crate::ledger::Transaction;
 use crate::limits::FEED_EVENTS_PER_TURN;
+
+/// A shard's side of the feed.
+pub(super) struct Follow {
+    pub feed: FeedLink,
+    /// What the feed's ring had no room for: each account at most once, so bounded by them.
+    pub requests: VecDeque<FeedRequest>,
+    /// A batch whose end has come, and which the feed has not been told of.
+    applied_batch: Option<u64>,
+    /// When the watermark was taken, monotonic µs; 0 = there is none yet.
+    pub watermark_taken_us: u64,
+    /// The table or the watermark has moved since the waiting room was looked through.
+    pub moved: bool,
+    /// Age of the watermark beyond which no data is answered.
+    max_staleness_us: u64,
+}
+
+impl Follow {
+    pub fn new(feed: FeedLink, max_staleness_us: u64) -> Follow {
+        Follow {
+            feed,
+            requests: VecDeque::new(),
+            applied_batch: None,
+            watermark_taken_us: 0,
+            moved: false,
+            max_staleness_us,
+        }
+    }
+}
 
 impl Shard {
     /// Takes in what the feed has sent, up to a turn's worth.
     pub(super) fn drain_feed(&mut self) {
         for _ in 0..FEED_EVENTS_PER_TURN {
-            let Some(event) = self.feed.events.pop() else { break };
-            self.moved = true;
+            let Some(event) = self.follow.feed.events.pop() else { break };
+            self.follow.moved = true;
             match event {
                 FeedEvent::Row(row) => {
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);
@@ -23,27 +52,28 @@ impl Shard {
                     let outcome = self.responder.table.apply_reread(&row, &self.responder.horizon);
                     self.note(&row, outcome);
                 }
-                FeedEvent::BatchEnd(batch) => self.applied_batch = Some(batch),
+                FeedEvent::BatchEnd(batch) => self.follow.applied_batch = Some(batch),
                 FeedEvent::RereadBegin(user) => self.responder.table.begin_reread(user),
                 FeedEvent::RereadEnd(user) => self.responder.table.end_reread(user),
                 FeedEvent::Unreadable(user) => self.responder.table.mark_unreadable(user),
             }
         }
         let asked = self.responder.rereads.drain(..);
-        self.requests
+        self.follow
+            .requests
             .extend(asked.map(|user_id| FeedRequest::Reread { user_id, reason: Reason::ClockMoved }));
-        while let Some(request) = self.requests.pop_front() {
-            if let Err(request) = self.feed.requests.push(request) {
-                self.requests.push_front(request);
+        while let Some(request) = self.follow.requests.pop_front() {
+            if let Err(request) = self.follow.feed.requests.push(request) {
+                self.follow.requests.push_front(request);
                 break;
             }
         }
         // What a batch led to is known to the feed before the batch counts as applied: else the watermark, or the word that
         // all is loaded, could run ahead of accounts that have to be read again.
-        if self.requests.is_empty()
-            && let Some(batch) = self.applied_batch.take()
+        if self.follow.requests.is_empty()
+            && let Some(batch) = self.follow.applied_batch.take()
         {
-            self.feed.applied_batch.store(batch, Release);
+            self.follow.feed.applied_batch.store(batch, Release);
         }
         self.publish_table();
     }
@@ -55,7 +85,7 @@ impl Shard {
             Outcome::AppliedLate => {
                 metrics.applied.add(1);
                 let reason = Reason::HoleFilled;
-                self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
+                self.follow.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
             }
             Outcome::Duplicate => metrics.duplicates.add(1),
             Outcome::Ignored => {}
@@ -63,12 +93,12 @@ impl Shard {
                 metrics.gaps.add(1);
                 if ask {
                     let reason = Reason::Gap;
-                    self.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
+                    self.follow.requests.push_back(FeedRequest::Reread { user_id: row.user_id, reason });
                 }
             }
             Outcome::Defective(defect) => {
                 let (user_id, version) = (row.user_id, row.version);
-                self.requests.push_back(FeedRequest::Defect { user_id, version, defect });
+                self.follow.requests.push_back(FeedRequest::Defect { user_id, version, defect });
             }
         }
     }
@@ -82,8 +112,8 @@ impl Shard {
 
     /// Reads the watermark, and decides whether data may be answered in this turn.
     pub(super) fn read_watermark(&mut self) {
-        let (as_of_us, taken_us) = self.feed.watermark.load();
-        self.moved |= core::mem::replace(&mut self.watermark_taken_us, taken_us) != taken_us;
+        let (as_of_us, taken_us) = self.follow.feed.watermark.load();
+        self.follow.moved |= core::mem::replace(&mut self.follow.watermark_taken_us, taken_us) != taken_us;
         let is_ending = self.refuses_new_work();
         let responder = &mut self.responder;
         responder.as_of_us = as_of_us;
@@ -91,7 +121,7 @@ impl Shard {
         responder.age_us = self.now.monotonic_us.saturating_sub(taken_us);
         responder.unavailable = if taken_us == 0 {
             Some("warming up: this shard has not loaded its ledger yet; ask again in a moment, or elsewhere")
-        } else if responder.age_us > self.max_staleness_us {
+        } else if responder.age_us > self.follow.max_staleness_us {
             Some("the feed has been down for longer than this server may answer without it; ask elsewhere")
         } else if is_ending {
             Some("draining: this server is about to end; ask elsewhere")

@@ -107,6 +107,8 @@ pub struct ShardMetrics {
     pub waiting: Counter,
     /// Questions to other shards not yet answered.
     pub mesh_depth: Counter,
+    /// Times that a connection's input waited, for its link to another shard had as many questions under way as it takes.
+    pub links_full: Counter,
     /// Connections open now.
     pub connections: Counter,
     /// Connections ever opened.

@@ -9,63 +9,67 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`table`], `index`, `account`, `blocks` | the accounts: finding one, its two records, where they lie |
-//! | `session` | one connection's state |
+//! | `connections` | what each connection has said, is owed and may have, and which of them have something to do |
 //! | [`life`] | a connection's life, as its driver lives it |
-//! | `intake` | from a connection's bytes to requests |
-//! | `belt` | lookups under way, so that their cache misses overlap |
+//! | [`principal`] | who asks, and what that one may ask |
+//! | `intake` | from a connection's bytes to requests, and who may make them |
+//! | `belt` | the pipeline of lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
 //! | `ending` | time-outs and drains |
-//! | `questions` | questions that are passed on, wait, or are joined |
-//! | `peers`, `gather`, `waiting` | links to other shards, batches in parts, the waiting room |
+//! | `forwarding` | links to other shards, batches in parts, the waiting room |
+//! | `foreign` | lookups that are passed on in bundles, and other shards' lookups |
+//! | `questions` | other questions: passed on, kept waiting, or joined |
 //! | `follow` | what the feed brings |
 //! | [`checkpoints`] | accounts that are copied out, or taken in, a bounded number a turn |
 //! | [`metrics`] | what all of it counts |
+//! | `planted` | defects for the simulation to find |
 
-use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use florin_schema::{NodeIdentity, ShardIndex, UserId};
 
 use crate::clock::Now;
 use crate::ledger::Horizon;
-use crate::limits::{DRAIN_QUIET_US, SPARE_BUFFER_BYTES, SPARE_BUFFERS, WAITING_POLL_US};
+use crate::limits::{DRAIN_QUIET_US, WAITING_POLL_US};
 use crate::mesh::Parking;
 
 mod account;
 mod belt;
 mod blocks;
 pub mod checkpoints;
+mod connections;
 mod ending;
 pub mod feed_link;
 mod follow;
-mod gather;
+mod foreign;
+mod forwarding;
 mod index;
 mod intake;
 pub mod life;
 mod memory;
 pub mod metrics;
-mod peers;
+mod planted;
+pub mod principal;
 mod questions;
 mod responder;
-mod session;
 pub mod table;
-mod waiting;
 
 use belt::Belt;
 use checkpoints::Checkpoints;
 pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, CheckpointPort, checkpoint_link};
+use connections::{Connections, Ending, Stop};
+pub use connections::{Listener, Wants};
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
-use gather::Gather;
+use follow::Follow;
+use forwarding::Forwarding;
+pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use metrics::ShardMetrics;
-pub use peers::{MeshMessage, PeerLink, mesh};
+pub use planted::Planted;
+pub use principal::{Principal, Rights};
 use questions::Room;
 use responder::Responder;
-use session::{Ending, Session, Stop};
-pub use session::{Listener, Wants};
-use waiting::{Waiter, WaitingRoom};
 
 /// What a shard is made of.
 pub struct ShardSetup {
@@ -105,47 +109,33 @@ pub enum Park {
 /// One shard.
 pub struct Shard {
     responder: Responder,
-    sessions: Vec<Session>,
-    peers: Vec<Option<PeerLink>>,
-    parking: Arc<Parking>,
-    feed: FeedLink,
-    /// What the feed's ring had no room for: each account at most once, so bounded by them.
-    requests: VecDeque<FeedRequest>,
-    /// A batch whose end has come, and which the feed has not been told of.
-    applied_batch: Option<u64>,
+    connections: Connections,
+    forwarding: Forwarding,
+    follow: Follow,
     checkpoints: Checkpoints,
-    waiting: WaitingRoom,
-    gathers: slab::Slab<Gather>,
-    server: String,
-    ports: Vec<u16>,
-    identity: NodeIdentity,
-    max_staleness_us: u64,
+    belt: Belt,
+    /// What a Hello says.
+    greeting: Greeting,
 
     now: Now,
     turn: u64,
-    watermark_taken_us: u64,
-    /// The table or the watermark has moved since the waiting room was looked through.
-    moved: bool,
+    parking: Arc<Parking>,
     is_parked: bool,
     draining_since_us: Option<u64>,
     /// Whatever came before this has been read, but where the driver has more than it could handle.
     read_until_us: u64,
     input_waits: bool,
-    open: usize,
 
-    touched: Vec<u32>,
-    /// Connections with input that may be read on.
-    ready: VecDeque<u32>,
-    /// Connections whose input waits for room in a neighbour's ring.
-    blocked: Vec<u32>,
-    /// (when, connection), at most one each.
-    timeouts: BinaryHeap<Reverse<(u64, u32)>>,
-
+    /// The users of the batch that is being read.
     users: Vec<UserId>,
-    belt: Belt,
-    due: Vec<Waiter>,
-    buffers: Vec<Vec<u8>>,
-    next_to_wake: usize,
+    planted: Option<Planted>,
+}
+
+/// What a Hello says of the node.
+struct Greeting {
+    server: String,
+    ports: Vec<u16>,
+    identity: NodeIdentity,
 }
 
 impl Shard {
@@ -163,40 +153,32 @@ impl Shard {
             ports,
             identity,
         } = setup;
+        let mut responder = Responder::new(index, shards, metrics);
+        responder.encoder.set_port(ports.get(usize::from(index.0)).copied());
         Shard {
-            responder: Responder::new(index, shards, metrics),
-            sessions: Vec::new(),
-            peers,
-            parking,
-            feed,
-            requests: VecDeque::new(),
-            applied_batch: None,
+            responder,
+            connections: Connections::default(),
+            forwarding: Forwarding::new(peers),
+            follow: Follow::new(feed, max_staleness_us),
             checkpoints: Checkpoints::none(),
-            waiting: WaitingRoom::default(),
-            gathers: slab::Slab::new(),
-            server,
-            ports,
-            identity,
-            max_staleness_us,
+            belt: Belt::new(),
+            greeting: Greeting { server, ports, identity },
             now: Now::default(),
             turn: 0,
-            watermark_taken_us: 0,
-            moved: false,
+            parking,
             is_parked: false,
             draining_since_us: None,
             read_until_us: 0,
             input_waits: false,
-            open: 0,
-            touched: Vec::new(),
-            ready: VecDeque::new(),
-            blocked: Vec::new(),
-            timeouts: BinaryHeap::new(),
             users: Vec::new(),
-            belt: Belt::new(),
-            due: Vec::new(),
-            buffers: Vec::new(),
-            next_to_wake: 0,
+            planted: None,
         }
+    }
+
+    /// Makes this shard wrong, so that a simulation can see whether it would find that. Does nothing in a release build.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = Some(planted);
+        self.forwarding.planted = Some(planted);
     }
 
     /// Begins a turn at `now`. The wall clock may have been set, back or ahead; windows follow it.
@@ -214,17 +196,29 @@ impl Shard {
         self.read_watermark();
     }
 
-    /// A connection has come; `connection` is the driver's index of it, reused once it was [`Shard::closed`].
+    /// A connection has come, and anybody's; `connection` is the driver's index of it, reused once it was [`Shard::closed`].
     pub fn open(&mut self, connection: u32, listener: Listener) {
-        let index = connection as usize;
-        if index >= self.sessions.len() {
-            self.sessions.resize_with(index + 1, Session::new);
-        }
-        assert!(!self.sessions[index].open, "connection {connection} was opened twice");
-        self.sessions[index].reopen(listener);
-        self.open += 1;
-        self.responder.metrics.connections.set(self.open as u64);
+        self.open_as(connection, listener, Some(Principal::ANONYMOUS));
+    }
+
+    /// As [`Shard::open`], but it is known who it is; or `None`, and [`Shard::identify`] will say. Until then its input waits.
+    /// Whoever finds that out ends the connection where it takes too long.
+    pub fn open_as(&mut self, connection: u32, listener: Listener, principal: Option<Principal>) {
+        self.connections.begin(connection, listener, principal);
+        self.responder.metrics.connections.set(self.connections.open() as u64);
         self.responder.metrics.connections_opened.add(1);
+    }
+
+    /// It is known now who a connection is, and its input is read on.
+    ///
+    /// # Panics
+    /// Where it was known already: a connection is one principal's as long as it lasts.
+    pub fn identify(&mut self, connection: u32, principal: Principal) {
+        self.connections[connection].identify(principal);
+        if self.connections[connection].stop == Stop::Await {
+            self.connections.make_ready(connection);
+        }
+        self.connections.touch(connection);
     }
 
     /// The driver could not accept a connection, for want of descriptors or memory.
@@ -239,94 +233,67 @@ impl Shard {
 
     /// The peer has sent all it will: what has come is answered, and then the connection is closed.
     pub fn end_of_input(&mut self, connection: u32) {
-        let session = &mut self.sessions[connection as usize];
+        let session = &mut self.connections[connection];
         if session.ending == Ending::Stays {
             session.ending = Ending::InputEnded;
         }
-        self.touch(connection);
+        self.connections.touch(connection);
     }
 
     /// The socket is gone: forgets the connection. Answers still due for it are dropped.
     pub fn closed(&mut self, connection: u32) {
         self.finish_lookups();
-        let session = &mut self.sessions[connection as usize];
-        assert!(session.open, "connection {connection} was closed twice");
-        session.open = false;
-        let waiting = (session.waits > 0).then(|| session.ticket(connection));
-        let (carry, out) = (core::mem::take(&mut session.carry), core::mem::take(&mut session.out));
-        self.recycle(carry);
-        self.recycle(out);
-        if let Some(ticket) = waiting {
+        if let Some(ticket) = self.connections.end(connection) {
             self.leave(ticket);
         }
-        self.open -= 1;
-        self.responder.metrics.connections.set(self.open as u64);
+        self.responder.metrics.connections.set(self.connections.open() as u64);
     }
 
     /// Everything that is not a completion: input left over, neighbours, the feed, the waiting room, time-outs.
     pub fn work(&mut self) {
-        for _ in 0..self.ready.len() {
-            let connection = self.ready.pop_front().expect("as many as there were");
-            let session = &mut self.sessions[connection as usize];
-            session.ready = false;
+        for _ in 0..self.connections.ready() {
+            let connection = self.connections.next_ready().expect("as many as there were");
+            let session = &self.connections[connection];
             // What has had its frames of this turn goes on in the next.
             if session.open && session.stop == Stop::Turn && session.turn == self.turn {
-                session.ready = true;
-                self.ready.push_back(connection);
+                self.connections.make_ready(connection);
             } else if session.open && !session.is_closing() && session.stop != Stop::Incomplete {
                 // One that has read on meanwhile waits for its peer, and must not be asked twice to go on.
                 self.resume(connection);
             }
         }
         self.finish_lookups();
+        self.forwarding.flush();
         if self.drain_mesh() == Room::Made {
-            self.unblock();
+            // A neighbour has answered, so its link takes questions again.
+            while let Some(connection) = self.forwarding.unblock() {
+                if self.connections[connection].open {
+                    self.connections.make_ready(connection);
+                }
+            }
         }
         self.drain_feed();
         self.serve_checkpoints();
         self.look_through_waiting_room();
-        self.moved = false;
+        self.follow.moved = false;
         self.end_the_overdue();
-    }
-
-    /// A neighbour has answered, so its ring takes questions again.
-    fn unblock(&mut self) {
-        while let Some(connection) = self.blocked.pop() {
-            let session = &mut self.sessions[connection as usize];
-            if session.open && !core::mem::replace(&mut session.ready, true) {
-                self.ready.push_back(connection);
-            }
-        }
     }
 
     /// A connection whose wants may have changed since they were last asked.
     pub fn next_touched(&mut self) -> Option<u32> {
-        loop {
-            let connection = self.touched.pop()?;
-            let session = &mut self.sessions[connection as usize];
-            session.touched = false;
-            if session.open {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn touch(&mut self, connection: u32) {
-        if !core::mem::replace(&mut self.sessions[connection as usize].touched, true) {
-            self.touched.push(connection);
-        }
+        self.connections.next_touched()
     }
 
     /// What `connection` asks of its driver.
     pub fn wants(&self, connection: u32) -> Wants {
-        self.sessions[connection as usize].wants()
+        self.connections[connection].wants()
     }
 
     /// Takes what is to be sent, leaving `empty` to be filled. One send at a time: the next once all of this was
     /// reported to [`Shard::sent`].
     pub fn take_output(&mut self, connection: u32, empty: Vec<u8>) -> Vec<u8> {
         debug_assert!(empty.is_empty());
-        let session = &mut self.sessions[connection as usize];
+        let session = &mut self.connections[connection];
         let output = core::mem::replace(&mut session.out, empty);
         session.in_flight += output.len();
         output
@@ -335,41 +302,29 @@ impl Shard {
     /// `bytes` of what was taken have been sent.
     pub fn sent(&mut self, connection: u32, bytes: usize) {
         self.responder.metrics.bytes_out.add(bytes as u64);
-        let session = &mut self.sessions[connection as usize];
+        let session = &mut self.connections[connection];
         session.in_flight -= bytes;
         session.active_us = self.now.monotonic_us;
-        if session.stop == Stop::Unsent && session.has_room() && !core::mem::replace(&mut session.ready, true)
-        {
-            self.ready.push_back(connection);
+        if session.stop == Stop::Unsent && session.has_room() {
+            self.connections.make_ready(connection);
         }
-        self.touch(connection);
+        self.connections.touch(connection);
     }
 
     /// A buffer with room for a connection's output, and the way back for one.
     pub fn spare_buffer(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
+        self.connections.buffers.take()
     }
 
     /// Keeps an emptied buffer for later.
-    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        let fits = (1..=SPARE_BUFFER_BYTES).contains(&buffer.capacity());
-        if fits && self.buffers.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.connections.buffers.give_back(buffer);
     }
 
     /// The next neighbour that must be woken after this turn.
     pub fn next_to_wake(&mut self) -> Option<ShardIndex> {
-        while self.next_to_wake < self.peers.len() {
-            let shard = self.next_to_wake;
-            self.next_to_wake += 1;
-            if self.peers[shard].as_mut().is_some_and(PeerLink::must_ring) {
-                return Some(ShardIndex(shard as u16));
-            }
-        }
-        self.next_to_wake = 0;
-        None
+        let next = self.forwarding.next_to_wake();
+        if Planted::NeverWakes.is(self.planted) { None } else { next }
     }
 
     /// Ends a turn: counts what it took, for all requests that it answered.
@@ -380,8 +335,8 @@ impl Shard {
         let metrics = &self.responder.metrics;
         self.checkpoints.note_turn(took_us, metrics);
         metrics.turns.add(1);
-        metrics.waiting.set(self.waiting.len() as u64);
-        metrics.mesh_depth.set(self.peers.iter().flatten().map(|peer| peer.outstanding() as u64).sum());
+        metrics.waiting.set(self.forwarding.waiting.len() as u64);
+        metrics.mesh_depth.set(self.forwarding.outstanding() as u64);
     }
 
     /// Whether the driver may sleep, and how long. Where it may, this shard's [`Parking`] has been told.
@@ -395,27 +350,31 @@ impl Shard {
             return Park::Busy;
         }
         self.is_parked = true;
+        debug_assert!(
+            !self.forwarding.holds_back() || self.planted.is_some(),
+            "lookups leave before their shard sleeps"
+        );
         // What the feed is to be asked for found its ring full: it takes requests, and wakes nobody when there is room for more.
-        let looks_again = self.waiting.len() > 0 || !self.requests.is_empty();
+        let looks_again = self.forwarding.waiting.len() > 0 || !self.follow.requests.is_empty();
         let waiting = looks_again.then(|| self.now.monotonic_us + WAITING_POLL_US);
-        let silent = self.timeouts.peek().map(|Reverse((at_us, _))| *at_us);
+        let silent = self.connections.next_look_us();
         let draining = self.draining_since_us.map(|_| self.now.monotonic_us + DRAIN_QUIET_US);
-        let first = [waiting, self.waiting.earliest_us(), silent, draining].into_iter().flatten().min();
+        let first =
+            [waiting, self.forwarding.waiting.earliest_us(), silent, draining].into_iter().flatten().min();
         first.map_or(Park::Idle, Park::Until)
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.touched.is_empty()
-            || !self.feed.events.is_empty()
+        self.connections.have_work()
+            || !self.follow.feed.events.is_empty()
             || self.checkpoints.has_work()
             || !self.responder.rereads.is_empty()
-            || self.peers.iter().flatten().any(PeerLink::has_messages)
+            || self.forwarding.has_messages()
     }
 
     /// Whether its ledger is loaded; until then it answers UNAVAILABLE.
     pub fn has_data(&self) -> bool {
-        self.watermark_taken_us > 0
+        self.follow.watermark_taken_us > 0
     }
 }
 

@@ -1,15 +1,14 @@
-//! Questions that are no plain local lookup: admitted, answered or kept waiting; and their answers' way back.
+//! Questions that are no plain lookup: admitted, answered, passed on or kept waiting; and their answers' way back.
 
 use alloc::vec::Vec;
 
 use florin_schema::{ShardIndex, Status};
 
-use super::gather::push_status;
-use super::peers::{Answer, Ask, Destination, Message, Question, Ticket};
-use super::responder::Via;
-use super::session::Stop;
-use super::waiting::Waiter;
-use super::{PeerLink, Shard};
+use super::Shard;
+use super::forwarding::gather::push_status;
+use super::forwarding::peers::{Answer, Ask, Destination, Message, Question, Ticket};
+use super::forwarding::waiting::Waiter;
+use super::responder::{Responder, Via};
 use crate::limits::MESH_RING_SLOTS;
 use crate::wire::{Freshness, Protocol, ReplyTo};
 
@@ -34,20 +33,19 @@ pub(super) enum Room {
 }
 
 impl Shard {
-    /// Answers a question, or lets it wait if its freshness does not hold. `out` is the connection's, where the
-    /// destination is one of this shard's.
-    pub(super) fn take_in(&mut self, destination: Destination, ask: Ask, out: &mut Vec<u8>) {
+    /// Answers a question, or lets it wait if its freshness does not hold.
+    pub(super) fn take_in(&mut self, destination: Destination, ask: Ask) {
         let wait_us = u64::from(ask.freshness.wait_ms) * 1_000;
         if wait_us == 0 {
-            return self.settle(destination, ask, Verdict::Answer, out);
+            return self.settle(destination, ask, Verdict::Answer);
         }
         match self.responder.unmet(&ask.freshness, &ask.question, 0) {
-            None => self.settle(destination, ask, Verdict::Answer, out),
-            Some(unmet) if ask.ticket.may_wait && self.waiting.has_room() => {
+            None => self.settle(destination, ask, Verdict::Answer),
+            Some(unmet) if ask.ticket.may_wait && self.forwarding.waiting.has_room() => {
                 let deadline_us = self.now.monotonic_us + wait_us;
                 self.wait(Waiter { deadline_us, destination, ask, unmet });
             }
-            Some(_) => self.settle(destination, ask, Verdict::Shed, out),
+            Some(_) => self.settle(destination, ask, Verdict::Shed),
         }
     }
 
@@ -55,38 +53,32 @@ impl Shard {
     fn wait(&mut self, mut waiter: Waiter) {
         let buffer = core::mem::take(&mut waiter.ask.buffer);
         self.recycle(buffer);
-        self.waiting.push(waiter);
+        self.forwarding.waiting.push(waiter);
     }
 
     /// What waits for a connection that is gone leaves at once, here and where it was passed on to.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.dismiss(Destination::Here(ticket));
-        self.peers.iter_mut().flatten().for_each(|peer| peer.leave(ticket));
+        self.forwarding.leave(ticket);
     }
 
     /// Takes out of the waiting room whatever waits for a connection.
     fn dismiss(&mut self, gone: Destination) {
-        let mut due = core::mem::take(&mut self.due);
-        self.waiting.take(|waiter| waiter.destination.is_same(gone), &mut due);
+        let mut due = core::mem::take(&mut self.forwarding.due);
+        self.forwarding.waiting.take(|waiter| waiter.destination.is_same(gone), &mut due);
         for Waiter { destination, ask, .. } in due.drain(..) {
             self.forget(destination, ask);
         }
-        self.due = due;
+        self.forwarding.due = due;
     }
 
-    fn settle(&mut self, destination: Destination, ask: Ask, verdict: Verdict, out: &mut Vec<u8>) {
+    fn settle(&mut self, destination: Destination, ask: Ask, verdict: Verdict) {
         let Ask { ticket, reply_to, freshness, question, mut buffer } = ask;
-        if buffer.capacity() == 0
-            && (question.single().is_none() || matches!(destination, Destination::Peer(..)))
-        {
-            buffer = self.spare_buffer();
-        }
-        let via = match destination {
-            Destination::Here(_) => Via::Connection,
-            Destination::Peer(..) => Via::Mesh,
-        };
         match (question, destination) {
             (Question::Part { gather, users }, _) => {
+                if buffer.capacity() == 0 {
+                    buffer = self.spare_buffer();
+                }
                 let as_of_us = match verdict {
                     Verdict::Answer => self.responder.part(&mut buffer, &freshness, &users),
                     Verdict::Shed => {
@@ -96,88 +88,68 @@ impl Shard {
                 };
                 let answer = Answer::Part { ticket, gather, entries: buffer, as_of_us };
                 match destination {
-                    Destination::Here(_) => self.deliver(self.responder.index, answer, out),
-                    Destination::Peer(peer, _) => self.peer(peer).answer(answer),
+                    Destination::Here(_) => self.deliver(self.responder.index, answer),
+                    Destination::Peer(peer, _) => self.forwarding.answer(peer, answer),
                 }
             }
             (question, Destination::Here(_)) => {
-                self.settle_single(&question, reply_to, &freshness, via, verdict, out);
-                self.sessions[ticket.connection as usize].pay(ticket);
+                let out = self.connections.out(ticket.connection);
+                let whole = Whole { question, reply_to, freshness, verdict };
+                whole.write(&mut self.responder, Via::Connection, out);
+                self.connections[ticket.connection].pay(ticket);
             }
             (question, Destination::Peer(peer, _)) => {
-                self.settle_single(&question, reply_to, &freshness, via, verdict, &mut buffer);
+                if buffer.capacity() == 0 {
+                    buffer = self.spare_buffer();
+                }
+                let whole = Whole { question, reply_to, freshness, verdict };
+                whole.write(&mut self.responder, Via::Mesh, &mut buffer);
                 self.responder.metrics.answered_for_others.add(1);
-                self.peer(peer).answer(Answer::Whole { ticket, reply: buffer });
+                self.forwarding.answer(peer, Answer::Whole { ticket, reply: buffer });
             }
         }
     }
 
-    fn settle_single(
-        &mut self,
-        question: &Question,
-        to: ReplyTo,
-        freshness: &Freshness,
-        via: Via,
-        verdict: Verdict,
-        out: &mut Vec<u8>,
-    ) {
-        let (user, aspect) = question.single().expect("a part was treated by itself");
-        match verdict {
-            Verdict::Answer => self.responder.answer(out, to, via, freshness, user, aspect),
-            Verdict::Shed => self.responder.error(out, &to, via, Status::Overloaded, WAITING_ROOM_FULL),
-        }
-    }
-
-    fn peer(&mut self, shard: ShardIndex) -> &mut PeerLink {
-        self.peers[usize::from(shard.0)].as_mut().expect("a link to every other shard")
-    }
-
-    /// An answer has come, from `shard`, for a connection that may be gone. Writes it to `out`, the connection's.
-    fn deliver(&mut self, shard: ShardIndex, answer: Answer, out: &mut Vec<u8>) {
+    /// An answer has come, from `shard`, for a connection that is there.
+    fn deliver(&mut self, shard: ShardIndex, answer: Answer) {
         match answer {
             Answer::Whole { ticket, reply } => {
-                out.extend_from_slice(&reply);
-                if self.sessions[ticket.connection as usize].protocol == Some(Protocol::Native) {
+                self.connections.out(ticket.connection).extend_from_slice(&reply);
+                let session = &mut self.connections[ticket.connection];
+                session.pay(ticket);
+                if session.protocol == Some(Protocol::Native) {
                     // What is longer than others are statistics.
                     let longest = &mut self.responder.statistics_bytes;
                     *longest = reply.len().max(*longest);
                 }
                 self.recycle(reply);
-                self.sessions[ticket.connection as usize].pay(ticket);
             }
-            Answer::Part { ticket, gather: index, entries, as_of_us } => {
-                let gather = &mut self.gathers[index as usize];
-                gather.parts[usize::from(shard.0)] = entries;
-                gather.as_of_us = gather.as_of_us.min(as_of_us);
-                gather.missing -= 1;
-                if gather.missing == 0 {
-                    let gather = self.gathers.remove(index as usize);
-                    self.responder.batch(out, &gather);
+            Answer::Part { ticket, gather, entries, as_of_us } => {
+                if let Some(gather) = self.forwarding.part_came(gather, shard, entries, as_of_us) {
+                    self.responder.batch(self.connections.out(ticket.connection), &gather);
                     gather.parts.into_iter().for_each(|part| self.recycle(part));
-                    self.sessions[ticket.connection as usize].pay(ticket);
+                    self.connections[ticket.connection].pay(ticket);
                 }
             }
         }
     }
 
-    /// Lets `write` answer on a connection, which may have waited for this before it could read on.
-    fn answer_late(&mut self, ticket: Ticket, write: impl FnOnce(&mut Shard, &mut Vec<u8>)) {
-        self.with_out(ticket.connection, write);
-        let session = &mut self.sessions[ticket.connection as usize];
-        let may_go_on = match session.stop {
-            Stop::Await => true,
-            Stop::Unsent => session.has_room(),
-            _ => false,
-        };
-        if may_go_on && !core::mem::replace(&mut session.ready, true) {
-            self.ready.push_back(ticket.connection);
+    /// An answer has come, from `shard`, for a connection that may be gone, or may have waited for this before it could
+    /// be read on.
+    fn answered(&mut self, shard: ShardIndex, answer: Answer) {
+        let ticket = answer.ticket();
+        if self.connections.holds(ticket) {
+            self.deliver(shard, answer);
+            return self.connections.answered(ticket.connection);
         }
-        self.touch(ticket.connection);
-    }
-
-    fn is_here(&self, ticket: Ticket) -> bool {
-        let session = &self.sessions[ticket.connection as usize];
-        session.open && session.generation == ticket.generation
+        match answer {
+            Answer::Whole { reply, .. } => self.recycle(reply),
+            Answer::Part { gather, entries, as_of_us, .. } => {
+                if let Some(gather) = self.forwarding.part_came(gather, shard, entries, as_of_us) {
+                    gather.parts.into_iter().for_each(|part| self.recycle(part));
+                }
+            }
+        }
     }
 
     /// Takes in what the other shards have sent, at most a ring's worth from each.
@@ -189,54 +161,43 @@ impl Shard {
                 continue;
             }
             for _ in 0..MESH_RING_SLOTS {
-                match self.peer(shard).pop() {
+                match self.forwarding.pop(shard) {
                     None => break,
-                    Some(Message::Ask(ask)) => {
-                        let destination = Destination::Peer(shard, ask.ticket);
-                        // A peer's answers go into its own buffer; nothing is written here.
-                        self.take_in(destination, ask, &mut Vec::new());
+                    Some(Message::Lookups(bundle)) => self.look_up_foreign(shard, bundle),
+                    Some(Message::Found(bundle)) => {
+                        room = Room::Made;
+                        self.take_replies(bundle);
                     }
+                    Some(Message::Ask(ask)) => self.take_in(Destination::Peer(shard, ask.ticket), ask),
                     Some(Message::Answer(answer)) => {
                         room = Room::Made;
                         self.answered(shard, answer);
                     }
                     Some(Message::Leave(ticket)) => {
                         self.dismiss(Destination::Peer(shard, ticket));
-                        self.peer(shard).left();
+                        self.forwarding.left(shard);
                     }
                     Some(Message::Left) => room = Room::Made,
                 }
             }
         }
+        self.finish_foreign();
+        if room == Room::Made {
+            // Lookups that found as many bundles out as may be go with those that have come back.
+            self.forwarding.flush();
+        }
         room
-    }
-
-    fn answered(&mut self, shard: ShardIndex, answer: Answer) {
-        let ticket = answer.ticket();
-        if self.is_here(ticket) {
-            self.answer_late(ticket, |this, out| this.deliver(shard, answer, out));
-            return;
-        }
-        match answer {
-            Answer::Whole { reply, .. } => self.recycle(reply),
-            Answer::Part { gather, entries, .. } => {
-                self.recycle(entries);
-                self.gathers[gather as usize].missing -= 1;
-                if self.gathers[gather as usize].missing == 0 {
-                    self.gathers.remove(gather as usize);
-                }
-            }
-        }
     }
 
     /// Answers those in the waiting room whose freshness holds now, or whose time is up.
     pub(super) fn look_through_waiting_room(&mut self) {
         let now_us = self.now.monotonic_us;
-        let is_late = self.waiting.earliest_us().is_some_and(|us| us <= now_us);
-        if self.waiting.len() == 0 || !(is_late || self.moved) {
+        let waiting = &self.forwarding.waiting;
+        let is_late = waiting.earliest_us().is_some_and(|us| us <= now_us);
+        if waiting.len() == 0 || !(is_late || self.follow.moved) {
             return;
         }
-        let mut due = core::mem::take(&mut self.due);
+        let mut due = core::mem::take(&mut self.forwarding.due);
         let responder = &self.responder;
         let is_due = |waiter: &mut Waiter| {
             match responder.unmet(&waiter.ask.freshness, &waiter.ask.question, waiter.unmet) {
@@ -245,19 +206,18 @@ impl Shard {
             }
             waiter.deadline_us <= now_us
         };
-        self.waiting.take(is_due, &mut due);
+        self.forwarding.waiting.take(is_due, &mut due);
         for Waiter { destination, ask, .. } in due.drain(..) {
             match destination {
-                Destination::Peer(..) => self.settle(destination, ask, Verdict::Answer, &mut Vec::new()),
-                Destination::Here(ticket) if self.is_here(ticket) => {
-                    self.answer_late(ticket, |shard, out| {
-                        shard.settle(destination, ask, Verdict::Answer, out)
-                    });
+                Destination::Peer(..) => self.settle(destination, ask, Verdict::Answer),
+                Destination::Here(ticket) if self.connections.holds(ticket) => {
+                    self.settle(destination, ask, Verdict::Answer);
+                    self.connections.answered(ticket.connection);
                 }
                 Destination::Here(_) => self.forget(destination, ask),
             }
         }
-        self.due = due;
+        self.forwarding.due = due;
     }
 
     /// A question whose connection has gone while it waited.
@@ -269,7 +229,26 @@ impl Shard {
         };
         match destination {
             Destination::Here(_) => self.answered(self.responder.index, answer),
-            Destination::Peer(peer, _) => self.peer(peer).answer(answer),
+            Destination::Peer(peer, _) => self.forwarding.answer(peer, answer),
+        }
+    }
+}
+
+/// A question about one user, whose answer is a whole reply.
+struct Whole {
+    question: Question,
+    reply_to: ReplyTo,
+    freshness: Freshness,
+    verdict: Verdict,
+}
+
+impl Whole {
+    fn write(&self, responder: &mut Responder, via: Via, out: &mut Vec<u8>) {
+        let Whole { question, reply_to, freshness, verdict } = self;
+        let (user, aspect) = question.single().expect("a part was treated by itself");
+        match verdict {
+            Verdict::Answer => responder.answer(out, *reply_to, via, freshness, user, aspect),
+            Verdict::Shed => responder.error(out, reply_to, via, Status::Overloaded, WAITING_ROOM_FULL),
         }
     }
 }

@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Window, WindowMask};
 
-use super::gather::{Gather, push_balance, push_status, push_without_beginning};
+use super::forwarding::gather::{Gather, push_balance, push_status, push_without_beginning};
+use super::forwarding::peers::Question;
+use super::forwarding::waiting::first_unmet;
 use super::metrics::ShardMetrics;
-use super::peers::Question;
 use super::table::{Guess, Table, Trust};
-use super::waiting::first_unmet;
 use crate::clock::Now;
 use crate::ledger::Horizon;
-use crate::limits::ANSWER_BYTES;
+use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP};
 use crate::wire::{
     AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
 };
@@ -290,19 +290,33 @@ impl Responder {
     /// Appends the entries of a part of a batch; the oldest time of which one of them tells.
     pub fn part(&self, part: &mut Vec<u8>, freshness: &Freshness, users: &[UserId]) -> i64 {
         let mut as_of_us = self.as_of_us;
-        for &user in users {
-            match self.table.find(user.hashed()) {
-                _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
-                _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
-                None => push_status(part, Status::NotFound),
-                Some(found) if found.has_no_beginning() => push_without_beginning(part),
-                Some(found) => {
-                    as_of_us = as_of_us.min(self.origin_of(Via::Connection, user, found.trust).as_of_us);
-                    push_balance(part, found.balance, found.trust);
-                }
+        // In groups, as in the pipeline, so that their cache misses overlap.
+        for group in users.chunks(LOOKUPS_PER_GROUP) {
+            let mut guesses = [Guess::NOBODY; LOOKUPS_PER_GROUP];
+            group.iter().for_each(|user| self.table.prefetch(user.hashed()));
+            for (guess, user) in guesses.iter_mut().zip(group) {
+                *guess = self.table.guess(user.hashed());
+            }
+            for (&user, &guess) in group.iter().zip(&guesses) {
+                as_of_us = as_of_us.min(self.entry(part, freshness, user, guess));
             }
         }
         as_of_us
+    }
+
+    /// Appends the entry of one user of a batch; the time of which it tells.
+    fn entry(&self, part: &mut Vec<u8>, freshness: &Freshness, user: UserId, guess: Guess) -> i64 {
+        match self.table.confirm(user.hashed(), guess) {
+            _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
+            _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
+            None => push_status(part, Status::NotFound),
+            Some(found) if found.has_no_beginning() => push_without_beginning(part),
+            Some(found) => {
+                push_balance(part, found.balance, found.trust);
+                return self.origin_of(Via::Connection, user, found.trust).as_of_us;
+            }
+        }
+        self.as_of_us
     }
 
     /// Answers a batch whose parts have all come.

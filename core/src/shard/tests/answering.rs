@@ -16,6 +16,7 @@ fn a_body_is_asked_for_once() {
     node[0].begin_turn(10);
     node[0].shard.open(0, Listener::Any);
     node[0].shard.receive(0, get.as_bytes());
+    node[0].end_turn(10);
     node[1].turn(11);
     node[0].turn(12);
     assert!(node[0].take_output().starts_with("HTTP/1.1 404 "));

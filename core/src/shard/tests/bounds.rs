@@ -1,54 +1,17 @@
 //! What one caller may hold, and whom it keeps waiting.
 
 use super::*;
-
-/// What a caller sends, received in pieces as long as the shard wants more; how many bytes it took.
-fn pour(node: &mut [Alone], connection: u32, at_us: u64, bytes: &[u8]) -> usize {
-    let mut taken = 0;
-    for (piece, at_us) in bytes.chunks(1_024).zip(at_us..) {
-        if !node[0].shard.wants(connection).intake {
-            break;
-        }
-        node[0].begin_turn(at_us);
-        node[0].shard.receive(connection, piece);
-        node[0].end_turn(at_us);
-        taken += piece.len();
-    }
-    taken
-}
-
-/// A request of `opcode`, which waits a second for version 9 where `waits`.
-fn request(opcode: u8, id: u64, user: u64, waits: bool, users: &[u64]) -> Vec<u8> {
-    let options = if waits { 16 } else { 0 };
-    let mut frame = (24 + options + 8 * users.len() as u32).to_le_bytes().to_vec();
-    frame.extend_from_slice(&[1, opcode, 1, u8::from(waits)]);
-    frame.extend_from_slice(&id.to_le_bytes());
-    frame.extend_from_slice(&user.to_le_bytes());
-    if waits {
-        frame.extend_from_slice(&9_u64.to_le_bytes());
-        frame.extend_from_slice(&0_u32.to_le_bytes());
-        frame.extend_from_slice(&1_000_u32.to_le_bytes());
-    }
-    users.iter().for_each(|user| frame.extend_from_slice(&user.to_le_bytes()));
-    frame
-}
-
-/// The first user of a shard of two.
-fn user_of(shard: u16) -> u64 {
-    (0..)
-        .find(|&id| UserId::new(id).is_some_and(|user| user.shard(2) == ShardIndex(shard)))
-        .expect("there are many")
-}
+use crate::shard::forwarding::waiting::first_unmet;
 
 /// Bytes of memory that shard 0 holds for a connection.
-fn held(node: &[Alone], connection: usize) -> usize {
+fn held(node: &[Alone], connection: u32) -> usize {
     let shard = &node[0].shard;
-    let session = &shard.sessions[connection];
-    let gathers = shard.gathers.iter().map(|(_, gather)| {
+    let session = &shard.connections[connection];
+    let gathers = shard.forwarding.gathers().map(|gather| {
         let parts: usize = gather.parts.iter().map(Vec::capacity).sum();
         gather.users.capacity() * size_of::<UserId>() + parts
     });
-    session.carry.capacity() + session.out.capacity() + session.in_flight + gathers.sum::<usize>()
+    session.input.capacity() + session.out.capacity() + session.in_flight + gathers.sum::<usize>()
 }
 
 /// 1,024 batches that waited, from a caller that never read, pinned 130 MiB: each answer of 115 KiB was taken for 512 bytes.
@@ -61,7 +24,7 @@ fn what_is_owed_counts_as_much_as_what_is_there() {
     node[0].shard.open(0, Listener::Any);
     let taken = pour(&mut node, 0, 11, &batch.repeat(64));
     assert!(taken < 32 * 1_024, "{taken} bytes were taken in");
-    assert_eq!(node[0].shard.gathers.len(), 1, "one reply more than nothing");
+    assert_eq!(node[0].shard.forwarding.gathers().len(), 1, "one reply more than nothing");
     assert!(held(&node, 0) < 64 * 1_024, "{} bytes are held", held(&node, 0));
     // It is answered in the end, and then the next one is read.
     let end_us = 2_000_000;
@@ -72,7 +35,7 @@ fn what_is_owed_counts_as_much_as_what_is_there() {
     assert!(node[0].send_output().len() > 8 * 1_024);
     node[0].turn(end_us + 1);
     pour(&mut node, 0, end_us + 2, &batch.repeat(64)[taken..]);
-    assert_eq!(node[0].shard.gathers.len(), 1, "the next");
+    assert_eq!(node[0].shard.forwarding.gathers().len(), 1, "the next");
 }
 
 /// A thousand callers that never read held 102 to 229 KiB each, against the 64 that are promised.
@@ -145,14 +108,15 @@ fn a_caller_has_a_share_of_the_waiting_room_and_leaves_it_when_it_goes() {
                 (refused, answers) = (refused + 1, &answers[length..]);
             }
         }
-        let waiting = |node: &[Alone]| node.iter().map(|alone| alone.shard.waiting.len()).sum::<usize>();
+        let waiting =
+            |node: &[Alone]| node.iter().map(|alone| alone.shard.forwarding.waiting.len()).sum::<usize>();
         assert_eq!((waiting(&node), refused), (32, 168), "those of shard {shard}");
         node[0].shard.closed(0);
         node[0].turn(40_000);
         node[1].turn(40_001);
         node[0].turn(40_002);
         assert_eq!(waiting(&node), 0);
-        assert_eq!(node[0].shard.peers[1].as_ref().map(PeerLink::outstanding), Some(0));
+        assert_eq!(node[0].shard.forwarding.link(ShardIndex(1)).map(PeerLink::outstanding), Some(0));
     }
 }
 
@@ -164,7 +128,7 @@ fn a_batch_that_waits_costs_one_look_as_long_as_nothing_changes() {
     let mut look = |from, fresh_until: usize| {
         looks += 1;
         let mut count = 0;
-        let unmet = waiting::first_unmet(&users, from, |user| {
+        let unmet = first_unmet(&users, from, |user| {
             count += 1;
             user.get() < fresh_until as u64
         });

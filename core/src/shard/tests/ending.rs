@@ -20,10 +20,10 @@ fn a_refused_frame_leaves_its_successor_its_own_time() {
     alone.shard.receive(0, &[&refused[1_000..], &beginning_of_next].concat());
     alone.shard.work();
     alone.turn(19_999_999);
-    assert_eq!(alone.shard.sessions[0].ending, Ending::Stays, "ten seconds have not passed");
+    assert_eq!(alone.shard.connections[0].ending, Ending::Stays, "ten seconds have not passed");
     alone.turn(20_000_000);
     alone.turn(20_000_001);
-    assert_eq!(alone.shard.sessions[0].ending, Ending::Closing);
+    assert_eq!(alone.shard.connections[0].ending, Ending::Closing);
 }
 
 /// A process was stopped (SIGSTOP) while a request was half there. Its rest arrived meanwhile and lay in the kernel; the

@@ -13,6 +13,8 @@ use crate::mesh::{self, Latest, Receiver, Sender};
 mod answering;
 mod bounds;
 mod ending;
+mod links;
+mod principals;
 
 /// A shard by itself, and the feed's ends of its link.
 pub(super) struct Alone {
@@ -116,6 +118,44 @@ fn frame(opcode: Opcode, encoding: Encoding, user_id: u64, body: &[u8]) -> Vec<u
         user_id: user_id.into(),
     };
     [header.as_bytes(), body].concat()
+}
+
+/// What a caller sends, received in pieces as long as the shard wants more; how many bytes it took.
+fn pour(node: &mut [Alone], connection: u32, at_us: u64, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    for (piece, at_us) in bytes.chunks(1_024).zip(at_us..) {
+        if !node[0].shard.wants(connection).intake {
+            break;
+        }
+        node[0].begin_turn(at_us);
+        node[0].shard.receive(connection, piece);
+        node[0].end_turn(at_us);
+        taken += piece.len();
+    }
+    taken
+}
+
+/// A request of `opcode`, which waits a second for version 9 where `waits`.
+fn request(opcode: u8, id: u64, user: u64, waits: bool, users: &[u64]) -> Vec<u8> {
+    let options = if waits { 16 } else { 0 };
+    let mut frame = (24 + options + 8 * users.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&[1, opcode, 1, u8::from(waits)]);
+    frame.extend_from_slice(&id.to_le_bytes());
+    frame.extend_from_slice(&user.to_le_bytes());
+    if waits {
+        frame.extend_from_slice(&9_u64.to_le_bytes());
+        frame.extend_from_slice(&0_u32.to_le_bytes());
+        frame.extend_from_slice(&1_000_u32.to_le_bytes());
+    }
+    users.iter().for_each(|user| frame.extend_from_slice(&user.to_le_bytes()));
+    frame
+}
+
+/// The first user of a shard of two.
+fn user_of(shard: u16) -> u64 {
+    (0..)
+        .find(|&id| UserId::new(id).is_some_and(|user| user.shard(2) == ShardIndex(shard)))
+        .expect("there are many")
 }
 
 fn row(user_id: u64, version: u64) -> Transaction {

@@ -55,6 +55,8 @@ pub struct Encoder {
     json: Vec<u8>,
     /// What an HTTP response's Date says.
     date: Date,
+    /// Where this shard is asked without a hop, if it has a port of its own.
+    port: Option<u16>,
 }
 
 impl Default for Encoder {
@@ -66,7 +68,12 @@ impl Default for Encoder {
 impl Encoder {
     /// An encoder with its templates built.
     pub fn new() -> Encoder {
-        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new() }
+        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new(), port: None }
+    }
+
+    /// The shard's own port, which callers over HTTP are told whose request had to be passed on.
+    pub fn set_port(&mut self, port: Option<u16>) {
+        self.port = port;
     }
 
     /// From now on it is `wall_us`, µs since 1970 UTC.
@@ -172,7 +179,9 @@ impl Encoder {
 
     fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
         let date = self.date.text();
-        let head = Head { code: 200, content_type: JSON, reply, date, origin, version, allow: None };
+        // A batch has no one shard that would be the right one.
+        let port = version.and(self.port);
+        let head = Head { code: 200, content_type: JSON, reply, date, origin, version, port, allow: None };
         response::write(out, &head, &self.json);
     }
 
@@ -188,7 +197,8 @@ impl Encoder {
         self.json.clear();
         json::problem(&mut self.json, code, response::reason(code), detail);
         let date = self.date.text();
-        let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, allow };
+        let port = self.port;
+        let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
         response::write(out, &head, &self.json);
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Head<'a> {
     pub(super) date: &'a [u8; 29],
     pub(super) origin: Origin,
     pub(super) version: Option<Version>,
+    /// Of the shard that answers, for whoever has asked another.
+    pub(super) port: Option<u16>,
     pub(super) allow: Option<&'static str>,
 }
 
@@ -52,7 +54,7 @@ pub(super) const fn reason(code: u16) -> &'static str {
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
 pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
-    let Head { code, content_type, reply, date, origin, version, allow } = *head;
+    let Head { code, content_type, reply, date, origin, version, port, allow } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
     put(out, &["\r\nContent-Type: ", content_type]);
@@ -67,6 +69,9 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
     put(out, &["\r\nFlorin-Shard: ", number.format(origin.shard)]);
     if origin.flags & REPLY_FORWARDED != 0 {
         put(out, &["\r\nFlorin-Forwarded: true"]);
+        if let Some(port) = port {
+            put(out, &["\r\nFlorin-Shard-Port: ", number.format(port)]);
+        }
     }
     if origin.flags & REPLY_QUARANTINED != 0 {
         put(out, &["\r\nFlorin-Quarantined: true"]);

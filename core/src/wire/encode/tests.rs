@@ -418,6 +418,32 @@ fn a_response_is_wire_mds_to_the_letter() {
     }
 }
 
+/// A caller over HTTP cannot say Hello, and so never learned which port would save it a hop.
+#[test]
+fn a_forwarded_response_names_the_port_that_needs_no_hop() {
+    let bytes = example();
+    let forwarded = Origin { flags: REPLY_FORWARDED, ..ORIGIN };
+    let told = |port, origin, opcode| {
+        let to = to(opcode, Format::Http(HttpReply::KeepAlive));
+        let response = written(|encoder, out| {
+            encoder.set_port(port);
+            match opcode {
+                Opcode::GetBalance => encoder.balance(out, to, origin, BalanceView::new(&bytes).unwrap()),
+                Opcode::GetBalances => encoder.balances(out, to, origin, &[]),
+                _ => encoder.error(out, to, origin, Status::NotFound, "no"),
+            }
+        });
+        String::from_utf8(response)
+            .unwrap()
+            .contains("\r\nFlorin-Forwarded: true\r\nFlorin-Shard-Port: 7403\r\n")
+    };
+    assert!(told(Some(7_403), forwarded, Opcode::GetBalance));
+    assert!(told(Some(7_403), forwarded, Opcode::GetStatistics), "also with a status that is not OK");
+    assert!(!told(Some(7_403), ORIGIN, Opcode::GetBalance), "there was no hop");
+    assert!(!told(None, forwarded, Opcode::GetBalance), "there is no such port");
+    assert!(!told(Some(7_403), forwarded, Opcode::GetBalances), "a batch has many owners");
+}
+
 #[test]
 fn json_keys_come_in_wire_mds_order() {
     let totals = WindowTotals {

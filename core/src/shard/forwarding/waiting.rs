@@ -7,7 +7,7 @@ use crate::limits::WAITING_MAX;
 use florin_schema::UserId;
 
 /// A question that waits.
-pub(super) struct Waiter {
+pub(in crate::shard) struct Waiter {
     pub deadline_us: u64,
     pub destination: Destination,
     pub ask: Ask,
@@ -17,7 +17,7 @@ pub(super) struct Waiter {
 
 /// The place of a user who is not fresh, looked for from `from` on and round: a batch that waits costs one look at a time as long as
 /// the same user is not fresh.
-pub(super) fn first_unmet(
+pub(in crate::shard) fn first_unmet(
     users: &[UserId],
     from: usize,
     mut is_fresh: impl FnMut(UserId) -> bool,
@@ -27,7 +27,7 @@ pub(super) fn first_unmet(
 
 /// A bounded list: it is looked through only when the table or the watermark has moved, or a deadline has come.
 #[derive(Default)]
-pub(super) struct WaitingRoom {
+pub(in crate::shard) struct WaitingRoom {
     waiters: Vec<Waiter>,
     earliest_us: Option<u64>,
 }

@@ -10,7 +10,7 @@ use florin_schema::{Status, UserId};
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::table::Trust;
+use crate::shard::table::Trust;
 use crate::wire::{BatchEntry, ReplyTo};
 
 /// What stands before an entry's balance.
@@ -24,7 +24,7 @@ struct EntryHeader {
 }
 
 /// A batch whose parts are still coming.
-pub(super) struct Gather {
+pub(in crate::shard) struct Gather {
     pub reply_to: ReplyTo,
     pub users: Vec<UserId>,
     /// By shard; empty where a shard owns none of the users.
@@ -35,7 +35,7 @@ pub(super) struct Gather {
 }
 
 /// Appends an OK entry to a part.
-pub(super) fn push_balance(part: &mut Vec<u8>, balance: BalanceView<'_>, trust: Trust) {
+pub(in crate::shard) fn push_balance(part: &mut Vec<u8>, balance: BalanceView<'_>, trust: Trust) {
     let bytes = u16::try_from(balance.bytes.len()).expect("sixteen assets are less than 64 KiB");
     let quarantined = u8::from(trust == Trust::Quarantined);
     part.extend_from_slice(
@@ -45,14 +45,14 @@ pub(super) fn push_balance(part: &mut Vec<u8>, balance: BalanceView<'_>, trust: 
 }
 
 /// Appends an entry without a balance to a part.
-pub(super) fn push_status(part: &mut Vec<u8>, status: Status) {
+pub(in crate::shard) fn push_status(part: &mut Vec<u8>, status: Status) {
     part.extend_from_slice(
         EntryHeader { status: status as u8, quarantined: 0, bytes: U16::new(0) }.as_bytes(),
     );
 }
 
 /// Appends an entry of a quarantined account that has nothing to show.
-pub(super) fn push_without_beginning(part: &mut Vec<u8>) {
+pub(in crate::shard) fn push_without_beginning(part: &mut Vec<u8>) {
     let header = EntryHeader { status: Status::Unavailable as u8, quarantined: 1, bytes: U16::new(0) };
     part.extend_from_slice(header.as_bytes());
 }

@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::peers::Ticket;
+use super::input::Input;
 use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
+use crate::shard::forwarding::peers::Ticket;
+use crate::shard::principal::Principal;
 use crate::wire::Protocol;
 
 /// The kind of listener that accepted a connection: what a Hello says of ports depends on it.
@@ -32,14 +34,14 @@ pub struct Wants {
 
 /// Why a connection's input is not read further at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stop {
+pub(in crate::shard) enum Stop {
     /// Everything whole has been read; the rest has yet to come.
     Incomplete,
     /// It has had its frames of this turn.
     Turn,
     /// It does not read its answers.
     Unsent,
-    /// An answer must come first (HTTP answers in order), or a neighbour's ring must drain.
+    /// An answer must come first (HTTP answers in order), a neighbour's ring must drain, or it is not known yet who asks.
     Await,
     /// Nothing more is read from it.
     Ended,
@@ -47,7 +49,7 @@ pub(super) enum Stop {
 
 /// What is to happen to a connection that owes nothing any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ending {
+pub(in crate::shard) enum Ending {
     /// It stays.
     Stays,
     /// Its peer has sent all it will: close once everything that came is answered.
@@ -58,17 +60,18 @@ pub(super) enum Ending {
     CutOff,
 }
 
-pub(super) struct Session {
+pub(in crate::shard) struct Session {
     /// Tells answers for this connection from answers for one that had its index before.
     pub generation: u32,
     pub open: bool,
     pub listener: Listener,
+    /// Who asks; `None` while that is still being found out, and then no request is read.
+    principal: Option<Principal>,
     pub protocol: Option<Protocol>,
     pub stop: Stop,
     pub ending: Ending,
-    /// Input that waits, from `carry_from` on.
-    pub carry: Vec<u8>,
-    pub carry_from: usize,
+    /// Input that waits.
+    pub input: Input,
     /// Input still to come that belongs to a refused request.
     pub skip: usize,
     /// Answers that the driver has not taken yet.
@@ -88,11 +91,10 @@ pub(super) struct Session {
     pub active_us: u64,
     /// When the request at the head of the input began to wait for its rest, monotonic µs.
     pub partial_since_us: Option<u64>,
-    /// Whether the time-out heap knows this connection.
-    pub timed: bool,
-    /// Whether the lists of touched and of ready connections hold it.
-    pub touched: bool,
-    pub ready: bool,
+    /// Whether the lists of connections hold it; [`Connections`](super::Connections) alone changes these.
+    pub(super) timed: bool,
+    pub(super) touched: bool,
+    pub(super) ready: bool,
 }
 
 impl Session {
@@ -101,11 +103,11 @@ impl Session {
             generation: 0,
             open: false,
             listener: Listener::Any,
+            principal: None,
             protocol: None,
             stop: Stop::Incomplete,
             ending: Ending::Stays,
-            carry: Vec::new(),
-            carry_from: 0,
+            input: Input::default(),
             skip: 0,
             out: Vec::new(),
             in_flight: 0,
@@ -123,16 +125,29 @@ impl Session {
     }
 
     /// Begins anew for the next connection of this index.
-    pub fn reopen(&mut self, listener: Listener) {
+    pub fn reopen(&mut self, listener: Listener, principal: Option<Principal>) {
         *self = Session {
             generation: self.generation.wrapping_add(1),
             open: true,
             listener,
+            principal,
             touched: self.touched,
             ready: self.ready,
             timed: self.timed,
             ..Session::new()
         };
+    }
+
+    /// Who asks, once that is known.
+    #[inline(always)]
+    pub fn principal(&self) -> Option<Principal> {
+        self.principal
+    }
+
+    /// It is known now who asks, for as long as the connection lasts.
+    pub fn identify(&mut self, principal: Principal) {
+        let before = self.principal.replace(principal);
+        assert!(before.is_none(), "a connection is one principal's: {before:?} was to become {principal:?}");
     }
 
     /// Whether nothing more is read from it, whatever still comes.
@@ -148,9 +163,20 @@ impl Session {
     /// Owes one more answer, which may need `bytes` beyond [`ANSWER_BYTES`]; the way back for it.
     pub fn owe(&mut self, connection: u32, bytes: usize, may_wait: bool) -> Ticket {
         self.owed += 1;
-        self.promised += bytes;
         self.waits += u32::from(may_wait);
-        Ticket { connection, generation: self.generation, bytes: bytes as u32, may_wait }
+        Ticket { may_wait, ..self.promise(connection, bytes) }
+    }
+
+    /// One of the answers that it owes may need `bytes` beyond [`ANSWER_BYTES`]; the way back for it.
+    #[inline]
+    pub fn promise(&mut self, connection: u32, bytes: usize) -> Ticket {
+        self.promised += bytes;
+        Ticket { bytes: bytes as u32, ..self.ticket(connection) }
+    }
+
+    /// What was promised was not asked for after all; the answer is still owed.
+    pub fn take_back(&mut self, promise: Ticket) {
+        self.promised -= promise.bytes as usize;
     }
 
     /// An answer that was owed has been written.
@@ -169,12 +195,8 @@ impl Session {
         self.unsent() + self.owed as usize * ANSWER_BYTES + self.promised
     }
 
-    pub fn waiting_input(&self) -> usize {
-        self.carry.len() - self.carry_from
-    }
-
     pub fn wants(&self) -> Wants {
-        let full = self.waiting_input() >= INTAKE_BYTES_MAX / 2 && self.stop != Stop::Incomplete;
+        let full = self.input.len() >= INTAKE_BYTES_MAX / 2 && self.stop != Stop::Incomplete;
         let flushed = self.unsent() == 0 && self.owed == 0;
         Wants {
             output: !self.out.is_empty(),
@@ -191,7 +213,7 @@ impl Session {
 
     /// Whether it has nothing to do and nothing half-done: what a draining node may close.
     pub fn is_quiet(&self) -> bool {
-        self.unsent() == 0 && self.owed == 0 && self.waiting_input() == 0
+        self.unsent() == 0 && self.owed == 0 && self.input.is_empty()
     }
 
     pub fn has_room(&self) -> bool {

@@ -1,32 +1,35 @@
 //! What shards ask each other, and the links over which they do.
 //!
 //! The ring from shard i to shard j carries i's questions to j and i's answers to j's questions. A shard has at most
-//! [`MESH_ASKS_MAX`] questions outstanding with another, beside [`MESH_WAITS_MAX`] that may wait there, and the ring has
-//! twice as many slots: so an answer always finds room, and no pair of shards can wait for each other.
+//! [`MESH_BUNDLES_MAX`] bundles of lookups outstanding with another, [`MESH_ASKS_MAX`] other questions, and
+//! [`MESH_WAITS_MAX`] that may wait there. The ring has twice as many slots, and each question has one answer: so an answer
+//! always finds room, and no pair of shards can wait for each other.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use florin_schema::{ShardIndex, UserId, WindowMask};
 
-use crate::limits::{MESH_ASKS_MAX, MESH_RING_SLOTS, MESH_WAITS_MAX};
+use super::bundle::{Bundle, ForeignLookup};
+use crate::limits::{MESH_ASKS_MAX, MESH_BUNDLES_MAX, MESH_RING_SLOTS, MESH_WAITS_MAX};
 use crate::mesh::{self, Parking, Receiver, Sender};
+use crate::shard::responder::Aspect;
 use crate::wire::{Freshness, ReplyTo};
 
 /// The connection, of the shard that asks, for which an answer is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket {
-    pub(super) connection: u32,
-    pub(super) generation: u32,
-    /// What was promised for the answer beyond the usual; see [`Session::owe`](super::session::Session::owe).
-    pub(super) bytes: u32,
+    pub(in crate::shard) connection: u32,
+    pub(in crate::shard) generation: u32,
+    /// What was promised for the answer beyond the usual; see `Session::owe`.
+    pub(in crate::shard) bytes: u32,
     /// Whether it may wait for its freshness: it has one of the places of its connection, and of the link that it takes.
-    pub(super) may_wait: bool,
+    pub(in crate::shard) may_wait: bool,
 }
 
 /// What is asked of an account's owner.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Question {
+pub(in crate::shard) enum Question {
     Balance(UserId),
     Statistics(UserId, WindowMask),
     /// The owner's part of the batch that the asker keeps as `gather`: users in the batch's order.
@@ -36,9 +39,20 @@ pub(super) enum Question {
     },
 }
 
+impl Question {
+    /// The user and aspect of a question about one user.
+    pub(in crate::shard) fn single(&self) -> Option<(UserId, Aspect)> {
+        match *self {
+            Question::Balance(user) => Some((user, Aspect::Balance)),
+            Question::Statistics(user, windows) => Some((user, Aspect::Statistics(windows))),
+            Question::Part { .. } => None,
+        }
+    }
+}
+
 /// A question on its way.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(in crate::shard) struct Ask {
     pub ticket: Ticket,
     pub reply_to: ReplyTo,
     pub freshness: Freshness,
@@ -49,15 +63,15 @@ pub(super) struct Ask {
 
 /// An answer on its way back.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::shard) enum Answer {
     /// The whole reply, as the connection sends it.
     Whole { ticket: Ticket, reply: Vec<u8> },
-    /// A part of batch `gather`; see [`super::gather`].
+    /// A part of batch `gather`; see `gather`.
     Part { ticket: Ticket, gather: u32, entries: Vec<u8>, as_of_us: i64 },
 }
 
 impl Answer {
-    pub(super) fn ticket(&self) -> Ticket {
+    pub(in crate::shard) fn ticket(&self) -> Ticket {
         let (Answer::Whole { ticket, .. } | Answer::Part { ticket, .. }) = *self;
         ticket
     }
@@ -65,10 +79,15 @@ impl Answer {
 
 /// What goes through a ring of the mesh.
 #[derive(Debug)]
-pub struct MeshMessage(pub(super) Message);
+pub struct MeshMessage(Message);
 
 #[derive(Debug)]
-pub(super) enum Message {
+pub(in crate::shard) enum Message {
+    /// Lookups of any age.
+    Lookups(Bundle),
+    /// They have been looked up.
+    Found(Bundle),
+    /// Any other question.
     Ask(Ask),
     Answer(Answer),
     /// The ticket's connection is gone, and with it all that waits for it.
@@ -85,23 +104,76 @@ pub struct PeerLink {
     /// Questions not yet answered, but for those that may wait.
     asks: usize,
     waits: usize,
+    /// Lookups that wait for more of their turn, or for a bundle to come back: never one that is full while another may go.
+    filling: Option<Bundle>,
+    /// Bundles that have not come back.
+    bundles: usize,
+    /// Lookups in them.
+    lookups: usize,
     pushed: bool,
 }
 
 impl PeerLink {
+    /// Whether one more lookup may be asked for.
+    #[inline]
+    pub(in crate::shard) fn may_look_up(&self) -> bool {
+        self.bundles < MESH_BUNDLES_MAX || !self.filling.as_ref().is_some_and(Bundle::is_full)
+    }
+
+    /// Asks for one more, in a bundle of `spare`'s making. It leaves when the bundle is full, or with [`PeerLink::flush`].
+    #[inline]
+    pub(super) fn look_up(&mut self, lookup: ForeignLookup, spare: impl FnOnce() -> Bundle) {
+        assert!(self.may_look_up(), "a lookup is asked for only where it may be");
+        if self.filling.as_ref().is_some_and(Bundle::is_full) {
+            self.flush();
+        }
+        let bundle = self.filling.get_or_insert_with(spare);
+        bundle.push(lookup);
+        if bundle.is_full() {
+            self.flush();
+        }
+    }
+
+    /// Sends the lookups that wait, unless as many bundles are out as may be: then they leave when one comes back.
+    pub(super) fn flush(&mut self) {
+        if self.bundles < MESH_BUNDLES_MAX
+            && let Some(bundle) = self.filling.take()
+        {
+            self.bundles += 1;
+            self.lookups += bundle.len();
+            self.push(Message::Lookups(bundle));
+        }
+    }
+
+    /// Forgets the lookups that wait, as a defect to be found.
+    pub(super) fn lose(&mut self) {
+        self.filling = None;
+    }
+
+    /// Lookups that it could send and has not.
+    pub(super) fn holds_back(&self) -> bool {
+        self.filling.is_some() && self.bundles < MESH_BUNDLES_MAX
+    }
+
+    /// Gives an answered bundle back.
+    pub(super) fn found(&mut self, bundle: Bundle) {
+        self.push(Message::Found(bundle));
+    }
+
     /// Whether one more question may be asked.
-    pub(super) fn may_ask(&self) -> bool {
+    pub(in crate::shard) fn may_ask(&self) -> bool {
         self.asks < MESH_ASKS_MAX
     }
 
     /// Whether one more question may wait there.
-    pub(super) fn may_wait(&self) -> bool {
+    pub(in crate::shard) fn may_wait(&self) -> bool {
         self.waits < MESH_WAITS_MAX
     }
 
     /// Questions not yet answered.
-    pub(super) fn outstanding(&self) -> usize {
-        self.asks + self.waits
+    pub(in crate::shard) fn outstanding(&self) -> usize {
+        let filling = self.filling.as_ref().map_or(0, Bundle::len);
+        self.asks + self.waits + self.lookups + filling
     }
 
     pub(super) fn ask(&mut self, ask: Ask) {
@@ -145,7 +217,11 @@ impl PeerLink {
         match &message {
             Message::Answer(answer) => *self.counter(answer.ticket()) -= 1,
             Message::Left => self.asks -= 1,
-            Message::Ask(_) | Message::Leave(_) => {}
+            Message::Found(bundle) => {
+                self.bundles -= 1;
+                self.lookups -= bundle.len();
+            }
+            Message::Lookups(_) | Message::Ask(_) | Message::Leave(_) => {}
         }
         Some(message)
     }
@@ -155,7 +231,7 @@ impl PeerLink {
     }
 
     /// Whether the other shard must be woken: something was pushed since the last call, and it is parked.
-    pub(super) fn must_ring(&mut self) -> bool {
+    pub(super) fn must_wake(&mut self) -> bool {
         core::mem::take(&mut self.pushed) && self.parking.notify()
     }
 }
@@ -170,7 +246,17 @@ pub fn mesh(parkings: &[Arc<Parking>]) -> Vec<Vec<Option<PeerLink>>> {
             let (to_j, from_i) = mesh::ring(MESH_RING_SLOTS);
             let (to_i, from_j) = mesh::ring(MESH_RING_SLOTS);
             let link = |to, from, parking: &Arc<Parking>| {
-                Some(PeerLink { to, from, parking: Arc::clone(parking), asks: 0, waits: 0, pushed: false })
+                Some(PeerLink {
+                    to,
+                    from,
+                    parking: Arc::clone(parking),
+                    asks: 0,
+                    waits: 0,
+                    filling: None,
+                    bundles: 0,
+                    lookups: 0,
+                    pushed: false,
+                })
             };
             links[i][j] = link(to_j, from_j, &parkings[j]);
             links[j][i] = link(to_i, from_i, &parkings[i]);
@@ -179,12 +265,14 @@ pub fn mesh(parkings: &[Arc<Parking>]) -> Vec<Vec<Option<PeerLink>>> {
     links
 }
 
-const _: () =
-    assert!(MESH_RING_SLOTS >= 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX) && MESH_RING_SLOTS.is_power_of_two());
+const _: () = assert!(
+    MESH_RING_SLOTS >= 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX + MESH_BUNDLES_MAX)
+        && MESH_RING_SLOTS.is_power_of_two()
+);
 
 /// Who wants an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Destination {
+pub(in crate::shard) enum Destination {
     /// A connection of this shard's.
     Here(Ticket),
     /// Another shard, for a connection of its own.
@@ -193,7 +281,7 @@ pub(super) enum Destination {
 
 impl Destination {
     /// Whether both are one connection, whatever was asked.
-    pub(super) fn is_same(&self, other: Destination) -> bool {
+    pub(in crate::shard) fn is_same(&self, other: Destination) -> bool {
         let place = |destination| match destination {
             Destination::Here(ticket) => (None, ticket.connection, ticket.generation),
             Destination::Peer(shard, ticket) => (Some(shard), ticket.connection, ticket.generation),
