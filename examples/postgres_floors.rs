@@ -116,7 +116,7 @@ fn visible(server: &Server, node: &Node, seconds: u64) {
     let began = Instant::now();
     let mut writer = writer.stdout(Stdio::null()).spawn().expect("psql");
     let mut caller = Caller::connect(node.addresses().listen.expect("a port"));
-    let (mut took, mut version, mut retained) = (Vec::new(), 0, 0);
+    let (mut took, mut version, mut retained) = (Vec::new(), 0, 0_u64);
     while version < commits {
         let (at, updated_us) = caller.balance(3_000_000, version + 1);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_micros();

@@ -19,8 +19,9 @@ pub const EVENTS_MAX: usize = 64;
 pub struct Batch {
     /// In the order of commits.
     pub rows: Vec<Row>,
-    /// Accounts of which rows were changed or removed: they are to be read again.
-    pub changed: Vec<UserId>,
+    /// Accounts of which rows were changed or removed, and by which transaction: they are to be read again once that is visible;
+    /// 0 = it is.
+    pub changed: Vec<(UserId, u32)>,
     /// Everything up to here has come with this; none = the rest of a commit follows.
     pub reached: Option<PgPosition>,
     /// How much of a snapshot has come, in thousandths.

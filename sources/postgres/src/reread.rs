@@ -22,6 +22,8 @@ use crate::wire::Wire;
 
 /// How often a page is read again that has not a row yet that the stream had: a commit is in the log before it is visible.
 const VISIBLE_TRIES: u32 = 200;
+/// How often it is asked whether a commit is visible: for a minute.
+const COMMIT_TRIES: u32 = 6_000;
 /// How long between two such reads.
 const VISIBLE_PAUSE: Duration = Duration::from_millis(10);
 
@@ -34,6 +36,8 @@ pub struct Asked {
     after: Option<Version>,
     /// The newest row of the account that was delivered.
     known: Version,
+    /// The transaction that changed its rows last; 0 = none did.
+    after_xid: u32,
     answer: SyncSender<Answer>,
     taker: Thread,
 }
@@ -43,11 +47,11 @@ impl Asked {
     pub fn new(
         user: UserId,
         after: Option<Version>,
-        known: Version,
+        (known, after_xid): (Version, u32),
         taker: Thread,
     ) -> (Asked, Receiver<Answer>) {
         let (answer, page) = sync_channel(1);
-        (Asked { user, after, known, answer, taker }, page)
+        (Asked { user, after, known, after_xid, answer, taker }, page)
     }
 }
 
@@ -149,6 +153,7 @@ async fn read(
             reading.insert(Reading { wire, table, shape })
         }
     };
+    wait_until_visible(&mut reading.wire, asked.after_xid).await?;
     for _ in 0..VISIBLE_TRIES {
         let rows = page(target, reading, asked).await?;
         let last = rows.iter().flatten().map(|row| row.version).max();
@@ -162,6 +167,25 @@ async fn read(
     }
     // The row was removed.
     Ok((page(target, reading, asked).await?, Page::Last))
+}
+
+/// Waits until what a transaction did is seen by whoever looks: its commit was in the log before.
+async fn wait_until_visible(wire: &mut Wire, xid: u32) -> Result<(), Failure> {
+    // The stream has the lower half of its number; the whole is the one nearest to the next that will be given.
+    let sql = format!(
+        "SELECT pg_visible_in_snapshot((m - (((m - {xid} + 2147483648) & 4294967295) - 2147483648))::text::xid8, \
+             pg_current_snapshot()) \
+         FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS m) AS next"
+    );
+    for _ in 0..COMMIT_TRIES {
+        if xid == 0 || wire.query(&sql).await?.first().and_then(|row| row.first()?.as_deref()) == Some("t") {
+            return Ok(());
+        }
+        sleep(VISIBLE_PAUSE).await;
+    }
+    Err(Failure::Unavailable(
+        "a commit that changed the account is not visible yet: a standby has not confirmed it".to_owned(),
+    ))
 }
 
 async fn page(target: &Target, reading: &mut Reading, asked: &Asked) -> Result<Vec<Row>, Failure> {

@@ -211,7 +211,7 @@ impl Delivering<'_> {
     fn compare(&mut self, from: usize) {
         for row in self.batch.rows[from..].iter().flatten() {
             if self.comparison.see(row) {
-                self.batch.changed.push(row.user_id);
+                self.batch.changed.push((row.user_id, 0));
             }
         }
     }

@@ -74,6 +74,8 @@ pub struct PgSource {
     applied: Arc<AtomicU64>,
     /// Accounts of which rows were changed.
     changed: VecDeque<UserId>,
+    /// By which transactions, last: it is in the log before it is visible.
+    changed_by: HashMap<UserId, u32>,
     /// Why nothing is followed any more, whatever is tried.
     given_up: Option<String>,
     counted: Option<Counted>,
@@ -121,6 +123,7 @@ impl PgSource {
             rows_at_us: 0,
             applied: Arc::default(),
             changed: VecDeque::new(),
+            changed_by: HashMap::new(),
             given_up: None,
             counted,
         })
@@ -158,7 +161,10 @@ impl PgSource {
                     self.rows_at_us = now.monotonic_us;
                     self.is_from_checkpoint = false;
                 }
-                self.changed.extend(changed);
+                for (user, xid) in changed {
+                    self.changed.push_back(user);
+                    self.changed_by.insert(user, xid);
+                }
                 self.count(rows, reached.is_some());
                 let journal = if self.is_following { &mut self.journal } else { &mut self.loading };
                 rows.iter().flatten().for_each(|row| journal.note(*row));
@@ -375,7 +381,8 @@ impl Source for PgSource {
 
     fn reread(&mut self, user: UserId, after: Option<Version>) {
         let known = self.journal.last_of(user).unwrap_or_default();
-        let (asked, page) = Asked::new(user, after, known, thread::current());
+        let after_xid = self.changed_by.get(&user).copied().unwrap_or(0);
+        let (asked, page) = Asked::new(user, after, (known, after_xid), thread::current());
         self.rereads.await_page(page);
         // Where nobody takes it, the page is missed when it is asked for.
         let _ = self.orders.send(Order::Reread(asked));

@@ -46,6 +46,8 @@ pub struct Stream {
     shapes: HashMap<u32, Option<Shape>>,
     /// Where the commit ends whose rows are coming.
     open: Option<Lsn>,
+    /// Its transaction.
+    xid: u32,
     batch: Batch,
     received: Lsn,
     status_at: Instant,
@@ -72,6 +74,7 @@ impl Stream {
             applied,
             shapes: HashMap::new(),
             open: None,
+            xid: 0,
             batch: Batch::default(),
             status_at: now,
             ping_at: now + PING_EVERY,
@@ -196,7 +199,10 @@ impl Stream {
 
     async fn message(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match decoder::parse(bytes)? {
-            Message::Begin { commit, .. } if self.open.is_none() => self.open = Some(commit),
+            Message::Begin { commit, xid, .. } if self.open.is_none() => {
+                self.open = Some(commit);
+                self.xid = xid;
+            }
             Message::Commit { commit, end } if self.open == Some(commit) => {
                 self.open = None;
                 self.received = self.received.max(end);
@@ -253,7 +259,8 @@ impl Stream {
 
     fn changed(&mut self, users: impl IntoIterator<Item = florin_schema::UserId>) {
         self.batch.reached = None;
-        self.batch.changed.extend(users);
+        let xid = self.xid;
+        self.batch.changed.extend(users.into_iter().map(|user| (user, xid)));
     }
 
     /// How a table's rows look from here on.

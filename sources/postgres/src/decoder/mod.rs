@@ -85,6 +85,8 @@ pub enum Message<'a> {
         commit: Lsn,
         /// When it was committed, µs since 1970.
         at_us: i64,
+        /// Its transaction.
+        xid: u32,
     },
     /// All of its rows have come.
     Commit {
@@ -242,8 +244,8 @@ fn expect(rest: &mut Cursor<'_>, what: &'static str, legal: &[u8]) -> Result<u8,
 fn begin<'a>(rest: &mut Cursor<'_>) -> Result<Message<'a>, DecodeError> {
     let commit = Lsn(rest.u64("a commit's place")?);
     let at_us = commit_time(rest)?;
-    rest.u32("a transaction's id")?;
-    Ok(Message::Begin { commit, at_us })
+    let xid = rest.u32("a transaction's id")?;
+    Ok(Message::Begin { commit, at_us, xid })
 }
 
 fn commit<'a>(rest: &mut Cursor<'_>) -> Result<Message<'a>, DecodeError> {
