@@ -138,7 +138,7 @@ fn visible(server: &Server, node: &Node, seconds: u64) {
         at(0.99),
         at(1.0),
         commits as f64 / began.elapsed().as_secs_f64(),
-        f64::from(retained) / f64::from(1 << 20),
+        retained as f64 / f64::from(1 << 20),
     );
 }
 
