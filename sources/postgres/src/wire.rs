@@ -151,6 +151,12 @@ impl Wire {
         let mut scram: Option<ScramSha256> = None;
         loop {
             match self.message().await? {
+                // A server that knows the password proves it before it lets anybody in.
+                Message::AuthenticationOk if scram.is_some() => {
+                    return Err(WireError::Unexpected(
+                        "a login without the proof that it knows the password".to_owned(),
+                    ));
+                }
                 Message::AuthenticationOk => return Ok(()),
                 Message::AuthenticationCleartextPassword => {
                     frontend::password_message(password()?, &mut self.output)?;
@@ -170,7 +176,7 @@ impl Wire {
                     frontend::sasl_response(scram.message(), &mut self.output)?;
                 }
                 Message::AuthenticationSaslFinal(body) => {
-                    scram.as_mut().ok_or_else(out_of_order)?.finish(body.data())?;
+                    scram.take().ok_or_else(out_of_order)?.finish(body.data())?;
                 }
                 Message::ErrorResponse(body) => return Err(refusal(body.fields())),
                 Message::NoticeResponse(_) => {}
