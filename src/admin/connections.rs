@@ -51,7 +51,17 @@ impl Bounded {
         drop(open);
         let silence = Box::pin(sleep_until(Instant::now() + self.idle));
         let (idle, open) = (self.idle, Arc::clone(&self.open));
-        Connection { stream, ended, idle, silence, key, open, is_evicted: false, is_lingering: false }
+        Connection {
+            stream,
+            ended,
+            idle,
+            silence,
+            key,
+            open,
+            is_overdue: false,
+            is_evicted: false,
+            is_lingering: false,
+        }
     }
 
     fn say(&mut self, error: &io::Error) {
@@ -97,6 +107,8 @@ pub(super) struct Connection {
     silence: Pin<Box<Sleep>>,
     key: usize,
     open: Arc<Mutex<Slab<Entry>>>,
+    /// Was found silent for too long once: the second look decides.
+    is_overdue: bool,
     /// Was told that it was one too many.
     is_evicted: bool,
     /// Our half is shut, and the peer may still read what was sent.
@@ -108,6 +120,7 @@ impl Connection {
     fn heard(&mut self) {
         let now = Instant::now();
         self.silence.as_mut().reset(now + self.idle);
+        self.is_overdue = false;
         self.open.lock().expect("nothing panics while it is held")[self.key].heard = now;
     }
 }
@@ -131,7 +144,13 @@ impl AsyncRead for Connection {
                 if this.is_evicted {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Evicted)));
                 }
-                this.silence.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                ready!(this.silence.as_mut().poll(cx));
+                if !std::mem::replace(&mut this.is_overdue, true) {
+                    // A process that was stopped finds the time over before it has looked at what came meanwhile.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }

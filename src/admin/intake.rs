@@ -5,6 +5,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::task::Poll;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
@@ -12,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use florin_input::origin::{Refusal, check_command};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::connections::Evicted;
@@ -74,12 +76,23 @@ pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, Problem> {
     let mut whole = Vec::new();
     loop {
         let silent = Instant::now() + ADMIN_BODY_SILENCE;
-        let next = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
-        match timeout_at(end.min(silent), next).await {
-            Err(_) => return Err(too_slow()),
-            Ok(None) => return Ok(whole),
-            Ok(Some(Err(error))) => return Err(broken(&error)),
-            Ok(Some(Ok(frame))) => {
+        let mut next = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        let frame = match timeout_at(end.min(silent), &mut next).await {
+            Ok(frame) => Some(frame),
+            Err(_) => {
+                // A process that was stopped finds the time over before it has looked at what came meanwhile.
+                yield_now().await;
+                match poll_fn(|context| Poll::Ready(Pin::new(&mut next).poll(context))).await {
+                    Poll::Ready(frame) => Some(frame),
+                    Poll::Pending => None,
+                }
+            }
+        };
+        match frame {
+            None => return Err(too_slow()),
+            Some(None) => return Ok(whole),
+            Some(Some(Err(error))) => return Err(broken(&error)),
+            Some(Some(Ok(frame))) => {
                 // Trailers say nothing here.
                 let data = frame.into_data().unwrap_or_default();
                 if whole.len() + data.len() > APPLY_BODY_BYTES_MAX {
