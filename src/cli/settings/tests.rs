@@ -92,7 +92,7 @@ fn each_defect_is_named_with_its_line() {
     let defects = Settings::parse(text).unwrap_err();
     let expected = [
         (1, "shards: expected a number from 1 to 256, or auto, found \"0\""),
-        (2, "unknown key \"lisen\"; the keys are ledger, listen,"),
+        (2, "unknown key \"lisen\"; the keys are ledger, ledger-columns,"),
         (3, "cpus: expected a list of CPU numbers and ranges, like 0-3,8, found \"3-1\""),
         (5, "ledger: no user; expected postgres://USER@HOST"),
         (6, "unix: expected a string or a whole number, found a value of type array"),
