@@ -112,10 +112,10 @@ impl LedgerAddress {
                 config.mapping = Mapping::new(columns, kinds).map_err(|error| error.to_string())?;
                 Ok(LedgerAddress::Postgres(config))
             }
-            _ => {
-                Err("a ledger in a PostgreSQL (--ledger postgres://…): others have florin's own table"
-                    .to_owned())
-            }
+            _ => Err(
+                "expected a ledger in a PostgreSQL (--ledger postgres://…): others have florin's own table"
+                    .to_owned(),
+            ),
         }
     }
 }

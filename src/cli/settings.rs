@@ -268,7 +268,7 @@ pub enum SettingsError {
         defects: BadLines,
     },
     /// Columns or words that map nothing.
-    #[error("--ledger-columns, --ledger-kinds: expected {0}")]
+    #[error("--ledger-columns, --ledger-kinds: {0}")]
     Mapping(String),
     /// Nobody could ask anything.
     #[error(

@@ -91,24 +91,24 @@ struct Rule {
 pub enum MappingError {
     /// No pair.
     #[error(
-        "NAME=VALUE pairs with commas in between (a comma, = or % within one as %2C, %3D, %25), found {0:?}"
+        "expected NAME=VALUE pairs with commas in between (a comma, = or % within one as %2C, %3D, %25), and {0:?} is none"
     )]
     Pair(String),
     /// One name twice.
-    #[error("each name once, found {0:?} again")]
+    #[error("expected each name once, and {0:?} comes again")]
     Twice(String),
     /// Nothing of a transaction.
     #[error(
-        "names of a transaction's columns (transaction_id, user_id, version, asset, kind, amount, occurred_at), found {0:?}"
+        "expected names of a transaction's columns (transaction_id, user_id, version, asset, kind, amount, occurred_at), and {0:?} is none"
     )]
     Field(String),
     /// Two fields cannot be read from one column.
-    #[error("another column for each field, found {0:?} for two")]
+    #[error("expected another column for each field, and {0:?} is named for two")]
     SharedColumn(String),
     /// Not a kind, or the same sign twice.
     #[error(
-        "a kind for {word:?} ({kinds}), with - before it where its amounts are below 0, or two such with | in between; found \
-         {found:?}", kinds = kinds()
+        "expected a kind for {word:?} ({kinds}), with - before it where its amounts are below 0, or two such with | in between, and \
+         {found:?} is none", kinds = kinds()
     )]
     Rule {
         /// The table's word.

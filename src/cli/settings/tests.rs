@@ -94,7 +94,7 @@ fn each_defect_is_named_with_its_line() {
         (1, "shards: expected a number from 1 to 256, or auto, found \"0\""),
         (2, "unknown key \"lisen\"; the keys are ledger, ledger-columns,"),
         (3, "cpus: expected a list of CPU numbers and ranges, like 0-3,8, found \"3-1\""),
-        (5, "ledger: no user; expected postgres://USER@HOST"),
+        (5, "ledger: expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://"),
         (6, "unix: expected a string or a whole number, found a value of type array"),
         (7, "listen: expected an IP address and a port"),
     ];
@@ -184,6 +184,8 @@ fn a_default_is_shown_and_is_a_value() {
 fn a_key_that_has_changed_is_named_and_no_other() {
     let values = [
         "sqlite:/other.db",
+        "user_id=account",
+        "in=recharge,out=-withdrawal",
         "127.0.0.1:1",
         "127.0.0.1:2",
         "/other.sock",
@@ -230,8 +232,8 @@ fn a_ledger_that_is_mapped_has_a_table_of_its_own() {
     assert_eq!(config.mapping, Mapping::new(&columns, &kinds).unwrap());
     for (text, message) in [
         ("[ledger]\nurl = 1", "ledger.url: expected address, columns or kinds"),
-        ("[ledger.columns]\nseq = \"x\"", "ledger-columns: names of a transaction's columns"),
-        ("[ledger.kinds]\na = \"b\"", "ledger-kinds: a kind for \"a\""),
+        ("[ledger.columns]\nseq = \"x\"", "ledger-columns: expected names of a transaction's columns"),
+        ("[ledger.kinds]\na = \"b\"", "ledger-kinds: expected a kind for \"a\""),
     ] {
         let defects = Settings::parse(text).unwrap_err();
         assert!(defects[0].message.starts_with(message), "{defects:?}");
