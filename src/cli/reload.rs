@@ -58,7 +58,11 @@ impl Reload {
             self.hosts.set(HostNames::hosts(wanted.admin_host.clone()));
             self.running.log.clone_from(&wanted.log);
             self.running.admin_host.clone_from(&wanted.admin_host);
-            info!("SIGHUP: reloaded {}", reloaded.join(", "));
+            let said = reloaded.iter().map(|&key| match &wanted.log {
+                Some(LogFilter(filter)) if key == "log" => format!("log={filter:?}"),
+                _ => key.to_owned(),
+            });
+            info!("SIGHUP: reloaded {}", said.collect::<Vec<_>>().join(", "));
         } else if changed.is_empty() {
             info!("SIGHUP: the configuration has not changed");
         }
