@@ -158,9 +158,13 @@ fn cpu_ticks(server: &Server) -> u64 {
         let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
         let Some((_, fields)) = stat.rsplit_once(") ") else { continue };
         let fields: Vec<&str> = fields.split(' ').collect();
-        if fields[1] == postmaster || process.file_name().to_string_lossy() == postmaster {
-            ticks += fields[11].parse::<u64>().unwrap_or(0) + fields[12].parse::<u64>().unwrap_or(0);
-        }
+        // The postmaster's own fields, and those of its processes that have ended; what the others have used so far.
+        let used = match process.file_name().to_string_lossy() == postmaster {
+            true => &fields[11..15],
+            false if fields[1] == postmaster => &fields[11..13],
+            false => continue,
+        };
+        ticks += used.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum::<u64>();
     }
     ticks
 }
