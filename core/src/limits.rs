@@ -68,7 +68,7 @@ pub const FRAMES_PER_TURN: usize = 128;
 pub const LOOKUPS_PER_GROUP: usize = 16;
 /// Bytes of answers that a connection may have unread, or still to come, before its requests wait; with the input that is
 /// already here (at most [`INTAKE_BYTES_MAX`]) and one more answer this keeps it under 64 KiB; what the allocator rounds up
-/// to, and leaves between, makes that 128 KiB of the process's memory at most.
+/// to, and leaves between, makes that 256 KiB of the process's memory at most.
 pub const UNSENT_BYTES_MAX: usize = 24 * 1_024;
 /// What an answer is taken to need before it is written: a header and a record of sixteen assets. Statistics are taken to need
 /// as much as the largest that a shard has yet sent.

@@ -200,7 +200,7 @@ fn callers_that_never_read_cost_what_is_documented() {
         }
         let each = child.resident_bytes().saturating_sub(before) / CALLERS as u64;
         println!("{what}: {each} bytes of the node for a caller that never reads, of {sent} that were sent");
-        assert!(sent > CALLERS as u64 * UNREAD_BYTES_MAX, "{what}: only {sent} bytes were sent");
+        assert!(sent > CALLERS as u64 * SENT_BYTES_MIN, "{what}: only {sent} bytes were sent");
         assert!(each <= bound, "{what}: {each} bytes each, where at most {bound} are documented");
         // The node goes on, also for others.
         Caller::connect_unix(path.as_ref()).ping(1);
@@ -210,7 +210,9 @@ fn callers_that_never_read_cost_what_is_documented() {
 }
 
 /// What docs/deploy.md promises of a connection whose caller never reads, and of an entry of the batch that comes on top.
-const UNREAD_BYTES_MAX: u64 = 128 * 1_024;
+const UNREAD_BYTES_MAX: u64 = 256 * 1_024;
+/// What each of them gets rid of at least: more than its socket alone would hold.
+const SENT_BYTES_MIN: u64 = 128 * 1_024;
 const BATCH_ENTRY_BYTES: u64 = 112;
 
 /// User 1 has 16 assets, so that its statistics take as much as any.
