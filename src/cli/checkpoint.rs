@@ -10,7 +10,7 @@ use florin_client::Address;
 use florin_schema::UserId;
 use serde::Deserialize;
 
-use super::http::{Answer, NoAnswer, request};
+use super::http::{Answer, NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::checkpoint::Manifest;
 use crate::checkpoints::load::{self, Refusal};
@@ -57,13 +57,8 @@ pub enum CheckpointError {
     #[error(transparent)]
     Http(#[from] NoAnswer),
     /// The node made none.
-    #[error("the node answered {status}: {detail}")]
-    Refused {
-        /// Of HTTP.
-        status: u16,
-        /// The node's words.
-        detail: String,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// The node's answer is none.
     #[error("the node's answer cannot be read: {0}")]
     Answer(String),
@@ -127,8 +122,8 @@ pub(super) fn run(args: &CheckpointArgs) -> Result<(), CheckpointError> {
 
 fn make(admin: &Address) -> Result<(), CheckpointError> {
     let path = "/v1/checkpoint";
-    let before: Standing = read(&succeeded(request(admin, "GET", path, "")?)?)?;
-    let answer = succeeded(request(admin, "POST", path, "")?)?;
+    let before: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
+    let answer = request(admin, "POST", path, "")?.succeeded()?;
     let made: Shown = if answer.status == 202 { await_it(admin, path, &before)? } else { read(&answer)? };
     let number = |text: &str| text.parse().map(grouped).unwrap_or_else(|_| text.to_owned());
     say(&format!(
@@ -143,23 +138,16 @@ fn make(admin: &Address) -> Result<(), CheckpointError> {
 
 fn await_it(admin: &Address, path: &str, before: &Standing) -> Result<Shown, CheckpointError> {
     loop {
-        let now: Standing = read(&succeeded(request(admin, "GET", path, "")?)?)?;
+        let now: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
         if now.failures != before.failures {
             let detail = "no checkpoint was made; the node's log says why".to_owned();
-            return Err(CheckpointError::Refused { status: 503, detail });
+            return Err(Refused { status: 503, detail }.into());
         }
         match now.last {
             Some(last) if now.made != before.made => return Ok(last),
             _ => thread::sleep(CHECKPOINT_PAUSE),
         }
     }
-}
-
-fn succeeded(answer: Answer) -> Result<Answer, CheckpointError> {
-    if answer.is_success() {
-        return Ok(answer);
-    }
-    Err(CheckpointError::Refused { status: answer.status, detail: answer.detail() })
 }
 
 fn read<T: serde::de::DeserializeOwned>(answer: &Answer) -> Result<T, CheckpointError> {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics};
 use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 
-use super::http::{NoAnswer, request};
+use super::http::{NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::limits::GET_DEADLINE;
 
@@ -72,13 +72,8 @@ pub enum GetError {
     #[error(transparent)]
     Http(#[from] NoAnswer),
     /// The node refused over HTTP.
-    #[error("the node answered {status}: {detail}")]
-    Refused {
-        /// Of HTTP.
-        status: u16,
-        /// The node's words.
-        detail: String,
-    },
+    #[error(transparent)]
+    Refused(#[from] Refused),
     /// No runtime for the client.
     #[error("cannot start the client: {0}")]
     Runtime(#[from] std::io::Error),
@@ -163,11 +158,7 @@ fn json(command: &GetCommand, common: &CommonArgs) -> Result<String, GetError> {
             request(&common.addr, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
         }
     };
-    if answer.is_success() {
-        Ok(answer.body)
-    } else {
-        Err(GetError::Refused { status: answer.status, detail: answer.detail() })
-    }
+    Ok(answer.succeeded()?.body)
 }
 
 fn user_id(text: &str) -> Result<UserId, String> {

@@ -33,12 +33,30 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// This, unless it is a refusal.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn succeeded(self) -> Result<Answer, Refused> {
+        if self.is_success() { Ok(self) } else { Err(Refused { status: self.status, detail: self.detail() }) }
+    }
+
     /// A refusal's own words, or its whole body where it has none.
     pub fn detail(&self) -> String {
         let problem: Option<serde_json::Value> = florin_input::json(self.body.as_bytes()).ok();
         let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
         detail.unwrap_or(self.body.trim()).to_owned()
     }
+}
+
+/// An answer that refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("the node answered {status}: {detail}")]
+pub struct Refused {
+    /// Of HTTP.
+    pub status: u16,
+    /// The node's words.
+    pub detail: String,
 }
 
 /// Why there is no answer.
