@@ -221,11 +221,6 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         }
     }
 
-    /// Everything up to here is applied by every shard.
-    pub fn applied(&self) -> Option<&S::Position> {
-        self.applied.as_ref()
-    }
-
     /// What it does at the moment.
     pub fn doing(&self) -> Doing<'_> {
         match &self.failing {

@@ -185,12 +185,6 @@ impl Life {
             && self.watch != Watch::Out
     }
 
-    /// How it receives.
-    #[inline]
-    pub fn reception(&self) -> Reception {
-        self.reception
-    }
-
     /// The next operation to begin, until there is none. `wants` is the shard's, asked while it knows the connection.
     #[inline]
     pub fn next(&mut self, wants: impl FnOnce() -> Wants) -> Option<Operation> {
