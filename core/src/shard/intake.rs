@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use florin_schema::frame::RequestHeader;
-use florin_schema::{ShardIndex, UserId};
+use florin_schema::{HashedUser, Opcode, ShardIndex, UserId};
 
 use super::Shard;
 use super::belt::{Lookup, Step};
@@ -22,7 +22,9 @@ use super::table::Guess;
 use crate::limits::{
     ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX,
 };
-use crate::wire::{self, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request};
+use crate::wire::{
+    self, Format, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request,
+};
 
 impl Shard {
     /// Input has come: answers what is whole and may be answered now, keeps the rest.
@@ -133,7 +135,7 @@ impl Shard {
                 if user.shard(self.responder.shards) == self.responder.index {
                     let aspect = Aspect::Balance;
                     self.look_up(Lookup { asker: connection, to, user, aspect, guess: Guess::NOBODY });
-                } else if !self.pass_on(connection, to, user, Aspect::Balance, 0) {
+                } else if !self.pass_on_balance(connection, to.request_id, to.format, user) {
                     break;
                 }
                 plain += 1;
@@ -148,6 +150,19 @@ impl Shard {
                 return (read, stop);
             }
         }
+    }
+
+    /// Out of line, and without the `ReplyTo`: one that leaves the loop in memory would be written there for local lookups too.
+    #[inline(never)]
+    fn pass_on_balance(
+        &mut self,
+        connection: u32,
+        request_id: u64,
+        format: Format,
+        user: HashedUser,
+    ) -> bool {
+        let to = ReplyTo { opcode: Opcode::GetBalance, request_id, format };
+        self.pass_on(connection, to, user, Aspect::Balance, 0)
     }
 
     /// Whether none of a connection's requests has to be looked at for who makes it.
@@ -294,6 +309,8 @@ impl Shard {
     }
 
     /// HTTP answers in order: a request is read only once the one before it has been answered.
+    /// Out of line: its room on the stack is none of the frames' loop's.
+    #[inline(never)]
     fn read_http(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
         let mut read = 0;
         loop {
