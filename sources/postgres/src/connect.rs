@@ -30,6 +30,12 @@ const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 /// As `pg_stat_activity` shows us.
 pub const APPLICATION: &str = "florin";
 
+/// What every session of ours begins with: what is read, and how long it may take, must not depend on the settings of a role or a
+/// database.
+pub const OPTIONS: &str = "-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3 -c statement_timeout=0 \
+    -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
+    -c search_path=";
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -171,8 +177,7 @@ async fn client_at(address: &Address, host: &Host) -> Result<(Client, Driven), C
         .user(&address.user)
         .dbname(&address.database)
         .application_name(APPLICATION)
-        // What is read must not depend on the settings of a role or a database.
-        .options("-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3")
+        .options(OPTIONS)
         .target_session_attrs(TargetSessionAttrs::Any)
         // The stream is encrypted already, where that was wanted.
         .ssl_mode(SslMode::Disable);

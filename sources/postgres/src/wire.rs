@@ -12,6 +12,8 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::connect::OPTIONS;
+
 /// How long a connection may take, from its first packet to the server's readiness.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer to a query may take that is answered at once.
@@ -121,13 +123,7 @@ impl Wire {
             ("database", &login.database),
             ("client_encoding", "UTF8"),
             ("application_name", &login.application),
-            // What is read must not depend on the role's or the database's settings.
-            (
-                "options",
-                "-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3 -c statement_timeout=0 \
-                -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
-                -c search_path=",
-            ),
+            ("options", OPTIONS),
         ];
         if is_replication {
             parameters.push(("replication", "database"));

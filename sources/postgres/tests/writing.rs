@@ -276,6 +276,31 @@ fn writers_wait_for_an_account_and_no_longer_than_they_may() {
     assert_eq!(told(&appender.append(&[&[row(2, 1, "COIN", 5)]], soon()).unwrap()[0]), [(2, false)]);
 }
 
+/// A synchronous standby does not answer. What the primary alone has is not acknowledged, for a failover could lose it; the batch's
+/// time-out in the server does not cut that wait short.
+#[test]
+fn what_a_synchronous_standby_does_not_have_is_not_acknowledged() {
+    let ledger = Ledger::made(&Programs::find().unwrap());
+    let mut appender = ledger.appender();
+    appender.append(&[&[row(1, 1, "COIN", 5)]], soon()).unwrap();
+    // One statement each: ALTER SYSTEM takes no transaction around it.
+    ledger.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    ledger.sql("SELECT pg_reload_conf()").unwrap();
+    let deadline = soon();
+    while ledger.sql("SHOW synchronous_standby_names").unwrap() != "nobody" {
+        assert!(Instant::now() < deadline);
+    }
+    let error = appender
+        .append(&[&[row(2, 1, "COIN", 5)]], Instant::now() + Duration::from_millis(500))
+        .expect_err("nobody but the primary has it");
+    assert_eq!(error.trouble, Trouble::Uncertain, "{error}");
+    ledger.sql("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
+    ledger.sql("SELECT pg_reload_conf()").unwrap();
+    // To send it again is how its writer learns what became of it.
+    let outcomes = appender.append(&[&[row(2, 1, "COIN", 5)]], soon()).unwrap();
+    assert_eq!(told(&outcomes[0]), [(2, true)]);
+}
+
 /// A table of the same name that was put in the followed one's place took what was appended.
 #[test]
 fn nothing_is_appended_to_another_ledger() {
