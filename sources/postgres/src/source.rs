@@ -29,7 +29,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::failure::Failure;
 use crate::following::{Following, Load, Order};
-use crate::journal::{Compared, Journal};
+use crate::journal::{Compared, Comparison, Journal};
 use crate::ledger::PgLedger;
 use crate::outbox::{Batch, Event, Outbox};
 use crate::position::{Lsn, PgIdentity, PgPosition};
@@ -213,6 +213,8 @@ impl PgSource {
              place; their accounts are quarantined, and read again"
         );
         self.changed.extend(users);
+        // Transactions of the other history are none of this one's, and never become visible.
+        self.changed_by.clear();
     }
 
     /// Numbers the rows of a ledger that has no versions.
@@ -311,6 +313,15 @@ impl Source for PgSource {
         if let Some(reason) = &self.given_up {
             return Err(SourceError::Replaced(reason.clone()));
         }
+        let is_half_counted = self.counted.as_ref().is_some_and(|counted| !counted.uncertain.is_empty());
+        if self.from_snapshot && is_half_counted {
+            // Another snapshot may have a row at another place: counted anew, one could be applied twice in another's stead.
+            return Err(self.give_up(
+                "the snapshot broke off, and what came of a ledger without versions cannot be told from what is still to come: \
+                 restart florin to load it"
+                    .to_owned(),
+            ));
+        }
         if let Some(counted) = &mut self.counted {
             for user in counted.uncertain.drain(..) {
                 counted.rows.entry(user).and_modify(|count| *count -= 1);
@@ -329,7 +340,8 @@ impl Source for PgSource {
         }
         let load = Load {
             before: Before { identity: Some(self.identity.clone()), position, end: None, anchor },
-            comparison: self.journal.compare(),
+            // Without a position everything is loaded on top, and compared with what came before.
+            comparison: if position.is_none() { self.journal.compare() } else { Comparison::default() },
             is_on_top: after.is_some(),
             asked,
             applied: Arc::clone(&self.applied),

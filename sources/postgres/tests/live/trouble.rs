@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use florin_core::clock::Now;
 use florin_core::follower::Source;
+use florin_postgres::mapping::{Kinds, Mapping};
 use florin_postgres::server::run;
-use florin_postgres::{PgLedger, PgPosition, PgSource};
+use florin_postgres::{PgLedger, PgPosition, PgSource, Target};
 
 use crate::mirror::{Mirror, eventually};
 use crate::server::Server;
@@ -265,4 +266,60 @@ fn a_position_of_before_is_gone_on_from_while_the_slot_has_it() {
     eventually("the slot is dropped", || server.try_sql(DROP_SLOT));
     let refused = open().resume(&position, &position).unwrap_err();
     assert!(refused.to_string().contains("is gone"), "{refused}");
+}
+
+fn without_versions(server: &Server) -> Target {
+    let mut target = server.target();
+    target.mapping = Mapping::new(&"version=derived".parse().unwrap(), &Kinds::default()).unwrap();
+    target
+}
+
+/// A ledger without versions: each row has the place in its account that it came in, and so have those that follow.
+#[test]
+fn rows_without_versions_are_counted() {
+    let server = started();
+    server.sql(&rows(0, 9_999, 10));
+    let mirror = Mirror::follow(without_versions(&server));
+    mirror.catch_up();
+    server.sql(&rows(10_000, 10_999, 10));
+    server.sql(END_WALSENDER);
+    server.sql(&rows(11_000, 11_999, 10));
+    mirror.catch_up();
+    let sums = "SELECT user_id, count(*), sum(amount) FROM transactions GROUP BY user_id ORDER BY user_id";
+    let told: Vec<String> = mirror
+        .view
+        .lock()
+        .unwrap()
+        .accounts
+        .iter()
+        .map(|(user, rows)| {
+            let versions: Vec<u64> = rows.iter().map(|row| row.version.0).collect();
+            assert_eq!(versions, (1..=rows.len() as u64).collect::<Vec<_>>(), "user {user}");
+            format!("{user}|{}|{}", rows.len(), rows.iter().map(|row| row.amount).sum::<i64>())
+        })
+        .collect();
+    assert_eq!(told.join("\n"), server.sql(sums));
+}
+
+/// Such a ledger's snapshot broke off, and the next was counted from 1 again on top of what had come: a row that lay elsewhere by
+/// then was applied twice, in another's stead.
+#[test]
+fn half_a_snapshot_without_versions_is_not_counted_on_top_of() {
+    // More than lies between the connection and whoever follows, so that it waits for him.
+    const ROWS: u64 = 600_000;
+    let server = started();
+    server.sql(&rows(0, ROWS - 1, 1_000));
+    let mut source = PgSource::open(&PgLedger::open(without_versions(&server)).unwrap()).unwrap();
+    source.load(None).unwrap();
+    let (started, mut rows) = (Instant::now(), Vec::new());
+    let mut next = |source: &mut PgSource| {
+        let us = started.elapsed().as_micros() as u64;
+        source.next(Now { monotonic_us: us, wall_us: us as i64 }, &mut rows).map(|_| rows.len())
+    };
+    eventually("some rows have come", || next(&mut source).unwrap() > 0);
+    server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'florin-%'");
+    eventually("the snapshot breaks off", || next(&mut source).is_err());
+    let refusal = source.load(None).unwrap_err().to_string();
+    assert!(refusal.contains("restart florin"), "{refusal}");
+    assert_eq!(source.load(None).unwrap_err().to_string(), refusal, "for good");
 }
