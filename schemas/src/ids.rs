@@ -102,8 +102,7 @@ impl HashedUser {
     /// Where `shards` is 0: there is no such node.
     #[inline]
     pub const fn shard(self, shards: u16) -> ShardIndex {
-        assert!(shards > 0);
-        ShardIndex(((self.hash as u128 * shards as u128) >> 64) as u16)
+        ShardIndex::of_hash(self.hash, shards)
     }
 }
 
@@ -116,6 +115,18 @@ impl fmt::Display for UserId {
 /// A shard's place in the node, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ShardIndex(pub u16);
+
+impl ShardIndex {
+    /// The shard that users with this hash belong to; it does not fall as the hash grows.
+    ///
+    /// # Panics
+    /// Where `shards` is 0: there is no such node.
+    #[inline]
+    pub const fn of_hash(hash: u64, shards: u16) -> ShardIndex {
+        assert!(shards > 0);
+        ShardIndex(((hash as u128 * shards as u128) >> 64) as u16)
+    }
+}
 
 impl fmt::Display for ShardIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,6 +11,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use florin_schema::ShardIndex;
+
 use super::store::{ReadError, manifest, section_path};
 use super::{CheckpointStatus, Cut, Made, Port, Store};
 use crate::checkpoint::{self, Block, Manifest, RecordError, Records};
@@ -235,9 +237,9 @@ fn load(
 
 /// Whether a block may hold accounts of a shard.
 fn concerns(block: &Block, shard: u16, shards: u16) -> bool {
-    let shard_of = |hash: u64| ((u128::from(hash) * u128::from(shards)) >> 64) as u16;
+    let shard_of = |hash| ShardIndex::of_hash(hash, shards);
     let first = u64::from(block.bucket) << 56;
-    (shard_of(first)..=shard_of(first | u64::MAX >> 8)).contains(&shard)
+    (shard_of(first)..=shard_of(first | u64::MAX >> 8)).contains(&ShardIndex(shard))
 }
 
 struct Loader<'a> {

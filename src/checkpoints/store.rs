@@ -119,7 +119,11 @@ impl Store {
     pub fn retain(&self) -> io::Result<()> {
         for path in self.checkpoints()?.into_iter().skip(CHECKPOINTS_KEPT) {
             // Without its manifest it is none, whenever this is interrupted.
-            fs::remove_file(path.join(MANIFEST))?;
+            match fs::remove_file(path.join(MANIFEST)) {
+                // It was interrupted there, once.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
             fs::remove_dir_all(path)?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::config::{Config, Host as Named};
 
 /// The table of `florin ledger init`.
@@ -110,7 +111,7 @@ pub struct TableName {
 impl TableName {
     /// As SQL has it.
     pub fn quoted(&self) -> String {
-        format!("{}.{}", quote(&self.schema), quote(&self.table))
+        format!("{}.{}", escape_identifier(&self.schema), escape_identifier(&self.table))
     }
 }
 
@@ -118,11 +119,6 @@ impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.table)
     }
-}
-
-/// A name as SQL has it, whatever is in it.
-pub fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// See the module. Displayed as it is written.
@@ -454,6 +450,7 @@ mod tests {
 
     #[test]
     fn a_name_is_quoted_whatever_is_in_it() {
-        assert_eq!(quote("a\"; DROP TABLE x; --"), "\"a\"\"; DROP TABLE x; --\"");
+        let name = TableName { schema: "public".to_owned(), table: "a\"; DROP TABLE x; --".to_owned() };
+        assert_eq!(name.quoted(), "\"public\".\"a\"\"; DROP TABLE x; --\"");
     }
 }

@@ -178,11 +178,6 @@ impl Mapping {
         self.columns[field as usize].as_deref()
     }
 
-    /// The column that says which transaction a row is.
-    pub fn transaction_id(&self) -> &str {
-        &self.transaction_id
-    }
-
     /// Whether the rows bear no version.
     pub fn is_derived(&self) -> bool {
         self.column(Field::Version).is_none()

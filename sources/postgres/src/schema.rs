@@ -3,7 +3,7 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use crate::address::{TableName, quote};
+use crate::address::TableName;
 use crate::failure::Failure;
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
@@ -67,7 +67,7 @@ async fn make(wire: &mut Wire, target: &Target, roles: &Roles) -> Result<Vec<Str
     if is_none(wire, &format!("SELECT 1 FROM pg_namespace WHERE nspname = {}", escape_literal(schema)))
         .await?
     {
-        wire.query(&format!("CREATE SCHEMA {}", quote(schema))).await?;
+        wire.query(&format!("CREATE SCHEMA {}", escape_identifier(schema))).await?;
         done.push(format!("made the schema {schema}"));
     }
     let is_new = is_none(wire, &format!("SELECT to_regclass({})", escape_literal(&table.quoted()))).await?;
@@ -112,7 +112,7 @@ fn schema_of(table: &TableName) -> String {
         .replace("{accounts}", &beside.accounts.quoted())
         .replace("{assign}", &beside.assign.quoted())
         .replace("{refuse}", &beside.refuse.quoted())
-        .replace("{identity}", &quote(&beside.identity))
+        .replace("{identity}", &escape_identifier(&beside.identity))
 }
 
 async fn grant(
@@ -145,7 +145,7 @@ async fn grant(
     };
     let mut sql = format!(
         "GRANT USAGE ON SCHEMA {} TO {name}; GRANT {may} ON {} TO {name};",
-        quote(&table.schema),
+        escape_identifier(&table.schema),
         table.quoted()
     );
     if !follows {

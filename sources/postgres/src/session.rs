@@ -19,7 +19,7 @@ use crate::mapping::Field;
 use crate::position::{Lsn, PgIdentity, PgPosition, TableName};
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
-use crate::wire::{Wire, WireError};
+use crate::wire::Wire;
 
 /// How long the making of a slot may take: it waits for every transaction that writes and is open.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -292,10 +292,10 @@ impl Session {
             }
         };
         let made = made.map_err(|error| match error {
-            WireError::Server { ref code, .. } if code == "42501" => Failure::Unavailable(format!(
+            error if error.is_code("42501") => Failure::Unavailable(format!(
                 "this role may not replicate: {error}; ALTER ROLE … REPLICATION, or run `florin ledger init`"
             )),
-            WireError::Server { ref code, .. } if code == "53400" => Failure::Unavailable(format!(
+            error if error.is_code("53400") => Failure::Unavailable(format!(
                 "the server has no room for a replication slot: {error}; raise max_replication_slots"
             )),
             error => error.into(),

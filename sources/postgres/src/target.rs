@@ -3,8 +3,6 @@
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use postgres_protocol::authentication::sasl::ChannelBinding;
-
 use crate::address::{Address, Host};
 use crate::connect;
 use crate::failure::Failure;
@@ -85,7 +83,7 @@ impl Target {
         };
         let stream = connect::stream(&self.address, host).await.map_err(|error| unavailable(&error))?;
         let is_replication = purpose == Purpose::Replication;
-        let wire = Wire::log_in(stream, &login, is_replication, ChannelBinding::unsupported());
+        let wire = Wire::log_in(stream, &login, is_replication);
         let mut wire = wire.await.map_err(failed)?;
         // The replication protocol answers SHOW, and no other question.
         let standby = wire.query("SHOW in_hot_standby").await.map_err(failed)?;

@@ -96,7 +96,7 @@ pub enum Piece {
 }
 
 impl Wire {
-    /// Logs in on a connection that was made. `binding` is what SCRAM binds to the TLS connection, where there is one.
+    /// Logs in on a connection that was made.
     ///
     /// # Errors
     /// The server's refusal, or that it does not answer within [`CONNECT_TIMEOUT`].
@@ -104,20 +104,14 @@ impl Wire {
         stream: Box<dyn Duplex>,
         login: &Login,
         is_replication: bool,
-        binding: ChannelBinding,
     ) -> Result<Wire, WireError> {
         let mut wire = Wire { stream, input: BytesMut::with_capacity(READ_BYTES), output: BytesMut::new() };
-        let logged_in = wire.start(login, is_replication, binding);
+        let logged_in = wire.start(login, is_replication);
         timeout(CONNECT_TIMEOUT, logged_in).await.map_err(|_| WireError::Timeout(CONNECT_TIMEOUT))??;
         Ok(wire)
     }
 
-    async fn start(
-        &mut self,
-        login: &Login,
-        is_replication: bool,
-        binding: ChannelBinding,
-    ) -> Result<(), WireError> {
+    async fn start(&mut self, login: &Login, is_replication: bool) -> Result<(), WireError> {
         let mut parameters = vec![
             ("user", login.user.as_str()),
             ("database", &login.database),
@@ -130,7 +124,7 @@ impl Wire {
         }
         frontend::startup_message(parameters, &mut self.output)?;
         self.flush().await?;
-        self.authenticate(login, binding).await?;
+        self.authenticate(login).await?;
         loop {
             match self.message().await? {
                 Message::ReadyForQuery(_) => return Ok(()),
@@ -141,9 +135,8 @@ impl Wire {
         }
     }
 
-    async fn authenticate(&mut self, login: &Login, binding: ChannelBinding) -> Result<(), WireError> {
+    async fn authenticate(&mut self, login: &Login) -> Result<(), WireError> {
         let password = || login.password.as_deref().ok_or(WireError::NoPassword);
-        let mut binding = Some(binding);
         let mut scram: Option<ScramSha256> = None;
         loop {
             match self.message().await? {
@@ -162,8 +155,7 @@ impl Wire {
                     frontend::password_message(hash.as_bytes(), &mut self.output)?;
                 }
                 Message::AuthenticationSasl(_) => {
-                    let binding = binding.take().unwrap_or_else(ChannelBinding::unsupported);
-                    let begun = scram.insert(ScramSha256::new(password()?, binding));
+                    let begun = scram.insert(ScramSha256::new(password()?, ChannelBinding::unsupported()));
                     frontend::sasl_initial_response(SCRAM_SHA_256, begun.message(), &mut self.output)?;
                 }
                 Message::AuthenticationSaslContinue(body) => {
