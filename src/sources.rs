@@ -145,9 +145,16 @@ fn postgres(text: &str) -> Result<LedgerAddress, AddressError> {
         Ok(address) => {
             Ok(LedgerAddress::Postgres(Box::new(PgConfig { address, mapping: Mapping::default() })))
         }
-        Err(error) if error.holds_password => Ok(LedgerAddress::WithPassword),
+        Err(error) if error.holds_password || has_password(text) => Ok(LedgerAddress::WithPassword),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether something like a password stands in a text that is no address otherwise.
+#[cfg(feature = "postgres")]
+fn has_password(text: &str) -> bool {
+    let rest = text.split_once(':').map_or(text, |(_, rest)| rest).trim_start_matches('/');
+    rest.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'))
 }
 
 #[cfg(not(feature = "postgres"))]
@@ -315,6 +322,13 @@ mod tests {
     #[cfg(feature = "postgres")]
     #[test]
     fn a_password_in_an_address_is_refused_and_nowhere_shown() {
+        for mistyped in [
+            "postgres:florin:geheim@db/payments",
+            "postgresql:/florin:geheim@db",
+            "postgres:florin:ge@heim@db",
+        ] {
+            assert_eq!(mistyped.parse(), Ok(LedgerAddress::WithPassword), "{mistyped}");
+        }
         let address: LedgerAddress = "postgres://florin:geheim@db/payments".parse().unwrap();
         let error = Ledger::open(&address).unwrap_err();
         assert_eq!(error.exit_code, 2);

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use florin_record::LedgerError;
 use toml::de::{DeTable, DeValue};
 
 use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::{DriverChoice, Spin};
 use crate::node::NodeConfig;
-use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds};
+use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds, with_password};
 
 #[macro_use]
 mod declaration;
@@ -153,6 +154,9 @@ impl Settings {
     /// The ledger, with what its columns and words are.
     pub fn ledger_address(&self) -> Result<LedgerAddress, SettingsError> {
         let address = self.ledger.clone().unwrap_or_default();
+        if address == LedgerAddress::WithPassword {
+            return Err(SettingsError::Password(with_password()));
+        }
         let columns = self.ledger_columns.clone().unwrap_or_default();
         let kinds = self.ledger_kinds.clone().unwrap_or_default();
         address.mapped(&columns, &kinds).map_err(SettingsError::Mapping)
@@ -267,6 +271,9 @@ pub enum SettingsError {
         /// All of them.
         defects: BadLines,
     },
+    /// A password where all can see it.
+    #[error(transparent)]
+    Password(LedgerError),
     /// Columns or words that map nothing.
     #[error("--ledger-columns, --ledger-kinds: {0}")]
     Mapping(String),

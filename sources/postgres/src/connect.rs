@@ -31,10 +31,10 @@ const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 pub const APPLICATION: &str = "florin";
 
 /// What every session of ours begins with: what is read, and how long it may take, must not depend on the settings of a role or a
-/// database.
+/// database; and rows that a policy hides are an error, not left out.
 pub const OPTIONS: &str = "-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3 -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
-    -c search_path=";
+    -c search_path= -c row_security=off";
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

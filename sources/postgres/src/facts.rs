@@ -73,6 +73,7 @@ pub async fn table(wire: &mut Wire, which: TableRef<'_>) -> Result<Table, Failur
     };
     let sql = format!(
         "SELECT c.oid, n.nspname, c.relname, c.relkind, \
+         c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid), row_security_active(c.oid), current_user, \
          (SELECT coalesce(max(pg_relation_size(relid)), 0) / current_setting('block_size')::bigint FROM (SELECT relid FROM pg_partition_tree(c.oid) UNION SELECT c.oid) parts) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {oid}"
     );
@@ -96,9 +97,22 @@ pub async fn table(wire: &mut Wire, which: TableRef<'_>) -> Result<Table, Failur
         )));
     }
     let name = format!("{}.{}", escape_identifier(cell(row, 1)?), escape_identifier(cell(row, 2)?));
-    let (oid, pages) = (number(row, 0)?, number(row, 4)?);
+    if cell(row, 4)? == "t" {
+        return Err(Failure::Unavailable(format!(
+            "other tables inherit from {name}: their rows would be among the loaded ones and not among the followed ones; use \
+             partitions instead (PARTITION BY), or ALTER TABLE … NO INHERIT"
+        )));
+    }
+    if cell(row, 5)? == "t" {
+        return Err(Failure::Unavailable(format!(
+            "row-level security may hide rows of {name} from the role {role}, and balances would be wrong: ALTER ROLE {role} BYPASSRLS",
+            role = cell(row, 6)?
+        )));
+    }
+    let (oid, pages) = (number(row, 0)?, number(row, 7)?);
+    // What is generated is not replicated.
     let sql = format!(
-        "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped \
+        "SELECT attname, atttypid FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped AND attgenerated = '' \
          ORDER BY attnum"
     );
     let mut columns = Vec::new();

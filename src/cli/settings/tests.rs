@@ -214,6 +214,15 @@ fn a_key_that_has_changed_is_named_and_no_other() {
     }
 }
 
+/// `florin config check` said that such a file can be used.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_password_in_an_address_cannot_be_used_and_is_not_repeated() {
+    let settings = Settings::parse("ledger = \"postgres://florin:geheim@db/pay\"").unwrap();
+    let error = settings.effective().unwrap_err().to_string();
+    assert!(error.contains("PGPASSFILE") && !error.contains("geheim"), "{error}");
+}
+
 /// A table that is there already is mapped by tables of the file.
 #[cfg(feature = "postgres")]
 #[test]

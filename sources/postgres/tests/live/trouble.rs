@@ -323,3 +323,35 @@ fn half_a_snapshot_without_versions_is_not_counted_on_top_of() {
     assert!(refusal.contains("restart florin"), "{refusal}");
     assert_eq!(source.load(None).unwrap_err().to_string(), refusal, "for good");
 }
+
+/// Each was followed as if all were well: rows that a policy hid were missing from balances, rows of a child table came with a
+/// restart and not before, and a generated column made every new row load everything again.
+#[test]
+fn a_table_whose_rows_would_not_all_be_seen_is_refused() {
+    let server = started();
+    server.sql(&rows(0, 99, 10));
+    let refusal = |user: &str| {
+        let address = format!("postgres://{user}@127.0.0.1:{}/postgres", server.port);
+        let opened = PgLedger::open(Target::new(address.parse().unwrap(), Mapping::default()));
+        opened.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    server.sql("CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON transactions TO reader");
+    assert_eq!(refusal("reader"), "");
+    server.sql(
+        "ALTER TABLE transactions ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY even ON transactions FOR SELECT TO reader USING (user_id % 2 = 0)",
+    );
+    assert!(refusal("reader").contains("row-level security may hide rows"), "{}", refusal("reader"));
+    server.sql("ALTER ROLE reader BYPASSRLS");
+    assert_eq!(refusal("reader"), "");
+
+    server.sql("CREATE TABLE kid () INHERITS (transactions)");
+    assert!(refusal("reader").contains("other tables inherit from"), "{}", refusal("reader"));
+    server.sql("DROP TABLE kid");
+
+    server.sql(
+        "ALTER TABLE transactions RENAME amount TO units; \
+         ALTER TABLE transactions ADD amount BIGINT GENERATED ALWAYS AS (units * 2) STORED",
+    );
+    assert!(refusal("reader").contains("no column amount"), "{}", refusal("reader"));
+}
