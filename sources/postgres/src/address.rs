@@ -9,6 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::config::{Config, Host as Named};
 
+use crate::limits::NAME_BYTES_MAX;
+
 /// The table of `florin ledger init`.
 const TABLE: &str = "public.transactions";
 /// The publication of `florin ledger init`.
@@ -17,8 +19,6 @@ const PUBLICATION: &str = "florin";
 const PORT: u16 = 5432;
 /// The slot of a node that names none: two nodes on one ledger need one each.
 const SLOT: &str = "florin";
-/// Bytes of a name that PostgreSQL keeps; a longer one would be cut in silence.
-const NAME_BYTES_MAX: usize = 63;
 /// What stands in an address as it is; all else is escaped.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':').remove(b',');

@@ -19,13 +19,10 @@ use tokio_postgres::types::ToSql;
 
 use crate::address::TableName;
 use crate::ledger::PgLedger;
+use crate::limits::{APPEND_TRIES_MAX, COMMIT_TIMEOUT};
 use crate::schema::Beside;
 use crate::sql::{Sql, SqlError, failed, unavailable};
 
-/// Times that a batch is begun anew because somebody added the same id or version meanwhile.
-const TRIES_MAX: u32 = 3;
-/// For a commit that has been sent: longer than a disk takes, also where it waits for a standby.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest that the column holds.
 const VERSION_MAX: u64 = i64::MAX as u64;
 
@@ -246,7 +243,7 @@ impl Appender for PgAppender {
                     .to_owned(),
             ));
         }
-        for _ in 0..TRIES_MAX {
+        for _ in 0..APPEND_TRIES_MAX {
             match self.attempt(requests, deadline) {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Broken::Ledger(error)) => return Err(error),

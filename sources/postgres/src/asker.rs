@@ -5,7 +5,6 @@
 //! committed before the place were published while it looked so.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use florin_core::clock::Now;
 use tokio::sync::{Mutex, mpsc};
@@ -13,13 +12,11 @@ use tokio::time::Instant;
 
 use crate::facts;
 use crate::failure::Failure;
+use crate::limits::WATCH_EVERY;
 use crate::outbox::{Event, Outbox};
 use crate::position::Lsn;
 use crate::status::PgStatus;
 use crate::wire::Wire;
-
-/// How often the slot is looked at.
-const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub struct Asker {

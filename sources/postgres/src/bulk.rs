@@ -2,7 +2,6 @@
 //! by one statement. Until then nobody waits; the accounts are locked only to be judged.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use florin_core::ledger::Kind;
@@ -15,16 +14,10 @@ use futures_util::SinkExt;
 use tokio_postgres::{CopyInSink, Row};
 
 use crate::admin;
+use crate::limits::{BULK_ASK_TIMEOUT, BULK_PIECE_BYTES, BULK_WORK_TIMEOUT};
 use crate::schema::{Beside, Roles};
 use crate::sql::{Sql, SqlError, failed};
 use crate::target::Target;
-
-/// A short question's.
-const ASK: Duration = Duration::from_secs(30);
-/// For what takes as long as there are rows.
-const WORK: Duration = Duration::from_secs(6 * 3_600);
-/// What is sent at once.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// See the module.
 pub struct PgBulkWriter {
@@ -55,7 +48,8 @@ impl PgBulkWriter {
         }
         let sql = Sql::connect(&target.address)?;
         let table = target.table();
-        let asked = sql.wait(ASK, sql.client.query_one("SELECT to_regclass($1) IS NULL", &[&table]));
+        let asked =
+            sql.wait(BULK_ASK_TIMEOUT, sql.client.query_one("SELECT to_regclass($1) IS NULL", &[&table]));
         let is_missing = asked.map_err(SqlError::into_ledger_error)?.get::<_, bool>(0);
         if is_missing {
             admin::init(target, &Roles::default())?;
@@ -65,15 +59,21 @@ impl PgBulkWriter {
     }
 
     fn ask(&self, statement: &str) -> Result<(), LedgerError> {
-        self.sql.wait(WORK, self.sql.client.batch_execute(statement)).map_err(SqlError::into_ledger_error)
+        self.sql
+            .wait(BULK_WORK_TIMEOUT, self.sql.client.batch_execute(statement))
+            .map_err(SqlError::into_ledger_error)
     }
 
     fn rows(&self, statement: &str) -> Result<Vec<Row>, LedgerError> {
-        self.sql.wait(WORK, self.sql.client.query(statement, &[])).map_err(SqlError::into_ledger_error)
+        self.sql
+            .wait(BULK_WORK_TIMEOUT, self.sql.client.query(statement, &[]))
+            .map_err(SqlError::into_ledger_error)
     }
 
     fn count(&self, statement: &str) -> Result<u64, LedgerError> {
-        self.sql.wait(WORK, self.sql.client.execute(statement, &[])).map_err(SqlError::into_ledger_error)
+        self.sql
+            .wait(BULK_WORK_TIMEOUT, self.sql.client.execute(statement, &[]))
+            .map_err(SqlError::into_ledger_error)
     }
 }
 
@@ -89,7 +89,7 @@ impl BulkWriter for PgBulkWriter {
              BIGINT, asset TEXT, kind SMALLINT, amount BIGINT, occurred_at BIGINT) ON COMMIT DROP",
         )?;
         let copying = self.sql.client.copy_in("COPY pg_temp.florin_bulk FROM STDIN");
-        let copying = self.sql.wait(ASK, copying).map_err(SqlError::into_ledger_error)?;
+        let copying = self.sql.wait(BULK_ASK_TIMEOUT, copying).map_err(SqlError::into_ledger_error)?;
         Ok(Box::new(PgBulk {
             writer: self,
             copying: Some(Box::pin(copying)),
@@ -106,9 +106,11 @@ impl PgBulk<'_> {
     fn send(&mut self) -> Result<(), LedgerError> {
         let piece = self.piece.split().freeze();
         match &mut self.copying {
-            Some(copying) if !piece.is_empty() => {
-                self.writer.sql.wait(WORK, copying.send(piece)).map_err(SqlError::into_ledger_error)
-            }
+            Some(copying) if !piece.is_empty() => self
+                .writer
+                .sql
+                .wait(BULK_WORK_TIMEOUT, copying.send(piece))
+                .map_err(SqlError::into_ledger_error),
             _ => Ok(()),
         }
     }
@@ -214,7 +216,7 @@ impl Bulk for PgBulk<'_> {
             row.occurred_at_us
         );
         self.piece.put_slice(line.as_bytes());
-        if self.piece.len() >= PIECE_BYTES {
+        if self.piece.len() >= BULK_PIECE_BYTES {
             self.send()?;
         }
         Ok(Added::Later)
@@ -227,7 +229,10 @@ impl Bulk for PgBulk<'_> {
         self.send()?;
         let writer = self.writer;
         if let Some(mut copying) = self.copying.take() {
-            writer.sql.wait(WORK, copying.as_mut().finish()).map_err(SqlError::into_ledger_error)?;
+            writer
+                .sql
+                .wait(BULK_WORK_TIMEOUT, copying.as_mut().finish())
+                .map_err(SqlError::into_ledger_error)?;
         }
         let (accounts, table) = (&writer.accounts, &writer.table);
         writer.ask(&format!(
@@ -255,7 +260,7 @@ impl Bulk for PgBulk<'_> {
     fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
         self.is_open = false;
         let sql = &self.writer.sql;
-        sql.wait(WORK, sql.client.batch_execute("COMMIT")).map_err(SqlError::into_commit_error)
+        sql.wait(BULK_WORK_TIMEOUT, sql.client.batch_execute("COMMIT")).map_err(SqlError::into_commit_error)
     }
 }
 

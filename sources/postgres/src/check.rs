@@ -1,24 +1,15 @@
 //! `florin ledger check`: what a node would miss, in sentences that say what to do. It changes nothing, and a table of any size is
 //! looked at in samples.
 
-use std::time::Duration;
-
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
+use crate::limits::{ACCOUNTS_LOOKED_AT, LOOK_TIMEOUT, ROWS_LOOKED_AT};
 use crate::mapping::{Field, Mapping};
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
 use crate::wire::{Answer, Wire};
-
-/// Rows that are looked at for words and signs.
-const ROWS_LOOKED_AT: u32 = 100_000;
-/// Accounts that are looked at for gaps.
-const ACCOUNTS_LOOKED_AT: u32 = 1_000;
-
-/// How long a look at rows may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Something that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,14 +16,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::address::{Address, Host, TlsMode};
+use crate::limits::{CONNECT_TIMEOUT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
 use crate::password::{self, PasswordError};
 use crate::tls::{self, TlsError};
-use crate::wire::{CONNECT_TIMEOUT, Duplex};
+use crate::wire::Duplex;
 
-/// A peer that is silent for so long is asked whether it is still there; after three silent answers it is not.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
 /// What PostgreSQL takes for a request for TLS: a length of 8, and a number that is no protocol's.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 /// As `pg_stat_activity` shows us.

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use crate::asker::Asker;
 use crate::failure::Failure;
 use crate::journal::Comparison;
+use crate::limits::{PAUSE_MAX, PAUSE_MIN};
 use crate::outbox::{Batch, Event, Outbox};
 use crate::reread::{Asked, Rereader};
 use crate::session::{Before, Session};
@@ -22,11 +23,6 @@ use crate::snapshot::Loading;
 use crate::status::PgStatus;
 use crate::stream::Stream;
 use crate::target::Target;
-
-/// The longest pause before a server is tried again that has failed time after time.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The first such pause.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// What the follower's thread orders.
 pub enum Order {

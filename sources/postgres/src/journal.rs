@@ -6,8 +6,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use florin_core::ledger::Transaction;
 use florin_schema::{UserId, Version};
 
-/// Rows that are remembered: 16 MiB, and at 1,000 rows a second four minutes. A standby that is promoted is seconds behind.
-const ROWS_MAX: usize = 262_144;
+use crate::limits::JOURNAL_ROWS_MAX;
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -19,7 +18,7 @@ impl Journal {
     /// Remembers a row that is delivered from the stream.
     #[inline]
     pub fn note(&mut self, row: Transaction) {
-        if self.rows.len() == ROWS_MAX {
+        if self.rows.len() == JOURNAL_ROWS_MAX {
             self.rows.pop_front();
         }
         self.rows.push_back(row);

@@ -26,6 +26,7 @@
 //! | `position` | which ledger it is, and how far it was read |
 //! | `wire` | a connection for replication and COPY |
 //! | [`server`] | a PostgreSQL of one's own, for the demonstration, the bench and tests |
+//! | `limits` | every bound |
 //! | [`status`](PgStatus) | what metrics and the log tell of the server |
 
 pub mod address;
@@ -41,6 +42,7 @@ pub mod failure;
 mod following;
 mod journal;
 mod ledger;
+mod limits;
 pub mod mapping;
 mod order;
 mod outbox;

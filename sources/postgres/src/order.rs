@@ -8,8 +8,7 @@ use florin_core::follower::Row;
 use florin_core::ledger::Transaction;
 use florin_schema::{UserId, Version};
 
-/// Rows that are held back at most: 512 MiB. A table whose pages are in no order at all is to be read by its index.
-const HELD_MAX: usize = 4_194_304;
+use crate::limits::HELD_ROWS_MAX;
 
 /// More rows had to be held back than there is room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +52,7 @@ impl Order {
         let last = self.last.entry(row.user_id).or_default();
         if row.version > last.next() {
             self.held.insert((row.user_id, row.version), row);
-            return if self.held.len() > HELD_MAX { Err(OutOfOrder) } else { Ok(()) };
+            return if self.held.len() > HELD_ROWS_MAX { Err(OutOfOrder) } else { Ok(()) };
         }
         *last = (*last).max(row.version);
         rows.push(Ok(row));

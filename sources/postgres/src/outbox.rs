@@ -9,10 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 use crate::journal::Compared;
+use crate::limits::EVENTS_MAX;
 use crate::position::{Lsn, PgPosition};
-
-/// Events that lie between the two threads: with batches of 4,096 rows, 16 MiB.
-pub const EVENTS_MAX: usize = 64;
 
 /// Rows, and what they lead to.
 #[derive(Default, Debug)]

@@ -7,9 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{Address, Host};
-
-/// Bytes of a file of passwords that are read: some ten thousand lines.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use crate::limits::PASSWORD_FILE_BYTES_MAX;
 
 /// Why a file of passwords cannot be used. No password is in it.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +30,7 @@ pub enum PasswordError {
         mode: u32,
     },
     /// It is no file of passwords.
-    #[error("{} is no file of passwords: expected a text of at most {FILE_BYTES_MAX} bytes with lines HOST:PORT:DATABASE:USER:PASSWORD", path.display())]
+    #[error("{} is no file of passwords: expected a text of at most {PASSWORD_FILE_BYTES_MAX} bytes with lines HOST:PORT:DATABASE:USER:PASSWORD", path.display())]
     Text {
         /// The file.
         path: PathBuf,
@@ -80,7 +78,7 @@ fn in_file(path: &Path, address: &Address, host: &Host) -> Result<Option<Vec<u8>
         return Err(PasswordError::Exposed { path: path.to_owned(), mode });
     }
     let text = || PasswordError::Text { path: path.to_owned() };
-    if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
+    if !facts.is_file() || facts.len() > PASSWORD_FILE_BYTES_MAX {
         return Err(text());
     }
     let lines = fs::read_to_string(path).map_err(|error| match error.kind() {

@@ -2,7 +2,6 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::Thread;
-use std::time::Duration;
 
 use florin_core::follower::{Page, Row, SourceError};
 use florin_core::limits::FEED_BATCH_ROWS;
@@ -14,18 +13,12 @@ use tokio::time::sleep;
 
 use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
+use crate::limits::{COMMIT_TRIES, VISIBLE_PAUSE, VISIBLE_TRIES};
 use crate::mapping::Field;
 use crate::row::Shape;
 use crate::snapshot::{CopyOut, select};
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
-
-/// How often a page is read again that has not a row yet that the stream had: a commit is in the log before it is visible.
-const VISIBLE_TRIES: u32 = 200;
-/// How often it is asked whether a commit is visible: for a minute.
-const COMMIT_TRIES: u32 = 6_000;
-/// How long between two such reads.
-const VISIBLE_PAUSE: Duration = Duration::from_millis(10);
 
 type Answer = Result<(Vec<Row>, Page), SourceError>;
 

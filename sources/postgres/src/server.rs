@@ -9,22 +9,17 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-/// How long a server may take to take connections.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long it may take to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+use crate::limits::{LOOK_AGAIN, PORTS_TRIED, START_TIMEOUT, STOP_TIMEOUT};
+
 /// Where Debian puts the servers.
 const DEBIAN: &str = "/usr/lib/postgresql";
 /// The superuser of a server of one's own; it needs no password.
 pub const SUPERUSER: &str = "postgres";
-/// Ports that are tried where another process takes one in between.
-const PORTS_TRIED: u32 = 5;
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]

@@ -7,24 +7,18 @@
 //! is visible, and with synchronous standbys long before.) Where a slot is there already, a second one that lasts a moment
 //! gives the snapshot, so that the first keeps what it has.
 
-use std::time::Duration;
-
 use florin_core::ledger::Transaction;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio::time::timeout;
 
 use crate::facts::{self, Slot, Table, TableRef};
 use crate::failure::Failure;
+use crate::limits::{SLOT_SILENCE, SLOT_TIMEOUT};
 use crate::mapping::Field;
 use crate::position::{Lsn, PgIdentity, PgPosition, TableName};
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
-
-/// How long the making of a slot may take: it waits for every transaction that writes and is open.
-const SLOT_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// After how long it is said whom it waits for.
-const SLOT_SILENCE: Duration = Duration::from_secs(3);
 
 /// What is known from before.
 #[derive(Clone, Debug, Default)]

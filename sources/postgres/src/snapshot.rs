@@ -20,19 +20,13 @@ use crate::decoder::copy::Copied;
 use crate::facts::Table;
 use crate::failure::Failure;
 use crate::journal::Comparison;
+use crate::limits::{COPY_SESSIONS, COPY_SILENCE, RANGE_PAGES, RANGES_AHEAD};
 use crate::mapping::{Field, Mapping};
 use crate::order::{Order, OutOfOrder};
 use crate::outbox::{Batch, Outbox};
 use crate::row::{FIELDS, RowReader};
 use crate::target::{Purpose, Target};
 use crate::wire::{Piece, Wire};
-
-/// Pages of a range: 4 MiB, some 40,000 rows; large enough that beginning a COPY costs nothing.
-const RANGE_PAGES: u64 = 512;
-/// Ranges that are begun and not yet taken: memory is bounded by as many times 3 MiB.
-const RANGES_AHEAD: usize = 8;
-/// More sessions would outrun the one thread that reads them.
-const SESSIONS: usize = 2;
 
 /// What is loaded.
 pub struct Loading<'a> {
@@ -80,7 +74,7 @@ impl Loading<'_> {
         let ahead = Arc::new(Semaphore::new(RANGES_AHEAD));
         let (ranged, mut taken) = mpsc::channel::<Ranged>(RANGES_AHEAD);
         let mut sessions = JoinSet::new();
-        for _ in 0..SESSIONS.min(usize::try_from(ranges).unwrap_or(SESSIONS)) {
+        for _ in 0..COPY_SESSIONS.min(usize::try_from(ranges).unwrap_or(COPY_SESSIONS)) {
             let session = Copying {
                 target: self.target.clone(),
                 snapshot: self.snapshot.to_owned(),
@@ -316,12 +310,10 @@ impl<'a> CopyOut<'a> {
                 rows.push(reader.read(cells, || format!("{number} of a copy of {table}")));
             })?;
         }
-        let filled = tokio::time::timeout(SILENCE, self.wire.fill()).await;
-        filled
-            .map_err(|_| Failure::Unavailable(format!("a COPY was silent for {} s", SILENCE.as_secs())))??;
+        let filled = tokio::time::timeout(COPY_SILENCE, self.wire.fill()).await;
+        filled.map_err(|_| {
+            Failure::Unavailable(format!("a COPY was silent for {} s", COPY_SILENCE.as_secs()))
+        })??;
         Ok(true)
     }
 }
-
-/// How long a COPY may send nothing.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);

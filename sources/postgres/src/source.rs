@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
 
 use florin_core::clock::Now;
 use florin_core::follower::{Page, Progress, Row, Source, SourceError};
@@ -31,22 +30,12 @@ use crate::failure::Failure;
 use crate::following::{Following, Load, Order};
 use crate::journal::{Compared, Comparison, Journal};
 use crate::ledger::PgLedger;
+use crate::limits::{AWAIT_US, BUSY_US, IDLE_POLL_US, RESUME_TIMEOUT};
 use crate::outbox::{Batch, Event, Outbox};
 use crate::position::{Lsn, PgIdentity, PgPosition};
 use crate::reread::{Asked, Rereads};
 use crate::session::Before;
 use crate::status::PgStatus;
-
-/// Between two asks while nothing is committed, µs: an idle node costs its server next to nothing, and its watermark is at
-/// most so much older than the network makes it.
-const IDLE_POLL_US: u64 = 25_000;
-/// For how long after a row asks come as often as from any feed.
-const BUSY_US: u64 = 1_000_000;
-/// How soon to look again while the server is waited for, µs. What comes wakes the feed sooner.
-const AWAIT_US: u64 = 5_000;
-
-/// How long the server may take to say whether a checkpoint can be gone on from.
-const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub struct PgSource {

@@ -3,10 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::facts::Slot;
+use crate::limits::RETAINED_WARN_BYTES;
 use crate::position::Lsn;
-
-/// Log that is kept for the slot from which a warning is given.
-const RETAINED_WARN: u64 = 1 << 30;
 
 /// Written by the source, read by whoever asks.
 #[derive(Debug, Default)]
@@ -123,7 +121,7 @@ impl PgStatus {
         self.note_end(end);
         let Some(slot) = slot else { return };
         let before = self.retained.swap(slot.retained, Relaxed);
-        if before < RETAINED_WARN && slot.retained >= RETAINED_WARN {
+        if before < RETAINED_WARN_BYTES && slot.retained >= RETAINED_WARN_BYTES {
             tracing::warn!("the server keeps {} MiB of its log for this node's slot", slot.retained >> 20);
         }
         let is_endangered = !["reserved", "extended"].contains(&slot.wal_status.as_str());

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use florin_core::limits::FEED_BATCH_ROWS;
 use tokio::sync::Mutex;
@@ -15,18 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::decoder::{self, EPOCH_US, Message, Relation, Tuple};
 use crate::facts::{self, TableRef};
 use crate::failure::Failure;
+use crate::limits::{PING_EVERY, STATUS_EVERY, STREAM_SILENCE};
 use crate::mapping::Mapping;
 use crate::outbox::{Batch, Outbox};
 use crate::position::{Lsn, PgPosition};
 use crate::row::{Shape, ShapeError};
 use crate::wire::{Piece, Wire};
 
-/// How often the server hears what was applied.
-const STATUS_EVERY: Duration = Duration::from_secs(1);
-/// How often it is asked to answer that.
-const PING_EVERY: Duration = Duration::from_secs(5);
-/// After how long without a word the connection is given up.
-const SILENCE: Duration = Duration::from_secs(20);
 /// Where the messages of the plugin begin, behind the type, two places and a time.
 const HEADER_BYTES: usize = 25;
 
@@ -118,8 +113,11 @@ impl Stream {
             }
             () = sleep_until(self.status_at) => {}
         }
-        if self.heard.elapsed() > SILENCE {
-            return Err(Failure::Unavailable(format!("the server was silent for {} s", SILENCE.as_secs())));
+        if self.heard.elapsed() > STREAM_SILENCE {
+            return Err(Failure::Unavailable(format!(
+                "the server was silent for {} s",
+                STREAM_SILENCE.as_secs()
+            )));
         }
         Ok(())
     }

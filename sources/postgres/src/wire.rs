@@ -13,15 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::connect::OPTIONS;
-
-/// How long a connection may take, from its first packet to the server's readiness.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer to a query may take that is answered at once.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest message that is taken for one: a row of a ledger is some hundred bytes, an error some thousand.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Room for what a read brings.
-const READ_BYTES: usize = 256 << 10;
+use crate::limits::{CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, QUERY_TIMEOUT, READ_BYTES};
 
 /// What bytes go through: TCP, a unix socket, TLS on either.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}

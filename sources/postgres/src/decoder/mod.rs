@@ -20,10 +20,9 @@ mod tests;
 
 use cursor::Cursor;
 
+use crate::limits::COLUMNS_MAX;
 use crate::position::Lsn;
 
-/// The most columns that a table can have.
-const COLUMNS_MAX: u16 = 1_600;
 /// Of a commit's time: µs from 1970 to 2000, where PostgreSQL begins to count.
 pub(crate) const EPOCH_US: i64 = 946_684_800_000_000;
 
