@@ -36,7 +36,11 @@ pub fn standing(target: &Target) -> Result<Standing, LedgerError> {
     wait(crate::standing::standing(target))
 }
 
-fn wait<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, LedgerError> {
+/// Waits on an event loop of its own.
+///
+/// # Errors
+/// What was asked for fails with; that the system gives no event loop.
+pub(crate) fn wait<T>(asked: impl Future<Output = Result<T, Failure>>) -> Result<T, LedgerError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| unavailable(format!("the system gives no event loop: {error}")))?;
     runtime.block_on(asked).map_err(|failure| unavailable(failure.to_string()))

@@ -1,11 +1,16 @@
 //! What a node appends. One transaction serves all that wait: their accounts are locked in the order of their ids, what the
 //! ledger holds of them is read, each request is judged, and what is let in is inserted at once.
 //!
-//! What is acknowledged is in the followed ledger: the server is told from others when it is connected to, the table within
-//! the transaction, where nobody can put another in its place any more.
+//! What is acknowledged is in the followed ledger: server and table are told from others within the transaction, where nobody
+//! can put another in their place any more, and it is looked once more after the commit whether that server is followed still.
+//!
+//! A commit whose answer was lost may have happened. So the same is appended again, at the server that is followed: its
+//! accounts' locks make it wait until the first has ended one way or the other, and rows that the first has entered are told
+//! by their ids.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use florin_core::limits::{ASSETS_MAX, LEDGER_ACCOUNTS_CACHED_MAX};
@@ -18,10 +23,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::address::TableName;
+use crate::instance::{Instance, WHO};
 use crate::ledger::PgLedger;
-use crate::limits::{APPEND_TRIES_MAX, COMMIT_TIMEOUT};
+use crate::limits::{APPEND_TRIES_MAX, COMMIT_TIMEOUT, SETTLE_PAUSE, SETTLE_TIMEOUT};
 use crate::schema::Beside;
-use crate::sql::{Sql, SqlError, failed, unavailable};
+use crate::sql::{Sql, SqlError, failed, unavailable, uncertain};
 
 /// The largest that the column holds.
 const VERSION_MAX: u64 = i64::MAX as u64;
@@ -43,6 +49,9 @@ struct Statements {
     insert: String,
     identity: String,
 }
+
+/// What a batch adds, and its versions.
+type New = Vec<(NewTransaction, Version)>;
 
 impl Statements {
     fn of(table: &TableName) -> Statements {
@@ -66,7 +75,7 @@ impl Statements {
                 "INSERT INTO {name} (transaction_id, user_id, version, asset, kind, amount, occurred_at) SELECT * FROM unnest($1::text[], \
                  $2::bigint[], $3::bigint[], $4::text[], $5::smallint[], $6::bigint[], $7::bigint[]) ON CONFLICT (transaction_id) DO NOTHING"
             ),
-            identity: "SELECT (SELECT system_identifier FROM pg_control_system()), coalesce(to_regclass($1)::oid, 0)".to_owned(),
+            identity: format!("SELECT {WHO}, coalesce(to_regclass($1)::oid, 0), current_database()::text"),
         }
     }
 }
@@ -75,7 +84,10 @@ impl Statements {
 enum Broken {
     /// Somebody was faster: to begin anew is right.
     Overtaken,
+    /// Nothing was appended.
     Ledger(LedgerError),
+    /// Whether this was appended is not known.
+    Unanswered(New, LedgerError),
 }
 
 impl From<SqlError> for Broken {
@@ -132,9 +144,15 @@ impl PgAppender {
         let mut judge = self.read(sql, requests, left)?;
         let outcomes = requests.iter().map(|request| judge.request(request)).collect();
         self.insert(sql, &judge.new, left)?;
-        self.check_identity(sql, left)?;
-        sql.wait(COMMIT_TIMEOUT, client.batch_execute("COMMIT"))
-            .map_err(|error| Broken::Ledger(error.into_commit_error()))?;
+        let here = self.check_identity(sql, left)?;
+        match sql.wait(COMMIT_TIMEOUT, client.batch_execute("COMMIT")) {
+            Ok(()) => {}
+            Err(error) if error.is_refusal() => return Err(error.into()),
+            Err(error) => return Err(Broken::Unanswered(judge.new, error.into_commit_error())),
+        }
+        if let Err(reason) = self.ledger.followed().check(here) {
+            return Err(Broken::Unanswered(judge.new, uncertain(&reason)));
+        }
         self.remember(judge);
         Ok(outcomes)
     }
@@ -205,22 +223,57 @@ impl PgAppender {
         if usize::try_from(inserted) == Ok(new.len()) { Ok(()) } else { Err(Broken::Overtaken) }
     }
 
-    fn check_identity(&self, sql: &Sql, left: Duration) -> Result<(), Broken> {
+    fn check_identity(&self, sql: &Sql, left: Duration) -> Result<Instance, Broken> {
         let name = self.ledger.target().table();
         let row = sql.wait(left, sql.client.query_one(&self.statements.identity, &[&name]))?;
-        let (system, table): (i64, u32) = (row.get(0), row.get(1));
+        let texts: [Option<&str>; 3] = [row.get(0), row.get(1), row.get(2)];
+        let here = Instance::of(&texts).ok_or_else(|| {
+            unavailable("nothing was appended: the server does not say which one it is".to_owned())
+        });
+        let here = here.map_err(Broken::Ledger)?;
+        let (table, database): (u32, &str) = (row.get(3), row.get(4));
         let followed = self.ledger.identity();
-        if (system.cast_unsigned(), table) == (followed.system, followed.table_oid) {
-            return Ok(());
+        if (here.system, table, database) == (followed.system, followed.table_oid, &followed.database) {
+            let is_followed = self.ledger.followed().check(here);
+            return is_followed.map(|()| here).map_err(|reason| {
+                Broken::Ledger(unavailable(format!("nothing was appended: {reason}; try again in a moment")))
+            });
         }
         Err(Broken::Ledger(LedgerError::new(
             Trouble::OtherLedger,
             format!(
-                "nothing was appended: this is not the ledger that is followed, which is {followed}; here is the object id {table} of the \
-                 server {}: put that one back, or restart florin",
-                system.cast_unsigned()
+                "nothing was appended: this is not the ledger that is followed, which is {followed}; here is the object id {table} in \
+                 database {database} of the server {}: put that one back, or restart florin",
+                here.system
             ),
         )))
+    }
+
+    /// Finds out what became of a batch that may have been appended, by appending it again.
+    fn settle(
+        &mut self,
+        requests: &[&[NewTransaction]],
+        new: New,
+        first: LedgerError,
+    ) -> Result<Vec<Outcome>, LedgerError> {
+        let ids = |new: New| new.into_iter().map(|(row, version)| (row.transaction_id, version));
+        let mut ours: HashMap<TransactionId, Version> = ids(new).collect();
+        let mut last = first;
+        tracing::warn!("{last}");
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        while Instant::now() < deadline {
+            match self.attempt(requests, deadline) {
+                Ok(outcomes) => return Ok(claimed(outcomes, requests, ours)),
+                Err(Broken::Unanswered(new, error)) => {
+                    ours.extend(ids(new));
+                    last = error;
+                }
+                Err(Broken::Ledger(error)) => last = error,
+                Err(Broken::Overtaken) => {}
+            }
+            thread::sleep(SETTLE_PAUSE);
+        }
+        Err(uncertain(&last.reason))
     }
 
     fn remember(&mut self, judge: Judge) {
@@ -247,6 +300,7 @@ impl Appender for PgAppender {
             match self.attempt(requests, deadline) {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Broken::Ledger(error)) => return Err(error),
+                Err(Broken::Unanswered(new, error)) => return self.settle(requests, new, error),
                 Err(Broken::Overtaken) => {}
             }
         }
@@ -258,6 +312,24 @@ impl Appender for PgAppender {
     fn close(self: Box<Self>) {}
 }
 
+/// The answer to a batch that was appended again: rows that are there as the first attempt had them were entered by it, and
+/// were no duplicates then. (Somebody else's would be there with the same id, content and version: the same to any caller.)
+fn claimed(
+    mut outcomes: Vec<Outcome>,
+    requests: &[&[NewTransaction]],
+    mut ours: HashMap<TransactionId, Version>,
+) -> Vec<Outcome> {
+    for (outcome, request) in outcomes.iter_mut().zip(requests) {
+        for (appended, row) in outcome.iter_mut().flatten().zip(*request) {
+            // Once: another of the same id in the same request was a duplicate then, too.
+            if ours.remove(&row.transaction_id) == Some(appended.version) {
+                appended.duplicate = false;
+            }
+        }
+    }
+    outcomes
+}
+
 /// What the ledger holds, and what this batch adds to it.
 #[derive(Default)]
 struct Judge {
@@ -265,7 +337,7 @@ struct Judge {
     /// Each account's last version; none = one that no other can follow.
     last: HashMap<UserId, Option<u64>>,
     assets: HashMap<UserId, Vec<Asset>>,
-    new: Vec<(NewTransaction, Version)>,
+    new: New,
 }
 
 /// A row that has an id already.

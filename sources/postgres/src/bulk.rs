@@ -2,6 +2,8 @@
 //! by one statement. Until then nobody waits; the accounts are locked only to be judged.
 
 use std::pin::Pin;
+use std::thread;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use florin_core::ledger::Kind;
@@ -13,14 +15,16 @@ use florin_schema::{Asset, UserId, Version};
 use futures_util::SinkExt;
 use tokio_postgres::{CopyInSink, Row};
 
+use crate::address::Address;
 use crate::admin;
-use crate::limits::{BULK_ASK_TIMEOUT, BULK_PIECE_BYTES, BULK_WORK_TIMEOUT};
+use crate::limits::{BULK_ASK_TIMEOUT, BULK_PIECE_BYTES, BULK_WORK_TIMEOUT, SETTLE_PAUSE};
 use crate::schema::{Beside, Roles};
-use crate::sql::{Sql, SqlError, failed};
+use crate::sql::{Sql, SqlError, failed, unavailable, uncertain};
 use crate::target::Target;
 
 /// See the module.
 pub struct PgBulkWriter {
+    address: Address,
     sql: Sql,
     table: String,
     accounts: String,
@@ -33,6 +37,14 @@ struct PgBulk<'w> {
     piece: BytesMut,
     /// Until a commit was sent.
     is_open: bool,
+    /// One of the rows that enter.
+    witness: Option<Witness>,
+}
+
+/// A row whose presence says that its bulk is there.
+struct Witness {
+    transaction_id: String,
+    user_id: i64,
 }
 
 impl PgBulkWriter {
@@ -55,7 +67,7 @@ impl PgBulkWriter {
             admin::init(target, &Roles::default())?;
         }
         let accounts = Beside::of(&target.address.table).accounts.quoted();
-        Ok(PgBulkWriter { sql, table, accounts })
+        Ok(PgBulkWriter { address: target.address.clone(), sql, table, accounts })
     }
 
     fn ask(&self, statement: &str) -> Result<(), LedgerError> {
@@ -77,6 +89,28 @@ impl PgBulkWriter {
     }
 }
 
+impl PgBulkWriter {
+    /// Whether the row is there, once whoever has its account has ended: asked on a connection of its own.
+    fn holds(&self, witness: &Witness) -> Result<bool, LedgerError> {
+        let sql = Sql::connect(&self.address)?;
+        let Witness { transaction_id, user_id } = witness;
+        let (accounts, table) = (&self.accounts, &self.table);
+        let ask = |statement: String| {
+            sql.wait(BULK_ASK_TIMEOUT, sql.client.batch_execute(&statement))
+                .map_err(SqlError::into_ledger_error)
+        };
+        // Whoever makes an account's row holds it, too. What this makes of it goes with the connection.
+        ask(format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; INSERT INTO {accounts} (user_id) VALUES ({user_id}) \
+             ON CONFLICT DO NOTHING; SELECT 1 FROM {accounts} WHERE user_id = {user_id} FOR NO KEY UPDATE",
+            BULK_ASK_TIMEOUT.as_millis()
+        ))?;
+        let found = format!("SELECT 1 FROM {table} WHERE transaction_id = $1");
+        let found = sql.wait(BULK_ASK_TIMEOUT, sql.client.query(&found, &[transaction_id]));
+        Ok(!found.map_err(SqlError::into_ledger_error)?.is_empty())
+    }
+}
+
 impl BulkWriter for PgBulkWriter {
     fn is_empty(&mut self) -> Result<bool, LedgerError> {
         let sql = format!("SELECT 1 FROM {} LIMIT 1", self.table);
@@ -95,6 +129,7 @@ impl BulkWriter for PgBulkWriter {
             copying: Some(Box::pin(copying)),
             piece: BytesMut::new(),
             is_open: true,
+            witness: None,
         }))
     }
 
@@ -189,6 +224,30 @@ impl PgBulk<'_> {
     }
 }
 
+impl PgBulk<'_> {
+    /// Finds out whether a commit happened whose answer was lost.
+    fn settle(&self, first: LedgerError) -> Result<(), LedgerError> {
+        // Nothing of it enters: there is nothing to lose.
+        let Some(witness) = &self.witness else { return Ok(()) };
+        let mut last = first;
+        tracing::warn!("{last}");
+        let deadline = Instant::now() + BULK_ASK_TIMEOUT;
+        while Instant::now() < deadline {
+            match self.writer.holds(witness) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    return Err(unavailable(
+                        "nothing was appended: the connection broke off before the commit; the same again is safe".to_owned(),
+                    ));
+                }
+                Err(error) => last = error,
+            }
+            thread::sleep(SETTLE_PAUSE);
+        }
+        Err(uncertain(&last.reason))
+    }
+}
+
 impl Drop for PgBulk<'_> {
     fn drop(&mut self) {
         // A COPY that is not finished is taken back by this.
@@ -254,13 +313,19 @@ impl Bulk for PgBulk<'_> {
              b.asset, b.kind, b.amount, b.occurred_at FROM florin_bulk b LEFT JOIN (SELECT user_id, max(version) AS last FROM {table} WHERE \
              user_id IN (SELECT user_id FROM florin_bulk) GROUP BY 1) l ON l.user_id = b.user_id ORDER BY b.number"
         ))?;
+        let witness = writer.rows("SELECT transaction_id, user_id FROM florin_bulk LIMIT 1")?;
+        self.witness = witness.first().map(|row| Witness { transaction_id: row.get(0), user_id: row.get(1) });
         Ok(Judged { new, duplicates })
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), LedgerError> {
         self.is_open = false;
         let sql = &self.writer.sql;
-        sql.wait(BULK_WORK_TIMEOUT, sql.client.batch_execute("COMMIT")).map_err(SqlError::into_commit_error)
+        match sql.wait(BULK_WORK_TIMEOUT, sql.client.batch_execute("COMMIT")) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_refusal() => Err(error.into_ledger_error()),
+            Err(error) => self.settle(error.into_commit_error()),
+        }
     }
 }
 

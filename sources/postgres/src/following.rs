@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::asker::Asker;
 use crate::failure::Failure;
+use crate::instance::Followed;
 use crate::journal::Comparison;
 use crate::limits::{PAUSE_MAX, PAUSE_MIN};
 use crate::outbox::{Batch, Event, Outbox};
@@ -58,6 +59,8 @@ pub struct Following {
     pub target: Target,
     /// What is told of it.
     pub status: Arc<PgStatus>,
+    /// At which server.
+    pub followed: Followed,
 }
 
 impl Following {
@@ -65,7 +68,7 @@ impl Following {
     pub fn run(self, runtime: &Runtime, mut orders: mpsc::UnboundedReceiver<Order>) {
         runtime.block_on(async move {
             let this = Arc::new(self);
-            let rereader = Rereader::new(this.target.clone());
+            let rereader = Rereader::new(this.target.clone(), this.followed.clone());
             let mut current: Option<JoinHandle<bool>> = None;
             let mut pause = Duration::ZERO;
             while let Some(order) = orders.recv().await {
@@ -111,6 +114,7 @@ impl Following {
     async fn try_follow(&self, load: &mut Load, has_begun: &mut bool) -> Result<Failure, Failure> {
         let target = &self.target;
         let mut session = Session::open(target, &load.before).await?;
+        self.followed.set(session.instance);
         if let Some(snapshot) = &session.snapshot {
             self.status.note_load(load.is_on_top);
             tracing::info!("loading the snapshot at {} of {}", session.start.lsn, session.identity);

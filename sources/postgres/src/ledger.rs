@@ -2,14 +2,13 @@
 
 use std::thread;
 
-use florin_record::{LedgerError, Trouble};
+use florin_record::LedgerError;
 use florin_schema::{LedgerId, ids::mix};
-use tokio::runtime::Builder;
 
-use crate::failure::Failure;
+use crate::admin;
+use crate::instance::Followed;
 use crate::position::PgIdentity;
 use crate::session::identify;
-use crate::sql::EXIT_CODE;
 use crate::target::Target;
 
 /// See the module.
@@ -17,6 +16,7 @@ use crate::target::Target;
 pub struct PgLedger {
     target: Target,
     identity: PgIdentity,
+    followed: Followed,
 }
 
 impl PgLedger {
@@ -26,15 +26,11 @@ impl PgLedger {
     /// Where it does not say, or the table is none that can be followed.
     pub fn open(target: Target) -> Result<PgLedger, LedgerError> {
         // On a thread of its own: whoever calls this may be within an event loop.
-        let asked =
-            thread::scope(|scope| scope.spawn(|| ask(&target)).join().expect("asking does not panic"));
-        match asked {
-            Ok(identity) => Ok(PgLedger { target, identity }),
-            Err(failure) => Err(LedgerError {
-                exit_code: EXIT_CODE,
-                ..LedgerError::new(Trouble::Unavailable, failure.to_string())
-            }),
-        }
+        let asked = thread::scope(|scope| {
+            scope.spawn(|| admin::wait(identify(&target))).join().expect("asking does not panic")
+        });
+        let (identity, found) = asked?;
+        Ok(PgLedger { target, identity, followed: Followed::new(found) })
     }
 
     /// Where it is.
@@ -47,17 +43,15 @@ impl PgLedger {
         &self.identity
     }
 
+    /// At which server.
+    pub fn followed(&self) -> &Followed {
+        &self.followed
+    }
+
     /// Which it is, for clients to compare: the same for all nodes that follow it, whichever server is its primary.
     pub fn id(&self) -> LedgerId {
         let PgIdentity { system, database, table_oid, .. } = &self.identity;
         let mixed = database.bytes().fold(u64::from(*table_oid), |hash, byte| mix(hash ^ u64::from(byte)));
         LedgerId::of_first(u128::from(*system) << 64 | u128::from(mixed))
     }
-}
-
-fn ask(target: &Target) -> Result<PgIdentity, Failure> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failure::Unavailable(format!("the system gives no event loop: {error}")))?;
-    runtime.block_on(identify(target))
 }

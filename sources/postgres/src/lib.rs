@@ -23,6 +23,7 @@
 //! | `sql` | a connection for SQL, from code that waits |
 //! | [`decoder`] | what the output plugin and a binary COPY say; pure |
 //! | `row` | from a table's row to a transaction |
+//! | `instance` | which run of which server is followed, and who knows |
 //! | `position` | which ledger it is, and how far it was read |
 //! | `wire` | a connection for replication and COPY |
 //! | [`server`] | a PostgreSQL of one's own, for the demonstration, the bench and tests |
@@ -40,6 +41,7 @@ pub mod decoder;
 mod facts;
 pub mod failure;
 mod following;
+mod instance;
 mod journal;
 mod ledger;
 mod limits;
@@ -65,6 +67,7 @@ mod wire;
 
 pub use appender::PgAppender;
 pub use bulk::PgBulkWriter;
+pub use instance::Instance;
 pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
 pub use source::PgSource;

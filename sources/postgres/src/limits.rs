@@ -86,6 +86,11 @@ pub const VISIBLE_PAUSE: Duration = Duration::from_millis(10);
 pub const APPEND_TRIES_MAX: u32 = 3;
 /// For a commit that has been sent: longer than a disk takes, also where it waits for a standby.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long a writer asks what became of a commit whose answer was lost. A server that restarts is back within it, and a
+/// caller's patience ([`florin_core::limits::CALL`]) lasts for this and two commits.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two such asks.
+pub const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// How long a short question of a bulk's may take: its server is busy with the bulk.
 pub const BULK_ASK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long what takes as long as there are rows may: a billion of them.

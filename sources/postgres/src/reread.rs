@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
+use crate::instance::{Followed, Instance};
 use crate::limits::{COMMIT_TRIES, VISIBLE_PAUSE, VISIBLE_TRIES};
 use crate::mapping::Field;
 use crate::row::Shape;
@@ -100,14 +101,14 @@ pub struct Rereader {
 
 impl Rereader {
     /// Starts the task; it connects when a page is asked for.
-    pub fn new(target: Target) -> Rereader {
+    pub fn new(target: Target, followed: Followed) -> Rereader {
         let (asks, mut asked) = mpsc::unbounded_channel::<Asked>();
         let end = EndsProcess::of("the task that reads accounts again");
         tokio::spawn(async move {
             let _end = end;
             let mut reading = None;
             while let Some(asked) = asked.recv().await {
-                let answer = read(&target, &mut reading, &asked).await;
+                let answer = read(&target, &followed, &mut reading, &asked).await;
                 if answer.is_err() {
                     // A connection that has failed may not work again.
                     reading = None;
@@ -128,12 +129,14 @@ impl Rereader {
 
 struct Reading {
     wire: Wire,
+    instance: Instance,
     table: Table,
     shape: Shape,
 }
 
 async fn read(
     target: &Target,
+    followed: &Followed,
     reading: &mut Option<Reading>,
     asked: &Asked,
 ) -> Result<(Vec<Row>, Page), Failure> {
@@ -141,11 +144,13 @@ async fn read(
         Some(reading) => reading,
         None => {
             let mut wire = target.connect(Purpose::Questions).await?;
+            let instance = Instance::at(&mut wire).await?;
             let table = facts::table(&mut wire, TableRef::Name(&target.table())).await?;
             let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
-            reading.insert(Reading { wire, table, shape })
+            reading.insert(Reading { wire, instance, table, shape })
         }
     };
+    followed.check(reading.instance).map_err(Failure::Unavailable)?;
     wait_until_visible(&mut reading.wire, asked.after_xid).await?;
     for _ in 0..VISIBLE_TRIES {
         let rows = page(target, reading, asked).await?;

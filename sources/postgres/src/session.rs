@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::facts::{self, Slot, Table, TableRef};
 use crate::failure::Failure;
+use crate::instance::Instance;
 use crate::limits::{SLOT_SILENCE, SLOT_TIMEOUT};
 use crate::mapping::Field;
 use crate::position::{Lsn, PgIdentity, PgPosition, TableName};
@@ -41,6 +42,8 @@ pub struct Session {
     pub questions: Wire,
     /// Which ledger this is.
     pub identity: PgIdentity,
+    /// At which server.
+    pub instance: Instance,
     /// What the publication looks like.
     pub publication: String,
     /// The table.
@@ -69,17 +72,29 @@ struct System {
     database: String,
 }
 
-/// Asks which ledger this is.
+/// Asks which ledger this is, and at which server.
 ///
 /// # Errors
 /// Where it cannot be asked.
-pub async fn identify(target: &Target) -> Result<PgIdentity, Failure> {
+pub async fn identify(target: &Target) -> Result<(PgIdentity, Instance), Failure> {
     let mut stream = target.connect(Purpose::Replication).await?;
     let system = identify_system(&mut stream).await?;
-    let table =
-        facts::table(&mut target.connect(Purpose::Questions).await?, TableRef::Name(&target.table())).await?;
+    let mut questions = target.connect(Purpose::Questions).await?;
+    let instance = one_server(&mut stream, &mut questions).await?;
+    let table = facts::table(&mut questions, TableRef::Name(&target.table())).await?;
     Shape::of(&table.columns, &table.types, &target.mapping)?;
-    Ok(identity_of(&system, &table))
+    Ok((identity_of(&system, &table), instance))
+}
+
+/// The server that both connections lead to: with several hosts, or something between, they may lead to two.
+async fn one_server(stream: &mut Wire, questions: &mut Wire) -> Result<Instance, Failure> {
+    let (streaming, asked) = (Instance::at(stream).await?, Instance::at(questions).await?);
+    if streaming == asked {
+        return Ok(asked);
+    }
+    Err(Failure::Unavailable(format!(
+        "two connections led to two servers ({streaming}; {asked}), of which one was promoted or restarted meanwhile"
+    )))
 }
 
 fn identity_of(system: &System, table: &Table) -> PgIdentity {
@@ -100,6 +115,7 @@ impl Session {
         let mut stream = target.connect(Purpose::Replication).await?;
         let system = identify_system(&mut stream).await?;
         let mut questions = target.connect(Purpose::Questions).await?;
+        let instance = one_server(&mut stream, &mut questions).await?;
         let name = target.table();
         let which = before.identity.as_ref().map_or(TableRef::Name(&name), |id| TableRef::Oid(id.table_oid));
         let table = match facts::table(&mut questions, which).await {
@@ -132,6 +148,7 @@ impl Session {
                 lsn: Lsn::default(),
             },
             identity,
+            instance,
             publication,
             table,
             shape,

@@ -91,7 +91,8 @@ impl PgSource {
         let target = ledger.target().clone();
         let counted = target.mapping.is_derived().then(Counted::default);
         let status = Arc::new(PgStatus::default());
-        let following = Following { target, status: Arc::clone(&status) };
+        let following =
+            Following { target, status: Arc::clone(&status), followed: ledger.followed().clone() };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(none)?;
         spawn_vital("florin-postgres", move || following.run(&runtime, taken)).map_err(none)?;
         Ok(PgSource {

@@ -12,6 +12,10 @@ use tokio_postgres::error::SqlState;
 use crate::address::Address;
 use crate::connect;
 
+/// What an error begins with after which it is known that nothing was written.
+const NOTHING: &str = "nothing was appended: ";
+/// What one begins with after which it is not.
+const UNKNOWN: &str = "it is not known whether it was appended: ";
 /// What a process ends with that cannot reach its server, or is refused by it.
 pub(crate) const EXIT_CODE: u8 = 21;
 
@@ -28,7 +32,7 @@ impl Sql {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(no_loop)?;
         let (client, driven) = runtime
             .block_on(connect::client(address))
-            .map_err(|error| unavailable(format!("nothing was appended: {error}")))?;
+            .map_err(|error| unavailable(format!("{NOTHING}{error}")))?;
         // Its end shows in what is asked of the client.
         runtime.spawn(async move {
             let _ = driven.await;
@@ -112,18 +116,20 @@ impl SqlError {
         if self.is_refusal() {
             return self.into_ledger_error();
         }
-        LedgerError {
-            exit_code: EXIT_CODE,
-            ..LedgerError::new(
-                Trouble::Uncertain,
-                format!(
-                    "it is not known whether it was appended: PostgreSQL did not answer the commit ({}); send the same again, with the \
-                     same ids",
-                    self.reason()
-                ),
-            )
-        }
+        uncertain(&format!("PostgreSQL did not answer the commit ({})", self.reason()))
     }
+}
+
+/// Where a commit may have happened; `reason` is what was found last.
+pub(crate) fn uncertain(reason: &str) -> LedgerError {
+    let reason = reason.strip_prefix(NOTHING).unwrap_or(reason);
+    let reason = match reason.strip_prefix(UNKNOWN) {
+        Some(_) => reason.to_owned(),
+        None => {
+            format!("{UNKNOWN}{reason}; send the same again, with the same ids: what entered is told by them")
+        }
+    };
+    LedgerError { exit_code: EXIT_CODE, ..LedgerError::new(Trouble::Uncertain, reason) }
 }
 
 pub(crate) fn unavailable(reason: String) -> LedgerError {

@@ -46,7 +46,7 @@ pub struct SlotStanding {
 /// # Errors
 /// Where it does not answer, or has no such table.
 pub async fn standing(target: &Target) -> Result<Standing, Failure> {
-    let identity = identify(target).await?;
+    let (identity, _) = identify(target).await?;
     let mut wire = target.connect(Purpose::Questions).await?;
     let sql = format!(
         "SELECT pg_current_wal_insert_lsn(), (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = {})",

@@ -1,97 +1,18 @@
 //! Real servers of every version that is here: a ledger is made, checked, written to by nodes and by commands, and asked how it is.
 
-use std::path::Path;
-use std::sync::Arc;
+mod lost;
+mod support;
+
 use std::time::{Duration, Instant};
 
-use florin_core::ledger::Kind;
-use florin_postgres::address::Address;
 use florin_postgres::check::Weight;
 use florin_postgres::mapping::{Columns, Kinds, Mapping};
 use florin_postgres::schema::Roles;
 use florin_postgres::server::{OwnServer, Programs, SUPERUSER};
-use florin_postgres::{PgAppender, PgBulkWriter, PgLedger, Target, admin};
-use florin_record::{
-    Added, Appender, BulkWriter, Field, NewTransaction, Outcome, Rejection, TransactionId, Trouble,
-};
-use florin_schema::{Asset, UserId};
-
-/// Whether the user that servers run as can start this one: not where the checkout lies in a folder of root's alone.
-fn is_reachable(programs: &Programs) -> bool {
-    let version = programs.command("postgres").unwrap().arg("--version").output();
-    let is_reachable = version.is_ok_and(|output| output.status.success());
-    if !is_reachable {
-        eprintln!("{programs:?} cannot be run by another user than root: not tried");
-    }
-    is_reachable
-}
-
-/// Debian's, and what `scripts/postgresql-18` has fetched.
-fn versions() -> Vec<Programs> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-    let fetched = std::fs::read_dir(fetched).into_iter().flatten().flatten();
-    let fetched = fetched.filter_map(|entry| Programs::at(entry.path().join("bin"))).filter(is_reachable);
-    [Programs::find().expect("a PostgreSQL: scripts/needs test")].into_iter().chain(fetched).collect()
-}
-
-struct Ledger {
-    server: OwnServer,
-    target: Target,
-}
-
-impl Ledger {
-    fn empty(programs: &Programs) -> Ledger {
-        let server = OwnServer::start(programs, &[("fsync", "off")]).unwrap();
-        let target = Ledger::at(&server, SUPERUSER, "");
-        Ledger { server, target }
-    }
-
-    fn made(programs: &Programs) -> Ledger {
-        let ledger = Ledger::empty(programs);
-        admin::init(&ledger.target, &Roles::default()).unwrap();
-        ledger
-    }
-
-    fn at(server: &OwnServer, user: &str, query: &str) -> Target {
-        let address: Address = format!("{}{query}", server.url(user, SUPERUSER)).parse().unwrap();
-        Target::new(address, Mapping::default())
-    }
-
-    fn appender(&self) -> PgAppender {
-        PgAppender::new(Arc::new(PgLedger::open(self.target.clone()).unwrap()))
-    }
-
-    fn sql(&self, sql: &str) -> Result<String, String> {
-        // The fetched build has a server and no psql.
-        let mut psql = Programs::find().unwrap().command("psql").unwrap();
-        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-c", sql]).arg(self.server.url(SUPERUSER, SUPERUSER));
-        let done = psql.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
-    }
-}
-
-fn row(id: u128, user: u64, asset: &str, amount: i64) -> NewTransaction {
-    let text = format!("{id:032x}");
-    let id = format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]);
-    NewTransaction {
-        transaction_id: TransactionId::parse(&id).unwrap(),
-        user_id: UserId::new(user).unwrap(),
-        asset: Asset::parse(asset.as_bytes()).unwrap(),
-        kind: Kind::Recharge,
-        amount,
-        occurred_at_us: 1_000_000,
-    }
-}
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
-}
-
-/// Version and whether it was there, of each.
-fn told(outcome: &Outcome) -> Vec<(u64, bool)> {
-    outcome.as_ref().unwrap().iter().map(|one| (one.version.0, one.duplicate)).collect()
-}
+use florin_postgres::{PgBulkWriter, Target, admin};
+use florin_record::{Added, Appender, BulkWriter, Field, NewTransaction, Rejection, Trouble};
+use florin_schema::UserId;
+use support::{Ledger, row, soon, told, versions};
 
 #[test]
 fn a_ledger_is_made_once_and_keeps_its_rules() {
