@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, LINGER_US, SCARCITY_LOG_US};
+use crate::threads::Vital;
 
 /// A listener that ends the connection which has been silent for longest when there is one too many.
 pub(super) struct Bounded {
@@ -80,7 +81,10 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => return (self.admit(stream), address),
+                Ok((stream, address)) => {
+                    Vital::Admin.at_work();
+                    return (self.admit(stream), address);
+                }
                 Err(error) => {
                     self.say(&error);
                     tokio::time::sleep(Duration::from_micros(ACCEPT_RETRY_US)).await;

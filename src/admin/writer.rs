@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::limits::{APPLY_QUEUE_MAX, APPLY_TRANSACTIONS_MAX, APPLY_WAIT};
-use crate::threads::spawn_vital;
+use crate::threads::{Vital, spawn_vital};
 
 /// What enters the ledger wholly or not at all, and who waits for it.
 struct Request {
@@ -55,7 +55,7 @@ impl LedgerWriter {
     /// Those of the system, where it gives none.
     pub fn start(ledger: Box<dyn Appender>) -> std::io::Result<(LedgerWriter, WriterThread)> {
         let (queue, requests) = sync_channel(APPLY_QUEUE_MAX);
-        let thread = spawn_vital("florin-writer", move || run(ledger, &requests))?;
+        let thread = spawn_vital(Vital::Writer, move || run(ledger, &requests))?;
         Ok((LedgerWriter { queue }, WriterThread(thread)))
     }
 
@@ -83,6 +83,7 @@ impl WriterThread {
 fn run(mut ledger: Box<dyn Appender>, requests: &Receiver<Request>) {
     let mut group: Vec<Request> = Vec::new();
     while let Ok(first) = requests.recv() {
+        Vital::Writer.at_work();
         let mut transactions = first.transactions.len();
         group.push(first);
         while transactions < APPLY_TRANSACTIONS_MAX

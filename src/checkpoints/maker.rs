@@ -21,7 +21,7 @@ use crate::limits::{
     CHECKPOINT_PIECE_ROOM,
 };
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
-use crate::threads::spawn_vital;
+use crate::threads::{Vital, spawn_vital};
 
 /// A checkpoint that is on the disk.
 #[derive(Clone, PartialEq, Debug)]
@@ -130,7 +130,7 @@ impl Maker {
             ports: Vec::new(),
             buffers: Vec::new(),
         };
-        let thread = spawn_vital("florin-checkpoint", move || making.run(&ports, &asked, following))?;
+        let thread = spawn_vital(Vital::Checkpoint, move || making.run(&ports, &asked, following))?;
         Ok(Maker { thread: Some(thread), stop, handle: MakerHandle { orders, status } })
     }
 
@@ -228,6 +228,7 @@ impl Making {
 
     /// Makes one; none where nothing has come since the last and nobody `insists`.
     fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
+        Vital::Checkpoint.at_work();
         let begun = Instant::now();
         let begin = self.reach(self.clock.monotonic_us())?;
         if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {

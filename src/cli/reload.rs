@@ -12,6 +12,7 @@ use super::service::ServiceError;
 use super::settings::{HostNames, LogFilter, RELOADABLE, Settings, SettingsError};
 use super::systemd::tell_reloading;
 use crate::admin::Hosts;
+use crate::threads::Vital;
 
 /// What a reload compares the file with.
 pub(super) struct Reload {
@@ -31,6 +32,7 @@ impl Reload {
     /// Waits for SIGHUP and reloads, again and again.
     pub(super) async fn on_hangup(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
+            Vital::Reload.at_work();
             tell_reloading(|| match self.read() {
                 Ok(Some(wanted)) => self.take_over(&wanted),
                 Ok(None) => {

@@ -17,7 +17,7 @@ use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
 use crate::limits::READY_LOOK;
 use crate::node::numa;
-use crate::threads::spawn_vital_task;
+use crate::threads::{Vital, spawn_vital_task};
 
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
 pub(super) const EXIT_CODES: &str = "\
@@ -42,7 +42,8 @@ Exit codes:
   19  the ledger has a second name (a hard link)
   20  this user may not do what reading the ledger takes (its folder, an interrupted write)
   21  the PostgreSQL of the ledger cannot be reached, refuses, or has no such table
-  22  the folder of checkpoints is another node\'s, or cannot be written to";
+  22  the folder of checkpoints is another node\'s, or cannot be written to
+ 134  SIGABRT: a thread without which a node would lie or fall silent has panicked; the log says which, and why";
 
 /// Flags of `florin serve`.
 #[derive(Args, Debug)]
@@ -67,12 +68,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;
-        spawn_vital_task("the task that reloads", reload.on_hangup(hangups()?));
+        spawn_vital_task(Vital::Reload, reload.on_hangup(hangups()?));
         let running = service.run()?;
         #[cfg(feature = "fault-injection")]
-        spawn_vital_task("the task that orders faults", hang_on_sigusr2(running.control()));
+        spawn_vital_task(Vital::Reload, hang_on_sigusr2(running.control()));
         tell_systemd(Arc::clone(&running.view), running.control());
-        spawn_vital_task("the task that reports readiness", report_ready(Arc::clone(&running.view), started));
+        spawn_vital_task(Vital::Readiness, report_ready(Arc::clone(&running.view), started));
         until_ended(running, signals).await
     })?;
     Ok(())
@@ -82,6 +83,7 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
     let outcome = tokio::select! {
         outcome = running.node_ended() => outcome,
         (name, _) = signals.next() => {
+            Vital::Control.at_work();
             info!("{name}: draining; a second signal ends at once");
             tokio::select! {
                 outcome = running.save_and_end() => outcome,
@@ -98,6 +100,7 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
 }
 
 async fn report_ready(view: Arc<View>, started: Instant) {
+    Vital::Readiness.at_work();
     while !view.readiness().ready {
         tokio::time::sleep(READY_LOOK).await;
     }

@@ -18,7 +18,7 @@ use crate::drivers::inherited::Inherited;
 use crate::drivers::tcp;
 use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, WRITER_END};
 use crate::node::{Control, Node, NodeConfig, StartError};
-use crate::threads::spawn_vital_task;
+use crate::threads::{EndsProcess, Vital, spawn_vital_task};
 
 /// Why there is nothing running.
 #[derive(Debug, thiserror::Error)]
@@ -135,22 +135,30 @@ impl Service {
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
             let end = async { ended.await.unwrap_or(()) };
-            spawn_vital_task(
-                "the admin port's task",
-                admin::serve(listener, Arc::clone(&view), writing.clone(), end),
-            )
+            spawn_vital_task(Vital::Admin, admin::serve(listener, Arc::clone(&view), writing.clone(), end))
         });
         drop(writing);
         let watched = Arc::clone(&view);
-        spawn_vital_task("the task that watches the shards' CPUs", async move {
+        spawn_vital_task(Vital::Neighbours, async move {
             loop {
+                Vital::Neighbours.at_work();
                 watched.neighbours.look(&watched.shards);
                 tokio::time::sleep(NEIGHBOURS_LOOK).await;
             }
         });
         let control = node.control();
         let node = tokio::task::spawn_blocking(move || node.join().map_err(|error| error.to_string()));
-        Ok(Running { view, control, node, ended: None, admin, admin_end, writer_thread, saves_at_end })
+        Ok(Running {
+            view,
+            control,
+            node,
+            ended: None,
+            admin,
+            admin_end,
+            writer_thread,
+            saves_at_end,
+            _end: EndsProcess::of(Vital::Control),
+        })
     }
 }
 
@@ -165,6 +173,8 @@ pub(super) struct Running {
     admin_end: oneshot::Sender<()>,
     writer_thread: WriterThread,
     saves_at_end: bool,
+    /// A panic would stop at the runtime's end, which waits for the node.
+    _end: EndsProcess,
 }
 
 impl Running {

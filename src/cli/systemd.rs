@@ -21,12 +21,12 @@ use crate::admin::View;
 use crate::drivers::inherited::Inherited;
 use crate::limits::{CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
 use crate::node::Control;
-use crate::threads::spawn_vital_task;
+use crate::threads::{Vital, spawn_vital_task};
 
 /// Tells systemd, where it has started this process, until the runtime ends.
 pub(super) fn tell_systemd(view: Arc<View>, control: Control) {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
-        spawn_vital_task("the task that tells systemd", keep_telling(view, control));
+        spawn_vital_task(Vital::Systemd, keep_telling(view, control));
     }
 }
 
@@ -38,6 +38,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
     let mut has_been_ready = false;
     let mut fed = Instant::now();
     loop {
+        Vital::Systemd.at_work();
         let readiness = view.readiness();
         let status = match readiness.reasons.first() {
             None => format!("serving {} accounts", grouped(accounts(&view))),

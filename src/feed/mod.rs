@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::follower::{Doing, Follower, Note, Position, Source, SourceError, Wait};
 use crate::limits::{FEED_LOGGED_MAX, FEED_LOOK_AGAIN};
 use crate::sources::Ledger;
-use crate::threads::spawn_vital;
+use crate::threads::{Vital, spawn_vital};
 
 pub mod status;
 
@@ -106,7 +106,7 @@ impl Feed {
         let mut follower = Follower::new(source, outlets)?;
         let log = Log { status: Arc::clone(&status), unreadable: 0, changed: 0, rereading: 0 };
         let stopped = Arc::clone(&stop);
-        let thread = spawn_vital("florin-feed", move || {
+        let thread = spawn_vital(Vital::Feed, move || {
             let cut = restoring.map(|restoring| restore(&mut follower, restoring, &log.status, &stopped));
             match cut {
                 Some(cut) => run(follower.with_checkpoints(), clock, log, Some(&cut), &stopped),
@@ -181,6 +181,7 @@ fn run<S: Source>(
     stop: &AtomicBool,
 ) {
     while !stop.load(Relaxed) {
+        Vital::Feed.at_work();
         let wait = follower.step(clock.now());
         log.take(&mut follower);
         if let Some(cut) = cut {

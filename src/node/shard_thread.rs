@@ -18,7 +18,7 @@ use crate::{
     feed::{self, Outlet},
     mesh::Parking,
     shard::{self, CheckpointLink, Shard, ShardMetrics, ShardSetup},
-    threads::EndsProcess,
+    threads::{EndsProcess, Vital},
 };
 
 /// Everything that one shard's thread is started with.
@@ -80,7 +80,7 @@ where
         let (go, started) = sync_channel(1);
         let settings = settings.clone();
         let thread = thread::Builder::new()
-            .name(format!("florin-shard-{}", shard_thread.setup.index))
+            .name(Vital::Shard(usize::from(shard_thread.setup.index.0)).to_string())
             .spawn(move || shard_thread.run::<D>(settings, report, started))
             .map_err(|source| StartError::Thread { source })?;
         starting.push((thread, reported, go));
@@ -108,7 +108,7 @@ impl ShardThread {
         report: SyncSender<Result<u32, StartError>>,
         started: Receiver<()>,
     ) -> Result<(), DriverError> {
-        let _end = EndsProcess::of(&format!("florin-shard-{}", self.setup.index));
+        let _end = EndsProcess::of(Vital::Shard(usize::from(self.setup.index.0)));
         let control = self.control.clone();
         match self.set_up::<D>(settings) {
             Ok(driver) => {

@@ -2,6 +2,14 @@
 
 #[cfg(all(feature = "monoio", feature = "glommio"))]
 mod checkpoints;
+#[cfg(all(
+    feature = "monoio",
+    feature = "glommio",
+    feature = "postgres",
+    feature = "sqlite",
+    debug_assertions
+))]
+mod deaths;
 mod forbidden;
 mod offline;
 mod serving;

@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use florin_core::clock::Now;
-use florin_record::threads::EndsProcess;
+use florin_record::threads::{EndsProcess, Vital};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -67,11 +67,14 @@ impl Following {
     /// The thread's life: until nobody orders anything any more.
     pub fn run(self, runtime: &Runtime, mut orders: mpsc::UnboundedReceiver<Order>) {
         runtime.block_on(async move {
+            // Here, so that its panic is not taken for that of a task, all of which end with the runtime.
+            let _end = EndsProcess::of(Vital::Postgres);
             let this = Arc::new(self);
             let rereader = Rereader::new(this.target.clone(), this.followed.clone());
             let mut current: Option<JoinHandle<bool>> = None;
             let mut pause = Duration::ZERO;
             while let Some(order) = orders.recv().await {
+                Vital::Postgres.at_work();
                 match order {
                     Order::Load(load) => {
                         // One that had reached the stream was no vain attempt.
@@ -79,7 +82,7 @@ impl Following {
                         pause =
                             if was_vain { (2 * pause).clamp(PAUSE_MIN, PAUSE_MAX) } else { Duration::ZERO };
                         let (this, pause) = (Arc::clone(&this), pause);
-                        let end = EndsProcess::of("the task that follows PostgreSQL");
+                        let end = EndsProcess::of(Vital::PostgresStream);
                         current = Some(tokio::spawn(async move {
                             let _end = end;
                             this.follow(*load, pause).await
@@ -101,6 +104,7 @@ impl Following {
     /// Follows until it fails, and tells why. Whether it had come to the stream.
     async fn follow(&self, mut load: Load, pause: Duration) -> bool {
         sleep(pause).await;
+        Vital::PostgresStream.at_work();
         let mut has_begun = false;
         let failure = match self.try_follow(&mut load, &mut has_begun).await {
             Ok(never) => never,

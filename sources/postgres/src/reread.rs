@@ -5,7 +5,7 @@ use std::thread::Thread;
 
 use florin_core::follower::{Page, Row, SourceError};
 use florin_core::limits::FEED_BATCH_ROWS;
-use florin_record::threads::EndsProcess;
+use florin_record::threads::{EndsProcess, Vital};
 use florin_schema::{UserId, Version};
 use postgres_protocol::escape::escape_identifier;
 use tokio::sync::mpsc;
@@ -103,11 +103,12 @@ impl Rereader {
     /// Starts the task; it connects when a page is asked for.
     pub fn new(target: Target, followed: Followed) -> Rereader {
         let (asks, mut asked) = mpsc::unbounded_channel::<Asked>();
-        let end = EndsProcess::of("the task that reads accounts again");
+        let end = EndsProcess::of(Vital::PostgresReread);
         tokio::spawn(async move {
             let _end = end;
             let mut reading = None;
             while let Some(asked) = asked.recv().await {
+                Vital::PostgresReread.at_work();
                 let answer = read(&target, &followed, &mut reading, &asked).await;
                 if answer.is_err() {
                     // A connection that has failed may not work again.

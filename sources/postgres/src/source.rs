@@ -21,7 +21,7 @@ use std::thread;
 use florin_core::clock::Now;
 use florin_core::follower::{Page, Progress, Row, Source, SourceError};
 use florin_core::limits::FEED_POLL_US;
-use florin_record::threads::spawn_vital;
+use florin_record::threads::{Vital, spawn_vital};
 use florin_schema::{UserId, Version};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{self, error::TryRecvError};
@@ -94,7 +94,7 @@ impl PgSource {
         let following =
             Following { target, status: Arc::clone(&status), followed: ledger.followed().clone() };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(none)?;
-        spawn_vital("florin-postgres", move || following.run(&runtime, taken)).map_err(none)?;
+        spawn_vital(Vital::Postgres, move || following.run(&runtime, taken)).map_err(none)?;
         Ok(PgSource {
             orders,
             identity: ledger.identity().clone(),

@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 
 use florin_core::follower::{Page, Row, SourceError};
 use florin_core::limits::FEED_BATCH_ROWS;
-use florin_record::threads::spawn_vital;
+use florin_record::threads::{Vital, spawn_vital};
 use florin_schema::{UserId, Version};
 
 use crate::{LedgerFile, Reader, SqliteError};
@@ -69,7 +69,7 @@ impl Pages {
         let (pages, asked) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         let (ledger, taker) = (Arc::clone(&self.ledger), thread::current());
-        spawn_vital("florin-reread", move || run(&ledger, &asked, &answer, &taker))?;
+        spawn_vital(Vital::Reread, move || run(&ledger, &asked, &answer, &taker))?;
         self.thread = Some((pages, answers));
         Ok(())
     }
@@ -78,6 +78,7 @@ impl Pages {
 fn run(ledger: &LedgerFile, asked: &Receiver<Asked>, answers: &SyncSender<Answer>, taker: &Thread) {
     let mut reader = None;
     while let Ok((user, after)) = asked.recv() {
+        Vital::Reread.at_work();
         let answer = read(ledger, &mut reader, user, after);
         if answer.is_err() {
             // A connection that has failed may not work again.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 use florin_core::follower::Row;
-use florin_record::threads::spawn_vital;
+use florin_record::threads::{Vital, spawn_vital};
 
 use crate::limits::{READERS_MAX, STRIPE_ROWS, STRIPES_AHEAD};
 use crate::{Followed, Place, Reader, Seq, SqliteError};
@@ -69,7 +69,7 @@ impl Stripes {
         let readers = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(READERS_MAX));
         let start = |_| {
             let (shared, ledger) = (Arc::clone(&shared), ledger.to_owned());
-            spawn_vital("florin-loader", move || shared.run(&ledger))
+            spawn_vital(Vital::Loader, move || shared.run(&ledger))
         };
         let started: Vec<_> = (0..readers).map(start).collect();
         let (mut running, mut refusal) = (Vec::new(), None);
@@ -125,6 +125,7 @@ impl Shared {
     fn run(&self, ledger: &Path) {
         let read = Reader::open(ledger).and_then(|reader| {
             while let Some((index, after)) = self.begin_stripe(&reader)? {
+                Vital::Loader.at_work();
                 let stripe = read_stripe(&reader, after)?;
                 self.lock().read.insert(index, stripe);
                 self.taker.unpark();

@@ -42,6 +42,7 @@ use super::{Driver, DriverError, Engine, ShardContext, scarcity::Scarcity, shutd
 use crate::{
     limits,
     shard::{Park, Shard},
+    threads::{EndsProcess, Vital},
 };
 
 /// Whether this host permits what the driver needs.
@@ -50,8 +51,10 @@ pub fn probe() -> Result<(), DriverError> {
 }
 
 /// One shard's loop and all that it owns. The order of the fields is that of their ends: the queues go before everything
-/// that the kernel writes into or reads from.
+/// that the kernel writes into or reads from; and before them what ends the process on a panic, for the buffers must not be
+/// freed under the kernel's hands.
 pub struct RingDriver<E = Shard> {
+    end: EndsProcess,
     queue: Queue,
     buffers: ProvidedBuffers,
     connections: Connections,
@@ -90,6 +93,7 @@ impl<E: Engine> RingDriver<E> {
         let (queue, buffers) = setup::make(&sizes)?;
         let acceptors = mem::take(&mut context.listening).into_iter().map(Acceptor::new).collect();
         Ok(RingDriver {
+            end: EndsProcess::of(Vital::Shard(context.own_shard)),
             queue,
             buffers,
             connections: Connections::new(),
@@ -224,6 +228,7 @@ impl<E: Engine> RingDriver<E> {
         if !cqueue::more(completion.flags()) && completion.result() != -libc::ECANCELED {
             self.watch_waker();
         }
+        self.end.at_work();
         #[cfg(feature = "fault-injection")]
         self.context.shutdown.hang_if_ordered();
         if self.drain.begins(&self.context.shutdown, self.monotonic_us) {
@@ -270,16 +275,6 @@ impl<E: Engine> RingDriver<E> {
             );
             self.buffers.leak();
             mem::forget(mem::replace(&mut self.connections, Connections::new()));
-        }
-    }
-}
-
-impl<E> Drop for RingDriver<E> {
-    /// A shard that panics ends the process at once: its neighbours would wait for its answers, and its buffers must not
-    /// be freed under the kernel's hands.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
         }
     }
 }

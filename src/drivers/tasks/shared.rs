@@ -16,6 +16,7 @@ use crate::{
         Listener, Park,
         life::{AfterSend, Arrival, Operation, Received, Sent, Stage},
     },
+    threads::Vital,
 };
 
 /// What the turn task does after a turn.
@@ -197,6 +198,7 @@ impl Shared {
 
     /// Somebody has woken the shard.
     pub(super) fn woken(&self) {
+        Vital::Shard(self.own_shard).at_work();
         let state = &mut *self.in_turn();
         if state.drain.begins(&state.context.shutdown, state.monotonic_us) {
             state.context.shard.drain();
