@@ -2,9 +2,10 @@
 //! FlatBuffers and JSON, by any port, with one shard and with several; and what readers see while rows keep coming.
 //!
 //! The recomputation reads the SQLite file itself and knows nothing of the server's code. It runs on a generated
-//! platform, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those too. All of it on
-//! every driver.
+//! platform, on a made-up bank, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those
+//! too. All of it on every driver.
 
+mod bank;
 mod callers;
 mod checkpoints;
 #[cfg(feature = "postgres")]
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use callers::{Answer, HttpCaller, NativeCaller};
 use florin::cli::generate::{GenerateOptions, generate};
-use florin::cli::import::{ImportOptions, Source, import};
 use florin::cli::progress::Silent;
 use florin::drivers::DriverChoice;
 use florin::node::{Node, NodeConfig};
@@ -28,9 +28,6 @@ use recomputed::Ledger;
 
 /// 2026-11-22T04:05:06Z.
 const NOW_US: i64 = 1_795_320_306_000_000;
-/// 1994-03-31T23:59:59Z.
-const BANK_NOW_US: i64 = 765_158_399_000_000;
-const BANK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/czech-bank-1993.csv.gz");
 
 fn start(driver: DriverChoice, ledger: &LedgerAddress, shards: u16, fixed_wall_us: Option<i64>) -> Node {
     let config =
@@ -104,25 +101,11 @@ fn a_generated_platform_is_answered_exactly(driver: DriverChoice) {
     every_account_is_answered_exactly(driver, &generated(directory.path()), NOW_US);
 }
 
-fn a_banks_real_transactions_are_answered_exactly(driver: DriverChoice) {
-    if !Path::new(BANK).exists() {
-        println!("skipped: {BANK} is not here");
-        return;
-    }
+fn a_banks_transactions_are_answered_exactly(driver: DriverChoice) {
     let directory = tempfile::tempdir().expect("a directory");
-    let ledger = bank(directory.path());
-    every_account_is_answered_exactly(driver, &ledger, BANK_NOW_US);
-}
-
-fn bank(directory: &Path) -> PathBuf {
-    let ledger = directory.join("bank.db");
-    let options =
-        ImportOptions { source: Source::File(BANK.into()), ledger: ledger.clone().into(), skip_bad: None };
-    let report = import(&options, &mut Silent).expect("an import");
-    assert_eq!((report.imported, report.duplicates), (49_102, 0));
-    let again = import(&options, &mut Silent).expect("an import");
-    assert_eq!((again.imported, again.duplicates), (0, 49_102));
-    ledger
+    for ledger in bank::ledgers(directory.path()) {
+        every_account_is_answered_exactly(driver, &ledger, bank::NOW_US);
+    }
 }
 
 /// While a writer appends, readers on every port see versions that never go back, and only balances that some prefix
@@ -211,8 +194,8 @@ macro_rules! on_every_driver {
             }
 
             #[test]
-            fn a_banks_real_transactions_are_answered_exactly() {
-                super::a_banks_real_transactions_are_answered_exactly(DriverChoice::$driver);
+            fn a_banks_transactions_are_answered_exactly() {
+                super::a_banks_transactions_are_answered_exactly(DriverChoice::$driver);
             }
 
             #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use florin::drivers::DriverChoice;
 use florin::sources::LedgerAddress;
 
-use super::{BANK, BANK_NOW_US, NOW_US, bank, every_account_of, generated, start};
+use super::{NOW_US, bank, every_account_of, generated, start};
 use crate::recomputed::Ledger;
 
 #[path = "../../sources/postgres/tests/live/server.rs"]
@@ -82,11 +82,9 @@ fn a_generated_platform_is_answered_exactly() {
 }
 
 #[test]
-fn a_banks_real_transactions_are_answered_exactly() {
-    if !Path::new(BANK).exists() {
-        println!("skipped: {BANK} is not here");
-        return;
-    }
+fn a_banks_transactions_are_answered_exactly() {
     let directory = tempfile::tempdir().expect("a directory");
-    is_answered_exactly(&bank(directory.path()), BANK_NOW_US);
+    for ledger in bank::ledgers(directory.path()) {
+        is_answered_exactly(&ledger, bank::NOW_US);
+    }
 }

@@ -11,6 +11,12 @@ mod checkpoints;
 ))]
 mod deaths;
 mod forbidden;
+#[cfg(feature = "postgres")]
+mod ledgers;
 mod offline;
+#[cfg(feature = "postgres")]
+#[path = "../../sources/postgres/tests/live/server.rs"]
+#[allow(dead_code)]
+mod postgres;
 mod serving;
 mod support;
