@@ -298,3 +298,24 @@ pub const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
 pub const WAITING_POLL_US: u64 = 2_000;
 /// Lines of an empty index: 8 KiB, doubled whenever it is full.
 pub const INDEX_LINES_MIN: usize = 128;
+/// Callers that a directory may name: 10 bits of them are a company's teams and services; a token is compared with all of theirs.
+pub const PRINCIPALS_MAX: usize = 1_024;
+/// Numbers that principals may have: a name keeps its own as long as the node runs, and they are indices on every shard.
+pub const PRINCIPAL_NUMBERS_MAX: usize = 4 * PRINCIPALS_MAX;
+/// Refusals under way from a shard to the audit log; one more is counted and not told.
+pub const REFUSALS_QUEUED_MAX: usize = 256;
+/// Directories under way to a shard, which takes them as soon as it is woken.
+pub const DIRECTORIES_QUEUED_MAX: usize = 4;
+/// The highest rate and burst of a quota, requests: beyond what a shard answers in a second.
+pub const QUOTA_MAX: u32 = 10_000_000;
+/// Times a second that all shards together take credit of a principal at its full rate: the word that they share for it is
+/// touched this often, and a shard holds back so small a part of a second's credit.
+pub const QUOTA_LEASES_PER_S: u64 = 1_000;
+/// Requests that a shard takes credit for at once, at most.
+pub const QUOTA_LEASE_MAX: u32 = 1_024;
+/// Wrong tokens that an address may show at once, on one shard; then one each [`WRONG_TOKEN_US`].
+pub const WRONG_TOKENS_BURST: u64 = 20;
+/// See [`WRONG_TOKENS_BURST`]: ten a second are a misconfigured fleet's, and keep a guesser of 256 bits waiting for ever.
+pub const WRONG_TOKEN_US: u64 = 100_000;
+/// Addresses whose wrong tokens a shard remembers; those that fall together share their bound.
+pub const WRONG_TOKEN_PLACES: usize = 1_024;

@@ -16,7 +16,6 @@ use super::belt::{Lookup, Step};
 use super::connections::{Ending, Listener, Stop};
 use super::forwarding::peers::{Ask, Destination, PeerLink, Question};
 use super::planted::Planted;
-use super::principal::{self, Principal};
 use super::responder::{Aspect, Via};
 use super::table::Guess;
 use crate::limits::{
@@ -119,7 +118,6 @@ impl Shard {
 
     fn read_frames(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
         let mut read = 0;
-        let needs_no_look = self.may_ask_all(connection);
         loop {
             let allowed = match self.frames_allowed(connection) {
                 Ok(frames) => frames,
@@ -128,8 +126,9 @@ impl Shard {
             // Some of them may be answered before the last is read, so all of them are owed at first.
             self.connections[connection].owed += allowed as u32;
             let (headers, _) = input[read..].as_chunks::<{ size_of::<RequestHeader>() }>();
+            let swift = self.swift_frames(connection, allowed, headers.len());
             let mut plain = 0;
-            for header in headers.iter().take(if needs_no_look { allowed } else { 0 }) {
+            for header in headers.iter().take(swift) {
                 let Some((to, user)) = wire::frame::plain_balance(header) else { break };
                 let user = user.hashed();
                 if user.shard(self.responder.shards) == self.responder.index {
@@ -144,6 +143,9 @@ impl Shard {
             let session = &mut self.connections[connection];
             session.owed -= (allowed - plain) as u32;
             session.frames += plain;
+            if plain < swift && self.callers.is_some() {
+                self.give_back(connection, swift - plain);
+            }
             if plain < allowed
                 && let Some(stop) = self.read_frame(connection, input, &mut read)
             {
@@ -163,27 +165,6 @@ impl Shard {
     ) -> bool {
         let to = ReplyTo { opcode: Opcode::GetBalance, request_id, format };
         self.pass_on(connection, to, user, Aspect::Balance, 0)
-    }
-
-    /// Whether none of a connection's requests has to be looked at for who makes it.
-    #[inline(always)]
-    fn may_ask_all(&self, connection: u32) -> bool {
-        let principal = self.connections[connection].principal();
-        principal.is_some_and(Principal::may_ask_all) || Planted::IgnoresPrincipal.is(self.planted)
-    }
-
-    /// Answers a request that its connection's principal may not make. Whether it was one.
-    fn is_turned_away(&mut self, connection: u32, to: &ReplyTo) -> bool {
-        if self.may_ask_all(connection) {
-            return false;
-        }
-        let principal = self.connections[connection].principal().expect("nothing is read before it is known");
-        let refusal = principal.refusal(to.opcode);
-        if let Some(status) = refusal {
-            let out = self.connections.out(connection);
-            self.responder.error(out, to, Via::Connection, status, principal::message(status));
-        }
-        refusal.is_some()
     }
 
     /// How many frames may be read before this has to be asked again; or why none may.
@@ -216,14 +197,17 @@ impl Shard {
             Parsed::Incomplete | Parsed::Continue => return Some(Stop::Incomplete),
             Parsed::Rejected(rejection) => return self.refuse(connection, &rejection, input.len(), read),
         };
-        if !self.is_turned_away(connection, &request.reply_to) {
+        if !self.is_turned_away(connection, &request) {
             match self.local_lookup(connection, &request) {
                 Some(lookup) => {
                     self.make_room_for(&lookup);
                     self.connections[connection].owed += 1;
                     self.look_up(lookup);
                 }
-                None if !self.handle(connection, &request) => return Some(Stop::Await),
+                None if !self.handle(connection, &request) => {
+                    self.take_back(connection, &request);
+                    return Some(Stop::Await);
+                }
                 None => {}
             }
         }
@@ -334,9 +318,11 @@ impl Shard {
                         // The last that has come: its answer announces the end (RFC 9112, section 9.6).
                         request.reply_to = request.reply_to.closing();
                     }
-                    if !self.is_turned_away(connection, &request.reply_to)
+                    if !self.is_unproved(connection, &request)
+                        && !self.is_turned_away(connection, &request)
                         && !self.handle(connection, &request)
                     {
+                        self.take_back(connection, &request);
                         return (read, Stop::Await);
                     }
                     self.responder.metrics.http_requests.add(1);
@@ -400,12 +386,8 @@ impl Shard {
                 self.responder.ping(self.connections.out(connection), to, payload);
                 true
             }
-            Query::Hello { .. } => {
-                let on_unix = self.connections[connection].listener == Listener::Unix;
-                let ports = if on_unix { &[][..] } else { &self.greeting.ports };
-                let (shards, identity) = (self.responder.shards, self.greeting.identity);
-                let answer = HelloAnswer { server: &self.greeting.server, shards, ports, identity };
-                self.responder.hello(self.connections.out(connection), to, &answer);
+            Query::Hello { token, .. } => {
+                self.greet(connection, to, token);
                 true
             }
             Query::Balance(user) => self.ask(connection, to, freshness, Question::Balance(user)),
@@ -414,6 +396,15 @@ impl Shard {
             }
             Query::Balances => self.gather(connection, to, freshness),
         }
+    }
+
+    /// Tells a caller of the node.
+    pub(super) fn answer_hello(&mut self, connection: u32, to: ReplyTo) {
+        let on_unix = self.connections[connection].listener == Listener::Unix;
+        let ports = if on_unix { &[][..] } else { &self.greeting.ports };
+        let (shards, identity) = (self.responder.shards, self.greeting.identity);
+        let answer = HelloAnswer { server: &self.greeting.server, shards, ports, identity };
+        self.responder.hello(self.connections.out(connection), to, &answer);
     }
 
     fn ask(&mut self, connection: u32, to: ReplyTo, freshness: Freshness, question: Question) -> bool {

@@ -121,6 +121,12 @@ pub struct ShardMetrics {
     pub timed_out: Counter,
     /// Times that a connection's input was paused because it did not read its answers.
     pub paused: Counter,
+    /// Tokens that were nobody's, or whose time was over.
+    pub wrong_tokens: Counter,
+    /// Tokens that were not looked at, for their address had shown too many wrong ones.
+    pub tokens_not_looked_at: Counter,
+    /// Refusals of which the audit log was not told, for it could not keep up.
+    pub refusals_untold: Counter,
     /// Bytes received.
     pub bytes_in: Counter,
     /// Bytes sent.

@@ -12,6 +12,9 @@
 //! | `connections` | what each connection has said, is owed and may have, and which of them have something to do |
 //! | [`life`] | a connection's life, as its driver lives it |
 //! | [`principal`] | who asks, and what that one may ask |
+//! | [`callers`] | callers that prove who they are, and what follows for their connections |
+//! | [`quota`] | how much of a node one of them may use |
+//! | `admission` | who may not ask, or not so often, is refused |
 //! | `intake` | from a connection's bytes to requests, and who may make them |
 //! | `belt` | the pipeline of lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
@@ -24,6 +27,7 @@
 //! | [`metrics`] | what all of it counts |
 //! | `planted` | defects for the simulation to find |
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -36,8 +40,10 @@ use crate::limits::{DRAIN_QUIET_US, WAITING_POLL_US};
 use crate::mesh::Parking;
 
 mod account;
+mod admission;
 mod belt;
 mod blocks;
+pub mod callers;
 pub mod checkpoints;
 mod connections;
 mod ending;
@@ -53,10 +59,13 @@ pub mod metrics;
 mod planted;
 pub mod principal;
 mod questions;
+pub mod quota;
 mod responder;
 pub mod table;
 
 use belt::Belt;
+use callers::Callers;
+pub use callers::{CallersLink, CallersPort, Directory, Proof, Refused, callers_link};
 use checkpoints::Checkpoints;
 pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, CheckpointPort, checkpoint_link};
 use connections::{Connections, Ending, Stop};
@@ -113,6 +122,8 @@ pub struct Shard {
     forwarding: Forwarding,
     follow: Follow,
     checkpoints: Checkpoints,
+    /// Where callers have to prove who they are.
+    callers: Option<Box<Callers>>,
     belt: Belt,
     /// What a Hello says.
     greeting: Greeting,
@@ -161,6 +172,7 @@ impl Shard {
             forwarding: Forwarding::new(peers),
             follow: Follow::new(feed, max_staleness_us),
             checkpoints: Checkpoints::none(),
+            callers: None,
             belt: Belt::new(),
             greeting: Greeting { server, ports, identity },
             now: Now::default(),
@@ -194,17 +206,21 @@ impl Shard {
         self.responder.horizon = Horizon::at(self.now.wall_us);
         self.responder.encoder.set_time(self.now.wall_us);
         self.read_watermark();
+        self.look_after_callers();
     }
 
     /// A connection has come, and anybody's; `connection` is the driver's index of it, reused once it was [`Shard::closed`].
     pub fn open(&mut self, connection: u32, listener: Listener) {
-        self.open_as(connection, listener, Some(Principal::ANONYMOUS));
+        self.open_as(connection, listener, Some(self.anonymous()));
     }
 
     /// As [`Shard::open`], but it is known who it is; or `None`, and [`Shard::identify`] will say. Until then its input waits.
     /// Whoever finds that out ends the connection where it takes too long.
     pub fn open_as(&mut self, connection: u32, listener: Listener, principal: Option<Principal>) {
         self.connections.begin(connection, listener, principal);
+        if let Some(principal) = principal {
+            self.owns(connection, principal);
+        }
         self.responder.metrics.connections.set(self.connections.open() as u64);
         self.responder.metrics.connections_opened.add(1);
     }
@@ -215,6 +231,7 @@ impl Shard {
     /// Where it was known already: a connection is one principal's as long as it lasts.
     pub fn identify(&mut self, connection: u32, principal: Principal) {
         self.connections[connection].identify(principal);
+        self.owns(connection, principal);
         if self.connections[connection].stop == Stop::Await {
             self.connections.make_ready(connection);
         }
@@ -246,6 +263,7 @@ impl Shard {
         if let Some(ticket) = self.connections.end(connection) {
             self.leave(ticket);
         }
+        self.forget_caller(connection);
         self.responder.metrics.connections.set(self.connections.open() as u64);
     }
 

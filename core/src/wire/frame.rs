@@ -184,7 +184,7 @@ fn read<'a>(
         Opcode::Hello => hello(body)?,
     };
     let reply_to = ReplyTo { opcode, request_id: header.request_id.get(), format };
-    Ok(Some(Request { reply_to, freshness: freshness(options), query }))
+    Ok(Some(Request { reply_to, freshness: freshness(options), query, authorization: None }))
 }
 
 #[inline]

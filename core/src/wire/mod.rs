@@ -107,6 +107,8 @@ pub struct Request<'a> {
     pub freshness: Freshness,
     /// What it asks.
     pub query: Query<'a>,
+    /// Its Authorization header, over HTTP; a frame has none, for its connection has said who asks.
+    pub authorization: Option<&'a [u8]>,
 }
 
 /// What a request asks.

@@ -65,7 +65,7 @@ pub(in crate::shard) struct Session {
     pub generation: u32,
     pub open: bool,
     pub listener: Listener,
-    /// Who asks; `None` while that is still being found out, and then no request is read.
+    /// Who asks now; `None` while that is still being found out, and then no request is read.
     principal: Option<Principal>,
     pub protocol: Option<Protocol>,
     pub stop: Stop,
@@ -144,10 +144,20 @@ impl Session {
         self.principal
     }
 
-    /// It is known now who asks, for as long as the connection lasts.
+    /// It is known now who the connection itself is.
     pub fn identify(&mut self, principal: Principal) {
         let before = self.principal.replace(principal);
         assert!(before.is_none(), "a connection is one principal's: {before:?} was to become {principal:?}");
+    }
+
+    /// It is somebody else's from now on: a Hello has proved it, a request says who makes it, or the directory of callers has changed.
+    pub fn become_of(&mut self, principal: Principal) {
+        self.principal = Some(principal);
+    }
+
+    /// Nothing is read from it; what is owed is sent.
+    pub fn close_unread(&mut self) {
+        self.ending = Ending::Closing;
     }
 
     /// Whether nothing more is read from it, whatever still comes.

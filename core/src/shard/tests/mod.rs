@@ -12,6 +12,7 @@ use crate::mesh::{self, Latest, Receiver, Sender};
 
 mod answering;
 mod bounds;
+mod callers;
 mod ending;
 mod links;
 mod principals;

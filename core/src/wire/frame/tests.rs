@@ -80,7 +80,7 @@ fn each_request_is_read() {
             let bytes = Frame { encoding, ..frame.clone() }.bytes();
             let reply_to =
                 ReplyTo { opcode: frame.opcode.try_into().unwrap(), request_id: REQUEST_ID, format };
-            let request = Request { reply_to, freshness: Freshness::default(), query };
+            let request = Request { reply_to, freshness: Freshness::default(), query, authorization: None };
             // What lies behind the frame is another's.
             let followed = [&bytes, &b"\xff\xff\xff\xff"[..]].concat();
             assert_eq!(parse(&followed, &mut Vec::new()), Parsed::Request(request, bytes.len()));

@@ -43,6 +43,8 @@ pub(super) struct Head<'a> {
     pub(super) expects_continue: bool,
     /// Its sender may hold the body back until it is told to go on: a refusal must not wait for it.
     pub(super) may_withhold: bool,
+    /// What proves its caller, as it came.
+    pub(super) authorization: Option<&'a [u8]>,
     /// The first thing wrong with it that leaves the framing alone.
     pub(super) fault: Option<HttpError>,
 }
@@ -103,6 +105,7 @@ impl<'a> Head<'a> {
             // HTTP/1.0 has no interim responses: RFC 9110, section 10.1.1.
             expects_continue: fields.expects_continue && minor != 0,
             may_withhold: fields.expectation.is_some() && (minor != 0 || !fields.expects_continue),
+            authorization: fields.authorization,
             fault: fields.fault(method, minor),
         }))
     }
@@ -192,6 +195,7 @@ struct Fields<'a> {
     transfer_encoding: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     content_encoding: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
     /// The first header that stands twice and may stand once.
     duplicate: Option<&'static str>,
     expectation: Option<&'a [u8]>,
@@ -226,6 +230,10 @@ impl<'a> Fields<'a> {
             } else if name.eq_ignore_ascii_case("content-encoding") {
                 if fields.content_encoding.replace(value).is_some() {
                     fields.duplicate = Some("content-encoding");
+                }
+            } else if name.eq_ignore_ascii_case("authorization") {
+                if fields.authorization.replace(value).is_some() {
+                    fields.duplicate = Some("authorization");
                 }
             } else if name.eq_ignore_ascii_case("expect") {
                 fields.expects_continue = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");

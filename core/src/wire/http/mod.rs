@@ -77,7 +77,8 @@ fn whole<'a>(bytes: &'a [u8], mut head: Head<'a>, users: &mut Vec<UserId>) -> Pa
     match route.and_then(|route| query(&route, content, users).map(|query| (route, query))) {
         Ok((route, query)) => {
             let reply_to = ReplyTo { opcode, request_id: 0, format: Format::Http(format) };
-            Parsed::Request(Request { reply_to, freshness: route.freshness, query }, length)
+            let authorization = head.authorization;
+            Parsed::Request(Request { reply_to, freshness: route.freshness, query, authorization }, length)
         }
         Err(error) if error.closes() || format.closes() => refuse(opcode, closing, &error, None),
         Err(error) => refuse(opcode, format, &error, Some(length)),

@@ -1,0 +1,541 @@
+//! Callers that have to prove who they are: by a token, a certificate, or as a process of this host. Whoever keeps the
+//! [`Directory`] of them decides who a proof belongs to; here is what follows from it for a connection, over all its life:
+//! who it is, which directory holds, when its proof ends, and how many wrong ones its address may show.
+//!
+//! Frames prove it once, with a Hello, which may come again. Over HTTP every request proves it by its own header; one that is, byte for
+//! byte, that of the connection's last request is known without being looked at again.
+//!
+//! A node without a directory has none of this: everybody is anonymous and may ask everything.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use florin_schema::ids::mix;
+use florin_schema::{Opcode, Status, UserId};
+
+use super::Shard;
+use super::principal::{self, Principal};
+use super::quota::{Quota, Usage};
+use super::responder::Via;
+use crate::clock::Now;
+use crate::limits::{
+    DIRECTORIES_QUEUED_MAX, REFUSALS_QUEUED_MAX, WRONG_TOKEN_PLACES, WRONG_TOKEN_US, WRONG_TOKENS_BURST,
+};
+use crate::mesh::{self, Receiver, Sender};
+use crate::wire::{Query, ReplyTo, Request};
+
+/// What somebody shows to prove who it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Proof<'a> {
+    /// A Hello's, or an Authorization header's.
+    Token(&'a [u8]),
+    /// A client certificate that was verified: its URI and DNS names.
+    Certificate(&'a [&'a str]),
+    /// The process at the other end of a unix socket.
+    Process {
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+}
+
+/// Knows callers. It is asked on shards' threads, so it neither allocates, nor locks, nor makes a system call.
+pub trait Directory: Send + Sync {
+    /// Whose proof this is at `wall_us`, µs since 1970 UTC; `None` where it is nobody's.
+    fn principal(&self, proof: Proof<'_>, wall_us: i64) -> Option<Principal>;
+
+    /// What has become of one that this directory, or one before it, has named: it with what it may do now, or whoever has proved
+    /// nothing where its proof holds no more.
+    fn again(&self, principal: Principal, wall_us: i64) -> Principal;
+
+    /// Whoever has proved nothing.
+    fn anonymous(&self) -> Principal;
+
+    /// How much of the node one with this number may use; `None` where it is not known.
+    fn quota(&self, number: u16) -> Option<&Quota>;
+}
+
+/// A request that was refused for who made it: what an audit log has of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// When, µs since 1970 UTC.
+    pub at_us: i64,
+    /// From where, if that is known.
+    pub from: Option<IpAddr>,
+    /// By whom, if it has proved that.
+    pub principal: Option<u16>,
+    /// What was asked.
+    pub opcode: Opcode,
+    /// Of whom; `None` where it was not about one user.
+    pub user: Option<UserId>,
+    /// How it was refused.
+    pub status: Status,
+}
+
+/// A shard's side of the link to whoever keeps the directory.
+pub struct CallersLink {
+    directory: Arc<dyn Directory>,
+    news: Receiver<Arc<dyn Directory>>,
+    refusals: Sender<Refused>,
+}
+
+/// The other side.
+pub struct CallersPort {
+    /// Directories that take the place of the one before. The shard must be woken.
+    pub news: Sender<Arc<dyn Directory>>,
+    /// What was refused, in order.
+    pub refusals: Receiver<Refused>,
+}
+
+/// Both sides of a link, on which `directory` holds at first.
+pub fn callers_link(directory: Arc<dyn Directory>) -> (CallersPort, CallersLink) {
+    let (news, shard_news) = mesh::ring(DIRECTORIES_QUEUED_MAX);
+    let (shard_refusals, refusals) = mesh::ring(REFUSALS_QUEUED_MAX);
+    (CallersPort { news, refusals }, CallersLink { directory, news: shard_news, refusals: shard_refusals })
+}
+
+/// Why nothing was proved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unproved {
+    /// There was nothing to look at.
+    Missing,
+    /// An Authorization header of another kind.
+    Scheme,
+    /// Nobody's, or one whose time is over.
+    Wrong,
+    /// Not looked at: the address has shown too many wrong ones.
+    TooManyWrong,
+    /// It has as many connections as it may.
+    Connections,
+}
+
+impl Unproved {
+    fn told(self) -> (Status, &'static str) {
+        let missing = principal::message(Status::Unauthenticated, Opcode::Hello);
+        match self {
+            Unproved::Missing => (Status::Unauthenticated, missing),
+            Unproved::Scheme => {
+                (Status::Unauthenticated, "authorization: expected Bearer, one space and a token")
+            }
+            Unproved::Wrong => (
+                Status::Unauthenticated,
+                "token: expected one that this node knows and whose time is not over",
+            ),
+            Unproved::TooManyWrong => (
+                Status::Overloaded,
+                "token: too many wrong ones have come from this address; ask again in a second, with the right one",
+            ),
+            Unproved::Connections => (
+                Status::Overloaded,
+                "connections: this caller has as many open as it may; close one, or ask whoever runs this node for more",
+            ),
+        }
+    }
+}
+
+/// What is known of a connection's caller, beside who it is at the moment.
+#[derive(Default)]
+struct Caller {
+    from: Option<IpAddr>,
+    /// What the connection itself has proved.
+    own: Proven,
+    /// The Authorization header that the last request had which was not its own; empty where there was none.
+    header: Vec<u8>,
+    /// What that has proved.
+    by_header: Proven,
+}
+
+/// Who something belongs to, and where the connection is counted for it.
+#[derive(Default)]
+struct Proven {
+    principal: Option<Principal>,
+    counted: Option<Arc<Usage>>,
+}
+
+impl Proven {
+    /// From now on this. `false`, and as before, where it has too many connections.
+    fn set(&mut self, principal: Principal, quota: Option<&Quota>) -> bool {
+        let is_same = self.principal.is_some_and(|before| before.number() == principal.number());
+        if !is_same {
+            if quota.is_some_and(|quota| !quota.enter()) {
+                return false;
+            }
+            self.leave();
+            self.counted = quota.map(|quota| Arc::clone(quota.usage()));
+        }
+        self.principal = Some(principal);
+        true
+    }
+
+    /// What has become of it; when its proof ends.
+    fn look_again(&mut self, directory: &dyn Directory, wall_us: i64) -> i64 {
+        let Some(before) = self.principal else { return i64::MAX };
+        let principal = directory.again(before, wall_us);
+        if principal.number() != before.number() {
+            self.leave();
+            return i64::MAX;
+        }
+        self.principal = Some(principal);
+        principal.until_us()
+    }
+
+    fn leave(&mut self) {
+        if let Some(usage) = self.counted.take() {
+            usage.leave();
+        }
+        self.principal = None;
+    }
+}
+
+impl Caller {
+    /// What has become of all that it has proved; when the first of it ends.
+    fn look_again(&mut self, directory: &dyn Directory, wall_us: i64) -> i64 {
+        let end_us = self.own.look_again(directory, wall_us);
+        end_us.min(self.by_header.look_again(directory, wall_us))
+    }
+
+    fn end(&mut self) {
+        self.own.leave();
+        self.by_header.leave();
+        self.header.clear();
+        self.from = None;
+    }
+}
+
+/// Credit of one principal's.
+#[derive(Clone, Copy, Default)]
+struct Lease {
+    left: u32,
+    /// Before this there is no more.
+    again_us: u64,
+}
+
+/// Wrong tokens of one address: when all of them are paid for.
+#[derive(Clone, Copy, Default)]
+struct Strikes {
+    paid_at_us: u64,
+}
+
+/// See the module.
+pub(super) struct Callers {
+    directory: Arc<dyn Directory>,
+    news: Receiver<Arc<dyn Directory>>,
+    refusals: Sender<Refused>,
+    /// By connection.
+    callers: Vec<Caller>,
+    /// By principal's number.
+    leases: Vec<Lease>,
+    strikes: Box<[Strikes]>,
+    /// When the first proof ends, µs since 1970 UTC.
+    next_end_us: i64,
+}
+
+impl Callers {
+    fn new(CallersLink { directory, news, refusals }: CallersLink) -> Callers {
+        let strikes = alloc::vec![Strikes::default(); WRONG_TOKEN_PLACES].into_boxed_slice();
+        let (callers, leases) = (Vec::new(), Vec::new());
+        Callers { directory, news, refusals, callers, leases, strikes, next_end_us: i64::MAX }
+    }
+
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    fn at(&mut self, connection: u32) -> &mut Caller {
+        let index = connection as usize;
+        if index >= self.callers.len() {
+            self.callers.resize_with(index + 1, Caller::default);
+        }
+        &mut self.callers[index]
+    }
+
+    /// Whose token this is, unless its address has shown too many wrong ones.
+    fn by_token(&mut self, connection: u32, token: &[u8], now: Now) -> Result<Principal, Unproved> {
+        let place = place_of(self.at(connection).from);
+        let strikes = &mut self.strikes[place];
+        let paid_at_us = strikes.paid_at_us.max(now.monotonic_us);
+        if paid_at_us > now.monotonic_us + (WRONG_TOKENS_BURST - 1) * WRONG_TOKEN_US {
+            return Err(Unproved::TooManyWrong);
+        }
+        let found = self.directory.principal(Proof::Token(token), now.wall_us);
+        if found.is_none() {
+            strikes.paid_at_us = paid_at_us + WRONG_TOKEN_US;
+        }
+        found.ok_or(Unproved::Wrong)
+    }
+
+    /// The connection itself is this one's from now on.
+    fn own(&mut self, connection: u32, principal: Principal) -> Result<(), Unproved> {
+        self.next_end_us = self.next_end_us.min(principal.until_us());
+        let directory = Arc::clone(&self.directory);
+        let quota = principal.number().and_then(|number| directory.quota(number));
+        let is_in = self.at(connection).own.set(principal, quota);
+        if is_in { Ok(()) } else { Err(Unproved::Connections) }
+    }
+
+    /// Who makes a request with this header, on a connection that may have shown the same before.
+    fn by_header(&mut self, connection: u32, header: Option<&[u8]>, now: Now) -> Result<Principal, Unproved> {
+        let anonymous = self.directory.anonymous();
+        let caller = self.at(connection);
+        let Some(header) = header else { return Ok(caller.own.principal.unwrap_or(anonymous)) };
+        if let Some(principal) = caller.by_header.principal
+            && is_same(header, &caller.header)
+        {
+            return Ok(principal);
+        }
+        let token = bearer(header).ok_or(Unproved::Scheme)?;
+        let principal = self.by_token(connection, token, now)?;
+        self.next_end_us = self.next_end_us.min(principal.until_us());
+        let directory = Arc::clone(&self.directory);
+        let quota = principal.number().and_then(|number| directory.quota(number));
+        let caller = self.at(connection);
+        if !caller.by_header.set(principal, quota) {
+            return Err(Unproved::Connections);
+        }
+        caller.header.clear();
+        caller.header.extend_from_slice(header);
+        Ok(principal)
+    }
+
+    /// Takes credit for `needed` requests.
+    ///
+    /// # Errors
+    /// When there may be enough, monotonic µs.
+    pub fn draw(&mut self, number: u16, needed: u32, now_us: u64) -> Result<(), u64> {
+        let index = usize::from(number);
+        if index >= self.leases.len() {
+            self.leases.resize(index + 1, Lease::default());
+        }
+        let Some(quota) = self.directory.quota(number).filter(|quota| quota.bounds().meters_requests())
+        else {
+            return Ok(());
+        };
+        let needed = needed.min(quota.bounds().burst.max(1));
+        let lease = &mut self.leases[index];
+        if lease.left < needed {
+            if now_us < lease.again_us {
+                quota.count_shed();
+                return Err(lease.again_us);
+            }
+            match quota.lease(needed - lease.left, now_us) {
+                Ok(more) => lease.left += more,
+                Err(again_us) => {
+                    // Less may be enough for the next; one that asks for one is who is to be kept from asking all the time.
+                    lease.again_us = if needed == 1 { again_us } else { 0 };
+                    quota.count_shed();
+                    return Err(again_us);
+                }
+            }
+        }
+        lease.left -= needed;
+        Ok(())
+    }
+
+    /// Takes credit for some of at most `wanted` requests, as much as there is at hand.
+    pub fn draw_some(&mut self, number: u16, wanted: u32, now_us: u64) -> u32 {
+        if wanted == 0 || self.draw(number, 1, now_us).is_err() {
+            return 0;
+        }
+        let Some(lease) = self.leases.get_mut(usize::from(number)) else { return 1 };
+        let more = lease.left.min(wanted - 1);
+        lease.left -= more;
+        1 + more
+    }
+
+    /// A request for which was drawn was not made.
+    pub fn take_back(&mut self, number: u16, needed: u32) {
+        let burst = self.directory.quota(number).map_or(0, |quota| quota.bounds().burst.max(1));
+        self.give_back(number, needed.min(burst));
+    }
+
+    /// What was drawn was not used.
+    pub fn give_back(&mut self, number: u16, unused: u32) {
+        if let Some(lease) = self.leases.get_mut(usize::from(number)) {
+            lease.left += unused;
+        }
+    }
+}
+
+/// For drivers, and for whoever authenticates connections.
+impl Shard {
+    /// A shard whose callers have to prove who they are.
+    #[must_use]
+    pub fn with_callers(mut self, link: CallersLink) -> Shard {
+        self.callers = Some(Box::new(Callers::new(link)));
+        self
+    }
+
+    /// Where a connection has come from.
+    pub fn comes_from(&mut self, connection: u32, address: IpAddr) {
+        if let Some(callers) = &mut self.callers {
+            callers.at(connection).from = Some(address.to_canonical());
+        }
+    }
+
+    /// Who a proof belongs to that somebody else has taken from a connection; who has proved nothing where it is nobody's.
+    pub fn proved(&self, proof: Proof<'_>) -> Principal {
+        let found = self.callers.as_ref().map(|callers| {
+            let directory = &callers.directory;
+            directory.principal(proof, self.now.wall_us).unwrap_or_else(|| directory.anonymous())
+        });
+        found.unwrap_or(Principal::ANONYMOUS)
+    }
+
+    /// Whether callers have to prove who they are.
+    pub fn knows_callers(&self) -> bool {
+        self.callers.is_some()
+    }
+}
+
+impl Shard {
+    /// Whoever has proved nothing yet.
+    pub(super) fn anonymous(&self) -> Principal {
+        self.callers.as_ref().map_or(Principal::ANONYMOUS, |callers| callers.directory.anonymous())
+    }
+
+    /// A connection itself is `principal`'s; one too many is closed.
+    pub(super) fn owns(&mut self, connection: u32, principal: Principal) {
+        let Some(callers) = &mut self.callers else { return };
+        if let Err(unproved) = callers.own(connection, principal) {
+            let (status, _) = unproved.told();
+            self.note_refusal(connection, Opcode::Hello, None, status);
+            self.connections[connection].close_unread();
+            self.connections.touch(connection);
+        }
+    }
+
+    /// It is gone.
+    pub(super) fn forget_caller(&mut self, connection: u32) {
+        if let Some(callers) = &mut self.callers {
+            callers.at(connection).end();
+        }
+    }
+
+    /// Answers a Hello, with which a caller may prove who it is.
+    pub(super) fn greet(&mut self, connection: u32, to: ReplyTo, token: &str) {
+        match self.introduce(connection, token.as_bytes()) {
+            Ok(()) => self.answer_hello(connection, to),
+            Err(unproved) => self.refuse_proof(connection, &to, unproved),
+        }
+    }
+
+    fn introduce(&mut self, connection: u32, token: &[u8]) -> Result<(), Unproved> {
+        let Some(callers) = &mut self.callers else { return Ok(()) };
+        if token.is_empty() {
+            let principal = self.connections[connection].principal();
+            let may_nothing = principal.and_then(|principal| principal.refusal(Opcode::Ping)).is_some();
+            return if may_nothing { Err(Unproved::Missing) } else { Ok(()) };
+        }
+        let principal = callers.by_token(connection, token, self.now)?;
+        callers.own(connection, principal)?;
+        self.connections[connection].become_of(principal);
+        Ok(())
+    }
+
+    /// Finds out who makes an HTTP request. Answers it where that is not proved; whether it did.
+    #[inline]
+    pub(super) fn is_unproved(&mut self, connection: u32, request: &Request<'_>) -> bool {
+        let Some(callers) = &mut self.callers else { return false };
+        match callers.by_header(connection, request.authorization, self.now) {
+            Ok(principal) => {
+                self.connections[connection].become_of(principal);
+                false
+            }
+            Err(unproved) => {
+                self.refuse_proof(connection, &request.reply_to, unproved);
+                true
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse_proof(&mut self, connection: u32, to: &ReplyTo, unproved: Unproved) {
+        let (status, message) = unproved.told();
+        match unproved {
+            Unproved::Wrong => self.responder.metrics.wrong_tokens.add(1),
+            Unproved::TooManyWrong => self.responder.metrics.tokens_not_looked_at.add(1),
+            Unproved::Missing | Unproved::Scheme | Unproved::Connections => {}
+        }
+        self.note_refusal(connection, to.opcode, None, status);
+        let out = self.connections.out(connection);
+        self.responder.error(out, to, Via::Connection, status, message);
+    }
+
+    /// Tells whoever keeps the audit log that a request was refused for who made it.
+    pub(super) fn note_refusal(
+        &mut self,
+        connection: u32,
+        opcode: Opcode,
+        query: Option<&Query<'_>>,
+        status: Status,
+    ) {
+        let principal = self.connections[connection].principal().and_then(Principal::number);
+        let Some(callers) = &mut self.callers else { return };
+        let user = match query {
+            Some(Query::Balance(user) | Query::Statistics(user, _)) => Some(*user),
+            _ => None,
+        };
+        let from = callers.at(connection).from;
+        let refused = Refused { at_us: self.now.wall_us, from, principal, opcode, user, status };
+        if callers.refusals.push(refused).is_err() {
+            self.responder.metrics.refusals_untold.add(1);
+        }
+    }
+
+    /// Takes over a new directory, and ends proofs whose time is over. Nothing, nearly always.
+    #[inline]
+    pub(super) fn look_after_callers(&mut self) {
+        if let Some(callers) = &self.callers
+            && (callers.has_news() || self.now.wall_us >= callers.next_end_us)
+        {
+            self.look_again_at_all();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_again_at_all(&mut self) {
+        let Some(callers) = &mut self.callers else { return };
+        while let Some(directory) = callers.news.pop() {
+            callers.directory = directory;
+        }
+        // What was granted under other bounds is taken anew.
+        callers.leases.clear();
+        callers.next_end_us = i64::MAX;
+        for connection in self.connections.indices() {
+            let session = &mut self.connections[connection];
+            if let Some(principal) = session.principal().filter(|_| session.open) {
+                session.become_of(callers.directory.again(principal, self.now.wall_us));
+                let directory = Arc::clone(&callers.directory);
+                let end_us = callers.at(connection).look_again(&*directory, self.now.wall_us);
+                callers.next_end_us = callers.next_end_us.min(end_us);
+            }
+        }
+    }
+}
+
+/// The token of an Authorization header.
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.trim_ascii().split_at_checked(7)?;
+    let token = token.trim_ascii_start();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+}
+
+/// Whether they are the same, in a time that depends on their lengths alone: over one connection a proxy may send several callers'.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differences = one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other));
+    one.len() == other.len() && core::hint::black_box(differences) == 0
+}
+
+/// Where the wrong tokens of an address are counted: of IPv6, of a host's network.
+fn place_of(address: Option<IpAddr>) -> usize {
+    let key = match address {
+        None => 0,
+        Some(IpAddr::V4(address)) => u64::from(address.to_bits()) | 1 << 32,
+        Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
+    };
+    mix(key) as usize % WRONG_TOKEN_PLACES
+}
