@@ -300,6 +300,8 @@ impl Auditor {
             })?;
             let newest = self.versions.entry(user).or_default();
             *newest = version.max(*newest);
+            let is_half = !reply.is_quarantined && history.is_some_and(|h| h.ends_within_commit(version));
+            ensure(!is_half, || format!("{user} is shown at {version}, in the middle of a commit"))?;
             let wanted = case.request.freshness.min_version;
             ensure(version >= wanted, || format!("{wanted} was the least version of {user} asked for"))?;
         }

@@ -62,10 +62,10 @@ impl Feed {
 
     /// Gives the source what was committed meanwhile.
     pub fn hand_over(&mut self, ledger: &mut Ledger) {
-        while let Some(&row) = ledger.rows.get(self.handed_over) {
+        while let Some(&(row, commit)) = ledger.rows.get(self.handed_over) {
             self.handed_over += 1;
             let is_readable = !ledger.histories[&row.user_id].unreadable.contains(&row.version.0);
-            match self.source().commit(row, is_readable) {
+            match self.source().commit(row, commit, is_readable) {
                 true => ledger.show(&row),
                 false => ledger.overlook(&row),
             }

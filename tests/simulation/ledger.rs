@@ -19,6 +19,8 @@ pub struct History {
     pub rows: Vec<Transaction>,
     /// When each row was committed, on the clock that watermarks bear.
     committed_us: Vec<Option<i64>>,
+    /// With which commit each row came; none where it came by itself.
+    commits: Vec<Option<u64>>,
     sums: BTreeMap<Asset, Sums>,
     /// The first version that no view can hold: a sum leaves its range, or there are too many assets.
     pub defect: Option<u64>,
@@ -76,6 +78,7 @@ impl History {
     fn append(&mut self, row: Transaction) {
         self.rows.push(row);
         self.committed_us.push(None);
+        self.commits.push(None);
         if self.defect.is_none() {
             let sums = self.sums.entry(row.asset).or_default();
             sums.add(&row);
@@ -94,6 +97,12 @@ impl History {
     /// Rows committed strictly before `as_of_us`: what a view of then must hold.
     pub fn committed_before(&self, as_of_us: i64) -> u64 {
         self.committed_us.iter().filter(|at| at.is_some_and(|at| at < as_of_us)).count() as u64
+    }
+
+    /// Whether the first `version` rows are a part of what one commit made of the account, and not all of it.
+    pub fn ends_within_commit(&self, version: u64) -> bool {
+        let commit = |version: u64| self.commits.get(version.checked_sub(1)? as usize).copied().flatten();
+        commit(version).is_some_and(|this| commit(version + 1) == Some(this))
     }
 
     fn prefix(&self, version: u64) -> &[Transaction] {
@@ -185,8 +194,9 @@ fn narrow(sum: i128) -> i64 {
 pub struct Ledger {
     pub users: Vec<UserId>,
     pub histories: BTreeMap<UserId, History>,
-    /// In commit order: what a query by `seq` returns.
-    pub rows: Vec<Transaction>,
+    /// In commit order: what a query by `seq` returns; and the commit of each.
+    pub rows: Vec<(Transaction, u64)>,
+    commits: u64,
     /// Assigned a version, and not committed yet: a careless writer's.
     withheld: Vec<Transaction>,
     assets: usize,
@@ -205,6 +215,7 @@ impl Ledger {
             users,
             histories: BTreeMap::new(),
             rows: Vec::new(),
+            commits: 0,
             withheld: Vec::new(),
             assets: if random.one_in(12) { 18 } else { random.between(1, 5) as usize },
             overlooked: 0,
@@ -221,8 +232,11 @@ impl Ledger {
     /// One database transaction of a few rows at `wall_us`, committed at `commit_us`. One in many writers is careless:
     /// it commits a row later than its successor.
     pub fn write(&mut self, random: &mut Random, wall_us: i64, commit_us: i64) {
+        self.commits += 1;
+        // Some users' rows come in crowds, as where an account is settled.
+        let crowded = random.one_in(4).then(|| random.pick(&self.users));
         for _ in 0..random.pick(&[1, 1, 2, 2, 3, 8]) {
-            let row = self.row(random, wall_us);
+            let row = self.row(random, wall_us, crowded);
             let history = self.histories.entry(row.user_id).or_default();
             history.append(row);
             if random.one_in(self.unreadable_one_in) {
@@ -242,6 +256,7 @@ impl Ledger {
     /// Commits what careless writers have withheld.
     pub fn commit_withheld(&mut self, commit_us: i64) {
         for row in std::mem::take(&mut self.withheld) {
+            self.commits += 1;
             self.commit(row, commit_us);
         }
     }
@@ -252,7 +267,8 @@ impl Ledger {
             self.histories.iter().filter(|(_, h)| !h.overlooked.is_empty()).map(|(&u, _)| u).collect();
         for user_id in users {
             let version = Version(self.assigned(user_id) + 1);
-            let row = Transaction { user_id, version, ..self.row(random, commit_us) };
+            self.commits += 1;
+            let row = Transaction { user_id, version, ..self.row(random, commit_us, None) };
             self.histories.entry(user_id).or_default().append(row);
             self.commit(row, commit_us);
         }
@@ -262,6 +278,7 @@ impl Ledger {
     pub fn overlook(&mut self, row: &Transaction) {
         let history = self.histories.get_mut(&row.user_id).expect("the row was appended");
         history.committed_us[row.version.0 as usize - 1] = None;
+        history.commits[row.version.0 as usize - 1] = None;
         history.overlooked.insert(row.version.0);
         self.overlooked += 1;
     }
@@ -279,11 +296,12 @@ impl Ledger {
     fn commit(&mut self, row: Transaction, commit_us: i64) {
         let history = self.histories.get_mut(&row.user_id).expect("the row was appended");
         history.committed_us[row.version.0 as usize - 1] = Some(commit_us);
-        self.rows.push(row);
+        history.commits[row.version.0 as usize - 1] = Some(self.commits);
+        self.rows.push((row, self.commits));
     }
 
-    fn row(&mut self, random: &mut Random, wall_us: i64) -> Transaction {
-        let user_id = random.pick(&self.users);
+    fn row(&mut self, random: &mut Random, wall_us: i64, user: Option<UserId>) -> Transaction {
+        let user_id = user.unwrap_or_else(|| random.pick(&self.users));
         let amount = match random.percent(self.giants) {
             true => i64::MAX - random.between(0, 3),
             false => random.between(1, 5_000),

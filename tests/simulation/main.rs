@@ -52,7 +52,7 @@ const SEEDS: u64 = 10_000;
 const PLANTED_SEEDS: u64 = 4_000;
 
 /// What the seeds together must come across; a simulation that does not proves little.
-const SIGHTS: [&str; 34] = [
+const SIGHTS: [&str; 36] = [
     "OK",
     "NOT_FOUND",
     "INVALID_REQUEST",
@@ -86,6 +86,8 @@ const SIGHTS: [&str; 34] = [
     "clock leaps",
     "gaps",
     "duplicates",
+    "parts of commits",
+    "commits in pieces",
     "replies",
 ];
 

@@ -69,6 +69,8 @@ impl Moment {
 #[derive(Default)]
 pub struct Mirror {
     states: BTreeMap<UserId, State>,
+    /// What accounts will be at the end of a commit of which some rows have come.
+    unfinished: BTreeMap<UserId, State>,
     /// For each account: how many events had been taken when it became what.
     changes: BTreeMap<UserId, Vec<(usize, View)>>,
     reread: Option<(UserId, State)>,
@@ -96,9 +98,30 @@ impl Mirror {
         match event {
             FeedEvent::Row(row) => {
                 let defect = ledger.histories[&row.user_id].defect;
+                if let Some(state) = self.unfinished.remove(&row.user_id) {
+                    self.states.insert(row.user_id, state);
+                }
                 let state = self.states.entry(row.user_id).or_default();
                 apply(state, row.version.0, defect, &mut self.counts);
                 self.note(row.user_id);
+            }
+            FeedEvent::Part(row) => {
+                let defect = ledger.histories[&row.user_id].defect;
+                let shown = self.states.get(&row.user_id).copied();
+                let begun = self.unfinished.get(&row.user_id).copied();
+                let is_skipped =
+                    shown.is_some_and(|shown| shown.defective || row.version.0 <= shown.view.version);
+                let mut state = begun.or(shown).unwrap_or_default();
+                apply(&mut state, row.version.0, defect, &mut self.counts);
+                if begun.is_some() || !is_skipped {
+                    self.unfinished.insert(row.user_id, state);
+                }
+            }
+            FeedEvent::CommitEnd => {
+                for (user, state) in std::mem::take(&mut self.unfinished) {
+                    self.states.insert(user, state);
+                    self.note(user);
+                }
             }
             FeedEvent::RereadRow(row) => {
                 let defect = ledger.histories[&row.user_id].defect;
@@ -110,7 +133,11 @@ impl Mirror {
             FeedEvent::RereadEnd(user) => {
                 let (_, again) = self.reread.take().expect("a re-read ends after it began");
                 self.reread_once.insert(user);
-                let state = self.states.entry(user).or_default();
+                let is_unfinished = self.unfinished.contains_key(&user);
+                let state = match self.unfinished.get_mut(&user) {
+                    Some(state) => state,
+                    None => self.states.entry(user).or_default(),
+                };
                 if again.view.version < state.view.version {
                     state.view.quarantined = true;
                 } else {
@@ -119,10 +146,15 @@ impl Mirror {
                     let quarantined = again.view.quarantined || again.view.version == 0;
                     *state = State { view: View { whole_at, quarantined, ..again.view }, ..again };
                 }
-                self.note(user);
+                if !is_unfinished {
+                    self.note(user);
+                }
             }
             FeedEvent::BatchEnd(_) => {}
             FeedEvent::Unreadable(user) => {
+                if let Some(state) = self.unfinished.remove(&user) {
+                    self.states.insert(user, state);
+                }
                 let again = self.reread.as_mut().filter(|(rereading, _)| *rereading == user);
                 for state in
                     again.map(|(_, state)| state).into_iter().chain([self.states.entry(user).or_default()])

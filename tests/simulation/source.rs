@@ -31,6 +31,7 @@ impl Position for Place {
 #[derive(Clone)]
 struct Stored {
     at: u64,
+    commit: u64,
     user: UserId,
     version: Version,
     row: Row,
@@ -93,18 +94,20 @@ impl FakeSource {
     }
 
     /// Commits a row. `false` where it appears at a place that was passed already.
-    pub fn commit(&mut self, transaction: Transaction, is_readable: bool) -> bool {
+    pub fn commit(&mut self, transaction: Transaction, commit: u64, is_readable: bool) -> bool {
         let last = self.rows.last().map_or(0, |stored| stored.at);
         let (user, version) = (transaction.user_id, transaction.version);
         let row = if is_readable { Ok(transaction) } else { Err(unreadable(user)) };
         let far = self.random.pick(&[1, 2, 1_000, 1 << 40]);
-        let mut stored = Stored { at: last + far, user, version, row };
+        let mut stored = Stored { at: last + far, commit, user, version, row };
         let passed = self.rows.partition_point(|stored| stored.at <= self.place);
         if is_readable && passed > 0 && !self.is_calm && self.random.percent(self.late) {
             let index = self.random.below(passed);
             let before = if index == 0 { 0 } else { self.rows[index - 1].at };
             if self.rows[index].at > before + 1 {
                 stored.at = before + 1;
+                // The commit that it is found in.
+                stored.commit = self.rows[index].commit;
                 self.rows.insert(index, stored);
                 return false;
             }
@@ -130,17 +133,24 @@ impl FakeSource {
         Ok(())
     }
 
-    /// The rows of a batch that ends at a place.
-    fn batch(&mut self, rows: &mut Vec<Row>) -> Option<Place> {
+    /// The rows of a batch that ends at a place, and behind how many of them a commit ends.
+    fn batch(&mut self, rows: &mut Vec<Row>) -> (Option<Place>, Option<usize>) {
         let begin = self.rows.partition_point(|stored| stored.at <= self.place);
         let end = self.rows.len().min(begin + self.batch_max);
+        let commit_at = |at: usize| self.rows.get(at).map(|stored| stored.commit);
+        let ends_at = |at: &usize| *at == 0 || commit_at(at - 1) != commit_at(*at);
+        let whole = (begin..=end).rev().find(ends_at).map(|at| at - begin);
         let mut batch = self.rows[begin..end].to_vec();
         let last = batch.last().map(|stored| Place(stored.at));
-        if !self.is_calm && self.random.percent(self.upset) {
-            self.upset(&mut batch);
+        let mut part = batch.split_off(whole.unwrap_or(0));
+        for some in [&mut batch, &mut part] {
+            if !self.is_calm && self.random.percent(self.upset) {
+                self.upset(some);
+            }
         }
-        rows.extend(batch.into_iter().map(|stored| stored.row));
-        last
+        let whole = whole.map(|_| batch.len());
+        rows.extend(batch.into_iter().chain(part).map(|stored| stored.row));
+        (last, whole)
     }
 
     /// Loses, swaps or repeats some rows of a batch. A row is lost only where a higher one of its account is in the same
@@ -169,14 +179,14 @@ impl FakeSource {
     }
 
     /// What another ledger holds: the same users, other rows.
-    fn strange(&mut self, rows: &mut Vec<Row>) -> Option<Place> {
+    fn strange(&mut self, rows: &mut Vec<Row>) -> (Option<Place>, Option<usize>) {
         let begin = self.rows.partition_point(|stored| stored.at <= self.place);
         let stranger = |stored: &Stored| {
             let row = stored.row.as_ref().ok()?;
             Some(Ok(Transaction { amount: row.amount % 1_000_000 + 1, ..*row }))
         };
         rows.extend(self.rows[begin..].iter().filter_map(stranger));
-        self.rows.last().map(|stored| Place(stored.at + 1_000))
+        (self.rows.last().map(|stored| Place(stored.at + 1_000)), Some(rows.len()))
     }
 
     /// The account's rows after a version.
@@ -213,9 +223,15 @@ impl Source for FakeSource {
         self.rounds += 1;
         self.trouble("next")?;
         if !self.is_calm && self.random.one_in(12) {
-            return Ok(Progress { position: None, complete_before: None, again_us: 300, loaded: None });
+            return Ok(Progress {
+                position: None,
+                whole: None,
+                complete_before: None,
+                again_us: 300,
+                loaded: None,
+            });
         }
-        let position = if self.is_replaced { self.strange(rows) } else { self.batch(rows) };
+        let (position, whole) = if self.is_replaced { self.strange(rows) } else { self.batch(rows) };
         // Some of it has come when it fails.
         self.trouble("next, after some rows")?;
         self.place = position.map_or(self.place, |place| place.0);
@@ -230,7 +246,7 @@ impl Source for FakeSource {
             }
         }
         let again_us = if self.place >= end { POLL_US } else { 0 };
-        Ok(Progress { position, complete_before, again_us, loaded: None })
+        Ok(Progress { position, whole, complete_before, again_us, loaded: None })
     }
 
     fn can_reread(&self) -> bool {

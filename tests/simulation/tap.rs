@@ -90,7 +90,11 @@ impl Tap {
             }
             FeedEvent::RereadEnd(user) if *has_hole => drop(self.holes.insert(user, self.now_us)),
             FeedEvent::RereadEnd(user) => drop(self.holes.remove(&user)),
-            FeedEvent::Row(_) | FeedEvent::Unreadable(_) | FeedEvent::BatchEnd(_) => {}
+            FeedEvent::Row(_)
+            | FeedEvent::Part(_)
+            | FeedEvent::CommitEnd
+            | FeedEvent::Unreadable(_)
+            | FeedEvent::BatchEnd(_) => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use florin::clock::Now;
 use florin::limits::REREAD_PAUSE_MAX_US;
-use florin::shard::Park;
+use florin::shard::{FeedEvent, Park};
 use florin_schema::WindowMask;
 
 use super::Fault;
@@ -516,6 +516,11 @@ impl World {
         seen.note("re-reads", self.feed.follower.counts().rereads);
         seen.note("overlooked rows", self.ledger.overlooked);
         seen.note("clock steps", self.feed.follower.counts().clock_steps);
+        for tap in self.feed.follower.outlets() {
+            let count = |is: fn(&FeedEvent) -> bool| tap.log.iter().filter(|event| is(event)).count() as u64;
+            seen.note("parts of commits", count(|event| matches!(event, FeedEvent::Part(_))));
+            seen.note("commits in pieces", count(|event| *event == FeedEvent::CommitEnd));
+        }
         for seat in &self.node.seats {
             seen.note("gaps", seat.metrics.gaps.get());
             seen.note("duplicates", seat.metrics.duplicates.get());

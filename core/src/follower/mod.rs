@@ -14,6 +14,7 @@
 //! - The position moves when all rows up to it were sent, as one value. After an error the source is set going from there.
 //! - The watermark is published when every shard has applied all that had been committed by then, and never goes back.
 //!   An account that is known to be incomplete keeps the watermark that it had when it was whole; its shard sees to that.
+//! - No account shows a part of a commit: its rows are shown together, however many turns of a shard they take.
 //! - The first watermark waits until each account that loading found incomplete was read again once.
 //! - Rows of another ledger are never routed: its identity is asked after each read, before the rows go on.
 //!
@@ -21,6 +22,7 @@
 //! | --- | --- |
 //! | `source` | what a ledger must be able to do |
 //! | `outlet` | the way to each shard |
+//! | `commits` | of which rows an account may show what |
 //! | `repair` | accounts that are read again: order, budget, back-off |
 //! | `watermark` | why it never goes back |
 //! | `note` | what there is to say |
@@ -34,9 +36,11 @@ use core::fmt;
 use florin_schema::UserId;
 
 use crate::clock::Now;
+use crate::ledger::Transaction;
 use crate::limits::{FEED_RETRY_US, FEED_STANDING_US, FEED_WAKE_ROWS, REREAD_ROWS_PER_ROUND};
 use crate::shard::{FeedEvent, FeedRequest, Reason};
 
+mod commits;
 mod note;
 mod outlet;
 mod planted;
@@ -44,6 +48,7 @@ mod repair;
 mod source;
 mod watermark;
 
+use commits::Commits;
 pub use note::Note;
 use outlet::{Full, Outlets};
 pub use outlet::{MeshOutlet, Outlet, Waker, link, link_of};
@@ -123,6 +128,7 @@ pub struct Follower<S: Source, O> {
     rows: Vec<Row>,
     /// How many of `rows` were sent.
     sent: usize,
+    commits: Commits,
     /// Accounts of which rows were changed or removed; quarantined before the rows are sent.
     changed: VecDeque<UserId>,
     repair: Repair,
@@ -156,6 +162,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             position: None,
             rows: Vec::new(),
             sent: 0,
+            commits: Commits::default(),
             changed: VecDeque::new(),
             repair: Repair::default(),
             watermark: Watermark::default(),
@@ -308,6 +315,8 @@ impl<S: Source, O: Outlet> Follower<S, O> {
                 if Planted::EarlyWatermark.is(self.planted) {
                     self.publish(progress.complete_before.unwrap_or(now));
                 }
+                let is_shown = self.watermark.is_published() && !Planted::ShowsHalfCommits.is(self.planted);
+                self.commits.look_at(&self.rows, progress.whole, is_shown);
                 self.phase = Phase::Routing(progress);
                 Wait::No
             }
@@ -355,10 +364,14 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             return Wait::Shard;
         }
         while self.sent < self.rows.len() {
+            if self.end_commit() == Err(Full) {
+                self.wake();
+                return Wait::Shard;
+            }
             let sent = match &self.rows[self.sent] {
                 Ok(row) => {
                     self.repair.note_live(row.user_id, row.version);
-                    self.outlets.send(row.user_id, FeedEvent::Row(*row))
+                    self.send_row(*row)
                 }
                 Err(unreadable) => match unreadable.user_id {
                     Some(user) if !Planted::SkipsUnreadable.is(self.planted) => {
@@ -382,8 +395,28 @@ impl<S: Source, O: Outlet> Follower<S, O> {
                 self.wake();
             }
         }
+        let ended = self.end_commit();
         self.wake();
-        self.routed(now)
+        if ended == Err(Full) { Wait::Shard } else { self.routed(now) }
+    }
+
+    fn send_row(&mut self, row: Transaction) -> Result<(), Full> {
+        if !self.commits.has_more(self.sent) {
+            return self.outlets.send(row.user_id, FeedEvent::Row(row));
+        }
+        self.outlets.send(row.user_id, FeedEvent::Part(row))?;
+        if self.commits.is_unfinished(self.sent) {
+            self.outlets.note_unfinished(row.user_id);
+        }
+        Ok(())
+    }
+
+    /// Where a commit ends of which parts were sent, says so to their shards.
+    fn end_commit(&mut self) -> Result<(), Full> {
+        if !self.commits.end_after(self.sent) || Planted::ForgetsCommitEnd.is(self.planted) {
+            return Ok(());
+        }
+        self.outlets.end_commit()
     }
 
     /// All rows that were read have been sent.
@@ -431,7 +464,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
         }
         self.complete_us = progress.complete_before.map_or(0, |complete| complete.monotonic_us);
         let is_whole = self.watermark.is_published()
-            || !self.repair.has_first_attempts()
+            || !self.repair.has_first_attempts() && !self.commits.goes_on()
             || Planted::ReadyBeforeRepair.is(self.planted);
         if let (Some(complete_before), true) = (progress.complete_before, is_whole) {
             let is_first = !self.watermark.is_published();

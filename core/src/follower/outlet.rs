@@ -119,6 +119,8 @@ pub(super) struct Outlets<O> {
     batch: u64,
     /// By shard: what it was sent since its last end of a batch.
     unsettled: Vec<bool>,
+    /// By shard: it was sent a part of a commit, whose end it has not heard of.
+    unfinished: Vec<bool>,
     /// By shard: the batch whose end it was sent and has not acknowledged; 0 = none.
     awaited: Vec<u64>,
 }
@@ -129,8 +131,8 @@ impl<O: Outlet> Outlets<O> {
     pub fn new(outlets: Vec<O>) -> Outlets<O> {
         let shards = u16::try_from(outlets.len()).expect("a node has at most 256 shards");
         assert!(shards > 0, "a node has a shard");
-        let (unsettled, awaited) = (alloc::vec![false; outlets.len()], alloc::vec![0; outlets.len()]);
-        Outlets { outlets, shards, batch: 0, unsettled, awaited }
+        let (none, awaited) = (alloc::vec![false; outlets.len()], alloc::vec![0; outlets.len()]);
+        Outlets { outlets, shards, batch: 0, unsettled: none.clone(), unfinished: none, awaited }
     }
 
     /// To the shard that owns the user.
@@ -139,6 +141,24 @@ impl<O: Outlet> Outlets<O> {
         let shard = usize::from(user.shard(self.shards).0);
         self.unsettled[shard] = true;
         self.outlets[shard].send(event).map_err(|_| Full)
+    }
+
+    /// A row of the user was sent whose commit goes on.
+    pub fn note_unfinished(&mut self, user: UserId) {
+        let shard = usize::from(user.shard(self.shards).0);
+        self.unfinished[shard] = true;
+    }
+
+    /// Tells every shard that was sent a part of a commit that it has ended.
+    pub fn end_commit(&mut self) -> Result<(), Full> {
+        for (shard, outlet) in self.outlets.iter_mut().enumerate() {
+            if self.unfinished[shard] {
+                outlet.send(FeedEvent::CommitEnd).map_err(|_| Full)?;
+                self.unsettled[shard] = true;
+                self.unfinished[shard] = false;
+            }
+        }
+        Ok(())
     }
 
     /// Wakes every shard that was sent something and may not know.

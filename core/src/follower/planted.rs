@@ -32,11 +32,15 @@ pub enum Planted {
     NeverBacksOff,
     /// Sends a whole history at once.
     IgnoresBudget,
+    /// Shows each row as it comes, whatever else its commit has for the account.
+    ShowsHalfCommits,
+    /// Does not say that a commit has ended which came in several pieces.
+    ForgetsCommitEnd,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 14] = [
+    pub const ALL: [Planted; 16] = [
         Planted::EarlyWatermark,
         Planted::PartialWatermark,
         Planted::WatermarkGoesBack,
@@ -51,6 +55,8 @@ impl Planted {
         Planted::ReadyBeforeRepair,
         Planted::NeverBacksOff,
         Planted::IgnoresBudget,
+        Planted::ShowsHalfCommits,
+        Planted::ForgetsCommitEnd,
     ];
 
     /// Whether `planted` is this one.

@@ -58,6 +58,9 @@ pub enum SourceError {
 pub struct Progress<P> {
     /// Where the view stands once the rows are applied; none = where it stood.
     pub position: Option<P>,
+    /// Behind how many of the rows a commit ends: the last place among them where one does. None = nowhere: they belong to one that
+    /// goes on. Of a commit that has not ended, or of several at once, no account shows a part.
+    pub whole: Option<usize>,
     /// Everything that was committed before this time lies up to that position; none = that is not known.
     pub complete_before: Option<Now>,
     /// When to ask again, µs from now; 0 = at once, for there is more.

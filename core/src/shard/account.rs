@@ -209,6 +209,19 @@ impl Account {
         Record { header: &header, rows: balance.rows, lifetimes, buckets }.write(out);
     }
 
+    /// Another one that is the same.
+    pub fn copy(self, blocks: &mut Blocks) -> Account {
+        let bytes = PREFIX + BalanceView::bytes_of(self.assets(blocks));
+        let balance = blocks.allocate(bytes);
+        blocks.copy(self.balance, balance, bytes);
+        let (statistics, capacity) = (self.statistics(blocks), self.header(blocks).capacity.get() as usize);
+        let copied = blocks.allocate(capacity);
+        blocks.copy(statistics, copied, capacity);
+        let account = Account { balance };
+        account.set_statistics(blocks, copied);
+        account
+    }
+
     /// Gives both records back.
     pub fn free(self, blocks: &mut Blocks) {
         let capacity = self.header(blocks).capacity.get() as usize;

@@ -11,8 +11,13 @@ use crate::mesh::{Latest, Receiver, Sender};
 /// From the feed to the shard, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FeedEvent {
-    /// A committed row of a user whom this shard owns.
+    /// A committed row of a user whom this shard owns: the account's last one of its commit.
     Row(Transaction),
+    /// The same, but more of the account's rows may follow in the same commit: until its [`FeedEvent::Row`] has come, or
+    /// [`FeedEvent::CommitEnd`], the account is shown as it was before the commit.
+    Part(Transaction),
+    /// The commit has ended of which every [`FeedEvent::Part`] was that no [`FeedEvent::Row`] has followed.
+    CommitEnd,
     /// Everything before this belongs to batch n or an earlier one; acknowledge it in [`FeedLink::applied_batch`].
     BatchEnd(u64),
     /// An account's whole history begins, read in answer to [`FeedRequest::Reread`]: one at a time. Rows that are committed

@@ -16,6 +16,8 @@ pub(super) struct Follow {
     pub requests: VecDeque<FeedRequest>,
     /// A batch whose end has come, and which the feed has not been told of.
     applied_batch: Option<u64>,
+    /// A commit has ended, and not all of its accounts are shown as it left them.
+    ends_commit: bool,
     /// When the watermark was taken, monotonic µs; 0 = there is none yet.
     pub watermark_taken_us: u64,
     /// The table or the watermark has moved since the waiting room was looked through.
@@ -30,6 +32,7 @@ impl Follow {
             feed,
             requests: VecDeque::new(),
             applied_batch: None,
+            ends_commit: false,
             watermark_taken_us: 0,
             moved: false,
             max_staleness_us,
@@ -37,17 +40,36 @@ impl Follow {
     }
 }
 
+impl Follow {
+    /// Whether there is something to be taken in.
+    pub fn has_work(&self) -> bool {
+        self.ends_commit || !self.feed.events.is_empty()
+    }
+}
+
 impl Shard {
     /// Takes in what the feed has sent, up to a turn's worth.
     pub(super) fn drain_feed(&mut self) {
-        for _ in 0..FEED_EVENTS_PER_TURN {
+        let mut left = FEED_EVENTS_PER_TURN;
+        while left > 0 {
+            if self.follow.ends_commit {
+                left -= self.responder.table.show_unfinished(left);
+                self.follow.ends_commit = left == 0;
+                continue;
+            }
             let Some(event) = self.follow.feed.events.pop() else { break };
+            left -= 1;
             self.follow.moved = true;
             match event {
                 FeedEvent::Row(row) => {
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);
                     self.note(&row, outcome);
                 }
+                FeedEvent::Part(row) => {
+                    let outcome = self.responder.table.apply_part(&row, &self.responder.horizon);
+                    self.note(&row, outcome);
+                }
+                FeedEvent::CommitEnd => self.follow.ends_commit = true,
                 FeedEvent::RereadRow(row) => {
                     let outcome = self.responder.table.apply_reread(&row, &self.responder.horizon);
                     self.note(&row, outcome);

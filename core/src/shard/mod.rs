@@ -384,7 +384,7 @@ impl Shard {
 
     fn has_work(&self) -> bool {
         self.connections.have_work()
-            || !self.follow.feed.events.is_empty()
+            || self.follow.has_work()
             || self.checkpoints.has_work()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()

@@ -28,6 +28,9 @@ pub struct Table {
     /// The watermark of this turn: everything that was committed by then has been applied.
     pub watermark: Now,
     reread: Option<Reread>,
+    /// Accounts of which some rows of a commit have come, and others may still: as the commit will leave them, beside those that
+    /// are shown meanwhile.
+    unfinished: BTreeMap<UserId, Account>,
 }
 
 /// An account that is being read again: built beside the old one, which goes on answering, quarantined.
@@ -136,6 +139,7 @@ impl Table {
             quarantined: BTreeMap::new(),
             watermark: Now::default(),
             reread: None,
+            unfinished: BTreeMap::new(),
         }
     }
 
@@ -252,14 +256,70 @@ impl Table {
         asks
     }
 
-    /// Applies a row of the ledger as it was committed.
+    /// Applies a row of the ledger as it was committed, behind which none of its account's comes in the same commit.
     pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        if !self.unfinished.is_empty()
+            && let Some(mut account) = self.unfinished.remove(&row.user_id)
+        {
+            let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
+            self.show(row.user_id, account);
+            return outcome;
+        }
         let (place, mut account) = self.place_of(row.user_id);
         let before = account.flags(&self.blocks);
         let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
         self.index.set(place, account.balance);
         self.note_quarantine(row.user_id, before, account.flags(&self.blocks));
         outcome
+    }
+
+    /// Applies a row behind which more of its account's may come in the same commit. It is shown with the last of them, or by
+    /// [`Table::show_unfinished`].
+    pub fn apply_part(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
+        let mut account = match self.unfinished.get(&row.user_id) {
+            Some(&account) => account,
+            None => match self.find_closely(row.user_id.hashed()) {
+                None => Account::create(&mut self.blocks, row.user_id),
+                Some((_, balance)) => {
+                    let mut shown = Account { balance };
+                    if is_skipped(&self.blocks, shown, row) {
+                        return apply_to(&mut self.blocks, &mut shown, row, horizon);
+                    }
+                    shown.copy(&mut self.blocks)
+                }
+            },
+        };
+        let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
+        self.unfinished.insert(row.user_id, account);
+        outcome
+    }
+
+    /// A commit has ended: shows accounts as it left them, up to so many; how many there were.
+    pub fn show_unfinished(&mut self, accounts_max: usize) -> usize {
+        for shown in 0..accounts_max {
+            let Some((user_id, account)) = self.unfinished.pop_first() else { return shown };
+            self.show(user_id, account);
+        }
+        accounts_max
+    }
+
+    /// Shows an account in the stead of the one that was shown.
+    fn show(&mut self, user_id: UserId, account: Account) {
+        let user = user_id.hashed();
+        let before = match self.find_closely(user) {
+            Some((place, balance)) => {
+                let old = Account { balance };
+                let before = old.flags(&self.blocks);
+                self.index.set(place, account.balance);
+                old.free(&mut self.blocks);
+                before
+            }
+            None => {
+                self.index.insert(user, account.balance);
+                0
+            }
+        };
+        self.note_quarantine(user_id, before, account.flags(&self.blocks));
     }
 
     /// Applies a row of the history that is being read again.
@@ -276,8 +336,11 @@ impl Table {
         }
     }
 
-    /// An undecodable row: the account's history cannot be known.
+    /// An undecodable row: the account's history cannot be known, and that is shown at once.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
+        if let Some(account) = self.unfinished.remove(&user_id) {
+            self.show(user_id, account);
+        }
         let (_, served) = self.place_of(user_id);
         let before = served.flags(&self.blocks);
         served.set_flags(&mut self.blocks, before | QUARANTINED | DEFECTIVE);
@@ -295,17 +358,21 @@ impl Table {
         self.reread = Some(Reread { user_id, account: Account::create(&mut self.blocks, user_id) });
     }
 
-    /// The end of that history: it takes the old account's place, unless it holds less.
+    /// The end of that history: it takes the old account's place, unless it holds less. Where a commit is coming that concerns the
+    /// account, that is what the commit will leave, and the shown one stays.
     pub fn end_reread(&mut self, user_id: UserId) {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
-        let (place, old) = self.place_of(user_id);
+        let unfinished = self.unfinished.get(&user_id).copied();
+        let old = unfinished.unwrap_or_else(|| self.place_of(user_id).1);
         let before = old.flags(&self.blocks);
         if reread.account.version(&self.blocks) < old.version(&self.blocks) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
             old.set_flags(&mut self.blocks, (before | QUARANTINED | LASTING) & !REREAD_ASKED);
             reread.account.free(&mut self.blocks);
-            self.note_quarantine(user_id, before, QUARANTINED);
+            if unfinished.is_none() {
+                self.note_quarantine(user_id, before, QUARANTINED);
+            }
             return;
         }
         // Of an account without a row nothing is known: those that named it have vanished.
@@ -314,9 +381,12 @@ impl Table {
         let after = reread.account.flags(&self.blocks) & !REREAD_ASKED | vanished;
         let after = if after & QUARANTINED == 0 { after } else { after | LASTING };
         reread.account.set_flags(&mut self.blocks, after);
-        self.index.set(place, reread.account.balance);
-        old.free(&mut self.blocks);
-        self.note_quarantine(user_id, before, after);
+        if unfinished.is_some() {
+            self.unfinished.insert(user_id, reread.account);
+            old.free(&mut self.blocks);
+        } else {
+            self.show(user_id, reread.account);
+        }
     }
 
     #[inline]
@@ -415,6 +485,12 @@ impl Trust {
     fn of(flags: u8) -> Trust {
         if flags & QUARANTINED == 0 { Trust::Whole } else { Trust::Quarantined }
     }
+}
+
+/// Whether a row leaves its account as it is.
+fn is_skipped(blocks: &Blocks, account: Account, row: &Transaction) -> bool {
+    account.flags(blocks) & DEFECTIVE != 0
+        || Arrival::of(row.version, account.version(blocks)) == Arrival::Duplicate
 }
 
 fn apply_to(blocks: &mut Blocks, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {

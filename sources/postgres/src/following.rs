@@ -131,7 +131,7 @@ impl Following {
             loading.run(&load.outbox, &mut load.comparison).await?;
             let compared = std::mem::take(&mut load.comparison).end();
             load.outbox.send(Event::Compared(compared)).await?;
-            let reached = Batch { reached: Some(session.start), ..Batch::default() };
+            let reached = Batch { reached: Some(session.start), whole: Some(0), ..Batch::default() };
             load.outbox.send(reached.into()).await?;
         }
         session.start(target).await?;

@@ -17,6 +17,8 @@ use crate::position::{Lsn, PgPosition};
 pub struct Batch {
     /// In the order of commits.
     pub rows: Vec<Row>,
+    /// Behind how many of them a commit ends, the last that does; none = they belong to one that goes on.
+    pub whole: Option<usize>,
     /// Accounts of which rows were changed or removed, and by which transaction: they are to be read again once that is visible;
     /// 0 = it is.
     pub changed: Vec<(UserId, u32)>,

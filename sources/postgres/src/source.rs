@@ -143,10 +143,12 @@ impl PgSource {
         now: Now,
         rows: &mut Vec<Row>,
     ) -> Result<Progress<PgPosition>, SourceError> {
-        let mut progress = Progress { position: None, complete_before: None, again_us: 0, loaded: None };
+        let mut progress =
+            Progress { position: None, whole: None, complete_before: None, again_us: 0, loaded: None };
         match event {
-            Event::Batch(Batch { rows: read, changed, reached, loaded }) => {
+            Event::Batch(Batch { rows: read, whole, changed, reached, loaded }) => {
                 *rows = read;
+                progress.whole = whole;
                 if !rows.is_empty() {
                     self.rows_at_us = now.monotonic_us;
                     self.is_from_checkpoint = false;
@@ -355,9 +357,13 @@ impl Source for PgSource {
         };
         match events.try_recv() {
             Ok(event) => self.take(event, now, rows),
-            Err(TryRecvError::Empty) => {
-                Ok(Progress { position: None, complete_before: None, again_us: AWAIT_US, loaded: None })
-            }
+            Err(TryRecvError::Empty) => Ok(Progress {
+                position: None,
+                whole: None,
+                complete_before: None,
+                again_us: AWAIT_US,
+                loaded: None,
+            }),
             Err(TryRecvError::Disconnected) => {
                 self.events = None;
                 Err(SourceError::Unavailable("the connection's task ended".to_owned()))

@@ -193,6 +193,7 @@ impl Stream {
             self.position.lsn = end;
             self.batch.reached = Some(self.position);
         }
+        self.batch.whole = Some(self.batch.rows.len());
     }
 
     async fn message(&mut self, bytes: &[u8]) -> Result<(), Failure> {

@@ -54,14 +54,24 @@ impl SqliteSource {
             Taken::Stripe(Stripe { rows: read, last }) => {
                 *rows = read;
                 self.place = Some(last.clone());
-                Progress { position: Some(last), complete_before: None, again_us: 0, loaded: self.loaded() }
+                Progress {
+                    position: Some(last),
+                    whole: None,
+                    complete_before: None,
+                    again_us: 0,
+                    loaded: self.loaded(),
+                }
             }
-            Taken::Awaited => {
-                Progress { position: None, complete_before: None, again_us: STRIPES_LOOK_US, loaded: None }
-            }
+            Taken::Awaited => Progress {
+                position: None,
+                whole: None,
+                complete_before: None,
+                again_us: STRIPES_LOOK_US,
+                loaded: None,
+            },
             Taken::End => {
                 self.stripes = None;
-                Progress { position: None, complete_before: None, again_us: 0, loaded: None }
+                Progress { position: None, whole: None, complete_before: None, again_us: 0, loaded: None }
             }
         };
         Ok(progress)
@@ -153,6 +163,8 @@ impl Source for SqliteSource {
                 }
                 Ok(Progress {
                     position: last,
+                    // A transaction that reads to the end sees whole commits.
+                    whole: is_all.then_some(rows.len()),
                     complete_before: is_all.then_some(now),
                     again_us: if is_all { FEED_POLL_US } else { 0 },
                     loaded: self.loaded(),

@@ -174,14 +174,18 @@ proptest! {
                         occurred_at_us: wall_us - ago_us,
                     };
                     rows.push(row);
-                    prop_assert_eq!(table.apply(&row, &Horizon::at(wall_us)), Outcome::Applied);
-                    prop_assert_eq!(table.apply(&row, &Horizon::at(wall_us)), Outcome::Duplicate);
+                    // Some are shown as soon as they come, others with what comes behind them.
+                    let apply = if n % 3 == 0 { Table::apply_part } else { Table::apply };
+                    prop_assert_eq!(apply(&mut table, &row, &Horizon::at(wall_us)), Outcome::Applied);
+                    prop_assert_eq!(apply(&mut table, &row, &Horizon::at(wall_us)), Outcome::Duplicate);
                 }
             }
             if n % 16 == 0 {
+                table.show_unfinished(usize::MAX);
                 check(&mut table, &model, wall_us);
             }
         }
+        table.show_unfinished(usize::MAX);
         check(&mut table, &model, wall_us);
         for later in [HOUR_US, DAY_US, 8 * DAY_US, 31 * DAY_US, -DAY_US, -400 * DAY_US] {
             check(&mut table, &model, wall_us + later);
@@ -205,6 +209,45 @@ fn rows_far_ahead_of_the_clock_take_no_room() {
     let bytes = found.account.statistics_bytes(&table.blocks);
     assert!(bytes < 8 * 1_024, "{bytes} bytes of statistics");
     assert!(now.is_within(table.exact(found)));
+}
+
+/// Rows of one commit went into the account as they came, and a shard's turn could end between them: half of what the commit did
+/// was answered.
+#[test]
+fn a_commit_is_shown_as_a_whole() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=6).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user = rows[0].user_id.hashed();
+    let shown = |table: &Table| table.find(user).map(|found| found.balance.root.version.get());
+    table.apply_part(&rows[0], &now);
+    assert_eq!((shown(&table), table.accounts()), (None, 0), "a new user is not there before the commit is");
+    assert_eq!(table.apply(&rows[1], &now), Outcome::Applied);
+    assert_eq!(shown(&table), Some(2));
+    assert_eq!(table.apply_part(&rows[1], &now), Outcome::Duplicate);
+    assert!(table.unfinished.is_empty(), "what changes nothing takes no room");
+    table.apply_part(&rows[2], &now);
+    assert_eq!(table.apply_part(&rows[4], &now), Outcome::Gap { ask: true });
+    let seen = table.find(user).expect("it is shown");
+    assert_eq!((seen.trust, table.quarantined()), (Trust::Whole, 0), "as it was before the commit");
+
+    // Its history comes while the commit does.
+    table.begin_reread(user.id);
+    for row in &rows[..5] {
+        assert_eq!(table.apply_reread(row, &now), Outcome::Applied);
+    }
+    table.end_reread(user.id);
+    assert_eq!(shown(&table), Some(2));
+    assert_eq!(table.show_unfinished(10), 1);
+    assert_eq!((shown(&table), table.quarantined(), table.show_unfinished(10)), (Some(5), 0, 0));
+
+    // What is known to be unreadable is flagged without delay.
+    table.apply_part(&rows[5], &now);
+    table.mark_unreadable(user.id);
+    let seen = table.find(user).expect("it is shown");
+    assert_eq!(
+        (seen.balance.root.version.get(), seen.trust, table.quarantined()),
+        (6, Trust::Quarantined, 1)
+    );
 }
 
 #[test]

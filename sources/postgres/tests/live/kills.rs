@@ -1,7 +1,7 @@
 //! Writers at work while everything is ended at random: what is answered is right or flagged, nothing is lost, nothing is there
 //! twice, and it goes on by itself. `FLORIN_KILLS` says how often something is ended (12 unless said).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use crate::mirror::{Mirror, eventually};
 use crate::server::Server;
 use crate::{ALL, started};
 
-/// An account's version is assigned under its lock, in the commit of the row.
+/// An account's version is assigned under its lock, in the commit of the row, which bears the number of its transaction for a time.
 const ADD: &str = "
 CREATE TABLE accounts (user_id BIGINT PRIMARY KEY, version BIGINT NOT NULL);
 CREATE FUNCTION add(u BIGINT, k INT, a BIGINT) RETURNS TEXT LANGUAGE plpgsql AS $$
@@ -23,7 +23,7 @@ DECLARE v BIGINT;
 BEGIN
     INSERT INTO accounts VALUES (u, 1) ON CONFLICT (user_id) DO UPDATE SET version = accounts.version + 1 RETURNING version INTO v;
     INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)
-    VALUES (gen_random_uuid()::text, u, v, 'COIN', k, a, 0);
+    VALUES (gen_random_uuid()::text, u, v, 'COIN', k, a, pg_current_xact_id()::text::bigint);
     RETURN u || ' ' || v;
 END $$;
 CREATE FUNCTION add_many(u BIGINT, n INT) RETURNS TEXT LANGUAGE plpgsql AS $$
@@ -141,9 +141,16 @@ fn write(server: &Server, seed: u64, stop: &AtomicBool, acknowledged: &Acknowled
     }
 }
 
+/// Versions in the middle of a commit: no account may be shown at one of them.
+const WITHIN_COMMITS: &str = "
+SELECT this.user_id, this.version FROM transactions this JOIN transactions next
+ON next.user_id = this.user_id AND next.version = this.version + 1 AND next.occurred_at = this.occurred_at";
+
 /// Judges what is answered at this moment. Versions never go back; what was committed before the watermark is in.
 struct Judge {
     versions: HashMap<u64, u64>,
+    /// All versions that were ever shown without a flag.
+    shown: BTreeSet<(u64, u64)>,
     judged: u64,
 }
 
@@ -159,6 +166,9 @@ impl Judge {
         for (&user, rows) in &view.accounts {
             let before = self.versions.insert(user, rows.len() as u64).unwrap_or(0);
             assert!(rows.len() as u64 >= before, "account {user} went back from {before} to {}", rows.len());
+            if !view.quarantined.contains(&user) {
+                self.shown.insert((user, rows.len() as u64));
+            }
         }
         let complete_before = mirror.at(view.watermark.1);
         for &(user, version, at) in due.iter().filter(|(_, _, at)| *at < complete_before) {
@@ -186,7 +196,7 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
     target.address.hosts = vec![Host::Tcp("127.0.0.1".to_owned(), cutter.port)];
     let (stop, acknowledged) = (AtomicBool::new(false), Acknowledged::default());
     let mut random = Random(seed);
-    let mut judge = Judge { versions: HashMap::new(), judged: 0 };
+    let mut judge = Judge { versions: HashMap::new(), shown: BTreeSet::new(), judged: 0 };
     let mut told = Vec::new();
     thread::scope(|scope| {
         let (server, stop, acknowledged) = (&server, &stop, &acknowledged);
@@ -245,6 +255,15 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
         });
         judge.look(&mirror, acknowledged);
         assert_eq!(mirror.told(), server.sql(ALL), "after {told:?}");
+        let within = server.sql(WITHIN_COMMITS);
+        for line in within.lines() {
+            let (user, version) = line.split_once('|').unwrap();
+            let shown = judge.shown.contains(&(user.parse().unwrap(), version.parse().unwrap()));
+            assert!(
+                !shown,
+                "account {user} was shown at {version}, in the middle of a commit, after {told:?}"
+            );
+        }
     });
     println!("{} rows judged after {told:?}", judge.judged);
 }

@@ -16,6 +16,8 @@ use florin_postgres::{PgLedger, PgSource, PgStatus, Target};
 #[derive(Default)]
 pub struct View {
     pub accounts: BTreeMap<u64, Vec<Transaction>>,
+    /// As they will be at the end of a commit of which some rows have come.
+    unfinished: BTreeMap<u64, Vec<Transaction>>,
     pub quarantined: BTreeSet<u64>,
     reread: Option<(u64, Vec<Transaction>, bool)>,
     /// (as_of, monotonic)
@@ -34,10 +36,19 @@ struct MapOutlet {
 }
 
 impl MapOutlet {
-    fn apply(&mut self, row: Transaction) {
+    fn apply(&mut self, row: Transaction, is_part: bool) {
         let mut view = self.view.lock().unwrap();
         let user = row.user_id.get();
-        let rows = view.accounts.entry(user).or_default();
+        let View { accounts, unfinished, .. } = &mut *view;
+        let rows = if is_part {
+            let shown = || accounts.get(&user).cloned().unwrap_or_default();
+            unfinished.entry(user).or_insert_with(shown)
+        } else {
+            if let Some(rows) = unfinished.remove(&user) {
+                accounts.insert(user, rows);
+            }
+            accounts.entry(user).or_default()
+        };
         let last = rows.len() as u64;
         if row.version.0 == last + 1 {
             rows.push(row);
@@ -58,8 +69,8 @@ impl MapOutlet {
 impl Outlet for MapOutlet {
     fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {
         match event {
-            FeedEvent::Row(row) => {
-                self.apply(row);
+            FeedEvent::Row(row) | FeedEvent::Part(row) => {
+                self.apply(row, matches!(event, FeedEvent::Part(_)));
                 let mut view = self.view.lock().unwrap();
                 if let Some((user, rows, _)) = &mut view.reread
                     && *user == row.user_id.get()
@@ -67,6 +78,11 @@ impl Outlet for MapOutlet {
                 {
                     rows.push(row);
                 }
+            }
+            FeedEvent::CommitEnd => {
+                let mut view = self.view.lock().unwrap();
+                let finished = std::mem::take(&mut view.unfinished);
+                view.accounts.extend(finished);
             }
             FeedEvent::BatchEnd(batch) => self.applied = batch,
             FeedEvent::Unreadable(user) => {
@@ -93,9 +109,11 @@ impl Outlet for MapOutlet {
             FeedEvent::RereadEnd(_) => {
                 let mut view = self.view.lock().unwrap();
                 let (user, rows, whole) = view.reread.take().unwrap();
-                let before = view.accounts.get(&user).map_or(0, Vec::len);
+                let View { accounts, unfinished, .. } = &mut *view;
+                let latest = if unfinished.contains_key(&user) { unfinished } else { accounts };
+                let before = latest.get(&user).map_or(0, Vec::len);
                 if rows.len() >= before && !rows.is_empty() {
-                    view.accounts.insert(user, rows);
+                    latest.insert(user, rows);
                     if whole {
                         view.quarantined.remove(&user);
                     }

@@ -1,0 +1,125 @@
+//! Which rows of a batch may be shown when: an account shows none of a commit's rows before it can show all of them. Rows that were
+//! read together up to a commit's end are treated as one commit: each account's last one of them shows the others.
+
+use alloc::vec::Vec;
+
+use florin_schema::UserId;
+
+use super::Row;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Commits {
+    /// By row: more of its account's may follow before its commit has ended. Without entries where nobody looks yet.
+    has_more: Vec<bool>,
+    /// Behind how many of the rows a commit ends.
+    whole: Option<usize>,
+    /// What was read last ends within a commit.
+    goes_on: bool,
+    /// Of the rows of whole commits: whose, and which.
+    order: Vec<(UserId, u32)>,
+}
+
+impl Commits {
+    /// Looks at rows that were read. `is_shown` says whether anybody sees what becomes of them.
+    pub fn look_at(&mut self, rows: &[Row], whole: Option<usize>, is_shown: bool) {
+        self.has_more.clear();
+        self.whole = whole;
+        self.goes_on = match whole {
+            Some(whole) => whole < rows.len(),
+            None => self.goes_on || !rows.is_empty(),
+        };
+        if !is_shown {
+            return;
+        }
+        self.has_more.resize(rows.len(), true);
+        let user_of = |row: &Row| match row {
+            Ok(row) => Some(row.user_id),
+            Err(unreadable) => unreadable.user_id,
+        };
+        let users = rows.iter().take(whole.unwrap_or(0)).map(user_of).zip(0..);
+        self.order.clear();
+        self.order.extend(users.filter_map(|(user, at)| Some((user?, at))));
+        self.order.sort_unstable();
+        for (at, &(user, row)) in self.order.iter().enumerate() {
+            if self.order.get(at + 1).is_none_or(|&(next, _)| next != user) {
+                self.has_more[row as usize] = false;
+            }
+        }
+    }
+
+    /// Whether more of the row's account may follow in its commit.
+    #[inline]
+    pub fn has_more(&self, row: usize) -> bool {
+        self.has_more.get(row).is_some_and(|&has_more| has_more)
+    }
+
+    /// Whether the row belongs to a commit whose end was not read.
+    #[inline]
+    pub fn is_unfinished(&self, row: usize) -> bool {
+        self.whole.is_none_or(|whole| row >= whole)
+    }
+
+    /// Whether a commit ends behind so many rows, and behind none that come later.
+    #[inline]
+    pub fn end_after(&self, rows: usize) -> bool {
+        self.whole == Some(rows)
+    }
+
+    /// Whether what was read ends within a commit.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+
+    use florin_schema::{Asset, Version};
+
+    use super::super::Unreadable;
+    use super::*;
+    use crate::ledger::{Kind, Transaction};
+
+    fn row(user: u64, version: u64) -> Row {
+        Ok(Transaction {
+            user_id: UserId::new(user).unwrap(),
+            version: Version(version),
+            asset: Asset::parse(b"COIN").unwrap(),
+            kind: Kind::Recharge,
+            amount: 1,
+            occurred_at_us: 0,
+        })
+    }
+
+    fn has_more(commits: &Commits, rows: &[Row]) -> Vec<bool> {
+        (0..rows.len()).map(|row| commits.has_more(row)).collect()
+    }
+
+    #[test]
+    fn an_accounts_last_row_of_whole_commits_shows_the_others_and_a_part_shows_nothing() {
+        let mut commits = Commits::default();
+        let unreadable = Box::new(Unreadable {
+            place: "somewhere".into(),
+            user_id: UserId::new(2),
+            column: "amount",
+            expected: "a number",
+            found: "none".into(),
+        });
+        let rows = [row(1, 1), row(2, 1), row(1, 2), Err(unreadable), row(3, 1), row(1, 3)];
+        commits.look_at(&rows, Some(5), true);
+        assert_eq!(has_more(&commits, &rows), [true, true, false, false, false, true]);
+        assert!(commits.goes_on() && commits.end_after(5) && commits.is_unfinished(5));
+        assert!(!commits.is_unfinished(4));
+        commits.look_at(&rows, None, true);
+        assert_eq!(has_more(&commits, &rows), [true; 6]);
+        commits.look_at(&[], None, true);
+        assert!(commits.goes_on(), "nothing came, and nothing ended");
+        commits.look_at(&[], Some(0), true);
+        assert!(!commits.goes_on() && commits.end_after(0));
+        commits.look_at(&rows, None, false);
+        assert_eq!(has_more(&commits, &rows), [false; 6], "nobody looks");
+        assert!(commits.goes_on(), "and nobody may look yet");
+    }
+}
