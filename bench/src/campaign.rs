@@ -133,7 +133,7 @@ fn server(trials: &[&Trial], of: &dyn Fn(&ServerUse) -> f64) -> Option<f64> {
 }
 
 /// One line of a table: a target under a load.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Summary {
     /// The target's label.
     pub target: String,

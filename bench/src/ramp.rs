@@ -68,7 +68,7 @@ impl fmt::Display for Judgement {
 }
 
 /// What the search has found.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
 pub enum Knee {
     /// A rate that held twice, and a higher one that broke.

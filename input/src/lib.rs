@@ -3,11 +3,17 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `names` | reads JSON and TOML: a struct only by the names of its fields |
+//! | `file` | reads a file that somebody has named: bounded in bytes and in time |
 //! | [`origin`] | who may give a command over HTTP: no web page |
+//! | `connections` | of an admin port: bounded in number and in silence (feature `port`) |
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "port")]
+pub mod connections;
+mod file;
 mod names;
 pub mod origin;
 
+pub use file::read_text;
 pub use names::{by_names, json};

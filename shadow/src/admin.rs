@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use florin_input::connections::{Bounded, Bounds};
 use florin_input::origin::check_command;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::cutover::{Cutover, Share};
 use crate::evidence::{Evidence, Summary, page, render_metrics};
+use crate::limits::{ACCEPT_RETRY, ADMIN_CONNECTIONS_MAX, CALLER_LINGER, CALLER_STALL, SCARCITY_SAID_EVERY};
 use crate::proxy::Phase;
 
 /// What the port shows, and what it may change.
@@ -70,8 +72,17 @@ pub async fn serve(
         .route("/v1/shadow/serve", get(served).post(set_served))
         .route("/metrics", get(metrics))
         .with_state(run_state);
-    axum::serve(listener, router).with_graceful_shutdown(end).await
+    axum::serve(Bounded::new(listener, BOUNDS), router).with_graceful_shutdown(end).await
 }
+
+/// Of connections to the port.
+const BOUNDS: Bounds = Bounds {
+    connections_max: ADMIN_CONNECTIONS_MAX,
+    idle: CALLER_STALL,
+    linger: CALLER_LINGER,
+    accept_retry: ACCEPT_RETRY,
+    say_every: SCARCITY_SAID_EVERY,
+};
 
 fn html(text: String) -> Response {
     // The page loads nothing but the state, and runs nothing but its own script.

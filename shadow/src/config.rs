@@ -1,10 +1,10 @@
 //! The configuration file: rules, budgets, cutover. Everything in it has a default.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use florin_input::read_text;
 use http::Method;
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::credentials::Kept;
 use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
 use crate::evidence::{Enough, Redaction, Tolerance};
 use crate::judge::{Action, JudgeSettings, Limits, Pattern, Rule, Rules};
-use crate::limits;
+use crate::limits::{self, FILE_BYTES_MAX, FILE_READ};
 use crate::mirror::MirrorSettings;
 use crate::proxy::{Scope, ScopeRule};
 use crate::request::Endpoint;
@@ -201,7 +201,8 @@ impl Config {
     /// Where something in it cannot be: the message names the key.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let name = || path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: name(), source })?;
+        let text = read_text(path, FILE_BYTES_MAX, FILE_READ)
+            .map_err(|source| ConfigError::Read { path: name(), source })?;
         let file = toml::Deserializer::parse(&text)
             .and_then(florin_input::by_names)
             .map_err(|source| ConfigError::Toml { path: name(), source: Box::new(source) })?;
@@ -401,7 +402,7 @@ fn admission(file: &ServeFile) -> Result<Admission, Wrong> {
 
 fn key(path: &Path) -> Result<[u8; 16], Wrong> {
     let place = || "redact.key-file".to_owned();
-    let text = fs::read_to_string(path)
+    let text = read_text(path, FILE_BYTES_MAX, FILE_READ)
         .map_err(|error| (place(), format!("cannot read {}: {error}", path.display())))?;
     let digits = text.trim();
     let is_key = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -413,6 +414,8 @@ fn key(path: &Path) -> Result<[u8; 16], Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {

@@ -78,6 +78,16 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 pub const TURN: Duration = Duration::from_millis(250);
 /// How often the verdict is written while a run goes on.
 pub const KEEP_EVERY: Duration = Duration::from_secs(2);
+/// Connections to the admin port; one more ends the one that was silent for longest.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long to wait before another connection is accepted, where there was no descriptor for one.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(10);
+/// How often it is said that there are no descriptors left.
+pub const SCARCITY_SAID_EVERY: Duration = Duration::from_secs(10);
+/// A configuration, or a key: rules of a few dozen endpoints take less than a tenth.
+pub const FILE_BYTES_MAX: usize = 256 << 10;
+/// How long its end may take to come: of a file it comes at once, of a pipe when its writer has written.
+pub const FILE_READ: Duration = Duration::from_secs(2);
 /// How long the admin port's last answers may take.
 pub const ADMIN_END: Duration = Duration::from_secs(1);
 
@@ -117,6 +127,11 @@ pub const STEP_ANSWERS_MIN: u64 = 300;
 pub const ADMISSION: Duration = Duration::from_secs(60);
 /// Callers in one generation of those whom the primary has answered; two are kept, some 8 MiB in all.
 pub const ADMITTED_MAX: usize = 1 << 16;
+
+/// How long a side that was down must have been there before it counts as up: one that comes and goes is told of once a second at most.
+pub const REACH_SETTLED: Duration = Duration::from_secs(1);
+/// Questions in a row without an answer in time after which a side counts as down: one question may just be a hard one.
+pub const SILENT_MAX: u64 = 10;
 
 /// Bytes of one file of a recording.
 pub const RECORD_FILE_BYTES: u64 = 256 << 20;

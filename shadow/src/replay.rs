@@ -6,12 +6,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::evidence::Evidence;
 use crate::mirror::{Comparer, Exchange};
 use crate::proxy::{Scope, Treatment};
-use crate::record::{FormatError, read_file};
+use crate::record::{Entry, FormatError, read_file};
 
 /// How fast.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -62,6 +62,13 @@ pub enum ReplayError {
     Format(#[from] FormatError),
 }
 
+/// What a thread that reads recordings has found.
+enum Found {
+    Entry(Entry),
+    /// A run of the recorder has ended, and had taken so many requests.
+    End(u64, u64),
+}
+
 /// Asks both sides everything that was recorded. Returns when the last verdict has fallen, with what of the recording is not there.
 ///
 /// # Errors
@@ -78,46 +85,43 @@ pub async fn replay(
     let mut outcome = Ok(());
     let mut damages = Vec::new();
     let mut numbers = Numbers::default();
-    'files: for (at, file) in settings.files.iter().enumerate() {
-        let mut entries = read_file(file)?;
-        for entry in &mut entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // What comes before it can be compared, and is: it is not all that there was.
-                Err(error) if error.is_partial() => {
-                    damages.push(error);
-                    continue 'files;
-                }
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break 'files;
-                }
-            };
-            numbers.note(entry.number);
-            if let Treatment::Leave(why) = scope.treatment(&entry.request) {
-                evidence.not_mirrored(&why);
+    let (read, mut found) = mpsc::channel(settings.in_flight_max);
+    // Of a pipe the next line may be long in coming, and a signal must end the replay meanwhile.
+    tokio::task::spawn_blocking(move || read_all(&settings.files, &read));
+    while let Some(found) = found.recv().await {
+        let entry = match found {
+            Ok(Found::Entry(entry)) => entry,
+            Ok(Found::End(run, taken)) => {
+                numbers.end(run, taken);
                 continue;
             }
-            if let Speed::Times(factor) = settings.speed {
-                let since_us = entry.at_us - *first_us.get_or_insert(entry.at_us);
-                let due = Duration::from_secs_f64(since_us.max(0) as f64 / 1e6 / factor);
-                tokio::time::sleep_until((started + due).into()).await;
+            // What comes before it can be compared, and is: it is not all that there was.
+            Err(error) if error.is_partial() => {
+                damages.push(error);
+                continue;
             }
-            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-            evidence.offer(entry.request.question.endpoint());
-            let comparer = Arc::clone(&comparer);
-            tokio::spawn(async move {
-                comparer.compare(Exchange::asked_anew(entry.request)).await;
-                drop(permit);
-            });
-        }
-        match entries.ended() {
-            Some((run, taken)) => numbers.end(run, taken),
-            None if at + 1 == settings.files.len() => {
-                damages.push(FormatError::GoesOn { path: file.display().to_string() });
+            Err(error) => {
+                outcome = Err(error.into());
+                break;
             }
-            None => {}
+        };
+        numbers.note(entry.number);
+        if let Treatment::Leave(why) = scope.treatment(&entry.request) {
+            evidence.not_mirrored(&why);
+            continue;
         }
+        if let Speed::Times(factor) = settings.speed {
+            let since_us = entry.at_us - *first_us.get_or_insert(entry.at_us);
+            let due = Duration::from_secs_f64(since_us.max(0) as f64 / 1e6 / factor);
+            tokio::time::sleep_until((started + due).into()).await;
+        }
+        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+        evidence.offer(entry.request.question.endpoint());
+        let comparer = Arc::clone(&comparer);
+        tokio::spawn(async move {
+            comparer.compare(Exchange::asked_anew(entry.request)).await;
+            drop(permit);
+        });
     }
     let all = u32::try_from(settings.in_flight_max).expect("in-flight is checked to be small");
     let _ = permits.acquire_many(all).await;
@@ -131,6 +135,30 @@ pub async fn replay(
         evidence.cut_short();
     }
     outcome.map(|()| damages)
+}
+
+/// Reads recordings in order, until one is none or nobody wants more.
+fn read_all(files: &[PathBuf], found: &mpsc::Sender<Result<Found, FormatError>>) -> Option<()> {
+    let say = |what| found.blocking_send(what).ok();
+    for (at, file) in files.iter().enumerate() {
+        let mut entries = match read_file(file) {
+            Ok(entries) => entries,
+            Err(error) => return say(Err(error)),
+        };
+        let mut is_broken = false;
+        for entry in &mut entries {
+            is_broken |= entry.is_err();
+            say(entry.map(Found::Entry))?;
+        }
+        match entries.ended() {
+            Some((run, taken)) => say(Ok(Found::End(run, taken)))?,
+            None if at + 1 == files.len() && !is_broken => {
+                say(Err(FormatError::GoesOn { path: file.display().to_string() }))?;
+            }
+            None => {}
+        }
+    }
+    Some(())
 }
 
 /// Which requests of each run of the recorder have been read: from which to which, and how many.

@@ -156,7 +156,7 @@ impl Shadow {
         let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
         let evidence = evidence(&settings, &primary, &candidate)?;
         let schedule = settings.config.serve.schedule.clone();
-        let cutover = Arc::new(cutover(&settings, &candidate)?);
+        let cutover = Arc::new(cutover(&settings, &candidate, &evidence)?);
         let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
         let _entered = behind_runtime.enter();
         let (mirror, mirror_task) = settings
@@ -187,14 +187,14 @@ impl Shadow {
             scope: settings.config.scope,
             mirror,
             recorder,
-            evidence: Arc::clone(&evidence),
+            evidence,
             cutover: Arc::clone(&cutover),
             budget: Budget::new(COPIES_BYTES_MAX),
         });
         let drain = settings.config.drain;
         drop(_entered);
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
-        let watching = cutover::watch(cutover, evidence, schedule);
+        let watching = cutover::watch(cutover, schedule);
         let (callers, turns) = start_callers(&listener, &context, &phase_seen, drain, watching)?;
         Ok(Shadow {
             callers,
@@ -248,7 +248,11 @@ impl Shadow {
 }
 
 /// Whom the candidate serves, by the settings or by what an earlier run has decided.
-fn cutover(settings: &Settings, candidate: &TargetAddress) -> Result<Cutover, CutoverError> {
+fn cutover(
+    settings: &Settings,
+    candidate: &TargetAddress,
+    evidence: &Arc<Evidence>,
+) -> Result<Cutover, CutoverError> {
     let serve = &settings.config.serve;
     if settings.report.is_none() && !serve.schedule.steps.is_empty() {
         return Err(CutoverError::Forgetful);
@@ -260,7 +264,7 @@ fn cutover(settings: &Settings, candidate: &TargetAddress) -> Result<Cutover, Cu
         admission: serve.admission.clone(),
         kept: settings.report.as_deref().map(DecisionFile::within),
     };
-    Cutover::new(candidate, cutover)
+    Cutover::new(candidate, cutover, Arc::clone(evidence))
 }
 
 type Callers = (Vec<thread::JoinHandle<()>>, Vec<Arc<AtomicU64>>);

@@ -12,11 +12,11 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use florin_input::connections::Evicted;
 use florin_input::origin::{Refusal, check_command};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
-use super::connections::Evicted;
 use super::hosts::Hosts;
 use super::problem::Problem;
 use crate::limits::{ADMIN_BODY, ADMIN_BODY_SILENCE, ADMIN_CONNECTIONS_MAX, APPLY_BODY_BYTES_MAX};

@@ -12,7 +12,6 @@
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 
 mod checkpoint;
-mod connections;
 mod hosts;
 mod intake;
 mod metrics;
@@ -25,18 +24,24 @@ mod view;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use florin_input::connections::{Bounded, Bounds};
 use tokio::net::TcpListener;
 
 pub use hosts::Hosts;
 use problem::Problem;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
+
+use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, LINGER_US, SCARCITY_LOG_US};
+use crate::threads::Vital;
 
 /// Serves the admin port until `end` resolves; requests that are being answered then still are.
 pub async fn serve(
@@ -45,8 +50,18 @@ pub async fn serve(
     writing: Writing,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(connections::Bounded::new(listener), router(view, writing)).with_graceful_shutdown(end).await
+    let listener = Bounded::new(listener, BOUNDS).tap_io(|_| Vital::Admin.at_work());
+    axum::serve(listener, router(view, writing)).with_graceful_shutdown(end).await
 }
+
+/// Of connections to the admin port.
+const BOUNDS: Bounds = Bounds {
+    connections_max: ADMIN_CONNECTIONS_MAX,
+    idle: Duration::from_micros(ADMIN_IDLE_US),
+    linger: Duration::from_micros(LINGER_US),
+    accept_retry: Duration::from_micros(ACCEPT_RETRY_US),
+    say_every: Duration::from_micros(SCARCITY_LOG_US),
+};
 
 /// The way into the ledger, and the names under which it may be asked for.
 #[derive(Clone)]

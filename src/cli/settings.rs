@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use florin_input::read_text;
 use florin_record::LedgerError;
 use toml::de::{DeTable, DeValue};
 
 use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::{DriverChoice, Spin};
+use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ};
 use crate::node::NodeConfig;
 use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds, with_password};
 
 #[macro_use]
 mod declaration;
-mod file;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -88,7 +89,7 @@ settings! {
 impl Settings {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Settings, SettingsError> {
-        let text = file::read_text(path)
+        let text = read_text(path, CONFIG_BYTES_MAX, CONFIG_READ)
             .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
         Settings::parse(&text)
             .map_err(|defects| SettingsError::Defects { path: path.to_owned(), defects: BadLines(defects) })

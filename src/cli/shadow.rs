@@ -14,7 +14,7 @@ use florin_shadow::cutover::{CutoverError, Share};
 use florin_shadow::evidence::{Redaction, Summary};
 use florin_shadow::judge::Verdict;
 use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
-use florin_shadow::record::{FormatError, RecordSettings};
+use florin_shadow::record::{FormatError, RecordSettings, RecorderError};
 use florin_shadow::replay::{ReplaySettings, Speed};
 use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
 
@@ -40,7 +40,8 @@ Exit codes:
   22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]
   23  consistent and complete, but unproven: of more than unproven-max of the requests nobody has seen whether what the candidate
       said at first was ever true, or both sides say themselves that transactions are missing
-  24  consistent, but the recording that was replayed is cut or damaged: what it still holds was compared";
+  24  consistent, but the recording that was replayed is cut or damaged: what it still holds was compared
+  25  consistent as far as it was compared, but the candidate or the primary could not be reached";
 
 /// Flags of `florin shadow`.
 #[derive(Args, Debug)]
@@ -179,6 +180,9 @@ pub enum ShadowCommandError {
     /// Too little to mean much.
     #[error("little was proven: {0}")]
     Little(String),
+    /// There was nobody to compare.
+    #[error("could not be reached: {0}")]
+    Unreachable(String),
     /// Of too much nobody knows whether it was right.
     #[error("unproven: {0}")]
     Unproven(String),
@@ -201,7 +205,10 @@ impl ShadowCommandError {
         match self {
             ShadowCommandError::NothingToDo
             | ShadowCommandError::Config(_)
-            | ShadowCommandError::Shadow(ShadowError::Cutover(CutoverError::Forgetful)) => 2,
+            | ShadowCommandError::Shadow(
+                ShadowError::Cutover(CutoverError::Forgetful)
+                | ShadowError::Record(RecorderError::Foreign { .. }),
+            ) => 2,
             ShadowCommandError::Shadow(ShadowError::Listen { source, .. }) => match source.kind() {
                 std::io::ErrorKind::AddrInUse => 13,
                 _ => 18,
@@ -211,6 +218,7 @@ impl ShadowCommandError {
             ShadowCommandError::Little(_) => 22,
             ShadowCommandError::Unproven(_) => 23,
             ShadowCommandError::RecordingCut(..) => 24,
+            ShadowCommandError::Unreachable(_) => 25,
             ShadowCommandError::Shadow(_) | ShadowCommandError::Signals(_) => 1,
         }
     }
@@ -355,6 +363,7 @@ fn judged(summary: &Summary) -> Result<(), ShadowCommandError> {
             say(&words);
             Ok(())
         }
+        (true, false) if summary.lacks_a_side() => Err(ShadowCommandError::Unreachable(words)),
         (true, false) => Err(ShadowCommandError::Incomplete(words)),
         (false, _) => Err(ShadowCommandError::Inconsistent(words)),
     }

@@ -484,7 +484,7 @@ fn a_primary_that_is_gone_costs_nobody_whom_the_candidate_answers() {
         }
     }
     let state = shadow.settled(400);
-    assert_eq!(state["reasons"]["not_comparable"]["primary_unavailable"], 400, "{state:#}");
+    assert_eq!(state["reasons"]["not_comparable"]["primary_unreachable"], 400, "{state:#}");
     // What only the primary may answer breaks off, as it would without a shadow.
     let mut caller = Caller::connect(shadow.listen);
     assert!(caller.ask("POST", "/v1/transactions", "").is_err());

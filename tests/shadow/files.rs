@@ -239,3 +239,50 @@ fn a_replay_that_ends_early_is_not_complete() {
         assert!(ended.refused(24).contains(says), "{damaged}");
     }
 }
+
+/// A FIFO without a writer held the start for ever, and a replay that read one could not be ended.
+#[test]
+fn a_file_without_an_end_holds_nothing_up() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let fifo = |name: &str| {
+        let path = folder.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).expect("a FIFO");
+        path
+    };
+    let fifo = (fifo("config"), fifo("key"), fifo("traffic"));
+    fs::write(folder.path().join("s.toml"), "[redact]\nkey-file = \"key\"\n").expect("a file");
+    let sides = ["--primary", "http://127.0.0.1:1", "--candidate", "http://127.0.0.1:1"];
+    let shadow = |more: &[&str]| {
+        run(folder.path(), &[&["shadow", "--listen", "127.0.0.1:0"], &sides[..], more].concat()).refused(2)
+    };
+    assert!(shadow(&["--config", "config"]).contains("its end did not come within"));
+    assert!(shadow(&["--config", "s.toml", "--redact"]).contains("redact.key-file: cannot read key"));
+    let record =
+        ["shadow", "record", "traffic", "--listen", "127.0.0.1:0", "--primary", "http://127.0.0.1:1"];
+    assert!(run(folder.path(), &record).refused(2).contains("is no recording of florin's"));
+    let replay = [&["shadow", "replay", "traffic", "--report", "replayed"], &sides[..]].concat();
+    let mut child = florin(folder.path(), &replay).spawn().expect("the command was built");
+    // Its writer may open it once it is being read, and then says nothing.
+    let writer = fs::File::options().write(true).open(&fifo.2).expect("it is read");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    let code = wait_for("the replay's end", || child.try_wait().expect("our own child")).code();
+    assert_eq!(code, Some(21), "nothing was compared");
+    drop(writer);
+}
+
+/// A shadow emptied `lock` and replaced `latest`, whatever they were.
+#[test]
+fn what_stands_in_a_reports_folder_is_left_as_it_is() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let report = folder.path().join("report");
+    fs::create_dir(&report).expect("a folder");
+    for name in ["latest", "lock"] {
+        fs::write(report.join(name), "mine").expect("a file");
+    }
+    let start = ["shadow", "--listen", "127.0.0.1:0", "--primary", "http://127.0.0.1:1"];
+    let start = [&start[..], &["--candidate", "http://127.0.0.1:1", "--report", "report"]].concat();
+    assert!(run(folder.path(), &start).refused(1).contains("latest is there already"));
+    for name in ["latest", "lock"] {
+        assert_eq!(fs::read_to_string(report.join(name)).expect("a file"), "mine");
+    }
+}

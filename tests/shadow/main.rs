@@ -8,6 +8,7 @@ mod files;
 mod live;
 mod meaning;
 mod page;
+mod reach;
 mod shadow;
 #[path = "../command/support.rs"]
 #[allow(dead_code, reason = "shared with the command's tests, which use more of it")]

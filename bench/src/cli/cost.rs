@@ -88,8 +88,8 @@ fn rates(args: &CostArgs) -> Result<Rates, CostError> {
         ));
     };
     let text = fs::read_to_string(path).map_err(|source| CostError::File { path: path.clone(), source })?;
-    let findings: Findings =
-        serde_json::from_str(&text).map_err(|source| CostError::Findings { path: path.clone(), source })?;
+    let findings: Findings = florin_input::json(text.as_bytes())
+        .map_err(|source| CostError::Findings { path: path.clone(), source })?;
     measured(&findings, &args.endpoint, args.baseline.as_deref())
 }
 

@@ -208,10 +208,13 @@ impl Caller {
         let (mut begun, mut ended, mut account) = (None, None, None);
         for line in BufReader::new(stdout).lines() {
             let line = line.map_err(|error| failed(error.to_string()))?;
-            match serde_json::from_str(&line).map_err(|error| failed(format!("{line}: {error}")))? {
-                Line::Begin => begun = Some(sample()?),
-                Line::End => ended = Some(sample()?),
-                Line::Result(found) => account = Some(found),
+            let broken = |error| failed(format!("{line}: {error}"));
+            match florin_input::json(line.as_bytes()).map_err(broken)? {
+                Line { event: Event::Begin } => begun = Some(sample()?),
+                Line { event: Event::End } => ended = Some(sample()?),
+                Line { event: Event::Result } => {
+                    account = Some(florin_input::json(line.as_bytes()).map_err(broken)?);
+                }
             }
         }
         match (begun, ended, account) {
@@ -259,12 +262,18 @@ impl Drop for Running {
     }
 }
 
+/// What a line is about; a result's own fields stand beside it.
 #[derive(Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Line {
+struct Line {
+    event: Event,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Event {
     Begin,
     End,
-    Result(Account),
+    Result,
 }
 
 #[cfg(test)]

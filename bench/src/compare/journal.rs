@@ -84,7 +84,7 @@ impl Journal {
                 file.write_all(format!("{line}\n").as_bytes()).map_err(failed)?;
             }
             Some((_, first)) => {
-                let before: Value = serde_json::from_str(first).map_err(broken(1))?;
+                let before: Value = florin_input::json(first.as_bytes()).map_err(broken(1))?;
                 let now = serde_json::to_value(terms).expect("terms are names and numbers");
                 let differences = differences(&before, &now);
                 if !differences.is_empty() {
@@ -92,7 +92,8 @@ impl Journal {
                 }
             }
         }
-        let records = lines.map(|(index, line)| serde_json::from_str(line).map_err(broken(index + 1)));
+        let records =
+            lines.map(|(index, line)| florin_input::json(line.as_bytes()).map_err(broken(index + 1)));
         let mut records = records.collect::<Result<Vec<Record>, _>>()?;
         records.retain(|record| !record.trial().is_some_and(Trial::is_disturbed));
         Ok(Journal { path, file, records })
@@ -181,6 +182,22 @@ mod tests {
         assert_eq!(journal.records(), &records[..2]);
         journal.add(records[2].clone()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    /// Serde reads a struct from an array as well: values without names were taken for a measurement.
+    #[test]
+    fn values_without_names_are_no_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let (terms, records) = (terms(), complete(&terms()));
+        drop(Journal::open(directory.path(), &terms).unwrap());
+        let path = directory.path().join(NAME);
+        let mut line = serde_json::to_value(&records[0]).unwrap();
+        let job = line["job"].clone();
+        line["job"] = serde_json::json!([job["endpoint"], job["target"], job["purpose"]]);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}{line}\n")).unwrap();
+        let error = Journal::open(directory.path(), &terms).unwrap_err().to_string();
+        assert!(error.contains("line 2: ") && error.contains("whose fields have names"), "{error}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub struct Job {
 
 /// What a measurement is for.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "purpose", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// To find the knee.
     Climb {

@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn json_comes_back_as_it_was() {
         let findings = findings();
-        assert_eq!(serde_json::from_str::<Findings>(&findings.to_json()).unwrap(), findings);
+        assert_eq!(florin_input::json::<Findings>(findings.to_json().as_bytes()).unwrap(), findings);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use interval_log::interval_log;
 pub use markdown::{knees, table};
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Everything that a measurement has found.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Report {
     /// What it takes to do it again.
     pub environment: Environment,

@@ -22,7 +22,7 @@ pub use share::{Share, ShareError};
 use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
 use crate::evidence::{Evidence, Progress, ServeSummary};
-use crate::judge::{Failure, Reason, Verdict};
+use crate::judge::{Failure, Reason, Side, Verdict};
 use crate::limits::GUARD_TICK;
 use crate::mirror::{FullAnswer, HttpTarget, Target, within};
 use crate::request::{BATCH_PATH, Question, Request};
@@ -69,6 +69,7 @@ pub struct Cutover {
     tick: Mutex<Tick>,
     decision: Mutex<Decision>,
     kept: Option<DecisionFile>,
+    evidence: Arc<Evidence>,
 }
 
 enum Candidate {
@@ -98,7 +99,11 @@ impl Cutover {
     ///
     /// # Errors
     /// Where what was decided cannot be read or kept.
-    pub fn new(candidate: &TargetAddress, settings: CutoverSettings) -> Result<Cutover, CutoverError> {
+    pub fn new(
+        candidate: &TargetAddress,
+        settings: CutoverSettings,
+        evidence: Arc<Evidence>,
+    ) -> Result<Cutover, CutoverError> {
         let decision = match &settings.kept {
             Some(file) => file.begin(settings.share)?,
             None if settings.share > Share::NONE => return Err(CutoverError::Forgetful),
@@ -128,6 +133,7 @@ impl Cutover {
             tick: Mutex::new(Tick::default()),
             decision: Mutex::new(decision),
             kept: settings.kept,
+            evidence,
         })
     }
 
@@ -226,6 +232,10 @@ impl Cutover {
                 answer.await
             }
         };
+        match &answer {
+            Ok(_) => self.evidence.heard(Side::Candidate),
+            Err(failure) => self.evidence.unheard(Side::Candidate, failure),
+        }
         let mut tick = self.tick();
         tick.asked += 1;
         match answer {
@@ -274,7 +284,8 @@ impl Cutover {
 }
 
 /// Follows the schedule, and takes the share back where the candidate does not do well. Never ends.
-pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Schedule) {
+pub async fn watch(cutover: Arc<Cutover>, schedule: Schedule) {
+    let evidence = &cutover.evidence;
     let mut guard = Guard::new(cutover.bounds);
     let mut steps = Steps { schedule, started: Instant::now(), since: evidence.progress(), is_told: false };
     let mut before = evidence.progress();
@@ -282,7 +293,7 @@ pub async fn watch(cutover: Arc<Cutover>, evidence: Arc<Evidence>, schedule: Sch
     let mut ticks = tokio::time::interval(GUARD_TICK);
     loop {
         ticks.tick().await;
-        steps.take(&cutover, &evidence);
+        steps.take(&cutover);
         let now = evidence.progress();
         let counted = std::mem::take(&mut *cutover.tick());
         let tick = counted_since(&before, &now, counted);
@@ -324,7 +335,7 @@ struct Steps {
 
 impl Steps {
     /// Takes the next step if it is due and what was compared since the last one allows it.
-    fn take(&mut self, cutover: &Cutover, evidence: &Evidence) {
+    fn take(&mut self, cutover: &Cutover) {
         // Whoever wants to go on after a breach, or has decided otherwise, says so.
         let Decision { is_schedule_over, steps, .. } = *cutover.decision();
         let Some((after, share)) = self.schedule.steps.get(steps).filter(|_| !is_schedule_over) else {
@@ -333,7 +344,7 @@ impl Steps {
         if self.started.elapsed() < *after {
             return;
         }
-        let now = evidence.progress();
+        let now = cutover.evidence.progress();
         if let Some(why) = self.held_by(cutover, &now) {
             if !std::mem::replace(&mut self.is_told, true) {
                 tracing::warn!("cutover: the schedule's step to {share} waits: {why}");

@@ -214,10 +214,19 @@ impl Counters {
         self.endpoints.iter().map(EndpointCounters::ruled).sum()
     }
 
-    /// Candidate errors without any answer: nothing was compared.
+    /// Requests of which nothing was compared, for a side gave no answer.
     pub fn unanswered(&self) -> u64 {
-        let errors = self.reasons.iter().filter(|((_, reason), _)| reason.is_unanswered());
-        errors.map(|(_, count)| count).sum()
+        self.with_reason(|_, reason| reason.is_unanswered())
+    }
+
+    /// Requests of this verdict for which a side could not be reached.
+    pub fn unreached(&self, verdict: Verdict) -> u64 {
+        self.with_reason(|of, reason| of == verdict && reason.is_unreached())
+    }
+
+    fn with_reason(&self, is_meant: impl Fn(Verdict, Reason) -> bool) -> u64 {
+        let meant = self.reasons.iter().filter(|((verdict, reason), _)| is_meant(*verdict, *reason));
+        meant.map(|(_, count)| count).sum()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::redact::Redaction;
 use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
-use crate::judge::{Difference, Failure, Ruling};
+use crate::judge::{Difference, Failure, Ruling, Side};
 use crate::limits::{EVIDENCE_BODY_BYTES_MAX, EVIDENCE_VALUE_BYTES_MAX, LATEST_DIFFERENCES_MAX};
 use crate::request::{Question, Request};
 
@@ -109,6 +109,16 @@ pub struct Sides {
     pub primary: TargetAddress,
     /// Who is to take over.
     pub candidate: TargetAddress,
+}
+
+impl Sides {
+    /// One of them.
+    pub const fn of(&self, side: Side) -> &TargetAddress {
+        match side {
+            Side::Primary => &self.primary,
+            Side::Candidate => &self.candidate,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]

@@ -31,6 +31,16 @@ pub fn render(summary: &Summary) -> String {
     for (why, count) in &summary.not_mirrored {
         let _ = writeln!(out, "florin_shadow_not_mirrored_total{{why=\"{}\"}} {count}", escaped(why));
     }
+    family(
+        &mut out,
+        "florin_shadow_reachable",
+        "gauge",
+        "1 while a side can be reached, as far as it was tried.",
+    );
+    for (side, reach) in &summary.reach {
+        let is_there = u8::from(reach.down_since.is_none());
+        let _ = writeln!(out, "florin_shadow_reachable{{side=\"{side}\"}} {is_there}");
+    }
     singles(&mut out, summary);
     out
 }

@@ -8,10 +8,12 @@
 //! | `report` | the folder with `verdict.json`, `mismatches.jsonl`, `report.html` |
 //! | `metrics` | the same for Prometheus |
 //! | `redact` | user ids as keyed hashes |
+//! | `reach` | whether both sides can be reached |
 
 mod counters;
 mod finding;
 mod metrics;
+mod reach;
 mod redact;
 mod report;
 mod summary;
@@ -23,6 +25,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use counters::Counters;
 pub use finding::{Finding, Sides};
 pub use metrics::render as render_metrics;
+pub use reach::ReachSummary;
+use reach::{Change, Reach};
 pub use redact::Redaction;
 pub use report::{Report, ReportError, page};
 use summary::SummaryContext;
@@ -30,7 +34,7 @@ pub use summary::{Counts, CutRun, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::answer::Answer;
 use crate::clock::now_us;
-use crate::judge::{Reason, Rules, Ruling, Side, Verdict};
+use crate::judge::{Failure, Reason, Rules, Ruling, Side, Verdict};
 use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
@@ -46,6 +50,7 @@ pub struct Evidence {
     /// Something was to be compared that nobody has seen.
     is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
+    reach: [Reach; 2],
     report: Option<Report>,
     /// For files and pages.
     pub redaction: Redaction,
@@ -128,6 +133,7 @@ impl Evidence {
             without_primary: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
+            reach: Default::default(),
             report: settings.report,
             redaction: settings.redaction,
             sides: settings.sides,
@@ -177,6 +183,25 @@ impl Evidence {
         }
     }
 
+    /// A side has answered, or taken a connection.
+    pub fn heard(&self, side: Side) {
+        if let Some(Change::Up(after_us)) = self.reach[side as usize].heard(now_us()) {
+            let (name, seconds) = (side.name(), after_us as f64 / 1e6);
+            tracing::warn!("the {name} {} can be reached again, after {seconds:.1} s", self.sides.of(side));
+        }
+    }
+
+    /// A side gave no answer.
+    pub fn unheard(&self, side: Side, failure: &Failure) {
+        if let Some(Change::Down(why)) = self.reach[side as usize].unheard(failure, now_us()) {
+            let what = match side {
+                Side::Primary => "its callers are cut off, as they would be without a shadow",
+                Side::Candidate => "nothing is compared until it is there",
+            };
+            tracing::error!("the {} {} cannot be reached: {why}; {what}", side.name(), self.sides.of(side));
+        }
+    }
+
     /// How long a side took.
     pub fn latency(&self, endpoint: Endpoint, side: Side, answer: &Answer) {
         let us = u64::try_from(answer.at.answered_us - answer.at.asked_us).unwrap_or(0);
@@ -211,7 +236,7 @@ impl Evidence {
             counters.is_sealed
         };
         let Ruling { verdict, reason, has_content, .. } = finding.ruling;
-        if (*verdict, *reason) == (Verdict::NotComparable, Some(Reason::PrimaryUnavailable)) {
+        if matches!(reason, Some(Reason::PrimaryUnavailable | Reason::PrimaryUnreachable)) {
             self.without_primary.fetch_add(1, Ordering::Relaxed);
         }
         self.verdicts[*verdict as usize].fetch_add(1, Ordering::Relaxed);
@@ -269,6 +294,7 @@ impl Evidence {
             queue_capacity: self.queue_capacity,
             serve,
             cut_runs: self.report.as_ref().map(|report| report.cut_runs.clone()).unwrap_or_default(),
+            reach: Side::ALL.map(|side| (side.name(), self.reach[side as usize].summary(now_us()))).into(),
             not_written: self.report.as_ref().map_or(0, Report::not_written),
         };
         Summary::of(&counters, context)

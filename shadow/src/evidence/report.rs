@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,6 +35,14 @@ pub enum ReportError {
         path: String,
         /// Why.
         source: io::Error,
+    },
+    /// Something else stands under a name that a report needs.
+    #[error(
+        "{path} is there already and is not of a shadow's: it is left as it is. Give another --report folder"
+    )]
+    Foreign {
+        /// Which.
+        path: String,
     },
     /// Somebody else's.
     #[error("another shadow writes into {path}: end it, or give another --report folder")]
@@ -70,17 +79,25 @@ impl Report {
     pub fn open(outer: &Path) -> Result<Report, ReportError> {
         fs::create_dir_all(outer).map_err(failed(outer))?;
         let lock = lock(&outer.join("lock"))?;
+        for link in ["latest", "latest.new"].map(|name| outer.join(name)) {
+            if fs::symlink_metadata(&link).is_ok_and(|found| !found.is_symlink()) {
+                return Err(ReportError::Foreign { path: link.display().to_string() });
+            }
+        }
         let runs = runs(outer).map_err(failed(outer))?;
         let cut_runs = runs.iter().rev().map_while(|number| cut_run(outer, *number)).collect();
         let name = run_name(runs.last().map_or(1, |last| last + 1));
         let folder = outer.join(&name);
         fs::create_dir(&folder).map_err(failed(&folder))?;
         let (beside, latest) = (outer.join("latest.new"), outer.join("latest"));
-        let linked = match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => std::os::unix::fs::symlink(&name, &beside).and_then(|()| fs::rename(&beside, &latest)),
+        let link = || {
+            if beside.is_symlink() {
+                fs::remove_file(&beside)?;
+            }
+            std::os::unix::fs::symlink(&name, &beside)?;
+            fs::rename(&beside, &latest)
         };
-        linked.map_err(failed(&latest))?;
+        link().map_err(failed(&latest))?;
         let path = folder.join("mismatches.jsonl");
         let file = BufWriter::new(private(&path).map_err(failed(&path))?);
         let mismatches = Mismatches { file, bytes: 0, written: 0, not_written: 0, is_failing: false };
@@ -152,7 +169,9 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> ReportError + use<> {
 }
 
 fn lock(path: &Path) -> Result<File, ReportError> {
-    let file = private(path).map_err(failed(path))?;
+    // Whatever stands there is not ours to empty.
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(failed(path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

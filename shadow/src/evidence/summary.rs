@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::counters::{Counters, EndpointCounters, Quantiles, quantiles};
 use super::finding::Latest;
+use super::reach::ReachSummary;
 use crate::answer::{COMPARED, rfc3339};
 use crate::judge::{ByteComparison, Reason, Side, Verdict};
 use crate::limits::ACCOUNTS_MAX;
@@ -17,7 +18,8 @@ pub struct Summary {
     /// `running`, `draining` or `ended`.
     pub state: &'static str,
     /// Nothing contradicts that the candidate answers the same: no mismatch, no candidate error, few enough requests
-    /// that were not comparable, no mismatch in a run that was killed just before, and no share taken back.
+    /// that were not comparable, no mismatch in a run that was killed just before, and no share taken back. That a side could
+    /// not be reached contradicts nothing: the run is not complete then.
     pub consistent: bool,
     /// Every request that was to be compared was, and of each endpoint at least one answer that was no refusal; while the run
     /// goes on, requests that are open are not held against it.
@@ -44,13 +46,17 @@ pub struct Summary {
     pub unchecked: Vec<String>,
     /// Which headers were compared, and which were not.
     pub headers: Headers,
+    /// Requests for which a side could not be reached: nothing was compared of them.
+    pub unreached: u64,
+    /// Whether each side can be reached, as far as it was tried.
+    pub reach: BTreeMap<&'static str, ReachSummary>,
     /// By verdict.
     pub verdicts: Counts,
     /// By endpoint.
     pub endpoints: BTreeMap<&'static str, EndpointSummary>,
     /// By verdict and reason.
     pub reasons: BTreeMap<&'static str, BTreeMap<String, u64>>,
-    /// The share of requests that were not comparable, and how large it may be.
+    /// The share of requests that were not comparable though both sides could be reached, and how large it may be.
     pub not_comparable: BoundedShare,
     /// The share of requests that are unproven, and how large it may be.
     pub unproven: BoundedShare,
@@ -260,6 +266,7 @@ pub struct SummaryContext {
     pub(super) queue_capacity: u64,
     pub(super) serve: ServeSummary,
     pub(super) cut_runs: Vec<CutRun>,
+    pub(super) reach: BTreeMap<&'static str, ReachSummary>,
     pub(super) not_written: u64,
 }
 
@@ -268,15 +275,16 @@ impl Summary {
     pub fn of(counters: &Counters, context: SummaryContext) -> Summary {
         let verdicts = Counts(Verdict::ALL.map(|verdict| counters.verdict(verdict)));
         let ruled = counters.ruled();
+        let reached = |verdict| counters.verdict(verdict) - counters.unreached(verdict);
         let share = |verdict, most| {
-            let share = if ruled == 0 { 0.0 } else { counters.verdict(verdict) as f64 / ruled as f64 };
+            let share = if ruled == 0 { 0.0 } else { reached(verdict) as f64 / ruled as f64 };
             BoundedShare { share, most }
         };
         let Tolerance { not_comparable_max, unproven_max, enough, .. } = context.tolerance;
         let not_comparable = share(Verdict::NotComparable, not_comparable_max);
         let unproven = share(Verdict::Unproven, unproven_max);
         let consistent = counters.verdict(Verdict::Mismatch) == 0
-            && counters.verdict(Verdict::CandidateError) == 0
+            && reached(Verdict::CandidateError) == 0
             && !not_comparable.is_exceeded()
             && context.cut_runs.iter().all(|run| run.mismatches == 0)
             && context.serve.rolled_back.is_none();
@@ -310,6 +318,8 @@ impl Summary {
                     .map(|side| (side.name(), counters.sides[side as usize].others.clone()))
                     .into(),
             },
+            unreached: ruled - Verdict::ALL.into_iter().map(reached).sum::<u64>(),
+            reach: context.reach,
             verdicts,
             endpoints: endpoints(counters),
             reasons: reasons(counters),
@@ -337,21 +347,31 @@ impl Summary {
         summary
     }
 
+    /// Whether all that is wrong with a run that is not complete may be that a side could not be reached.
+    pub fn lacks_a_side(&self) -> bool {
+        let is_cut_off = self.requests == 0 && self.reach.values().any(|side| side.unreached > 0);
+        self.consistent && !self.complete && (self.unreached > 0 || is_cut_off)
+    }
+
     /// The verdict in words.
     fn sentence(&self) -> String {
         let count = |verdict: Verdict| self.verdicts.of(verdict);
         if self.requests == 0 {
-            return "Nothing has been compared: no statement can be made.".to_owned();
+            return format!("Nothing has been compared: no statement can be made.{}", self.reach_in_words());
         }
+        let has_found = count(Verdict::Mismatch) > 0 || self.cut_runs.iter().any(|run| run.mismatches > 0);
         let mut text = format!("{} of {} requests were compared. ", self.compared, self.requests);
         text.push_str(match (self.consistent, self.complete) {
+            _ if self.compared == 0 && !has_found => "No statement can be made.",
             (true, true) if self.proven => "The candidate answers the same as the primary.",
             (true, true) => "All that was compared is the same, but it is too little to say that the candidate is.",
             (true, false) => {
                 "All that was compared is the same, but not everything was compared: no statement can be made about the rest."
             }
-            (false, _) => "The candidate does not answer the same as the primary.",
+            (false, _) if has_found => "The candidate does not answer the same as the primary.",
+            (false, _) => "All that was compared is the same, but the candidate cannot stand in for the primary.",
         });
+        text.push_str(&self.reach_in_words());
         let Proof { answers, users, account_versions, refused_alike, lacking } = &self.proof;
         let at_least = if *users >= ACCOUNTS_MAX as u64 { "at least " } else { "" };
         text.push_str(&format!(
@@ -386,6 +406,20 @@ impl Summary {
             }
         }
         text
+    }
+
+    /// How often and for how long a side could not be reached.
+    fn reach_in_words(&self) -> String {
+        let words = self.reach.iter().filter(|(_, side)| side.times > 0).map(|(name, side)| {
+            let ReachSummary { times, down_seconds, unreached, .. } = side;
+            let open = match (&side.down_since, &side.why) {
+                (Some(since), Some(why)) => format!("; it has been down since {since}: {why}"),
+                _ => String::new(),
+            };
+            let often = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+            format!(" The {name} could not be reached {often}, {down_seconds:.1} s in all, by {unreached} connections{open}.")
+        });
+        words.collect()
     }
 }
 

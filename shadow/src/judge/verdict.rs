@@ -124,6 +124,8 @@ pub enum Reason {
     CandidateBehind,
     /// not comparable: the primary did not reach the candidate's version.
     PrimaryBehind,
+    /// not comparable: the primary cannot be reached.
+    PrimaryUnreachable,
     /// not comparable: the primary has no answer.
     PrimaryUnavailable,
     /// not comparable: the primary's answer broke off.
@@ -180,6 +182,7 @@ impl Reason {
             Reason::WindowBoundary => "window_boundary",
             Reason::CandidateBehind => "candidate_behind",
             Reason::PrimaryBehind => "primary_behind",
+            Reason::PrimaryUnreachable => "primary_unreachable",
             Reason::PrimaryUnavailable => "primary_unavailable",
             Reason::PrimaryCut => "primary_cut",
             Reason::PrimaryUnreadable => "primary_unreadable",
@@ -230,6 +233,7 @@ impl Reason {
                 "the candidate did not reach the primary's version, or was behind for longer than the budget"
             }
             Reason::PrimaryBehind => "the primary did not reach the candidate's version",
+            Reason::PrimaryUnreachable => "the primary cannot be reached",
             Reason::PrimaryUnavailable => "the primary has no answer",
             Reason::PrimaryCut => "the primary's answer broke off",
             Reason::PrimaryUnreadable => "what the primary sent cannot be read",
@@ -247,9 +251,14 @@ impl Reason {
         })
     }
 
-    /// Whether the candidate gave no answer at all: nothing was compared then.
+    /// Whether a side could not even be reached: that says nothing of what it would have answered.
+    pub const fn is_unreached(self) -> bool {
+        matches!(self, Reason::Connect | Reason::PrimaryUnreachable)
+    }
+
+    /// Whether the candidate gave no answer at all, or the primary could not be asked: nothing was compared then.
     pub const fn is_unanswered(self) -> bool {
-        matches!(self, Reason::Connect | Reason::Timeout | Reason::Cut | Reason::Protocol)
+        self.is_unreached() || matches!(self, Reason::Timeout | Reason::Cut | Reason::Protocol)
     }
 }
 

@@ -211,9 +211,27 @@ impl Comparer {
         }
     }
 
-    /// Asks a side, and notes how long it took.
+    /// Asks a side.
+    async fn put(&self, side: Side, request: &Request) -> Result<Answer, Failure> {
+        let (target, timeout) = (self.target(side), self.settings.timeout);
+        let mut answer = target.ask(request, timeout).await;
+        // A connection that ended in the midst of an answer may be one answer's fault, or a side's that is gone.
+        if answer.as_ref().is_err_and(|failure| failure.reason == Reason::Cut)
+            && let Err(gone) = target.ask(request, timeout).await
+            && gone.reason == Reason::Connect
+        {
+            answer = Err(gone);
+        }
+        match &answer {
+            Ok(_) => self.evidence.heard(side),
+            Err(failure) => self.evidence.unheard(side, failure),
+        }
+        answer
+    }
+
+    /// The same, and notes how long it took.
     async fn ask(&self, side: Side, request: &Request) -> Result<Answer, Failure> {
-        let answer = self.target(side).ask(request, self.settings.timeout).await?;
+        let answer = self.put(side, request).await?;
         self.evidence.latency(request.question.endpoint(), side, &answer);
         Ok(answer)
     }
@@ -258,6 +276,7 @@ impl Comparer {
             (Err(failure), Ok(candidate)) => {
                 let reason = match failure.reason {
                     Reason::Protocol => Reason::PrimaryUnreadable,
+                    Reason::Connect => Reason::PrimaryUnreachable,
                     _ => Reason::PrimaryUnavailable,
                 };
                 let ruling = Ruling::plain(Verdict::NotComparable, Some(reason));
@@ -273,7 +292,7 @@ impl Comparer {
         if !is_chosen {
             return None;
         }
-        self.primary.ask(request, self.settings.timeout).await.ok()
+        self.put(Side::Primary, request).await.ok()
     }
 
     async fn judge(&self, request: &Request, primary: Answer, candidate: Answer) -> Ruling {
@@ -294,7 +313,7 @@ impl Comparer {
                         tokio::time::sleep(CATCH_UP_PAUSE * (*times).min(10)).await;
                     }
                     let again = self.again(request, ask);
-                    case.answered(self.target(ask.side).ask(&again, self.settings.timeout).await);
+                    case.answered(self.put(ask.side, &again).await);
                 }
             }
         };

@@ -13,7 +13,7 @@ mod relay;
 mod scope;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -28,7 +28,9 @@ use crate::clock::now_us;
 use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
 use crate::judge::{Failure, Reason, Ruling, Verdict};
-use crate::limits::{CALLER_IDLE, CALLER_LINGER, CALLER_STALL, CONNECT_TIMEOUT};
+use crate::limits::{
+    ACCEPT_RETRY, CALLER_IDLE, CALLER_LINGER, CALLER_STALL, CONNECT_TIMEOUT, SCARCITY_SAID_EVERY,
+};
 use crate::mirror::{Exchange, Mirror};
 use crate::record::Recorder;
 use crate::request::{Endpoint, Request};
@@ -186,6 +188,7 @@ pub async fn serve(
 ) {
     let mut relays = JoinSet::new();
     let seen_by_relays = phase.clone();
+    let mut said: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -201,8 +204,11 @@ pub async fn serve(
                 }
                 // Out of file descriptors, or a caller that had gone already: others may still be served.
                 Err(error) => {
-                    tracing::warn!("cannot accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    if said.is_none_or(|said| said.elapsed() >= SCARCITY_SAID_EVERY) {
+                        tracing::warn!("cannot accept a caller: {error}; raise the number of open files (ulimit -n)");
+                        said = Some(Instant::now());
+                    }
+                    tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             },
         }

@@ -43,7 +43,7 @@ fn start(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> TestPro
         admission: config.serve.admission.clone(),
         kept: None,
     };
-    let cutover = Arc::new(Cutover::new(&side, settings).unwrap());
+    let cutover = Arc::new(Cutover::new(&side, settings, Arc::clone(&evidence)).unwrap());
     let context = Arc::new(ProxyContext {
         primary: primary.to_string(),
         timeouts,

@@ -1,6 +1,6 @@
 //! Reads recordings.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +50,27 @@ pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
         return Err(FormatError::Header { path: name, got });
     };
     Ok(Entries { path: name, reader, run, line: 1, sum: Sum::begin(&first), state: State::Reading })
+}
+
+/// Whether a file is a recording, or has nothing in it that could be lost.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn is_ours(path: &Path) -> io::Result<bool> {
+    let is_file = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        found => found?.is_file(),
+    };
+    // What is no file is not opened: a pipe may have no end.
+    if !is_file {
+        return Ok(false);
+    }
+    match read_file(path) {
+        Ok(_) => Ok(true),
+        Err(FormatError::Header { got, .. }) => Ok(got.is_empty()),
+        Err(FormatError::Read { source, .. }) => Err(source),
+        Err(_) => Ok(false),
+    }
 }
 
 impl Entries {

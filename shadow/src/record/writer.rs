@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use super::format::{END_BYTES_MAX, Sum, first_line, line};
+use super::read::is_ours;
 use crate::answer::Answer;
 use crate::budget::{Budget, Held};
 use crate::credentials::Kept;
@@ -31,10 +32,23 @@ pub struct RecordSettings {
 
 /// Why nothing can be recorded.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write the recording {path}: {source}; name a file in a folder that can be written to")]
-pub struct RecorderError {
-    path: String,
-    source: io::Error,
+pub enum RecorderError {
+    /// It cannot be written.
+    #[error("cannot write the recording {path}: {source}; name a file in a folder that can be written to")]
+    Write {
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is something else, which would be renamed, and be gone when there are enough recordings.
+    #[error(
+        "{path} is there already and is no recording of florin's: it is left as it is. Name another file"
+    )]
+    Foreign {
+        /// Which.
+        path: String,
+    },
 }
 
 /// The way in: never waits.
@@ -81,7 +95,7 @@ impl Recorder {
                     tracing::error!("{error}: callers are still served, and nothing more is recorded");
                 })
             })
-            .map_err(|source| RecorderError { path, source })?;
+            .map_err(|source| RecorderError::Write { path, source })?;
         let budget = Budget::new(RECORD_QUEUE_BYTES_MAX);
         let recorder = Recorder { queue, budget, taken, dropped: Arc::clone(&dropped), kept };
         Ok((recorder, Recording { thread, dropped }))
@@ -138,6 +152,12 @@ struct Files {
 
 impl Files {
     fn open(settings: RecordSettings, taken: Arc<AtomicU64>) -> Result<Files, RecorderError> {
+        for age in 0..settings.files {
+            let path = aged(&settings.file, age);
+            if !is_ours(&path).map_err(|source| failed(&path, source))? {
+                return Err(RecorderError::Foreign { path: path.display().to_string() });
+            }
+        }
         // What an earlier run has recorded is no less worth than what this one did before.
         if fs::metadata(&settings.file).is_ok_and(|found| found.len() > 0) {
             age(&settings).map_err(|source| failed(&settings.file, source))?;
@@ -211,7 +231,7 @@ fn begin(path: &Path, run: u64) -> io::Result<(BufWriter<File>, u64, Sum)> {
 }
 
 fn failed(path: &Path, source: io::Error) -> RecorderError {
-    RecorderError { path: path.display().to_string(), source }
+    RecorderError::Write { path: path.display().to_string(), source }
 }
 
 #[cfg(test)]
@@ -304,6 +324,37 @@ mod tests {
         };
         assert_eq!((targets("t.1"), targets("t")), (vec!["/second".to_owned()], vec!["/third".to_owned()]));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    /// Whatever stood under the name was renamed, step by step, until it was gone.
+    #[test]
+    fn what_is_no_recording_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        let start = |file: &Path| {
+            let settings =
+                RecordSettings { file: file.to_owned(), file_bytes: 1_000, files: 3, kept: Kept::default() };
+            Recorder::start(settings).map(|(recorder, recording)| {
+                drop(recorder);
+                recording.end().unwrap();
+            })
+        };
+        for name in ["t", "t.1", "t.2"] {
+            let other = folder.path().join(name);
+            fs::write(&other, "[ledger]\n").unwrap();
+            let error = start(&file).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name} is there already and is no recording")), "{error}");
+            assert_eq!(fs::read_to_string(&other).unwrap(), "[ledger]\n");
+            fs::remove_file(&other).unwrap();
+        }
+        assert!(matches!(start(Path::new("/dev/null")), Err(RecorderError::Foreign { .. })));
+        assert!(matches!(start(folder.path()), Err(RecorderError::Foreign { .. })));
+        // Nothing is lost of a file with nothing in it, nor of one that only its first line says to be a recording.
+        for text in ["", &first_line(7)] {
+            fs::write(&file, text).unwrap();
+            start(&file).unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     /// A file that had been cut between two lines was replayed as if it were whole.

@@ -38,7 +38,9 @@ use conversation::{Conversation, Ended, Gone};
 use requests::Requests;
 
 use super::{Phase, ProxyContext};
+use crate::judge::{Failure, Reason, Side};
 use crate::limits::{KEEPALIVE, READ_BYTES};
+use crate::mirror::within;
 
 /// Serves one caller until either side ends, or the proxy drains.
 pub async fn relay(context: Arc<ProxyContext>, caller: TcpStream, phase: watch::Receiver<Phase>) {
@@ -69,13 +71,22 @@ pub async fn relay(context: Arc<ProxyContext>, caller: TcpStream, phase: watch::
 
 /// A connection to the primary, unless none can be had in time.
 async fn connect(context: &ProxyContext) -> Option<TcpStream> {
-    let connecting = TcpStream::connect(&*context.primary);
-    let Ok(Ok(primary)) = tokio::time::timeout(context.timeouts.connect, connecting).await else {
-        context.evidence.not_mirrored("the primary could not be reached");
-        return None;
+    let connecting = async {
+        let failed = |error: io::Error| Failure { reason: Reason::Connect, detail: error.to_string() };
+        TcpStream::connect(&*context.primary).await.map_err(failed)
     };
-    prepare(&primary);
-    Some(primary)
+    match within(context.timeouts.connect, connecting).await {
+        Ok(primary) => {
+            context.evidence.heard(Side::Primary);
+            prepare(&primary);
+            Some(primary)
+        }
+        Err(Failure { detail, .. }) => {
+            context.evidence.not_mirrored("the primary could not be reached");
+            context.evidence.unheard(Side::Primary, &Failure { reason: Reason::Connect, detail });
+            None
+        }
+    }
 }
 
 /// Sees both directions through until either ends for good.

@@ -1,4 +1,4 @@
-//! The admin port's connections: bounded in number and in silence, so that nobody who connects and says nothing keeps a
+//! An admin port's connections: bounded in number and in silence, so that nobody who connects and says nothing keeps a
 //! probe, a scrape or an operator out.
 
 use std::io;
@@ -15,15 +15,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, LINGER_US, SCARCITY_LOG_US};
-use crate::threads::Vital;
+/// What an admin port takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// How long one may be silent.
+    pub idle: Duration,
+    /// How long a peer that still sends may do so once its answer has been sent.
+    pub linger: Duration,
+    /// How long to wait where the process has no descriptor left.
+    pub accept_retry: Duration,
+    /// How often that is said.
+    pub say_every: Duration,
+}
 
 /// A listener that ends the connection which has been silent for longest when there is one too many.
-pub(super) struct Bounded {
+pub struct Bounded {
     listener: TcpListener,
     open: Arc<Mutex<Slab<Entry>>>,
-    /// How long a connection may be silent.
-    idle: Duration,
+    bounds: Bounds,
     said: Option<Instant>,
 }
 
@@ -35,14 +46,15 @@ struct Entry {
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Bounded {
-        Bounded { listener, open: Arc::default(), idle: Duration::from_micros(ADMIN_IDLE_US), said: None }
+    /// Nobody is connected yet.
+    pub fn new(listener: TcpListener, bounds: Bounds) -> Bounded {
+        Bounded { listener, open: Arc::default(), bounds, said: None }
     }
 
     fn admit(&self, stream: TcpStream) -> Connection {
         let (end, ended) = oneshot::channel();
         let mut open = self.open.lock().expect("nothing panics while it is held");
-        if open.len() >= ADMIN_CONNECTIONS_MAX {
+        if open.len() >= self.bounds.connections_max {
             let living = open.iter_mut().filter(|(_, entry)| entry.end.is_some());
             if let Some((_, silent)) = living.min_by_key(|(_, entry)| entry.heard) {
                 silent.end = None;
@@ -50,15 +62,14 @@ impl Bounded {
         }
         let key = open.insert(Entry { heard: Instant::now(), end: Some(end) });
         drop(open);
-        let silence = Box::pin(sleep_until(Instant::now() + self.idle));
-        let (idle, open) = (self.idle, Arc::clone(&self.open));
+        let silence = Box::pin(sleep_until(Instant::now() + self.bounds.idle));
         Connection {
             stream,
             ended,
-            idle,
+            bounds: self.bounds,
             silence,
             key,
-            open,
+            open: Arc::clone(&self.open),
             is_overdue: false,
             is_evicted: false,
             is_lingering: false,
@@ -66,8 +77,7 @@ impl Bounded {
     }
 
     fn say(&mut self, error: &io::Error) {
-        let every = Duration::from_micros(SCARCITY_LOG_US);
-        if self.said.is_none_or(|said| said.elapsed() >= every) {
+        if self.said.is_none_or(|said| said.elapsed() >= self.bounds.say_every) {
             self.said = Some(Instant::now());
             tracing::warn!(%error, "the admin port cannot accept a connection: raise the number of open files (ulimit -n)");
         }
@@ -81,13 +91,10 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    Vital::Admin.at_work();
-                    return (self.admit(stream), address);
-                }
+                Ok((stream, address)) => return (self.admit(stream), address),
                 Err(error) => {
                     self.say(&error);
-                    tokio::time::sleep(Duration::from_micros(ACCEPT_RETRY_US)).await;
+                    tokio::time::sleep(self.bounds.accept_retry).await;
                 }
             }
         }
@@ -101,13 +108,13 @@ impl Listener for Bounded {
 /// Why a connection was ended while it was read from: one more came, and it had been silent for longest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("there was one connection too many, and this had been silent for longest")]
-pub(super) struct Evicted;
+pub struct Evicted;
 
 /// A connection that ends where it is silent for too long, or is one too many.
-pub(super) struct Connection {
+pub struct Connection {
     stream: TcpStream,
     ended: oneshot::Receiver<()>,
-    idle: Duration,
+    bounds: Bounds,
     silence: Pin<Box<Sleep>>,
     key: usize,
     open: Arc<Mutex<Slab<Entry>>>,
@@ -123,7 +130,7 @@ impl Connection {
     /// Bytes came or went.
     fn heard(&mut self) {
         let now = Instant::now();
-        self.silence.as_mut().reset(now + self.idle);
+        self.silence.as_mut().reset(now + self.bounds.idle);
         self.is_overdue = false;
         self.open.lock().expect("nothing panics while it is held")[self.key].heard = now;
     }
@@ -179,7 +186,7 @@ impl AsyncWrite for Connection {
         if !this.is_lingering {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             this.is_lingering = true;
-            this.silence.as_mut().reset(Instant::now() + Duration::from_micros(LINGER_US));
+            this.silence.as_mut().reset(Instant::now() + this.bounds.linger);
         }
         let mut bytes = [0; 4_096];
         loop {
@@ -199,10 +206,18 @@ mod tests {
 
     use super::*;
 
+    const BOUNDS: Bounds = Bounds {
+        connections_max: 8,
+        idle: Duration::from_secs(60),
+        linger: Duration::from_millis(500),
+        accept_retry: Duration::from_millis(10),
+        say_every: Duration::from_secs(10),
+    };
+
     async fn bounded() -> (Bounded, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (Bounded::new(listener), address)
+        (Bounded::new(listener, BOUNDS), address)
     }
 
     /// A hundred connections that said nothing kept every probe and scrape out for as long as they liked.
@@ -210,7 +225,7 @@ mod tests {
     async fn one_too_many_ends_the_one_that_was_silent_for_longest() {
         let (mut bounded, address) = bounded().await;
         let mut held = Vec::new();
-        for _ in 0..ADMIN_CONNECTIONS_MAX {
+        for _ in 0..BOUNDS.connections_max {
             let caller = TcpStream::connect(address).await.unwrap();
             held.push((bounded.accept().await.0, caller));
         }
@@ -219,17 +234,17 @@ mod tests {
         let error = held[1].0.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(held.remove(1));
-        assert_eq!(bounded.open.lock().unwrap().len(), ADMIN_CONNECTIONS_MAX);
+        assert_eq!(bounded.open.lock().unwrap().len(), BOUNDS.connections_max);
     }
 
     #[tokio::test]
     async fn silence_ends_a_connection() {
         let (mut bounded, address) = bounded().await;
-        bounded.idle = Duration::from_millis(20);
+        bounded.bounds.idle = Duration::from_millis(20);
         let _caller = TcpStream::connect(address).await.unwrap();
         let began = Instant::now();
         let error = bounded.accept().await.0.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() >= bounded.idle);
+        assert!(began.elapsed() >= bounded.bounds.idle);
     }
 }
