@@ -324,7 +324,7 @@ fn withheld(port: &Port, head: &str) -> String {
     use std::io::{Read, Write};
     let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
     let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer, and the connection's end");
@@ -375,7 +375,7 @@ fn half_a_body_is_told_what_became_of_it() {
     assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("nothing was appended"), "{slow}");
     let mut evicted = connect();
     evicted.write_all(half.as_bytes()).unwrap();
-    let _others: Vec<_> = (0..crate::limits::ADMIN_CONNECTIONS_MAX).map(|_| connect()).collect();
+    let _others: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| connect()).collect();
     let evicted = answer(evicted);
     assert!(evicted.starts_with("HTTP/1.1 503 ") && evicted.contains("send it again"), "{evicted}");
 }

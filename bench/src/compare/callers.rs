@@ -213,7 +213,7 @@ impl Caller {
                 Line { event: Event::Begin } => begun = Some(sample()?),
                 Line { event: Event::End } => ended = Some(sample()?),
                 Line { event: Event::Result } => {
-                    account = Some(florin_input::json(line.as_bytes()).map_err(broken)?);
+                    account = Some(florin_input::json::<Account>(line.as_bytes()).map_err(broken)?);
                 }
             }
         }
