@@ -2,7 +2,10 @@
 
 use core::time::Duration;
 
-pub use florin_schema::frame::{ASSETS_MAX, BATCH_USERS_MAX, PING_BYTES_MAX, REQUEST_BYTES_MAX, WAIT_MS_MAX};
+pub use florin_schema::frame::{
+    ASSETS_MAX, BATCH_USERS_MAX, HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX, PING_BYTES_MAX,
+    REQUEST_BYTES_MAX, WAIT_MS_MAX,
+};
 
 /// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
 pub const SHARDS_MAX: u16 = 256;
@@ -111,6 +114,13 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1_024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// An HTTP request's body: 1,024 ids of 19 digits, quoted and separated, with room for white space; more is 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 48 * 1_024;
+/// Words of one RESP command: an MGET of as many users as a batch may have, and some more, so that one too many is refused and no
+/// reason to close a connection.
+pub const RESP_WORDS_MAX: usize = 4 * BATCH_USERS_MAX;
+/// A word of a RESP command: a token, or what an ECHO sends back.
+pub const RESP_WORD_BYTES_MAX: usize = 1_024;
+/// A RESP command: an MGET of 1,024 keys of 27 bytes takes 35 KiB.
+pub const RESP_COMMAND_BYTES_MAX: usize = 48 * 1_024;
 /// Connections of one shard: the size of its table of direct descriptors.
 pub const CONNECTIONS_MAX: u32 = 32_768;
 /// Connections of one shard below which a limit of files is warned of: a host's usual soft limit.

@@ -37,6 +37,7 @@ const PER_SHARD: &[PerShard] = &[
         "Inputs that were no request at all, or one of an unknown opcode.",
         |m| &m.rejected,
     ),
+    ("florin_resp_commands_total", Kind::Counter, "Commands that came over RESP.", |m| &m.resp_commands),
     ("florin_http_requests_total", Kind::Counter, "Requests that came over HTTP.", |m| &m.http_requests),
     (
         "florin_forwarded_total",

@@ -83,6 +83,9 @@ impl Shard {
         if session.protocol == Some(Protocol::Http) && session.skip == 0 {
             let rejection = wire::http::timed_out(session.input.waiting());
             self.responder.rejection(self.connections.out(connection), &rejection);
+        } else if let Some(Protocol::Resp(version)) = session.protocol {
+            let rejection = wire::resp::timed_out(version);
+            self.responder.rejection(self.connections.out(connection), &rejection);
         }
         self.responder.metrics.timed_out.add(1);
         self.connections.touch(connection);

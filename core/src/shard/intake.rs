@@ -13,7 +13,7 @@ use florin_schema::{HashedUser, Opcode, ShardIndex, UserId};
 
 use super::Shard;
 use super::belt::{Lookup, Step};
-use super::connections::{Ending, Listener, Stop};
+use super::connections::{Ending, Stop};
 use super::forwarding::peers::{Ask, Destination, PeerLink, Question};
 use super::planted::Planted;
 use super::responder::{Aspect, Via};
@@ -22,7 +22,7 @@ use crate::limits::{
     ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX,
 };
 use crate::wire::{
-    self, Format, Freshness, HelloAnswer, Parsed, Protocol, Query, Rejection, ReplyTo, Request,
+    self, Format, Freshness, Parsed, Protocol, Query, Rejection, ReplyTo, Request, RespReply, RespShape,
 };
 
 impl Shard {
@@ -42,7 +42,8 @@ impl Shard {
         }
         let bytes = &bytes[skipped..];
         if !session.input.is_empty() {
-            let goes_on = session.stop == Stop::Incomplete;
+            let goes_on =
+                session.stop == Stop::Incomplete && session.input.len() + bytes.len() >= session.least_input;
             self.connections.keep(connection, bytes);
             if goes_on {
                 self.resume(connection);
@@ -106,6 +107,7 @@ impl Shard {
         let (read, stop) = match protocol {
             Protocol::Native => self.read_frames(connection, input),
             Protocol::Http => self.read_http(connection, input),
+            Protocol::Resp(_) => self.read_resp(connection, input),
         };
         let session = &mut self.connections[connection];
         session.stop = stop;
@@ -168,7 +170,7 @@ impl Shard {
     }
 
     /// How many frames may be read before this has to be asked again; or why none may.
-    fn frames_allowed(&mut self, connection: u32) -> Result<usize, Stop> {
+    pub(super) fn frames_allowed(&mut self, connection: u32) -> Result<usize, Stop> {
         let room = |shard: &Shard| {
             let session = &shard.connections[connection];
             UNSENT_BYTES_MAX.saturating_sub(session.committed())
@@ -247,7 +249,7 @@ impl Shard {
 
     /// Puts a lookup on the belt, which moves on when a group is whole.
     #[inline(always)]
-    fn look_up(&mut self, lookup: Lookup) {
+    pub(super) fn look_up(&mut self, lookup: Lookup) {
         if self.belt.push(lookup) {
             self.move_belt();
         }
@@ -350,7 +352,7 @@ impl Shard {
         }
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         connection: u32,
         rejection: &Rejection,
@@ -379,7 +381,7 @@ impl Shard {
 
     /// Answers, passes on or lets wait a request that is no plain local lookup. `false` where a neighbour's ring has
     /// no room: it must be read again later.
-    fn handle(&mut self, connection: u32, request: &Request<'_>) -> bool {
+    pub(super) fn handle(&mut self, connection: u32, request: &Request<'_>) -> bool {
         let (to, freshness) = (request.reply_to, request.freshness);
         match request.query {
             Query::Ping(payload) => {
@@ -388,6 +390,11 @@ impl Shard {
             }
             Query::Hello { token, .. } => {
                 self.greet(connection, to, token);
+                true
+            }
+            Query::Chat(chat) => {
+                let answer = self.greeting.to(&self.connections[connection], connection, &self.responder);
+                self.responder.chat(self.connections.out(connection), to, chat, &answer);
                 true
             }
             Query::Balance(user) => self.ask(connection, to, freshness, Question::Balance(user)),
@@ -400,14 +407,20 @@ impl Shard {
 
     /// Tells a caller of the node.
     pub(super) fn answer_hello(&mut self, connection: u32, to: ReplyTo) {
-        let on_unix = self.connections[connection].listener == Listener::Unix;
-        let ports = if on_unix { &[][..] } else { &self.greeting.ports };
-        let (shards, identity) = (self.responder.shards, self.greeting.identity);
-        let answer = HelloAnswer { server: &self.greeting.server, shards, ports, identity };
+        let answer = self.greeting.to(&self.connections[connection], connection, &self.responder);
         self.responder.hello(self.connections.out(connection), to, &answer);
+        if let Format::Resp(RespReply { version, shape: RespShape::Greeting }) = to.format {
+            self.connections[connection].protocol = Some(Protocol::Resp(version));
+        }
     }
 
-    fn ask(&mut self, connection: u32, to: ReplyTo, freshness: Freshness, question: Question) -> bool {
+    pub(super) fn ask(
+        &mut self,
+        connection: u32,
+        to: ReplyTo,
+        freshness: Freshness,
+        question: Question,
+    ) -> bool {
         let (user, aspect) = question.single().expect("a batch is split by owner instead");
         let user = user.hashed();
         let owner = user.shard(self.responder.shards);
@@ -462,7 +475,7 @@ impl Shard {
     }
 
     /// Splits the batch in `self.users` by owner.
-    fn gather(&mut self, connection: u32, to: ReplyTo, freshness: Freshness) -> bool {
+    pub(super) fn gather(&mut self, connection: u32, to: ReplyTo, freshness: Freshness) -> bool {
         let shards = self.responder.shards;
         let mut by_owner: Vec<Vec<UserId>> = vec![Vec::new(); usize::from(shards)];
         for &user in &self.users {

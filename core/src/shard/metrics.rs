@@ -99,6 +99,8 @@ pub struct ShardMetrics {
     pub rejected: Counter,
     /// Requests over HTTP, among those above.
     pub http_requests: Counter,
+    /// Commands that came over RESP.
+    pub resp_commands: Counter,
     /// Requests for another shard's users, passed on.
     pub forwarded: Counter,
     /// Other shards' requests answered here.

@@ -16,6 +16,7 @@
 //! | [`quota`] | how much of a node one of them may use |
 //! | `admission` | who may not ask, or not so often, is refused |
 //! | `intake` | from a connection's bytes to requests, and who may make them |
+//! | `resp` | the same for RESP, whose replies come in order |
 //! | `belt` | the pipeline of lookups under way, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
 //! | `ending` | time-outs and drains |
@@ -38,6 +39,7 @@ use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::{DRAIN_QUIET_US, WAITING_POLL_US};
 use crate::mesh::Parking;
+use crate::wire::HelloAnswer;
 
 mod account;
 mod admission;
@@ -60,6 +62,7 @@ mod planted;
 pub mod principal;
 mod questions;
 pub mod quota;
+mod resp;
 mod responder;
 pub mod table;
 
@@ -68,7 +71,7 @@ use callers::Callers;
 pub use callers::{CallersLink, CallersPort, Directory, Proof, Refused, callers_link};
 use checkpoints::Checkpoints;
 pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, CheckpointPort, checkpoint_link};
-use connections::{Connections, Ending, Stop};
+use connections::{Connections, Ending, Session, Stop};
 pub use connections::{Listener, Wants};
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
 use follow::Follow;
@@ -148,6 +151,26 @@ struct Greeting {
     ports: Vec<u16>,
     identity: NodeIdentity,
 }
+
+impl Greeting {
+    /// What a connection is told.
+    fn to(&self, session: &Session, connection: u32, responder: &Responder) -> HelloAnswer<'_> {
+        let ports = if session.listener == Listener::Unix { &[][..] } else { &self.ports };
+        // Whoever has the same place later has another number, and so has everybody on another shard.
+        let shard = i64::from(responder.index.0) << 47;
+        let connection = shard | i64::from(session.generation) << 15 | i64::from(connection);
+        HelloAnswer {
+            server: &self.server,
+            shards: responder.shards,
+            ports,
+            identity: self.identity,
+            connection,
+        }
+    }
+}
+
+const _: () =
+    assert!(crate::limits::CONNECTIONS_MAX <= 1 << 15, "a connection's number has room for its place");
 
 impl Shard {
     /// A shard without accounts, which answers UNAVAILABLE until the feed's first watermark.

@@ -15,8 +15,10 @@ use super::table::{Guess, Table, Trust};
 use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP};
+use crate::wire::resp::Chat;
 use crate::wire::{
-    AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, StatisticsAnswer,
+    AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, RespReply,
+    StatisticsAnswer,
 };
 
 /// How a question reached the shard that answers it.
@@ -186,7 +188,7 @@ impl Responder {
                 let origin = self.origin_of(via, user.id, trust);
                 let from = out.len();
                 self.encoder.statistics(out, *to, origin, &answer);
-                if !matches!(to.format, Format::Http(_)) {
+                if matches!(to.format, Format::Rkyv | Format::FlatBuffers) {
                     self.statistics_bytes = self.statistics_bytes.max(out.len() - from);
                 }
                 if !is_exact || self.horizon.nears_end_of(exact) {
@@ -323,7 +325,9 @@ impl Responder {
     pub fn batch(&mut self, out: &mut Vec<u8>, gather: &Gather) {
         let (entries, trust) = gather.join(self.shards);
         // Where no shard can answer, the whole batch says so; where one cannot, or one account has nothing to show, its entries do.
-        if entries.iter().all(|entry| entry.status == Status::Unavailable && !entry.quarantined) {
+        let are_apart = gather.reply_to.opcode == Opcode::GetBalance;
+        if !are_apart && entries.iter().all(|entry| entry.status == Status::Unavailable && !entry.quarantined)
+        {
             let reason =
                 self.unavailable.unwrap_or("no shard that owns one of these users can answer at the moment");
             return self.error(out, &gather.reply_to, Via::Connection, Status::Unavailable, reason);
@@ -332,12 +336,22 @@ impl Responder {
         let via = if elsewhere { Via::Mesh } else { Via::Connection };
         let origin = Origin { as_of_us: gather.as_of_us, ..self.origin(via, trust) };
         self.encoder.balances(out, gather.reply_to, origin, &entries);
-        self.count(gather.reply_to.opcode, Status::Ok);
+        match are_apart {
+            true => entries.iter().for_each(|entry| self.count(Opcode::GetBalance, entry.status)),
+            false => self.count(gather.reply_to.opcode, Status::Ok),
+        }
     }
 
     pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, answer: &HelloAnswer<'_>) {
         let origin = self.origin(Via::Connection, Trust::Whole);
         self.encoder.hello(out, to, origin, answer);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    pub fn chat(&mut self, out: &mut Vec<u8>, to: ReplyTo, chat: Chat<'_>, answer: &HelloAnswer<'_>) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        let Format::Resp(RespReply { version, .. }) = to.format else { unreachable!("RESP alone chats") };
+        self.encoder.chat(out, version, chat, answer, origin, self.unavailable);
         self.count(to.opcode, Status::Ok);
     }
 

@@ -56,6 +56,7 @@ fn assert_query(told: &Value, query: Query<'_>, users: &[UserId]) {
             assert_eq!(users.iter().map(|user| user.get()).collect::<Vec<_>>(), asked);
         }
         Query::Ping(payload) => assert_eq!(payload, hexadecimal(&body["payload_hex"])),
+        Query::Chat(_) => panic!("no frame chats"),
     }
 }
 
@@ -178,7 +179,13 @@ fn rewritten(encoder: &mut Encoder, header: &ReplyHeader, told: &Value) -> Vec<u
                 node: NodeId(number(&told["node_id"])),
                 ledger: LedgerId(number(&told["ledger_id"])),
             };
-            let answer = HelloAnswer { server, shards: number(&told["shards"]), ports: &ports, identity };
+            let answer = HelloAnswer {
+                server,
+                shards: number(&told["shards"]),
+                ports: &ports,
+                identity,
+                connection: 0,
+            };
             encoder.hello(&mut out, to, origin, &answer);
         }
         (Status::Ok, Opcode::GetBalance) => {

@@ -1,24 +1,26 @@
 //! Bytes ↔ requests and replies. Knows neither sockets nor the table.
 //!
-//! Both protocols of a port end in the same [`Request`] and begin in the same [`Encoder`]; which of the two a reply is
+//! All protocols of a port end in the same [`Request`] and begin in the same [`Encoder`]; which of them a reply is
 //! for stands in its [`ReplyTo`].
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`frame`] | native frames → requests |
 //! | [`http`] | HTTP/1.1 → requests |
-//! | [`encode`] | [`Encoder`]: replies → frames (rkyv, FlatBuffers) and HTTP responses (JSON) |
+//! | [`resp`] | RESP, which Redis and Valkey speak → requests |
+//! | [`encode`] | [`Encoder`]: replies → frames (rkyv, FlatBuffers), HTTP responses and RESP (JSON) |
 
 pub mod encode;
 pub mod frame;
 pub mod http;
+pub mod resp;
 
 pub use encode::{Encoder, HelloAnswer};
 
 use alloc::string::String;
 
 use florin_schema::layout::{BalanceView, WindowTotals};
-use florin_schema::{Asset, Opcode, Status, UserId, Version, WindowMask};
+use florin_schema::{Asset, Opcode, Status, UserId, Version, Window, WindowMask};
 
 /// How a reply is to be framed and encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +31,8 @@ pub enum Format {
     FlatBuffers,
     /// An HTTP/1.1 response with a JSON body.
     Http(HttpReply),
+    /// RESP, with the JSON of HTTP.
+    Resp(RespReply),
 }
 
 /// What an HTTP request says of its response.
@@ -61,6 +65,44 @@ impl HttpReply {
     }
 }
 
+/// What a RESP command wants to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RespReply {
+    /// Of the connection.
+    pub version: RespVersion,
+    /// What for.
+    pub shape: RespShape,
+}
+
+/// The two versions of RESP: a HELLO chooses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RespVersion {
+    /// RESP2, which each connection begins with.
+    #[default]
+    Two,
+    /// RESP3.
+    Three,
+}
+
+/// What stands in a RESP reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RespShape {
+    /// JSON alone; nil of an unknown user.
+    Value,
+    /// That for each of several users, in one array.
+    Values,
+    /// That for each of several users, each as if asked by itself.
+    Run,
+    /// JSON, and what HTTP says in headers; nil of an unknown user.
+    Told,
+    /// `+OK`.
+    Ok,
+    /// `+PONG`.
+    Pong,
+    /// A HELLO's map.
+    Greeting,
+}
+
 /// Whom a reply answers, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplyTo {
@@ -82,7 +124,7 @@ impl ReplyTo {
     pub const fn closing(self) -> ReplyTo {
         match self.format {
             Format::Http(reply) => ReplyTo { format: Format::Http(reply.closing()), ..self },
-            Format::Rkyv | Format::FlatBuffers => self,
+            Format::Rkyv | Format::FlatBuffers | Format::Resp(_) => self,
         }
     }
 }
@@ -129,6 +171,8 @@ pub enum Query<'a> {
     Balances,
     /// An echo.
     Ping(&'a [u8]),
+    /// What a RESP client wants to know of its connection or of this server.
+    Chat(resp::Chat<'a>),
 }
 
 /// What a reply says of its origin; the header's other fields.
@@ -225,16 +269,35 @@ pub enum Protocol {
     Native,
     /// HTTP/1.1: [`http::parse`].
     Http,
+    /// RESP: [`resp::parse`].
+    Resp(RespVersion),
 }
 
 /// Tells a connection's protocol by its first four bytes; `None` until they are there. Text, which may begin with blank lines
-/// (RFC 9112, section 2.2), gets its answers in text, whatever its method: the last byte of a legal frame's length is 0.
+/// (RFC 9112, section 2.2), gets its answers in text, whatever its method: the last byte of a legal frame's length is 0. No method begins
+/// with the `*` of RESP's arrays.
 #[inline]
 pub fn detect(first: &[u8]) -> Option<Protocol> {
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
     let first = first.first_chunk::<4>()?;
-    Some(if first.iter().all(is_text) { Protocol::Http } else { Protocol::Native })
+    Some(match first {
+        [b'*', ..] if first.iter().all(is_text) => Protocol::Resp(RespVersion::Two),
+        _ if first.iter().all(is_text) => Protocol::Http,
+        _ => Protocol::Native,
+    })
 }
+
+/// The windows of a list as `24h,7d`; `None` where one is none.
+pub(crate) fn window_list(text: &str) -> Option<WindowMask> {
+    let mask = text.split(',').try_fold(0, |mask, name| {
+        let window = Window::ALL.into_iter().find(|window| window.name() == name)?;
+        Some(mask | 1 << window as u8)
+    });
+    mask.and_then(WindowMask::new)
+}
+
+/// What [`window_list`] reads, for whoever wrote something else.
+pub(crate) const WINDOW_LIST: &str = "24h, 7d, 30d and lifetime, separated by commas";
 
 const _: () =
     assert!(crate::limits::REQUEST_BYTES_MAX < 1 << 24, "a legal length ends with a 0, which is no text");
@@ -266,13 +329,13 @@ mod tests {
             "\n\n\nG",
             "PRI * HTTP/2.0",
             "PING\r\n",
-            "*1\r\n$4",
         ] {
             for cut in 0..4 {
                 assert_eq!(detect(&method.as_bytes()[..cut]), None, "{method:?} cut at {cut}");
             }
             assert_eq!(detect(method.as_bytes()), Some(Protocol::Http), "{method:?}");
         }
+        assert_eq!(detect(b"*1\r\n$4"), Some(Protocol::Resp(RespVersion::Two)));
         for length in [0u32, 24, 0x2020, 65_536, u32::MAX] {
             assert_eq!(detect(&length.to_le_bytes()), Some(Protocol::Native), "{length}");
         }

@@ -72,6 +72,8 @@ pub(in crate::shard) struct Session {
     pub ending: Ending,
     /// Input that waits.
     pub input: Input,
+    /// Bytes of waiting input below which it is of no use to read on.
+    pub least_input: usize,
     /// Input still to come that belongs to a refused request.
     pub skip: usize,
     /// Answers that the driver has not taken yet.
@@ -108,6 +110,7 @@ impl Session {
             stop: Stop::Incomplete,
             ending: Ending::Stays,
             input: Input::default(),
+            least_input: 0,
             skip: 0,
             out: Vec::new(),
             in_flight: 0,

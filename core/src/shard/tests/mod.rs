@@ -16,6 +16,7 @@ mod callers;
 mod ending;
 mod links;
 mod principals;
+mod resp;
 
 /// A shard by itself, and the feed's ends of its link.
 pub(super) struct Alone {

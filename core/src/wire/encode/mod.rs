@@ -1,4 +1,4 @@
-//! Replies → bytes: frames with rkyv or FlatBuffers bodies, and HTTP responses with JSON.
+//! Replies → bytes: frames with rkyv or FlatBuffers bodies, HTTP responses and RESP with JSON.
 //!
 //! | module | writes |
 //! | --- | --- |
@@ -6,6 +6,7 @@
 //! | `date` | the Date header |
 //! | `flat` | FlatBuffers bodies: a balance from a template, the others through one reused builder |
 //! | `json` | JSON bodies |
+//! | `resp` | what RESP puts around JSON, and its other replies |
 //! | `response` | the head of an HTTP response |
 //! | `time` | RFC 3339 |
 //!
@@ -15,9 +16,12 @@ mod archive;
 mod date;
 mod flat;
 mod json;
+mod resp;
 mod response;
 mod time;
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use florin_schema::frame::{ReplyHeader, VERSION};
@@ -29,7 +33,11 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use self::date::Date;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
-use super::{BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, StatisticsAnswer};
+use super::resp::{COMMANDS, Chat};
+use super::{
+    BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, RespReply, RespShape, RespVersion,
+    StatisticsAnswer,
+};
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
@@ -44,6 +52,8 @@ pub struct HelloAnswer<'a> {
     pub ports: &'a [u16],
     /// Which node answers, and from which ledger.
     pub identity: NodeIdentity,
+    /// What names the caller's connection for as long as it lasts, for RESP.
+    pub connection: i64,
 }
 
 /// Writes replies. One a shard: what it keeps between replies is what makes them cost no allocation.
@@ -96,6 +106,7 @@ impl Encoder {
             }
             // A copy, so that the other formats need none in memory.
             Format::Http(reply) => self.json_balance(out, reply, Origin { ..origin }, balance.bytes),
+            Format::Resp(reply) => resp_balance(out, reply, Origin { ..origin }, balance.bytes),
         }
     }
 
@@ -126,6 +137,10 @@ impl Encoder {
                 json::statistics(&mut self.json, answer);
                 self.respond(out, reply, origin, Some(answer.version));
             }
+            Format::Resp(RespReply { version, shape }) => {
+                let write = |out: &mut Vec<u8>| json::statistics(out, answer);
+                resp::value(out, version, shape, origin, answer.version, "statistics", write);
+            }
         }
     }
 
@@ -142,18 +157,60 @@ impl Encoder {
                 json::balances(&mut self.json, entries);
                 self.respond(out, reply, origin, None);
             }
+            Format::Resp(RespReply { version, shape }) => {
+                if shape == RespShape::Values {
+                    resp::array(out, entries.len());
+                }
+                for entry in entries {
+                    let write =
+                        entry.balance.map(|balance| move |out: &mut Vec<u8>| json::balance(out, balance));
+                    resp::entry(out, version, entry.status, entry.quarantined, write);
+                }
+            }
         }
     }
 
-    /// Answers a Hello: FlatBuffers, whatever encoding it asked for.
+    /// Answers a Hello: in a frame with FlatBuffers, whatever encoding it asked for.
     pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, answer: &HelloAnswer<'_>) {
-        let body = self.flat.hello(answer);
-        frame(out, to, origin, FLATBUFFERS, |out| out.extend_from_slice(body));
+        match to.format {
+            Format::Resp(RespReply { version, shape: RespShape::Greeting }) => greeting(out, version, answer),
+            Format::Resp(_) => resp::simple(out, "OK"),
+            Format::Rkyv | Format::FlatBuffers | Format::Http(_) => {
+                let body = self.flat.hello(answer);
+                frame(out, to, origin, FLATBUFFERS, |out| out.extend_from_slice(body));
+            }
+        }
     }
 
     /// Answers a Ping with its own bytes.
     pub fn ping(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, payload: &[u8]) {
-        frame(out, to, origin, PLAIN, |out| out.extend_from_slice(payload));
+        match to.format {
+            Format::Resp(RespReply { shape: RespShape::Pong, .. }) => resp::simple(out, "PONG"),
+            Format::Resp(_) => resp::bulk(out, payload),
+            Format::Rkyv | Format::FlatBuffers | Format::Http(_) => {
+                frame(out, to, origin, PLAIN, |out| out.extend_from_slice(payload));
+            }
+        }
+    }
+
+    /// Answers what a RESP client wants to know, of a node that may say `unavailable` instead of data.
+    pub fn chat(
+        &mut self,
+        out: &mut Vec<u8>,
+        version: RespVersion,
+        chat: Chat<'_>,
+        answer: &HelloAnswer<'_>,
+        origin: Origin,
+        unavailable: Option<&str>,
+    ) {
+        match chat {
+            Chat::Heard | Chat::Quit => resp::simple(out, "OK"),
+            Chat::Id => resp::integer(out, answer.connection),
+            Chat::Commands => resp::commands(out),
+            Chat::CommandCount => resp::integer(out, COMMANDS.len() as i64),
+            Chat::CommandDocs => resp::map(out, version, 0),
+            Chat::Info(section) => resp::bulk(out, info(section, answer, origin, unavailable).as_bytes()),
+        }
     }
 
     /// Answers any request with a status that is not OK.
@@ -162,6 +219,8 @@ impl Encoder {
         match to.format {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, to.opcode as u8, status, message),
             Format::Http(reply) => self.problem(out, reply, origin, status.http_code(), None, message),
+            Format::Resp(RespReply { version, .. }) if status == Status::NotFound => resp::nil(out, version),
+            Format::Resp(_) => resp::error(out, resp::word(status), message),
         }
     }
 
@@ -174,6 +233,7 @@ impl Encoder {
                 let code = http_status.unwrap_or(status.http_code());
                 self.problem(out, reply, origin, code, allow, message);
             }
+            Format::Resp(_) => resp::error(out, "", message),
         }
     }
 
@@ -201,6 +261,61 @@ impl Encoder {
         let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
         response::write(out, &head, &self.json);
     }
+}
+
+/// Out of line, so that the other formats need none of its values in memory.
+#[inline(never)]
+fn resp_balance(out: &mut Vec<u8>, reply: RespReply, origin: Origin, balance: &[u8]) {
+    let balance = BalanceView::new(balance).expect("a view's bytes");
+    let RespReply { version, shape } = reply;
+    let of = Version(balance.root.version.get());
+    resp::value(out, version, shape, origin, of, "balance", |out| json::balance(out, balance));
+}
+
+fn greeting(out: &mut Vec<u8>, version: RespVersion, answer: &HelloAnswer<'_>) {
+    let (server, number) = answer.server.split_once('/').unwrap_or((answer.server, ""));
+    resp::map(out, version, 7);
+    for (name, value) in [("server", server), ("version", number)] {
+        resp::bulk(out, name.as_bytes());
+        resp::bulk(out, value.as_bytes());
+    }
+    resp::bulk(out, b"proto");
+    resp::integer(out, if version == RespVersion::Three { 3 } else { 2 });
+    resp::bulk(out, b"id");
+    resp::integer(out, answer.connection);
+    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+        resp::bulk(out, name.as_bytes());
+        resp::bulk(out, value.as_bytes());
+    }
+    resp::bulk(out, b"modules");
+    resp::array(out, 0);
+}
+
+/// INFO's text. Clients look for `loading` to know whether they may ask.
+fn info(section: &str, answer: &HelloAnswer<'_>, origin: Origin, unavailable: Option<&str>) -> String {
+    let is_wanted = |name: &str| {
+        ["", "all", "everything", "default", name].iter().any(|all| section.eq_ignore_ascii_case(all))
+    };
+    let mut text = String::new();
+    if is_wanted("server") {
+        let (server, shards) = (answer.server, answer.shards);
+        text += &format!(
+            "# Server\r\nserver:{server}\r\nredis_mode:standalone\r\nshards:{shards}\r\nnode_id:{}\r\nledger_id:{}\r\n",
+            answer.identity.node, answer.identity.ledger
+        );
+    }
+    if is_wanted("persistence") {
+        text += &format!("# Persistence\r\nloading:{}\r\n", u8::from(unavailable.is_some()));
+        if let Some(reason) = unavailable {
+            text += &format!("unavailable:{reason}\r\n");
+        }
+    }
+    if is_wanted("replication") {
+        let as_of = time::rfc3339(origin.as_of_us);
+        let as_of = core::str::from_utf8(&as_of).expect("digits and signs");
+        text += &format!("# Replication\r\nrole:master\r\nas_of:{as_of}\r\n");
+    }
+    text
 }
 
 const PLAIN: u8 = 0;

@@ -6,11 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use florin_schema::frame::WAIT_MS_MAX;
-use florin_schema::{Opcode, UserId, Version, Window, WindowMask, decimal};
+use florin_schema::{Opcode, UserId, Version, WindowMask, decimal};
 
 use super::HttpError;
 use super::head::{Head, Method};
-use crate::wire::Freshness;
+use crate::wire::{Freshness, WINDOW_LIST, window_list};
 
 /// What a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,7 +120,7 @@ fn user_id(text: &str) -> Result<UserId, HttpError> {
 }
 
 fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
-    let (mut min_version, mut max_age_ms, mut wait_ms, mut windows) = (None, None, None, None);
+    let (mut min_version, mut max_age_ms, mut wait_ms, mut mask) = (None, None, None, None);
     for pair in query.split('&').filter(|_| !query.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode("query", name)?, decode("query", value)?);
@@ -129,7 +129,7 @@ fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
             "max_age_ms" => once(&mut max_age_ms, "max_age_ms", milliseconds(&value, "max_age_ms")?)?,
             "wait_ms" => once(&mut wait_ms, "wait_ms", milliseconds(&value, "wait_ms")?)?,
             "window" if matches!(resource, Resource::Statistics(_)) => {
-                once(&mut windows, "window", window_list(&value)?)?;
+                once(&mut mask, "window", windows(&value)?)?;
             }
             _ => {
                 return Err(HttpError::UnknownParameter {
@@ -146,7 +146,7 @@ fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
             max_age_ms: max_age_ms.unwrap_or(0),
             wait_ms: wait_ms.unwrap_or(0).min(WAIT_MS_MAX),
         },
-        windows: windows.unwrap_or(WindowMask::ALL),
+        windows: mask.unwrap_or(WindowMask::ALL),
     })
 }
 
@@ -167,14 +167,10 @@ fn number(text: &str, field: &'static str, max: u64) -> Result<u64, HttpError> {
     value.ok_or_else(|| HttpError::Value { field, expected, got: text.to_owned() })
 }
 
-fn window_list(text: &str) -> Result<WindowMask, HttpError> {
-    let mask = text.split(',').try_fold(0, |mask, name| {
-        let window = Window::ALL.into_iter().find(|window| window.name() == name)?;
-        Some(mask | 1 << window as u8)
-    });
-    mask.and_then(WindowMask::new).ok_or_else(|| HttpError::Value {
+fn windows(text: &str) -> Result<WindowMask, HttpError> {
+    window_list(text).ok_or_else(|| HttpError::Value {
         field: "window",
-        expected: "24h, 7d, 30d and lifetime, separated by commas",
+        expected: WINDOW_LIST,
         got: text.to_owned(),
     })
 }

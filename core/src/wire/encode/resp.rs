@@ -1,0 +1,177 @@
+//! RESP replies: JSON in bulk strings, maps and arrays of them, refusals.
+
+use alloc::vec::Vec;
+
+use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
+use florin_schema::{Status, Version};
+
+use super::time;
+use crate::wire::resp::{COMMANDS, Described};
+use crate::wire::{Origin, RespShape, RespVersion};
+
+/// Said in place of a value that is known to be incomplete: alone it could not say so.
+const QUARANTINED: &str = "QUARANTINED this account's history is known to be incomplete: FLORIN.BALANCE and FLORIN.STATISTICS show what is \
+     held, and say so";
+
+/// The word by which RESP's clients tell a refusal of this status.
+pub(super) const fn word(status: Status) -> &'static str {
+    match status {
+        Status::Unauthenticated => "NOAUTH",
+        Status::PermissionDenied => "NOPERM",
+        Status::InvalidRequest => "ERR",
+        other => other.name(),
+    }
+}
+
+/// A reply about one user: JSON, which `write` appends.
+pub(super) fn value(
+    out: &mut Vec<u8>,
+    version: RespVersion,
+    shape: RespShape,
+    origin: Origin,
+    of: Version,
+    name: &str,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    match shape {
+        RespShape::Told => {
+            map(out, version, 7);
+            bulk(out, name.as_bytes());
+            counted(out, write);
+            bulk(out, b"version");
+            bulk(out, itoa::Buffer::new().format(of.0).as_bytes());
+            bulk(out, b"as_of");
+            bulk(out, &time::rfc3339(origin.as_of_us));
+            bulk(out, b"shard");
+            bulk(out, itoa::Buffer::new().format(origin.shard).as_bytes());
+            for (name, flag) in [
+                ("forwarded", REPLY_FORWARDED),
+                ("quarantined", REPLY_QUARANTINED),
+                ("lasting", REPLY_LASTING),
+            ] {
+                bulk(out, name.as_bytes());
+                boolean(out, version, origin.flags & flag != 0);
+            }
+        }
+        _ if origin.flags & REPLY_QUARANTINED != 0 => error(out, "", QUARANTINED),
+        _ => counted(out, write),
+    }
+}
+
+/// An entry of several users: JSON that `write` appends, or nil of an unknown one.
+pub(super) fn entry(
+    out: &mut Vec<u8>,
+    version: RespVersion,
+    status: Status,
+    quarantined: bool,
+    write: Option<impl FnOnce(&mut Vec<u8>)>,
+) {
+    match (status, write) {
+        (Status::Ok | Status::Unavailable, _) if quarantined => error(out, "", QUARANTINED),
+        (Status::Ok, Some(write)) => counted(out, write),
+        (Status::NotFound, _) => nil(out, version),
+        (status, _) => error(out, word(status), "this user cannot be answered at the moment: ask again"),
+    }
+}
+
+/// A bulk string that `write` appends. Most have three digits' bytes, and are moved where they have not.
+#[inline]
+fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    const HEAD: &[u8; 6] = b"$000\r\n";
+    let from = out.len();
+    out.extend_from_slice(HEAD);
+    write(out);
+    let bytes = out.len() - from - HEAD.len();
+    match bytes {
+        100..=999 => {
+            let digits = [bytes / 100, bytes / 10 % 10, bytes % 10].map(|digit| b'0' + digit as u8);
+            out[from + 1..from + 4].copy_from_slice(&digits);
+        }
+        _ => {
+            let mut number = itoa::Buffer::new();
+            let digits = number.format(bytes).bytes();
+            out.splice(from + 1..from + 4, digits);
+        }
+    }
+    end(out);
+}
+
+pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    head(out, b'$', bytes.len());
+    out.extend_from_slice(bytes);
+    end(out);
+}
+
+/// `+text`.
+pub(super) fn simple(out: &mut Vec<u8>, text: &str) {
+    out.push(b'+');
+    out.extend_from_slice(text.as_bytes());
+    end(out);
+}
+
+/// `-word message`, in one line whatever the message repeats.
+pub(super) fn error(out: &mut Vec<u8>, word: &str, message: &str) {
+    out.push(b'-');
+    out.extend_from_slice(word.as_bytes());
+    if !word.is_empty() {
+        out.push(b' ');
+    }
+    out.extend(message.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+    end(out);
+}
+
+pub(super) fn nil(out: &mut Vec<u8>, version: RespVersion) {
+    out.extend_from_slice(match version {
+        RespVersion::Two => b"$-1\r\n",
+        RespVersion::Three => b"_\r\n",
+    });
+}
+
+/// The head of an array of so many.
+pub(super) fn array(out: &mut Vec<u8>, length: usize) {
+    head(out, b'*', length);
+}
+
+/// The head of a map of so many pairs; in RESP2 an array of both.
+pub(super) fn map(out: &mut Vec<u8>, version: RespVersion, pairs: usize) {
+    match version {
+        RespVersion::Two => head(out, b'*', 2 * pairs),
+        RespVersion::Three => head(out, b'%', pairs),
+    }
+}
+
+pub(super) fn integer(out: &mut Vec<u8>, value: i64) {
+    out.push(b':');
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    end(out);
+}
+
+fn boolean(out: &mut Vec<u8>, version: RespVersion, value: bool) {
+    match version {
+        RespVersion::Two => integer(out, i64::from(value)),
+        RespVersion::Three => out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
+    }
+}
+
+/// What COMMAND says of all.
+pub(super) fn commands(out: &mut Vec<u8>) {
+    array(out, COMMANDS.len());
+    for Described { name, arity, keys } in &COMMANDS {
+        array(out, 6);
+        bulk(out, name.as_bytes());
+        integer(out, i64::from(*arity));
+        array(out, 1);
+        simple(out, "readonly");
+        keys.iter().for_each(|&place| integer(out, i64::from(place)));
+    }
+}
+
+fn head(out: &mut Vec<u8>, mark: u8, number: usize) {
+    out.push(mark);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    end(out);
+}
+
+fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+}

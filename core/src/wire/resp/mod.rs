@@ -1,0 +1,106 @@
+//! RESP, which Redis and Valkey speak → requests (wire.md, "RESP").
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `words` | an array of bulk strings: how long the command is, and its words |
+//! | `command` | words → what they ask |
+//! | `error` | why a command is refused |
+//!
+//! Replies come in the order of their commands. What leaves a command's length in doubt closes the connection.
+
+mod command;
+mod error;
+mod words;
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+pub use command::{COMMANDS, Chat, Described};
+pub use error::RespError;
+use florin_schema::{Opcode, Status, UserId};
+
+use self::words::{Halt, Words};
+use super::{Format, Parsed, Rejection, ReplyTo, RespReply, RespShape, RespVersion};
+
+/// Reads the command at the beginning of `bytes`, on a connection of this version. `users` receives the ids of an MGET; other
+/// commands leave it be.
+pub fn parse<'a>(bytes: &'a [u8], version: RespVersion, users: &mut Vec<UserId>) -> Parsed<'a> {
+    let (words, length) = match Words::read(bytes) {
+        Ok(read) => read,
+        Err(Halt::Incomplete { .. }) => return Parsed::Incomplete,
+        Err(Halt::Broken(error)) => return Parsed::Rejected(rejection(version, &error, None)),
+    };
+    match command::request(words, version, users) {
+        Ok(request) => Parsed::Request(request, length),
+        Err(error) => Parsed::Rejected(rejection(version, &error, Some(length))),
+    }
+}
+
+/// How long the command that `begun` begins is at least: before so much is here it is of no use to read it again.
+pub fn least_bytes(begun: &[u8]) -> usize {
+    match Words::read(begun) {
+        Err(Halt::Incomplete { least }) => least,
+        Ok(_) | Err(Halt::Broken(_)) => 0,
+    }
+}
+
+/// Whose balance the GET at the beginning of `bytes` asks for, and how long it is; `None` for everything else, which [`parse`] reads.
+#[inline]
+pub fn plain_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
+    const HEAD: &[u8; 14] = b"*2\r\n$3\r\nGET\r\n$";
+    const PREFIX: &[u8; 8] = b"balance:";
+    let (head, rest) = bytes.split_first_chunk::<{ HEAD.len() }>()?;
+    // As clients write it: in upper or lower case.
+    if head != HEAD && head != b"*2\r\n$3\r\nget\r\n$" {
+        return None;
+    }
+    let (key_bytes, rest) = match rest {
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] => {
+            (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), rest)
+        }
+        [ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] => (usize::from(ones - b'0'), rest),
+        _ => return None,
+    };
+    let (prefix, digits) = rest.split_first_chunk::<{ PREFIX.len() }>()?;
+    if prefix != PREFIX {
+        return None;
+    }
+    let (digits, end) = digits.split_at_checked(key_bytes.checked_sub(PREFIX.len())?)?;
+    let id = command::decimal_id(digits).filter(|_| end.starts_with(b"\r\n"))?;
+    Some((id, bytes.len() - end.len() + 2))
+}
+
+/// Refuses a command of which only a part has come in time.
+pub fn timed_out(version: RespVersion) -> Rejection {
+    rejection(version, &RespError::TimedOut, None)
+}
+
+/// Where the answer to a GET of a balance goes.
+pub const fn get(version: RespVersion) -> ReplyTo {
+    reply_to(Opcode::GetBalance, version, RespShape::Value)
+}
+
+/// Where the answer to a run of GETs goes, each of which is answered as if by itself.
+pub const fn run(version: RespVersion) -> ReplyTo {
+    reply_to(Opcode::GetBalance, version, RespShape::Run)
+}
+
+const fn reply_to(opcode: Opcode, version: RespVersion, shape: RespShape) -> ReplyTo {
+    ReplyTo { opcode, request_id: 0, format: Format::Resp(RespReply { version, shape }) }
+}
+
+#[cold]
+fn rejection(version: RespVersion, error: &RespError, consumed: Option<usize>) -> Rejection {
+    Rejection {
+        reply_to: reply_to(Opcode::Ping, version, RespShape::Ok),
+        opcode: Opcode::Ping as u8,
+        status: Status::InvalidRequest,
+        http_status: None,
+        message: error.to_string(),
+        allow: None,
+        consumed,
+    }
+}
+
+#[cfg(test)]
+mod tests;
