@@ -1,4 +1,4 @@
-//! The fuzz targets of `fuzz/`, tried on some inputs: golden frames and HTTP requests, whole, joined and damaged.
+//! The fuzz targets of `fuzz/`, tried on some inputs: golden frames, RESP commands and HTTP requests, whole, joined and damaged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,6 +26,14 @@ static GOLDEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     files.sort();
     assert!(files.len() > 30, "{files:?}");
     files.iter().map(|path| fs::read(path).expect("a golden frame")).collect()
+});
+
+/// Every golden RESP command, or several that come together.
+static RESP: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let told = include_str!("../schemas/golden/resp.json");
+    let told: serde_json::Value = serde_json::from_str(told).expect("JSON");
+    let exchanges = told["exchanges"].as_array().expect("a list");
+    exchanges.iter().map(|told| told["ask"].as_str().expect("a text").as_bytes().to_vec()).collect()
 });
 
 const HTTP: [&str; 12] = [
@@ -67,8 +75,12 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let http = HTTP.map(|text| text.as_bytes().to_vec()).to_vec();
-    let stream =
-        prop_oneof![stream(GOLDEN.clone()), stream(http), prop::collection::vec(any::<u8>(), 1..200)];
+    let stream = prop_oneof![
+        stream(GOLDEN.clone()),
+        stream(http),
+        stream(RESP.clone()),
+        prop::collection::vec(any::<u8>(), 1..200)
+    ];
     (stream, prop::collection::vec(damage(), 0..4)).prop_map(|(mut stream, damages)| {
         for damage in damages {
             match damage {
@@ -94,6 +106,7 @@ proptest! {
     fn parsers_get_on_and_never_take_a_part_for_the_whole(input in input()) {
         targets::frame(&input);
         targets::http(&input);
+        targets::resp(&input);
     }
 
     #[test]
@@ -154,9 +167,10 @@ proptest! {
 
 #[test]
 fn every_golden_request_passes_every_target() {
-    for input in GOLDEN.iter().map(Vec::as_slice).chain(HTTP.map(str::as_bytes)) {
+    for input in GOLDEN.iter().chain(RESP.iter()).map(Vec::as_slice).chain(HTTP.map(str::as_bytes)) {
         targets::frame(input);
         targets::http(input);
+        targets::resp(input);
         targets::session(input);
     }
 }

@@ -23,6 +23,20 @@ pub fn http(input: &[u8]) {
     parser(input, wire::http::parse);
 }
 
+/// The RESP parser; its fast way takes nothing that it does not.
+pub fn resp(input: &[u8]) {
+    parser(input, |bytes, users| {
+        let parsed = wire::resp::parse(bytes, wire::RespVersion::Two, users);
+        if let Some((user, length)) = wire::resp::plain_balance(bytes) {
+            let is_alike = matches!(parsed, Parsed::Request(request, bytes)
+                if (request.query, bytes) == (wire::Query::Balance(user), length));
+            assert!(is_alike, "{user}: {parsed:?}");
+        }
+        assert!(parsed != Parsed::Incomplete || wire::resp::least_bytes(bytes) > bytes.len());
+        parsed
+    });
+}
+
 type Parse = for<'a> fn(&'a [u8], &mut Vec<UserId>) -> Parsed<'a>;
 
 /// A parser never panics, always gets on, and does not take a request for whole before it is.
@@ -129,7 +143,7 @@ pub fn session(input: &[u8]) {
 /// Answers, without what may differ: the order of frames, and the opcode and id that the refusal of an illegal length
 /// echoes, for it comes as soon as the length is here.
 fn in_any_order(answers: Vec<u8>, input: &[u8]) -> Vec<Vec<u8>> {
-    if wire::detect(input) == Some(wire::Protocol::Http) {
+    if wire::detect(input) != Some(wire::Protocol::Native) {
         return vec![answers];
     }
     let (mut frames, mut rest) = (Vec::new(), &answers[..]);
@@ -206,6 +220,11 @@ impl Session {
         self.settle();
         for second in [2, 4, 6, 8] {
             self.now.monotonic_us = second * 1_000_000;
+            self.settle();
+        }
+        if self.is_open {
+            self.shard.begin_turn(self.now);
+            self.shard.end_of_input(0);
             self.settle();
         }
         self.answers

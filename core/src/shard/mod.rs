@@ -276,6 +276,10 @@ impl Shard {
         let session = &mut self.connections[connection];
         if session.ending == Ending::Stays {
             session.ending = Ending::InputEnded;
+            // What was not looked at, for it could not be whole, may be no request at all.
+            if core::mem::take(&mut session.least_input) > 0 && session.stop == Stop::Incomplete {
+                self.resume(connection);
+            }
         }
         self.connections.touch(connection);
     }

@@ -88,8 +88,8 @@ fn number(bytes: &[u8], at: usize, mark: u8, behind: usize) -> Result<(usize, us
         [b'\r', b'\n', ..] if is_canonical => Ok((value, at + 1 + digits + 2)),
         [] | [b'\r'] => Err(Halt::Incomplete { least: at + 1 + digits.max(1) + 2 + behind }),
         _ => {
-            let shown = &rest[..rest.len().min(DIGITS_MAX + 1)];
-            let got = String::from_utf8_lossy(shown).into_owned();
+            // As far as it was wrong, and no farther: what follows may not be here yet.
+            let got = String::from_utf8_lossy(&rest[..=digits]).into_owned();
             Err(Halt::Broken(RespError::Number { mark: char::from(mark), got }))
         }
     }
