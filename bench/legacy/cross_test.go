@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/florin-db/florin/bench/legacy/internal/pgtest"
 )
 
 // This test holds the service against florin: the same ledger, the same clock, and every body the same to the byte. It
@@ -30,22 +32,7 @@ const bank = "../../../shared/data/czech-bank-1993.csv.gz"
 
 func florinBinary(t *testing.T) string {
 	t.Helper()
-	if path := os.Getenv("FLORIN"); path != "" {
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return absolute
-	}
-	for _, profile := range []string{"debug", "release"} {
-		if path, err := filepath.Abs("../../target/" + profile + "/florin"); err == nil {
-			if _, err := os.Stat(path); err == nil {
-				return path
-			}
-		}
-	}
-	t.Skip("florin is not built: run make test-go")
-	return ""
+	return pgtest.Florin(t, "../..")
 }
 
 // legacyBinary builds the service once for all tests.
@@ -138,14 +125,14 @@ func servers(t *testing.T, ledger, now string) (florin *process, legacies []*pro
 	if err != nil {
 		t.Fatal(err)
 	}
-	florin = start(t, "florin", florinAddress, florinBinary(t), "serve", "--ledger", "sqlite:"+ledger, "--now", now,
+	florin = start(t, "florin", florinAddress, florinBinary(t), "serve", "--ledger", ledger, "--now", now,
 		"--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "off")
 	for _, flags := range [][]string{
 		{"--http", "std", "--json", "std"},
 		{"--http", "fasthttp", "--json", "sonic"},
 		{"--http", "std", "--json", "sonic", "--backend", "florin://" + florin.address},
 	} {
-		arguments := append([]string{"--ledger", "sqlite:" + ledger, "--now", now, "--listen", "127.0.0.1:0"}, flags...)
+		arguments := append([]string{"--ledger", ledger, "--now", now, "--listen", "127.0.0.1:0"}, flags...)
 		legacies = append(legacies, start(t, strings.Join(flags, " "), legacyAddress, binary, arguments...))
 	}
 	awaitOK(t, florin, "/v1/users/1/balance", 404)
@@ -314,23 +301,44 @@ func florinRun(t *testing.T, arguments ...string) {
 }
 
 func TestBodiesAreFlorinsToTheByteForEveryAccountOfAPlatform(t *testing.T) {
-	ledger := filepath.Join(t.TempDir(), "platform.db")
+	path := filepath.Join(t.TempDir(), "platform.db")
+	ledger := "sqlite:" + path
 	const now = "2026-11-20T10:30:00Z"
-	florinRun(t, "generate", "--ledger", "sqlite:"+ledger, "--users", "1500", "--transactions", "60000", "--seed", "7", "--until", now)
+	florinRun(t, "generate", "--ledger", ledger, "--users", "1500", "--transactions", "60000", "--seed", "7", "--until", now)
 	florin, legacies := servers(t, ledger, now)
-	compare(t, florin, legacies, requestsFor(usersOf(t, ledger)))
+	compare(t, florin, legacies, requestsFor(usersOf(t, path)))
 	compare(t, florin, legacies, mistakes)
 	writeAndCompare(t, florin, legacies)
+}
+
+// The same rows in a file and in a PostgreSQL: whoever answers from either, and whichever of them is written to, the bodies
+// are the same.
+func TestBodiesAreTheSameFromAFileAndFromAPostgres(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "platform.db")
+	const now = "2026-11-20T10:30:00Z"
+	ledgers := []string{"sqlite:" + path, pgtest.Start(t)}
+	var florins, legacies []*process
+	for _, ledger := range ledgers {
+		florinRun(t, "generate", "--ledger", ledger, "--users", "300", "--transactions", "10000", "--seed", "7", "--until", now)
+		florin, others := servers(t, ledger, now)
+		florins, legacies = append(florins, florin), append(legacies, others...)
+	}
+	others := append(legacies, florins[1])
+	compare(t, florins[0], others, requestsFor(usersOf(t, path)))
+	compare(t, florins[0], others, mistakes)
+	forms := len(legacies) / 2
+	writeAndCompare(t, florins[0], legacies[:forms])
+	writeAndCompare(t, florins[1], legacies[forms:])
 }
 
 func TestBodiesAreFlorinsToTheByteForEveryAccountOfABank(t *testing.T) {
 	if _, err := os.Stat(bank); err != nil {
 		t.Skipf("%s is not here", bank)
 	}
-	ledger := filepath.Join(t.TempDir(), "bank.db")
-	florinRun(t, "import", bank, "--ledger", "sqlite:"+ledger)
-	florin, legacies := servers(t, ledger, "1994-03-31T23:59:59Z")
-	compare(t, florin, legacies, requestsFor(usersOf(t, ledger)))
+	path := filepath.Join(t.TempDir(), "bank.db")
+	florinRun(t, "import", bank, "--ledger", "sqlite:"+path)
+	florin, legacies := servers(t, "sqlite:"+path, "1994-03-31T23:59:59Z")
+	compare(t, florin, legacies, requestsFor(usersOf(t, path)))
 }
 
 // mistakes are requests whose refusals must be the same. What net/http refuses before any service sees it (a path that is

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
@@ -39,7 +38,7 @@ type settings struct {
 func parse(arguments []string) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("legacy", flag.ContinueOnError)
-	flags.StringVar(&s.ledger, "ledger", "", "the ledger, `sqlite:PATH`")
+	flags.StringVar(&s.ledger, "ledger", "", "the ledger, `sqlite:PATH` or postgres://USER@HOST:PORT/DATABASE")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:7500", "`ADDR` to serve on; port 0 picks one and prints it")
 	flags.StringVar(&s.now, "now", "", "fix the clock at `TIME`, in RFC 3339, to replay history")
 	flags.StringVar(&s.backend, "backend", "", "answer the reads from `florin://HOST:PORT` instead of from memory")
@@ -56,9 +55,9 @@ func parse(arguments []string) (settings, error) {
 	case flags.NArg() > 0:
 		return s, fmt.Errorf("expected flags alone, got %q", flags.Arg(0))
 	case s.ledger == "" && s.backend == "":
-		return s, errors.New("give --ledger sqlite:PATH, or --backend florin://HOST:PORT, or both")
-	case s.ledger != "" && !strings.HasPrefix(s.ledger, "sqlite:"):
-		return s, fmt.Errorf("--ledger: expected sqlite:PATH, got %q", s.ledger)
+		return s, errors.New("give --ledger " + ledger.Expected + ", or --backend florin://HOST:PORT, or both")
+	case s.ledger != "" && !ledger.IsAddress(s.ledger):
+		return s, fmt.Errorf("--ledger: expected %s, got %q", ledger.Expected, s.ledger)
 	case api.Servers[s.http] == nil:
 		return s, fmt.Errorf("--http: expected std or fasthttp, got %q", s.http)
 	case api.Codecs[s.json] == nil:
@@ -91,7 +90,7 @@ func run(s settings) error {
 
 	service := &api.API{Codec: api.Codecs[s.json], Appended: func() {}}
 	if s.ledger != "" {
-		opened, err := ledger.Open(strings.TrimPrefix(s.ledger, "sqlite:"))
+		opened, err := ledger.Open(ctx, s.ledger)
 		if err != nil {
 			return err
 		}

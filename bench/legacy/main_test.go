@@ -59,7 +59,7 @@ func TestOperatorsSeeTheService(t *testing.T) {
 
 func TestWrongFlagsAreNamed(t *testing.T) {
 	for want, arguments := range map[string][]string{
-		"give --ledger": {}, "--ledger: expected sqlite:PATH": {"--ledger", "x.db"}, "--http: ": {"--ledger", "sqlite:x", "--http", "gin"},
+		"give --ledger": {}, "--ledger: expected sqlite:PATH or postgres://": {"--ledger", "x.db"}, "--http: ": {"--ledger", "sqlite:x", "--http", "gin"},
 		"--json: ": {"--ledger", "sqlite:x", "--json", "jsoniter"}, "expected flags alone": {"--ledger", "sqlite:x", "y"},
 		"--poll: ": {"--ledger", "sqlite:x", "--poll", "0s"},
 	} {
@@ -68,7 +68,8 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 		}
 	}
 	for _, s := range []settings{
-		{ledger: "sqlite:/nowhere/at/all.db"}, {backend: "http://x"}, {ledger: "sqlite:" + emptyLedger(t), now: "yesterday"},
+		{ledger: "sqlite:/nowhere/at/all.db"}, {ledger: "postgres://x@127.0.0.1:1/x"}, {ledger: "postgres://x@[::1/x"},
+		{backend: "http://x"}, {ledger: "sqlite:" + emptyLedger(t), now: "yesterday"},
 	} {
 		if err := run(s); err == nil {
 			t.Errorf("%+v was served", s)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/florin-db/florin/bench/legacy/internal/pgtest"
 )
 
 var (
@@ -36,11 +38,15 @@ func TestTheShadowFindsFlorinTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, scheme := range []string{"http", "florin"} {
-		ledger := emptyLedger(t)
-		florin := start(t, "florin", florinAddress, florinBinary(t), "serve", "--ledger", "sqlite:"+ledger,
+	postgres := pgtest.Start(t)
+	florinRun(t, "ledger", "init", postgres)
+	for _, on := range [][2]string{
+		{"http", "sqlite:" + emptyLedger(t)}, {"florin", "sqlite:" + emptyLedger(t)}, {"http", postgres},
+	} {
+		scheme, ledger := on[0], on[1]
+		florin := start(t, "florin", florinAddress, florinBinary(t), "serve", "--ledger", ledger,
 			"--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "off", "--shards", "1")
-		legacy := start(t, "legacy", legacyAddress, binary, "--ledger", "sqlite:"+ledger, "--listen", "127.0.0.1:0")
+		legacy := start(t, "legacy", legacyAddress, binary, "--ledger", ledger, "--listen", "127.0.0.1:0")
 		awaitOK(t, florin, "/v1/users/1/balance", 404)
 		awaitOK(t, legacy, "/readyz", 0)
 		// It ends well, or its start's clean-up says so: only a run that is consistent and complete does.
@@ -80,7 +86,7 @@ func TestTheShadowFindsFlorinTheSame(t *testing.T) {
 
 		state := settled(t, shadow, 3*rounds)
 		if !state.Consistent || !state.Complete || state.Requests != 3*rounds {
-			t.Errorf("%s: %+v", scheme, state)
+			t.Errorf("%v: %+v", on, state)
 		}
 	}
 }

@@ -38,7 +38,7 @@ type API struct {
 	Codec    Codec
 	Observer Observer
 	// Ledger takes writes; nil where the service was given none.
-	Ledger *ledger.Ledger
+	Ledger ledger.Ledger
 	// Appended is called after each write.
 	Appended func()
 }

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 
@@ -36,26 +35,23 @@ type Rejection struct {
 
 func (r *Rejection) Error() string { return r.Message }
 
-const (
-	insertSQL = "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) " +
-		"VALUES (?, ?, ?, ?, ?, ?, ?)"
-	existingSQL = "SELECT version, user_id, asset, kind, amount, occurred_at FROM transactions WHERE transaction_id = ?"
-	lastSQL     = "SELECT coalesce(max(version), 0) FROM transactions WHERE user_id = ?"
-	assetsSQL   = "SELECT count(DISTINCT asset), coalesce(sum(asset = ?2), 0) FROM transactions WHERE user_id = ?1"
-)
+// writer is an open database transaction, which keeps others from the accounts that it asks about.
+type writer interface {
+	// existing is the transaction that has the id, or nil.
+	existing(ctx context.Context, id string) (*NewTransaction, error)
+	// assets is how many an account has, and how many of its rows have this one.
+	assets(ctx context.Context, userID uint64, asset string) (count, same int64, err error)
+	// last is an account's last version, or 0.
+	last(ctx context.Context, userID uint64) (uint64, error)
+	insert(ctx context.Context, row *NewTransaction) error
+}
 
-// Append appends all of them in one database transaction, in their order, and returns when they are durable. One that
-// the ledger holds already changes nothing, and gets the version that it has.
-func (l *Ledger) Append(ctx context.Context, transactions []NewTransaction) ([]Appended, error) {
-	// The transaction is IMMEDIATE: no other writer comes between the version that is read and the row that gets it.
-	tx, err := l.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write to the ledger: %w", err)
-	}
-	defer tx.Rollback()
+// appendAll judges the transactions one after the other, and inserts those that the ledger does not hold.
+func appendAll(ctx context.Context, w writer, transactions []NewTransaction) ([]Appended, error) {
 	appended := make([]Appended, len(transactions))
 	for index := range transactions {
-		if appended[index], err = appendOne(ctx, tx, &transactions[index]); err != nil {
+		var err error
+		if appended[index], err = appendOne(ctx, w, transactions[index]); err != nil {
 			var rejection *Rejection
 			if errors.As(err, &rejection) {
 				rejection.Index = index
@@ -64,24 +60,19 @@ func (l *Ledger) Append(ctx context.Context, transactions []NewTransaction) ([]A
 			return nil, fmt.Errorf("cannot write to the ledger: %w", err)
 		}
 	}
-	if err := tx.Commit(); err != nil {
-		return nil, fmt.Errorf("cannot commit to the ledger: %w", err)
-	}
 	return appended, nil
 }
 
-func appendOne(ctx context.Context, tx *sql.Tx, row *NewTransaction) (Appended, error) {
-	var found NewTransaction
-	err := tx.QueryRowContext(ctx, existingSQL, row.ID).Scan(
-		&found.Version, &found.UserID, &found.Asset, &found.Kind, &found.Amount, &found.OccurredAtUS)
-	switch {
-	case err == nil:
-		return compare(row, &found)
-	case !errors.Is(err, sql.ErrNoRows):
+func appendOne(ctx context.Context, w writer, row NewTransaction) (Appended, error) {
+	found, err := w.existing(ctx, row.ID)
+	if err != nil {
 		return Appended{}, err
 	}
-	var assets, same int64
-	if err := tx.QueryRowContext(ctx, assetsSQL, int64(row.UserID), row.Asset).Scan(&assets, &same); err != nil {
+	if found != nil {
+		return compare(&row, found)
+	}
+	assets, same, err := w.assets(ctx, row.UserID, row.Asset)
+	if err != nil {
 		return Appended{}, err
 	}
 	if assets >= domain.AssetsMax && same == 0 {
@@ -89,13 +80,12 @@ func appendOne(ctx context.Context, tx *sql.Tx, row *NewTransaction) (Appended, 
 			"asset: user %d has %d assets already, the most an account can hold; %s would be one more",
 			row.UserID, domain.AssetsMax, row.Asset)}
 	}
-	var last uint64
-	if err := tx.QueryRowContext(ctx, lastSQL, int64(row.UserID)).Scan(&last); err != nil {
+	last, err := w.last(ctx, row.UserID)
+	if err != nil {
 		return Appended{}, err
 	}
-	_, err = tx.ExecContext(ctx, insertSQL,
-		row.ID, int64(row.UserID), int64(last+1), row.Asset, int64(row.Kind), row.Amount, row.OccurredAtUS)
-	return Appended{Version: last + 1}, err
+	row.Version = last + 1
+	return Appended{Version: row.Version}, w.insert(ctx, &row)
 }
 
 // compare says whether the row that has the id already is this one.

@@ -1,28 +1,30 @@
-// Package ledger reads and writes the ledger: one SQLite file with the table of schemas/ledger.sql.
+// Package ledger reads and writes the ledger: an SQLite file with the table of schemas/ledger.sql, or a table in a PostgreSQL
+// as `florin ledger init` makes it.
 package ledger
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"net/url"
-	"os"
+	"strings"
 
 	"github.com/florin-db/florin/bench/legacy/internal/domain"
-	// The driver.
-	_ "modernc.org/sqlite"
 )
 
 // Ledger is an open ledger.
-type Ledger struct {
-	path string
-	// reader has one connection, for the one that follows; writer another, for SQLite has one writer at a time.
-	reader, writer *sql.DB
-	page, account  *sql.Stmt
+type Ledger interface {
+	// Next gives rows to visit that it has not given before: all that were committed before it was called, or as many as
+	// limit of them and more that come next time; it returns how many. Of an account they come in the order of their
+	// versions, as far as one call goes. It is for one caller, who follows.
+	Next(ctx context.Context, limit int, visit func(*Row)) (int, error)
+	// Account gives each of a user's rows to visit, in the order of their versions.
+	Account(ctx context.Context, userID uint64, visit func(*Row)) error
+	// Append appends all of them in one database transaction, in their order, and returns when they are durable. One that
+	// the ledger holds already changes nothing, and gets the version that it has.
+	Append(ctx context.Context, transactions []NewTransaction) ([]Appended, error)
+	Close() error
 }
 
-// Row is a row with its place in the order of commits.
+// Row is a row with its place.
 type Row struct {
 	Seq int64
 	domain.Transaction
@@ -31,118 +33,52 @@ type Row struct {
 	UserKnown bool
 }
 
-const columns = "seq, user_id, version, asset, kind, amount, occurred_at"
+// Expected is what an address looks like.
+const Expected = "sqlite:PATH or postgres://USER@HOST:PORT/DATABASE"
+
+// IsAddress says whether Open knows this kind of ledger.
+func IsAddress(address string) bool {
+	kind, rest, found := strings.Cut(address, ":")
+	return found && rest != "" && (kind == "sqlite" || kind == "postgres" || kind == "postgresql")
+}
 
 // Open opens a ledger that exists.
-func Open(path string) (*Ledger, error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("cannot open the ledger: %w", err)
+func Open(ctx context.Context, address string) (Ledger, error) {
+	if path, isSQLite := strings.CutPrefix(address, "sqlite:"); isSQLite {
+		return openSQLite(path)
 	}
-	l := &Ledger{path: path}
-	if err := l.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open the ledger %s: %w", path, err), l.Close())
+	if !IsAddress(address) {
+		return nil, fmt.Errorf("expected %s", Expected)
 	}
-	return l, nil
+	return openPostgres(ctx, address)
 }
 
-func (l *Ledger) open() error {
-	location := (&url.URL{Scheme: "file", OmitHost: true, Path: l.path}).String()
-	var err error
-	if l.reader, err = sql.Open("sqlite", location+"?mode=rw&_pragma=busy_timeout(5000)&_pragma=query_only(1)"); err != nil {
-		return err
-	}
-	l.reader.SetMaxOpenConns(1)
-	if l.writer, err = sql.Open("sqlite", location+"?mode=rw&_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=synchronous(full)"); err != nil {
-		return err
-	}
-	l.writer.SetMaxOpenConns(1)
-	if l.page, err = l.reader.Prepare("SELECT " + columns + " FROM transactions WHERE seq > ? ORDER BY seq LIMIT ?"); err != nil {
-		return err
-	}
-	l.account, err = l.reader.Prepare("SELECT " + columns + " FROM transactions WHERE user_id = ? ORDER BY version")
-	return err
+const columns = "seq, user_id, version, asset, kind, amount, occurred_at"
+
+// cells are a row's values as they were read; those that are none are out of range.
+type cells struct {
+	seq, userID, version, kind, amount, occurredAt int64
+	asset                                          string
 }
 
-// Close closes it.
-func (l *Ledger) Close() error {
-	var errs []error
-	for _, db := range []*sql.DB{l.reader, l.writer} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	return errors.Join(errs...)
-}
+// nothing stands for a value that is none: out of the range of each.
+const nothing = -1 << 63
 
-// After gives each row after a place to visit, in the order of commits, at most limit of them; it returns how many.
-func (l *Ledger) After(ctx context.Context, seq int64, limit int, visit func(*Row)) (int, error) {
-	return visitAll(ctx, l.page, []any{seq, limit}, visit)
-}
-
-// Account gives each of a user's rows to visit, in the order of their versions.
-func (l *Ledger) Account(ctx context.Context, userID uint64, visit func(*Row)) error {
-	_, err := visitAll(ctx, l.account, []any{int64(userID)}, visit)
-	return err
-}
-
-func visitAll(ctx context.Context, statement *sql.Stmt, values []any, visit func(*Row)) (int, error) {
-	rows, err := statement.QueryContext(ctx, values...)
-	if err != nil {
-		return 0, err
+// into makes a row of the values.
+func (c *cells) into(row *Row) {
+	in := func(value, from, to int64) bool { return from <= value && value <= to }
+	hasUser := in(c.userID, 0, domain.UserIDMax)
+	isWhole := hasUser && in(c.version, 1, domain.UserIDMax) && domain.IsAsset(c.asset) &&
+		in(c.kind, int64(domain.Recharge), int64(domain.Capture)) && in(c.amount, 1, domain.UserIDMax) &&
+		in(c.occurredAt, domain.OccurredAtMinUS, domain.OccurredAtMaxUS)
+	*row = Row{Seq: c.seq, UserKnown: hasUser}
+	if hasUser {
+		row.UserID = uint64(c.userID)
 	}
-	defer rows.Close()
-	var scan scanner
-	count := 0
-	for rows.Next() {
-		row, err := scan.row(rows)
-		if err != nil {
-			return count, err
-		}
-		visit(row)
-		count++
+	if !isWhole {
+		row.Fault = fmt.Errorf("row %d is no transaction: %+v", c.seq, *c)
+		return
 	}
-	return count, rows.Err()
-}
-
-// scanner reads rows into places that it reuses.
-type scanner struct {
-	values  [7]any
-	places  [7]any
-	current Row
-}
-
-// row reads one row. SQLite columns hold values of any type, so each is looked at.
-func (s *scanner) row(rows *sql.Rows) (*Row, error) {
-	for index := range s.values {
-		s.places[index] = &s.values[index]
-	}
-	if err := rows.Scan(s.places[:]...); err != nil {
-		return nil, err
-	}
-	integer := func(column int, from, to int64) (int64, bool) {
-		number, ok := s.values[column].(int64)
-		return number, ok && from <= number && number <= to
-	}
-	row := &s.current
-	*row = Row{}
-	seq, _ := integer(0, 0, domain.UserIDMax)
-	userID, hasUser := integer(1, 0, domain.UserIDMax)
-	version, hasVersion := integer(2, 1, domain.UserIDMax)
-	asset, _ := s.values[3].(string)
-	kind, hasKind := integer(4, int64(domain.Recharge), int64(domain.Capture))
-	amount, hasAmount := integer(5, 1, domain.UserIDMax)
-	occurredAt, hasTime := integer(6, domain.OccurredAtMinUS, domain.OccurredAtMaxUS)
-	row.Seq, row.UserKnown = seq, hasUser
-	row.Transaction = domain.Transaction{
-		UserID:       uint64(userID),
-		Version:      uint64(version),
-		Asset:        asset,
-		Kind:         domain.Kind(kind),
-		Amount:       amount,
-		OccurredAtUS: occurredAt,
-	}
-	if !hasUser || !hasVersion || !domain.IsAsset(asset) || !hasKind || !hasAmount || !hasTime {
-		row.Fault = fmt.Errorf("row %d is no transaction: %v", seq, s.values[1:])
-	}
-	return row, nil
+	row.Version, row.Asset, row.Kind = uint64(c.version), c.asset, domain.Kind(c.kind)
+	row.Amount, row.OccurredAtUS = c.amount, c.occurredAt
 }

@@ -14,7 +14,7 @@ const pageRows = 4_096
 
 // Rows is where the view's rows come from: a ledger.
 type Rows interface {
-	After(ctx context.Context, seq int64, limit int, visit func(*ledger.Row)) (int, error)
+	Next(ctx context.Context, limit int, visit func(*ledger.Row)) (int, error)
 	Account(ctx context.Context, userID uint64, visit func(*ledger.Row)) error
 }
 
@@ -41,7 +41,6 @@ func (v *View) Follow(ctx context.Context, rows Rows, interval time.Duration, nu
 type follower struct {
 	view *View
 	rows Rows
-	seq  int64
 	// rereads are accounts with a gap, to be read again once the query that showed it is over.
 	rereads []uint64
 }
@@ -50,7 +49,7 @@ type follower struct {
 func (f *follower) catchUp(ctx context.Context) error {
 	for {
 		mark := &watermark{us: f.view.clock(), taken: time.Now()}
-		count, err := f.rows.After(ctx, f.seq, pageRows, f.take)
+		count, err := f.rows.Next(ctx, pageRows, f.take)
 		if err != nil {
 			return err
 		}
@@ -84,7 +83,6 @@ func (f *follower) publish(mark *watermark) {
 
 // take applies one row.
 func (f *follower) take(row *ledger.Row) {
-	f.seq = row.Seq
 	if row.Fault != nil {
 		slog.Error("a row of the ledger is no transaction", "error", row.Fault)
 		if row.UserKnown {

@@ -30,6 +30,7 @@ type memory struct {
 	rows     []ledger.Row
 	withheld map[int64]bool
 	failures int
+	given    int
 }
 
 func (m *memory) add(rows ...ledger.Row) {
@@ -41,7 +42,7 @@ func (m *memory) add(rows ...ledger.Row) {
 	}
 }
 
-func (m *memory) After(_ context.Context, seq int64, limit int, visit func(*ledger.Row)) (int, error) {
+func (m *memory) Next(_ context.Context, limit int, visit func(*ledger.Row)) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.failures > 0 {
@@ -49,12 +50,13 @@ func (m *memory) After(_ context.Context, seq int64, limit int, visit func(*ledg
 		return 0, errors.New("the disk is full")
 	}
 	count := 0
-	for _, row := range m.rows[seq:min(int(seq)+limit, len(m.rows))] {
+	for _, row := range m.rows[m.given:min(m.given+limit, len(m.rows))] {
 		if !m.withheld[row.Seq] {
 			visit(&row)
 		}
 		count++
 	}
+	m.given += count
 	return count, nil
 }
 
