@@ -19,7 +19,7 @@
 //! ARCHITECTURE.md says what each of them never does, and `tests/layering.rs` holds them to it.
 #![deny(unsafe_op_in_unsafe_fn)]
 
-pub use florin_core::{checkpoint, follower, ledger, limits, mesh, shard, wire};
+pub use florin_core::{audit, checkpoint, follower, ledger, limits, mesh, shard, wire};
 
 pub mod admin;
 pub mod checkpoints;

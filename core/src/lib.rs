@@ -12,6 +12,7 @@
 //! | [`limits`] | every bound and its reason |
 //! | [`clock`] | the time, as it is handed down |
 //! | [`ledger`] | money and windows |
+//! | [`audit`] | which rows were applied, and what they must amount to |
 //! | [`checkpoint`] | the state of all accounts as bytes |
 //! | [`wire`] | bytes and requests |
 //! | [`mesh`] | rings between threads |
@@ -22,6 +23,7 @@
 
 extern crate alloc;
 
+pub mod audit;
 pub mod checkpoint;
 pub mod clock;
 pub mod follower;

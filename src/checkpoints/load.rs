@@ -176,6 +176,8 @@ impl Restoring {
             return Err(Refusal::Incomplete(manifest.incomplete));
         }
         load(path, &manifest, &mut self.ports, stop, progress)?;
+        // All go to one shard, for they are compared together.
+        self.ports[0].order(CheckpointOrder::Applied(manifest.fingerprints.clone()));
         Ok((begin, Made::loaded(path, &manifest)))
     }
 }
@@ -306,7 +308,9 @@ impl Loader<'_> {
         let (outcome, buffer) = match answer {
             CheckpointAnswer::Taken { outcome, buffer } => (outcome, buffer),
             CheckpointAnswer::Reserved => return Ok(Vec::new()),
-            CheckpointAnswer::Filled { .. } => unreachable!("nothing is copied out before all is loaded"),
+            CheckpointAnswer::Filled { .. } | CheckpointAnswer::Fingerprints(_) => {
+                unreachable!("nothing is copied out before all is loaded")
+            }
         };
         let taken = u64::from(outcome?);
         self.taken += taken;

@@ -12,9 +12,10 @@ use std::time::Instant;
 use super::cut::{Cut, Reached};
 use super::status::wall_us;
 use super::store::Unfinished;
-use super::write::SectionWriter;
+use super::write::{SectionWriter, Written};
 use super::{CheckpointConfig, CheckpointStatus, Port, Store};
-use crate::checkpoint::{Manifest, Section};
+use crate::audit::{BUCKETS, Fingerprint};
+use crate::checkpoint::Manifest;
 use crate::clock::Clock;
 use crate::limits::{
     CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_DUE_LOOK, CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES,
@@ -240,10 +241,16 @@ impl Making {
         let failed = |source| MakeError::Write { folder: folder.clone(), source };
         let unfinished = self.store.begin().map_err(failed)?;
         let (mut sections, mut incomplete) = (Vec::new(), 0);
+        let mut fingerprints = vec![Some(Fingerprint::default()); BUCKETS];
         for index in 0..self.ports.len() {
-            let (section, nameless) = self.copy(index, &unfinished)?.map_err(failed)?;
-            sections.push(section);
-            incomplete += nameless;
+            let written = self.copy(index, &unfinished)?.map_err(failed)?;
+            let applied = self.fingerprints(index)?;
+            for (bucket, all) in fingerprints.iter_mut().enumerate() {
+                let known = applied[bucket].filter(|_| !written.unknown[bucket]);
+                *all = all.zip(known).map(|(all, own)| all.plus(own));
+            }
+            sections.push(written.section);
+            incomplete += written.incomplete;
         }
         // All that any account holds had been committed by now.
         let end = self.reach(self.clock.monotonic_us())?;
@@ -257,6 +264,7 @@ impl Making {
             made_at_us,
             incomplete,
             sections,
+            fingerprints,
         };
         let path = unfinished.publish(&manifest).map_err(failed)?;
         self.cut.note_durable(manifest.begin.clone());
@@ -283,11 +291,7 @@ impl Making {
     }
 
     /// Copies a shard's accounts into its section. Whatever the disk says, the shard is not left with a buffer.
-    fn copy(
-        &mut self,
-        index: usize,
-        unfinished: &Unfinished,
-    ) -> Result<io::Result<(Section, u64)>, MakeError> {
+    fn copy(&mut self, index: usize, unfinished: &Unfinished) -> Result<io::Result<Written>, MakeError> {
         let mut section = SectionWriter::create(unfinished.path(), index);
         let port = &mut self.ports[index];
         port.order(CheckpointOrder::Begin);
@@ -311,15 +315,27 @@ impl Making {
                     records.clear();
                     self.buffers.push(records);
                 }
-                Some(CheckpointAnswer::Taken { .. } | CheckpointAnswer::Reserved) => {
-                    unreachable!("nothing is loaded any more")
-                }
+                Some(other) => unreachable!("nothing else was ordered, but {other:?} came"),
                 None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
                 None => thread::park_timeout(CHECKPOINT_LOOK),
             }
         }
         self.buffers.truncate(CHECKPOINT_BUFFERS);
         Ok(section.and_then(SectionWriter::finish))
+    }
+
+    /// Which rows a shard's accounts had when they were copied.
+    fn fingerprints(&mut self, index: usize) -> Result<Vec<Option<Fingerprint>>, MakeError> {
+        let port = &mut self.ports[index];
+        port.order(CheckpointOrder::Fingerprints(Vec::with_capacity(BUCKETS)));
+        loop {
+            match port.answer() {
+                Some(CheckpointAnswer::Fingerprints(applied)) => return Ok(applied),
+                Some(other) => unreachable!("nothing else was ordered, but {other:?} came"),
+                None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
+                None => thread::park_timeout(CHECKPOINT_LOOK),
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Port {
     /// # Panics
     /// Where more orders are unanswered than may be.
     pub fn order(&mut self, order: CheckpointOrder) {
-        if !matches!(order, CheckpointOrder::Begin) {
+        if !matches!(order, CheckpointOrder::Begin | CheckpointOrder::Applied(_)) {
             self.unanswered += 1;
         }
         assert!(self.link.orders.push(order).is_ok(), "orders are counted, and have room");

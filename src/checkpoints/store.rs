@@ -215,6 +215,7 @@ pub fn manifest(checkpoint: &Path) -> Result<Manifest, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::BUCKETS;
 
     fn manifest() -> Manifest {
         Manifest {
@@ -224,6 +225,7 @@ mod tests {
             made_at_us: 0,
             incomplete: 0,
             sections: Vec::new(),
+            fingerprints: vec![None; BUCKETS],
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::store::section_path;
+use crate::audit;
 use crate::checkpoint::{self, BUCKETS, Block, Section, record};
 use crate::limits::{CHECKPOINT_BLOCK_BYTES, CHECKPOINT_SYNC_BYTES};
 
@@ -16,7 +17,18 @@ pub(super) struct SectionWriter {
     section: Section,
     unsynced: usize,
     /// Accounts of which only the name is known.
-    pub(super) incomplete: u64,
+    incomplete: u64,
+    /// By bucket of fingerprints: whether such an account is in it.
+    unknown: Vec<bool>,
+}
+
+/// A section that is on the disk.
+pub(super) struct Written {
+    pub section: Section,
+    /// Accounts of which only the name is known.
+    pub incomplete: u64,
+    /// By bucket of fingerprints: whether rows of some account are missing in it.
+    pub unknown: Vec<bool>,
 }
 
 impl SectionWriter {
@@ -27,6 +39,7 @@ impl SectionWriter {
             section: Section::default(),
             unsynced: 0,
             incomplete: 0,
+            unknown: vec![false; audit::BUCKETS],
         })
     }
 
@@ -36,7 +49,10 @@ impl SectionWriter {
             let found = record::peek(records);
             let (own, rest) = records.split_at(found.bytes);
             records = rest;
-            self.incomplete += u64::from(found.is_incomplete);
+            if found.is_incomplete {
+                self.incomplete += 1;
+                self.unknown[audit::bucket_of(found.user.hashed())] = true;
+            }
             let bucket = checkpoint::bucket_of(found.user.hashed());
             let (open, accounts) = &mut self.open[usize::from(bucket)];
             open.extend_from_slice(own);
@@ -67,13 +83,13 @@ impl SectionWriter {
     }
 
     /// Writes what is left. When this returns, all of it is on the disk.
-    pub(super) fn finish(mut self) -> io::Result<(Section, u64)> {
+    pub(super) fn finish(mut self) -> io::Result<Written> {
         for bucket in 0..=u8::MAX {
             if !self.open[usize::from(bucket)].0.is_empty() {
                 self.write(bucket)?;
             }
         }
         self.file.sync_all()?;
-        Ok((self.section, self.incomplete))
+        Ok(Written { section: self.section, incomplete: self.incomplete, unknown: self.unknown })
     }
 }

@@ -105,7 +105,8 @@ impl History {
         commit(version).is_some_and(|this| commit(version + 1) == Some(this))
     }
 
-    fn prefix(&self, version: u64) -> &[Transaction] {
+    /// The first rows.
+    pub fn prefix(&self, version: u64) -> &[Transaction] {
         &self.rows[..version as usize]
     }
 

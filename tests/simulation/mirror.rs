@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use florin::audit::{BUCKETS, Fingerprint, bucket_of};
 use florin::shard::FeedEvent;
 use florin_schema::UserId;
 
@@ -208,6 +209,19 @@ impl Mirror {
         let from = self.turns.partition_point(|turn| turn.step < first);
         let turns = self.turns[from..].iter().take_while(move |turn| turn.step <= last);
         turns.flat_map(|&turn| [false, true].map(|is_after| Moment { turn, is_after }))
+    }
+
+    /// By bucket, the rows of all accounts, whenever and however often they came.
+    pub fn applied(&self, ledger: &Ledger) -> Vec<Fingerprint> {
+        let mut buckets = vec![Fingerprint::default(); BUCKETS];
+        for (user, state) in &self.states {
+            let bucket = &mut buckets[bucket_of(user.hashed())];
+            if let Some(history) = ledger.histories.get(user) {
+                let rows = history.prefix(state.view.version).iter().map(Fingerprint::of);
+                *bucket = rows.fold(*bucket, Fingerprint::plus);
+            }
+        }
+        buckets
     }
 
     pub fn accounts(&self) -> usize {

@@ -501,6 +501,14 @@ impl World {
                     return Err(format!("shard {shard} counts {name} {counted}, and it is {expected}"));
                 }
             }
+            for (bucket, expected) in mirror.applied(&self.ledger).into_iter().enumerate() {
+                let held = seat.shard.applied(bucket);
+                if held != expected {
+                    return Err(format!(
+                        "shard {shard}: bucket {bucket} holds {held:?} and not {expected:?}"
+                    ));
+                }
+            }
             if self.is_draining && !seat.shard.drained() {
                 return Err(format!("shard {shard} has not drained"));
             }

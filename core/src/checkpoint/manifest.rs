@@ -12,6 +12,8 @@
 //! | 4 | sections |
 //! | 4 a section | how many blocks it has |
 //! | 25 a block | length in bytes (4), accounts (4), bucket (1), XXH3-128 of its bytes (16) |
+//! | 4 | buckets of [fingerprints](crate::audit::fingerprint): 1,024 |
+//! | 25 a bucket | 1 and the rows of its accounts, as count (8) and sum (16); or zeroes, where they are not known |
 //! | 16 | XXH3-128 of everything before |
 //!
 //! A section's blocks lie one behind the other in its file. Which accounts a block may hold says [`super::bucket_of`].
@@ -21,6 +23,7 @@ use alloc::vec::Vec;
 
 use super::bytes::{Taking, put_text};
 use super::{FORMAT, checksum};
+use crate::audit::{BUCKETS, Fingerprint};
 use crate::limits::{CHECKPOINT_BLOCK_BYTES_MAX, SHARDS_MAX};
 
 const MAGIC: &[u8; 8] = b"FLORINCP";
@@ -68,6 +71,8 @@ pub struct Manifest {
     pub incomplete: u64,
     /// One for each shard of the node that made it.
     pub sections: Vec<Section>,
+    /// By [bucket](crate::audit::bucket_of): the rows of all accounts; `None` where they are not known.
+    pub fingerprints: Vec<Option<Fingerprint>>,
 }
 
 /// Why bytes are no manifest.
@@ -130,6 +135,11 @@ impl Manifest {
             out.push(block.bucket);
             out.extend_from_slice(&block.checksum.to_le_bytes());
         }
+        out.extend_from_slice(&(self.fingerprints.len() as u32).to_le_bytes());
+        for fingerprint in &self.fingerprints {
+            out.push(u8::from(fingerprint.is_some()));
+            out.extend_from_slice(&fingerprint.unwrap_or_default().encode());
+        }
         let checksum = checksum(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         out
@@ -186,13 +196,31 @@ impl Manifest {
             }
             read.push(section);
         }
+        let fingerprints = take_fingerprints(taking)?;
         let is_legal = |block: &Block| (1..=CHECKPOINT_BLOCK_BYTES_MAX).contains(&(block.bytes as usize));
-        let manifest = Manifest { ledger, begin, end, made_at_us, incomplete, sections: read };
+        let manifest = Manifest { ledger, begin, end, made_at_us, incomplete, sections: read, fingerprints };
         if !manifest.blocks().all(is_legal) {
             return Err(ManifestError::Contradiction("a block is longer than one may be, or empty"));
         }
         Ok(manifest)
     }
+}
+
+fn take_fingerprints(taking: &mut Taking<'_>) -> Result<Vec<Option<Fingerprint>>, ManifestError> {
+    let wrong = ManifestError::Contradiction("its fingerprints are none of the buckets that there are");
+    if taking.u32() != Some(BUCKETS as u32) {
+        return Err(wrong);
+    }
+    let take = |_| {
+        let is_known = taking.u8()?;
+        let fingerprint = Fingerprint::decode(taking.bytes(Fingerprint::BYTES)?.try_into().ok()?);
+        match is_known {
+            0 if fingerprint == Fingerprint::default() => Some(None),
+            1 => Some(Some(fingerprint)),
+            _ => None,
+        }
+    };
+    (0..BUCKETS).map(take).collect::<Option<_>>().ok_or(wrong)
 }
 
 fn take_block(taking: &mut Taking<'_>) -> Option<Block> {
@@ -222,6 +250,11 @@ mod tests {
                 Section::default(),
                 Section { blocks: vec![block(255)] },
             ],
+            fingerprints: (0..BUCKETS)
+                .map(|bucket| {
+                    (bucket % 7 > 0).then(|| Fingerprint::decode(&[bucket as u8; Fingerprint::BYTES]))
+                })
+                .collect(),
         }
     }
 
@@ -235,15 +268,16 @@ mod tests {
     #[test]
     fn what_was_cut_or_changed_anywhere_is_refused() {
         let bytes = manifest().encode();
-        for cut in 0..bytes.len() {
+        // All of what there is one of, and some of the many fingerprints.
+        let all = bytes.len();
+        let places = || (0..300).chain((300..all - 300).step_by(97)).chain(all - 300..all);
+        for cut in places() {
             assert!(Manifest::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
-        for at in 0..bytes.len() {
-            for bit in 0..8 {
-                let mut flipped = bytes.clone();
-                flipped[at] ^= 1 << bit;
-                assert!(Manifest::decode(&flipped).is_err(), "bit {bit} of byte {at}");
-            }
+        for at in places() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(Manifest::decode(&flipped).is_err(), "byte {at}");
         }
         assert!(Manifest::decode(&[&bytes[..], &[0]].concat()).is_err(), "something behind it");
     }
@@ -251,8 +285,8 @@ mod tests {
     #[test]
     fn another_format_is_named() {
         let mut bytes = manifest().encode();
-        bytes[8] = 2;
-        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Format { found: 2 }));
+        bytes[8] = FORMAT as u8 + 1;
+        assert_eq!(Manifest::decode(&bytes), Err(ManifestError::Format { found: FORMAT + 1 }));
         assert_eq!(Manifest::decode(b"SQLite format 3\0"), Err(ManifestError::Foreign));
     }
 }

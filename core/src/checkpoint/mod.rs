@@ -26,8 +26,8 @@ pub mod record;
 pub use manifest::{Block, Manifest, ManifestError, Section};
 pub use record::{Record, RecordError, Records};
 
-/// The format that this build writes, and the only one that it reads.
-pub const FORMAT: u32 = 1;
+/// The format that this build writes, and the only one that it reads. Format 1 had no fingerprints.
+pub const FORMAT: u32 = 2;
 /// Users are told apart by the first eight bits of their hash: a block holds the accounts of one bucket, so that each shard
 /// of a node with another number of shards finds its own without reading all.
 pub const BUCKETS: usize = 256;

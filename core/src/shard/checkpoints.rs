@@ -5,11 +5,13 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use florin_schema::ShardIndex;
+use florin_schema::{ShardIndex, UserId};
 
+use super::fingerprints::Fingerprints;
 use super::metrics::ShardMetrics;
 use super::table::{Table, Walk};
 use super::{FeedRequest, Reason, Shard};
+use crate::audit::{BUCKETS, Fingerprint};
 use crate::checkpoint::{RecordError, Records};
 use crate::limits::{
     CHECKPOINT_ACCOUNTS_PER_MS, CHECKPOINT_ACCOUNTS_PER_TURN, CHECKPOINT_ORDERS, CHECKPOINT_PIECE_BYTES,
@@ -24,8 +26,13 @@ pub enum CheckpointOrder {
     Begin,
     /// Fill this with what comes next.
     Fill(Vec<u8>),
+    /// Write the rows of all accounts as they were copied, bucket by bucket, after the last of them was.
+    Fingerprints(Vec<Option<Fingerprint>>),
     /// Forget all accounts, and make room for so many.
     Reserve(usize),
+    /// These rows are those of the accounts that are taken in, or some other shard's: only all shards' together are compared. Has
+    /// no answer of its own.
+    Applied(Vec<Option<Fingerprint>>),
     /// Take in those of these records that are this shard's.
     Take {
         /// A whole block.
@@ -45,6 +52,8 @@ pub enum CheckpointAnswer {
         /// Nothing comes after these.
         is_last: bool,
     },
+    /// Of [`CheckpointOrder::Fingerprints`]; `None` where it is not known.
+    Fingerprints(Vec<Option<Fingerprint>>),
     /// Of [`CheckpointOrder::Reserve`]: nothing is left of what was taken in, and whatever comes from now on stays.
     Reserved,
     /// Of [`CheckpointOrder::Take`].
@@ -127,16 +136,35 @@ impl Checkpoints {
         }
     }
 
-    fn next_order(&mut self, table: &mut Table, metrics: &ShardMetrics) {
+    /// Whether the user's account was copied by the walk that is on, or the last one.
+    #[inline]
+    pub fn has_copied(&self, table: &Table, user: UserId) -> bool {
+        self.walk.as_ref().is_some_and(|walk| walk.has_met(table, user.hashed()))
+    }
+
+    fn next_order(&mut self, table: &mut Table, rows: &mut Fingerprints, metrics: &ShardMetrics) {
         while matches!(self.current, Current::None) {
             match self.link.as_mut().and_then(|link| link.orders.pop()) {
                 None => return,
                 Some(CheckpointOrder::Begin) => {
                     self.walk = Some(Walk::new());
+                    rows.begin_copying();
                     metrics.checkpoint_turn_max_us.set(0);
                 }
                 Some(CheckpointOrder::Fill(buffer)) => self.current = Current::Fill(buffer),
+                Some(CheckpointOrder::Fingerprints(mut out)) => {
+                    out.clear();
+                    out.extend((0..BUCKETS).map(|bucket| rows.copied(bucket)));
+                    self.answer(CheckpointAnswer::Fingerprints(out));
+                }
+                Some(CheckpointOrder::Applied(applied)) => {
+                    applied
+                        .into_iter()
+                        .enumerate()
+                        .for_each(|(bucket, applied)| rows.restore(bucket, applied));
+                }
                 Some(CheckpointOrder::Reserve(accounts)) => {
+                    rows.clear();
                     table.clear();
                     table.reserve(accounts);
                     self.answer(CheckpointAnswer::Reserved);
@@ -181,7 +209,7 @@ impl Shard {
             return;
         }
         checkpoints.has_worked = true;
-        checkpoints.next_order(&mut self.responder.table, &self.responder.metrics);
+        checkpoints.next_order(&mut self.responder.table, &mut self.fingerprints, &self.responder.metrics);
         let elapsed_us = self.now.monotonic_us.saturating_sub(checkpoints.last_us);
         checkpoints.last_us = self.now.monotonic_us;
         match core::mem::replace(&mut checkpoints.current, Current::None) {

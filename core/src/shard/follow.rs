@@ -3,6 +3,9 @@
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering::Release;
 
+use florin_schema::UserId;
+
+use super::fingerprints::{MetBy, RereadEnd};
 use super::table::Outcome;
 use super::{FeedEvent, FeedLink, FeedRequest, Reason, Shard};
 use crate::clock::Now;
@@ -54,6 +57,7 @@ impl Shard {
         while left > 0 {
             if self.follow.ends_commit {
                 left -= self.responder.table.show_unfinished(left);
+                self.show_fingerprints();
                 self.follow.ends_commit = left == 0;
                 continue;
             }
@@ -63,21 +67,35 @@ impl Shard {
             match event {
                 FeedEvent::Row(row) => {
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);
+                    self.note_shown(&row, outcome);
                     self.note(&row, outcome);
                 }
                 FeedEvent::Part(row) => {
                     let outcome = self.responder.table.apply_part(&row, &self.responder.horizon);
+                    if outcome.is_applied() {
+                        self.fingerprints.note_part(&row);
+                    }
                     self.note(&row, outcome);
                 }
                 FeedEvent::CommitEnd => self.follow.ends_commit = true,
                 FeedEvent::RereadRow(row) => {
                     let outcome = self.responder.table.apply_reread(&row, &self.responder.horizon);
+                    if outcome.is_applied() {
+                        self.fingerprints.note_reread(&row);
+                    }
                     self.note(&row, outcome);
                 }
                 FeedEvent::BatchEnd(batch) => self.follow.applied_batch = Some(batch),
-                FeedEvent::RereadBegin(user) => self.responder.table.begin_reread(user),
-                FeedEvent::RereadEnd(user) => self.responder.table.end_reread(user),
-                FeedEvent::Unreadable(user) => self.responder.table.mark_unreadable(user),
+                FeedEvent::RereadBegin(user) => {
+                    let version = self.responder.table.coming_version(user);
+                    self.fingerprints.begin_reread(user, version);
+                    self.responder.table.begin_reread(user);
+                }
+                FeedEvent::RereadEnd(user) => self.end_reread(user),
+                FeedEvent::Unreadable(user) => {
+                    self.responder.table.mark_unreadable(user);
+                    self.show_fingerprint(user);
+                }
             }
         }
         let asked = self.responder.rereads.drain(..);
@@ -98,6 +116,48 @@ impl Shard {
             self.follow.feed.applied_batch.store(batch, Release);
         }
         self.publish_table();
+    }
+
+    /// A row, and what came of its account before it in the same commit, is shown.
+    #[inline]
+    fn note_shown(&mut self, row: &Transaction, outcome: Outcome) {
+        if outcome.is_applied() {
+            let met_by = self.met_by(row.user_id);
+            self.fingerprints.note_applied(row, met_by);
+        }
+        if self.fingerprints.has_unfinished() {
+            self.show_fingerprint(row.user_id);
+        }
+    }
+
+    fn show_fingerprint(&mut self, user: UserId) {
+        let met_by = self.met_by(user);
+        self.fingerprints.show(user, met_by);
+    }
+
+    /// The table has shown the first of those accounts of which a commit was coming.
+    fn show_fingerprints(&mut self) {
+        while let Some(user) = self.fingerprints.first_unfinished() {
+            if self.responder.table.first_unfinished().is_some_and(|first| first <= user) {
+                return;
+            }
+            self.show_fingerprint(user);
+        }
+    }
+
+    fn end_reread(&mut self, user: UserId) {
+        let is_coming = self.responder.table.is_coming(user);
+        let end = match self.responder.table.end_reread(user) {
+            true if is_coming => RereadEnd::Unfinished,
+            true => RereadEnd::Shown,
+            false => RereadEnd::Thrown,
+        };
+        let met_by = self.met_by(user);
+        self.fingerprints.end_reread(end, met_by);
+    }
+
+    fn met_by(&self, user: UserId) -> MetBy {
+        MetBy { copying: self.checkpoints.has_copied(&self.responder.table, user), audit: false }
     }
 
     fn note(&mut self, row: &Transaction, outcome: Outcome) {

@@ -123,6 +123,11 @@ impl Index {
         (next < self.lines.len()).then(|| next.reverse_bits() >> unused)
     }
 
+    /// Whether a walk over all that comes to line `next` next has passed by the user's line.
+    pub fn is_before(&self, user: HashedUser, next: usize) -> bool {
+        self.home(tag(user)).reverse_bits() < next.reverse_bits()
+    }
+
     /// Replaces the handle at a place.
     pub fn set(&mut self, place: Place, handle: Handle) {
         self.lines[place.line].handles[place.place] = handle;

@@ -24,6 +24,7 @@
 //! | `foreign` | lookups that are passed on in bundles, and other shards' lookups |
 //! | `questions` | other questions: passed on, kept waiting, or joined |
 //! | `follow` | what the feed brings |
+//! | `fingerprints` | which rows were applied |
 //! | [`checkpoints`] | accounts that are copied out, or taken in, a bounded number a turn |
 //! | [`metrics`] | what all of it counts |
 //! | `planted` | defects for the simulation to find |
@@ -35,6 +36,7 @@ use alloc::vec::Vec;
 
 use florin_schema::{NodeIdentity, ShardIndex, UserId};
 
+use crate::audit::Fingerprint;
 use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::{DRAIN_QUIET_US, WAITING_POLL_US};
@@ -50,6 +52,7 @@ pub mod checkpoints;
 mod connections;
 mod ending;
 pub mod feed_link;
+mod fingerprints;
 mod follow;
 mod foreign;
 mod forwarding;
@@ -74,6 +77,7 @@ pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, Checkpo
 use connections::{Connections, Ending, Session, Stop};
 pub use connections::{Listener, Wants};
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
+use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
@@ -124,6 +128,7 @@ pub struct Shard {
     connections: Connections,
     forwarding: Forwarding,
     follow: Follow,
+    fingerprints: Fingerprints,
     checkpoints: Checkpoints,
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
@@ -194,6 +199,7 @@ impl Shard {
             connections: Connections::default(),
             forwarding: Forwarding::new(peers),
             follow: Follow::new(feed, max_staleness_us),
+            fingerprints: Fingerprints::new(),
             checkpoints: Checkpoints::none(),
             callers: None,
             belt: Belt::new(),
@@ -415,6 +421,14 @@ impl Shard {
             || self.checkpoints.has_work()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()
+    }
+
+    /// All rows that it has applied to accounts of a bucket.
+    ///
+    /// # Panics
+    /// Where there is no such bucket.
+    pub fn applied(&self, bucket: usize) -> Fingerprint {
+        self.fingerprints.applied(bucket)
     }
 
     /// Whether its ledger is loaded; until then it answers UNAVAILABLE.

@@ -238,12 +238,7 @@ impl Responder {
     }
 
     fn has_version(&self, freshness: &Freshness, user: UserId) -> bool {
-        freshness.min_version == Version(0) || self.version(user) >= freshness.min_version
-    }
-
-    fn version(&self, user: UserId) -> Version {
-        let found = self.table.find(user.hashed());
-        found.map_or(Version(0), |found| Version(found.balance.root.version.get()))
+        freshness.min_version == Version(0) || self.table.version(user) >= freshness.min_version
     }
 
     /// Answers a question about one user: with data where `freshness` holds, else with STALE.
@@ -265,7 +260,7 @@ impl Responder {
             return self.error(out, &to, via, Status::Stale, &message);
         }
         if self.unavailable.is_none() && !self.has_version(freshness, user) {
-            let (asked, held) = (freshness.min_version, self.version(user));
+            let (asked, held) = (freshness.min_version, self.table.version(user));
             let message = format!(
                 "min_version {asked} was asked, and the account is at {held} here: ask again, or give a wait_ms"
             );

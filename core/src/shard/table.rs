@@ -62,6 +62,11 @@ impl Walk {
     pub fn is_over(&self) -> bool {
         self.home.is_none()
     }
+
+    /// Whether it has met whoever has the user's place, or has passed by where a new one will be.
+    pub fn has_met(&self, table: &Table, user: HashedUser) -> bool {
+        self.home.is_none_or(|next| table.index.is_before(user, next))
+    }
 }
 
 impl Default for Walk {
@@ -89,6 +94,14 @@ pub enum Outcome {
     Defective(Defect),
     /// The account has been defective for longer; the row was skipped.
     Ignored,
+}
+
+impl Outcome {
+    /// Whether the account holds the row since then.
+    #[inline]
+    pub fn is_applied(self) -> bool {
+        matches!(self, Outcome::Applied | Outcome::AppliedLate)
+    }
 }
 
 /// The account that has the user's tag: nearly always the user's. Or none, and then the user has none.
@@ -156,6 +169,28 @@ impl Table {
     /// The watermark when the user's account was last whole, if it is quarantined; monotonic 0 = it never was.
     pub fn whole_at(&self, user_id: UserId) -> Option<Now> {
         self.quarantined.get(&user_id).copied()
+    }
+
+    /// The first user of whom a commit is coming.
+    pub fn first_unfinished(&self) -> Option<UserId> {
+        self.unfinished.first_key_value().map(|(&user_id, _)| user_id)
+    }
+
+    /// Whether a commit is coming that concerns the user.
+    pub fn is_coming(&self, user_id: UserId) -> bool {
+        self.unfinished.contains_key(&user_id)
+    }
+
+    /// How many transactions the user's account holds, or will once the commit that is coming has ended.
+    pub fn coming_version(&self, user_id: UserId) -> Version {
+        let unfinished = self.unfinished.get(&user_id).map(|account| account.version(&self.blocks));
+        unfinished.unwrap_or_else(|| self.version(user_id))
+    }
+
+    /// How many transactions the user's account holds; 0 where there is none.
+    pub fn version(&self, user_id: UserId) -> Version {
+        let found = self.find(user_id.hashed());
+        found.map_or(Version(0), |found| Version(found.balance.root.version.get()))
     }
 
     /// Whether a quarantined account stays so, as far as anyone knows: its history has been read again in vain, or would be.
@@ -358,9 +393,9 @@ impl Table {
         self.reread = Some(Reread { user_id, account: Account::create(&mut self.blocks, user_id) });
     }
 
-    /// The end of that history: it takes the old account's place, unless it holds less. Where a commit is coming that concerns the
-    /// account, that is what the commit will leave, and the shown one stays.
-    pub fn end_reread(&mut self, user_id: UserId) {
+    /// The end of that history: it takes the old account's place, unless it holds less; whether it has. Where a commit is coming that
+    /// concerns the account, that is what the commit will leave, and the shown one stays.
+    pub fn end_reread(&mut self, user_id: UserId) -> bool {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
         let unfinished = self.unfinished.get(&user_id).copied();
@@ -373,7 +408,7 @@ impl Table {
             if unfinished.is_none() {
                 self.note_quarantine(user_id, before, QUARANTINED);
             }
-            return;
+            return false;
         }
         // Of an account without a row nothing is known: those that named it have vanished.
         let is_empty = reread.account.version(&self.blocks) == Version(0);
@@ -387,6 +422,7 @@ impl Table {
         } else {
             self.show(user_id, reread.account);
         }
+        true
     }
 
     #[inline]
