@@ -11,6 +11,7 @@ mod checkpoints;
 ))]
 mod deaths;
 mod forbidden;
+mod languages;
 #[cfg(feature = "postgres")]
 mod ledgers;
 mod offline;
