@@ -43,7 +43,10 @@ impl Consumer {
 
     /// The rows so far.
     fn rows(&self) -> Vec<Transaction> {
-        let row = |event: &FeedEvent| if let FeedEvent::Row(row) = event { Some(*row) } else { None };
+        let row = |event: &FeedEvent| match event {
+            FeedEvent::Row(row) | FeedEvent::Part(row) => Some(*row),
+            _ => None,
+        };
         self.events.iter().filter_map(row).collect()
     }
 
