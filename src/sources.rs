@@ -237,7 +237,8 @@ impl Ledger {
             #[cfg(feature = "sqlite")]
             Ledger::Sqlite(_) => true,
             #[cfg(feature = "postgres")]
-            Ledger::Postgres(_) => false,
+            // Without versions it is counted from its first row.
+            Ledger::Postgres(ledger) => !ledger.target().mapping.is_derived(),
         }
     }
 

@@ -11,6 +11,8 @@ pub struct Reached {
     pub ledger: String,
     /// Every row up to here is applied, in the source's bytes.
     pub position: Vec<u8>,
+    /// How often everything was loaded by then.
+    pub loads: u64,
 }
 
 /// See the module.

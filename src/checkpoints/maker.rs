@@ -257,6 +257,9 @@ impl Making {
         if end.ledger != begin.ledger {
             return Err(MakeError::Feed("it was replaced by another meanwhile".to_owned()));
         }
+        if end.loads != begin.loads {
+            return Err(MakeError::Feed("everything was loaded again meanwhile".to_owned()));
+        }
         let manifest = Manifest {
             ledger: begin.ledger,
             begin: begin.position,

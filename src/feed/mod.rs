@@ -164,7 +164,8 @@ fn serve_maker<S: Source>(follower: &mut Follower<S, Outlet>, cut: &Cut) {
         && cut.wants(complete_us)
     {
         let position = position.encode();
-        let reached = follower.source().lasting_identity().map(|ledger| Reached { ledger, position });
+        let loads = follower.source().loads();
+        let reached = follower.source().lasting_identity().map(|ledger| Reached { ledger, position, loads });
         cut.put(reached.map_err(|error| error.to_string()));
     }
     if let Some(begin) = cut.take_durable().and_then(|begin| S::Position::decode(&begin)) {

@@ -59,7 +59,9 @@ pub enum StartError {
         driver: DriverKind,
     },
     /// Checkpoints of a ledger that cannot be gone on with from one.
-    #[error("a ledger of this kind cannot be gone on with from a checkpoint: leave --checkpoint out")]
+    #[error(
+        "a ledger without versions is counted from its first row, and cannot be gone on with from a checkpoint: leave --checkpoint out"
+    )]
     NoCheckpoints,
     /// The folder of checkpoints.
     #[error(transparent)]

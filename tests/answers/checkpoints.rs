@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use florin::checkpoints::{CheckpointConfig, Made, load, store};
 use florin::drivers::DriverChoice;
 use florin::node::{Node, NodeConfig};
+use florin::sources::LedgerAddress;
 use florin_schema::Encoding;
 use florin_sqlite::Writer;
 
@@ -17,7 +18,7 @@ use super::callers::NativeCaller;
 use super::recomputed::{self, Ledger};
 use super::{NOW_US, generated};
 
-fn start(ledger: &Path, folder: &Path, shards: u16) -> Node {
+pub fn start(ledger: impl Into<LedgerAddress>, folder: &Path, shards: u16) -> Node {
     let checkpoints =
         Some(CheckpointConfig { folder: folder.to_owned(), every: None, every_rows: None, at_end: false });
     let config = NodeConfig {
@@ -26,7 +27,7 @@ fn start(ledger: &Path, folder: &Path, shards: u16) -> Node {
         driver: DriverChoice::Auto,
         fixed_wall_us: Some(NOW_US),
         checkpoints,
-        ..NodeConfig::local(ledger.to_owned())
+        ..NodeConfig::local(ledger)
     };
     let node = Node::start(config).expect("a node");
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -37,12 +38,12 @@ fn start(ledger: &Path, folder: &Path, shards: u16) -> Node {
     node
 }
 
-fn end(node: Node) {
+pub fn end(node: Node) {
     node.drain();
     node.join().expect("a clean end");
 }
 
-fn make(node: &Node) -> Made {
+pub fn make(node: &Node) -> Made {
     let (told, heard) = mpsc::channel();
     node.checkpoints()
         .expect("it makes checkpoints")
@@ -51,13 +52,16 @@ fn make(node: &Node) -> Made {
 }
 
 /// How many accounts came from a checkpoint, and why one was not loaded.
-fn origin(node: &Node) -> (u64, Option<String>) {
+pub fn origin(node: &Node) -> (u64, Option<String>) {
     let status = node.checkpoints().expect("it makes checkpoints").status().clone();
     (status.restored(), status.refused())
 }
 
 fn assert_exact(node: &Node, ledger: &Path) {
-    let ledger = Ledger::read(ledger);
+    assert_holds(node, &Ledger::read(ledger));
+}
+
+pub fn assert_holds(node: &Node, ledger: &Ledger) {
     let mut native = NativeCaller::connect(node.addresses().listen.expect("an any-port"));
     for (&user, rows) in &ledger.accounts {
         let expected = recomputed::account(user, rows, NOW_US);
@@ -89,7 +93,7 @@ fn a_restart_from_a_checkpoint_answers_what_a_recomputation_gives() {
     let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
     let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().collect();
     let mut shards = [1, 3, 2, 1, 4].into_iter();
-    let mut node = start(&path, &folder, shards.next().expect("a number"));
+    let mut node = start(path.clone(), &folder, shards.next().expect("a number"));
     assert_eq!(origin(&node), (0, None));
     let mut from = 0;
     for shards in shards {
@@ -113,7 +117,7 @@ fn a_restart_from_a_checkpoint_answers_what_a_recomputation_gives() {
         end(node);
         append(&path, &users, from + 100, 100);
         from += 200;
-        node = start(&path, &folder, shards);
+        node = start(path.clone(), &folder, shards);
         let (restored, refused) = origin(&node);
         assert_eq!((restored, refused), (made.accounts, None), "{shards} shards");
         assert!(
@@ -141,7 +145,7 @@ fn copy(from: &Path, to: &Path) {
 /// A checkpoint of two shards, and the ledger that it is of.
 fn checkpoint(directory: &Path) -> (PathBuf, PathBuf) {
     let (path, folder) = (generated(directory), directory.join("made"));
-    let node = start(&path, &folder, 2);
+    let node = start(path.clone(), &folder, 2);
     let made = make(&node);
     end(node);
     (path, made.path)
@@ -202,7 +206,7 @@ fn a_checkpoint_that_is_not_wholly_right_is_not_loaded_and_the_reason_is_said() 
         copy(&made, &folder.join("checkpoint-2"));
         damage(&folder.join("checkpoint-2"));
         // With nothing else there: from the ledger.
-        let node = start(&path, &folder, 3);
+        let node = start(path.clone(), &folder, 3);
         let (restored, refused) = origin(&node);
         assert!(
             restored == 0 && refused.as_ref().is_some_and(|refused| refused.contains(reason)),
@@ -215,7 +219,7 @@ fn a_checkpoint_that_is_not_wholly_right_is_not_loaded_and_the_reason_is_said() 
         copy(&made, &folder.join("checkpoint-1"));
         copy(&made, &folder.join("checkpoint-2"));
         damage(&folder.join("checkpoint-2"));
-        let node = start(&path, &folder, 2);
+        let node = start(path.clone(), &folder, 2);
         let (restored, refused) = origin(&node);
         assert!(restored >= 500 && refused.is_some_and(|refused| refused.contains(reason)));
         assert_exact(&node, &path);
@@ -230,7 +234,7 @@ fn a_checkpoint_that_is_not_wholly_right_is_not_loaded_and_the_reason_is_said() 
     let mut writer = Writer::open_or_create(&other.join("ledger.db")).expect("a ledger");
     writer.append(&[recomputed::recharge(users[0], 7, NOW_US)]).expect("an append");
     drop(writer);
-    let node = start(&other.join("ledger.db"), &folder, 2);
+    let node = start(other.join("ledger.db"), &folder, 2);
     assert!(origin(&node).1.is_some_and(|refused| refused.contains("another ledger")));
     assert_exact(&node, &other.join("ledger.db"));
     end(node);
@@ -246,7 +250,7 @@ fn a_checkpoint_of_a_ledger_that_was_restored_since_is_not_loaded() {
         let backup = directory.path().join("backup.db");
         fs::copy(&path, &backup).expect("a copy");
         append(&path, &users, 5_000, 50);
-        let node = start(&path, &folder, 2);
+        let node = start(path.clone(), &folder, 2);
         make(&node);
         end(node);
         for sidecar in ["ledger.db-wal", "ledger.db-shm"] {
@@ -255,7 +259,7 @@ fn a_checkpoint_of_a_ledger_that_was_restored_since_is_not_loaded() {
         }
         fs::copy(&backup, &path).expect("a copy");
         append(&path, &users, 7_000, rows_since);
-        let node = start(&path, &folder, 2);
+        let node = start(path.clone(), &folder, 2);
         let (restored, refused) = origin(&node);
         assert!(
             restored == 0 && refused.as_ref().is_some_and(|reason| reason.contains("restored")),
@@ -271,7 +275,7 @@ fn a_checkpoint_of_a_ledger_that_was_restored_since_is_not_loaded() {
 fn what_cannot_be_written_is_said_and_tried_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
-    let node = start(&path, &folder, 2);
+    let node = start(path.clone(), &folder, 2);
     make(&node);
     let (told, heard) = mpsc::channel();
     fs::rename(&folder, directory.path().join("elsewhere")).expect("a rename");
@@ -291,7 +295,7 @@ fn what_cannot_be_written_is_said_and_tried_again() {
 fn a_folder_has_one_node() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
-    let node = start(&path, &folder, 1);
+    let node = start(path.clone(), &folder, 1);
     let config = CheckpointConfig { folder, every: None, every_rows: None, at_end: false };
     let second = NodeConfig { shards: Some(1), checkpoints: Some(config), ..NodeConfig::local(path.clone()) };
     let refusal = Node::start(second).map(drop).expect_err("one node a folder");

@@ -10,6 +10,8 @@ mod callers;
 mod checkpoints;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_checkpoints;
 mod recomputed;
 
 use std::collections::HashMap;

@@ -12,11 +12,11 @@ use crate::recomputed::Ledger;
 
 #[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]
-mod server;
+pub mod server;
 
 use server::Server;
 
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 CREATE TABLE transactions (
     seq BIGINT PRIMARY KEY, transaction_id TEXT NOT NULL UNIQUE, user_id BIGINT NOT NULL, version BIGINT NOT NULL,
     asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL,

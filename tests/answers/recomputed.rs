@@ -59,6 +59,25 @@ impl Ledger {
         }
         Ledger { accounts }
     }
+
+    /// Of lines with user, version, asset, kind, amount and time, in this order.
+    #[cfg(feature = "postgres")]
+    pub fn of_lines(lines: &str) -> Ledger {
+        let mut accounts: BTreeMap<u64, Vec<Row>> = BTreeMap::new();
+        for line in lines.lines() {
+            let cells: Vec<&str> = line.split('|').collect();
+            let number = |at: usize| cells[at].parse::<i64>().expect("a number");
+            let account = accounts.entry(number(0) as u64).or_default();
+            account.push(Row {
+                asset: cells[2].to_owned(),
+                kind: number(3),
+                amount: number(4),
+                occurred_at_us: number(5),
+            });
+            assert_eq!(number(1), account.len() as i64, "versions are dense");
+        }
+        Ledger { accounts }
+    }
 }
 
 pub fn account(user_id: u64, rows: &[Row], now_us: i64) -> Account {

@@ -87,3 +87,46 @@ fn a_node_without_checkpoints_says_so() {
     let nothing = run(folder.path(), &["checkpoint", "list", "."]).refused(1);
     assert!(nothing.contains("holds no checkpoint"), "{nothing}");
 }
+
+/// A node that follows a PostgreSQL was killed, and its next process found the slot still in use by the connection of the last: the
+/// checkpoint was refused for what passes by itself.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_node_that_is_killed_goes_on_in_a_postgresql_from_its_checkpoint() {
+    let postgres = crate::postgres::Server::start();
+    postgres.sql(
+        "CREATE TABLE transactions (transaction_id TEXT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, asset TEXT NOT NULL, \
+         kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL, UNIQUE (user_id, version)); \
+         ALTER TABLE transactions REPLICA IDENTITY FULL",
+    );
+    let add = |first: u32, last: u32| {
+        postgres.sql(&format!(
+            "INSERT INTO transactions SELECT gen_random_uuid()::text, i % 7, i / 7 + 1, 'COIN', 1, 10, i FROM generate_series({first}, {last}) i"
+        ));
+    };
+    add(0, 699);
+    let folder = folder_with_ledger();
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres?slot=killed", postgres.port);
+    let started = |shards: &str| {
+        Server::start(
+            folder.path(),
+            &[&KEEPS[..], &["--ledger", &url, "--shards", shards, "--shards-per-cpu", "3"]].concat(),
+        )
+    };
+    let metrics = |server: &Server| get(server.admin, "/metrics");
+    let mut server = started("2");
+    wait_for("a checkpoint", || metrics(&server).contains("\nflorin_checkpoints_total 1").then_some(()));
+    for round in 0..3 {
+        add(700 + round * 70, 734 + round * 70);
+        server.signal(Signal::KILL);
+        server.ended();
+        add(735 + round * 70, 769 + round * 70);
+        let restarted = started(if round == 1 { "3" } else { "1" });
+        let told = metrics(&restarted);
+        assert!(told.contains("\nflorin_restored_accounts 7"), "{told}");
+        let balance = run(folder.path(), &["get", "balance", "3", "--addr", &restarted.addr()]).ok();
+        let version = 110 + round * 10;
+        assert!(balance.starts_with(&format!("user 3, version {version}")), "{balance}");
+        server = restarted;
+    }
+}

@@ -137,6 +137,12 @@ pub trait Source {
         ))
     }
 
+    /// How often everything was loaded, on top of what was there: accounts that were copied before and after the last time are not of
+    /// one history.
+    fn loads(&self) -> u64 {
+        0
+    }
+
     /// Every shard has applied everything up to `position`, or a checkpoint that begins there is on disk, where the node keeps
     /// any: a source that keeps rows for its readers may let them go.
     fn applied(&mut self, position: &Self::Position) {

@@ -15,16 +15,19 @@ pub enum Failure {
     /// The position cannot be gone on from: everything is loaded again, on top of what is there.
     #[error("{0}; loading everything again, on top of what is there")]
     Lost(String),
-    /// What is there is not what was followed, or it was changed in a way that nobody can follow. It takes a hand.
+    /// What is there is not what was followed. It takes a hand.
     #[error("{0}")]
     Replaced(String),
+    /// It was changed in a way that nobody can follow, nor load on top of what is there: only a start from nothing is right.
+    #[error("{0}; what is answered is what the ledger held before: restart florin to load what is there now")]
+    Changed(String),
 }
 
 impl From<&Failure> for SourceError {
     fn from(failure: &Failure) -> SourceError {
         match failure {
             Failure::Unavailable(_) | Failure::Lost(_) => SourceError::Unavailable(failure.to_string()),
-            Failure::Replaced(reason) => SourceError::Replaced(reason.clone()),
+            Failure::Replaced(_) | Failure::Changed(_) => SourceError::Replaced(failure.to_string()),
         }
     }
 }

@@ -7,23 +7,25 @@ use std::time::Duration;
 
 use florin_core::clock::Now;
 use florin_record::threads::{EndsProcess, Vital};
+use postgres_protocol::escape::escape_literal;
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::asker::Asker;
+use crate::facts;
 use crate::failure::Failure;
 use crate::instance::Followed;
 use crate::journal::Comparison;
-use crate::limits::{PAUSE_MAX, PAUSE_MIN};
+use crate::limits::{DROP_PAUSE, DROP_TIMEOUT, PAUSE_MAX, PAUSE_MIN, RESUME_PAUSE, RESUME_TIMEOUT};
 use crate::outbox::{Batch, Event, Outbox};
 use crate::reread::{Asked, Rereader};
 use crate::session::{Before, Session};
 use crate::snapshot::Loading;
 use crate::status::PgStatus;
 use crate::stream::Stream;
-use crate::target::Target;
+use crate::target::{Purpose, Target};
 
 /// What the follower's thread orders.
 pub enum Order {
@@ -35,6 +37,8 @@ pub enum Order {
     Resume(Box<Before>, SyncSender<Result<(), Failure>>),
     /// To follow nothing.
     Rest,
+    /// To follow nothing, and to give the slot back.
+    DropSlot,
 }
 
 /// See [`Order::Load`].
@@ -91,14 +95,61 @@ impl Following {
                     Order::Reread(asked) => rereader.ask(asked),
                     Order::Resume(before, answer) => {
                         // Where nobody waits for it any more, it takes no part in anything.
-                        let _ = answer.send(Session::open(&this.target, &before).await.map(drop));
+                        let _ = answer.send(this.can_resume(&before).await);
                     }
                     Order::Rest => {
                         end(current.take()).await;
                     }
+                    Order::DropSlot => {
+                        end(current.take()).await;
+                        this.drop_slot().await;
+                    }
                 }
             }
         });
+    }
+
+    /// Gives the slot back, as soon as the server has noticed that its connection is closed.
+    async fn drop_slot(&self) {
+        let name = &self.target.address.slot;
+        let sql = format!(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {} AND NOT active",
+            escape_literal(name)
+        );
+        let until = Instant::now() + DROP_TIMEOUT;
+        let dropped = async {
+            let mut wire = self.target.connect(Purpose::Questions).await?;
+            while facts::slot(&mut wire, name).await?.is_some() {
+                if Instant::now() > until {
+                    return Err(Failure::Unavailable("it is in use".to_owned()));
+                }
+                wire.query(&sql).await?;
+                sleep(DROP_PAUSE).await;
+            }
+            Ok(())
+        };
+        match dropped.await {
+            Ok(()) => tracing::warn!("dropped the replication slot {name}: nothing of it is read any more"),
+            Err(failure) => tracing::error!(
+                "cannot drop the replication slot {name}, for which the server keeps its log: {failure}; drop it by hand, or restart \
+                 florin"
+            ),
+        }
+    }
+
+    /// Whether it can be gone on with. What passes by itself is waited for: the server may still hold the connection of a process that
+    /// was killed, or be about to start.
+    async fn can_resume(&self, before: &Before) -> Result<(), Failure> {
+        let until = Instant::now() + RESUME_TIMEOUT;
+        loop {
+            match Session::open(&self.target, before).await.map(drop) {
+                Err(Failure::Unavailable(reason)) if Instant::now() < until => {
+                    tracing::warn!("whether a checkpoint can be gone on from is asked again: {reason}");
+                    sleep(RESUME_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Follows until it fails, and tells why. Whether it had come to the stream.

@@ -43,8 +43,11 @@ pub const COPY_SESSIONS: usize = 2;
 pub const COPY_SILENCE: Duration = Duration::from_secs(60);
 /// Rows that are held back at most: 512 MiB. A table whose pages are in no order at all is to be read by its index.
 pub const HELD_ROWS_MAX: usize = 4_194_304;
-/// How long the server may take to say whether a checkpoint can be gone on from.
+/// For how long it is asked whether a checkpoint can be gone on from, where the server does not say so: it may be about to start, or
+/// hold a connection of before. After it everything is loaded.
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two such asks.
+pub const RESUME_PAUSE: Duration = Duration::from_millis(100);
 
 // Following.
 
@@ -69,6 +72,10 @@ pub const IDLE_POLL_US: u64 = 25_000;
 pub const BUSY_US: u64 = 1_000_000;
 /// How soon to look again while the server is waited for, µs. What comes wakes the feed sooner.
 pub const AWAIT_US: u64 = 5_000;
+/// For how long it is tried to give a slot back that nothing is read from any more.
+pub const DROP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two tries: the server notices soon that a connection is closed.
+pub const DROP_PAUSE: Duration = Duration::from_millis(50);
 /// How often the slot is looked at: a look costs the server a query.
 pub const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// Log that is kept for the slot from which a warning is given, bytes: 64 of PostgreSQL's segments.

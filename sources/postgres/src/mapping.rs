@@ -173,6 +173,20 @@ impl Mapping {
         *self == Mapping::default()
     }
 
+    /// Tells it from others, in few words that stay the same.
+    pub fn name(&self) -> String {
+        if self.is_own() {
+            return "as florin's".to_owned();
+        }
+        let rules = |(words, _): &(HashMap<String, Rule>, _)| {
+            let sorted: BTreeMap<_, _> = words.iter().collect();
+            format!("{sorted:?}")
+        };
+        let whole = format!("{:?} {:?}", self.columns, self.kinds.as_ref().map(rules));
+        let mixed = whole.bytes().fold(0, |hash, byte| florin_schema::ids::mix(hash ^ u64::from(byte)));
+        format!("mapped {mixed:016x}")
+    }
+
     /// The column's name; none = there is none.
     pub fn column(&self, field: Field) -> Option<&str> {
         self.columns[field as usize].as_deref()
@@ -343,6 +357,25 @@ mod tests {
             assert_eq!(mapped.kind_of_word(word, amount), Err(field), "{word} {amount}");
         }
         assert_eq!(mapped.kind_of_number(1, 5), Err(Field::Kind));
+    }
+
+    /// A checkpoint's accounts are what another mapping has made of the same rows.
+    #[test]
+    fn a_name_tells_one_mapping_from_another() {
+        let names: std::collections::BTreeSet<String> = [
+            mapping("", ""),
+            mapping("amount=cents", ""),
+            mapping("", "a=hold,b=-release,c=refund"),
+            mapping("", "a=hold,b=release,c=refund"),
+        ]
+        .iter()
+        .flat_map(|mapping| [mapping.name(), mapping.name()])
+        .collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+        assert_eq!(
+            mapping("", "b=-release,c=refund,a=hold").name(),
+            mapping("", "a=hold,b=-release,c=refund").name()
+        );
     }
 
     #[test]

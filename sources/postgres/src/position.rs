@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use florin_core::follower::Position;
+use florin_core::ledger::Transaction;
+use florin_schema::{UserId, Version};
 
 /// A place in the server's log: bytes since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -102,6 +104,25 @@ pub struct PgPosition {
     pub publication: u64,
     /// Everything before it was read.
     pub lsn: Lsn,
+    /// The row that was read last; none = none was, as far as is remembered.
+    pub anchor: Option<Anchor>,
+}
+
+/// A row, as far as it takes to see that a table still has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Anchor {
+    /// Whose.
+    pub user: UserId,
+    /// Its place.
+    pub version: Version,
+    /// Without a sign.
+    pub amount: i64,
+}
+
+impl From<&Transaction> for Anchor {
+    fn from(row: &Transaction) -> Anchor {
+        Anchor { user: row.user_id, version: row.version, amount: row.amount }
+    }
 }
 
 impl PartialOrd for PgPosition {
@@ -113,8 +134,8 @@ impl PartialOrd for PgPosition {
     }
 }
 
-const MARK: [u8; 4] = *b"PG01";
-const POSITION_BYTES: usize = 36;
+const MARK: [u8; 4] = *b"PG02";
+const POSITION_BYTES: usize = 60;
 
 impl Position for PgPosition {
     fn encode(&self) -> Vec<u8> {
@@ -125,6 +146,10 @@ impl Position for PgPosition {
             &self.timeline.to_le_bytes(),
             &self.publication.to_le_bytes(),
             &self.lsn.0.to_le_bytes(),
+            // No row has version 0.
+            &self.anchor.map_or(0, |anchor| anchor.user.get()).to_le_bytes(),
+            &self.anchor.map_or(0, |anchor| anchor.version.0).to_le_bytes(),
+            &self.anchor.map_or(0, |anchor| anchor.amount).to_le_bytes(),
         ]
         .concat()
     }
@@ -139,6 +164,14 @@ impl Position for PgPosition {
             timeline: u32_at(16)?,
             publication: u64_at(20)?,
             lsn: Lsn(u64_at(28)?),
+            anchor: match Version(u64_at(44)?) {
+                Version(0) => None,
+                version => Some(Anchor {
+                    user: UserId::new(u64_at(36)?)?,
+                    version,
+                    amount: u64_at(52)?.cast_signed(),
+                }),
+            },
         };
         bytes.starts_with(&MARK).then_some(position)
     }
@@ -169,8 +202,12 @@ mod tests {
 
     #[test]
     fn a_position_survives_as_bytes_and_is_compared_within_one_history() {
-        let position = PgPosition { system: 7, table_oid: 1, timeline: 2, publication: 3, lsn: Lsn(4) };
-        assert_eq!(PgPosition::decode(&position.encode()), Some(position));
+        let anchor = UserId::new(5).map(|user| Anchor { user, version: Version(6), amount: 7 });
+        let position =
+            PgPosition { system: 7, table_oid: 1, timeline: 2, publication: 3, lsn: Lsn(4), anchor };
+        for position in [position, PgPosition { anchor: None, ..position }] {
+            assert_eq!(PgPosition::decode(&position.encode()), Some(position));
+        }
         assert_eq!(PgPosition::decode(&position.encode()[1..]), None);
         assert_eq!(PgPosition::decode(&[0; POSITION_BYTES]), None);
         assert!(position < PgPosition { lsn: Lsn(5), ..position });

@@ -7,7 +7,6 @@
 //! is visible, and with synchronous standbys long before.) Where a slot is there already, a second one that lasts a moment
 //! gives the snapshot, so that the first keeps what it has.
 
-use florin_core::ledger::Transaction;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio::time::timeout;
 
@@ -16,7 +15,7 @@ use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::limits::{SLOT_SILENCE, SLOT_TIMEOUT};
 use crate::mapping::Field;
-use crate::position::{Lsn, PgIdentity, PgPosition, TableName};
+use crate::position::{Anchor, Lsn, PgIdentity, PgPosition, TableName};
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
@@ -30,8 +29,8 @@ pub struct Before {
     pub position: Option<PgPosition>,
     /// Up to where the ledger was read, where that lies behind the position: a checkpoint's accounts are not all of one moment.
     pub end: Option<PgPosition>,
-    /// The row that was delivered last.
-    pub anchor: Option<Transaction>,
+    /// The row that was delivered last, where that is not the position's.
+    pub anchor: Option<Anchor>,
 }
 
 /// What a stream begins with.
@@ -146,6 +145,7 @@ impl Session {
                 timeline: system.timeline,
                 publication: mixed(&publication),
                 lsn: Lsn::default(),
+                anchor: None,
             },
             identity,
             instance,
@@ -218,8 +218,8 @@ impl Session {
         if [position, read].iter().any(|known| known.publication != self.start.publication) {
             return lost(format!("the publication {} was altered", target.address.publication));
         }
-        if let Some(anchor) = &before.anchor
-            && !self.holds(target, anchor).await?
+        if let Some(anchor) = before.anchor.or(read.anchor)
+            && !self.holds(target, &anchor).await?
         {
             return lost(
                 "the row that was read last is not in the table, or another one is in its place".to_owned(),
@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// Whether the table has this row as it was delivered.
-    async fn holds(&mut self, target: &Target, row: &Transaction) -> Result<bool, Failure> {
+    async fn holds(&mut self, target: &Target, row: &Anchor) -> Result<bool, Failure> {
         let mapping = &target.mapping;
         let (Some(user), Some(version), Some(amount)) =
             (mapping.column(Field::UserId), mapping.column(Field::Version), mapping.column(Field::Amount))
@@ -253,7 +253,7 @@ impl Session {
             row.amount,
             self.table.name,
             escape_identifier(user),
-            row.user_id.get(),
+            row.user.get(),
             escape_identifier(version),
             row.version.0
         );

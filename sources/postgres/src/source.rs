@@ -11,6 +11,7 @@
 //!
 //! The time of an ask is a watermark once the stream has reached the place that was its answer.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::journal::{Compared, Comparison, Journal};
 use crate::ledger::PgLedger;
 use crate::limits::{AWAIT_US, BUSY_US, IDLE_POLL_US, RESUME_TIMEOUT};
 use crate::outbox::{Batch, Event, Outbox};
-use crate::position::{Lsn, PgIdentity, PgPosition};
+use crate::position::{Anchor, Lsn, PgIdentity, PgPosition};
 use crate::reread::{Asked, Rereads};
 use crate::session::Before;
 use crate::status::PgStatus;
@@ -41,6 +42,8 @@ use crate::status::PgStatus;
 pub struct PgSource {
     orders: mpsc::UnboundedSender<Order>,
     identity: PgIdentity,
+    /// What its columns and words mean: accounts that were made by another mapping are others.
+    mapping: String,
     status: Arc<PgStatus>,
     events: Option<mpsc::Receiver<Event>>,
     asks: Option<mpsc::Sender<Now>>,
@@ -52,8 +55,10 @@ pub struct PgSource {
     is_following: bool,
     /// Everything up to here was handed over.
     position: Option<PgPosition>,
-    /// What is there came from a checkpoint, and no row since: nothing is remembered of what was read.
-    is_from_checkpoint: bool,
+    /// What is there came from a checkpoint, whose accounts hold rows up to here; and of those nothing is remembered.
+    checkpoint_end: Option<PgPosition>,
+    /// How often everything was loaded.
+    loads: u64,
     /// The last load was not whole, or the slot has lost the position.
     from_snapshot: bool,
     /// An ask whose answer has not come, or whose place was not reached.
@@ -89,6 +94,7 @@ impl PgSource {
         };
         let (orders, taken) = mpsc::unbounded_channel();
         let target = ledger.target().clone();
+        let mapping = target.mapping.name();
         let counted = target.mapping.is_derived().then(Counted::default);
         let status = Arc::new(PgStatus::default());
         let following =
@@ -98,6 +104,7 @@ impl PgSource {
         Ok(PgSource {
             orders,
             identity: ledger.identity().clone(),
+            mapping,
             status,
             events: None,
             asks: None,
@@ -106,7 +113,8 @@ impl PgSource {
             loading: Journal::default(),
             is_following: false,
             position: None,
-            is_from_checkpoint: false,
+            checkpoint_end: None,
+            loads: 0,
             from_snapshot: true,
             asked: None,
             asked_at_us: 0,
@@ -151,7 +159,6 @@ impl PgSource {
                 progress.whole = whole;
                 if !rows.is_empty() {
                     self.rows_at_us = now.monotonic_us;
-                    self.is_from_checkpoint = false;
                 }
                 for (user, xid) in changed {
                     self.changed.push_back(user);
@@ -162,7 +169,13 @@ impl PgSource {
                 rows.iter().flatten().for_each(|row| journal.note(*row));
                 if let Some(reached) = reached {
                     self.from_snapshot = false;
+                    let anchor = self.journal.last().map(Anchor::from);
+                    let before = self.position.and_then(|position| position.anchor);
+                    let reached = PgPosition { anchor: anchor.or(before), ..reached };
                     self.position = Some(reached);
+                    // From here on the rows that are remembered tell of another history.
+                    let is_told = |end: &PgPosition| anchor.is_some() && reached.lsn >= end.lsn;
+                    self.checkpoint_end = self.checkpoint_end.filter(|end| !is_told(end));
                     self.status.note_position(reached.lsn);
                     progress.position = Some(reached);
                 }
@@ -171,10 +184,8 @@ impl PgSource {
             Event::Following => self.is_following = true,
             Event::Asked(at, place) => self.asked = Some((at, Some(place))),
             Event::Compared(Compared::Unknown) => {
-                return Err(self.give_up(
-                    "the server has lost more rows than florin remembers having read: restart florin to load what is there now"
-                        .to_owned(),
-                ));
+                let lost = "the server has lost more rows than florin remembers having read".to_owned();
+                return Err(self.failed(&Failure::Changed(lost)));
             }
             Event::Compared(compared) => {
                 self.journal = std::mem::take(&mut self.loading);
@@ -232,7 +243,7 @@ impl PgSource {
                 );
                 return self.give_up(reason);
             }
-            Failure::Lost(reason) if self.is_from_checkpoint => {
+            Failure::Lost(reason) if self.checkpoint_end.is_some() => {
                 let reason = format!(
                     "{reason}, nor from the checkpoint that was loaded: restart florin to load what is there now"
                 );
@@ -240,6 +251,11 @@ impl PgSource {
             }
             Failure::Lost(_) => self.from_snapshot = true,
             Failure::Replaced(reason) => return self.give_up(reason.clone()),
+            Failure::Changed(_) => {
+                // So that no checkpoint is gone on from, and nothing is kept for a node that reads no more.
+                let _ = self.orders.send(Order::DropSlot);
+                return self.give_up(failure.to_string());
+            }
             Failure::Unavailable(_) => {}
         }
         SourceError::from(failure)
@@ -272,12 +288,17 @@ impl Source for PgSource {
             return Err(counted_from_the_first());
         }
         let PgIdentity { system, database, table_oid, .. } = &self.identity;
-        Ok(format!("postgres {system} {database} {table_oid}"))
+        Ok(format!("postgres {system} {database} {table_oid} {}", self.mapping))
     }
 
     fn resume(&mut self, begin: &PgPosition, end: &PgPosition) -> Result<(), SourceError> {
         if self.counted.is_some() {
             return Err(counted_from_the_first());
+        }
+        if begin.partial_cmp(end).is_none_or(Ordering::is_gt) {
+            return Err(SourceError::Replaced(
+                "it was begun in one history of the server and ended in another".to_owned(),
+            ));
         }
         let before = Before {
             identity: Some(self.identity.clone()),
@@ -291,13 +312,13 @@ impl Source for PgSource {
         };
         let asked = self.orders.send(Order::Resume(Box::new(before), answer));
         asked.map_err(|_| SourceError::Unavailable("the connection's thread ended".to_owned()))?;
-        let can = answered.recv_timeout(RESUME_TIMEOUT).map_err(silent)?;
+        let can = answered.recv_timeout(2 * RESUME_TIMEOUT).map_err(silent)?;
         can.map_err(|failure| match failure {
             Failure::Lost(reason) => SourceError::Replaced(reason),
             failure => SourceError::from(&failure),
         })?;
         self.from_snapshot = false;
-        self.is_from_checkpoint = true;
+        self.checkpoint_end = Some(*end);
         Ok(())
     }
 
@@ -325,13 +346,15 @@ impl Source for PgSource {
         let (asks, asked) = mpsc::channel(1);
         // Only what was reached by whole commits is a position; a snapshot that broke off is begun anew.
         let position = after.copied().filter(|_| !self.from_snapshot);
-        let anchor = self.journal.last().copied().filter(|_| self.counted.is_none());
+        let anchor = self.journal.last().map(Anchor::from).filter(|_| self.counted.is_none());
         if position.is_none() {
+            self.loads += 1;
             // What was applied of another history says nothing of this one.
             self.applied.store(0, Relaxed);
         }
+        let end = self.checkpoint_end.filter(|end| position.is_some_and(|position| position.lsn < end.lsn));
         let load = Load {
-            before: Before { identity: Some(self.identity.clone()), position, end: None, anchor },
+            before: Before { identity: Some(self.identity.clone()), position, end, anchor },
             // Without a position everything is loaded on top, and compared with what came before.
             comparison: if position.is_none() { self.journal.compare() } else { Comparison::default() },
             is_on_top: after.is_some(),
@@ -375,7 +398,15 @@ impl Source for PgSource {
         self.events.as_ref().is_some_and(|events| !events.is_empty()) || self.rereads.has_come()
     }
 
+    fn loads(&self) -> u64 {
+        self.loads
+    }
+
     fn applied(&mut self, position: &PgPosition) {
+        // A place in another history says nothing of this one's log: the server would skip what comes before it.
+        if self.position.is_none_or(|reached| position.partial_cmp(&reached).is_none_or(Ordering::is_gt)) {
+            return;
+        }
         self.applied.fetch_max(position.lsn.0, Relaxed);
     }
 

@@ -234,11 +234,7 @@ impl Stream {
                 self.commit()?;
                 for table in tables {
                     if shape_of(&self.shapes, table)?.is_some() {
-                        return Err(Failure::Replaced(
-                            "the ledger was emptied (TRUNCATE): what is answered is what it held before; restart florin to \
-                             load what is there now"
-                                .to_owned(),
-                        ));
+                        return Err(Failure::Changed("the ledger was emptied (TRUNCATE)".to_owned()));
                     }
                 }
             }
@@ -318,9 +314,9 @@ fn changed(
         // What identifies the row did not change, and the account is of it.
         None if shape.identifies_user() => {}
         None | Some(None) => {
-            return Err(Failure::Replaced(
-                "a row of the ledger was changed or removed, and the server does not say whose it was: restart florin to load \
-                 what is there now, and ALTER TABLE … REPLICA IDENTITY FULL"
+            return Err(Failure::Changed(
+                "a row of the ledger was changed or removed, and the server does not say whose it was (ALTER TABLE … REPLICA \
+                 IDENTITY FULL)"
                     .to_owned(),
             ));
         }
