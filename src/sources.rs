@@ -19,7 +19,7 @@ use florin_postgres::{
 use florin_record::{Appender, BulkWriter, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
-use florin_sqlite::{LedgerFile, Reader, SqliteAppender, Writer};
+use florin_sqlite::{LedgerFile, SqliteAppender, Writer};
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 compile_error!(
@@ -216,18 +216,12 @@ impl Ledger {
     }
 
     /// Which ledger it is, for clients to compare; the default where that is not known.
-    ///
-    /// # Errors
-    /// Those of reading.
-    pub fn id(&self) -> Result<LedgerId, LedgerError> {
+    pub fn id(&self) -> LedgerId {
         match self {
             #[cfg(feature = "sqlite")]
-            Ledger::Sqlite(file) => {
-                // A first row that cannot be read is the feed's to judge; an identity that is not known is not checked.
-                Ok(Reader::open(file.path())?.ledger_id().unwrap_or_default())
-            }
+            Ledger::Sqlite(file) => file.id(),
             #[cfg(feature = "postgres")]
-            Ledger::Postgres(ledger) => Ok(ledger.id()),
+            Ledger::Postgres(ledger) => ledger.id(),
         }
     }
 

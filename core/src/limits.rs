@@ -154,10 +154,10 @@ pub const OPEN_FILES_RESERVED: u64 = 192;
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Silence after which a connection of the admin port is ended: four times as long as Prometheus is silent by default.
 pub const ADMIN_IDLE_US: u64 = 60_000_000;
-/// Silence in the middle of a body that the admin port reads, after which it is answered 408: as long as on the shards' ports.
-pub const ADMIN_BODY_SILENCE: Duration = Duration::from_micros(PARTIAL_REQUEST_US);
-/// How long a body may take to come: [`APPLY_BODY_BYTES_MAX`] at 1.1 Mbit/s, and no drop by drop for ever.
-pub const ADMIN_BODY: Duration = Duration::from_secs(30);
+/// Silence in the middle of a head or a body that the admin port reads, after which it is answered 408: as long as on the shards' ports.
+pub const ADMIN_PART_SILENCE: Duration = Duration::from_micros(PARTIAL_REQUEST_US);
+/// How long a head, or a body, may take to come: [`APPLY_BODY_BYTES_MAX`] at 1.1 Mbit/s, and no drop by drop for ever.
+pub const ADMIN_PART: Duration = Duration::from_secs(30);
 /// Silence of a TCP peer after which its host is asked whether it is still there, how often, and how many times in vain:
 /// together with [`UNACKNOWLEDGED_US`] a peer that has vanished is gone within two minutes.
 pub const KEEPALIVE_IDLE_US: u64 = 60_000_000;

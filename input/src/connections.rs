@@ -4,11 +4,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::Router;
+use axum::extract::Request;
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::serve::{IncomingStream, Listener};
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,12 +28,31 @@ pub struct Bounds {
     pub connections_max: usize,
     /// How long one may be silent.
     pub idle: Duration,
+    /// How long it may be silent in the middle of a request's head; then it is answered 408.
+    pub head_silence: Duration,
+    /// How long a head may take to come, drop by drop.
+    pub head: Duration,
     /// How long a peer that still sends may do so once its answer has been sent.
     pub linger: Duration,
     /// How long to wait where the process has no descriptor left.
     pub accept_retry: Duration,
     /// How often that is said.
     pub say_every: Duration,
+}
+
+/// Serves an admin port until `end` resolves; requests that are being answered then still are.
+///
+/// # Errors
+/// Where the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    bounds: Bounds,
+    router: Router,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = router.layer(from_fn(note_turns));
+    let service = router.into_make_service_with_connect_info::<Talk>();
+    axum::serve(Bounded::new(listener, bounds), service).with_graceful_shutdown(end).await
 }
 
 /// A listener that ends the connection which has been silent for longest when there is one too many.
@@ -67,6 +92,9 @@ impl Bounded {
             stream,
             ended,
             bounds: self.bounds,
+            talk: Talk::default(),
+            half: None,
+            heard: Instant::now(),
             silence,
             key,
             open: Arc::clone(&self.open),
@@ -110,11 +138,57 @@ impl Listener for Bounded {
 #[error("there was one connection too many, and this had been silent for longest")]
 pub struct Evicted;
 
+/// How many requests of a connection were begun and how many answered: what its bytes alone do not say.
+#[derive(Clone, Default, Debug)]
+struct Talk(Arc<Turns>);
+
+#[derive(Default, Debug)]
+struct Turns {
+    begun: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Talk {
+    fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    fn is_answering(&self) -> bool {
+        self.begun() > self.0.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Talk {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Talk {
+        stream.io().talk.clone()
+    }
+}
+
+/// A request's head is there, and then its answer.
+async fn note_turns(ConnectInfo(talk): ConnectInfo<Talk>, request: Request, next: Next) -> Response {
+    talk.0.begun.fetch_add(1, Ordering::Relaxed);
+    let response = next.run(request).await;
+    talk.0.answered.fetch_add(1, Ordering::Relaxed);
+    response
+}
+
+/// A request's head of which a part is there.
+#[derive(Clone, Copy)]
+struct HalfHead {
+    since: Instant,
+    /// Requests that were begun before.
+    begun: u64,
+}
+
 /// A connection that ends where it is silent for too long, or is one too many.
 pub struct Connection {
     stream: TcpStream,
     ended: oneshot::Receiver<()>,
     bounds: Bounds,
+    talk: Talk,
+    half: Option<HalfHead>,
+    /// When bytes came or went last.
+    heard: Instant,
     silence: Pin<Box<Sleep>>,
     key: usize,
     open: Arc<Mutex<Slab<Entry>>>,
@@ -129,10 +203,47 @@ pub struct Connection {
 impl Connection {
     /// Bytes came or went.
     fn heard(&mut self) {
-        let now = Instant::now();
-        self.silence.as_mut().reset(now + self.bounds.idle);
+        self.heard = Instant::now();
+        let due = self.due();
+        self.silence.as_mut().reset(due);
         self.is_overdue = false;
-        self.open.lock().expect("nothing panics while it is held")[self.key].heard = now;
+        self.open.lock().expect("nothing panics while it is held")[self.key].heard = self.heard;
+    }
+
+    /// Bytes came: of a request's head, where none is being answered.
+    fn received(&mut self) {
+        if !self.talk.is_answering() && self.half_head().is_none() {
+            self.half = Some(HalfHead { since: Instant::now(), begun: self.talk.begun() });
+        }
+        self.heard();
+    }
+
+    fn half_head(&self) -> Option<HalfHead> {
+        self.half.filter(|half| half.begun == self.talk.begun())
+    }
+
+    /// When its silence is too long, as far as is known now.
+    fn due(&self) -> Instant {
+        match self.half_head() {
+            Some(half) => (self.heard + self.bounds.head_silence).min(half.since + self.bounds.head),
+            None => self.heard + self.bounds.idle,
+        }
+    }
+
+    /// Where a part of a request is there, its end is answered, as by the ports of the shards.
+    fn tell(&mut self, cx: &mut Context<'_>, status: &str, title: &str, detail: &str) {
+        if self.half_head().is_some() {
+            let body = format!(
+                r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}"#
+            );
+            let answer = format!(
+                "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n{body}",
+                body.len()
+            );
+            // Who takes none of it is owed no more.
+            let _ = Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes());
+        }
     }
 }
 
@@ -147,20 +258,34 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         match Pin::new(&mut this.stream).poll_read(cx, into) {
             Poll::Ready(outcome) => {
-                this.heard();
+                this.received();
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
                 this.is_evicted = this.is_evicted || Pin::new(&mut this.ended).poll(cx).is_ready();
                 if this.is_evicted {
+                    this.tell(cx, "503", "Service Unavailable", &Evicted.to_string());
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Evicted)));
                 }
                 ready!(this.silence.as_mut().poll(cx));
+                // A head may have become whole since.
+                let due = this.due();
+                if due > Instant::now() {
+                    this.silence.as_mut().reset(due);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 if !std::mem::replace(&mut this.is_overdue, true) {
                     // A process that was stopped finds the time over before it has looked at what came meanwhile.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                let detail = format!(
+                    "head: expected its rest within {} s, and all of it within {} s",
+                    this.bounds.head_silence.as_secs(),
+                    this.bounds.head.as_secs()
+                );
+                this.tell(cx, "408", "Request Timeout", &detail);
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
         }
@@ -209,6 +334,8 @@ mod tests {
     const BOUNDS: Bounds = Bounds {
         connections_max: 8,
         idle: Duration::from_secs(60),
+        head_silence: Duration::from_secs(10),
+        head: Duration::from_secs(30),
         linger: Duration::from_millis(500),
         accept_retry: Duration::from_millis(10),
         say_every: Duration::from_secs(10),

@@ -55,7 +55,7 @@ pub fn check_command<'a, I: Iterator<Item = &'a [u8]>>(
         (texts.len(), texts.join(", "))
     };
     let (count, content_type) = joined("content-type");
-    if count != 1 || !is_json(&content_type) {
+    if count != 1 || florin_schema::media::json(content_type.as_bytes()).is_err() {
         return Err(Refusal::MediaType(content_type));
     }
     for header in ["origin", "sec-fetch-site"] {
@@ -69,18 +69,6 @@ pub fn check_command<'a, I: Iterator<Item = &'a [u8]>>(
     let nodename = system.nodename().to_str().unwrap_or_default();
     let names = || std::iter::once(nodename).chain(hosts.iter().map(String::as_str));
     if count == 1 && is_ours(&host, names()) { Ok(()) } else { Err(Refusal::Host(host)) }
-}
-
-/// JSON travels in UTF-8 (RFC 8259, section 8.1).
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let is_utf8 = |parameter: &str| match parameter.split_once('=') {
-        Some((name, charset)) if name.eq_ignore_ascii_case("charset") => {
-            charset.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        }
-        _ => true,
-    };
-    parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json")) && parts.all(is_utf8)
 }
 
 /// Whether `authority` (`host` or `host:port`) names this host in a way that nobody else can make lead here: by address, or by one

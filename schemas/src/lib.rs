@@ -10,6 +10,7 @@
 //! | [`frame`] | request and reply headers, opcodes, encodings, statuses, limits |
 //! | [`records`] | the rkyv records: [`records::Balance`], [`records::Statistics`], [`records::Balances`] |
 //! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
+//! | [`media`] | JSON's media type |
 //! | [`generated`] | the FlatBuffers code that `flatc` makes of `florin.fbs` |
 
 // Not `forbid`: the generated code of `generated` needs an exception.
@@ -20,6 +21,7 @@ pub mod frame;
 pub mod generated;
 pub mod ids;
 pub mod layout;
+pub mod media;
 pub mod records;
 
 pub use decimal::{decimal, misspelling};

@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use florin_input::connections::{Bounded, Bounds};
+use florin_input::connections::{self, Bounds};
 use florin_input::origin::check_command;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -24,7 +24,10 @@ use tokio::sync::watch;
 
 use crate::cutover::{Cutover, Share};
 use crate::evidence::{Evidence, Summary, page, render_metrics};
-use crate::limits::{ACCEPT_RETRY, ADMIN_CONNECTIONS_MAX, CALLER_LINGER, CALLER_STALL, SCARCITY_SAID_EVERY};
+use crate::limits::{
+    ACCEPT_RETRY, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD, ADMIN_HEAD_SILENCE, CALLER_LINGER, CALLER_STALL,
+    SCARCITY_SAID_EVERY,
+};
 use crate::proxy::Phase;
 
 /// What the port shows, and what it may change.
@@ -72,13 +75,15 @@ pub async fn serve(
         .route("/v1/shadow/serve", get(served).post(set_served))
         .route("/metrics", get(metrics))
         .with_state(run_state);
-    axum::serve(Bounded::new(listener, BOUNDS), router).with_graceful_shutdown(end).await
+    connections::serve(listener, BOUNDS, router, end).await
 }
 
 /// Of connections to the port.
 const BOUNDS: Bounds = Bounds {
     connections_max: ADMIN_CONNECTIONS_MAX,
     idle: CALLER_STALL,
+    head_silence: ADMIN_HEAD_SILENCE,
+    head: ADMIN_HEAD,
     linger: CALLER_LINGER,
     accept_retry: ACCEPT_RETRY,
     say_every: SCARCITY_SAID_EVERY,

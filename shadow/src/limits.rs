@@ -90,6 +90,10 @@ pub const FILE_BYTES_MAX: usize = 256 << 10;
 pub const FILE_READ: Duration = Duration::from_secs(2);
 /// How long the admin port's last answers may take.
 pub const ADMIN_END: Duration = Duration::from_secs(1);
+/// Silence in the middle of a request's head on the admin port, after which it is answered 408: as on florin's own.
+pub const ADMIN_HEAD_SILENCE: Duration = Duration::from_secs(10);
+/// How long such a head may take to come, drop by drop.
+pub const ADMIN_HEAD: Duration = Duration::from_secs(30);
 
 /// The longest body in an evidence file; a longer one is cut, and says so.
 pub const EVIDENCE_BODY_BYTES_MAX: usize = 64 << 10;

@@ -19,10 +19,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::hosts::Hosts;
 use super::problem::Problem;
-use crate::limits::{ADMIN_BODY, ADMIN_BODY_SILENCE, ADMIN_CONNECTIONS_MAX, APPLY_BODY_BYTES_MAX};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_PART, ADMIN_PART_SILENCE, APPLY_BODY_BYTES_MAX};
+use crate::threads::{EndsProcess, Vital};
 
 /// Refuses what no resource here takes, before anything of the body is waited for.
 pub(super) async fn check_head(request: Request, next: Next) -> Response {
+    // Otherwise a panic would stay with the connection's task.
+    let end = EndsProcess::of(Vital::Admin);
+    end.at_work();
     match check(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => closing(problem),
@@ -72,10 +76,10 @@ pub(super) async fn whole(mut body: Body) -> Result<Vec<u8>, Problem> {
     if body.size_hint().lower() > APPLY_BODY_BYTES_MAX as u64 {
         return Err(too_long());
     }
-    let end = Instant::now() + ADMIN_BODY;
+    let end = Instant::now() + ADMIN_PART;
     let mut whole = Vec::new();
     loop {
-        let silent = Instant::now() + ADMIN_BODY_SILENCE;
+        let silent = Instant::now() + ADMIN_PART_SILENCE;
         let mut next = poll_fn(|context| Pin::new(&mut body).poll_frame(context));
         let frame = match timeout_at(end.min(silent), &mut next).await {
             Ok(frame) => Some(frame),
@@ -113,8 +117,8 @@ fn too_long() -> Problem {
 fn too_slow() -> Problem {
     let detail = format!(
         "body: expected its rest within {} s, and all of it within {} s; nothing was appended",
-        ADMIN_BODY_SILENCE.as_secs(),
-        ADMIN_BODY.as_secs()
+        ADMIN_PART_SILENCE.as_secs(),
+        ADMIN_PART.as_secs()
     );
     Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
 }

@@ -31,8 +31,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
-use florin_input::connections::{Bounded, Bounds};
+use florin_input::connections::{self, Bounds};
 use tokio::net::TcpListener;
 
 pub use hosts::Hosts;
@@ -40,8 +39,10 @@ use problem::Problem;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
 
-use crate::limits::{ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, LINGER_US, SCARCITY_LOG_US};
-use crate::threads::Vital;
+use crate::limits::{
+    ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, ADMIN_PART, ADMIN_PART_SILENCE, LINGER_US,
+    SCARCITY_LOG_US,
+};
 
 /// Serves the admin port until `end` resolves; requests that are being answered then still are.
 pub async fn serve(
@@ -50,14 +51,15 @@ pub async fn serve(
     writing: Writing,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let listener = Bounded::new(listener, BOUNDS).tap_io(|_| Vital::Admin.at_work());
-    axum::serve(listener, router(view, writing)).with_graceful_shutdown(end).await
+    connections::serve(listener, BOUNDS, router(view, writing), end).await
 }
 
 /// Of connections to the admin port.
 const BOUNDS: Bounds = Bounds {
     connections_max: ADMIN_CONNECTIONS_MAX,
     idle: Duration::from_micros(ADMIN_IDLE_US),
+    head_silence: ADMIN_PART_SILENCE,
+    head: ADMIN_PART,
     linger: Duration::from_micros(LINGER_US),
     accept_retry: Duration::from_micros(ACCEPT_RETRY_US),
     say_every: Duration::from_micros(SCARCITY_LOG_US),

@@ -375,9 +375,56 @@ fn half_a_body_is_told_what_became_of_it() {
     assert!(slow.starts_with("HTTP/1.1 408 ") && slow.contains("nothing was appended"), "{slow}");
     let mut evicted = connect();
     evicted.write_all(half.as_bytes()).unwrap();
+    let mut half_head = connect();
+    half_head.write_all(b"GET /readyz HT").unwrap();
+    // Two round trips later the port has read both, and they have been silent for longest.
+    for _ in 0..2 {
+        assert_eq!(port.get("/healthz").status, 200);
+    }
     let _others: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| connect()).collect();
     let evicted = answer(evicted);
     assert!(evicted.starts_with("HTTP/1.1 503 ") && evicted.contains("send it again"), "{evicted}");
+    let half_head = answer(half_head);
+    assert!(
+        half_head.starts_with("HTTP/1.1 503 ") && half_head.contains("one connection too many"),
+        "{half_head}"
+    );
+}
+
+/// Half a request's head stayed for a minute, and had no answer; dripped, it stayed for ever. A whole request before it, and a
+/// silence between two, change nothing.
+#[test]
+fn half_a_head_is_answered_408() {
+    use std::io::{Read, Write};
+    use std::time::Instant;
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let Address::Tcp { host, port: number } = &port.address else { unreachable!("it listens on TCP") };
+    let connect = || std::net::TcpStream::connect((host.as_str(), *number)).unwrap();
+    let (mut plain, mut second, mut idle) = (connect(), connect(), connect());
+    let begun = Instant::now();
+    plain.write_all(b"GET /healthz HTTP/1.1\r\nHos").unwrap();
+    for stream in [&mut second, &mut idle] {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = [0; 512];
+        let count = stream.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 200 "));
+    }
+    second.write_all(b"G").unwrap();
+    for mut stream in [plain, second] {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 408 ") && answer.contains("head: expected its rest"),
+            "{answer}"
+        );
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["status"], 408);
+    }
+    assert!(begun.elapsed() >= ADMIN_PART_SILENCE);
+    idle.set_nonblocking(true).unwrap();
+    let error = idle.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "who says nothing between two requests may");
 }
 
 /// A site's own DNS name was told 421 by the admin port, and could not be allowed.

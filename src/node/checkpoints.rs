@@ -31,10 +31,7 @@ pub(super) fn wire_up(
 ) -> Result<Wired, StartError> {
     let store = Arc::new(Store::open(&config.folder)?);
     let (cut, status) = (Arc::new(Cut::default()), Arc::new(CheckpointStatus::default()));
-    let link = |setup: &ShardSetup| {
-        let (wakers, index) = (Arc::clone(&control.wakers), usize::from(setup.index.0));
-        Port::link(Arc::clone(&setup.parking), Arc::new(move || wakers[index].wake()))
-    };
+    let link = |setup: &ShardSetup| Port::link(Arc::clone(&setup.parking), control.waking(setup.index));
     let (ports, links): (Vec<_>, Vec<_>) = setups.iter().map(link).unzip();
     let (maker, handed) = mpsc::channel();
     let restoring = Restoring {

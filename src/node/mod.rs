@@ -112,6 +112,12 @@ impl Control {
         self.wake();
     }
 
+    /// What wakes one shard: for whoever puts something into one of its rings.
+    fn waking(&self, shard: ShardIndex) -> Arc<dyn Fn() + Send + Sync> {
+        let wakers = Arc::clone(&self.wakers);
+        Arc::new(move || wakers[usize::from(shard.0)].wake())
+    }
+
     /// Makes every shard turn, those that sleep too.
     pub fn wake(&self) {
         self.wakers.iter().for_each(ShardWaker::wake);
@@ -154,7 +160,7 @@ impl Node {
         let ledger = Ledger::open(&config.ledger)?;
         // Who this node is for as long as it runs, and whose answers it gives.
         let node = NodeId(rand::rng().random_range(1..=u64::MAX));
-        let identity = NodeIdentity { node, ledger: ledger.id()? };
+        let identity = NodeIdentity { node, ledger: ledger.id() };
         let (setups, outlets): (Vec<_>, Vec<_>) = shard_thread::wire_up(
             shards,
             u64::from(max_staleness_ms) * 1_000,

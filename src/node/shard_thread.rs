@@ -42,9 +42,7 @@ pub(super) fn wire_up(
     let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::default()).collect();
     let ports: Vec<u16> = addresses.shard_listen.iter().map(|address| address.port()).collect();
     let wire = |((index, peers), parking): ((u16, _), Arc<Parking>)| {
-        let wakers = Arc::clone(&control.wakers);
-        let (outlet, feed) =
-            feed::link(Arc::clone(&parking), Arc::new(move || wakers[usize::from(index)].wake()));
+        let (outlet, feed) = feed::link(Arc::clone(&parking), control.waking(ShardIndex(index)));
         let setup = ShardSetup {
             index: ShardIndex(index),
             shards,

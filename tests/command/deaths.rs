@@ -170,7 +170,11 @@ fn provoke(child: &mut Child, then: Then) {
         }
         let Some(admin) = admin.filter(|_| line.starts_with("ready: ")) else { continue };
         match then {
-            Then::Nothing => drop(TcpStream::connect(admin)),
+            Then::Nothing => {
+                let mut stream = TcpStream::connect(admin).expect("it is ready");
+                let asked = write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                asked.and_then(|()| stream.read(&mut [0; 64])).map(drop).unwrap_or_default();
+            }
             Then::Signal(signal) => kill_process(pid, signal).expect("our own child"),
             Then::Write => {
                 let body = transaction(9, 5, "1");

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use florin_core::follower::SourceError;
+use florin_schema::LedgerId;
 
 use super::file::second_name;
 use super::own::beside;
@@ -125,6 +126,12 @@ impl LedgerFile {
     /// Where the ledger is, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which ledger it is, for clients to compare. A first row that cannot be read is the feed's to judge: an identity that is not
+    /// known is not checked.
+    pub fn id(&self) -> LedgerId {
+        self.lock().holder.ledger_id().unwrap_or_default()
     }
 
     /// Whether the path leads to the file that was opened, and nobody but SQLite has written to it. Some four system

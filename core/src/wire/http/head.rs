@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::mem::MaybeUninit;
 
+use florin_schema::media::NotJson;
 use httparse::Header;
 
 use super::HttpError;
@@ -330,21 +331,11 @@ fn is_ipv6(text: &[u8]) -> bool {
         && zone.iter().all(|byte| is_of_name(*byte))
 }
 
-/// A body's media type is JSON, in UTF-8 (RFC 8259, section 8.1).
 fn check_media_type(value: &[u8]) -> Result<(), HttpError> {
-    let mut parts = value.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
-        return Err(HttpError::ContentType(text(value)));
-    }
-    let is_other = |parameter: &[u8]| match memchr::memchr(b'=', parameter) {
-        Some(at) if parameter[..at].eq_ignore_ascii_case(b"charset") => {
-            let charset = &parameter[at + 1..];
-            let quoted = charset.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
-            !quoted.unwrap_or(charset).eq_ignore_ascii_case(b"utf-8")
-        }
-        _ => false,
-    };
-    if parts.any(is_other) { Err(HttpError::Charset(text(value))) } else { Ok(()) }
+    florin_schema::media::json(value).map_err(|not| match not {
+        NotJson::Type => HttpError::ContentType(text(value)),
+        NotJson::Charset => HttpError::Charset(text(value)),
+    })
 }
 
 /// Unreserved characters, sub-delims, and what encodes others.
