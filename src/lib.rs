@@ -13,6 +13,7 @@
 //! | [`mesh`] | rings between threads |
 //! | [`sources`], [`feed`] | the kinds of ledgers; the thread that loads and follows one |
 //! | [`drivers`] | sockets and completions: the io_uring loop |
+//! | [`callers`] | who may ask what, and how each proves who it is |
 //! | [`node`] | all of it, assembled |
 //! | [`admin`], [`cli`] | the control plane; the `florin` command |
 //!
@@ -22,6 +23,7 @@
 pub use florin_core::{audit, checkpoint, follower, ledger, limits, mesh, shard, wire};
 
 pub mod admin;
+pub mod callers;
 pub mod checkpoints;
 pub mod cli;
 pub mod clock;

@@ -329,3 +329,15 @@ pub const WRONG_TOKENS_BURST: u64 = 20;
 pub const WRONG_TOKEN_US: u64 = 100_000;
 /// Addresses whose wrong tokens a shard remembers; those that fall together share their bound.
 pub const WRONG_TOKEN_PLACES: usize = 1_024;
+/// A file of principals: [`PRINCIPALS_MAX`] of them with some lines each.
+pub const PRINCIPALS_BYTES_MAX: usize = 1_024 * 1_024;
+/// A name of a principal or of a key: it stands in tokens, in metrics and in every line of the audit log.
+pub const PRINCIPAL_NAME_BYTES_MAX: usize = 64;
+/// Tokens of one principal: those of a rotation that is under way twice.
+pub const TOKENS_PER_PRINCIPAL_MAX: usize = 4;
+/// Keys that sign tokens: the one in use, and the one before or after it.
+pub const SIGNING_KEYS_MAX: usize = 2;
+/// A secret: a token or a key on one line.
+pub const SECRET_BYTES_MAX: usize = 1_024;
+/// A key that signs tokens: as many bytes as its signature has, so that it is no easier to guess.
+pub const KEY_BYTES_MIN: usize = 32;

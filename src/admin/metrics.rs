@@ -85,6 +85,15 @@ const PER_SHARD: &[PerShard] = &[
         "Times that a connection's input was paused because its answers were not read.",
         |m| &m.paused,
     ),
+    ("florin_wrong_tokens_total", Kind::Counter, "Tokens that were nobody's, or whose time was over.", |m| {
+        &m.wrong_tokens
+    }),
+    (
+        "florin_tokens_not_looked_at_total",
+        Kind::Counter,
+        "Tokens that were not looked at, for their address had shown too many wrong ones.",
+        |m| &m.tokens_not_looked_at,
+    ),
     ("florin_received_bytes_total", Kind::Counter, "Bytes received from callers.", |m| &m.bytes_in),
     ("florin_sent_bytes_total", Kind::Counter, "Bytes sent to callers.", |m| &m.bytes_out),
     (

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::CliError;
 use super::output::say;
-use super::settings::{Settings, SettingsError};
+use super::settings::Settings;
+use crate::callers::Callers;
 
 /// What can be done with a configuration file.
 #[derive(Subcommand, Debug)]
@@ -19,9 +21,10 @@ pub enum ConfigCommand {
 }
 
 /// Runs `florin config`.
-pub(super) fn run(command: &ConfigCommand) -> Result<(), SettingsError> {
+pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check { config } = command;
-    Settings::read(config)?.effective()?;
+    let effective = Settings::read(config)?.effective()?;
+    effective.principals.as_deref().map(Callers::open).transpose()?;
     say(&format!("{} can be used", config.display()));
     Ok(())
 }

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::callers::CallersError;
 pub use apply::ApplyError;
 pub use checkpoint::CheckpointError;
 pub use demo::DemoError;
@@ -100,7 +101,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Ledger(command) => Ok(ledger::run(command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
-        Command::Config(command) => Ok(config::run(&command)?),
+        Command::Config(command) => config::run(&command),
     }
 }
 
@@ -110,6 +111,9 @@ pub enum CliError {
     /// The flags or the configuration file.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The file of principals.
+    #[error(transparent)]
+    Callers(#[from] CallersError),
     /// `florin import`.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -146,7 +150,8 @@ impl CliError {
     /// What the process ends with; `florin serve --help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
-            CliError::Settings(_) => 2,
+            CliError::Settings(error) => error.exit_code(),
+            CliError::Callers(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::LedgerCommand(error) => error.exit_code(),

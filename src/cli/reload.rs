@@ -12,6 +12,8 @@ use super::service::ServiceError;
 use super::settings::{HostNames, LogFilter, RELOADABLE, Settings, SettingsError};
 use super::systemd::tell_reloading;
 use crate::admin::Hosts;
+use crate::callers::Callers;
+use crate::node::Control;
 use crate::threads::Vital;
 
 /// What a reload compares the file with.
@@ -26,6 +28,10 @@ pub(super) struct Reload {
     pub(super) log: LogControl,
     /// By which names the admin port may be asked.
     pub(super) hosts: Hosts,
+    /// Who may ask what; none = everybody everything.
+    pub(super) callers: Option<Callers>,
+    /// Wakes the shards.
+    pub(super) control: Control,
 }
 
 impl Reload {
@@ -33,13 +39,29 @@ impl Reload {
     pub(super) async fn on_hangup(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
             Vital::Reload.at_work();
-            tell_reloading(|| match self.read() {
-                Ok(Some(wanted)) => self.take_over(&wanted),
-                Ok(None) => {
-                    warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
+            tell_reloading(|| {
+                match self.read() {
+                    Ok(Some(wanted)) => self.take_over(&wanted),
+                    Ok(None) if self.callers.is_some() => {}
+                    Ok(None) => {
+                        warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
+                    }
+                    Err(error) => error!("SIGHUP: everything stays as it is: {error}"),
                 }
-                Err(error) => error!("SIGHUP: everything stays as it is: {error}"),
+                self.reload_callers();
             });
+        }
+    }
+
+    fn reload_callers(&self) {
+        let Some(callers) = &self.callers else { return };
+        match callers.reload() {
+            Ok(()) => {
+                self.control.wake();
+                let principals = callers.current().all().count();
+                info!(principals, "SIGHUP: the principals were read again");
+            }
+            Err(error) => error!("SIGHUP: the principals stay as they are: {error}"),
         }
     }
 

@@ -15,6 +15,7 @@ use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::Settings;
 use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
+use crate::callers::Callers;
 use crate::limits::READY_LOOK;
 use crate::node::numa;
 use crate::threads::{Vital, spawn_vital_task};
@@ -23,6 +24,7 @@ use crate::threads::{Vital, spawn_vital_task};
 pub(super) const EXIT_CODES: &str = "\
 Signals:
   SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
+  The principals are read again, and hold for connections that are there too.
   SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
   then the exit code is 0. A second one ends the process at once.
 
@@ -43,6 +45,7 @@ Exit codes:
   20  this user may not do what reading the ledger takes (its folder, an interrupted write)
   21  the PostgreSQL of the ledger cannot be reached, refuses, or has no such table
   22  the folder of checkpoints is another node\'s, or cannot be written to
+  23  other hosts would reach an address, and nobody has to prove who it is
  134  SIGABRT: a thread without which a node would lie or fall silent has panicked; the log says which, and why";
 
 /// Flags of `florin serve`.
@@ -59,12 +62,15 @@ pub struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let running = args.settings.clone().or(file).filled();
-    let settings = running.clone().effective()?;
+    let mut settings = running.clone().effective()?;
+    let callers = settings.principals.as_deref().map(Callers::open).transpose()?;
+    settings.node.callers.clone_from(&callers);
     let log = log_to_stderr(&settings.log);
     let started = Instant::now();
     let hosts = settings.admin_hosts.clone();
-    let reload = Reload { config: args.config, flags: args.settings, running, log, hosts };
     let service = Service::start_on(settings, inherited_sockets())?;
+    let control = service.node.control();
+    let reload = Reload { config: args.config, flags: args.settings, running, log, hosts, callers, control };
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;

@@ -82,6 +82,10 @@ settings! {
     "checkpoint-every-rows" checkpoint_every_rows: Every, "N|off", default "off";
     /// Make a checkpoint before the node ends on SIGTERM or SIGINT, and drain only then
     "checkpoint-at-exit" checkpoint_at_exit: Switch, "on|off", default "off";
+    /// Who may ask what: callers have to prove who they are, and SIGHUP reads the file again; florin principal add makes entries
+    "principals" principals: PathBuf, "FILE";
+    /// Listen on addresses that other hosts reach though nobody has to prove who it is: everybody there reads every balance
+    "insecure-listen" insecure_listen: Switch, "on|off", default "off";
     /// What to log to standard error: error, warn, info, debug, trace, or module=level,…
     "log" log: LogFilter, "FILTER", default "info" [reloadable];
 }
@@ -182,6 +186,8 @@ pub struct Effective {
     pub admin: Option<SocketAddr>,
     /// Further names under which it may be asked to write.
     pub admin_hosts: Hosts,
+    /// The file that says who may ask what.
+    pub principals: Option<PathBuf>,
     /// What is logged.
     pub log: String,
 }
@@ -210,6 +216,11 @@ impl Settings {
         {
             return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
+        let (admin, principals) = (Listen::address(set.admin), set.principals);
+        if principals.is_none() && set.insecure_listen != Some(Switch::On) {
+            let listeners = [("--listen", listen), ("--shard-listen", shard_listen), ("--admin", admin)];
+            refuse_open(listeners)?;
+        }
         let node = NodeConfig {
             ledger,
             listen,
@@ -234,11 +245,24 @@ impl Settings {
                 every_rows: Every::number(set.checkpoint_every_rows),
                 at_end: set.checkpoint_at_exit == Some(Switch::On),
             }),
+            callers: None,
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();
-        Ok(Effective { node, admin: Listen::address(set.admin), admin_hosts, log })
+        Ok(Effective { node, admin, admin_hosts, principals, log })
     }
+}
+
+/// Refuses addresses that other hosts reach.
+fn refuse_open(
+    listeners: impl IntoIterator<Item = (&'static str, Option<SocketAddr>)>,
+) -> Result<(), SettingsError> {
+    for (flag, address) in listeners {
+        if let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) {
+            return Err(SettingsError::Open { flag, address });
+        }
+    }
+    Ok(())
 }
 
 /// A value's text: one reader then serves flags and file, and `shards = 2` means the same as `shards = "2"`.
@@ -283,6 +307,18 @@ pub enum SettingsError {
         "nothing listens: --listen and --shard-listen are off, and there is no --unix PATH; leave one of them on"
     )]
     NoListener,
+    /// Whoever reaches an address of another than this host's own would read everything.
+    #[error(
+        "{flag} {address} is reached by other hosts, and nobody has to prove who it is: whoever reaches it could read every balance; \
+         say who may ask what (--principals FILE; florin principal add makes entries), or, where whoever reaches it may, set \
+         --insecure-listen on"
+    )]
+    Open {
+        /// By which it was given.
+        flag: &'static str,
+        /// Which.
+        address: SocketAddr,
+    },
     /// Callers would be told of ports that they cannot reach.
     #[error(
         "--listen {listen} takes callers of other hosts, and tells them of shard ports on {shard_listen}, which only this host \
@@ -294,6 +330,16 @@ pub enum SettingsError {
         /// The first shard port.
         shard_listen: SocketAddr,
     },
+}
+
+impl SettingsError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SettingsError::Open { .. } => 23,
+            _ => 2,
+        }
+    }
 }
 
 /// What is wrong in one line of a configuration file.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
+    callers::Callers,
     checkpoints::CheckpointConfig,
     drivers::{DriverChoice, Spin, inherited::Inherited},
     sources::LedgerAddress,
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub max_staleness_ms: u32,
     /// What is done about checkpoints; none = nothing.
     pub checkpoints: Option<CheckpointConfig>,
+    /// Who may ask what; none = everybody everything.
+    pub callers: Option<Callers>,
 }
 
 impl NodeConfig {
@@ -63,6 +66,7 @@ impl NodeConfig {
             fixed_wall_us: None,
             max_staleness_ms: 30_000,
             checkpoints: None,
+            callers: None,
         }
     }
 }

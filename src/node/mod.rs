@@ -191,9 +191,11 @@ impl Node {
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
         let wired = setups.into_iter().zip(sockets).zip(links).zip(&handles);
+        let callers = config.callers.as_ref();
         let shard_threads = wired.map(|(((setup, listening), checkpoints), handle)| ShardThread {
             setup,
             checkpoints,
+            callers: callers.map(|callers| callers.link().0),
             listening,
             cpu: handle.cpu,
             clock,

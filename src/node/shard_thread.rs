@@ -17,7 +17,7 @@ use crate::{
     drivers::{Driver, DriverError, Listening, ShardContext},
     feed::{self, Outlet},
     mesh::Parking,
-    shard::{self, CheckpointLink, Shard, ShardMetrics, ShardSetup},
+    shard::{self, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup},
     threads::{EndsProcess, Vital},
 };
 
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct ShardThread {
     pub(super) setup: ShardSetup,
     pub(super) checkpoints: Option<CheckpointLink>,
+    pub(super) callers: Option<CallersLink>,
     pub(super) listening: Vec<Listening>,
     pub(super) cpu: usize,
     pub(super) clock: Clock,
@@ -133,7 +134,10 @@ impl ShardThread {
     fn set_up<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
         let own_shard = usize::from(self.setup.index.0);
-        let shard = Shard::new(self.setup);
+        let mut shard = Shard::new(self.setup);
+        if let Some(link) = self.callers {
+            shard = shard.with_callers(link);
+        }
         let context = ShardContext {
             // Built here, after the pin, so that its memory is this CPU's own.
             shard: match self.checkpoints {

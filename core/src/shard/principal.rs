@@ -58,9 +58,14 @@ impl Rights {
         self.0 & needed.0 == needed.0
     }
 
-    /// As bits, for a digest.
+    /// As bits.
     pub const fn bits(self) -> u8 {
         self.0
+    }
+
+    /// Those of [`Rights::bits`]; bits that are no right are dropped.
+    pub const fn of_bits(bits: u8) -> Rights {
+        Rights(bits & Rights::ALL.0)
     }
 }
 

@@ -27,7 +27,9 @@ const FULL: &str = r#"
     checkpoint-every-s = "off"
     checkpoint-every-rows = 1000
     checkpoint-at-exit = "on"
-    log = "warn"
+    principals = "/etc/florin/principals.toml"
+insecure-listen = "on"
+log = "warn"
 "#;
 
 #[derive(clap::Parser)]
@@ -64,6 +66,8 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         checkpoint_every_s: Some(Every::Off),
         checkpoint_every_rows: Some(Every::Every(1_000)),
         checkpoint_at_exit: Some(Switch::On),
+        principals: Some("/etc/florin/principals.toml".into()),
+        insecure_listen: Some(Switch::On),
         log: Some(LogFilter("warn".to_owned())),
     };
     assert_eq!(read, set);
