@@ -151,11 +151,17 @@ fn serve_refuses_what_the_host_does_not_have() {
         assert!(err.contains(&taken), "{flag}: {err}");
     }
     // TEST-NET-1: an address that no host has.
-    let err =
-        serve(&["--listen", "192.0.2.1:7400", "--shard-listen", "off", "--admin", "127.0.0.1:0"]).refused(18);
+    let elsewhere = ["--listen", "192.0.2.1:7400", "--shard-listen", "off", "--admin", "127.0.0.1:0"];
+    let open = ["--insecure-listen", "on"];
+    let err = serve(&[&elsewhere[..], &open].concat()).refused(18);
     assert!(err.contains("192.0.2.1:7400"), "{err}");
-    let err = serve(&["--listen", "127.0.0.1:0", "--admin", "192.0.2.1:7300"]).refused(18);
+    let admin = ["--listen", "127.0.0.1:0", "--admin", "192.0.2.1:7300"];
+    let err = serve(&[&admin[..], &open].concat()).refused(18);
     assert!(err.contains("--admin"), "{err}");
+    for arguments in [&elsewhere[..], &admin] {
+        let err = serve(arguments).refused(23);
+        assert!(err.contains("--principals FILE") && err.contains("--insecure-listen on"), "{err}");
+    }
     let err = serve(&["--listen", "off", "--shard-listen", "off"]).refused(2);
     assert!(err.contains("nothing listens"), "{err}");
 }

@@ -133,14 +133,36 @@ fn shard_ports_are_where_callers_reach_them() {
         ("10.0.0.5:1", "10.0.0.5:7401"),
         ("off", "127.0.0.1:7401"),
     ] {
-        let effective = effective(&format!("listen = \"{listen}\"")).unwrap();
+        let effective = effective(&format!("insecure-listen = \"on\"\nlisten = \"{listen}\"")).unwrap();
         assert_eq!(effective.node.shard_listen.unwrap().to_string(), shard_listen);
     }
     let refusal =
         effective("listen = \"0.0.0.0:1\"\nshard-listen = \"127.0.0.1:2\"").unwrap_err().to_string();
     assert!(refusal.contains("0.0.0.0:1") && refusal.contains("127.0.0.1:2"), "{refusal}");
-    effective("listen = \"0.0.0.0:1\"\nshard-listen = \"off\"").unwrap();
-    effective("listen = \"127.0.0.1:1\"\nshard-listen = \"0.0.0.0:2\"").unwrap();
+    effective("insecure-listen = \"on\"\nlisten = \"0.0.0.0:1\"\nshard-listen = \"off\"").unwrap();
+    effective("insecure-listen = \"on\"\nlisten = \"127.0.0.1:1\"\nshard-listen = \"0.0.0.0:2\"").unwrap();
+}
+
+/// Whoever reached the port read every balance, and whoever reached the admin port wrote to the ledger.
+#[test]
+fn who_listens_for_other_hosts_says_who_may_ask() {
+    let effective = |text: &str| Settings::parse(text).unwrap().effective();
+    for listens in [
+        "listen = \"0.0.0.0:1\"",
+        "listen = \"off\"\nshard-listen = \"[::]:1\"",
+        "listen = \"[::ffff:192.0.2.1]:1\"\nshard-listen = \"off\"",
+        "admin = \"192.0.2.1:1\"",
+    ] {
+        let refusal = effective(listens).unwrap_err();
+        assert_eq!(refusal.exit_code(), 23, "{listens}");
+        let said = refusal.to_string();
+        assert!(said.contains("--principals FILE") && said.contains("--insecure-listen on"), "{said}");
+        assert!(effective(&format!("{listens}\ninsecure-listen = \"on\"")).is_ok());
+        assert!(effective(&format!("{listens}\nprincipals = \"p.toml\"")).is_ok());
+    }
+    for listens in ["listen = \"[::1]:1\"", "listen = \"127.8.9.1:1\"", "unix = \"s\"", "admin = \"off\""] {
+        assert!(effective(listens).is_ok(), "{listens}");
+    }
 }
 
 #[test]
