@@ -112,6 +112,7 @@ fn setup(
         max_staleness_us: 30_000_000,
         server: String::new(),
         ports: Vec::new(),
+        tls_ports: Vec::new(),
         identity: Default::default(),
     }
 }

@@ -128,6 +128,7 @@ fn loaded(users: u64) -> Shard {
         max_staleness_us: u64::MAX,
         server: "florin".to_owned(),
         ports: Vec::new(),
+        tls_ports: Vec::new(),
         identity: Default::default(),
     });
     for version in 1..=ASSETS.len() as u64 {

@@ -12,6 +12,7 @@
 //! | [`ledger`], [`wire`], [`shard`] | pure: money and windows; bytes and requests; the table and what a turn does |
 //! | [`mesh`] | rings between threads |
 //! | [`sources`], [`feed`] | the kinds of ledgers; the thread that loads and follows one |
+//! | [`tls`] | transport by TLS, as far as it knows no socket |
 //! | [`drivers`] | sockets and completions: the io_uring loop |
 //! | [`callers`] | who may ask what, and how each proves who it is |
 //! | [`node`] | all of it, assembled |
@@ -32,3 +33,4 @@ pub mod feed;
 pub mod node;
 pub mod sources;
 pub mod threads;
+pub mod tls;

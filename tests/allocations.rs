@@ -78,6 +78,7 @@ impl Node {
                 max_staleness_us: 1 << 40,
                 server: "florin".to_owned(),
                 ports: vec![1, 2],
+                tls_ports: Vec::new(),
                 identity: Default::default(),
             }));
         }

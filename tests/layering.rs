@@ -37,13 +37,15 @@ const CRATES: &[Layers] = &[
             ),
             ("feed", &["checkpoints", "sources", "follower", "threads", "limits", "clock"]),
             ("callers", &["threads", "shard", "mesh", "limits", "clock"]),
-            ("drivers", &["threads", "shard", "mesh", "limits", "clock"]),
+            ("tls", &["limits"]),
+            ("drivers", &["tls", "threads", "shard", "mesh", "limits", "clock"]),
             (
                 "node",
                 &[
                     "callers",
                     "checkpoints",
                     "drivers",
+                    "tls",
                     "feed",
                     "sources",
                     "threads",
@@ -53,7 +55,10 @@ const CRATES: &[Layers] = &[
                     "clock",
                 ],
             ),
-            ("admin", &["callers", "checkpoints", "threads", "node", "feed", "shard", "limits", "clock"]),
+            (
+                "admin",
+                &["callers", "checkpoints", "threads", "node", "tls", "feed", "shard", "limits", "clock"],
+            ),
             (
                 "cli",
                 &[
@@ -64,6 +69,7 @@ const CRATES: &[Layers] = &[
                     "threads",
                     "node",
                     "drivers",
+                    "tls",
                     "feed",
                     "sources",
                     "shard",

@@ -147,6 +147,28 @@ pub const SPIN_GAP_MAX_US: u64 = 600;
 pub const SPIN_GAP_SEEN_MAX_US: u64 = 4_000;
 /// How often it is said, at most, that connections cannot be accepted.
 pub const SCARCITY_LOG_US: u64 = 10_000_000;
+/// Threads of the control plane that shake hands by TLS: one takes some 4,000 handshakes a second, and two never wait for one
+/// another's.
+pub const HANDSHAKE_THREADS: usize = 2;
+/// Handshakes of a node under way at once, of some 30 KiB each; one more ends the oldest, for whoever means it is done within
+/// some round trips.
+pub const HANDSHAKES_MAX: usize = 1_024;
+/// Of them, those of one address; one more of its is refused.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 512;
+/// How long a handshake may take: some round trips around the world, with a packet lost.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes that a handshake may take: four times what a long chain of certificates does.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * 1_024;
+/// Connections that have shaken hands and wait for their shard to take them; one more is closed.
+pub const HANDED_OVER_MAX: usize = 256;
+/// How long a record of TLS that has begun may take to be whole; it is looked at once so often, so it takes twice that at most.
+pub const PARTIAL_RECORD_US: u64 = PARTIAL_REQUEST_US;
+/// A file of certificates or keys: some hundred authorities.
+pub const CERTIFICATES_BYTES_MAX: usize = 1_024 * 1_024;
+/// Names of one certificate that are kept, and the bytes of each: more is no caller's.
+pub const CERTIFICATE_NAMES_MAX: usize = 32;
+/// See [`CERTIFICATE_NAMES_MAX`]; a SPIFFE id has at most so many.
+pub const CERTIFICATE_NAME_BYTES_MAX: usize = 2_048;
 /// Descriptors that are kept from callers: the ledger's files, logs, the admin port's [`ADMIN_CONNECTIONS_MAX`] connections,
 /// what the runtimes and the listeners need.
 pub const OPEN_FILES_RESERVED: u64 = 192;

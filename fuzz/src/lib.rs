@@ -202,6 +202,7 @@ impl Session {
             max_staleness_us: u64::MAX,
             server: "fuzz".to_owned(),
             ports: Vec::new(),
+            tls_ports: Vec::new(),
             identity: Default::default(),
         });
         let now = Now { wall_us: 1_000, monotonic_us: 1 };

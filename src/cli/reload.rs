@@ -1,8 +1,9 @@
 //! SIGHUP, which `systemctl reload florin` sends: the configuration is read again. What is logged can change while a node
-//! runs, and the names by which the admin port may be asked. Everything else is fixed when threads, sockets and memory are
+//! runs, the names by which the admin port may be asked, and what callers by TLS are shown. Everything else is fixed when threads, sockets and memory are
 //! made; the log names each setting that differs.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -14,6 +15,7 @@ use super::systemd::tell_reloading;
 use crate::admin::Hosts;
 use crate::callers::Callers;
 use crate::node::Control;
+use crate::tls::Identities;
 use crate::threads::Vital;
 
 /// What a reload compares the file with.
@@ -32,6 +34,8 @@ pub(super) struct Reload {
     pub(super) callers: Option<Callers>,
     /// Wakes the shards.
     pub(super) control: Control,
+    /// What callers by TLS are shown.
+    pub(super) identities: Option<Arc<Identities>>,
 }
 
 impl Reload {
@@ -40,16 +44,33 @@ impl Reload {
         while hangups.recv().await.is_some() {
             Vital::Reload.at_work();
             tell_reloading(|| {
-                match self.read() {
-                    Ok(Some(wanted)) => self.take_over(&wanted),
-                    Ok(None) if self.callers.is_some() => {}
-                    Ok(None) => {
-                        warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
-                    }
-                    Err(error) => error!("SIGHUP: everything stays as it is: {error}"),
-                }
+                self.read_certificates();
+                self.read_configuration();
                 self.reload_callers();
             });
+        }
+    }
+
+    /// Old connections go on with what they were shown.
+    fn read_certificates(&self) {
+        let Some(identities) = &self.identities else { return };
+        match identities.reload() {
+            Ok(identity) => {
+                let days = identity.days_left(jiff::Timestamp::now().as_second());
+                info!("SIGHUP: new callers by TLS are shown the certificate of now, which ends in {days:.1} days");
+            }
+            Err(error) => error!("SIGHUP: callers by TLS are shown what they were shown before: {error}"),
+        }
+    }
+
+    fn read_configuration(&mut self) {
+        match self.read() {
+            Ok(Some(wanted)) => self.take_over(&wanted),
+            Ok(None) if self.identities.is_some() || self.callers.is_some() => {}
+            Ok(None) => {
+                warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
+            }
+            Err(error) => error!("SIGHUP: everything stays as it is: {error}"),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::threads::{Vital, spawn_vital_task};
 pub(super) const EXIT_CODES: &str = "\
 Signals:
   SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
-  The principals are read again, and hold for connections that are there too.
+  The principals are read again, and hold for connections that are there too; so are certificates and keys, for those to come.
   SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
   then the exit code is 0. A second one ends the process at once.
 
@@ -70,7 +70,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let hosts = settings.admin_hosts.clone();
     let service = Service::start_on(settings, inherited_sockets())?;
     let control = service.node.control();
-    let reload = Reload { config: args.config, flags: args.settings, running, log, hosts, callers, control };
+    let identities = service.node.tls().map(|tls| Arc::clone(&tls.identities));
+    let (config, flags) = (args.config, args.settings);
+    let reload = Reload { config, flags, running, log, hosts, callers, control, identities };
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;

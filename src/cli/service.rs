@@ -123,6 +123,10 @@ impl Service {
         for (index, address) in addresses.shard_listen.iter().enumerate() {
             lines.push(format!("  shard {index:<4} {address}"));
         }
+        lines.extend(addresses.tls_listen.map(|address| format!("  tls        {address}")));
+        for (index, address) in addresses.tls_shard_listen.iter().enumerate() {
+            lines.push(format!("  tls {index:<6} {address}"));
+        }
         lines.extend(addresses.unix.as_ref().map(|path| format!("  unix       {}", path.display())));
         lines.extend(self.admin_address().map(|address| format!("  admin      http://{address}")));
         lines.join("\n")

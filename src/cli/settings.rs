@@ -15,8 +15,9 @@ use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::{DriverChoice, Spin};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ};
-use crate::node::NodeConfig;
+use crate::node::{NodeConfig, TlsConfig};
 use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds, with_password};
+use crate::tls::TlsFiles;
 
 #[macro_use]
 mod declaration;
@@ -48,6 +49,16 @@ settings! {
     "shard-listen" shard_listen: Listen, "IP:PORT|off";
     /// A unix socket besides, made with mode 0660: the cheapest way for callers on this host
     "unix" unix: PathBuf, "PATH";
+    /// The any-shard port for callers by TLS 1.3, which needs --tls-cert and --tls-key
+    "tls-listen" tls_listen: Listen, "IP:PORT|off", default "off";
+    /// The first of the shard ports for TLS: shard i accepts on this port + i [default: the port after --tls-listen's]
+    "tls-shard-listen" tls_shard_listen: Listen, "IP:PORT|off";
+    /// The node's certificate, and those between it and its authority, in PEM; SIGHUP reads it again
+    "tls-cert" tls_cert: PathBuf, "FILE";
+    /// The certificate's private key, in PEM; SIGHUP reads it again
+    "tls-key" tls_key: PathBuf, "FILE";
+    /// Authorities in PEM: callers by TLS must show a certificate that one of them has signed; SIGHUP reads it again
+    "tls-client-ca" tls_client_ca: PathBuf, "FILE";
     /// The admin port: health, metrics, shards, and POST /v1/transactions
     "admin" admin: Listen, "IP:PORT|off", default "127.0.0.1:7300";
     /// Further names under which the admin port takes POST /v1/transactions, besides addresses, localhost and this host's own name:
@@ -168,6 +179,24 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Who comes by TLS, and what they are shown.
+    fn tls(&self) -> Result<Option<TlsConfig>, SettingsError> {
+        let listen = Listen::address(self.tls_listen);
+        let shard_listen = Listen::address(self.tls_shard_listen);
+        let is_wanted = listen.is_some() || shard_listen.is_some();
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (Some(certificate), Some(key)) if is_wanted => {
+                let files = TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() };
+                Ok(Some(TlsConfig { listen, shard_listen, files }))
+            }
+            (None, None) if !is_wanted && self.tls_client_ca.is_none() => Ok(None),
+            _ if is_wanted => Err(SettingsError::NoCertificate),
+            _ => Err(SettingsError::CertificateForNothing),
+        }
+    }
+}
+
 /// `a = "b"` of a table as `a=b`.
 fn list_of(table: &DeTable<'_>) -> Result<String, String> {
     let escaped = |text: &str| text.replace('%', "%25").replace(',', "%2C").replace('=', "%3D");
@@ -199,6 +228,12 @@ impl Settings {
         // Callers are told of ports, and go to them at the address that they know: that of --listen.
         let ip = Listen::address(filled.listen).unwrap_or(LISTEN).ip();
         filled.shard_listen.get_or_insert(Listen::At(SocketAddr::new(ip, SHARD_PORT)));
+        if let Some(Listen::At(address)) = filled.tls_listen {
+            // Any free port is followed by any others.
+            let next = if address.port() == 0 { Some(0) } else { address.port().checked_add(1) };
+            let shards = next.map_or(Listen::Off, |port| Listen::At(SocketAddr::new(address.ip(), port)));
+            filled.tls_shard_listen.get_or_insert(shards);
+        }
         filled
     }
 
@@ -207,7 +242,9 @@ impl Settings {
         let set = self.filled();
         let ledger = set.ledger_address()?;
         let (listen, shard_listen) = (Listen::address(set.listen), Listen::address(set.shard_listen));
-        if listen.is_none() && shard_listen.is_none() && set.unix.is_none() {
+        let tls = set.tls()?;
+        let has_tls = tls.as_ref().is_some_and(TlsConfig::serves_callers);
+        if listen.is_none() && shard_listen.is_none() && set.unix.is_none() && !has_tls {
             return Err(SettingsError::NoListener);
         }
         if let (Some(listen), Some(shard_listen)) = (listen, shard_listen)
@@ -226,6 +263,7 @@ impl Settings {
             listen,
             shard_listen,
             unix: set.unix,
+            tls,
             shards: match set.shards {
                 Some(Shards::Count(count)) => Some(count),
                 Some(Shards::Auto) | None => None,
@@ -302,9 +340,19 @@ pub enum SettingsError {
     /// Columns or words that map nothing.
     #[error("--ledger-columns, --ledger-kinds: {0}")]
     Mapping(String),
+    /// TLS without a certificate.
+    #[error(
+        "TLS takes both --tls-cert and --tls-key: name the certificate and its key (florin tls init DIR makes some for trying out)"
+    )]
+    NoCertificate,
+    /// A certificate that is shown to nobody.
+    #[error(
+        "--tls-cert, --tls-key and --tls-client-ca are of no use where nothing listens by TLS: give --tls-listen, or leave them out"
+    )]
+    CertificateForNothing,
     /// Nobody could ask anything.
     #[error(
-        "nothing listens: --listen and --shard-listen are off, and there is no --unix PATH; leave one of them on"
+        "nothing listens: --listen, --shard-listen and --tls-listen are off, and there is no --unix PATH; leave one of them on"
     )]
     NoListener,
     /// Whoever reaches an address of another than this host's own would read everything.

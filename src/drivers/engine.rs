@@ -1,11 +1,13 @@
 //! What the ring driver drives: a shard. The benchmark puts something in its place that answers without looking anything up,
 //! and so measures the driver alone.
 
+use std::net::IpAddr;
+
 use florin_schema::ShardIndex;
 
 use crate::{
     clock::Now,
-    shard::{Listener, Park, Shard, Wants},
+    shard::{Listener, Park, Principal, Shard, Wants, callers::Proof},
 };
 
 /// Declares [`Engine`] by the methods of [`Shard`] that the ring driver calls, and makes a shard one.
@@ -48,6 +50,8 @@ engine! {
     changes {
         fn begin_turn(now: Now);
         fn open(connection: u32, listener: Listener);
+        fn open_as(connection: u32, listener: Listener, principal: Option<Principal>);
+        fn comes_from(connection: u32, address: IpAddr);
         fn receive(connection: u32, bytes: &[u8]);
         fn end_of_input(connection: u32);
         fn closed(connection: u32);
@@ -58,6 +62,7 @@ engine! {
         fn next_touched() -> Option<u32>;
         fn take_output(connection: u32, empty: Vec<u8>) -> Vec<u8>;
         fn sent(connection: u32, bytes: usize);
+        fn spare_buffer() -> Vec<u8>;
         fn recycle(buffer: Vec<u8>);
         fn next_to_wake() -> Option<ShardIndex>;
         fn end_turn(monotonic_us: u64);
@@ -65,6 +70,7 @@ engine! {
         fn drain();
     }
     asks {
+        fn proved(proof: Proof<'_>) -> Principal;
         fn wants(connection: u32) -> Wants;
         fn has_data() -> bool;
         fn drained() -> bool;

@@ -1,13 +1,12 @@
-//! The time-outs of connections whose last answer has gone, while their peers may still read it.
+//! Time-outs of connections that are all equally long: of those whose last answer has gone, while their peers may still read it.
 
 use std::collections::VecDeque;
-
-use crate::limits;
 
 /// Connections that linger, in the order of their deadlines, which is that of their coming: every lingering lasts equally
 /// long. `Generation` tells a life of a slot from the one before.
 #[derive(Debug)]
 pub(super) struct Lingering<Generation> {
+    lasts_us: u64,
     queue: VecDeque<Lingerer<Generation>>,
 }
 
@@ -19,13 +18,13 @@ struct Lingerer<Generation> {
 }
 
 impl<Generation: Copy + PartialEq> Lingering<Generation> {
-    pub(super) fn new() -> Lingering<Generation> {
-        Lingering { queue: VecDeque::new() }
+    pub(super) fn new(lasts_us: u64) -> Lingering<Generation> {
+        Lingering { lasts_us, queue: VecDeque::new() }
     }
 
     /// Notes that `slot` begins to linger.
     pub(super) fn begin(&mut self, slot: u32, generation: Generation, now_us: u64) {
-        self.queue.push_back(Lingerer { until_us: now_us + limits::LINGER_US, slot, generation });
+        self.queue.push_back(Lingerer { until_us: now_us + self.lasts_us, slot, generation });
     }
 
     /// When the next lingering ends.
@@ -55,15 +54,16 @@ mod tests {
 
     #[test]
     fn lingerers_leave_in_the_order_of_their_coming() {
-        let mut lingering = Lingering::new();
+        let lasts_us = 500;
+        let mut lingering = Lingering::new(lasts_us);
         lingering.begin(7, 'a', 10);
         lingering.begin(8, 'b', 20);
-        assert_eq!(lingering.next_end_us(), Some(10 + limits::LINGER_US));
+        assert_eq!(lingering.next_end_us(), Some(10 + lasts_us));
         let lives = |slot| [(7, 'a'), (8, 'b')].iter().find(|(life, _)| *life == slot).map(|(_, life)| *life);
-        assert_eq!(lingering.overdue(9 + limits::LINGER_US, lives), None);
-        assert_eq!(lingering.overdue(15 + limits::LINGER_US, lives), Some(7));
-        assert_eq!(lingering.overdue(15 + limits::LINGER_US, lives), None);
-        assert_eq!(lingering.overdue(20 + limits::LINGER_US, lives), Some(8));
+        assert_eq!(lingering.overdue(9 + lasts_us, lives), None);
+        assert_eq!(lingering.overdue(15 + lasts_us, lives), Some(7));
+        assert_eq!(lingering.overdue(15 + lasts_us, lives), None);
+        assert_eq!(lingering.overdue(20 + lasts_us, lives), Some(8));
         assert_eq!(lingering.next_end_us(), None);
     }
 }

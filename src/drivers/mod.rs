@@ -3,6 +3,7 @@
 //! Each driver is one implementation of [`Driver`] and gets the same [`ShardContext`]: the shard, the sockets that it listens
 //! on, the clock, and the wakers that wake sleeping neighbours. What has to be the same for all of them lies here:
 //! [`listen`] binds the sockets, [`waker`] wakes, [`choice`] names the drivers, `refusal` explains io_uring's refusals.
+//! [`handshakes`] are TLS's, on threads of their own, and [`handover`] is the way from there to a shard.
 //! [`ring`] is our own io_uring loop; [`monoio`] and [`glommio`] run on those runtimes and share `tasks`.
 
 use std::{io, sync::Arc};
@@ -15,6 +16,8 @@ pub mod engine;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod inherited;
+pub mod handover;
+pub mod handshakes;
 mod lingering;
 pub mod listen;
 #[cfg(feature = "monoio")]
@@ -43,6 +46,8 @@ pub struct ShardContext<E = Shard> {
     pub clock: Clock,
     /// The sockets that this shard accepts on.
     pub listening: Vec<Listening>,
+    /// Where connections by TLS come from, if any do.
+    pub arrivals: Option<handover::Arrivals>,
     /// Every shard's waker, by [`florin_schema::ShardIndex`].
     pub wakers: Arc<[ShardWaker]>,
     /// Which of the wakers is this shard's own.

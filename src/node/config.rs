@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use super::TlsConfig;
 use crate::{
     callers::Callers,
     checkpoints::CheckpointConfig,
@@ -20,6 +21,8 @@ pub struct NodeConfig {
     pub shard_listen: Option<SocketAddr>,
     /// The unix socket.
     pub unix: Option<PathBuf>,
+    /// Callers by TLS; none = there are none.
+    pub tls: Option<TlsConfig>,
     /// How many shards; none = as many as the CPUs may have.
     pub shards: Option<u16>,
     /// The CPUs for them, in order; none = all that this process may use.
@@ -55,6 +58,7 @@ impl NodeConfig {
             listen: any_port,
             shard_listen: any_port,
             unix: None,
+            tls: None,
             shards: None,
             cpus: None,
             shards_per_cpu: 1,

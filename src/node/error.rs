@@ -9,6 +9,7 @@ use crate::{
     checkpoints::StoreError,
     drivers::{DriverError, DriverKind, listen::ListenError},
     feed::FeedError,
+    tls::TlsError,
 };
 
 /// A refusal to start. Each says what to do about it.
@@ -58,6 +59,17 @@ pub enum StartError {
         /// Which.
         driver: DriverKind,
     },
+    /// Callers by TLS, and a driver that does not know how.
+    #[error(
+        "--tls-listen and --tls-shard-listen need the ring driver, and this node runs on {driver}: allow io_uring, or leave them out"
+    )]
+    TlsNeedsRing {
+        /// Which.
+        driver: DriverKind,
+    },
+    /// Certificates and keys.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Checkpoints of a ledger that cannot be gone on with from one.
     #[error(
         "a ledger without versions is counted from its first row, and cannot be gone on with from a checkpoint: leave --checkpoint out"
@@ -138,6 +150,8 @@ impl StartError {
             | StartError::NoCheckpoints
             | StartError::NoListener
             | StartError::InheritedNeedsRing { .. }
+            | StartError::TlsNeedsRing { .. }
+            | StartError::Tls(_)
             | StartError::CpuTwice { .. } => 2,
             StartError::KernelTooOld { .. } | StartError::Driver(DriverError::KernelTooOld { .. }) => 10,
             StartError::Driver(DriverError::NotBuiltIn { .. }) => 2,

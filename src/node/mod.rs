@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle};
 
 use florin_schema::{NodeId, NodeIdentity, ShardIndex};
 use rand::Rng;
+use tokio::sync::watch;
 
 use crate::{
     checkpoints::{Maker, MakerHandle},
@@ -31,13 +32,16 @@ mod host;
 pub mod numa;
 pub mod readiness;
 mod shard_thread;
+mod transport;
 
 use host::FilesOfConnections;
 use shard_thread::ShardThread;
+use transport::Transport;
 
 pub use config::NodeConfig;
 pub use error::StartError;
 pub use readiness::Obstacle;
+pub use transport::{TlsConfig, TlsHandle};
 
 /// Where a node can be reached.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +52,10 @@ pub struct Addresses {
     pub shard_listen: Vec<SocketAddr>,
     /// The unix socket.
     pub unix: Option<PathBuf>,
+    /// The any-shard port for TLS.
+    pub tls_listen: Option<SocketAddr>,
+    /// The shard ports for TLS, by shard; empty where there are none.
+    pub tls_shard_listen: Vec<SocketAddr>,
 }
 
 /// One shard, seen from the control plane.
@@ -85,6 +93,10 @@ pub struct Node {
     max_staleness_ms: u32,
     control: Control,
     threads: Vec<JoinHandle<Result<(), DriverError>>>,
+    /// Callers by TLS, where there may be any.
+    tls: Option<TlsHandle>,
+    /// The threads that shake hands.
+    handshakes: Vec<JoinHandle<()>>,
     /// Makes checkpoints, where that is asked for.
     maker: Option<Maker>,
     /// Removed from the file system at the end.
@@ -96,12 +108,15 @@ pub struct Node {
 pub struct Control {
     shutdown: Arc<Shutdown>,
     wakers: Arc<[ShardWaker]>,
+    /// Tells the threads that shake hands.
+    ending: watch::Sender<bool>,
 }
 
 impl Control {
     /// Accepts nothing more, answers what has arrived, and ends: at most [`crate::limits::DRAIN_US`] from now.
     pub fn drain(&self) {
         self.shutdown.begin();
+        self.ending.send_replace(true);
         self.wake();
     }
 
@@ -152,10 +167,11 @@ impl Node {
         };
         let connections = sizes.connections.min(host::connections_per_shard(shards, files));
         let sizes = RingSizes { connections, ..sizes };
-        let Bound { addresses, sockets, unix } = bind(&config, shards)?;
+        let Bound { mut addresses, sockets, unix } = bind(&config, shards)?;
 
         let clock = Clock::new(config.fixed_wall_us);
         let control = Control::new(shards)?;
+        let (transport, arrivals) = Transport::prepare(&config, driver.kind, &control, &mut addresses)?;
         let max_staleness_ms = config.max_staleness_ms;
         let ledger = Ledger::open(&config.ledger)?;
         // Who this node is for as long as it runs, and whose answers it gives.
@@ -190,13 +206,14 @@ impl Node {
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
-        let wired = setups.into_iter().zip(sockets).zip(links).zip(&handles);
+        let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
-        let shard_threads = wired.map(|(((setup, listening), checkpoints), handle)| ShardThread {
+        let shard_threads = wired.map(|((((setup, listening), checkpoints), arrivals), handle)| ShardThread {
             setup,
             checkpoints,
             callers: callers.map(|callers| callers.link().0),
             listening,
+            arrivals,
             cpu: handle.cpu,
             clock,
             control: control.clone(),
@@ -206,6 +223,8 @@ impl Node {
             handles[threads.len()].thread_id = thread_id;
             threads.push(thread);
         }
+        let started = transport.map(|transport| transport.start(clock, &control)).transpose()?;
+        let (tls, handshakes) = started.map_or((None, Vec::new()), |(tls, threads)| (Some(tls), threads));
         Ok(Node {
             addresses,
             shards: handles,
@@ -216,6 +235,8 @@ impl Node {
             max_staleness_ms,
             control,
             threads,
+            tls,
+            handshakes,
             maker,
             unix,
         })
@@ -244,6 +265,11 @@ impl Node {
     /// Who makes its checkpoints, where any are made.
     pub fn checkpoints(&self) -> Option<MakerHandle> {
         self.maker.as_ref().map(Maker::handle)
+    }
+
+    /// Callers by TLS, where there may be any.
+    pub fn tls(&self) -> Option<&TlsHandle> {
+        self.tls.as_ref()
     }
 
     /// What its feed does.
@@ -281,6 +307,9 @@ impl Node {
         let ended =
             self.threads.drain(..).map(|thread| thread.join().expect("a shard that panics ends the process"));
         let outcome = ended.fold(Ok(()), Result::and);
+        for thread in self.handshakes.drain(..) {
+            thread.join().expect("a thread that panics ends the process");
+        }
         self.unix = None;
         outcome
     }
@@ -308,7 +337,7 @@ impl Control {
     fn new(shards: u16) -> Result<Control, StartError> {
         let wakers = (0..shards).map(|_| ShardWaker::new()).collect::<std::io::Result<Arc<[ShardWaker]>>>();
         let wakers = wakers.map_err(|source| StartError::Thread { source })?;
-        Ok(Control { shutdown: Arc::new(Shutdown::new(shards)), wakers })
+        Ok(Control { shutdown: Arc::new(Shutdown::new(shards)), wakers, ending: watch::Sender::new(false) })
     }
 }
 
@@ -376,7 +405,8 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
             of_shard.push(Listening { listener: Listener::Unix, socket, sharing, is_inherited });
         }
     }
-    if listening.iter().all(Vec::is_empty) {
+    let has_tls = config.tls.as_ref().is_some_and(TlsConfig::serves_callers);
+    if listening.iter().all(Vec::is_empty) && !has_tls {
         return Err(StartError::NoListener);
     }
     Ok(Bound { addresses, sockets: listening, unix })

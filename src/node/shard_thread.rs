@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -14,7 +15,7 @@ use florin_schema::{NodeIdentity, ShardIndex};
 use super::{Addresses, Control, StartError, host};
 use crate::{
     clock::Clock,
-    drivers::{Driver, DriverError, Listening, ShardContext},
+    drivers::{Driver, DriverError, Listening, ShardContext, handover::Arrivals},
     feed::{self, Outlet},
     mesh::Parking,
     shard::{self, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup},
@@ -27,6 +28,7 @@ pub(super) struct ShardThread {
     pub(super) checkpoints: Option<CheckpointLink>,
     pub(super) callers: Option<CallersLink>,
     pub(super) listening: Vec<Listening>,
+    pub(super) arrivals: Option<Arrivals>,
     pub(super) cpu: usize,
     pub(super) clock: Clock,
     pub(super) control: Control,
@@ -41,7 +43,8 @@ pub(super) fn wire_up(
     control: &Control,
 ) -> Vec<(ShardSetup, Outlet)> {
     let parkings: Vec<Arc<Parking>> = (0..shards).map(|_| Arc::default()).collect();
-    let ports: Vec<u16> = addresses.shard_listen.iter().map(|address| address.port()).collect();
+    let ports_of = |addresses: &[SocketAddr]| addresses.iter().map(SocketAddr::port).collect::<Vec<u16>>();
+    let (ports, tls_ports) = (ports_of(&addresses.shard_listen), ports_of(&addresses.tls_shard_listen));
     let wire = |((index, peers), parking): ((u16, _), Arc<Parking>)| {
         let (outlet, feed) = feed::link(Arc::clone(&parking), control.waking(ShardIndex(index)));
         let setup = ShardSetup {
@@ -54,6 +57,7 @@ pub(super) fn wire_up(
             max_staleness_us,
             server: concat!("florin ", env!("CARGO_PKG_VERSION")).to_owned(),
             ports: ports.clone(),
+            tls_ports: tls_ports.clone(),
             identity,
         };
         (setup, outlet)
@@ -146,6 +150,7 @@ impl ShardThread {
             },
             clock: self.clock,
             listening: self.listening,
+            arrivals: self.arrivals,
             wakers: Arc::clone(&self.control.wakers),
             own_shard,
             shutdown: Arc::clone(&self.control.shutdown),

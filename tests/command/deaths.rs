@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use florin::tls::authority::Authority;
 use florin_record::threads::Vital;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -93,6 +94,10 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],
+        Vital::Handshakes(_) => {
+            let flags = &["--tls-listen", "127.0.0.1:0", "--tls-cert", "node.crt", "--tls-key", "node.key"];
+            vec![Way { flags, ..plain }]
+        }
         Vital::Feed | Vital::Admin | Vital::Neighbours | Vital::Readiness | Vital::Systemd => vec![plain],
     }
 }
@@ -119,6 +124,10 @@ fn whatever_a_node_cannot_do_without_ends_it_aloud() {
 fn die(way: &Way, postgres: u16) -> Result<(), String> {
     let folder = folder_with_ledger();
     let ledger = prepare(way.ledger, &folder, postgres);
+    let pair = Authority::new("dying").and_then(|authority| authority.node(&["localhost".to_owned()]));
+    let pair = pair.expect("a certificate");
+    std::fs::write(folder.path().join("node.crt"), pair.certificate).expect("a folder of ours");
+    std::fs::write(folder.path().join("node.key"), pair.key).expect("a folder of ours");
     let told = UnixDatagram::bind(folder.path().join("notify")).expect("a socket in a folder of ours");
     let mut command = florin(folder.path(), &[]);
     command

@@ -26,3 +26,5 @@ mod serving;
 mod spinning;
 #[path = "support.rs"]
 pub mod support;
+#[path = "tls/mod.rs"]
+mod tls;

@@ -119,6 +119,7 @@ impl Node {
                 max_staleness_us,
                 server: SERVER.to_owned(),
                 ports: ports.clone(),
+                tls_ports: Vec::new(),
                 identity: Default::default(),
             });
             if let Fault::PlantedInShards(planted) = fault {

@@ -1,7 +1,13 @@
 //! The ceiling of this host: florin's own ring driver with nothing behind it. Each GetBalance is answered with the same
 //! body, in which only the request's id and user are put: no table, no feed, no counters.
 
-use std::{env, io, net::SocketAddr, path::Path, process::Command, sync::Arc};
+use std::{
+    env, io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
 
 use florin::{
     clock::{Clock, Now},
@@ -11,7 +17,7 @@ use florin::{
         listen::{self, ListenError},
         ring::{RingDriver, RingSizes},
     },
-    shard::{Listener, Park, Wants},
+    shard::{Listener, Park, Principal, Wants, callers::Proof},
 };
 use florin_schema::frame::{self, ReplyHeader, RequestHeader};
 use florin_schema::generated as fb;
@@ -72,6 +78,7 @@ pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), Fixe
         shard: Fixed::new(assets),
         clock: Clock::new(None),
         listening,
+        arrivals: None,
         wakers: Arc::new([ShardWaker::new().map_err(FixedError::Waker)?]),
         own_shard: 0,
         shutdown: Arc::new(Shutdown::new(1)),
@@ -219,6 +226,16 @@ impl Engine for Fixed {
         self.touch(connection);
     }
 
+    fn open_as(&mut self, connection: u32, listener: Listener, _: Option<Principal>) {
+        self.open(connection, listener);
+    }
+
+    fn comes_from(&mut self, _: u32, _: IpAddr) {}
+
+    fn proved(&self, _: Proof<'_>) -> Principal {
+        Principal::ANONYMOUS
+    }
+
     #[inline]
     fn receive(&mut self, connection: u32, bytes: &[u8]) {
         let mut carry = std::mem::take(&mut self.callers[connection as usize].carry);
@@ -277,6 +294,10 @@ impl Engine for Fixed {
     #[inline]
     fn sent(&mut self, connection: u32, _: usize) {
         self.touch(connection);
+    }
+
+    fn spare_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
     }
 
     #[inline]

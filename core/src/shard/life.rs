@@ -40,6 +40,9 @@ pub enum Reception {
     Watched,
     /// Each operation brings one piece. One that is out when the shard has enough is left to bring its piece.
     Once,
+    /// As [`Reception::Many`], and what comes is sealed: our half ends with a word of its own, which a peer that has sent all it
+    /// will waits for too. Else it could not tell the end of the answers from somebody's having cut them off.
+    Sealed,
 }
 
 /// What a driver is to begin. Whatever it is, [`Life`] counts it as begun.
@@ -244,7 +247,7 @@ impl Life {
         if core::mem::take(&mut self.has_session) {
             return Some(Operation::Forget);
         }
-        if self.input_ended {
+        if self.input_ended && !self.owes_last_word() {
             self.give_up();
         }
         match self.stage {
@@ -262,6 +265,12 @@ impl Life {
             }
             _ => None,
         }
+    }
+
+    /// Whether the peer has yet to be told that our half has ended.
+    fn owes_last_word(&self) -> bool {
+        let is_said = self.has_begun_stage && self.sending == Sending::Nothing;
+        self.reception == Reception::Sealed && self.stage == Stage::Lingering && !is_said
     }
 
     /// A receive has brought something; `goes_on` where the same operation will bring more.

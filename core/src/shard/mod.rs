@@ -107,6 +107,8 @@ pub struct ShardSetup {
     pub server: String,
     /// What a Hello says: each shard's own port; empty where there are none.
     pub ports: Vec<u16>,
+    /// The same for callers by TLS: each shard's own port for them.
+    pub tls_ports: Vec<u16>,
     /// What a Hello says: which node this is, and whose answers it gives.
     pub identity: NodeIdentity,
 }
@@ -154,13 +156,18 @@ pub struct Shard {
 struct Greeting {
     server: String,
     ports: Vec<u16>,
+    tls_ports: Vec<u16>,
     identity: NodeIdentity,
 }
 
 impl Greeting {
     /// What a connection is told.
     fn to(&self, session: &Session, connection: u32, responder: &Responder) -> HelloAnswer<'_> {
-        let ports = if session.listener == Listener::Unix { &[][..] } else { &self.ports };
+        let ports = match session.listener {
+            Listener::Any | Listener::Shard => &self.ports[..],
+            Listener::Tls => &self.tls_ports,
+            Listener::Unix => &[],
+        };
         // Whoever has the same place later has another number, and so has everybody on another shard.
         let shard = i64::from(responder.index.0) << 47;
         let connection = shard | i64::from(session.generation) << 15 | i64::from(connection);
@@ -190,6 +197,7 @@ impl Shard {
             max_staleness_us,
             server,
             ports,
+            tls_ports,
             identity,
         } = setup;
         let mut responder = Responder::new(index, shards, metrics);
@@ -203,7 +211,7 @@ impl Shard {
             checkpoints: Checkpoints::none(),
             callers: None,
             belt: Belt::new(),
-            greeting: Greeting { server, ports, identity },
+            greeting: Greeting { server, ports, tls_ports, identity },
             now: Now::default(),
             turn: 0,
             parking,

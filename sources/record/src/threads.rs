@@ -30,6 +30,8 @@ pub enum Vital {
     PostgresStream,
     /// The task on it that reads accounts again.
     PostgresReread,
+    /// A thread that shakes hands by TLS, by its number, and its tasks.
+    Handshakes(usize),
     /// The admin port's task.
     Admin,
     /// The task that watches the shards' CPUs.
@@ -56,6 +58,7 @@ impl fmt::Display for Vital {
             Vital::Postgres => "florin-postgres",
             Vital::PostgresStream => "the task that follows PostgreSQL",
             Vital::PostgresReread => "the task that reads accounts again",
+            Vital::Handshakes(number) => return write!(f, "florin-tls-{number}"),
             Vital::Admin => "the admin port's task",
             Vital::Neighbours => "the task that watches the shards' CPUs",
             Vital::Reload => "the task that reloads",
@@ -67,7 +70,7 @@ impl fmt::Display for Vital {
 
 impl Vital {
     /// All of them, with a shard for all shards.
-    pub const ALL: [Vital; 15] = [
+    pub const ALL: [Vital; 16] = [
         Vital::Control,
         Vital::Shard(1),
         Vital::Feed,
@@ -78,6 +81,7 @@ impl Vital {
         Vital::Postgres,
         Vital::PostgresStream,
         Vital::PostgresReread,
+        Vital::Handshakes(0),
         Vital::Admin,
         Vital::Neighbours,
         Vital::Reload,

@@ -84,7 +84,8 @@ impl<E: Engine> RingDriver<E> {
             self.accept_again_us = self.monotonic_us + limits::ACCEPT_RETRY_US;
         }
         let is_paused = self.drain.has_begun() || self.monotonic_us < self.accept_again_us;
-        let mut free = if is_paused { 0 } else { self.queue.connections_max() - self.connections.live() };
+        let taken = self.connections.live() + self.arriving.count();
+        let mut free = if is_paused { 0 } else { self.queue.connections_max().saturating_sub(taken) };
         let was_full = mem::replace(&mut self.is_full, free == 0 && !is_paused);
         if self.is_full && !was_full {
             self.scarcity.full(self.monotonic_us, self.queue.connections_max());
@@ -179,5 +180,6 @@ fn reception(listener: Listener) -> Reception {
     match listener {
         Listener::Unix => Reception::Watched,
         Listener::Any | Listener::Shard => Reception::Many,
+        Listener::Tls => Reception::Sealed,
     }
 }

@@ -1,8 +1,10 @@
-//! What the driver keeps of each connection: 40 bytes, and a buffer only while it is being sent.
+//! What the driver keeps of each connection: 48 bytes, a buffer only while it is being sent, and the encryption of one by TLS.
 
 use super::token::{Generation, Operation, Token};
+use super::sealed::Sealed;
 use crate::{
     drivers::lingering::Lingering,
+    limits,
     shard::life::{Life, Reception, Stage},
 };
 
@@ -15,10 +17,12 @@ pub(super) struct Connection {
     pub(super) sent: u32,
     pub(super) generation: Generation,
     pub(super) life: Life,
+    /// What lies between its bytes and the shard's; none where they are the same.
+    pub(super) sealed: Option<Box<Sealed>>,
 }
 
 const _: () =
-    assert!(size_of::<Connection>() <= 40, "ten thousand idle connections should cost next to nothing");
+    assert!(size_of::<Connection>() <= 48, "ten thousand idle connections should cost next to nothing");
 
 impl Connection {
     pub(super) fn token(&self, operation: Operation, slot: u32) -> Token {
@@ -33,11 +37,18 @@ pub(super) struct Connections {
     /// Slots that are not free.
     live: u32,
     lingering: Lingering<Generation>,
+    /// Those by TLS with half a record.
+    halved: Lingering<Generation>,
 }
 
 impl Connections {
     pub(super) fn new() -> Connections {
-        Connections { slots: Vec::new(), live: 0, lingering: Lingering::new() }
+        Connections {
+            slots: Vec::new(),
+            live: 0,
+            lingering: Lingering::new(limits::LINGER_US),
+            halved: Lingering::new(limits::PARTIAL_RECORD_US),
+        }
     }
 
     /// Connections whose slot is taken.
@@ -73,6 +84,10 @@ impl Connections {
         let connection = &mut self.slots[slot as usize];
         connection.life.closed();
         connection.generation = connection.generation.next();
+        if connection.sealed.take().is_some() {
+            // Its last word, which nobody gives back.
+            connection.output = Vec::new();
+        }
         self.live -= 1;
     }
 
@@ -82,9 +97,28 @@ impl Connections {
         self.lingering.begin(slot, generation, now_us);
     }
 
-    /// When the next lingering ends.
-    pub(super) fn next_linger_end_us(&self) -> Option<u64> {
-        self.lingering.next_end_us()
+    /// When the next is to be looked at because of the time.
+    pub(super) fn next_end_us(&self) -> Option<u64> {
+        [self.lingering.next_end_us(), self.halved.next_end_us()].into_iter().flatten().min()
+    }
+
+    /// Notes that `slot` has half a record, unless that is known.
+    pub(super) fn watch_half(&mut self, slot: u32, now_us: u64) {
+        let Connection { generation, sealed, .. } = &mut self.slots[slot as usize];
+        if sealed.as_mut().is_some_and(|sealed| sealed.begins_watch()) {
+            self.halved.begin(slot, *generation, now_us);
+        }
+    }
+
+    /// The next slot whose half record was watched for long enough; whether it is the same that it was.
+    pub(super) fn next_halved(&mut self, now_us: u64) -> Option<(u32, bool)> {
+        let slots = &self.slots;
+        let slot = self.halved.overdue(now_us, |slot| {
+            let Connection { generation, life, .. } = &slots[slot as usize];
+            life.is_open().then_some(*generation)
+        })?;
+        let sealed = self.slots[slot as usize].sealed.as_mut().expect("only those by TLS are watched");
+        Some((slot, sealed.ends_watch()))
     }
 
     /// The next slot that has lingered long enough.

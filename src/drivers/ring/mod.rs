@@ -1,6 +1,7 @@
 //! The driver of choice: one io_uring per shard, made so that its thread makes no system call but `io_uring_enter`.
 //!
-//! The loop is `RingDriver::turn`. What it calls lies beside it: `accepting` (listeners), `serving` (connections),
+//! The loop is `RingDriver::turn`. What it calls lies beside it: `accepting` (listeners), `arriving` (connections that have shaken
+//! hands elsewhere), `serving` (connections), `sealing` (those by TLS),
 //! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
 //! kept of each), `token` (how a completion is recognised), `spinning` (when it polls instead of sleeping), `setup` (how the
 //! ring is made, and refusals).
@@ -15,9 +16,12 @@
 #![allow(unsafe_code)]
 
 mod accepting;
+mod arriving;
 mod buffers;
 mod connections;
 mod queue;
+mod sealed;
+mod sealing;
 mod serving;
 mod setup;
 mod spinning;
@@ -32,6 +36,7 @@ pub use spinning::Spin;
 
 use self::{
     accepting::Acceptor,
+    arriving::Arriving,
     buffers::ProvidedBuffers,
     connections::Connections,
     queue::{Copied, Queue, Wait},
@@ -59,6 +64,7 @@ pub struct RingDriver<E = Shard> {
     buffers: ProvidedBuffers,
     connections: Connections,
     acceptors: Vec<Acceptor>,
+    arriving: Arriving,
     context: ShardContext<E>,
     /// Connections that this driver, not the shard, has a reason to look at before the turn ends.
     touched: Vec<u32>,
@@ -98,6 +104,7 @@ impl<E: Engine> RingDriver<E> {
             buffers,
             connections: Connections::new(),
             acceptors,
+            arriving: Arriving::default(),
             touched: Vec::new(),
             starved: VecDeque::new(),
             monotonic_us: context.clock.monotonic_us(),
@@ -168,6 +175,7 @@ impl<E: Engine> RingDriver<E> {
             Operation::Shutdown => self.on_shutdown(token),
             Operation::Close => self.on_close(token, completion.result()),
             Operation::Wake => self.on_wake(completion),
+            Operation::Arrive => self.on_arrival(token, completion.result()),
             // A cancellation that came too late, or a wake-up of a shard that has ended.
             Operation::Aside => {}
         }
@@ -194,6 +202,7 @@ impl<E: Engine> RingDriver<E> {
         while let Some(slot) = self.connections.overdue(self.monotonic_us) {
             self.give_up(slot);
         }
+        self.give_up_halved();
     }
 
     /// How long the kernel may keep the thread.
@@ -209,7 +218,7 @@ impl<E: Engine> RingDriver<E> {
         };
         let accept_us = (self.accept_again_us > self.monotonic_us).then_some(self.accept_again_us);
         let turn_us = self.acceptors.iter().filter_map(Acceptor::keeps_turn_until_us).min();
-        let linger_us = self.connections.next_linger_end_us();
+        let linger_us = self.connections.next_end_us();
         let deadlines = [shard_us, accept_us, turn_us, linger_us, self.drain.until_us()];
         match deadlines.into_iter().flatten().min() {
             Some(deadline_us) => {
@@ -234,11 +243,13 @@ impl<E: Engine> RingDriver<E> {
         if self.drain.begins(&self.context.shutdown, self.monotonic_us) {
             self.context.shard.drain();
         }
+        self.take_arrivals();
     }
 
     /// Whether a drain has come to its end.
     fn is_finished(&mut self) -> bool {
-        let is_idle = self.acceptors.is_empty() && self.connections.live() == 0;
+        let is_idle =
+            self.acceptors.is_empty() && self.connections.live() == 0 && self.arriving.count() == 0;
         let ShardContext { shard, shutdown, wakers, .. } = &self.context;
         self.drain.is_over(shutdown, wakers, self.monotonic_us, || is_idle && shard.drained())
     }
@@ -274,6 +285,7 @@ impl<E: Engine> RingDriver<E> {
                 "the ring could not be emptied; leaking its buffers"
             );
             self.buffers.leak();
+            self.leak_arrivals();
             mem::forget(mem::replace(&mut self.connections, Connections::new()));
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     ptr,
     time::Duration,
 };
@@ -158,6 +158,45 @@ impl Queue {
         unsafe { self.push_awaited(opcode::Shutdown::new(Fixed(token.slot), libc::SHUT_WR).build(), token) };
     }
 
+    /// Sends `last_word`, and then closes our half of a connection. What has failed to send it cancels the second.
+    ///
+    /// # Safety
+    /// The bytes must stay where and what they are until the operation has completed.
+    pub(super) unsafe fn shutdown_after(&mut self, last_word: &[u8], token: Token) {
+        // A chain must not be cut by the queue's end.
+        let submissions = self.ring.submission();
+        let room = submissions.capacity() - submissions.len();
+        drop(submissions);
+        if room < 2 {
+            self.submit();
+        }
+        let length = u32::try_from(last_word.len()).expect("an alert");
+        let send = opcode::Send::new(Fixed(token.slot), last_word.as_ptr(), length).flags(libc::MSG_NOSIGNAL);
+        let flags = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
+        let aside = Token::of(Operation::Aside, 0);
+        let send = send.build().flags(flags).user_data(aside.to_user_data());
+        // SAFETY: the caller keeps the bytes until the shutdown has completed, which is after the send has.
+        unsafe { self.push(&send) };
+        self.shutdown(token);
+    }
+
+    /// Puts a descriptor into a free slot: `place` holds the one, and then the other.
+    ///
+    /// # Safety
+    /// It must stay where it is, and be touched by nobody, until the operation has completed.
+    pub(super) unsafe fn install(&mut self, place: &mut RawFd, token: Token) {
+        // IORING_FILE_INDEX_ALLOC: any free slot.
+        let entry = opcode::FilesUpdate::new(ptr::from_mut(place).cast_const(), 1).offset(-1).build();
+        // SAFETY: the caller keeps the place until completion.
+        unsafe { self.push_awaited(entry, token) };
+    }
+
+    /// Closes a descriptor of the process's.
+    pub(super) fn close_descriptor(&mut self, descriptor: RawFd) {
+        // SAFETY: the entry points to no memory.
+        unsafe { self.push_aside(opcode::Close::new(Fd(descriptor)).build()) };
+    }
+
     /// Closes a connection's descriptor and frees its slot.
     pub(super) fn close(&mut self, token: Token) {
         // SAFETY: the entry points to no memory.
@@ -222,13 +261,17 @@ impl Queue {
     unsafe fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: passed on.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            // Full in the middle of a turn: hand over what is there. This runs no task work, so it adds no completions
-            // but those of what ends at once, and the kernel keeps those that do not fit.
-            match self.ring.submit() {
-                Ok(_) => {}
-                Err(error) if passes(&error) => {}
-                Err(error) => panic!("io_uring_enter refuses to take submissions: {error}"),
-            }
+            self.submit();
+        }
+    }
+
+    /// Full in the middle of a turn: hands over what is there. This runs no task work, so it adds no completions but those of
+    /// what ends at once, and the kernel keeps those that do not fit.
+    fn submit(&mut self) {
+        match self.ring.submit() {
+            Ok(_) => {}
+            Err(error) if passes(&error) => {}
+            Err(error) => panic!("io_uring_enter refuses to take submissions: {error}"),
         }
     }
 }

@@ -30,6 +30,9 @@ impl<E: Engine> RingDriver<E> {
                 let connection = self.connections.at(slot);
                 connection.sent = 0;
                 connection.output = output;
+                if connection.sealed.is_some() {
+                    self.seal_output(slot);
+                }
                 self.send_rest(slot);
             }
             life::Operation::Receive => {
@@ -43,7 +46,11 @@ impl<E: Engine> RingDriver<E> {
             }
             life::Operation::Forget => self.context.shard.closed(slot),
             life::Operation::Shutdown => {
-                self.queue.shutdown(self.connections.at(slot).token(Operation::Shutdown, slot));
+                if self.connections.at(slot).sealed.is_some() {
+                    self.say_last_word(slot);
+                } else {
+                    self.queue.shutdown(self.connections.at(slot).token(Operation::Shutdown, slot));
+                }
                 self.connections.linger(slot, self.monotonic_us);
             }
             life::Operation::CancelAll => self.queue.cancel_connection(slot),
@@ -81,6 +88,7 @@ impl<E: Engine> RingDriver<E> {
         };
         let goes_on = cqueue::more(completion.flags());
         let arrival = connection.life.received(received, goes_on);
+        let is_sealed = connection.sealed.is_some();
         if !goes_on {
             // The turn's end begins it again, where that is wanted.
             self.touched.push(slot);
@@ -90,6 +98,9 @@ impl<E: Engine> RingDriver<E> {
         }
         let buffer = cqueue::buffer_select(completion.flags());
         match (arrival, buffer) {
+            (Arrival::Take, Some(id)) if is_sealed => {
+                self.open_records(slot, Some((id, result.unsigned_abs() as usize)));
+            }
             (Arrival::Take, Some(id)) => {
                 self.context.shard.receive(slot, self.buffers.filled(id, result.unsigned_abs() as usize));
             }
@@ -120,7 +131,9 @@ impl<E: Engine> RingDriver<E> {
             1.. => {
                 connection.sent += result.unsigned_abs();
                 if connection.life.is_open() {
-                    self.context.shard.sent(slot, result.unsigned_abs() as usize);
+                    let bytes = result.unsigned_abs() as usize;
+                    let reported = connection.sealed.as_mut().map_or(bytes, |sealed| sealed.report(bytes));
+                    self.context.shard.sent(slot, reported);
                 }
                 let is_short = (connection.sent as usize) < connection.output.len();
                 if is_short { Sent::Short } else { Sent::All }

@@ -83,8 +83,11 @@ pub(super) fn make(sizes: &RingSizes) -> Result<(Queue, ProvidedBuffers), Driver
 }
 
 /// Only what the loop does; everything else is forbidden to this ring, whoever gets hold of it.
-fn restrictions() -> [Restriction; 9] {
-    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
+fn restrictions() -> [Restriction; 10] {
+    let flags = squeue::Flags::FIXED_FILE
+        | squeue::Flags::BUFFER_SELECT
+        | squeue::Flags::SKIP_SUCCESS
+        | squeue::Flags::IO_LINK;
     [
         Restriction::sqe_op(opcode::AcceptMulti::CODE),
         Restriction::sqe_op(opcode::RecvMulti::CODE),
@@ -94,6 +97,7 @@ fn restrictions() -> [Restriction; 9] {
         Restriction::sqe_op(opcode::AsyncCancel::CODE),
         Restriction::sqe_op(opcode::PollAdd::CODE),
         Restriction::sqe_op(opcode::Write::CODE),
+        Restriction::sqe_op(opcode::FilesUpdate::CODE),
         Restriction::sqe_flags_allowed(flags.bits()),
     ]
 }

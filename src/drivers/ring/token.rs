@@ -18,11 +18,13 @@ pub(super) enum Operation {
     Close,
     /// Somebody has woken the shard.
     Wake,
+    /// A connection that was handed over has a slot; the token's is its place among those that arrive.
+    Arrive,
     /// Completions that only failures bring: a cancellation that found nothing, a wake that was not needed.
     Aside,
 }
 
-const OPERATIONS: [Operation; 8] = [
+const OPERATIONS: [Operation; 9] = [
     Operation::Accept,
     Operation::Receive,
     Operation::Send,
@@ -30,6 +32,7 @@ const OPERATIONS: [Operation; 8] = [
     Operation::Shutdown,
     Operation::Close,
     Operation::Wake,
+    Operation::Arrive,
     Operation::Aside,
 ];
 

@@ -55,6 +55,7 @@ fn a_gap_is_read_again_and_clears_when_the_ledger_has_the_row() {
         max_staleness_us: 30_000_000,
         server: "test".to_owned(),
         ports: Vec::new(),
+        tls_ports: Vec::new(),
         identity: Default::default(),
     });
     let feed = Feed::spawn(&ledger_in(&scratch), clock, vec![outlet], None).unwrap();

@@ -17,6 +17,8 @@ pub enum Listener {
     Shard,
     /// The unix socket.
     Unix,
+    /// A port of either kind for TLS.
+    Tls,
 }
 
 /// What a connection asks of its driver.

@@ -57,7 +57,8 @@ const DEFECTS: [Defect; 14] = [
     Defect::IgnoresTheWatch,
 ];
 
-const RECEPTIONS: [Reception; 3] = [Reception::Many, Reception::Watched, Reception::Once];
+const RECEPTIONS: [Reception; 4] =
+    [Reception::Many, Reception::Watched, Reception::Once, Reception::Sealed];
 
 /// An operation that the kernel works on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -190,6 +191,8 @@ impl State {
                 ensure(had_reason, "closed before the peer could read its last answer")?;
                 let was_told = self.has_shut || self.end_seen || self.has_failed || self.cut;
                 ensure(was_told, "closed without an end")?;
+                let must_tell = self.life.reception == Reception::Sealed && !self.has_failed && !self.cut;
+                ensure(!must_tell || self.has_shut, "closed without the last word")?;
                 self.close = Out::Yes;
             }
         }
@@ -386,9 +389,9 @@ fn every_planted_defect_is_found() {
         let found = RECEPTIONS.map(|reception| explore(reception, defect).is_err());
         // Only a receive of many pieces is ever cancelled by itself, and only some are watched.
         let expected = match defect {
-            Defect::ReceivesTwice => [true, true, false],
-            Defect::NeverWatches | Defect::IgnoresTheWatch => [false, true, false],
-            _ => [true; 3],
+            Defect::ReceivesTwice => [true, true, false, true],
+            Defect::NeverWatches | Defect::IgnoresTheWatch => [false, true, false, false],
+            _ => [true; 4],
         };
         assert_eq!(found, expected, "{defect:?}");
     }

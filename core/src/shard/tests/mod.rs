@@ -49,6 +49,7 @@ pub(super) fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
             max_staleness_us: u64::MAX,
             server: "test".to_owned(),
             ports: Vec::new(),
+            tls_ports: Vec::new(),
             identity: Default::default(),
         };
         Alone { shard: Shard::new(setup), events, requests }

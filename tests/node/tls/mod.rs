@@ -1,0 +1,6 @@
+//! Callers by TLS.
+
+mod hostile;
+mod identity;
+mod serving;
+mod support;
