@@ -15,8 +15,8 @@ use super::systemd::tell_reloading;
 use crate::admin::Hosts;
 use crate::callers::Callers;
 use crate::node::Control;
-use crate::tls::Identities;
 use crate::threads::Vital;
+use crate::tls::Identities;
 
 /// What a reload compares the file with.
 pub(super) struct Reload {
@@ -57,7 +57,9 @@ impl Reload {
         match identities.reload() {
             Ok(identity) => {
                 let days = identity.days_left(jiff::Timestamp::now().as_second());
-                info!("SIGHUP: new callers by TLS are shown the certificate of now, which ends in {days:.1} days");
+                info!(
+                    "SIGHUP: new callers by TLS are shown the certificate of now, which ends in {days:.1} days"
+                );
             }
             Err(error) => error!("SIGHUP: callers by TLS are shown what they were shown before: {error}"),
         }

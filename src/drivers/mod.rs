@@ -15,9 +15,9 @@ pub mod choice;
 pub mod engine;
 #[cfg(feature = "glommio")]
 pub mod glommio;
-pub mod inherited;
 pub mod handover;
 pub mod handshakes;
+pub mod inherited;
 mod lingering;
 pub mod listen;
 #[cfg(feature = "monoio")]

@@ -68,7 +68,10 @@ impl Transport {
         let ways = (0..shards).map(|shard| handover::way(shard, &control.wakers, &tally));
         let (doors, arrivals): (Vec<_>, Vec<_>) = ways.unzip();
         let transport = Transport { handle: TlsHandle { identities, tally }, listeners, doors };
-        Ok((Some(transport), arrivals.into_iter().map(|arrivals| serves_callers.then_some(arrivals)).collect()))
+        Ok((
+            Some(transport),
+            arrivals.into_iter().map(|arrivals| serves_callers.then_some(arrivals)).collect(),
+        ))
     }
 
     /// Lets callers in, once the shards serve.

@@ -112,7 +112,12 @@ impl Identity {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let mut admin = config.clone();
         admin.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Identity { callers: Arc::new(config), admin: Arc::new(admin), certificate_ends_s, authorities_end_s })
+        Ok(Identity {
+            callers: Arc::new(config),
+            admin: Arc::new(admin),
+            certificate_ends_s,
+            authorities_end_s,
+        })
     }
 }
 

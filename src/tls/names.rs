@@ -21,7 +21,9 @@ pub enum NamesError {
     #[error("the certificate cannot be read")]
     Unreadable,
     /// So many names that somebody means to cost something.
-    #[error("expected a certificate of at most {CERTIFICATE_NAMES_MAX} names of {CERTIFICATE_NAME_BYTES_MAX} bytes, found more")]
+    #[error(
+        "expected a certificate of at most {CERTIFICATE_NAMES_MAX} names of {CERTIFICATE_NAME_BYTES_MAX} bytes, found more"
+    )]
     TooMany,
     /// It was valid when a ticket was made of it, and is no longer.
     #[error("the certificate is no longer valid")]

@@ -95,7 +95,8 @@ impl Caller {
     pub fn shake(&mut self, came: &[u8], answer: &mut Vec<u8>) -> Result<Shaken, SessionError> {
         self.bytes += came.len();
         self.edge.pass(came);
-        let outcome = if self.bytes > HANDSHAKE_BYTES_MAX { Err(SessionError::TooLong) } else { self.read(came) };
+        let outcome =
+            if self.bytes > HANDSHAKE_BYTES_MAX { Err(SessionError::TooLong) } else { self.read(came) };
         self.flush(answer).map_err(SessionError::Buffer)?;
         outcome?;
         if self.connection.is_handshaking() {
@@ -146,8 +147,8 @@ impl Session for Caller {
         let mut rest = sealed;
         loop {
             // An empty read would be taken for the peer's end.
-            let is_over = !rest.is_empty()
-                && self.connection.read_tls(&mut rest).map_err(SessionError::Buffer)? == 0;
+            let is_over =
+                !rest.is_empty() && self.connection.read_tls(&mut rest).map_err(SessionError::Buffer)? == 0;
             let state = self.connection.process_new_packets()?;
             self.hand_on(take);
             if state.peer_has_closed() {
@@ -239,7 +240,11 @@ mod tests {
                 passed += piece.len();
                 let whole = ends.iter().filter(|&&end| end <= passed).count() as u64;
                 assert_eq!(edge.whole, whole, "{passed} bytes by {step}");
-                assert_eq!(edge.is_inside(), passed != 0 && !ends.contains(&passed), "{passed} bytes by {step}");
+                assert_eq!(
+                    edge.is_inside(),
+                    passed != 0 && !ends.contains(&passed),
+                    "{passed} bytes by {step}"
+                );
             }
         }
     }

@@ -10,6 +10,11 @@ const FULL: &str = r#"
     listen = "0.0.0.0:1"
     shard-listen = "[::]:2"
     unix = "/run/florin.sock"
+    tls-listen = "0.0.0.0:3"
+    tls-shard-listen = "off"
+    tls-cert = "/etc/florin/node.crt"
+    tls-key = "/etc/florin/node.key"
+    tls-client-ca = "/etc/florin/ca.crt"
     admin = "off"
     admin-host = "ledger.example.com, Ledger-2"
     ledger-columns = "user_id=account"
@@ -51,6 +56,11 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         listen: Some(Listen::At("0.0.0.0:1".parse().unwrap())),
         shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
         unix: Some("/run/florin.sock".into()),
+        tls_listen: Some(Listen::At("0.0.0.0:3".parse().unwrap())),
+        tls_shard_listen: Some(Listen::Off),
+        tls_cert: Some("/etc/florin/node.crt".into()),
+        tls_key: Some("/etc/florin/node.key".into()),
+        tls_client_ca: Some("/etc/florin/ca.crt".into()),
         admin: Some(Listen::Off),
         admin_host: Some(HostNames(vec!["ledger.example.com".to_owned(), "Ledger-2".to_owned()])),
         shards: Some(Shards::Count(4)),
@@ -121,6 +131,28 @@ fn what_is_not_set_has_a_default_and_somebody_must_listen() {
     let silent = Settings::parse("listen = \"off\"\nshard-listen = \"off\"").unwrap();
     assert!(matches!(silent.clone().effective(), Err(SettingsError::NoListener)));
     assert!(Settings { unix: Some("s".into()), ..silent }.effective().is_ok());
+}
+
+#[test]
+fn tls_takes_a_certificate_and_a_certificate_takes_tls() {
+    let effective =
+        |text: &str| Settings::parse(text).unwrap().effective().map(|effective| effective.node.tls);
+    let pair = "tls-cert = \"c\"\ntls-key = \"k\"\n";
+    let tls = effective(&format!("{pair}tls-listen = \"127.0.0.1:7500\"")).unwrap().unwrap();
+    assert_eq!(tls.shard_listen.unwrap().to_string(), "127.0.0.1:7501");
+    let any = effective(&format!("{pair}tls-listen = \"127.0.0.1:0\"")).unwrap().unwrap();
+    assert_eq!(any.shard_listen.unwrap().port(), 0);
+    let last = effective(&format!("{pair}tls-listen = \"127.0.0.1:65535\"")).unwrap().unwrap();
+    assert_eq!(last.shard_listen, None);
+    let alone = "listen = \"off\"\nshard-listen = \"off\"\ntls-shard-listen = \"127.0.0.1:1\"";
+    assert!(effective(&format!("{pair}{alone}")).is_ok());
+    for half in ["tls-cert = \"c\"", "tls-key = \"k\"", ""] {
+        let refusal = effective(&format!("{half}\ntls-listen = \"127.0.0.1:7500\""));
+        assert!(matches!(refusal, Err(SettingsError::NoCertificate)));
+    }
+    for unused in [pair, "tls-client-ca = \"a\""] {
+        assert!(matches!(effective(unused), Err(SettingsError::CertificateForNothing)));
+    }
 }
 
 /// `listen = "0.0.0.0:7400"` alone once told callers of other hosts to go to ports on loopback.

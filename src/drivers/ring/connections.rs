@@ -1,7 +1,7 @@
 //! What the driver keeps of each connection: 48 bytes, a buffer only while it is being sent, and the encryption of one by TLS.
 
-use super::token::{Generation, Operation, Token};
 use super::sealed::Sealed;
+use super::token::{Generation, Operation, Token};
 use crate::{
     drivers::lingering::Lingering,
     limits,

@@ -248,8 +248,7 @@ impl<E: Engine> RingDriver<E> {
 
     /// Whether a drain has come to its end.
     fn is_finished(&mut self) -> bool {
-        let is_idle =
-            self.acceptors.is_empty() && self.connections.live() == 0 && self.arriving.count() == 0;
+        let is_idle = self.acceptors.is_empty() && self.connections.live() == 0 && self.arriving.count() == 0;
         let ShardContext { shard, shutdown, wakers, .. } = &self.context;
         self.drain.is_over(shutdown, wakers, self.monotonic_us, || is_idle && shard.drained())
     }

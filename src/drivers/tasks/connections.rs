@@ -54,7 +54,12 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn new(most: u32) -> Connections {
-        Connections { slots: Vec::new(), free: Vec::new(), most, lingering: Lingering::new(crate::limits::LINGER_US) }
+        Connections {
+            slots: Vec::new(),
+            free: Vec::new(),
+            most,
+            lingering: Lingering::new(crate::limits::LINGER_US),
+        }
     }
 
     /// How many there may be.

@@ -30,7 +30,10 @@ fn only_who_shows_a_certificate_of_the_right_authority_is_taken() {
     assert!(takes(Some(own.caller(TEAM).unwrap())));
     assert!(!takes(None), "one without a certificate");
     assert!(!takes(Some(foreign.caller(TEAM).unwrap())), "one of another authority");
-    assert!(!takes(Some(own.node(&["localhost".to_owned()]).unwrap())), "a node's certificate is no caller's");
+    assert!(
+        !takes(Some(own.node(&["localhost".to_owned()]).unwrap())),
+        "a node's certificate is no caller's"
+    );
     until_counted(&node, Outcome::Failed, 3);
 }
 
@@ -102,5 +105,8 @@ fn a_node_without_its_certificate_does_not_start_and_says_which_file() {
     let refusal = Node::start(files.config(1, Callers::Anybody)).unwrap_err();
     assert!(matches!(refusal, StartError::Tls(_)) && refusal.exit_code() == 2, "{refusal}");
     let said = refusal.to_string();
-    assert!(said.contains("--tls-key") && said.contains("node.key") && said.contains("No such file"), "{said}");
+    assert!(
+        said.contains("--tls-key") && said.contains("node.key") && said.contains("No such file"),
+        "{said}"
+    );
 }

@@ -140,7 +140,10 @@ fn http_is_answered_by_tls_too() {
     let mut config = client(&files.authority, None);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut caller = connect(&Arc::new(config), tls_address(&node));
-    caller.0.write_all(b"GET /v1/users/1/balance HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+    caller
+        .0
+        .write_all(b"GET /v1/users/1/balance HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     caller.0.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 ") || answer.starts_with("HTTP/1.1 503 "), "{answer}");

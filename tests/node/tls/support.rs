@@ -36,7 +36,8 @@ pub struct Files {
 
 impl Files {
     pub fn new() -> Files {
-        let files = Files { folder: tempfile::tempdir().unwrap(), authority: Authority::new("first").unwrap() };
+        let files =
+            Files { folder: tempfile::tempdir().unwrap(), authority: Authority::new("first").unwrap() };
         files.write_node(&files.authority);
         files.write_client_ca(&files.authority);
         files

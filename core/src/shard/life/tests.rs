@@ -57,8 +57,7 @@ const DEFECTS: [Defect; 14] = [
     Defect::IgnoresTheWatch,
 ];
 
-const RECEPTIONS: [Reception; 4] =
-    [Reception::Many, Reception::Watched, Reception::Once, Reception::Sealed];
+const RECEPTIONS: [Reception; 4] = [Reception::Many, Reception::Watched, Reception::Once, Reception::Sealed];
 
 /// An operation that the kernel works on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
