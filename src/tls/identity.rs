@@ -1,10 +1,11 @@
 //! What a node shows its callers and whom of them it trusts: files, read when the node starts and again when it is told to.
 
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
+use florin_input::read_text;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +13,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
 
 use super::names::not_after_s;
-use crate::limits::CERTIFICATES_BYTES_MAX;
+use crate::limits::{CERTIFICATES_BYTES_MAX, CONFIG_READ};
 
 /// Where certificates and keys lie, all in PEM.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -184,8 +185,9 @@ fn certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let refused = |reason: String| TlsError::File { setting, expected, path: path.to_owned(), reason };
-    let (text, _) = read(path).map_err(|error| refused(error.to_string()))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let text =
+        read_text(path, CERTIFICATES_BYTES_MAX, CONFIG_READ).map_err(|error| refused(error.to_string()))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(refused("no certificate".to_owned())),
@@ -200,25 +202,10 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    let (text, mode) = read(path).map_err(|error| refused(error.to_string()))?;
-    if mode & 0o007 != 0 {
+    let text =
+        read_text(path, CERTIFICATES_BYTES_MAX, CONFIG_READ).map_err(|error| refused(error.to_string()))?;
+    if fs::metadata(path).is_ok_and(|about| about.mode() & 0o007 != 0) {
         tracing::warn!(path = %path.display(), "everybody on this host may read the private key: chmod 600 it");
     }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| refused(error.to_string()))
-}
-
-/// A file's bytes and mode. What is no file, or too long, is refused: a reload must not wait for a writer that never comes.
-fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(CERTIFICATES_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > CERTIFICATES_BYTES_MAX {
-        let reason = format!("more than {CERTIFICATES_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
-    Ok((bytes, about.mode()))
+    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| refused(error.to_string()))
 }
