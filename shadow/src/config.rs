@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::credentials::Kept;
-use crate::cutover::{Admission, Bounds, Credentials, Schedule, Share};
+use crate::cutover::{Admission, Bounds, Schedule, Share};
 use crate::evidence::{Enough, Redaction, Tolerance};
 use crate::judge::{Action, JudgeSettings, Limits, Pattern, Rule, Rules};
 use crate::limits::{self, FILE_BYTES_MAX, FILE_READ};
@@ -140,7 +140,6 @@ struct ServeFile {
     unjudged_rate_max: Option<f64>,
     vouched_by: Option<String>,
     admission_seconds: Option<u64>,
-    admit_credentials: bool,
     answers_before_step: Option<u64>,
     schedule: Vec<ScheduleFile>,
 }
@@ -386,17 +385,21 @@ fn serve(file: &ServeFile) -> Result<ServeConfig, Wrong> {
 }
 
 fn admission(file: &ServeFile) -> Result<Admission, Wrong> {
+    let given = file.admission_seconds.map(Duration::from_secs);
+    let wrong = |key: &str, why: &str| Err((format!("serve.{key}"), why.to_owned()));
     match file.vouched_by.as_deref().map(str::trim) {
-        Some("") => Err((
-            "serve.vouched-by".to_owned(),
-            "expected who makes sure that callers may ask what they ask, like \"the gateway checks tokens\""
-                .to_owned(),
-        )),
-        Some(who) => Ok(Admission::Vouched(who.to_owned())),
-        None => Ok(Admission::Seen {
-            within: file.admission_seconds.map_or(limits::ADMISSION, Duration::from_secs),
-            credentials: if file.admit_credentials { Credentials::Seen } else { Credentials::Primary },
-        }),
+        None => Ok(Admission::Anonymous(given.unwrap_or(limits::ADMISSION))),
+        Some("primary") if given > Some(limits::ADMISSION_OF_CREDENTIALS_MAX) => wrong(
+            "admission-seconds",
+            "expected at most 300: credentials that are taken back must not be good for longer",
+        ),
+        Some("primary") => Ok(Admission::ByPrimary(given.unwrap_or(limits::ADMISSION_OF_CREDENTIALS))),
+        // Somebody vouches for all callers; the primary for none whom it has not answered.
+        Some(who) if who.is_empty() || who.to_lowercase().contains("primary") => wrong(
+            "vouched-by",
+            "expected \"primary\", or who else makes sure that callers may ask what they ask, like \"the gateway checks tokens\"",
+        ),
+        Some(who) => Ok(Admission::Everybody(who.to_owned())),
     }
 }
 
@@ -505,6 +508,12 @@ mod tests {
             ("enough = [1, 2]", "an object, whose fields have names"),
             ("serve = { schedule = [[1, \"5%\"]] }", "an object, whose fields have names"),
             ("serve = { schedule = [{ after-seconds = 1, share = \"05%\" }] }", "expected a percentage"),
+            ("serve.vouched-by = \" \"", "serve.vouched-by: expected \"primary\", or who else"),
+            ("serve.vouched-by = \"The Primary\"", "serve.vouched-by: expected \"primary\", or who else"),
+            (
+                "serve = { vouched-by = \"primary\", admission-seconds = 301 }",
+                "serve.admission-seconds: expected at most 300",
+            ),
             ("[noise]\nshare = 1.5", "noise.share: expected a share from 0 to 1, got 1.5"),
             (&rule(""), "rule 1 (\"n\"): expected one of: ignore = PATH"),
             (&rule("ignore = \"a[\""), "rule 1 (\"n\"): expected a path like"),
@@ -530,6 +539,12 @@ mod tests {
         assert!(
             Config::read(Path::new("/nowhere")).unwrap_err().to_string().starts_with("cannot read /nowhere")
         );
-        Config::defaults();
+        let admission = |text: &str| read(text).unwrap().serve.admission;
+        let seconds = Duration::from_secs;
+        assert_eq!(Config::defaults().serve.admission, Admission::Anonymous(seconds(60)));
+        assert_eq!(admission("serve.vouched-by = \"primary\""), Admission::ByPrimary(seconds(5)));
+        assert_eq!(admission("serve.admission-seconds = 9"), Admission::Anonymous(seconds(9)));
+        let gateway = "the gateway checks tokens".to_owned();
+        assert_eq!(admission(&format!("serve.vouched-by = {gateway:?}")), Admission::Everybody(gateway));
     }
 }

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
 use crate::request::{Question, Request};
 
 /// Headers that say nothing of who the caller is, but may decide what it gets.
-const HARMLESS: [&str; 27] = [
+const HARMLESS: [&str; 29] = [
     "accept",
     "accept-charset",
     "accept-language",
@@ -36,10 +36,12 @@ const HARMLESS: [&str; 27] = [
     "via",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
     "x-real-ip",
 ];
 /// Those of a single request or connection: they decide nothing.
-const PASSING: [&str; 16] = [
+const PASSING: [&str; 14] = [
     "accept-encoding",
     "b3",
     "connection",
@@ -53,8 +55,6 @@ const PASSING: [&str; 16] = [
     "tracestate",
     "transfer-encoding",
     "x-correlation-id",
-    "x-forwarded-port",
-    "x-forwarded-proto",
     "x-request-id",
 ];
 /// Browsers' own, of which there are ever more.
@@ -76,9 +76,15 @@ pub fn may_be_secret(name: &HeaderName) -> bool {
     !is_known && !HARMLESS_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether a request may carry a proof of who the caller is.
-pub fn are_carried(headers: &HeaderMap) -> bool {
-    headers.keys().any(may_be_secret)
+/// Whether a request may carry a proof of who the caller is. Query parameters that the contract does not have make it another question.
+pub fn are_carried(request: &Request) -> bool {
+    request.headers.keys().any(may_be_secret) || login(&request.target).is_some()
+}
+
+/// The user's name and password in a target, if there are any.
+fn login(target: &str) -> Option<&str> {
+    let authority = target.strip_prefix("http://")?.split(['/', '?']).next()?;
+    Some(authority.rsplit_once('@')?.0)
 }
 
 /// What of targets and bodies is written down. Whatever is not known to be harmless is left out: a secret may have any name.
@@ -95,8 +101,7 @@ impl Kept {
     pub fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let authority = path.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or(rest));
-        let login = authority.and_then(|authority| authority.rsplit_once('@')).map(|(login, _)| login);
+        let login = login(target);
         let is_kept = |pair: &str| {
             let name = pair.split('=').next().unwrap_or_default();
             let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
@@ -140,7 +145,7 @@ impl Kept {
 mod tests {
     use std::sync::Arc;
 
-    use http::Method;
+    use http::{HeaderMap, Method};
 
     use super::*;
     use crate::request::BATCH_PATH;

@@ -16,38 +16,53 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`address`] | who is asked, and how |
-//! | [`request`], [`answer`], [`json`] | what is asked, and what is answered, in HTTP or native frames: one model of both |
-//! | [`judge`] | pure: two answers in, a verdict out |
-//! | [`proxy`] | the callers' path |
-//! | [`mirror`] | the way to the candidate |
-//! | [`evidence`] | counts, findings, reports |
-//! | [`record`], [`replay`] | traffic in files, and replaying it |
-//! | [`cutover`] | the share of callers that the candidate serves |
-//! | [`config`], [`limits`] | rules and budgets; every bound and its reason |
-//! | [`credentials`] | what of a request may prove who asks, and what of it is written down |
+//! | `address` | who is asked, and how |
+//! | `request`, `answer`, `json` | what is asked, and what is answered, in HTTP or native frames: one model of both |
+//! | `judge` | pure: two answers in, a verdict out |
+//! | `proxy` | the callers' path |
+//! | `targets` | a side that can be asked |
+//! | `mirror` | the way to the candidate |
+//! | `evidence` | counts, findings, reports |
+//! | `record`, `replay` | traffic in files, and replaying it |
+//! | `cutover` | the share of callers that the candidate serves |
+//! | `config`, `limits` | rules and budgets; every bound and its reason |
+//! | `credentials` | what of a request may prove who asks, and what of it is written down |
 //! | `files` | files that only their owner may read |
+//! | `generations` | a map that forgets whom nobody has spoken of for long |
 //! | `budget` | the memory that all copies of what passes share |
-//! | [`run`], [`admin`] | all of it, assembled |
+//! | `run`, `admin` | all of it, assembled |
 
 #![forbid(unsafe_code)]
 
-pub mod address;
-pub mod admin;
-pub mod answer;
+mod address;
+mod admin;
+mod answer;
 mod budget;
-pub mod clock;
-pub mod config;
-pub mod credentials;
-pub mod cutover;
-pub mod evidence;
+mod clock;
+mod config;
+mod credentials;
+mod cutover;
+mod evidence;
 mod files;
-pub mod json;
-pub mod judge;
-pub mod limits;
-pub mod mirror;
-pub mod proxy;
-pub mod record;
-pub mod replay;
-pub mod request;
-pub mod run;
+mod generations;
+mod json;
+mod judge;
+mod limits;
+mod mirror;
+mod proxy;
+mod record;
+mod replay;
+mod request;
+mod run;
+mod targets;
+
+pub use address::TargetAddress;
+pub use clock::begin_at;
+pub use config::{Config, ConfigError};
+pub use cutover::{CutoverError, Share, ShareError};
+pub use evidence::{Redaction, Summary};
+pub use judge::Verdict;
+pub use limits::{RECORD_FILE_BYTES, RECORD_FILES};
+pub use record::{FormatError, RecordSettings, RecorderError};
+pub use replay::{ReplaySettings, Speed};
+pub use run::{Outcome, Settings, Shadow, ShadowError, run_replay};

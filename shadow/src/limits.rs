@@ -50,7 +50,10 @@ pub const CATCH_UP_ASKS_MAX: u32 = 50;
 pub const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
 /// How far clocks may be apart: NTP keeps hosts of one site within a tenth of it.
 pub const CLOCK_SKEW: Duration = Duration::from_millis(100);
-/// Users in one generation of what the primary has shown, of which there are two: about 24 MiB in all.
+/// How long after a user was first heard of the candidate is asked about it, beside what clocks may be apart: a view that is as fresh as it
+/// says then shows what the primary had shown.
+pub const FIRST_ASK_MARGIN: Duration = Duration::from_millis(50);
+/// Users in one generation of what the primary has shown, of which there are two: about 36 MiB in all.
 pub const HISTORY_USERS_MAX: usize = 1 << 18;
 /// The longest content that is remembered of a user: statistics of two assets take 1.5 KiB.
 pub const HISTORY_CONTENT_BYTES_MAX: usize = 8 << 10;
@@ -127,8 +130,12 @@ pub const SERVE_AGE: Duration = CATCH_UP_BUDGET;
 pub const UNJUDGED_MAX: f64 = 0.1;
 /// Compared answers before a schedule's next step: with none wrong among them, fewer than one in a hundred are (3 / n).
 pub const STEP_ANSWERS_MIN: u64 = 300;
-/// How long it counts that the primary has answered a caller.
+/// How long it counts that the primary has answered a caller who has shown nothing.
 pub const ADMISSION: Duration = Duration::from_secs(60);
+/// The same of one who has shown credentials, which may be taken back: the mirror hears of that in a moment, if it is not behind.
+pub const ADMISSION_OF_CREDENTIALS: Duration = Duration::from_secs(5);
+/// The longest that may be configured for credentials.
+pub const ADMISSION_OF_CREDENTIALS_MAX: Duration = Duration::from_secs(300);
 /// Callers in one generation of those whom the primary has answered; two are kept, some 8 MiB in all.
 pub const ADMITTED_MAX: usize = 1 << 16;
 
@@ -145,5 +152,33 @@ pub const RECORD_FILES: usize = 8;
 pub const RECORD_QUEUE_MAX: usize = 8_192;
 /// Bytes of them.
 pub const RECORD_QUEUE_BYTES_MAX: usize = 64 << 20;
+/// The longest last line of a recording.
+pub const RECORD_END_BYTES_MAX: u64 = 160;
 /// The longest line of a recording that is believed: the longest copies, in base64, and heads.
 pub const RECORD_LINE_BYTES_MAX: usize = 4 << 20;
+
+/// Threads that relay, at most; more than two are faster than any primary that they stand before.
+pub const CALLER_THREADS_MAX: usize = 2;
+/// Threads that compare, at most.
+pub const BEHIND_THREADS_MAX: usize = 2;
+/// How much lower the priority of everything behind the callers is.
+pub const BEHIND_NICE: i32 = 5;
+/// How long exchanges gather before they are looked at together: each wake-up, here and at the candidate, then is for several of them.
+pub const GATHERING: Duration = Duration::from_millis(1);
+/// How long a node that could not be reached in frames is left alone.
+pub const NATIVE_PAUSE: Duration = Duration::from_millis(100);
+/// Idle connections to a candidate in FlatBuffers that are kept.
+pub const FRAMES_IDLE_MAX: usize = 64;
+/// Codings of one body, one around the other: more than two is no server's choice.
+pub const CODINGS_MAX: usize = 2;
+/// Lists and objects within each other that are read: no answer of these endpoints is deeper than 6.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Differences looked at of one answer: as many as a batch of 1,024 accounts has assets. More are counted.
+pub const DIFFERENCES_MAX: usize = 16_384;
+/// Of those that no rule allows, so many are kept.
+pub const DIFFERENCES_KEPT_MAX: usize = 100;
+/// Places at which the primary differs from itself that are told apart.
+pub const NOISE_PLACES_MAX: usize = 200;
+/// The longest latency that is told apart: longer ones count as this.
+pub const LATENCY_MAX_US: u64 = 60_000_000;

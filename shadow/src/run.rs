@@ -23,18 +23,15 @@ use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, DecisionFile,
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
-use crate::limits::{ADMIN_END, CALLERS_MAX, COPIES_BYTES_MAX, KEEP_EVERY, TURN};
-use crate::mirror::{self, Comparer, Target};
+use crate::limits::{
+    ADMIN_END, BEHIND_NICE, BEHIND_THREADS_MAX, CALLER_THREADS_MAX, CALLERS_MAX, COPIES_BYTES_MAX,
+    KEEP_EVERY, TURN,
+};
+use crate::mirror::{self, Comparer};
 use crate::proxy::{self, Phase, ProxyContext, Timeouts};
 use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
 use crate::replay::{ReplayError, ReplaySettings, replay};
-
-/// How much lower the priority of everything behind the callers is.
-const BEHIND_NICE: i32 = 5;
-/// Threads that relay, at most; more than two are faster than any primary that they stand before.
-const CALLER_THREADS_MAX: usize = 2;
-/// Threads that compare, at most.
-const BEHIND_THREADS_MAX: usize = 2;
+use crate::targets::Target;
 
 /// What a run needs.
 #[derive(Clone, Debug)]
@@ -164,8 +161,9 @@ impl Shadow {
             .is_some()
             .then(|| {
                 let (primary, candidate) = (Target::new(&primary), Target::new(&candidate));
-                let comparer =
-                    Comparer::new(primary, candidate, settings.config.mirror.clone(), Arc::clone(&evidence));
+                let mirror = settings.config.mirror.clone();
+                let (evidence, cutover) = (Arc::clone(&evidence), Some(Arc::clone(&cutover)));
+                let comparer = Comparer::new(primary, candidate, mirror, evidence, cutover);
                 mirror::start(Arc::new(comparer))
             })
             .unzip();
@@ -329,7 +327,8 @@ pub fn run_replay(
     let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
     let evidence = evidence(settings, primary, &candidate)?;
     let targets = (Target::new(primary), Target::new(&candidate));
-    let comparer = Comparer::new(targets.0, targets.1, settings.config.mirror.clone(), Arc::clone(&evidence));
+    let mirror = settings.config.mirror.clone();
+    let comparer = Comparer::new(targets.0, targets.1, mirror, Arc::clone(&evidence), None);
     let replayed = runtime.block_on(async {
         let replay = replay(what, Arc::new(comparer), Arc::clone(&evidence), settings.config.scope.clone());
         tokio::select! {

@@ -7,16 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
-use florin_shadow::address::TargetAddress;
-use florin_shadow::clock::begin_at;
-use florin_shadow::config::{Config, ConfigError};
-use florin_shadow::cutover::{CutoverError, Share};
-use florin_shadow::evidence::{Redaction, Summary};
-use florin_shadow::judge::Verdict;
-use florin_shadow::limits::{RECORD_FILE_BYTES, RECORD_FILES};
-use florin_shadow::record::{FormatError, RecordSettings, RecorderError};
-use florin_shadow::replay::{ReplaySettings, Speed};
-use florin_shadow::run::{Outcome, Settings, Shadow, ShadowError, run_replay};
+use florin_shadow::{
+    Config, ConfigError, CutoverError, FormatError, Outcome, RECORD_FILE_BYTES, RECORD_FILES, RecordSettings,
+    RecorderError, Redaction, ReplaySettings, Settings, Shadow, ShadowError, Share, ShareError, Speed,
+    Summary, TargetAddress, Verdict, begin_at, run_replay,
+};
 
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
@@ -380,5 +375,5 @@ fn serve(text: &str) -> Result<Share, String> {
     let share = text
         .strip_prefix("candidate=")
         .ok_or_else(|| "expected candidate=N%, like candidate=5%".to_owned())?;
-    share.parse().map_err(|error: florin_shadow::cutover::ShareError| error.to_string())
+    share.parse().map_err(|error: ShareError| error.to_string())
 }

@@ -372,16 +372,105 @@ fn the_candidate_never_answers_whom_the_primary_refuses() {
     let target = format!("/v1/users/{known}/balance");
     // The primary answers first; what it has answered once, the candidate may. Other users are other questions.
     assert!(!is_candidates(&caller.get(&target)));
+    shadow.settled(101);
     assert!(is_candidates(&caller.get(&target)));
     let batch = format!("{{\"user_ids\":[\"{known}\"]}}");
     assert!(!is_candidates(&caller.ask("POST", "/v1/balances:batchGet", &batch).expect("an answer")));
+    shadow.settled(103);
     assert!(is_candidates(&caller.ask("POST", "/v1/balances:batchGet", &batch).expect("an answer")));
     // Whoever shows anything that may be a credential is the primary's.
-    let mut stream = TcpStream::connect(shadow.listen).expect("it listens");
     for header in ["Authorization: Bearer x", "X-Api-Key: x", "Cookie: a=b", "X-Anything: x"] {
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: t\r\n{header}\r\n\r\n").expect("a connection");
-        let answer = crate::shadow::read_answer(&mut std::io::BufReader::new(&stream)).expect("an answer");
-        assert!(!is_candidates(&answer), "{header}: {}", answer.head);
+        for _ in 0..2 {
+            let answer = caller.get_with(&target, &format!("{header}\r\n"));
+            assert!(!is_candidates(&answer), "{header}: {}", answer.head);
+            shadow.settled(0);
+        }
+    }
+}
+
+/// Who may ask about whom, as a primary that knows its callers decides it: teams have the even and the odd users.
+fn decided(head: &str, user: u64, is_revoked: bool) -> u16 {
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    let value = |name: &str| {
+        fields.clone().find(|(known, _)| known.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+    };
+    let team = match (value("authorization"), value("cookie")) {
+        ("Bearer team-a", _) | (_, "session=team-a") if !is_revoked => 0,
+        ("Bearer team-b", _) => 1,
+        // An old session is sent to where it can be renewed.
+        (_, "session=team-a") => return 302,
+        _ => return 401,
+    };
+    if user % 2 == team { 200 } else { 403 }
+}
+
+/// Five kinds of callers, of whom a candidate that asks nobody for credentials would answer all.
+#[test]
+fn no_kind_of_caller_gets_from_the_candidate_what_the_primary_would_refuse() {
+    const GOOD: &str = "Authorization: Bearer team-a\r\n";
+    const COOKIE: &str = "Cookie: session=team-a\r\n";
+    const KINDS: [&str; 5] =
+        ["", GOOD, "Authorization: Bearer expired\r\n", "Authorization: Bearer team-b\r\n", COOKIE];
+    for (vouched, is_served) in [("", false), ("vouched-by = \"primary\"\nadmission-seconds = 300", true)] {
+        let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
+        let node = Server::start(folder.path(), &["--shards", "1"]);
+        let revoked = Arc::new(AtomicBool::new(false));
+        let is_revoked = Arc::clone(&revoked);
+        let primary = between(node.any, move |asked, _| {
+            let user = asked.target.split('/').nth(3).and_then(|user| user.parse().ok()).expect("a user");
+            match decided(&asked.head, user, is_revoked.load(Ordering::Relaxed)) {
+                200 => None,
+                status => {
+                    let refusal =
+                        format!("HTTP/1.1 {status} No\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n");
+                    Some(Reaction::Bytes(refusal.into_bytes()))
+                }
+            }
+        });
+        let candidate = between(node.any, |_, answer| {
+            answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
+            None
+        });
+        let config = PATIENT.replace("vouched-by = \"this test\"", vouched);
+        std::fs::write(folder.path().join("s.toml"), config).expect("a file");
+        let more = ["--serve", "candidate=100%", "--config", "s.toml"];
+        let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+        let mut caller = Caller::connect(shadow.listen);
+        let known = |parity: u64| {
+            (0..USERS)
+                .find(|user| user % 2 == parity && direct_status(node.any, *user) == 200)
+                .expect("a user")
+        };
+        let users = [known(0), known(1)];
+        // Whom the candidate has answered in a round of questions; each has to be what the primary decides.
+        let mut round = |revoked: bool| {
+            let mut served = Vec::new();
+            for (user, kind) in users.into_iter().flat_map(|user| KINDS.map(|kind| (user, kind))) {
+                let answer = caller.get_with(&format!("/v1/users/{user}/balance"), kind);
+                assert_eq!(answer.status, decided(kind, user, revoked), "{user} {kind:?}: {}", answer.head);
+                if answer.head.to_ascii_lowercase().contains("x-side: candidate") {
+                    served.push((user, kind));
+                }
+            }
+            shadow.settled(0);
+            served
+        };
+        assert_eq!(round(false), []);
+        let whom = [(users[0], GOOD), (users[0], COOKIE), (users[1], KINDS[3])];
+        let expected: &[(u64, &str)] = if is_served { &whom } else { &[] };
+        for _ in 0..2 {
+            assert_eq!(round(false), expected, "{vouched}");
+        }
+        // What the primary takes back is gone as soon as it has said so once, to the mirror if to nobody else.
+        revoked.store(true, Ordering::Relaxed);
+        let mut before = Caller::connect(shadow.listen);
+        for kind in [GOOD, COOKIE] {
+            before.get_with(&format!("/v1/users/{}/balance", users[0]), kind);
+        }
+        shadow.settled(0);
+        for _ in 0..2 {
+            assert_eq!(round(true), if is_served { &whom[2..] } else { &[] }, "{vouched}");
+        }
     }
 }
 

@@ -413,20 +413,31 @@ fn wrong_first_answers_under_a_lower_version() {
 }
 
 /// Every first answer was of version 1, with an amount that was invented and a time of now; asked again, the candidate said the right
-/// thing. All had "caught up", and the run was consistent, complete and proven.
+/// thing. All had "caught up", and the run was consistent, complete and proven; later they were unproven. Who calls itself fresh lies, for
+/// it lacks what the primary has shown; of who calls itself old nobody knows.
 #[test]
 fn invented_first_answers_are_no_agreement_however_well_they_catch_up() {
-    let ended = with_defect(
-        |asked, answer| {
-            if asked.target.ends_with("/balance") && answer.status == 200 {
-                at_version(answer, "1");
-                answer.body = answer.body.replace("\"available\":\"", "\"available\":\"77");
-            }
-            None
-        },
-        1,
-        &[],
-    );
+    let invented = |as_of: Option<&'static str>| {
+        with_defect(
+            move |asked, answer| {
+                if asked.target.ends_with("/balance") && answer.status == 200 {
+                    at_version(answer, "1");
+                    answer.body = answer.body.replace("\"available\":\"", "\"available\":\"77");
+                    let line = answer.head.lines().find(|line| line.starts_with("Florin-As-Of: "));
+                    if let (Some(line), Some(as_of)) = (line.map(str::to_owned), as_of) {
+                        answer.head = answer.head.replace(&line, &format!("Florin-As-Of: {as_of}"));
+                    }
+                }
+                None
+            },
+            1,
+            &[],
+        )
+    };
+    let fresh = invented(None);
+    assert_eq!((fresh.code, fresh.reason("mismatch", "stale_claims_fresh")), (Some(20), 3));
+    let ended = invented(Some("2026-11-22T10:30:00Z"));
+    assert_eq!(ended.verdict["proof"]["answers"], 4, "what is unproven is no answer that was compared");
     assert_eq!((ended.code, ended.count("unproven"), ended.count("caught_up")), (Some(23), 3, 0));
     assert_eq!(
         (ended.reason("unproven", "never_shown"), ended.count("equal")),

@@ -11,6 +11,8 @@ use crate::shadow::{Answer, Caller};
 pub struct Asked {
     pub method: String,
     pub target: String,
+    /// The whole of it.
+    pub head: String,
     pub body: String,
 }
 
@@ -73,7 +75,7 @@ fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
         .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
-    Some(Asked { method, target, body: String::from_utf8(body).ok()? })
+    Some(Asked { method, target, head, body: String::from_utf8(body).ok()? })
 }
 
 /// A server that asks `upstream` and changes its answers.

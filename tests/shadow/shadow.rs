@@ -207,9 +207,19 @@ impl Caller {
         } else {
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
         };
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{content}\r\n{body}");
+        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{content}\r\n{body}"))
+    }
+
+    fn send(&mut self, request: &str) -> std::io::Result<Answer> {
         self.stream.get_mut().write_all(request.as_bytes())?;
         read_answer(&mut self.stream)
+    }
+
+    /// A GET with further headers, that has to be answered.
+    #[track_caller]
+    pub fn get_with(&mut self, target: &str, headers: &str) -> Answer {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        self.send(&request).unwrap_or_else(|error| panic!("{target}: {error}"))
     }
 
     /// A GET that has to be answered.

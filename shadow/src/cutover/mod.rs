@@ -7,25 +7,25 @@ mod guard;
 mod share;
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
-pub use admission::{Admission, Admitted, Credentials};
+pub use admission::{Admission, Admitted};
 pub use decision::{Decision, DecisionError, DecisionFile};
 pub use guard::{Bounds, Guard, Tick};
 pub use share::{Share, ShareError};
 
 use crate::address::TargetAddress;
-use crate::answer::{Answer, rfc3339};
+use crate::answer::Answer;
 use crate::evidence::{Evidence, Progress, ServeSummary};
 use crate::judge::{Failure, Reason, Side, Verdict};
 use crate::limits::GUARD_TICK;
-use crate::mirror::{FullAnswer, HttpTarget, Target, within};
 use crate::request::{BATCH_PATH, Question, Request};
+use crate::targets::{FullAnswer, Target};
 
 /// How callers are moved over.
 #[derive(Clone, Debug)]
@@ -58,9 +58,7 @@ pub enum CutoverError {
 /// Who serves whom.
 pub struct Cutover {
     share: AtomicU32,
-    /// Whether any caller may ever be served: otherwise no request waits for its body.
-    is_on: AtomicBool,
-    candidate: Candidate,
+    candidate: Target,
     timeout: Duration,
     served: AtomicU64,
     fell_back: AtomicU64,
@@ -70,11 +68,6 @@ pub struct Cutover {
     decision: Mutex<Decision>,
     kept: Option<DecisionFile>,
     evidence: Arc<Evidence>,
-}
-
-enum Candidate {
-    Http(HttpTarget),
-    Native(Target),
 }
 
 /// Whether a caller's connection is to stay once it has its answer.
@@ -117,14 +110,9 @@ impl Cutover {
         if let Some(file) = &settings.kept {
             file.keep(&decision)?;
         }
-        let candidate = match candidate {
-            TargetAddress::Http(authority) => Candidate::Http(HttpTarget::new(authority)),
-            other => Candidate::Native(Target::new(other)),
-        };
         Ok(Cutover {
             share: AtomicU32::new(decision.share),
-            is_on: AtomicBool::new(decision.share > 0),
-            candidate,
+            candidate: Target::new(candidate),
             timeout: settings.timeout,
             bounds: settings.bounds,
             served: AtomicU64::new(0),
@@ -142,9 +130,9 @@ impl Cutover {
         Share::from_parts(self.share.load(Ordering::Relaxed))
     }
 
-    /// Whether any caller may be the candidate's at the moment.
+    /// Whether any caller may be the candidate's at the moment: otherwise no request waits for its body.
     pub fn serves(&self) -> bool {
-        self.is_on.load(Ordering::Relaxed)
+        self.share() > Share::NONE
     }
 
     /// Sets it by hand: whoever does this has seen why it went back, if it did. What is scheduled does not come any more.
@@ -181,7 +169,6 @@ impl Cutover {
             keep()?;
         }
         self.share.store(next.share, Ordering::Relaxed);
-        self.is_on.store(next.share > 0, Ordering::Relaxed);
         let kept = if raises { Ok(()) } else { keep() };
         *decision = next;
         kept
@@ -191,7 +178,7 @@ impl Cutover {
         self.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The primary has answered a caller itself.
+    /// The primary has answered a request, which may have been asked for a caller whom the candidate served.
     pub fn learn(&self, request: &Request, answer: &Answer) {
         if self.serves() && self.is_candidates(request) {
             self.admitted.learn(request, answer);
@@ -222,7 +209,7 @@ impl Cutover {
     /// # Errors
     /// Where the primary must answer instead.
     pub async fn serve(&self, request: &Request, persistence: Persistence) -> Result<Served, Failure> {
-        let mut answer = pin!(within(self.timeout, self.ask(request)));
+        let mut answer = pin!(self.ask(request));
         // What takes too long counts when it does, not when it has ended.
         let late = Duration::from_micros(self.bounds.p99_us);
         let answer = match tokio::time::timeout(late, &mut answer).await {
@@ -255,10 +242,7 @@ impl Cutover {
     }
 
     async fn ask(&self, request: &Request) -> Result<FullAnswer, Failure> {
-        let full = match &self.candidate {
-            Candidate::Http(target) => target.ask(request).await?,
-            Candidate::Native(target) => target.ask(request, self.timeout).await.map(with_headers)?,
-        };
+        let full = self.candidate.ask_in_full(request, self.timeout).await?;
         match full.answer.status {
             status @ (429 | 500..) => {
                 let detail = format!("it answered {status}");
@@ -387,25 +371,6 @@ fn counted_since(before: &Progress, now: &Progress, counted: Tick) -> Tick {
         dropped,
         ..counted
     }
-}
-
-/// The headers that HTTP would have had.
-fn with_headers(answer: Answer) -> FullAnswer {
-    let mut headers = HeaderMap::new();
-    let kind = if answer.status == 200 { "application/json" } else { "application/problem+json" };
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    let as_of = answer.stated.as_of_us.map(rfc3339);
-    let version = answer.stated.version.map(|version| version.to_string());
-    let stated = [("florin-as-of", as_of), ("florin-version", version)];
-    for (name, value) in stated {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
-            headers.insert(name, value);
-        }
-    }
-    if answer.stated.is_quarantined {
-        headers.insert("florin-quarantined", HeaderValue::from_static("true"));
-    }
-    FullAnswer { answer, headers }
 }
 
 fn response(full: &FullAnswer, persistence: Persistence) -> Bytes {

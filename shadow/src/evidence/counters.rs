@@ -9,11 +9,8 @@ use serde::Serialize;
 use super::finding::Latest;
 use crate::answer::{Answer, Form};
 use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Verdict};
-use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATEST_MAX};
+use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATENCY_MAX_US, LATEST_MAX};
 use crate::request::Endpoint;
-
-/// The longest latency that is told apart: longer ones count as this.
-const LATENCY_MAX_US: u64 = 60_000_000;
 
 /// All counts of a run.
 #[derive(Debug)]

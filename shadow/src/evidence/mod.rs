@@ -25,12 +25,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use counters::Counters;
 pub use finding::{Finding, Sides};
 pub use metrics::render as render_metrics;
-pub use reach::ReachSummary;
 use reach::{Change, Reach};
 pub use redact::Redaction;
 pub use report::{Report, ReportError, page};
 use summary::SummaryContext;
-pub use summary::{Counts, CutRun, Enough, ServeSummary, Summary, Tolerance};
+pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::answer::Answer;
 use crate::clock::now_us;

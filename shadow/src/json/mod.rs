@@ -3,5 +3,4 @@
 mod number;
 mod value;
 
-pub use number::Number;
 pub use value::{JsonError, Value};

@@ -5,9 +5,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use super::number::Number;
-
-/// Lists and objects within each other, at most: no answer of these endpoints is deeper than 6.
-const DEPTH_MAX: usize = 64;
+use crate::limits::JSON_DEPTH_MAX;
 
 /// A JSON value whose numbers are exact and whose keys keep their order and their repetitions.
 #[derive(Clone, Debug)]
@@ -33,7 +31,7 @@ pub enum JsonError {
     #[error("expected JSON: {0}")]
     Syntax(String),
     /// Too many lists and objects within each other.
-    #[error("expected at most {DEPTH_MAX} lists and objects within each other, got more")]
+    #[error("expected at most {JSON_DEPTH_MAX} lists and objects within each other, got more")]
     Depth,
     /// A number with an exponent beyond any use.
     #[error("expected a number that can be compared, got {0}")]
@@ -140,7 +138,7 @@ fn syntax(error: serde_json::Error) -> JsonError {
 /// Level by level: `RawValue` is the library's only way to a number's own digits that leaves its other users alone.
 fn read(raw: &RawValue, depth: usize) -> Result<Value, JsonError> {
     let text = raw.get();
-    if depth > DEPTH_MAX {
+    if depth > JSON_DEPTH_MAX {
         return Err(JsonError::Depth);
     }
     Ok(match text.as_bytes().first() {

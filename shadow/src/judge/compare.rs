@@ -4,13 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use super::path::{Path, PathStep};
 use crate::json::Value;
+use crate::limits::{DIFFERENCES_KEPT_MAX, DIFFERENCES_MAX};
 
 /// The field by which the elements of a list are known, so that one that is missing does not shift all others.
 const IDENTITY: &str = "asset";
-/// Differences looked at of one answer: as many as a batch of 1,024 accounts has assets. More are counted.
-pub const DIFFERENCES_MAX: usize = 16_384;
-/// Of those that no rule allows, so many are kept.
-pub const KEPT_MAX: usize = 100;
 
 /// How two answers differ at one place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -107,8 +104,8 @@ impl Comparison {
 
     /// Keeps the first few differences, and counts the others.
     pub fn trim(&mut self) {
-        self.more += self.differences.len().saturating_sub(KEPT_MAX);
-        self.differences.truncate(KEPT_MAX);
+        self.more += self.differences.len().saturating_sub(DIFFERENCES_KEPT_MAX);
+        self.differences.truncate(DIFFERENCES_KEPT_MAX);
     }
 
     /// Adds a difference.
@@ -300,14 +297,17 @@ mod tests {
         let mut comparison = compared(&format!("{:?}", vec![1; all]), &format!("{:?}", vec![2; all]));
         assert_eq!((comparison.differences.len(), comparison.more), (DIFFERENCES_MAX, 50));
         comparison.trim();
-        assert_eq!((comparison.differences.len(), comparison.more), (KEPT_MAX, all - KEPT_MAX));
+        assert_eq!(
+            (comparison.differences.len(), comparison.more),
+            (DIFFERENCES_KEPT_MAX, all - DIFFERENCES_KEPT_MAX)
+        );
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
-            any::<i64>().prop_map(|n| Value::Number(crate::json::Number::parse(&n.to_string()).unwrap())),
+            any::<i64>().prop_map(|n| Value::parse(n.to_string().as_bytes()).unwrap()),
             "[a-c]{0,3}".prop_map(Value::Text),
         ];
         leaf.prop_recursive(4, 64, 6, |inner| {

@@ -1,10 +1,9 @@
 //! What the primary has shown of each user, and when: whoever claims to be fresher must not show less.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use florin_schema::UserId;
 
+use crate::generations::Generations;
 use crate::limits::{HISTORY_CONTENT_BYTES_MAX, HISTORY_CONTENTS_BYTES_MAX, HISTORY_USERS_MAX as USERS_MAX};
 use crate::request::Question;
 
@@ -34,16 +33,13 @@ impl Aspect {
     }
 }
 
-/// All that has been shown, within bounds. Of each kind two generations are kept: the one that is dropped held whom nobody has
-/// asked about for long.
-#[derive(Debug, Default)]
+/// All that has been shown, within bounds.
+#[derive(Debug)]
 pub struct History {
-    recent: HashMap<UserId, Shown>,
-    older: HashMap<UserId, Shown>,
-    said: HashMap<(UserId, Aspect), Said>,
-    said_before: HashMap<(UserId, Aspect), Said>,
-    /// Of the texts in `said`.
-    bytes: usize,
+    /// When a user was first asked about.
+    met: Generations<UserId, i64>,
+    shown: Generations<UserId, Shown>,
+    said: Generations<(UserId, Aspect), Said>,
 }
 
 /// What the primary has said of the last two versions that it has shown.
@@ -53,23 +49,37 @@ struct Said {
     before: Option<(u64, Bytes)>,
 }
 
+impl Default for History {
+    fn default() -> History {
+        History {
+            met: Generations::new(USERS_MAX),
+            shown: Generations::new(USERS_MAX),
+            said: Generations::new(HISTORY_CONTENTS_BYTES_MAX),
+        }
+    }
+}
+
 impl History {
+    /// When the primary was first heard to speak of a user; that is `now_us` where it never was.
+    pub fn meet(&mut self, user: UserId, now_us: i64) -> i64 {
+        let met_us = self.met.get(&user).copied().unwrap_or(now_us);
+        self.met.insert(user, met_us, 1);
+        met_us
+    }
+
     /// Remembers that the primary has shown this version; 0 where it has never heard of the user.
     pub fn note(&mut self, user: UserId, version: u64, at_us: i64) {
         let known = self.shown(user);
         let was_unknown = version == 0 || known.is_some_and(|known| known.was_unknown);
         let keep =
             known.filter(|known| known.version >= version).unwrap_or(Shown { version, at_us, was_unknown });
-        if self.recent.len() >= USERS_MAX && !self.recent.contains_key(&user) {
-            self.older = std::mem::take(&mut self.recent);
-        }
-        self.recent.insert(user, keep);
+        self.shown.insert(user, keep, 1);
     }
 
     /// Keeps the content that the primary has shown of a version.
     pub fn keep(&mut self, user: UserId, aspect: Aspect, version: u64, content: impl FnOnce() -> Bytes) {
         let key = (user, aspect);
-        let known = self.said.get(&key).or_else(|| self.said_before.get(&key));
+        let known = self.said.get(&key);
         if known.is_some_and(|known| known.last.0 >= version) {
             return;
         }
@@ -80,28 +90,20 @@ impl History {
         // A copy: what is kept for long does not hold on to the buffer that it lies in.
         let content = Bytes::copy_from_slice(&content);
         let before = known.map(|known| known.last.clone());
-        let gone = self.said.get(&key).and_then(|known| known.before.as_ref());
-        let added = content.len()
-            + before.as_ref().filter(|_| !self.said.contains_key(&key)).map_or(0, |b| b.1.len());
-        self.bytes = (self.bytes + added).saturating_sub(gone.map_or(0, |gone| gone.1.len()));
-        self.said.insert(key, Said { last: (version, content), before });
-        if self.bytes > HISTORY_CONTENTS_BYTES_MAX {
-            self.said_before = std::mem::take(&mut self.said);
-            self.bytes = 0;
-        }
+        let bytes = content.len() + before.as_ref().map_or(0, |before| before.1.len());
+        self.said.insert(key, Said { last: (version, content), before }, bytes);
     }
 
     /// What the primary has said of a version, if that is known.
     pub fn said(&self, user: UserId, aspect: Aspect, version: u64) -> Option<Bytes> {
-        let key = (user, aspect);
-        let said = self.said.get(&key).or_else(|| self.said_before.get(&key))?;
+        let said = self.said.get(&(user, aspect))?;
         let mut versions = std::iter::once(&said.last).chain(&said.before);
         versions.find(|(kept, _)| *kept == version).map(|(_, content)| content.clone())
     }
 
     /// What is known of a user.
     pub fn shown(&self, user: UserId) -> Option<Shown> {
-        self.recent.get(&user).or_else(|| self.older.get(&user)).copied()
+        self.shown.get(&user).copied()
     }
 }
 
@@ -141,34 +143,26 @@ mod tests {
         assert_eq!(said(&history, 7).as_deref(), Some(&b"seven"[..]));
         assert_eq!((said(&history, 5), said(&history, 6)), (None, None));
         assert_eq!(history.said(user(1), Aspect(15), 9), None);
-        assert_eq!(history.bytes, 9);
         let long = "x".repeat(HISTORY_CONTENT_BYTES_MAX);
         keep(&mut history, 1, 10, &(long.clone() + "y"));
         assert_eq!(said(&history, 10), None);
         for id in 2..4 * (HISTORY_CONTENTS_BYTES_MAX / HISTORY_CONTENT_BYTES_MAX) as u64 {
             keep(&mut history, id, 1, &long);
             keep(&mut history, id, 2, &long);
-            let held = |said: &HashMap<_, Said>| -> usize {
-                said.values().map(|s| s.last.1.len() + s.before.as_ref().map_or(0, |b| b.1.len())).sum()
-            };
-            assert_eq!(held(&history.said), history.bytes);
-            assert!(
-                held(&history.said) + held(&history.said_before)
-                    <= 2 * HISTORY_CONTENTS_BYTES_MAX + 2 * long.len()
-            );
         }
         assert_eq!(said(&history, 9), None, "whom nobody has asked about for long is forgotten");
     }
 
     #[test]
-    fn it_is_bounded_and_forgets_whom_nobody_asks_about() {
+    fn it_forgets_whom_nobody_asks_about_and_remembers_when_it_met_the_others() {
         let mut history = History::default();
         for id in 0..3 * USERS_MAX as u64 {
             history.note(user(id), 1, 1);
             history.note(user(7), 1, 1);
+            history.meet(user(id), 1);
+            assert_eq!(history.meet(user(7), id as i64), 0);
         }
-        assert!(history.recent.len() <= USERS_MAX && history.older.len() <= USERS_MAX);
         assert_eq!(history.shown(user(7)), Some(Shown { version: 1, at_us: 1, was_unknown: false }));
-        assert_eq!(history.shown(user(8)), None);
+        assert_eq!((history.shown(user(8)), history.meet(user(8), 99)), (None, 99));
     }
 }

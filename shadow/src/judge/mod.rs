@@ -22,11 +22,11 @@ mod verdict;
 mod windows;
 
 pub use case::{Ask, Case, Failure, JudgeSettings, Step, What};
-pub use compare::{Comparison, Difference, DifferenceKind, compare};
-pub use history::{Aspect, History, Shown};
+pub use compare::{Difference, DifferenceKind};
+pub use history::History;
 pub use noise::Noise;
 pub use pair::{Limits, Side};
-pub use path::{Path, PathStep, Pattern, PatternError};
+pub use path::{Path, PathStep, Pattern};
 pub use rules::{Action, Rule, RuleIndex, Rules};
 pub use verdict::{ByteComparison, Reason, Ruling, Verdict};
 

@@ -6,10 +6,8 @@ use super::compare::{Comparison, compare};
 use super::path::Path;
 use super::windows;
 use crate::answer::{Answer, Level};
+use crate::limits::NOISE_PLACES_MAX;
 use crate::request::Request;
-
-/// Places counted; more are only summed up.
-const PLACES_MAX: usize = 200;
 
 /// What has been found so far.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -48,7 +46,7 @@ impl Noise {
         self.compared += 1;
         for difference in &comparison.differences {
             let place = difference.path.kind();
-            if self.places.len() < PLACES_MAX || self.places.contains_key(&place) {
+            if self.places.len() < NOISE_PLACES_MAX || self.places.contains_key(&place) {
                 *self.places.entry(place).or_default() += 1;
             } else {
                 self.more += 1;

@@ -151,7 +151,8 @@ fn rename(at: &Pattern, (primary, candidate): (&str, &str), path: &Path, value: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::compare::{DIFFERENCES_MAX, compare};
+    use crate::judge::compare::compare;
+    use crate::limits::DIFFERENCES_MAX;
 
     fn rule(action: Action) -> Rules {
         Rules::new(vec![Rule { name: "r".to_owned(), reason: "because".to_owned(), endpoint: None, action }])

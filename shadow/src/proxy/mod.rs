@@ -87,9 +87,6 @@ impl ProxyContext {
     /// The primary has answered a request, or cannot have been seen to; `failure` is the candidate's, whose turn it was.
     fn answered(&self, sent: Copied, answer: Result<(Answer, Held), Reason>, failure: Option<Failure>) {
         let (request, mut held) = sent.request();
-        if let Ok((answer, _)) = &answer {
-            self.cutover.learn(&request, answer);
-        }
         let Some(endpoint) = self.offer(&request) else { return };
         match answer {
             Ok((answer, more)) => {

@@ -158,8 +158,6 @@ pub(super) struct EndMark {
 
 /// How the last line begins, and no request's does.
 pub(super) const END_BEGINS: &[u8] = b"{\"end\":";
-/// The longest last line.
-pub(super) const END_BYTES_MAX: u64 = 160;
 
 /// What a file's lines come to.
 #[derive(Clone, Default)]

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::format::{END_BYTES_MAX, Sum, first_line, line};
+use super::format::{Sum, first_line, line};
 use super::read::is_ours;
 use crate::answer::Answer;
 use crate::budget::{Budget, Held};
 use crate::credentials::Kept;
 use crate::files::private;
-use crate::limits::{RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
+use crate::limits::{RECORD_END_BYTES_MAX, RECORD_QUEUE_BYTES_MAX, RECORD_QUEUE_MAX};
 use crate::request::Request;
 
 /// Where a recording goes, and how large it may become.
@@ -169,7 +169,7 @@ impl Files {
     }
 
     fn write(&mut self, line: &str) -> Result<(), RecorderError> {
-        if self.bytes + line.len() as u64 + END_BYTES_MAX > self.settings.file_bytes {
+        if self.bytes + line.len() as u64 + RECORD_END_BYTES_MAX > self.settings.file_bytes {
             self.rotate().map_err(|source| failed(&self.settings.file, source))?;
         }
         self.bytes += line.len() as u64;
@@ -354,7 +354,7 @@ mod tests {
             fs::write(&file, text).unwrap();
             start(&file).unwrap();
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     /// A file that had been cut between two lines was replayed as if it were whole.

@@ -12,10 +12,11 @@ use florin_schema::UserId;
 use http::Method;
 
 use super::{
-    Action, Aspect, ByteComparison, Case, Failure, History, JudgeSettings, Limits, Pattern, Reason, Rule,
-    RuleIndex, Rules, Ruling, Side, Step, Verdict,
+    Action, ByteComparison, Case, Failure, History, JudgeSettings, Limits, Pattern, Reason, Rule, RuleIndex,
+    Rules, Ruling, Side, Step, Verdict,
 };
 use crate::answer::{Answer, Form, Moment, Stated};
+use crate::judge::history::Aspect;
 use crate::request::Request;
 
 const SECOND: i64 = 1_000_000;

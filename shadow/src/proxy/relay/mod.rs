@@ -40,7 +40,7 @@ use requests::Requests;
 use super::{Phase, ProxyContext};
 use crate::judge::{Failure, Reason, Side};
 use crate::limits::{KEEPALIVE, READ_BYTES};
-use crate::mirror::within;
+use crate::targets::within;
 
 /// Serves one caller until either side ends, or the proxy drains.
 pub async fn relay(context: Arc<ProxyContext>, caller: TcpStream, phase: watch::Receiver<Phase>) {

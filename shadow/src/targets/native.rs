@@ -12,10 +12,8 @@ use tokio::sync::Mutex;
 use crate::answer::{self, Answer, Content, Form, Moment, Stated};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
+use crate::limits::NATIVE_PAUSE;
 use crate::request::{Question, Request};
-
-/// How long a node that could not be reached is left alone.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Florin's client, made when it is first needed and the node is there.
 pub struct NativeTarget {
@@ -73,7 +71,9 @@ impl NativeTarget {
         let mut link = self.link.lock().await;
         match &*link {
             Link::Connected(client) => return Ok(client.clone()),
-            Link::Down(Some((since, why))) if since.elapsed() < PAUSE => return Err(down(why.clone())),
+            Link::Down(Some((since, why))) if since.elapsed() < NATIVE_PAUSE => {
+                return Err(down(why.clone()));
+            }
             Link::Down(_) => {}
         }
         let connect = Client::builder()

@@ -17,11 +17,8 @@ use super::native::native_answer;
 use crate::answer::{self, Answer, Content, NativeError, Stated};
 use crate::clock::now_us;
 use crate::judge::{Failure, Reason};
-use crate::limits::ANSWER_COPY_BYTES_MAX;
+use crate::limits::{ANSWER_COPY_BYTES_MAX, FRAMES_IDLE_MAX};
 use crate::request::{Question, Request};
-
-/// Idle connections that are kept.
-const IDLE_MAX: usize = 64;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -60,7 +57,7 @@ impl FramesTarget {
         };
         let reply = exchange(&mut *stream, frame).await?;
         let mut idle = self.idle.lock().await;
-        if idle.len() < IDLE_MAX {
+        if idle.len() < FRAMES_IDLE_MAX {
             idle.push(stream);
         }
         Ok(reply)

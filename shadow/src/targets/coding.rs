@@ -7,14 +7,12 @@ use flate2::{Decompress, FlushDecompress, Status};
 use ruzstd::decoding::StreamingDecoder;
 
 use crate::answer::Answer;
-use crate::limits::ANSWER_COPY_BYTES_MAX;
-
-/// Codings of one body, one around the other: more than two is no server's choice.
-const CODINGS_MAX: usize = 2;
+use crate::judge::Failure;
+use crate::limits::{ANSWER_COPY_BYTES_MAX, CODINGS_MAX};
 
 /// Why a body cannot be unpacked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CodingError {
+enum CodingError {
     /// None that is known here.
     #[error(
         "content-encoding: expected at most {CODINGS_MAX} of gzip, deflate, br, zstd and identity, got {0:?}"
@@ -42,10 +40,11 @@ pub enum CodingError {
 ///
 /// # Errors
 /// Where that cannot be done: nobody knows then what it says.
-pub fn plain(mut answer: Answer) -> Result<Answer, CodingError> {
+pub fn plain(mut answer: Answer) -> Result<Answer, Failure> {
     // A body of no bytes (HEAD, 304) says what it would have been packed in.
     if let Some(codings) = answer.stated.content_encoding.as_deref().filter(|_| !answer.body.is_empty()) {
-        let body = unpacked(codings, &answer.body, ANSWER_COPY_BYTES_MAX)?;
+        let body = unpacked(codings, &answer.body, ANSWER_COPY_BYTES_MAX);
+        let body = body.map_err(|error| Failure::protocol(&error))?;
         answer.packed = Some(std::mem::replace(&mut answer.body, Bytes::from(body)));
     }
     Ok(answer)

@@ -1,88 +1,21 @@
 //! Behind the callers' backs: a bounded queue, and tasks that ask the candidate, let the judge decide, and ask again
 //! what it wants to know. Nothing here can make a caller wait.
 
-mod coding;
-mod frames;
-mod http;
-mod native;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-pub use http::{FullAnswer, HttpTarget};
-
-use crate::address::TargetAddress;
 use crate::answer::Answer;
 use crate::budget::Held;
 use crate::clock::now_us;
+use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
 use crate::judge::{Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Step, Verdict, What};
-use crate::limits::CATCH_UP_PAUSE;
-use crate::request::{Question, Request};
-use frames::FramesTarget;
-use native::NativeTarget;
-
-/// How long exchanges gather before they are looked at together: each wake-up, here and at the candidate, then is for several of them.
-const GATHERING: Duration = Duration::from_millis(1);
-
-/// A side that can be asked.
-pub enum Target {
-    /// Over HTTP.
-    Http(HttpTarget),
-    /// In frames with rkyv bodies.
-    Native(NativeTarget),
-    /// In frames with FlatBuffers bodies.
-    Frames(FramesTarget),
-}
-
-impl Target {
-    /// Connects when it is first asked.
-    pub fn new(address: &TargetAddress) -> Target {
-        match address {
-            TargetAddress::Http(authority) => Target::Http(HttpTarget::new(authority)),
-            TargetAddress::Rkyv(address) => Target::Native(NativeTarget::new(address.clone())),
-            TargetAddress::FlatBuffers(address) => Target::Frames(FramesTarget::new(address.clone())),
-        }
-    }
-
-    /// Asks, and waits for the answer, for no longer than `timeout` whatever stands in the way.
-    ///
-    /// # Errors
-    /// Where none came in time, or none that can be read.
-    pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Answer, Failure> {
-        let answer = async {
-            match self {
-                Target::Http(target) => {
-                    let answer = target.ask(request).await?.answer;
-                    coding::plain(answer).map_err(|error| Failure::protocol(&error))
-                }
-                Target::Native(target) => target.ask(request, timeout).await,
-                Target::Frames(target) => target.ask(request).await,
-            }
-        };
-        within(timeout, answer).await
-    }
-
-    /// Whether the question can be put to it at all.
-    pub fn can_ask(&self, request: &Request) -> bool {
-        matches!(self, Target::Http(_)) || request.question != Question::Other
-    }
-}
-
-/// An answer that comes in time, or none.
-///
-/// # Errors
-/// Where it fails, or does not come in time.
-pub async fn within<T>(
-    timeout: Duration,
-    answer: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let late = |_| Failure { reason: Reason::Timeout, detail: format!("no answer within {timeout:?}") };
-    tokio::time::timeout(timeout, answer).await.map_err(late)?
-}
+use crate::limits::{CATCH_UP_PAUSE, FIRST_ASK_MARGIN, GATHERING};
+use crate::request::Request;
+use crate::targets::{Target, plain};
 
 /// What went over a caller's connection.
 #[derive(Debug)]
@@ -146,12 +79,16 @@ pub struct Comparer {
     settings: MirrorSettings,
     history: Mutex<History>,
     evidence: Arc<Evidence>,
+    /// Who learns whom the primary answers; nobody where the candidate serves nobody.
+    cutover: Option<Arc<Cutover>>,
 }
 
 /// The way in: never waits.
 #[derive(Clone)]
 pub struct Mirror {
-    queue: mpsc::Sender<Exchange>,
+    queue: mpsc::UnboundedSender<(Exchange, OwnedSemaphorePermit)>,
+    /// As many as may wait: in the queue, or for a user's first question.
+    places: Arc<Semaphore>,
     evidence: Arc<Evidence>,
 }
 
@@ -159,7 +96,8 @@ impl Mirror {
     /// Takes an exchange that has been offered as evidence, or drops it and counts that.
     pub fn take(&self, exchange: Exchange) {
         let endpoint = exchange.request.question.endpoint();
-        if self.queue.try_send(exchange).is_err() {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if place.is_none_or(|place| self.queue.send((exchange, place)).is_err()) {
             self.evidence.dropped(endpoint, Reason::QueueFull);
         }
     }
@@ -168,19 +106,35 @@ impl Mirror {
 /// Starts taking exchanges, on the current runtime. The task ends when every [`Mirror`] is gone and all that it took has
 /// been compared.
 pub fn start(comparer: Arc<Comparer>) -> (Mirror, tokio::task::JoinHandle<()>) {
-    let (queue, waiting) = mpsc::channel(comparer.settings.queue_max);
-    let mirror = Mirror { queue, evidence: Arc::clone(&comparer.evidence) };
-    (mirror, tokio::spawn(dispatch(comparer, waiting)))
+    let (queue, waiting) = mpsc::unbounded_channel();
+    let places = Arc::new(Semaphore::new(comparer.settings.queue_max));
+    let mirror = Mirror { queue, places: Arc::clone(&places), evidence: Arc::clone(&comparer.evidence) };
+    (mirror, tokio::spawn(dispatch(comparer, waiting, places)))
 }
 
-async fn dispatch(comparer: Arc<Comparer>, mut waiting: mpsc::Receiver<Exchange>) {
-    let most = comparer.settings.in_flight_max;
-    let permits = Arc::new(Semaphore::new(most));
+async fn dispatch(
+    comparer: Arc<Comparer>,
+    mut waiting: mpsc::UnboundedReceiver<(Exchange, OwnedSemaphorePermit)>,
+    places: Arc<Semaphore>,
+) {
+    let MirrorSettings { in_flight_max, queue_max, .. } = comparer.settings;
+    let permits = Arc::new(Semaphore::new(in_flight_max));
     let mut exchanges = Vec::new();
-    while waiting.recv_many(&mut exchanges, most).await > 0 {
-        for exchange in exchanges.drain(..) {
-            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-            let comparer = Arc::clone(&comparer);
+    while waiting.recv_many(&mut exchanges, in_flight_max).await > 0 {
+        for (exchange, place) in exchanges.drain(..) {
+            let (comparer, permits) = (Arc::clone(&comparer), Arc::clone(&permits));
+            let permit = async move || permits.acquire_owned().await.expect("the semaphore is never closed");
+            if let Some(early) = comparer.is_early_by(&exchange) {
+                tokio::spawn(async move {
+                    tokio::time::sleep(early).await;
+                    let _permit = permit().await;
+                    drop(place);
+                    comparer.compare(exchange).await;
+                });
+                continue;
+            }
+            let permit = permit().await;
+            drop(place);
             tokio::spawn(async move {
                 comparer.compare(exchange).await;
                 drop(permit);
@@ -188,9 +142,10 @@ async fn dispatch(comparer: Arc<Comparer>, mut waiting: mpsc::Receiver<Exchange>
         }
         tokio::time::sleep(GATHERING).await;
     }
-    // All permits back: nothing is being compared any more.
-    let all = u32::try_from(most).expect("in-flight is checked to be small");
-    let _ = permits.acquire_many(all).await;
+    // All of them back: nothing waits or is being compared any more.
+    for (semaphore, all) in [(places, queue_max), (permits, in_flight_max)] {
+        let _ = semaphore.acquire_many(u32::try_from(all).expect("both are checked to be small")).await;
+    }
 }
 
 impl Comparer {
@@ -200,8 +155,24 @@ impl Comparer {
         candidate: Target,
         settings: MirrorSettings,
         evidence: Arc<Evidence>,
+        cutover: Option<Arc<Cutover>>,
     ) -> Comparer {
-        Comparer { primary, candidate, settings, history: Mutex::default(), evidence }
+        Comparer { primary, candidate, settings, history: Mutex::default(), evidence, cutover }
+    }
+
+    /// How long the candidate is not to be asked yet. Of a user who is new here nobody knows an older version: what the candidate says
+    /// of one may be invented. But once clocks cannot explain it any more, a view that calls itself fresh has to hold what the primary has
+    /// shown, and one that does not says so itself.
+    fn is_early_by(&self, exchange: &Exchange) -> Option<Duration> {
+        let primary = exchange.primary.as_ref().filter(|_| exchange.candidate.is_none())?;
+        let (now_us, users) = (now_us(), exchange.request.question.users());
+        let met_us = {
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            users.iter().map(|user| history.meet(*user, primary.at.answered_us)).max()?
+        };
+        let margin_us = i64::try_from(FIRST_ASK_MARGIN.as_micros()).expect("a moment");
+        let due_us = met_us + self.settings.judge_settings.limits.clock_skew_us + margin_us;
+        u64::try_from(due_us - now_us).ok().map(Duration::from_micros)
     }
 
     fn target(&self, side: Side) -> &Target {
@@ -247,7 +218,6 @@ impl Comparer {
             let ruling = Ruling::plain(Verdict::Dropped, Some(Reason::NoNativeForm));
             return self.rule(&request, ruling, exchange.primary.as_ref(), None, None);
         }
-        let plain = |answer: Answer| coding::plain(answer).map_err(|error| Failure::protocol(&error));
         let primary = async {
             match exchange.primary {
                 Some(answer) => plain(answer),
@@ -261,6 +231,9 @@ impl Comparer {
             }
         };
         let (primary, candidate) = tokio::join!(primary, candidate);
+        if let (Some(cutover), Ok(primary)) = (&self.cutover, &primary) {
+            cutover.learn(&request, primary);
+        }
         match (primary, candidate) {
             (Ok(primary), Ok(candidate)) => {
                 let second = self.noise(&request).await;
