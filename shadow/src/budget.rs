@@ -32,6 +32,7 @@ impl Budget {
     }
 
     /// What is in use.
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }

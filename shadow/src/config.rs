@@ -9,7 +9,7 @@ use http::Method;
 use serde::Deserialize;
 
 use crate::credentials::Kept;
-use crate::cutover::{Admission, Bounds, Schedule, Share};
+use crate::cutover::{Admission, Bounds, CutoverSettings, Schedule, Share};
 use crate::evidence::{Enough, Redaction, Tolerance};
 use crate::judge::{Action, JudgeSettings, Limits, Pattern, Rule, Rules};
 use crate::limits::{self, FILE_BYTES_MAX, FILE_READ};
@@ -29,24 +29,11 @@ pub struct Config {
     /// How long the end may take.
     pub drain: Duration,
     /// Cutover.
-    pub serve: ServeConfig,
+    pub serve: CutoverSettings,
     /// What recordings keep beside what is known to be no secret.
     pub kept: Kept,
     /// The key for `--redact`; a random one where none is named.
     pub redaction_key: Option<[u8; 16]>,
-}
-
-/// What the file says of cutover.
-#[derive(Clone, Debug)]
-pub struct ServeConfig {
-    /// How long a caller may wait for the candidate.
-    pub timeout: Duration,
-    /// What the candidate must not exceed.
-    pub bounds: Bounds,
-    /// Whom it may answer.
-    pub admission: Admission,
-    /// What its share is to become.
-    pub schedule: Schedule,
 }
 
 /// What is wrong with the file.
@@ -353,7 +340,7 @@ fn scope(list: &str, files: &[ScopeFile]) -> Result<Vec<ScopeRule>, Wrong> {
     Ok(rules)
 }
 
-fn serve(file: &ServeFile) -> Result<ServeConfig, Wrong> {
+fn serve(file: &ServeFile) -> Result<CutoverSettings, Wrong> {
     let bounds = Bounds {
         error_rate: share("serve.error-rate-max", file.error_rate_max.unwrap_or(0.01))?,
         p99_us: (file.p99_ms_max.filter(|ms| *ms > 0.0).unwrap_or(100.0) * 1e3) as u64,
@@ -381,7 +368,7 @@ fn serve(file: &ServeFile) -> Result<ServeConfig, Wrong> {
         steps: schedule,
         answers_min: file.answers_before_step.unwrap_or(limits::STEP_ANSWERS_MIN),
     };
-    Ok(ServeConfig { timeout, bounds, admission: admission(file)?, schedule })
+    Ok(CutoverSettings { timeout, bounds, admission: admission(file)?, schedule })
 }
 
 fn admission(file: &ServeFile) -> Result<Admission, Wrong> {

@@ -166,8 +166,7 @@ fn read_all(files: &[PathBuf], found: &mpsc::Sender<Result<Found, FormatError>>)
 struct Numbers(HashMap<u64, (u64, u64, u64)>);
 
 impl Numbers {
-    fn note(&mut self, number: Option<(u64, u64)>) {
-        let Some((run, number)) = number else { return };
+    fn note(&mut self, (run, number): (u64, u64)) {
         let (first, last, count) = self.0.entry(run).or_insert((number, number, 0));
         (*first, *last, *count) = ((*first).min(number), (*last).max(number), *count + 1);
     }
@@ -195,9 +194,8 @@ mod tests {
     fn a_number_that_is_missing_is_counted_in_each_run() {
         let mut numbers = Numbers::default();
         for number in [(1, 5), (1, 7), (1, 6), (2, 1), (2, 4)] {
-            numbers.note(Some(number));
+            numbers.note(number);
         }
-        numbers.note(None);
         assert_eq!(numbers.missing(), 2);
         // The last of them, and all of a run.
         numbers.end(1, 9);

@@ -19,7 +19,7 @@ use crate::address::TargetAddress;
 use crate::admin::{self, RunState};
 use crate::budget::Budget;
 use crate::config::Config;
-use crate::cutover::{self, Cutover, CutoverError, CutoverSettings, DecisionFile, Share};
+use crate::cutover::{self, Cutover, CutoverError, DecisionFile, Share};
 use crate::evidence::{
     Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
 };
@@ -152,8 +152,10 @@ impl Shadow {
         let primary = TargetAddress::Http(settings.primary.clone());
         let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
         let evidence = evidence(&settings, &primary, &candidate)?;
-        let schedule = settings.config.serve.schedule.clone();
-        let cutover = Arc::new(cutover(&settings, &candidate, &evidence)?);
+        let kept = settings.report.as_deref().map(DecisionFile::within);
+        let serve = settings.config.serve.clone();
+        let cutover = Cutover::new(&candidate, serve, settings.serve, kept, Arc::clone(&evidence))?;
+        let cutover = Arc::new(cutover);
         let (recorder, recording) = settings.record.map(Recorder::start).transpose()?.unzip();
         let _entered = behind_runtime.enter();
         let (mirror, mirror_task) = settings
@@ -192,7 +194,7 @@ impl Shadow {
         let drain = settings.config.drain;
         drop(_entered);
         let listener = listener.into_std().map_err(ShadowError::Threads)?;
-        let watching = cutover::watch(cutover, schedule);
+        let watching = cutover::watch(cutover);
         let (callers, turns) = start_callers(&listener, &context, &phase_seen, drain, watching)?;
         Ok(Shadow {
             callers,
@@ -243,26 +245,6 @@ impl Shadow {
         self.background.shutdown_background();
         Ok(Outcome { summary, recorded, damages: Vec::new() })
     }
-}
-
-/// Whom the candidate serves, by the settings or by what an earlier run has decided.
-fn cutover(
-    settings: &Settings,
-    candidate: &TargetAddress,
-    evidence: &Arc<Evidence>,
-) -> Result<Cutover, CutoverError> {
-    let serve = &settings.config.serve;
-    if settings.report.is_none() && !serve.schedule.steps.is_empty() {
-        return Err(CutoverError::Forgetful);
-    }
-    let cutover = CutoverSettings {
-        share: settings.serve,
-        timeout: serve.timeout,
-        bounds: serve.bounds,
-        admission: serve.admission.clone(),
-        kept: settings.report.as_deref().map(DecisionFile::within),
-    };
-    Cutover::new(candidate, cutover, Arc::clone(evidence))
 }
 
 type Callers = (Vec<thread::JoinHandle<()>>, Vec<Arc<AtomicU64>>);

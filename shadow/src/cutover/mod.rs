@@ -30,16 +30,14 @@ use crate::targets::{FullAnswer, Target};
 /// How callers are moved over.
 #[derive(Clone, Debug)]
 pub struct CutoverSettings {
-    /// The candidate's share at the start.
-    pub share: Share,
     /// How long a caller may wait for the candidate before the primary is asked.
     pub timeout: Duration,
     /// What the candidate must not exceed.
     pub bounds: Bounds,
     /// Whom it may answer.
     pub admission: Admission,
-    /// Where decisions are kept; without a place none is ever raised above 0 %.
-    pub kept: Option<DecisionFile>,
+    /// What its share is to become by itself.
+    pub schedule: Schedule,
 }
 
 /// Why the candidate's share is not what was asked for.
@@ -59,13 +57,13 @@ pub enum CutoverError {
 pub struct Cutover {
     share: AtomicU32,
     candidate: Target,
-    timeout: Duration,
     served: AtomicU64,
     fell_back: AtomicU64,
-    bounds: Bounds,
+    settings: CutoverSettings,
     admitted: Admitted,
     tick: Mutex<Tick>,
     decision: Mutex<Decision>,
+    /// Where decisions are kept; without a place the share is never raised above 0 %.
     kept: Option<DecisionFile>,
     evidence: Arc<Evidence>,
 }
@@ -88,18 +86,22 @@ pub struct Served {
 }
 
 impl Cutover {
-    /// Serves what the settings say, or what was decided in an earlier run.
+    /// Serves `share` of the callers at the start, or what was decided in an earlier run.
     ///
     /// # Errors
     /// Where what was decided cannot be read or kept.
     pub fn new(
         candidate: &TargetAddress,
         settings: CutoverSettings,
+        share: Share,
+        kept: Option<DecisionFile>,
         evidence: Arc<Evidence>,
     ) -> Result<Cutover, CutoverError> {
-        let decision = match &settings.kept {
-            Some(file) => file.begin(settings.share)?,
-            None if settings.share > Share::NONE => return Err(CutoverError::Forgetful),
+        let decision = match &kept {
+            Some(file) => file.begin(share)?,
+            None if share > Share::NONE || !settings.schedule.steps.is_empty() => {
+                return Err(CutoverError::Forgetful);
+            }
             None => Decision::default(),
         };
         if let Some(why) = &decision.rolled_back {
@@ -107,20 +109,19 @@ impl Cutover {
                 "cutover: the share stays at 0% until it is raised by hand: in an earlier run, {why}"
             );
         }
-        if let Some(file) = &settings.kept {
+        if let Some(file) = &kept {
             file.keep(&decision)?;
         }
         Ok(Cutover {
             share: AtomicU32::new(decision.share),
             candidate: Target::new(candidate),
-            timeout: settings.timeout,
-            bounds: settings.bounds,
             served: AtomicU64::new(0),
             fell_back: AtomicU64::new(0),
-            admitted: Admitted::new(settings.admission),
+            admitted: Admitted::new(settings.admission.clone()),
+            settings,
             tick: Mutex::new(Tick::default()),
             decision: Mutex::new(decision),
-            kept: settings.kept,
+            kept,
             evidence,
         })
     }
@@ -211,7 +212,7 @@ impl Cutover {
     pub async fn serve(&self, request: &Request, persistence: Persistence) -> Result<Served, Failure> {
         let mut answer = pin!(self.ask(request));
         // What takes too long counts when it does, not when it has ended.
-        let late = Duration::from_micros(self.bounds.p99_us);
+        let late = Duration::from_micros(self.settings.bounds.p99_us);
         let answer = match tokio::time::timeout(late, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -228,7 +229,7 @@ impl Cutover {
         match answer {
             Ok(full) => {
                 let moment = full.answer.at.answered_us;
-                let is_old = |as_of_us: i64| moment.saturating_sub(as_of_us) > self.bounds.age_us;
+                let is_old = |as_of_us: i64| moment.saturating_sub(as_of_us) > self.settings.bounds.age_us;
                 tick.old += u64::from(full.answer.stated.as_of_us.is_some_and(is_old));
                 self.served.fetch_add(1, Ordering::Relaxed);
                 Ok(Served { bytes: response(&full, persistence), answer: full.answer })
@@ -242,7 +243,7 @@ impl Cutover {
     }
 
     async fn ask(&self, request: &Request) -> Result<FullAnswer, Failure> {
-        let full = self.candidate.ask_in_full(request, self.timeout).await?;
+        let full = self.candidate.ask_in_full(request, self.settings.timeout).await?;
         match full.answer.status {
             status @ (429 | 500..) => {
                 let detail = format!("it answered {status}");
@@ -268,10 +269,10 @@ impl Cutover {
 }
 
 /// Follows the schedule, and takes the share back where the candidate does not do well. Never ends.
-pub async fn watch(cutover: Arc<Cutover>, schedule: Schedule) {
+pub async fn watch(cutover: Arc<Cutover>) {
     let evidence = &cutover.evidence;
-    let mut guard = Guard::new(cutover.bounds);
-    let mut steps = Steps { schedule, started: Instant::now(), since: evidence.progress(), is_told: false };
+    let mut guard = Guard::new(cutover.settings.bounds);
+    let mut steps = Steps { started: Instant::now(), since: evidence.progress(), is_told: false };
     let mut before = evidence.progress();
     let mut has_served = cutover.share() > Share::NONE;
     let mut ticks = tokio::time::interval(GUARD_TICK);
@@ -309,7 +310,6 @@ pub struct Schedule {
 
 /// Where a schedule stands.
 struct Steps {
-    schedule: Schedule,
     started: Instant,
     /// What was known when the last step was taken.
     since: Progress,
@@ -322,7 +322,8 @@ impl Steps {
     fn take(&mut self, cutover: &Cutover) {
         // Whoever wants to go on after a breach, or has decided otherwise, says so.
         let Decision { is_schedule_over, steps, .. } = *cutover.decision();
-        let Some((after, share)) = self.schedule.steps.get(steps).filter(|_| !is_schedule_over) else {
+        let schedule = &cutover.settings.schedule;
+        let Some((after, share)) = schedule.steps.get(steps).filter(|_| !is_schedule_over) else {
             return;
         };
         if self.started.elapsed() < *after {
@@ -348,10 +349,11 @@ impl Steps {
     }
 
     fn held_by(&self, cutover: &Cutover, now: &Progress) -> Option<String> {
-        let (same, least) = (now.same - self.since.same, self.schedule.answers_min);
+        let CutoverSettings { bounds, schedule, .. } = &cutover.settings;
+        let (same, least) = (now.same - self.since.same, schedule.answers_min);
         let counted = counted_since(&self.since, now, Tick::default());
         let few = || format!("{same} of {least} answers have been compared since the last one");
-        cutover.bounds.breach(&counted).or_else(|| (same < least).then(few))
+        bounds.breach(&counted).or_else(|| (same < least).then(few))
     }
 }
 

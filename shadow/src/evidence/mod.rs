@@ -28,7 +28,6 @@ pub use metrics::render as render_metrics;
 use reach::{Change, Reach};
 pub use redact::Redaction;
 pub use report::{Report, ReportError, page};
-use summary::SummaryContext;
 pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::answer::Answer;
@@ -273,30 +272,6 @@ impl Evidence {
             same: self.same.load(Ordering::Relaxed),
             without_primary: self.without_primary.load(Ordering::Relaxed),
         }
-    }
-
-    /// The state of the run.
-    pub fn summary(&self, state: &'static str, serve: ServeSummary) -> Summary {
-        let not_mirrored = self.not_mirrored.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let counters = self.counters();
-        let context = SummaryContext {
-            state,
-            primary: self.sides.primary.to_string(),
-            candidate: self.sides.candidate.to_string(),
-            started_us: self.started_us,
-            until_us: now_us(),
-            offered: self.taken.offered(),
-            is_cut_short: self.is_cut_short.load(Ordering::Relaxed),
-            tolerance: self.tolerance,
-            rules: self.rules.clone(),
-            not_mirrored,
-            queue_capacity: self.queue_capacity,
-            serve,
-            cut_runs: self.report.as_ref().map(|report| report.cut_runs.clone()).unwrap_or_default(),
-            reach: Side::ALL.map(|side| (side.name(), self.reach[side as usize].summary(now_us()))).into(),
-            not_written: self.report.as_ref().map_or(0, Report::not_written),
-        };
-        Summary::of(&counters, context)
     }
 
     /// Writes the verdict as it stands.

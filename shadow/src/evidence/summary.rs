@@ -1,14 +1,19 @@
 //! The state of a run, as JSON: what `GET /v1/shadow` answers and `verdict.json` holds.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::Evidence;
 use super::counters::{Counters, EndpointCounters, Quantiles, quantiles};
 use super::finding::Latest;
 use super::reach::ReachSummary;
+use super::report::Report;
 use crate::answer::{COMPARED, rfc3339};
-use crate::judge::{ByteComparison, Reason, Side, Verdict};
+use crate::clock::now_us;
+use crate::judge::{ByteComparison, Noise, Reason, Side, Verdict};
 use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
@@ -63,7 +68,7 @@ pub struct Summary {
     /// Every rule, and how often it was used.
     pub rules: Vec<RuleSummary>,
     /// The primary against itself.
-    pub noise: NoiseSummary,
+    pub noise: Noise,
     /// Versions at which contents were compared.
     pub versions: Versions,
     /// Times that a side was asked again to catch up.
@@ -208,17 +213,6 @@ pub struct RuleSummary {
     pub uses: u64,
 }
 
-/// The primary against itself.
-#[derive(Clone, Serialize, Debug)]
-pub struct NoiseSummary {
-    /// Requests asked twice.
-    pub asked: u64,
-    /// Of those, compared.
-    pub compared: u64,
-    /// Where it differed from itself, and how often.
-    pub places: BTreeMap<String, u64>,
-}
-
 /// Versions that were covered.
 #[derive(Clone, Copy, Serialize, Debug)]
 pub struct Versions {
@@ -250,29 +244,13 @@ pub struct ServeSummary {
     pub rolled_back: Option<String>,
 }
 
-/// What a summary holds beside the counters.
-#[derive(Clone, Debug)]
-pub struct SummaryContext {
-    pub(super) state: &'static str,
-    pub(super) primary: String,
-    pub(super) candidate: String,
-    pub(super) started_us: i64,
-    pub(super) until_us: i64,
-    pub(super) offered: u64,
-    pub(super) is_cut_short: bool,
-    pub(super) tolerance: Tolerance,
-    pub(super) rules: Vec<(String, String)>,
-    pub(super) not_mirrored: BTreeMap<String, u64>,
-    pub(super) queue_capacity: u64,
-    pub(super) serve: ServeSummary,
-    pub(super) cut_runs: Vec<CutRun>,
-    pub(super) reach: BTreeMap<&'static str, ReachSummary>,
-    pub(super) not_written: u64,
-}
-
-impl Summary {
-    /// Sums the counters up.
-    pub fn of(counters: &Counters, context: SummaryContext) -> Summary {
+impl Evidence {
+    /// The state of the run.
+    pub fn summary(&self, state: &'static str, serve: ServeSummary) -> Summary {
+        let not_mirrored = self.not_mirrored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let report = self.report.as_ref();
+        let cut_runs = report.map(|report| report.cut_runs.clone()).unwrap_or_default();
+        let counters = &*self.counters();
         let verdicts = Counts(Verdict::ALL.map(|verdict| counters.verdict(verdict)));
         let ruled = counters.ruled();
         let reached = |verdict| counters.verdict(verdict) - counters.unreached(verdict);
@@ -280,18 +258,19 @@ impl Summary {
             let share = if ruled == 0 { 0.0 } else { reached(verdict) as f64 / ruled as f64 };
             BoundedShare { share, most }
         };
-        let Tolerance { not_comparable_max, unproven_max, enough, .. } = context.tolerance;
+        let Tolerance { not_comparable_max, unproven_max, enough, .. } = self.tolerance;
         let not_comparable = share(Verdict::NotComparable, not_comparable_max);
         let unproven = share(Verdict::Unproven, unproven_max);
         let consistent = counters.verdict(Verdict::Mismatch) == 0
             && reached(Verdict::CandidateError) == 0
             && !not_comparable.is_exceeded()
-            && context.cut_runs.iter().all(|run| run.mismatches == 0)
-            && context.serve.rolled_back.is_none();
-        let open = context.offered.saturating_sub(ruled);
+            && cut_runs.iter().all(|run| run.mismatches == 0)
+            && serve.rolled_back.is_none();
+        let offered = self.taken.offered();
+        let is_cut_short = self.is_cut_short.load(Ordering::Relaxed);
         let compared = ruled - counters.verdict(Verdict::Dropped) - counters.unanswered();
         let unseen = unseen_endpoints(counters, not_comparable_max);
-        let complete = compared > 0 && compared == ruled && unseen.is_empty() && !context.is_cut_short;
+        let complete = compared > 0 && compared == ruled && unseen.is_empty() && !is_cut_short;
         let mut proof = proof(counters, enough, not_comparable_max);
         proof.lacking.extend(unseen);
         if unproven.is_exceeded() {
@@ -299,16 +278,16 @@ impl Summary {
             proof.lacking.push(format!("{share:.2} % of the requests are unproven, and {most:.2} % may be"));
         }
         let mut summary = Summary {
-            state: context.state,
+            state,
             consistent,
             complete,
             proven: proof.lacking.is_empty(),
             verdict: String::new(),
-            primary: context.primary,
-            candidate: context.candidate,
-            started_at: rfc3339(context.started_us),
-            until: rfc3339(context.until_us),
-            requests: context.offered.max(ruled),
+            primary: self.sides.primary.to_string(),
+            candidate: self.sides.candidate.to_string(),
+            started_at: rfc3339(self.started_us),
+            until: rfc3339(now_us()),
+            requests: offered.max(ruled),
             compared,
             proof,
             unchecked: unchecked(counters),
@@ -319,34 +298,32 @@ impl Summary {
                     .into(),
             },
             unreached: ruled - Verdict::ALL.into_iter().map(reached).sum::<u64>(),
-            reach: context.reach,
+            reach: Side::ALL.map(|side| (side.name(), self.reach[side as usize].summary(now_us()))).into(),
             verdicts,
             endpoints: endpoints(counters),
             reasons: reasons(counters),
             not_comparable,
             unproven,
-            rules: rules(counters, context.rules),
-            noise: NoiseSummary {
-                asked: counters.noise.asked,
-                compared: counters.noise.compared,
-                places: counters.noise.places.clone(),
-            },
+            rules: rules(counters, &self.rules),
+            noise: counters.noise.clone(),
             versions: Versions {
                 lowest: counters.versions.map(|v| v.0),
                 highest: counters.versions.map(|v| v.1),
             },
             asked_again: counters.asks,
-            not_mirrored: context.not_mirrored,
-            queue: QueueSummary { open, capacity: context.queue_capacity },
-            serve: context.serve,
-            cut_runs: context.cut_runs,
-            mismatches_not_written: context.not_written,
+            not_mirrored,
+            queue: QueueSummary { open: offered.saturating_sub(ruled), capacity: self.queue_capacity },
+            serve,
+            cut_runs,
+            mismatches_not_written: report.map_or(0, Report::not_written),
             latest: counters.latest.iter().cloned().collect(),
         };
         summary.verdict = summary.sentence();
         summary
     }
+}
 
+impl Summary {
     /// Whether all that is wrong with a run that is not complete may be that a side could not be reached.
     pub fn lacks_a_side(&self) -> bool {
         let is_cut_off = self.requests == 0 && self.reach.values().any(|side| side.unreached > 0);
@@ -533,7 +510,7 @@ fn reasons(counters: &Counters) -> BTreeMap<&'static str, BTreeMap<String, u64>>
     reasons
 }
 
-fn rules(counters: &Counters, rules: Vec<(String, String)>) -> Vec<RuleSummary> {
-    let uses = counters.rules.iter().copied();
-    rules.into_iter().zip(uses).map(|((name, reason), uses)| RuleSummary { name, reason, uses }).collect()
+fn rules(counters: &Counters, rules: &[(String, String)]) -> Vec<RuleSummary> {
+    let rules = rules.iter().cloned().zip(&counters.rules);
+    rules.map(|((name, reason), uses)| RuleSummary { name, reason, uses: *uses }).collect()
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::compare::{Comparison, compare};
 use super::path::Path;
 use super::windows;
@@ -10,7 +12,7 @@ use crate::limits::NOISE_PLACES_MAX;
 use crate::request::Request;
 
 /// What has been found so far.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Serialize, Debug, Default)]
 pub struct Noise {
     /// Requests that were asked of the primary twice.
     pub asked: u64,

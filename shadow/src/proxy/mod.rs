@@ -84,33 +84,22 @@ impl Default for Timeouts {
 }
 
 impl ProxyContext {
-    /// The primary has answered a request, or cannot have been seen to; `failure` is the candidate's, whose turn it was.
-    fn answered(&self, sent: Copied, answer: Result<(Answer, Held), Reason>, failure: Option<Failure>) {
+    /// A request has passed, with what the primary and the candidate have answered, as far as they were asked.
+    fn passed(
+        &self,
+        sent: Copied,
+        primary: Option<(Answer, Held)>,
+        candidate: Option<Result<Answer, Failure>>,
+    ) {
         let (request, mut held) = sent.request();
-        let Some(endpoint) = self.offer(&request) else { return };
-        match answer {
-            Ok((answer, more)) => {
-                held.join(more);
-                self.take(Exchange::new(request, Some(answer), failure.map(Err), held));
-            }
-            Err(reason) => self.evidence.dropped(endpoint, reason),
+        if self.offer(&request).is_none() {
+            return;
         }
-    }
-
-    /// The candidate has answered a caller.
-    fn served(&self, sent: Copied, answer: Answer) {
-        let (request, held) = sent.request();
-        if self.offer(&request).is_some() {
-            self.take(Exchange::new(request, None, Some(Ok(answer)), held));
-        }
-    }
-
-    /// The caller has gone before it had its answer: both sides are asked anew.
-    fn caller_gone(&self, sent: Copied) {
-        let (request, held) = sent.request();
-        if self.offer(&request).is_some() {
-            self.take(Exchange::new(request, None, None, held));
-        }
+        let primary = primary.map(|(answer, more)| {
+            held.join(more);
+            answer
+        });
+        self.take(Exchange::new(request, primary, candidate, held));
     }
 
     /// The primary's answer broke off.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::config::Config;
-use crate::cutover::{CutoverSettings, Share};
+use crate::cutover::Share;
 use crate::evidence::{EvidenceSettings, Redaction, Sides};
 use crate::limits::{CALLERS_MAX, PIPELINED_MAX};
 
@@ -36,14 +36,8 @@ fn start(primary: SocketAddr, timeouts: Timeouts, callers_max: usize) -> TestPro
         queue_capacity: 1,
     };
     let evidence = Arc::new(Evidence::new(settings, &config.mirror.judge_settings.rules));
-    let settings = CutoverSettings {
-        share: Share::NONE,
-        timeout: PATIENCE,
-        bounds: config.serve.bounds,
-        admission: config.serve.admission.clone(),
-        kept: None,
-    };
-    let cutover = Arc::new(Cutover::new(&side, settings, Arc::clone(&evidence)).unwrap());
+    let cutover = Cutover::new(&side, config.serve, Share::NONE, None, Arc::clone(&evidence));
+    let cutover = Arc::new(cutover.unwrap());
     let context = Arc::new(ProxyContext {
         primary: primary.to_string(),
         timeouts,

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The checksum is SipHash-2-4, 128 bits under the key 0, of all lines before. `taken` is how many requests the recorder had taken in
-//! all; it is missing where another file goes on. Version 1 had no last line: nobody can tell whether such a file is whole.
+//! all; it is missing where another file goes on.
 //!
 //! A body is text where it is UTF-8, and base64 under `body_base64` where it is not.
 
@@ -28,16 +28,14 @@ use crate::credentials::{Kept, may_be_secret};
 use crate::files::private;
 use crate::request::{HOP_BY_HOP, Request};
 
-/// Of what is written.
+/// Of what is written and read.
 pub(super) const VERSION: u32 = 2;
-/// What can be read.
-pub(super) const VERSIONS: [u32; 2] = [1, VERSION];
 
 /// One request of a recording.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// In which run of the recorder, and which request of it; recordings of before had no numbers.
-    pub number: Option<(u64, u64)>,
+    /// In which run of the recorder, and which request of it.
+    pub number: (u64, u64),
     /// When it was asked, µs since 1970 UTC.
     pub at_us: i64,
     /// What was asked.
@@ -132,7 +130,6 @@ impl FormatError {
 pub(super) struct Header {
     pub florin_shadow_recording: u32,
     /// Of one run of the recorder: its files are numbered on.
-    #[serde(default)]
     pub run: u64,
 }
 
@@ -196,8 +193,7 @@ impl Sum {
 #[serde(deny_unknown_fields)]
 pub(super) struct Line {
     /// From 1, in the order in which requests came; a number that is missing is a request that is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub n: Option<u64>,
+    pub n: u64,
     pub at_us: i64,
     pub method: String,
     pub target: String,
@@ -229,7 +225,7 @@ pub fn line(number: u64, request: &Request, answer: Option<&Answer>, at_us: i64,
     let body = kept.body(request);
     let text = std::str::from_utf8(&body).ok().map(str::to_owned);
     let line = Line {
-        n: Some(number),
+        n: number,
         at_us,
         method: request.method.to_string(),
         target: kept.target(&request.target).into_owned(),

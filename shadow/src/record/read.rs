@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::format::{END_BEGINS, End, Entry, FormatError, Header, Line, Sum, VERSIONS};
+use super::format::{END_BEGINS, End, Entry, FormatError, Header, Line, Sum, VERSION};
 use crate::limits::RECORD_LINE_BYTES_MAX;
 use crate::request::Request;
 
@@ -45,7 +45,7 @@ pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
     let header: Option<Header> = florin_input::json(&first).ok();
-    let Some(Header { run, .. }) = header.filter(|h| VERSIONS.contains(&h.florin_shadow_recording)) else {
+    let Some(Header { run, .. }) = header.filter(|h| h.florin_shadow_recording == VERSION) else {
         let got = String::from_utf8_lossy(&first).chars().take(80).collect();
         return Err(FormatError::Header { path: name, got });
     };
@@ -166,10 +166,6 @@ fn parse(text: &[u8], run: u64) -> Result<Entry, String> {
         "" => Bytes::from(line.body),
         text => Bytes::from(STANDARD.decode(text).map_err(|error| format!("body_base64: {error}"))?),
     };
-    let number = line.n.map(|number| (run, number));
-    Ok(Entry {
-        number,
-        at_us: line.at_us,
-        request: Request::new(method, line.target, Arc::new(headers), body),
-    })
+    let request = Request::new(method, line.target, Arc::new(headers), body);
+    Ok(Entry { number: (run, line.n), at_us: line.at_us, request })
 }

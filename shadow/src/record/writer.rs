@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(entries[0].request.headers.get_all("accept").iter().count(), 2);
         assert_eq!(entries[0].request.headers.len(), 2);
         assert_eq!(entries[1].request.target, "/x?otp=LEFT-OUT");
-        let numbers: Vec<_> = entries.iter().map(|entry| entry.number.unwrap().1).collect();
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.number.1).collect();
         assert_eq!(numbers, [1, 2, 3]);
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600, "it names users");
@@ -424,16 +424,16 @@ mod tests {
         };
         assert!(error("{}\n").contains("is no recording: expected a first line"));
         assert!(error("").contains("got \"\""));
-        let good = r#"{"at_us":1,"method":"GET","target":"/"}"#;
+        let good = r#"{"n":1,"at_us":1,"method":"GET","target":"/"}"#;
         assert!(error(&format!("{}{{}}\n{good}\n", first_line(7))).contains("line 2: missing field"));
         assert!(
             error(&format!("{}{good}\n{}\n", first_line(7), good.replace("GET", "G T")))
                 .contains("line 3: method")
         );
-        assert!(error(&format!("{}{good}\n{{\"at_us\":1,", first_line(7))).contains("line 3 breaks off"));
+        assert!(error(&format!("{}{good}\n{{\"n\":2,", first_line(7))).contains("line 3 breaks off"));
         // A writer that was killed may have left half a character.
         let torn =
-            [format!("{}{good}\n{{\"at_us\":1,\"target\":\"/", first_line(7)).as_bytes(), b"\xc3"].concat();
+            [format!("{}{good}\n{{\"n\":2,\"target\":\"/", first_line(7)).as_bytes(), b"\xc3"].concat();
         fs::write(&file, torn).unwrap();
         let entries: Vec<_> = read_file(&file).unwrap().collect();
         assert!(matches!(entries[..], [Ok(_), Err(FormatError::BreaksOff { line: 3, .. })]), "{entries:?}");

@@ -158,10 +158,13 @@ impl<'a> Conversation<'a> {
         match pending.sent {
             Sent::Whole(copied) => {
                 let Passed { status, stated, body } = passed;
-                let answer = body.map(|(body, held)| {
-                    (Answer { status, form: Form::Http, stated, body, packed: None, at }, held)
-                });
-                self.context.answered(copied, answer, pending.failure);
+                match body {
+                    Ok((body, held)) => {
+                        let answer = Answer { status, form: Form::Http, stated, body, packed: None, at };
+                        self.context.passed(copied, Some((answer, held)), pending.failure.map(Err));
+                    }
+                    Err(reason) => self.context.dropped(&copied.read(), reason),
+                }
             }
             Sent::NotCopied(request, reason) => self.context.dropped(&request, reason),
             Sent::Partly => self.context.lost(),
@@ -221,7 +224,8 @@ impl Drop for Conversation<'_> {
         let pending = std::mem::take(&mut self.state().pending);
         for pending in pending {
             match (pending.sent, first_to_go) {
-                (Sent::Whole(copied), Some(Gone::Caller)) => self.context.caller_gone(copied),
+                // Both sides are asked anew.
+                (Sent::Whole(copied), Some(Gone::Caller)) => self.context.passed(copied, None, None),
                 (Sent::Whole(copied), Some(Gone::Primary)) => self.context.cut(&copied.read()),
                 // The run has ended first.
                 (Sent::Whole(copied), None) => self.context.dropped(&copied.read(), Reason::RunEnded),

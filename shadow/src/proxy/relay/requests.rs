@@ -206,7 +206,7 @@ impl<'a> Requests<'a> {
                 self.buffer.advance(length);
                 self.conversation.state().is_candidates = true;
                 let written = write(&mut caller, &served.bytes, context.timeouts.stall).await;
-                context.served(copied, served.answer);
+                context.passed(copied, None, Some(Ok(served.answer)));
                 written.map_err(|_| Failed::Caller)?;
                 Ok(Served::ByCandidate)
             }
