@@ -197,27 +197,52 @@ pub enum Disconnect {
     /// It was never made.
     #[error("cannot connect: {0}")]
     Connect(Arc<io::Error>),
-    /// It was not made, or its Hello not answered, in time.
+    /// It was not made in time.
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
+    /// It was made, and its Hello not answered in time: what listens there may be no node, or not turn.
+    #[error("connected, but no answer to Hello within {0:?}")]
+    NoHello(Duration),
     /// It is being made.
     #[error("not yet connected")]
     Connecting,
     /// The server closed it.
     #[error("the server closed the connection")]
     Closed,
+    /// The server closed it in the middle of a reply.
+    #[error("the server closed the connection in the middle of a reply, after {got} of {} bytes", bytes(*expected))]
+    CutShort {
+        /// Bytes that had come of it.
+        got: usize,
+        /// How long it was to be, where that had come.
+        expected: Option<u32>,
+    },
     /// The operating system ended it.
     #[error("the connection failed: {0}")]
     Io(Arc<io::Error>),
     /// Requests were unanswered and not one byte came for so long.
     #[error("the server has been silent for {0:?}")]
     Silent(Duration),
-    /// Requests were unanswered and not one byte came for so long: others are asked meanwhile.
-    #[error("the server has been silent for {0:?}, others are asked")]
+    /// Requests were unanswered, and for so long a reply that had begun went on too slowly to be heard.
+    #[error("the server has sent no more than {got} of a reply's {} bytes within {after:?}", bytes(*expected))]
+    Dripped {
+        /// The limit.
+        after: Duration,
+        /// Bytes that had come of it.
+        got: usize,
+        /// How long it was to be, where that had come.
+        expected: Option<u32>,
+    },
+    /// Requests were unanswered and no whole reply came for so long, nor a good part of a long one: others are asked meanwhile.
+    #[error("the server has sent no whole reply for {0:?}, others are asked")]
     Stalled(Duration),
     /// The server has said that it ends the connection.
     #[error("the server is ending its connections")]
     Draining,
+}
+
+fn bytes(expected: Option<u32>) -> String {
+    expected.map_or_else(|| "at least 32".to_owned(), |bytes| bytes.to_string())
 }
 
 /// Which field of a reply is not as version 1 of the protocol has it.
@@ -235,6 +260,9 @@ pub enum ProtocolError {
     /// Of another protocol.
     #[error("version: expected 1, got {0}")]
     Version(u8),
+    /// An answer to nothing that this connection has asked.
+    #[error("request_id: expected one that was sent, got {0:#018x}")]
+    RequestId(u64),
     /// Not what was asked under this request id.
     #[error("opcode: expected {expected:?}, got {got}")]
     Opcode {
@@ -282,7 +310,9 @@ pub enum ProtocolError {
         got: usize,
     },
     /// A shard map that maps nothing.
-    #[error("ports: expected none or {shards}, one for each shard, got {ports}")]
+    #[error(
+        "shards, ports: expected 1 to 256 shards and no ports or one for each, got {shards} shards and {ports} ports"
+    )]
     ShardMap {
         /// As the reply has it.
         shards: u16,

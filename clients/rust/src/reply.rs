@@ -192,6 +192,9 @@ pub(crate) fn check_header(address: &Address, asked: Opcode, reply: &RawReply) -
     Ok(())
 }
 
+/// Characters that are kept of what a server says: its own sentences have some hundred, and what a stranger says ends in logs.
+const MESSAGE_CHARS_MAX: usize = 1024;
+
 /// What a reply that is not OK says.
 pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Error> {
     let message = std::str::from_utf8(reply.body()).map_err(|error| Error::Protocol {
@@ -200,7 +203,7 @@ pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Er
     })?;
     let origin = Origin::of(reply);
     Ok(Refusal {
-        message: message.to_owned(),
+        message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
         shard: origin.shard,
         as_of_us: origin.as_of_us,
         is_quarantined: origin.is_quarantined(),

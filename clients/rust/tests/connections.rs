@@ -267,7 +267,7 @@ async fn a_server_that_never_answers_hello_is_given_up() {
     let limit = Duration::from_millis(50);
     let address = listener.local_addr().unwrap();
     let error = Client::builder().connect_timeout(limit).connect(address).await.err().unwrap();
-    assert!(matches!(error, Error::Disconnected { cause: Disconnect::ConnectTimeout(_), .. }), "{error}");
+    assert!(matches!(error, Error::Disconnected { cause: Disconnect::NoHello(_), .. }), "{error}");
 }
 
 #[tokio::test]

@@ -155,9 +155,15 @@ fn reason(error: &Error) -> Reason {
     use florin_client::Disconnect;
     match error {
         Error::Deadline { .. } => Reason::Timeout,
-        Error::Disconnected { cause: Disconnect::Silent(_), .. } => Reason::Timeout,
+        Error::Disconnected { cause: Disconnect::Silent(_) | Disconnect::Dripped { .. }, .. } => {
+            Reason::Timeout
+        }
         Error::Disconnected {
-            cause: Disconnect::Connect(_) | Disconnect::ConnectTimeout(_) | Disconnect::Connecting,
+            cause:
+                Disconnect::Connect(_)
+                | Disconnect::ConnectTimeout(_)
+                | Disconnect::NoHello(_)
+                | Disconnect::Connecting,
             ..
         } => Reason::Connect,
         Error::Disconnected { .. } => Reason::Cut,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use flatbuffers::FlatBufferBuilder;
@@ -14,6 +15,7 @@ use tokio::net::UnixStream;
 use super::Shared;
 use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
+use super::session::closed;
 use crate::request::Request;
 use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
 
@@ -43,16 +45,24 @@ pub(super) struct Dialled {
     pub map: Arc<ShardMap>,
 }
 
+/// The Hello's request id: nothing else has been asked by then.
+const HELLO_ID: u64 = 0;
+
+/// The most shards that are believed: each port takes a connection, or several.
+const SHARDS_MAX: u16 = 256;
+
 /// Connects and says Hello, within the time that the settings give for it.
 pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Error> {
     let limit = shared.settings.connect_timeout;
-    match tokio::time::timeout(limit, connect_and_greet(shared)).await {
+    let is_greeted = AtomicBool::new(false);
+    match tokio::time::timeout(limit, connect_and_greet(shared, &is_greeted)).await {
         Ok(dialled) => dialled,
+        Err(_) if is_greeted.load(Relaxed) => Err(shared.disconnected(Disconnect::NoHello(limit))),
         Err(_) => Err(shared.disconnected(Disconnect::ConnectTimeout(limit))),
     }
 }
 
-async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
+async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<Dialled, Error> {
     let failed = |error| shared.disconnected(Disconnect::Connect(Arc::new(error)));
     let (mut reading, mut writing, host): (Reading, Writing, _) = match &shared.address {
         Address::Tcp { host, port } => {
@@ -69,6 +79,7 @@ async fn connect_and_greet(shared: &Shared) -> Result<Dialled, Error> {
         }
     };
     writing.write_all(&hello(shared)).await.map_err(|error| shared.failed(error))?;
+    is_greeted.store(true, Relaxed);
     let mut buffer = ReadBuffer::default();
     let reply = first_reply(shared, &mut reading, &mut buffer).await?;
     let map = shard_map(shared, &reply, host)?;
@@ -95,7 +106,7 @@ fn hello(shared: &Shared) -> Vec<u8> {
         body: builder.finished_data(),
     };
     let mut frame = Vec::new();
-    request.encode(0, &mut frame);
+    request.encode(HELLO_ID, &mut frame);
     frame
 }
 
@@ -108,12 +119,16 @@ async fn first_reply(
     loop {
         let read = reading.read_buf(buffer.room()).await.map_err(|error| shared.failed(error))?;
         if read == 0 {
-            return Err(shared.disconnected(Disconnect::Closed));
+            return Err(shared.disconnected(closed(buffer)));
         }
         buffer.take(&mut replies).map_err(|error| shared.garbage(error))?;
         // One request has been sent; what a server says beyond its answer is nobody's.
         if !replies.is_empty() {
-            return Ok(replies.swap_remove(0));
+            let reply = replies.swap_remove(0);
+            return match reply.header.request_id.get() {
+                HELLO_ID => Ok(reply),
+                other => Err(shared.garbage(ProtocolError::RequestId(other))),
+            };
         }
     }
 }
@@ -128,7 +143,7 @@ fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<
     }
     let ports: Vec<u16> = hello.ports().map(|ports| ports.iter().collect()).unwrap_or_default();
     let shards = hello.shards();
-    if shards == 0 || !(ports.is_empty() || ports.len() == usize::from(shards)) {
+    if shards == 0 || shards > SHARDS_MAX || !(ports.is_empty() || ports.len() == usize::from(shards)) {
         return Err(garbage(ProtocolError::ShardMap { shards, ports: ports.len() }));
     }
     let routable = hello.mix() == Some("splitmix64");

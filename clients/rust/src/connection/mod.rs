@@ -86,7 +86,8 @@ pub(crate) enum Expected {
     },
 }
 
-/// What a connection's sessions and its supervisor share.
+/// What a connection's sessions and its supervisor share. The state is not among it: that holds a session, and the two would keep
+/// each other for ever.
 struct Shared {
     address: Address,
     settings: Arc<Settings>,
@@ -96,7 +97,6 @@ struct Shared {
     expected: Expected,
     /// Asks for the session to be made anew.
     renewal: Arc<Notify>,
-    state: watch::Sender<State>,
 }
 
 impl Shared {
@@ -127,6 +127,7 @@ impl Shared {
 /// A connection that is made again whenever it ends. Dropping it ends it for good.
 pub(crate) struct Connection {
     shared: Arc<Shared>,
+    state: Arc<watch::Sender<State>>,
     supervisor: AbortHandle,
 }
 
@@ -142,10 +143,11 @@ impl Connection {
             ledger,
             expected,
             renewal: Arc::new(Notify::new()),
-            state: watch::Sender::new(State::Connecting),
         });
-        let supervisor = tokio::spawn(link::supervise(Arc::clone(&shared))).abort_handle();
-        Arc::new(Connection { shared, supervisor })
+        let state = Arc::new(watch::Sender::new(State::Connecting));
+        let link = link::Link { shared: Arc::clone(&shared), state: Arc::clone(&state) };
+        let supervisor = tokio::spawn(link.supervise()).abort_handle();
+        Arc::new(Connection { shared, state, supervisor })
     }
 
     /// Where it leads.
@@ -155,7 +157,7 @@ impl Connection {
 
     /// Follows its state.
     pub fn state(&self) -> watch::Receiver<State> {
-        self.shared.state.subscribe()
+        self.state.subscribe()
     }
 
     /// What makes it connect anew.
@@ -165,19 +167,19 @@ impl Connection {
 
     /// Whether it can be asked now.
     pub fn is_up(&self) -> bool {
-        matches!(*self.shared.state.borrow(), State::Up(_))
+        matches!(*self.state.borrow(), State::Up(_))
     }
 
     /// Whether it can be asked now and is heard.
     pub fn is_good(&self) -> bool {
-        matches!(&*self.shared.state.borrow(), State::Up(session) if session.standing() == Standing::Good)
+        matches!(&*self.state.borrow(), State::Up(session) if session.standing() == Standing::Good)
     }
 
     /// Waits for the end of the first attempt to connect, or for the state after it.
     pub async fn settled(&self) -> Result<Arc<ShardMap>, Error> {
         let mut state = self.state();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
-        match &*settled.expect("the sender lives in `shared`") {
+        match &*settled.expect("the sender lives in `self`") {
             State::Up(session) => Ok(Arc::clone(&session.map)),
             State::Down(error) => Err(error.clone()),
             State::Connecting => unreachable!("waited for another state"),
@@ -188,24 +190,24 @@ impl Connection {
     pub async fn up(&self) {
         let mut state = self.state();
         let up = state.wait_for(|state| matches!(state, State::Up(_))).await;
-        up.expect("the sender lives in `shared`");
+        up.expect("the sender lives in `self`");
     }
 
     /// Whether it is refused in a way that no waiting mends.
     pub fn is_refused(&self) -> bool {
-        self.shared.state.borrow().is_refused()
+        self.state.borrow().is_refused()
     }
 
     /// Waits until it is.
     pub async fn refused(&self) {
         let mut state = self.state();
         let refused = state.wait_for(State::is_refused).await;
-        refused.expect("the sender lives in `shared`");
+        refused.expect("the sender lives in `self`");
     }
 
     /// Asks, and waits for the reply.
     pub async fn call(&self, request: &Request<'_>) -> Result<RawReply, Error> {
-        let session = match &*self.shared.state.borrow() {
+        let session = match &*self.state.borrow() {
             State::Up(session) => Ok(Arc::clone(session)),
             State::Down(error) => Err(error.clone()),
             State::Connecting => Err(self.shared.disconnected(Disconnect::Connecting)),

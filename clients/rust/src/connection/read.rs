@@ -46,14 +46,21 @@ pub(crate) struct ReadBuffer {
 impl ReadBuffer {
     /// Where to read to: room for the rest of a frame that has begun, and for a burst otherwise.
     pub fn room(&mut self) -> &mut BytesMut {
-        let missing = match self.bytes.first_chunk() {
-            Some(&length) => (u32::from_le_bytes(length) as usize).saturating_sub(self.bytes.len()),
-            None => 0,
-        };
+        let missing = self.expected().map_or(0, |length| (length as usize).saturating_sub(self.bytes.len()));
         if self.bytes.capacity() - self.bytes.len() < missing.max(READ_BYTES_MIN) {
             self.bytes.reserve(missing.max(READ_BYTES));
         }
         &mut self.bytes
+    }
+
+    /// Bytes that are there of a reply that is not whole.
+    pub fn part(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How long the reply at the front says that it is; none before that is there.
+    pub fn expected(&self) -> Option<u32> {
+        self.bytes.first_chunk().map(|&length| u32::from_le_bytes(length))
     }
 
     /// Takes the whole replies at the front. After an error nothing behind it can be trusted.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use florin_schema::frame::REPLY_DRAINING;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +25,9 @@ const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
 /// Bytes of requests that wait for a server that reads nothing; callers beyond them wait. Another share as large may be
 /// under way in a write.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// So much of a reply is heard like a whole one: a long one over a slow path takes its time, and a byte a second is silence.
+const PROGRESS_BYTES: usize = 1024;
 
 /// How a session stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,17 +152,28 @@ impl Session {
     }
 
     /// Gives the replies to their callers: found under one lock, told without it. Leaves both lists empty.
-    fn deliver(&self, replies: &mut Vec<RawReply>, answered: &mut Vec<(Waiter, RawReply)>) {
+    ///
+    /// # Errors
+    /// A reply to what was never asked: what comes behind it is nobody's either.
+    fn deliver(
+        &self,
+        replies: &mut Vec<RawReply>,
+        answered: &mut Vec<(Waiter, RawReply)>,
+    ) -> Result<(), ProtocolError> {
         let come = replies.len();
-        let mut is_leaving = false;
+        let (mut is_leaving, mut never_asked) = (false, None);
         {
             let mut table = self.table();
             table.heard(Instant::now());
-            let waited_for = replies.drain(..).filter_map(|reply| {
+            for reply in replies.drain(..) {
+                let request_id = reply.header.request_id.get();
+                if !table.was_asked(request_id) {
+                    never_asked = Some(ProtocolError::RequestId(request_id));
+                    break;
+                }
                 is_leaving |= reply.header.flags.get() & REPLY_DRAINING != 0;
-                Some((table.answered(reply.header.request_id.get())?, reply))
-            });
-            answered.extend(waited_for);
+                answered.extend(table.answered(request_id).map(|waiter| (waiter, reply)));
+            }
         }
         if is_leaving {
             self.stand(Standing::Leaving);
@@ -173,6 +187,7 @@ impl Session {
             // The caller may have left since.
             let _ = waiter.send(Ok(reply));
         }
+        never_asked.map_or(Ok(()), Err)
     }
 }
 
@@ -293,16 +308,24 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
     let mut replies = Vec::new();
     let mut answered = Vec::new();
     let mut look_at = None;
+    // Bytes since something was heard that is worth the name.
+    let mut unheard = 0;
     loop {
         let read = tokio::select! {
             read = read_until(look_at, &mut reading, &mut buffer) => read,
             () = session.due.notified(), if look_at.is_none() => None,
         };
         match read {
-            Some(Ok(0)) => return shared.disconnected(Disconnect::Closed),
-            Some(Ok(_)) => {
+            Some(Ok(0)) => return shared.disconnected(closed(&buffer)),
+            Some(Ok(bytes)) => {
                 let taken = buffer.take(&mut replies);
-                session.deliver(&mut replies, &mut answered);
+                unheard += bytes;
+                if !replies.is_empty() || unheard >= PROGRESS_BYTES {
+                    unheard = 0;
+                    if let Err(error) = session.deliver(&mut replies, &mut answered) {
+                        return shared.garbage(error);
+                    }
+                }
                 if let Err(error) = taken {
                     return shared.garbage(error);
                 }
@@ -322,8 +345,24 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
                 session.stand(Standing::Stalled);
                 Some(at)
             }
-            Verdict::Lost => return shared.disconnected(Disconnect::Silent(shared.settings.silence_max)),
+            Verdict::Lost => return shared.disconnected(silent(&buffer, shared.settings.silence_max)),
         };
+    }
+}
+
+/// What a server's close means.
+pub(super) fn closed(buffer: &ReadBuffer) -> Disconnect {
+    match buffer.part() {
+        0 => Disconnect::Closed,
+        got => Disconnect::CutShort { got, expected: buffer.expected() },
+    }
+}
+
+/// What its silence means.
+fn silent(buffer: &ReadBuffer, limit: Duration) -> Disconnect {
+    match buffer.part() {
+        0 => Disconnect::Silent(limit),
+        got => Disconnect::Dripped { after: limit, got, expected: buffer.expected() },
     }
 }
 

@@ -97,6 +97,14 @@ impl Table {
         empty.len()
     }
 
+    /// Whether a request of this id was ever made, however long ago.
+    pub fn was_asked(&self, request_id: u64) -> bool {
+        let Some(slot) = self.slots.get(request_id as u32 as usize) else { return false };
+        // Generations go round after 4 billion: what is less than half of that ahead is still to come.
+        let ahead = ((request_id >> 32) as u32).wrapping_sub(slot.generation).cast_signed();
+        ahead < 0 || (ahead == 0 && slot.waiter.is_some())
+    }
+
     /// A reply has come: who waits for it, if anyone still does.
     pub fn answered(&mut self, request_id: u64) -> Option<Waiter> {
         let waiter = self.remove(request_id);
@@ -226,6 +234,9 @@ mod tests {
         assert!(table.answered(third.request_id).is_some());
         assert!(table.answered(third.request_id).is_none(), "a reply comes once");
         assert!(table.answered(u64::MAX).is_none());
+        assert!(table.was_asked(first.request_id) && table.was_asked(second.request_id));
+        let never = [u64::MAX, third.request_id + (1 << 32), third.request_id + 2];
+        assert!(never.iter().all(|&id| !table.was_asked(id)));
     }
 
     #[test]

@@ -166,6 +166,10 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Writes the first, waits until it is on its way, writes the second.
     Halves(Vec<u8>, Vec<u8>),
+    /// Writes these bytes and closes the connection.
+    Last(Vec<u8>),
+    /// Writes them one by one, each so long after the last.
+    Drip(Vec<u8>, Duration),
     /// Says nothing.
     Nothing,
     /// Reads nothing more until `resume` is notified.
@@ -352,6 +356,17 @@ async fn converse(
                     // The client's reader gets its turn between the halves.
                     tokio::task::yield_now().await;
                     output.extend(second);
+                }
+                Answer::Last(bytes) => {
+                    output.extend(bytes);
+                    return stream.write_all(&output).await;
+                }
+                Answer::Drip(bytes, every) => {
+                    for byte in bytes {
+                        output.push(byte);
+                        stream.write_all(&std::mem::take(&mut output)).await?;
+                        tokio::time::sleep(every).await;
+                    }
                 }
                 Answer::Nothing => {}
                 Answer::Block => story.resume.notified().await,
