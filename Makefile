@@ -13,9 +13,9 @@ run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by i
 	@scripts/needs run
 	cargo run --release --locked -- demo $(ARGS)
 
-compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 20 minutes; goes on where it was interrupted
-	@scripts/needs compare
-	@scripts/compare $(ARGS)
+compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 20 minutes; goes on where it was interrupted (LEDGER=postgres: florin and the Go service on a PostgreSQL)
+	@LEDGER=$(LEDGER) scripts/needs compare
+	@LEDGER=$(LEDGER) scripts/compare $(ARGS)
 
 peers: ## Florin's own protocol beside Valkey, with and without MGET, and memcached: CPU a request, in half an hour
 	@scripts/needs peers

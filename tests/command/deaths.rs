@@ -18,11 +18,8 @@ use florin_record::threads::Vital;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::postgres::Server as Postgres;
 use crate::support::{florin, folder_with_ledger, run, transaction, wait_for};
-
-#[path = "../../sources/postgres/tests/live/server.rs"]
-#[allow(dead_code)]
-mod server;
 
 /// From the last word to the process's end.
 const END: Duration = Duration::from_secs(5);
@@ -104,7 +101,7 @@ fn ways(vital: Vital) -> Vec<Way> {
 
 #[test]
 fn whatever_a_node_cannot_do_without_ends_it_aloud() {
-    let postgres = server::Server::start();
+    let postgres = Postgres::start();
     postgres.sql(POSTGRES);
     let all: Vec<Way> = Vital::ALL.into_iter().flat_map(ways).collect();
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(String::new()));

@@ -1,8 +1,9 @@
 //! With a running node.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -206,19 +207,60 @@ fn a_file_configures_a_node_and_a_flag_wins() {
     assert!(balance.contains("as of 2026-11-22T00:00:00.000000Z"), "{balance}");
 }
 
-#[test]
-fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
-    let folder = TempDir::new().unwrap();
-    let arguments = ["demo", "--seconds", "3", "--users", "50", "--transactions", "1000", "--shards", "1"];
+/// A demonstration of a short life, whose temporary folders lie in `folder`.
+fn demonstration(folder: &TempDir, ledger: &str, seconds: &str) -> Command {
+    // A PostgreSQL runs as another user, to whom it is as open as any place for temporary files.
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o1777)).unwrap();
+    let size = ["--users", "50", "--transactions", "1000", "--shards", "1"];
+    let arguments = [&["demo", "--ledger", ledger, "--seconds", seconds], &size[..]].concat();
     let mut command = florin(folder.path(), &arguments);
     command.env("TMPDIR", folder.path());
-    let out = end(command, "").ok();
-    assert!(out.contains("curl http://127.0.0.1:") && out.contains(" get statistics "), "{out}");
-    assert!(out.contains(" reads/s  p50 ") && out.contains(" lag "), "{out}");
-    let last = out.lines().last().unwrap();
-    let numbers: Vec<u64> = last.split(' ').filter_map(|word| word.replace(',', "").parse().ok()).collect();
-    assert!(last.starts_with("answered ") && numbers[0] > 0 && numbers[1] > 0, "{last}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
+    command
+}
+
+const LEDGERS: &[&str] = if cfg!(feature = "postgres") { &["sqlite", "postgres"] } else { &["sqlite"] };
+
+#[test]
+fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
+    for &ledger in LEDGERS {
+        let folder = TempDir::new().unwrap();
+        let out = end(demonstration(&folder, ledger, "3"), "").ok();
+        assert!(out.contains("curl http://127.0.0.1:") && out.contains(" get statistics "), "{out}");
+        assert!(out.contains(" reads/s  p50 ") && out.contains(" lag "), "{out}");
+        assert_eq!(out.contains("psql 'postgres://postgres@/postgres?host="), ledger == "postgres", "{out}");
+        let last = out.lines().last().unwrap();
+        let numbers: Vec<u64> =
+            last.split(' ').filter_map(|word| word.replace(',', "").parse().ok()).collect();
+        assert!(last.starts_with("answered ") && numbers[0] > 0 && numbers[1] > 0, "{last}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
+    }
+}
+
+/// A server that outlives its demonstration goes on for ever, in a folder that nobody knows.
+#[cfg(feature = "postgres")]
+#[test]
+fn the_demonstrations_server_ends_with_it_however_it_ends() {
+    let ready = "try:";
+    // While it is made; while it runs, by an interrupt, and without a word.
+    for (until, signal) in [("", Signal::INT), (ready, Signal::INT), (ready, Signal::KILL)] {
+        let folder = TempDir::new().unwrap();
+        let left = || std::fs::read_dir(folder.path()).unwrap().count();
+        let mut command = demonstration(&folder, "postgres", "600");
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        if until.is_empty() {
+            wait_for("its folder", || (left() > 0).then_some(()));
+        } else {
+            let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with(until)));
+            said.expect("it comes to run").unwrap();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.success(), !until.is_empty() && signal == Signal::INT, "{status:?}");
+        // The folder goes when the server has ended.
+        wait_for("the server's end", || (left() == 0).then_some(()));
+    }
 }
 
 #[test]

@@ -198,10 +198,16 @@ fn terms(
         seed: settings.work.seed,
         arrivals: args.setup.arrivals.to_string(),
         users: settings.population.users().len(),
-        ledger: bench.ledger.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        ledger: ledger(bench),
         server_cpus: bench.server_cpus.clone(),
         generator_cpus: settings.cpus.clone(),
     })
+}
+
+/// As a journal has it, to be told from another: without what differs from run to run.
+fn ledger(bench: &Bench) -> String {
+    let path = bench.ledger.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    if bench.postgres.is_some() { format!("{path}, in a PostgreSQL") } else { path }
 }
 
 /// A program's path, length and hash.

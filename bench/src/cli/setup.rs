@@ -14,7 +14,7 @@ use super::error::CliError;
 use crate::{
     affinity::Cpus,
     generator::{Settings, Span, Waiting},
-    targets::{Bench, Kind, TargetError, TargetSpec, Tool, ledger},
+    targets::{Bench, Kind, PgCopy, TargetError, TargetSpec, Tool, ledger},
     truth::Truth,
     work::{Arrivals, KeyShape, Mix, Population, Work},
 };
@@ -49,6 +49,9 @@ pub(super) struct Setup {
     /// Serve this ledger instead of a generated one
     #[arg(long, value_name = "sqlite:PATH", value_parser = ledger)]
     pub(super) ledger: Option<PathBuf>,
+    /// Let servers follow a PostgreSQL that the bench starts and copies the ledger's rows into, instead of the file
+    #[arg(long)]
+    pub(super) postgres: bool,
     /// Users of the generated ledger
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(2..))]
     pub(super) users: u32,
@@ -108,7 +111,11 @@ pub(super) fn set_up(
         truth: truth.transpose().map_err(TargetError::Ledger)?.map(Arc::new),
     };
     let server_cpus = setup.server_cpus.0.clone();
-    Ok((Bench { florin, server_cpus, ledger, population, value_bytes, tool: Tool::None }, settings))
+    let postgres = match &ledger {
+        Some(ledger) if setup.postgres => Some(Arc::new(PgCopy::of(ledger).map_err(TargetError::Postgres)?)),
+        _ => None,
+    };
+    Ok((Bench { florin, server_cpus, ledger, postgres, population, value_bytes, tool: Tool::None }, settings))
 }
 
 fn generated(setup: &Setup, florin: &Path) -> Result<PathBuf, TargetError> {

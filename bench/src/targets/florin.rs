@@ -17,7 +17,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     let directory = process::scratch()?;
     let (address, unix) = (process::free_address()?, directory.path().join("socket"));
     let mut command = Command::new(spec.binary.as_ref().unwrap_or(&bench.florin));
-    command.arg("serve").args(ledger(bench)?);
+    command.arg("serve").args(ledger(spec, bench)?);
     command.args(["--listen", &address.to_string(), "--admin", "off"]);
     let shards = spec.shards.or((bench.tool != Tool::None).then_some(1));
     let stirred = match bench.tool {
@@ -61,21 +61,25 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     Ok(Target { stirring, ..Target::started(spec, bench, process, endpoints) })
 }
 
-/// Starts another server with wire.md's three endpoints; it takes `--ledger sqlite:PATH --listen IP:PORT`.
+/// Starts another server with wire.md's three endpoints; it takes `--ledger sqlite:PATH --listen IP:PORT`, or a PostgreSQL's address.
 pub(super) fn start_http(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
     let binary = spec.binary.as_ref().ok_or(TargetError::Needs("http needs addr=IP:PORT or binary=PATH"))?;
     let address = process::free_address()?;
     let mut command = Command::new(binary);
-    command.args(ledger(bench)?).args(["--listen", &address.to_string()]).args(&spec.flags);
+    command.args(ledger(spec, bench)?).args(["--listen", &address.to_string()]).args(&spec.flags);
     let process = spawn(command, process::scratch()?, bench)?;
     Ok(Target::started(spec, bench, process, Endpoints::Any(Endpoint::Tcp(address))))
 }
 
-fn ledger(bench: &Bench) -> Result<[String; 2], TargetError> {
+fn ledger(spec: &TargetSpec, bench: &Bench) -> Result<[String; 2], TargetError> {
     let path: &Path = bench.ledger.as_deref().ok_or(TargetError::Needs(
         "a server that the bench starts needs a ledger: give --ledger sqlite:PATH, or let --users generate one",
     ))?;
-    Ok(["--ledger".to_owned(), format!("sqlite:{}", path.display())])
+    let address = match &bench.postgres {
+        None => format!("sqlite:{}", path.display()),
+        Some(copy) => copy.address_for(&spec.label()),
+    };
+    Ok(["--ledger".to_owned(), address])
 }
 
 fn spawn(command: Command, directory: tempfile::TempDir, bench: &Bench) -> Result<Process, TargetError> {

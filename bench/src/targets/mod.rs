@@ -7,14 +7,16 @@ pub mod hello;
 mod idle;
 pub mod ledger;
 pub mod peers;
+pub mod postgres;
 pub mod probe;
 pub mod process;
 mod spec;
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use florin_schema::{Encoding, UserId};
 
+pub use postgres::PgCopy;
 pub use process::Process;
 pub use spec::{Kind, SpecError, TargetSpec, Via};
 
@@ -33,6 +35,8 @@ pub struct Bench {
     pub server_cpus: Vec<usize>,
     /// The ledger that servers serve and peers are loaded from; none: there are only running servers.
     pub ledger: Option<PathBuf>,
+    /// A PostgreSQL with the same rows, which servers follow instead.
+    pub postgres: Option<Arc<PgCopy>>,
     /// Whom to ask about.
     pub population: Population,
     /// Of a peer's value: as large as the body of a florin reply.
@@ -126,6 +130,9 @@ pub enum TargetError {
     /// No ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// No PostgreSQL with its rows.
+    #[error(transparent)]
+    Postgres(#[from] postgres::PgCopyError),
     /// No users.
     #[error(transparent)]
     Population(#[from] PopulationError),

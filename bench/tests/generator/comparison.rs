@@ -87,6 +87,7 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Comparison {
         kinds: vec![Kind::Balance, Kind::Balance],
         arrivals: Arrivals::Uniform,
         bench: Bench {
+            postgres: None,
             florin: "florin".into(),
             server_cpus: Vec::new(),
             ledger: None,

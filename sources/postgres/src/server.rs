@@ -1,6 +1,7 @@
 //! A PostgreSQL server of one's own, for the demonstration, the bench and tests: in a folder that goes with it, on a port
 //! that was free, as another user than root (whom PostgreSQL refuses).
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -26,7 +27,7 @@ pub const SUPERUSER: &str = "postgres";
 pub enum ServerError {
     /// None is installed.
     #[error(
-        "no PostgreSQL server is here: install postgresql (apt-get install postgresql), or name one that runs"
+        "no PostgreSQL server is installed here: apt-get install postgresql, or put the folder that has its postgres and initdb into PATH"
     )]
     NotInstalled,
     /// There is no user that it could run as.
@@ -72,7 +73,11 @@ impl Programs {
     /// # Errors
     /// [`ServerError::NotInstalled`].
     pub fn find() -> Result<Programs, ServerError> {
-        let mut versions: Vec<(u32, Programs)> = fs::read_dir(DEBIAN)
+        Programs::find_in(Path::new(DEBIAN), std::env::var_os("PATH").unwrap_or_default())
+    }
+
+    fn find_in(by_version: &Path, path: OsString) -> Result<Programs, ServerError> {
+        let mut versions: Vec<(u32, Programs)> = fs::read_dir(by_version)
             .into_iter()
             .flatten()
             .flatten()
@@ -82,7 +87,7 @@ impl Programs {
             })
             .collect();
         versions.sort_by_key(|(version, _)| *version);
-        let in_path = || std::env::split_paths(&std::env::var_os("PATH")?).find_map(Programs::at);
+        let in_path = || std::env::split_paths(&path).find_map(Programs::at);
         versions.pop().map(|(_, programs)| programs).or_else(in_path).ok_or(ServerError::NotInstalled)
     }
 
@@ -91,13 +96,16 @@ impl Programs {
     /// # Errors
     /// There is no such user.
     pub fn command(&self, program: &str) -> Result<Command, ServerError> {
-        let mut command = Command::new(self.0.join(program));
-        command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").env_remove("PGPASSWORD").current_dir("/");
-        if let Some((user, group)) = other_user()? {
-            command.uid(user).gid(group);
-        }
-        Ok(command)
+        as_other_user(Command::new(self.0.join(program)))
     }
+}
+
+fn as_other_user(mut command: Command) -> Result<Command, ServerError> {
+    command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").env_remove("PGPASSWORD").current_dir("/");
+    if let Some((user, group)) = other_user()? {
+        command.uid(user).gid(group);
+    }
+    Ok(command)
 }
 
 /// The user and group that servers run as, where we are root.
@@ -116,11 +124,22 @@ fn other_user() -> Result<Option<(u32, u32)>, ServerError> {
     find(SUPERUSER).or_else(|| find("nobody")).map(Some).ok_or(ServerError::NoUser)
 }
 
-/// A server of one's own; it ends when this is dropped.
+/// Who may reach a server of one's own: it asks nobody for a password.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// Everybody on this host, over TCP.
+    Host,
+    /// This user, by a unix socket in a folder that is closed to others.
+    User,
+}
+
+/// A server of one's own; it ends when this is dropped, and when this process ends in whatever way.
 #[derive(Debug)]
 pub struct OwnServer {
     programs: Programs,
+    reach: Reach,
     folder: TempDir,
+    guard: Child,
     port: u16,
     settings: Vec<(String, String)>,
     running: Option<Child>,
@@ -132,11 +151,21 @@ impl OwnServer {
     /// # Errors
     /// Why it does not run.
     pub fn start(programs: &Programs, settings: &[(&str, &str)]) -> Result<OwnServer, ServerError> {
-        OwnServer::prepare(programs, settings, |server| {
-            let mut initdb = server.programs.command("initdb")?;
-            initdb.arg("--pgdata").arg(server.data()).args(["--username", SUPERUSER]);
-            run(initdb.args(["--auth", "trust", "--encoding", "UTF8", "--no-sync"]))
-        })
+        OwnServer::made(programs, Reach::Host, settings, OwnServer::initialize)
+    }
+
+    /// The same for this user alone, who reaches it by a unix socket.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn start_private(programs: &Programs, settings: &[(&str, &str)]) -> Result<OwnServer, ServerError> {
+        OwnServer::made(programs, Reach::User, settings, OwnServer::initialize)
+    }
+
+    fn initialize(&self) -> Result<(), ServerError> {
+        let mut initdb = self.programs.command("initdb")?;
+        initdb.arg("--pgdata").arg(self.data()).args(["--username", SUPERUSER]);
+        run(initdb.args(["--auth", "trust", "--encoding", "UTF8", "--no-sync"]))
     }
 
     /// Starts a server whose data `make` has put into [`OwnServer::data`]: a base backup, say.
@@ -148,13 +177,25 @@ impl OwnServer {
         settings: &[(&str, &str)],
         make: impl FnOnce(&OwnServer) -> Result<(), ServerError>,
     ) -> Result<OwnServer, ServerError> {
+        OwnServer::made(programs, Reach::Host, settings, make)
+    }
+
+    fn made(
+        programs: &Programs,
+        reach: Reach,
+        settings: &[(&str, &str)],
+        make: impl FnOnce(&OwnServer) -> Result<(), ServerError>,
+    ) -> Result<OwnServer, ServerError> {
         let folder = tempfile::Builder::new().prefix("florin-postgres-").tempdir()?;
-        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
+        let mode = if reach == Reach::Host { 0o755 } else { 0o700 };
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode))?;
         if let Some((user, group)) = other_user()? {
             chown(folder.path(), Some(user), Some(group))?;
         }
         let settings = settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let mut server = OwnServer { programs: programs.clone(), folder, port: 0, settings, running: None };
+        let guard = guard(folder.path())?;
+        let programs = programs.clone();
+        let mut server = OwnServer { programs, reach, folder, guard, port: 0, settings, running: None };
         make(&server)?;
         for _ in 0..PORTS_TRIED {
             server.port = free_port()?;
@@ -177,7 +218,10 @@ impl OwnServer {
         // A group of its own: an interrupt at the terminal is for whoever holds this server.
         postgres.process_group(0);
         let by_default = [
-            ("listen_addresses", "127.0.0.1".to_owned()),
+            (
+                "listen_addresses",
+                if self.reach == Reach::Host { "127.0.0.1".to_owned() } else { String::new() },
+            ),
             ("unix_socket_directories", self.folder.path().display().to_string()),
             ("port", self.port.to_string()),
             ("wal_level", "logical".to_owned()),
@@ -257,9 +301,15 @@ impl OwnServer {
         &self.programs
     }
 
-    /// The address of a database in it, over TCP, for `user`.
+    /// The address of a database in it, for `user`.
     pub fn url(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
+        let port = self.port;
+        match self.reach {
+            Reach::Host => format!("postgres://{user}@127.0.0.1:{port}/{database}"),
+            Reach::User => {
+                format!("postgres://{user}@/{database}?host={}&port={port}", self.folder.path().display())
+            }
+        }
     }
 
     fn log_file(&self) -> PathBuf {
@@ -277,7 +327,29 @@ impl OwnServer {
 impl Drop for OwnServer {
     fn drop(&mut self) {
         self.stop(Signal::INT);
+        // Both fail only where it has ended already.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
     }
+}
+
+/// A process that ends the server and removes its folder where this process ends without having done so: what it reads from is
+/// closed then, whatever ended this one.
+fn guard(folder: &Path) -> Result<Child, ServerError> {
+    // While the server is made, a number below 0 stands there, and whoever makes it goes on for a moment.
+    const GUARD: &str = r#"read -r _
+        if read -r pid < "$0/data/postmaster.pid" && [ "$pid" -gt 1 ]; then
+            kill -INT "$pid"
+            while kill -0 "$pid"; do sleep 0.1; done
+        fi
+        for try in 1 2 3 4 5 6 7 8 9; do
+            rm -rf -- "$0" && break
+            sleep 0.$try
+        done"#;
+    let mut guard = as_other_user(Command::new("/bin/sh"))?;
+    // A group of its own, like the server's.
+    guard.args(["-c", GUARD]).arg(folder).process_group(0);
+    Ok(guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
 fn free_port() -> io::Result<u16> {
@@ -297,4 +369,24 @@ pub fn run(command: &mut Command) -> Result<(), ServerError> {
         command: command.get_program().to_string_lossy().into_owned(),
         reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_server_is_installed_it_is_said_how_to_get_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = OsString::from(folder.path());
+        let error = Programs::find_in(folder.path(), path.clone()).unwrap_err().to_string();
+        assert!(error.contains("no PostgreSQL server is installed here: apt-get install"), "{error}");
+        for program in ["postgres", "initdb"] {
+            fs::write(folder.path().join(program), "").unwrap();
+        }
+        assert_eq!(
+            Programs::find_in(Path::new("/nowhere"), path).unwrap(),
+            Programs(folder.path().to_owned())
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! `florin demo`: a made-up platform in a temporary ledger, a node on it, live transactions, readers, and a screen.
 
+mod home;
 mod load;
 mod sample;
 mod screen;
@@ -15,12 +16,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use florin_client::{Address, Client};
 use florin_record::LedgerError;
+use home::{Home, LedgerKind};
 use jiff::Timestamp;
 use load::{Stop, Tally};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use sample::Sample;
 use screen::{HISTORY, Page};
-use tempfile::TempDir;
 
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
@@ -50,6 +51,9 @@ pub struct DemoArgs {
     /// Reads that the demonstration itself makes each second
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=8_000))]
     reads: u32,
+    /// What the ledger is kept in, for as long as the demonstration lasts
+    #[arg(long, value_enum, default_value_t = LedgerKind::Sqlite)]
+    ledger: LedgerKind,
     /// How many shards, each a thread on a CPU of its own; auto = one for each allowed CPU [default: auto]
     #[arg(long, value_name = "N|auto")]
     shards: Option<Shards>,
@@ -66,6 +70,10 @@ pub enum DemoError {
         /// Why.
         source: io::Error,
     },
+    /// A server for the ledger.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Server(#[from] florin_postgres::server::ServerError),
     /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -123,10 +131,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let on_screen = io::stdout().is_terminal();
     // A log would tear the screen.
     log_to_stderr(if on_screen { "off" } else { "warn" });
-    let place = std::env::temp_dir();
-    let folder = tempfile::Builder::new().prefix("florin-demo-").tempdir();
-    let folder = folder.map_err(|source| DemoError::Folder { place, source })?;
-    let ledger = LedgerAddress::from(folder.path().join("ledger.db"));
+    let home = Home::make(args.ledger)?;
+    let ledger = home.ledger();
     let platform = generate(args, &ledger)?;
     let service = start(args, &ledger)?;
     say(&service.describe());
@@ -154,7 +160,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let shown = begun.recv().is_ok().then(|| {
         let writer = load::start_writer(ledger, platform, args.rate, stop.clone())
             .map_err(DemoError::host("start the writer's thread"))?;
-        let shown = show(args, &view, &at, &stop, on_screen);
+        let commands = commands(args, &at).into_iter().chain(home.command()).collect();
+        let shown = show(args, &view, commands, &stop, on_screen);
         stop.set();
         let written = writer.join().expect("the writer does not panic")?;
         shown.map(|()| written)
@@ -162,12 +169,11 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     stop.set();
     control.join().expect("the control plane does not panic")?;
     let written = shown.transpose()?.unwrap_or_default();
-    farewell(folder, written, &tally)
+    farewell(home, written, &tally)
 }
 
-fn farewell(folder: TempDir, written: u64, tally: &Tally) -> Result<(), DemoError> {
-    let path = folder.path().to_owned();
-    folder.close().map_err(DemoError::host("remove the temporary ledger"))?;
+fn farewell(home: Home, written: u64, tally: &Tally) -> Result<(), DemoError> {
+    let path = home.remove()?;
     let (answers, errors) = tally.read();
     say(&format!(
         "answered {} reads and took in {} transactions; {} is removed",
@@ -261,8 +267,13 @@ impl Control {
 }
 
 /// Shows pages until the time is over, a key or a signal ends it.
-fn show(args: &DemoArgs, view: &View, at: &Place, stop: &Stop, on_screen: bool) -> Result<(), DemoError> {
-    let commands = commands(args, at);
+fn show(
+    args: &DemoArgs,
+    view: &View,
+    commands: Vec<String>,
+    stop: &Stop,
+    on_screen: bool,
+) -> Result<(), DemoError> {
     let mut stage = if on_screen {
         let terminal = ratatui::try_init().map_err(DemoError::host("draw on this terminal"))?;
         Stage::Screen(Box::new(terminal))

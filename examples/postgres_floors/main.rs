@@ -5,22 +5,25 @@
 //! - rows a second of a backlog in commits of two rows,
 //! - from a row's insertion, its commit included, until it is answered, at about 1,000 commits a second,
 //! - what the server keeps of its log for the node meanwhile,
-//! - what an idle node costs the server.
+//! - what an idle node costs the server, and one that follows about 1,000 commits a second,
+//! - what the ledger's trigger and its replica identity cost a commit, in CPU and in bytes of the log.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{fs, thread};
 
 use florin::node::{Node, NodeConfig};
 use florin::sources::LedgerAddress;
 
-#[path = "../sources/postgres/tests/live/server.rs"]
+#[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]
 mod server;
+
+mod cost;
 
 use server::Server;
 
@@ -55,11 +58,13 @@ fn main() {
     until("the snapshot is loaded", || node.obstacles().is_empty());
     told("load", rows, began.elapsed());
 
-    idle(&server);
+    cost::of_an_idle_node(&server);
     backlog(&server, &node, &gate, rows / 2);
     visible(&server, &node, seconds);
+    cost::of_following(&server, &gate, seconds.div_ceil(4));
     node.drain();
     node.join().expect("a clean end");
+    cost::of_commits(&server);
 }
 
 fn told(what: &str, rows: u64, took: Duration) {
@@ -140,33 +145,6 @@ fn visible(server: &Server, node: &Node, seconds: u64) {
         commits as f64 / began.elapsed().as_secs_f64(),
         retained as f64 / f64::from(1 << 20),
     );
-}
-
-fn idle(server: &Server) {
-    let (before, began) = (cpu_ticks(server), Instant::now());
-    until("ten seconds pass", || began.elapsed() > Duration::from_secs(10));
-    let ticks = cpu_ticks(server) - before;
-    println!("idle: {:.2} % of a core of the server's", ticks as f64 / began.elapsed().as_secs_f64());
-}
-
-/// CPU of all of the server's processes, in hundredths of a second.
-fn cpu_ticks(server: &Server) -> u64 {
-    let pid = fs::read_to_string(server.data().join("postmaster.pid")).expect("its process");
-    let postmaster = pid.lines().next().expect("a line").to_owned();
-    let mut ticks = 0;
-    for process in fs::read_dir("/proc").expect("processes").flatten() {
-        let Ok(stat) = fs::read_to_string(process.path().join("stat")) else { continue };
-        let Some((_, fields)) = stat.rsplit_once(") ") else { continue };
-        let fields: Vec<&str> = fields.split(' ').collect();
-        // The postmaster's own fields, and those of its processes that have ended; what the others have used so far.
-        let used = match process.file_name().to_string_lossy() == postmaster {
-            true => &fields[11..15],
-            false if fields[1] == postmaster => &fields[11..13],
-            false => continue,
-        };
-        ticks += used.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum::<u64>();
-    }
-    ticks
 }
 
 /// Asks over HTTP, on one connection.
