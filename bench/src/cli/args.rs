@@ -44,7 +44,7 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// What to load: florin, http, valkey, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
     /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
-    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey), driver, shards, addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
+    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP), driver, shards, addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(super) targets: Vec<TargetSpec>,
     /// How: CONNECTIONSxDEPTH for a closed loop; @RATE behind it for an open one, like 64x32@100000; again for more

@@ -32,7 +32,10 @@ use serde::{Deserialize, Serialize};
 use self::{sockets::SocketsError, worker::Worker};
 use crate::{
     affinity, limits,
-    protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Ask},
+    protocol::{
+        Http, Memcached, Native, Protocol, Resp, Wrong,
+        resp::{Ask, Values},
+    },
     truth::Truth,
     work::{
         Arrivals, Draws, Kind, Population, Schedule, Work, keys::DrawPlan, keys::LaneEmpty, keys::Routing,
@@ -90,7 +93,7 @@ pub enum Speech {
     /// HTTP/1.1 with JSON.
     Http,
     /// Valkey, and whatever else speaks RESP.
-    Resp(Ask),
+    Resp(Ask, Values),
     /// memcached.
     Memcached,
 }
@@ -403,7 +406,10 @@ pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome,
             run_as(plan, || Native::new(encoding, plan.settings.truth.clone()), observe)
         }
         Speech::Http => run_as(plan, || Http::new(plan.settings.truth.clone()), observe),
-        Speech::Resp(ask) => run_as(plan, || Resp { ask }, observe),
+        Speech::Resp(ask, values) => {
+            let truth = plan.settings.truth.clone().filter(|_| values == Values::Balances);
+            run_as(plan, || Resp { ask, values, truth: truth.clone() }, observe)
+        }
         Speech::Memcached => run_as(plan, Memcached::default, observe),
     }
 }

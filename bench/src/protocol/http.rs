@@ -177,7 +177,7 @@ fn join_chunks(bytes: &[u8], joined: &mut Vec<u8>) -> Result<Option<usize>, Wron
 }
 
 /// Reads a body to its last byte.
-fn check(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
+pub(super) fn check(body: &[u8], question: &Question<'_>) -> Result<(), Wrong> {
     let mut json = Json::new(body);
     match question.kind {
         Kind::Balance => {

@@ -1,11 +1,15 @@
 //! RESP, as Valkey and Redis speak it: a GET for each question, or one MGET for all questions of a burst, as clients that pipeline
-//! do. A key is the user's id; the loader's values say whose they are and how long, so an answer can be checked.
+//! do. Valkey's keys are users' ids; its loader's values say whose they are and how long, so an answer can be checked. Florin's
+//! keys say balance, and its values are the JSON of HTTP.
+
+use std::sync::Arc;
 
 use super::value::is_value_of;
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed};
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, http, malformed};
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
+    truth::Truth,
     work::Kind,
 };
 
@@ -15,10 +19,32 @@ const GROUP_MAX: u32 = 64;
 const BEGUN: u32 = 1 << 31;
 
 /// Valkey, and whatever else speaks its protocol.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Resp {
     /// How a burst is asked.
     pub ask: Ask,
+    /// What is there to ask for.
+    pub values: Values,
+    /// What florin's are checked against, if anything.
+    pub truth: Option<Arc<Truth>>,
+}
+
+/// What a server that speaks RESP has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Values {
+    /// Those that the bench has loaded, by user.
+    Loaded,
+    /// Florin's balances.
+    Balances,
+}
+
+impl Values {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Values::Loaded => "",
+            Values::Balances => "balance:",
+        }
+    }
 }
 
 /// How several questions of one burst are asked.
@@ -39,7 +65,7 @@ impl Protocol for Resp {
     }
 
     fn request_bytes_max(_: Kind) -> usize {
-        "*2\r\n$4\r\nMGET\r\n$20\r\n01234567890123456789\r\n".len()
+        "*2\r\n$4\r\nMGET\r\n$28\r\nbalance:01234567890123456789\r\n".len()
     }
 
     #[inline]
@@ -52,8 +78,10 @@ impl Protocol for Resp {
             Ask::Mget => {}
         }
         out.push(b'$');
-        out.extend_from_slice(itoa::Buffer::new().format(id.len()).as_bytes());
+        let prefix = self.values.prefix();
+        out.extend_from_slice(itoa::Buffer::new().format(prefix.len() + id.len()).as_bytes());
         out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(id.as_bytes());
         out.extend_from_slice(b"\r\n");
         if self.ask == Ask::Mget {
@@ -78,7 +106,7 @@ impl Protocol for Resp {
     fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong> {
         let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(Step::Partial) };
         let slot = pending.oldest().ok_or_else(|| Wrong::Unasked { found: beginning(bytes) })?;
-        let question = Question::of(pending, slot, None);
+        let question = Question::of(pending, slot, self.truth.as_deref());
         let length = match &bytes[..end + 1] {
             b"$-1\r\n" => return Err(question.implausible("the key is not there")),
             [b'*', digits @ .., b'\r', b'\n'] => {
@@ -104,8 +132,10 @@ impl Protocol for Resp {
         let Some(value) = value.strip_suffix(b"\r\n") else {
             return Err(malformed("a bulk string as long as it says", bytes));
         };
-        if !is_value_of(value, question.user) {
-            return Err(question.other_user(question.user, beginning(value)));
+        match self.values {
+            Values::Balances => http::check(value, &question)?,
+            Values::Loaded if is_value_of(value, question.user) => {}
+            Values::Loaded => return Err(question.other_user(question.user, beginning(value))),
         }
         if self.ask == Ask::Mget {
             let group = pending.groups.front_mut().filter(|group| **group > BEGUN);
@@ -140,7 +170,7 @@ mod tests {
     /// Asks about these users in one burst; gives what is sent, and who waits.
     fn burst(ask: Ask, users: &[u64]) -> (String, Pending) {
         let (mut pending, mut out) = (Pending::new(128, Ordering::InOrder), Vec::new());
-        let mut resp = Resp { ask };
+        let mut resp = loaded(ask);
         for &user in users {
             let user = UserId::new(user).unwrap();
             let (slot, id) = pending.ask(Asked { kind: Kind::Balance, user, since_ns: 0 }).unwrap();
@@ -148,6 +178,30 @@ mod tests {
         }
         resp.finish(&mut out, &mut pending);
         (String::from_utf8(out).unwrap(), pending)
+    }
+
+    fn loaded(ask: Ask) -> Resp {
+        Resp { ask, values: Values::Loaded, truth: None }
+    }
+
+    /// Florin's values are read as HTTP's bodies are: another user's balance is none, nor is half of one.
+    #[test]
+    fn florins_values_are_its_balances() {
+        let user = UserId::new(7).unwrap();
+        let mut resp = Resp { ask: Ask::Get, values: Values::Balances, truth: None };
+        let json = |user: u64| {
+            format!(
+                r#"{{"user_id":"{user}","version":"1","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{{"asset":"COIN","available":"5","held":"0"}}]}}"#
+            )
+        };
+        for (value, is_right) in [(json(7), true), (json(8), false), (json(7)[..40].to_owned(), false)] {
+            let (mut pending, mut out) = (Pending::new(8, Ordering::InOrder), Vec::new());
+            let (slot, id) = pending.ask(Asked { kind: Kind::Balance, user, since_ns: 0 }).unwrap();
+            resp.request(&mut out, id, slot, &mut pending);
+            assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$9\r\nbalance:7\r\n");
+            let reply = format!("${}\r\n{value}\r\n", value.len());
+            assert_eq!(resp.reply(reply.as_bytes(), &mut pending).is_ok(), is_right, "{value}");
+        }
     }
 
     fn bulk(user: u64) -> String {
@@ -159,7 +213,7 @@ mod tests {
     fn read(ask: Ask, bytes: &str, pending: &mut Pending) -> Result<usize, Wrong> {
         let (mut at, mut answered) = (0, 0);
         while at < bytes.len() {
-            match (Resp { ask }).reply(&bytes.as_bytes()[at..], pending)? {
+            match loaded(ask).reply(&bytes.as_bytes()[at..], pending)? {
                 Step::Partial => break,
                 Step::Skip(consumed) => at += consumed,
                 Step::Answered { consumed, .. } => {

@@ -113,7 +113,7 @@ fn come_to_rest(process: &Process) -> Result<(), String> {
 
 /// Sets each user's value.
 fn load(endpoint: &Endpoint, speech: Speech, bench: &Bench) -> Result<(), String> {
-    let done: &[u8] = if matches!(speech, Speech::Resp(_)) { b"+OK\r\n" } else { b"STORED\r\n" };
+    let done: &[u8] = if matches!(speech, Speech::Resp(..)) { b"+OK\r\n" } else { b"STORED\r\n" };
     let mut stream = probe::connect(endpoint).map_err(|error| error.to_string())?;
     let (mut out, mut answers) = (Vec::new(), Vec::new());
     for users in bench.population.users().chunks(LOAD_BATCH) {
@@ -132,7 +132,7 @@ fn load(endpoint: &Endpoint, speech: Speech, bench: &Bench) -> Result<(), String
 fn set(out: &mut Vec<u8>, speech: Speech, user: UserId, bytes: usize) {
     let (key, value) = (user.get().to_string(), value(user, bytes));
     let head = match speech {
-        Speech::Resp(_) => format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n", key.len(), value.len()),
+        Speech::Resp(..) => format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n", key.len(), value.len()),
         _ => format!("set {key} 0 0 {}\r\n", value.len()),
     };
     out.extend_from_slice(head.as_bytes());

@@ -6,7 +6,10 @@ use florin_schema::Encoding;
 use rustix::process::Pid;
 
 use super::encoding_name;
-use crate::{generator::Speech, protocol::resp::Ask};
+use crate::{
+    generator::Speech,
+    protocol::resp::{Ask, Values},
+};
 
 /// Which kind of server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +52,8 @@ pub struct TargetSpec {
     pub encoding: Encoding,
     /// By which door.
     pub via: Via,
-    /// How Valkey is asked several things at once.
-    pub ask: Ask,
+    /// How several things are asked at once over RESP; none: florin by its own protocol.
+    pub ask: Option<Ask>,
     /// Passed to `--driver`.
     pub driver: Option<String>,
     /// Passed to `--shards`.
@@ -107,7 +110,7 @@ impl TargetSpec {
                 Kind::Http => Via::Http,
                 Kind::Valkey | Kind::Memcached => Via::Any,
             },
-            ask: Ask::Get,
+            ask: (kind == Kind::Valkey).then_some(Ask::Get),
             driver: None,
             shards: None,
             address: None,
@@ -136,8 +139,10 @@ impl TargetSpec {
         };
         match (self.kind, self.via) {
             (Kind::Florin, Via::Http) => add("http"),
+            (Kind::Florin, _) if self.ask == Some(Ask::Get) => add("resp"),
+            (Kind::Florin, _) if self.ask == Some(Ask::Mget) => add("resp mget"),
             (Kind::Florin | Kind::Limit, _) => add(encoding_name(self.encoding)),
-            (Kind::Valkey, _) if self.ask == Ask::Mget => add("mget"),
+            (Kind::Valkey, _) if self.ask == Some(Ask::Mget) => add("mget"),
             _ => {}
         }
         match self.via {
@@ -160,9 +165,12 @@ impl TargetSpec {
     pub fn speech(&self) -> Speech {
         match (self.kind, self.via) {
             (Kind::Http, _) | (_, Via::Http) => Speech::Http,
-            (Kind::Florin | Kind::Limit, _) => Speech::Native(self.encoding),
-            (Kind::Valkey, _) => Speech::Resp(self.ask),
             (Kind::Memcached, _) => Speech::Memcached,
+            (kind, _) => match self.ask {
+                Some(ask) if kind == Kind::Florin => Speech::Resp(ask, Values::Balances),
+                Some(ask) => Speech::Resp(ask, Values::Loaded),
+                None => Speech::Native(self.encoding),
+            },
         }
     }
 
@@ -193,9 +201,9 @@ impl TargetSpec {
             }
             "ask" => {
                 self.ask = match (self.kind, value) {
-                    (Kind::Valkey, "get") => Ask::Get,
-                    (Kind::Valkey, "mget") => Ask::Mget,
-                    _ => return Err(expected("of valkey, get or mget")),
+                    (Kind::Florin | Kind::Valkey, "get") => Some(Ask::Get),
+                    (Kind::Florin | Kind::Valkey, "mget") => Some(Ask::Mget),
+                    _ => return Err(expected("of florin or valkey, get or mget")),
                 }
             }
             "shards" => {
@@ -261,6 +269,8 @@ mod tests {
             ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
             ("florin,idle=10000", "florin rkyv 10000 idle"),
             ("limit,via=unix", "limit rkyv unix"),
+            ("florin,ask=get", "florin resp"),
+            ("florin,ask=mget,via=unix", "florin resp mget unix"),
             ("valkey", "valkey"),
             ("valkey,ask=mget,via=unix", "valkey mget unix"),
         ] {
@@ -275,6 +285,8 @@ mod tests {
         assert_eq!(speech("florin,encoding=flatbuffers"), Speech::Native(Encoding::FlatBuffers));
         assert_eq!(speech("http,addr=127.0.0.1:1"), Speech::Http);
         assert_eq!(speech("memcached"), Speech::Memcached);
+        assert_eq!(speech("valkey"), Speech::Resp(Ask::Get, Values::Loaded));
+        assert_eq!(speech("florin,ask=mget"), Speech::Resp(Ask::Mget, Values::Balances));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 use florin_bench::generator::{
     self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech, Waiting,
 };
-use florin_bench::protocol::{Wrong, resp::Ask};
+use florin_bench::protocol::{Wrong, resp::{Ask, Values}};
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
 use florin_schema::Encoding;
 
@@ -258,7 +258,7 @@ fn nobody_there_is_a_sentence() {
     let shards = Endpoints::ByShard(vec![server.endpoint(); 5]);
     let few = run(&Plan { endpoints: shards, ..closed(&server, NATIVE, 1) }).unwrap_err();
     assert!(few.to_string().contains("give 5"), "{few}");
-    let mut statistics = closed(&server, Speech::Resp(Ask::Get), 1);
+    let mut statistics = closed(&server, Speech::Resp(Ask::Get, Values::Loaded), 1);
     statistics.settings.work.mix = Mix::only(Kind::Statistics);
     let outcome = run(&statistics);
     assert!(matches!(outcome, Err(GeneratorError::Unspoken { .. })));
