@@ -211,11 +211,11 @@ func (c *Client) Close() error {
 	return nil
 }
 
+// link makes a link, which begins to connect once it is started.
 func (c *Client) link(network, address string, greet func(hello) error) *link {
-	link := &link{
+	return &link{
 		network: network, address: address, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
 	}
-	return link.start(c.ctx)
 }
 
 // checkLedger keeps the first ledger's id, and refuses every other.

@@ -2,6 +2,7 @@ package florin
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -229,6 +230,17 @@ func (c *connection) claim(id uint64) *call {
 	return call
 }
 
+// wasSent says whether a call of this id was ever made, however long ago. The caller holds the lock.
+func (c *connection) wasSent(id uint64) bool {
+	index, generation := uint32(id), uint32(id>>32)
+	if int(index) >= len(c.slots) {
+		return false
+	}
+	// Generations go round after 4 billion: what is less than half of that ahead is still to come.
+	ahead := int32(generation - c.slots[index].generation)
+	return ahead < 0 || ahead == 0 && c.slots[index].call != nil
+}
+
 // isLive says whether the id's caller still waits. The caller holds the lock.
 func (c *connection) isLive(id uint64) bool {
 	slot := c.slots[uint32(id)]
@@ -352,7 +364,7 @@ func (c *connection) read() {
 		count, err := c.socket.Read(buffer[filled:])
 		filled += count
 		if count > 0 {
-			used, needed, parseErr := c.deliver(buffer[:filled], &arrived)
+			used, needed, parseErr := c.deliver(buffer[:filled], count, &arrived)
 			filled = copy(buffer, buffer[used:filled])
 			buffer = fit(buffer, filled, needed)
 			if parseErr != nil {
@@ -360,13 +372,31 @@ func (c *connection) read() {
 			}
 		}
 		if err != nil {
-			if errors.Is(err, io.EOF) && filled > 0 {
-				err = io.ErrUnexpectedEOF
-			}
-			c.lose(err)
+			c.lose(closed(err, buffer[:filled]))
 			return
 		}
 	}
+}
+
+// closed says what the server's end of the connection means, if err is that: part is there of a reply.
+func closed(err error, part []byte) error {
+	switch {
+	case !errors.Is(err, io.EOF):
+		return err
+	case len(part) == 0:
+		return fmt.Errorf("the server closed the connection: %w", err)
+	default:
+		return fmt.Errorf("the server closed the connection in the middle of a reply, after %d of %s bytes: %w",
+			len(part), promised(part), io.ErrUnexpectedEOF)
+	}
+}
+
+// promised is how long a reply says that it is, of which part is there.
+func promised(part []byte) string {
+	if len(part) < 4 {
+		return fmt.Sprintf("at least %d", frame.ReplyHeaderBytes)
+	}
+	return fmt.Sprint(binary.LittleEndian.Uint32(part))
 }
 
 // fit returns a buffer that holds what is in buffer, with room for needed bytes in all. A buffer that was made for an
@@ -382,12 +412,11 @@ func fit(buffer []byte, filled, needed int) []byte {
 }
 
 // deliver hands over the whole replies at the beginning of bytes. It returns how many bytes they take, and how long
-// the next reply is if that is known. An error means that what follows cannot be read.
-func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int, err error) {
+// the next reply is if that is known; count of the bytes are new. An error means that what follows cannot be read.
+func (c *connection) deliver(bytes []byte, count int, scratch *[]arrival) (used, needed int, err error) {
 	arrived := (*scratch)[:0]
 	mustLeave := false
 	c.mu.Lock()
-	c.heard()
 	for len(bytes)-used >= frame.ReplyHeaderBytes {
 		var header frame.Reply
 		if header, err = frame.ParseReply(bytes[used:]); err != nil {
@@ -397,7 +426,7 @@ func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int
 		if needed = int(header.Length); needed > len(bytes)-used {
 			break
 		}
-		if int(uint32(header.RequestID)) >= len(c.slots) {
+		if !c.wasSent(header.RequestID) {
 			err = unexpected("request_id", "one that was sent", header.RequestID)
 			break
 		}
@@ -410,6 +439,12 @@ func (c *connection) deliver(bytes []byte, scratch *[]arrival) (used, needed int
 		c.silence.unanswered = max(c.silence.unanswered-1, len(c.slots)-len(c.free))
 		used, needed = used+needed, 0
 	}
+	if err == nil && len(bytes)-used < frame.ReplyHeaderBytes {
+		if startErr := frame.CheckStart(bytes[used:]); startErr != nil {
+			err = protocolError(startErr)
+		}
+	}
+	c.noteBytes(used > 0, count, bytes[used:])
 	isDone := c.isDone()
 	c.mu.Unlock()
 	for _, one := range arrived {

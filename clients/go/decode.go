@@ -28,6 +28,9 @@ func metadata(header frame.Reply) Metadata {
 
 func moment(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
+// messageRunesMax bounds what is kept of a server's words: its own sentences have some hundred, and a stranger's end in logs.
+const messageRunesMax = 1024
+
 // checkHeader refuses a header that does not answer the request, and turns any status but OK into its error.
 func checkHeader(header frame.Reply, opcode frame.Opcode, body []byte) error {
 	if header.Status > frame.StatusMax {
@@ -40,7 +43,11 @@ func checkHeader(header frame.Reply, opcode frame.Opcode, body []byte) error {
 		if !utf8.Valid(body) {
 			return &ProtocolError{Field: "body", Problem: "expected a message in UTF-8"}
 		}
-		return &StatusError{Metadata: metadata(header), Status: Status(header.Status), Message: string(body)}
+		message := string(body)
+		if runes := []rune(message); len(runes) > messageRunesMax {
+			message = string(runes[:messageRunesMax])
+		}
+		return &StatusError{Metadata: metadata(header), Status: Status(header.Status), Message: message}
 	}
 	if header.Opcode != opcode {
 		return unexpected("opcode", opcode, header.Opcode)
@@ -170,6 +177,9 @@ func decodeBalances(header frame.Reply, body []byte, entries []BatchEntry) error
 	return nil
 }
 
+// shardsMax bounds the shard map that is believed: each shard takes a connection, or several.
+const shardsMax = 256
+
 // hello is what a server says of itself.
 type hello struct {
 	server string
@@ -193,8 +203,8 @@ func decodeHello(body []byte) (hello, error) {
 	for index := range table.PortsLength() {
 		answer.ports = append(answer.ports, table.Ports(index))
 	}
-	if answer.shards == 0 {
-		return hello{}, unexpected("body", "one shard or more", 0)
+	if answer.shards == 0 || answer.shards > shardsMax {
+		return hello{}, unexpected("body", fmt.Sprintf("1 to %d shards", shardsMax), answer.shards)
 	}
 	if len(answer.ports) != 0 && len(answer.ports) != int(answer.shards) {
 		return hello{}, unexpected("body", fmt.Sprintf("a port for each of %d shards", answer.shards), len(answer.ports))

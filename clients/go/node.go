@@ -52,7 +52,9 @@ func (n *node) open() {
 	for index := range len(n.address) {
 		n.salt = frame.Mix(n.salt ^ uint64(n.address[index]))
 	}
+	// It is there before what it brings asks for it: that may be sooner than here it goes on.
 	n.seed = n.client.link(n.network, n.address, n.learn)
+	n.seed.start(n.client.ctx)
 }
 
 // close makes no more links, and returns those that there are.
@@ -134,7 +136,8 @@ func (n *node) routesFor(answer hello) *routes {
 	for _, address := range addresses {
 		group := group{next: new(atomic.Uint32)}
 		for range count {
-			group.links = append(group.links, n.client.link(n.network, address, n.greetShard(answer.nodeID)))
+			link := n.client.link(n.network, address, n.greetShard(answer.nodeID))
+			group.links = append(group.links, link.start(n.client.ctx))
 		}
 		routes.groups = append(routes.groups, group)
 	}

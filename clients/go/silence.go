@@ -1,15 +1,19 @@
 package florin
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-// errSilent ends a connection on which requests were unanswered for too long without a byte from the server.
-var errSilent = errors.New("no byte came while requests were unanswered")
+// errSilent ends a connection on which requests were unanswered for too long without a reply, or a good part of a long one.
+var errSilent = errors.New("no whole reply came while requests were unanswered")
 
 // errStalled moves a call from a connection that has been silent for a while to one that has not.
-var errStalled = errors.New("the connection has fallen silent")
+var errStalled = errors.New("no whole reply came for a while, another connection is asked")
 
 // errSlow moves a call from a node that takes long to another one.
 var errSlow = errors.New("the node takes long, another one is asked")
@@ -29,9 +33,12 @@ type silence struct {
 	since time.Time
 	// heldUntil is until when the server may be holding a request because its caller said Wait.
 	heldUntil time.Time
-	timer     *time.Timer
-	isRunning bool
-	isStalled bool
+	// unheard counts bytes since something was heard; part of a reply's promised bytes are there.
+	unheard, part int
+	promised      uint32
+	timer         *time.Timer
+	isRunning     bool
+	isStalled     bool
 	// stalled is closed when the connection stalls, and replaced when it is heard again.
 	stalled chan struct{}
 }
@@ -54,7 +61,32 @@ func (c *connection) asked(wait time.Duration) {
 	}
 }
 
-// heard takes note of bytes from the server.
+// progressBytes of a reply are heard like a whole one: a long one over a slow path takes its time, and a byte a second is
+// silence.
+const progressBytes = 1 << 10
+
+// noteBytes takes note of bytes from the server; part is what is there of a reply that is not whole.
+func (c *connection) noteBytes(isWhole bool, count int, part []byte) {
+	s := &c.silence
+	s.part, s.promised = len(part), 0
+	if s.part >= 4 {
+		s.promised = binary.LittleEndian.Uint32(part)
+	}
+	if s.unheard += count; isWhole || s.unheard >= progressBytes {
+		s.unheard = 0
+		c.heard()
+	}
+}
+
+// silent says what came instead of a reply. The caller holds the lock.
+func (c *connection) silent() error {
+	if c.silence.part == 0 {
+		return errSilent
+	}
+	return fmt.Errorf("%w: no more than %d of its %d bytes", errSilent, c.silence.part, max(c.silence.promised, frame.ReplyHeaderBytes))
+}
+
+// heard takes note of the server.
 func (c *connection) heard() {
 	s := &c.silence
 	s.since = time.Now()
@@ -84,8 +116,9 @@ func (c *connection) look() {
 	now := time.Now()
 	silent := now.Sub(s.since)
 	if silent >= s.most {
+		cause := c.silent()
 		c.mu.Unlock()
-		c.lose(errSilent)
+		c.lose(cause)
 		return
 	}
 	next := s.stallAfter - silent

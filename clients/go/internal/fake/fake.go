@@ -44,6 +44,16 @@ func (r Request) UserIDs() []uint64 {
 // Handler answers a request with a frame, or with nothing.
 type Handler func(Request) []byte
 
+// Writer writes what the node answers in one of a connection's turns; an error ends the connection.
+type Writer func(socket net.Conn, turn int, answers []byte) error
+
+// SetWriter makes the node write otherwise than at once.
+func (n *Node) SetWriter(write Writer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.write = write
+}
+
 // Node is a node of some shards.
 type Node struct {
 	// Target is what a client is given.
@@ -58,6 +68,7 @@ type Node struct {
 	ports     []uint16
 	mu        sync.Mutex
 	handler   Handler
+	write     Writer
 	isClosed  bool
 	listeners []net.Listener
 	sockets   map[net.Conn]struct{}
@@ -155,6 +166,13 @@ func (n *Node) SetPorts(ports ...uint16) {
 	n.ports = ports
 }
 
+// SetShards makes Hello name so many shards, each with a port.
+func (n *Node) SetShards(shards int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.shards, n.ports = shards, make([]uint16, shards)
+}
+
 // Ports are those that Hello names.
 func (n *Node) Ports() []uint16 {
 	n.mu.Lock()
@@ -222,7 +240,15 @@ func (n *Node) converse(socket net.Conn, shard int) {
 			used += length
 		}
 		filled = copy(buffer, buffer[used:filled])
-		if _, err := socket.Write(out); err != nil {
+		n.mu.Lock()
+		write := n.write
+		n.mu.Unlock()
+		if write == nil {
+			_, err = socket.Write(out)
+		} else {
+			err = write(socket, turn, out)
+		}
+		if err != nil {
 			return
 		}
 	}

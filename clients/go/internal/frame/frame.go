@@ -144,14 +144,22 @@ func ParseReply(bytes []byte) (Reply, error) {
 		Flags:     binary.LittleEndian.Uint16(bytes[26:]),
 		Schema:    binary.LittleEndian.Uint32(bytes[28:]),
 	}
-	if reply.Length < ReplyHeaderBytes || reply.Length > ReplyBytesMax {
+	return reply, CheckStart(bytes)
+}
+
+// CheckStart refuses what cannot be the beginning of a reply, as soon as it shows.
+func CheckStart(bytes []byte) error {
+	if len(bytes) < 4 {
+		return nil
+	}
+	if length := binary.LittleEndian.Uint32(bytes); length < ReplyHeaderBytes || length > ReplyBytesMax {
 		expected := fmt.Sprintf("%d to %d", ReplyHeaderBytes, ReplyBytesMax)
-		return Reply{}, &FieldError{Field: "length", Expected: expected, Got: fmt.Sprint(reply.Length)}
+		return &FieldError{Field: "length", Expected: expected, Got: fmt.Sprint(length)}
 	}
-	if bytes[4] != Version {
-		return Reply{}, &FieldError{Field: "version", Expected: fmt.Sprint(Version), Got: fmt.Sprint(bytes[4])}
+	if len(bytes) > 4 && bytes[4] != Version {
+		return &FieldError{Field: "version", Expected: fmt.Sprint(Version), Got: fmt.Sprint(bytes[4])}
 	}
-	return reply, nil
+	return nil
 }
 
 // Shard returns the shard of so many that owns the user: wire.md, "Routing".
