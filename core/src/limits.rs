@@ -363,3 +363,11 @@ pub const SIGNING_KEYS_MAX: usize = 2;
 pub const SECRET_BYTES_MAX: usize = 1_024;
 /// A key that signs tokens: as many bytes as its signature has, so that it is no easier to guess.
 pub const KEY_BYTES_MIN: usize = 32;
+/// Lines of the audit log in one second; more are counted and told in one.
+pub const AUDIT_LINES_PER_S: u64 = 1_000;
+/// Deeds under way to the audit log; one more is counted and not told.
+pub const AUDIT_QUEUE_MAX: usize = 1_024;
+/// How often the audit log looks at what shards have refused: their queues hold some thousand refusals a second each.
+pub const AUDIT_LOOK: Duration = Duration::from_millis(50);
+/// Bytes of a request's path that the audit log shows: all paths that mean anything are shorter.
+pub const AUDIT_PATH_BYTES_MAX: usize = 128;

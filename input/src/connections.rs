@@ -76,7 +76,7 @@ impl Bounded {
         Bounded { listener, open: Arc::default(), bounds, said: None }
     }
 
-    fn admit(&self, stream: TcpStream) -> Connection {
+    fn admit(&self, stream: TcpStream, from: SocketAddr) -> Connection {
         let (end, ended) = oneshot::channel();
         let mut open = self.open.lock().expect("nothing panics while it is held");
         if open.len() >= self.bounds.connections_max {
@@ -92,7 +92,7 @@ impl Bounded {
             stream,
             ended,
             bounds: self.bounds,
-            talk: Talk::default(),
+            talk: Talk { from, turns: Arc::default() },
             half: None,
             heard: Instant::now(),
             silence,
@@ -119,7 +119,7 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) => return (self.admit(stream), address),
+                Ok((stream, address)) => return (self.admit(stream, address), address),
                 Err(error) => {
                     self.say(&error);
                     tokio::time::sleep(self.bounds.accept_retry).await;
@@ -139,8 +139,15 @@ impl Listener for Bounded {
 pub struct Evicted;
 
 /// How many requests of a connection were begun and how many answered: what its bytes alone do not say.
-#[derive(Clone, Default, Debug)]
-struct Talk(Arc<Turns>);
+#[derive(Clone, Debug)]
+struct Talk {
+    from: SocketAddr,
+    turns: Arc<Turns>,
+}
+
+/// Where a request has come from: one of its extensions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerAddress(pub SocketAddr);
 
 #[derive(Default, Debug)]
 struct Turns {
@@ -150,11 +157,11 @@ struct Turns {
 
 impl Talk {
     fn begun(&self) -> u64 {
-        self.0.begun.load(Ordering::Relaxed)
+        self.turns.begun.load(Ordering::Relaxed)
     }
 
     fn is_answering(&self) -> bool {
-        self.begun() > self.0.answered.load(Ordering::Relaxed)
+        self.begun() > self.turns.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -165,10 +172,11 @@ impl Connected<IncomingStream<'_, Bounded>> for Talk {
 }
 
 /// A request's head is there, and then its answer.
-async fn note_turns(ConnectInfo(talk): ConnectInfo<Talk>, request: Request, next: Next) -> Response {
-    talk.0.begun.fetch_add(1, Ordering::Relaxed);
+async fn note_turns(ConnectInfo(talk): ConnectInfo<Talk>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(PeerAddress(talk.from));
+    talk.turns.begun.fetch_add(1, Ordering::Relaxed);
     let response = next.run(request).await;
-    talk.0.answered.fetch_add(1, Ordering::Relaxed);
+    talk.turns.answered.fetch_add(1, Ordering::Relaxed);
     response
 }
 

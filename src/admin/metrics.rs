@@ -9,6 +9,7 @@ use super::view::View;
 use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
 use crate::shard::metrics::{Counter, Histogram, ShardMetrics};
+use crate::shard::quota::Usage;
 
 /// One metric that every shard has: name, kind, help, and where its value is.
 type PerShard = (&'static str, Kind, &'static str, fn(&ShardMetrics) -> &Counter);
@@ -150,7 +151,41 @@ pub(super) fn render(view: &View) -> String {
     watermarks(&mut page, view);
     feed(&mut page, view);
     checkpoints(&mut page, view);
+    principals(&mut page, view);
     page
+}
+
+/// What each caller uses of its quota.
+fn principals(page: &mut String, view: &View) {
+    type Value = fn(&Usage) -> u64;
+    let Some(callers) = &view.callers else { return };
+    let directory = callers.current();
+    let rows: [(&str, Kind, &str, Value); 3] = [
+        (
+            "florin_principal_connections",
+            Kind::Gauge,
+            "Open connections of a caller that is known by name.",
+            |u| u.connections().into(),
+        ),
+        (
+            "florin_principal_connections_refused_total",
+            Kind::Counter,
+            "Connections refused, for the caller had as many as it may.",
+            Usage::turned_away,
+        ),
+        (
+            "florin_principal_shed_total",
+            Kind::Counter,
+            "Requests refused as OVERLOADED, for the caller asked more often than it may.",
+            Usage::shed,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        head(page, name, kind, help);
+        for (entry, quota) in directory.all() {
+            line(page, format_args!("{name}{{principal=\"{}\"}}", entry.name), value(quota.usage()));
+        }
+    }
 }
 
 fn checkpoints(page: &mut String, view: &View) {

@@ -10,8 +10,11 @@
 //! | GET /v1/checkpoint | the newest checkpoint, and how often one was made or could not be |
 //! | POST /v1/checkpoint | makes one now |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
+//!
+//! Where callers have to prove who they are, `guard` says what each of these takes.
 
 mod checkpoint;
+mod guard;
 mod hosts;
 mod intake;
 mod metrics;
@@ -34,6 +37,7 @@ use axum::routing::{get, post};
 use florin_input::connections::{self, Bounds};
 use tokio::net::TcpListener;
 
+pub use guard::Guard;
 pub use hosts::Hosts;
 use problem::Problem;
 pub use view::{Readiness, View};
@@ -49,9 +53,10 @@ pub async fn serve(
     listener: TcpListener,
     view: Arc<View>,
     writing: Writing,
+    guard: Guard,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    connections::serve(listener, BOUNDS, router(view, writing), end).await
+    connections::serve(listener, BOUNDS, router(view, writing, guard), end).await
 }
 
 /// Of connections to the admin port.
@@ -74,7 +79,7 @@ pub struct Writing {
     pub hosts: Hosts,
 }
 
-fn router(view: Arc<View>, writing: Writing) -> Router {
+fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
     let checkpoint = Router::new()
         .route("/v1/checkpoint", get(checkpoint::get).post(checkpoint::post))
         .with_state((Arc::clone(&view), writing.hosts.clone()));
@@ -92,6 +97,7 @@ fn router(view: Arc<View>, writing: Writing) -> Router {
             let detail = "expected POST for /v1/transactions, GET or POST for /v1/checkpoint, and GET for everything else";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
+        .layer(axum::middleware::from_fn_with_state(guard, Guard::check))
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::callers::{Callers, TokenHash};
 use crate::cli::http::{Answer, request};
 use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
@@ -30,6 +31,11 @@ struct Port {
 
 impl Port {
     fn open(ledger: &Path) -> Port {
+        Port::guarded(ledger, None)
+    }
+
+    /// The same, where callers have to prove who they are.
+    fn guarded(ledger: &Path, callers: Option<Callers>) -> Port {
         let mut view = View::new(vec![handle(0), handle(1)], Clock::new(None), "ring".to_owned());
         view.addresses.shard_listen = vec![SocketAddr::from(([127, 0, 0, 1], 7401)); 2];
         let view = Arc::new(view);
@@ -48,7 +54,8 @@ impl Port {
                 let listener = TcpListener::from_std(listener).unwrap();
                 let end = async { ended.await.unwrap_or(()) };
                 let writing = Writing { writer, hosts: named };
-                serve(listener, shown, writing, end).await.unwrap();
+                let guard = Guard::new(callers, None, shown.clock);
+                serve(listener, shown, writing, guard, end).await.unwrap();
             });
         });
         Port {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::neighbours::Neighbours;
+use crate::callers::Callers;
 use crate::checkpoints::MakerHandle;
 use crate::clock::Clock;
 use crate::feed::FeedStatus;
@@ -27,6 +28,8 @@ pub struct View {
     pub feed: Option<Arc<FeedStatus>>,
     /// Who makes checkpoints, where any are made.
     pub checkpoints: Option<MakerHandle>,
+    /// Who may ask what; none = everybody everything.
+    pub callers: Option<Callers>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
@@ -63,6 +66,7 @@ impl View {
             addresses: Addresses::default(),
             feed: None,
             checkpoints: None,
+            callers: None,
             max_staleness_ms: u32::MAX,
             draining: AtomicBool::new(false),
         }

@@ -10,9 +10,9 @@ use super::file::{FileError, Principals};
 use super::secret::{SecretError, SecretSource};
 use super::token::SigningKey;
 use crate::limits::{KEY_BYTES_MIN, PRINCIPAL_NUMBERS_MAX};
-use crate::mesh::Sender;
+use crate::mesh::{Receiver, Sender};
 use crate::shard::quota::Usage;
-use crate::shard::{self, CallersLink, CallersPort, callers_link};
+use crate::shard::{self, CallersLink, CallersPort, Refused, callers_link};
 
 /// Why there is no directory.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,8 @@ struct State {
     /// By name, of everybody who ever stood in the file.
     known: Numbers,
     shards: Vec<Sender<Arc<dyn shard::Directory>>>,
+    /// What they refuse, by shard, until somebody writes it down.
+    refusals: Vec<Receiver<Refused>>,
 }
 
 /// A name's number and what it has used, for as long as the node runs.
@@ -85,7 +87,7 @@ impl Callers {
     pub fn open(path: &Path) -> Result<Callers, CallersError> {
         let mut known = Numbers::default();
         let current = Arc::new(read(path, &mut known)?);
-        let state = Mutex::new(State { current, known, shards: Vec::new() });
+        let state = Mutex::new(State { current, known, shards: Vec::new(), refusals: Vec::new() });
         Ok(Callers(Arc::new(Kept { path: path.to_owned(), state })))
     }
 
@@ -99,12 +101,18 @@ impl Callers {
         Arc::clone(&self.state().current)
     }
 
-    /// One more shard, which has the directory of now and gets those that follow; and what it refuses.
-    pub fn link(&self) -> (CallersLink, crate::mesh::Receiver<shard::Refused>) {
+    /// One more shard, which has the directory of now and gets those that follow.
+    pub fn link(&self) -> CallersLink {
         let mut state = self.state();
         let (CallersPort { news, refusals }, link) = callers_link(Arc::clone(&state.current) as _);
         state.shards.push(news);
-        (link, refusals)
+        state.refusals.push(refusals);
+        link
+    }
+
+    /// What the shards refuse, by shard; for one who writes it down.
+    pub fn take_refusals(&self) -> Vec<Receiver<Refused>> {
+        std::mem::take(&mut self.state().refusals)
     }
 
     /// Reads the file again: from the shards' next turns on that holds, for connections that are there too. The shards are to be

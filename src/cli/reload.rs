@@ -13,7 +13,7 @@ use super::service::ServiceError;
 use super::settings::{HostNames, LogFilter, RELOADABLE, Settings, SettingsError};
 use super::systemd::tell_reloading;
 use crate::admin::Hosts;
-use crate::callers::Callers;
+use crate::callers::{AuditLog, Callers};
 use crate::node::Control;
 use crate::threads::Vital;
 use crate::tls::Identities;
@@ -32,6 +32,8 @@ pub(super) struct Reload {
     pub(super) hosts: Hosts,
     /// Who may ask what; none = everybody everything.
     pub(super) callers: Option<Callers>,
+    /// Who was refused.
+    pub(super) audit: Option<AuditLog>,
     /// Wakes the shards.
     pub(super) control: Control,
     /// What callers by TLS are shown.
@@ -47,6 +49,9 @@ impl Reload {
                 self.read_certificates();
                 self.read_configuration();
                 self.reload_callers();
+                if let Some(audit) = &self.audit {
+                    audit.reopen();
+                }
             });
         }
     }
@@ -68,7 +73,7 @@ impl Reload {
     fn read_configuration(&mut self) {
         match self.read() {
             Ok(Some(wanted)) => self.take_over(&wanted),
-            Ok(None) if self.identities.is_some() || self.callers.is_some() => {}
+            Ok(None) if self.identities.is_some() || self.callers.is_some() || self.audit.is_some() => {}
             Ok(None) => {
                 warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
             }

@@ -71,8 +71,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let service = Service::start_on(settings, inherited_sockets())?;
     let control = service.node.control();
     let identities = service.node.tls().map(|tls| Arc::clone(&tls.identities));
+    let audit = service.audit.as_ref().map(|(log, _)| log.clone());
     let (config, flags) = (args.config, args.settings);
-    let reload = Reload { config, flags, running, log, hosts, callers, control, identities };
+    let reload = Reload { config, flags, running, log, hosts, callers, audit, control, identities };
     say(&service.describe());
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use socket2::SockRef;
@@ -13,7 +14,8 @@ use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::{tell_saving, tell_stopping};
-use crate::admin::{self, LedgerWriter, View, WriterThread, Writing};
+use crate::admin::{self, Guard, LedgerWriter, View, WriterThread, Writing};
+use crate::callers::{AuditLog, Callers};
 use crate::drivers::inherited::Inherited;
 use crate::drivers::tcp;
 use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, WRITER_END};
@@ -40,6 +42,14 @@ pub enum ServiceError {
         /// Why.
         source: io::Error,
     },
+    /// There is no evidence without a file.
+    #[error("cannot write the audit log {}: {source}; give another --audit-log", .path.display())]
+    AuditLog {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The host gives no thread, no signal, no timer.
     #[error("cannot start the control plane: {0}")]
     ControlPlane(#[source] io::Error),
@@ -54,7 +64,7 @@ impl ServiceError {
         match self {
             ServiceError::Start(refusal) => refusal.exit_code(),
             ServiceError::AdminTaken { .. } => 13,
-            ServiceError::AdminListen { .. } => 18,
+            ServiceError::AdminListen { .. } | ServiceError::AuditLog { .. } => 18,
             ServiceError::ControlPlane(_) | ServiceError::Ended(_) => 1,
         }
     }
@@ -70,8 +80,10 @@ pub(super) struct Service {
     pub(super) node: Node,
     pub(super) view: Arc<View>,
     admin: Option<TcpListener>,
+    guard: Guard,
     writing: Writing,
     writer_thread: WriterThread,
+    pub(super) audit: Option<Audit>,
     /// A checkpoint is made before the node ends.
     saves_at_end: bool,
 }
@@ -87,6 +99,7 @@ impl Service {
         let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
         let max_staleness_ms = settings.node.max_staleness_ms;
         let saves_at_end = settings.node.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.at_end);
+        let callers = settings.node.callers.clone();
         let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
         for place in inherited.unused() {
             error!(
@@ -94,11 +107,16 @@ impl Service {
                  configuration, or take it out of florin.socket"
             );
         }
-        let view = Arc::new(view_of(&node, max_staleness_ms));
+        let mut view = view_of(&node, max_staleness_ms);
+        view.callers.clone_from(&callers);
+        let view = Arc::new(view);
+        let audit = settings.audit_log.map(|path| start_audit(&path, callers.clone(), &node)).transpose()?;
+        let log = audit.as_ref().map(|(log, _)| log.clone());
+        let guard = Guard::new(callers, log, node.clock());
         let (writer, writer_thread) =
             LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         let writing = Writing { writer, hosts: settings.admin_hosts };
-        Ok(Service { node, view, admin, writing, writer_thread, saves_at_end })
+        Ok(Service { node, view, admin, guard, writing, writer_thread, audit, saves_at_end })
     }
 
     /// Where the admin port listens.
@@ -134,12 +152,15 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, writing, writer_thread, saves_at_end } = self;
+        let Service { node, view, admin, guard, writing, writer_thread, audit, saves_at_end } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
         let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
             let end = async { ended.await.unwrap_or(()) };
-            spawn_vital_task(Vital::Admin, admin::serve(listener, Arc::clone(&view), writing.clone(), end))
+            spawn_vital_task(
+                Vital::Admin,
+                admin::serve(listener, Arc::clone(&view), writing.clone(), guard, end),
+            )
         });
         drop(writing);
         let watched = Arc::clone(&view);
@@ -160,6 +181,7 @@ impl Service {
             admin,
             admin_end,
             writer_thread,
+            audit,
             saves_at_end,
             _end: EndsProcess::of(Vital::Control),
         })
@@ -176,6 +198,7 @@ pub(super) struct Running {
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
     writer_thread: WriterThread,
+    audit: Option<Audit>,
     saves_at_end: bool,
     /// A panic would stop at the runtime's end, which waits for the node.
     _end: EndsProcess,
@@ -241,6 +264,10 @@ impl Running {
         }
         let writer_thread = self.writer_thread;
         let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || writer_thread.join())).await;
+        if let Some((log, thread)) = self.audit {
+            log.end();
+            let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || thread.join())).await;
+        }
     }
 }
 
@@ -300,6 +327,16 @@ fn bind_admin(address: SocketAddr, inherited: &Inherited) -> Result<TcpListener,
         io::ErrorKind::AddrInUse => ServiceError::AdminTaken { address },
         _ => ServiceError::AdminListen { address, source },
     })
+}
+
+/// The audit log, and its thread.
+type Audit = (AuditLog, std::thread::JoinHandle<()>);
+
+fn start_audit(path: &Path, callers: Option<Callers>, node: &Node) -> Result<Audit, ServiceError> {
+    let metrics = node.shards().iter().map(|shard| Arc::clone(&shard.metrics));
+    let refusals = callers.as_ref().map(Callers::take_refusals).unwrap_or_default();
+    AuditLog::start(path, callers, refusals.into_iter().zip(metrics).collect())
+        .map_err(|source| ServiceError::AuditLog { path: path.to_owned(), source })
 }
 
 fn view_of(node: &Node, max_staleness_ms: u32) -> View {

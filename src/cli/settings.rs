@@ -95,6 +95,8 @@ settings! {
     "checkpoint-at-exit" checkpoint_at_exit: Switch, "on|off", default "off";
     /// Who may ask what: callers have to prove who they are, and SIGHUP reads the file again; florin principal add makes entries
     "principals" principals: PathBuf, "FILE";
+    /// Write who was refused, and who did what only few may do, to the end of this file, as JSON lines; SIGHUP opens it anew
+    "audit-log" audit_log: PathBuf, "FILE";
     /// Listen on addresses that other hosts reach though nobody has to prove who it is: everybody there reads every balance
     "insecure-listen" insecure_listen: Switch, "on|off", default "off";
     /// What to log to standard error: error, warn, info, debug, trace, or module=level,…
@@ -217,6 +219,8 @@ pub struct Effective {
     pub admin_hosts: Hosts,
     /// The file that says who may ask what.
     pub principals: Option<PathBuf>,
+    /// Where it is written who was refused.
+    pub audit_log: Option<PathBuf>,
     /// What is logged.
     pub log: String,
 }
@@ -287,7 +291,7 @@ impl Settings {
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();
-        Ok(Effective { node, admin, admin_hosts, principals, log })
+        Ok(Effective { node, admin, admin_hosts, principals, audit_log: set.audit_log, log })
     }
 }
 

@@ -9,6 +9,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use crate::{
+    callers::Callers,
     checkpoints::{Maker, MakerHandle},
     clock::Clock,
     drivers::{
@@ -208,6 +209,7 @@ impl Node {
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
+<<<<<<< HEAD
         let shard_threads =
             wired.map(|((((setup, listening), checkpoints), arrivals), handle)| ShardThread {
                 setup,
@@ -219,6 +221,17 @@ impl Node {
                 clock,
                 control: control.clone(),
             });
+=======
+        let shard_threads = wired.map(|(((setup, listening), checkpoints), handle)| ShardThread {
+            setup,
+            checkpoints,
+            callers: callers.map(Callers::link),
+            listening,
+            cpu: handle.cpu,
+            clock,
+            control: control.clone(),
+        });
+>>>>>>> 33535f8 (Admin port: the same callers, by their rights; an audit log of who was refused and who did what only few may)
         let mut threads = Vec::new();
         for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;

@@ -90,6 +90,7 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::Postgres => vec![Way { ledger: Ledger::Postgres("thread"), ..plain }],
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
+        Vital::AuditLog => vec![Way { flags: &["--audit-log", "audit.jsonl"], ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],
         Vital::Handshakes(_) => {
             let flags = &["--tls-listen", "127.0.0.1:0", "--tls-cert", "node.crt", "--tls-key", "node.key"];

@@ -12,17 +12,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use florin_schema::ids::mix;
 use florin_schema::{Opcode, Status, UserId};
 
 use super::Shard;
 use super::principal::{self, Principal};
 use super::quota::{Quota, Usage};
 use super::responder::Via;
+use super::strikes::Strikes;
 use crate::clock::Now;
-use crate::limits::{
-    DIRECTORIES_QUEUED_MAX, REFUSALS_QUEUED_MAX, WRONG_TOKEN_PLACES, WRONG_TOKEN_US, WRONG_TOKENS_BURST,
-};
+use crate::limits::{DIRECTORIES_QUEUED_MAX, REFUSALS_QUEUED_MAX};
 use crate::mesh::{self, Receiver, Sender};
 use crate::wire::{Query, ReplyTo, Request};
 
@@ -213,12 +211,6 @@ struct Lease {
     again_us: u64,
 }
 
-/// Wrong tokens of one address: when all of them are paid for.
-#[derive(Clone, Copy, Default)]
-struct Strikes {
-    paid_at_us: u64,
-}
-
 /// See the module.
 pub(super) struct Callers {
     directory: Arc<dyn Directory>,
@@ -228,14 +220,14 @@ pub(super) struct Callers {
     callers: Vec<Caller>,
     /// By principal's number.
     leases: Vec<Lease>,
-    strikes: Box<[Strikes]>,
+    strikes: Strikes,
     /// When the first proof ends, µs since 1970 UTC.
     next_end_us: i64,
 }
 
 impl Callers {
     fn new(CallersLink { directory, news, refusals }: CallersLink) -> Callers {
-        let strikes = alloc::vec![Strikes::default(); WRONG_TOKEN_PLACES].into_boxed_slice();
+        let strikes = Strikes::default();
         let (callers, leases) = (Vec::new(), Vec::new());
         Callers { directory, news, refusals, callers, leases, strikes, next_end_us: i64::MAX }
     }
@@ -254,15 +246,13 @@ impl Callers {
 
     /// Whose token this is, unless its address has shown too many wrong ones.
     fn by_token(&mut self, connection: u32, token: &[u8], now: Now) -> Result<Principal, Unproved> {
-        let place = place_of(self.at(connection).from);
-        let strikes = &mut self.strikes[place];
-        let paid_at_us = strikes.paid_at_us.max(now.monotonic_us);
-        if paid_at_us > now.monotonic_us + (WRONG_TOKENS_BURST - 1) * WRONG_TOKEN_US {
+        let from = self.at(connection).from;
+        if !self.strikes.looks_at(from, now.monotonic_us) {
             return Err(Unproved::TooManyWrong);
         }
         let found = self.directory.principal(Proof::Token(token), now.wall_us);
         if found.is_none() {
-            strikes.paid_at_us = paid_at_us + WRONG_TOKEN_US;
+            self.strikes.count(from, now.monotonic_us);
         }
         found.ok_or(Unproved::Wrong)
     }
@@ -518,7 +508,7 @@ impl Shard {
 }
 
 /// The token of an Authorization header.
-fn bearer(header: &[u8]) -> Option<&[u8]> {
+pub fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = header.trim_ascii().split_at_checked(7)?;
     let token = token.trim_ascii_start();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
@@ -528,14 +518,4 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other));
     one.len() == other.len() && core::hint::black_box(differences) == 0
-}
-
-/// Where the wrong tokens of an address are counted: of IPv6, of a host's network.
-fn place_of(address: Option<IpAddr>) -> usize {
-    let key = match address {
-        None => 0,
-        Some(IpAddr::V4(address)) => u64::from(address.to_bits()) | 1 << 32,
-        Some(IpAddr::V6(address)) => (address.to_bits() >> 64) as u64,
-    };
-    mix(key) as usize % WRONG_TOKEN_PLACES
 }

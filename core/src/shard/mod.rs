@@ -14,6 +14,7 @@
 //! | [`principal`] | who asks, and what that one may ask |
 //! | [`callers`] | callers that prove who they are, and what follows for their connections |
 //! | [`quota`] | how much of a node one of them may use |
+//! | [`strikes`] | wrong tokens, by the address that showed them |
 //! | `admission` | who may not ask, or not so often, is refused |
 //! | `intake` | from a connection's bytes to requests, and who may make them |
 //! | `resp` | the same for RESP, whose replies come in order |
@@ -67,6 +68,7 @@ mod questions;
 pub mod quota;
 mod resp;
 mod responder;
+pub mod strikes;
 pub mod table;
 
 use belt::Belt;

@@ -34,6 +34,8 @@ pub enum Vital {
     Handshakes(usize),
     /// The admin port's task.
     Admin,
+    /// The thread that writes the audit log.
+    AuditLog,
     /// The task that watches the shards' CPUs.
     Neighbours,
     /// The task that reloads.
@@ -60,6 +62,7 @@ impl fmt::Display for Vital {
             Vital::PostgresReread => "the task that reads accounts again",
             Vital::Handshakes(number) => return write!(f, "florin-tls-{number}"),
             Vital::Admin => "the admin port's task",
+            Vital::AuditLog => "florin-audit",
             Vital::Neighbours => "the task that watches the shards' CPUs",
             Vital::Reload => "the task that reloads",
             Vital::Readiness => "the task that reports readiness",
@@ -83,6 +86,7 @@ impl Vital {
         Vital::PostgresReread,
         Vital::Handshakes(0),
         Vital::Admin,
+        Vital::AuditLog,
         Vital::Neighbours,
         Vital::Reload,
         Vital::Readiness,

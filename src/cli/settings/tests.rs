@@ -33,6 +33,7 @@ const FULL: &str = r#"
     checkpoint-every-rows = 1000
     checkpoint-at-exit = "on"
     principals = "/etc/florin/principals.toml"
+audit-log = "/var/log/florin/audit.jsonl"
 insecure-listen = "on"
 log = "warn"
 "#;
@@ -77,6 +78,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         checkpoint_every_rows: Some(Every::Every(1_000)),
         checkpoint_at_exit: Some(Switch::On),
         principals: Some("/etc/florin/principals.toml".into()),
+        audit_log: Some("/var/log/florin/audit.jsonl".into()),
         insecure_listen: Some(Switch::On),
         log: Some(LogFilter("warn".to_owned())),
     };
