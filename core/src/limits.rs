@@ -371,3 +371,5 @@ pub const AUDIT_QUEUE_MAX: usize = 1_024;
 pub const AUDIT_LOOK: Duration = Duration::from_millis(50);
 /// Bytes of a request's path that the audit log shows: all paths that mean anything are shorter.
 pub const AUDIT_PATH_BYTES_MAX: usize = 128;
+/// For how long a signed token may be made: a month, for what needs longer is known by its hash and can be taken back.
+pub const SIGNED_TOKEN_MAX: Duration = Duration::from_secs(31 * 86_400);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::callers::{Callers, TokenHash};
+use crate::callers::{Callers, Secret, TokenHash};
 use crate::cli::http::{Answer, request};
 use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
@@ -69,11 +69,11 @@ impl Port {
     }
 
     fn get(&self, path: &str) -> Answer {
-        request(&self.address, "GET", path, "").unwrap()
+        request(&self.address, None, "GET", path, "").unwrap()
     }
 
     fn post(&self, body: &str) -> Answer {
-        request(&self.address, "POST", "/v1/transactions", body).unwrap()
+        request(&self.address, None, "POST", "/v1/transactions", body).unwrap()
     }
 
     fn load(&self) {
@@ -260,7 +260,7 @@ fn callers_at_once_are_all_served_and_each_transaction_enters_once() {
 fn what_is_wrong_gets_a_status_of_its_own() {
     let (_folder, path) = ledger();
     let port = Port::open(&path);
-    let status = |method, path, body: &str| request(&port.address, method, path, body).unwrap().status;
+    let status = |method, path, body: &str| request(&port.address, None, method, path, body).unwrap().status;
     assert_eq!(status("GET", "/nowhere", ""), 404);
     assert_eq!(status("GET", "/v1/transactions", ""), 405);
     assert_eq!(status("POST", "/metrics", ""), 405);
@@ -563,4 +563,51 @@ fn after_a_stop_the_file_alone_is_the_whole_ledger() {
     drop(port);
     assert!(!sibling(&ledger.ledger(), "-wal").exists(), "the log is still there");
     assert_eq!(ledger.rows().len(), 1);
+}
+
+/// Whoever reached the port, a web page in a browser on that host included, once read everything and wrote to the ledger.
+#[test]
+fn each_route_takes_its_right() {
+    let (folder, path) = ledger();
+    let file = folder.path().join("principals.toml");
+    let entry = |name: &str| {
+        let hash = TokenHash::of(name.as_bytes());
+        format!("[[principal]]\nname = \"{name}\"\nmay = [\"{name}\"]\ntokens = [\"{hash}\"]\n")
+    };
+    std::fs::write(&file, ["metrics", "write", "admin", "balance"].map(entry).concat()).unwrap();
+    let port = Port::guarded(&path, Some(Callers::open(&file).unwrap()));
+    let routes = [
+        ("GET", "/healthz", ""),
+        ("GET", "/readyz", ""),
+        ("GET", "/metrics", "metrics"),
+        ("GET", "/v1/shards", "metrics"),
+        ("GET", "/v1/checkpoint", "metrics"),
+        ("GET", "/v1/nowhere", "metrics"),
+        ("POST", "/v1/checkpoint", "admin"),
+        ("POST", "/v1/transactions", "write"),
+        ("POST", "/v1/nowhere", "admin"),
+        ("DELETE", "/healthz", "admin"),
+    ];
+    for (method, route, needed) in routes {
+        for name in ["", "metrics", "write", "admin", "balance", "wrong"] {
+            let token = (!name.is_empty()).then(|| Secret::new(name.as_bytes().to_vec()));
+            let status = request(&port.address, token.as_ref(), method, route, "[]").unwrap().status;
+            let is_refused = matches!(status, 401 | 403);
+            let expected = match (needed, name) {
+                ("", _) => None,
+                (_, "" | "wrong") => Some(401),
+                (needed, name) if needed == name => None,
+                _ => Some(403),
+            };
+            assert_eq!(is_refused.then_some(status), expected, "{method} {route} by {name:?}");
+        }
+    }
+    let said = request(&port.address, None, "POST", "/v1/transactions", "[]").unwrap();
+    assert!(said.detail().contains("token") && said.detail().contains("write"), "{}", said.detail());
+    let balance = Secret::new(b"balance".to_vec());
+    let said = request(&port.address, Some(&balance), "GET", "/metrics", "").unwrap();
+    assert!(said.detail().contains("may = [\"metrics\"]"), "{}", said.detail());
+    let metrics = Secret::new(b"metrics".to_vec());
+    let page = request(&port.address, Some(&metrics), "GET", "/metrics", "").unwrap().body;
+    assert!(page.contains("florin_principal_shed_total") || port.view.callers.is_none());
 }

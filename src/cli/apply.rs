@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
 use super::output::{grouped, say};
+use super::token::TokenArgs;
+use crate::callers::{Secret, SecretError};
 use crate::limits::{
     APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
 };
@@ -28,11 +30,16 @@ pub struct ApplyArgs {
     /// The node's admin port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// Why not everything was applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// No token where there should be one.
+    #[error(transparent)]
+    Token(#[from] SecretError),
     /// The input cannot be opened.
     #[error("cannot read {input}: {source}")]
     Open {
@@ -131,7 +138,8 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
         Box::new(BufReader::new(File::open(&args.file).map_err(unreadable)?))
     };
     let mut tally = Tally::default();
-    let outcome = apply(&args.admin, &input, reader, &mut tally);
+    let admin = Port { address: args.admin.clone(), token: args.token.read()? };
+    let outcome = apply(&admin, &input, reader, &mut tally);
     // Whatever ended it: what has entered is said.
     say(&format!(
         "applied {} transactions; {} were in the ledger already",
@@ -143,7 +151,13 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
 }
 
 /// Applies line after line; one that is bad is named and costs no other.
-fn apply(admin: &Address, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
+/// Where a node is written to, and what proves who does.
+struct Port {
+    address: Address,
+    token: Option<Secret>,
+}
+
+fn apply(admin: &Port, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
     let mut batch = Batch::default();
     let mut lines = lines::Lines::new(reader, APPLY_BODY_BYTES_MAX);
     let mut buffer = Vec::new();
@@ -246,7 +260,7 @@ fn parse(text: &str) -> Result<Vec<String>, String> {
 
 /// Sends the lines. The node refuses a request because of one transaction; then the lines before it go by themselves,
 /// its line is reported, and the rest follows.
-fn send(admin: &Address, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyError> {
+fn send(admin: &Port, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyError> {
     let mut open = vec![lines];
     while let Some(mut lines) = open.pop() {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
@@ -294,16 +308,16 @@ fn refused(answer: &Answer, first: u64, last: u64) -> ApplyError {
 }
 
 /// Asks again while the node says that others are first.
-fn post(admin: &Address, lines: &[Line]) -> Result<Answer, NoAnswer> {
+fn post(admin: &Port, lines: &[Line]) -> Result<Answer, NoAnswer> {
     let transactions: Vec<&str> =
         lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
     let body = format!("[{}]", transactions.join(","));
     for _ in 1..APPLY_ATTEMPTS_MAX {
-        let answer = request(admin, "POST", "/v1/transactions", &body)?;
+        let answer = request(&admin.address, admin.token.as_ref(), "POST", "/v1/transactions", &body)?;
         if !matches!(answer.status, 429 | 503) {
             return Ok(answer);
         }
         thread::sleep(APPLY_PAUSE);
     }
-    request(admin, "POST", "/v1/transactions", &body)
+    request(&admin.address, admin.token.as_ref(), "POST", "/v1/transactions", &body)
 }

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::http::{Answer, NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
+use super::token::TokenArgs;
+use crate::callers::{Secret, SecretError};
 use crate::checkpoint::Manifest;
 use crate::checkpoints::load::{self, Refusal};
 use crate::checkpoints::store;
@@ -24,6 +26,8 @@ pub struct CheckpointArgs {
     /// The node's admin port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
+    #[command(flatten)]
+    token: TokenArgs,
     #[command(subcommand)]
     command: Option<CheckpointCommand>,
 }
@@ -59,6 +63,9 @@ pub enum CheckpointError {
     /// The node made none.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// No token where there should be one.
+    #[error(transparent)]
+    Token(#[from] SecretError),
     /// The node's answer is none.
     #[error("the node's answer cannot be read: {0}")]
     Answer(String),
@@ -113,18 +120,19 @@ struct Shown {
 /// Runs `florin checkpoint`.
 pub(super) fn run(args: &CheckpointArgs) -> Result<(), CheckpointError> {
     match &args.command {
-        None => make(&args.admin),
+        None => make(&args.admin, args.token.read()?.as_ref()),
         Some(CheckpointCommand::List { folder }) => list(folder),
         Some(CheckpointCommand::Verify { folder }) => verify(folder),
         Some(CheckpointCommand::Inspect { checkpoint, user }) => inspect(checkpoint, *user),
     }
 }
 
-fn make(admin: &Address) -> Result<(), CheckpointError> {
+fn make(admin: &Address, token: Option<&Secret>) -> Result<(), CheckpointError> {
     let path = "/v1/checkpoint";
-    let before: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
-    let answer = request(admin, "POST", path, "")?.succeeded()?;
-    let made: Shown = if answer.status == 202 { await_it(admin, path, &before)? } else { read(&answer)? };
+    let before: Standing = read(&request(admin, token, "GET", path, "")?.succeeded()?)?;
+    let answer = request(admin, token, "POST", path, "")?.succeeded()?;
+    let made: Shown =
+        if answer.status == 202 { await_it(admin, token, path, &before)? } else { read(&answer)? };
     let number = |text: &str| text.parse().map(grouped).unwrap_or_else(|_| text.to_owned());
     say(&format!(
         "{}: {} accounts, {} bytes, {:.1} s",
@@ -136,9 +144,14 @@ fn make(admin: &Address) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-fn await_it(admin: &Address, path: &str, before: &Standing) -> Result<Shown, CheckpointError> {
+fn await_it(
+    admin: &Address,
+    token: Option<&Secret>,
+    path: &str,
+    before: &Standing,
+) -> Result<Shown, CheckpointError> {
     loop {
-        let now: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
+        let now: Standing = read(&request(admin, token, "GET", path, "")?.succeeded()?)?;
         if now.failures != before.failures {
             let detail = "no checkpoint was made; the node's log says why".to_owned();
             return Err(Refused { status: 503, detail }.into());

@@ -8,6 +8,8 @@ use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Ve
 
 use super::http::{NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
+use super::token::TokenArgs;
+use crate::callers::{Secret, SecretError};
 use crate::limits::GET_DEADLINE;
 
 /// What to ask.
@@ -60,6 +62,8 @@ pub struct CommonArgs {
     /// How long the node may wait until it can answer so, at most 1,000
     #[arg(long, value_name = "MS", default_value_t = 0, hide_default_value = true)]
     wait_ms: u32,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// Why there is nothing to show.
@@ -74,6 +78,9 @@ pub enum GetError {
     /// The node refused over HTTP.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// No token where there should be one.
+    #[error(transparent)]
+    Token(#[from] SecretError),
     /// No runtime for the client.
     #[error("cannot start the client: {0}")]
     Runtime(#[from] std::io::Error),
@@ -84,21 +91,27 @@ pub(super) fn run(command: &GetCommand) -> Result<(), GetError> {
     let (GetCommand::Balance { common, .. }
     | GetCommand::Statistics { common, .. }
     | GetCommand::Balances { common, .. }) = command;
+    let token = common.token.read()?;
     let text = if common.json {
-        json(command, common)?
+        json(command, common, token.as_ref())?
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(table(command, common))?
+        runtime.block_on(table(command, common, token.as_ref()))?
     };
     say(&text);
     Ok(())
 }
 
-async fn table(command: &GetCommand, common: &CommonArgs) -> Result<String, florin_client::Error> {
+async fn table(
+    command: &GetCommand,
+    common: &CommonArgs,
+    token: Option<&Secret>,
+) -> Result<String, florin_client::Error> {
     let deadline = GET_DEADLINE + Duration::from_millis(common.wait_ms.into());
     let client = Client::builder()
         .client_name(concat!("florin-get/", env!("CARGO_PKG_VERSION")))
         .deadline(deadline)
+        .token(token.and_then(Secret::reveal_text).unwrap_or_default())
         .connect(common.addr.clone())
         .await?
         .with_freshness(common.freshness());
@@ -140,22 +153,22 @@ impl CommonArgs {
 }
 
 /// The JSON endpoints' own answer.
-fn json(command: &GetCommand, common: &CommonArgs) -> Result<String, GetError> {
+fn json(command: &GetCommand, common: &CommonArgs, token: Option<&Secret>) -> Result<String, GetError> {
     let query = common.query();
     let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
     let answer = match command {
         GetCommand::Balance { user, .. } => {
-            request(&common.addr, "GET", &format!("/v1/users/{user}/balance{after_path}"), "")?
+            request(&common.addr, token, "GET", &format!("/v1/users/{user}/balance{after_path}"), "")?
         }
         GetCommand::Statistics { user, window, .. } => {
             let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
             let path = format!("/v1/users/{user}/statistics?window={}{query}", windows.join(","));
-            request(&common.addr, "GET", &path, "")?
+            request(&common.addr, token, "GET", &path, "")?
         }
         GetCommand::Balances { users, .. } => {
             let ids: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
             let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
-            request(&common.addr, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
+            request(&common.addr, token, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
         }
     };
     Ok(answer.succeeded()?.body)

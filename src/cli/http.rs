@@ -10,12 +10,13 @@ use florin_client::Address;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::callers::Secret;
 use crate::limits::{CALL, CALL_ANSWER_BYTES_MAX};
 
 /// What a server said.
@@ -94,24 +95,38 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// Where there is no whole answer of at most [`CALL_ANSWER_BYTES_MAX`] bytes.
-pub fn request(address: &Address, method: &str, path: &str, body: &str) -> Result<Answer, NoAnswer> {
-    request_within(CALL, address, method, path, body)
+pub fn request(
+    address: &Address,
+    token: Option<&Secret>,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Answer, NoAnswer> {
+    request_within(CALL, address, token, method, path, body)
 }
 
 fn request_within(
     limit: Duration,
     address: &Address,
+    token: Option<&Secret>,
     method: &str,
     path: &str,
     body: &str,
 ) -> Result<Answer, NoAnswer> {
     let failed = |source| NoAnswer::Io { address: address.clone(), source };
-    let request = hyper::Request::builder()
+    let mut request = hyper::Request::builder()
         .method(method)
         .uri(path)
         .header(HOST, "localhost")
         .header(CONNECTION, "close")
-        .header(CONTENT_TYPE, "application/json")
+        .header(CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.reveal()].concat())
+            .map_err(|_| failed(io::Error::other("the token has bytes that no header may have")))?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    let request = request
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(|error| failed(io::Error::other(error)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -198,7 +213,7 @@ mod tests {
     }
 
     fn ask(bytes: &[u8]) -> Result<Answer, NoAnswer> {
-        request(&server(std::iter::once(bytes.to_vec())), "GET", "/", "")
+        request(&server(std::iter::once(bytes.to_vec())), None, "GET", "/", "")
     }
 
     #[test]
@@ -217,7 +232,7 @@ mod tests {
     fn an_answer_has_a_bound() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         let endless = std::iter::once(head).chain(std::iter::repeat_with(|| vec![b'x'; 1 << 16]));
-        let error = request(&server(endless), "GET", "/", "").unwrap_err();
+        let error = request(&server(endless), None, "GET", "/", "").unwrap_err();
         assert!(error.to_string().contains("more than"), "{error}");
     }
 
@@ -231,7 +246,7 @@ mod tests {
             is_on.then(|| b"x".to_vec())
         });
         let address = server(std::iter::once(head).chain(drips));
-        let error = request_within(Duration::from_millis(200), &address, "GET", "/", "").unwrap_err();
+        let error = request_within(Duration::from_millis(200), &address, None, "GET", "/", "").unwrap_err();
         assert!(matches!(error, NoAnswer::TooSlow { .. }), "{error}");
         drop(enough);
     }

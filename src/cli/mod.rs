@@ -13,6 +13,7 @@ mod lines;
 mod log;
 mod notify;
 mod output;
+mod principal;
 pub mod progress;
 mod reload;
 mod serve;
@@ -20,6 +21,7 @@ mod service;
 pub mod settings;
 mod shadow;
 mod systemd;
+mod token;
 mod tune;
 
 use std::process::ExitCode;
@@ -72,6 +74,9 @@ enum Command {
     /// Compare a candidate with the service that it is to replace, on live traffic, and move callers over
     #[command(after_help = shadow::AFTER_HELP)]
     Shadow(Box<shadow::ShadowArgs>),
+    /// Say who may ask what: make tokens, and look at a file of principals
+    #[command(subcommand, after_help = principal::AFTER_HELP)]
+    Principal(principal::PrincipalCommand),
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -101,6 +106,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Ledger(command) => Ok(ledger::run(command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
+        Command::Principal(command) => Ok(principal::run(&command)?),
         Command::Config(command) => config::run(&command),
     }
 }
@@ -141,6 +147,9 @@ pub enum CliError {
     /// `florin tune`.
     #[error(transparent)]
     Tune(#[from] florin_tune::TuneError),
+    /// `florin principal`.
+    #[error(transparent)]
+    Principal(#[from] principal::PrincipalError),
     /// `florin shadow`.
     #[error(transparent)]
     Shadow(#[from] ShadowCommandError),
@@ -163,6 +172,7 @@ impl CliError {
             | CliError::Get(_)
             | CliError::Apply(_)
             | CliError::Checkpoint(_)
+            | CliError::Principal(_)
             | CliError::Tune(_) => 1,
         }
     }

@@ -1,0 +1,335 @@
+//! `florin principal`: who may ask what. Makes tokens, and enters what they are known by into a file of principals; the tokens
+//! themselves are printed once and kept nowhere.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use toml::de::{DeTable, DeValue};
+
+use super::output::{Align, Table, say};
+use crate::callers::{Callers, CallersError, Directory, FileError, Principals, Token, sign};
+use crate::limits::SIGNED_TOKEN_MAX;
+use crate::shard::Rights;
+
+/// What `florin principal --help` ends with.
+pub(super) const AFTER_HELP: &str = "\
+From nothing to tokens:
+  florin principal add team-a --may balance,statistics --file principals.toml > team-a.token
+  florin serve --principals principals.toml --listen 0.0.0.0:7400
+  FLORIN_TOKEN=$(cat team-a.token) florin get balance 42
+
+To replace a token without a lost request: add the same name again, SIGHUP the node, give the new token to whoever asks, take the
+old hash out of the file, SIGHUP again. docs/security.md has the whole of it.";
+
+/// What can be done with principals.
+#[derive(Subcommand, Debug)]
+pub enum PrincipalCommand {
+    /// Make a token for somebody, print it, and enter its hash into the file; whoever stands there already gets one more
+    Add {
+        /// Who: letters, digits, - and _
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What a new one may do: balance, statistics, batch, metrics, write, admin
+        #[arg(long, value_name = "RIGHT,…", value_delimiter = ',', value_parser = right)]
+        may: Vec<&'static str>,
+        #[command(flatten)]
+        file: FileArgs,
+    },
+    /// Show who may do what
+    List {
+        #[command(flatten)]
+        file: FileArgs,
+    },
+    /// Read a file of principals as a node would, with the keys that it names, and say all that is wrong with it
+    Check {
+        #[command(flatten)]
+        file: FileArgs,
+    },
+    /// Print a token that a key of the file signs, and that ends by itself
+    Sign {
+        /// Whose; it must stand in the file
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Which of the file's keys signs it
+        #[arg(long, value_name = "KID")]
+        kid: String,
+        /// What it grants, of what the file grants to its owner [default: all of that]
+        #[arg(long, value_name = "RIGHT,…", value_delimiter = ',', value_parser = right)]
+        may: Vec<&'static str>,
+        /// For how long, in seconds
+        #[arg(long = "for", value_name = "S", default_value_t = 3_600)]
+        seconds: u64,
+        #[command(flatten)]
+        file: FileArgs,
+    },
+}
+
+/// Which file.
+#[derive(Args, Debug)]
+pub struct FileArgs {
+    /// The file of principals, as --principals names it
+    #[arg(long = "file", value_name = "FILE", default_value = "principals.toml")]
+    path: PathBuf,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum PrincipalError {
+    /// The file as it is, or with its keys.
+    #[error(transparent)]
+    Callers(#[from] CallersError),
+    /// The file as it is, or as it would be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A new one without rights.
+    #[error("{0} is new: say what it may do (--may balance,statistics,batch)")]
+    NoRights(String),
+    /// Rights of one that has some.
+    #[error(
+        "{0} stands in the file, which says what it may do: leave --may out, and change the file where that is to change"
+    )]
+    HasRights(String),
+    /// With what was entered the file could not be used.
+    #[error("{}: {defects}; nothing was entered", .path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// What would be wrong with it.
+        defects: String,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody of that name.
+    #[error("{0} does not stand in the file: florin principal add enters it")]
+    Nobody(String),
+    /// No key of that name.
+    #[error("the file has no key {0}: enter one as [[key]] with kid and secret")]
+    NoKey(String),
+    /// A token that would hardly end.
+    #[error("--for: expected 1 to {} seconds", SIGNED_TOKEN_MAX.as_secs())]
+    TooLong,
+}
+
+fn right(text: &str) -> Result<&'static str, String> {
+    let names = Rights::NAMED.map(|(name, _)| name);
+    let expected = || format!("expected {}", names.join(", "));
+    names.into_iter().find(|name| *name == text).ok_or_else(expected)
+}
+
+/// Runs `florin principal`.
+pub(super) fn run(command: &PrincipalCommand) -> Result<(), PrincipalError> {
+    match command {
+        PrincipalCommand::Add { name, may, file } => add(name, may, &file.path),
+        PrincipalCommand::List { file } => list(&file.path),
+        PrincipalCommand::Check { file } => check(&file.path),
+        PrincipalCommand::Sign { name, kid, may, seconds, file } => {
+            sign_token(name, kid, may, Duration::from_secs(*seconds), &file.path)
+        }
+    }
+}
+
+fn add(name: &str, may: &[&str], path: &Path) -> Result<(), PrincipalError> {
+    let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
+    let text = match fs::read_to_string(path) {
+        Ok(text) => {
+            Principals::read(path)?;
+            text
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    let token = Token::random();
+    let hash = token.hash();
+    let entered = match place_of(&text, name) {
+        Some(_) if !may.is_empty() => return Err(PrincipalError::HasRights(name.to_owned())),
+        Some(Place::InTokens(at)) => format!("{}\"{hash}\", {}", &text[..at], &text[at..]),
+        Some(Place::BesideName(at)) => format!("{}tokens = [\"{hash}\"]\n{}", &text[..at], &text[at..]),
+        None if may.is_empty() => return Err(PrincipalError::NoRights(name.to_owned())),
+        None => {
+            let may: Vec<String> = may.iter().map(|right| format!("\"{right}\"")).collect();
+            let gap = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
+            let entry = format!(
+                "[[principal]]\nname = \"{name}\"\nmay = [{}]\ntokens = [\"{hash}\"]\n",
+                may.join(", ")
+            );
+            format!("{text}{gap}{entry}")
+        }
+    };
+    Principals::parse(&entered).map_err(|defects| PrincipalError::Unusable {
+        path: path.to_owned(),
+        defects: defects.to_string(),
+    })?;
+    replace(path, &entered).map_err(failed)?;
+    say(token.reveal());
+    eprintln!(
+        "florin: {name} stands in {}; this token is shown once: keep it where only its owner reads it",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Where a further token of somebody's is entered.
+enum Place {
+    /// Behind the bracket of its list.
+    InTokens(usize),
+    /// Before the line of its name.
+    BesideName(usize),
+}
+
+fn place_of(text: &str, name: &str) -> Option<Place> {
+    let table = DeTable::parse(text).ok()?;
+    let principals = table.get_ref().get("principal")?.get_ref().as_array()?;
+    let is_it =
+        |table: &&DeTable<'_>| table.get("name").and_then(|value| value.get_ref().as_str()) == Some(name);
+    let tables = principals.iter().filter_map(|entry| match entry.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    });
+    let found = tables.into_iter().find(is_it)?;
+    if let Some(tokens) = found.get("tokens") {
+        return Some(Place::InTokens(tokens.span().start + 1));
+    }
+    let line = text[..found.get("name")?.span().start].rfind('\n').map_or(0, |end| end + 1);
+    Some(Place::BesideName(line))
+}
+
+/// Puts another text in the file's place, with the same owner and mode; a node reads the one or the other.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let before = fs::metadata(path).ok();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    let mode = before.as_ref().map_or(0o640, |before| before.mode() & 0o777);
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
+    let written =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| match &before {
+            Some(before) => fchown(&file, Some(before.uid()), Some(before.gid())),
+            None => Ok(()),
+        });
+    written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
+        // What is left of it is no file of principals.
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+fn names(rights: Rights) -> String {
+    let held = Rights::NAMED.iter().filter(|(_, right)| rights.hold(*right)).map(|(name, _)| *name);
+    let held: Vec<_> = held.collect();
+    if held.is_empty() { "nothing".to_owned() } else { held.join(",") }
+}
+
+fn list(path: &Path) -> Result<(), PrincipalError> {
+    let Principals { anonymous, keys, entries } = Principals::read(path)?;
+    let columns = [
+        ("name", Align::Left),
+        ("may", Align::Left),
+        ("tokens", Align::Right),
+        ("certificates", Align::Left),
+        ("uids", Align::Left),
+        ("gids", Align::Left),
+        ("requests/s", Align::Right),
+        ("connections", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let bound = |bound: u32| if bound == 0 { "-".to_owned() } else { bound.to_string() };
+    for entry in &entries {
+        table.row([
+            entry.name.clone(),
+            names(entry.may),
+            entry.tokens.len().to_string(),
+            entry.certificates.join(","),
+            numbers(&entry.uids),
+            numbers(&entry.gids),
+            bound(entry.bounds.requests_per_s),
+            bound(entry.bounds.connections),
+        ]);
+    }
+    let kids: Vec<_> = keys.iter().map(|(kid, source)| format!("{kid} ({source})")).collect();
+    let keys = if kids.is_empty() { "none".to_owned() } else { kids.join(", ") };
+    say(&format!(
+        "{}\n\nwho proves nothing may do {}; keys that sign tokens: {keys}",
+        table.render(),
+        names(anonymous)
+    ));
+    Ok(())
+}
+
+fn check(path: &Path) -> Result<(), PrincipalError> {
+    let callers = Callers::open(path)?;
+    say(&format!("{}: {} principals, and they can be used", path.display(), callers.current().all().count()));
+    Ok(())
+}
+
+fn sign_token(
+    name: &str,
+    kid: &str,
+    may: &[&str],
+    time: Duration,
+    path: &Path,
+) -> Result<(), PrincipalError> {
+    if time.is_zero() || time > SIGNED_TOKEN_MAX {
+        return Err(PrincipalError::TooLong);
+    }
+    let directory = Callers::open(path)?.current();
+    let granted = granted(&directory, name, may)?;
+    let key = directory.keys().iter().find(|key| key.kid() == kid);
+    let key = key.ok_or_else(|| PrincipalError::NoKey(kid.to_owned()))?;
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + time;
+    say(sign(key, name, granted, end.as_secs() as i64).reveal_text().unwrap_or_default());
+    Ok(())
+}
+
+fn granted(directory: &Directory, name: &str, may: &[&str]) -> Result<Rights, PrincipalError> {
+    let found = directory.all().find(|(entry, _)| entry.name == name);
+    let (entry, _) = found.ok_or_else(|| PrincipalError::Nobody(name.to_owned()))?;
+    let named = Rights::NAMED.iter().filter(|(name, _)| may.contains(name));
+    let asked = named.fold(Rights::NONE, |all, (_, right)| all.and(*right));
+    Ok(if may.is_empty() { entry.may } else { entry.may.within(asked) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_is_entered_once_and_gets_further_tokens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        assert!(matches!(add("a", &[], &path), Err(PrincipalError::NoRights(_))));
+        add("a", &["balance"], &path).unwrap();
+        add("b", &["balance", "write"], &path).unwrap();
+        add("a", &[], &path).unwrap();
+        assert!(matches!(add("a", &["write"], &path), Err(PrincipalError::HasRights(_))));
+        assert!(matches!(add("c d", &["write"], &path), Err(PrincipalError::Unusable { .. })));
+        let entries = Principals::read(&path).unwrap().entries;
+        let found: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.tokens.len())).collect();
+        assert_eq!(found, [("a", 2), ("b", 1)]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// A comment, an order and a spelling that somebody has chosen stay.
+    #[test]
+    fn the_rest_of_the_file_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        let text = "# ours\n[[principal]] # the first\nmay = []\nname = 'a'\nuids = [\n  7,\n]\n";
+        fs::write(&path, text).unwrap();
+        add("a", &[], &path).unwrap();
+        let now = fs::read_to_string(&path).unwrap();
+        let without: String =
+            now.lines().filter(|line| !line.starts_with("tokens")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(without, text);
+        assert_eq!(Principals::read(&path).unwrap().entries[0].tokens.len(), 1);
+    }
+}
