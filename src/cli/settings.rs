@@ -261,6 +261,11 @@ impl Settings {
         if principals.is_none() && set.insecure_listen != Some(Switch::On) {
             let listeners = [("--listen", listen), ("--shard-listen", shard_listen), ("--admin", admin)];
             refuse_open(listeners)?;
+            if set.tls_client_ca.is_none() {
+                let listeners =
+                    [("--tls-listen", set.tls_listen), ("--tls-shard-listen", set.tls_shard_listen)];
+                refuse_open(listeners.map(|(flag, listen)| (flag, Listen::address(listen))))?;
+            }
         }
         let node = NodeConfig {
             ledger,
@@ -363,7 +368,7 @@ pub enum SettingsError {
     #[error(
         "{flag} {address} is reached by other hosts, and nobody has to prove who it is: whoever reaches it could read every balance; \
          say who may ask what (--principals FILE; florin principal add makes entries), or, where whoever reaches it may, set \
-         --insecure-listen on"
+         --insecure-listen on; by TLS, --tls-client-ca FILE keeps others out too"
     )]
     Open {
         /// By which it was given.

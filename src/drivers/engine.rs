@@ -71,6 +71,7 @@ engine! {
     }
     asks {
         fn proved(proof: Proof<'_>) -> Principal;
+        fn knows_callers() -> bool;
         fn wants(connection: u32) -> Wants;
         fn has_data() -> bool;
         fn drained() -> bool;

@@ -22,6 +22,7 @@ mod lingering;
 pub mod listen;
 #[cfg(feature = "monoio")]
 pub mod monoio;
+mod peer;
 mod refusal;
 pub mod ring;
 mod scarcity;

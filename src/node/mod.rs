@@ -209,29 +209,17 @@ impl Node {
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
-<<<<<<< HEAD
         let shard_threads =
             wired.map(|((((setup, listening), checkpoints), arrivals), handle)| ShardThread {
                 setup,
                 checkpoints,
-                callers: callers.map(|callers| callers.link().0),
+                callers: callers.map(Callers::link),
                 listening,
                 arrivals,
                 cpu: handle.cpu,
                 clock,
                 control: control.clone(),
             });
-=======
-        let shard_threads = wired.map(|(((setup, listening), checkpoints), handle)| ShardThread {
-            setup,
-            checkpoints,
-            callers: callers.map(Callers::link),
-            listening,
-            cpu: handle.cpu,
-            clock,
-            control: control.clone(),
-        });
->>>>>>> 33535f8 (Admin port: the same callers, by their rights; an audit log of who was refused and who did what only few may)
         let mut threads = Vec::new();
         for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;

@@ -232,6 +232,10 @@ impl Engine for Fixed {
 
     fn comes_from(&mut self, _: u32, _: IpAddr) {}
 
+    fn knows_callers(&self) -> bool {
+        false
+    }
+
     fn proved(&self, _: Proof<'_>) -> Principal {
         Principal::ANONYMOUS
     }

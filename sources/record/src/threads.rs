@@ -73,7 +73,7 @@ impl fmt::Display for Vital {
 
 impl Vital {
     /// All of them, with a shard for all shards.
-    pub const ALL: [Vital; 16] = [
+    pub const ALL: [Vital; 17] = [
         Vital::Control,
         Vital::Shard(1),
         Vital::Feed,

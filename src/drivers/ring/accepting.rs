@@ -1,15 +1,19 @@
 //! The listeners of a shard: connections are accepted straight into free slots of the ring's table.
 
-use std::{io, mem, os::fd::AsFd};
+use std::{
+    io, mem,
+    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+};
 
 use io_uring::cqueue;
 
 use super::{
     RingDriver,
+    arriving::Comer,
     token::{Operation, Token},
 };
 use crate::{
-    drivers::{Engine, Listening, accept_turn::Sharing},
+    drivers::{Engine, Listening, accept_turn::Sharing, peer::Peer},
     limits,
     shard::{Listener, life::Reception},
 };
@@ -92,6 +96,7 @@ impl<E: Engine> RingDriver<E> {
             self.context.shard.note_connections_full();
         }
         let own = self.context.own_shard;
+        let asks_who = self.context.shard.knows_callers();
         for (place, acceptor) in (0..).zip(&mut self.acceptors) {
             let token = Token::of(Operation::Accept, place);
             let wanted = match free {
@@ -103,9 +108,11 @@ impl<E: Engine> RingDriver<E> {
             match (acceptor.accepting, wanted) {
                 (Accepting::Off, Accepting::Once | Accepting::Many) => {
                     let Listening { socket, sharing, .. } = &acceptor.listening;
-                    let once = wanted == Accepting::Once || matches!(sharing, Sharing::AllShards(_));
+                    let is_shared = matches!(sharing, Sharing::AllShards(_));
+                    let once = wanted == Accepting::Once || is_shared || asks_who;
                     acceptor.accepting = if once { Accepting::Once } else { Accepting::Many };
                     match acceptor.accepting {
+                        _ if asks_who => self.queue.accept_descriptor(socket.as_fd(), token),
                         Accepting::Many => self.queue.accept_many(socket.as_fd(), token),
                         _ => self.queue.accept_once(socket.as_fd(), token),
                     }
@@ -138,6 +145,16 @@ impl<E: Engine> RingDriver<E> {
             && !self.context.shard.has_data()
     }
 
+    /// A connection is here as a descriptor, so that the kernel can be asked whose it is; then it gets a slot like all others.
+    fn ask_who(&mut self, descriptor: RawFd, listener: Listener) {
+        // SAFETY: the kernel has made this descriptor for this accept, and nobody else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // Where it cannot be told, the other end has gone already.
+        if let Ok(peer) = Peer::of(socket.as_fd(), listener) {
+            self.install(Comer::Plain { socket, listener, peer });
+        }
+    }
+
     /// Whether the kernel holds none of the listeners.
     pub(super) fn accepts_ended(&self) -> bool {
         self.acceptors.iter().all(|acceptor| acceptor.accepting == Accepting::Off)
@@ -153,6 +170,9 @@ impl<E: Engine> RingDriver<E> {
             slot @ 0.. => {
                 if let Some(next) = acceptor.pass_on(self.context.own_shard) {
                     self.queue.wake(&self.context.wakers[next]);
+                }
+                if self.context.shard.knows_callers() {
+                    return self.ask_who(slot, listener);
                 }
                 let slot = slot.unsigned_abs();
                 // Served in a drain too: whoever was accepted before the cancellation came may have asked already.
@@ -176,7 +196,7 @@ impl<E: Engine> RingDriver<E> {
 
 /// How connections of `listener` are received from. On a unix socket the kernel now and then loses the end of a half-close
 /// under a receive that goes on (some 10 in 500,000 short connections; never on TCP), so there the end is watched for.
-fn reception(listener: Listener) -> Reception {
+pub(super) fn reception(listener: Listener) -> Reception {
     match listener {
         Listener::Unix => Reception::Watched,
         Listener::Any | Listener::Shard => Reception::Many,

@@ -1,5 +1,5 @@
-//! Connections that have shaken hands elsewhere: each comes as a descriptor of the process's, and gets a slot of the ring's table
-//! like all others.
+//! Connections that have shaken hands elsewhere, and those whose other end the kernel was asked about: each comes as a descriptor of
+//! the process's, and gets a slot of the ring's table like all others.
 
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
@@ -7,11 +7,12 @@ use slab::Slab;
 
 use super::{
     RingDriver,
+    accepting::reception,
     sealed::Sealed,
     token::{Operation, Token},
 };
 use crate::{
-    drivers::{Engine, handover::Secured},
+    drivers::{Engine, handover::Secured, peer::Peer},
     shard::{Listener, callers::Proof, life::Reception},
     tls::tally::Outcome,
 };
@@ -22,9 +23,26 @@ pub(super) struct Arriving {
     moving: Slab<Moving>,
 }
 
+/// One of them.
+#[derive(Debug)]
+pub(super) enum Comer {
+    /// By TLS.
+    Secured(Secured),
+    /// Plain, and known by its other end.
+    Plain { socket: OwnedFd, listener: Listener, peer: Peer },
+}
+
+impl Comer {
+    fn socket(&self) -> &OwnedFd {
+        match self {
+            Comer::Secured(Secured { socket, .. }) | Comer::Plain { socket, .. } => socket,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Moving {
-    secured: Secured,
+    comer: Comer,
     /// The descriptor, and then the slot: the kernel reads and writes it until the operation has completed, so it stays where it is.
     place: Box<RawFd>,
 }
@@ -46,17 +64,28 @@ impl<E: Engine> RingDriver<E> {
                 self.count(Outcome::NoPlace);
                 continue;
             }
-            let place = Box::new(secured.socket.as_raw_fd());
-            let entry = self.arriving.moving.vacant_entry();
-            let token = Token::of(Operation::Arrive, u32::try_from(entry.key()).expect("as few as slots"));
-            let Moving { place, .. } = entry.insert(Moving { secured, place });
-            // SAFETY: the place is boxed, and is dropped only once the operation has completed, or leaked with all the others.
-            unsafe { self.queue.install(place, token) };
+            self.install(Comer::Secured(secured));
         }
     }
 
+    /// Has the kernel find a slot.
+    pub(super) fn install(&mut self, comer: Comer) {
+        let place = Box::new(comer.socket().as_raw_fd());
+        let entry = self.arriving.moving.vacant_entry();
+        let token = Token::of(Operation::Arrive, u32::try_from(entry.key()).expect("as few as slots"));
+        let Moving { place, .. } = entry.insert(Moving { comer, place });
+        // SAFETY: the place is boxed, and is dropped only once the operation has completed, or leaked with all the others.
+        unsafe { self.queue.install(place, token) };
+    }
+
     pub(super) fn on_arrival(&mut self, token: Token, result: i32) {
-        let Moving { secured, place } = self.arriving.moving.remove(token.slot as usize);
+        let Moving { comer, place } = self.arriving.moving.remove(token.slot as usize);
+        let secured = match comer {
+            Comer::Secured(secured) => secured,
+            Comer::Plain { socket, listener, peer } => {
+                return self.on_plain_arrival(socket, listener, peer, *place, result);
+            }
+        };
         let Secured { socket, session, from, names } = secured;
         if result != 1 {
             self.count(Outcome::NoPlace);
@@ -78,6 +107,25 @@ impl<E: Engine> RingDriver<E> {
             }
         }
         self.open_records(slot, None);
+    }
+
+    fn on_plain_arrival(
+        &mut self,
+        socket: OwnedFd,
+        listener: Listener,
+        peer: Peer,
+        place: RawFd,
+        result: i32,
+    ) {
+        if result != 1 {
+            self.context.shard.note_accept_refused();
+            return;
+        }
+        self.close_own(socket);
+        let slot = u32::try_from(place).expect("the kernel has written a slot there");
+        self.connections.occupy(slot, reception(listener));
+        self.touched.push(slot);
+        peer.open(&mut self.context.shard, slot, listener);
     }
 
     /// Forgets those whose operation will not complete.

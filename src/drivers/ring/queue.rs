@@ -116,6 +116,15 @@ impl Queue {
         unsafe { self.push_awaited(entry, token) };
     }
 
+    /// Accepts a connection as a descriptor of the process's, which a system call can ask about.
+    pub(super) fn accept_descriptor(&mut self, listener: BorrowedFd<'_>, token: Token) {
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), ptr::null_mut(), ptr::null_mut())
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        // SAFETY: the entry asks for no address, so it points to no memory.
+        unsafe { self.push_awaited(entry, token) };
+    }
+
     /// Accepts one connection into a free slot.
     pub(super) fn accept_once(&mut self, listener: BorrowedFd<'_>, token: Token) {
         let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), ptr::null_mut(), ptr::null_mut())

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    os::fd::AsFd,
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -15,7 +16,10 @@ use rustix::{
 };
 
 use super::{Runtime, Watch, acceptor::Acceptor, connection, shared::Shared};
-use crate::{drivers::scarcity::is_scarcity, limits};
+use crate::{
+    drivers::{peer::Peer, scarcity::is_scarcity},
+    limits,
+};
 
 /// Accepts until the drain begins; then those who have come by then, and nobody any more.
 pub(super) async fn run<R: Runtime>(runtime: R, shared: Rc<Shared>, acceptor: Acceptor, mut watch: R::Watch) {
@@ -109,8 +113,14 @@ fn accept<R: Runtime>(
             Err(Errno::CONNABORTED | Errno::INTR) => continue,
             Err(errno) => return Err(OutOfMeans(errno.into())),
         };
+        let peer = match shared.knows_callers().then(|| Peer::of(socket.as_fd(), acceptor.listener)) {
+            // The caller has gone away already.
+            Some(Err(_)) => continue,
+            Some(Ok(peer)) => Some(peer),
+            None => None,
+        };
         let halves = runtime.adopt(socket).map_err(OutOfMeans)?;
-        let slot = shared.admit(acceptor.listener);
+        let slot = shared.admit(acceptor.listener, peer);
         runtime.spawn(connection::serve(runtime.clone(), Rc::clone(shared), slot, halves));
         accepted += 1;
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{TaskSizes, acceptor::Acceptor, connections::Connections};
 use crate::{
-    drivers::{DriverError, ShardContext, ShardWaker, scarcity::Scarcity, shutdown::Drain},
+    drivers::{DriverError, ShardContext, ShardWaker, peer::Peer, scarcity::Scarcity, shutdown::Drain},
     shard::{
         Listener, Park,
         life::{AfterSend, Arrival, Operation, Received, Sent, Stage},
@@ -255,12 +255,21 @@ impl Shared {
         state.scarcity.refused(state.context.clock.monotonic_us(), error);
     }
 
-    /// A connection has come by `listener`: its slot.
-    pub(super) fn admit(&self, listener: Listener) -> u32 {
+    /// Whether callers have to prove who they are.
+    pub(super) fn knows_callers(&self) -> bool {
+        self.state.borrow().context.shard.knows_callers()
+    }
+
+    /// A connection has come by `listener`: its slot. The other end is known where callers have to prove who they are.
+    pub(super) fn admit(&self, listener: Listener, peer: Option<Peer>) -> u32 {
         let mut state = self.in_turn();
         let slot = state.connections.occupy();
         state.tasks += 1;
-        state.context.shard.open(slot, listener);
+        let shard = &mut state.context.shard;
+        match peer {
+            Some(peer) => peer.open(shard, slot, listener),
+            None => shard.open(slot, listener),
+        }
         if !state.connections.has_room() {
             state.note_full();
         }
