@@ -13,7 +13,10 @@ use std::{
 use florin_bench::generator::{
     self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech, Waiting,
 };
-use florin_bench::protocol::{Wrong, resp::{Ask, Values}};
+use florin_bench::protocol::{
+    Wrong,
+    resp::{Ask, Values},
+};
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
 use florin_schema::Encoding;
 
