@@ -78,6 +78,8 @@ pub struct Mirror {
     /// Accounts that were read again.
     reread_once: BTreeSet<UserId>,
     taken: usize,
+    /// An account that is shown in the middle of a commit.
+    pub half: Option<(UserId, View)>,
     /// As the shard has it in this turn.
     watermark: (i64, u64),
     pub turns: Vec<Turn>,
@@ -88,10 +90,19 @@ impl Mirror {
     /// In a turn with this watermark the shard has taken the events up to `taken` of `log`.
     pub fn advance(&mut self, log: &[FeedEvent], taken: usize, watermark: (i64, u64), ledger: &Ledger) {
         self.watermark = watermark;
+        let before = self.taken;
         while self.taken < taken {
             let event = log[self.taken];
             self.taken += 1;
             self.take(event, ledger);
+        }
+        if watermark.1 > 0 {
+            let changed =
+                self.changes.iter().filter(|(_, changes)| changes.last().is_some_and(|&(at, _)| at > before));
+            let mut shown = changed.map(|(&user, changes)| (user, changes[changes.len() - 1].1));
+            self.half = shown.find(|(user, view)| {
+                !view.quarantined && ledger.histories[user].ends_within_commit(view.version)
+            });
         }
     }
 

@@ -54,6 +54,8 @@ pub struct FakeSource {
     rows: Vec<Stored>,
     /// Read up to here.
     place: u64,
+    /// It goes on from a commit's end alone: what broke off comes again from its beginning.
+    in_commits: bool,
     batch_max: usize,
     page_max: usize,
     /// Percent of calls that fail, of batches whose rows are upset, of commits that appear below the position.
@@ -79,6 +81,7 @@ impl FakeSource {
             random: Random::new(random.next()),
             rows: Vec::new(),
             place: 0,
+            in_commits: random.one_in(2),
             batch_max: random.pick(&[3, 20, 1_000]),
             page_max: random.pick(&[2, 5, 1_000]),
             errors: random.pick(&[0, 0, 3, 15]),
@@ -231,10 +234,10 @@ impl Source for FakeSource {
                 loaded: None,
             });
         }
-        let (position, whole) = if self.is_replaced { self.strange(rows) } else { self.batch(rows) };
+        let (reached, whole) = if self.is_replaced { self.strange(rows) } else { self.batch(rows) };
         // Some of it has come when it fails.
         self.trouble("next, after some rows")?;
-        self.place = position.map_or(self.place, |place| place.0);
+        self.place = reached.map_or(self.place, |place| place.0);
         let end = self.rows.last().map_or(0, |stored| stored.at);
         let mut complete_before = (self.place >= end).then_some(now);
         if let Some(marks) = &mut self.marks {
@@ -246,6 +249,13 @@ impl Source for FakeSource {
             }
         }
         let again_us = if self.place >= end { POLL_US } else { 0 };
+        let mut position = reached;
+        if self.in_commits && !self.is_replaced {
+            // As a stream does it: within a commit there is no place to go on from.
+            let read = self.rows.partition_point(|stored| stored.at <= self.place);
+            let commit_at = |at: usize| self.rows.get(at).map(|stored| stored.commit);
+            position = reached.filter(|_| read > 0 && commit_at(read - 1) != commit_at(read));
+        }
         Ok(Progress { position, whole, complete_before, again_us, loaded: None })
     }
 

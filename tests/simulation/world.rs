@@ -266,6 +266,9 @@ impl World {
             &self.ledger,
             &mut self.random,
         );
+        if let Some((user, view)) = self.node.seats[shard].mirror.half {
+            return Err(format!("{user} is shown at {}, in the middle of a commit", view.version));
+        }
         if self.node.seats[shard].metrics.links_full.get() > 0 {
             self.auditor.seen.note("the mesh full", 1);
         }

@@ -16,14 +16,25 @@ pub(super) struct Commits {
     whole: Option<usize>,
     /// What was read last ends within a commit.
     goes_on: bool,
+    /// Parts of a commit were sent, and the source was set going again before them: what ends first is another commit.
+    is_broken: bool,
     /// Of the rows of whole commits: whose, and which.
     order: Vec<(UserId, u32)>,
 }
 
 impl Commits {
-    /// Looks at rows that were read. `is_shown` says whether anybody sees what becomes of them.
-    pub fn look_at(&mut self, rows: &[Row], whole: Option<usize>, is_shown: bool) {
+    /// The source is set going again, and of a commit only parts were sent. They are shown when everything has come that the ledger
+    /// holds, for then it has ended.
+    pub fn break_off(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Looks at rows that were read. `is_complete` says whether all has come with them that was committed when somebody looked since;
+    /// `is_shown`, whether anybody sees what becomes of them.
+    pub fn look_at(&mut self, rows: &[Row], whole: Option<usize>, is_complete: bool, is_shown: bool) {
         self.has_more.clear();
+        self.is_broken &= !is_complete;
+        let whole = whole.filter(|_| !self.is_broken);
         self.whole = whole;
         self.goes_on = match whole {
             Some(whole) => whole < rows.len(),
@@ -108,18 +119,27 @@ mod tests {
             found: "none".into(),
         });
         let rows = [row(1, 1), row(2, 1), row(1, 2), Err(unreadable), row(3, 1), row(1, 3)];
-        commits.look_at(&rows, Some(5), true);
+        commits.look_at(&rows, Some(5), false, true);
         assert_eq!(has_more(&commits, &rows), [true, true, false, false, false, true]);
         assert!(commits.goes_on() && commits.end_after(5) && commits.is_unfinished(5));
         assert!(!commits.is_unfinished(4));
-        commits.look_at(&rows, None, true);
+        commits.look_at(&rows, None, false, true);
         assert_eq!(has_more(&commits, &rows), [true; 6]);
-        commits.look_at(&[], None, true);
+        commits.look_at(&[], None, false, true);
         assert!(commits.goes_on(), "nothing came, and nothing ended");
-        commits.look_at(&[], Some(0), true);
+        commits.look_at(&[], Some(0), false, true);
         assert!(!commits.goes_on() && commits.end_after(0));
-        commits.look_at(&rows, None, false);
+        commits.look_at(&rows, None, false, false);
         assert_eq!(has_more(&commits, &rows), [false; 6], "nobody looks");
         assert!(commits.goes_on(), "and nobody may look yet");
+        commits.break_off();
+        commits.look_at(&rows, Some(6), false, true);
+        assert!(
+            !commits.end_after(6),
+            "another one's end: of the one that broke off the rest is still to come"
+        );
+        assert_eq!(has_more(&commits, &rows), [true; 6]);
+        commits.look_at(&[], Some(0), true, true);
+        assert!(commits.end_after(0) && !commits.goes_on());
     }
 }

@@ -316,7 +316,8 @@ impl<S: Source, O: Outlet> Follower<S, O> {
                     self.publish(progress.complete_before.unwrap_or(now));
                 }
                 let is_shown = self.watermark.is_published() && !Planted::ShowsHalfCommits.is(self.planted);
-                self.commits.look_at(&self.rows, progress.whole, is_shown);
+                let is_complete = progress.complete_before.is_some();
+                self.commits.look_at(&self.rows, progress.whole, is_complete, is_shown);
                 self.phase = Phase::Routing(progress);
                 Wait::No
             }
@@ -326,6 +327,9 @@ impl<S: Source, O: Outlet> Follower<S, O> {
 
     fn fail(&mut self, error: &SourceError, now: Now) -> Wait {
         self.rows.clear();
+        if self.outlets.has_unfinished() && !Planted::ShowsBrokenCommits.is(self.planted) {
+            self.commits.break_off();
+        }
         let pause_us = match error {
             SourceError::Unavailable(_) => FEED_RETRY_US,
             SourceError::Replaced(_) => FEED_STANDING_US,

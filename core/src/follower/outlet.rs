@@ -149,6 +149,11 @@ impl<O: Outlet> Outlets<O> {
         self.unfinished[shard] = true;
     }
 
+    /// Whether a shard was sent a part of a commit, and not its end.
+    pub fn has_unfinished(&self) -> bool {
+        self.unfinished.contains(&true)
+    }
+
     /// Tells every shard that was sent a part of a commit that it has ended.
     pub fn end_commit(&mut self) -> Result<(), Full> {
         for (shard, outlet) in self.outlets.iter_mut().enumerate() {

@@ -36,11 +36,13 @@ pub enum Planted {
     ShowsHalfCommits,
     /// Does not say that a commit has ended which came in several pieces.
     ForgetsCommitEnd,
+    /// Shows what came of a commit that broke off as soon as another one ends.
+    ShowsBrokenCommits,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Planted; 16] = [
+    pub const ALL: [Planted; 17] = [
         Planted::EarlyWatermark,
         Planted::PartialWatermark,
         Planted::WatermarkGoesBack,
@@ -57,6 +59,7 @@ impl Planted {
         Planted::IgnoresBudget,
         Planted::ShowsHalfCommits,
         Planted::ForgetsCommitEnd,
+        Planted::ShowsBrokenCommits,
     ];
 
     /// Whether `planted` is this one.

@@ -1,18 +1,21 @@
 //! Asks the server up to where its log goes, so that a time is known before which everything is in; and watches what could make
-//! that untrue (the publication) or costly (the log that is kept for the slot).
+//! that untrue (a table or a publication that was altered) or costly (the log that is kept for the slot).
 //!
-//! The place is asked for after the time was taken, and the publication is looked at after the place was: rows that were
-//! committed before the place were published while it looked so.
+//! The place is asked for after the time was taken, and the table is looked at after the place was: rows that were committed before the
+//! place were published while it looked so.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError};
 
 use florin_core::clock::Now;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::facts;
+use crate::facts::{self, Table};
 use crate::failure::Failure;
-use crate::limits::WATCH_EVERY;
+use crate::limits::{LOOK_PAUSE, LOOK_PAUSE_MAX, WATCH_EVERY};
+use crate::look::{self, Look};
+use crate::mapping::Mapping;
 use crate::outbox::{Event, Outbox};
 use crate::position::Lsn;
 use crate::status::PgStatus;
@@ -22,16 +25,32 @@ use crate::wire::Wire;
 pub struct Asker {
     /// The connection.
     pub questions: Arc<Mutex<Wire>>,
-    /// What the publication looked like when this began.
+    /// The table.
+    pub table: Table,
+    /// What published it.
     pub publication: String,
-    /// Its name.
-    pub publication_name: String,
-    /// The table's object id.
-    pub table_oid: u32,
+    /// What its columns are.
+    pub mapping: Mapping,
+    /// How the table looked last.
+    pub known: Arc<std::sync::Mutex<Option<Look>>>,
+    /// The same, for positions.
+    pub digest: Arc<AtomicU64>,
+    /// Rows of which the stream has said that they were changed or removed.
+    pub changed: Arc<AtomicU64>,
+    /// What was loaded on top may have been changed before without the server having counted it yet.
+    pub late: Option<Late>,
     /// The slot's name.
     pub slot: String,
     /// Where it is told what the slot costs.
     pub status: Arc<PgStatus>,
+}
+
+/// See [`Asker::late`].
+pub struct Late {
+    /// Rows that had been changed or removed while everything was followed.
+    pub before: u64,
+    /// By then the server has counted all that came before the load.
+    pub until: Instant,
 }
 
 impl Asker {
@@ -44,28 +63,51 @@ impl Asker {
     }
 
     async fn answer(&self, asked: &mut mpsc::Receiver<Now>, outbox: &Outbox) -> Result<(), Failure> {
-        let look = facts::publication_look(&self.publication_name, self.table_oid);
+        let look = look::statement(&self.publication, self.table.oid, &self.mapping);
         let prepare = format!(
             "PREPARE florin_place AS SELECT pg_current_wal_insert_lsn(); PREPARE florin_look AS {look}"
         );
         self.questions.lock().await.query(&prepare).await?;
         let mut watch_at = Instant::now();
-        let mut last = Lsn::default();
+        let (mut last, mut changes) = (Lsn::default(), 0);
         while let Some(at) = asked.recv().await {
             let place = self.place().await?;
+            let begun = Instant::now();
             // Where the log has not moved, nothing was altered.
-            if place != last && self.ask("EXECUTE florin_look").await? != self.publication {
-                return Err(Failure::Lost(format!("the publication {} was altered", self.publication_name)));
+            if place != last {
+                changes = self.look().await?;
             }
             last = place;
-            outbox.send(Event::Asked(at, place.before_page_header())).await?;
+            // Of a table with many partitions it is a large look.
+            let pause = (begun.elapsed() * LOOK_PAUSE).min(LOOK_PAUSE_MAX);
+            outbox.send(Event::Asked(at, place.before_page_header(), changes)).await?;
             if Instant::now() >= watch_at {
                 watch_at = Instant::now() + WATCH_EVERY;
                 let slot = facts::slot(&mut *self.questions.lock().await, &self.slot).await?;
                 self.status.watch(slot.as_ref(), place);
             }
+            sleep(pause).await;
         }
         Ok(())
+    }
+
+    /// Looks at the table, and judges what has moved. How many rows were changed or removed.
+    async fn look(&self) -> Result<u64, Failure> {
+        let mut questions = self.questions.lock().await;
+        let now = Look::take(&mut questions, "EXECUTE florin_look").await?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let changes = now.changes;
+        if let Some(late) = self.late.as_ref().filter(|late| Instant::now() < late.until) {
+            now.check_changes(late.before + self.changed.load(Relaxed))?;
+        }
+        if let Some(known) = known.filter(|known| !known.is_as(&now)) {
+            known.judge(&now, &mut questions, &self.table, &self.mapping).await?;
+        }
+        if !now.lacks_column() {
+            self.digest.store(now.digest(), Relaxed);
+            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+        Ok(changes)
     }
 
     async fn place(&self) -> Result<Lsn, Failure> {

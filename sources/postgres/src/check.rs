@@ -6,6 +6,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
 use crate::limits::{ACCOUNTS_LOOKED_AT, LOOK_TIMEOUT, ROWS_LOOKED_AT};
+use crate::look;
 use crate::mapping::{Field, Mapping};
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
@@ -205,7 +206,14 @@ async fn content(
     kinds(wire, mapping, table, found).await?;
     let column = |field| mapping.column(field).map(escape_identifier);
     match (column(Field::UserId), column(Field::Version)) {
-        (Some(user), Some(version)) => gaps(wire, table, &user, &version, found).await?,
+        (Some(user), Some(version)) => {
+            if text(&one(wire, &format!("SELECT {}", look::is_unique(table.oid, mapping))).await?, 0) == "t" {
+                found.right("no account can have two rows of one version");
+            } else {
+                found.wrong(look::not_unique(&table.name, mapping));
+            }
+            gaps(wire, table, &user, &version, found).await?;
+        }
         _ => found.notable(
             "versions are derived: a node cannot notice a gap, cannot read an account again, and after a lost slot it has to be \
              restarted; readers of their own writes ask with max_age_ms and wait_ms",

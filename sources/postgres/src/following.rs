@@ -1,8 +1,8 @@
 //! The thread that speaks with the server: one load at a time, and pages of accounts beside it.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use florin_core::clock::Now;
@@ -13,12 +13,15 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::asker::Asker;
+use crate::asker::{Asker, Late};
 use crate::facts;
 use crate::failure::Failure;
 use crate::instance::Followed;
 use crate::journal::Comparison;
-use crate::limits::{DROP_PAUSE, DROP_TIMEOUT, PAUSE_MAX, PAUSE_MIN, RESUME_PAUSE, RESUME_TIMEOUT};
+use crate::limits::{
+    COUNTED_WITHIN, DROP_PAUSE, DROP_TIMEOUT, PAUSE_MAX, PAUSE_MIN, RESUME_PAUSE, RESUME_TIMEOUT,
+};
+use crate::look::Look;
 use crate::outbox::{Batch, Event, Outbox};
 use crate::reread::{Asked, Rereader};
 use crate::session::{Before, Session};
@@ -53,6 +56,8 @@ pub struct Load {
     pub asked: mpsc::Receiver<Now>,
     /// Up to where every shard has applied what came.
     pub applied: Arc<AtomicU64>,
+    /// How the table looks, for positions.
+    pub look: Arc<AtomicU64>,
     /// Where to deliver.
     pub outbox: Outbox,
 }
@@ -65,9 +70,16 @@ pub struct Following {
     pub status: Arc<PgStatus>,
     /// At which server.
     pub followed: Followed,
+    /// How the table looked last.
+    known: Arc<std::sync::Mutex<Option<Look>>>,
 }
 
 impl Following {
+    /// Of nothing yet.
+    pub fn new(target: Target, status: Arc<PgStatus>, followed: Followed) -> Following {
+        Following { target, status, followed, known: Arc::default() }
+    }
+
     /// The thread's life: until nobody orders anything any more.
     pub fn run(self, runtime: &Runtime, mut orders: mpsc::UnboundedReceiver<Order>) {
         runtime.block_on(async move {
@@ -168,7 +180,10 @@ impl Following {
 
     async fn try_follow(&self, load: &mut Load, has_begun: &mut bool) -> Result<Failure, Failure> {
         let target = &self.target;
+        load.before.look = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut session = Session::open(target, &load.before).await?;
+        load.look.store(session.start.look, Relaxed);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.look.clone());
         self.followed.set(session.instance);
         if let Some(snapshot) = &session.snapshot {
             self.status.note_load(load.is_on_top);
@@ -186,22 +201,36 @@ impl Following {
             load.outbox.send(reached.into()).await?;
         }
         session.start(target).await?;
+        let late = load.before.changes.filter(|_| load.before.position.is_none());
+        let late = late.map(|before| Late {
+            before: before.min(session.look.changes),
+            until: Instant::now() + COUNTED_WITHIN,
+        });
         tracing::info!("following {} from {}", session.identity, session.start.lsn);
         self.status.note_connection();
         *has_begun = true;
         load.outbox.send(Event::Following).await?;
-        let Session { stream, questions, publication, start, table, .. } = session;
+        let Session { stream, questions, start, table, .. } = session;
         let questions = Arc::new(Mutex::new(questions));
+        let mut stream = Stream::new(
+            stream,
+            Arc::clone(&questions),
+            target.mapping.clone(),
+            start,
+            Arc::clone(&load.applied),
+        );
         let asker = Asker {
-            questions: Arc::clone(&questions),
-            publication,
-            publication_name: target.address.publication.clone(),
-            table_oid: table.oid,
+            questions,
+            table,
+            publication: target.address.publication.clone(),
+            mapping: target.mapping.clone(),
+            known: Arc::clone(&self.known),
+            digest: Arc::clone(&load.look),
+            changed: Arc::clone(&stream.changes),
+            late,
             slot: target.address.slot.clone(),
             status: Arc::clone(&self.status),
         };
-        let mut stream =
-            Stream::new(stream, questions, target.mapping.clone(), start, Arc::clone(&load.applied));
         tokio::select! {
             failure = stream.run(&load.outbox) => Err(failure),
             failure = asker.run(&mut load.asked, &load.outbox) => Err(failure),

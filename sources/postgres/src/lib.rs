@@ -45,6 +45,7 @@ mod instance;
 mod journal;
 mod ledger;
 mod limits;
+mod look;
 pub mod mapping;
 mod order;
 mod outbox;

@@ -72,6 +72,13 @@ pub const IDLE_POLL_US: u64 = 25_000;
 pub const BUSY_US: u64 = 1_000_000;
 /// How soon to look again while the server is waited for, µs. What comes wakes the feed sooner.
 pub const AWAIT_US: u64 = 5_000;
+/// After a look at the catalogues, how many times as long as it took until the next: the server spends a tenth of one of its cores on
+/// them at most, however many partitions there are.
+pub const LOOK_PAUSE: u32 = 9;
+/// And the longest such pause: a watermark is at most so much older for it.
+pub const LOOK_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Within which time a server has counted what its sessions have changed: an idle session of PostgreSQL tells within ten seconds.
+pub const COUNTED_WITHIN: Duration = Duration::from_secs(12);
 /// For how long it is tried to give a slot back that nothing is read from any more.
 pub const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries: the server notices soon that a connection is closed.

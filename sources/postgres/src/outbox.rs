@@ -44,8 +44,8 @@ pub enum Event {
     Compared(Compared),
     /// The stream has begun.
     Following,
-    /// What had been committed at the time lies before the place.
-    Asked(Now, Lsn),
+    /// What had been committed at the time lies before the place; and how many rows had been changed or removed.
+    Asked(Now, Lsn, u64),
     /// It ended.
     Failed(Failure),
 }

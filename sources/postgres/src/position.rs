@@ -102,6 +102,8 @@ pub struct PgPosition {
     pub timeline: u32,
     /// What published its rows, mixed from how that looked: rows that went by while it was another are not known.
     pub publication: u64,
+    /// The table's columns and partitions, mixed from how they looked: who was not there cannot tell what has moved since.
+    pub look: u64,
     /// Everything before it was read.
     pub lsn: Lsn,
     /// The row that was read last; none = none was, as far as is remembered.
@@ -135,7 +137,7 @@ impl PartialOrd for PgPosition {
 }
 
 const MARK: [u8; 4] = *b"PG02";
-const POSITION_BYTES: usize = 60;
+const POSITION_BYTES: usize = 68;
 
 impl Position for PgPosition {
     fn encode(&self) -> Vec<u8> {
@@ -146,6 +148,7 @@ impl Position for PgPosition {
             &self.timeline.to_le_bytes(),
             &self.publication.to_le_bytes(),
             &self.lsn.0.to_le_bytes(),
+            &self.look.to_le_bytes(),
             // No row has version 0.
             &self.anchor.map_or(0, |anchor| anchor.user.get()).to_le_bytes(),
             &self.anchor.map_or(0, |anchor| anchor.version.0).to_le_bytes(),
@@ -164,12 +167,13 @@ impl Position for PgPosition {
             timeline: u32_at(16)?,
             publication: u64_at(20)?,
             lsn: Lsn(u64_at(28)?),
-            anchor: match Version(u64_at(44)?) {
+            look: u64_at(36)?,
+            anchor: match Version(u64_at(52)?) {
                 Version(0) => None,
                 version => Some(Anchor {
-                    user: UserId::new(u64_at(36)?)?,
+                    user: UserId::new(u64_at(44)?)?,
                     version,
-                    amount: u64_at(52)?.cast_signed(),
+                    amount: u64_at(60)?.cast_signed(),
                 }),
             },
         };
@@ -204,7 +208,7 @@ mod tests {
     fn a_position_survives_as_bytes_and_is_compared_within_one_history() {
         let anchor = UserId::new(5).map(|user| Anchor { user, version: Version(6), amount: 7 });
         let position =
-            PgPosition { system: 7, table_oid: 1, timeline: 2, publication: 3, lsn: Lsn(4), anchor };
+            PgPosition { system: 7, table_oid: 1, timeline: 2, publication: 3, look: 9, lsn: Lsn(4), anchor };
         for position in [position, PgPosition { anchor: None, ..position }] {
             assert_eq!(PgPosition::decode(&position.encode()), Some(position));
         }

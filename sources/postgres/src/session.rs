@@ -14,6 +14,7 @@ use crate::facts::{self, Slot, Table, TableRef};
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::limits::{SLOT_SILENCE, SLOT_TIMEOUT};
+use crate::look::{self, Look};
 use crate::mapping::Field;
 use crate::position::{Anchor, Lsn, PgIdentity, PgPosition, TableName};
 use crate::row::Shape;
@@ -31,6 +32,10 @@ pub struct Before {
     pub end: Option<PgPosition>,
     /// The row that was delivered last, where that is not the position's.
     pub anchor: Option<Anchor>,
+    /// How the table looked last.
+    pub look: Option<Look>,
+    /// Rows that had been changed or removed when everything was read up to some place; none = nothing was loaded yet.
+    pub changes: Option<u64>,
 }
 
 /// What a stream begins with.
@@ -43,8 +48,8 @@ pub struct Session {
     pub identity: PgIdentity,
     /// At which server.
     pub instance: Instance,
-    /// What the publication looks like.
-    pub publication: String,
+    /// How the table looks.
+    pub look: Look,
     /// The table.
     pub table: Table,
     /// Where its columns are.
@@ -82,6 +87,10 @@ pub async fn identify(target: &Target) -> Result<(PgIdentity, Instance), Failure
     let instance = one_server(&mut stream, &mut questions).await?;
     let table = facts::table(&mut questions, TableRef::Name(&target.table())).await?;
     Shape::of(&table.columns, &table.types, &target.mapping)?;
+    let is_unique = format!("SELECT {}", look::is_unique(table.oid, &target.mapping));
+    if questions.query(&is_unique).await?.first().and_then(|row| row.first()?.as_deref()) != Some("t") {
+        return Err(Failure::Unavailable(look::not_unique(&table.name, &target.mapping)));
+    }
     Ok((identity_of(&system, &table), instance))
 }
 
@@ -134,7 +143,18 @@ impl Session {
             )));
         }
         let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
-        let publication = facts::publication(&mut questions, &target.address.publication, &table).await?;
+        facts::publication(&mut questions, &target.address.publication, &table).await?;
+        let statement = look::statement(&target.address.publication, table.oid, &target.mapping);
+        let look = Look::take(&mut questions, &statement).await?;
+        let judged = match &before.look {
+            Some(known) => known.judge(&look, &mut questions, &table, &target.mapping).await,
+            None => look.judge(&look, &mut questions, &table, &target.mapping).await,
+        };
+        match judged {
+            // Everything is loaded anyhow.
+            Err(Failure::Lost(_)) if before.position.is_none() => {}
+            judged => judged?,
+        }
         let slot = usable_slot(&mut questions, target, &system).await?;
         let mut session = Session {
             stream,
@@ -143,20 +163,21 @@ impl Session {
                 system: system.id,
                 table_oid: table.oid,
                 timeline: system.timeline,
-                publication: mixed(&publication),
+                publication: look.publication_digest(),
+                look: look.digest(),
                 lsn: Lsn::default(),
                 anchor: None,
             },
             identity,
             instance,
-            publication,
+            look,
             table,
             shape,
             snapshot: None,
         };
         match before.position {
             Some(position) => session.go_on(target, &system, before, position, slot).await?,
-            None => session.begin(target, slot).await?,
+            None => session.begin(target, slot, before.changes).await?,
         }
         Ok(session)
     }
@@ -218,6 +239,9 @@ impl Session {
         if [position, read].iter().any(|known| known.publication != self.start.publication) {
             return lost(format!("the publication {} was altered", target.address.publication));
         }
+        if before.look.is_none() && read.look != self.start.look {
+            return lost("the table's columns or partitions were altered, or it was rewritten".to_owned());
+        }
         if let Some(anchor) = before.anchor.or(read.anchor)
             && !self.holds(target, &anchor).await?
         {
@@ -225,7 +249,7 @@ impl Session {
                 "the row that was read last is not in the table, or another one is in its place".to_owned(),
             );
         }
-        self.start = PgPosition { timeline: system.timeline, ..position };
+        self.start = PgPosition { timeline: system.timeline, look: self.start.look, ..position };
         Ok(())
     }
 
@@ -261,8 +285,18 @@ impl Session {
         Ok(found.len() == 1 && found[0].first() == Some(&Some("t".to_owned())))
     }
 
-    /// Takes a snapshot; makes the slot where there is none.
-    async fn begin(&mut self, target: &Target, slot: Option<Slot>) -> Result<(), Failure> {
+    /// Takes a snapshot; makes the slot where there is none. On top of what is there it is of use only where rows were added and none were
+    /// changed meanwhile.
+    async fn begin(
+        &mut self,
+        target: &Target,
+        slot: Option<Slot>,
+        changes: Option<u64>,
+    ) -> Result<(), Failure> {
+        if let Some(before) = changes {
+            // The server counts from its last crash on: whatever it has counted since is news then.
+            self.look.check_changes(if self.look.changes < before { 0 } else { before })?;
+        }
         let usable = slot.as_ref().is_some_and(|slot| slot.confirmed.is_some());
         if slot.is_some() && !usable {
             tracing::warn!(
@@ -372,11 +406,6 @@ async fn say_who_is_waited_for(questions: &mut Wire) {
         "the snapshot waits until every transaction that writes and is open has ended (process, application, since): {}",
         if whom.is_empty() { "prepared ones (pg_prepared_xacts)".to_owned() } else { whom.join("; ") }
     );
-}
-
-/// A look, as a position keeps it.
-fn mixed(look: &str) -> u64 {
-    look.bytes().fold(0, |hash, byte| florin_schema::ids::mix(hash ^ u64::from(byte)))
 }
 
 /// Where a timeline's history says that another one was left.

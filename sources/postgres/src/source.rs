@@ -61,8 +61,12 @@ pub struct PgSource {
     loads: u64,
     /// The last load was not whole, or the slot has lost the position.
     from_snapshot: bool,
-    /// An ask whose answer has not come, or whose place was not reached.
-    asked: Option<(Now, Option<Lsn>)>,
+    /// An ask whose answer has not come, or whose place was not reached; and how many rows had been changed or removed by then.
+    asked: Option<(Now, Option<(Lsn, u64)>)>,
+    /// Rows that had been changed or removed up to some place that was reached.
+    changes: Option<u64>,
+    /// How the table looks, for positions.
+    look: Arc<AtomicU64>,
     asked_at_us: u64,
     rows_at_us: u64,
     applied: Arc<AtomicU64>,
@@ -97,8 +101,7 @@ impl PgSource {
         let mapping = target.mapping.name();
         let counted = target.mapping.is_derived().then(Counted::default);
         let status = Arc::new(PgStatus::default());
-        let following =
-            Following { target, status: Arc::clone(&status), followed: ledger.followed().clone() };
+        let following = Following::new(target, Arc::clone(&status), ledger.followed().clone());
         let runtime = Builder::new_current_thread().enable_all().build().map_err(none)?;
         spawn_vital(Vital::Postgres, move || following.run(&runtime, taken)).map_err(none)?;
         Ok(PgSource {
@@ -117,6 +120,8 @@ impl PgSource {
             loads: 0,
             from_snapshot: true,
             asked: None,
+            changes: None,
+            look: Arc::default(),
             asked_at_us: 0,
             rows_at_us: 0,
             applied: Arc::default(),
@@ -171,7 +176,8 @@ impl PgSource {
                     self.from_snapshot = false;
                     let anchor = self.journal.last().map(Anchor::from);
                     let before = self.position.and_then(|position| position.anchor);
-                    let reached = PgPosition { anchor: anchor.or(before), ..reached };
+                    let look = self.look.load(Relaxed);
+                    let reached = PgPosition { anchor: anchor.or(before), look, ..reached };
                     self.position = Some(reached);
                     // From here on the rows that are remembered tell of another history.
                     let is_told = |end: &PgPosition| anchor.is_some() && reached.lsn >= end.lsn;
@@ -182,7 +188,7 @@ impl PgSource {
                 progress.loaded = loaded;
             }
             Event::Following => self.is_following = true,
-            Event::Asked(at, place) => self.asked = Some((at, Some(place))),
+            Event::Asked(at, place, changes) => self.asked = Some((at, Some((place, changes)))),
             Event::Compared(Compared::Unknown) => {
                 let lost = "the server has lost more rows than florin remembers having read".to_owned();
                 return Err(self.failed(&Failure::Changed(lost)));
@@ -201,10 +207,11 @@ impl PgSource {
 
     /// The time of the ask whose place was reached.
     fn complete_before(&mut self) -> Option<Now> {
-        let (at, place) = self.asked?;
-        let reached = self.position.is_some_and(|position| place.is_some_and(|place| position.lsn >= place));
-        reached.then(|| {
+        let (at, answer) = self.asked?;
+        let (place, changes) = answer?;
+        self.position.is_some_and(|position| position.lsn >= place).then(|| {
             self.asked = None;
+            self.changes = Some(changes);
             at
         })
     }
@@ -304,7 +311,7 @@ impl Source for PgSource {
             identity: Some(self.identity.clone()),
             position: Some(*begin),
             end: Some(*end),
-            anchor: None,
+            ..Before::default()
         };
         let (answer, answered) = sync_channel(1);
         let silent = |_| {
@@ -354,10 +361,18 @@ impl Source for PgSource {
         }
         let end = self.checkpoint_end.filter(|end| position.is_some_and(|position| position.lsn < end.lsn));
         let load = Load {
-            before: Before { identity: Some(self.identity.clone()), position, end, anchor },
+            before: Before {
+                identity: Some(self.identity.clone()),
+                position,
+                end,
+                anchor,
+                look: None,
+                changes: self.changes.filter(|_| after.is_some()),
+            },
             // Without a position everything is loaded on top, and compared with what came before.
             comparison: if position.is_none() { self.journal.compare() } else { Comparison::default() },
             is_on_top: after.is_some(),
+            look: Arc::clone(&self.look),
             asked,
             applied: Arc::clone(&self.applied),
             outbox,

@@ -37,6 +37,8 @@ pub struct Stream {
     pub position: PgPosition,
     /// Up to where every shard has applied what came: this is confirmed.
     pub applied: Arc<AtomicU64>,
+    /// Rows that were changed or removed.
+    pub changes: Arc<AtomicU64>,
     /// By table: how its rows are read; none = they are not the ledger's.
     shapes: HashMap<u32, Option<Shape>>,
     /// Where the commit ends whose rows are coming.
@@ -67,6 +69,7 @@ impl Stream {
             received: position.lsn,
             position,
             applied,
+            changes: Arc::default(),
             shapes: HashMap::new(),
             open: None,
             xid: 0,
@@ -254,6 +257,7 @@ impl Stream {
 
     fn changed(&mut self, users: impl IntoIterator<Item = florin_schema::UserId>) {
         self.batch.reached = None;
+        self.changes.fetch_add(1, Relaxed);
         let xid = self.xid;
         self.batch.changed.extend(users.into_iter().map(|user| (user, xid)));
     }

@@ -90,7 +90,9 @@ fn schema_changes_are_followed_where_harmless_and_stop_it_with_a_sentence_where_
     server.sql("ALTER TABLE transactions ADD COLUMN note TEXT DEFAULT 'x'");
     server.sql(&rows(1_000, 1_009, 10));
     server.sql("ALTER TABLE transactions DROP COLUMN note");
-    server.sql("ALTER TABLE transactions ALTER COLUMN kind TYPE INTEGER, ALTER COLUMN amount TYPE NUMERIC");
+    server
+        .sql("ALTER TABLE transactions ALTER COLUMN asset TYPE VARCHAR, ALTER COLUMN kind SET STATISTICS 10");
+    server.sql("ALTER TABLE transactions ADD COLUMN random UUID DEFAULT gen_random_uuid()");
     server.sql(&rows(1_010, 1_019, 10));
     server.sql("ALTER TABLE transactions RENAME TO ledger");
     server.sql("INSERT INTO ledger (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES ('t', 0, 103, 'COIN', 1, 1, 0)");
@@ -133,6 +135,106 @@ fn a_partitioned_table_is_one_ledger_however_it_is_published() {
     let mirror = Mirror::follow(server.target());
     mirror.catch_up();
     server.sql(&rows(1_000, 1_499, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+}
+
+fn partitioned() -> (Server, Mirror) {
+    let server = Server::start();
+    server.sql(
+        "CREATE TABLE transactions (transaction_id TEXT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, \
+             asset TEXT NOT NULL, kind SMALLINT NOT NULL, amount BIGINT NOT NULL, occurred_at BIGINT NOT NULL, \
+             PRIMARY KEY (user_id, version)) PARTITION BY RANGE (version); \
+         CREATE TABLE p0 PARTITION OF transactions FOR VALUES FROM (1) TO (101); \
+         CREATE TABLE p1 PARTITION OF transactions FOR VALUES FROM (101) TO (201); \
+         CREATE PUBLICATION florin FOR TABLE transactions WITH (publish_via_partition_root = true)",
+    );
+    server.sql(&rows(0, 1_999, 10));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    (server, mirror)
+}
+
+/// The server says nothing of rows that come or go with a partition: balances lacked them, or still had them.
+#[test]
+fn partitions_that_come_go_or_are_emptied_are_noticed() {
+    let (server, mirror) = partitioned();
+    server.sql("CREATE TABLE p2 PARTITION OF transactions FOR VALUES FROM (201) TO (301)");
+    server.sql(&rows(2_000, 2_999, 10));
+    mirror.catch_up();
+    server.sql("VACUUM FULL p0");
+    server.sql("CLUSTER p1 USING p1_pkey");
+    mirror.catch_up();
+    assert_eq!((mirror.told(), mirror.status.connections()), (server.sql(ALL), 1), "{}", mirror.doing());
+
+    server.sql(&format!(
+        "CREATE TABLE p3 (LIKE transactions INCLUDING ALL); {}; \
+         ALTER TABLE transactions ATTACH PARTITION p3 FOR VALUES FROM (301) TO (401)",
+        rows(3_000, 3_999, 10).replace("INTO transactions", "INTO p3")
+    ));
+    eventually("what came with it is loaded", || mirror.rows() == 4_000);
+    mirror.catch_up();
+    assert_eq!((mirror.told(), mirror.status.loads_on_top()), (server.sql(ALL), 1));
+
+    server.sql("TRUNCATE p3");
+    eventually("it is said", || mirror.said("p3 was emptied (TRUNCATE)"));
+    assert!(mirror.doing().contains("restart florin"), "{}", mirror.doing());
+    eventually("nothing is kept for it", || server.sql("SELECT count(*) FROM pg_replication_slots") == "0");
+    drop(mirror);
+
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    server.sql("ALTER TABLE transactions DETACH PARTITION p2");
+    eventually("it is said", || mirror.said("p2 was detached or removed"));
+    assert_eq!(mirror.rows(), 3_000, "what was shown is not taken back");
+}
+
+/// Rows that were read are others since, and the stream has only what came later.
+#[test]
+fn rows_that_a_command_has_rewritten_are_noticed() {
+    for (command, sentence) in [
+        (
+            "ALTER TABLE transactions ALTER amount TYPE BIGINT USING amount * 100",
+            "has rewritten the column amount",
+        ),
+        (
+            "ALTER TABLE transactions ADD fee BIGINT NOT NULL DEFAULT 1; \
+             ALTER TABLE transactions RENAME amount TO gross; ALTER TABLE transactions RENAME fee TO amount",
+            "the column amount is another one than it was",
+        ),
+    ] {
+        let (server, mirror) = followed();
+        server.sql(&format!("BEGIN; {command}; COMMIT"));
+        eventually("it is said", || mirror.said(sentence));
+        assert_eq!(mirror.rows(), 1_000);
+    }
+}
+
+/// While the slot was lost an old row was changed: loading on top skips versions that are known.
+#[test]
+fn rows_that_were_changed_while_nobody_followed_are_noticed() {
+    let (server, mirror) = followed();
+    server.sql(&rows(1_000, 1_009, 10));
+    mirror.catch_up();
+    eventually("the slot is dropped while its user is away", || {
+        server.try_sql(END_WALSENDER) && server.try_sql(DROP_SLOT)
+    });
+    server.sql("UPDATE transactions SET amount = 7 WHERE user_id = 3 AND version = 5");
+    eventually("it is said", || {
+        mirror.said("rows were changed or removed while the ledger was not followed")
+    });
+}
+
+/// Two rows of one version: the first counted, and the balance was wrong without a word.
+#[test]
+fn a_table_that_would_take_a_version_twice_is_refused() {
+    let (server, mirror) = followed();
+    server.sql("ALTER TABLE transactions DROP CONSTRAINT transactions_user_id_version_key");
+    eventually("it is said", || mirror.said("two rows of one account and version"));
+    let refused = PgLedger::open(server.target()).unwrap_err().to_string();
+    assert!(refused.contains("CREATE UNIQUE INDEX ON"), "{refused}");
+    server.sql("CREATE UNIQUE INDEX ON transactions (version, user_id) INCLUDE (amount)");
+    server.sql(&rows(1_000, 1_009, 10));
     mirror.catch_up();
     assert_eq!(mirror.told(), server.sql(ALL));
 }
