@@ -8,7 +8,7 @@ use super::threads::Scheduled;
 use super::view::View;
 use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
-use crate::shard::metrics::{Counter, Histogram, ShardMetrics};
+use crate::shard::metrics::{Counter, Histogram, ShardMetrics, TurnMetrics, Work};
 use crate::shard::quota::Usage;
 
 /// One metric that every shard has: name, kind, help, and where its value is.
@@ -141,6 +141,7 @@ pub(super) fn render(view: &View) -> String {
     }
     requests(&mut page, view);
     service_times(&mut page, view);
+    turns(&mut page, view);
     for &(name, kind, help, value) in PER_SHARD {
         head(&mut page, name, kind, help);
         for (index, shard) in view.shards.iter().enumerate() {
@@ -325,21 +326,45 @@ fn service_times(page: &mut String, view: &View) {
     head(page, name, Kind::Histogram, help);
     each_opcode(view, |index, shard, opcode| {
         let labels = format!("shard=\"{index}\",opcode=\"{}\"", label(opcode));
-        let times = &shard.metrics.opcodes[usize::from(*opcode as u8)].service_time;
-        let mut count = 0;
-        for (bucket, in_bucket) in times.counts().into_iter().enumerate() {
-            count += in_bucket;
-            let bound_us = Histogram::upper_bound_us(bucket);
-            // The last bucket holds whatever is longer, so it has no bound of its own.
-            if is_shown(bound_us) && bucket + 1 < Histogram::BUCKETS {
-                let series = format_args!("{name}_bucket{{{labels},le=\"{}\"}}", seconds(bound_us));
-                line(page, series, count);
+        histogram(page, name, &labels, &shard.metrics.opcodes[usize::from(*opcode as u8)].service_time);
+    });
+}
+
+/// What the shards' turns took: while one lasts, nobody else is answered.
+fn turns(page: &mut String, view: &View) {
+    let name = "florin_turn_seconds";
+    let help = "What a turn of the shard's loop took, by what it did besides answering.";
+    head(page, name, Kind::Histogram, help);
+    let each = |page: &mut String, f: &dyn Fn(&mut String, &str, &TurnMetrics)| {
+        for (index, shard) in view.shards.iter().enumerate() {
+            for (work, turns) in Work::ALL.iter().zip(&shard.metrics.turns_with) {
+                f(page, &format!("shard=\"{index}\",with=\"{}\"", work.name()), turns);
             }
         }
-        line(page, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}}"), count);
-        line(page, format_args!("{name}_sum{{{labels}}}"), seconds(times.sum_us()));
-        line(page, format_args!("{name}_count{{{labels}}}"), count);
+    };
+    each(page, &|page, labels, turns| histogram(page, name, labels, &turns.times));
+    let name = "florin_turn_max_seconds";
+    let help = "The longest turn since the start, by what it did besides answering.";
+    head(page, name, Kind::Gauge, help);
+    each(page, &|page, labels, turns| {
+        line(page, format_args!("{name}{{{labels}}}"), seconds(turns.max_us.get()));
     });
+}
+
+fn histogram(page: &mut String, name: &str, labels: &str, times: &Histogram) {
+    let mut count = 0;
+    for (bucket, in_bucket) in times.counts().into_iter().enumerate() {
+        count += in_bucket;
+        let bound_us = Histogram::upper_bound_us(bucket);
+        // The last bucket holds whatever is longer, so it has no bound of its own.
+        if is_shown(bound_us) && bucket + 1 < Histogram::BUCKETS {
+            let series = format_args!("{name}_bucket{{{labels},le=\"{}\"}}", seconds(bound_us));
+            line(page, series, count);
+        }
+    }
+    line(page, format_args!("{name}_bucket{{{labels},le=\"+Inf\"}}"), count);
+    line(page, format_args!("{name}_sum{{{labels}}}"), seconds(times.sum_us()));
+    line(page, format_args!("{name}_count{{{labels}}}"), count);
 }
 
 /// Two bounds for each doubling are enough for a quantile, and keep a node of many shards to a page that can be read.

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
 use crate::mesh::Latest;
 use crate::node::ShardHandle;
+use crate::shard::metrics::Work;
 use crate::sources::Ledger;
 
 /// An admin port of a node of two shards that has no node behind it; ends when dropped.
@@ -153,6 +154,7 @@ fn every_metric_has_a_help_and_a_type_and_counts() {
     get_balance.service_time.record(5, 4);
     get_balance.service_time.record(100, 1);
     port.view.shards[0].metrics.connections.set(9);
+    [70, 900].map(|us| port.view.shards[0].metrics.turns_with[Work::Growth as usize].record(us));
     let page = port.get("/metrics").body;
     for expected in [
         "florin_ready 1",
@@ -165,6 +167,9 @@ fn every_metric_has_a_help_and_a_type_and_counts() {
         "florin_service_seconds_sum{shard=\"1\",opcode=\"get_balance\"} 0.000120",
         "florin_service_seconds_count{shard=\"1\",opcode=\"get_balance\"} 5",
         "florin_connections{shard=\"0\"} 9",
+        "florin_turn_seconds_bucket{shard=\"0\",with=\"growth\",le=\"0.000128\"} 1",
+        "florin_turn_seconds_bucket{shard=\"0\",with=\"growth\",le=\"0.001024\"} 2",
+        "florin_turn_max_seconds{shard=\"0\",with=\"growth\"} 0.000900",
         "florin_watermark_timestamp_seconds{shard=\"0\"} 1.500000",
     ] {
         assert!(page.lines().any(|line| line == expected), "{expected} is missing in\n{page}");

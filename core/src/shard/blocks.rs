@@ -64,6 +64,25 @@ pub struct Blocks {
     large: Vec<Option<Box<[u8]>>>,
     free_large: Vec<usize>,
     large_bytes: usize,
+    growth: Growth,
+}
+
+/// What was done for growth since that was last asked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Growth {
+    /// Anything.
+    pub has_worked: bool,
+    /// A page was touched for the first time, which the system fills with zeroes: 2 MiB where it is a huge one, in up to 0.3 ms.
+    pub has_asked: bool,
+}
+
+impl Growth {
+    /// Notes what else was done.
+    #[inline]
+    pub fn add(&mut self, other: Growth) {
+        self.has_worked |= other.has_worked;
+        self.has_asked |= other.has_asked;
+    }
 }
 
 /// A span's books. Its free blocks form a list through their own first bytes.
@@ -99,14 +118,22 @@ impl Blocks {
         let partial = vec![None; class_bytes.len()];
         Blocks {
             spans: Pages::zeroed(HUGE_PAGE_BYTES),
-            states: Vec::new(),
+            // Of addresses; what is not used takes no memory. A list that grew would be copied in one go.
+            states: Vec::with_capacity((LARGE / UNITS_PER_SPAN) as usize),
             free_spans: Vec::new(),
             class_bytes,
             partial,
             large: Vec::new(),
             free_large: Vec::new(),
             large_bytes: 0,
+            growth: Growth::default(),
         }
+    }
+
+    /// What was done for growth.
+    #[inline]
+    pub fn growth(&mut self) -> &mut Growth {
+        &mut self.growth
     }
 
     /// How many bytes a block for `bytes` has.
@@ -198,8 +225,12 @@ impl Blocks {
                 span < LARGE / UNITS_PER_SPAN,
                 "a shard's 32 GiB of records are used up: run more shards"
             );
-            if place(span * UNITS_PER_SPAN) == self.spans.len() {
+            let at = place(span * UNITS_PER_SPAN);
+            if at == self.spans.len() {
                 self.spans.grow(2 * self.spans.len());
+            }
+            if at > 0 && at.is_multiple_of(HUGE_PAGE_BYTES) {
+                self.growth.add(Growth { has_worked: true, has_asked: true });
             }
             self.states.push(SpanState {
                 class: 0,

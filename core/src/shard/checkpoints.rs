@@ -129,11 +129,13 @@ impl Checkpoints {
             || self.link.as_ref().is_some_and(|link| !link.orders.is_empty())
     }
 
-    /// Notes what a turn took in which something was done for a checkpoint.
-    pub fn note_turn(&mut self, took_us: u64, metrics: &ShardMetrics) {
-        if core::mem::take(&mut self.has_worked) {
+    /// Notes what a turn took, if something was done for a checkpoint in it; whether it was.
+    pub fn note_turn(&mut self, took_us: u64, metrics: &ShardMetrics) -> bool {
+        let has_worked = core::mem::take(&mut self.has_worked);
+        if has_worked {
             metrics.checkpoint_turn_max_us.set(metrics.checkpoint_turn_max_us.get().max(took_us));
         }
+        has_worked
     }
 
     /// Whether the user's account was copied by the walk that is on, or the last one.

@@ -23,6 +23,8 @@ pub(super) struct Follow {
     ends_commit: bool,
     /// When the watermark was taken, monotonic µs; 0 = there is none yet.
     pub watermark_taken_us: u64,
+    /// Something was taken in in this turn.
+    pub has_taken: bool,
     /// The table or the watermark has moved since the waiting room was looked through.
     pub moved: bool,
     /// Age of the watermark beyond which no data is answered.
@@ -37,6 +39,7 @@ impl Follow {
             applied_batch: None,
             ends_commit: false,
             watermark_taken_us: 0,
+            has_taken: false,
             moved: false,
             max_staleness_us,
         }
@@ -54,7 +57,7 @@ impl Shard {
     /// Takes in what the feed has sent, up to a turn's worth.
     pub(super) fn drain_feed(&mut self) {
         let mut left = FEED_EVENTS_PER_TURN;
-        while left > 0 {
+        while left > 0 && !self.responder.table.has_asked_for_memory() {
             if self.follow.ends_commit {
                 left -= self.responder.table.show_unfinished(left);
                 self.show_fingerprints();
@@ -63,7 +66,7 @@ impl Shard {
             }
             let Some(event) = self.follow.feed.events.pop() else { break };
             left -= 1;
-            self.follow.moved = true;
+            (self.follow.moved, self.follow.has_taken) = (true, true);
             match event {
                 FeedEvent::Row(row) => {
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);

@@ -3,10 +3,20 @@
 //! | part | size | holds |
 //! | --- | --- | --- |
 //! | line | a cache line | eight tags, and the eight handles that they belong to; filled in order |
-//! | tag | 4 bytes | the lower half of a user's hash: its lower bits say in which line it belongs, the others tell users of a line apart |
+//! | tag | 4 bytes | the lower half of a user's hash: it says in which line it belongs, and tells users of a line apart |
 //!
-//! A tag only guesses; whose account it is says its record. What finds its line full goes into the next. The lines double before
-//! three quarters of them are full, which the tags are enough for; nothing is ever removed.
+//! A tag only guesses; whose account it is says its record. Lines are in the order of the tags that belong into them. What finds its
+//! line full goes into the next; nothing is ever removed.
+//!
+//! Lines that are full enough move to a quarter more of them, a bounded number at a time, from the last to the first:
+//!
+//! ```text
+//!     lines   [ still here ······· | moved: their memory is given back ]
+//!     larger  [       untouched       | ······························· ]
+//! ```
+//!
+//! A user who belongs before the boundary is found before it, any other behind it: the boundary lies behind a line with room, which
+//! nobody who belongs before it has passed. So a look-up asks only what it has to ask of any array, whether its line is there.
 
 use alloc::vec::Vec;
 
@@ -14,12 +24,20 @@ use florin_schema::HashedUser;
 use wide::u32x8;
 use zerocopy::FromZeros;
 
-use super::blocks::Handle;
-use super::memory::{Pages, prefetch};
-use crate::limits::INDEX_LINES_MIN;
+use super::blocks::{Growth, Handle};
+use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
+use crate::limits::{INDEX_LINES_MIN, INDEX_LINES_PER_INSERTION};
 
 /// Places of a line.
 const PLACES: usize = 8;
+/// Users for each line with whom they begin to move: so few that hardly any find their line full.
+const USERS_PER_LINE: usize = 5;
+/// One more line for each so many.
+const LINES_PER_NEW: usize = 4;
+/// Lines of a huge page. Fewer become four times as many, for a page is the least that a mapping takes.
+const LINES_PER_PAGE: usize = HUGE_PAGE_BYTES / size_of::<Line>();
+/// Tags there are.
+const TAGS: u64 = 1 << 32;
 
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
@@ -28,17 +46,43 @@ struct Line {
     handles: [Handle; PLACES],
 }
 
-const _: () = assert!(size_of::<Line>() == 64 && INDEX_LINES_MIN.is_power_of_two());
+const _: () = assert!(size_of::<Line>() == 64 && USERS_PER_LINE < PLACES);
+// They have moved long before they have to again.
+const _: () = assert!(INDEX_LINES_PER_INSERTION * USERS_PER_LINE >= 2 * LINES_PER_NEW);
+
+impl Line {
+    /// Those who are in it.
+    fn users(&self) -> impl Iterator<Item = (u32, Handle)> {
+        self.tags.into_iter().zip(self.handles).filter(|(_, handle)| handle.is_some())
+    }
+
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.handles[PLACES - 1].is_some()
+    }
+
+    /// The places with this tag, a bit each. Among them may be the first empty one.
+    #[inline(always)]
+    fn alike(&self, tag: u32) -> u32 {
+        u32x8::new(self.tags).simd_eq(u32x8::splat(tag)).to_bitmask()
+    }
+}
 
 /// From users to handles.
 pub struct Index {
-    lines: Pages<Line>,
+    lines: Lines,
+    /// Where they move to, if they do.
+    larger: Option<Lines>,
     taken: usize,
+    /// The page of `larger` that was touched last.
+    page: usize,
+    growth: Growth,
 }
 
-/// A place that is taken, until the next insertion.
+/// A place that is taken, until the next insertion or move.
 #[derive(Clone, Copy)]
 pub struct Place {
+    is_moved: bool,
     line: usize,
     place: usize,
 }
@@ -46,13 +90,16 @@ pub struct Place {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        Index { lines: Pages::zeroed(INDEX_LINES_MIN), taken: 0 }
+        Index::of(INDEX_LINES_MIN)
     }
 
     /// An empty index with room for so many users.
     pub fn with_room(users: usize) -> Index {
-        let lines = (users * 4).div_ceil(PLACES * 3).next_power_of_two();
-        Index { lines: Pages::zeroed(lines.max(INDEX_LINES_MIN)), taken: 0 }
+        Index::of(users.div_ceil(USERS_PER_LINE).max(INDEX_LINES_MIN))
+    }
+
+    fn of(lines: usize) -> Index {
+        Index { lines: Lines::empty(lines), larger: None, taken: 0, page: 0, growth: Growth::default() }
     }
 
     /// Users held.
@@ -62,110 +109,258 @@ impl Index {
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        let larger = self.larger.as_ref().map_or(0, |larger| larger.here.len());
+        (self.lines.here.len() + larger) * size_of::<Line>()
     }
 
     /// Asks for the user's line, to be read soon.
     #[inline]
     pub fn prefetch(&self, user: HashedUser) {
-        prefetch(&self.lines[self.home(tag(user))]);
+        let tag = tag(user);
+        match self.lines.here.get(self.lines.home(tag)) {
+            Some(line) => prefetch(line),
+            None => self.prefetch_moved(tag),
+        }
+    }
+
+    #[cold]
+    fn prefetch_moved(&self, tag: u32) {
+        let larger = self.moved();
+        prefetch(&larger.here[larger.home(tag)]);
+    }
+
+    /// The handle of the first place with the user's tag: nearly always the user's. None, and the user has none.
+    #[inline(always)]
+    pub fn guess(&self, user: HashedUser) -> Handle {
+        let tag = tag(user);
+        match self.lines.here.get(self.lines.home(tag)) {
+            Some(line) => match line.alike(tag) {
+                0 if line.is_full() => self.guess_elsewhere(user),
+                0 => Handle::NONE,
+                alike => line.handles[alike.trailing_zeros() as usize],
+            },
+            None => self.guess_elsewhere(user),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn guess_elsewhere(&self, user: HashedUser) -> Handle {
+        self.find(user, |_| true).map_or(Handle::NONE, |(_, handle)| handle)
     }
 
     /// The first place with the user's tag whose handle is the user's, and that handle.
-    #[inline(always)]
     pub fn find(&self, user: HashedUser, is_the_users: impl Fn(Handle) -> bool) -> Option<(Place, Handle)> {
         let tag = tag(user);
-        let mut at = self.home(tag);
+        let home = self.lines.home(tag);
+        let is_moved = home >= self.lines.here.len();
+        let (lines, home) =
+            if is_moved { (self.moved(), self.moved().home(tag)) } else { (&self.lines, home) };
+        let (line, place, handle) = lines.find(home, tag, is_the_users)?;
+        Some((Place { is_moved, line, place }, handle))
+    }
+
+    fn moved(&self) -> &Lines {
+        self.larger.as_ref().expect(MOVING)
+    }
+
+    /// Appends the handles of the next users on a walk over all, which begins with tag 0: those of one line who have this tag or a
+    /// higher one. Where it goes on; `None` where it is over.
+    ///
+    /// It goes by tags, and not by where they lie: so whoever was there when it began is met exactly once, however lines move.
+    pub fn walk(&self, from: u32, handles: &mut Vec<Handle>) -> Option<u32> {
+        let is_here = self.lines.home(from) < self.lines.here.len();
+        let lines = if is_here { &self.lines } else { self.moved() };
+        let home = lines.home(from);
+        lines.of_home(home, |tag, handle| {
+            if tag >= from {
+                handles.push(handle);
+            }
+        });
+        u32::try_from(lines.first_tag(home + 1)).ok()
+    }
+
+    /// Whether a walk over all that goes on with tag `next` has passed by the user's.
+    pub fn is_before(&self, user: HashedUser, next: u32) -> bool {
+        tag(user) < next
+    }
+
+    /// Replaces the handle at a place.
+    pub fn set(&mut self, place: Place, handle: Handle) {
+        let lines = if place.is_moved { self.larger.as_mut().expect(MOVING) } else { &mut self.lines };
+        lines.here[place.line].handles[place.place] = handle;
+    }
+
+    /// Adds a user, who must not have a place yet. Does a bounded share of what moving all takes, if they are moving.
+    pub fn insert(&mut self, user: HashedUser, handle: Handle) -> Place {
+        self.taken += 1;
+        if self.larger.is_none() && self.taken > self.lines.here.len() * USERS_PER_LINE {
+            let lines = self.lines.count;
+            self.begin_to_move(if lines < LINES_PER_PAGE {
+                LINES_PER_PAGE.min(lines * 4)
+            } else {
+                lines + lines / LINES_PER_NEW
+            });
+        }
+        self.move_lines(INDEX_LINES_PER_INSERTION);
+        let tag = tag(user);
+        let home = self.lines.home(tag);
+        if home < self.lines.here.len() {
+            if let Some((line, place)) = self.lines.put(home, tag, handle) {
+                return Place { is_moved: false, line, place };
+            }
+            // All lines from here to the boundary are full: they are the next to move.
+            self.move_lines(self.lines.here.len() - home);
+        }
+        let is_moved = self.larger.is_some();
+        let lines = match self.larger.as_mut() {
+            Some(larger) => larger,
+            None => &mut self.lines,
+        };
+        let (line, place) = lines.put(lines.home(tag), tag, handle).expect("somewhere is room");
+        Place { is_moved, line, place }
+    }
+
+    /// What was done for growth.
+    #[inline]
+    pub fn growth(&mut self) -> &mut Growth {
+        &mut self.growth
+    }
+
+    fn begin_to_move(&mut self, lines: usize) {
+        self.larger = Some(Lines::empty(lines));
+        self.page = usize::MAX;
+        // The last of them has to, before anybody else is put in.
+        self.move_lines(1);
+    }
+
+    /// Whether lines are moving.
+    #[inline]
+    pub fn is_moving(&self) -> bool {
+        self.larger.is_some()
+    }
+
+    /// Moves so many lines, if they are moving, and the few before them that nobody's place can be told apart from.
+    pub fn move_lines(&mut self, lines: usize) {
+        let Some(larger) = &mut self.larger else { return };
+        let end = self.lines.here.len();
+        let mut from = end.saturating_sub(lines);
+        // Nobody who belongs before a line with room lies behind it.
+        while from > 0 && self.lines.here[from - 1].is_full() {
+            from -= 1;
+        }
+        let page = larger.home(self.lines.first_tag(from) as u32) / LINES_PER_PAGE;
+        let has_asked = page != self.page && larger.count > LINES_PER_PAGE;
+        self.growth.add(Growth { has_worked: true, has_asked });
+        self.page = page;
+        let mut take = |line: &Line, lines: &Lines| {
+            for (tag, handle) in line.users().filter(|&(tag, _)| (from..end).contains(&lines.home(tag))) {
+                larger.put(larger.home(tag), tag, handle).expect("what is larger has room");
+            }
+        };
+        self.lines.here[from..].iter().for_each(|line| take(line, &self.lines));
+        if end == self.lines.count && from > 0 {
+            // The first to move. Whoever found the last of all lines full went on with the first.
+            for line in self.lines.here.iter() {
+                take(line, &self.lines);
+                if !line.is_full() {
+                    break;
+                }
+            }
+        }
+        self.lines.here.truncate(from);
+        if from == 0 {
+            self.lines = self.larger.take().expect(MOVING);
+        }
+    }
+}
+
+const MOVING: &str = "what is not here has moved";
+
+/// Lines, all of them or those that have not moved.
+struct Lines {
+    here: Pages<Line>,
+    /// How many there are, or were before they began to move: what homes are found by.
+    count: usize,
+}
+
+impl Lines {
+    fn empty(count: usize) -> Lines {
+        Lines { here: Pages::zeroed(count), count }
+    }
+
+    /// The line that a tag belongs into.
+    #[inline(always)]
+    fn home(&self, tag: u32) -> usize {
+        (u64::from(tag) * self.count as u64 / TAGS) as usize
+    }
+
+    /// The first tag that belongs into a line, or into one behind it.
+    fn first_tag(&self, home: usize) -> u64 {
+        (home as u64 * TAGS).div_ceil(self.count as u64)
+    }
+
+    /// Where to go on from a full line: with the first behind the last, unless that has moved.
+    fn after(&self, line: usize) -> Option<usize> {
+        let next = line + 1;
+        if next < self.here.len() {
+            return Some(next);
+        }
+        (next == self.count).then_some(0)
+    }
+
+    fn find(
+        &self,
+        home: usize,
+        tag: u32,
+        is_the_users: impl Fn(Handle) -> bool,
+    ) -> Option<(usize, usize, Handle)> {
+        let mut at = home;
         loop {
-            let line = &self.lines[at];
-            let mut same = u32x8::new(line.tags).simd_eq(u32x8::splat(tag)).to_bitmask();
-            while same != 0 {
-                let place = same.trailing_zeros() as usize;
+            let line = &self.here[at];
+            let mut alike = line.alike(tag);
+            while alike != 0 {
+                let place = alike.trailing_zeros() as usize;
                 let handle = line.handles[place];
                 // Empty places stand behind all others, and have a tag of 0 as somebody may.
                 if !handle.is_some() {
                     return None;
                 }
                 if is_the_users(handle) {
-                    return Some((Place { line: at, place }, handle));
+                    return Some((at, place, handle));
                 }
-                same &= same - 1;
+                alike &= alike - 1;
             }
-            if !line.handles[PLACES - 1].is_some() {
+            if !line.is_full() {
                 return None;
             }
-            at = (at + 1) & (self.lines.len() - 1);
+            at = self.after(at)?;
         }
     }
 
-    /// Appends the handles of all users who belong into line `home`, wherever they lie.
-    pub fn of_home(&self, home: usize, handles: &mut Vec<Handle>) {
+    /// All who belong into line `home`, wherever they lie.
+    fn of_home(&self, home: usize, mut each: impl FnMut(u32, Handle)) {
+        let mut next = Some(home);
+        while let Some(at) = next {
+            let line = &self.here[at];
+            line.users()
+                .filter(|&(tag, _)| self.home(tag) == home)
+                .for_each(|(tag, handle)| each(tag, handle));
+            next = if line.is_full() { self.after(at) } else { None };
+        }
+    }
+
+    /// Line and place that were free; `None` where all lines up to the last are full, and those behind it have moved.
+    fn put(&mut self, home: usize, tag: u32, handle: Handle) -> Option<(usize, usize)> {
         let mut at = home;
         loop {
-            let line = &self.lines[at];
-            let places = line.tags.iter().zip(&line.handles);
-            let here = places.filter(|(tag, handle)| handle.is_some() && self.home(**tag) == home);
-            handles.extend(here.map(|(_, &handle)| handle));
-            if !line.handles[PLACES - 1].is_some() {
-                return;
-            }
-            at = (at + 1) & (self.lines.len() - 1);
-        }
-    }
-
-    /// The line after `home` on a walk over all that began at line 0; `None` after the last.
-    ///
-    /// Lines come in the order of their reversed bits. Doubling makes two of each, next to each other in that order: so a walk
-    /// that goes on after it has seen, and will see, each user who was there when it began exactly once.
-    pub fn home_after(&self, home: usize) -> Option<usize> {
-        let unused = usize::BITS - self.lines.len().trailing_zeros();
-        let next = (home.reverse_bits() >> unused) + 1;
-        (next < self.lines.len()).then(|| next.reverse_bits() >> unused)
-    }
-
-    /// Whether a walk over all that comes to line `next` next has passed by the user's line.
-    pub fn is_before(&self, user: HashedUser, next: usize) -> bool {
-        self.home(tag(user)).reverse_bits() < next.reverse_bits()
-    }
-
-    /// Replaces the handle at a place.
-    pub fn set(&mut self, place: Place, handle: Handle) {
-        self.lines[place.line].handles[place.place] = handle;
-    }
-
-    /// Adds a user, who must not have a place yet.
-    pub fn insert(&mut self, user: HashedUser, handle: Handle) -> Place {
-        if (self.taken + 1) * 4 > self.lines.len() * PLACES * 3 {
-            self.double();
-        }
-        self.taken += 1;
-        self.put(tag(user), handle)
-    }
-
-    fn double(&mut self) {
-        let larger = Pages::zeroed(self.lines.len() * 2);
-        let smaller = core::mem::replace(&mut self.lines, larger);
-        let places = smaller.iter().flat_map(|line| line.tags.into_iter().zip(line.handles));
-        for (tag, handle) in places.filter(|(_, handle)| handle.is_some()) {
-            self.put(tag, handle);
-        }
-    }
-
-    fn put(&mut self, tag: u32, handle: Handle) -> Place {
-        let mut at = self.home(tag);
-        loop {
-            let line = &mut self.lines[at];
+            let line = &mut self.here[at];
             if let Some(place) = line.handles.iter().position(|handle| !handle.is_some()) {
                 (line.tags[place], line.handles[place]) = (tag, handle);
-                return Place { line: at, place };
+                return Some((at, place));
             }
-            at = (at + 1) & (self.lines.len() - 1);
+            at = self.after(at)?;
         }
-    }
-
-    #[inline]
-    fn home(&self, tag: u32) -> usize {
-        tag as usize & (self.lines.len() - 1)
     }
 }
 
@@ -174,3 +369,6 @@ impl Index {
 fn tag(user: HashedUser) -> u32 {
     user.hash() as u32
 }
+
+#[cfg(test)]
+mod tests;

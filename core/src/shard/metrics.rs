@@ -90,6 +90,54 @@ pub struct OpcodeMetrics {
     pub service_time: Histogram,
 }
 
+/// What a turn did besides answering. One that did several things counts as the first of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Moved a piece of the index, or asked the system for memory.
+    Growth,
+    /// Copied accounts out for a checkpoint, or took them in.
+    Checkpoint,
+    /// Took in what the feed had sent.
+    Feed,
+    /// Nothing.
+    Answers,
+}
+
+impl Work {
+    /// All of them, by their numbers.
+    pub const ALL: [Work; 4] = [Work::Growth, Work::Checkpoint, Work::Feed, Work::Answers];
+
+    /// In metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Work::Growth => "growth",
+            Work::Checkpoint => "checkpoint",
+            Work::Feed => "feed",
+            Work::Answers => "answers",
+        }
+    }
+}
+
+/// What the turns of one kind of [`Work`] took.
+#[derive(Debug, Default)]
+pub struct TurnMetrics {
+    /// From a turn's begin to its end.
+    pub times: Histogram,
+    /// The longest since the start, µs.
+    pub max_us: Counter,
+}
+
+impl TurnMetrics {
+    /// Counts one; the shard's thread alone.
+    #[inline]
+    pub fn record(&self, took_us: u64) {
+        self.times.record(took_us, 1);
+        if took_us > self.max_us.get() {
+            self.max_us.set(took_us);
+        }
+    }
+}
+
 /// Everything that a shard counts.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -137,6 +185,8 @@ pub struct ShardMetrics {
     pub clock_set_back: Counter,
     /// Turns of the loop.
     pub turns: Counter,
+    /// What they took, by [`Work`].
+    pub turns_with: [TurnMetrics; Work::ALL.len()],
     /// Accounts held.
     pub accounts: Counter,
     /// Bytes of the table: index and slabs.

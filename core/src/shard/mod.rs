@@ -84,6 +84,7 @@ use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use metrics::ShardMetrics;
+use metrics::Work;
 pub use planted::Planted;
 pub use principal::{Principal, Rights};
 use questions::Room;
@@ -334,6 +335,7 @@ impl Shard {
             }
         }
         self.drain_feed();
+        self.responder.table.go_on_growing();
         self.serve_checkpoints();
         self.look_through_waiting_room();
         self.follow.moved = false;
@@ -393,8 +395,15 @@ impl Shard {
         self.note_input_read(monotonic_us);
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         self.responder.publish_counts(took_us);
+        let has_grown = self.responder.table.take_growth().has_worked;
         let metrics = &self.responder.metrics;
-        self.checkpoints.note_turn(took_us, metrics);
+        let work = match self.checkpoints.note_turn(took_us, metrics) {
+            _ if has_grown => Work::Growth,
+            true => Work::Checkpoint,
+            false if core::mem::take(&mut self.follow.has_taken) => Work::Feed,
+            false => Work::Answers,
+        };
+        metrics.turns_with[work as usize].record(took_us);
         metrics.turns.add(1);
         metrics.waiting.set(self.forwarding.waiting.len() as u64);
         metrics.mesh_depth.set(self.forwarding.outstanding() as u64);
@@ -429,6 +438,7 @@ impl Shard {
         self.connections.have_work()
             || self.follow.has_work()
             || self.checkpoints.has_work()
+            || self.responder.table.is_growing()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()
     }

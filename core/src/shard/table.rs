@@ -11,12 +11,12 @@ use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
-use super::blocks::{Blocks, Handle};
+use super::blocks::{Blocks, Growth, Handle};
 use super::index::{Index, Place};
 use crate::checkpoint::{Record, RecordError};
 use crate::clock::Now;
 use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
-use crate::limits::CHECKPOINT_PIECE_BYTES;
+use crate::limits::{CHECKPOINT_PIECE_BYTES, INDEX_LINES_PER_TURN};
 use crate::wire::AssetTotals;
 
 /// A shard's accounts.
@@ -39,12 +39,12 @@ struct Reread {
     account: Account,
 }
 
-/// A walk over all accounts, on which rows may come and the index may double. It meets each account that was there when it
+/// A walk over all accounts, on which rows may come and the index may grow. It meets each account that was there when it
 /// began exactly once, and of those that came since some.
 #[derive(Debug)]
 pub struct Walk {
-    /// The line of the index that comes next; none = it is over.
-    home: Option<usize>,
+    /// Where it goes on in the index; none = it is over.
+    next: Option<u32>,
     /// Of a group whose memory is asked for at once.
     handles: Vec<Handle>,
 }
@@ -55,17 +55,17 @@ impl Walk {
 
     /// One that begins.
     pub fn new() -> Walk {
-        Walk { home: Some(0), handles: Vec::with_capacity(2 * Walk::GROUP) }
+        Walk { next: Some(0), handles: Vec::with_capacity(2 * Walk::GROUP) }
     }
 
     /// Whether it has met all.
     pub fn is_over(&self) -> bool {
-        self.home.is_none()
+        self.next.is_none()
     }
 
     /// Whether it has met whoever has the user's place, or has passed by where a new one will be.
     pub fn has_met(&self, table: &Table, user: HashedUser) -> bool {
-        self.home.is_none_or(|next| table.index.is_before(user, next))
+        self.next.is_none_or(|next| table.index.is_before(user, next))
     }
 }
 
@@ -213,7 +213,7 @@ impl Table {
     /// Second pass: whose account may it be; asks for its record.
     #[inline(always)]
     pub fn guess(&self, user: HashedUser) -> Guess {
-        let balance = self.index.find(user, |_| true).map_or(Handle::NONE, |(_, handle)| handle);
+        let balance = self.index.guess(user);
         self.blocks.prefetch(balance);
         Guess(balance)
     }
@@ -437,6 +437,34 @@ impl Table {
         }
     }
 
+    /// Goes on with what growth has left to do, by a bounded piece.
+    #[inline]
+    pub fn go_on_growing(&mut self) {
+        if self.is_growing() {
+            self.index.move_lines(INDEX_LINES_PER_TURN);
+        }
+    }
+
+    /// What was done for growth since this was last asked.
+    #[inline]
+    pub fn take_growth(&mut self) -> Growth {
+        let mut growth = core::mem::take(self.index.growth());
+        growth.add(core::mem::take(self.blocks.growth()));
+        growth
+    }
+
+    /// Whether a page was touched for the first time since that was last asked: as much of that as belongs into one turn.
+    #[inline]
+    pub fn has_asked_for_memory(&mut self) -> bool {
+        self.index.growth().has_asked || self.blocks.growth().has_asked
+    }
+
+    /// Whether growth has left something to do.
+    #[inline]
+    pub fn is_growing(&self) -> bool {
+        self.index.is_moving()
+    }
+
     /// Forgets all accounts.
     pub fn clear(&mut self) {
         let watermark = self.watermark;
@@ -473,16 +501,12 @@ impl Table {
     /// where `out` comes to hold [`CHECKPOINT_PIECE_BYTES`]. How many.
     pub fn walk(&self, walk: &mut Walk, accounts: usize, out: &mut Vec<u8>) -> usize {
         let mut written = 0;
-        while written < accounts && out.len() < CHECKPOINT_PIECE_BYTES {
-            let Some(mut home) = walk.home else { break };
+        while written < accounts && out.len() < CHECKPOINT_PIECE_BYTES && !walk.is_over() {
             walk.handles.clear();
-            loop {
-                self.index.of_home(home, &mut walk.handles);
-                walk.home = self.index.home_after(home);
-                match walk.home {
-                    Some(next) if walk.handles.len() < Walk::GROUP => home = next,
-                    _ => break,
-                }
+            while let Some(next) = walk.next
+                && walk.handles.len() < Walk::GROUP
+            {
+                walk.next = self.index.walk(next, &mut walk.handles);
             }
             let of = |&balance: &Handle| Account { balance };
             walk.handles.iter().for_each(|&balance| self.blocks.prefetch(balance));

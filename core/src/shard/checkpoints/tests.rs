@@ -1,10 +1,11 @@
-//! Accounts copied out while rows come and the index doubles, taken in by another number of shards: what is answered is what a
+//! Accounts copied out while rows come and the index grows, taken in by another number of shards: what is answered is what a
 //! recomputation from the rows would answer.
 
 use std::collections::BTreeMap;
 
 use florin_schema::{Asset, UserId, Version};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 
 use super::*;
 use crate::checkpoint::{self, record};
@@ -81,7 +82,7 @@ proptest! {
         for row in before.into_iter().map(&mut next) {
             prop_assert_eq!(table.apply(&row, &horizon), Outcome::Applied);
         }
-        // The begin position is here. The walk goes on between rows, which make the index double under it.
+        // The begin position is here. The walk goes on between rows, which make the index grow under it.
         let after: Vec<Transaction> = during.into_iter().map(&mut next).collect();
         let (mut walk, mut records) = (Walk::new(), Vec::new());
         let mut coming = after.iter();
@@ -116,6 +117,216 @@ proptest! {
         prop_assert_eq!(restored, content(&table, users()));
     }
 
+}
+
+/// What happens next to a node of several shards.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Rows of these users are committed.
+    Commit(Vec<(u64, u32)>),
+    /// So many of them arrive.
+    Follow(usize),
+    /// A checkpoint is begun, unless one is in the making.
+    Begin,
+    /// A shard copies out so many accounts of it.
+    Walk(usize, usize),
+    /// So many lines of a shard's index move, if they do.
+    Grow(usize, usize),
+    /// The node ends, and begins again with so many shards; so many of its checkpoints are damaged.
+    Crash(u16, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let rows = prop::collection::vec((0_u64..160, any::<u32>()), 1..80);
+    prop_oneof![
+        4 => rows.prop_map(Step::Commit),
+        4 => (1..150_usize).prop_map(Step::Follow),
+        2 => Just(Step::Begin),
+        8 => (any::<usize>(), 1..90_usize).prop_map(|(shard, accounts)| Step::Walk(shard, accounts)),
+        2 => (any::<usize>(), 1..6_usize).prop_map(|(shard, lines)| Step::Grow(shard, lines)),
+        1 => (1..4_u16, 0..3_usize).prop_map(|(shards, damaged)| Step::Crash(shards, damaged)),
+    ]
+}
+
+/// What may be wrong with whoever makes a checkpoint, to see that it is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wrong {
+    Nothing,
+    /// It says that it begins where it ended.
+    BeginsLate,
+    /// It serves what it has loaded before it has followed up to where it ended.
+    ServesEarly,
+    /// It leaves out what one shard copied last.
+    LosesPiece,
+    /// It goes on with a walk of before the crash.
+    MixesWalks,
+}
+
+#[derive(Clone, Default)]
+struct Made {
+    begin: usize,
+    end: usize,
+    records: Vec<u8>,
+}
+
+struct Making {
+    begin: usize,
+    walks: Vec<Walk>,
+    records: Vec<u8>,
+}
+
+/// A node, its ledger and its checkpoints, newest last.
+struct World {
+    wrong: Wrong,
+    ledger: Vec<Transaction>,
+    versions: BTreeMap<u64, u64>,
+    tables: Vec<Table>,
+    followed: usize,
+    /// Nothing is answered before all up to here was followed.
+    serves_from: usize,
+    making: Option<Making>,
+    made: Vec<Made>,
+    restored: usize,
+}
+
+impl World {
+    fn new(wrong: Wrong) -> World {
+        World {
+            wrong,
+            ledger: Vec::new(),
+            versions: BTreeMap::new(),
+            tables: vec![Table::new(), Table::new()],
+            followed: 0,
+            serves_from: 0,
+            making: None,
+            made: Vec::new(),
+            restored: 0,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        let shards = self.tables.len();
+        match step {
+            Step::Commit(rows) => {
+                for (user, pick) in rows {
+                    let version = self.versions.entry(user).or_default();
+                    *version += 1;
+                    self.ledger.push(row(user, *version, u64::from(pick)));
+                }
+            }
+            Step::Follow(rows) => self.follow(rows),
+            Step::Begin if self.making.is_none() && self.followed >= self.serves_from => {
+                let walks = (0..shards).map(|_| Walk::new()).collect();
+                self.making = Some(Making { begin: self.followed, walks, records: Vec::new() });
+            }
+            Step::Begin => {}
+            Step::Walk(shard, accounts) => self.walk(shard % shards, accounts),
+            Step::Grow(shard, lines) => {
+                (0..lines).for_each(|_| self.tables[shard % shards].go_on_growing());
+            }
+            Step::Crash(shards, damaged) => self.crash(shards, damaged),
+        }
+    }
+
+    fn follow(&mut self, rows: usize) {
+        let horizon = Horizon::at(NOW_US);
+        let shards = self.tables.len() as u16;
+        for row in &self.ledger[self.followed..(self.followed + rows).min(self.ledger.len())] {
+            let outcome = self.tables[usize::from(row.user_id.shard(shards).0)].apply(row, &horizon);
+            assert!(matches!(outcome, Outcome::Applied | Outcome::Duplicate), "{outcome:?}");
+            self.followed += 1;
+        }
+    }
+
+    fn walk(&mut self, shard: usize, accounts: usize) {
+        let Some(making) = &mut self.making else { return };
+        let mut piece = Vec::new();
+        self.tables[shard].walk(&mut making.walks[shard], accounts, &mut piece);
+        let is_last = making.walks[shard].is_over();
+        if !(is_last && self.wrong == Wrong::LosesPiece) {
+            making.records.append(&mut piece);
+        }
+        if making.walks.iter().all(Walk::is_over) {
+            let Making { begin, records, .. } = self.making.take().unwrap();
+            let begin = if self.wrong == Wrong::BeginsLate { self.followed } else { begin };
+            self.made.push(Made { begin, end: self.followed, records });
+        }
+    }
+
+    fn crash(&mut self, shards: u16, damaged: usize) {
+        if self.wrong != Wrong::MixesWalks || usize::from(shards) != self.tables.len() {
+            self.making = None;
+        }
+        // The newest two are kept.
+        self.made.drain(..self.made.len().saturating_sub(2));
+        self.made.truncate(self.made.len().saturating_sub(damaged));
+        let Made { begin, end, records } = self.made.last().cloned().unwrap_or_default();
+        self.restored += usize::from(!records.is_empty());
+        self.tables = (0..shards).map(|_| Table::new()).collect();
+        for (&bucket, block) in &blocks(&records) {
+            for record in Records::of(block, bucket) {
+                let record = record.unwrap();
+                self.tables[usize::from(record.user().shard(shards).0)].restore(&record).unwrap();
+            }
+        }
+        self.followed = begin;
+        self.serves_from = if self.wrong == Wrong::ServesEarly { 0 } else { end };
+    }
+
+    /// What is answered is what a recomputation from the rows that were followed would answer.
+    fn check(&self) {
+        if self.followed < self.serves_from {
+            return;
+        }
+        let horizon = Horizon::at(NOW_US);
+        let mut recomputed = Table::new();
+        for row in &self.ledger[..self.followed] {
+            assert_eq!(recomputed.apply(row, &horizon), Outcome::Applied);
+        }
+        let users = || self.versions.keys().map(|&user| UserId::new(user).unwrap());
+        let mut served = BTreeMap::new();
+        self.tables.iter().for_each(|table| served.append(&mut content(table, users())));
+        assert_eq!(served, content(&recomputed, users()), "after {} rows", self.followed);
+    }
+}
+
+fn live(steps: &[Step], wrong: Wrong) -> usize {
+    let mut world = World::new(wrong);
+    for (n, step) in steps.iter().enumerate() {
+        world.step(step.clone());
+        if n % 8 == 0 || matches!(step, Step::Crash(..)) {
+            world.check();
+        }
+    }
+    world.follow(usize::MAX >> 1);
+    world.check();
+    world.restored
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_node_that_ends_between_any_two_steps_goes_on_exactly(steps in prop::collection::vec(step(), 1..120)) {
+        live(&steps, Wrong::Nothing);
+    }
+}
+
+/// A simulation that finds nothing proves little.
+#[test]
+fn whatever_is_wrong_with_a_checkpoint_is_found() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let lives: Vec<Vec<Step>> = (0..120)
+        .map(|_| prop::collection::vec(step(), 60..120).new_tree(&mut runner).unwrap().current())
+        .collect();
+    assert!(lives.iter().map(|steps| live(steps, Wrong::Nothing)).sum::<usize>() > 50, "some are loaded");
+    for wrong in [Wrong::BeginsLate, Wrong::ServesEarly, Wrong::LosesPiece, Wrong::MixesWalks] {
+        let find = |steps: &Vec<Step>| std::panic::catch_unwind(|| live(steps, wrong)).is_err();
+        assert!(lives.iter().any(find), "{wrong:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
     /// Whatever a bit does to a record, it is refused or is an account that can be served.
     #[test]
     fn a_changed_record_is_refused_or_served(flips in prop::collection::vec((any::<u16>(), 0_u8..8), 1..4)) {
