@@ -49,6 +49,8 @@ pub struct RecordHeader {
 }
 
 const _: () = assert!(size_of::<RecordHeader>() == 48);
+/// What an account counts its hours and days with. It has room for one of each in either direction of 16 assets seven times.
+const BUCKETS_MAX: usize = u16::MAX as usize;
 
 /// One account.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +117,9 @@ impl<'a> Record<'a> {
             return Err(RecordError::Value("number of assets"));
         }
         let buckets = header.buckets.get() as usize;
+        if buckets > BUCKETS_MAX {
+            return Err(RecordError::Value("number of hours"));
+        }
         let (rows, rest) =
             <[AssetRow]>::ref_from_prefix_with_elems(rest, assets).map_err(|_| RecordError::Short)?;
         let (lifetimes, rest) =

@@ -3,7 +3,7 @@
 //! | part | size | holds |
 //! | --- | --- | --- |
 //! | span | 256 KiB | blocks of one class; eight to a huge page; back to the pool, for any class, once its last block is freed |
-//! | block | a class: multiples of 16 bytes, an eighth apart; up to 128 bytes in no more than two cache lines | one record |
+//! | block | a class: multiples of 16 bytes, above 256 an eighth apart; up to 128 bytes in no more than two cache lines | one record |
 //! | large block | what it needs | a record above [`SMALL_BYTES_MAX`]; few accounts have one |
 //!
 //! A record that outgrows its block moves to a larger one; there is one reference to it. Spans lie one behind the other, in a mapping
@@ -26,6 +26,8 @@ const UNITS_PER_SPAN: u32 = (SPAN_BYTES / UNIT_BYTES) as u32;
 /// The one size of up to two cache lines of which every other block would lie across three, the last of which nobody asks
 /// for in time: these records get two whole lines.
 const THREE_LINES_BYTES: usize = 112;
+/// Up to here there is a class for each unit: most records are that small, and what a block has too much adds up.
+const EVERY_UNIT_BYTES: usize = 256;
 const _: () = assert!(HUGE_PAGE_BYTES.is_multiple_of(SPAN_BYTES));
 /// Blocks up to here come from spans: large enough for all but a handful of accounts, small enough that a span's last
 /// bytes, which fit no further block, are at most an eighth of it.
@@ -109,7 +111,8 @@ impl Blocks {
     /// None; holds no memory yet.
     pub fn new() -> Blocks {
         let class_bytes: Vec<usize> = core::iter::successors(Some(UNIT_BYTES), |&bytes| {
-            Some((bytes + bytes / 8 + 1).next_multiple_of(UNIT_BYTES))
+            let step = if bytes < EVERY_UNIT_BYTES { 1 } else { bytes / 8 + 1 };
+            Some((bytes + step).next_multiple_of(UNIT_BYTES))
         })
         .take_while(|&bytes| bytes < SMALL_BYTES_MAX)
         .filter(|&bytes| bytes != THREE_LINES_BYTES)

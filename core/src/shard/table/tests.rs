@@ -139,8 +139,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => -20 * DAY_US..0,
         1 => Just(400 * DAY_US),
     ];
+    // What fits into 32 bits, and what does not.
+    let amount = prop_oneof![
+        30 => 1..1_000_000_i64,
+        1 => (i64::from(u32::MAX) - 10_000)..=i64::from(u32::MAX),
+        1 => 1..1_i64 << 40,
+    ];
     prop_oneof![
-        8 => (0..12u64, 0..6usize, 0..10usize, 1..1_000_000i64, ago)
+        8 => (0..12u64, 0..6usize, 0..10usize, amount, ago)
             .prop_map(|(user, asset, kind, amount, ago_us)| Step::Row { user, asset, kind, amount, ago_us }),
         1 => prop_oneof![
             0..2 * HOUR_US,
