@@ -8,7 +8,7 @@ use super::threads::Scheduled;
 use super::view::View;
 use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
-use crate::shard::metrics::{Counter, Histogram, ShardMetrics, TurnMetrics, Work};
+use crate::shard::metrics::{Counter, Histogram, Part, ShardMetrics, TurnMetrics, Work};
 use crate::shard::quota::Usage;
 
 /// One metric that every shard has: name, kind, help, and where its value is.
@@ -148,6 +148,7 @@ pub(super) fn render(view: &View) -> String {
             line(&mut page, format_args!("{name}{{shard=\"{index}\"}}"), value(&shard.metrics).get());
         }
     }
+    table_parts(&mut page, view);
     scheduling(&mut page, view);
     watermarks(&mut page, view);
     feed(&mut page, view);
@@ -349,6 +350,17 @@ fn turns(page: &mut String, view: &View) {
     each(page, &|page, labels, turns| {
         line(page, format_args!("{name}{{{labels}}}"), seconds(turns.max_us.get()));
     });
+}
+
+fn table_parts(page: &mut String, view: &View) {
+    let name = "florin_table_part_bytes";
+    head(page, name, Kind::Gauge, "What the memory of the table is taken up by.");
+    for (index, shard) in view.shards.iter().enumerate() {
+        for (part, bytes) in Part::ALL.iter().zip(&shard.metrics.table_parts) {
+            let series = format_args!("{name}{{shard=\"{index}\",part=\"{}\"}}", part.name());
+            line(page, series, bytes.get());
+        }
+    }
 }
 
 fn histogram(page: &mut String, name: &str, labels: &str, times: &Histogram) {

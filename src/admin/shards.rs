@@ -1,11 +1,14 @@
 //! `GET /v1/shards`: where each shard runs and how far it is.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::threads::{self, Scheduled, Thread};
 use super::view::View;
 use crate::node::ShardHandle;
+use crate::shard::metrics::{Part, Work};
 
 /// The node's shard map, for operators and for tools.
 #[derive(Serialize)]
@@ -29,6 +32,10 @@ struct Shard {
     thread_id: u32,
     listen: Option<String>,
     accounts: u64,
+    /// Bytes of the table, by what they are taken up by.
+    memory: BTreeMap<&'static str, u64>,
+    /// The longest turns since the start, µs, by what they did besides answering.
+    longest_turn_us: BTreeMap<&'static str, u64>,
     connections: u64,
     quarantined: u64,
     as_of: Option<String>,
@@ -46,6 +53,16 @@ pub(super) fn map(view: &View) -> ShardMap {
             thread_id: shard.thread_id,
             listen: view.addresses.shard_listen.get(index).map(ToString::to_string),
             accounts: shard.metrics.accounts.get(),
+            memory: Part::ALL
+                .iter()
+                .zip(&shard.metrics.table_parts)
+                .map(|(part, bytes)| (part.name(), bytes.get()))
+                .collect(),
+            longest_turn_us: Work::ALL
+                .iter()
+                .zip(&shard.metrics.turns_with)
+                .map(|(work, turns)| (work.name(), turns.max_us.get()))
+                .collect(),
             connections: shard.metrics.connections.get(),
             quarantined: shard.metrics.quarantined.get(),
             as_of: lag_us.and_then(|_| rfc3339(shard.watermark.load().0)),

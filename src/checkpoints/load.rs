@@ -263,27 +263,12 @@ impl Loader<'_> {
     }
 
     fn give_all(&mut self, manifest: &Manifest, concerns: impl Fn(&Block) -> bool) -> Result<(), Refusal> {
-        let mut spare = Vec::new();
-        for (index, section) in manifest.sections.iter().enumerate() {
-            let path = section_path(self.path, index);
-            let failed = |source| Refusal::Io { path: path.clone(), source };
-            let file = File::open(&path).map_err(failed)?;
-            let mut at = 0;
-            for block in &section.blocks {
-                if concerns(block) {
-                    let mut bytes = std::mem::take(&mut spare);
-                    bytes.resize(block.bytes as usize, 0);
-                    file.read_exact_at(&mut bytes, at).map_err(failed)?;
-                    verify(block, &bytes, &path, at)?;
-                    spare = self.give(bytes, block.bucket).map_err(|source| match source {
-                        Some(source) => Refusal::Record { path: path.clone(), source },
-                        None => Refusal::Stopped,
-                    })?;
-                }
-                at += u64::from(block.bytes);
-            }
-        }
-        Ok(())
+        each_block(self.path, manifest, concerns, |path, block, bytes| {
+            self.give(bytes, block.bucket).map_err(|source| match source {
+                Some(source) => Refusal::Record { path: path.to_owned(), source },
+                None => Refusal::Stopped,
+            })
+        })
     }
 
     /// Returns a buffer that is free, or why not to go on.
@@ -357,6 +342,33 @@ fn verify(block: &Block, bytes: &[u8], path: &Path, at: u64) -> Result<(), Refus
     Err(Refusal::Damaged { path: path.to_owned(), at })
 }
 
+/// Reads those blocks of a checkpoint that are `wanted`, and gives `see` each that is as it was written; gets back a buffer for the
+/// next.
+fn each_block(
+    path: &Path,
+    manifest: &Manifest,
+    wanted: impl Fn(&Block) -> bool,
+    mut see: impl FnMut(&Path, &Block, Vec<u8>) -> Result<Vec<u8>, Refusal>,
+) -> Result<(), Refusal> {
+    let mut bytes = Vec::new();
+    for (index, section) in manifest.sections.iter().enumerate() {
+        let path = section_path(path, index);
+        let failed = |source| Refusal::Io { path: path.clone(), source };
+        let file = File::open(&path).map_err(failed)?;
+        let mut at = 0;
+        for block in &section.blocks {
+            if wanted(block) {
+                bytes.resize(block.bytes as usize, 0);
+                file.read_exact_at(&mut bytes, at).map_err(failed)?;
+                verify(block, &bytes, &path, at)?;
+                bytes = see(&path, block, bytes)?;
+            }
+            at += u64::from(block.bytes);
+        }
+    }
+    Ok(())
+}
+
 /// Reads all of a checkpoint as loading would, without a node, and gives each account to `see`.
 ///
 /// # Errors
@@ -365,23 +377,18 @@ pub fn read(path: &Path, mut see: impl FnMut(&checkpoint::Record<'_>)) -> Result
     let manifest = manifest(path)?;
     check_lengths(path, &manifest)?;
     let mut found = 0;
-    let mut bytes = Vec::new();
-    for (index, section) in manifest.sections.iter().enumerate() {
-        let path = section_path(path, index);
-        let failed = |source| Refusal::Io { path: path.clone(), source };
-        let file = File::open(&path).map_err(failed)?;
-        let mut at = 0;
-        for block in &section.blocks {
-            bytes.resize(block.bytes as usize, 0);
-            file.read_exact_at(&mut bytes, at).map_err(failed)?;
-            verify(block, &bytes, &path, at)?;
+    each_block(
+        path,
+        &manifest,
+        |_| true,
+        |path, block, bytes| {
             for record in Records::of(&bytes, block.bucket) {
-                see(&record.map_err(|source| Refusal::Record { path: path.clone(), source })?);
+                see(&record.map_err(|source| Refusal::Record { path: path.to_owned(), source })?);
                 found += 1;
             }
-            at += u64::from(block.bytes);
-        }
-    }
+            Ok(bytes)
+        },
+    )?;
     let expected = manifest.accounts();
     if found == expected { Ok(manifest) } else { Err(Refusal::Accounts { found, expected }) }
 }

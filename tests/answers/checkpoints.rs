@@ -152,6 +152,34 @@ fn checkpoint(directory: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[test]
+fn a_flipped_bit_of_any_block_is_found() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_, made) = checkpoint(directory.path());
+    let manifest = load::read(&made, |_| {}).expect("it is whole");
+    let mut flipped = 0;
+    for (index, section) in manifest.sections.iter().enumerate() {
+        let place = made.join(format!("section-{index}"));
+        let mut bytes = fs::read(&place).expect("a file");
+        let mut at = 0;
+        for block in &section.blocks {
+            // The first byte, the last, and one between.
+            for within in [0, block.bytes as usize / 2, block.bytes as usize - 1] {
+                bytes[at + within] ^= 1 << (flipped % 8);
+                fs::write(&place, &bytes).expect("a write");
+                let found = load::read(&made, |_| {}).expect_err("a flipped bit").to_string();
+                assert!(found.contains(&format!("the block at byte {at} ")), "{found}");
+                bytes[at + within] ^= 1 << (flipped % 8);
+                flipped += 1;
+            }
+            at += block.bytes as usize;
+        }
+        fs::write(&place, &bytes).expect("a write");
+    }
+    assert!(flipped > 100, "{flipped} bits");
+    load::read(&made, |_| {}).expect("it is whole again");
+}
+
+#[test]
 fn what_is_cut_or_flipped_anywhere_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, made) = checkpoint(directory.path());
@@ -194,12 +222,31 @@ fn a_checkpoint_that_is_not_wholly_right_is_not_loaded_and_the_reason_is_said() 
             fs::write(folder.join(file), bytes).expect("a write");
         }
     };
+    let cut = |file: &'static str, bytes: u64| {
+        move |folder: &Path| {
+            let file = fs::File::options().write(true).open(folder.join(file)).expect("a file");
+            file.set_len(bytes).expect("a cut");
+        }
+    };
+    // What a disk can no longer read fails the same way: a folder cannot be read at all.
+    let unreadable = |file: &'static str| {
+        move |folder: &Path| {
+            fs::remove_file(folder.join(file)).expect("a removal");
+            fs::create_dir(folder.join(file)).expect("a folder");
+        }
+    };
     type Damage = Box<dyn Fn(&Path)>;
-    let damages: [(&str, Damage); 4] = [
+    let damages: [(&str, Damage); 10] = [
         ("damaged", Box::new(flip("section-1", 70_000))),
         ("damaged", Box::new(flip("manifest", 40))),
-        ("format 5", Box::new(flip("manifest", 8))),
+        ("format 6", Box::new(flip("manifest", 8))),
         ("cannot read", Box::new(|folder| fs::remove_file(folder.join("section-0")).expect("a removal"))),
+        ("cannot read", Box::new(|folder| fs::remove_file(folder.join("manifest")).expect("a removal"))),
+        ("cannot read", Box::new(unreadable("manifest"))),
+        ("section-1 has", Box::new(unreadable("section-1"))),
+        ("section-0 has 70000 bytes", Box::new(cut("section-0", 70_000))),
+        ("manifest", Box::new(cut("manifest", 60))),
+        ("manifest", Box::new(cut("manifest", 0))),
     ];
     for (index, (reason, damage)) in damages.iter().enumerate() {
         let folder = directory.path().join(format!("damaged-{index}"));

@@ -1,6 +1,11 @@
 //! Checkpoints as an operator has them: a flag, a command, a restart.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for};
 
@@ -129,4 +134,113 @@ fn a_node_that_is_killed_goes_on_in_a_postgresql_from_its_checkpoint() {
         assert!(balance.starts_with(&format!("user 3, version {version}")), "{balance}");
         server = restarted;
     }
+}
+
+/// One request to the admin port, sent; whoever wants its answer reads it.
+fn post(admin: SocketAddr, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(admin).expect("somebody listens");
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+    .expect("a connection");
+    stream
+}
+
+fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("florin writes UTF-8");
+    answer
+}
+
+fn folder_with_platform(users: &str, transactions: &str) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    run(folder.path(), &["generate", "--users", users, "--transactions", transactions]).ok();
+    folder
+}
+
+/// The node is killed at any moment of a checkpoint: before it begins, while accounts are copied, while it is published, after.
+/// Whatever was acknowledged is there after the restart, and whatever is there of checkpoints is whole. `FLORIN_KILLS` of them
+/// instead of ten; with a hundred, 1,500 transactions.
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill_at_any_moment_of_a_checkpoint() {
+    let kills =
+        std::env::var("FLORIN_KILLS").map_or(10, |kills| kills.parse().expect("FLORIN_KILLS is a number"));
+    let folder = folder_with_platform("3000", "12000");
+    // Named by nobody else.
+    let (user, mut acknowledged, mut from_checkpoints) = (999_999_999, 0, 0);
+    for kill in 0..kills {
+        let shards = (1 + kill % 3).to_string();
+        let server = Server::start(
+            folder.path(),
+            &[&KEEPS[..], &["--shards", &shards, "--shards-per-cpu", "3"]].concat(),
+        );
+        from_checkpoints +=
+            u32::from(!get(server.admin, "/metrics").contains("\nflorin_restored_accounts 0\n"));
+        if acknowledged > 0 {
+            let balance = get(server.any, &format!("/v1/users/{user}/balance"));
+            assert!(balance.contains(&format!(r#""version":"{acknowledged}""#)), "{acknowledged}: {balance}");
+        }
+        // The more of them come before the end, the further the checkpoint is by then.
+        let asked = post(server.admin, "/v1/checkpoint", "");
+        for _ in 0..kill * 7 % 31 {
+            acknowledged += 1;
+            let body = format!(r#"{{"transactions":[{}]}}"#, transaction(acknowledged, user, "1"));
+            let answer = answer(post(server.admin, "/v1/transactions", &body));
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        server.signal(Signal::KILL);
+        server.ended();
+        drop(asked);
+        let found = run(folder.path(), &["checkpoint", "verify", "checkpoints"]);
+        assert!(found.code == Some(0) || found.err.contains("holds no checkpoint"), "{found:?}");
+    }
+    assert!(from_checkpoints * 2 > kills, "{from_checkpoints} of {kills} started from a checkpoint");
+}
+
+/// A disk that is full costs a checkpoint and nothing else: the one before stays, and is what the next start begins with.
+#[test]
+fn a_full_disk_costs_a_checkpoint_and_nothing_else() {
+    let folder = folder_with_platform("500", "4000");
+    std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
+    // Room for one of some 250 KiB, and not for two.
+    let serve = "mount -t tmpfs -o size=400k tmpfs checkpoints && exec \"$@\"";
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs checkpoints"]).current_dir(folder.path());
+    if !probe.output().is_ok_and(|ended| ended.status.success()) {
+        println!("nobody may mount a small disk here: not tried");
+        return;
+    }
+    let free =
+        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", serve, "sh", env!("CARGO_BIN_EXE_florin")]).args(free).args(KEEPS);
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    let server = Server::spawn(command);
+    let admin = server.admin.to_string();
+    let made = |server: &Server| {
+        let page = get(server.admin, "/metrics");
+        let value = |name: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.expect("a metric").parse::<u64>().expect("a number")
+        };
+        (value("florin_checkpoints_total"), value("florin_checkpoint_failures_total"))
+    };
+    wait_for("the first", || (made(&server).0 == 1).then_some(()));
+    run_with_input(folder.path(), &["apply", "-", "--admin", &admin], &transaction(1, 8, "10")).ok();
+    let refused = run(folder.path(), &["checkpoint", "--admin", &admin]).refused(1);
+    assert!(refused.contains("No space left on device") && refused.contains("cannot write to"), "{refused}");
+    assert_eq!(made(&server), (1, 1));
+    let balance = run(folder.path(), &["get", "balance", "8", "--addr", &server.addr()]).ok();
+    assert!(balance.contains("10"), "{balance}");
+    // What was not finished takes no room, and what was is whole.
+    let pid = server.id();
+    let seen = |more: &str| format!("nsenter --mount --target {pid} -- {more}");
+    let listed = Command::new("sh")
+        .args(["-c", &seen(&format!("ls -A {}/checkpoints", folder.path().display()))])
+        .output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["checkpoint-000000000001", "lock"]);
 }

@@ -83,14 +83,6 @@ pub enum RecordError {
 }
 
 impl<'a> Record<'a> {
-    /// Appends it to `out`.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.header.as_bytes());
-        out.extend_from_slice(self.rows.as_bytes());
-        out.extend_from_slice(self.lifetimes.as_bytes());
-        out.extend_from_slice(self.buckets.as_bytes());
-    }
-
     /// Appends one of which nothing is known but whose it is.
     pub fn write_incomplete(user_id: U64, out: &mut Vec<u8>) {
         let header = RecordHeader { user_id, flags: INCOMPLETE, ..RecordHeader::new_zeroed() };

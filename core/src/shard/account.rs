@@ -23,9 +23,10 @@ use crate::checkpoint::Record;
 use crate::checkpoint::record::RecordHeader;
 use crate::ledger::{BucketKey, Clocks, Counting, Holdings, Horizon, Overflow, Transaction};
 
+mod forms;
 mod statistics;
 
-use statistics::Form;
+use forms::Form;
 
 /// Where an account's records lie.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +67,7 @@ impl Account {
             balances: pointer_to_rows(0),
         };
         let balance = blocks.allocate(PREFIX + BalanceView::bytes_of(0));
+        blocks.used.balances += PREFIX + BalanceView::bytes_of(0);
         blocks.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..]
             .copy_from_slice(root.as_bytes());
         let account = Account { balance };
@@ -84,6 +86,7 @@ impl Account {
         };
         let bytes = PREFIX + BalanceView::bytes_of(assets);
         let account = Account { balance: blocks.allocate(bytes) };
+        blocks.used.balances += bytes;
         let block = blocks.block_mut(account.balance, bytes);
         block[0] = assets as u8;
         let rows = PREFIX + size_of_val(record.rows);
@@ -124,20 +127,18 @@ impl Account {
         let bytes = PREFIX + BalanceView::bytes_of(self.assets(blocks));
         let balance = blocks.allocate(bytes);
         blocks.copy(self.balance, balance, bytes);
-        let (statistics, capacity) = (self.statistics(blocks), self.header(blocks).capacity.get() as usize);
-        let copied = blocks.allocate(capacity);
-        blocks.copy(statistics, copied, capacity);
+        blocks.used.balances += bytes;
         let account = Account { balance };
-        account.set_statistics(blocks, copied);
+        account.copy_statistics(blocks);
         account
     }
 
     /// Gives both records back.
     pub fn free(self, blocks: &mut Blocks) {
-        let capacity = self.header(blocks).capacity.get() as usize;
-        blocks.free(self.statistics(blocks), capacity);
+        self.free_statistics(blocks);
         let bytes = PREFIX + BalanceView::bytes_of(self.assets(blocks));
         blocks.free(self.balance, bytes);
+        blocks.used.balances -= bytes;
     }
 
     #[inline]
@@ -269,6 +270,7 @@ impl Account {
         new[at + size_of::<AssetRow>()..].copy_from_slice(&old[at..]);
         new[0] = assets as u8 + 1;
         blocks.free(self.balance, old.len());
+        blocks.used.balances += size_of::<AssetRow>();
         self.balance = balance;
         self.balance_mut(blocks).1.balances = pointer_to_rows(assets + 1);
 

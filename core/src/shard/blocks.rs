@@ -66,7 +66,24 @@ pub struct Blocks {
     large: Vec<Option<Box<[u8]>>>,
     free_large: Vec<usize>,
     large_bytes: usize,
+    /// Of blocks of all kinds that are in use.
+    live_bytes: usize,
+    /// What is in them; whoever writes to them counts it.
+    pub used: Used,
     growth: Growth,
+}
+
+/// Bytes of blocks that hold something, by what.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Used {
+    /// Balances, as they go over the wire, and what stands before them.
+    pub balances: usize,
+    /// What stands before statistics.
+    pub headers: usize,
+    /// Totals of lifetimes.
+    pub lifetimes: usize,
+    /// Hours and days.
+    pub buckets: usize,
 }
 
 /// What was done for growth since that was last asked.
@@ -129,6 +146,8 @@ impl Blocks {
             large: Vec::new(),
             free_large: Vec::new(),
             large_bytes: 0,
+            live_bytes: 0,
+            used: Used::default(),
             growth: Growth::default(),
         }
     }
@@ -159,6 +178,7 @@ impl Blocks {
     /// # Panics
     /// Where a shard's 32 GiB are used up: the host is too small, and serving on would be a guess.
     pub fn allocate(&mut self, bytes: usize) -> Handle {
+        self.live_bytes += self.capacity_for(bytes);
         let Some(class) = self.class_for(bytes) else { return self.allocate_large(bytes) };
         let span = self.partial[class].unwrap_or_else(|| self.open_span(class));
         let units = (self.class_bytes[class] / UNIT_BYTES) as u32;
@@ -201,9 +221,11 @@ impl Blocks {
             let index = large_index(handle);
             let block = self.large[index].take().expect("a large block is freed once");
             self.large_bytes -= block.len();
+            self.live_bytes -= block.len();
             self.free_large.push(index);
             return;
         };
+        self.live_bytes -= self.class_bytes[class];
         let (span, unit) = (handle.0.get() / UNITS_PER_SPAN, handle.0.get() % UNITS_PER_SPAN);
         let state = &mut self.states[span as usize];
         assert_eq!(usize::from(state.class), class, "a block goes back with the size it was allocated with");
@@ -326,6 +348,11 @@ impl Blocks {
     pub fn bytes(&self) -> usize {
         self.states.len() * SPAN_BYTES + self.large_bytes
     }
+
+    /// Bytes of blocks that are in use.
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
 }
 
 const LIVE: &str = "a live large block";
@@ -376,7 +403,7 @@ mod tests {
                 blocks.free(handle, bytes);
             }
             prop_assert_eq!(blocks.free_spans.len(), blocks.states.len());
-            prop_assert_eq!(blocks.large_bytes, 0);
+            prop_assert_eq!((blocks.large_bytes, blocks.live_bytes()), (0, 0));
         }
     }
 

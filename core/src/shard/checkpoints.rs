@@ -230,6 +230,7 @@ impl Shard {
             }
             Current::Take { block, bucket, at, taken } => self.restore_block(block, bucket, at, taken),
         }
+        self.publish_table();
     }
 
     /// Takes in a turn's worth of a block.
@@ -267,7 +268,6 @@ impl Shard {
             }
         };
         self.checkpoints.answer(CheckpointAnswer::Taken { outcome, buffer: block });
-        self.publish_table();
     }
 }
 

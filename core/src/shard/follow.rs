@@ -118,7 +118,9 @@ impl Shard {
         {
             self.follow.feed.applied_batch.store(batch, Release);
         }
-        self.publish_table();
+        if self.follow.has_taken {
+            self.publish_table();
+        }
     }
 
     /// A row, and what came of its account before it in the same commit, is shown.
@@ -193,6 +195,7 @@ impl Shard {
         metrics.accounts.set(table.accounts() as u64);
         metrics.quarantined.set(table.quarantined() as u64);
         metrics.table_bytes.set(table.bytes() as u64);
+        metrics.table_parts.iter().zip(table.parts()).for_each(|(metric, bytes)| metric.set(bytes as u64));
     }
 
     /// Reads the watermark, and decides whether data may be answered in this turn.

@@ -118,6 +118,44 @@ impl Work {
     }
 }
 
+/// What a table's bytes are taken up by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// From users to accounts, empty places included.
+    Index,
+    /// Balances as they are sent, and 8 bytes before each.
+    Balances,
+    /// What stands before statistics.
+    Headers,
+    /// Totals of lifetimes.
+    Lifetimes,
+    /// What happened in an hour or a day.
+    Buckets,
+    /// What blocks have more than their records need.
+    Slack,
+    /// Blocks that nobody has.
+    Free,
+}
+
+impl Part {
+    /// All of them, by their numbers.
+    pub const ALL: [Part; 7] =
+        [Part::Index, Part::Balances, Part::Headers, Part::Lifetimes, Part::Buckets, Part::Slack, Part::Free];
+
+    /// In metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Part::Index => "index",
+            Part::Balances => "balances",
+            Part::Headers => "headers",
+            Part::Lifetimes => "lifetimes",
+            Part::Buckets => "buckets",
+            Part::Slack => "slack",
+            Part::Free => "free",
+        }
+    }
+}
+
 /// What the turns of one kind of [`Work`] took.
 #[derive(Debug, Default)]
 pub struct TurnMetrics {
@@ -191,6 +229,8 @@ pub struct ShardMetrics {
     pub accounts: Counter,
     /// Bytes of the table: index and slabs.
     pub table_bytes: Counter,
+    /// Where they go, by [`Part`].
+    pub table_parts: [Counter; Part::ALL.len()],
     /// Rows applied.
     pub applied: Counter,
     /// Rows skipped, for they had been applied.

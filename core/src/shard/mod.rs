@@ -243,6 +243,7 @@ impl Shard {
         }
         self.now = now;
         self.turn += 1;
+        self.responder.table.take_growth();
         self.responder.horizon = Horizon::at(self.now.wall_us);
         self.responder.encoder.set_time(self.now.wall_us);
         self.read_watermark();
@@ -396,12 +397,14 @@ impl Shard {
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         self.responder.publish_counts(took_us);
         let has_grown = self.responder.table.take_growth().has_worked;
+        let has_taken = core::mem::take(&mut self.follow.has_taken);
         let metrics = &self.responder.metrics;
-        let work = match self.checkpoints.note_turn(took_us, metrics) {
-            _ if has_grown => Work::Growth,
-            true => Work::Checkpoint,
-            false if core::mem::take(&mut self.follow.has_taken) => Work::Feed,
-            false => Work::Answers,
+        let has_copied = self.checkpoints.note_turn(took_us, metrics);
+        let work = match (has_grown, has_copied, has_taken) {
+            (true, _, _) => Work::Growth,
+            (_, true, _) => Work::Checkpoint,
+            (_, _, true) => Work::Feed,
+            _ => Work::Answers,
         };
         metrics.turns_with[work as usize].record(took_us);
         metrics.turns.add(1);

@@ -11,8 +11,9 @@ use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
 use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
-use super::blocks::{Blocks, Growth, Handle};
+use super::blocks::{Blocks, Growth, Handle, Used};
 use super::index::{Index, Place};
+use super::metrics::Part;
 use crate::checkpoint::{Record, RecordError};
 use crate::clock::Now;
 use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
@@ -202,6 +203,14 @@ impl Table {
     /// Bytes held from the system: index and records.
     pub fn bytes(&self) -> usize {
         self.index.bytes() + self.blocks.bytes()
+    }
+
+    /// Where those bytes go, by [`Part`].
+    pub fn parts(&self) -> [usize; Part::ALL.len()] {
+        let Used { balances, headers, lifetimes, buckets } = self.blocks.used;
+        let slack = self.blocks.live_bytes() - (balances + headers + lifetimes + buckets);
+        let free = self.blocks.bytes() - self.blocks.live_bytes();
+        [self.index.bytes(), balances, headers, lifetimes, buckets, slack, free]
     }
 
     /// First pass of a lookup: asks for the user's line of the index.

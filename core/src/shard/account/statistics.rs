@@ -7,7 +7,7 @@
 //! | 24 + t n | b m | buckets, ascending by key: one for each hour, or day, in which something happened |
 //!
 //! As long as no total of the lifetime needs more than 32 bits, no bucket does, and all are kept so: t is 20 and b 16 instead of
-//! 40 and 24 ([`Form`]). That holds for all but a handful of accounts.
+//! 40 and 24 ([`Form`]).
 //!
 //! A dense ring of 24 hours and 30 days would take 2 KiB an asset; most accounts have a handful of buckets. Buckets
 //! are made coarser, or dropped, only when room is needed; reading skips what no window holds any more. So a
@@ -23,6 +23,7 @@ use zerocopy::little_endian::{I32, I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Account;
+use super::forms::{Form, KeptBucket, KeptTotals, NarrowBucket, NarrowTotals, WITHIN_LIFETIME, in_form};
 use crate::checkpoint::Record;
 use crate::ledger::{Bucket, BucketKey, Clocks, Counting, Horizon, Hour, Kept, Overflow};
 use crate::shard::blocks::Blocks;
@@ -60,188 +61,6 @@ impl Header {
     fn form(&self) -> Form {
         if self.is_wide == 0 { Form::Narrow } else { Form::Wide }
     }
-}
-
-/// How wide sums are kept.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Form {
-    /// In 32 bits.
-    Narrow,
-    /// In 64 bits.
-    Wide,
-}
-
-impl Form {
-    /// What these totals need.
-    pub fn of<'a>(totals: impl IntoIterator<Item = &'a WindowTotals>) -> Form {
-        let is_narrow = totals.into_iter().all(|totals| NarrowTotals::of(totals).is_some());
-        if is_narrow { Form::Narrow } else { Form::Wide }
-    }
-
-    pub fn is_within(self, other: Form) -> bool {
-        self <= other
-    }
-
-    const fn totals_bytes(self) -> usize {
-        match self {
-            Form::Narrow => size_of::<NarrowTotals>(),
-            Form::Wide => size_of::<WindowTotals>(),
-        }
-    }
-
-    const fn bucket_bytes(self) -> usize {
-        match self {
-            Form::Narrow => size_of::<NarrowBucket>(),
-            Form::Wide => size_of::<Bucket>(),
-        }
-    }
-
-    const fn bytes(self, assets: usize, buckets: usize) -> usize {
-        HEADER + self.totals_bytes() * assets + self.bucket_bytes() * buckets
-    }
-}
-
-/// [`WindowTotals`] none of which needs more than 32 bits.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct NarrowTotals {
-    credit_count: U32,
-    credit_sum: U32,
-    debit_count: U32,
-    debit_sum: U32,
-    largest_debit: U32,
-}
-
-/// A [`Bucket`] of an account whose totals are narrow.
-#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct NarrowBucket {
-    key: U32,
-    count: U32,
-    sum: U32,
-    largest: U32,
-}
-
-const _: () = assert!(size_of::<NarrowTotals>() == 20 && size_of::<NarrowBucket>() == 16);
-
-impl NarrowTotals {
-    fn of(totals: &WindowTotals) -> Option<NarrowTotals> {
-        Some(NarrowTotals {
-            credit_count: U32::new(u32::try_from(totals.credit_count.get()).ok()?),
-            credit_sum: U32::new(u32::try_from(totals.credit_sum.get()).ok()?),
-            debit_count: U32::new(u32::try_from(totals.debit_count.get()).ok()?),
-            debit_sum: U32::new(u32::try_from(totals.debit_sum.get()).ok()?),
-            largest_debit: U32::new(u32::try_from(totals.largest_debit.get()).ok()?),
-        })
-    }
-}
-
-/// Why a narrow account's buckets are narrow, and why no sum of an account's buckets overflows.
-const WITHIN_LIFETIME: &str = "a window's sums are at most its lifetime's";
-
-/// What is kept of one asset's lifetime.
-trait KeptTotals: Copy + FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {
-    fn wide(self) -> WindowTotals;
-    /// Of totals that fit.
-    fn kept(wide: &WindowTotals) -> Self;
-}
-
-impl KeptTotals for WindowTotals {
-    #[inline]
-    fn wide(self) -> WindowTotals {
-        self
-    }
-
-    fn kept(wide: &WindowTotals) -> WindowTotals {
-        *wide
-    }
-}
-
-impl KeptTotals for NarrowTotals {
-    #[inline]
-    fn wide(self) -> WindowTotals {
-        let sum = |narrow: U32| I64::new(i64::from(narrow.get()));
-        WindowTotals {
-            credit_count: U64::new(u64::from(self.credit_count.get())),
-            credit_sum: sum(self.credit_sum),
-            debit_count: U64::new(u64::from(self.debit_count.get())),
-            debit_sum: sum(self.debit_sum),
-            largest_debit: sum(self.largest_debit),
-        }
-    }
-
-    fn kept(wide: &WindowTotals) -> NarrowTotals {
-        NarrowTotals::of(wide).expect("totals that need more are kept wide")
-    }
-}
-
-/// What is kept of an hour or a day.
-trait KeptBucket: Copy + FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {
-    fn key(&self) -> BucketKey;
-    fn set_key(&mut self, key: BucketKey);
-    fn wide(self) -> Bucket;
-    /// Of a bucket that fits.
-    fn kept(wide: &Bucket) -> Self;
-}
-
-impl KeptBucket for Bucket {
-    #[inline]
-    fn key(&self) -> BucketKey {
-        BucketKey(self.key.get())
-    }
-
-    fn set_key(&mut self, key: BucketKey) {
-        self.key.set(key.0);
-    }
-
-    #[inline]
-    fn wide(self) -> Bucket {
-        self
-    }
-
-    fn kept(wide: &Bucket) -> Bucket {
-        *wide
-    }
-}
-
-impl KeptBucket for NarrowBucket {
-    #[inline]
-    fn key(&self) -> BucketKey {
-        BucketKey(self.key.get())
-    }
-
-    fn set_key(&mut self, key: BucketKey) {
-        self.key.set(key.0);
-    }
-
-    #[inline]
-    fn wide(self) -> Bucket {
-        let sum = |narrow: U32| I64::new(i64::from(narrow.get()));
-        Bucket { key: self.key, count: self.count, sum: sum(self.sum), largest: sum(self.largest) }
-    }
-
-    fn kept(wide: &Bucket) -> NarrowBucket {
-        let sum = |wide: I64| U32::new(u32::try_from(wide.get()).expect(WITHIN_LIFETIME));
-        NarrowBucket { key: wide.key, count: wide.count, sum: sum(wide.sum), largest: sum(wide.largest) }
-    }
-}
-
-/// Does the same with the structs of either form.
-macro_rules! in_form {
-    ($form:expr, $Totals:ident, $Bucket:ident, $body:expr) => {
-        match $form {
-            Form::Narrow => {
-                type $Totals = NarrowTotals;
-                type $Bucket = NarrowBucket;
-                $body
-            }
-            Form::Wide => {
-                type $Totals = WindowTotals;
-                type $Bucket = Bucket;
-                $body
-            }
-        }
-    };
 }
 
 /// Sums of one asset's buckets, credits before debits.
@@ -327,7 +146,8 @@ fn parts_mut<T: KeptTotals, B: KeptBucket>(bytes: &mut [u8], assets: usize) -> (
 impl Account {
     /// Statistics of an account without any transaction.
     pub(super) fn create_statistics(self, blocks: &mut Blocks) {
-        self.allocate_statistics(blocks, Form::Narrow.bytes(1, 1));
+        self.allocate_statistics(blocks, HEADER + Form::Narrow.bytes(1, 1));
+        count(blocks, Form::Narrow, 0, 0);
         self.header_mut(blocks).set_exact(Clocks::ALL);
     }
 
@@ -377,7 +197,7 @@ impl Account {
 
     fn used(self, blocks: &Blocks) -> usize {
         let header = self.header(blocks);
-        header.form().bytes(self.assets(blocks), usize::from(header.buckets.get()))
+        HEADER + header.form().bytes(self.assets(blocks), usize::from(header.buckets.get()))
     }
 
     #[inline]
@@ -424,8 +244,9 @@ impl Account {
     pub(super) fn insert_lifetime(self, blocks: &mut Blocks, index: usize) {
         let header = self.header(blocks);
         let (form, assets) = (header.form(), self.assets(blocks));
-        let used = form.bytes(assets - 1, usize::from(header.buckets.get()));
+        let used = HEADER + form.bytes(assets - 1, usize::from(header.buckets.get()));
         self.reserve(blocks, used, form.totals_bytes());
+        blocks.used.lifetimes += form.totals_bytes();
         let block = blocks.block_mut(self.statistics(blocks), used + form.totals_bytes());
         let at = HEADER + form.totals_bytes() * index;
         block.copy_within(at..used, at + form.totals_bytes());
@@ -470,6 +291,7 @@ impl Account {
             let used = self.used(blocks);
             self.reserve(blocks, used, form.bucket_bytes());
             self.header_mut(blocks).buckets += 1;
+            blocks.used.buckets += form.bucket_bytes();
             let buckets = parts_mut::<T, B>(self.bytes_mut(blocks), assets).1;
             let last = buckets.len() - 1;
             let at = buckets[..last].partition_point(|bucket| bucket.key() < key);
@@ -499,6 +321,8 @@ impl Account {
             }
             merge_alike(&mut buckets[..kept])?
         });
+        let before = self.header(blocks);
+        blocks.used.buckets -= before.form().bucket_bytes() * (usize::from(before.buckets.get()) - left);
         let header = self.header_mut(blocks);
         header.buckets.set(left as u16);
         header.set_exact(exact);
@@ -531,11 +355,30 @@ impl Account {
         let (totals, buckets) = parts::<NarrowTotals, NarrowBucket>(self.bytes(blocks), self.assets(blocks));
         let totals: Vec<_> = totals.iter().map(|totals| totals.wide()).collect();
         let buckets: Vec<_> = buckets.iter().map(|bucket| bucket.wide()).collect();
-        blocks.free(self.statistics(blocks), before.capacity.get() as usize);
+        self.free_statistics(blocks);
         self.lay_down(blocks, Form::Wide, &totals, &buckets);
         let header = self.header_mut(blocks);
         header.first_us = before.first_us;
         header.set_exact(before.exact());
+    }
+
+    /// Puts a copy into a block of its own, of an account whose balance is a copy that names another's.
+    pub(super) fn copy_statistics(self, blocks: &mut Blocks) {
+        let (other, header) = (self.statistics(blocks), self.header(blocks));
+        let capacity = header.capacity.get() as usize;
+        let statistics = blocks.allocate(capacity);
+        blocks.copy(other, statistics, capacity);
+        self.set_statistics(blocks, statistics);
+        count(blocks, header.form(), self.assets(blocks), usize::from(header.buckets.get()));
+    }
+
+    /// Gives the block back.
+    pub(super) fn free_statistics(self, blocks: &mut Blocks) {
+        let header = self.header(blocks);
+        blocks.free(self.statistics(blocks), header.capacity.get() as usize);
+        blocks.used.headers -= HEADER;
+        blocks.used.lifetimes -= header.form().totals_bytes() * self.assets(blocks);
+        blocks.used.buckets -= header.form().bucket_bytes() * usize::from(header.buckets.get());
     }
 
     fn allocate_statistics(self, blocks: &mut Blocks, bytes: usize) {
@@ -547,8 +390,9 @@ impl Account {
 
     /// Puts totals and buckets into a new block. The rest of its header is zero.
     fn lay_down(self, blocks: &mut Blocks, form: Form, totals: &[WindowTotals], buckets: &[Bucket]) {
-        let used = form.bytes(totals.len(), buckets.len());
-        self.allocate_statistics(blocks, used.max(form.bytes(1, 1)));
+        let used = HEADER + form.bytes(totals.len(), buckets.len());
+        self.allocate_statistics(blocks, used.max(HEADER + form.bytes(1, 1)));
+        count(blocks, form, totals.len(), buckets.len());
         let header = self.header_mut(blocks);
         header.buckets.set(u16::try_from(buckets.len()).expect("a record's buckets were counted"));
         header.is_wide = u8::from(form == Form::Wide);
@@ -559,6 +403,13 @@ impl Account {
             each.iter_mut().zip(buckets).for_each(|(kept, bucket)| *kept = B::kept(bucket));
         });
     }
+}
+
+/// Counts what new statistics hold.
+fn count(blocks: &mut Blocks, form: Form, assets: usize, buckets: usize) {
+    blocks.used.headers += HEADER;
+    blocks.used.lifetimes += form.totals_bytes() * assets;
+    blocks.used.buckets += form.bucket_bytes() * buckets;
 }
 
 /// Sorts buckets, and merges those of one key. How many are left, at the front.

@@ -383,6 +383,36 @@ fn a_seventeenth_asset_is_refused() {
     }
 }
 
+/// All that is counted as held by accounts is, and is given back with them.
+#[test]
+fn where_the_bytes_go_is_known_and_adds_up() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    for version in 1..=30 {
+        for user in 0..500 {
+            // Some of them wide, some rolled.
+            let amount = if user % 50 == 0 { 1 << 35 } else { 7 };
+            let at = NOW_US - (version as i64 * 40) * HOUR_US;
+            let row = Transaction {
+                asset: asset(version as usize % 3),
+                ..row(user, version, Kind::Recharge, amount, at)
+            };
+            assert_eq!(table.apply(&row, &now), Outcome::Applied);
+        }
+    }
+    let [index, balances, headers, lifetimes, buckets, slack, free] = table.parts();
+    assert_eq!(index + balances + headers + lifetimes + buckets + slack + free, table.bytes());
+    assert_eq!((balances, headers), (500 * (8 + 32 + 3 * 24), 500 * 24));
+    assert_eq!(lifetimes, 490 * 3 * 20 + 10 * 3 * 40);
+    let Table { index, mut blocks, .. } = table;
+    let mut handles = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        next = index.walk(from, &mut handles);
+    }
+    handles.into_iter().for_each(|balance| Account { balance }.free(&mut blocks));
+    assert_eq!((blocks.used, blocks.live_bytes()), (Used::default(), 0));
+}
+
 #[test]
 fn every_account_is_found_and_strangers_are_not() {
     let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
