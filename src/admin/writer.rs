@@ -3,13 +3,13 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use florin_record::{Appended, Appender, LedgerError, NewTransaction, Refused};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::limits::{APPLY_QUEUE_MAX, APPLY_TRANSACTIONS_MAX, APPLY_WAIT};
+use crate::limits::{APPLY_QUEUE_MAX, APPLY_TRANSACTIONS_MAX, APPLY_WAIT, SCARCITY_LOG_US};
 use crate::threads::{Vital, spawn_vital};
 
 /// What enters the ledger wholly or not at all, and who waits for it.
@@ -82,6 +82,7 @@ impl WriterThread {
 
 fn run(mut ledger: Box<dyn Appender>, requests: &Receiver<Request>) {
     let mut group: Vec<Request> = Vec::new();
+    let mut said = None;
     while let Ok(first) = requests.recv() {
         Vital::Writer.at_work();
         let mut transactions = first.transactions.len();
@@ -110,7 +111,12 @@ fn run(mut ledger: Box<dyn Appender>, requests: &Receiver<Request>) {
                 }
             }
             Err(error) => {
-                error!(%error, "the ledger cannot be written to");
+                // Callers repeat what fails, and each time would be a line.
+                let every = Duration::from_micros(SCARCITY_LOG_US);
+                if said.is_none_or(|said: Instant| said.elapsed() >= every) {
+                    said = Some(Instant::now());
+                    error!(%error, "the ledger cannot be written to; this is said every {every:?} at most");
+                }
                 for Request { reply, .. } in group.drain(..) {
                     let _ = reply.send(Err(error.clone().into()));
                 }

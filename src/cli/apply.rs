@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
-use super::output::{grouped, say};
+use super::output::{counted, grouped, say, were};
 use super::token::TokenArgs;
 use crate::callers::{Secret, SecretError};
 use crate::limits::{
@@ -61,7 +61,17 @@ pub enum ApplyError {
         /// Why.
         source: io::Error,
     },
-    /// There is no node, or it broke off.
+    /// There is no node.
+    #[error(
+        "{source} (nothing of line {first} and of those after it was sent or is applied; the lines before are, or are named above)"
+    )]
+    NothingSent {
+        /// The first line of the request.
+        first: u64,
+        /// Why.
+        source: NoAnswer,
+    },
+    /// The node broke off.
     #[error(
         "{source} (lines {first} to {last} may or may not be applied, and none after them is; to run this again is safe: what is \
          in the ledger is skipped)"
@@ -90,7 +100,7 @@ pub enum ApplyError {
         detail: String,
     },
     /// Some lines hold what the ledger may not.
-    #[error("{failed} lines were not applied: they are named above; all others were")]
+    #[error("{} {} not applied: named above; all others were", counted(*failed, "line"), were(*failed))]
     SomeFailed {
         /// How many.
         failed: u64,
@@ -142,9 +152,10 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
     let outcome = apply(&admin, &input, reader, &mut tally);
     // Whatever ended it: what has entered is said.
     say(&format!(
-        "applied {} transactions; {} were in the ledger already",
-        grouped(tally.applied),
-        grouped(tally.duplicates)
+        "applied {}; {} {} in the ledger already",
+        counted(tally.applied, "transaction"),
+        grouped(tally.duplicates),
+        were(tally.duplicates)
     ));
     outcome?;
     if tally.failed > 0 { Err(ApplyError::SomeFailed { failed: tally.failed }) } else { Ok(()) }
@@ -265,7 +276,10 @@ fn send(admin: &Port, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyEr
     while let Some(mut lines) = open.pop() {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
         let (first, last) = (first.number, last.number);
-        let answer = post(admin, &lines).map_err(|source| ApplyError::Unreachable { first, last, source })?;
+        let answer = post(admin, &lines).map_err(|source| match source {
+            NoAnswer::NoConnection { .. } => ApplyError::NothingSent { first, source },
+            _ => ApplyError::Unreachable { first, last, source },
+        })?;
         if answer.is_success() {
             let entries =
                 florin_input::json::<Receipt>(answer.body.as_bytes()).map(|receipt| receipt.transactions);

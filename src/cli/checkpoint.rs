@@ -11,7 +11,7 @@ use florin_schema::UserId;
 use serde::Deserialize;
 
 use super::http::{Answer, NoAnswer, Refused, request};
-use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
+use super::output::{Align, Table, counted, grouped, grouped_signed, rfc3339, say};
 use super::token::TokenArgs;
 use crate::callers::{Secret, SecretError};
 use crate::checkpoint::Manifest;
@@ -133,12 +133,14 @@ fn make(admin: &Address, token: Option<&Secret>) -> Result<(), CheckpointError> 
     let answer = request(admin, token, "POST", path, "")?.succeeded()?;
     let made: Shown =
         if answer.status == 202 { await_it(admin, token, path, &before)? } else { read(&answer)? };
-    let number = |text: &str| text.parse().map(grouped).unwrap_or_else(|_| text.to_owned());
+    let number = |text: &str, noun: &str| {
+        text.parse().map_or_else(|_| text.to_owned(), |number| counted(number, noun))
+    };
     say(&format!(
-        "{}: {} accounts, {} bytes, {:.1} s",
+        "{}: {}, {}, {:.1} s",
         made.path,
-        number(&made.accounts),
-        number(&made.bytes),
+        number(&made.accounts, "account"),
+        number(&made.bytes, "byte"),
         made.seconds
     ));
     Ok(())
@@ -213,7 +215,7 @@ fn verify(folder: &Path) -> Result<(), CheckpointError> {
     for path in &all {
         match load::read(path, |_| {}) {
             Ok(manifest) => {
-                say(&format!("{}: whole, {} accounts", path.display(), grouped(manifest.accounts())))
+                say(&format!("{}: whole, {}", path.display(), counted(manifest.accounts(), "account")))
             }
             Err(refusal) => {
                 bad += 1;

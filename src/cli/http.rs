@@ -63,8 +63,16 @@ pub struct Refused {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Nobody listens there, or the connection broke.
+    /// Nobody listens there: nothing was sent.
     #[error("cannot reach florin at {address}: {source}; is `florin serve` running, and with this address?")]
+    NoConnection {
+        /// Where.
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to florin at {address} broke: {source}; did it end meanwhile?")]
     Io {
         /// Where.
         address: Address,
@@ -137,7 +145,7 @@ fn request_within(
 }
 
 async fn exchange(address: &Address, request: hyper::Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
-    let failed = |source| NoAnswer::Io { address: address.clone(), source };
+    let failed = |source| NoAnswer::NoConnection { address: address.clone(), source };
     match address {
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;

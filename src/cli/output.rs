@@ -22,6 +22,16 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 row`, `1,234 rows`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// What follows such a number.
+pub(super) fn were(number: u64) -> &'static str {
+    if number == 1 { "was" } else { "were" }
+}
+
 /// -1,234,567.
 pub(super) fn grouped_signed(number: i64) -> String {
     let sign = if number < 0 { "-" } else { "" };

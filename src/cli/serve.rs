@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::CliError;
 use super::log::log_to_stderr;
-use super::output::{grouped, say};
+use super::output::{counted, say};
 use super::reload::{Reload, hangups};
 use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::Settings;
@@ -115,8 +115,8 @@ async fn report_ready(view: Arc<View>, started: Instant) {
     }
     let accounts: u64 = view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum();
     say(&format!(
-        "ready: {} accounts, {:.1} s after the start",
-        grouped(accounts),
+        "ready: {}, {:.1} s after the start",
+        counted(accounts, "account"),
         started.elapsed().as_secs_f64()
     ));
     report_memory(&view);

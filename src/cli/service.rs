@@ -17,7 +17,7 @@ use super::systemd::{tell_saving, tell_stopping};
 use crate::admin::{self, Guard, LedgerWriter, View, WriterThread, Writing};
 use crate::callers::{AuditLog, Callers};
 use crate::drivers::inherited::Inherited;
-use crate::drivers::tcp;
+use crate::drivers::{listen::remedy, tcp};
 use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, WRITER_END};
 use crate::node::{Control, Node, NodeConfig, StartError};
 use crate::threads::{EndsProcess, Vital, spawn_vital_task};
@@ -35,7 +35,10 @@ pub enum ServiceError {
         address: SocketAddr,
     },
     /// The admin port cannot be had for another reason.
-    #[error("cannot listen on the admin address {address}: {source}; give another --admin, or --admin off")]
+    #[error(
+        "cannot listen on the admin address {address}: {source}; {} (--admin), or say --admin off",
+        remedy(source)
+    )]
     AdminListen {
         /// Which.
         address: SocketAddr,

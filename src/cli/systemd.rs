@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 use super::notify;
-use super::output::grouped;
+use super::output::counted;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
 use crate::limits::{CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
@@ -41,7 +41,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
         Vital::Systemd.at_work();
         let readiness = view.readiness();
         let status = match readiness.reasons.first() {
-            None => format!("serving {} accounts", grouped(accounts(&view))),
+            None => format!("serving {}", counted(accounts(&view), "account")),
             Some(reason) => reason.clone(),
         };
         // What finds no room in systemd's queue is told at the next look.

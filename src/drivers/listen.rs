@@ -67,7 +67,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// The path cannot be used.
-    #[error("cannot listen on the unix socket {}: {source}", path.display())]
+    #[error("cannot listen on the unix socket {}: {source}; {}", path.display(), unix_remedy(source))]
     Unix {
         /// Where.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The address cannot be used.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}; {}", remedy(source))]
     Address {
         /// Where.
         address: SocketAddr,
@@ -90,6 +90,33 @@ pub enum ListenError {
         /// How many there are.
         shards: u16,
     },
+}
+
+/// What to do about an address that cannot be had.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this host has that address: give one that `ip address` lists, or 0.0.0.0 or [::] for all of them"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are root's: give a higher one, or CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit)"
+        }
+        _ => "give another address",
+    }
+}
+
+/// What to do about a path that cannot be had.
+fn unix_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "its folder has to be there: make it, or give another path"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "this user must be able to write to its folder: give another path, or RuntimeDirectory= in the unit"
+        }
+        io::ErrorKind::InvalidInput => "a socket's path has at most 107 bytes: give a shorter one",
+        _ => "give another path",
+    }
 }
 
 /// Binds one port once for each shard, among which the kernel spreads connections. Gives the actual address.

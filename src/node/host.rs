@@ -42,27 +42,29 @@ pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError>
         cpus.retain(|cpu| of_nodes.contains(cpu));
         named = Some(cpus);
     }
-    // The standard library reads the quotas of this process's control groups (cpu.max, and cfs_quota_us of version 1).
-    let granted = std::thread::available_parallelism().map_or(allowed.len(), usize::from);
-    let wanted = wanted_shards(
-        config.shards,
-        config.shards_per_cpu,
-        named.as_ref().map_or(allowed.len(), Vec::len),
-        granted,
-    );
+    if let Some(cpu) = named.iter().flatten().find(|cpu| !allowed.contains(cpu)) {
+        return Err(StartError::CpuNotAllowed { flag: "--cpus", cpu: *cpu, allowed });
+    }
+    // The standard library reads the quotas of this process's control groups (cpu.max, and cfs_quota_us of version 1), and
+    // counts the CPUs that are allowed where these are fewer.
+    let quota =
+        std::thread::available_parallelism().ok().map(usize::from).filter(|cpus| *cpus < allowed.len());
+    let cpus = named.as_ref().map_or(allowed.len(), Vec::len);
+    let wanted = wanted_shards(config.shards, config.shards_per_cpu, cpus, quota);
     choose_among(&allowed, wanted, named.as_deref(), config.shards_per_cpu)
 }
 
 /// As many shards as were asked for; where that is for florin to decide, no more than the CPU time that this process may use
 /// keeps busy. A quota is spent by all threads together, and once it is, all of them stand still.
-fn wanted_shards(asked: Option<u16>, shards_per_cpu: u16, cpus: usize, granted: usize) -> Option<u16> {
+fn wanted_shards(asked: Option<u16>, shards_per_cpu: u16, cpus: usize, quota: Option<usize>) -> Option<u16> {
+    let Some(granted) = quota else { return asked };
     match asked {
         None if granted < cpus => {
             let shards = granted.max(1) * usize::from(shards_per_cpu);
             tracing::info!(
                 cpus,
                 granted,
-                "a CPU quota (cpu.max) grants fewer CPUs than are allowed: fewer shards"
+                "a CPU quota (cpu.max) grants the time of fewer CPUs than there are: fewer shards"
             );
             Some(u16::try_from(shards).unwrap_or(limits::SHARDS_MAX).min(limits::SHARDS_MAX))
         }
@@ -70,7 +72,7 @@ fn wanted_shards(asked: Option<u16>, shards_per_cpu: u16, cpus: usize, granted: 
             tracing::warn!(
                 shards,
                 granted,
-                "a CPU quota (cpu.max) or --cpus grants fewer CPUs than there are shards: they stand still while it is spent"
+                "a CPU quota (cpu.max) grants the time of fewer CPUs than there are shards: all of them stand still once it is spent, until its period ends"
             );
             asked
         }
@@ -111,9 +113,6 @@ fn choose_among(
     named: Option<&[usize]>,
     shards_per_cpu: u16,
 ) -> Result<Vec<usize>, StartError> {
-    if let Some(cpu) = named.into_iter().flatten().find(|cpu| !allowed.contains(cpu)) {
-        return Err(StartError::CpuNotAllowed { flag: "--cpus", cpu: *cpu, allowed: allowed.to_vec() });
-    }
     let cpus = named.map_or_else(|| allowed.to_vec(), <[usize]>::to_vec);
     if (1..cpus.len()).any(|place| cpus[..place].contains(&cpus[place])) {
         return Err(StartError::CpuTwice { cpus });
@@ -232,12 +231,14 @@ mod tests {
     /// `--shards auto` once made a shard for each of a host's 64 CPUs where a container was granted the time of two.
     #[test]
     fn a_quota_bounds_how_many_shards_there_are_by_themselves() {
-        assert_eq!(wanted_shards(None, 1, 64, 64), None);
-        assert_eq!(wanted_shards(None, 1, 64, 2), Some(2));
-        assert_eq!(wanted_shards(None, 3, 64, 2), Some(6));
-        assert_eq!(wanted_shards(None, 200, 64, 2), Some(limits::SHARDS_MAX));
-        assert_eq!(wanted_shards(None, 1, 2, 4), None, "--cpus names fewer than the quota grants");
-        assert_eq!(wanted_shards(Some(8), 1, 64, 2), Some(8), "who asks for more gets it");
+        assert_eq!(wanted_shards(None, 1, 64, Some(64)), None);
+        // Two CPUs and four shards on them were warned of a quota that nobody had set.
+        assert_eq!(wanted_shards(Some(4), 2, 2, None), Some(4));
+        assert_eq!(wanted_shards(None, 1, 64, Some(2)), Some(2));
+        assert_eq!(wanted_shards(None, 3, 64, Some(2)), Some(6));
+        assert_eq!(wanted_shards(None, 200, 64, Some(2)), Some(limits::SHARDS_MAX));
+        assert_eq!(wanted_shards(None, 1, 2, Some(4)), None, "--cpus names fewer than the quota grants");
+        assert_eq!(wanted_shards(Some(8), 1, 64, Some(2)), Some(8), "who asks for more gets it");
     }
 
     #[test]

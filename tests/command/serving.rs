@@ -1,7 +1,7 @@
 //! With a running node.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -61,7 +61,10 @@ fn what_a_node_refuses_is_told_in_its_words() {
         assert!(unknown.contains("the ledger has never named this user"), "{unknown}");
         let stale =
             get(&[&["balance", "1", "--min-version", "3", "--wait-ms", "5"], json].concat()).refused(1);
-        assert!(stale.contains('3'), "{stale}");
+        assert!(
+            stale.contains('3') && stale.contains("after 5 ms") && stale.contains("or wait longer"),
+            "{stale}"
+        );
         get(&[&["balance", "1", "--min-version", "2", "--max-age-ms", "60000"], json].concat()).ok();
     }
 }
@@ -93,7 +96,7 @@ fn apply_reads_its_own_writes_and_reports_each_bad_line() {
         "line 4: amount: expected",
         "line 5: ",
         "line 6: transaction 1: ",
-        "4 lines were not applied",
+        "4 lines were not applied: named above",
     ] {
         assert!(complaint.contains(expected), "{expected} is missing in {complaint}");
     }
@@ -356,4 +359,28 @@ fn a_hangup_takes_over_what_is_logged_and_names_what_takes_a_restart() {
     get(server.any, "/v1/users/1/balance");
     server.signal(Signal::TERM);
     assert_eq!(server.ended().0, Some(0));
+}
+
+/// A node's messages must say what to do: these ended in the system's words, and lines of which nothing was sent "may or may not
+/// be applied".
+#[test]
+fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
+    let folder = folder_with_ledger();
+    for (flags, remedy) in [
+        (["--listen", "192.0.2.1:0"], "no interface of this host has that address"),
+        (["--unix", "missing/florin.sock"], "its folder has to be there"),
+        (["--unix", &"x".repeat(200)], "107 bytes"),
+    ] {
+        let refused =
+            run(folder.path(), &[&["serve", "--insecure-listen", "on"], &flags[..]].concat()).refused(18);
+        assert!(refused.contains(remedy), "{flags:?}: {refused}");
+    }
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let ended = run_with_input(folder.path(), &["apply", "-", "--admin", &free], &transaction(1, 1, "5"));
+    assert_eq!(ended.out, "applied 0 transactions; 0 were in the ledger already\n");
+    let said = ended.refused(1);
+    assert!(said.contains("nothing of line 1") && !said.contains("may or may not"), "{said}");
+    // One CPU for two shards, and CPUs that there are not: neither is a quota's doing.
+    let refused = run(folder.path(), &["serve", "--cpus", "0-8191"]).refused(14);
+    assert!(!refused.contains("quota"), "{refused}");
 }

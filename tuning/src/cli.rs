@@ -11,11 +11,16 @@ use crate::apply::{self, Drift, Ground, Journal, JournalError, Mode, Report};
 use crate::checks::{self, Status};
 use crate::host::{self, Cpus, Facts, FactsError, Host};
 use crate::knobs::Knob;
-use crate::plan::{self, Plan, PlanError, Request, Selection, Siblings};
+use crate::plan::{self, Plan, PlanError, Request, Selection, Siblings, count};
 use crate::show;
 
 /// Where old values are kept unless told otherwise.
 const JOURNAL: &str = "/run/florin-tune/journal";
+
+/// A plan: one of 256 shards with an interrupt for each of 8,192 CPUs takes less.
+const PLAN_BYTES_MAX: usize = 16 << 20;
+/// How long a plan that is no file may take to come.
+const PLAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at this host, sets it up for florin, and takes that back
 #[derive(Subcommand, Debug)]
@@ -269,7 +274,7 @@ pub enum TuneError {
     #[error("cannot print: {0}")]
     Output(#[from] io::Error),
     /// Checks have failed.
-    #[error("{failed} checks fail: each says above how to set it right")]
+    #[error("{}: each says above how to set it right", if *failed == 1 { "1 check fails".to_owned() } else { format!("{failed} checks fail") })]
     ChecksFail {
         /// How many.
         failed: usize,
@@ -284,14 +289,15 @@ pub enum TuneError {
         evidence: String,
     },
     /// Some settings did not take.
-    #[error("{failed} settings were not made: each says above why; the others hold")]
+    #[error("not made: {}, for the reason that each line above gives; all others hold", count(*failed, "setting"))]
     NotAllApplied {
         /// How many.
         failed: usize,
     },
     /// Some settings no longer hold.
     #[error(
-        "{drifted} settings no longer hold: something else sets them, or the host was changed; apply again"
+        "no longer as applied: {}, named above; something else sets it, or the host was changed: apply again",
+        count(*drifted, "setting")
     )]
     Drifted {
         /// How many.
@@ -312,7 +318,7 @@ pub fn run(command: &TuneCommand, out: &mut dyn Write) -> Result<(), TuneError> 
         TuneCommand::Record(args) => {
             let facts = Facts::gather(&args.at.root)?;
             facts.write(&args.folder)?;
-            writeln!(out, "{} files in {}", facts.len(), args.folder.display())?;
+            writeln!(out, "{} in {}", count(facts.len(), "file"), args.folder.display())?;
             Ok(())
         }
     }
@@ -378,8 +384,8 @@ fn run_apply(args: &ApplyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
     let plan = match &args.plan {
         None => Plan::make(&host, &args.wish.request(), &args.knobs.selection())?,
         Some(path) => {
-            let text =
-                fs::read_to_string(path).map_err(|source| TuneError::File { path: path.clone(), source })?;
+            let text = florin_input::read_text(path, PLAN_BYTES_MAX, PLAN_PATIENCE)
+                .map_err(|source| TuneError::File { path: path.clone(), source })?;
             Plan::from_json(&path.display().to_string(), &text)?
         }
     };
@@ -420,7 +426,12 @@ fn run_verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
         for drift in &drifts {
             writeln!(out, "{}", drift.line())?;
         }
-        writeln!(out, "{} of {} settings hold", entries.len() - drifts.len(), entries.len())?;
+        writeln!(
+            out,
+            "{} of {} still as applied",
+            entries.len() - drifts.len(),
+            count(entries.len(), "setting")
+        )?;
     }
     drifted(&drifts)
 }
@@ -440,7 +451,7 @@ fn run_watch(args: &WatchArgs, out: &mut dyn Write) -> Result<(), TuneError> {
             writeln!(out, "holds again: {}", back.path)?;
         }
         if look == 1 {
-            writeln!(out, "watching {} settings", entries.len())?;
+            writeln!(out, "watching {}", count(entries.len(), "setting"))?;
         }
         out.flush()?;
         known = drifts;

@@ -1,6 +1,8 @@
 //! The part of a shard that answers: it knows the table and the time, and nothing of connections or neighbours.
 
+use alloc::borrow::ToOwned;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,7 +16,7 @@ use super::metrics::ShardMetrics;
 use super::table::{Guess, Table, Trust};
 use crate::clock::Now;
 use crate::ledger::Horizon;
-use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP};
+use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP, WAIT_MS_MAX};
 use crate::wire::resp::Chat;
 use crate::wire::{
     AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, RespReply,
@@ -253,16 +255,20 @@ impl Responder {
     ) {
         if self.unavailable.is_none() && !self.is_young_enough(freshness, user) {
             let message = format!(
-                "max_age_ms {} was asked, and this view is {} ms old: allow more, or give a wait_ms",
+                "max_age_ms {} was asked, and this view is {} ms old{}: allow more{}",
                 freshness.max_age_ms,
-                self.age_us(user) / 1_000
+                self.age_us(user) / 1_000,
+                after(freshness.wait_ms),
+                or_wait(freshness.wait_ms)
             );
             return self.error(out, &to, via, Status::Stale, &message);
         }
         if self.unavailable.is_none() && !self.has_version(freshness, user) {
             let (asked, held) = (freshness.min_version, self.table.version(user));
             let message = format!(
-                "min_version {asked} was asked, and the account is at {held} here: ask again, or give a wait_ms"
+                "min_version {asked} was asked, and the account is at {held} here{}: ask again{}",
+                after(freshness.wait_ms),
+                or_wait(freshness.wait_ms)
             );
             return self.error(out, &to, via, Status::Stale, &message);
         }
@@ -369,5 +375,19 @@ impl Responder {
         let origin = self.origin(Via::Connection, Trust::Whole);
         self.encoder.rejection(out, origin, rejection);
         self.metrics.rejected.add(1);
+    }
+}
+
+/// How long a request had waited in vain.
+fn after(wait_ms: u32) -> String {
+    if wait_ms == 0 { String::new() } else { format!(" after {wait_ms} ms") }
+}
+
+/// What else somebody might do who has not waited, or not for as long as one may.
+fn or_wait(wait_ms: u32) -> String {
+    match wait_ms {
+        0 => ", or give a wait_ms".to_owned(),
+        WAIT_MS_MAX.. => String::new(),
+        _ => format!(", or wait longer: wait_ms may be {WAIT_MS_MAX}"),
     }
 }

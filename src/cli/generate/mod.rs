@@ -10,7 +10,7 @@ use clap::Args;
 use florin_record::{Added, BulkWriter, LedgerError, Rejection};
 use jiff::Timestamp;
 
-use super::output::{grouped, say};
+use super::output::{counted, say};
 use super::progress::{Bar, Progress, Unit};
 use super::settings::Instant as Moment;
 use crate::limits::PROGRESS_ROWS;
@@ -74,9 +74,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), GenerateError> {
     let started = Instant::now();
     generate(&options, &mut Bar::new())?;
     say(&format!(
-        "generated {} transactions of {} users into {} in {:.1} s",
-        grouped(options.transactions),
-        grouped(u64::from(options.users)),
+        "generated {} of {} into {} in {:.1} s",
+        counted(options.transactions, "transaction"),
+        counted(u64::from(options.users), "user"),
         options.ledger,
         started.elapsed().as_secs_f64()
     ));

@@ -22,7 +22,7 @@ use clap::Args;
 use csv::ByteRecord;
 use florin_record::{Added, Bulk, BulkWriter, Field, LedgerError, NewTransaction, TransactionText, time};
 
-use super::output::{grouped, say};
+use super::output::{counted, grouped, say, were};
 use super::progress::{Bar, Progress, Unit};
 use crate::limits::PROGRESS_ROWS;
 use crate::sources::{LedgerAddress, bulk_writer};
@@ -54,16 +54,21 @@ pub(super) fn run(args: ImportArgs) -> Result<(), ImportError> {
     let report = import(&options, &mut Bar::new())?;
     let seconds = started.elapsed().as_secs_f64();
     say(&format!(
-        "imported {} transactions into {} in {seconds:.1} s ({} rows/s)",
-        grouped(report.imported),
+        "imported {} into {} in {seconds:.1} s ({} rows/s)",
+        counted(report.imported, "transaction"),
         options.ledger,
         grouped((report.rows as f64 / seconds.max(1e-6)) as u64),
     ));
     if report.duplicates > 0 {
-        say(&format!("{} were in the ledger already", grouped(report.duplicates)));
+        say(&format!("{} {} in the ledger already", grouped(report.duplicates), were(report.duplicates)));
     }
     if let Some(path) = options.skip_bad.filter(|_| report.bad > 0) {
-        say(&format!("{} bad rows are in {}", grouped(report.bad), path.display()));
+        say(&format!(
+            "{} {} in {}",
+            counted(report.bad, "bad row"),
+            if report.bad == 1 { "is" } else { "are" },
+            path.display()
+        ));
     }
     Ok(())
 }

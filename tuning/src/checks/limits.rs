@@ -80,10 +80,15 @@ pub(super) fn nofile(scene: &Scene<'_>) -> Finding {
 /// Whether the control group leaves CPUs out, or throttles.
 pub(super) fn cpuset(scene: &Scene<'_>) -> Finding {
     let host = scene.host;
-    let quota = host.group_file("cpu.max").and_then(|text| text.split_whitespace().next()).unwrap_or("max");
+    // Of the groups around it as well, and as version 1 of control groups has it.
+    let quota = ["cpu.max", "cpu.cfs_quota_us"].into_iter().find_map(|file| {
+        let quotas = host.group_files(file).into_iter().filter_map(|text| text.split_whitespace().next());
+        let least = quotas.filter_map(|quota| quota.parse::<u64>().ok()).min()?;
+        Some(format!("a quota of {least} µs ({file})"))
+    });
     let outside = host.online.without(&host.allowed);
     Finding {
-        status: match (quota == "max", outside.is_empty()) {
+        status: match (quota.is_none(), outside.is_empty()) {
             (false, _) => Status::Fail,
             (true, false) => Status::Warn,
             (true, true) => Status::Ok,
@@ -92,7 +97,7 @@ pub(super) fn cpuset(scene: &Scene<'_>) -> Finding {
             "CPUs {} of {}, {}",
             host.allowed.or_none(),
             host.online.or_none(),
-            if quota == "max" { "no quota".to_owned() } else { format!("a quota of {quota} µs (cpu.max)") }
+            quota.as_deref().unwrap_or("no quota")
         ),
         wanted: "all CPUs, no quota".to_owned(),
         why: "a quota stops every shard at once until the period ends, tens of milliseconds; CPUs outside serve nobody",

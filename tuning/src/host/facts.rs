@@ -91,7 +91,7 @@ const SETTINGS_PATTERNS: &[&str] =
 /// Of a process that is florin: where its threads run, and with which limits.
 const FLORIN_PATTERNS: &[&str] = &["cgroup", "limits", "task/[0-9]*/stat", "task/[0-9]*/status"];
 /// Of a control group, in whichever mount it lies.
-const GROUP_FILES: &[&str] = &["cpu.max"];
+const GROUP_FILES: &[&str] = &["cpu.max", "cpu.cfs_quota_us"];
 /// What of a process's status is kept: no more than is looked at.
 const STATUS_FIELDS: &[&str] = &["Name", "PPid", "Cpus_allowed_list", "Seccomp"];
 /// What `ethtool` is asked about a NIC, and under which name the answer is kept below `ethtool/NIC/`.
@@ -257,7 +257,7 @@ impl<'a> Gathering<'a> {
     /// Of a process's control groups, in version 2 (one mount) and version 1 (a mount for each controller).
     fn take_groups(&mut self, of: &str) -> Result<(), FactsError> {
         let groups = self.facts.get(of).unwrap_or_default().to_owned();
-        for folder in groups.lines().filter_map(group_folder) {
+        for folder in groups.lines().flat_map(group_folders) {
             for file in GROUP_FILES {
                 self.take(&glob::Pattern::escape(&format!("{folder}/{file}")))?;
             }
@@ -294,16 +294,19 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// Where below the root the control group of a line of `/proc/self/cgroup` lies.
-pub(super) fn group_folder(line: &str) -> Option<String> {
+/// Where below the root the control group of a line of `/proc/self/cgroup` lies, and behind it all groups that it is in: each of
+/// them has its own quota.
+pub(super) fn group_folders(line: &str) -> Vec<String> {
     let mut parts = line.splitn(3, ':').skip(1);
-    let (controllers, path) = (parts.next()?, parts.next()?.trim_matches('/'));
+    let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
     let mount = match controllers {
         "" => "sys/fs/cgroup".to_owned(),
         "cpuset" | "cpu" | "cpu,cpuacct" => format!("sys/fs/cgroup/{controllers}"),
-        _ => return None,
+        _ => return Vec::new(),
     };
-    Some(if path.is_empty() { mount } else { format!("{mount}/{path}") })
+    let inner = Path::new(path.trim_matches('/')).ancestors();
+    let below = inner.filter(|group| !group.as_os_str().is_empty());
+    below.map(|group| format!("{mount}/{}", group.display())).chain([mount.clone()]).collect()
 }
 
 /// A field of a file whose lines are `Name:\tvalue`.
@@ -372,9 +375,10 @@ mod tests {
 
     #[test]
     fn control_groups_of_both_versions_are_found() {
-        assert_eq!(group_folder("0::/"), Some("sys/fs/cgroup".to_owned()));
-        assert_eq!(group_folder("0::/a/b"), Some("sys/fs/cgroup/a/b".to_owned()));
-        assert_eq!(group_folder("3:cpuset:/x"), Some("sys/fs/cgroup/cpuset/x".to_owned()));
-        assert_eq!(group_folder("9:name=systemd:/"), None);
+        assert_eq!(group_folders("0::/"), ["sys/fs/cgroup"]);
+        // A quota of a slice around the unit was not seen.
+        assert_eq!(group_folders("0::/a/b"), ["sys/fs/cgroup/a/b", "sys/fs/cgroup/a", "sys/fs/cgroup"]);
+        assert_eq!(group_folders("3:cpuset:/x"), ["sys/fs/cgroup/cpuset/x", "sys/fs/cgroup/cpuset"]);
+        assert_eq!(group_folders("9:name=systemd:/"), [""; 0]);
     }
 }

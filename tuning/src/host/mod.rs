@@ -140,14 +140,14 @@ impl Host {
         known.map_or(if from == to { 10 } else { 20 }, |(_, distance)| *distance)
     }
 
-    /// A control file of the group that florin runs in, or else that this process does: of the folders that may hold it, the
-    /// first that has it.
-    pub fn group_file(&self, file: &str) -> Option<&str> {
+    /// A control file of the group that florin runs in, or else that this process does, and of all groups around that: as many as
+    /// have it, the innermost first.
+    pub fn group_files(&self, file: &str) -> Vec<&str> {
         let running =
             self.florin.first().and_then(|florin| self.facts.get(&format!("proc/{}/cgroup", florin.process)));
         let groups = running.or_else(|| self.facts.get("proc/self/cgroup")).unwrap_or_default();
-        let folders = groups.lines().filter_map(facts::group_folder);
-        folders.into_iter().find_map(|folder| self.facts.get(&format!("{folder}/{file}")))
+        let folders = groups.lines().flat_map(facts::group_folders);
+        folders.filter_map(|folder| self.facts.get(&format!("{folder}/{file}"))).collect()
     }
 }
 

@@ -57,7 +57,7 @@ fn what_is_applied_holds_and_what_is_reverted_is_as_it_was() {
     assert_eq!(after.get("proc/irq/181/smp_affinity_list"), Some("0,5-20,25-40,45-60,65-79"));
     let (text, outcome) = bed.run("verify", &[]);
     outcome.unwrap();
-    assert!(text.ends_with("settings hold\n"), "{text}");
+    assert!(text.ends_with("settings still as applied\n"), "{text}");
     // The plan of a host that has it all is empty.
     let (text, _) = bed.tree.tune(&["plan", "--shards", "8"]);
     assert!(text.contains("settings: none to change"), "{text}");

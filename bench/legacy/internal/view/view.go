@@ -134,13 +134,13 @@ func (v *View) account(ctx context.Context, userID uint64, freshness reads.Fresh
 	if freshness != (reads.Freshness{}) {
 		if age := time.Since(mark.taken); !isYoungEnough(freshness, age) {
 			return nil, origin, refuse(origin, reads.Stale, fmt.Sprintf(
-				"max_age_ms %d was asked, and this view is %d ms old: allow more, or give a wait_ms",
-				freshness.MaxAgeMS, age.Milliseconds()))
+				"max_age_ms %d was asked, and this view is %d ms old%s: allow more%s",
+				freshness.MaxAgeMS, age.Milliseconds(), after(freshness), orWait(freshness)))
 		}
 		if held := version(account); held < freshness.MinVersion {
 			return nil, origin, refuse(origin, reads.Stale, fmt.Sprintf(
-				"min_version %d was asked, and the account is at %d here: ask again, or give a wait_ms",
-				freshness.MinVersion, held))
+				"min_version %d was asked, and the account is at %d here%s: ask again%s",
+				freshness.MinVersion, held, after(freshness), orWait(freshness)))
 		}
 	}
 	if account == nil {
@@ -154,6 +154,29 @@ func (v *View) account(ctx context.Context, userID uint64, freshness reads.Fresh
 	}
 	return account, origin, nil
 }
+
+// after says how long a request had waited in vain.
+func after(freshness reads.Freshness) string {
+	if freshness.WaitMS == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" after %d ms", freshness.WaitMS)
+}
+
+// orWait says what else somebody might do who has not waited, or not for as long as one may.
+func orWait(freshness reads.Freshness) string {
+	switch {
+	case freshness.WaitMS == 0:
+		return ", or give a wait_ms"
+	case freshness.WaitMS >= waitMSMax:
+		return ""
+	default:
+		return fmt.Sprintf(", or wait longer: wait_ms may be %d", waitMSMax)
+	}
+}
+
+// waitMSMax is the longest wait that is granted.
+const waitMSMax = 1000
 
 // Balances implements [reads.Source].
 func (v *View) Balances(ctx context.Context, userIDs []uint64, freshness reads.Freshness, into *reads.Batch) (reads.Origin, error) {
