@@ -54,14 +54,6 @@ pub struct ReplaySettings {
     pub in_flight_max: usize,
 }
 
-/// Why a recording was not run to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// A file is none.
-    #[error(transparent)]
-    Format(#[from] FormatError),
-}
-
 /// What a thread that reads recordings has found.
 enum Found {
     Entry(Entry),
@@ -78,7 +70,7 @@ pub async fn replay(
     comparer: Arc<Comparer>,
     evidence: Arc<Evidence>,
     scope: Scope,
-) -> Result<Vec<FormatError>, ReplayError> {
+) -> Result<Vec<FormatError>, FormatError> {
     let permits = Arc::new(Semaphore::new(settings.in_flight_max));
     let started = Instant::now();
     let mut first_us = None;
@@ -101,7 +93,7 @@ pub async fn replay(
                 continue;
             }
             Err(error) => {
-                outcome = Err(error.into());
+                outcome = Err(error);
                 break;
             }
         };

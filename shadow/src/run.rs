@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::mirror::{self, Comparer};
 use crate::proxy::{self, Phase, ProxyContext, Timeouts};
 use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
-use crate::replay::{ReplayError, ReplaySettings, replay};
+use crate::replay::{ReplaySettings, replay};
 use crate::targets::Target;
 
 /// What a run needs.
@@ -85,7 +85,7 @@ pub enum ShadowError {
     Record(#[from] RecorderError),
     /// The recording cannot be read.
     #[error(transparent)]
-    Replay(#[from] ReplayError),
+    Replay(#[from] FormatError),
 }
 
 /// A run that takes callers.
@@ -120,19 +120,12 @@ pub struct Outcome {
 }
 
 impl Shadow {
-    /// Takes the ports. Callers are served when this returns, whether or not anybody else is there yet.
+    /// Takes the ports. Callers are served when this returns, whether or not anybody else is there yet. A socket that was there before is
+    /// taken over, and `keep` is told of it for the next start.
     ///
     /// # Errors
     /// Where a port, a folder or a thread cannot be had.
-    pub fn start(settings: Settings) -> Result<Shadow, ShadowError> {
-        Shadow::start_on(settings, None, |_| {})
-    }
-
-    /// The same on a socket that was there before, if one was, and with somebody who keeps it for the next start.
-    ///
-    /// # Errors
-    /// Where a port, a folder or a thread cannot be had.
-    pub fn start_on(
+    pub fn start(
         settings: Settings,
         inherited: Option<std::net::TcpListener>,
         keep: impl FnOnce(BorrowedFd<'_>),

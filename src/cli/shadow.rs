@@ -323,7 +323,7 @@ fn until_ended(settings: Settings) -> Result<Outcome, ShadowCommandError> {
     };
     let listen = inherited.tcp(settings.listen).ok().and_then(|mut sockets| sockets.pop());
     let shadow =
-        Shadow::start_on(settings, listen.map(TcpListener::from), |socket| keep_socket("listen", socket))?;
+        Shadow::start(settings, listen.map(TcpListener::from), |socket| keep_socket("listen", socket))?;
     let is_ending = Arc::new(AtomicBool::new(false));
     runtime.spawn(feed_watchdog(shadow.turns.clone(), Arc::clone(&is_ending)));
     let mut lines = vec![format!("florin shadow {}", env!("CARGO_PKG_VERSION"))];

@@ -269,9 +269,8 @@ fn a_full_queue_drops_and_says_so_and_a_short_run_is_whole() {
     let folder = generated(50, 500, "2026-11-22T10:30:00Z");
     let node = Server::start(folder.path(), &["--shards", "1"]);
     let hanging = serve(|_| Reaction::Hang);
-    std::fs::write(folder.path().join("s.toml"), "drain-ms = 200\n[mirror]\nqueue = 4\nin-flight = 1\n")
-        .expect("a file");
-    let shadow = Shadow::start(folder.path(), &http(node.any), &http(hanging), &["--config", "s.toml"]);
+    let config = "drain-ms = 200\n[mirror]\nqueue = 4\nin-flight = 1\n";
+    let shadow = Shadow::configured(&folder, [&http(node.any), &http(hanging)], config, &[]);
     let mut caller = Caller::connect(shadow.listen);
     for user in 0..50 {
         assert!(caller.get(&format!("/v1/users/{user}/balance")).status < 500);
@@ -326,10 +325,9 @@ fn a_frozen_candidate_never_holds_a_caller() {
         let node = Server::start(folder.path(), &["--shards", "1"]);
         let candidate = Server::start(folder.path(), &["--shards", "1"]);
         // An hour: whoever waited for the candidate would not be answered in this test's time.
-        std::fs::write(folder.path().join("s.toml"), "drain-ms = 100\n[mirror]\ntimeout-ms = 3600000\n")
-            .expect("a file");
+        let config = "drain-ms = 100\n[mirror]\ntimeout-ms = 3600000\n";
         let target = format!("{scheme}://{}", candidate.any);
-        let shadow = Shadow::start(folder.path(), &http(node.any), &target, &["--config", "s.toml"]);
+        let shadow = Shadow::configured(&folder, [&http(node.any), &target], config, &[]);
         let mut before = Caller::connect(shadow.listen);
         assert_eq!(before.get("/v1/users/1/balance").status, 200);
         shadow.settled(1);

@@ -12,10 +12,25 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use crate::faulty::{Reaction, between, serve};
-use crate::shadow::{Caller, Shadow, generated, http};
+use crate::shadow::{Answer, Caller, Shadow, generated, http};
 use crate::support::{Server, wait_for};
 
 const USERS: u64 = 300;
+/// All callers are the candidate's.
+const EVERYBODY: [&str; 2] = ["--serve", "candidate=100%"];
+
+/// A candidate whose answers are told apart: those of `node`, with a header of its own.
+fn marked(node: &Server, fails: impl Fn() -> Option<Reaction> + Send + Sync + 'static) -> SocketAddr {
+    between(node.any, move |_, answer| {
+        answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
+        fails()
+    })
+}
+
+/// Whether an answer has that header.
+fn is_candidates(answer: &Answer) -> bool {
+    answer.head.to_ascii_lowercase().contains("x-side: candidate")
+}
 
 /// Who answers each user, by a header that only the candidate's answers have.
 fn sides(caller: &mut Caller) -> BTreeMap<u64, bool> {
@@ -24,7 +39,7 @@ fn sides(caller: &mut Caller) -> BTreeMap<u64, bool> {
         // The ledger has not named all of them.
         let is_own = answer.body.starts_with(&format!("{{\"user_id\":\"{user}\""));
         assert!(is_own || answer.status == 404, "{} {}", answer.head, answer.body);
-        (user, answer.head.to_ascii_lowercase().contains("x-side: candidate"))
+        (user, is_candidates(&answer))
     };
     (0..USERS).map(side).collect()
 }
@@ -45,17 +60,15 @@ fn stage(share: &str, config: &str, failure: impl Fn() -> Reaction + Send + Sync
     let fails = Arc::new(AtomicBool::new(false));
     let first_failure = Arc::new(Mutex::new(None));
     let (failing, first) = (Arc::clone(&fails), Arc::clone(&first_failure));
-    let candidate = between(node.any, move |_, answer| {
-        answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
+    let candidate = marked(&node, move || {
         failing.load(Ordering::Relaxed).then(|| {
             first.lock().expect("no panic").get_or_insert_with(Timestamp::now);
             failure()
         })
     });
-    std::fs::write(folder.path().join("s.toml"), config).expect("a file");
     let serve = format!("candidate={share}");
-    let more = ["--serve", &serve, "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(node.any), &http(candidate), &more);
+    let shadow =
+        Shadow::configured(&folder, [&http(node.any), &http(candidate)], config, &["--serve", &serve]);
     Stage { _folder: folder, _node: node, shadow, fails, first_failure }
 }
 
@@ -284,14 +297,12 @@ fn a_primary_that_closes_does_not_take_the_candidates_answer_away() {
         Reaction::Bytes(b"HTTP/1.1 200 OK\r\nX-Side: candidate\r\nContent-Length: 2\r\n\r\n{}".to_vec())
     });
     let folder = TempDir::new().expect("a temporary folder");
-    std::fs::write(folder.path().join("s.toml"), PATIENT).expect("a file");
-    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let shadow = Shadow::configured(&folder, [&http(primary), &http(candidate)], PATIENT, &EVERYBODY);
     let mut caller = Caller::connect(shadow.listen);
     // A write is the primary's: now the caller has a connection to it.
     assert_eq!(caller.ask("POST", "/v1/transactions", "").expect("an answer").body, "{}");
     let answer = caller.get("/v1/users/1/balance");
-    assert!(answer.head.to_ascii_lowercase().contains("x-side: candidate"), "{}", answer.head);
+    assert!(is_candidates(&answer), "{}", answer.head);
     closes.join().expect("no panic");
 }
 
@@ -302,9 +313,8 @@ fn a_schedule_raises_the_share_by_itself_and_native_candidates_serve_json() {
     let config = format!(
         "{PATIENT}answers-before-step = 3\nschedule = [{{ after-seconds = 0, share = \"50%\" }}, {{ after-seconds = 1, share = \"100%\" }}]\n"
     );
-    std::fs::write(folder.path().join("s.toml"), config).expect("a file");
     let candidate = format!("florin://{}", node.any);
-    let shadow = Shadow::start(folder.path(), &http(node.any), &candidate, &["--config", "s.toml"]);
+    let shadow = Shadow::configured(&folder, [&http(node.any), &candidate], &config, &[]);
     let mut caller = Caller::connect(shadow.listen);
     // Nobody has asked yet: there is nothing that a step could rest on, however much it is due.
     wait_for("the step to be held", || {
@@ -354,20 +364,14 @@ fn the_candidate_never_answers_whom_the_primary_refuses() {
         let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
         refusing.load(Ordering::Relaxed).then(|| Reaction::Bytes(refusal.to_vec()))
     });
-    let candidate = between(node.any, |_, answer| {
-        answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
-        None
-    });
+    let candidate = marked(&node, || None);
     let lenient = PATIENT.replace("vouched-by = \"this test\"", "admission-seconds = 3600");
-    std::fs::write(folder.path().join("s.toml"), lenient).expect("a file");
-    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let shadow = Shadow::configured(&folder, [&http(primary), &http(candidate)], &lenient, &EVERYBODY);
     let mut caller = Caller::connect(shadow.listen);
     for user in 0..100 {
         assert_eq!(caller.get(&format!("/v1/users/{user}/balance")).status, 401);
     }
     refuses.store(false, Ordering::Relaxed);
-    let is_candidates = |answer: &crate::shadow::Answer| answer.head.contains("x-side: candidate");
     let known = (0..USERS).find(|user| direct_status(node.any, *user) == 200).expect("a user");
     let target = format!("/v1/users/{known}/balance");
     // The primary answers first; what it has answered once, the candidate may. Other users are other questions.
@@ -427,14 +431,9 @@ fn no_kind_of_caller_gets_from_the_candidate_what_the_primary_would_refuse() {
                 }
             }
         });
-        let candidate = between(node.any, |_, answer| {
-            answer.head = answer.head.replacen("\r\n", "\r\nX-Side: candidate\r\n", 1);
-            None
-        });
+        let candidate = marked(&node, || None);
         let config = PATIENT.replace("vouched-by = \"this test\"", vouched);
-        std::fs::write(folder.path().join("s.toml"), config).expect("a file");
-        let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-        let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+        let shadow = Shadow::configured(&folder, [&http(primary), &http(candidate)], &config, &EVERYBODY);
         let mut caller = Caller::connect(shadow.listen);
         let known = |parity: u64| {
             (0..USERS)
@@ -448,9 +447,7 @@ fn no_kind_of_caller_gets_from_the_candidate_what_the_primary_would_refuse() {
             for (user, kind) in users.into_iter().flat_map(|user| KINDS.map(|kind| (user, kind))) {
                 let answer = caller.get_with(&format!("/v1/users/{user}/balance"), kind);
                 assert_eq!(answer.status, decided(kind, user, revoked), "{user} {kind:?}: {}", answer.head);
-                if answer.head.to_ascii_lowercase().contains("x-side: candidate") {
-                    served.push((user, kind));
-                }
+                served.extend(is_candidates(&answer).then_some((user, kind)));
             }
             shadow.settled(0);
             served
@@ -484,9 +481,8 @@ fn a_breach_and_its_evidence_survive_a_kill() {
         None
     });
     let strict = PATIENT.replace("mismatch-rate-max = 1.0", "mismatch-rate-max = 0.0");
-    std::fs::write(folder.path().join("s.toml"), strict).expect("a file");
-    let more = ["--serve", "candidate=50%", "--config", "s.toml"];
-    let start = || Shadow::start(folder.path(), &http(node.any), &http(candidate), &more);
+    let half = ["--serve", "candidate=50%"];
+    let start = || Shadow::configured(&folder, [&http(node.any), &http(candidate)], &strict, &half);
     let shadow = start();
     with_callers(shadow.listen, || {
         wait_for("the guard", || (shadow.state()["serve"]["candidate_percent"] == 0.0).then_some(()));
@@ -543,9 +539,7 @@ fn a_candidate_that_is_behind_is_stopped() {
         }
         None
     });
-    std::fs::write(folder.path().join("s.toml"), behind).expect("a file");
-    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(node.any), &http(candidate), &more);
+    let shadow = Shadow::configured(&folder, [&http(node.any), &http(candidate)], &behind, &EVERYBODY);
     with_callers(shadow.listen, || {
         wait_for("the guard", || {
             let why = shadow.state()["serve"]["rolled_back"].clone();
@@ -563,9 +557,7 @@ fn a_primary_that_is_gone_costs_nobody_whom_the_candidate_answers() {
     let folder = TempDir::new().expect("a temporary folder");
     // Everything else of the guard is as it is by default.
     let config = "[serve]\nvouched-by = \"this test\"\ntimeout-ms = 20000\np99-ms-max = 20000.0\n";
-    std::fs::write(folder.path().join("s.toml"), config).expect("a file");
-    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), "http://127.0.0.1:1", &http(candidate), &more);
+    let shadow = Shadow::configured(&folder, ["http://127.0.0.1:1", &http(candidate)], config, &EVERYBODY);
     for user in 0..20 {
         let mut caller = Caller::connect(shadow.listen);
         for _ in 0..20 {
@@ -626,9 +618,7 @@ fn a_primary_that_ends_an_idle_connection_cuts_no_caller_whom_the_candidate_serv
     });
     let candidate = serve(|_| Reaction::Bytes(BODY.to_vec()));
     let folder = TempDir::new().expect("a temporary folder");
-    std::fs::write(folder.path().join("s.toml"), PATIENT).expect("a file");
-    let more = ["--serve", "candidate=100%", "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let shadow = Shadow::configured(&folder, [&http(primary), &http(candidate)], PATIENT, &EVERYBODY);
     let mut caller = Caller::connect(shadow.listen);
     assert_eq!(caller.ask("POST", "/v1/transactions", "").expect("an answer").body, "{}");
     assert_eq!(caller.get("/v1/users/1/balance").body, "{}");

@@ -126,9 +126,8 @@ fn redacted_evidence_names_nobody() {
         None
     });
     crate::support::write(folder.path(), "key", "000102030405060708090a0b0c0d0e0f\n");
-    crate::support::write(folder.path(), "s.toml", "[redact]\nkey-file = \"key\"\n");
-    let shadow =
-        Shadow::start(folder.path(), &http(node.any), &http(wrong), &["--redact", "--config", "s.toml"]);
+    let config = "[redact]\nkey-file = \"key\"\n";
+    let shadow = Shadow::configured(&folder, [&http(node.any), &http(wrong)], config, &["--redact"]);
     let mut caller = Caller::connect(shadow.listen);
     caller.get("/v1/users/77001122/balance");
     caller.get("/v1/users/88113344/balance");

@@ -20,12 +20,8 @@ fn live_writes_make_no_mismatch_in_any_encoding() {
         format!("florin://{}?encoding=flatbuffers", candidate.any),
     ] {
         // Beside the other tests on two cores a node may lag for longer than it ever would by itself.
-        std::fs::write(
-            folder.path().join("s.toml"),
-            "unproven-max = 1.0\n[catch-up]\nbudget-ms = 20000\nasks = 1000\n",
-        )
-        .expect("a file");
-        let shadow = Shadow::start(folder.path(), &http(primary.any), &candidate, &["--config", "s.toml"]);
+        let config = "unproven-max = 1.0\n[catch-up]\nbudget-ms = 20000\nasks = 1000\n";
+        let shadow = Shadow::configured(&folder, [&http(primary.any), &candidate], config, &[]);
         let mut caller = Caller::connect(shadow.listen);
         // Whom nobody has named yet is known to be new when it comes.
         for user in 0..USERS {

@@ -129,9 +129,8 @@ fn across_the_hour(begin: &str, candidates_clock: &str) -> Option<Ended> {
         None
     });
     let config = "[mirror]\nin-flight = 1000\ntimeout-ms = 60000\n[catch-up]\nbudget-ms = 60000\n";
-    std::fs::write(folder.path().join("s.toml"), config).expect("a file");
-    let more = ["--now", begin, "--config", "s.toml"];
-    let shadow = Shadow::start(folder.path(), &http(primary), &http(candidate), &more);
+    let more = ["--now", begin];
+    let shadow = Shadow::configured(&folder, [&http(primary), &http(candidate)], config, &more);
     let mut caller = Caller::connect(shadow.listen);
     for user in 0..USERS {
         assert!(matches!(caller.get(&format!("/v1/users/{user}/statistics")).status, 200 | 404));

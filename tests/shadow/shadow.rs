@@ -89,6 +89,13 @@ impl Shadow {
         Shadow { child, listen, admin, report, log, reader: Some(reader) }
     }
 
+    /// The same with a configuration.
+    pub fn configured(folder: &TempDir, sides: [&str; 2], config: &str, more: &[&str]) -> Shadow {
+        fs::write(folder.path().join("s.toml"), config).expect("a file");
+        let more = [&["--config", "s.toml"], more].concat();
+        Shadow::start(folder.path(), sides[0], sides[1], &more)
+    }
+
     /// `GET /v1/shadow`.
     pub fn state(&self) -> Value {
         let answer = get(self.admin, "/v1/shadow");

@@ -394,7 +394,7 @@ impl Summary {
                 _ => String::new(),
             };
             let often = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
-            format!(" The {name} could not be reached {often}, {down_seconds:.1} s in all, by {unreached} connections{open}.")
+            format!(" The {name} could not be reached {often}, {down_seconds:.1} s in all, when it was tried {unreached} times{open}.")
         });
         words.collect()
     }
