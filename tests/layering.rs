@@ -150,7 +150,7 @@ const CRATES: &[Layers] = &[
                 "run",
                 &[
                     "admin", "config", "replay", "proxy", "cutover", "targets", "mirror", "evidence",
-                    "record", "budget", "address", "limits",
+                    "record", "judge", "budget", "address", "limits",
                 ],
             ),
         ],

@@ -12,7 +12,7 @@ use crate::budget::Held;
 use crate::clock::now_us;
 use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
-use crate::judge::{Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Step, Verdict, What};
+use crate::judge::{Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Sides, Step, Verdict, What};
 use crate::limits::{CATCH_UP_PAUSE, FIRST_ASK_MARGIN, GATHERING};
 use crate::request::Request;
 use crate::targets::{Target, plain};
@@ -72,10 +72,7 @@ pub struct MirrorSettings {
 
 /// Asks and compares.
 pub struct Comparer {
-    /// Whose answers callers get.
-    pub primary: Target,
-    /// Who is to take over.
-    pub candidate: Target,
+    targets: Sides<Target>,
     settings: MirrorSettings,
     history: Mutex<History>,
     evidence: Arc<Evidence>,
@@ -149,15 +146,14 @@ async fn dispatch(
 }
 
 impl Comparer {
-    /// Asks nobody yet.
+    /// Asks nobody yet; whom, says the evidence.
     pub fn new(
-        primary: Target,
-        candidate: Target,
         settings: MirrorSettings,
         evidence: Arc<Evidence>,
         cutover: Option<Arc<Cutover>>,
     ) -> Comparer {
-        Comparer { primary, candidate, settings, history: Mutex::default(), evidence, cutover }
+        let targets = evidence.sides.map(Target::new);
+        Comparer { targets, settings, history: Mutex::default(), evidence, cutover }
     }
 
     /// How long the candidate is not to be asked yet. Of a user who is new here nobody knows an older version: what the candidate says
@@ -175,16 +171,9 @@ impl Comparer {
         u64::try_from(due_us - now_us).ok().map(Duration::from_micros)
     }
 
-    fn target(&self, side: Side) -> &Target {
-        match side {
-            Side::Primary => &self.primary,
-            Side::Candidate => &self.candidate,
-        }
-    }
-
     /// Asks a side.
     async fn put(&self, side: Side, request: &Request) -> Result<Answer, Failure> {
-        let (target, timeout) = (self.target(side), self.settings.timeout);
+        let (target, timeout) = (self.targets.of(side), self.settings.timeout);
         let mut answer = target.ask(request, timeout).await;
         // A connection that ended in the midst of an answer may be one answer's fault, or a side's that is gone.
         if answer.as_ref().is_err_and(|failure| failure.reason == Reason::Cut)
@@ -214,7 +203,7 @@ impl Comparer {
         if let Some(primary) = &exchange.primary {
             self.evidence.latency(endpoint, Side::Primary, primary);
         }
-        if exchange.candidate.is_none() && !self.candidate.can_ask(&request) {
+        if exchange.candidate.is_none() && !self.targets.candidate.can_ask(&request) {
             let ruling = Ruling::plain(Verdict::Dropped, Some(Reason::NoNativeForm));
             return self.rule(&request, ruling, exchange.primary.as_ref(), None, None);
         }
@@ -270,7 +259,7 @@ impl Comparer {
 
     async fn judge(&self, request: &Request, primary: Answer, candidate: Answer) -> Ruling {
         let mut case = Case::open(request, primary, candidate, &self.settings.judge_settings);
-        let mut asked = [0u32; 2];
+        let mut asked = Sides { primary: 0u32, candidate: 0 };
         let ruling = loop {
             let step = {
                 let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -279,7 +268,7 @@ impl Comparer {
             match step {
                 Step::Done(ruling) => break ruling,
                 Step::Ask(ask) => {
-                    let times = &mut asked[ask.side as usize];
+                    let times = asked.of_mut(ask.side);
                     *times += 1;
                     if *times > 1 {
                         // A server that knows `wait_ms` has waited already; one that does not is not to be flooded.

@@ -21,8 +21,9 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::cutover::{self, Cutover, CutoverError, DecisionFile, Share};
 use crate::evidence::{
-    Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Sides, Summary,
+    Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Summary,
 };
+use crate::judge::Sides;
 use crate::limits::{
     ADMIN_END, BEHIND_NICE, BEHIND_THREADS_MAX, CALLER_THREADS_MAX, CALLERS_MAX, COPIES_BYTES_MAX,
     KEEP_EVERY, TURN,
@@ -31,7 +32,6 @@ use crate::mirror::{self, Comparer};
 use crate::proxy::{self, Phase, ProxyContext, Timeouts};
 use crate::record::{FormatError, RecordSettings, Recorded, Recorder, RecorderError, Recording};
 use crate::replay::{ReplaySettings, replay};
-use crate::targets::Target;
 
 /// What a run needs.
 #[derive(Clone, Debug)]
@@ -155,10 +155,9 @@ impl Shadow {
             .candidate
             .is_some()
             .then(|| {
-                let (primary, candidate) = (Target::new(&primary), Target::new(&candidate));
                 let mirror = settings.config.mirror.clone();
                 let (evidence, cutover) = (Arc::clone(&evidence), Some(Arc::clone(&cutover)));
-                let comparer = Comparer::new(primary, candidate, mirror, evidence, cutover);
+                let comparer = Comparer::new(mirror, evidence, cutover);
                 mirror::start(Arc::new(comparer))
             })
             .unzip();
@@ -301,9 +300,8 @@ pub fn run_replay(
     let runtime = runtime("shadow-replay", threads(BEHIND_THREADS_MAX), 0)?;
     let candidate = settings.candidate.clone().unwrap_or_else(|| primary.clone());
     let evidence = evidence(settings, primary, &candidate)?;
-    let targets = (Target::new(primary), Target::new(&candidate));
     let mirror = settings.config.mirror.clone();
-    let comparer = Comparer::new(targets.0, targets.1, mirror, Arc::clone(&evidence), None);
+    let comparer = Comparer::new(mirror, Arc::clone(&evidence), None);
     let replayed = runtime.block_on(async {
         let replay = replay(what, Arc::new(comparer), Arc::clone(&evidence), settings.config.scope.clone());
         tokio::select! {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::finding::Latest;
 use crate::answer::{Answer, Form};
-use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Verdict};
+use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Sides, Verdict};
 use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATENCY_MAX_US, LATEST_MAX};
 use crate::request::Endpoint;
 
@@ -29,8 +29,8 @@ pub struct Counters {
     pub accounts: HashMap<UserId, u64>,
     /// Times that an account was compared at a version later than any before.
     pub account_versions: u64,
-    /// What answers of either side say beside their bodies: of the primary and of the candidate.
-    pub sides: [SideCounters; 2],
+    /// What answers say beside their bodies.
+    pub sides: Sides<SideCounters>,
     /// Times that a side was asked again.
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
@@ -87,9 +87,7 @@ pub struct EndpointCounters {
     /// By [`ByteComparison`], as [`ByteComparison::ALL`] has them.
     pub bytes: [u64; ByteComparison::ALL.len()],
     /// µs.
-    pub primary: Histogram<u64>,
-    /// µs.
-    pub candidate: Histogram<u64>,
+    pub latency: Sides<Histogram<u64>>,
 }
 
 /// A latency's quantiles, in µs.
@@ -113,8 +111,7 @@ impl EndpointCounters {
             answers: 0,
             refused_alike: 0,
             bytes: [0; ByteComparison::ALL.len()],
-            primary: histogram(),
-            candidate: histogram(),
+            latency: Sides { primary: histogram(), candidate: histogram() },
         }
     }
 
@@ -135,7 +132,7 @@ impl Counters {
             versions: None,
             accounts: HashMap::new(),
             account_versions: 0,
-            sides: Default::default(),
+            sides: Sides::default(),
             asks: 0,
             latest: VecDeque::new(),
             is_sealed: false,

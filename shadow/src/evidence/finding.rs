@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::redact::Redaction;
 use crate::address::TargetAddress;
 use crate::answer::{Answer, rfc3339};
-use crate::judge::{Difference, Failure, Ruling, Side};
+use crate::judge::{Difference, Failure, Ruling, Sides};
 use crate::limits::{EVIDENCE_BODY_BYTES_MAX, EVIDENCE_VALUE_BYTES_MAX, LATEST_DIFFERENCES_MAX};
 use crate::request::{Question, Request};
 
@@ -102,25 +102,6 @@ pub struct Latest {
     pub reproduce: String,
 }
 
-/// Both sides' addresses, for commands.
-#[derive(Clone, Debug)]
-pub struct Sides {
-    /// Whose answers callers get.
-    pub primary: TargetAddress,
-    /// Who is to take over.
-    pub candidate: TargetAddress,
-}
-
-impl Sides {
-    /// One of them.
-    pub const fn of(&self, side: Side) -> &TargetAddress {
-        match side {
-            Side::Primary => &self.primary,
-            Side::Candidate => &self.candidate,
-        }
-    }
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
 fn is_none(count: &usize) -> bool {
     *count == 0
@@ -128,7 +109,7 @@ fn is_none(count: &usize) -> bool {
 
 impl Finding<'_> {
     /// As a line of the evidence file.
-    pub fn line(&self, redaction: &Redaction, sides: &Sides, recording: Option<&Path>) -> Line {
+    pub fn line(&self, redaction: &Redaction, sides: &Sides<TargetAddress>, recording: Option<&Path>) -> Line {
         let users = self.request.question.users();
         let ruling = self.ruling;
         Line {
@@ -153,7 +134,7 @@ impl Finding<'_> {
     }
 
     /// For the page.
-    pub fn latest(&self, redaction: &Redaction, sides: &Sides) -> Latest {
+    pub fn latest(&self, redaction: &Redaction, sides: &Sides<TargetAddress>) -> Latest {
         let ruling = self.ruling;
         let users = self.request.question.users();
         let detail = self.failure.map(|failure| format!(": {}", redaction.text(&failure.detail, users)));
@@ -201,7 +182,7 @@ impl Finding<'_> {
     }
 
     /// A command that asks both sides again and shows what differs.
-    fn reproduce(&self, redaction: &Redaction, sides: &Sides) -> String {
+    fn reproduce(&self, redaction: &Redaction, sides: &Sides<TargetAddress>) -> String {
         let ask = |side: &TargetAddress| command(self.request, side, redaction);
         format!("diff <({}) <({})", ask(&sides.primary), ask(&sides.candidate))
     }

@@ -37,7 +37,7 @@ pub fn render(summary: &Summary) -> String {
         "gauge",
         "1 while a side can be reached, as far as it was tried.",
     );
-    for (side, reach) in &summary.reach {
+    for (side, reach) in summary.reach.each() {
         let is_there = u8::from(reach.down_since.is_none());
         let _ = writeln!(out, "florin_shadow_reachable{{side=\"{side}\"}} {is_there}");
     }
@@ -66,9 +66,7 @@ fn latencies(out: &mut String, summary: &Summary) {
     let name = "florin_shadow_latency_seconds";
     family(out, name, "summary", "Time to a whole answer, as the shadow saw it, since the start.");
     for (endpoint, counters) in &summary.endpoints {
-        for (side, latency) in
-            [("primary", counters.latency_us.primary), ("candidate", counters.latency_us.candidate)]
-        {
+        for (side, latency) in counters.latency_us.each() {
             let labels = format!("endpoint=\"{endpoint}\",side=\"{side}\"");
             for (quantile, us) in [("0.5", latency.p50), ("0.99", latency.p99), ("1", latency.max)] {
                 let _ = writeln!(out, "{name}{{{labels},quantile=\"{quantile}\"}} {}", us as f64 / 1e6);

@@ -23,16 +23,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use counters::Counters;
-pub use finding::{Finding, Sides};
+pub use finding::Finding;
 pub use metrics::render as render_metrics;
 use reach::{Change, Reach};
 pub use redact::Redaction;
 pub use report::{Report, ReportError, page};
 pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 
+use crate::address::TargetAddress;
 use crate::answer::Answer;
 use crate::clock::now_us;
-use crate::judge::{Failure, Reason, Rules, Ruling, Side, Verdict};
+use crate::judge::{Failure, Reason, Rules, Ruling, Side, Sides, Verdict};
 use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
@@ -48,12 +49,12 @@ pub struct Evidence {
     /// Something was to be compared that nobody has seen.
     is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
-    reach: [Reach; 2],
+    reach: Sides<Reach>,
     report: Option<Report>,
     /// For files and pages.
     pub redaction: Redaction,
     /// For commands and pages.
-    pub sides: Sides,
+    pub sides: Sides<TargetAddress>,
     rules: Vec<(String, String)>,
     tolerance: Tolerance,
     queue_capacity: u64,
@@ -112,7 +113,7 @@ pub struct EvidenceSettings {
     /// What is done to user ids.
     pub redaction: Redaction,
     /// Both sides.
-    pub sides: Sides,
+    pub sides: Sides<TargetAddress>,
     /// What a run may lack.
     pub tolerance: Tolerance,
     /// Of the queue to the candidate.
@@ -131,7 +132,7 @@ impl Evidence {
             without_primary: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
-            reach: Default::default(),
+            reach: Sides::default(),
             report: settings.report,
             redaction: settings.redaction,
             sides: settings.sides,
@@ -183,7 +184,7 @@ impl Evidence {
 
     /// A side has answered, or taken a connection.
     pub fn heard(&self, side: Side) {
-        if let Some(Change::Up(after_us)) = self.reach[side as usize].heard(now_us()) {
+        if let Some(Change::Up(after_us)) = self.reach.of(side).heard(now_us()) {
             let (name, seconds) = (side.name(), after_us as f64 / 1e6);
             tracing::warn!("the {name} {} can be reached again, after {seconds:.1} s", self.sides.of(side));
         }
@@ -191,7 +192,7 @@ impl Evidence {
 
     /// A side gave no answer.
     pub fn unheard(&self, side: Side, failure: &Failure) {
-        if let Some(Change::Down(why)) = self.reach[side as usize].unheard(failure, now_us()) {
+        if let Some(Change::Down(why)) = self.reach.of(side).unheard(failure, now_us()) {
             let what = match side {
                 Side::Primary => "its callers are cut off, as they would be without a shadow",
                 Side::Candidate => "nothing is compared until it is there",
@@ -205,10 +206,7 @@ impl Evidence {
         let us = u64::try_from(answer.at.answered_us - answer.at.asked_us).unwrap_or(0);
         let mut counters = self.counters();
         let endpoint = &mut counters.endpoints[endpoint as usize];
-        match side {
-            Side::Primary => endpoint.primary.saturating_record(us),
-            Side::Candidate => endpoint.candidate.saturating_record(us),
-        }
+        endpoint.latency.of_mut(side).saturating_record(us);
     }
 
     /// A verdict on an offered request.
@@ -223,9 +221,9 @@ impl Evidence {
             let mut counters = self.counters();
             counters.count(endpoint, finding.ruling);
             if finding.ruling.verdict.is_compared() {
-                for (side, answer) in [finding.primary, finding.candidate].into_iter().enumerate() {
-                    let skew_us = self.tolerance.clock_skew_us;
-                    answer.iter().for_each(|answer| counters.sides[side].note(answer, skew_us));
+                let skew_us = self.tolerance.clock_skew_us;
+                for (side, answer) in [(Side::Primary, finding.primary), (Side::Candidate, finding.candidate)] {
+                    answer.iter().for_each(|answer| counters.sides.of_mut(side).note(answer, skew_us));
                 }
             }
             if let Some(latest) = latest {

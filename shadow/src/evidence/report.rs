@@ -8,10 +8,12 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use super::finding::{Finding, Sides};
+use super::finding::Finding;
 use super::redact::Redaction;
 use super::summary::{CutRun, Summary};
+use crate::address::TargetAddress;
 use crate::files::{private, write_whole};
+use crate::judge::Sides;
 use crate::limits::{EVIDENCE_BYTES_MAX, EXPORTS_MAX};
 use crate::record;
 
@@ -110,7 +112,7 @@ impl Report {
     }
 
     /// Adds a mismatch, as a line and as a recording of one request.
-    pub fn write(&self, finding: &Finding<'_>, redaction: &Redaction, sides: &Sides) {
+    pub fn write(&self, finding: &Finding<'_>, redaction: &Redaction, sides: &Sides<TargetAddress>) {
         let mut mismatches = self.mismatches.lock().unwrap_or_else(PoisonError::into_inner);
         if mismatches.bytes >= EVIDENCE_BYTES_MAX || mismatches.is_failing {
             mismatches.not_written += 1;

@@ -13,7 +13,7 @@ use super::reach::ReachSummary;
 use super::report::Report;
 use crate::answer::{COMPARED, rfc3339};
 use crate::clock::now_us;
-use crate::judge::{ByteComparison, Noise, Reason, Side, Verdict};
+use crate::judge::{ByteComparison, Noise, Reason, Sides, Verdict};
 use crate::limits::ACCOUNTS_MAX;
 use crate::request::Endpoint;
 
@@ -54,7 +54,7 @@ pub struct Summary {
     /// Requests for which a side could not be reached: nothing was compared of them.
     pub unreached: u64,
     /// Whether each side can be reached, as far as it was tried.
-    pub reach: BTreeMap<&'static str, ReachSummary>,
+    pub reach: Sides<ReachSummary>,
     /// By verdict.
     pub verdicts: Counts,
     /// By endpoint.
@@ -129,7 +129,7 @@ pub struct Headers {
     /// Those that caches, browsers and clients go by.
     pub compared: Vec<&'static str>,
     /// All others, by side, and how often each came.
-    pub not_compared: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    pub not_compared: Sides<BTreeMap<String, u64>>,
 }
 
 /// A run that never drew its line: it was killed.
@@ -174,16 +174,7 @@ pub struct EndpointSummary {
     /// How the bytes compare.
     pub bytes: BTreeMap<&'static str, u64>,
     /// Of both sides, as this process saw them.
-    pub latency_us: Latencies,
-}
-
-/// Both sides' latency.
-#[derive(Clone, Serialize, Debug)]
-pub struct Latencies {
-    /// Whose answers callers get.
-    pub primary: Quantiles,
-    /// Who is to take over.
-    pub candidate: Quantiles,
+    pub latency_us: Sides<Quantiles>,
 }
 
 /// A share, and its bound.
@@ -293,12 +284,10 @@ impl Evidence {
             unchecked: unchecked(counters),
             headers: Headers {
                 compared: COMPARED.to_vec(),
-                not_compared: Side::ALL
-                    .map(|side| (side.name(), counters.sides[side as usize].others.clone()))
-                    .into(),
+                not_compared: counters.sides.map(|side| side.others.clone()),
             },
             unreached: ruled - Verdict::ALL.into_iter().map(reached).sum::<u64>(),
-            reach: Side::ALL.map(|side| (side.name(), self.reach[side as usize].summary(now_us()))).into(),
+            reach: self.reach.map(|side| side.summary(now_us())),
             verdicts,
             endpoints: endpoints(counters),
             reasons: reasons(counters),
@@ -326,7 +315,7 @@ impl Evidence {
 impl Summary {
     /// Whether all that is wrong with a run that is not complete may be that a side could not be reached.
     pub fn lacks_a_side(&self) -> bool {
-        let is_cut_off = self.requests == 0 && self.reach.values().any(|side| side.unreached > 0);
+        let is_cut_off = self.requests == 0 && self.reach.each().iter().any(|(_, side)| side.unreached > 0);
         self.consistent && !self.complete && (self.unreached > 0 || is_cut_off)
     }
 
@@ -387,7 +376,7 @@ impl Summary {
 
     /// How often and for how long a side could not be reached.
     fn reach_in_words(&self) -> String {
-        let words = self.reach.iter().filter(|(_, side)| side.times > 0).map(|(name, side)| {
+        let words = self.reach.each().into_iter().filter(|(_, side)| side.times > 0).map(|(name, side)| {
             let ReachSummary { times, down_seconds, unreached, .. } = side;
             let open = match (&side.down_since, &side.why) {
                 (Some(since), Some(why)) => format!("; it has been down since {since}: {why}"),
@@ -409,8 +398,8 @@ fn asked(counters: &Counters, negligible: f64) -> impl Iterator<Item = (&'static
 
 fn unchecked(counters: &Counters) -> Vec<String> {
     let mut unchecked = Vec::new();
-    for (side, counters) in Side::ALL.iter().zip(&counters.sides) {
-        let (name, answers) = (side.name(), counters.answers);
+    for (name, counters) in counters.sides.each() {
+        let answers = counters.answers;
         if counters.with_as_of < answers {
             unchecked.push(format!(
                 "how old the {name}'s answers are: {} of {answers} say nothing of it (Florin-As-Of)",
@@ -490,10 +479,7 @@ fn endpoints(counters: &Counters) -> BTreeMap<&'static str, EndpointSummary> {
             .iter()
             .map(|bytes| (bytes.name(), counters.bytes[*bytes as usize]))
             .collect(),
-        latency_us: Latencies {
-            primary: quantiles(&counters.primary),
-            candidate: quantiles(&counters.candidate),
-        },
+        latency_us: counters.latency.map(quantiles),
     };
     Endpoint::ALL
         .iter()

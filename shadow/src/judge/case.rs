@@ -5,9 +5,10 @@ use florin_schema::UserId;
 
 use super::compare::{Comparison, compare};
 use super::history::{Aspect, History};
-use super::pair::{Context, Limits, Next, Pair, Settled, Side, is_ahead_alone, reason_of};
+use super::pair::{Context, Limits, Next, Pair, Settled, is_ahead_alone, reason_of};
 use super::path::Path;
 use super::rules::Rules;
+use super::sides::Side;
 use super::verdict::{ByteComparison, Reason, Ruling, Verdict};
 use crate::answer::{Answer, Form, Reading};
 use crate::json::Value;

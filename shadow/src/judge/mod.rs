@@ -9,6 +9,7 @@
 //! | `history` | what the primary has shown before |
 //! | `rules` | agreed differences |
 //! | `noise` | the primary against itself |
+//! | `sides` | who is compared with whom |
 //! | `verdict` | what is said in the end |
 
 mod case;
@@ -18,6 +19,7 @@ mod noise;
 mod pair;
 mod path;
 mod rules;
+mod sides;
 mod verdict;
 mod windows;
 
@@ -25,9 +27,10 @@ pub use case::{Ask, Case, Failure, JudgeSettings, Step, What};
 pub use compare::{Difference, DifferenceKind};
 pub use history::History;
 pub use noise::Noise;
-pub use pair::{Limits, Side};
+pub use pair::Limits;
 pub use path::{Path, PathStep, Pattern};
 pub use rules::{Action, Rule, RuleIndex, Rules};
+pub use sides::{Side, Sides};
 pub use verdict::{ByteComparison, Reason, Ruling, Verdict};
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::*;
 use crate::config::Config;
 use crate::cutover::Share;
-use crate::evidence::{EvidenceSettings, Redaction, Sides};
+use crate::evidence::{EvidenceSettings, Redaction};
+use crate::judge::Sides;
 use crate::limits::{CALLERS_MAX, PIPELINED_MAX};
 
 /// How long a condition is waited for.

@@ -2,10 +2,11 @@
 
 use florin_schema::UserId;
 
-use super::{Context, Pair, Side, reason_of};
+use super::{Context, Pair, reason_of};
 use crate::answer::{Answer, Level, Moment, Reading, Trust, rfc3339};
 use crate::judge::compare::{Comparison, Difference, DifferenceKind};
 use crate::judge::path::Path;
+use crate::judge::sides::Side;
 use crate::judge::verdict::Reason;
 
 impl Pair {
@@ -14,7 +15,7 @@ impl Pair {
     pub(super) fn identity(&self, context: &Context<'_>) -> Option<(Reason, Comparison)> {
         let (p, c) = (&self.primary, &self.candidate);
         let asked_nothing = context.freshness.min_version == 0 && context.freshness.max_age_ms == 0;
-        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked[Side::Candidate as usize] == 0
+        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked.candidate == 0
         {
             let (primary, candidate) = (p.status.to_string(), c.status.to_string());
             let difference = Difference {
@@ -102,9 +103,9 @@ impl Pair {
         };
         if let Level::At(version) = self.candidate.level
             && self.candidate.status == 200
-            && version < self.asked[Side::Candidate as usize]
+            && version < self.asked.candidate
         {
-            let asked = format!("at least {} was asked", self.asked[Side::Candidate as usize]);
+            let asked = format!("at least {} was asked", self.asked.candidate);
             return Some((Reason::BelowMinVersion, difference(asked, says(&self.candidate, version))));
         }
         let (p, c) = (&self.primary, &self.candidate);
@@ -165,7 +166,7 @@ impl Pair {
         };
         let as_of_us = reading.as_of_us?;
         let is_ours = lead_us(Some(as_of_us), reading.at) <= context.limits.clock_skew_us;
-        let asked = self.asked[side as usize];
+        let asked = *self.asked.of(side);
         let version = match reading.level {
             Level::At(version) => version,
             Level::Stale if asked > 0 && context.freshness.max_age_ms == 0 => asked - 1,

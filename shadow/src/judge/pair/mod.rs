@@ -26,33 +26,12 @@ use super::compare::{Comparison, Difference, DifferenceKind, compare};
 use super::history::{Aspect, History};
 use super::path::Path;
 use super::rules::{RuleIndex, Rules};
+use super::sides::{Side, Sides};
 use super::verdict::{Reason, Verdict};
 use super::windows;
 use crate::answer::{Level, Reading, Trust};
 use crate::json::Value;
 use crate::request::{Freshness, Question};
-
-/// One of the two that are compared.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Side {
-    /// Whose answers callers get.
-    Primary,
-    /// Who is to take over.
-    Candidate,
-}
-
-impl Side {
-    /// In the order in which reports list them.
-    pub const ALL: [Side; 2] = [Side::Primary, Side::Candidate];
-
-    /// In reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Side::Primary => "primary",
-            Side::Candidate => "candidate",
-        }
-    }
-}
 
 /// What a judge goes by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +94,7 @@ pub(super) struct Pair {
     pub primary: Reading,
     pub candidate: Reading,
     /// The version that each side was last asked to have.
-    asked: [u64; 2],
+    asked: Sides<u64>,
     asks: u32,
     /// Both are being asked again, and this one's turn is next.
     refresh: Option<Side>,
@@ -144,7 +123,7 @@ impl Pair {
             user,
             primary,
             candidate,
-            asked: [0; 2],
+            asked: Sides::default(),
             asks: 0,
             refresh: None,
             crossed_boundary: false,
@@ -400,7 +379,7 @@ impl Pair {
             return self.ask(side, min_version);
         }
         // STALE is how a candidate says that it is behind; "never heard of" is another answer.
-        let denies = self.candidate.status == 404 && self.asked[Side::Candidate as usize] > 0;
+        let denies = self.candidate.status == 404 && self.asked.candidate > 0;
         if otherwise == Reason::CandidateBehind && denies {
             let (comparison, rules) = self.comparison(context);
             return self.settled(Verdict::Mismatch, Some(Reason::Status), comparison, rules);
@@ -410,7 +389,7 @@ impl Pair {
 
     fn ask(&mut self, side: Side, min_version: u64) -> Next {
         self.asks += 1;
-        self.asked[side as usize] = min_version;
+        *self.asked.of_mut(side) = min_version;
         Next::Ask(side, min_version)
     }
 
