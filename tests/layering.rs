@@ -86,6 +86,7 @@ const CRATES: &[Layers] = &[
             ("clock", &[]),
             ("budget", &[]),
             ("generations", &[]),
+            ("named", &[]),
             ("files", &[]),
             ("address", &[]),
             ("json", &["limits"]),

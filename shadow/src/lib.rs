@@ -27,12 +27,16 @@
 //! | `cutover` | the share of callers that the candidate serves |
 //! | `config`, `limits` | rules and budgets; every bound and its reason |
 //! | `credentials` | what of a request may prove who asks, and what of it is written down |
+//! | `named` | enums whose variants reports know by names |
 //! | `files` | files that only their owner may read |
 //! | `generations` | a map that forgets whom nobody has spoken of for long |
 //! | `budget` | the memory that all copies of what passes share |
 //! | `run`, `admin` | all of it, assembled |
 
 #![forbid(unsafe_code)]
+
+#[macro_use]
+mod named;
 
 mod address;
 mod admin;

@@ -12,7 +12,9 @@ use crate::budget::Held;
 use crate::clock::now_us;
 use crate::cutover::Cutover;
 use crate::evidence::{Evidence, Finding};
-use crate::judge::{Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Sides, Step, Verdict, What};
+use crate::judge::{
+    Ask, Case, Failure, History, JudgeSettings, Reason, Ruling, Side, Sides, Step, Verdict, What,
+};
 use crate::limits::{CATCH_UP_PAUSE, FIRST_ASK_MARGIN, GATHERING};
 use crate::request::Request;
 use crate::targets::{Target, plain};
@@ -147,11 +149,7 @@ async fn dispatch(
 
 impl Comparer {
     /// Asks nobody yet; whom, says the evidence.
-    pub fn new(
-        settings: MirrorSettings,
-        evidence: Arc<Evidence>,
-        cutover: Option<Arc<Cutover>>,
-    ) -> Comparer {
+    pub fn new(settings: MirrorSettings, evidence: Arc<Evidence>, cutover: Option<Arc<Cutover>>) -> Comparer {
         let targets = evidence.sides.map(Target::new);
         Comparer { targets, settings, history: Mutex::default(), evidence, cutover }
     }

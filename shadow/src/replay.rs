@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::evidence::Evidence;
 use crate::mirror::{Comparer, Exchange};
-use crate::proxy::{Scope, Treatment};
+use crate::proxy::Scope;
 use crate::record::{Entry, FormatError, read_file};
 
 /// How fast.
@@ -98,8 +98,8 @@ pub async fn replay(
             }
         };
         numbers.note(entry.number);
-        if let Treatment::Leave(why) = scope.treatment(&entry.request) {
-            evidence.not_mirrored(&why);
+        if let Some(why) = scope.leaves_out(&entry.request) {
+            evidence.not_mirrored(why);
             continue;
         }
         if let Speed::Times(factor) = settings.speed {

@@ -31,32 +31,17 @@ pub const HOP_BY_HOP: [HeaderName; 12] = [
     header::HOST,
 ];
 
-/// One of the contract's three, or anything else.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Endpoint {
-    /// `GET /v1/users/{user_id}/balance`
-    Balance,
-    /// `GET /v1/users/{user_id}/statistics`
-    Statistics,
-    /// `POST /v1/balances:batchGet`
-    Balances,
-    /// Whatever else the primary answers.
-    Other,
-}
-
-impl Endpoint {
-    /// In the order in which reports list them.
-    pub const ALL: [Endpoint; 4] =
-        [Endpoint::Balance, Endpoint::Statistics, Endpoint::Balances, Endpoint::Other];
-
-    /// In reports, metrics and rules.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Endpoint::Balance => "balance",
-            Endpoint::Statistics => "statistics",
-            Endpoint::Balances => "balances",
-            Endpoint::Other => "other",
-        }
+named! {
+    /// One of the contract's three, or anything else.
+    pub enum Endpoint {
+        /// `GET /v1/users/{user_id}/balance`
+        Balance = "balance",
+        /// `GET /v1/users/{user_id}/statistics`
+        Statistics = "statistics",
+        /// `POST /v1/balances:batchGet`
+        Balances = "balances",
+        /// Whatever else the primary answers.
+        Other = "other",
     }
 }
 

@@ -20,9 +20,7 @@ use crate::admin::{self, RunState};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::cutover::{self, Cutover, CutoverError, DecisionFile, Share};
-use crate::evidence::{
-    Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Summary,
-};
+use crate::evidence::{Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Summary};
 use crate::judge::Sides;
 use crate::limits::{
     ADMIN_END, BEHIND_NICE, BEHIND_THREADS_MAX, CALLER_THREADS_MAX, CALLERS_MAX, COPIES_BYTES_MAX,

@@ -270,16 +270,16 @@ impl Cutover {
 
 /// Follows the schedule, and takes the share back where the candidate does not do well. Never ends.
 pub async fn watch(cutover: Arc<Cutover>) {
-    let evidence = &cutover.evidence;
     let mut guard = Guard::new(cutover.settings.bounds);
-    let mut steps = Steps { started: Instant::now(), since: evidence.progress(), is_told: false };
-    let mut before = evidence.progress();
+    let mut steps = Steps { started: Instant::now(), since: Progress::default(), is_told: false };
+    let mut before = Progress::default();
     let mut has_served = cutover.share() > Share::NONE;
     let mut ticks = tokio::time::interval(GUARD_TICK);
     loop {
         ticks.tick().await;
-        steps.take(&cutover);
-        let now = evidence.progress();
+        // What is not seen now is seen a moment later.
+        let Some(now) = cutover.evidence.progress() else { continue };
+        steps.take(&cutover, now);
         let counted = std::mem::take(&mut *cutover.tick());
         let tick = counted_since(&before, &now, counted);
         before = now;
@@ -319,7 +319,7 @@ struct Steps {
 
 impl Steps {
     /// Takes the next step if it is due and what was compared since the last one allows it.
-    fn take(&mut self, cutover: &Cutover) {
+    fn take(&mut self, cutover: &Cutover, now: Progress) {
         // Whoever wants to go on after a breach, or has decided otherwise, says so.
         let Decision { is_schedule_over, steps, .. } = *cutover.decision();
         let schedule = &cutover.settings.schedule;
@@ -329,7 +329,6 @@ impl Steps {
         if self.started.elapsed() < *after {
             return;
         }
-        let now = cutover.evidence.progress();
         if let Some(why) = self.held_by(cutover, &now) {
             if !std::mem::replace(&mut self.is_told, true) {
                 tracing::warn!("cutover: the schedule's step to {share} waits: {why}");
@@ -362,8 +361,8 @@ fn counted_since(before: &Progress, now: &Progress, counted: Tick) -> Tick {
     let since = |verdict| now.verdicts.of(verdict) - before.verdicts.of(verdict);
     let dropped = since(Verdict::Dropped);
     let all: u64 = Verdict::ALL.into_iter().map(since).sum();
-    // Going back to a primary that does not answer would help nobody. A verdict is counted after this is.
-    let without = (now.without_primary - before.without_primary).min(since(Verdict::NotComparable));
+    // Going back to a primary that does not answer would help nobody.
+    let without = now.without_primary - before.without_primary;
     Tick {
         compared: all - dropped - without,
         mismatches: since(Verdict::Mismatch),

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::finding::Latest;
+use super::summary::Counts;
 use crate::answer::{Answer, Form};
 use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Sides, Verdict};
 use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATENCY_MAX_US, LATEST_MAX};
@@ -31,6 +32,8 @@ pub struct Counters {
     pub account_versions: u64,
     /// What answers say beside their bodies.
     pub sides: Sides<SideCounters>,
+    /// Answers with content that were found to be the same.
+    pub same: u64,
     /// Times that a side was asked again.
     pub asks: u64,
     /// The newest mismatches and errors, newest first.
@@ -133,6 +136,7 @@ impl Counters {
             accounts: HashMap::new(),
             account_versions: 0,
             sides: Sides::default(),
+            same: 0,
             asks: 0,
             latest: VecDeque::new(),
             is_sealed: false,
@@ -149,6 +153,7 @@ impl Counters {
         counters.answers += u64::from(ruling.has_content);
         let is_same = ruling.verdict.is_compared() && ruling.verdict != Verdict::Mismatch;
         counters.refused_alike += u64::from(is_same && !ruling.has_content);
+        self.same += u64::from(is_same && ruling.has_content);
         if !matches!(ruling.verdict, Verdict::Dropped | Verdict::CandidateError) {
             counters.bytes[ruling.bytes as usize] += 1;
         }
@@ -191,6 +196,11 @@ impl Counters {
     pub fn show(&mut self, latest: Latest) {
         self.latest.truncate(LATEST_MAX - 1);
         self.latest.push_front(latest);
+    }
+
+    /// Each of them, over all endpoints.
+    pub fn verdicts(&self) -> Counts {
+        Counts(Verdict::ALL.map(|verdict| self.verdict(verdict)))
     }
 
     /// Over all endpoints.

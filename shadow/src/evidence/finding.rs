@@ -109,7 +109,12 @@ fn is_none(count: &usize) -> bool {
 
 impl Finding<'_> {
     /// As a line of the evidence file.
-    pub fn line(&self, redaction: &Redaction, sides: &Sides<TargetAddress>, recording: Option<&Path>) -> Line {
+    pub fn line(
+        &self,
+        redaction: &Redaction,
+        sides: &Sides<TargetAddress>,
+        recording: Option<&Path>,
+    ) -> Line {
         let users = self.request.question.users();
         let ruling = self.ruling;
         Line {

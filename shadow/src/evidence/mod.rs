@@ -20,7 +20,7 @@ mod summary;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use counters::Counters;
 pub use finding::Finding;
@@ -33,19 +33,13 @@ pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 use crate::address::TargetAddress;
 use crate::answer::Answer;
 use crate::clock::now_us;
-use crate::judge::{Failure, Reason, Rules, Ruling, Side, Sides, Verdict};
+use crate::judge::{Failure, Reason, Rules, Side, Sides, Verdict};
 use crate::request::{Endpoint, Request};
 
 /// All that is known of a run. Shared by whoever finds something and whoever shows it.
 pub struct Evidence {
     counters: Mutex<Counters>,
     taken: Taken,
-    /// Verdicts, as [`Verdict::ALL`] has them, for the guard: it waits for nobody who holds the counters.
-    verdicts: [AtomicU64; Verdict::ALL.len()],
-    /// Answers with content that were found to be the same.
-    same: AtomicU64,
-    /// Requests to which the primary had no answer.
-    without_primary: AtomicU64,
     /// Something was to be compared that nobody has seen.
     is_cut_short: AtomicBool,
     not_mirrored: Mutex<BTreeMap<String, u64>>,
@@ -127,9 +121,6 @@ impl Evidence {
         Evidence {
             counters: Mutex::new(Counters::new(rules.len())),
             taken: Taken::default(),
-            verdicts: Default::default(),
-            same: AtomicU64::new(0),
-            without_primary: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             not_mirrored: Mutex::default(),
             reach: Sides::default(),
@@ -163,7 +154,6 @@ impl Evidence {
     /// An offered request that will not be compared.
     pub fn dropped(&self, endpoint: Endpoint, reason: Reason) {
         self.taken.drop_one(endpoint, reason);
-        self.verdicts[Verdict::Dropped as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The run has ended before all of it was seen: it cannot be complete.
@@ -222,7 +212,8 @@ impl Evidence {
             counters.count(endpoint, finding.ruling);
             if finding.ruling.verdict.is_compared() {
                 let skew_us = self.tolerance.clock_skew_us;
-                for (side, answer) in [(Side::Primary, finding.primary), (Side::Candidate, finding.candidate)] {
+                for (side, answer) in [(Side::Primary, finding.primary), (Side::Candidate, finding.candidate)]
+                {
                     answer.iter().for_each(|answer| counters.sides.of_mut(side).note(answer, skew_us));
                 }
             }
@@ -231,13 +222,6 @@ impl Evidence {
             }
             counters.is_sealed
         };
-        let Ruling { verdict, reason, has_content, .. } = finding.ruling;
-        if matches!(reason, Some(Reason::PrimaryUnavailable | Reason::PrimaryUnreachable)) {
-            self.without_primary.fetch_add(1, Ordering::Relaxed);
-        }
-        self.verdicts[*verdict as usize].fetch_add(1, Ordering::Relaxed);
-        let is_same = *has_content && *verdict != Verdict::Mismatch;
-        self.same.fetch_add(u64::from(is_same), Ordering::Relaxed);
         if let Some(report) = &self.report
             && finding.ruling.verdict == Verdict::Mismatch
             && !is_sealed
@@ -262,14 +246,21 @@ impl Evidence {
         counters.is_sealed = true;
     }
 
-    /// How far the judge has come. Waits for nobody.
-    pub fn progress(&self) -> Progress {
-        let verdicts = std::array::from_fn(|at| self.verdicts[at].load(Ordering::Relaxed));
-        Progress {
-            verdicts: Counts(verdicts),
-            same: self.same.load(Ordering::Relaxed),
-            without_primary: self.without_primary.load(Ordering::Relaxed),
-        }
+    /// How far the judge has come; nothing while somebody else holds the counters, for nobody is waited for.
+    pub fn progress(&self) -> Option<Progress> {
+        let mut counters = match self.counters.try_lock() {
+            Ok(counters) => counters,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.taken.settle(&mut counters);
+        let without = [Reason::PrimaryUnavailable, Reason::PrimaryUnreachable];
+        let without = without.map(|reason| counters.reason(Verdict::NotComparable, reason));
+        Some(Progress {
+            verdicts: counters.verdicts(),
+            same: counters.same,
+            without_primary: without.iter().sum(),
+        })
     }
 
     /// Writes the verdict as it stands.

@@ -242,7 +242,7 @@ impl Evidence {
         let report = self.report.as_ref();
         let cut_runs = report.map(|report| report.cut_runs.clone()).unwrap_or_default();
         let counters = &*self.counters();
-        let verdicts = Counts(Verdict::ALL.map(|verdict| counters.verdict(verdict)));
+        let verdicts = counters.verdicts();
         let ruled = counters.ruled();
         let reached = |verdict| counters.verdict(verdict) - counters.unreached(verdict);
         let share = |verdict, most| {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use framing::Copied;
-pub use scope::{Scope, ScopeRule, Treatment};
+pub use scope::{Scope, ScopeRule};
 
 use crate::answer::Answer;
 use crate::budget::{Budget, Held};
@@ -134,17 +134,13 @@ impl ProxyContext {
 
     /// Counts a request, and says where, if it is to be compared.
     fn offer(&self, request: &Request) -> Option<Endpoint> {
-        match self.scope.treatment(request) {
-            Treatment::Compare => {
-                let endpoint = request.question.endpoint();
-                self.evidence.offer(endpoint);
-                Some(endpoint)
-            }
-            Treatment::Leave(why) => {
-                self.evidence.not_mirrored(&why);
-                None
-            }
+        if let Some(why) = self.scope.leaves_out(request) {
+            self.evidence.not_mirrored(why);
+            return None;
         }
+        let endpoint = request.question.endpoint();
+        self.evidence.offer(endpoint);
+        Some(endpoint)
     }
 
     fn take(&self, exchange: Exchange) {

@@ -1,7 +1,5 @@
 //! Which requests are the candidate's business: those that only read.
 
-use std::borrow::Cow;
-
 use http::Method;
 
 use crate::request::{BATCH_PATH, Request};
@@ -26,26 +24,17 @@ pub struct Scope {
     pub also: Vec<ScopeRule>,
 }
 
-/// What becomes of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Treatment {
-    /// It is mirrored and compared.
-    Compare,
-    /// It is not, and why.
-    Leave(Cow<'static, str>),
-}
-
 impl Scope {
-    /// Decides about a request.
-    pub fn treatment(&self, request: &Request) -> Treatment {
+    /// Why a request is not mirrored and compared, if it is not.
+    pub fn leaves_out(&self, request: &Request) -> Option<&str> {
         if let Some(rule) = self.leave_out.iter().find(|rule| rule.is_about(request)) {
-            return Treatment::Leave(Cow::Owned(rule.name.clone()));
+            return Some(&rule.name);
         }
         let reads = matches!(request.method, Method::GET | Method::HEAD)
             // wire.md's batch: a POST because it has a body.
             || (request.method == Method::POST && request.path() == BATCH_PATH)
             || self.also.iter().any(|rule| rule.is_about(request));
-        if reads { Treatment::Compare } else { Treatment::Leave(Cow::Borrowed(writes(&request.method))) }
+        (!reads).then(|| writes(&request.method))
     }
 }
 
@@ -91,25 +80,23 @@ mod tests {
             leave_out: vec![rule("health", None, "/healthz"), rule("old", Some(Method::GET), "/v0/*/x")],
             also: vec![rule("search", Some(Method::POST), "/v1/search")],
         };
-        let compare = || Treatment::Compare;
-        let leave = |why: &'static str| Treatment::Leave(Cow::Borrowed(why));
         for (method, target, expected) in [
-            (Method::GET, "/v1/users/1/balance?x=1", compare()),
-            (Method::HEAD, "/anything", compare()),
-            (Method::POST, "/v1/balances:batchGet?wait_ms=1", compare()),
-            (Method::POST, "/v1/transactions", leave("writes (POST)")),
-            (Method::PUT, "/v1/balances:batchGet", leave("writes (PUT)")),
-            (Method::DELETE, "/v1/users/1/balance", leave("writes (DELETE)")),
-            (Method::from_bytes(b"BREW").unwrap(), "/v1/users/1/balance", leave("another method")),
-            (Method::POST, "http://host/v1/balances:batchGet", compare()),
-            (Method::POST, "/v1/search?q=a", compare()),
-            (Method::GET, "/healthz", leave("health")),
-            (Method::GET, "/v0/7/x", leave("old")),
-            (Method::GET, "/v0/7/x/y", compare()),
-            (Method::HEAD, "/v0/7/x", compare()),
+            (Method::GET, "/v1/users/1/balance?x=1", None),
+            (Method::HEAD, "/anything", None),
+            (Method::POST, "/v1/balances:batchGet?wait_ms=1", None),
+            (Method::POST, "/v1/transactions", Some("writes (POST)")),
+            (Method::PUT, "/v1/balances:batchGet", Some("writes (PUT)")),
+            (Method::DELETE, "/v1/users/1/balance", Some("writes (DELETE)")),
+            (Method::from_bytes(b"BREW").unwrap(), "/v1/users/1/balance", Some("another method")),
+            (Method::POST, "http://host/v1/balances:batchGet", None),
+            (Method::POST, "/v1/search?q=a", None),
+            (Method::GET, "/healthz", Some("health")),
+            (Method::GET, "/v0/7/x", Some("old")),
+            (Method::GET, "/v0/7/x/y", None),
+            (Method::HEAD, "/v0/7/x", None),
         ] {
             let request = Request::new(method, target.to_owned(), Arc::default(), Bytes::new());
-            assert_eq!(scope.treatment(&request), expected, "{target}");
+            assert_eq!(scope.leaves_out(&request), expected, "{target}");
         }
     }
 }

@@ -15,8 +15,7 @@ impl Pair {
     pub(super) fn identity(&self, context: &Context<'_>) -> Option<(Reason, Comparison)> {
         let (p, c) = (&self.primary, &self.candidate);
         let asked_nothing = context.freshness.min_version == 0 && context.freshness.max_age_ms == 0;
-        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked.candidate == 0
-        {
+        if c.level == Level::Stale && p.is_ok() && asked_nothing && self.asked.candidate == 0 {
             let (primary, candidate) = (p.status.to_string(), c.status.to_string());
             let difference = Difference {
                 path: self.path.clone(),
