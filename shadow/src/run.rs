@@ -20,7 +20,9 @@ use crate::admin::{self, RunState};
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::cutover::{self, Cutover, CutoverError, DecisionFile, Share};
-use crate::evidence::{Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Summary};
+use crate::evidence::{
+    ENDED, Evidence, EvidenceSettings, Redaction, Report, ReportError, ServeSummary, Summary,
+};
 use crate::judge::Sides;
 use crate::limits::{
     ADMIN_END, BEHIND_NICE, BEHIND_THREADS_MAX, CALLER_THREADS_MAX, CALLERS_MAX, COPIES_BYTES_MAX,
@@ -226,8 +228,8 @@ impl Shadow {
         let _ = self.background.block_on(self.keeper);
         self.run_state.evidence.seal();
         let recorded = self.recording.map(Recording::end).transpose()?;
-        let summary = self.run_state.evidence.summary("ended", self.run_state.cutover.summary());
-        self.run_state.evidence.write_report(&summary)?;
+        let summary = self.run_state.evidence.summary(ENDED, self.run_state.cutover.summary());
+        self.run_state.evidence.keep_report(&summary)?;
         drop(self.admin_end);
         if let Some(admin) = self.admin {
             let _ = self.background.block_on(async { tokio::time::timeout(ADMIN_END, admin).await });
@@ -311,8 +313,8 @@ pub fn run_replay(
         }
     });
     evidence.seal();
-    let summary = evidence.summary("ended", ServeSummary::default());
-    evidence.write_report(&summary)?;
+    let summary = evidence.summary(ENDED, ServeSummary::default());
+    evidence.keep_report(&summary)?;
     runtime.shutdown_background();
     Ok(Outcome { summary, recorded: None, damages: replayed? })
 }

@@ -27,7 +27,7 @@ pub use finding::Finding;
 pub use metrics::render as render_metrics;
 use reach::{Change, Reach};
 pub use redact::Redaction;
-pub use report::{Report, ReportError, page};
+pub use report::{ENDED, Report, ReportError, page};
 pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
 
 use crate::address::TargetAddress;
@@ -174,20 +174,29 @@ impl Evidence {
 
     /// A side has answered, or taken a connection.
     pub fn heard(&self, side: Side) {
-        if let Some(Change::Up(after_us)) = self.reach.of(side).heard(now_us()) {
-            let (name, seconds) = (side.name(), after_us as f64 / 1e6);
-            tracing::warn!("the {name} {} can be reached again, after {seconds:.1} s", self.sides.of(side));
-        }
+        self.tell(side, self.reach.of(side).heard(now_us()));
     }
 
     /// A side gave no answer.
     pub fn unheard(&self, side: Side, failure: &Failure) {
-        if let Some(Change::Down(why)) = self.reach.of(side).unheard(failure, now_us()) {
-            let what = match side {
-                Side::Primary => "its callers are cut off, as they would be without a shadow",
-                Side::Candidate => "nothing is compared until it is there",
-            };
-            tracing::error!("the {} {} cannot be reached: {why}; {what}", side.name(), self.sides.of(side));
+        self.tell(side, self.reach.of(side).unheard(failure, now_us()));
+    }
+
+    fn tell(&self, side: Side, change: Option<Change>) {
+        let (name, address) = (side.name(), self.sides.of(side));
+        let effect = match side {
+            Side::Primary => "its callers are cut off, as they would be without a shadow",
+            Side::Candidate => "nothing is compared until it is there",
+        };
+        match change {
+            None => {}
+            Some(Change::Down(why)) => {
+                tracing::error!("the {name} {address} cannot be reached: {why}; {effect}");
+            }
+            Some(Change::Up(after_us)) => {
+                let seconds = after_us as f64 / 1e6;
+                tracing::warn!("the {name} {address} can be reached again, after {seconds:.1} s");
+            }
         }
     }
 
@@ -263,19 +272,11 @@ impl Evidence {
         })
     }
 
-    /// Writes the verdict as it stands.
+    /// Writes the verdict as it stands, and what else stays.
     ///
     /// # Errors
     /// Where the folder takes none.
     pub fn keep_report(&self, summary: &Summary) -> Result<(), ReportError> {
         self.report.as_ref().map_or(Ok(()), |report| report.keep(summary))
-    }
-
-    /// Writes the files that stay.
-    ///
-    /// # Errors
-    /// Where the folder takes none.
-    pub fn write_report(&self, summary: &Summary) -> Result<(), ReportError> {
-        self.report.as_ref().map_or(Ok(()), |report| report.finish(summary))
     }
 }

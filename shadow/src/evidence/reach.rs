@@ -75,13 +75,15 @@ impl Reach {
         Some(Change::Up(after_us))
     }
 
-    /// It gave no answer. That is so too where it only fails: then it has been reached.
+    /// It gave no answer, or none that is of use.
     pub fn unheard(&self, failure: &Failure, now_us: i64) -> Option<Change> {
         let why = match failure.reason {
             Reason::Connect => failure.detail.clone(),
             Reason::Timeout if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_MAX => {
                 format!("{SILENT_MAX} questions in a row were not answered in time: {}", failure.detail)
             }
+            // It has been reached, whatever it said.
+            Reason::CandidateStatus(_) | Reason::Protocol => return self.heard(now_us),
             _ => return None,
         };
         let mut state = self.state();

@@ -22,6 +22,8 @@ const PAGE: &str = include_str!("page.html");
 /// Where in the page the state stands.
 const PLACE: &str = "<!--state-->";
 
+/// A summary's state once its run is over.
+pub const ENDED: &str = "ended";
 /// The file with the verdict.
 const VERDICT: &str = "verdict.json";
 /// The folder of recordings of single mismatches.
@@ -140,23 +142,17 @@ impl Report {
         }
     }
 
-    /// Writes the verdict as it stands, so that a process that is killed leaves it behind.
+    /// Writes the verdict as it stands, so that a process that is killed leaves it behind; once the run has ended, the page as well.
     ///
     /// # Errors
     /// Where the folder takes no files.
     pub fn keep(&self, summary: &Summary) -> Result<(), ReportError> {
+        if summary.state == ENDED {
+            self.write_file("report.html", &page(Some(summary)))?;
+        }
         let mut json = serde_json::to_string_pretty(summary).expect("a summary has string keys");
         json.push('\n');
         self.write_file(VERDICT, &json)
-    }
-
-    /// Writes the verdict and the page.
-    ///
-    /// # Errors
-    /// Where the folder takes no files.
-    pub fn finish(&self, summary: &Summary) -> Result<(), ReportError> {
-        self.write_file("report.html", &page(Some(summary)))?;
-        self.keep(summary)
     }
 
     fn write_file(&self, name: &str, text: &str) -> Result<(), ReportError> {
@@ -209,7 +205,7 @@ fn cut_run(outer: &Path, number: u64) -> Option<CutRun> {
     let run = run_name(number);
     let folder = outer.join(&run);
     let verdict = fs::read(folder.join(VERDICT)).unwrap_or_default();
-    let has_ended = florin_input::json(&verdict).is_ok_and(|verdict: State| verdict.state == "ended");
+    let has_ended = florin_input::json(&verdict).is_ok_and(|verdict: State| verdict.state == ENDED);
     let lines = || fs::read(folder.join("mismatches.jsonl")).unwrap_or_default();
     let mismatches = || lines().iter().filter(|byte| **byte == b'\n').count() as u64;
     (!has_ended).then(|| CutRun { run, mismatches: mismatches() })
