@@ -10,12 +10,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use florin::callers::{Callers, TokenHash};
 use florin::clock::Now;
 use florin::ledger::{Kind, Transaction};
 use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use florin::mesh::{self, Latest, Parking};
 use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
 use florin_schema::frame::{RequestHeader, VERSION};
+use florin_schema::generated;
 use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -57,6 +59,11 @@ struct Node {
 
 impl Node {
     fn new() -> Node {
+        Node::of(None)
+    }
+
+    /// The same, where callers have to prove who they are.
+    fn of(callers: Option<&Callers>) -> Node {
         let parkings = [Arc::new(Parking::new()), Arc::new(Parking::new())];
         let mut shards = Vec::new();
         for (index, peers) in florin::shard::mesh(&parkings).into_iter().enumerate() {
@@ -68,7 +75,7 @@ impl Node {
             for row in rows().filter(|row| row.user_id.shard(2) == index) {
                 events_in.push(FeedEvent::Row(row)).expect("room for every row");
             }
-            shards.push(Shard::new(ShardSetup {
+            let shard = Shard::new(ShardSetup {
                 index,
                 shards: 2,
                 peers,
@@ -80,7 +87,11 @@ impl Node {
                 ports: vec![1, 2],
                 tls_ports: Vec::new(),
                 identity: Default::default(),
-            }));
+            });
+            shards.push(match callers {
+                Some(callers) => shard.with_callers(callers.link()),
+                None => shard,
+            });
         }
         let mut node = Node { shards, turn: 0, spare: vec![Vec::new(), Vec::new()] };
         node.shards[0].begin_turn(NOW);
@@ -177,6 +188,45 @@ fn native_requests_allocate_nothing() {
             let allocations = node.allocations(0, &frames(opcode, encoding));
             assert_eq!(allocations, 0, "1,000 times 64 {opcode:?} over {encoding:?}, half of them forwarded");
         }
+    }
+}
+
+fn hello(token: &str) -> Vec<u8> {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let (client, token) = (builder.create_string("test"), builder.create_string(token));
+    let arguments = generated::HelloArgs { client: Some(client), token: Some(token) };
+    let root = generated::Hello::create(&mut builder, &arguments);
+    builder.finish(root, None);
+    let body = builder.finished_data();
+    let mut frame = (24 + body.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&[VERSION, Opcode::Hello as u8, 0, 0]);
+    frame.extend_from_slice(&[0; 16]);
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// Whether their requests are counted or not; nor does the proof itself, where it comes again.
+#[test]
+fn callers_who_are_known_allocate_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("principals.toml");
+    let entry = |name: &str, quota: &str| {
+        let (may, hash) = ("[\"balance\", \"statistics\"]", TokenHash::of(name.as_bytes()));
+        format!("[[principal]]\nname = \"{name}\"\nmay = {may}\ntokens = [\"{hash}\"]\n{quota}")
+    };
+    // A microsecond a turn is a rate that no quota grants: a burst has to do.
+    let text = entry("free", "") + &entry("counted", "requests_per_s = 10000000\n");
+    std::fs::write(&path, text).expect("a writable folder");
+    let callers = Callers::open(&path).expect("a file of principals");
+    for name in ["free", "counted"] {
+        let mut node = Node::of(Some(&callers));
+        assert_eq!(node.allocations(0, &hello(name)), 0, "a Hello by {name}");
+        for opcode in [Opcode::GetBalance, Opcode::GetStatistics, Opcode::Ping] {
+            assert_eq!(node.allocations(0, &frames(opcode, Encoding::Rkyv)), 0, "{opcode:?} by {name}");
+        }
+        let header = format!("Authorization: Bearer {name}");
+        let request = format!("GET /v1/users/1/balance HTTP/1.1\r\nHost: florin\r\n{header}\r\n\r\n");
+        assert_eq!(node.allocations(1, request.as_bytes()), 0, "over HTTP by {name}");
     }
 }
 

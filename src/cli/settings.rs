@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
+use crate::drivers::listen::UnixAccess;
 use crate::drivers::{DriverChoice, Spin};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ};
 use crate::node::{NodeConfig, TlsConfig};
@@ -27,7 +28,7 @@ mod values;
 
 pub use values::{
     Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu,
-    Staleness, Switch,
+    Staleness, Switch, UnixGroup, UnixMode,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -47,8 +48,12 @@ settings! {
     "listen" listen: Listen, "IP:PORT|off", default "127.0.0.1:7400";
     /// The first of the shard ports: shard i accepts on this port + i [default: port 7401 of --listen's address]
     "shard-listen" shard_listen: Listen, "IP:PORT|off";
-    /// A unix socket besides, made with mode 0660: the cheapest way for callers on this host
+    /// A unix socket besides: the cheapest way for callers on this host
     "unix" unix: PathBuf, "PATH";
+    /// The mode of its file: who may connect
+    "unix-mode" unix_mode: UnixMode, "OCTAL", default "0660";
+    /// The group that it is given to, by name or number [default: this process's]
+    "unix-group" unix_group: UnixGroup, "GROUP";
     /// The any-shard port for callers by TLS 1.3, which needs --tls-cert and --tls-key
     "tls-listen" tls_listen: Listen, "IP:PORT|off", default "off";
     /// The first of the shard ports for TLS: shard i accepts on this port + i [default: the port after --tls-listen's]
@@ -272,6 +277,10 @@ impl Settings {
             listen,
             shard_listen,
             unix: set.unix,
+            unix_access: UnixAccess {
+                mode: set.unix_mode.map_or(0o660, |UnixMode(mode)| mode),
+                group: set.unix_group.map(|UnixGroup(group)| group),
+            },
             tls,
             shards: match set.shards {
                 Some(Shards::Count(count)) => Some(count),

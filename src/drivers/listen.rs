@@ -18,8 +18,21 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use super::{accept_turn::Sharing, inherited::Inherited, tcp};
 use crate::{limits, shard::Listener};
 
-/// Who may use a unix socket: its user and its group.
-const UNIX_MODE: Mode = Mode::from_raw_mode(0o660);
+/// Who may use a unix socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnixAccess {
+    /// Its file's mode.
+    pub mode: u32,
+    /// The group that it is given to; none = this process's.
+    pub group: Option<u32>,
+}
+
+impl Default for UnixAccess {
+    /// Its user and its group.
+    fn default() -> UnixAccess {
+        UnixAccess { mode: 0o660, group: None }
+    }
+}
 
 /// One listening socket of one shard. Blocking, because io_uring waits by itself for those and gives up on others.
 #[derive(Debug)]
@@ -190,21 +203,25 @@ impl Drop for UnixPath {
 }
 
 /// Binds a unix socket on which all shards accept. Replaces what a dead process left there.
-pub fn unix(path: &Path, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), ListenError> {
+pub fn unix(path: &Path, access: UnixAccess, shards: u16) -> Result<(UnixPath, Vec<OwnedFd>), ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_owned(), source };
     let lock = lock(path)?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    // The first narrows the mode with which the file is made, so that it is never wider than wanted; the umask may have
-    // narrowed it further, which the second puts right.
-    fchmod(&socket, UNIX_MODE).map_err(|errno| failed(errno.into()))?;
+    // The first narrows the mode with which the file is made, so that it is never wider than wanted, nor for the wrong group; the
+    // second puts right what the umask has narrowed further.
+    let narrow = if access.group.is_some() { 0o600 } else { access.mode };
+    fchmod(&socket, Mode::from_raw_mode(narrow)).map_err(|errno| failed(errno.into()))?;
     socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => ListenError::UnixTaken { path: path.to_owned() },
         _ => failed(source),
     })?;
     let file = fs::symlink_metadata(path).map_err(failed)?;
     let bound = UnixPath { path: path.to_owned(), identity: (file.dev(), file.ino()), _lock: lock };
-    chmod(path, UNIX_MODE).map_err(|errno| failed(errno.into()))?;
+    if access.group.is_some() {
+        std::os::unix::fs::chown(path, None, access.group).map_err(failed)?;
+    }
+    chmod(path, Mode::from_raw_mode(access.mode)).map_err(|errno| failed(errno.into()))?;
     socket.listen(limits::LISTEN_BACKLOG).map_err(failed)?;
     let sockets = (0..shards).map(|_| socket.try_clone().map(OwnedFd::from)).collect::<io::Result<_>>();
     Ok((bound, sockets.map_err(failed)?))
@@ -347,12 +364,22 @@ mod tests {
     fn a_unix_socket_has_its_mode_and_goes_with_its_node() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("florin.sock");
-        let (bound, sockets) = unix(&path, 2).unwrap();
+        let (bound, sockets) = unix(&path, UnixAccess::default(), 2).unwrap();
         assert_eq!(sockets.len(), 2);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        assert!(matches!(unix(&path, 1).unwrap_err(), ListenError::UnixTaken { .. }));
+        assert!(matches!(unix(&path, UnixAccess::default(), 1).unwrap_err(), ListenError::UnixTaken { .. }));
         drop((bound, sockets));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_unix_socket_is_whose_it_was_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("florin.sock");
+        let group = rustix::process::getgid().as_raw();
+        let (_bound, _) = unix(&path, UnixAccess { mode: 0o606, group: Some(group) }, 1).unwrap();
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.permissions().mode() & 0o777, file.gid()), (0o606, group));
     }
 
     /// Two nodes that started at once on one path: each could find a stale socket there, and the slower one removed the live
@@ -367,7 +394,7 @@ mod tests {
             let outcomes: Vec<_> = thread::scope(|scope| {
                 let race = || {
                     start.wait();
-                    unix(&path, 1)
+                    unix(&path, UnixAccess::default(), 1)
                 };
                 let racers: Vec<_> = (0..4).map(|_| scope.spawn(race)).collect();
                 racers.into_iter().map(|racer| racer.join().unwrap()).collect()
@@ -402,7 +429,7 @@ mod tests {
         assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
         let (tell, told) = std::sync::mpsc::channel();
         let at = path.clone();
-        thread::spawn(move || tell.send(unix(&at, 1).map(drop)));
+        thread::spawn(move || tell.send(unix(&at, UnixAccess::default(), 1).map(drop)));
         let outcome = told.recv_timeout(Duration::from_secs(30)).expect("it ends");
         assert!(matches!(outcome, Err(ListenError::UnixTaken { .. })), "{outcome:?}");
         assert!(path.exists(), "a live socket stays");
@@ -414,10 +441,10 @@ mod tests {
         let path = folder.path().join("florin.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (bound, _sockets) = unix(&path, 1).unwrap();
+        let (bound, _sockets) = unix(&path, UnixAccess::default(), 1).unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "mine").unwrap();
-        assert!(matches!(unix(&file, 1).unwrap_err(), ListenError::NotASocket { .. }));
+        assert!(matches!(unix(&file, UnixAccess::default(), 1).unwrap_err(), ListenError::NotASocket { .. }));
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
         // A successor that took the path over keeps it.
         fs::remove_file(&path).unwrap();
@@ -428,9 +455,9 @@ mod tests {
 
     #[test]
     fn a_unix_path_that_cannot_be_is_refused_by_name() {
-        let refusal = unix(Path::new("/nonexistent/florin.sock"), 1).unwrap_err();
+        let refusal = unix(Path::new("/nonexistent/florin.sock"), UnixAccess::default(), 1).unwrap_err();
         assert!(refusal.to_string().contains("/nonexistent/florin.sock"), "{refusal}");
         let long = PathBuf::from(format!("/tmp/{}", "x".repeat(200)));
-        assert!(matches!(unix(&long, 1).unwrap_err(), ListenError::Unix { .. }));
+        assert!(matches!(unix(&long, UnixAccess::default(), 1).unwrap_err(), ListenError::Unix { .. }));
     }
 }

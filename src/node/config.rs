@@ -6,7 +6,7 @@ use super::TlsConfig;
 use crate::{
     callers::Callers,
     checkpoints::CheckpointConfig,
-    drivers::{DriverChoice, Spin, inherited::Inherited},
+    drivers::{DriverChoice, Spin, inherited::Inherited, listen::UnixAccess},
     sources::LedgerAddress,
 };
 
@@ -21,6 +21,8 @@ pub struct NodeConfig {
     pub shard_listen: Option<SocketAddr>,
     /// The unix socket.
     pub unix: Option<PathBuf>,
+    /// Who may use it.
+    pub unix_access: UnixAccess,
     /// Callers by TLS; none = there are none.
     pub tls: Option<TlsConfig>,
     /// How many shards; none = as many as the CPUs may have.
@@ -58,6 +60,7 @@ impl NodeConfig {
             listen: any_port,
             shard_listen: any_port,
             unix: None,
+            unix_access: UnixAccess::default(),
             tls: None,
             shards: None,
             cpus: None,

@@ -397,7 +397,7 @@ fn bind(config: &NodeConfig, shards: u16) -> Result<Bound, StartError> {
         let is_inherited = !sockets.is_empty();
         addresses.unix = Some(path.clone());
         if !is_inherited {
-            let (bound, own) = listen::unix(path, shards)?;
+            let (bound, own) = listen::unix(path, config.unix_access, shards)?;
             addresses.unix = Some(bound.path().to_owned());
             unix = Some(bound);
             let turn = Arc::new(AcceptTurn::new(shards));

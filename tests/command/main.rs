@@ -19,5 +19,6 @@ mod offline;
 #[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]
 mod postgres;
+mod principals;
 mod serving;
 mod support;

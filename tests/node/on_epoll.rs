@@ -10,6 +10,8 @@ const FILES_PER_CONNECTION: u64 = 2;
 /// What an idle connection may cost of the process's memory.
 const IDLE_BYTES_MAX: u64 = 4_096;
 
+#[path = "callers.rs"]
+mod callers;
 #[path = "ending.rs"]
 mod ending;
 #[path = "exhaustion.rs"]

@@ -10,6 +10,8 @@ const FILES_PER_CONNECTION: u64 = 1;
 /// What an idle connection may cost of the process's memory.
 const IDLE_BYTES_MAX: u64 = 2_048;
 
+#[path = "callers.rs"]
+mod callers;
 #[path = "catching_up.rs"]
 mod catching_up;
 #[path = "ending.rs"]

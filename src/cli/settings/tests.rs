@@ -10,6 +10,8 @@ const FULL: &str = r#"
     listen = "0.0.0.0:1"
     shard-listen = "[::]:2"
     unix = "/run/florin.sock"
+    unix-mode = "0600"
+    unix-group = "root"
     tls-listen = "0.0.0.0:3"
     tls-shard-listen = "off"
     tls-cert = "/etc/florin/node.crt"
@@ -57,6 +59,8 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         listen: Some(Listen::At("0.0.0.0:1".parse().unwrap())),
         shard_listen: Some(Listen::At("[::]:2".parse().unwrap())),
         unix: Some("/run/florin.sock".into()),
+        unix_mode: Some(UnixMode(0o600)),
+        unix_group: Some(UnixGroup(0)),
         tls_listen: Some(Listen::At("0.0.0.0:3".parse().unwrap())),
         tls_shard_listen: Some(Listen::Off),
         tls_cert: Some("/etc/florin/node.crt".into()),

@@ -171,6 +171,43 @@ impl FromStr for Switch {
     }
 }
 
+/// The mode of a socket's file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnixMode(pub u32);
+
+impl FromStr for UnixMode {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<UnixMode, Expected> {
+        match u32::from_str_radix(text, 8) {
+            // 0o660 of a TOML file comes as 432, which would be another mode.
+            Ok(mode) if mode <= 0o777 && text.starts_with('0') => Ok(UnixMode(mode)),
+            _ => expected("a mode in octal, like 0660 (in a file as a string: \"0660\")"),
+        }
+    }
+}
+
+/// A group, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnixGroup(pub u32);
+
+impl FromStr for UnixGroup {
+    type Err = Expected;
+
+    /// A name is looked for in `/etc/group`.
+    fn from_str(text: &str) -> Result<UnixGroup, Expected> {
+        let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+        let named = groups.lines().find_map(|line| {
+            let (name, rest) = line.split_once(':')?;
+            rest.split(':').nth(1)?.parse().ok().filter(|_| name == text)
+        });
+        match number(text).or(named) {
+            Some(group) => Ok(UnixGroup(group)),
+            None => expected("a group of /etc/group, or its number"),
+        }
+    }
+}
+
 /// A list of CPUs, ascending, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cpus(pub Vec<usize>);

@@ -1,0 +1,427 @@
+//! Who may ask what: every kind of caller, every request, every protocol and every plain transport, on every driver. A combination
+//! that nobody has granted is refused, on the fast path, passed on to another shard, and in a batch alike.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use florin::{
+    callers::{Callers, Secret, SigningKey, TokenHash, sign},
+    node::{Node, NodeConfig},
+    shard::Rights,
+};
+use florin_schema::{Opcode, ShardIndex, UserId, generated};
+
+use super::support::{REPLY_HEADER, Stream, config, shard_counts, until};
+
+const OK: u8 = 0;
+const NOT_FOUND: u8 = 1;
+const OVERLOADED: u8 = 5;
+const UNAUTHENTICATED: u8 = 6;
+const PERMISSION_DENIED: u8 = 7;
+
+/// What somebody shows, and what it may do then.
+struct Kind {
+    name: &'static str,
+    /// In a Hello, an Authorization header, an AUTH; none where it shows nothing.
+    token: Option<String>,
+    /// None = nobody knows it.
+    may: Option<Rights>,
+}
+
+/// A file of principals with one of each right and some more, and who shows what of it.
+struct Known {
+    folder: tempfile::TempDir,
+    kinds: Vec<Kind>,
+}
+
+impl Known {
+    fn new() -> Known {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("key");
+        fs::write(&secret, "k".repeat(32)).unwrap();
+        fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let mut text = format!("[[key]]\nkid = \"k1\"\nsecret = \"file:{}\"\n", secret.display());
+        let named =
+            [("balance", Rights::BALANCE), ("statistics", Rights::STATISTICS), ("batch", Rights::BATCH)];
+        let reads = "\"balance\", \"statistics\", \"batch\"";
+        for (name, may) in
+            [("none", ""), ("all", reads), ("writer", "\"write\", \"admin\""), ("metered", reads)]
+        {
+            text += &entry(name, may);
+        }
+        text += "requests_per_s = 10000000\n";
+        named.iter().for_each(|(name, _)| text += &entry(name, &format!("\"{name}\"")));
+        fs::write(folder.path().join("principals.toml"), text).unwrap();
+        let key = SigningKey::new("k1", &Secret::new(vec![b'k'; 32])).unwrap();
+        let signed = |end_s| {
+            sign(&key, "all", Rights::BATCH.and(Rights::WRITE), end_s).reveal_text().unwrap().to_owned()
+        };
+        let kind = |name, token: &str, may| Kind { name, token: Some(token.to_owned()), may };
+        let mut kinds = vec![
+            Kind { name: "nobody", token: None, may: None },
+            kind("wrong", "wrong", None),
+            kind("none", "none", Some(Rights::NONE)),
+            kind("writer", "writer", Some(Rights::WRITE.and(Rights::ADMIN))),
+            kind("all", "all", Some(Rights::READS)),
+            kind("metered", "metered", Some(Rights::READS)),
+            kind("signed", &signed(i64::MAX / 1_000_000), Some(Rights::BATCH)),
+            kind("ended", &signed(1), None),
+        ];
+        kinds.extend(named.map(|(name, right)| kind(name, name, Some(right))));
+        Known { folder, kinds }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("principals.toml")
+    }
+
+    fn start(&self, shards: u16) -> (Node, Callers) {
+        let callers = Callers::open(&self.file()).unwrap();
+        let unix = Some(self.folder.path().join("socket"));
+        let node =
+            Node::start(NodeConfig { callers: Some(callers.clone()), unix, ..config(shards) }).unwrap();
+        until("the ledger is loaded", || node.obstacles().is_empty());
+        (node, callers)
+    }
+}
+
+/// Its token is its name.
+fn entry(name: &str, may: &str) -> String {
+    let hash = TokenHash::of(name.as_bytes());
+    format!("[[principal]]\nname = \"{name}\"\nmay = [{may}]\ntokens = [\"{hash}\"]\n")
+}
+
+/// What a request takes.
+fn needed(opcode: Opcode) -> Rights {
+    match opcode {
+        Opcode::Hello | Opcode::Ping => Rights::NONE,
+        Opcode::GetBalance => Rights::BALANCE,
+        Opcode::GetStatistics => Rights::STATISTICS,
+        Opcode::GetBalances => Rights::BATCH,
+    }
+}
+
+/// How one who may do this is answered; who may ask, of a ledger without users, hears that there are none.
+fn expected(may: Option<Rights>, opcode: Opcode) -> u8 {
+    match (may, opcode) {
+        (None, _) => UNAUTHENTICATED,
+        (Some(may), _) if !may.hold(needed(opcode)) => PERMISSION_DENIED,
+        (_, Opcode::GetBalance | Opcode::GetStatistics) => NOT_FOUND,
+        _ => OK,
+    }
+}
+
+fn frame(opcode: Opcode, user: u64, body: &[u8]) -> Vec<u8> {
+    let mut frame = (24 + body.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&[1, opcode as u8, 0, 0]);
+    frame.extend_from_slice(&7_u64.to_le_bytes());
+    frame.extend_from_slice(&user.to_le_bytes());
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn hello(token: &str) -> Vec<u8> {
+    let mut builder = flatbuffers::FlatBufferBuilder::new();
+    let (client, token) = (builder.create_string("test"), builder.create_string(token));
+    let root = generated::Hello::create(
+        &mut builder,
+        &generated::HelloArgs { client: Some(client), token: Some(token) },
+    );
+    builder.finish(root, None);
+    frame(Opcode::Hello, 0, builder.finished_data())
+}
+
+/// The opcodes and statuses of so many replies.
+fn replies(stream: &mut dyn Read, count: usize) -> Vec<(u8, u8)> {
+    let one = |_| {
+        let mut header = [0; REPLY_HEADER];
+        stream.read_exact(&mut header).unwrap();
+        let length = u32::from_le_bytes(header[..4].try_into().unwrap()) as usize;
+        std::io::copy(&mut stream.take((length - REPLY_HEADER) as u64), &mut std::io::sink()).unwrap();
+        (header[5], header[7])
+    };
+    (0..count).map(one).collect()
+}
+
+/// One user of the first shard, and one of the last.
+fn users(shards: u16) -> Vec<u64> {
+    let of = |shard| (0..).find(|&id| UserId::new(id).unwrap().shard(shards) == ShardIndex(shard)).unwrap();
+    vec![of(0), of(shards - 1)]
+}
+
+fn connect(transport: &str, node: &Node) -> Box<dyn Talk> {
+    match transport {
+        "unix" => {
+            let stream = UnixStream::connect(node.addresses().unix.as_ref().unwrap()).unwrap();
+            stream.set_deadline();
+            Box::new(stream)
+        }
+        _ => {
+            let stream = TcpStream::connect(node.addresses().shard_listen[0]).unwrap();
+            stream.set_deadline();
+            Box::new(stream)
+        }
+    }
+}
+
+trait Talk: Read + Write {}
+impl<T: Read + Write> Talk for T {}
+
+/// Each opcode, alone and in a run, of this shard's users and of another's.
+fn frames_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
+    let mut stream = connect(transport, node);
+    if let Some(token) = &kind.token {
+        stream.write_all(&hello(token)).unwrap();
+        let expected = if kind.may.is_some() { OK } else { UNAUTHENTICATED };
+        assert_eq!(replies(&mut stream, 1), [(0, expected)], "Hello by {} on {transport}", kind.name);
+    }
+    for user in users(shards) {
+        for (opcode, body) in [
+            (Opcode::Ping, Vec::new()),
+            (Opcode::GetBalance, Vec::new()),
+            (Opcode::GetStatistics, Vec::new()),
+            (Opcode::GetBalances, [user.to_le_bytes(), 1_u64.to_le_bytes()].concat()),
+        ] {
+            let of = if matches!(opcode, Opcode::GetBalance | Opcode::GetStatistics) { user } else { 0 };
+            for run in [1, 50] {
+                stream.write_all(&frame(opcode, of, &body).repeat(run)).unwrap();
+                let expected = vec![(opcode as u8, expected(kind.may, opcode)); run];
+                let context = format!("{opcode:?} of {of} by {} on {transport}", kind.name);
+                assert_eq!(replies(&mut stream, run), expected, "{context}");
+            }
+        }
+    }
+}
+
+/// The same by HTTP, where each request says who makes it.
+fn http_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
+    let mut stream = connect(transport, node);
+    let authorization = kind.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
+    for user in users(shards) {
+        for (opcode, line, body) in [
+            (Opcode::GetBalance, format!("GET /v1/users/{user}/balance"), String::new()),
+            (Opcode::GetStatistics, format!("HEAD /v1/users/{user}/statistics"), String::new()),
+            (Opcode::GetStatistics, format!("GET /v1/users/{user}/statistics?window=24h"), String::new()),
+            (
+                Opcode::GetBalances,
+                "POST /v1/balances:batchGet".to_owned(),
+                format!("{{\"user_ids\":[{user},1]}}"),
+            ),
+        ] {
+            let request = format!(
+                "{line} HTTP/1.1\r\nHost: t\r\n{}Content-Length: {}\r\n\r\n{body}",
+                authorization.as_deref().unwrap_or_default(),
+                body.len()
+            );
+            let expected = match expected(kind.may, opcode) {
+                OK => 200,
+                NOT_FOUND => 404,
+                UNAUTHENTICATED => 401,
+                _ => 403,
+            };
+            for _ in 0..2 {
+                stream.write_all(request.as_bytes()).unwrap();
+                let status = answer(&mut stream, line.starts_with("HEAD"));
+                assert_eq!(status, expected, "{line} by {} on {transport}", kind.name);
+            }
+        }
+    }
+}
+
+/// The status of one HTTP answer, which is read to its end.
+fn answer(stream: &mut dyn Read, is_head: bool) -> u16 {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let length =
+        head.split("Content-Length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+    if !is_head {
+        std::io::copy(&mut stream.take(length), &mut std::io::sink()).unwrap();
+    }
+    head[9..12].parse().unwrap()
+}
+
+/// The same by Redis' protocol.
+fn resp_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
+    let mut stream = connect(transport, node);
+    let mut ask = |command: &str| {
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut array = format!("*{}\r\n", words.len());
+        words.iter().for_each(|word| array += &format!("${}\r\n{word}\r\n", word.len()));
+        stream.write_all(array.as_bytes()).unwrap();
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    };
+    if let Some(token) = &kind.token {
+        let said = ask(&format!("AUTH {token}"));
+        assert_eq!(
+            said.starts_with("+OK"),
+            kind.may.is_some(),
+            "AUTH by {} on {transport}: {said}",
+            kind.name
+        );
+    }
+    for user in users(shards) {
+        let said = ask(&format!("GET balance:{user}"));
+        let begins = match expected(kind.may, Opcode::GetBalance) {
+            UNAUTHENTICATED => "-NOAUTH",
+            PERMISSION_DENIED => "-NOPERM",
+            _ => "$-1",
+        };
+        assert!(said.starts_with(begins), "GET by {} on {transport}: {said}", kind.name);
+    }
+}
+
+#[test]
+fn what_nobody_has_granted_is_refused() {
+    let known = Known::new();
+    for shards in shard_counts() {
+        let (node, _) = known.start(shards);
+        for kind in &known.kinds {
+            for transport in ["tcp", "unix"] {
+                frames_of(kind, transport, &node, shards);
+                http_of(kind, transport, &node, shards);
+                resp_of(kind, transport, &node, shards);
+            }
+        }
+    }
+}
+
+/// On a unix socket who asks is the process at the other end, without a word.
+#[test]
+fn a_process_is_known_by_its_user_or_its_group() {
+    let known = Known::new();
+    let own = rustix::process::getuid().as_raw();
+    let group = rustix::process::getgid().as_raw();
+    let text = fs::read_to_string(known.file()).unwrap();
+    for (line, may) in [
+        (format!("uids = [{own}]"), Some(Rights::STATISTICS)),
+        (format!("gids = [{group}]"), Some(Rights::STATISTICS)),
+        ("uids = [4294967294]".to_owned(), None),
+    ] {
+        fs::write(
+            known.file(),
+            format!("{text}[[principal]]\nname = \"process\"\nmay = [\"statistics\"]\n{line}\n"),
+        )
+        .unwrap();
+        let (node, _) = known.start(1);
+        let process = Kind { name: "process", token: None, may };
+        frames_of(&process, "unix", &node, 1);
+        http_of(&process, "unix", &node, 1);
+        // By TCP it is nobody, and with a token it is whose that is.
+        frames_of(&Kind { may: None, ..process }, "tcp", &node, 1);
+        let reader = known.kinds.iter().find(|kind| kind.name == "balance").unwrap();
+        frames_of(reader, "unix", &node, 1);
+    }
+}
+
+/// A file that is read again holds for connections that are there, and one with a mistake changes nothing.
+#[test]
+fn connections_that_are_there_have_the_rights_of_the_newest_file() {
+    let known = Known::new();
+    let (node, callers) = known.start(shard_counts().last().unwrap());
+    let text = fs::read_to_string(known.file()).unwrap();
+    let mut stream = connect("tcp", &node);
+    stream.write_all(&hello("balance")).unwrap();
+    assert_eq!(replies(&mut stream, 1), [(0, OK)]);
+    let reread = |text: &str| {
+        fs::write(known.file(), text).unwrap();
+        let outcome = callers.reload();
+        node.control().wake();
+        outcome
+    };
+    let balance = entry("balance", "\"balance\"");
+    let mut asked = |expected: u8| {
+        until("the rights have changed", || {
+            stream.write_all(&frame(Opcode::GetBalance, 0, &[])).unwrap();
+            replies(&mut stream, 1) == [(1, expected)]
+        });
+    };
+    asked(NOT_FOUND);
+    reread(&text.replace(&balance, &entry("balance", "\"statistics\""))).unwrap();
+    asked(PERMISSION_DENIED);
+    reread("a mistake").unwrap_err();
+    asked(PERMISSION_DENIED);
+    reread(&text).unwrap();
+    asked(NOT_FOUND);
+    reread(&text.replace(&balance, "")).unwrap();
+    asked(UNAUTHENTICATED);
+}
+
+/// One that asks far more often than it may gets its rate, however many connections it has and whichever shards they lead to; another
+/// gets all of what it asks for.
+#[test]
+fn a_rate_is_the_whole_nodes() {
+    const RATE: f64 = 2_000.0;
+    const BURST: f64 = 100.0;
+    let known = Known::new();
+    let text = fs::read_to_string(known.file()).unwrap()
+        + &entry("slow", "\"balance\"")
+        + "requests_per_s = 2000\nburst = 100\n";
+    fs::write(known.file(), text).unwrap();
+    let (node, _) = known.start(shard_counts().last().unwrap());
+    let open = |address: SocketAddr, token: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_deadline();
+        stream.write_all(&hello(token)).unwrap();
+        assert_eq!(replies(&mut stream, 1), [(0, OK)]);
+        stream
+    };
+    let shards = &node.addresses().shard_listen;
+    let mut flood: Vec<_> = (0..32).map(|index| open(shards[index % shards.len()], "slow")).collect();
+    let mut other = open(shards[0], "all");
+    let began = Instant::now();
+    let (mut granted, mut shed) = (0_u32, 0_u32);
+    while began.elapsed().as_millis() < 1_500 {
+        for stream in &mut flood {
+            stream.write_all(&frame(Opcode::GetBalance, 0, &[]).repeat(8)).unwrap();
+        }
+        for stream in &mut flood {
+            for (_, status) in replies(stream, 8) {
+                match status {
+                    NOT_FOUND => granted += 1,
+                    OVERLOADED => shed += 1,
+                    other => panic!("status {other}"),
+                }
+            }
+        }
+        other.write_all(&frame(Opcode::GetBalance, 0, &[]).repeat(8)).unwrap();
+        assert_eq!(replies(&mut other, 8), [(1, NOT_FOUND); 8]);
+    }
+    let due = RATE * began.elapsed().as_secs_f64() + BURST;
+    let granted = f64::from(granted);
+    assert!(shed > 0 && granted <= due * 1.05, "{granted} of {due}, {shed} shed");
+    // Where the callers asked often enough at all.
+    let asked = granted + f64::from(shed);
+    assert!(asked < 1.5 * due || granted >= 0.9 * due, "{granted} of {due}, {shed} shed");
+}
+
+/// A node whose callers are unknown asks nobody, as ever.
+#[test]
+fn a_node_without_principals_answers_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix: &Path = &folder.path().join("socket");
+    let node = Node::start(NodeConfig { unix: Some(unix.to_owned()), ..config(1) }).unwrap();
+    until("the ledger is loaded", || node.obstacles().is_empty());
+    let everybody = Kind { name: "anybody", token: Some("whatever".to_owned()), may: Some(Rights::READS) };
+    for transport in ["tcp", "unix"] {
+        frames_of(&everybody, transport, &node, 1);
+        http_of(&everybody, transport, &node, 1);
+        resp_of(&everybody, transport, &node, 1);
+    }
+}
