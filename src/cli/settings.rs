@@ -272,6 +272,8 @@ impl Settings {
                 refuse_open(listeners.map(|(flag, listen)| (flag, Listen::address(listen))))?;
             }
         }
+        let unix_group = set.unix_group.as_ref().map(UnixGroup::number).transpose();
+        let unix_group = unix_group.map_err(SettingsError::Group)?;
         let node = NodeConfig {
             ledger,
             listen,
@@ -279,7 +281,7 @@ impl Settings {
             unix: set.unix,
             unix_access: UnixAccess {
                 mode: set.unix_mode.map_or(0o660, |UnixMode(mode)| mode),
-                group: set.unix_group.map(|UnixGroup(group)| group),
+                group: unix_group,
             },
             tls,
             shards: match set.shards {
@@ -368,6 +370,9 @@ pub enum SettingsError {
         "--tls-cert, --tls-key and --tls-client-ca are of no use where nothing listens by TLS: give --tls-listen, or leave them out"
     )]
     CertificateForNothing,
+    /// A group that is not there.
+    #[error("--unix-group: {0}")]
+    Group(Expected),
     /// Nobody could ask anything.
     #[error(
         "nothing listens: --listen, --shard-listen and --tls-listen are off, and there is no --unix PATH; leave one of them on"

@@ -187,23 +187,38 @@ impl FromStr for UnixMode {
     }
 }
 
-/// A group, by its number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UnixGroup(pub u32);
+/// A group of this host's, by name or number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnixGroup(pub String);
 
-impl FromStr for UnixGroup {
-    type Err = Expected;
-
-    /// A name is looked for in `/etc/group`.
-    fn from_str(text: &str) -> Result<UnixGroup, Expected> {
+impl UnixGroup {
+    /// Its number, which `/etc/group` knows.
+    ///
+    /// # Errors
+    /// Where there is no such group: a file may be written on another host.
+    pub fn number(&self) -> Result<u32, Expected> {
+        let UnixGroup(text) = self;
         let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
         let named = groups.lines().find_map(|line| {
             let (name, rest) = line.split_once(':')?;
             rest.split(':').nth(1)?.parse().ok().filter(|_| name == text)
         });
         match number(text).or(named) {
-            Some(group) => Ok(UnixGroup(group)),
-            None => expected("a group of /etc/group, or its number"),
+            Some(group) => Ok(group),
+            None => expected(format!("a group of /etc/group, or its number, found {text:?}")),
+        }
+    }
+}
+
+impl FromStr for UnixGroup {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<UnixGroup, Expected> {
+        let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if is_name && !text.is_empty() {
+            Ok(UnixGroup(text.to_owned()))
+        } else {
+            expected("a group's name or number")
         }
     }
 }
