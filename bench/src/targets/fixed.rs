@@ -14,7 +14,7 @@ use florin::{
     drivers::{
         DriverError, Engine, Listening, ShardContext, ShardWaker, Shutdown,
         accept_turn::Sharing,
-        listen::{self, ListenError},
+        listen::{self, ListenError, UnixAccess},
         ring::{RingDriver, RingSizes},
     },
     shard::{Listener, Park, Principal, Wants, callers::Proof},
@@ -69,7 +69,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
 /// Serves fixed replies on the calling thread until the process ends.
 pub fn serve(address: SocketAddr, unix: &Path, assets: usize) -> Result<(), FixedError> {
     let (_, sockets) = listen::any_port(address, 1)?;
-    let (_unix, unix_sockets) = listen::unix(unix, 1)?;
+    let (_unix, unix_sockets) = listen::unix(unix, UnixAccess::default(), 1)?;
     let listening =
         |listener| move |socket| Listening { listener, socket, sharing: Sharing::Own, is_inherited: false };
     let tcp = sockets.into_iter().map(listening(Listener::Any));
