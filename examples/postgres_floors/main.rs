@@ -103,9 +103,10 @@ fn backlog(server: &Server, node: &Node, gate: &Gate, rows: u64) {
     let before = applied(node);
     gate.open();
     until("the stream is followed again", || applied(node) > before);
-    let (began, first) = (Instant::now(), applied(node));
+    let (began, first, spent) = (Instant::now(), applied(node), cost::by_thread(server));
     until("the backlog is followed", || applied(node) >= before + rows);
     told("follow", before + rows - first, began.elapsed());
+    cost::of_rows(server, &spent, before + rows - first);
 }
 
 /// One session commits about 1,000 rows a second of one account; one caller waits for each version.
@@ -208,7 +209,8 @@ impl Gate {
                     let _ = to.set_nodelay(true);
                     let _ = from.set_read_timeout(Some(Duration::from_millis(20)));
                     let opened = Arc::clone(&opened);
-                    thread::spawn(move || {
+                    let passing = thread::Builder::new().name("the gate".to_owned());
+                    let passing = passing.spawn(move || {
                         let mut bytes = vec![0; 256 << 10];
                         while opened.load(Relaxed) {
                             match from.read(&mut bytes) {
@@ -220,6 +222,7 @@ impl Gate {
                         }
                         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
                     });
+                    passing.expect("a thread");
                 }
             }
         });

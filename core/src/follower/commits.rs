@@ -17,29 +17,43 @@ pub(super) struct Commits {
     /// What was read last ends within a commit.
     goes_on: bool,
     /// Parts of a commit were sent, and the source was set going again before them: what ends first is another commit.
-    is_broken: bool,
+    broken: Option<Broken>,
     /// Of the rows of whole commits: whose, and which.
     order: Vec<(UserId, u32)>,
+}
+
+/// See [`Commits::break_off`].
+#[derive(Clone, Copy)]
+struct Broken {
+    /// Everything has come that the ledger held when somebody looked since: so the commit has ended.
+    has_ended: bool,
 }
 
 impl Commits {
     /// The source is set going again, and of a commit only parts were sent. They are shown when everything has come that the ledger
     /// holds, for then it has ended.
     pub fn break_off(&mut self) {
-        self.is_broken = true;
+        self.broken = Some(Broken { has_ended: false });
     }
 
     /// Looks at rows that were read. `is_complete` says whether all has come with them that was committed when somebody looked since;
     /// `is_shown`, whether anybody sees what becomes of them.
     pub fn look_at(&mut self, rows: &[Row], whole: Option<usize>, is_complete: bool, is_shown: bool) {
         self.has_more.clear();
-        self.is_broken &= !is_complete;
-        let whole = whole.filter(|_| !self.is_broken);
-        self.whole = whole;
+        let was_at_end = !self.goes_on;
         self.goes_on = match whole {
             Some(whole) => whole < rows.len(),
             None => self.goes_on || !rows.is_empty(),
         };
+        self.whole = whole;
+        if let Some(broken) = &mut self.broken {
+            broken.has_ended |= is_complete;
+            self.whole = whole.or(was_at_end.then_some(0)).filter(|_| broken.has_ended);
+            if self.whole.is_some() {
+                self.broken = None;
+            }
+        }
+        let whole = self.whole;
         if !is_shown {
             return;
         }
@@ -80,6 +94,11 @@ impl Commits {
     /// Whether what was read ends within a commit.
     pub fn goes_on(&self) -> bool {
         self.goes_on
+    }
+
+    /// Whether rows are not shown that were read long ago: then nothing may be claimed of them.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
     }
 }
 
@@ -139,7 +158,12 @@ mod tests {
             "another one's end: of the one that broke off the rest is still to come"
         );
         assert_eq!(has_more(&commits, &rows), [true; 6]);
-        commits.look_at(&[], Some(0), true, true);
-        assert!(commits.end_after(0) && !commits.goes_on());
+        commits.look_at(&rows, None, true, true);
+        assert!(commits.end_after(0) && !commits.is_broken(), "all of it was there before these");
+        commits.break_off();
+        commits.look_at(&rows, None, true, true);
+        assert!(!commits.end_after(0) && commits.is_broken(), "it has ended, and another one has begun");
+        commits.look_at(&rows, Some(2), false, true);
+        assert!(commits.end_after(2) && !commits.is_broken());
     }
 }

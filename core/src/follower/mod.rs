@@ -308,7 +308,7 @@ impl<S: Source, O: Outlet> Follower<S, O> {
             self.position = Some(position.clone());
         }
         match asked.and_then(|progress| self.check_source().map(|()| progress)) {
-            Ok(progress) => {
+            Ok(mut progress) => {
                 while let Some(user) = self.source.next_changed() {
                     self.changed.push_back(user);
                 }
@@ -318,6 +318,9 @@ impl<S: Source, O: Outlet> Follower<S, O> {
                 let is_shown = self.watermark.is_published() && !Planted::ShowsHalfCommits.is(self.planted);
                 let is_complete = progress.complete_before.is_some();
                 self.commits.look_at(&self.rows, progress.whole, is_complete, is_shown);
+                if self.commits.is_broken() {
+                    progress.complete_before = None;
+                }
                 self.phase = Phase::Routing(progress);
                 Wait::No
             }

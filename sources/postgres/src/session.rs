@@ -311,8 +311,10 @@ impl Session {
         } else {
             (target.address.slot.clone(), "")
         };
+        // One that standbys keep a copy of, where servers can do that.
+        let failover = if !usable && self.knows_failover().await? { ", FAILOVER true" } else { "" };
         let sql = format!(
-            "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'export')",
+            "CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput (SNAPSHOT 'export'{failover})",
             escape_identifier(&name)
         );
         let made = self.make_slot(&sql).await?;
@@ -323,6 +325,12 @@ impl Session {
         self.start.lsn = point;
         self.snapshot = Some(Snapshot { name: text(2), temporary_slot: usable.then_some(name) });
         Ok(())
+    }
+
+    async fn knows_failover(&mut self) -> Result<bool, Failure> {
+        let answer =
+            self.questions.query("SELECT current_setting('server_version_num')::int >= 170000").await?;
+        Ok(answer.first().is_some_and(|row| row.first() == Some(&Some("t".to_owned()))))
     }
 
     async fn make_slot(&mut self, sql: &str) -> Result<Vec<Option<String>>, Failure> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::decoder::{self, EPOCH_US, Message, Relation, Tuple};
 use crate::facts::{self, TableRef};
 use crate::failure::Failure;
-use crate::limits::{PING_EVERY, STATUS_EVERY, STREAM_SILENCE};
+use crate::limits::{GATHER, GATHER_AFTER, GATHER_WITHIN, PING_EVERY, STATUS_EVERY, STREAM_SILENCE};
 use crate::mapping::Mapping;
 use crate::outbox::{Batch, Outbox};
 use crate::position::{Lsn, PgPosition};
@@ -50,6 +50,8 @@ pub struct Stream {
     status_at: Instant,
     ping_at: Instant,
     heard: Instant,
+    /// Reads in a row that hardly had to wait.
+    prompt: u32,
 }
 
 impl Stream {
@@ -77,6 +79,7 @@ impl Stream {
             status_at: now,
             ping_at: now + PING_EVERY,
             heard: now,
+            prompt: 0,
         }
     }
 
@@ -109,10 +112,13 @@ impl Stream {
         if !self.batch.is_empty() {
             return self.hand_over(outbox).await;
         }
+        self.gather();
+        let begun = Instant::now();
         tokio::select! {
             filled = self.wire.fill() => {
                 filled?;
                 self.heard = Instant::now();
+                self.prompt = if self.heard - begun < GATHER_WITHIN { self.prompt + 1 } else { 0 };
             }
             () = sleep_until(self.status_at) => {}
         }
@@ -123,6 +129,15 @@ impl Stream {
             )));
         }
         Ok(())
+    }
+
+    /// Where one message comes right after the other, lets some come together. The server sends each by itself, and to read, to wake the
+    /// follower and to wake a shard costs as much as many rows. (The event loop's own timers are too coarse for that, and nobody else
+    /// on its thread is in a hurry.)
+    fn gather(&self) {
+        if self.prompt >= GATHER_AFTER {
+            std::thread::sleep(GATHER);
+        }
     }
 
     /// Waits for room, and goes on telling the server that somebody is here.

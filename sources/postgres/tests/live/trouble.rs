@@ -239,6 +239,72 @@ fn a_table_that_would_take_a_version_twice_is_refused() {
     assert_eq!(mirror.told(), server.sql(ALL));
 }
 
+/// What other sessions do for long delays what is theirs, and nothing else: a transaction that stays open, a dump, a table that is
+/// rewritten, and a commit of many rows, which is there when it is over and no sooner.
+#[test]
+fn other_sessions_that_take_long_delay_nobody() {
+    let (server, mirror) = followed();
+    let mut next = 1_000;
+    let mut is_fresh = |what: &str| {
+        let began = Instant::now();
+        server.sql(&rows(next, next + 9, 10));
+        next += 10;
+        mirror.catch_up();
+        assert_eq!(mirror.rows() as u64, next, "{what}: the watermark is ahead of rows");
+        let took = began.elapsed();
+        println!("{what}: fresh within {took:?}");
+        assert!(took.as_secs() < 10, "{what}: {took:?}");
+    };
+    let spawn =
+        |mut command: std::process::Command| command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let long = |sql: String| {
+        let mut psql = server.psql();
+        psql.arg("-c").arg(sql);
+        spawn(psql)
+    };
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+
+    is_fresh("nobody else");
+    let mut sleeper = long(format!("BEGIN; {}; SELECT pg_sleep(2); ROLLBACK", rows(900_000, 900_009, 10)));
+    eventually("a transaction is open", || server.sql(open) == "1");
+    is_fresh("a transaction that is open");
+    let mut dump = server.client("pg_dump");
+    dump.args(["-d", "postgres"]);
+    let mut dump = spawn(dump);
+    is_fresh("a dump");
+    assert!(sleeper.wait().unwrap().success() && dump.wait().unwrap().success());
+    let mut vacuum = long("VACUUM FULL transactions".to_owned());
+    is_fresh("VACUUM FULL");
+    assert!(vacuum.wait().unwrap().success());
+
+    // One account's, so that nobody else's rows wait for theirs.
+    let many = 50_000;
+    let mut commit = long(format!(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+         SELECT gen_random_uuid()::text, 77, i, 'COIN', 1, 1, 0 FROM generate_series(1, {many}) i"
+    ));
+    while commit.try_wait().unwrap().is_none() {
+        let version = mirror.versions_of(77);
+        assert!(version == 0 || version == many, "{version}");
+    }
+    mirror.catch_up();
+    assert_eq!(mirror.versions_of(77), many, "what had been committed before the watermark is in");
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.connections(), 1);
+}
+
+/// From 17 on a standby can keep a copy of a slot, where the slot says that it is to be kept.
+#[test]
+fn a_slot_is_one_that_standbys_keep_where_they_can() {
+    let (server, _mirror) = followed();
+    if server.sql("SELECT current_setting('server_version_num')::int >= 170000") == "t" {
+        assert_eq!(
+            server.sql("SELECT failover FROM pg_replication_slots WHERE slot_name = 'florin_test'"),
+            "t"
+        );
+    }
+}
+
 /// A server that was promoted without its last commits, or restored, has another history: what was answered from rows that
 /// it does not have is flagged, and everything else goes on.
 #[test]
