@@ -10,6 +10,8 @@ mod checkpoints;
     debug_assertions
 ))]
 mod deaths;
+#[cfg(feature = "postgres")]
+mod documented;
 mod forbidden;
 mod languages;
 #[cfg(feature = "postgres")]

@@ -3,14 +3,17 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
+use crate::answer::{self, is, maybe, number, text};
 use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
 use crate::limits::{ACCOUNTS_LOOKED_AT, LOOK_TIMEOUT, ROWS_LOOKED_AT};
 use crate::look;
 use crate::mapping::{Field, Mapping};
+use crate::publication;
+use crate::roles::MANAGED;
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
-use crate::wire::{Answer, Wire};
+use crate::wire::Wire;
 
 /// Something that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,8 +79,8 @@ async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Resul
     let sql = "SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'), \
                current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), \
                current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication)";
-    let row = one(wire, sql).await?;
-    let version: u32 = number(&row, 0);
+    let row = answer::row(wire, sql).await?;
+    let version: u32 = number(&row, 0)?;
     match version {
         15..=18 => found.right(format!("PostgreSQL {version}")),
         19.. => {
@@ -85,12 +88,13 @@ async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Resul
         }
         _ => found.wrong(format!("PostgreSQL {version} is too old: florin follows 15 to 18")),
     }
-    match text(&row, 1) {
+    match text(&row, 1)? {
         "logical" => found.right("wal_level is logical"),
         level => found.wrong(format!(
             "wal_level is {level}, so nothing can be followed: ALTER SYSTEM SET wal_level = 'logical', and restart PostgreSQL"
         )),
     }
+    let (free_slots, free_senders): (i64, i64) = (number(&row, 2)?, number(&row, 3)?);
     let slot = facts::slot(wire, &target.address.slot).await?;
     let name = &target.address.slot;
     match &slot {
@@ -104,12 +108,12 @@ async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Resul
             slot.wal_status
         )),
         Some(_) => found.right(format!("the replication slot {name} is there")),
-        None if number::<i64>(&row, 2) < 1 => found.wrong(
+        None if free_slots < 1 => found.wrong(
             "no replication slot is free: raise max_replication_slots, and restart PostgreSQL, or drop one that nobody uses",
         ),
         None => found.right(format!("a replication slot is free; the node will make {name}")),
     }
-    if number::<i64>(&row, 3) < 2 {
+    if free_senders < 2 {
         found.wrong("fewer than two WAL senders are free: raise max_wal_senders, and restart PostgreSQL");
     }
     Ok(())
@@ -124,43 +128,46 @@ async fn role(
 ) -> Result<bool, Failure> {
     let privilege = |kind| format!("has_table_privilege({}, '{kind}')", table.oid);
     let sql = format!(
-        "SELECT rolsuper, rolreplication OR rolsuper, {}, {}, {} OR {} OR {} FROM pg_roles WHERE rolname = current_user",
+        "SELECT rolsuper, rolreplication OR rolsuper OR EXISTS (SELECT 1 FROM pg_roles m WHERE m.rolname = '{MANAGED}' AND \
+         pg_has_role(r.oid, m.oid, 'member')), {}, {}, {} OR {} OR {} FROM pg_roles r WHERE rolname = current_user",
         privilege("SELECT"),
         privilege("INSERT"),
         privilege("UPDATE"),
         privilege("DELETE"),
         privilege("TRUNCATE")
     );
-    let row = one(wire, &sql).await?;
-    let (user, is) = (&target.address.user, |at| text(&row, at) == "t");
-    if !is(1) {
+    let row = answer::row(wire, &sql).await?;
+    let user = &target.address.user;
+    let [is_super, may_replicate, may_read, may_add, may_change] =
+        [is(&row, 0)?, is(&row, 1)?, is(&row, 2)?, is(&row, 3)?, is(&row, 4)?];
+    if !may_replicate {
         found.wrong(format!(
             "the role {user} may not replicate: ALTER ROLE {} REPLICATION",
             escape_identifier(user)
         ));
     }
-    if !is(2) {
+    if !may_read {
         found.wrong(format!(
             "the role {user} may not read the table: GRANT SELECT ON {} TO {}",
             table.name,
             escape_identifier(user)
         ));
     }
-    if is(0) {
+    if is_super {
         found.notable(format!(
             "{user} is a superuser, and a node needs no more than REPLICATION and SELECT: `florin ledger init --reader ROLE` makes \
              such a role"
         ));
-    } else if is(4) {
+    } else if may_change {
         found.notable(format!(
             "the role {user} could change and remove rows, which no node does: REVOKE that"
         ));
-    } else if is(3) {
+    } else if may_add {
         found.notable(format!("the role {user} may add rows: POST /v1/transactions works"));
-    } else if is(1) && is(2) {
+    } else if may_replicate && may_read {
         found.right(format!("the role {user} may read and replicate, and no more"));
     }
-    Ok(is(2))
+    Ok(may_read)
 }
 
 async fn shape(wire: &mut Wire, target: &Target, table: &Table, found: &mut Findings) -> Result<(), Failure> {
@@ -171,7 +178,9 @@ async fn shape(wire: &mut Wire, target: &Target, table: &Table, found: &mut Find
     }
     found.right(format!("the table {} has every column, of types that are read", table.name));
     if let Some(persistence) =
-        one(wire, &format!("SELECT relpersistence FROM pg_class WHERE oid = {}", table.oid)).await?.first()
+        answer::row(wire, &format!("SELECT relpersistence FROM pg_class WHERE oid = {}", table.oid))
+            .await?
+            .first()
         && persistence.as_deref() != Some("p")
     {
         found.wrong(
@@ -185,7 +194,7 @@ async fn shape(wire: &mut Wire, target: &Target, table: &Table, found: &mut Find
         escape_literal(mapping.column(Field::UserId).unwrap_or_default()),
         table.oid
     );
-    if text(&one(wire, &sql).await?, 0) == "t" {
+    if is(&answer::row(wire, &sql).await?, 0)? {
         found.right("the replica identity says whose a removed row was");
     } else {
         found.notable(format!(
@@ -207,7 +216,8 @@ async fn content(
     let column = |field| mapping.column(field).map(escape_identifier);
     match (column(Field::UserId), column(Field::Version)) {
         (Some(user), Some(version)) => {
-            if text(&one(wire, &format!("SELECT {}", look::is_unique(table.oid, mapping))).await?, 0) == "t" {
+            let unique = format!("SELECT {}", look::is_unique(table.oid, mapping));
+            if is(&answer::row(wire, &unique).await?, 0)? {
                 found.right("no account can have two rows of one version");
             } else {
                 found.wrong(look::not_unique(&table.name, mapping));
@@ -239,9 +249,11 @@ async fn kinds(
     );
     let (mut rows, mut bad) = (0_u64, Vec::new());
     for row in wire.query_within(&sql, LOOK_TIMEOUT).await? {
-        let count: u64 = number(&row, 2);
+        let count: u64 = number(&row, 2)?;
         rows += count;
-        let (word, sign) = (text(&row, 0), number::<i64>(&row, 1));
+        // Both may be NULL, which is no kind and no amount.
+        let sign = maybe(&row, 1).and_then(|sign| sign.parse::<i64>().ok()).unwrap_or_default();
+        let word = maybe(&row, 0).unwrap_or_default();
         match mapping.kind_of_word(word, sign) {
             Ok(_) => {}
             Err(Field::Amount) => bad.push(format!(
@@ -278,14 +290,14 @@ async fn gaps(
         table = table.name
     );
     let row = wire.query_within(&sql, LOOK_TIMEOUT).await?.into_iter().next().unwrap_or_default();
-    let (accounts, bad): (u64, u64) = (number(&row, 0), number(&row, 1));
+    let (accounts, bad): (u64, u64) = (number(&row, 0)?, number(&row, 1)?);
     if bad == 0 {
         found.right(format!("the versions of the {accounts} accounts that were looked at have no gap"));
     } else {
         found.wrong(format!(
             "{bad} of the {accounts} accounts that were looked at have versions with a gap, or twice, or not from 1 (user {} is one): \
              they would be quarantined",
-            text(&row, 2)
+            maybe(&row, 2).unwrap_or("NULL")
         ));
     }
     Ok(())
@@ -298,62 +310,13 @@ async fn publication(
     found: &mut Findings,
 ) -> Result<(), Failure> {
     let name = &target.address.publication;
-    let (literal, quoted) = (escape_literal(name), escape_identifier(name));
-    let sql = format!(
-        "SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, puballtables FROM pg_publication WHERE pubname = {literal}"
-    );
-    let Some(row) = wire.query(&sql).await?.into_iter().next() else {
-        found.wrong(format!(
-            "the database has no publication {name}: CREATE PUBLICATION {quoted} FOR TABLE {} WITH (publish_via_partition_root = true)",
-            table.name
-        ));
-        return Ok(());
-    };
-    let before = found.0.len();
-    if text(&row, 0) != "t" {
-        found.wrong(format!(
-            "the publication {name} leaves out some kinds of changes, and a node would not notice them: ALTER PUBLICATION {quoted} SET \
-             (publish = 'insert, update, delete, truncate')"
-        ));
+    let faults = publication::faults(wire, name, table).await?;
+    for fault in &faults {
+        let sentence = fault.sentence(name, table);
+        if fault.is_fatal() { found.wrong(sentence) } else { found.notable(sentence) }
     }
-    let sql = format!(
-        "SELECT count(*), count(g.qual), count(*) FILTER (WHERE NOT {} ) FROM pg_get_publication_tables({literal}) g WHERE g.relid IN \
-         (SELECT relid FROM pg_partition_tree({oid}) UNION SELECT {oid})",
-        // All columns are published where none are named; servers differ in how they say so.
-        "(g.attrs IS NULL OR cardinality(g.attrs::int2[]) = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = g.relid AND \
-          a.attnum > 0 AND NOT a.attisdropped))",
-        oid = table.oid
-    );
-    let row = one(wire, &sql).await?;
-    if number::<u64>(&row, 0) == 0 {
-        found.wrong(format!(
-            "the publication {name} does not publish the table: ALTER PUBLICATION {quoted} ADD TABLE {}",
-            table.name
-        ));
-    }
-    if number::<u64>(&row, 1) > 0 {
-        found.wrong(format!("the publication {name} publishes only some of the rows (it has a WHERE): a node needs all of them"));
-    }
-    if number::<u64>(&row, 2) > 0 {
-        found.notable(format!("the publication {name} publishes only some of the columns: those of [ledger.columns] have to be among them"));
-    }
-    if found.0.len() == before {
+    if faults.is_empty() {
         found.right(format!("the publication {name} publishes every change of the table"));
     }
     Ok(())
-}
-
-pub(crate) async fn one(wire: &mut Wire, sql: &str) -> Result<Answer, Failure> {
-    let rows = wire.query(sql).await?;
-    rows.into_iter()
-        .next()
-        .ok_or_else(|| Failure::Unavailable("PostgreSQL's catalogue does not answer".to_owned()))
-}
-
-pub(crate) fn text(row: &Answer, at: usize) -> &str {
-    row.get(at).and_then(|cell| cell.as_deref()).unwrap_or_default()
-}
-
-pub(crate) fn number<T: std::str::FromStr + Default>(row: &Answer, at: usize) -> T {
-    text(row, at).parse().unwrap_or_default()
 }

@@ -2,12 +2,13 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
+use crate::answer::{is, maybe, number, text};
 use crate::decoder::Column;
 use crate::decoder::value::Type;
 use crate::failure::Failure;
 use crate::position::Lsn;
 use crate::row::OwnTypes;
-use crate::wire::{Answer, Wire};
+use crate::wire::Wire;
 
 /// The ledger's table.
 #[derive(Clone, Debug)]
@@ -39,18 +40,6 @@ pub struct Slot {
     pub wal_status: String,
     /// Bytes of the log that are kept for it.
     pub retained: u64,
-}
-
-fn cell(row: &Answer, at: usize) -> Result<&str, Failure> {
-    row.get(at)
-        .and_then(|cell| cell.as_deref())
-        .ok_or_else(|| Failure::Unavailable("PostgreSQL's catalogue answers without a value".to_owned()))
-}
-
-fn number<T: std::str::FromStr>(row: &Answer, at: usize) -> Result<T, Failure> {
-    let text = cell(row, at)?;
-    text.parse()
-        .map_err(|_| Failure::Unavailable(format!("PostgreSQL's catalogue answers {text:?} for a number")))
 }
 
 /// How a table is looked for.
@@ -90,23 +79,23 @@ pub async fn table(wire: &mut Wire, which: TableRef<'_>) -> Result<Table, Failur
         };
         return Err(Failure::Unavailable(reason));
     };
-    if !["r", "p"].contains(&cell(row, 3)?) {
+    if !["r", "p"].contains(&text(row, 3)?) {
         return Err(Failure::Unavailable(format!(
             "{} is no table: only tables are replicated",
-            cell(row, 2)?
+            text(row, 2)?
         )));
     }
-    let name = format!("{}.{}", escape_identifier(cell(row, 1)?), escape_identifier(cell(row, 2)?));
-    if cell(row, 4)? == "t" {
+    let name = format!("{}.{}", escape_identifier(text(row, 1)?), escape_identifier(text(row, 2)?));
+    if is(row, 4)? {
         return Err(Failure::Unavailable(format!(
             "other tables inherit from {name}: their rows would be among the loaded ones and not among the followed ones; use \
              partitions instead (PARTITION BY), or ALTER TABLE … NO INHERIT"
         )));
     }
-    if cell(row, 5)? == "t" {
+    if is(row, 5)? {
         return Err(Failure::Unavailable(format!(
             "row-level security may hide rows of {name} from the role {role}, and balances would be wrong: ALTER ROLE {role} BYPASSRLS",
-            role = cell(row, 6)?
+            role = text(row, 6)?
         )));
     }
     let (oid, pages) = (number(row, 0)?, number(row, 7)?);
@@ -117,7 +106,7 @@ pub async fn table(wire: &mut Wire, which: TableRef<'_>) -> Result<Table, Failur
     );
     let mut columns = Vec::new();
     for row in wire.query(&sql).await? {
-        columns.push(Column { is_key: false, name: cell(&row, 0)?.to_owned(), type_oid: number(&row, 1)? });
+        columns.push(Column { is_key: false, name: text(&row, 0)?.to_owned(), type_oid: number(&row, 1)? });
     }
     let types = own_types(wire, &columns).await?;
     Ok(Table { oid, name, columns, types, pages })
@@ -143,7 +132,7 @@ pub async fn own_types(wire: &mut Wire, columns: &[Column]) -> Result<OwnTypes, 
     );
     let mut types = OwnTypes::new();
     for row in wire.query(&sql).await? {
-        let of = if cell(&row, 2)? == "e" { Some(Type::Text) } else { Type::of_oid(number(&row, 1)?) };
+        let of = if text(&row, 2)? == "e" { Some(Type::Text) } else { Type::of_oid(number(&row, 1)?) };
         if let Some(of) = of {
             types.insert(number(&row, 0)?, of);
         }
@@ -160,63 +149,6 @@ pub async fn is_part(wire: &mut Wire, part: u32, table: u32) -> Result<bool, Fai
     Ok(!wire.query(&sql).await?.is_empty())
 }
 
-/// Checks that the publication publishes every change of the table; makes it where it is not there.
-///
-/// # Errors
-/// What it does not publish, and how to mend that.
-pub async fn publication(wire: &mut Wire, name: &str, table: &Table) -> Result<(), Failure> {
-    let quoted = escape_identifier(name);
-    let sql = format!(
-        "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, \
-             (SELECT count(*) FILTER (WHERE g.qual IS NULL) FROM pg_get_publication_tables({literal}) g \
-              WHERE g.relid IN (SELECT relid FROM pg_partition_tree({oid}) UNION SELECT {oid})), \
-             (SELECT count(*) FROM pg_get_publication_tables({literal}) g \
-              WHERE g.relid IN (SELECT relid FROM pg_partition_tree({oid}) UNION SELECT {oid})) \
-         FROM pg_publication p WHERE p.pubname = {literal}",
-        literal = escape_literal(name),
-        oid = table.oid,
-    );
-    // The function refuses a name that it does not know.
-    let exists =
-        wire.query(&format!("SELECT 1 FROM pg_publication WHERE pubname = {}", escape_literal(name))).await?;
-    if exists.is_empty() {
-        let make = format!(
-            "CREATE PUBLICATION {quoted} FOR TABLE {} WITH (publish_via_partition_root = true)",
-            table.name
-        );
-        wire.query(&make).await.map_err(|error| {
-            Failure::Unavailable(format!(
-                "the database has no publication {name}, and this role may not make it: {error}; as the table's owner run \
-                 `florin ledger init`, or {make}"
-            ))
-        })?;
-        tracing::info!("made the publication {name} of table {}", table.name);
-    }
-    let found = wire.query(&sql).await?;
-    let Some(row) = found.first() else {
-        return Err(Failure::Unavailable(format!("the publication {name} was removed")));
-    };
-    let (unfiltered, all): (u64, u64) = (number(row, 1)?, number(row, 2)?);
-    let complaint = if all == 0 {
-        Some(format!(
-            "does not publish table {}: ALTER PUBLICATION {quoted} ADD TABLE {}",
-            table.name, table.name
-        ))
-    } else if unfiltered < all {
-        Some("publishes only some of the rows (it has a WHERE): florin needs all of them".to_owned())
-    } else if cell(row, 0)? != "t" {
-        Some(format!(
-            "does not publish every kind of change: ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"
-        ))
-    } else {
-        None
-    };
-    if let Some(complaint) = complaint {
-        return Err(Failure::Unavailable(format!("the publication {name} {complaint}")));
-    }
-    Ok(())
-}
-
 /// Looks at a slot.
 ///
 /// # Errors
@@ -230,13 +162,13 @@ pub async fn slot(wire: &mut Wire, name: &str) -> Result<Option<Slot>, Failure> 
     );
     let found = wire.query(&sql).await?;
     let Some(row) = found.first() else { return Ok(None) };
-    let wal_status = cell(row, 4)?.to_owned();
-    let confirmed = row.get(3).and_then(|cell| cell.as_deref()).and_then(|text| text.parse().ok());
+    let wal_status = text(row, 4)?.to_owned();
+    let confirmed = maybe(row, 3).and_then(|text| text.parse().ok());
     Ok(Some(Slot {
         confirmed: confirmed.filter(|_| wal_status != "lost"),
-        plugin: cell(row, 0)?.to_owned(),
-        database: cell(row, 1)?.to_owned(),
-        active_pid: row.get(2).and_then(|cell| cell.as_deref()).and_then(|text| text.parse().ok()),
+        plugin: text(row, 0)?.to_owned(),
+        database: text(row, 1)?.to_owned(),
+        active_pid: maybe(row, 2).and_then(|text| text.parse().ok()),
         wal_status,
         retained: number::<i64>(row, 5)?.max(0).unsigned_abs(),
     }))

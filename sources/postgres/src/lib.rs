@@ -12,11 +12,12 @@
 //! | `reread` | accounts that are read again |
 //! | `order` | copied rows in the order of their accounts |
 //! | `journal` | what was delivered last, to tell another history from the same |
-//! | `facts` | what the catalogues say |
+//! | `facts` | what the catalogues say; `answer` reads it |
+//! | [`publication`] | what a publication has to be |
 //! | [`target`](Target) | which ledger, with its columns |
 //! | [`address`] | which ledger, as `--ledger postgres://…` names it |
 //! | [`password`], [`tls`], [`connect`] | a connection to the server, and who logs in |
-//! | [`schema`], [`mod@check`], [`standing`] | what `florin ledger init`, `check` and `status` do |
+//! | [`schema`] (with `roles`), [`mod@check`], [`standing`] | what `florin ledger init`, `check` and `status` do |
 //! | [`admin`] | the same for code that waits |
 //! | [`appender`](PgAppender) | what a node appends |
 //! | [`bulk`](PgBulkWriter) | many rows with one commit |
@@ -32,6 +33,7 @@
 
 pub mod address;
 pub mod admin;
+mod answer;
 mod appender;
 mod asker;
 mod bulk;
@@ -51,7 +53,9 @@ mod order;
 mod outbox;
 pub mod password;
 mod position;
+pub mod publication;
 mod reread;
+mod roles;
 mod row;
 pub mod schema;
 pub mod server;
@@ -70,7 +74,7 @@ pub use appender::PgAppender;
 pub use bulk::PgBulkWriter;
 pub use instance::Instance;
 pub use ledger::PgLedger;
-pub use position::{Lsn, LsnError, PgIdentity, PgPosition, TableName};
+pub use position::{Lsn, LsnError, PgIdentity, PgPosition};
 pub use source::PgSource;
 pub use status::{Figure, PgStatus};
 pub use target::{PgConfig, Target};

@@ -1,6 +1,7 @@
 //! Which ledger this is, and how far it has been read.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use florin_core::follower::Position;
@@ -52,7 +53,7 @@ impl Lsn {
 }
 
 /// Which ledger this is. A server that was promoted or restored keeps it; another server, database or table has another.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct PgIdentity {
     /// Of the server's data: what initdb drew, and what its standbys and backups share.
     pub system: u64,
@@ -60,24 +61,28 @@ pub struct PgIdentity {
     pub database: String,
     /// The table's object id: one that was removed and made again has another.
     pub table_oid: u32,
-    /// The table's name, with its schema. It may change.
-    pub table: TableName,
+    /// The table's name as SQL has it. It may change, so it is told and not compared.
+    pub table: String,
 }
 
-/// A name that is told and not compared.
-#[derive(Clone, Debug)]
-pub struct TableName(pub String);
-
-impl PartialEq for TableName {
-    fn eq(&self, _: &TableName) -> bool {
-        true
+impl PgIdentity {
+    fn compared(&self) -> (u64, &str, u32) {
+        (self.system, &self.database, self.table_oid)
     }
 }
 
-impl Eq for TableName {}
+impl PartialEq for PgIdentity {
+    fn eq(&self, other: &PgIdentity) -> bool {
+        self.compared() == other.compared()
+    }
+}
 
-impl std::hash::Hash for TableName {
-    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+impl Eq for PgIdentity {}
+
+impl Hash for PgIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.compared().hash(state);
+    }
 }
 
 impl fmt::Display for PgIdentity {
@@ -85,8 +90,7 @@ impl fmt::Display for PgIdentity {
         let PgIdentity { system, database, table_oid, table } = self;
         write!(
             f,
-            "table {} (object id {table_oid}) in database {database} of the PostgreSQL server {system}",
-            table.0
+            "table {table} (object id {table_oid}) in database {database} of the PostgreSQL server {system}"
         )
     }
 }

@@ -4,20 +4,16 @@
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::address::TableName;
+use crate::answer;
+use crate::facts::{self, TableRef};
 use crate::failure::Failure;
+use crate::publication::{self, Fault};
 use crate::target::{Purpose, Target};
-use crate::wire::Wire;
+use crate::wire::{Wire, WireError};
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// Who may do what.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Roles {
-    /// Follows the ledger: reads the table and the stream of its changes.
-    pub reader: Option<String>,
-    /// Adds to it, too.
-    pub writer: Option<String>,
-}
+pub use crate::roles::Roles;
 
 /// Names of what stands beside the table.
 pub(crate) struct Beside {
@@ -53,6 +49,7 @@ pub async fn init(target: &Target, roles: &Roles) -> Result<Vec<String>, Failure
                 .to_owned(),
         ));
     }
+    roles.check()?;
     let mut wire = target.connect(Purpose::Questions).await?;
     wire.query("BEGIN").await?;
     let done = make(&mut wire, target, roles).await?;
@@ -63,46 +60,77 @@ pub async fn init(target: &Target, roles: &Roles) -> Result<Vec<String>, Failure
 async fn make(wire: &mut Wire, target: &Target, roles: &Roles) -> Result<Vec<String>, Failure> {
     let mut done = Vec::new();
     let table = &target.address.table;
-    let schema = &table.schema;
-    if is_none(wire, &format!("SELECT 1 FROM pg_namespace WHERE nspname = {}", escape_literal(schema)))
-        .await?
-    {
-        wire.query(&format!("CREATE SCHEMA {}", escape_identifier(schema))).await?;
+    let (schema, user) = (&table.schema, escape_identifier(&target.address.user));
+    let known = format!("SELECT 1 FROM pg_namespace WHERE nspname = {}", escape_literal(schema));
+    let on_database =
+        format!("GRANT CREATE ON DATABASE {} TO {user}", escape_identifier(&target.address.database));
+    if !answer::is_some(wire, &known).await? {
+        let make = format!("CREATE SCHEMA {}", escape_identifier(schema));
+        let what = format!("cannot make the schema {schema}");
+        wire.query(&make)
+            .await
+            .map_err(refused(what, format!("have the database's owner run: {on_database}")))?;
         done.push(format!("made the schema {schema}"));
     }
-    let is_new = is_none(wire, &format!("SELECT to_regclass({})", escape_literal(&table.quoted()))).await?;
-    wire.query(&schema_of(table)).await?;
-    done.push(match is_new {
-        true => format!("made the table {table}, which numbers each account's rows and refuses changes"),
-        false => format!("the table {table} was there; its triggers and its replica identity are set"),
-    });
-    let publication = &target.address.publication;
-    let known = format!("SELECT 1 FROM pg_publication WHERE pubname = {}", escape_literal(publication));
-    let published = format!(
-        "SELECT 1 FROM pg_publication_tables WHERE pubname = {} AND schemaname = {} AND tablename = {}",
-        escape_literal(publication),
-        escape_literal(schema),
-        escape_literal(&table.table)
-    );
-    let (name, of) = (escape_identifier(publication), table.quoted());
-    if is_none(wire, &known).await? {
-        let make =
-            format!("CREATE PUBLICATION {name} FOR TABLE {of} WITH (publish_via_partition_root = true)");
-        wire.query(&make).await?;
-        done.push(format!("made the publication {publication}"));
-    } else if is_none(wire, &published).await? {
-        wire.query(&format!("ALTER PUBLICATION {name} ADD TABLE {of}")).await?;
-        done.push(format!("added the table to the publication {publication}"));
+    let known = format!("SELECT 1 WHERE to_regclass({}) IS NOT NULL", escape_literal(&table.quoted()));
+    let was_there = answer::is_some(wire, &known).await?;
+    let (what, help) = if was_there {
+        (
+            format!("the table {table} is there and cannot be made florin's, so it was left as it was"),
+            "have its owner run this; a table of others is mapped ([ledger.columns]), or name another with table=".to_owned(),
+        )
     } else {
-        done.push(format!("the publication {publication} was there"));
+        let grant = format!("GRANT USAGE, CREATE ON SCHEMA {} TO {user}", escape_identifier(schema));
+        (format!("cannot make the table {table}"), format!("have the schema's owner run: {grant}"))
+    };
+    wire.query(&schema_of(table)).await.map_err(refused(what, help))?;
+    done.push(match was_there {
+        false => format!("made the table {table}, which numbers each account's rows and refuses changes"),
+        true => format!("the table {table} was there; its triggers and its replica identity are set"),
+    });
+    done.extend(publish(wire, target, &on_database).await?);
+    done.extend(roles.grant(wire, table).await?);
+    Ok(done)
+}
+
+async fn publish(wire: &mut Wire, target: &Target, on_database: &str) -> Result<Vec<String>, Failure> {
+    let publication = &target.address.publication;
+    let table = facts::table(wire, TableRef::Name(&target.table())).await?;
+    let faults = publication::faults(wire, publication, &table).await?;
+    if faults.is_empty() {
+        return Ok(vec![format!("the publication {publication} was there")]);
     }
-    if let Some(reader) = &roles.reader {
-        done.extend(grant(wire, table, reader, true).await?);
-    }
-    if let Some(writer) = &roles.writer {
-        done.extend(grant(wire, table, writer, false).await?);
+    let mut done = Vec::new();
+    for fault in faults {
+        let sentence = fault.sentence(publication, &table);
+        match fault {
+            Fault::Missing => {
+                let make = publication::statement(publication, &table.name);
+                let what = format!("cannot make the publication {publication}");
+                let help = format!("have the database's owner run: {on_database}");
+                wire.query(&make).await.map_err(refused(what, help))?;
+                done.push(format!("made the publication {publication}"));
+            }
+            Fault::NotTheTable => {
+                let add =
+                    format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(publication), table.name);
+                let what = format!("cannot add the table to the publication {publication}");
+                wire.query(&add).await.map_err(refused(what, format!("have its owner run: {add}")))?;
+                done.push(format!("added the table to the publication {publication}"));
+            }
+            // Somebody wanted it so.
+            Fault::SomeRows | Fault::SomeChanges | Fault::SomeColumns => done.push(sentence),
+        }
     }
     Ok(done)
+}
+
+/// What the server refused to do, and, where somebody else could, what is to be done.
+pub(crate) fn refused(what: String, help: String) -> impl FnOnce(WireError) -> Failure {
+    move |error| match error {
+        WireError::Server { .. } => Failure::Unavailable(format!("{what}: {error}; {help}")),
+        error => error.into(),
+    }
 }
 
 fn schema_of(table: &TableName) -> String {
@@ -113,50 +141,4 @@ fn schema_of(table: &TableName) -> String {
         .replace("{assign}", &beside.assign.quoted())
         .replace("{refuse}", &beside.refuse.quoted())
         .replace("{identity}", &escape_identifier(&beside.identity))
-}
-
-async fn grant(
-    wire: &mut Wire,
-    table: &TableName,
-    role: &str,
-    follows: bool,
-) -> Result<Vec<String>, Failure> {
-    let (name, mut done) = (escape_identifier(role), Vec::new());
-    let attribute = if follows { "LOGIN REPLICATION" } else { "LOGIN" };
-    let has = if follows { "rolreplication" } else { "true" };
-    let sql = format!("SELECT {has} OR rolsuper FROM pg_roles WHERE rolname = {}", escape_literal(role));
-    match wire.query(&sql).await?.first().and_then(|row| row.first()?.clone()).as_deref() {
-        None => {
-            wire.query(&format!("CREATE ROLE {name} {attribute}")).await?;
-            done.push(format!(
-                "made the role {role} ({attribute}); it has no password yet (psql: \\password {role})"
-            ));
-        }
-        Some("t") => {}
-        Some(_) => {
-            wire.query(&format!("ALTER ROLE {name} REPLICATION")).await?;
-            done.push(format!("let the role {role} replicate"));
-        }
-    }
-    let beside = Beside::of(table);
-    let (may, accounts) = match follows {
-        true => ("SELECT", "SELECT"),
-        false => ("SELECT, INSERT", "SELECT, INSERT, UPDATE"),
-    };
-    let mut sql = format!(
-        "GRANT USAGE ON SCHEMA {} TO {name}; GRANT {may} ON {} TO {name};",
-        escape_identifier(&table.schema),
-        table.quoted()
-    );
-    if !follows {
-        sql.push_str(&format!("GRANT {accounts} ON {} TO {name};", beside.accounts.quoted()));
-    }
-    wire.query(&sql).await?;
-    done.push(format!("the role {role} may {} {table}", if follows { "read" } else { "read and add to" }));
-    Ok(done)
-}
-
-async fn is_none(wire: &mut Wire, sql: &str) -> Result<bool, Failure> {
-    let rows = wire.query(sql).await?;
-    Ok(rows.first().and_then(|row| row.first()).is_none_or(Option::is_none))
 }

@@ -16,7 +16,8 @@ use crate::instance::Instance;
 use crate::limits::{SLOT_SILENCE, SLOT_TIMEOUT};
 use crate::look::{self, Look};
 use crate::mapping::Field;
-use crate::position::{Anchor, Lsn, PgIdentity, PgPosition, TableName};
+use crate::position::{Anchor, Lsn, PgIdentity, PgPosition};
+use crate::publication;
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
@@ -110,7 +111,7 @@ fn identity_of(system: &System, table: &Table) -> PgIdentity {
         system: system.id,
         database: system.database.clone(),
         table_oid: table.oid,
-        table: TableName(table.name.clone()),
+        table: table.name.clone(),
     }
 }
 
@@ -143,7 +144,7 @@ impl Session {
             )));
         }
         let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
-        facts::publication(&mut questions, &target.address.publication, &table).await?;
+        publication::followable(&mut questions, &target.address.publication, &table).await?;
         let statement = look::statement(&target.address.publication, table.oid, &target.mapping);
         let look = Look::take(&mut questions, &statement).await?;
         let judged = match &before.look {

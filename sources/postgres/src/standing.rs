@@ -2,10 +2,11 @@
 
 use postgres_protocol::escape::escape_literal;
 
-use crate::check::{number, one, text};
+use crate::answer::{self, is, maybe, number, text};
 use crate::failure::Failure;
 use crate::session::identify;
 use crate::target::{Purpose, Target};
+use crate::wire::Answer;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,7 +53,7 @@ pub async fn standing(target: &Target) -> Result<Standing, Failure> {
         "SELECT pg_current_wal_insert_lsn(), (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = {})",
         identity.table_oid
     );
-    let row = one(&mut wire, &sql).await?;
+    let row = answer::row(&mut wire, &sql).await?;
     let sql = format!(
         "SELECT s.active, s.confirmed_flush_lsn, greatest(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), s.confirmed_flush_lsn), 0)::bigint, \
          (extract(epoch FROM r.flush_lag) * 1000)::bigint, greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::bigint, \
@@ -60,23 +61,28 @@ pub async fn standing(target: &Target) -> Result<Standing, Failure> {
          s.active_pid WHERE s.slot_name = {}",
         escape_literal(&target.address.slot)
     );
-    let at = wire.query(&sql).await?.first().map(|row| {
-        let some = |at: usize| text(row, at).parse::<i64>().ok().map(|number| number.max(0).unsigned_abs());
-        SlotStanding {
-            is_active: text(row, 0) == "t",
-            confirmed: text(row, 1).to_owned(),
-            lag_bytes: number(row, 2),
-            lag_ms: some(3),
-            retained_bytes: number(row, 4),
-            wal_status: text(row, 5).to_owned(),
-            safe_bytes: some(6),
-        }
-    });
+    let at = wire.query(&sql).await?.first().map(slot).transpose()?;
     Ok(Standing {
         ledger: identity.to_string(),
-        rows_about: number(&row, 1),
-        end: text(&row, 0).to_owned(),
+        rows_about: number(&row, 1)?,
+        end: text(&row, 0)?.to_owned(),
         slot: target.address.slot.clone(),
         at,
+    })
+}
+
+fn slot(row: &Answer) -> Result<SlotStanding, Failure> {
+    let some = |at: usize| {
+        maybe(row, at).and_then(|text| text.parse::<i64>().ok()).map(|number| number.max(0).unsigned_abs())
+    };
+    Ok(SlotStanding {
+        is_active: is(row, 0)?,
+        // One that is lost has none of these.
+        confirmed: maybe(row, 1).unwrap_or_default().to_owned(),
+        lag_bytes: some(2).unwrap_or_default(),
+        lag_ms: some(3),
+        retained_bytes: some(4).unwrap_or_default(),
+        wal_status: text(row, 5)?.to_owned(),
+        safe_bytes: some(6),
     })
 }

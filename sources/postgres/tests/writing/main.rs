@@ -1,6 +1,7 @@
 //! Real servers of every version that is here: a ledger is made, checked, written to by nodes and by commands, and asked how it is.
 
 mod lost;
+mod oddities;
 mod support;
 
 use std::time::{Duration, Instant};
