@@ -42,10 +42,10 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 }
 
 struct Reader {
+    /// The last one is asked; they end before what they follow.
+    nodes: Vec<Server>,
     folder: TempDir,
     postgres: Postgres,
-    /// The last one is asked.
-    nodes: Vec<Server>,
     said: String,
 }
 
@@ -89,7 +89,8 @@ impl Reader {
                 continue;
             }
             let path = Path::new(env!("CARGO_BIN_EXE_florin")).parent().expect("a folder").to_owned();
-            let all = [path].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+            let others = std::env::var_os("PATH").unwrap_or_default();
+            let all = [path].into_iter().chain(std::env::split_paths(&others));
             let all = std::env::join_paths(all.collect::<Vec<PathBuf>>()).unwrap();
             let mut shell = Command::new("sh");
             shell.args(["-c", &line]).env("PATH", all).current_dir(self.folder.path()).stdin(Stdio::null());
