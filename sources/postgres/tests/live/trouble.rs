@@ -111,7 +111,7 @@ fn schema_changes_are_followed_where_harmless_and_stop_it_with_a_sentence_where_
     // Rows that went by unpublished are in no account's version gap until another row comes: only loading finds them.
     server.sql("ALTER PUBLICATION florin DROP TABLE transactions");
     server.sql(&rows(1_022, 1_029, 10));
-    eventually("the publication's lack is told", || mirror.said("does not publish table"));
+    eventually("the publication's lack is told", || mirror.said("does not publish the table"));
     server.sql("ALTER PUBLICATION florin ADD TABLE transactions");
     mirror.catch_up();
     assert_eq!(mirror.told(), server.sql(ALL));
