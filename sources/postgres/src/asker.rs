@@ -94,14 +94,17 @@ impl Asker {
     /// Looks at the table, and judges what has moved. How many rows were changed or removed.
     async fn look(&self) -> Result<u64, Failure> {
         let mut questions = self.questions.lock().await;
-        let now = Look::take(&mut questions, "EXECUTE florin_look").await?;
+        let mut now = Look::take(&mut questions, "EXECUTE florin_look").await?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let changes = now.changes;
         if let Some(late) = self.late.as_ref().filter(|late| Instant::now() < late.until) {
             now.check_changes(late.before + self.changed.load(Relaxed))?;
         }
-        if let Some(known) = known.filter(|known| !known.is_as(&now)) {
-            known.judge(&now, &mut questions, &self.table, &self.mapping).await?;
+        if let Some(known) = &known {
+            if !known.is_as(&now) {
+                known.judge(&now, &mut questions, &self.table, &self.mapping).await?;
+            }
+            now.remember(known);
         }
         if !now.lacks_column() {
             self.digest.store(now.digest(), Relaxed);

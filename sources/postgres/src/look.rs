@@ -40,6 +40,8 @@ struct Part {
     altered: String,
     added: String,
     has_pages: bool,
+    /// Nobody has counted its rows since it was made or emptied; VACUUM FULL and CLUSTER count them.
+    is_new: bool,
 }
 
 /// The statement that looks.
@@ -58,7 +60,7 @@ pub fn statement(publication: &str, table: u32, mapping: &Mapping) -> String {
              (SELECT string_agg(s.oid || ':' || s.xmin, ' ' ORDER BY s.oid) FROM pg_publication_namespace s \
               WHERE s.pnpubid = p.oid)) FROM pg_publication p WHERE p.pubname = {}), \
          concat_ws(' ', {}), {}, sum(pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)), \
-         string_agg(concat_ws(' ', c.oid, c.relfilenode, c.xmin, coalesce(i.xmin, '0'), (pg_relation_size(c.oid) > 0)::int, c.oid::regclass), \
+         string_agg(concat_ws(' ', c.oid, c.relfilenode, c.xmin, coalesce(i.xmin, '0'), (pg_relation_size(c.oid) > 0)::int, (c.reltuples < 0)::int, c.oid::regclass), \
              e'\\n' ORDER BY c.oid) \
          FROM (SELECT relid FROM pg_partition_tree({table}) WHERE isleaf UNION SELECT {table}) parts \
          JOIN pg_class c ON c.oid = parts.relid LEFT JOIN pg_inherits i ON i.inhrelid = c.oid",
@@ -115,11 +117,21 @@ impl Look {
             word => Some((field, word.split_once(':').map(|(at, by)| (at.to_owned(), by.to_owned())))),
         };
         let part = |line: &str| {
-            let mut words = line.splitn(6, ' ');
+            let mut words = line.splitn(7, ' ');
             let oid = words.next()?.parse().ok()?;
             let mut word = || words.next().map(str::to_owned);
             let (file, altered, added) = (word()?, word()?, word()?);
-            Some((oid, Part { has_pages: word()? == "1", name: word()?, file, altered, added }))
+            Some((
+                oid,
+                Part {
+                    has_pages: word()? == "1",
+                    is_new: word()? == "1",
+                    name: word()?,
+                    file,
+                    altered,
+                    added,
+                },
+            ))
         };
         Some(Look {
             publication: text(0).unwrap_or_default().to_owned(),
@@ -189,7 +201,7 @@ impl Look {
             if now.file != part.file
                 && part.has_pages
                 && part.added != "0"
-                && !has_rows(wire, now, ">", &now.altered).await?
+                && !has_rows(wire, now, ">", &now.altered).await?.unwrap_or(!now.is_new)
             {
                 return Err(Failure::Changed(format!("the partition {} was emptied (TRUNCATE)", part.name)));
             }
@@ -198,7 +210,7 @@ impl Look {
             return Err(Failure::Lost("the publication was altered".to_owned()));
         }
         for (_, part) in now.parts.iter().filter(|(oid, _)| !self.parts.contains_key(oid)) {
-            if has_rows(wire, part, ">=", &part.added).await? {
+            if has_rows(wire, part, ">=", &part.added).await?.unwrap_or(part.has_pages) {
                 return Err(Failure::Lost(format!("the partition {} was attached, and has rows", part.name)));
             }
         }
@@ -219,18 +231,29 @@ impl Look {
         )))
     }
 
+    /// Keeps in mind which files had pages. A TRUNCATE may be under way: the file is the old one by then, and its size the new one's.
+    pub fn remember(&mut self, before: &Look) {
+        for (oid, part) in &mut self.parts {
+            let had_pages = |known: &&Part| known.file == part.file && known.has_pages;
+            part.has_pages |= before.parts.get(oid).as_ref().is_some_and(had_pages);
+        }
+    }
+
     /// Whether a column is missing: whoever reads rows says so, and there may be one again.
     pub fn lacks_column(&self) -> bool {
         self.columns.iter().any(|(_, column)| column.is_none())
     }
 }
 
-/// Whether a table has rows that are older than a transaction, or of it.
-async fn has_rows(wire: &mut Wire, part: &Part, older: &str, than: &str) -> Result<bool, Failure> {
+/// Whether a table has rows that are older than a transaction, or of it; `None` where this role may read the whole table and not its parts.
+async fn has_rows(wire: &mut Wire, part: &Part, older: &str, than: &str) -> Result<Option<bool>, Failure> {
     let sql =
         format!("SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) {older} age('{than}'::xid))", part.name);
-    let answer = wire.query(&sql).await?;
-    Ok(answer.first().is_some_and(|row| row.first() == Some(&Some("t".to_owned()))))
+    match wire.query(&sql).await {
+        Ok(answer) => Ok(Some(answer.first().is_some_and(|row| row.first() == Some(&Some("t".to_owned()))))),
+        Err(error) if error.is_code("42501") => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn digest(text: &str) -> u64 {

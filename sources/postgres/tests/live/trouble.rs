@@ -139,7 +139,8 @@ fn a_partitioned_table_is_one_ledger_however_it_is_published() {
     assert_eq!(mirror.told(), server.sql(ALL));
 }
 
-fn partitioned() -> (Server, Mirror) {
+/// Followed by a role that may read all of it, and each part by itself or not.
+fn partitioned(user: &str) -> (Server, Mirror, Target) {
     let server = Server::start();
     server.sql(
         "CREATE TABLE transactions (transaction_id TEXT NOT NULL, user_id BIGINT NOT NULL, version BIGINT NOT NULL, \
@@ -147,19 +148,28 @@ fn partitioned() -> (Server, Mirror) {
              PRIMARY KEY (user_id, version)) PARTITION BY RANGE (version); \
          CREATE TABLE p0 PARTITION OF transactions FOR VALUES FROM (1) TO (101); \
          CREATE TABLE p1 PARTITION OF transactions FOR VALUES FROM (101) TO (201); \
-         CREATE PUBLICATION florin FOR TABLE transactions WITH (publish_via_partition_root = true)",
+         CREATE PUBLICATION florin FOR TABLE transactions WITH (publish_via_partition_root = true); \
+         CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON transactions TO reader",
     );
     server.sql(&rows(0, 1_999, 10));
-    let mirror = Mirror::follow(server.target());
+    let mut target = server.target();
+    target.address.user = user.to_owned();
+    let mirror = Mirror::follow(target.clone());
     mirror.catch_up();
-    (server, mirror)
+    (server, mirror, target)
 }
 
 /// The server says nothing of rows that come or go with a partition: balances lacked them, or still had them.
 #[test]
 fn partitions_that_come_go_or_are_emptied_are_noticed() {
-    let (server, mirror) = partitioned();
+    ["postgres", "reader"].into_iter().for_each(partitions_are_noticed_by);
+}
+
+fn partitions_are_noticed_by(user: &str) {
+    let (server, mirror, target) = partitioned(user);
     server.sql("CREATE TABLE p2 PARTITION OF transactions FOR VALUES FROM (201) TO (301)");
+    // Who may not look into it is to see it empty.
+    mirror.catch_up();
     server.sql(&rows(2_000, 2_999, 10));
     mirror.catch_up();
     server.sql("VACUUM FULL p0");
@@ -182,7 +192,7 @@ fn partitions_that_come_go_or_are_emptied_are_noticed() {
     eventually("nothing is kept for it", || server.sql("SELECT count(*) FROM pg_replication_slots") == "0");
     drop(mirror);
 
-    let mirror = Mirror::follow(server.target());
+    let mirror = Mirror::follow(target);
     mirror.catch_up();
     server.sql("ALTER TABLE transactions DETACH PARTITION p2");
     eventually("it is said", || mirror.said("p2 was detached or removed"));
