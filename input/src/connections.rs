@@ -55,6 +55,11 @@ pub async fn serve(
     axum::serve(Bounded::new(listener, bounds), service).with_graceful_shutdown(end).await
 }
 
+/// After how long a silence that was too long is looked at again.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// What an HTTP/2 connection begins with, whatever it is to ask (RFC 9113, section 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
+
 /// A listener that ends the connection which has been silent for longest when there is one too many.
 pub struct Bounded {
     listener: TcpListener,
@@ -264,9 +269,19 @@ impl Drop for Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = into.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, into) {
             Poll::Ready(outcome) => {
                 this.received();
+                if into.filled()[before..].starts_with(HTTP_2) && this.talk.begun() == 0 {
+                    this.tell(
+                        cx,
+                        "505",
+                        "HTTP Version Not Supported",
+                        "version: expected HTTP/1.1, got HTTP/2",
+                    );
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 Poll::Ready(outcome)
             }
             Poll::Pending => {
@@ -284,7 +299,9 @@ impl AsyncRead for Connection {
                     return Poll::Pending;
                 }
                 if !std::mem::replace(&mut this.is_overdue, true) {
-                    // A process that was stopped finds the time over before it has looked at what came meanwhile.
+                    // A process that was stopped finds the time over before it has looked at what came meanwhile: that the runtime
+                    // does before the next timer is due.
+                    this.silence.as_mut().reset(Instant::now() + SECOND_LOOK);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -335,7 +352,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -370,6 +387,19 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(held.remove(1));
         assert_eq!(bounded.open.lock().unwrap().len(), BOUNDS.connections_max);
+    }
+
+    #[tokio::test]
+    async fn http_2_is_told_that_it_is_not_spoken() {
+        let (mut bounded, address) = bounded().await;
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = bounded.accept().await;
+        caller.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        connection.read(&mut [0; 64]).await.unwrap_err();
+        drop(connection);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 505 ") && answer.contains("got HTTP/2"), "{answer}");
     }
 
     #[tokio::test]

@@ -1,10 +1,12 @@
 //! With a running node.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use florin::limits::ADMIN_PART_SILENCE;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -383,4 +385,45 @@ fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
     // One CPU for two shards, and CPUs that there are not: neither is a quota's doing.
     let refused = run(folder.path(), &["serve", "--cpus", "0-8191"]).refused(14);
     assert!(!refused.contains("quota"), "{refused}");
+}
+
+/// A node that stood still for longer than half a request may take (a debugger, a frozen control group, a live migration) told whoever had
+/// sent the rest meanwhile that it had not: on the admin port, for what had come is read only after the timers were.
+#[test]
+#[cfg(all(feature = "monoio", feature = "glommio"))]
+fn what_came_while_a_node_stood_still_is_read_before_its_time_is_judged() {
+    let folder = folder_with_ledger();
+    let drivers = ["ring", "monoio", "monoio-epoll", "glommio"];
+    let servers = drivers.map(|driver| Server::start(folder.path(), &["--shards", "1", "--driver", driver]));
+    let (first, rest) = ("HTTP/1.1\r\nHost: local", "host\r\nConnection: close\r\n\r\n");
+    let half = |(port, path): (SocketAddr, &str)| {
+        let mut stream = TcpStream::connect(port).unwrap();
+        write!(stream, "GET {path} {first}").unwrap();
+        stream
+    };
+    let mut halves: Vec<TcpStream> = servers
+        .iter()
+        .flat_map(|server| [(server.any, "/v1/users/1/balance"), (server.admin, "/healthz")].map(half))
+        .collect();
+    for server in &servers {
+        // Two round trips: by then the halves have been read.
+        (0..2).for_each(|_| {
+            assert!(
+                get(server.admin, "/healthz").contains("ok")
+                    && get(server.any, "/v1/users/1/balance").contains("COIN")
+            )
+        });
+        server.signal(Signal::STOP);
+    }
+    for stream in &mut halves {
+        stream.write_all(rest.as_bytes()).unwrap();
+    }
+    // Nothing shows that the time is over, for nobody runs who could say so.
+    std::thread::sleep(ADMIN_PART_SILENCE + Duration::from_secs(1));
+    servers.iter().for_each(|server| server.signal(Signal::CONT));
+    for stream in &mut halves {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 }
