@@ -67,6 +67,6 @@ pub use cutover::{CutoverError, Share, ShareError};
 pub use evidence::{Redaction, Summary};
 pub use judge::Verdict;
 pub use limits::{RECORD_FILE_BYTES, RECORD_FILES};
-pub use record::{FormatError, RecordSettings, RecorderError};
+pub use record::{Defect, FormatError, RecordSettings, RecorderError};
 pub use replay::{ReplaySettings, Speed};
 pub use run::{Outcome, Settings, Shadow, ShadowError, run_replay};

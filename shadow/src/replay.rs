@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::evidence::Evidence;
 use crate::mirror::{Comparer, Exchange};
 use crate::proxy::Scope;
-use crate::record::{Entry, FormatError, read_file};
+use crate::record::{Defect, Entry, FormatError, read_file};
 
 /// How fast.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -145,7 +145,7 @@ fn read_all(files: &[PathBuf], found: &mpsc::Sender<Result<Found, FormatError>>)
         match entries.ended() {
             Some((run, taken)) => say(Ok(Found::End(run, taken)))?,
             None if at + 1 == files.len() && !is_broken => {
-                say(Err(FormatError::GoesOn { path: file.display().to_string() }))?;
+                say(Err(FormatError::of(file, Defect::GoesOn)))?;
             }
             None => {}
         }

@@ -44,84 +44,57 @@ pub struct Entry {
 
 /// Why a file is no recording.
 #[derive(Debug, thiserror::Error)]
-pub enum FormatError {
+#[error("{path}{defect}")]
+pub struct FormatError {
+    /// Which.
+    pub path: String,
+    /// What is wrong with it.
+    pub defect: Defect,
+}
+
+/// What is wrong with a recording; lines are counted from 1.
+#[derive(Debug, thiserror::Error)]
+pub enum Defect {
     /// It cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// Which.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(": cannot read it: {0}")]
+    Read(#[from] io::Error),
     /// Its first line is another.
-    #[error(
-        "{path} is no recording: expected a first line {{\"florin_shadow_recording\":{VERSION}}}, got {got:?}"
-    )]
-    Header {
-        /// Which.
-        path: String,
-        /// What came.
-        got: String,
-    },
+    #[error(" is no recording: expected a first line {{\"florin_shadow_recording\":{VERSION}}}, got {0:?}")]
+    Header(String),
     /// The last line has no end: whoever wrote it was killed.
-    #[error(
-        "{path}, line {line} breaks off: whoever wrote it was killed, and what it had not yet written is missing"
-    )]
-    BreaksOff {
-        /// Which.
-        path: String,
-        /// From 1.
-        line: usize,
-    },
+    #[error(", line {0} breaks off: whoever wrote it was killed, and what it had not yet written is missing")]
+    BreaksOff(usize),
     /// There is no last line, which says that it is whole.
     #[error(
-        "{path} is cut after line {line}: its last line, which says that it is whole, is missing. Whoever wrote it was killed or is still \
+        " is cut after line {0}: its last line, which says that it is whole, is missing. Whoever wrote it was killed or is still \
          writing, or the file was cut; what it does hold can be replayed"
     )]
-    Cut {
-        /// Which.
-        path: String,
-        /// The last, from 1.
-        line: usize,
-    },
+    Cut(usize),
     /// The last line says otherwise.
-    #[error("{path} is damaged: its last line speaks of {expected}, and there are {found}")]
+    #[error(" is damaged: its last line speaks of {expected}, and there are {found}")]
     Damaged {
-        /// Which.
-        path: String,
         /// Requests and checksum, as written.
         expected: String,
         /// Requests and checksum, as found.
         found: String,
     },
     /// Another file goes on where this one ends.
-    #[error("{path} goes on in another file, which was not given: give all of them, oldest first")]
-    GoesOn {
-        /// Which.
-        path: String,
-    },
+    #[error(" goes on in another file, which was not given: give all of them, oldest first")]
+    GoesOn,
     /// A line is none.
-    #[error("{path}, line {line}: {why}")]
-    Line {
-        /// Which.
-        path: String,
-        /// From 1.
-        line: usize,
-        /// What is wrong with it.
-        why: String,
-    },
+    #[error(", line {0}: {1}")]
+    Line(usize, String),
 }
 
 impl FormatError {
+    /// What is wrong with the file at `path`.
+    pub fn of(path: &Path, defect: impl Into<Defect>) -> FormatError {
+        FormatError { path: path.display().to_string(), defect: defect.into() }
+    }
+
     /// Whether what was read before it can be used, though it is not all that there was.
     pub const fn is_partial(&self) -> bool {
-        matches!(
-            self,
-            FormatError::BreaksOff { .. }
-                | FormatError::Cut { .. }
-                | FormatError::Damaged { .. }
-                | FormatError::GoesOn { .. }
-        )
+        matches!(self.defect, Defect::BreaksOff(_) | Defect::Cut(_) | Defect::Damaged { .. } | Defect::GoesOn)
     }
 }
 

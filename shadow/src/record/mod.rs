@@ -4,6 +4,6 @@ mod format;
 mod read;
 mod writer;
 
-pub use format::{Entry, FormatError, export};
+pub use format::{Defect, Entry, FormatError, export};
 pub use read::read_file;
 pub use writer::{RecordSettings, Recorded, Recorder, RecorderError, Recording};

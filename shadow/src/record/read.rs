@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -10,13 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::format::{END_BEGINS, End, Entry, FormatError, Header, Line, Sum, VERSION};
+use super::format::{Defect, END_BEGINS, End, EndMark, Entry, FormatError, Header, Line, Sum, VERSION};
 use crate::limits::RECORD_LINE_BYTES_MAX;
 use crate::request::Request;
 
 /// A recording's requests, in order, and whether it is all there.
 pub struct Entries {
-    path: String,
+    path: PathBuf,
     reader: BufReader<File>,
     run: u64,
     /// The last that was read, from 1.
@@ -40,16 +40,16 @@ enum State {
 /// # Errors
 /// Where it is none. That it is damaged, or not all there, say its entries: whatever comes before can be used.
 pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
-    let name = path.display().to_string();
-    let failed = |source| FormatError::Read { path: path.display().to_string(), source };
+    let failed = |error: io::Error| FormatError::of(path, error);
     let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
     let header: Option<Header> = florin_input::json(&first).ok();
     let Some(Header { run, .. }) = header.filter(|h| h.florin_shadow_recording == VERSION) else {
         let got = String::from_utf8_lossy(&first).chars().take(80).collect();
-        return Err(FormatError::Header { path: name, got });
+        return Err(FormatError::of(path, Defect::Header(got)));
     };
-    Ok(Entries { path: name, reader, run, line: 1, sum: Sum::begin(&first), state: State::Reading })
+    let path = path.to_owned();
+    Ok(Entries { path, reader, run, line: 1, sum: Sum::begin(&first), state: State::Reading })
 }
 
 /// Whether a file is a recording, or has nothing in it that could be lost.
@@ -67,8 +67,8 @@ pub(super) fn is_ours(path: &Path) -> io::Result<bool> {
     }
     match read_file(path) {
         Ok(_) => Ok(true),
-        Err(FormatError::Header { got, .. }) => Ok(got.is_empty()),
-        Err(FormatError::Read { source, .. }) => Err(source),
+        Err(FormatError { defect: Defect::Header(got), .. }) => Ok(got.is_empty()),
+        Err(FormatError { defect: Defect::Read(source), .. }) => Err(source),
         Err(_) => Ok(false),
     }
 }
@@ -82,51 +82,40 @@ impl Entries {
         }
     }
 
-    fn next_entry(&mut self) -> Option<Result<Entry, FormatError>> {
-        let path = self.path.clone();
-        let line = self.line + 1;
-        let text = match next_line(&mut self.reader) {
-            Ok(None) => return Some(Err(FormatError::Cut { path, line: self.line })),
-            Err(source) => return Some(Err(FormatError::Read { path, source })),
-            Ok(Some(text)) => text,
-        };
-        let wrong = |why| FormatError::Line { path: path.clone(), line, why };
-        self.line = line;
+    fn next_entry(&mut self) -> Result<Option<Entry>, Defect> {
+        let text = next_line(&mut self.reader)?.ok_or(Defect::Cut(self.line))?;
+        self.line += 1;
+        let wrong = |why| Defect::Line(self.line, why);
         if !text.ends_with(b"\n") {
-            let error = match text.len() {
+            return Err(match text.len() {
                 RECORD_LINE_BYTES_MAX.. => {
                     wrong(format!("expected at most {RECORD_LINE_BYTES_MAX} bytes, got more"))
                 }
-                _ => FormatError::BreaksOff { path, line },
-            };
-            return Some(Err(error));
+                _ => Defect::BreaksOff(self.line),
+            });
         }
         if text.starts_with(END_BEGINS) {
-            return self.end(&text).unwrap_or_else(|why| Some(wrong(why))).map(Err);
+            return self.end(&text).map(|()| None);
         }
         self.sum.add(&text);
-        Some(parse(&text, self.run).map_err(wrong))
+        parse(&text, self.run).map(Some).map_err(wrong)
     }
 
-    /// Takes the last line: nothing where it is right, else what is wrong.
-    fn end(&mut self, text: &[u8]) -> Result<Option<FormatError>, String> {
-        let End { end } = florin_input::json(text).map_err(|error| error.to_string())?;
-        let mut behind = [0];
-        if self.reader.read(&mut behind).map_err(|error| error.to_string())? > 0 {
-            return Err("expected nothing behind it: it says that the recording is whole".to_owned());
+    /// Takes the last line.
+    fn end(&mut self, text: &[u8]) -> Result<(), Defect> {
+        let wrong = |why| Defect::Line(self.line, why);
+        let End { end } = florin_input::json(text).map_err(|error| wrong(error.to_string()))?;
+        if self.reader.read(&mut [0])? > 0 {
+            return Err(wrong("expected nothing behind it: it says that the recording is whole".to_owned()));
         }
         let found = self.sum.mark(end.taken);
-        if end == found {
-            self.state = State::Whole(end.taken);
-            return Ok(None);
+        if end != found {
+            let words =
+                |mark: &EndMark| format!("{} requests with the checksum {}", mark.requests, mark.checksum);
+            return Err(Defect::Damaged { expected: words(&end), found: words(&found) });
         }
-        let words =
-            |requests: u64, checksum: &str| format!("{requests} requests with the checksum {checksum}");
-        Ok(Some(FormatError::Damaged {
-            path: self.path.clone(),
-            expected: words(end.requests, &end.checksum),
-            found: words(found.requests, &found.checksum),
-        }))
+        self.state = State::Whole(end.taken);
+        Ok(())
     }
 }
 
@@ -138,10 +127,10 @@ impl Iterator for Entries {
             return None;
         }
         let next = self.next_entry();
-        if matches!(next, Some(Err(_))) {
+        if next.is_err() {
             self.state = State::Over;
         }
-        next
+        next.map_err(|defect| FormatError::of(&self.path, defect)).transpose()
     }
 }
 

@@ -241,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::limits::RECORD_LINE_BYTES_MAX;
-    use crate::record::{FormatError, read_file};
+    use crate::record::{Defect, read_file};
 
     fn request(target: &str, headers: HeaderMap, body: &'static [u8]) -> Request {
         Request::new(Method::POST, target.to_owned(), Arc::new(headers), Bytes::from_static(body))
@@ -372,7 +372,7 @@ mod tests {
         recording.end().unwrap();
         let read = |path: &Path| {
             let mut entries = read_file(path).unwrap();
-            let error = entries.find_map(Result::err);
+            let error = entries.find_map(Result::err).map(|error| error.defect);
             (error, entries.ended().map(|(_, taken)| taken))
         };
         assert!(matches!(read(&file), (None, Some(20))));
@@ -386,8 +386,8 @@ mod tests {
             let error = read(&cut).0;
             let is_boundary = whole[end - 1] == b'\n';
             let is_told = match error {
-                Some(FormatError::Cut { .. }) => is_boundary,
-                Some(FormatError::BreaksOff { .. }) => !is_boundary,
+                Some(Defect::Cut(_)) => is_boundary,
+                Some(Defect::BreaksOff(_)) => !is_boundary,
                 _ => false,
             };
             assert!(is_told, "cut at {end}: {error:?}");
@@ -404,9 +404,9 @@ mod tests {
         let other = lines[2].replace("POST", "PUT");
         let changed = [&lines[..2], &[other.as_str()], &lines[3..]].concat();
         for damaged in [without, twice, changed] {
-            assert!(matches!(with(&damaged), Some(FormatError::Damaged { .. })), "{damaged:?}");
+            assert!(matches!(with(&damaged), Some(Defect::Damaged { .. })), "{damaged:?}");
         }
-        assert!(matches!(with(&[&lines[..], &lines[1..2]].concat()), Some(FormatError::Line { .. })));
+        assert!(matches!(with(&[&lines[..], &lines[1..2]].concat()), Some(Defect::Line(..))));
     }
 
     #[test]
@@ -435,8 +435,9 @@ mod tests {
         let torn =
             [format!("{}{good}\n{{\"n\":2,\"target\":\"/", first_line(7)).as_bytes(), b"\xc3"].concat();
         fs::write(&file, torn).unwrap();
-        let entries: Vec<_> = read_file(&file).unwrap().collect();
-        assert!(matches!(entries[..], [Ok(_), Err(FormatError::BreaksOff { line: 3, .. })]), "{entries:?}");
+        let entries: Vec<_> =
+            read_file(&file).unwrap().map(|entry| entry.map_err(|error| error.defect)).collect();
+        assert!(matches!(entries[..], [Ok(_), Err(Defect::BreaksOff(3))]), "{entries:?}");
         let endless = format!("{}{}\n", first_line(7), "x".repeat(RECORD_LINE_BYTES_MAX));
         assert!(error(&endless).contains("line 2: expected at most"), "{}", error(&endless));
         assert!(read_file(&folder.path().join("none")).err().unwrap().to_string().contains("cannot read"));
