@@ -329,6 +329,9 @@ impl Summary {
         let mut text = format!("{} of {} requests were compared. ", self.compared, self.requests);
         text.push_str(match (self.consistent, self.complete) {
             _ if self.compared == 0 && !has_found => "No statement can be made.",
+            (true, true) if self.proven && count(Verdict::Unproven) > 0 => {
+                "The candidate answers the same as the primary, but for what is unproven."
+            }
             (true, true) if self.proven => "The candidate answers the same as the primary.",
             (true, true) => "All that was compared is the same, but it is too little to say that the candidate is.",
             (true, false) => {
