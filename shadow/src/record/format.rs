@@ -44,7 +44,7 @@ pub struct Entry {
 
 /// Why a file is no recording.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}{defect}")]
+#[error("{}", words(.path, .defect))]
 pub struct FormatError {
     /// Which.
     pub path: String,
@@ -56,7 +56,7 @@ pub struct FormatError {
 #[derive(Debug, thiserror::Error)]
 pub enum Defect {
     /// It cannot be read.
-    #[error(": cannot read it: {0}")]
+    #[error(": {0}")]
     Read(#[from] io::Error),
     /// Its first line is another.
     #[error(" is no recording: expected a first line {{\"florin_shadow_recording\":{VERSION}}}, got {0:?}")]
@@ -84,6 +84,11 @@ pub enum Defect {
     /// A line is none.
     #[error(", line {0}: {1}")]
     Line(usize, String),
+}
+
+fn words(path: &str, defect: &Defect) -> String {
+    let begins = if matches!(defect, Defect::Read(_)) { "cannot read " } else { "" };
+    format!("{begins}{path}{defect}")
 }
 
 impl FormatError {
