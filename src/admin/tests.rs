@@ -154,7 +154,9 @@ fn every_metric_has_a_help_and_a_type_and_counts() {
     get_balance.service_time.record(5, 4);
     get_balance.service_time.record(100, 1);
     port.view.shards[0].metrics.connections.set(9);
-    [70, 900].map(|us| port.view.shards[0].metrics.turns_with[Work::Growth as usize].record(us));
+    for us in [70, 900] {
+        port.view.shards[0].metrics.turns_with[Work::Growth as usize].record(us);
+    }
     let page = port.get("/metrics").body;
     for expected in [
         "florin_ready 1",

@@ -51,7 +51,7 @@ pub struct Cli {
 enum Command {
     /// Serve a ledger until a signal ends it
     #[command(after_help = serve::EXIT_CODES)]
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Show what florin does: a made-up ledger, live transactions, readers, and a screen
     Demo(demo::DemoArgs),
     /// Import a CSV file into a ledger, wholly or not at all
@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Demo(args) => Ok(demo::run(&args)?),
         Command::Import(args) => Ok(import::run(args)?),
         Command::Generate(args) => Ok(generate::run(args)?),

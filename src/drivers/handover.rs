@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::ShardWaker;
 use crate::limits::HANDED_OVER_MAX;
@@ -34,10 +34,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// The next connection.
     pub(super) fn next(&self) -> Option<Secured> {
-        match self.queue.try_recv() {
-            Ok(secured) => Some(secured),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.queue.try_recv().ok()
     }
 }
 
