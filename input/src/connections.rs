@@ -45,14 +45,42 @@ pub struct Bounds {
 /// # Errors
 /// Where the listener breaks.
 pub async fn serve(
-    listener: TcpListener,
+    port: impl Into<Port>,
     bounds: Bounds,
     router: Router,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = router.layer(from_fn(note_turns));
     let service = router.into_make_service_with_connect_info::<Talk>();
-    axum::serve(Bounded::new(listener, bounds), service).with_graceful_shutdown(end).await
+    axum::serve(Bounded::new(port, bounds), service).with_graceful_shutdown(end).await
+}
+
+/// What bytes of a caller's come from and go to: a socket, or what lies over one.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What is laid over each socket that comes.
+pub type Over = Arc<dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync>;
+
+/// Where callers come.
+pub struct Port {
+    listener: TcpListener,
+    over: Option<Over>,
+}
+
+impl From<TcpListener> for Port {
+    fn from(listener: TcpListener) -> Port {
+        Port { listener, over: None }
+    }
+}
+
+impl Port {
+    /// Lays something over each socket, as TLS is. It shakes hands when it is first read from: a caller that does not is silent.
+    #[must_use]
+    pub fn over(self, over: Over) -> Port {
+        Port { over: Some(over), ..self }
+    }
 }
 
 /// After how long a silence that was too long is looked at again.
@@ -62,7 +90,7 @@ const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
 
 /// A listener that ends the connection which has been silent for longest when there is one too many.
 pub struct Bounded {
-    listener: TcpListener,
+    port: Port,
     open: Arc<Mutex<Slab<Entry>>>,
     bounds: Bounds,
     said: Option<Instant>,
@@ -77,8 +105,8 @@ struct Entry {
 
 impl Bounded {
     /// Nobody is connected yet.
-    pub fn new(listener: TcpListener, bounds: Bounds) -> Bounded {
-        Bounded { listener, open: Arc::default(), bounds, said: None }
+    pub fn new(port: impl Into<Port>, bounds: Bounds) -> Bounded {
+        Bounded { port: port.into(), open: Arc::default(), bounds, said: None }
     }
 
     fn admit(&self, stream: TcpStream, from: SocketAddr) -> Connection {
@@ -94,7 +122,10 @@ impl Bounded {
         drop(open);
         let silence = Box::pin(sleep_until(Instant::now() + self.bounds.idle));
         Connection {
-            stream,
+            stream: match &self.port.over {
+                Some(over) => over(stream),
+                None => Box::new(stream),
+            },
             ended,
             bounds: self.bounds,
             talk: Talk { from, turns: Arc::default() },
@@ -123,7 +154,7 @@ impl Listener for Bounded {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            match self.listener.accept().await {
+            match self.port.listener.accept().await {
                 Ok((stream, address)) => return (self.admit(stream, address), address),
                 Err(error) => {
                     self.say(&error);
@@ -134,7 +165,7 @@ impl Listener for Bounded {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.port.listener.local_addr()
     }
 }
 
@@ -195,7 +226,7 @@ struct HalfHead {
 
 /// A connection that ends where it is silent for too long, or is one too many.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     ended: oneshot::Receiver<()>,
     bounds: Bounds,
     talk: Talk,

@@ -10,6 +10,7 @@ use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
 use crate::shard::metrics::{Counter, Histogram, Part, ShardMetrics, TurnMetrics, Work};
 use crate::shard::quota::Usage;
+use crate::tls::tally::Outcome;
 
 /// One metric that every shard has: name, kind, help, and where its value is.
 type PerShard = (&'static str, Kind, &'static str, fn(&ShardMetrics) -> &Counter);
@@ -152,6 +153,7 @@ pub(super) fn render(view: &View) -> String {
     scheduling(&mut page, view);
     watermarks(&mut page, view);
     feed(&mut page, view);
+    tls(&mut page, view);
     checkpoints(&mut page, view);
     principals(&mut page, view);
     page
@@ -233,6 +235,44 @@ fn checkpoints(page: &mut String, view: &View) {
     for (name, help, value) in counters {
         head(page, name, Kind::Counter, help);
         line(page, name, value);
+    }
+}
+
+/// The headings are there on every node, so that a dashboard can be looked at before there are certificates.
+fn tls(page: &mut String, view: &View) {
+    let name = "florin_tls_connections_total";
+    head(
+        page,
+        name,
+        Kind::Counter,
+        "Connections by TLS, by how their handshake, or they after it, came out.",
+    );
+    for outcome in Outcome::ALL {
+        if let Some(tls) = &view.tls {
+            let series = format_args!("{name}{{outcome=\"{}\"}}", outcome.name());
+            line(page, series, tls.tally.get(outcome));
+        }
+    }
+    let name = "florin_tls_handshakes_under_way";
+    head(page, name, Kind::Gauge, "Handshakes by TLS that have begun and are not done.");
+    if let Some(tls) = &view.tls {
+        line(page, name, tls.tally.under_way());
+    }
+    let name = "florin_tls_certificate_days_left";
+    head(
+        page,
+        name,
+        Kind::Gauge,
+        "Days until a certificate ends: the node's, and the first of the callers' authorities.",
+    );
+    if let Some(tls) = &view.tls {
+        let (identity, now_s) = (tls.identities.current(), jiff::Timestamp::now().as_second());
+        let authorities = identity.authorities_days_left(now_s);
+        for (of, days) in [("node", Some(identity.days_left(now_s))), ("client_ca", authorities)] {
+            if let Some(days) = days {
+                line(page, format_args!("{name}{{of=\"{of}\"}}"), format_args!("{days:.2}"));
+            }
+        }
     }
 }
 

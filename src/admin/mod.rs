@@ -20,6 +20,7 @@ mod intake;
 mod metrics;
 pub mod neighbours;
 mod problem;
+mod secure;
 mod shards;
 mod threads;
 mod transactions;
@@ -34,8 +35,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use florin_input::connections::{self, Bounds};
+use florin_input::connections::{self, Bounds, Port};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub use guard::Guard;
 pub use hosts::Hosts;
@@ -47,16 +49,43 @@ use crate::limits::{
     ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, ADMIN_PART, ADMIN_PART_SILENCE, LINGER_US,
     SCARCITY_LOG_US,
 };
+use crate::tls::Identities;
+
+/// Where the admin port listens.
+pub struct Ports {
+    /// Plain.
+    pub plain: Option<TcpListener>,
+    /// By TLS, and what is shown there.
+    pub tls: Option<(TcpListener, Arc<Identities>)>,
+}
 
 /// Serves the admin port until `end` resolves; requests that are being answered then still are.
 pub async fn serve(
-    listener: TcpListener,
+    ports: Ports,
     view: Arc<View>,
     writing: Writing,
     guard: Guard,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    connections::serve(listener, BOUNDS, router(view, writing, guard), end).await
+    let router = router(view, writing, guard);
+    let plain = ports.plain.map(Port::from);
+    let tls = ports.tls.map(|(listener, identities)| Port::from(listener).over(secure::over(identities)));
+    let has_ended = watch::Sender::new(false);
+    let serve_one = async |port: Option<Port>| {
+        let Some(port) = port else { return Ok(()) };
+        let mut ended = has_ended.subscribe();
+        let end = async move {
+            // An error says that nobody is left who could say so.
+            let _ = ended.wait_for(|ended| *ended).await;
+        };
+        connections::serve(port, BOUNDS, router.clone(), end).await
+    };
+    let until_ended = async {
+        end.await;
+        has_ended.send_replace(true);
+        Ok(())
+    };
+    tokio::try_join!(serve_one(plain), serve_one(tls), until_ended).map(drop)
 }
 
 /// Of connections to the admin port.

@@ -56,7 +56,8 @@ impl Port {
                 let end = async { ended.await.unwrap_or(()) };
                 let writing = Writing { writer, hosts: named };
                 let guard = Guard::new(callers, None, shown.clock);
-                serve(listener, shown, writing, guard, end).await.unwrap();
+                let ports = Ports { plain: Some(listener), tls: None };
+                serve(ports, shown, writing, guard, end).await.unwrap();
             });
         });
         Port {

@@ -10,7 +10,7 @@ use crate::callers::Callers;
 use crate::checkpoints::MakerHandle;
 use crate::clock::Clock;
 use crate::feed::FeedStatus;
-use crate::node::{Addresses, Obstacle, ShardHandle, readiness};
+use crate::node::{Addresses, Obstacle, ShardHandle, TlsHandle, readiness};
 
 /// A running node, seen from outside.
 pub struct View {
@@ -30,6 +30,8 @@ pub struct View {
     pub checkpoints: Option<MakerHandle>,
     /// Who may ask what; none = everybody everything.
     pub callers: Option<Callers>,
+    /// Callers by TLS, where there may be any.
+    pub tls: Option<TlsHandle>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
@@ -67,6 +69,7 @@ impl View {
             feed: None,
             checkpoints: None,
             callers: None,
+            tls: None,
             max_staleness_ms: u32::MAX,
             draining: AtomicBool::new(false),
         }

@@ -21,6 +21,7 @@ mod service;
 pub mod settings;
 mod shadow;
 mod systemd;
+mod tls;
 mod token;
 mod tune;
 
@@ -68,6 +69,9 @@ enum Command {
     /// Make a ledger, look whether a node can follow it, tell how far a node has come
     #[command(subcommand, after_help = ledger::EXIT_CODES)]
     Ledger(ledger::LedgerCommand),
+    /// Make certificates for trying TLS out
+    #[command(subcommand)]
+    Tls(tls::TlsCommand),
     /// Look at this host, set it up for florin, and take that back
     #[command(subcommand)]
     Tune(florin_tune::TuneCommand),
@@ -104,6 +108,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Apply(args) => Ok(apply::run(&args)?),
         Command::Checkpoint(args) => Ok(checkpoint::run(&args)?),
         Command::Ledger(command) => Ok(ledger::run(command)?),
+        Command::Tls(command) => Ok(tls::run(&command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
         Command::Principal(command) => Ok(principal::run(&command)?),
@@ -144,6 +149,9 @@ pub enum CliError {
     /// `florin ledger`.
     #[error(transparent)]
     LedgerCommand(#[from] ledger::LedgerCommandError),
+    /// `florin tls`.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsCommandError),
     /// `florin tune`.
     #[error(transparent)]
     Tune(#[from] florin_tune::TuneError),
@@ -173,6 +181,7 @@ impl CliError {
             | CliError::Apply(_)
             | CliError::Checkpoint(_)
             | CliError::Principal(_)
+            | CliError::Tls(_)
             | CliError::Tune(_) => 1,
         }
     }

@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::settings::Effective;
 use super::systemd::{tell_saving, tell_stopping};
-use crate::admin::{self, Guard, LedgerWriter, View, WriterThread, Writing};
+use crate::admin::{self, Guard, LedgerWriter, Ports, View, WriterThread, Writing};
 use crate::callers::{AuditLog, Callers};
 use crate::drivers::inherited::Inherited;
 use crate::drivers::{listen::remedy, tcp};
@@ -84,6 +84,7 @@ pub(super) struct Service {
     pub(super) view: Arc<View>,
     admin: Option<TcpListener>,
     guard: Guard,
+    tls_admin: Option<TcpListener>,
     writing: Writing,
     writer_thread: WriterThread,
     pub(super) audit: Option<Audit>,
@@ -99,7 +100,9 @@ impl Service {
 
     /// The same with sockets that this process was started with.
     pub(super) fn start_on(settings: Effective, inherited: Inherited) -> Result<Service, ServiceError> {
-        let admin = settings.admin.map(|address| bind_admin(address, &inherited)).transpose()?;
+        let bind_at = |address| bind_admin(address, &inherited);
+        let admin = settings.admin.map(bind_at).transpose()?;
+        let tls_admin = settings.tls_admin.map(bind_at).transpose()?;
         let max_staleness_ms = settings.node.max_staleness_ms;
         let saves_at_end = settings.node.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.at_end);
         let callers = settings.node.callers.clone();
@@ -119,7 +122,7 @@ impl Service {
         let (writer, writer_thread) =
             LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         let writing = Writing { writer, hosts: settings.admin_hosts };
-        Ok(Service { node, view, admin, guard, writing, writer_thread, audit, saves_at_end })
+        Ok(Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end })
     }
 
     /// Where the admin port listens.
@@ -150,19 +153,26 @@ impl Service {
         }
         lines.extend(addresses.unix.as_ref().map(|path| format!("  unix       {}", path.display())));
         lines.extend(self.admin_address().map(|address| format!("  admin      http://{address}")));
+        let tls_admin = self.tls_admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        lines.extend(tls_admin.map(|address| format!("  tls admin  https://{address}")));
         lines.join("\n")
     }
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, guard, writing, writer_thread, audit, saves_at_end } = self;
+        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
-        let admin = admin.map(tokio::net::TcpListener::from_std).transpose();
-        let admin = admin.map_err(ServiceError::ControlPlane)?.map(|listener| {
+        let listen =
+            |listener: Option<TcpListener>| listener.map(tokio::net::TcpListener::from_std).transpose();
+        let plain = listen(admin).map_err(ServiceError::ControlPlane)?;
+        let tls = listen(tls_admin).map_err(ServiceError::ControlPlane)?;
+        let identities = node.tls().map(|tls| Arc::clone(&tls.identities));
+        let ports = Ports { plain, tls: tls.zip(identities) };
+        let admin = (ports.plain.is_some() || ports.tls.is_some()).then(|| {
             let end = async { ended.await.unwrap_or(()) };
             spawn_vital_task(
                 Vital::Admin,
-                admin::serve(listener, Arc::clone(&view), writing.clone(), guard, end),
+                admin::serve(ports, Arc::clone(&view), writing.clone(), guard, end),
             )
         });
         drop(writing);
@@ -348,6 +358,7 @@ fn view_of(node: &Node, max_staleness_ms: u32) -> View {
     view.addresses = node.addresses().clone();
     view.feed = Some(Arc::clone(node.feed().status()));
     view.checkpoints = node.checkpoints();
+    view.tls = node.tls().cloned();
     view.max_staleness_ms = max_staleness_ms;
     view
 }

@@ -58,6 +58,8 @@ settings! {
     "tls-listen" tls_listen: Listen, "IP:PORT|off", default "off";
     /// The first of the shard ports for TLS: shard i accepts on this port + i [default: the port after --tls-listen's]
     "tls-shard-listen" tls_shard_listen: Listen, "IP:PORT|off";
+    /// The admin port by TLS, besides
+    "tls-admin" tls_admin: Listen, "IP:PORT|off", default "off";
     /// The node's certificate, and those between it and its authority, in PEM; SIGHUP reads it again
     "tls-cert" tls_cert: PathBuf, "FILE";
     /// The certificate's private key, in PEM; SIGHUP reads it again
@@ -191,7 +193,8 @@ impl Settings {
     fn tls(&self) -> Result<Option<TlsConfig>, SettingsError> {
         let listen = Listen::address(self.tls_listen);
         let shard_listen = Listen::address(self.tls_shard_listen);
-        let is_wanted = listen.is_some() || shard_listen.is_some();
+        let admin = Listen::address(self.tls_admin);
+        let is_wanted = listen.is_some() || shard_listen.is_some() || admin.is_some();
         match (self.tls_cert.clone(), self.tls_key.clone()) {
             (Some(certificate), Some(key)) if is_wanted => {
                 let files = TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() };
@@ -220,6 +223,8 @@ pub struct Effective {
     pub node: NodeConfig,
     /// The admin port.
     pub admin: Option<SocketAddr>,
+    /// The admin port by TLS.
+    pub tls_admin: Option<SocketAddr>,
     /// Further names under which it may be asked to write.
     pub admin_hosts: Hosts,
     /// The file that says who may ask what.
@@ -262,14 +267,18 @@ impl Settings {
         {
             return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
-        let (admin, principals) = (Listen::address(set.admin), set.principals);
+        let (admin, tls_admin) = (Listen::address(set.admin), Listen::address(set.tls_admin));
+        let principals = set.principals;
         if principals.is_none() && set.insecure_listen != Some(Switch::On) {
             let listeners = [("--listen", listen), ("--shard-listen", shard_listen), ("--admin", admin)];
             refuse_open(listeners)?;
             if set.tls_client_ca.is_none() {
-                let listeners =
-                    [("--tls-listen", set.tls_listen), ("--tls-shard-listen", set.tls_shard_listen)];
-                refuse_open(listeners.map(|(flag, listen)| (flag, Listen::address(listen))))?;
+                let listeners = [
+                    ("--tls-listen", Listen::address(set.tls_listen)),
+                    ("--tls-shard-listen", Listen::address(set.tls_shard_listen)),
+                    ("--tls-admin", tls_admin),
+                ];
+                refuse_open(listeners)?;
             }
         }
         let unix_group = set.unix_group.as_ref().map(UnixGroup::number).transpose();
@@ -307,7 +316,7 @@ impl Settings {
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();
-        Ok(Effective { node, admin, admin_hosts, principals, audit_log: set.audit_log, log })
+        Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log, log })
     }
 }
 
@@ -367,7 +376,7 @@ pub enum SettingsError {
     NoCertificate,
     /// A certificate that is shown to nobody.
     #[error(
-        "--tls-cert, --tls-key and --tls-client-ca are of no use where nothing listens by TLS: give --tls-listen, or leave them out"
+        "--tls-cert, --tls-key and --tls-client-ca are of no use where nothing listens by TLS: give --tls-listen or --tls-admin, or leave them out"
     )]
     CertificateForNothing,
     /// A group that is not there.

@@ -14,6 +14,7 @@ const FULL: &str = r#"
     unix-group = "root"
     tls-listen = "0.0.0.0:3"
     tls-shard-listen = "off"
+    tls-admin = "[::1]:4"
     tls-cert = "/etc/florin/node.crt"
     tls-key = "/etc/florin/node.key"
     tls-client-ca = "/etc/florin/ca.crt"
@@ -63,6 +64,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         unix_group: Some(UnixGroup("root".to_owned())),
         tls_listen: Some(Listen::At("0.0.0.0:3".parse().unwrap())),
         tls_shard_listen: Some(Listen::Off),
+        tls_admin: Some(Listen::At("[::1]:4".parse().unwrap())),
         tls_cert: Some("/etc/florin/node.crt".into()),
         tls_key: Some("/etc/florin/node.key".into()),
         tls_client_ca: Some("/etc/florin/ca.crt".into()),
@@ -152,6 +154,13 @@ fn tls_takes_a_certificate_and_a_certificate_takes_tls() {
     assert_eq!(last.shard_listen, None);
     let alone = "listen = \"off\"\nshard-listen = \"off\"\ntls-shard-listen = \"127.0.0.1:1\"";
     assert!(effective(&format!("{pair}{alone}")).is_ok());
+    assert!(effective(&format!("{pair}tls-admin = \"127.0.0.1:7301\"")).unwrap().is_some());
+    let open = "tls-listen = \"0.0.0.0:7500\"";
+    assert!(matches!(
+        effective(&format!("{pair}{open}")),
+        Err(SettingsError::Open { flag: "--tls-listen", .. })
+    ));
+    assert!(effective(&format!("{pair}tls-client-ca = \"a\"\n{open}")).is_ok(), "callers show certificates");
     for half in ["tls-cert = \"c\"", "tls-key = \"k\"", ""] {
         let refusal = effective(&format!("{half}\ntls-listen = \"127.0.0.1:7500\""));
         assert!(matches!(refusal, Err(SettingsError::NoCertificate)));

@@ -61,6 +61,12 @@ impl Queue {
         Queue { ring, enter_flags, connections_max, in_flight: 0 }
     }
 
+    /// The ring itself, to try what it forbids.
+    #[cfg(test)]
+    pub(super) fn into_ring(self) -> IoUring {
+        self.ring
+    }
+
     /// Slots for connections.
     pub(super) fn connections_max(&self) -> u32 {
         self.connections_max

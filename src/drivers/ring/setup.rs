@@ -125,11 +125,54 @@ pub(super) fn probe() -> Result<(), DriverError> {
 
 #[cfg(test)]
 mod tests {
+    use io_uring::types;
+
     use super::*;
 
     fn message(errno: i32) -> String {
         let locked_bytes = RingSizes::default().locked_bytes();
         refusal::explain("io_uring_setup", io::Error::from_raw_os_error(errno), locked_bytes).to_string()
+    }
+
+    /// Whoever had found a way to write to the ring could have opened files with it, or connected to anywhere.
+    #[test]
+    fn the_ring_does_what_its_loop_does_and_nothing_else() {
+        let sizes = RingSizes {
+            submissions: 8,
+            completions: 16,
+            buffers: 1,
+            buffer_bytes: 64,
+            ..RingSizes::default()
+        };
+        let (queue, buffers) = make(&sizes).unwrap();
+        let mut ring = queue.into_ring();
+        let mut outcome = |entry: squeue::Entry| {
+            // SAFETY: nothing that these point to is touched, for each is refused, or has no bytes.
+            unsafe { ring.submission().push(&entry).unwrap() };
+            ring.submit_and_wait(1).unwrap();
+            ring.completion().next().unwrap().result()
+        };
+        let path = c"/etc/passwd".as_ptr();
+        let at = types::Fd(libc::AT_FDCWD);
+        let forbidden = [
+            opcode::OpenAt::new(at, path).build(),
+            opcode::Connect::new(at, std::ptr::null(), 0).build(),
+            opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build(),
+            opcode::Read::new(types::Fd(0), std::ptr::null_mut(), 0).build(),
+            opcode::SendMsg::new(types::Fd(0), std::ptr::null()).build(),
+            opcode::UnlinkAt::new(at, path).build(),
+            opcode::Nop::new().build(),
+            opcode::Write::new(types::Fd(2), std::ptr::null(), 0).build().flags(squeue::Flags::IO_DRAIN),
+        ];
+        for entry in forbidden {
+            assert_eq!(outcome(entry.clone()), -libc::EACCES, "{entry:?}");
+        }
+        let allowed = opcode::AsyncCancel::new(7).build();
+        assert_eq!(outcome(allowed), -libc::ENOENT, "there is nothing to cancel, and it may be tried");
+        // Nor can it be changed any more.
+        let refusal = ring.submitter().register_files_sparse(1).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(libc::EACCES));
+        drop((ring, buffers));
     }
 
     #[test]

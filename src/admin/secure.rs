@@ -1,0 +1,74 @@
+//! The admin port by TLS. A caller's handshake happens when its connection is first read from, so that nobody waits for another's, and
+//! one that does not shake hands is silent like any other.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use florin_input::connections::Over;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{Accept, TlsAcceptor};
+
+use crate::tls::Identities;
+
+/// Lays TLS over each socket, with the certificate of then.
+pub(super) fn over(identities: Arc<Identities>) -> Over {
+    Arc::new(move |socket| {
+        let config = Arc::clone(&identities.current().admin);
+        Box::new(Secure::Shaking(TlsAcceptor::from(config).accept(socket)))
+    })
+}
+
+/// A connection, before its handshake and after it.
+enum Secure {
+    Shaking(Accept<TcpStream>),
+    Open(Box<TlsStream<TcpStream>>),
+}
+
+impl Secure {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
+        if let Secure::Shaking(accept) = self {
+            let stream = ready!(Pin::new(accept).poll(cx))?;
+            *self = Secure::Open(Box::new(stream));
+        }
+        match self {
+            Secure::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),
+            Secure::Shaking(_) => unreachable!("it has just been opened"),
+        }
+    }
+}
+
+impl AsyncRead for Secure {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = ready!(self.get_mut().poll_open(cx))?;
+        match ready!(stream.poll_read(cx, into)) {
+            // Some end without a last word. A request says how long it is, so nothing is taken for whole that is not.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            outcome => Poll::Ready(outcome),
+        }
+    }
+}
+
+impl AsyncWrite for Secure {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.get_mut().poll_open(cx))?.poll_write(cx, from)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Secure::Open(stream) => Pin::new(stream).poll_flush(cx),
+            // Nothing has been written.
+            Secure::Shaking(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Secure::Open(stream) => Pin::new(stream).poll_shutdown(cx),
+            Secure::Shaking(_) => Poll::Ready(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! `florin tls`: a private authority and certificates of it, for trying TLS out or where there is no other authority.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::output::say;
+use crate::tls::authority::{Authority, AuthorityError, Pair};
+
+/// Certificates.
+#[derive(Subcommand, Debug)]
+pub enum TlsCommand {
+    /// Make a private authority, and of it a certificate for a node and one for a caller; nothing is overwritten
+    Init(InitArgs),
+}
+
+/// What `florin tls init` takes.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// Where the files go; made where it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Names and addresses by which callers reach the node [default: localhost, this host's name, and its addresses]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    name: Vec<String>,
+    /// The caller's name, a URI: principals.toml says what it may ask
+    #[arg(long, value_name = "URI", default_value = "spiffe://florin.local/caller")]
+    caller: String,
+}
+
+/// Why there are no certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsCommandError {
+    /// A file is there already, or cannot be made.
+    #[error("{}: {source}; choose another folder, for nothing is ever overwritten", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A name that no certificate can have.
+    #[error("{0}; expected DNS names and IP addresses (--name), and a URI (--caller)")]
+    Authority(#[from] AuthorityError),
+    /// A caller without a name by which it could be known.
+    #[error("--caller: expected a URI like spiffe://example.org/team, found {0:?}")]
+    Caller(String),
+}
+
+/// Runs `florin tls`.
+pub(super) fn run(command: &TlsCommand) -> Result<(), TlsCommandError> {
+    let TlsCommand::Init(args) = command;
+    init(args)
+}
+
+fn init(args: &InitArgs) -> Result<(), TlsCommandError> {
+    if !args.caller.contains("://") {
+        return Err(TlsCommandError::Caller(args.caller.clone()));
+    }
+    let names = if args.name.is_empty() { found_names() } else { args.name.clone() };
+    let authority = Authority::new("florin, a private authority")?;
+    let pairs = [
+        ("ca", authority.pair()),
+        ("node", authority.node(&names)?),
+        ("caller", authority.caller(&args.caller)?),
+    ];
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsCommandError::File { path, source }
+    };
+    let folder = &args.folder;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+    let files = pairs.iter().flat_map(|(name, Pair { certificate, key })| {
+        [(folder.join(format!("{name}.crt")), certificate), (folder.join(format!("{name}.key")), key)]
+    });
+    let files: Vec<_> = files.collect();
+    // All or none, as far as that can be seen before.
+    for (path, _) in &files {
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(failed(path)(io::ErrorKind::AlreadyExists.into()));
+        }
+    }
+    for (path, text) in &files {
+        write_new(path, text).map_err(failed(path))?;
+    }
+    say(&told(folder, &names, &args.caller));
+    Ok(())
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn told(folder: &Path, names: &[String], caller: &str) -> String {
+    let at = folder.display();
+    format!(
+        "{at}: an authority (ca.crt, ca.key), a certificate for a node that is called {} (node.crt, node.key), and one for a caller \
+         that is called {caller} (caller.crt, caller.key), for a year. Keep ca.key away from the node.\n\n\
+         florin serve --tls-listen 127.0.0.1:7500 --tls-cert {at}/node.crt --tls-key {at}/node.key --tls-client-ca {at}/ca.crt\n\
+         florin get balance 1 --addr florins://localhost:7500 --tls-ca {at}/ca.crt --tls-cert {at}/caller.crt --tls-key {at}/caller.key\n\
+         curl --cacert {at}/ca.crt --cert {at}/caller.crt --key {at}/caller.key https://localhost:7500/v1/users/1/balance",
+        names.join(", ")
+    )
+}
+
+/// By which this host is reached: its name, the loopback, and the addresses from which it reaches others.
+fn found_names() -> Vec<String> {
+    let mut names = BTreeSet::from(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    names.extend(Some(host).filter(|host| is_name(host)));
+    names
+        .extend([("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")].iter().filter_map(own_address));
+    names.into_iter().collect()
+}
+
+/// Where packets to `elsewhere` would come from. None is sent.
+fn own_address((any, elsewhere): &(&str, &str)) -> Option<String> {
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(elsewhere).ok()?;
+    let address: IpAddr = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then(|| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::tls::{Identity, TlsFiles};
+
+    #[test]
+    fn what_is_made_works_is_nobody_elses_and_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("new");
+        let args = InitArgs { folder: folder.clone(), name: Vec::new(), caller: "spiffe://a/b".to_owned() };
+        init(&args).unwrap();
+        for name in ["ca", "node", "caller"] {
+            for kind in ["crt", "key"] {
+                let file = fs::metadata(folder.join(format!("{name}.{kind}"))).unwrap();
+                assert_eq!(file.permissions().mode() & 0o777, 0o600);
+            }
+        }
+        let path = |name| folder.join(name);
+        let files = TlsFiles {
+            certificate: path("node.crt"),
+            key: path("node.key"),
+            client_ca: Some(path("ca.crt")),
+        };
+        let days = Identity::read(&files).unwrap().days_left(jiff::Timestamp::now().as_second());
+        assert!((360.0..367.0).contains(&days), "{days}");
+        let before = fs::read(path("ca.key")).unwrap();
+        fs::remove_file(path("caller.key")).unwrap();
+        let refusal = init(&args).unwrap_err().to_string();
+        assert!(refusal.contains("ca.crt") && refusal.contains("overwritten"), "{refusal}");
+        assert!(fs::read(path("ca.key")).unwrap() == before && !path("caller.key").exists());
+        assert!(found_names().contains(&"localhost".to_owned()));
+    }
+
+    #[test]
+    fn a_name_that_none_can_have_is_told() {
+        let folder = tempfile::tempdir().unwrap().path().join("new");
+        let init = |name: &str, caller: &str| {
+            let (name, caller) = (vec![name.to_owned()], caller.to_owned());
+            init(&InitArgs { folder: folder.clone(), name, caller }).unwrap_err().to_string()
+        };
+        assert!(init("größe", "spiffe://a/b").contains("--name"));
+        assert!(init("a", "wallet").contains("spiffe://"));
+        assert!(!folder.exists());
+    }
+}
