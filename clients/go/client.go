@@ -3,6 +3,7 @@ package florin
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -37,6 +38,9 @@ type Options struct {
 	SilenceMax time.Duration
 	// Token proves the caller to a server that asks for it.
 	Token string
+	// TLS says whom the nodes of a florins:// target must be (RootCAs, ServerName), and who the caller is (Certificates). nil
+	// means the host's authorities, the name in the target, and no certificate. What the protocol needs is set on a copy of it.
+	TLS *tls.Config
 	// Dial replaces the client's own, for example to tunnel. The client's own asks a name's addresses anew for each
 	// connection, tries all of them, and connects to a node's shards at the address that its shard map came from.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -62,12 +66,19 @@ type Client struct {
 }
 
 // New makes a client of the node at target, which is florin://HOST:PORT (the port on which any shard answers),
-// florin://HOST:PORT,HOST:PORT (several nodes of one ledger) or unix:///PATH. It begins to connect and does not wait for it: see [Client.Ready]. The client reconnects by itself
+// florins://HOST:PORT (the same by TLS, see Options.TLS), florin://HOST:PORT,HOST:PORT (several nodes of one ledger) or
+// unix:///PATH. It begins to connect and does not wait for it: see [Client.Ready]. The client reconnects by itself
 // whenever it has to.
 func New(target string, options Options) (*Client, error) {
 	network, addresses, err := parseTarget(target)
 	if err != nil {
 		return nil, err
+	}
+	switch isSecure := strings.HasPrefix(target, secureScheme); {
+	case isSecure:
+		options.TLS = secured(options.TLS)
+	case options.TLS != nil:
+		return nil, fmt.Errorf("florin: Options.TLS: expected a target florins://HOST:PORT beside it, got %q", target)
 	}
 	for name, count := range map[string]int{
 		"ConnectionsPerShard": options.ConnectionsPerShard, "InFlightMax": options.InFlightMax,
@@ -103,6 +114,9 @@ func New(target string, options Options) (*Client, error) {
 	return c, nil
 }
 
+// secureScheme begins a target whose nodes are reached by TLS.
+const secureScheme = "florins://"
+
 // nodesMax is how many nodes a set has room for.
 const nodesMax = 64
 
@@ -110,9 +124,12 @@ func parseTarget(target string) (network string, addresses []string, err error) 
 	if path, ok := strings.CutPrefix(target, "unix://"); ok && path != "" {
 		return "unix", []string{path}, nil
 	}
-	wrong := fmt.Errorf("florin: expected florin://HOST:PORT, up to %d of them with commas between, each once, or "+
+	wrong := fmt.Errorf("florin: expected florin://HOST:PORT, or florins:// by TLS, up to %d of them with commas between, each once, or "+
 		"unix:///PATH, got %q", nodesMax, target)
 	list, ok := strings.CutPrefix(target, "florin://")
+	if !ok {
+		list, ok = strings.CutPrefix(target, secureScheme)
+	}
 	if !ok {
 		return "", nil, wrong
 	}
@@ -212,9 +229,9 @@ func (c *Client) Close() error {
 }
 
 // link makes a link, which begins to connect once it is started.
-func (c *Client) link(network, address string, greet func(hello) error) *link {
+func (c *Client) link(network, address, name string, greet func(hello) error) *link {
 	return &link{
-		network: network, address: address, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
+		network: network, address: address, name: name, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
 	}
 }
 

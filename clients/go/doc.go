@@ -40,6 +40,11 @@
 // read last (32,768 at least) the client keeps the highest version that it has shown, asks another node for that at least,
 // and takes no less. Each address counts as one node, also a name that has several.
 //
+// # TLS
+//
+// florins://HOST:PORT is a node's port of --tls-listen. Options.TLS says which authorities the node's certificate may be of and
+// which certificate the caller shows; ErrTLS says what is missing. Connections that are made again show tickets.
+//
 // # Freshness
 //
 // Each answer says how fresh it is ([Metadata].AsOf, [Balance].Version). [MinVersion] with [Wait] reads one's own write;

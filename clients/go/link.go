@@ -32,8 +32,10 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interv
 // link keeps one connection to one address alive.
 type link struct {
 	network, address string
-	options          *Options
-	hello            []byte
+	// name is what the caller called the node's host: what its certificate must be for.
+	name    string
+	options *Options
+	hello   []byte
 	// greet judges what each Hello brought: an error means that the connection must not be used.
 	greet func(hello) error
 	// changes tells whoever waits that a link's state is another.
@@ -192,13 +194,18 @@ func (l *link) connect(ctx context.Context) (*connection, error) {
 			return nil, &DisconnectedError{Address: l.address, Cause: err}
 		}
 	}
+	if l.options.TLS != nil {
+		if socket, err = secure(ctx, socket, l.options.TLS, l.name); err != nil {
+			return nil, &DisconnectedError{Address: l.address, Cause: err}
+		}
+	}
 	connection := newConnection(socket, l.address, l.options)
 	call := newCall(frame.Hello)
 	call.body = l.hello
 	defer call.free()
 	if err := connection.roundTrip(ctx, call); err != nil {
 		connection.lose(err)
-		return nil, &DisconnectedError{Address: l.address, Cause: fmt.Errorf("its answer to Hello: %w", err)}
+		return nil, &DisconnectedError{Address: l.address, Cause: fmt.Errorf("its answer to Hello: %w", explained(err))}
 	}
 	if peer, ok := socket.RemoteAddr().(*net.TCPAddr); ok && l.options.dialer != nil {
 		call.hello.host = peer.AddrPort().Addr().Unmap().String()

@@ -53,7 +53,7 @@ func (n *node) open() {
 		n.salt = frame.Mix(n.salt ^ uint64(n.address[index]))
 	}
 	// It is there before what it brings asks for it: that may be sooner than here it goes on.
-	n.seed = n.client.link(n.network, n.address, n.learn)
+	n.seed = n.client.link(n.network, n.address, n.host(), n.learn)
 	n.seed.start(n.client.ctx)
 }
 
@@ -124,11 +124,7 @@ func (n *node) routesFor(answer hello) *routes {
 	count := n.client.options.ConnectionsPerShard * int(answer.shards)
 	if routes.isDirect {
 		addresses, count = addresses[:0], n.client.options.ConnectionsPerShard
-		host, _, err := net.SplitHostPort(n.address)
-		if err != nil {
-			panic(fmt.Sprintf("florin: %q was checked when the client was made: %v", n.address, err))
-		}
-		host = cmp.Or(answer.host, host)
+		host := cmp.Or(answer.host, n.host())
 		for _, port := range answer.ports {
 			addresses = append(addresses, net.JoinHostPort(host, strconv.Itoa(int(port))))
 		}
@@ -136,12 +132,24 @@ func (n *node) routesFor(answer hello) *routes {
 	for _, address := range addresses {
 		group := group{next: new(atomic.Uint32)}
 		for range count {
-			link := n.client.link(n.network, address, n.greetShard(answer.nodeID))
+			link := n.client.link(n.network, address, n.host(), n.greetShard(answer.nodeID))
 			group.links = append(group.links, link.start(n.client.ctx))
 		}
 		routes.groups = append(routes.groups, group)
 	}
 	return routes
+}
+
+// host is what the caller called the node's host; empty for a unix socket.
+func (n *node) host() string {
+	if n.network == "unix" {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(n.address)
+	if err != nil {
+		panic(fmt.Sprintf("florin: %q was checked when the client was made: %v", n.address, err))
+	}
+	return host
 }
 
 func (r *routes) agree(answer hello) bool {

@@ -2,6 +2,7 @@
 package fake
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -101,6 +102,23 @@ func StartAtHost(t testing.TB, host, port string, shards int, handler Handler) *
 		n.ports = append(n.ports, uint16(listener.Addr().(*net.TCPAddr).Port))
 	}
 	n.Target = "florin://" + any.Addr().String()
+	n.serve()
+	return n
+}
+
+// StartTLS is Start, but each connection is by TLS.
+func StartTLS(t testing.TB, shards int, config *tls.Config) *Node {
+	t.Helper()
+	n := newNode(t, shards, nil)
+	any := n.listen(t, "tcp", "127.0.0.1:0", Any)
+	for shard := range shards {
+		listener := n.listen(t, "tcp", "127.0.0.1:0", shard)
+		n.ports = append(n.ports, uint16(listener.Addr().(*net.TCPAddr).Port))
+	}
+	for index, listener := range n.listeners {
+		n.listeners[index] = shardListener{tls.NewListener(listener, config), listener.(shardListener).shard}
+	}
+	n.Target = "florins://" + any.Addr().String()
 	n.serve()
 	return n
 }
