@@ -39,6 +39,8 @@ type silence struct {
 	timer         *time.Timer
 	isRunning     bool
 	isStalled     bool
+	// isOverdue says that the silence was too long once: the second look decides.
+	isOverdue bool
 	// stalled is closed when the connection stalls, and replaced when it is heard again.
 	stalled chan struct{}
 }
@@ -60,6 +62,9 @@ func (c *connection) asked(wait time.Duration) {
 		s.timer.Reset(s.stallAfter)
 	}
 }
+
+// secondLook is after how long a silence that was too long is looked at again.
+const secondLook = 20 * time.Millisecond
 
 // progressBytes of a reply are heard like a whole one: a long one over a slow path takes its time, and a byte a second is
 // silence.
@@ -90,6 +95,7 @@ func (c *connection) silent() error {
 func (c *connection) heard() {
 	s := &c.silence
 	s.since = time.Now()
+	s.isOverdue = false
 	if s.isStalled {
 		s.isStalled = false
 		s.stalled = make(chan struct{})
@@ -115,6 +121,13 @@ func (c *connection) look() {
 	}
 	now := time.Now()
 	silent := now.Sub(s.since)
+	if silent >= s.most && !s.isOverdue {
+		// A process that stood still finds the time over before it has read what came meanwhile.
+		s.isOverdue = true
+		s.timer.Reset(secondLook)
+		c.mu.Unlock()
+		return
+	}
 	if silent >= s.most {
 		cause := c.silent()
 		c.mu.Unlock()

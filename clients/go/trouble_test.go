@@ -428,3 +428,28 @@ func TestInAnyWeatherEveryCallGetsItsOwnAnswer(t *testing.T) {
 	close(stop)
 	callers.Wait()
 }
+
+// A process that stood still (SIGSTOP, a frozen control group) for longer than a silence may last gave its connection up, with the
+// answers that had come meanwhile.
+func TestASilenceIsJudgedTwice(t *testing.T) {
+	client := dial(t, fake.Start(t, 1, nil).Target, Options{})
+	connection := client.nodes[0].seed.current.Load()
+	stop := func() {
+		connection.mu.Lock()
+		connection.silence.unanswered, connection.silence.since = 1, time.Now().Add(-time.Hour)
+		connection.mu.Unlock()
+		connection.look()
+	}
+	stop()
+	same(t, connection.standing.Load(), standsGood)
+	connection.mu.Lock()
+	connection.heard()
+	connection.mu.Unlock()
+	stop()
+	same(t, connection.standing.Load(), standsGood)
+	select {
+	case <-connection.gone:
+	case <-time.After(patience):
+		t.Error("where nothing comes it is given up")
+	}
+}

@@ -29,6 +29,9 @@ const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So much of a reply is heard like a whole one: a long one over a slow path takes its time, and a byte a second is silence.
 const PROGRESS_BYTES: usize = 1024;
 
+/// After how long a silence that was too long is looked at again.
+const SECOND_LOOK: Duration = Duration::from_millis(20);
+
 /// How a session stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Standing {
@@ -310,6 +313,7 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
     let mut look_at = None;
     // Bytes since something was heard that is worth the name.
     let mut unheard = 0;
+    let mut is_overdue = false;
     loop {
         let read = tokio::select! {
             read = read_until(look_at, &mut reading, &mut buffer) => read,
@@ -318,6 +322,7 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
         match read {
             Some(Ok(0)) => return shared.disconnected(closed(&buffer)),
             Some(Ok(bytes)) => {
+                is_overdue = false;
                 let taken = buffer.take(&mut replies);
                 unheard += bytes;
                 if !replies.is_empty() || unheard >= PROGRESS_BYTES {
@@ -344,6 +349,11 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
             Verdict::Stalled(at) => {
                 session.stand(Standing::Stalled);
                 Some(at)
+            }
+            // A process that stood still finds the time over before the runtime has looked at what came meanwhile.
+            Verdict::Lost if !is_overdue => {
+                is_overdue = true;
+                Some(Instant::now() + SECOND_LOOK)
             }
             Verdict::Lost => return shared.disconnected(silent(&buffer, shared.settings.silence_max)),
         };
