@@ -160,7 +160,8 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end } = self;
+        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end } =
+            self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let listen =
             |listener: Option<TcpListener>| listener.map(tokio::net::TcpListener::from_std).transpose();
