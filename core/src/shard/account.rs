@@ -18,7 +18,7 @@ use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Defect;
-use super::blocks::{Blocks, Handle};
+use super::blocks::{Blocks, Family, Handle};
 use crate::checkpoint::Record;
 use crate::checkpoint::record::RecordHeader;
 use crate::ledger::{BucketKey, Clocks, Counting, Holdings, Horizon, Overflow, Transaction};
@@ -66,7 +66,7 @@ impl Account {
             updated_at_us: I64::new(0),
             balances: pointer_to_rows(0),
         };
-        let balance = blocks.allocate(PREFIX + BalanceView::bytes_of(0));
+        let balance = blocks.allocate(Family::Balances, PREFIX + BalanceView::bytes_of(0));
         blocks.used.balances += PREFIX + BalanceView::bytes_of(0);
         blocks.block_mut(balance, PREFIX + BalanceView::bytes_of(0))[PREFIX..]
             .copy_from_slice(root.as_bytes());
@@ -85,7 +85,7 @@ impl Account {
             balances: pointer_to_rows(assets),
         };
         let bytes = PREFIX + BalanceView::bytes_of(assets);
-        let account = Account { balance: blocks.allocate(bytes) };
+        let account = Account { balance: blocks.allocate(Family::Balances, bytes) };
         blocks.used.balances += bytes;
         let block = blocks.block_mut(account.balance, bytes);
         block[0] = assets as u8;
@@ -125,7 +125,7 @@ impl Account {
     /// Another one that is the same.
     pub fn copy(self, blocks: &mut Blocks) -> Account {
         let bytes = PREFIX + BalanceView::bytes_of(self.assets(blocks));
-        let balance = blocks.allocate(bytes);
+        let balance = blocks.allocate(Family::Balances, bytes);
         blocks.copy(self.balance, balance, bytes);
         blocks.used.balances += bytes;
         let account = Account { balance };
@@ -263,7 +263,7 @@ impl Account {
         let old = blocks.block(self.balance, PREFIX + BalanceView::bytes_of(assets)).to_vec();
         let row = AssetRow { asset: U64::new(asset.to_wire()), available: I64::new(0), held: I64::new(0) };
         let at = PREFIX + size_of::<AssetRow>() * index;
-        let balance = blocks.allocate(old.len() + size_of::<AssetRow>());
+        let balance = blocks.allocate(Family::Balances, old.len() + size_of::<AssetRow>());
         let new = blocks.block_mut(balance, old.len() + size_of::<AssetRow>());
         new[..at].copy_from_slice(&old[..at]);
         new[at..at + size_of::<AssetRow>()].copy_from_slice(row.as_bytes());

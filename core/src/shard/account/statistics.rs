@@ -26,7 +26,7 @@ use super::Account;
 use super::forms::{Form, KeptBucket, KeptTotals, NarrowBucket, NarrowTotals, WITHIN_LIFETIME, in_form};
 use crate::checkpoint::Record;
 use crate::ledger::{Bucket, BucketKey, Clocks, Counting, Horizon, Hour, Kept, Overflow};
-use crate::shard::blocks::Blocks;
+use crate::shard::blocks::{Blocks, Family};
 use crate::wire::AssetTotals;
 
 /// What stands before an account's lifetime totals.
@@ -340,7 +340,7 @@ impl Account {
             return;
         }
         let smaller = self.statistics(blocks);
-        let larger = blocks.allocate(used + more);
+        let larger = blocks.allocate(Family::Statistics, used + more);
         blocks.copy(smaller, larger, used);
         blocks.free(smaller, capacity);
         self.set_statistics(blocks, larger);
@@ -366,7 +366,7 @@ impl Account {
     pub(super) fn copy_statistics(self, blocks: &mut Blocks) {
         let (other, header) = (self.statistics(blocks), self.header(blocks));
         let capacity = header.capacity.get() as usize;
-        let statistics = blocks.allocate(capacity);
+        let statistics = blocks.allocate(Family::Statistics, capacity);
         blocks.copy(other, statistics, capacity);
         self.set_statistics(blocks, statistics);
         count(blocks, header.form(), self.assets(blocks), usize::from(header.buckets.get()));
@@ -382,7 +382,7 @@ impl Account {
     }
 
     fn allocate_statistics(self, blocks: &mut Blocks, bytes: usize) {
-        let statistics = blocks.allocate(bytes);
+        let statistics = blocks.allocate(Family::Statistics, bytes);
         self.set_statistics(blocks, statistics);
         let capacity = blocks.capacity_for(bytes);
         self.header_mut(blocks).capacity.set(capacity as u32);
