@@ -1,0 +1,251 @@
+//! What readers notice of a checkpoint, and of a table that grows.
+//!
+//! `cargo run --release --example pauses [ACCOUNTS] [GROWN] [ROUNDS] [SECONDS] [FOLDER]`
+//!
+//! One shard with so many accounts (1 M), 64 callers that ask one thing at a time, 10,000 rows a second. Quiet seconds and seconds in
+//! which a checkpoint is written take turns; then quiet seconds and seconds in which accounts come as fast as they can, until
+//! there are GROWN (8 M). Prints of each the reads a second, their 99th percentile, and the longest turn of the shard by what it
+//! was for. Give the shard a CPU of its own: what takes it away lengthens turns.
+
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use florin::checkpoints::CheckpointConfig;
+use florin::node::{Node, NodeConfig};
+use florin::shard::ShardMetrics;
+use florin::shard::metrics::{Histogram, Work};
+use florin_schema::frame::{ReplyHeader, RequestHeader, VERSION};
+use florin_schema::{Encoding, Opcode};
+use rusqlite::Connection;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+const CALLERS: usize = 64;
+/// Rows of one commit of the writer, and commits a second.
+const WRITTEN_AT_ONCE: u64 = 100;
+const COMMITS_PER_S: u32 = 100;
+/// Accounts of one commit where they come as fast as they can.
+const COMING_AT_ONCE: u64 = 20_000;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |default: u64| arguments.next().map_or(Ok(default), |argument| argument.parse::<u64>());
+    let (accounts, grown, rounds, seconds) = (number(1_000_000)?, number(8_000_000)?, number(5)?, number(3)?);
+    let temporary = tempfile::tempdir()?;
+    let folder = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    let ledger = folder.join("ledger.db");
+    let mut rows = Rows::create(&ledger)?;
+    rows.add_accounts(0, accounts)?;
+    let node = start(&ledger, &folder)?;
+    let metrics = Arc::clone(&node.shards()[0].metrics);
+    let address = node.addresses().listen.ok_or("an any-shard port")?;
+    let (is_over, known) = (AtomicBool::new(false), AtomicU64::new(accounts));
+    let seen = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| read(address, &known, &is_over, &seen));
+        let writer = scope.spawn(|| write(&ledger, accounts, &is_over));
+        let measured = || -> Result<(), Failure> {
+            let phase = |name: &str, run: &mut dyn FnMut(Instant) -> Result<(), Failure>| {
+                measure(name, Duration::from_secs(seconds), &metrics, &seen, run)
+            };
+            for _ in 0..rounds {
+                phase("quiet", &mut |until| wait(until))?;
+                phase("checkpoint", &mut |until| make_checkpoints(&node, until))?;
+            }
+            let mut next = accounts;
+            while next < grown {
+                phase("quiet", &mut |until| wait(until))?;
+                phase("growth", &mut |until| {
+                    while next < grown && Instant::now() < until {
+                        rows.add_accounts(next, COMING_AT_ONCE.min(grown - next))?;
+                        next += COMING_AT_ONCE.min(grown - next);
+                        known.store(metrics.accounts.get(), Relaxed);
+                    }
+                    // All of them are in the table.
+                    while metrics.accounts.get() < next {
+                        thread::park_timeout(Duration::from_millis(1));
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        }();
+        is_over.store(true, Relaxed);
+        let (read, written) = (reader.join(), writer.join());
+        let panicked = |_| Failure::from("a thread panicked");
+        read.map_err(panicked)??;
+        written.map_err(panicked)??;
+        measured
+    })?;
+    node.drain();
+    Ok(node.join()?)
+}
+
+fn start(ledger: &Path, folder: &Path) -> Result<Node, Failure> {
+    let checkpoints =
+        CheckpointConfig { folder: folder.join("checkpoints"), every: None, every_rows: None, at_end: false };
+    let node = Node::start(NodeConfig {
+        shards: Some(1),
+        checkpoints: Some(checkpoints),
+        ..NodeConfig::local(ledger.to_owned())
+    })?;
+    while !node.obstacles().is_empty() {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    // The first one is made by itself.
+    make_checkpoints(&node, Instant::now())?;
+    Ok(node)
+}
+
+/// The ledger, without the constraints that only a writer needs.
+struct Rows {
+    connection: Connection,
+}
+
+impl Rows {
+    fn create(ledger: &Path) -> Result<Rows, rusqlite::Error> {
+        let rows = Rows::open(ledger)?;
+        rows.connection.execute_batch(
+            "CREATE TABLE transactions (seq INTEGER PRIMARY KEY, transaction_id TEXT, user_id BIGINT, version BIGINT,
+                                        asset TEXT, kind SMALLINT, amount BIGINT, occurred_at BIGINT);",
+        )?;
+        Ok(rows)
+    }
+
+    fn open(ledger: &Path) -> Result<Rows, rusqlite::Error> {
+        let connection = Connection::open(ledger)?;
+        connection.busy_timeout(Duration::from_secs(60))?;
+        connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL;")?;
+        Ok(Rows { connection })
+    }
+
+    /// The first row of each of so many accounts.
+    fn add_accounts(&mut self, first: u64, count: u64) -> Result<(), rusqlite::Error> {
+        self.add("i, 1", first, count)
+    }
+
+    /// `who` is a user and a version, by row.
+    fn add(&mut self, who: &str, first: u64, count: u64) -> Result<(), rusqlite::Error> {
+        let statement = format!(
+            "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 + ?2)
+             INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)
+             SELECT printf('%036d', i), {who}, 'COIN', 1, 100, unixepoch() * 1000000 FROM n"
+        );
+        self.connection.execute(&statement, [first, count]).map(drop)
+    }
+}
+
+/// 10,000 rows a second, of one account after the other.
+fn write(ledger: &Path, accounts: u64, is_over: &AtomicBool) -> Result<(), Failure> {
+    let mut rows = Rows::open(ledger)?;
+    let who = format!("i % {accounts}, 2 + i / {accounts}");
+    let (begun, mut commits) = (Instant::now(), 0);
+    while !is_over.load(Relaxed) {
+        rows.add(&who, u64::from(commits) * WRITTEN_AT_ONCE, WRITTEN_AT_ONCE)?;
+        commits += 1;
+        let due = begun + Duration::from_secs(1) / COMMITS_PER_S * commits;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Callers of whom each asks, and asks again once it is answered: what each answer took, in µs.
+fn read(
+    address: SocketAddr,
+    known: &AtomicU64,
+    is_over: &AtomicBool,
+    seen: &Mutex<Vec<u32>>,
+) -> Result<(), Failure> {
+    let mut callers: Vec<TcpStream> = (0..CALLERS)
+        .map(|_| {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+        .collect::<Result<_, std::io::Error>>()?;
+    let (mut asked, mut number, mut reply) = (vec![Instant::now(); CALLERS], 1_u64, Vec::new());
+    let mut took = Vec::with_capacity(CALLERS);
+    while !is_over.load(Relaxed) {
+        for (caller, asked) in callers.iter_mut().zip(&mut asked) {
+            // A multiplication by an odd number reaches them all, in no order.
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let header = RequestHeader {
+                length: U32::new(size_of::<RequestHeader>() as u32),
+                version: VERSION,
+                opcode: Opcode::GetBalance as u8,
+                encoding: Encoding::Rkyv as u8,
+                flags: 0,
+                request_id: U64::new(number),
+                user_id: U64::new((number >> 32) % known.load(Relaxed)),
+            };
+            *asked = Instant::now();
+            caller.write_all(header.as_bytes())?;
+        }
+        for (caller, asked) in callers.iter_mut().zip(&asked) {
+            let mut length = [0; 4];
+            caller.read_exact(&mut length)?;
+            reply.resize(u32::from_le_bytes(length) as usize - length.len(), 0);
+            caller.read_exact(&mut reply)?;
+            took.push(asked.elapsed().as_micros() as u32);
+            if reply.len() <= size_of::<ReplyHeader>() {
+                return Err("an answer without a balance".into());
+            }
+        }
+        seen.lock().map_err(|_| "nobody panics while it notes")?.append(&mut took);
+    }
+    Ok(())
+}
+
+fn wait(until: Instant) -> Result<(), Failure> {
+    thread::sleep(until.saturating_duration_since(Instant::now()));
+    Ok(())
+}
+
+/// One after the other, and one at least.
+fn make_checkpoints(node: &Node, until: Instant) -> Result<(), Failure> {
+    loop {
+        let (told, made) = mpsc::channel();
+        node.checkpoints().ok_or("it makes checkpoints")?.make(move |made| drop(told.send(made)));
+        made.recv()??;
+        if Instant::now() >= until {
+            return Ok(());
+        }
+    }
+}
+
+/// Runs a phase and prints what was seen meanwhile.
+fn measure(
+    name: &str,
+    length: Duration,
+    metrics: &ShardMetrics,
+    seen: &Mutex<Vec<u32>>,
+    run: &mut dyn FnMut(Instant) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let take =
+        || seen.lock().map(|mut seen| std::mem::take(&mut *seen)).map_err(|_| "nobody panics while it notes");
+    take()?;
+    let before: Vec<_> = metrics.turns_with.iter().map(|turns| turns.times.counts()).collect();
+    let begun = Instant::now();
+    run(begun + length)?;
+    let took = begun.elapsed().as_secs_f64();
+    let mut answers = take()?;
+    answers.sort_unstable();
+    let p99 = answers.get(answers.len() * 99 / 100).copied().unwrap_or_default();
+    print!("{name:>10}: {:8.0} reads/s, p99 {p99:5} µs; longest turns:", answers.len() as f64 / took);
+    for ((work, turns), before) in Work::ALL.iter().zip(&metrics.turns_with).zip(before) {
+        let longest = turns.times.counts().iter().zip(before).rposition(|(after, before)| *after > before);
+        if let Some(bucket) = longest {
+            print!(" {} < {} µs", work.name(), Histogram::upper_bound_us(bucket));
+        }
+    }
+    println!("; {} accounts", metrics.accounts.get());
+    Ok(())
+}
