@@ -54,7 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..30_usize).prop_map(Step::Move),
         2 => (1..12_usize).prop_map(Step::Grow),
         1 => Just(Step::Begin),
-        4 => (1..20_usize).prop_map(Step::Walk),
+        6 => (1..4_usize).prop_map(Step::Walk),
     ]
 }
 
@@ -63,6 +63,15 @@ struct Walked {
     next: Option<u32>,
     there: BTreeMap<usize, Handle>,
     met: Vec<Handle>,
+}
+
+/// A walk that is over.
+fn check(Walked { there, mut met, .. }: Walked) {
+    met.sort_by_key(|handle| format!("{handle:?}"));
+    let all = met.len();
+    met.dedup();
+    assert_eq!(all, met.len(), "nobody is met twice");
+    assert!(there.values().all(|handle| met.contains(handle)), "everybody is met");
 }
 
 fn look_up(index: &Index, user: HashedUser, expected: Option<Handle>) -> Option<(Place, Handle)> {
@@ -110,7 +119,9 @@ proptest! {
                 Step::Grow(lines) => if !index.is_moving() {
                     index.begin_to_move(index.lines.count + lines);
                 },
-                Step::Begin => walked = Some(Walked { next: Some(0), there: model.clone(), met: Vec::new() }),
+                Step::Begin => if walked.is_none() {
+                    walked = Some(Walked { next: Some(0), there: model.clone(), met: Vec::new() });
+                },
                 Step::Walk(pieces) => if let Some(walk) = &mut walked {
                     for _ in 0..pieces {
                         let Some(from) = walk.next else { break };
@@ -121,12 +132,7 @@ proptest! {
             }
             prop_assert_eq!(index.taken(), model.len());
             if walked.as_ref().is_some_and(|walk| walk.next.is_none()) {
-                let Walked { there, mut met, .. } = walked.take().unwrap();
-                met.sort_by_key(|handle| format!("{handle:?}"));
-                let all = met.len();
-                met.dedup();
-                prop_assert_eq!(all, met.len(), "nobody is met twice");
-                prop_assert!(there.values().all(|handle| met.contains(handle)), "everybody is met");
+                walked.take().into_iter().for_each(check);
             }
             // Each step another seventh of them, and all of these in turn.
             for (at, &user) in users.iter().enumerate().skip(index.taken() % 7).step_by(7) {
@@ -135,6 +141,12 @@ proptest! {
         }
         for (at, &user) in users.iter().enumerate() {
             look_up(&index, user, model.get(&at).copied());
+        }
+        if let Some(mut walk) = walked {
+            while let Some(from) = walk.next {
+                walk.next = index.walk(from, &mut walk.met);
+            }
+            check(walk);
         }
     }
 }
@@ -153,4 +165,27 @@ fn no_insertion_moves_more_than_a_few_lines() {
         moved_max = moved_max.max(if ended { before } else { before - index.lines.here.len() });
     }
     assert!(moves >= 4 && moved_max < 60, "{moves} times, {moved_max} lines at once");
+}
+
+/// A line of the larger index holds users of a line that the walk has met, and of one that it has not.
+#[test]
+fn a_walk_goes_on_in_the_middle_of_a_line() {
+    for (before, more) in [(8, 3), (5, 2), (7, 1), (16, 4)] {
+        for met_before in 1..before {
+            let users = (0..4 * before as u64).map(|user| UserId::new(user).unwrap().hashed());
+            let mut index = Index::of(before);
+            users.clone().for_each(|user| drop(index.insert(user, handle(1 + user.id.get() as usize))));
+            let (mut met, mut next) = (Vec::new(), Some(0));
+            for _ in 0..met_before {
+                next = next.and_then(|from| index.walk(from, &mut met));
+            }
+            index.begin_to_move(before + more);
+            index.move_lines(before);
+            assert!(!index.is_moving());
+            while let Some(from) = next {
+                next = index.walk(from, &mut met);
+            }
+            assert_eq!(met.len(), users.count(), "{before} lines and {more}, {met_before} met before");
+        }
+    }
 }
