@@ -174,7 +174,9 @@ fn a_walk_goes_on_in_the_middle_of_a_line() {
         for met_before in 1..before {
             let users = (0..4 * before as u64).map(|user| UserId::new(user).unwrap().hashed());
             let mut index = Index::of(before);
-            users.clone().for_each(|user| drop(index.insert(user, handle(1 + user.id.get() as usize))));
+            users.clone().for_each(|user| {
+                index.insert(user, handle(1 + user.id.get() as usize));
+            });
             let (mut met, mut next) = (Vec::new(), Some(0));
             for _ in 0..met_before {
                 next = next.and_then(|from| index.walk(from, &mut met));
