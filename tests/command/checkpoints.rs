@@ -205,8 +205,8 @@ fn what_was_acknowledged_is_there_after_a_kill_at_any_moment_of_a_checkpoint() {
 fn a_full_disk_costs_a_checkpoint_and_nothing_else() {
     let folder = folder_with_platform("500", "4000");
     std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
-    // Room for one of some 250 KiB, and not for two.
-    let serve = "mount -t tmpfs -o size=400k tmpfs checkpoints && exec \"$@\"";
+    // Room for one of some 130 KiB, and not for two.
+    let serve = "mount -t tmpfs -o size=200k tmpfs checkpoints && exec \"$@\"";
     let mut probe = Command::new("unshare");
     probe.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs checkpoints"]).current_dir(folder.path());
     if !probe.output().is_ok_and(|ended| ended.status.success()) {
