@@ -129,15 +129,15 @@ impl Rows {
 
     /// The first row of each of so many accounts.
     fn add_accounts(&mut self, first: u64, count: u64) -> Result<(), rusqlite::Error> {
-        self.add("i, 1", first, count)
+        self.add("8000", "i, 1", first, count)
     }
 
-    /// `who` is a user and a version, by row.
-    fn add(&mut self, who: &str, first: u64, count: u64) -> Result<(), rusqlite::Error> {
+    /// `ids` are the digits by which transactions of this kind are told from others, `who` is a user and a version, by row.
+    fn add(&mut self, ids: &str, who: &str, first: u64, count: u64) -> Result<(), rusqlite::Error> {
         let statement = format!(
             "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 + ?2)
              INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)
-             SELECT printf('%036d', i), {who}, 'COIN', 1, 100, unixepoch() * 1000000 FROM n"
+             SELECT printf('00000000-0000-4000-{ids}-%012d', i), {who}, 'COIN', 1, 100, unixepoch() * 1000000 FROM n"
         );
         self.connection.execute(&statement, [first, count]).map(drop)
     }
@@ -149,7 +149,7 @@ fn write(ledger: &Path, accounts: u64, is_over: &AtomicBool) -> Result<(), Failu
     let who = format!("i % {accounts}, 2 + i / {accounts}");
     let (begun, mut commits) = (Instant::now(), 0);
     while !is_over.load(Relaxed) {
-        rows.add(&who, u64::from(commits) * WRITTEN_AT_ONCE, WRITTEN_AT_ONCE)?;
+        rows.add("9000", &who, u64::from(commits) * WRITTEN_AT_ONCE, WRITTEN_AT_ONCE)?;
         commits += 1;
         let due = begun + Duration::from_secs(1) / COMMITS_PER_S * commits;
         thread::sleep(due.saturating_duration_since(Instant::now()));

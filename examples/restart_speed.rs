@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     Connection::open(&ledger)?.execute(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2)
-         INSERT INTO transactions SELECT ?1 * 2 + i + 1, printf('%036d', ?1 * 2 + i), i, 3, 'COIN', 1, 1000,
+         INSERT INTO transactions SELECT ?1 * 2 + i + 1, printf('00000000-0000-4000-8000-%012d', ?1 * 2 + i), i, 3, 'COIN', 1, 1000,
              unixepoch() * 1000000 FROM n",
         [accounts, LATER.min(accounts)],
     )?;
@@ -78,7 +78,7 @@ fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
     )?;
     connection.execute(
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 * 2)
-         INSERT INTO transactions SELECT i + 1, printf('%036d', i), i % ?1, i / ?1 + 1, 'COIN', 1,
+         INSERT INTO transactions SELECT i + 1, printf('00000000-0000-4000-8000-%012d', i), i % ?1, i / ?1 + 1, 'COIN', 1,
              100 + i % ?1 % 1000 + i / ?1 + 1, (unixepoch() - 86400 * (20 - i / ?1 * 3)) * 1000000
          FROM n",
         [accounts],

@@ -118,13 +118,11 @@ impl Store {
     /// Removes all but the newest.
     pub fn retain(&self) -> io::Result<()> {
         for path in self.checkpoints()?.into_iter().skip(CHECKPOINTS_KEPT) {
-            // Without its manifest it is none, whenever this is interrupted.
-            match fs::remove_file(path.join(MANIFEST)) {
-                // It was interrupted there, once.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
-            fs::remove_dir_all(path)?;
+            // Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away at the next start.
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let nameless = self.folder.join(format!("{UNFINISHED}to-be-removed-{name}"));
+            fs::rename(&path, &nameless)?;
+            fs::remove_dir_all(nameless)?;
         }
         Ok(())
     }
