@@ -25,14 +25,14 @@ pub(super) fn over(identities: Arc<Identities>) -> Over {
 /// A connection, before its handshake and after it.
 enum Secure {
     Shaking(Accept<TcpStream>),
-    Open(Box<TlsStream<TcpStream>>),
+    Open(TlsStream<TcpStream>),
 }
 
 impl Secure {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
         if let Secure::Shaking(accept) = self {
             let stream = ready!(Pin::new(accept).poll(cx))?;
-            *self = Secure::Open(Box::new(stream));
+            *self = Secure::Open(stream);
         }
         match self {
             Secure::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),

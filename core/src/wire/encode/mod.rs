@@ -105,17 +105,27 @@ impl Encoder {
                 self.flat.balance(out, &header(to, origin, body), balance);
             }
             // A copy, so that the other formats need none in memory.
-            Format::Http(reply) => self.json_balance(out, reply, Origin { ..origin }, balance.bytes),
-            Format::Resp(reply) => resp_balance(out, reply, Origin { ..origin }, balance.bytes),
+            Format::Http(_) | Format::Resp(_) => {
+                self.json_balance(out, to.format, Origin { ..origin }, balance.bytes)
+            }
         }
     }
 
     #[inline(never)]
-    fn json_balance(&mut self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, balance: &[u8]) {
+    fn json_balance(&mut self, out: &mut Vec<u8>, format: Format, origin: Origin, balance: &[u8]) {
         let balance = BalanceView::new(balance).expect("a view's bytes");
-        self.json.clear();
-        json::balance(&mut self.json, balance);
-        self.respond(out, reply, origin, Some(Version(balance.root.version.get())));
+        let of = Version(balance.root.version.get());
+        match format {
+            Format::Resp(RespReply { version, shape }) => {
+                resp::value(out, version, shape, origin, of, "balance", |out| json::balance(out, balance));
+            }
+            Format::Http(reply) => {
+                self.json.clear();
+                json::balance(&mut self.json, balance);
+                self.respond(out, reply, origin, Some(of));
+            }
+            Format::Rkyv | Format::FlatBuffers => unreachable!("no JSON is in a frame"),
+        }
     }
 
     /// Answers a GetStatistics.
@@ -261,15 +271,6 @@ impl Encoder {
         let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
         response::write(out, &head, &self.json);
     }
-}
-
-/// Out of line, so that the other formats need none of its values in memory.
-#[inline(never)]
-fn resp_balance(out: &mut Vec<u8>, reply: RespReply, origin: Origin, balance: &[u8]) {
-    let balance = BalanceView::new(balance).expect("a view's bytes");
-    let RespReply { version, shape } = reply;
-    let of = Version(balance.root.version.get());
-    resp::value(out, version, shape, origin, of, "balance", |out| json::balance(out, balance));
 }
 
 fn greeting(out: &mut Vec<u8>, version: RespVersion, answer: &HelloAnswer<'_>) {
