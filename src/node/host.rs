@@ -42,9 +42,7 @@ pub(super) fn choose_cpus(config: &NodeConfig) -> Result<Vec<usize>, StartError>
         cpus.retain(|cpu| of_nodes.contains(cpu));
         named = Some(cpus);
     }
-    if let Some(cpu) = named.iter().flatten().find(|cpu| !allowed.contains(cpu)) {
-        return Err(StartError::CpuNotAllowed { flag: "--cpus", cpu: *cpu, allowed });
-    }
+    refuse_absent(&allowed, named.as_deref())?;
     // The standard library reads the quotas of this process's control groups (cpu.max, and cfs_quota_us of version 1), and
     // counts the CPUs that are allowed where these are fewer.
     let quota =
@@ -105,6 +103,14 @@ fn affine(cpus: &[usize]) -> io::Result<()> {
         return Err(io::Error::other("the kernel put the thread on other CPUs"));
     }
     Ok(())
+}
+
+/// CPUs that were named are there: asked before anything is said of how many are.
+fn refuse_absent(allowed: &[usize], named: Option<&[usize]>) -> Result<(), StartError> {
+    match named.into_iter().flatten().find(|cpu| !allowed.contains(cpu)) {
+        None => Ok(()),
+        Some(&cpu) => Err(StartError::CpuNotAllowed { flag: "--cpus", cpu, allowed: allowed.to_vec() }),
+    }
 }
 
 fn choose_among(
@@ -259,7 +265,7 @@ mod tests {
             refusal.to_string().contains("3 shards") && refusal.to_string().contains("2 CPUs"),
             "{refusal}"
         );
-        let refusal = choose_among(&allowed, None, Some(&[0, 1]), 1).unwrap_err();
+        let refusal = refuse_absent(&allowed, Some(&[0, 1])).unwrap_err();
         assert_eq!(refusal.exit_code(), 14);
         assert!(refusal.to_string().contains("CPU 1") && refusal.to_string().contains("0, 2"), "{refusal}");
         let refusal = choose_among(&allowed, Some(2), Some(&[2]), 1).unwrap_err();

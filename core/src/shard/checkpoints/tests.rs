@@ -23,7 +23,7 @@ fn row(user: u64, version: u64, pick: u64) -> Transaction {
         asset: Asset::parse([&b"USD"[..], b"COIN", b"A"][pick as usize % 3]).unwrap(),
         kind: Kind::ALL[pick as usize / 3 % Kind::ALL.len()],
         // Some do not fit into 32 bits.
-        amount: if pick % 101 == 0 { 1 << 40 } else { 1 + (pick % 1_000) as i64 },
+        amount: if pick.is_multiple_of(101) { 1 << 40 } else { 1 + (pick % 1_000) as i64 },
         occurred_at_us: NOW_US - (pick % 900) as i64 * HOUR_US,
     }
 }

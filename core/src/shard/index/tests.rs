@@ -1,6 +1,7 @@
 //! The index against a plain map, with growth at every step.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 
 use std::sync::OnceLock;
 
@@ -100,12 +101,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Insert(user, count) => for at in (user..user + count).filter(|&at| at < users.len()) {
-                    if !model.contains_key(&at) {
+                    if let Entry::Vacant(vacant) = model.entry(at) {
                         let handle = next_handle();
                         let place = index.insert(users[at], handle);
                         // Its place holds until the next insertion.
                         index.set(place, handle);
-                        model.insert(at, handle);
+                        vacant.insert(handle);
                         look_up(&index, users[at], Some(handle));
                     }
                 },
