@@ -246,8 +246,9 @@ fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
 #[test]
 fn the_demonstrations_server_ends_with_it_however_it_ends() {
     let ready = "try:";
-    // While it is made; while it runs, by an interrupt, and without a word.
-    for (until, signal) in [("", Signal::INT), (ready, Signal::INT), (ready, Signal::KILL)] {
+    // While it is made (a shell that has put the tests into the background has interrupts ignored until then); while it runs, by an
+    // interrupt, and without a word.
+    for (until, signal) in [("", Signal::TERM), (ready, Signal::INT), (ready, Signal::KILL)] {
         let folder = TempDir::new().unwrap();
         let left = || std::fs::read_dir(folder.path()).unwrap().count();
         let mut command = demonstration(&folder, "postgres", "600");
