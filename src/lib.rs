@@ -13,6 +13,7 @@
 //! | [`mesh`] | rings between threads |
 //! | [`sources`], [`feed`] | the kinds of ledgers; the thread that loads and follows one |
 //! | [`tls`] | transport by TLS, as far as it knows no socket |
+//! | [`checkpoints`], [`auditor`] | what the shards hold, on the disk; and compared with the ledger, again and again |
 //! | [`drivers`] | sockets and completions: the io_uring loop |
 //! | [`callers`] | who may ask what, and how each proves who it is |
 //! | [`node`] | all of it, assembled |
@@ -24,6 +25,7 @@
 pub use florin_core::{audit, checkpoint, follower, ledger, limits, mesh, shard, wire};
 
 pub mod admin;
+pub mod auditor;
 pub mod callers;
 pub mod checkpoints;
 pub mod cli;
@@ -31,6 +33,7 @@ pub mod clock;
 pub mod drivers;
 pub mod feed;
 pub mod node;
+pub mod orders;
 pub mod sources;
 pub mod threads;
 pub mod tls;

@@ -14,12 +14,14 @@ use std::sync::Arc;
 
 #[cfg(feature = "postgres")]
 use florin_postgres::{
-    PgAppender, PgBulkWriter, PgConfig, PgLedger, Target, address::Address, mapping::Mapping,
+    PgAppender, PgBulkWriter, PgConfig, PgLedger, PgScan, Target, address::Address, mapping::Mapping,
 };
 use florin_record::{Appender, BulkWriter, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
-use florin_sqlite::{LedgerFile, SqliteAppender, Writer};
+use florin_sqlite::{LedgerFile, SqliteAppender, SqliteScan, Writer};
+
+use crate::follower::Scan;
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres")))]
 compile_error!(
@@ -233,6 +235,19 @@ impl Ledger {
             #[cfg(feature = "postgres")]
             // Without versions it is counted from its first row.
             Ledger::Postgres(ledger) => !ledger.target().mapping.is_derived(),
+        }
+    }
+
+    /// The way to read it by users, on a connection of its own.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn scan(&self) -> Result<Box<dyn Scan>, String> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Ledger::Sqlite(file) => Ok(Box::new(SqliteScan::new(file))),
+            #[cfg(feature = "postgres")]
+            Ledger::Postgres(ledger) => Ok(Box::new(PgScan::new(ledger)?)),
         }
     }
 

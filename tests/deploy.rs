@@ -169,7 +169,7 @@ fn metrics() -> BTreeSet<String> {
     assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
     let mut node = Command::new(FLORIN)
         .args(["serve", "--ledger", &ledger, "--listen", "127.0.0.1:0", "--shard-listen", "off"])
-        .args(["--admin", "127.0.0.1:0", "--shards", "1", "--checkpoint"])
+        .args(["--admin", "127.0.0.1:0", "--shards", "1", "--audit", "1%", "--checkpoint"])
         .arg(folder.path().join("checkpoints"))
         .stdout(Stdio::piped())
         .spawn()

@@ -30,7 +30,7 @@ const CRATES: &[Layers] = &[
         &[
             ("clock", &[]),
             ("threads", &[]),
-            ("sources", &[]),
+            ("sources", &["follower"]),
             (
                 "checkpoints",
                 &["follower", "checkpoint", "audit", "shard", "mesh", "threads", "limits", "clock"],
@@ -42,8 +42,10 @@ const CRATES: &[Layers] = &[
             (
                 "node",
                 &[
+                    "auditor",
                     "callers",
                     "checkpoints",
+                    "orders",
                     "drivers",
                     "tls",
                     "feed",
@@ -57,11 +59,25 @@ const CRATES: &[Layers] = &[
             ),
             (
                 "admin",
-                &["callers", "checkpoints", "threads", "node", "tls", "feed", "shard", "limits", "clock"],
+                &[
+                    "auditor",
+                    "callers",
+                    "checkpoints",
+                    "threads",
+                    "node",
+                    "tls",
+                    "feed",
+                    "shard",
+                    "limits",
+                    "clock",
+                ],
             ),
             (
                 "cli",
                 &[
+                    "auditor",
+                    "audit",
+                    "follower",
                     "callers",
                     "checkpoints",
                     "checkpoint",

@@ -265,6 +265,44 @@ pub const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
 pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// How long a last checkpoint may take before systemd loses its patience, µs.
 pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;
+/// Orders of the audit that one shard may have unanswered: one is carried out while the next is on its way.
+pub const AUDIT_ORDERS: usize = 4;
+/// Accounts that a shard copies for the audit in one turn: at some 1 µs each, with their windows, callers do not notice.
+pub const AUDIT_ACCOUNTS_PER_ORDER: usize = 64;
+/// Accounts of which a shard looks at the user alone in one turn: some 20 µs.
+pub const AUDIT_ACCOUNTS_LISTED_PER_TURN: usize = 512;
+/// New users that a shard notes while the ledger is read for the audit: 32 KiB, and 80,000 new users a second for 50 ms. Where more
+/// come, the ledger is read again.
+pub const AUDIT_NEW_USERS_MAX: usize = 4_096;
+/// Rows that the audit reads at once: some 3 ms of SQLite's work, after which it rests.
+pub const AUDIT_ROWS_PER_READ: usize = 1_024;
+/// How often whatever seems different is read and compared again before it is told: what moves meanwhile is no difference.
+pub const AUDIT_LOOKS: usize = 3;
+/// Between two such looks: as long as a commit is in the log and not yet visible to whoever reads.
+pub const AUDIT_LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// How often an account's rows are asked for that it has been shown to have, and that whoever reads does not see yet: with the pause, for
+/// ten seconds.
+pub const AUDIT_VISIBLE_TRIES: usize = 100;
+/// How long the audit waits for a shard or for the feed before it looks again.
+pub const AUDIT_WAIT: Duration = Duration::from_micros(500);
+/// How long it waits for the feed before it says so.
+pub const AUDIT_WAIT_SAID: Duration = Duration::from_secs(2);
+/// The shortest pause between two passes: a ledger with a few accounts is not read a thousand times a second.
+pub const AUDIT_PASS_PAUSE: Duration = Duration::from_millis(500);
+/// How long after a failure to read the ledger it is tried again.
+pub const AUDIT_RETRY: Duration = Duration::from_secs(1);
+/// Times that a piece of the ledger is read again because more new users came than were noted; then the pass goes without sums.
+pub const AUDIT_REREADS_MAX: usize = 16;
+/// Differences that are kept with both contents: some 1 KiB each. All are counted.
+pub const AUDIT_EVIDENCE_MAX: usize = 64;
+/// Characters of each content that is kept.
+pub const AUDIT_CONTENT_MAX: usize = 1_024;
+/// Looks of `florin audit` at an account that seems different: with the pause, for five seconds.
+pub const AUDIT_COMMAND_LOOKS: u32 = 20;
+/// Between two such looks.
+pub const AUDIT_COMMAND_PAUSE: Duration = Duration::from_millis(250);
+/// How much later than the time that it bears an answer may have been given, so that its windows are those of the next hour, µs.
+pub const AUDIT_HOUR_SLACK_US: i64 = 60_000_000;
 /// How often it is looked at whether something else runs on the shards' cores: a few system calls a shard.
 pub const NEIGHBOURS_LOOK: Duration = Duration::from_secs(10);
 /// How often systemd's task looks whether the node is ready: whoever orders a restart waits for it.

@@ -1,5 +1,6 @@
 //! Who may do what on the admin port: the same callers as on the shards' ports, proved by a token. Whether the node lives and is ready
-//! is told to everybody; what it counts takes `metrics`, an append `write`, and whatever else changes something `admin`.
+//! is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found and whatever else changes
+//! something `admin`.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -105,6 +106,8 @@ impl Guard {
 fn needed(method: &Method, path: &str) -> Option<Rights> {
     match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => None,
+        // Its evidence holds balances.
+        (&Method::GET | &Method::HEAD, "/v1/audit") => Some(Rights::ADMIN),
         (&Method::GET | &Method::HEAD, _) => Some(Rights::METRICS),
         (&Method::POST, "/v1/transactions") => Some(Rights::WRITE),
         _ => Some(Rights::ADMIN),

@@ -6,6 +6,7 @@ use florin_schema::{Opcode, Status};
 
 use super::threads::Scheduled;
 use super::view::View;
+use crate::auditor::{AuditHandle, Doing};
 use crate::checkpoints::{Made, MakerHandle};
 use crate::node::ShardHandle;
 use crate::shard::metrics::{Counter, Histogram, Part, ShardMetrics, TurnMetrics, Work};
@@ -156,6 +157,7 @@ pub(super) fn render(view: &View) -> String {
     tls(&mut page, view);
     checkpoints(&mut page, view);
     principals(&mut page, view);
+    audit(&mut page, view);
     page
 }
 
@@ -272,6 +274,71 @@ fn tls(page: &mut String, view: &View) {
             if let Some(days) = days {
                 line(page, format_args!("{name}{{of=\"{of}\"}}"), format_args!("{days:.2}"));
             }
+        }
+    }
+}
+
+fn audit(page: &mut String, view: &View) {
+    let Some(status) = view.audit.as_ref().map(AuditHandle::status) else { return };
+    let counters = [
+        (
+            "florin_audit_differences_total",
+            "Accounts, and buckets of accounts, that differed from the ledger; GET /v1/audit names them.",
+            status.differences(),
+        ),
+        (
+            "florin_audit_passes_total",
+            "Times that all accounts were compared with the ledger.",
+            status.passes(),
+        ),
+        ("florin_audit_accounts_total", "Accounts found equal to the ledger.", status.accounts()),
+        (
+            "florin_audit_failures_total",
+            "Passes given up, for the ledger could not be read.",
+            status.failures(),
+        ),
+    ];
+    for (name, help, value) in counters {
+        head(page, name, Kind::Counter, help);
+        line(page, name, value);
+    }
+    let name = "florin_audit_work_seconds_total";
+    head(page, name, Kind::Counter, "Time spent reading the ledger for the audit, and comparing.");
+    line(page, name, status.worked().as_secs_f64());
+    let accounts: u64 = view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum();
+    let current = status.current();
+    let met = current.accounts + current.quarantined + current.windows_unknown;
+    let gauges = [
+        (
+            "florin_audit_unable",
+            "1 where this ledger cannot be scanned, so that nothing is compared.",
+            Some(f64::from(u8::from(matches!(status.doing(), Doing::Unable(_))))),
+        ),
+        (
+            "florin_audit_progress_ratio",
+            "How many of the accounts the pass that is on has met.",
+            Some(met as f64 / accounts.max(1) as f64),
+        ),
+        (
+            "florin_audit_pass_age_seconds",
+            "Since when all accounts have been compared; absent before the first time.",
+            status.last().map(|(_, age)| age),
+        ),
+        (
+            "florin_audit_pass_seconds",
+            "How long the last pass took, rests included.",
+            status.last().map(|(report, _)| report.seconds),
+        ),
+        (
+            "florin_audit_pass_buckets",
+            "Of 1,024 buckets of accounts, those in which the last pass found exactly the ledger's rows applied.",
+            status.last().map(|(report, _)| report.buckets as f64),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        head(page, name, Kind::Gauge, help);
+        if let Some(value) = value {
+            line(page, name, value);
         }
     }
 }

@@ -7,12 +7,14 @@
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
+//! | GET /v1/audit | what the audit has compared, and what differs |
 //! | GET /v1/checkpoint | the newest checkpoint, and how often one was made or could not be |
 //! | POST /v1/checkpoint | makes one now |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 //!
 //! Where callers have to prove who they are, `guard` says what each of these takes.
 
+mod audit;
 mod checkpoint;
 mod guard;
 mod hosts;
@@ -118,6 +120,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/shards", get(shards))
+        .route("/v1/audit", get(audit::get))
         .with_state(view)
         .merge(checkpoint)
         .merge(transactions)
@@ -130,7 +133,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 
-const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/checkpoint, /v1/transactions";
+const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/audit, /v1/checkpoint, /v1/transactions";
 
 async fn readyz(State(view): State<Arc<View>>) -> Response {
     let readiness = view.readiness();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::neighbours::Neighbours;
+use crate::auditor::AuditHandle;
 use crate::callers::Callers;
 use crate::checkpoints::MakerHandle;
 use crate::clock::Clock;
@@ -32,6 +33,8 @@ pub struct View {
     pub callers: Option<Callers>,
     /// Callers by TLS, where there may be any.
     pub tls: Option<TlsHandle>,
+    /// What compares the node with its ledger, where that is done.
+    pub audit: Option<AuditHandle>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
@@ -70,6 +73,7 @@ impl View {
             checkpoints: None,
             callers: None,
             tls: None,
+            audit: None,
             max_staleness_ms: u32::MAX,
             draining: AtomicBool::new(false),
         }

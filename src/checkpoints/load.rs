@@ -177,7 +177,8 @@ impl Restoring {
         }
         load(path, &manifest, &mut self.ports, stop, progress)?;
         // All go to one shard, for they are compared together.
-        self.ports[0].order(CheckpointOrder::Applied(manifest.fingerprints.clone()));
+        let told = self.ports[0].tell(CheckpointOrder::Applied(manifest.fingerprints.clone()));
+        assert!(told.is_ok(), "everything that was ordered has been answered");
         Ok((begin, Made::loaded(path, &manifest)))
     }
 }

@@ -297,7 +297,7 @@ impl Making {
     fn copy(&mut self, index: usize, unfinished: &Unfinished) -> Result<io::Result<Written>, MakeError> {
         let mut section = SectionWriter::create(unfinished.path(), index);
         let port = &mut self.ports[index];
-        port.order(CheckpointOrder::Begin);
+        assert!(port.tell(CheckpointOrder::Begin).is_ok(), "nothing else is ordered meanwhile");
         let mut has_all = false;
         while !has_all || port.unanswered() > 0 {
             while !has_all && section.is_ok() && port.unanswered() < CHECKPOINT_BUFFERS {

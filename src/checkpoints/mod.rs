@@ -13,7 +13,6 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`store`] | the folder: names, the lock, publishing, what is kept |
-//! | [`port`] | the way to a shard |
 //! | `write` | accounts into sections |
 //! | [`load`] | sections into shards; checking them |
 //! | [`cut`] | what feed and maker tell each other: how far the shards are, and what is safe |
@@ -23,10 +22,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::orders;
+use crate::shard::{CheckpointAnswer, CheckpointOrder};
+
 pub mod cut;
 pub mod load;
 pub mod maker;
-pub mod port;
 pub mod status;
 pub mod store;
 mod write;
@@ -34,9 +35,11 @@ mod write;
 pub use cut::Cut;
 pub use load::{Refusal, Restoring};
 pub use maker::{Made, Maker, MakerHandle};
-pub use port::Port;
 pub use status::CheckpointStatus;
 pub use store::{Store, StoreError};
+
+/// The way to a shard, for whoever makes or loads a checkpoint.
+pub type Port = orders::Port<CheckpointOrder, CheckpointAnswer>;
 
 /// What a node does about checkpoints.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! The `florin` command: what it is told, what it starts, and what it says.
 
 mod apply;
+mod audit;
 mod checkpoint;
 mod config;
 mod demo;
@@ -31,6 +32,7 @@ use clap::{Parser, Subcommand};
 
 use crate::callers::CallersError;
 pub use apply::ApplyError;
+pub use audit::AuditError;
 pub use checkpoint::CheckpointError;
 pub use demo::DemoError;
 use generate::GenerateError;
@@ -66,6 +68,9 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Have a running node make a checkpoint; list, verify and inspect those in a folder
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Compare what a running node answers about every account of a ledger with the ledger's rows
+    #[command(after_help = audit::EXIT_CODES)]
+    Audit(audit::AuditArgs),
     /// Make a ledger, look whether a node can follow it, tell how far a node has come
     #[command(subcommand, after_help = ledger::EXIT_CODES)]
     Ledger(ledger::LedgerCommand),
@@ -107,6 +112,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Get(command) => Ok(get::run(&command)?),
         Command::Apply(args) => Ok(apply::run(&args)?),
         Command::Checkpoint(args) => Ok(checkpoint::run(&args)?),
+        Command::Audit(args) => Ok(audit::run(&args)?),
         Command::Ledger(command) => Ok(ledger::run(command)?),
         Command::Tls(command) => Ok(tls::run(&command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
@@ -146,6 +152,9 @@ pub enum CliError {
     /// `florin checkpoint`.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// `florin audit`.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// `florin ledger`.
     #[error(transparent)]
     LedgerCommand(#[from] ledger::LedgerCommandError),
@@ -171,6 +180,7 @@ impl CliError {
             CliError::Callers(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
+            CliError::Audit(error) => error.exit_code(),
             CliError::LedgerCommand(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
             CliError::Import(ImportError::Ledger(error))

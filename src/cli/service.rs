@@ -360,6 +360,7 @@ fn view_of(node: &Node, max_staleness_ms: u32) -> View {
     view.feed = Some(Arc::clone(node.feed().status()));
     view.checkpoints = node.checkpoints();
     view.tls = node.tls().cloned();
+    view.audit = node.audit();
     view.max_staleness_ms = max_staleness_ms;
     view
 }

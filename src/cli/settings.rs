@@ -27,7 +27,7 @@ mod tests;
 mod values;
 
 pub use values::{
-    Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu,
+    Audit, Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu,
     Staleness, Switch, UnixGroup, UnixMode,
 };
 
@@ -106,6 +106,9 @@ settings! {
     "audit-log" audit_log: PathBuf, "FILE";
     /// Listen on addresses that other hosts reach though nobody has to prove who it is: everybody there reads every balance
     "insecure-listen" insecure_listen: Switch, "on|off", default "off";
+    /// Compare what is answered with the ledger, again and again, and take so much of a CPU's time for it: accounts that differ are
+    /// named in the log, quarantined and read again
+    "audit" audit: Audit, "PERCENT%|off", default "off";
     /// What to log to standard error: error, warn, info, debug, trace, or module=level,…
     "log" log: LogFilter, "FILTER", default "info" [reloadable];
 }
@@ -313,6 +316,10 @@ impl Settings {
                 at_end: set.checkpoint_at_exit == Some(Switch::On),
             }),
             callers: None,
+            audit: match set.audit {
+                Some(Audit::Share(share)) => Some(share),
+                Some(Audit::Off) | None => None,
+            },
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();

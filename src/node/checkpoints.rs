@@ -8,7 +8,7 @@ use crate::{
     checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
     clock::Clock,
     feed::{FeedState, FeedStatus},
-    shard::{CheckpointLink, ShardSetup},
+    shard::{CheckpointLink, ShardSetup, checkpoint_link},
 };
 
 /// What the maker's thread is started with, once the feed's runs.
@@ -31,7 +31,10 @@ pub(super) fn wire_up(
 ) -> Result<Wired, StartError> {
     let store = Arc::new(Store::open(&config.folder)?);
     let (cut, status) = (Arc::new(Cut::default()), Arc::new(CheckpointStatus::default()));
-    let link = |setup: &ShardSetup| Port::link(Arc::clone(&setup.parking), control.waking(setup.index));
+    let link = |setup: &ShardSetup| {
+        let (port, link) = checkpoint_link();
+        (Port::new(port, Arc::clone(&setup.parking), control.waking(setup.index)), link)
+    };
     let (ports, links): (Vec<_>, Vec<_>) = setups.iter().map(link).unzip();
     let (maker, handed) = mpsc::channel();
     let restoring = Restoring {

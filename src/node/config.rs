@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::TlsConfig;
 use crate::{
+    auditor::Share,
     callers::Callers,
     checkpoints::CheckpointConfig,
     drivers::{DriverChoice, Spin, inherited::Inherited, listen::UnixAccess},
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub checkpoints: Option<CheckpointConfig>,
     /// Who may ask what; none = everybody everything.
     pub callers: Option<Callers>,
+    /// How much time is spent comparing what is answered with the ledger; none = none.
+    pub audit: Option<Share>,
 }
 
 impl NodeConfig {
@@ -74,6 +77,7 @@ impl NodeConfig {
             max_staleness_ms: 30_000,
             checkpoints: None,
             callers: None,
+            audit: None,
         }
     }
 }

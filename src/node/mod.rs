@@ -9,6 +9,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use crate::{
+    auditor::{AuditHandle, Auditor},
     callers::Callers,
     checkpoints::{Maker, MakerHandle},
     clock::Clock,
@@ -25,6 +26,7 @@ use crate::{
     sources::Ledger,
 };
 
+mod audit;
 mod checkpoints;
 mod config;
 mod driver;
@@ -100,6 +102,8 @@ pub struct Node {
     handshakes: Vec<JoinHandle<()>>,
     /// Makes checkpoints, where that is asked for.
     maker: Option<Maker>,
+    /// Compares what is answered with the ledger, where that is asked for.
+    auditor: Option<Auditor>,
     /// Removed from the file system at the end.
     unix: Option<UnixPath>,
 }
@@ -204,15 +208,24 @@ impl Node {
             Some(config) => checkpoints::wire_up(config, &setups, &control)?,
             None => (None, setups.iter().map(|_| None).collect()),
         };
+        let (auditor, audit_links) = match config.audit {
+            Some(share) => {
+                let (auditor, links) = audit::wire_up(share, &ledger, &setups, clock, &control)?;
+                (Some(auditor), links.into_iter().map(Some).collect())
+            }
+            None => (None, setups.iter().map(|_| None).collect::<Vec<_>>()),
+        };
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
+        let links = links.into_iter().zip(audit_links);
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
         let shard_threads =
-            wired.map(|((((setup, listening), checkpoints), arrivals), handle)| ShardThread {
+            wired.map(|((((setup, listening), (checkpoints, audit)), arrivals), handle)| ShardThread {
                 setup,
                 checkpoints,
+                audit,
                 callers: callers.map(Callers::link),
                 listening,
                 arrivals,
@@ -240,6 +253,7 @@ impl Node {
             tls,
             handshakes,
             maker,
+            auditor,
             unix,
         })
     }
@@ -272,6 +286,11 @@ impl Node {
     /// Callers by TLS, where there may be any.
     pub fn tls(&self) -> Option<&TlsHandle> {
         self.tls.as_ref()
+    }
+
+    /// What compares it with its ledger, where that is done.
+    pub fn audit(&self) -> Option<AuditHandle> {
+        self.auditor.as_ref().map(Auditor::handle)
     }
 
     /// What its feed does.

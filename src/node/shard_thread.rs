@@ -18,7 +18,7 @@ use crate::{
     drivers::{Driver, DriverError, Listening, ShardContext, handover::Arrivals},
     feed::{self, Outlet},
     mesh::Parking,
-    shard::{self, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup},
+    shard::{self, AuditLink, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup},
     threads::{EndsProcess, Vital},
 };
 
@@ -27,6 +27,7 @@ pub(super) struct ShardThread {
     pub(super) setup: ShardSetup,
     pub(super) checkpoints: Option<CheckpointLink>,
     pub(super) callers: Option<CallersLink>,
+    pub(super) audit: Option<AuditLink>,
     pub(super) listening: Vec<Listening>,
     pub(super) arrivals: Option<Arrivals>,
     pub(super) cpu: usize,
@@ -142,12 +143,15 @@ impl ShardThread {
         if let Some(link) = self.callers {
             shard = shard.with_callers(link);
         }
+        if let Some(link) = self.checkpoints {
+            shard = shard.with_checkpoints(link);
+        }
+        if let Some(link) = self.audit {
+            shard = shard.with_audit(link);
+        }
         let context = ShardContext {
             // Built here, after the pin, so that its memory is this CPU's own.
-            shard: match self.checkpoints {
-                Some(link) => shard.with_checkpoints(link),
-                None => shard,
-            },
+            shard,
             clock: self.clock,
             listening: self.listening,
             arrivals: self.arrivals,

@@ -5,6 +5,7 @@
 //! platform, on a made-up bank, and, where a bank's real transactions lie beside the checkout (`../shared/data`), on those
 //! too. All of it on every driver.
 
+mod audit;
 mod bank;
 mod callers;
 mod checkpoints;

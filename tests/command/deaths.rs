@@ -86,6 +86,7 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::Loader => vec![Way { ledger: Ledger::Large, ..plain }],
         Vital::Reread => vec![Way { ledger: Ledger::Gap, ..plain }],
         Vital::Writer => vec![Way { then: Then::Write, ..plain }],
+        Vital::Audit => vec![Way { flags: &["--audit", "1%"], ..plain }],
         Vital::Checkpoint => vec![Way { flags: &["--checkpoint", "checkpoints"], ..plain }],
         Vital::Postgres => vec![Way { ledger: Ledger::Postgres("thread"), ..plain }],
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],

@@ -1,6 +1,7 @@
 //! The built `florin` command, as a user runs it: what it prints, what it answers, and what it ends with.
 
 #[cfg(all(feature = "monoio", feature = "glommio"))]
+mod audit;
 mod checkpoints;
 #[cfg(all(
     feature = "monoio",

@@ -114,6 +114,12 @@ impl Recomputed {
         self.impossible
     }
 
+    /// Whether windows can be told at `wall_us`: its clock was not set back too far since this began.
+    pub fn reaches(&self, wall_us: i64) -> bool {
+        let today = wall_us.div_euclid(HOUR_US).div_euclid(DAY_HOURS);
+        DAY_HOURS * (today - 29) >= self.kept_from
+    }
+
     /// Adds the account's next row; `false` where this is not the next, or cannot be added, and then nothing has changed.
     pub fn add(&mut self, row: &Transaction) -> bool {
         if row.user_id != self.user || row.version != self.version.next() || self.impossible {

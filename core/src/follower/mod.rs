@@ -23,6 +23,7 @@
 //! | `source` | what a ledger must be able to do |
 //! | `outlet` | the way to each shard |
 //! | `commits` | of which rows an account may show what |
+//! | `scan` | what a ledger must be able to do to be compared with |
 //! | `repair` | accounts that are read again: order, budget, back-off |
 //! | `watermark` | why it never goes back |
 //! | `note` | what there is to say |
@@ -45,6 +46,7 @@ mod note;
 mod outlet;
 mod planted;
 mod repair;
+mod scan;
 mod source;
 mod watermark;
 
@@ -54,6 +56,7 @@ use outlet::{Full, Outlets};
 pub use outlet::{MeshOutlet, Outlet, Waker, link, link_of};
 pub use planted::Planted;
 use repair::{Around, Repair, Repaired};
+pub use scan::Scan;
 pub use source::{Page, Position, Progress, Row, Source, SourceError, Unreadable};
 use watermark::Watermark;
 

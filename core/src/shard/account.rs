@@ -250,7 +250,7 @@ impl Account {
         Ok(())
     }
 
-    fn balance_mut(self, blocks: &mut Blocks) -> (&mut [AssetRow], &mut BalanceRoot) {
+    pub(super) fn balance_mut(self, blocks: &mut Blocks) -> (&mut [AssetRow], &mut BalanceRoot) {
         let bytes = BalanceView::bytes_of(self.assets(blocks));
         let body = &mut blocks.block_mut(self.balance, PREFIX + bytes)[PREFIX..];
         let (rows, root) = BalanceRoot::mut_from_suffix(body).expect("a balance ends with its root");

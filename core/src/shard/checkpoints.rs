@@ -3,12 +3,12 @@
 //! the buffer that its answer goes back in.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use florin_schema::{ShardIndex, UserId};
 
 use super::fingerprints::Fingerprints;
 use super::metrics::ShardMetrics;
+use super::orders::{OrderLink, OrderPort, order_link};
 use super::table::{Table, Walk};
 use super::{FeedRequest, Reason, Shard};
 use crate::audit::{BUCKETS, Fingerprint};
@@ -17,7 +17,6 @@ use crate::limits::{
     CHECKPOINT_ACCOUNTS_PER_MS, CHECKPOINT_ACCOUNTS_PER_TURN, CHECKPOINT_ORDERS, CHECKPOINT_PIECE_BYTES,
     RESTORE_ACCOUNTS_PER_TURN,
 };
-use crate::mesh::{self, Receiver, Sender};
 
 /// From whoever writes or loads a checkpoint. At most [`CHECKPOINT_ORDERS`] are unanswered.
 #[derive(Debug)]
@@ -66,25 +65,14 @@ pub enum CheckpointAnswer {
 }
 
 /// The shard's side.
-pub struct CheckpointLink {
-    orders: Receiver<CheckpointOrder>,
-    answers: Sender<CheckpointAnswer>,
-}
+pub type CheckpointLink = OrderLink<CheckpointOrder, CheckpointAnswer>;
 
 /// The other side.
-pub struct CheckpointPort {
-    /// In order.
-    pub orders: Sender<CheckpointOrder>,
-    /// In order.
-    pub answers: Receiver<CheckpointAnswer>,
-}
+pub type CheckpointPort = OrderPort<CheckpointOrder, CheckpointAnswer>;
 
 /// Both sides of a link.
 pub fn checkpoint_link() -> (CheckpointPort, CheckpointLink) {
-    // An order that has no answer of its own comes before those that have.
-    let (orders, shard_orders) = mesh::ring(2 * CHECKPOINT_ORDERS);
-    let (shard_answers, answers) = mesh::ring(CHECKPOINT_ORDERS);
-    (CheckpointPort { orders, answers }, CheckpointLink { orders: shard_orders, answers: shard_answers })
+    order_link(CHECKPOINT_ORDERS)
 }
 
 /// See the module.
@@ -179,9 +167,7 @@ impl Checkpoints {
     }
 
     fn answer(&mut self, answer: CheckpointAnswer) {
-        let link = self.link.as_mut().expect("an order came by it");
-        let pushed = link.answers.push(answer);
-        assert!(pushed.is_ok(), "no more orders are unanswered than there is room for answers");
+        self.link.as_mut().expect("an order came by it").answer(answer);
     }
 
     fn fill(&mut self, mut records: Vec<u8>, table: &Table, accounts: usize) {
@@ -268,18 +254,6 @@ impl Shard {
             }
         };
         self.checkpoints.answer(CheckpointAnswer::Taken { outcome, buffer: block });
-    }
-}
-
-impl fmt::Debug for CheckpointLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckpointLink").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for CheckpointPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CheckpointPort").finish_non_exhaustive()
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Reason {
     HoleFilled,
     /// The wall clock has left, or will soon leave, the time for which its windows are held.
     ClockMoved,
+    /// What the account is answered with is not what its rows amount to.
+    Audit,
 }
 
 /// Why a row could not be applied: the account stays at the row before it, quarantined.

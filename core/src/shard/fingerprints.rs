@@ -10,6 +10,7 @@ use alloc::vec;
 
 use florin_schema::{UserId, Version};
 
+use super::audit::Sum;
 use crate::audit::{BUCKETS, Fingerprint, bucket_of};
 use crate::ledger::Transaction;
 
@@ -51,8 +52,8 @@ pub(super) struct Fingerprints {
     after_audit: Sums,
     /// Buckets of which it is not known what was applied: a checkpoint named some of their accounts, and no more.
     unknown: Box<[bool]>,
-    /// Rows of a commit that is coming: they count when they are shown.
-    unfinished: BTreeMap<UserId, Fingerprint>,
+    /// Rows of a commit that is coming, and whether the user is new: they count when they are shown.
+    unfinished: BTreeMap<UserId, (Fingerprint, bool)>,
     reread: Option<Reread>,
 }
 
@@ -79,12 +80,13 @@ impl Fingerprints {
     /// A row has been applied which is shown later.
     pub fn note_part(&mut self, row: &Transaction) {
         let fingerprint = self.note_live(row);
-        self.add_unfinished(row.user_id, fingerprint);
+        self.add_unfinished(row.user_id, fingerprint, row.version == Version(1));
     }
 
-    fn add_unfinished(&mut self, user: UserId, fingerprint: Fingerprint) {
-        let unfinished = self.unfinished.entry(user).or_default();
-        *unfinished = unfinished.plus(fingerprint);
+    fn add_unfinished(&mut self, user: UserId, fingerprint: Fingerprint, is_new: bool) {
+        let (rows, was_new) = self.unfinished.entry(user).or_default();
+        *rows = rows.plus(fingerprint);
+        *was_new |= is_new;
     }
 
     /// Whether rows wait to be shown.
@@ -98,11 +100,11 @@ impl Fingerprints {
         self.unfinished.first_key_value().map(|(&user, _)| user)
     }
 
-    /// The user's rows that waited are shown.
-    pub fn show(&mut self, user: UserId, met_by: MetBy) {
-        if let Some(fingerprint) = self.unfinished.remove(&user) {
-            self.add(user, fingerprint, met_by);
-        }
+    /// The user's rows that waited are shown. Whether it is a new user's first.
+    pub fn show(&mut self, user: UserId, met_by: MetBy) -> bool {
+        let Some((rows, is_new)) = self.unfinished.remove(&user) else { return false };
+        self.add(user, rows, met_by);
+        is_new
     }
 
     /// The fingerprint of a row that came as it was committed.
@@ -140,14 +142,17 @@ impl Fingerprints {
         }
     }
 
-    /// That history has ended, and has taken the place of the account, or of what a commit that is coming will leave.
-    pub fn end_reread(&mut self, end: RereadEnd, met_by: MetBy) {
-        let Some(Reread { user, rows, .. }) = self.reread.take() else { return };
+    /// That history has ended, and has taken the place of the account, or of what a commit that is coming will leave. Whether a new
+    /// user's first rows are shown with it.
+    pub fn end_reread(&mut self, end: RereadEnd, met_by: MetBy) -> bool {
+        let Some(Reread { user, version, rows }) = self.reread.take() else { return false };
+        let is_new = version == Version(0);
         match end {
             RereadEnd::Shown => self.add(user, rows, met_by),
-            RereadEnd::Unfinished => self.add_unfinished(user, rows),
+            RereadEnd::Unfinished => self.add_unfinished(user, rows, is_new),
             RereadEnd::Thrown => {}
         }
+        is_new && end == RereadEnd::Shown
     }
 
     /// Nothing was applied.
@@ -165,6 +170,22 @@ impl Fingerprints {
 
     pub fn begin_copying(&mut self) {
         self.after_copying.fill(Fingerprint::default());
+    }
+
+    pub fn begin_audit(&mut self) {
+        self.after_audit.fill(Fingerprint::default());
+    }
+
+    /// The rows of the accounts of a bucket as they were compared.
+    pub fn audited(&self, bucket: usize) -> Sum {
+        let rows = self.applied[bucket].minus(self.after_audit[bucket]);
+        Sum { rows, is_unknown: self.unknown[bucket] }
+    }
+
+    /// From now on these rows count, too: what the accounts hold is known to be what the ledger has.
+    pub fn adopt(&mut self, bucket: usize, rows: Fingerprint) {
+        self.applied[bucket] = self.applied[bucket].plus(rows);
+        self.unknown[bucket] = false;
     }
 
     /// The rows of the accounts of a bucket as they were copied; `None` = that is not known.

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering::Release;
 
-use florin_schema::UserId;
+use florin_schema::{UserId, Version};
 
 use super::fingerprints::{MetBy, RereadEnd};
 use super::table::Outcome;
@@ -69,6 +69,10 @@ impl Shard {
             (self.follow.moved, self.follow.has_taken) = (true, true);
             match event {
                 FeedEvent::Row(row) => {
+                    #[cfg(debug_assertions)]
+                    if self.damage_row(&row) {
+                        continue;
+                    }
                     let outcome = self.responder.table.apply(&row, &self.responder.horizon);
                     self.note_shown(&row, outcome);
                     self.note(&row, outcome);
@@ -125,10 +129,13 @@ impl Shard {
 
     /// A row, and what came of its account before it in the same commit, is shown.
     #[inline]
-    fn note_shown(&mut self, row: &Transaction, outcome: Outcome) {
+    pub(super) fn note_shown(&mut self, row: &Transaction, outcome: Outcome) {
         if outcome.is_applied() {
             let met_by = self.met_by(row.user_id);
             self.fingerprints.note_applied(row, met_by);
+            if row.version == Version(1) {
+                self.audits.note_new(row.user_id);
+            }
         }
         if self.fingerprints.has_unfinished() {
             self.show_fingerprint(row.user_id);
@@ -137,7 +144,9 @@ impl Shard {
 
     fn show_fingerprint(&mut self, user: UserId) {
         let met_by = self.met_by(user);
-        self.fingerprints.show(user, met_by);
+        if self.fingerprints.show(user, met_by) {
+            self.audits.note_new(user);
+        }
     }
 
     /// The table has shown the first of those accounts of which a commit was coming.
@@ -158,14 +167,19 @@ impl Shard {
             false => RereadEnd::Thrown,
         };
         let met_by = self.met_by(user);
-        self.fingerprints.end_reread(end, met_by);
+        if self.fingerprints.end_reread(end, met_by) {
+            self.audits.note_new(user);
+        }
     }
 
     fn met_by(&self, user: UserId) -> MetBy {
-        MetBy { copying: self.checkpoints.has_copied(&self.responder.table, user), audit: false }
+        MetBy {
+            copying: self.checkpoints.has_copied(&self.responder.table, user),
+            audit: self.audits.has_met(user),
+        }
     }
 
-    fn note(&mut self, row: &Transaction, outcome: Outcome) {
+    pub(super) fn note(&mut self, row: &Transaction, outcome: Outcome) {
         let metrics = &self.responder.metrics;
         match outcome {
             Outcome::Applied => metrics.applied.add(1),

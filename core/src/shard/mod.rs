@@ -26,6 +26,9 @@
 //! | `questions` | other questions: passed on, kept waiting, or joined |
 //! | `follow` | what the feed brings |
 //! | `fingerprints` | which rows were applied |
+//! | [`orders`] | what a thread that may wait asks of a shard |
+//! | [`audit`] | accounts that are copied for comparing them with the ledger |
+//! | `damage` | what goes wrong with an account, for the audit to find |
 //! | [`checkpoints`] | accounts that are copied out, or taken in, a bounded number a turn |
 //! | [`metrics`] | what all of it counts |
 //! | `planted` | defects for the simulation to find |
@@ -46,11 +49,14 @@ use crate::wire::HelloAnswer;
 
 mod account;
 mod admission;
+pub mod audit;
 mod belt;
 mod blocks;
 pub mod callers;
 pub mod checkpoints;
 mod connections;
+#[cfg(debug_assertions)]
+mod damage;
 mod ending;
 pub mod feed_link;
 mod fingerprints;
@@ -62,6 +68,7 @@ mod intake;
 pub mod life;
 mod memory;
 pub mod metrics;
+pub mod orders;
 mod planted;
 pub mod principal;
 mod questions;
@@ -71,6 +78,8 @@ mod responder;
 pub mod strikes;
 pub mod table;
 
+use audit::Audits;
+pub use audit::{AuditAnswer, AuditLink, AuditOrder, AuditPort, audit_link};
 use belt::Belt;
 use callers::Callers;
 pub use callers::{CallersLink, CallersPort, Directory, Proof, Refused, callers_link};
@@ -78,6 +87,8 @@ use checkpoints::Checkpoints;
 pub use checkpoints::{CheckpointAnswer, CheckpointLink, CheckpointOrder, CheckpointPort, checkpoint_link};
 use connections::{Connections, Ending, Session, Stop};
 pub use connections::{Listener, Wants};
+#[cfg(debug_assertions)]
+pub use damage::Damage;
 pub use feed_link::{Defect, FeedEvent, FeedLink, FeedRequest, Reason};
 use fingerprints::Fingerprints;
 use follow::Follow;
@@ -135,6 +146,7 @@ pub struct Shard {
     follow: Follow,
     fingerprints: Fingerprints,
     checkpoints: Checkpoints,
+    audits: Audits,
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
     belt: Belt,
@@ -212,6 +224,7 @@ impl Shard {
             follow: Follow::new(feed, max_staleness_us),
             fingerprints: Fingerprints::new(),
             checkpoints: Checkpoints::none(),
+            audits: Audits::none(),
             callers: None,
             belt: Belt::new(),
             greeting: Greeting { server, ports, tls_ports, identity },
@@ -338,6 +351,7 @@ impl Shard {
         self.drain_feed();
         self.responder.table.go_on_growing();
         self.serve_checkpoints();
+        self.serve_audit();
         self.look_through_waiting_room();
         self.follow.moved = false;
         self.end_the_overdue();
@@ -442,6 +456,7 @@ impl Shard {
             || self.follow.has_work()
             || self.checkpoints.has_work()
             || self.responder.table.is_growing()
+            || self.audits.has_work()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()
     }

@@ -69,7 +69,7 @@ pub(super) struct Responder {
     pub encoder: Encoder,
     /// The most that a frame with one user's statistics has needed yet, and no less than any other answer about one user.
     pub statistics_bytes: usize,
-    totals: Vec<AssetTotals>,
+    pub totals: Vec<AssetTotals>,
 }
 
 impl Responder {
@@ -203,7 +203,7 @@ impl Responder {
 
     /// The clock has left, or will soon leave, the time for which the account's windows are held.
     #[cold]
-    fn ask_again(&mut self, user: HashedUser) {
+    pub fn ask_again(&mut self, user: HashedUser) {
         if self.table.ask_again(user) {
             self.rereads.push(user.id);
         }

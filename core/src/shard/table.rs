@@ -7,6 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use florin_schema::layout::BalanceView;
+#[cfg(debug_assertions)]
+use florin_schema::layout::{AssetRow, BalanceRoot};
 use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
@@ -396,6 +398,27 @@ impl Table {
         }
     }
 
+    /// What the user is answered with is known to be wrong, and says so from now on. Whether its history is to be asked for.
+    pub fn quarantine(&mut self, user_id: UserId) -> bool {
+        let (_, shown) = self.place_of(user_id);
+        let before = shown.flags(&self.blocks);
+        shown.set_flags(&mut self.blocks, before | QUARANTINED | REREAD_ASKED);
+        if let Some(&account) = self.unfinished.get(&user_id) {
+            let flags = account.flags(&self.blocks);
+            account.set_flags(&mut self.blocks, flags | QUARANTINED | REREAD_ASKED);
+        }
+        self.note_quarantine(user_id, before, QUARANTINED);
+        before & (DEFECTIVE | REREAD_ASKED) == 0
+    }
+
+    /// Changes what an account shows.
+    #[cfg(debug_assertions)]
+    pub fn damage(&mut self, user_id: UserId, change: impl FnOnce(&mut [AssetRow], &mut BalanceRoot)) {
+        let (_, account) = self.place_of(user_id);
+        let (rows, root) = account.balance_mut(&mut self.blocks);
+        change(rows, root);
+    }
+
     /// The rows that follow are the account's whole history.
     pub fn begin_reread(&mut self, user_id: UserId) {
         assert!(self.reread.is_none(), "the feed reads one account again at a time");
@@ -510,15 +533,8 @@ impl Table {
     /// where `out` comes to hold [`CHECKPOINT_PIECE_BYTES`]. How many.
     pub fn walk(&self, walk: &mut Walk, accounts: usize, out: &mut Vec<u8>) -> usize {
         let mut written = 0;
-        while written < accounts && out.len() < CHECKPOINT_PIECE_BYTES && !walk.is_over() {
-            walk.handles.clear();
-            while let Some(next) = walk.next
-                && walk.handles.len() < Walk::GROUP
-            {
-                walk.next = self.index.walk(next, &mut walk.handles);
-            }
-            let of = |&balance: &Handle| Account { balance };
-            walk.handles.iter().for_each(|&balance| self.blocks.prefetch(balance));
+        let of = |&balance: &Handle| Account { balance };
+        while written < accounts && out.len() < CHECKPOINT_PIECE_BYTES && self.walk_on(walk) {
             walk.handles
                 .iter()
                 .map(of)
@@ -527,6 +543,30 @@ impl Table {
             written += walk.handles.len();
         }
         written
+    }
+
+    /// Shows the users who come next on a walk: `accounts` or a few more.
+    pub fn walk_users(&self, walk: &mut Walk, accounts: usize, mut see: impl FnMut(UserId)) {
+        let mut met = 0;
+        while met < accounts && self.walk_on(walk) {
+            met += walk.handles.len();
+            for &balance in &walk.handles {
+                let user_id = Account { balance }.balance(&self.blocks).root.user_id.get();
+                see(UserId::new(user_id).expect("an account's user is legal"));
+            }
+        }
+    }
+
+    /// Goes on by a group of accounts, whose memory is asked for; `false` at the end.
+    fn walk_on(&self, walk: &mut Walk) -> bool {
+        walk.handles.clear();
+        while let Some(next) = walk.next
+            && walk.handles.len() < Walk::GROUP
+        {
+            walk.next = self.index.walk(next, &mut walk.handles);
+        }
+        walk.handles.iter().for_each(|&balance| self.blocks.prefetch(balance));
+        !walk.handles.is_empty()
     }
 
     /// The user's place and account; opens the account where it is new.

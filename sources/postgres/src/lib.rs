@@ -9,7 +9,9 @@
 //! | `snapshot` | loading in parallel |
 //! | `stream` | following |
 //! | `asker` | the time before which everything is in |
+//! | `reading` | rows by users |
 //! | `reread` | accounts that are read again |
+//! | [`scan`](PgScan) | the table as a ledger to be compared with |
 //! | `order` | copied rows in the order of their accounts |
 //! | `journal` | what was delivered last, to tell another history from the same |
 //! | `facts` | what the catalogues say; `answer` reads it |
@@ -54,9 +56,11 @@ mod outbox;
 pub mod password;
 mod position;
 pub mod publication;
+mod reading;
 mod reread;
 mod roles;
 mod row;
+mod scan;
 pub mod schema;
 pub mod server;
 mod session;
@@ -75,6 +79,7 @@ pub use bulk::PgBulkWriter;
 pub use instance::Instance;
 pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition};
+pub use scan::PgScan;
 pub use source::PgSource;
 pub use status::{Figure, PgStatus};
 pub use target::{PgConfig, Target};

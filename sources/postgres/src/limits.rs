@@ -138,3 +138,5 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Ports that are tried where another process takes one in between.
 pub const PORTS_TRIED: u32 = 5;
+/// How long the audit waits for a thousand rows: they are read by an index, and whoever follows does not wait for them.
+pub const SCAN_PATIENCE: Duration = Duration::from_secs(60);

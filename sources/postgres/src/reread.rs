@@ -7,18 +7,14 @@ use florin_core::follower::{Page, Row, SourceError};
 use florin_core::limits::FEED_BATCH_ROWS;
 use florin_record::threads::{EndsProcess, Vital};
 use florin_schema::{UserId, Version};
-use postgres_protocol::escape::escape_identifier;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::facts::{self, Table, TableRef};
 use crate::failure::Failure;
-use crate::instance::{Followed, Instance};
+use crate::instance::Followed;
 use crate::limits::{COMMIT_TRIES, VISIBLE_PAUSE, VISIBLE_TRIES};
-use crate::mapping::Field;
-use crate::row::Shape;
-use crate::snapshot::{CopyOut, select};
-use crate::target::{Purpose, Target};
+use crate::reading::Reading;
+use crate::target::Target;
 use crate::wire::Wire;
 
 type Answer = Result<(Vec<Row>, Page), SourceError>;
@@ -128,13 +124,6 @@ impl Rereader {
     }
 }
 
-struct Reading {
-    wire: Wire,
-    instance: Instance,
-    table: Table,
-    shape: Shape,
-}
-
 async fn read(
     target: &Target,
     followed: &Followed,
@@ -143,15 +132,9 @@ async fn read(
 ) -> Result<(Vec<Row>, Page), Failure> {
     let reading = match reading {
         Some(reading) => reading,
-        None => {
-            let mut wire = target.connect(Purpose::Questions).await?;
-            let instance = Instance::at(&mut wire).await?;
-            let table = facts::table(&mut wire, TableRef::Name(&target.table())).await?;
-            let shape = Shape::of(&table.columns, &table.types, &target.mapping)?;
-            reading.insert(Reading { wire, instance, table, shape })
-        }
+        None => reading.insert(Reading::begin(target).await?),
     };
-    followed.check(reading.instance).map_err(Failure::Unavailable)?;
+    reading.check(followed)?;
     wait_until_visible(&mut reading.wire, asked.after_xid).await?;
     for _ in 0..VISIBLE_TRIES {
         let rows = page(target, reading, asked).await?;
@@ -188,16 +171,12 @@ async fn wait_until_visible(wire: &mut Wire, xid: u32) -> Result<(), Failure> {
 }
 
 async fn page(target: &Target, reading: &mut Reading, asked: &Asked) -> Result<Vec<Row>, Failure> {
-    let column = |field| target.mapping.column(field).map(escape_identifier).unwrap_or_default();
-    let (user, version) = (column(Field::UserId), column(Field::Version));
-    let after = asked.after.map_or_else(String::new, |after| format!(" AND {version} > {}", after.0));
-    let sql = format!(
-        "{} WHERE {user} = {}{after} ORDER BY {version} NULLS FIRST LIMIT {FEED_BATCH_ROWS}",
-        select(&target.mapping, &reading.table.name),
-        asked.user.get(),
-    );
+    let user_id = asked.user.get();
+    let which = |user: &str, version: &str| {
+        let after = asked.after.map_or_else(String::new, |after| format!(" AND {version} > {}", after.0));
+        format!("{user} = {user_id}{after}")
+    };
     let mut rows = Vec::new();
-    let mut copying = CopyOut::begin(&mut reading.wire, &sql, &reading.table.name).await?;
-    while copying.read(reading.shape.reader(), &mut rows).await? {}
+    reading.rows(target, which, FEED_BATCH_ROWS, &mut rows).await?;
     Ok(rows)
 }

@@ -24,6 +24,8 @@ pub enum Vital {
     Writer,
     /// The thread that makes checkpoints.
     Checkpoint,
+    /// The thread that compares what is answered with the ledger.
+    Audit,
     /// The thread that speaks with PostgreSQL.
     Postgres,
     /// The task on it that follows.
@@ -57,6 +59,7 @@ impl fmt::Display for Vital {
             Vital::Reread => "florin-reread",
             Vital::Writer => "florin-writer",
             Vital::Checkpoint => "florin-checkpoint",
+            Vital::Audit => "florin-audit",
             Vital::Postgres => "florin-postgres",
             Vital::PostgresStream => "the task that follows PostgreSQL",
             Vital::PostgresReread => "the task that reads accounts again",
@@ -73,7 +76,7 @@ impl fmt::Display for Vital {
 
 impl Vital {
     /// All of them, with a shard for all shards.
-    pub const ALL: [Vital; 17] = [
+    pub const ALL: [Vital; 18] = [
         Vital::Control,
         Vital::Shard(1),
         Vital::Feed,
@@ -81,6 +84,7 @@ impl Vital {
         Vital::Reread,
         Vital::Writer,
         Vital::Checkpoint,
+        Vital::Audit,
         Vital::Postgres,
         Vital::PostgresStream,
         Vital::PostgresReread,

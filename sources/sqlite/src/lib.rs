@@ -8,6 +8,7 @@
 //! | [`appender`](SqliteAppender) | what a node appends, and to the followed file alone |
 //! | [`reader`](Reader) | rows in order, decoded without trust |
 //! | [`source`](SqliteSource) | the file as a ledger to be followed |
+//! | [`scan`](SqliteScan) | the file as a ledger to be compared with |
 //! | [`own`](owns()) | which files are a ledger's own |
 //! | `stripes` | reading in parallel |
 //! | `pages` | reading an account again |
@@ -20,6 +21,7 @@ mod limits;
 mod own;
 mod pages;
 mod reader;
+mod scan;
 #[cfg(any(test, feature = "scratch"))]
 pub mod scratch;
 mod source;
@@ -33,5 +35,6 @@ pub use file::SqliteError;
 pub use identity::{IdentityError, LedgerFile, SameFile};
 pub use own::owns;
 pub use reader::{Followed, Place, Reader, Seq};
+pub use scan::SqliteScan;
 pub use source::SqliteSource;
 pub use writer::{Batch, Writer};

@@ -27,6 +27,9 @@ const ACCOUNT: &str = "SELECT seq, user_id, version, asset, kind, amount, occurr
     WHERE user_id = ?1 ORDER BY version LIMIT ?2";
 const ACCOUNT_AFTER: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
     WHERE user_id = ?1 AND version > ?3 ORDER BY version LIMIT ?2";
+/// What is no number sorts behind all numbers.
+const FROM_USER: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
+    WHERE user_id BETWEEN ?2 AND 9223372036854775807 ORDER BY user_id, version LIMIT ?1";
 
 /// A row's number in the order of commits: SQLite has one writer at a time, so whoever commits later numbers higher.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -187,6 +190,12 @@ impl Reader {
             None => self.collect(ACCOUNT, (user_id, limit), rows),
             Some(version) => self.collect(ACCOUNT_AFTER, (user_id, limit, version.0.cast_signed()), rows),
         };
+        read.map(drop).map_err(|error| SqliteError::of(&self.path, "read", error))
+    }
+
+    /// Adds to `rows` those of users from `from` on, in the order of users and versions, at most `limit`.
+    pub fn users(&self, from: UserId, limit: usize, rows: &mut Vec<Row>) -> Result<(), SqliteError> {
+        let read = self.collect(FROM_USER, (limit, from.get().cast_signed()), rows);
         read.map(drop).map_err(|error| SqliteError::of(&self.path, "read", error))
     }
 

@@ -38,6 +38,7 @@ const FULL: &str = r#"
     principals = "/etc/florin/principals.toml"
 audit-log = "/var/log/florin/audit.jsonl"
 insecure-listen = "on"
+audit = "0.5%"
 log = "warn"
 "#;
 
@@ -86,6 +87,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         principals: Some("/etc/florin/principals.toml".into()),
         audit_log: Some("/var/log/florin/audit.jsonl".into()),
         insecure_listen: Some(Switch::On),
+        audit: Some("0.5%".parse().unwrap()),
         log: Some(LogFilter("warn".to_owned())),
     };
     assert_eq!(read, set);

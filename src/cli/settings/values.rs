@@ -6,6 +6,7 @@ use std::str::FromStr;
 use florin_record::time;
 use tracing_subscriber::EnvFilter;
 
+use crate::auditor::Share;
 use crate::drivers::{DriverChoice, Spin};
 use crate::limits::SHARDS_MAX;
 
@@ -219,6 +220,27 @@ impl FromStr for UnixGroup {
             Ok(UnixGroup(text.to_owned()))
         } else {
             expected("a group's name or number")
+        }
+    }
+}
+
+/// How much time is spent on the audit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Audit {
+    /// None.
+    Off,
+    /// So much of a CPU's.
+    Share(Share),
+}
+
+impl FromStr for Audit {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Audit, Expected> {
+        match text.parse() {
+            Ok(share) => Ok(Audit::Share(share)),
+            Err(_) if text == "off" => Ok(Audit::Off),
+            Err(_) => expected("a share of a CPU's time from 0.01% to 100%, like 1%, or off"),
         }
     }
 }

@@ -1,0 +1,55 @@
+//! The audit as an operator has it: a flag, a page, and a command that looks from outside.
+
+use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for};
+
+/// Changes a ledger as florin never would.
+fn tamper(path: &std::path::Path, sql: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let triggers: Vec<(String, String)> = connection
+        .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let drop: String = triggers.iter().map(|(name, _)| format!("DROP TRIGGER {name};")).collect();
+    let make: String = triggers.iter().map(|(_, sql)| format!("{sql};")).collect();
+    connection.execute_batch(&format!("BEGIN; {drop} {sql}; {make} COMMIT;")).unwrap();
+}
+
+#[test]
+fn a_node_is_audited_from_within_and_from_outside() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--audit", "100%"]);
+    let passes = |page: &str| -> u64 {
+        let count = page.lines().find_map(|line| line.strip_prefix("florin_audit_passes_total "));
+        count.map_or(0, |count| count.parse().unwrap())
+    };
+    wait_for("a pass", || (passes(&get(server.admin, "/metrics")) >= 1).then_some(()));
+    let audit = get(server.admin, "/v1/audit");
+    assert!(audit.contains(r#""differences":"0""#) && audit.contains(r#""buckets":"1024""#), "{audit}");
+    assert!(audit.contains(r#""evidence":[]"#), "{audit}");
+
+    let admin = server.admin.to_string();
+    run_with_input(folder.path(), &["apply", "-", "--admin", &admin], &transaction(1, 7, "10")).ok();
+    let command = ["audit", "--ledger", "sqlite:florin.db", "--node", &server.addr()];
+    let said = run(folder.path(), &command).ok();
+    assert!(said.contains("3 accounts are answered") && said.contains("to the byte"), "{said}");
+
+    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = amount + 1 WHERE user_id = 1");
+    let differences = |page: &str| page.contains("florin_audit_differences_total 1\n");
+    wait_for("the difference", || differences(&get(server.admin, "/metrics")).then_some(()));
+    let audit = get(server.admin, "/v1/audit");
+    assert!(audit.contains(r#""user_id":"1""#) && audit.contains(r#""what":"balance""#), "{audit}");
+    drop(server);
+
+    // A node that does not look by itself is looked at from outside.
+    let server = Server::start(folder.path(), &[]);
+    assert!(get(server.admin, "/v1/audit").contains("--audit 1%"));
+    let command = ["audit", "--ledger", "sqlite:florin.db", "--node", &server.addr()];
+    run(folder.path(), &command).ok();
+    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = amount - 1 WHERE user_id = 1");
+    let found = run(folder.path(), &command);
+    assert!(found.out.contains("user 1, version 2, balance:"), "{found:?}");
+    assert!(found.refused(1).contains("1 of 3 accounts"), "it says how many");
+}
