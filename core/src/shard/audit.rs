@@ -231,7 +231,8 @@ impl Audits {
             return None;
         }
         let noted = self.new_users.as_deref().unwrap_or_default();
-        let is_unmet = |user: &&UserId| below.holds(**user) && !users.contains(user);
+        // Some may have been met since they were noted, with an earlier order of the same piece: those were counted.
+        let is_unmet = |user: &&UserId| !self.has_met(**user) && below.holds(**user) && !users.contains(user);
         Some(noted.iter().filter(is_unmet).copied().collect())
     }
 
