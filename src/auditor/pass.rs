@@ -29,6 +29,8 @@ pub(super) struct Pass<'a> {
     ledger: Vec<Fingerprint>,
     /// By bucket: what is wrong with it was told, or cannot be known.
     explained: Vec<bool>,
+    /// Some accounts of the piece that was read last have been met.
+    has_met: bool,
     /// More users were new than were noted.
     has_lost_users: bool,
     /// How often it is still waited for rows that the node has and the ledger does not show yet.
@@ -54,6 +56,7 @@ impl<'a> Pass<'a> {
             begun: Instant::now(),
             ledger: vec![Fingerprint::default(); BUCKETS],
             explained: vec![false; BUCKETS],
+            has_met: false,
             has_lost_users: false,
             tries: AUDIT_VISIBLE_TRIES,
             report: Report::default(),
@@ -91,6 +94,7 @@ impl<'a> Pass<'a> {
 
     /// `None` where so many users were new meanwhile that not all were noted.
     fn try_to_meet(&mut self, from: UserId) -> Result<Option<Below>, Ended> {
+        self.has_met = false;
         self.shards.tell_all(|| AuditOrder::Watch)?;
         let wall_us = self.shards.wall_us();
         let (scan, pace) = (&mut *self.scan, &mut *self.pace);
@@ -118,6 +122,7 @@ impl<'a> Pass<'a> {
             let users = histories.keys().copied().collect();
             match self.shards.copy(shard, users, Some(until))? {
                 Copied::All(copies) => {
+                    self.has_met = true;
                     let mut suspects = Vec::new();
                     for (mut history, served) in histories.into_values().zip(served(&copies)) {
                         self.note_rows(&mut history, served.version)?;
@@ -141,7 +146,11 @@ impl<'a> Pass<'a> {
                         histories.insert(user, history);
                     }
                 }
-                Copied::TooManyNew if self.has_lost_users => histories.extend(rest),
+                // Whom the pass has gone by it cannot meet again: their rows would count twice.
+                Copied::TooManyNew if self.has_met || self.has_lost_users => {
+                    self.has_lost_users = true;
+                    histories.extend(rest);
+                }
                 Copied::TooManyNew => return Ok(false),
             }
         }
