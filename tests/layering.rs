@@ -31,9 +31,11 @@ const CRATES: &[Layers] = &[
             ("clock", &[]),
             ("threads", &[]),
             ("sources", &["follower"]),
+            ("orders", &["follower", "mesh", "shard"]),
+            ("auditor", &["audit", "follower", "orders", "shard", "mesh", "threads", "limits", "clock"]),
             (
                 "checkpoints",
-                &["follower", "checkpoint", "audit", "shard", "mesh", "threads", "limits", "clock"],
+                &["follower", "checkpoint", "audit", "orders", "shard", "mesh", "threads", "limits", "clock"],
             ),
             ("feed", &["checkpoints", "sources", "follower", "threads", "limits", "clock"]),
             ("callers", &["threads", "shard", "mesh", "limits", "clock"]),
@@ -77,6 +79,7 @@ const CRATES: &[Layers] = &[
                 &[
                     "auditor",
                     "audit",
+                    "clock",
                     "follower",
                     "callers",
                     "checkpoints",
@@ -269,6 +272,7 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
         &["EVERY_UNIT_BYTES", "LARGE", "SMALL_BYTES_MAX", "SPAN_BYTES", "THREE_LINES_BYTES", "UNIT_BYTES"],
     ),
     ("core/src/shard/index.rs", &["LINES_PER_NEW", "PLACES", "TAGS", "USERS_PER_LINE"]),
+    ("core/src/shard/damage.rs", &["DAY_US"]),
     ("core/src/shard/memory.rs", &["CACHE_LINE_BYTES", "GIB", "HUGE_PAGE_BYTES"]),
     ("core/src/shard/metrics.rs", &["BUCKETS", "STEPS_BITS"]),
     // As many cache lines as a core has under way.

@@ -36,7 +36,7 @@ fn a_node_is_audited_from_within_and_from_outside() {
     let said = run(folder.path(), &command).ok();
     assert!(said.contains("3 accounts are answered") && said.contains("to the byte"), "{said}");
 
-    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = amount + 1 WHERE user_id = 1");
+    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = 1501 WHERE amount = 1500");
     let differences = |page: &str| page.contains("florin_audit_differences_total 1\n");
     wait_for("the difference", || differences(&get(server.admin, "/metrics")).then_some(()));
     let audit = get(server.admin, "/v1/audit");
@@ -48,7 +48,7 @@ fn a_node_is_audited_from_within_and_from_outside() {
     assert!(get(server.admin, "/v1/audit").contains("--audit 1%"));
     let command = ["audit", "--ledger", "sqlite:florin.db", "--node", &server.addr()];
     run(folder.path(), &command).ok();
-    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = amount - 1 WHERE user_id = 1");
+    tamper(&folder.path().join("florin.db"), "UPDATE transactions SET amount = 1500 WHERE amount = 1501");
     let found = run(folder.path(), &command);
     assert!(found.out.contains("user 1, version 2, balance:"), "{found:?}");
     assert!(found.refused(1).contains("1 of 3 accounts"), "it says how many");
