@@ -104,7 +104,6 @@ fn told(folder: &Path, names: &[String], caller: &str) -> String {
         "{at}: an authority (ca.crt, ca.key), a certificate for a node that is called {} (node.crt, node.key), and one for a caller \
          that is called {caller} (caller.crt, caller.key), for a year. Keep ca.key away from the node.\n\n\
          florin serve --tls-listen 127.0.0.1:7500 --tls-cert {at}/node.crt --tls-key {at}/node.key --tls-client-ca {at}/ca.crt\n\
-         florin get balance 1 --addr florins://localhost:7500 --tls-ca {at}/ca.crt --tls-cert {at}/caller.crt --tls-key {at}/caller.key\n\
          curl --cacert {at}/ca.crt --cert {at}/caller.crt --key {at}/caller.key https://localhost:7500/v1/users/1/balance",
         names.join(", ")
     )
