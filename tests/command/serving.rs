@@ -256,7 +256,12 @@ fn the_demonstrations_server_ends_with_it_however_it_ends() {
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         if until.is_empty() {
-            wait_for("its folder", || (left() > 0).then_some(()));
+            // Whoever sees to its end is there before its data are.
+            let has_data = || {
+                let mut made = std::fs::read_dir(folder.path()).unwrap();
+                made.any(|made| made.unwrap().path().join("data").exists()).then_some(())
+            };
+            wait_for("its data", has_data);
         } else {
             let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with(until)));
             said.expect("it comes to run").unwrap();
