@@ -374,13 +374,13 @@ fn a_hangup_takes_over_what_is_logged_and_names_what_takes_a_restart() {
 #[test]
 fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
     let folder = folder_with_ledger();
+    let serve = ["serve", "--insecure-listen", "on", "--admin", "off", "--shard-listen", "off", "--listen"];
     for (flags, remedy) in [
-        (["--listen", "192.0.2.1:0"], "no interface of this host has that address"),
-        (["--unix", "missing/florin.sock"], "its folder has to be there"),
-        (["--unix", &"x".repeat(200)], "107 bytes"),
+        (&["192.0.2.1:0"][..], "no interface of this host has that address"),
+        (&["127.0.0.1:0", "--unix", "missing/florin.sock"], "its folder has to be there"),
+        (&["127.0.0.1:0", "--unix", &"x".repeat(200)], "107 bytes"),
     ] {
-        let refused =
-            run(folder.path(), &[&["serve", "--insecure-listen", "on"], &flags[..]].concat()).refused(18);
+        let refused = run(folder.path(), &[&serve, flags].concat()).refused(18);
         assert!(refused.contains(remedy), "{flags:?}: {refused}");
     }
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -389,7 +389,8 @@ fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
     let said = ended.refused(1);
     assert!(said.contains("nothing of line 1") && !said.contains("may or may not"), "{said}");
     // One CPU for two shards, and CPUs that there are not: neither is a quota's doing.
-    let refused = run(folder.path(), &["serve", "--cpus", "0-8191"]).refused(14);
+    let refused =
+        run(folder.path(), &[&serve[..], &["127.0.0.1:0", "--cpus", "0-8191"]].concat()).refused(14);
     assert!(!refused.contains("quota"), "{refused}");
 }
 
