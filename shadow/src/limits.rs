@@ -115,6 +115,8 @@ pub const LATEST_DIFFERENCES_MAX: usize = 12;
 pub const SERVE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How often the guard looks.
 pub const GUARD_TICK: Duration = Duration::from_millis(100);
+/// How soon it looks again where somebody else reads the counters: a timer's grain.
+pub const GUARD_AGAIN: Duration = Duration::from_millis(1);
 /// So many ticks back: who fails altogether is seen within a second, however much went well before.
 pub const GUARD_TICKS: usize = 8;
 /// Fewer requests than this say nothing, whatever the arithmetic of chance makes of them.

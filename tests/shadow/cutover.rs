@@ -232,9 +232,11 @@ fn the_guard_takes_the_share_back_within_a_second_of_a_breach_and_says_why() {
             })
         });
         stage.fails.store(false, Ordering::Relaxed);
-        let log = stage.shadow.logged();
         let line = "goes back from 100% to 0%";
-        assert!(log.lines().any(|logged| logged.contains(line) && logged.contains(why)), "{why}: {log}");
+        let log = wait_for("the guard's line", || {
+            let log = stage.shadow.logged();
+            log.lines().any(|logged| logged.contains(line) && logged.contains(why)).then_some(log)
+        });
         assert!(state["serve"]["rolled_back"].as_str().expect("a reason").contains(why), "{state:#}");
         // By the clock of one machine: when the candidate first did wrong, and when the guard said so.
         let broke = stage.first_failure.lock().expect("no panic").expect("it has failed");

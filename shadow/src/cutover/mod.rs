@@ -23,7 +23,7 @@ use crate::address::TargetAddress;
 use crate::answer::Answer;
 use crate::evidence::{Evidence, Progress, ServeSummary};
 use crate::judge::{Failure, Reason, Side, Verdict};
-use crate::limits::GUARD_TICK;
+use crate::limits::{GUARD_AGAIN, GUARD_TICK};
 use crate::request::{BATCH_PATH, Question, Request};
 use crate::targets::{FullAnswer, Target};
 
@@ -277,8 +277,14 @@ pub async fn watch(cutover: Arc<Cutover>) {
     let mut ticks = tokio::time::interval(GUARD_TICK);
     loop {
         ticks.tick().await;
-        // What is not seen now is seen a moment later.
-        let Some(now) = cutover.evidence.progress() else { continue };
+        // What cannot be seen now is looked at a moment later, and not a tick later: whoever asks for the state all the time would have
+        // the guard look hardly ever.
+        let now = loop {
+            match cutover.evidence.progress() {
+                Some(now) => break now,
+                None => tokio::time::sleep(GUARD_AGAIN).await,
+            }
+        };
         steps.take(&cutover, now);
         let counted = std::mem::take(&mut *cutover.tick());
         let tick = counted_since(&before, &now, counted);
