@@ -30,7 +30,7 @@ static GOLDEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 
 /// Every golden RESP command, or several that come together.
 static RESP: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let told = include_str!("../schemas/golden/resp.json");
+    let told = include_str!("../schemas/golden-resp.json");
     let told: serde_json::Value = serde_json::from_str(told).expect("JSON");
     let exchanges = told["exchanges"].as_array().expect("a list");
     exchanges.iter().map(|told| told["ask"].as_str().expect("a text").as_bytes().to_vec()).collect()

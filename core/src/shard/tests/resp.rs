@@ -1,4 +1,4 @@
-//! RESP: the exchanges of `schemas/golden/resp.json`, and replies in the order of their commands whoever owns the users.
+//! RESP: the exchanges of `schemas/golden-resp.json`, and replies in the order of their commands whoever owns the users.
 
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ fn golden_node(shards: u16) -> Vec<Alone> {
 }
 
 fn exchanges() -> Vec<(String, String)> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/golden/resp.json");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas/golden-resp.json");
     let told: Value = serde_json::from_slice(&std::fs::read(path).expect(path)).expect("JSON");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let all: Vec<_> = told["exchanges"]
