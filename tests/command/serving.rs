@@ -428,9 +428,9 @@ fn what_came_while_a_node_stood_still_is_read_before_its_time_is_judged() {
     // Nothing shows that the time is over, for nobody runs who could say so.
     std::thread::sleep(ADMIN_PART_SILENCE + Duration::from_secs(1));
     servers.iter().for_each(|server| server.signal(Signal::CONT));
-    for stream in &mut halves {
+    for (at, stream) in halves.iter_mut().enumerate() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{}: {answer}", drivers[at / 2]);
     }
 }
