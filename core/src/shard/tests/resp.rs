@@ -105,3 +105,27 @@ fn a_long_command_that_comes_in_pieces_is_read_a_few_times() {
     let reply = node[0].send_output();
     assert_eq!(reply, [b"*1000\r\n".as_slice(), &b"$-1\r\n".repeat(keys)].concat());
 }
+
+/// A batch of which no user can be answered says so once. GETs that were sent together are gathered as a batch is, and each has its own
+/// answer all the same: with one for all of them, a caller takes every later reply for another's.
+#[test]
+fn each_of_several_gets_is_refused_by_itself() {
+    for shards in [1, 2, 3] {
+        let mut node = node(shards, 8);
+        node.iter_mut().for_each(|alone| alone.shard.follow.feed.watermark.store(0, 0));
+        node[0].shard.open(0, Listener::Any);
+        let gets: String = (0..20)
+            .map(|user| format!("*2\r\n$3\r\nGET\r\n${}\r\nbalance:{user}\r\n", 8 + user.to_string().len()))
+            .collect();
+        let replies = ask(&mut node, 10, (gets + "*1\r\n$4\r\nPING\r\n").as_bytes());
+        let replies: Vec<&str> = replies.lines().collect();
+        assert_eq!(replies.len(), 21, "{shards} shards: {replies:?}");
+        assert!(replies[..20].iter().all(|reply| reply.starts_with("-UNAVAILABLE ")), "{replies:?}");
+        assert_eq!(replies[20], "+PONG");
+        let mesh_of = |alone: &Alone| {
+            let metrics = &alone.shard.responder.metrics.opcodes[Opcode::GetBalance as usize];
+            metrics.answers[Status::Unavailable as usize].get()
+        };
+        assert_eq!(node.iter().map(mesh_of).sum::<u64>(), 20, "each is counted");
+    }
+}
