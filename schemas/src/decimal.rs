@@ -1,13 +1,15 @@
 //! The one spelling of a whole number, wherever people and programs write one: paths, queries, JSON strings, CSV, flags.
 
 /// Reads decimal digits: no sign, no space, no leading zero, at most `u64::MAX`.
-pub fn decimal(text: &str) -> Option<u64> {
-    let is_canonical = match text.as_bytes() {
-        [b'0'] => true,
-        [b'0', ..] => false,
-        digits => digits.iter().all(u8::is_ascii_digit),
-    };
-    if is_canonical { text.parse().ok() } else { None }
+#[inline]
+pub fn decimal(text: impl AsRef<[u8]>) -> Option<u64> {
+    match text.as_ref() {
+        [] | [b'0', _, ..] => None,
+        digits => digits.iter().try_fold(0_u64, |number, digit| {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            number.checked_mul(10)?.checked_add(u64::from(digit))
+        }),
+    }
 }
 
 /// What a refusal of `text` adds where only the spelling of a number is wrong; empty for everything else.

@@ -16,7 +16,7 @@ use florin_schema::frame::{
     BATCH_USERS_MAX, FLAG_FRESHNESS, FreshnessOptions, HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX,
     PING_BYTES_MAX, REQUEST_BYTES_MAX, RequestHeader, VERSION, WAIT_MS_MAX,
 };
-use florin_schema::{Encoding, Opcode, Status, UserId, Version, WindowMask, generated};
+use florin_schema::{Encoding, Opcode, UserId, Version, WindowMask, generated};
 use thiserror::Error;
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
@@ -291,15 +291,7 @@ fn refuse<'a>(header: &RequestHeader, error: &FrameError) -> Parsed<'a> {
 }
 
 fn rejection(reply_to: ReplyTo, opcode: u8, error: &FrameError, consumed: Option<usize>) -> Rejection {
-    Rejection {
-        reply_to,
-        opcode,
-        status: Status::InvalidRequest,
-        http_status: None,
-        message: error.to_string(),
-        allow: None,
-        consumed,
-    }
+    Rejection { opcode, ..Rejection::new(reply_to, error.to_string(), consumed) }
 }
 
 #[cfg(test)]

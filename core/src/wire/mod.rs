@@ -20,7 +20,7 @@ pub use encode::{Encoder, HelloAnswer};
 use alloc::string::String;
 
 use florin_schema::layout::{BalanceView, WindowTotals};
-use florin_schema::{Asset, Opcode, Status, UserId, Version, Window, WindowMask};
+use florin_schema::{Asset, Opcode, Status, UserId, Version, Window, WindowMask, decimal};
 
 /// How a reply is to be framed and encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -260,6 +260,30 @@ pub struct Rejection {
     /// A request is refused as soon as its header or head shows why, so this may be **more than has arrived**: the rest is to be
     /// skipped as it comes.
     pub consumed: Option<usize>,
+}
+
+impl Rejection {
+    /// Of what is no request.
+    pub(crate) fn new(reply_to: ReplyTo, message: String, consumed: Option<usize>) -> Rejection {
+        Rejection {
+            reply_to,
+            opcode: reply_to.opcode as u8,
+            status: Status::InvalidRequest,
+            http_status: None,
+            message,
+            allow: None,
+            consumed,
+        }
+    }
+}
+
+/// A number in its one spelling, of 64 bits or, where `max` says so, of 32.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn number(text: &[u8], max: u64) -> Result<u64, &'static str> {
+    let expected = if max == u64::MAX { "0 to 18446744073709551615" } else { "0 to 4294967295" };
+    decimal(text).filter(|&value| value <= max).ok_or(expected)
 }
 
 /// What a connection speaks.

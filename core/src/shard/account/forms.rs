@@ -82,6 +82,11 @@ impl NarrowTotals {
     }
 }
 
+#[inline]
+fn widened(narrow: U32) -> I64 {
+    I64::new(i64::from(narrow.get()))
+}
+
 /// Why a narrow account's buckets are narrow, and why no sum of an account's buckets overflows.
 pub const WITHIN_LIFETIME: &str = "a window's sums are at most its lifetime's";
 
@@ -106,13 +111,12 @@ impl KeptTotals for WindowTotals {
 impl KeptTotals for NarrowTotals {
     #[inline]
     fn wide(self) -> WindowTotals {
-        let sum = |narrow: U32| I64::new(i64::from(narrow.get()));
         WindowTotals {
             credit_count: U64::new(u64::from(self.credit_count.get())),
-            credit_sum: sum(self.credit_sum),
+            credit_sum: widened(self.credit_sum),
             debit_count: U64::new(u64::from(self.debit_count.get())),
-            debit_sum: sum(self.debit_sum),
-            largest_debit: sum(self.largest_debit),
+            debit_sum: widened(self.debit_sum),
+            largest_debit: widened(self.largest_debit),
         }
     }
 
@@ -162,8 +166,7 @@ impl KeptBucket for NarrowBucket {
 
     #[inline]
     fn wide(self) -> Bucket {
-        let sum = |narrow: U32| I64::new(i64::from(narrow.get()));
-        Bucket { key: self.key, count: self.count, sum: sum(self.sum), largest: sum(self.largest) }
+        Bucket { key: self.key, count: self.count, sum: widened(self.sum), largest: widened(self.largest) }
     }
 
     fn kept(wide: &Bucket) -> NarrowBucket {

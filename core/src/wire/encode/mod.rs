@@ -20,8 +20,6 @@ mod resp;
 mod response;
 mod time;
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use florin_schema::frame::{ReplyHeader, VERSION};
@@ -33,7 +31,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use self::date::Date;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
-use super::resp::{COMMANDS, Chat};
+use super::resp::Chat;
 use super::{
     BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, RespReply, RespShape, RespVersion,
     StatisticsAnswer,
@@ -183,7 +181,9 @@ impl Encoder {
     /// Answers a Hello: in a frame with FlatBuffers, whatever encoding it asked for.
     pub fn hello(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, answer: &HelloAnswer<'_>) {
         match to.format {
-            Format::Resp(RespReply { version, shape: RespShape::Greeting }) => greeting(out, version, answer),
+            Format::Resp(RespReply { version, shape: RespShape::Greeting }) => {
+                resp::greeting(out, version, answer)
+            }
             Format::Resp(_) => resp::simple(out, "OK"),
             Format::Rkyv | Format::FlatBuffers | Format::Http(_) => {
                 let body = self.flat.hello(answer);
@@ -213,14 +213,7 @@ impl Encoder {
         origin: Origin,
         unavailable: Option<&str>,
     ) {
-        match chat {
-            Chat::Heard | Chat::Quit => resp::simple(out, "OK"),
-            Chat::Id => resp::integer(out, answer.connection),
-            Chat::Commands => resp::commands(out),
-            Chat::CommandCount => resp::integer(out, COMMANDS.len() as i64),
-            Chat::CommandDocs => resp::map(out, version, 0),
-            Chat::Info(section) => resp::bulk(out, info(section, answer, origin, unavailable).as_bytes()),
-        }
+        resp::chat(out, version, chat, answer, origin, unavailable);
     }
 
     /// Answers any request with a status that is not OK.
@@ -271,52 +264,6 @@ impl Encoder {
         let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
         response::write(out, &head, &self.json);
     }
-}
-
-fn greeting(out: &mut Vec<u8>, version: RespVersion, answer: &HelloAnswer<'_>) {
-    let (server, number) = answer.server.split_once('/').unwrap_or((answer.server, ""));
-    resp::map(out, version, 7);
-    for (name, value) in [("server", server), ("version", number)] {
-        resp::bulk(out, name.as_bytes());
-        resp::bulk(out, value.as_bytes());
-    }
-    resp::bulk(out, b"proto");
-    resp::integer(out, if version == RespVersion::Three { 3 } else { 2 });
-    resp::bulk(out, b"id");
-    resp::integer(out, answer.connection);
-    for (name, value) in [("mode", "standalone"), ("role", "master")] {
-        resp::bulk(out, name.as_bytes());
-        resp::bulk(out, value.as_bytes());
-    }
-    resp::bulk(out, b"modules");
-    resp::array(out, 0);
-}
-
-/// INFO's text. Clients look for `loading` to know whether they may ask.
-fn info(section: &str, answer: &HelloAnswer<'_>, origin: Origin, unavailable: Option<&str>) -> String {
-    let is_wanted = |name: &str| {
-        ["", "all", "everything", "default", name].iter().any(|all| section.eq_ignore_ascii_case(all))
-    };
-    let mut text = String::new();
-    if is_wanted("server") {
-        let (server, shards) = (answer.server, answer.shards);
-        text += &format!(
-            "# Server\r\nserver:{server}\r\nredis_mode:standalone\r\nshards:{shards}\r\nnode_id:{}\r\nledger_id:{}\r\n",
-            answer.identity.node, answer.identity.ledger
-        );
-    }
-    if is_wanted("persistence") {
-        text += &format!("# Persistence\r\nloading:{}\r\n", u8::from(unavailable.is_some()));
-        if let Some(reason) = unavailable {
-            text += &format!("unavailable:{reason}\r\n");
-        }
-    }
-    if is_wanted("replication") {
-        let as_of = time::rfc3339(origin.as_of_us);
-        let as_of = core::str::from_utf8(&as_of).expect("digits and signs");
-        text += &format!("# Replication\r\nrole:master\r\nas_of:{as_of}\r\n");
-    }
-    text
 }
 
 const PLAIN: u8 = 0;

@@ -1,12 +1,14 @@
 //! RESP replies: JSON in bulk strings, maps and arrays of them, refusals.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::{Status, Version};
 
-use super::time;
-use crate::wire::resp::{COMMANDS, Described};
+use super::{HelloAnswer, time};
+use crate::wire::resp::{COMMANDS, Chat, Described};
 use crate::wire::{Origin, RespShape, RespVersion};
 
 /// Said in place of a value that is known to be incomplete: alone it could not say so.
@@ -96,6 +98,72 @@ fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     end(out);
 }
 
+/// What a client wants to know, of a node that may say `unavailable` instead of data.
+pub(super) fn chat(
+    out: &mut Vec<u8>,
+    version: RespVersion,
+    chat: Chat<'_>,
+    answer: &HelloAnswer<'_>,
+    origin: Origin,
+    unavailable: Option<&str>,
+) {
+    match chat {
+        Chat::Heard | Chat::Quit => simple(out, "OK"),
+        Chat::Id => integer(out, answer.connection),
+        Chat::Commands => commands(out),
+        Chat::CommandCount => integer(out, COMMANDS.len() as i64),
+        Chat::CommandDocs => map(out, version, 0),
+        Chat::Info(section) => bulk(out, info(section, answer, origin, unavailable).as_bytes()),
+    }
+}
+
+/// A HELLO's map.
+pub(super) fn greeting(out: &mut Vec<u8>, version: RespVersion, answer: &HelloAnswer<'_>) {
+    let (server, number) = answer.server.split_once('/').unwrap_or((answer.server, ""));
+    map(out, version, 7);
+    for (name, value) in [("server", server), ("version", number)] {
+        bulk(out, name.as_bytes());
+        bulk(out, value.as_bytes());
+    }
+    bulk(out, b"proto");
+    integer(out, if version == RespVersion::Three { 3 } else { 2 });
+    bulk(out, b"id");
+    integer(out, answer.connection);
+    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+        bulk(out, name.as_bytes());
+        bulk(out, value.as_bytes());
+    }
+    bulk(out, b"modules");
+    array(out, 0);
+}
+
+/// INFO's text. Clients look for `loading` to know whether they may ask.
+fn info(section: &str, answer: &HelloAnswer<'_>, origin: Origin, unavailable: Option<&str>) -> String {
+    let is_wanted = |name: &str| {
+        ["", "all", "everything", "default", name].iter().any(|all| section.eq_ignore_ascii_case(all))
+    };
+    let mut text = String::new();
+    if is_wanted("server") {
+        let (server, shards) = (answer.server, answer.shards);
+        text += &format!(
+            "# Server\r\nserver:{server}\r\nredis_mode:standalone\r\nshards:{shards}\r\nnode_id:{}\r\nledger_id:{}\r\n",
+            answer.identity.node, answer.identity.ledger
+        );
+    }
+    if is_wanted("persistence") {
+        text += &format!("# Persistence\r\nloading:{}\r\n", u8::from(unavailable.is_some()));
+        if let Some(reason) = unavailable {
+            text += &format!("unavailable:{reason}\r\n");
+        }
+    }
+    if is_wanted("replication") {
+        let as_of = time::rfc3339(origin.as_of_us);
+        let as_of = core::str::from_utf8(&as_of).expect("digits and signs");
+        text += &format!("# Replication\r\nrole:master\r\nas_of:{as_of}\r\n");
+    }
+    text
+}
+
 pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     head(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
@@ -133,14 +201,14 @@ pub(super) fn array(out: &mut Vec<u8>, length: usize) {
 }
 
 /// The head of a map of so many pairs; in RESP2 an array of both.
-pub(super) fn map(out: &mut Vec<u8>, version: RespVersion, pairs: usize) {
+fn map(out: &mut Vec<u8>, version: RespVersion, pairs: usize) {
     match version {
         RespVersion::Two => head(out, b'*', 2 * pairs),
         RespVersion::Three => head(out, b'%', pairs),
     }
 }
 
-pub(super) fn integer(out: &mut Vec<u8>, value: i64) {
+fn integer(out: &mut Vec<u8>, value: i64) {
     out.push(b':');
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     end(out);
@@ -154,7 +222,7 @@ fn boolean(out: &mut Vec<u8>, version: RespVersion, value: bool) {
 }
 
 /// What COMMAND says of all.
-pub(super) fn commands(out: &mut Vec<u8>) {
+fn commands(out: &mut Vec<u8>) {
     array(out, COMMANDS.len());
     for Described { name, arity, keys } in &COMMANDS {
         array(out, 6);

@@ -1,4 +1,4 @@
-use florin_schema::frame::FLAG_FRESHNESS;
+use florin_schema::frame::{FLAG_FRESHNESS, Status};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;

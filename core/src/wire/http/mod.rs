@@ -19,7 +19,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 pub use error::HttpError;
-use florin_schema::{Opcode, Status, UserId};
+use florin_schema::{Opcode, UserId};
 use head::{Head, Method};
 use route::{Resource, Route};
 
@@ -111,14 +111,11 @@ fn refuse<'a>(opcode: Opcode, reply: HttpReply, error: &HttpError, consumed: Opt
 }
 
 fn rejection(opcode: Opcode, reply: HttpReply, error: &HttpError, consumed: Option<usize>) -> Rejection {
+    let reply_to = ReplyTo { opcode, request_id: 0, format: Format::Http(reply) };
     Rejection {
-        reply_to: ReplyTo { opcode, request_id: 0, format: Format::Http(reply) },
-        opcode: opcode as u8,
-        status: Status::InvalidRequest,
         http_status: Some(error.status()),
-        message: error.to_string(),
         allow: error.allow(),
-        consumed,
+        ..Rejection::new(reply_to, error.to_string(), consumed)
     }
 }
 

@@ -10,7 +10,7 @@ use florin_schema::{Opcode, UserId, Version, WindowMask, decimal};
 
 use super::HttpError;
 use super::head::{Head, Method};
-use crate::wire::{Freshness, WINDOW_LIST, window_list};
+use crate::wire::{self, Freshness, WINDOW_LIST, window_list};
 
 /// What a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,9 +162,11 @@ fn milliseconds(text: &str, field: &'static str) -> Result<u32, HttpError> {
 }
 
 fn number(text: &str, field: &'static str, max: u64) -> Result<u64, HttpError> {
-    let expected = if max == u64::MAX { "0 to 18446744073709551615" } else { "0 to 4294967295" };
-    let value = decimal(text).filter(|&value| value <= max);
-    value.ok_or_else(|| HttpError::Value { field, expected, got: text.to_owned() })
+    wire::number(text.as_bytes(), max).map_err(|expected| HttpError::Value {
+        field,
+        expected,
+        got: text.to_owned(),
+    })
 }
 
 fn windows(text: &str) -> Result<WindowMask, HttpError> {

@@ -9,7 +9,7 @@ use florin_schema::{Opcode, UserId, Version, WindowMask, decimal};
 use super::words::Words;
 use super::{RespError, RespShape, RespVersion, reply_to};
 use crate::limits::{BATCH_USERS_MAX, HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX, PING_BYTES_MAX};
-use crate::wire::{Freshness, Query, Request, WINDOW_LIST, window_list};
+use crate::wire::{self, Freshness, Query, Request, WINDOW_LIST, window_list};
 
 /// What a client wants to know of its connection or of this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -282,23 +282,13 @@ fn told(mut words: Words<'_>, opcode: Opcode, usage: &'static str) -> Result<(Us
 }
 
 fn number(word: &[u8], field: &'static str, max: u64) -> Result<u64, RespError> {
-    let value = core::str::from_utf8(word).ok().and_then(decimal).filter(|&value| value <= max);
-    let expected = if max == u64::MAX { "0 to 18446744073709551615" } else { "0 to 4294967295" };
-    value.ok_or_else(|| RespError::Value { field, expected, got: shown(word) })
+    wire::number(word, max).map_err(|expected| RespError::Value { field, expected, got: shown(word) })
 }
 
 /// An id in its one spelling.
 #[inline]
 pub(super) fn decimal_id(digits: &[u8]) -> Option<UserId> {
-    let is_canonical = matches!(digits, [b'1'..=b'9', rest @ ..] if rest.len() < 19) || digits == b"0";
-    if !is_canonical {
-        return None;
-    }
-    // Nineteen digits always fit into 64 bits.
-    let value = digits.iter().try_fold(0_u64, |value, &digit| {
-        digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0'))
-    });
-    UserId::new(value?)
+    decimal(digits).and_then(UserId::new)
 }
 
 /// What came, as far as a message has room for it.

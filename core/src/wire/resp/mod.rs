@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 
 pub use command::{COMMANDS, Chat, Described};
 pub use error::RespError;
-use florin_schema::{Opcode, Status, UserId};
+use florin_schema::{Opcode, UserId};
 
 use self::words::{Halt, Words};
 use super::{Format, Parsed, Rejection, ReplyTo, RespReply, RespShape, RespVersion};
@@ -91,15 +91,7 @@ const fn reply_to(opcode: Opcode, version: RespVersion, shape: RespShape) -> Rep
 
 #[cold]
 fn rejection(version: RespVersion, error: &RespError, consumed: Option<usize>) -> Rejection {
-    Rejection {
-        reply_to: reply_to(Opcode::Ping, version, RespShape::Ok),
-        opcode: Opcode::Ping as u8,
-        status: Status::InvalidRequest,
-        http_status: None,
-        message: error.to_string(),
-        allow: None,
-        consumed,
-    }
+    Rejection::new(reply_to(Opcode::Ping, version, RespShape::Ok), error.to_string(), consumed)
 }
 
 #[cfg(test)]
