@@ -181,6 +181,7 @@ impl Following {
     async fn try_follow(&self, load: &mut Load, has_begun: &mut bool) -> Result<Failure, Failure> {
         let target = &self.target;
         load.before.look = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        load.before.timeline = self.followed.get().timeline;
         let mut session = Session::open(target, &load.before).await?;
         load.look.store(session.start.look, Relaxed);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.look.clone());

@@ -27,6 +27,8 @@ use crate::wire::Wire;
 pub struct Before {
     /// Of the ledger that was opened first.
     pub identity: Option<PgIdentity>,
+    /// The history of the server that was followed last; 0 = none was.
+    pub timeline: u32,
     /// From where to go on; none = from a snapshot.
     pub position: Option<PgPosition>,
     /// Up to where the ledger was read, where that lies behind the position: a checkpoint's accounts are not all of one moment.
@@ -106,6 +108,15 @@ async fn one_server(stream: &mut Wire, questions: &mut Wire) -> Result<Instance,
     )))
 }
 
+/// A primary whose place a standby took, and that has come back. What it has since then is no commit of the ledger's, and what the ledger
+/// has since then it does not hear of: loaded on top it would be answered as if it were fresh.
+fn replaced_primary(found: u32, followed: u32) -> Failure {
+    Failure::Unavailable(format!(
+        "the server goes on with an older history (timeline {found}) than the one that was followed (timeline {followed}): it is a primary \
+         that was replaced, and is not followed. End it, and the promoted one is found by itself; or restart florin to load this one"
+    ))
+}
+
 fn identity_of(system: &System, table: &Table) -> PgIdentity {
     PgIdentity {
         system: system.id,
@@ -123,6 +134,9 @@ impl Session {
     pub async fn open(target: &Target, before: &Before) -> Result<Session, Failure> {
         let mut stream = target.connect(Purpose::Replication).await?;
         let system = identify_system(&mut stream).await?;
+        if system.timeline < before.timeline {
+            return Err(replaced_primary(system.timeline, before.timeline));
+        }
         let mut questions = target.connect(Purpose::Questions).await?;
         let instance = one_server(&mut stream, &mut questions).await?;
         let name = target.table();

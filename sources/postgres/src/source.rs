@@ -366,8 +366,8 @@ impl Source for PgSource {
                 position,
                 end,
                 anchor,
-                look: None,
                 changes: self.changes.filter(|_| after.is_some()),
+                ..Before::default()
             },
             // Without a position everything is loaded on top, and compared with what came before.
             comparison: if position.is_none() { self.journal.compare() } else { Comparison::default() },

@@ -1,5 +1,7 @@
 //! Ways in which following breaks off: after each of them every row is there once, or what is wrong is said.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use florin_core::clock::Now;
@@ -268,7 +270,7 @@ fn other_sessions_that_take_long_delay_nobody() {
         assert!(took.as_secs() < 10, "{what}: {took:?}");
     };
     let spawn =
-        |mut command: std::process::Command| command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        |mut command: Command| command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let long = |sql: String| {
         let mut psql = server.psql();
         psql.arg("-c").arg(sql);
@@ -356,6 +358,41 @@ fn a_standby_that_is_promoted_without_the_last_rows_and_a_restored_backup_are_to
     assert!(view.quarantined.contains(&2), "rows that were shown are gone");
     assert_eq!(view.accounts[&77].len(), 1);
     assert!(!view.went_back);
+}
+
+/// A standby was promoted and followed; then the old primary came back where the new one had been. It was loaded on top, and what it
+/// had was answered as if it were fresh, while commits went on elsewhere.
+#[test]
+fn a_primary_that_was_replaced_and_comes_back_is_not_followed() {
+    let (server, mirror) = followed();
+    let (old, promoted) = (server.folder().join("old"), server.folder().join("promoted"));
+    let copy = |from: &Path, to: &Path| run(Command::new("cp").arg("-a").args([from, to])).unwrap();
+    server.end();
+    copy(&server.data(), &old);
+    copy(&server.data().join("PG_VERSION"), &server.data().join("standby.signal"));
+    server.boot();
+    server.sql("SELECT pg_promote()");
+    server.sql(&rows(1_000, 1_099, 10));
+    mirror.catch_up();
+    assert_eq!((mirror.rows(), mirror.status.loads()), (1_100, 1), "the promoted one is gone on with");
+
+    server.end();
+    std::fs::rename(server.data(), &promoted).unwrap();
+    std::fs::rename(&old, server.data()).unwrap();
+    server.boot();
+    // Its own, and more of them than it lacks.
+    server.sql(&rows(1_000, 1_999, 10).replace("1 + i % 1000", "7"));
+    eventually("it is said", || mirror.said("a primary that was replaced"));
+    assert_eq!((mirror.rows(), mirror.status.loads()), (1_100, 1), "nothing of it is taken");
+
+    server.end();
+    std::fs::rename(server.data(), &old).unwrap();
+    std::fs::rename(&promoted, server.data()).unwrap();
+    server.boot();
+    server.sql(&rows(1_100, 1_199, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.loads(), 1, "and the promoted one is gone on with when it is there again");
 }
 
 #[test]
