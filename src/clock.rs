@@ -9,17 +9,30 @@ pub use florin_core::clock::Now;
 pub struct Clock {
     started: Instant,
     fixed_wall_us: Option<i64>,
+    /// By how much a fixed wall goes on with each second.
+    leap_us: i64,
 }
 
 impl Clock {
     /// A clock that follows the system's, or whose wall stands still at `fixed_wall_us` (to replay history).
     pub fn new(fixed_wall_us: Option<i64>) -> Clock {
-        Clock { started: Instant::now(), fixed_wall_us }
+        Clock { started: Instant::now(), fixed_wall_us, leap_us: 0 }
+    }
+
+    /// The same, but a fixed wall goes on by `leap_us` at once with each second: hours and days end while a test looks on.
+    #[must_use]
+    pub fn with_leaps(self, leap_us: i64) -> Clock {
+        Clock { leap_us, ..self }
     }
 
     /// Reads both. No system call: the vDSO answers.
     pub fn now(&self) -> Now {
-        Now { wall_us: self.fixed_wall_us.unwrap_or_else(system_wall_us), monotonic_us: self.monotonic_us() }
+        let monotonic_us = self.monotonic_us();
+        let wall_us = match self.fixed_wall_us {
+            Some(fixed_us) => fixed_us + self.leap_us * (monotonic_us / 1_000_000).cast_signed(),
+            None => system_wall_us(),
+        };
+        Now { wall_us, monotonic_us }
     }
 
     /// The monotonic half alone.

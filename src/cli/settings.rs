@@ -308,6 +308,7 @@ impl Settings {
             driver: set.driver.map_or(DriverChoice::Auto, |Driver(choice)| choice),
             spin: set.spin_us.unwrap_or_default(),
             fixed_wall_us: set.now.map(|Instant(us)| us),
+            wall_leap_us: 0,
             max_staleness_ms: set.max_staleness_ms.map_or(u32::MAX, |Staleness(ms)| ms),
             checkpoints: set.checkpoint.map(|folder| CheckpointConfig {
                 folder,

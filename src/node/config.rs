@@ -44,6 +44,8 @@ pub struct NodeConfig {
     pub spin: Spin,
     /// Where the wall clock stands still, µs since 1970 UTC; none = it runs.
     pub fixed_wall_us: Option<i64>,
+    /// By how much one that stands still goes on with each second, µs: so that hours and days end while a test looks on.
+    pub wall_leap_us: i64,
     /// Age of the data beyond which none is answered.
     pub max_staleness_ms: u32,
     /// What is done about checkpoints; none = nothing.
@@ -74,6 +76,7 @@ impl NodeConfig {
             driver: DriverChoice::Auto,
             spin: Spin::default(),
             fixed_wall_us: None,
+            wall_leap_us: 0,
             max_staleness_ms: 30_000,
             checkpoints: None,
             callers: None,

@@ -174,7 +174,7 @@ impl Node {
         let sizes = RingSizes { connections, ..sizes };
         let Bound { mut addresses, sockets, unix } = bind(&config, shards)?;
 
-        let clock = Clock::new(config.fixed_wall_us);
+        let clock = Clock::new(config.fixed_wall_us).with_leaps(config.wall_leap_us);
         let control = Control::new(shards)?;
         let (transport, arrivals) = Transport::prepare(&config, driver.kind, &control, &mut addresses)?;
         let max_staleness_ms = config.max_staleness_ms;
