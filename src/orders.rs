@@ -27,8 +27,17 @@ impl<O, A> Port<O, A> {
     /// # Panics
     /// Where more orders are under way than may be.
     pub fn order(&mut self, order: O) {
+        assert!(self.try_order(order).is_ok(), "orders are counted, and have room");
+    }
+
+    /// Orders something that is answered, and wakes the shard.
+    ///
+    /// # Errors
+    /// The order, where others that have no answer take the room at the moment.
+    pub fn try_order(&mut self, order: O) -> Result<(), O> {
+        self.tell(order)?;
         self.unanswered += 1;
-        assert!(self.tell(order).is_ok(), "orders are counted, and have room");
+        Ok(())
     }
 
     /// Orders something that has no answer, and wakes the shard.

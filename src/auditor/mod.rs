@@ -271,16 +271,4 @@ impl std::fmt::Debug for AuditHandle {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_share_is_a_percentage_and_says_how_long_to_rest() {
-        let rest =
-            |share: &str, ms| share.parse::<Share>().unwrap().rest(Duration::from_millis(ms)).as_millis();
-        assert_eq!((rest("1%", 2), rest("50%", 7), rest("100%", 9)), (198, 7, 0));
-        for wrong in ["1", "0%", "101%", "-1%", "%", "NaN%", "one%", ""] {
-            assert!(wrong.parse::<Share>().is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

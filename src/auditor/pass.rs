@@ -95,7 +95,7 @@ impl<'a> Pass<'a> {
     /// `None` where so many users were new meanwhile that not all were noted.
     fn try_to_meet(&mut self, from: UserId) -> Result<Option<Below>, Ended> {
         self.has_met = false;
-        self.shards.tell_all(|| AuditOrder::Watch)?;
+        self.shards.watch()?;
         let wall_us = self.shards.wall_us();
         let (scan, pace) = (&mut *self.scan, &mut *self.pace);
         let Piece { histories, below, rows } = pace.work(|| read_piece(scan, from, wall_us))?;

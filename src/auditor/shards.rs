@@ -97,21 +97,52 @@ impl Shards {
     }
 
     pub(super) fn tell(&mut self, shard: usize, order: AuditOrder) -> Result<(), Ended> {
-        let mut untold = self.shards[shard].port.tell(order).err();
-        while let Some(order) = untold {
+        self.push(shard, order, Port::tell)
+    }
+
+    /// Orders that have no answer may take all the room there is for a while.
+    fn push(
+        &mut self,
+        shard: usize,
+        order: AuditOrder,
+        push: impl Fn(&mut Port, AuditOrder) -> Result<(), AuditOrder>,
+    ) -> Result<(), Ended> {
+        let mut left = push(&mut self.shards[shard].port, order).err();
+        while let Some(order) = left {
             self.check_stop()?;
             look_again();
-            untold = self.shards[shard].port.tell(order).err();
+            left = push(&mut self.shards[shard].port, order).err();
         }
         Ok(())
+    }
+
+    /// Whether there was room for it.
+    #[cfg(test)]
+    pub(super) fn try_tell(&mut self, order: AuditOrder) -> bool {
+        self.shards[0].port.tell(order).is_ok()
     }
 
     pub(super) fn tell_all(&mut self, order: impl Fn() -> AuditOrder) -> Result<(), Ended> {
         (0..self.shards.len()).try_for_each(|shard| self.tell(shard, order()))
     }
 
+    /// Has all of them note who is new. They do once this returns, and not before.
+    pub(super) fn watch(&mut self) -> Result<(), Ended> {
+        for shard in 0..self.shards.len() {
+            self.push(shard, AuditOrder::Watch, Port::try_order)?;
+        }
+        for shard in 0..self.shards.len() {
+            let AuditAnswer::Watching = self.answer(shard)? else { unreachable!("they were to watch") };
+        }
+        Ok(())
+    }
+
     fn ask(&mut self, shard: usize, order: AuditOrder) -> Result<AuditAnswer, Ended> {
-        self.shards[shard].port.order(order);
+        self.push(shard, order, Port::try_order)?;
+        self.answer(shard)
+    }
+
+    fn answer(&mut self, shard: usize) -> Result<AuditAnswer, Ended> {
         loop {
             match self.shards[shard].port.answer() {
                 Some(answer) => return Ok(answer),

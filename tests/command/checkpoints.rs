@@ -244,3 +244,88 @@ fn a_full_disk_costs_a_checkpoint_and_nothing_else() {
     let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
     assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["checkpoint-000000000001", "lock"]);
 }
+
+/// A node under strace, which has the calls that `inject` names fail on these paths, each with EIO as a broken disk has it.
+fn start_with_a_broken_disk(folder: &TempDir, inject: &str, paths: &[&str]) -> Server {
+    let checkpoints = folder.path().canonicalize().unwrap().join("checkpoints");
+    let mut command = Command::new("strace");
+    // The node stays this test's child, and is what a signal ends.
+    command.args(["-D", "-f", "-qq", "-o/dev/null", "--seccomp-bpf"]);
+    // No other call is stopped at.
+    command.args(["-e", &format!("trace={inject}"), "-e", &format!("inject={inject}:error=EIO")]);
+    for path in paths {
+        command.arg("-P").arg(checkpoints.join(path));
+    }
+    let free =
+        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    command.arg(env!("CARGO_BIN_EXE_florin")).args(free).args(&KEEPS[2..]).args(["--shards", "1"]);
+    // Calls name files by it, and are told by their names.
+    command.arg("--checkpoint").arg(&checkpoints);
+    command.current_dir(folder.path()).stdin(Stdio::null());
+    Server::spawn(command)
+}
+
+/// The disk fails at each step of a checkpoint: it costs that checkpoint, aloud; the one before stays, and is what the next start begins
+/// with. And where it fails at reading the newest, the one before is loaded, with the reason.
+#[test]
+fn a_disk_that_fails_costs_a_checkpoint_and_nothing_else() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        println!("strace is not installed: not tried");
+        return;
+    }
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &[&KEEPS[..], &["--shards", "1"]].concat());
+    wait_for("the first", || {
+        get(server.admin, "/metrics").contains("\nflorin_checkpoints_total 1").then_some(())
+    });
+    drop(server);
+    let making = ".making-000000000002";
+    let section = format!("{making}/section-0");
+    let manifest = format!("{making}/manifest");
+    let mut number = 0;
+    for (call, path) in [
+        ("write", section.as_str()),
+        ("fsync", &section),
+        ("fsync", &manifest),
+        ("fsync", making),
+        ("rename", making),
+    ] {
+        number += 1;
+        // From the first each time.
+        let server = start_with_a_broken_disk(&folder, call, &[path]);
+        let admin = server.admin.to_string();
+        run_with_input(folder.path(), &["apply", "-", "--admin", &admin], &transaction(number, 8, "10")).ok();
+        let refused = answer(post(server.admin, "/v1/checkpoint", ""));
+        // Where the machine is slow it is answered before it is known.
+        let is_told = refused.contains("Input/output error") && refused.contains("cannot write to");
+        assert!(is_told || refused.starts_with("HTTP/1.1 202"), "{call} {path}: {refused}");
+        let metrics = wait_for("the failure", || {
+            let metrics = get(server.admin, "/metrics");
+            metrics.contains("\nflorin_checkpoint_failures_total 1\n").then_some(metrics)
+        });
+        let balance = get(server.any, &format!("/v1/users/8/balance?min_version={number}&wait_ms=30000"));
+        assert!(balance.contains(&format!(r#""version":"{number}""#)), "{call} {path}: {balance}");
+        assert!(metrics.contains("\nflorin_restored_accounts 2\n"), "{call} {path}");
+        let listed: Vec<_> = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().collect();
+        assert_eq!(listed.len(), 2, "{call} {path}: {listed:?}");
+    }
+
+    let server = Server::start(folder.path(), &[&KEEPS[..], &["--shards", "1"]].concat());
+    run(folder.path(), &["checkpoint", "--admin", &server.admin.to_string()]).ok();
+    drop(server);
+    let newest = "checkpoint-000000000002";
+    for (call, path) in [("pread64", "section-0"), ("read", "manifest")] {
+        let server = start_with_a_broken_disk(&folder, call, &[&format!("{newest}/{path}")]);
+        let ready = get(server.admin, "/readyz");
+        assert!(
+            ready.starts_with("HTTP/1.1 200") && ready.contains("Input/output error"),
+            "{call} {path}: {ready}"
+        );
+        assert!(
+            get(server.admin, "/metrics").contains("\nflorin_restored_accounts 2\n"),
+            "{call} {path}: the one before"
+        );
+        let balance = get(server.any, "/v1/users/8/balance");
+        assert!(balance.contains(&format!(r#""version":"{number}""#)), "{call} {path}: {balance}");
+    }
+}

@@ -14,6 +14,8 @@ mod deaths;
 #[cfg(feature = "postgres")]
 mod documented;
 mod forbidden;
+mod history;
+mod hostile;
 mod languages;
 #[cfg(feature = "postgres")]
 mod ledgers;

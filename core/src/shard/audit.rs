@@ -25,7 +25,7 @@ use crate::wire::{Format, Origin, ReplyTo, StatisticsAnswer};
 pub enum AuditOrder {
     /// A pass begins. Has no answer.
     Begin,
-    /// The ledger is about to be read: note who is new from now on. Has no answer.
+    /// The ledger is about to be read: note who is new from now on, and say so: nobody must come between that and the reading unnoted.
     Watch,
     /// Copy what is served to these users: at most [`AUDIT_ACCOUNTS_PER_ORDER`].
     Copy {
@@ -86,6 +86,8 @@ impl Below {
 /// What became of an order.
 #[derive(Debug)]
 pub enum AuditAnswer {
+    /// Of [`AuditOrder::Watch`]: who is new is noted from now on.
+    Watching,
     /// Of [`AuditOrder::Copy`].
     Copied {
         /// Those of the order.
@@ -262,6 +264,7 @@ impl Shard {
                 AuditOrder::Watch => {
                     self.audits.new_users.get_or_insert_default().clear();
                     self.audits.missed_new_users = false;
+                    self.audits.answer(AuditAnswer::Watching);
                 }
                 AuditOrder::Adopt { bucket, rows } => self.fingerprints.adopt(bucket, rows),
                 AuditOrder::Quarantine(user) => self.quarantine(user),

@@ -269,8 +269,7 @@ fn other_sessions_that_take_long_delay_nobody() {
         println!("{what}: fresh within {took:?}");
         assert!(took.as_secs() < 10, "{what}: {took:?}");
     };
-    let spawn =
-        |mut command: Command| command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let spawn = |mut command: Command| command.stdout(std::process::Stdio::null()).spawn().unwrap();
     let long = |sql: String| {
         let mut psql = server.psql();
         psql.arg("-c").arg(sql);

@@ -1,0 +1,224 @@
+//! What callers see of a node that is killed, frozen and started again while rows are committed: every promise of `history`.
+//!
+//! Two programs write: one appends to the ledger itself and so goes on whatever becomes of the node, one by `POST /v1/transactions`.
+//! Four read, and ask for what they have written or for how old an answer may be. `FLORIN_ENDS=100` ends the node so often.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use florin_record::TransactionText;
+use florin_schema::UserId;
+use florin_sqlite::Writer;
+use rustix::process::Signal;
+
+use crate::history::{History, Read, Write};
+use crate::support::{PATIENCE, Server, folder_with_ledger, transaction, wait_for};
+
+/// Accounts of the program that appends; those of the one that posts come behind.
+const USERS: u64 = 3;
+const FIRST_USER: u64 = 100;
+/// Of these the first two ask at most so old answers, the third what was written, the last anything.
+const MAX_AGES_MS: [Option<u64>; 4] = [Some(50), Some(1_000), None, None];
+const READS_MIN: u64 = 40;
+
+struct Scene {
+    begun: Instant,
+    is_over: AtomicBool,
+    any: Mutex<SocketAddr>,
+    admin: Mutex<SocketAddr>,
+    history: Mutex<History>,
+    /// By account, the newest that was acknowledged.
+    written: [AtomicU64; 2 * USERS as usize],
+    answers: AtomicU64,
+    refusals: AtomicU64,
+}
+
+impl Scene {
+    fn now_us(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    fn note(&self, write: Write) {
+        if write.acknowledged_us.is_some() {
+            self.written[(write.user - FIRST_USER) as usize].store(write.version, Relaxed);
+        }
+        self.history.lock().unwrap().writes.push(write);
+    }
+
+    /// Appends to the ledger, whoever reads it.
+    fn append(&self, ledger: &std::path::Path) {
+        let mut writer = Writer::open(ledger).unwrap();
+        for number in 1.. {
+            if self.is_over.load(Relaxed) {
+                return;
+            }
+            let user = FIRST_USER + number % USERS;
+            let text = TransactionText {
+                transaction_id: &format!("00000000-0000-4000-a000-{number:012}"),
+                user_id: &UserId::new(user).unwrap().to_string(),
+                asset: "COIN",
+                kind: "recharge",
+                amount: "1",
+                occurred_at: "2026-11-22T04:05:06Z",
+            };
+            let begun_us = self.now_us();
+            let appended = writer.append(&[text.parse().unwrap()]).unwrap();
+            let version = appended[0].version.0;
+            self.note(Write { user, version, begun_us, acknowledged_us: Some(self.now_us()) });
+        }
+    }
+
+    /// Posts, one row after the other; one whose answer did not come is posted again, with its id.
+    fn post(&self) {
+        let mut number = 0;
+        while !self.is_over.load(Relaxed) {
+            number += 1;
+            let user = FIRST_USER + USERS + u64::from(number) % USERS;
+            let version = u64::from(number).div_ceil(USERS);
+            let body = format!(r#"{{"transactions":[{}]}}"#, transaction(number, user, "1"));
+            let begun_us = self.now_us();
+            self.note(Write { user, version, begun_us, acknowledged_us: None });
+            while !self.is_over.load(Relaxed) {
+                let admin = *self.admin.lock().unwrap();
+                let answer = ask(admin, "POST", "/v1/transactions", &body).unwrap_or_default();
+                if answer.starts_with("HTTP/1.1 200") {
+                    assert!(answer.contains(&format!(r#""version":"{version}""#)), "{version}: {answer}");
+                    let acknowledged_us = Some(self.now_us());
+                    self.note(Write { user, version, begun_us, acknowledged_us });
+                    break;
+                }
+            }
+        }
+    }
+
+    fn read(&self, client: u64) {
+        let max_age_ms = MAX_AGES_MS[client as usize];
+        let mut count = client;
+        while !self.is_over.load(Relaxed) {
+            count += 1;
+            let at = count % (2 * USERS);
+            let min_version = if client == 2 { self.written[at as usize].load(Relaxed) } else { 0 };
+            let user = FIRST_USER + at;
+            let max_age = max_age_ms.map_or_else(String::new, |ms| format!("&max_age_ms={ms}"));
+            let path = format!("/v1/users/{user}/balance?min_version={min_version}{max_age}&wait_ms=2000");
+            let (any, asked_us) = (*self.any.lock().unwrap(), self.now_us());
+            let Some(answer) = ask(any, "GET", &path, "") else { continue };
+            let answered_us = self.now_us();
+            let version = answer.split_once(r#""version":""#).and_then(|(_, rest)| rest.split('"').next());
+            let version = version.and_then(|version| version.parse().ok());
+            // One that says itself that it is incomplete promises nothing.
+            match version
+                .filter(|_| answer.starts_with("HTTP/1.1 200") && !answer.contains("Florin-Quarantined"))
+            {
+                Some(version) => {
+                    self.answers.fetch_add(1, Relaxed);
+                    let max_age_us = max_age_ms.map(|ms| ms * 1_000);
+                    let read = Read { client, user, version, min_version, max_age_us, asked_us, answered_us };
+                    self.history.lock().unwrap().reads.push(read);
+                }
+                None => drop(self.refusals.fetch_add(1, Relaxed)),
+            }
+        }
+    }
+
+    fn serve(&self, server: &Server) {
+        *self.any.lock().unwrap() = server.any;
+        *self.admin.lock().unwrap() = server.admin;
+    }
+
+    /// Waits until callers have had some answers more.
+    fn go_on(&self) {
+        let until = self.answers.load(Relaxed) + READS_MIN;
+        wait_for("answers", || (self.answers.load(Relaxed) >= until).then_some(()));
+    }
+}
+
+/// One request; `None` where the node ends before it has answered.
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// A node is killed and started again, from a checkpoint and with another number of shards; and it is frozen for longer than some answers
+/// may be old, while the ledger goes on.
+#[test]
+fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
+    let ends: usize =
+        std::env::var("FLORIN_ENDS").map_or(4, |ends| ends.parse().expect("FLORIN_ENDS is a number"));
+    let folder = folder_with_ledger();
+    let start = |shards: usize| {
+        let shards = shards.to_string();
+        let keeps =
+            ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--checkpoint-every-rows", "500"];
+        Server::start(folder.path(), &[&keeps[..], &["--shards", &shards, "--shards-per-cpu", "3"]].concat())
+    };
+    let mut server = start(2);
+    let scene = Scene {
+        begun: Instant::now(),
+        is_over: AtomicBool::new(false),
+        any: Mutex::new(server.any),
+        admin: Mutex::new(server.admin),
+        history: Mutex::default(),
+        written: Default::default(),
+        answers: AtomicU64::new(0),
+        refusals: AtomicU64::new(0),
+    };
+    let ledger = folder.path().join("florin.db");
+    std::thread::scope(|scope| {
+        let (scene, ledger) = (&scene, &ledger);
+        let _ends = Ends(&scene.is_over);
+        scope.spawn(move || scene.append(ledger));
+        scope.spawn(|| scene.post());
+        for client in 0..MAX_AGES_MS.len() as u64 {
+            scope.spawn(move || scene.read(client));
+        }
+        for end in 0..ends {
+            scene.go_on();
+            if end % 2 == 0 {
+                server.signal(Signal::STOP);
+                let (frozen, from) = (Instant::now(), scene.written[0].load(Relaxed));
+                wait_for("rows that the node does not hear of", || {
+                    let rows = scene.written[0].load(Relaxed) - from;
+                    (frozen.elapsed() > Duration::from_millis(100) && rows >= 3).then_some(())
+                });
+                server.signal(Signal::CONT);
+            } else {
+                server.signal(Signal::KILL);
+                server.ended();
+                server = start(1 + end % 3);
+                scene.serve(&server);
+            }
+        }
+        scene.go_on();
+    });
+    let history = scene.history.into_inner().unwrap();
+    let broken = history.broken();
+    assert!(broken.is_empty(), "{} promises were broken, the first: {:?}", broken.len(), broken[0]);
+    println!(
+        "{} answers to {} writes kept every promise; {} were refused",
+        history.reads.len(),
+        history.writes.len(),
+        scene.refusals.into_inner()
+    );
+}
