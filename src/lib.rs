@@ -17,6 +17,7 @@
 //! | [`drivers`] | sockets and completions: the io_uring loop |
 //! | [`callers`] | who may ask what, and how each proves who it is |
 //! | [`node`] | all of it, assembled |
+//! | [`profiler`] | where this process spends its CPU time, seen from outside its threads |
 //! | [`admin`], [`cli`] | the control plane; the `florin` command |
 //!
 //! ARCHITECTURE.md says what each of them never does, and `tests/layering.rs` holds them to it.
@@ -34,6 +35,7 @@ pub mod drivers;
 pub mod feed;
 pub mod node;
 pub mod orders;
+pub mod profiler;
 pub mod sources;
 pub mod threads;
 pub mod tls;

@@ -40,6 +40,7 @@ const CRATES: &[Layers] = &[
             ("feed", &["checkpoints", "sources", "follower", "threads", "limits", "clock"]),
             ("callers", &["threads", "shard", "mesh", "limits", "clock"]),
             ("tls", &["limits"]),
+            ("profiler", &["limits"]),
             ("drivers", &["tls", "threads", "shard", "mesh", "limits", "clock"]),
             (
                 "node",
@@ -65,6 +66,7 @@ const CRATES: &[Layers] = &[
                     "auditor",
                     "callers",
                     "checkpoints",
+                    "profiler",
                     "threads",
                     "node",
                     "tls",
@@ -225,6 +227,8 @@ const MAY_START_THREADS: &[&str] = &[
     "src/cli/shadow.rs",
     // Holds what ends the process, and reports how it has started.
     "src/node/shard_thread.rs",
+    // Who waits for a profile is told where the thread that takes it has ended.
+    "src/profiler/mod.rs",
     "src/threads.rs",
     // Their tasks hold what ends the process.
     "sources/postgres/src/following.rs",
@@ -295,6 +299,9 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
     ("src/drivers/refusal.rs", &["ENTRIES"]),
     ("src/drivers/ring/buffers.rs", &["GROUP", "PAGE_BYTES"]),
     ("src/drivers/ring/spinning.rs", &["GAP_WEIGHT"]),
+    ("src/profiler/sampler.rs", &["MARKS"]),
+    ("src/profiler/symbols.rs", &["KERNEL"]),
+    ("src/profiler/unwinding.rs", &["REGISTERS"]),
     ("src/tls/session.rs", &["HEAD_BYTES"]),
 ];
 

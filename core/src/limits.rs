@@ -174,8 +174,9 @@ pub const CERTIFICATE_NAME_BYTES_MAX: usize = 2_048;
 pub const OPEN_FILES_RESERVED: u64 = 192;
 /// Connections of the admin port; one more ends the one that has been silent for longest.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Silence after which a connection of the admin port is ended: four times as long as Prometheus is silent by default.
-pub const ADMIN_IDLE_US: u64 = 60_000_000;
+/// Silence after which a connection of the admin port is ended: six times as long as Prometheus is silent by default, and longer than
+/// who has asked for a profile waits for it ([`PROFILE_SECONDS_MAX`]).
+pub const ADMIN_IDLE_US: u64 = 90_000_000;
 /// Silence in the middle of a head or a body that the admin port reads, after which it is answered 408: as long as on the shards' ports.
 pub const ADMIN_PART_SILENCE: Duration = Duration::from_micros(PARTIAL_REQUEST_US);
 /// How long a head, or a body, may take to come: [`APPLY_BODY_BYTES_MAX`] at 1.1 Mbit/s, and no drop by drop for ever.
@@ -313,6 +314,8 @@ pub const SYSTEMD_LOOK: Duration = Duration::from_secs(1);
 pub const LOOKS_PER_WATCHDOG: u32 = 4;
 /// How often the log's "ready" looks whether it may be said.
 pub const READY_LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked, once it was, whether that has changed, and what was slow: several times a second, and next to no work.
+pub const STATE_LOOK: Duration = Duration::from_millis(100);
 /// How long the admin port's last answers may take once the node has ended.
 pub const ADMIN_END: Duration = Duration::from_secs(2);
 /// How long the ledger's writer may take at the end to bring its log into the ledger's file: what is left of it stays valid.
@@ -417,3 +420,26 @@ pub const AUDIT_LOOK: Duration = Duration::from_millis(50);
 pub const AUDIT_PATH_BYTES_MAX: usize = 128;
 /// For how long a signed token may be made: a month, for what needs longer is known by its hash and can be taken back.
 pub const SIGNED_TOKEN_MAX: Duration = Duration::from_secs(31 * 86_400);
+/// For how long a profile may be taken, seconds: twice what profilers ask for.
+pub const PROFILE_SECONDS_MAX: u64 = 60;
+/// For how long one is taken unless it is said.
+pub const PROFILE_SECONDS: u64 = 10;
+/// Times that a profile looks at a thread in each second of its CPU time: enough to see a hundredth of ten seconds, and no multiple of
+/// what timers tick at.
+pub const PROFILE_HZ: u32 = 99;
+/// Of a thread's stack that a profile is shown each time: all of a shard's, whose loop is shallow, in a build for tests too.
+pub const PROFILE_STACK_BYTES: u32 = 16 * 1_024;
+/// A thread's samples that the profiler has not looked at yet: those of a third of a second, for it is late where the host is busy.
+pub const PROFILE_RING_BYTES: usize = 32 * PROFILE_STACK_BYTES as usize;
+/// How often the profiler looks at them: it takes two of each thread then.
+pub const PROFILE_LOOK: Duration = Duration::from_millis(20);
+/// Threads that a profile watches: with their buffers, 256 MiB while it is taken.
+pub const PROFILE_THREADS_MAX: usize = 512;
+/// Functions of one stack: those of a recursion are cut off.
+pub const PROFILE_FRAMES_MAX: usize = 256;
+/// Different stacks of a profile: ten times as many as a node was seen to have, and 64 MiB at most.
+pub const PROFILE_STACKS_MAX: usize = 65_536;
+/// Notes of slow answers under way from a shard to the log: a second's worth of turns of 10 ms; one more is counted and not told.
+pub const SLOW_QUEUED_MAX: usize = 128;
+/// Slow answers that the log has a line for in each second; more are counted and told in one.
+pub const SLOW_LINES_PER_S: usize = 10;

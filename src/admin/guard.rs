@@ -1,6 +1,6 @@
 //! Who may do what on the admin port: the same callers as on the shards' ports, proved by a token. Whether the node lives and is ready
-//! is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found and whatever else changes
-//! something `admin`.
+//! is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found, a profile, and whatever else
+//! changes something `admin`.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -108,6 +108,8 @@ fn needed(method: &Method, path: &str) -> Option<Rights> {
         (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => None,
         // Its evidence holds balances.
         (&Method::GET | &Method::HEAD, "/v1/audit") => Some(Rights::ADMIN),
+        // A profile costs something, and shows what the node is busy with.
+        (&Method::GET | &Method::HEAD, path) if path.starts_with("/debug/") => Some(Rights::ADMIN),
         (&Method::GET | &Method::HEAD, _) => Some(Rights::METRICS),
         (&Method::POST, "/v1/transactions") => Some(Rights::WRITE),
         _ => Some(Rights::ADMIN),
@@ -147,6 +149,8 @@ mod tests {
             (Method::POST, "/healthz", Some(Rights::ADMIN)),
             (Method::GET, "/metrics", Some(Rights::METRICS)),
             (Method::GET, "/v1/anything", Some(Rights::METRICS)),
+            (Method::GET, "/debug/pprof/profile", Some(Rights::ADMIN)),
+            (Method::GET, "/debug/flamegraph", Some(Rights::ADMIN)),
             (Method::POST, "/v1/transactions", Some(Rights::WRITE)),
             (Method::POST, "/v1/transactions/", Some(Rights::ADMIN)),
             (Method::POST, "/v1/checkpoint", Some(Rights::ADMIN)),

@@ -10,6 +10,8 @@
 //! | GET /v1/audit | what the audit has compared, and what differs |
 //! | GET /v1/checkpoint | the newest checkpoint, and how often one was made or could not be |
 //! | POST /v1/checkpoint | makes one now |
+//! | GET /debug/pprof/profile | where the threads spend their CPU time, for pprof; `?seconds=` says for how long it is looked at |
+//! | GET /debug/flamegraph | the same as a picture |
 //! | POST /v1/transactions | appends to the ledger; see `transactions` |
 //!
 //! Where callers have to prove who they are, `guard` says what each of these takes.
@@ -22,6 +24,7 @@ mod intake;
 mod metrics;
 pub mod neighbours;
 mod problem;
+mod profile;
 mod secure;
 mod shards;
 mod threads;
@@ -51,6 +54,7 @@ use crate::limits::{
     ACCEPT_RETRY_US, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_US, ADMIN_PART, ADMIN_PART_SILENCE, LINGER_US,
     SCARCITY_LOG_US,
 };
+use crate::profiler::Profiler;
 use crate::tls::Identities;
 
 /// Where the admin port listens.
@@ -114,6 +118,10 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
     let checkpoint = Router::new()
         .route("/v1/checkpoint", get(checkpoint::get).post(checkpoint::post))
         .with_state((Arc::clone(&view), writing.hosts.clone()));
+    let profiles = Router::new()
+        .route("/debug/pprof/profile", get(profile::pprof))
+        .route("/debug/flamegraph", get(profile::flamegraph))
+        .with_state((Profiler::default(), view.clock));
     let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writing);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -123,6 +131,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
         .route("/v1/audit", get(audit::get))
         .with_state(view)
         .merge(checkpoint)
+        .merge(profiles)
         .merge(transactions)
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, format!("expected one of {PATHS}")) })
         .method_not_allowed_fallback(|| async {
@@ -133,7 +142,8 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 
-const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/audit, /v1/checkpoint, /v1/transactions";
+const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/audit, /v1/checkpoint, /v1/transactions, \
+                     /debug/pprof/profile, /debug/flamegraph";
 
 async fn readyz(State(view): State<Arc<View>>) -> Response {
     let readiness = view.readiness();

@@ -89,11 +89,15 @@ impl View {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Asks every shard.
-    pub fn readiness(&self) -> Readiness {
+    /// Asks every shard why the node is not to be sent requests; nothing where it is ready.
+    pub fn obstacles(&self) -> Vec<Obstacle> {
         let (is_draining, feed) = (self.is_draining(), self.feed.as_deref());
-        let found = readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms);
-        let reasons: Vec<String> = found.iter().map(Obstacle::to_string).collect();
+        readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms)
+    }
+
+    /// The same in sentences, and what else a caller should know.
+    pub fn readiness(&self) -> Readiness {
+        let reasons: Vec<String> = self.obstacles().iter().map(Obstacle::to_string).collect();
         Readiness {
             ready: reasons.is_empty(),
             driver: self.driver.clone(),

@@ -21,6 +21,7 @@ mod serve;
 mod service;
 pub mod settings;
 mod shadow;
+mod state;
 mod systemd;
 mod tls;
 mod token;
@@ -96,7 +97,7 @@ pub fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("florin: {error}");
+            log::complain(&error, error.exit_code());
             ExitCode::from(error.exit_code())
         }
     }

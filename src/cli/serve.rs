@@ -12,12 +12,13 @@ use super::log::log_to_stderr;
 use super::output::{counted, say};
 use super::reload::{Reload, hangups};
 use super::service::{EndSignals, Running, Service, ServiceError, runtime};
-use super::settings::Settings;
+use super::settings::{LogFilter, Settings};
+use super::state::StateLog;
 use super::systemd::{inherited_sockets, tell_systemd};
 use crate::admin::View;
 use crate::callers::Callers;
-use crate::limits::READY_LOOK;
-use crate::node::numa;
+use crate::limits::{READY_LOOK, STATE_LOOK};
+use crate::node::{Obstacle, SlowLog, numa};
 use crate::threads::{Vital, spawn_vital_task};
 
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
@@ -62,19 +63,28 @@ pub struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let running = args.settings.clone().or(file).filled();
+    // First of all: what is refused from here on is said as all else is.
+    let filter = running.log.clone().map(|LogFilter(filter)| filter).unwrap_or_default();
+    let log = log_to_stderr(&filter, running.log_format.unwrap_or_default());
     let mut settings = running.clone().effective()?;
     let callers = settings.principals.as_deref().map(Callers::open).transpose()?;
     settings.node.callers.clone_from(&callers);
-    let log = log_to_stderr(&settings.log);
     let started = Instant::now();
     let hosts = settings.admin_hosts.clone();
-    let service = Service::start_on(settings, inherited_sockets())?;
+    let mut service = Service::start_on(settings, inherited_sockets())?;
     let control = service.node.control();
     let identities = service.node.tls().map(|tls| Arc::clone(&tls.identities));
     let audit = service.audit.as_ref().map(|(log, _)| log.clone());
     let (config, flags) = (args.config, args.settings);
     let reload = Reload { config, flags, running, log, hosts, callers, audit, control, identities };
     say(&service.describe());
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        shards = service.view.shards.len(),
+        "started: {}",
+        service.view.driver
+    );
+    let slow = service.node.slow_log();
     runtime()?.block_on(async {
         let signals = EndSignals::listen()?;
         spawn_vital_task(Vital::Reload, reload.on_hangup(hangups()?));
@@ -82,9 +92,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
         #[cfg(feature = "fault-injection")]
         spawn_vital_task(Vital::Reload, hang_on_sigusr2(running.control()));
         tell_systemd(Arc::clone(&running.view), running.control());
-        spawn_vital_task(Vital::Readiness, report_ready(Arc::clone(&running.view), started));
+        spawn_vital_task(Vital::Readiness, report_state(Arc::clone(&running.view), started, slow));
         until_ended(running, signals).await
     })?;
+    info!("ended: all that had come was answered");
     Ok(())
 }
 
@@ -93,7 +104,7 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
         outcome = running.node_ended() => outcome,
         (name, _) = signals.next() => {
             Vital::Control.at_work();
-            info!("{name}: draining; a second signal ends at once");
+            info!("{name}: {}; a second signal ends at once", Obstacle::Draining);
             tokio::select! {
                 outcome = running.save_and_end() => outcome,
                 (name, number) = signals.next() => {
@@ -108,18 +119,26 @@ async fn until_ended(mut running: Running, mut signals: EndSignals) -> Result<()
     outcome
 }
 
-async fn report_ready(view: Arc<View>, started: Instant) {
-    Vital::Readiness.at_work();
-    while !view.readiness().ready {
-        tokio::time::sleep(READY_LOOK).await;
+/// Logs how the node is, in the words of `/readyz`, whenever that changes; and what was answered slowly.
+async fn report_state(view: Arc<View>, started: Instant, mut slow: SlowLog) {
+    let mut state = StateLog::default();
+    let mut has_been_ready = false;
+    loop {
+        Vital::Readiness.at_work();
+        let obstacles = view.obstacles();
+        state.look(&obstacles);
+        slow.look();
+        if obstacles.is_empty() && !std::mem::replace(&mut has_been_ready, true) {
+            let accounts: u64 = view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum();
+            say(&format!(
+                "ready: {}, {:.1} s after the start",
+                counted(accounts, "account"),
+                started.elapsed().as_secs_f64()
+            ));
+            report_memory(&view);
+        }
+        tokio::time::sleep(if has_been_ready { STATE_LOOK } else { READY_LOOK }).await;
     }
-    let accounts: u64 = view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum();
-    say(&format!(
-        "ready: {}, {:.1} s after the start",
-        counted(accounts, "account"),
-        started.elapsed().as_secs_f64()
-    ));
-    report_memory(&view);
 }
 
 /// On hosts with several NUMA nodes: where the memory is, and a warning where much of it is far from every shard.

@@ -27,8 +27,8 @@ mod tests;
 mod values;
 
 pub use values::{
-    Audit, Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, Nodes, Shards, ShardsPerCpu,
-    Staleness, Switch, UnixGroup, UnixMode,
+    Audit, Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, LogFormat, Nodes, Shards,
+    ShardsPerCpu, Staleness, Switch, UnixGroup, UnixMode,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -111,6 +111,11 @@ settings! {
     "audit" audit: Audit, "PERCENT%|off", default "off";
     /// What to log to standard error: error, warn, info, debug, trace, or module=level,…
     "log" log: LogFilter, "FILTER", default "info" [reloadable];
+    /// How the log is written: text = lines for people; json = an object a line, for whatever collects logs
+    "log-format" log_format: LogFormat, "text|json", default "text";
+    /// Log answers that took so many microseconds from where their requests were read, and what they waited for; ten lines a second
+    /// at most, what is more is counted
+    "slow-us" slow_us: Every, "US|off", default "off";
 }
 
 impl Settings {
@@ -321,6 +326,7 @@ impl Settings {
                 Some(Audit::Share(share)) => Some(share),
                 Some(Audit::Off) | None => None,
             },
+            slow_us: Every::number(set.slow_us),
         };
         let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();

@@ -16,6 +16,7 @@ use florin_shadow::{
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
 use super::service::{EndSignals, ServiceError, runtime};
+use super::settings::LogFormat;
 use super::systemd::{feed_watchdog, inherited_sockets, keep_socket, tell_ready, tell_stopping};
 
 /// What `florin shadow --help` ends with.
@@ -233,7 +234,7 @@ fn proxy(args: ProxyArgs) -> Result<(), ShadowCommandError> {
     let (Some(listen), Some(primary), Some(candidate)) = (args.listen, args.primary, args.candidate) else {
         return Err(ShadowCommandError::NothingToDo);
     };
-    log_to_stderr(&args.common.log);
+    log_to_stderr(&args.common.log, LogFormat::Text);
     let config = config(args.common.config.as_deref())?;
     let redaction = if args.common.redact { config.redaction() } else { Redaction::Shown };
     if let Some(now) = args.now {
@@ -254,7 +255,7 @@ fn proxy(args: ProxyArgs) -> Result<(), ShadowCommandError> {
 }
 
 fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
-    log_to_stderr(&args.log);
+    log_to_stderr(&args.log, LogFormat::Text);
     let config = config(args.config.as_deref())?;
     let (file, files) = (args.file, usize::try_from(args.files).unwrap_or(usize::MAX));
     let settings = RecordSettings { file, file_bytes: args.file_mib << 20, files, kept: config.kept.clone() };
@@ -281,7 +282,7 @@ fn record(args: RecordArgs) -> Result<(), ShadowCommandError> {
 }
 
 fn replay(args: ReplayArgs) -> Result<(), ShadowCommandError> {
-    log_to_stderr(&args.log);
+    log_to_stderr(&args.log, LogFormat::Text);
     let config = config(args.config.as_deref())?;
     let redaction = if args.redact { config.redaction() } else { Redaction::Shown };
     let in_flight_max = config.mirror.in_flight_max;

@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub callers: Option<Callers>,
     /// How much time is spent comparing what is answered with the ledger; none = none.
     pub audit: Option<Share>,
+    /// From where on answers are slow, and logged, µs; none = none is.
+    pub slow_us: Option<u64>,
 }
 
 impl NodeConfig {
@@ -81,6 +83,7 @@ impl NodeConfig {
             checkpoints: None,
             callers: None,
             audit: None,
+            slow_us: None,
         }
     }
 }

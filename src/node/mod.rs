@@ -22,7 +22,7 @@ use crate::{
     },
     feed::Feed,
     mesh::Latest,
-    shard::{Listener, ShardMetrics, ShardSetup},
+    shard::{Listener, ShardMetrics, ShardSetup, slow_link},
     sources::Ledger,
 };
 
@@ -35,6 +35,7 @@ mod host;
 pub mod numa;
 pub mod readiness;
 mod shard_thread;
+mod slow;
 mod transport;
 
 use host::FilesOfConnections;
@@ -44,6 +45,7 @@ use transport::Transport;
 pub use config::NodeConfig;
 pub use error::StartError;
 pub use readiness::Obstacle;
+pub use slow::SlowLog;
 pub use transport::{TlsConfig, TlsHandle};
 
 /// Where a node can be reached.
@@ -104,6 +106,8 @@ pub struct Node {
     maker: Option<Maker>,
     /// Compares what is answered with the ledger, where that is asked for.
     auditor: Option<Auditor>,
+    /// What is told of slow answers, until somebody logs it.
+    slow: SlowLog,
     /// Removed from the file system at the end.
     unix: Option<UnixPath>,
 }
@@ -218,20 +222,27 @@ impl Node {
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
-        let links = links.into_iter().zip(audit_links);
+        let (slow_told, slow_links): (Vec<_>, Vec<_>) =
+            setups.iter().map(|_| config.slow_us.map(slow_link).unzip()).unzip();
+        let metrics = setups.iter().map(|setup| Arc::clone(&setup.metrics));
+        let slow = SlowLog::new(slow_told.into_iter().flatten().zip(metrics).collect());
+        let links = links.into_iter().zip(audit_links).zip(slow_links);
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
         let shard_threads =
-            wired.map(|((((setup, listening), (checkpoints, audit)), arrivals), handle)| ShardThread {
-                setup,
-                checkpoints,
-                audit,
-                callers: callers.map(Callers::link),
-                listening,
-                arrivals,
-                cpu: handle.cpu,
-                clock,
-                control: control.clone(),
+            wired.map(|((((setup, listening), ((checkpoints, audit), slow)), arrivals), handle)| {
+                ShardThread {
+                    setup,
+                    checkpoints,
+                    audit,
+                    slow,
+                    callers: callers.map(Callers::link),
+                    listening,
+                    arrivals,
+                    cpu: handle.cpu,
+                    clock,
+                    control: control.clone(),
+                }
             });
         let mut threads = Vec::new();
         for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
@@ -254,6 +265,7 @@ impl Node {
             handshakes,
             maker,
             auditor,
+            slow,
             unix,
         })
     }
@@ -291,6 +303,11 @@ impl Node {
     /// What compares it with its ledger, where that is done.
     pub fn audit(&self) -> Option<AuditHandle> {
         self.auditor.as_ref().map(Auditor::handle)
+    }
+
+    /// What is told of slow answers; the second time nothing is.
+    pub fn slow_log(&mut self) -> SlowLog {
+        std::mem::replace(&mut self.slow, SlowLog::new(Vec::new()))
     }
 
     /// What its feed does.

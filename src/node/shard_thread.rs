@@ -18,7 +18,7 @@ use crate::{
     drivers::{Driver, DriverError, Listening, ShardContext, handover::Arrivals},
     feed::{self, Outlet},
     mesh::Parking,
-    shard::{self, AuditLink, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup},
+    shard::{self, AuditLink, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup, SlowLink},
     threads::{EndsProcess, Vital},
 };
 
@@ -28,6 +28,7 @@ pub(super) struct ShardThread {
     pub(super) checkpoints: Option<CheckpointLink>,
     pub(super) callers: Option<CallersLink>,
     pub(super) audit: Option<AuditLink>,
+    pub(super) slow: Option<SlowLink>,
     pub(super) listening: Vec<Listening>,
     pub(super) arrivals: Option<Arrivals>,
     pub(super) cpu: usize,
@@ -148,6 +149,9 @@ impl ShardThread {
         }
         if let Some(link) = self.audit {
             shard = shard.with_audit(link);
+        }
+        if let Some(link) = self.slow {
+            shard = shard.with_slow(link);
         }
         let context = ShardContext {
             // Built here, after the pin, so that its memory is this CPU's own.

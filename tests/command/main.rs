@@ -19,11 +19,13 @@ mod hostile;
 mod languages;
 #[cfg(feature = "postgres")]
 mod ledgers;
+mod logs;
 mod offline;
 #[cfg(feature = "postgres")]
 #[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]
 mod postgres;
 mod principals;
+mod profile;
 mod serving;
 mod support;

@@ -215,6 +215,8 @@ pub struct ShardMetrics {
     pub tokens_not_looked_at: Counter,
     /// Refusals of which the audit log was not told, for it could not keep up.
     pub refusals_untold: Counter,
+    /// Slow answers of which the log was not told, for it could not keep up.
+    pub slow_untold: Counter,
     /// Bytes received.
     pub bytes_in: Counter,
     /// Bytes sent.

@@ -75,6 +75,7 @@ mod questions;
 pub mod quota;
 mod resp;
 mod responder;
+mod slow;
 pub mod strikes;
 pub mod table;
 
@@ -100,6 +101,8 @@ pub use planted::Planted;
 pub use principal::{Principal, Rights};
 use questions::Room;
 use responder::Responder;
+use slow::Slow;
+pub use slow::{SlowAnswers, SlowLink, Waited, slow_link};
 
 /// What a shard is made of.
 pub struct ShardSetup {
@@ -150,6 +153,7 @@ pub struct Shard {
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
     belt: Belt,
+    slow: Slow,
     /// What a Hello says.
     greeting: Greeting,
 
@@ -227,6 +231,7 @@ impl Shard {
             audits: Audits::none(),
             callers: None,
             belt: Belt::new(),
+            slow: Slow::none(),
             greeting: Greeting { server, ports, tls_ports, identity },
             now: Now::default(),
             turn: 0,
@@ -409,6 +414,7 @@ impl Shard {
     pub fn end_turn(&mut self, monotonic_us: u64) {
         self.note_input_read(monotonic_us);
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
+        let answers = if self.slow.is_slow(took_us) { self.responder.answers() } else { 0 };
         self.responder.publish_counts(took_us);
         let has_grown = self.responder.table.take_growth().has_worked;
         let has_taken = core::mem::take(&mut self.follow.has_taken);
@@ -424,6 +430,9 @@ impl Shard {
         metrics.turns.add(1);
         metrics.waiting.set(self.forwarding.waiting.len() as u64);
         metrics.mesh_depth.set(self.forwarding.outstanding() as u64);
+        if answers > 0 {
+            self.note_slow_turn(took_us, answers, work);
+        }
     }
 
     /// Whether the driver may sleep, and how long. Where it may, this shard's [`Parking`] has been told.

@@ -166,6 +166,7 @@ impl Shard {
                     Some(Message::Lookups(bundle)) => self.look_up_foreign(shard, bundle),
                     Some(Message::Found(bundle)) => {
                         room = Room::Made;
+                        self.note_forwarded(shard, bundle.began_us, bundle.len());
                         self.take_replies(bundle);
                     }
                     Some(Message::Ask(ask)) => self.take_in(Destination::Peer(shard, ask.ticket), ask),
@@ -207,7 +208,9 @@ impl Shard {
             waiter.deadline_us <= now_us
         };
         self.forwarding.waiting.take(is_due, &mut due);
-        for Waiter { destination, ask, .. } in due.drain(..) {
+        for waiter in due.drain(..) {
+            self.note_waited(&waiter);
+            let Waiter { destination, ask, .. } = waiter;
             match destination {
                 Destination::Peer(..) => self.settle(destination, ask, Verdict::Answer),
                 Destination::Here(ticket) if self.connections.holds(ticket) => {

@@ -135,6 +135,11 @@ impl Responder {
         self.counts.iter().flatten().any(|&count| count > 0)
     }
 
+    /// How much was answered in this turn.
+    pub fn answers(&self) -> u64 {
+        self.counts.iter().flatten().sum()
+    }
+
     /// Publishes what was answered in a turn that took so long.
     pub fn publish_counts(&mut self, took_us: u64) {
         for (counts, metrics) in self.counts.iter_mut().zip(&self.metrics.opcodes) {

@@ -26,7 +26,7 @@ use screen::{HISTORY, Page};
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
 use super::service::{EndSignals, Service, ServiceError, runtime};
-use super::settings::{Effective, Listen, Settings, SettingsError, Shards};
+use super::settings::{Effective, Listen, LogFormat, Settings, SettingsError, Shards};
 use crate::admin::View;
 use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
 use crate::cli::progress::Bar;
@@ -130,7 +130,7 @@ struct Place {
 pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let on_screen = io::stdout().is_terminal();
     // A log would tear the screen.
-    log_to_stderr(if on_screen { "off" } else { "warn" });
+    log_to_stderr(if on_screen { "off" } else { "warn" }, LogFormat::Text);
     let home = Home::make(args.ledger)?;
     let ledger = home.ledger();
     let platform = generate(args, &ledger)?;

@@ -40,6 +40,8 @@ audit-log = "/var/log/florin/audit.jsonl"
 insecure-listen = "on"
 audit = "0.5%"
 log = "warn"
+log-format = "json"
+slow-us = 5000
 "#;
 
 #[derive(clap::Parser)]
@@ -89,6 +91,8 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         insecure_listen: Some(Switch::On),
         audit: Some("0.5%".parse().unwrap()),
         log: Some(LogFilter("warn".to_owned())),
+        log_format: Some(LogFormat::Json),
+        slow_us: Some(Every::Every(5_000)),
     };
     assert_eq!(read, set);
 }

@@ -329,6 +329,28 @@ impl FromStr for Spin {
     }
 }
 
+/// How the log is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<LogFormat, Expected> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => expected("text or json"),
+        }
+    }
+}
+
 /// What is logged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFilter(pub String);

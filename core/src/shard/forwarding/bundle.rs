@@ -35,6 +35,8 @@ pub(in crate::shard) struct Bundle {
     ends: Vec<u32>,
     /// Bytes that they are expected to take.
     expected: usize,
+    /// When the turn began in which the first of them was read, monotonic µs.
+    pub began_us: u64,
 }
 
 /// Replies to lookups of one connection, which came one behind the other.
@@ -52,6 +54,7 @@ impl Bundle {
             replies: Vec::new(),
             ends: Vec::with_capacity(LOOKUPS_PER_BUNDLE),
             expected: 0,
+            began_us: 0,
         }
     }
 

@@ -56,7 +56,7 @@ fn a_link_takes_so_many_lookups_and_gives_each_back_once() {
     let [mut here, mut there] = pair();
     let (mut asked, mut came_back) = (0, Vec::new());
     for _ in 0..3 {
-        while here.look_up(THERE, lookup(asked)) {
+        while here.look_up(THERE, lookup(asked), 0) {
             asked += 1;
         }
         assert_eq!(here.outstanding(), (MESH_BUNDLES_MAX + 1) * LOOKUPS_PER_BUNDLE);
@@ -77,14 +77,14 @@ fn a_link_takes_so_many_lookups_and_gives_each_back_once() {
 fn bundles_are_used_again() {
     let [mut here, mut there] = pair();
     let first = |forwarding: &Forwarding| forwarding.spare.first().map(Bundle::room);
-    here.look_up(THERE, lookup(1));
+    here.look_up(THERE, lookup(1), 0);
     here.flush();
     answer(&mut there);
     take_back(&mut here);
     let kept = first(&here);
     assert!(kept.is_some());
     for connection in 0..1_000 {
-        assert!(here.look_up(THERE, lookup(connection)));
+        assert!(here.look_up(THERE, lookup(connection), 0));
         here.flush();
         assert_eq!((answer(&mut there), take_back(&mut here)), (1, vec![connection]));
         assert_eq!((here.spare.len(), first(&here)), (1, kept));
@@ -96,7 +96,7 @@ fn a_neighbour_is_woken_only_for_what_was_sent() {
     let parkings = [Arc::new(Parking::new()), Arc::new(Parking::new())];
     let mut here = Forwarding::new(mesh(&parkings).remove(0));
     parkings[1].announce();
-    assert!(here.look_up(THERE, lookup(1)));
+    assert!(here.look_up(THERE, lookup(1), 0));
     assert_eq!(here.next_to_wake(), None, "it is not there yet");
     here.flush();
     assert_eq!((here.next_to_wake(), here.next_to_wake()), (Some(THERE), None));
