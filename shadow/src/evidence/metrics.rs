@@ -92,6 +92,12 @@ fn singles(out: &mut String, summary: &Summary) {
         ("served_share", "gauge", "The candidate's share of callers.", serve.candidate_percent / 100.0),
         ("served_total", "counter", "Requests that the candidate answered.", serve.served as f64),
         ("fell_back_total", "counter", "Requests that the candidate failed.", serve.fell_back as f64),
+        (
+            "rolled_back",
+            "gauge",
+            "1 while the candidate's share is taken back.",
+            flag(serve.rolled_back.is_some()),
+        ),
     ];
     for (name, kind, help, value) in singles {
         let name = format!("florin_shadow_{name}");
