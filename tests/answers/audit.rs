@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use florin::auditor::{AuditStatus, Doing, Finding};
 use florin::checkpoints::CheckpointConfig;
 use florin::node::{Node, NodeConfig};
+use florin::sources::LedgerAddress;
 use florin_schema::{Encoding, UserId};
 use florin_sqlite::Writer;
 
@@ -18,12 +19,12 @@ use super::recomputed::{self, Ledger};
 use super::{NOW_US, generated};
 
 fn start(ledger: &Path, shards: u16, checkpoints: Option<&Path>) -> Node {
-    start_at(ledger, shards, checkpoints, None, 0)
+    start_at(ledger.to_owned(), shards, checkpoints, None, 0)
 }
 
 /// The same with a clock that stands still, or goes on by `wall_leap_us` with each second.
-fn start_at(
-    ledger: &Path,
+pub fn start_at(
+    ledger: impl Into<LedgerAddress>,
     shards: u16,
     checkpoints: Option<&Path>,
     fixed_wall_us: Option<i64>,
@@ -42,19 +43,19 @@ fn start_at(
         checkpoints,
         fixed_wall_us,
         wall_leap_us,
-        ..NodeConfig::local(ledger.to_owned())
+        ..NodeConfig::local(ledger)
     };
     let node = Node::start(config).expect("a node");
     until("it loads", || node.obstacles().is_empty());
     node
 }
 
-fn end(node: Node) {
+pub fn end(node: Node) {
     node.drain();
     node.join().expect("a clean end");
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "{what} within a minute");
@@ -62,19 +63,19 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn status(node: &Node) -> std::sync::Arc<AuditStatus> {
+pub fn status(node: &Node) -> std::sync::Arc<AuditStatus> {
     node.audit().expect("it is audited").status().clone()
 }
 
 /// Waits until a pass has come to its end that began after this was called.
-fn pass(node: &Node) {
+pub fn pass(node: &Node) {
     let status = status(node);
     let after = status.passes() + 2;
     until("two passes end", || status.passes() >= after);
 }
 
 /// Waits for a difference, the only one since there were `before`.
-fn difference(node: &Node, before: u64) -> Finding {
+pub fn difference(node: &Node, before: u64) -> Finding {
     let status = status(node);
     until("the difference is found", || status.differences() > before);
     pass(node);
@@ -83,7 +84,7 @@ fn difference(node: &Node, before: u64) -> Finding {
     evidence.last().expect("evidence").clone()
 }
 
-fn assert_proven(node: &Node, accounts: usize) {
+pub fn assert_proven(node: &Node, accounts: usize) {
     pass(node);
     let (report, _) = status(node).last().expect("a pass");
     assert_eq!(
@@ -123,7 +124,7 @@ fn whatever_goes_wrong_with_an_account_is_named_within_a_pass_and_mended() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = generated(directory.path());
     let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().collect();
-    let node = start_at(&path, 2, None, Some(NOW_US), 0);
+    let node = start_at(path.clone(), 2, None, Some(NOW_US), 0);
     assert_proven(&node, users.len());
     for (at, (damage, name)) in Damage::ALL.into_iter().enumerate() {
         let (user, before) = (users[at * 7], status(&node).differences());
@@ -287,7 +288,7 @@ fn nothing_is_told_while_nothing_is_wrong() {
             // Not before what the last one showed.
             let wall_us = first_wall_us + LEAP_US * (begun.elapsed().as_secs() as i64 + starts);
             let shards = shards.next().expect("a number");
-            let node = start_at(&path, shards, Some(&folder), Some(wall_us), LEAP_US);
+            let node = start_at(path.clone(), shards, Some(&folder), Some(wall_us), LEAP_US);
             starts += 1;
             let status = status(&node);
             let goal = (audited / 3).clamp(1, BETWEEN_RESTARTS);

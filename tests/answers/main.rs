@@ -12,6 +12,8 @@ mod checkpoints;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
+mod postgres_audit;
+#[cfg(feature = "postgres")]
 mod postgres_checkpoints;
 mod recomputed;
 

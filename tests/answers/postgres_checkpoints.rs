@@ -15,12 +15,12 @@ use super::postgres::SCHEMA;
 use super::postgres::server::Server;
 use super::recomputed::Ledger;
 
-const USERS: u64 = 40;
-const ALL: &str =
+pub const USERS: u64 = 40;
+pub const ALL: &str =
     "SELECT user_id, version, asset, kind, amount, occurred_at FROM transactions ORDER BY user_id, version";
 
 /// Rows `first` to `last` of all: each account's versions in order.
-fn rows(first: u64, last: u64) -> String {
+pub fn rows(first: u64, last: u64) -> String {
     format!(
         "INSERT INTO transactions SELECT i, gen_random_uuid()::text, i % {USERS}, i / {USERS} + 1, 'COIN', 1 + i % 10, 1 + i % 1000, i \
          FROM generate_series({first}, {last}) i"

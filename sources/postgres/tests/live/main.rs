@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+mod failover;
 mod kills;
 mod mirror;
 mod server;

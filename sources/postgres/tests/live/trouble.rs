@@ -253,8 +253,13 @@ fn a_table_that_would_take_a_version_twice_is_refused() {
     assert_eq!(mirror.told(), server.sql(ALL));
 }
 
+fn variable(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
 /// What other sessions do for long delays what is theirs, and nothing else: a transaction that stays open, a dump, a table that is
-/// rewritten, and a commit of many rows, which is there when it is over and no sooner.
+/// rewritten, and a commit of many rows, which is there when it is over and no sooner. `FLORIN_OPEN_S=30` keeps the transaction open for so long,
+/// and `FLORIN_COMMIT_ROWS=1000000` commits so many rows at once.
 #[test]
 fn other_sessions_that_take_long_delay_nobody() {
     let (server, mirror) = followed();
@@ -278,9 +283,15 @@ fn other_sessions_that_take_long_delay_nobody() {
     let open = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
 
     is_fresh("nobody else");
-    let mut sleeper = long(format!("BEGIN; {}; SELECT pg_sleep(2); ROLLBACK", rows(900_000, 900_009, 10)));
+    let open_s = variable("FLORIN_OPEN_S", 2);
+    let rows_of_its_own = rows(900_000, 900_009, 10);
+    let mut sleeper = long(format!("BEGIN; {rows_of_its_own}; SELECT pg_sleep({open_s}); ROLLBACK"));
     eventually("a transaction is open", || server.sql(open) == "1");
     is_fresh("a transaction that is open");
+    // As often as there is time for, while a long one lasts.
+    while open_s > 2 && sleeper.try_wait().unwrap().is_none() {
+        is_fresh("a transaction that stays open");
+    }
     let mut dump = server.client("pg_dump");
     dump.args(["-d", "postgres"]);
     let mut dump = spawn(dump);
@@ -291,7 +302,7 @@ fn other_sessions_that_take_long_delay_nobody() {
     assert!(vacuum.wait().unwrap().success());
 
     // One account's, so that nobody else's rows wait for theirs.
-    let many = 50_000;
+    let many = variable("FLORIN_COMMIT_ROWS", 50_000);
     let mut commit = long(format!(
         "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
          SELECT gen_random_uuid()::text, 77, i, 'COIN', 1, 1, 0 FROM generate_series(1, {many}) i"
