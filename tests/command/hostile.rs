@@ -1,13 +1,14 @@
 //! What callers see of a node that is killed, frozen and started again while rows are committed: every promise of `history`.
 //!
 //! Two programs write: one appends to the ledger itself and so goes on whatever becomes of the node, one by `POST /v1/transactions`.
-//! Four read, and ask for what they have written or for how old an answer may be. `FLORIN_ENDS=100` ends the node so often.
+//! Four read, and ask for what was written or for how old an answer may be. `FLORIN_ENDS=100` ends the node so often.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use florin_record::TransactionText;
 use florin_schema::UserId;
@@ -49,7 +50,7 @@ impl Scene {
     }
 
     /// Appends to the ledger, whoever reads it.
-    fn append(&self, ledger: &std::path::Path) {
+    fn append(&self, ledger: &Path) {
         let mut writer = Writer::open(ledger).unwrap();
         for number in 1.. {
             if self.is_over.load(Relaxed) {
@@ -170,58 +171,36 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// A node is killed and started again, from a checkpoint and with another number of shards; and it is frozen for longer than some answers
-/// may be old, while the ledger goes on.
-#[test]
-fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
-    let ends: usize =
-        std::env::var("FLORIN_ENDS").map_or(4, |ends| ends.parse().expect("FLORIN_ENDS is a number"));
-    let folder = folder_with_ledger();
-    let start = |shards: usize| {
-        let shards = shards.to_string();
-        let keeps =
-            ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--checkpoint-every-rows", "500"];
-        Server::start(folder.path(), &[&keeps[..], &["--shards", &shards, "--shards-per-cpu", "3"]].concat())
-    };
-    let mut server = start(2);
+/// A node with a checkpoint and an audit, and so many shards.
+fn start(folder: &Path, shards: usize) -> Server {
+    let shards = shards.to_string();
+    let keeps =
+        ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--checkpoint-every-rows", "500"];
+    let more = ["--audit", "1%", "--shards", &shards, "--shards-per-cpu", "3"];
+    Server::start(folder, &[&keeps[..], &more].concat())
+}
+
+/// Lets callers loose on a node while `play` goes on; what they saw.
+fn with_callers(ledger: &Path, (any, admin): (SocketAddr, SocketAddr), play: impl FnOnce(&Scene)) -> History {
     let scene = Scene {
         begun: Instant::now(),
         is_over: AtomicBool::new(false),
-        any: Mutex::new(server.any),
-        admin: Mutex::new(server.admin),
+        any: Mutex::new(any),
+        admin: Mutex::new(admin),
         history: Mutex::default(),
         written: Default::default(),
         answers: AtomicU64::new(0),
         refusals: AtomicU64::new(0),
     };
-    let ledger = folder.path().join("florin.db");
     std::thread::scope(|scope| {
-        let (scene, ledger) = (&scene, &ledger);
+        let scene = &scene;
         let _ends = Ends(&scene.is_over);
         scope.spawn(move || scene.append(ledger));
         scope.spawn(|| scene.post());
         for client in 0..MAX_AGES_MS.len() as u64 {
             scope.spawn(move || scene.read(client));
         }
-        for end in 0..ends {
-            scene.go_on();
-            if end % 2 == 0 {
-                server.signal(Signal::STOP);
-                let (frozen, from) = (Instant::now(), scene.written[0].load(Relaxed));
-                wait_for("rows that the node does not hear of", || {
-                    let (rows, for_ms) =
-                        (scene.written[0].load(Relaxed) - from, frozen.elapsed().as_millis());
-                    ((for_ms > 100 && rows >= 3) || for_ms > 1_000).then_some(())
-                });
-                server.signal(Signal::CONT);
-            } else {
-                server.signal(Signal::KILL);
-                server.ended();
-                server = start(1 + end % 3);
-                scene.serve(&server);
-            }
-        }
-        scene.go_on();
+        play(scene);
     });
     let history = scene.history.into_inner().unwrap();
     let broken = history.broken();
@@ -232,4 +211,100 @@ fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
         history.writes.len(),
         scene.refusals.into_inner()
     );
+    history
+}
+
+/// Stops a node until the ledger has gone on without it. One that was in the middle of a commit holds the ledger's lock: then nobody does.
+fn freeze(server: &Server, scene: &Scene) {
+    server.signal(Signal::STOP);
+    let (frozen, from) = (Instant::now(), scene.written[0].load(Relaxed));
+    wait_for("rows that the node does not hear of", || {
+        let (rows, for_ms) = (scene.written[0].load(Relaxed) - from, frozen.elapsed().as_millis());
+        ((for_ms > 100 && rows >= 3) || for_ms > 1_000).then_some(())
+    });
+    server.signal(Signal::CONT);
+}
+
+fn variable(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |number| number.parse().expect("a number"))
+}
+
+/// A node is killed and started again, from a checkpoint and with another number of shards; and it is frozen for longer than some answers
+/// may be old, while the ledger goes on.
+#[test]
+fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
+    let folder = folder_with_ledger();
+    let mut server = start(folder.path(), 2);
+    let (ledger, addresses) = (folder.path().join("florin.db"), (server.any, server.admin));
+    with_callers(&ledger, addresses, |scene| {
+        for end in 0..variable("FLORIN_ENDS", 4) as usize {
+            scene.go_on();
+            if end % 2 == 0 {
+                freeze(&server, scene);
+            } else {
+                server.signal(Signal::KILL);
+                server.ended();
+                server = start(folder.path(), 1 + end % 3);
+                scene.serve(&server);
+            }
+        }
+        scene.go_on();
+    });
+}
+
+/// One node under all of it at once, for `FLORIN_SOAK_S` seconds (2 unless said): rows, readers, an audit, checkpoints, and a moment of
+/// silence now and then. It keeps its promises, and neither descriptors nor, in ten minutes and more, memory drift.
+#[test]
+fn a_node_that_runs_for_long_stays_as_it_is() {
+    let folder = folder_with_ledger();
+    let server = start(folder.path(), 2);
+    let seconds = variable("FLORIN_SOAK_S", 2);
+    let mut samples = Vec::new();
+    let (ledger, addresses) = (folder.path().join("florin.db"), (server.any, server.admin));
+    let history = with_callers(&ledger, addresses, |scene| {
+        for tenth in 1..=10 {
+            // A frozen node answers nobody, and samples are compared as they follow the same.
+            freeze(&server, scene);
+            let until_us = tenth * seconds * 100_000;
+            let deadline = Instant::now() + PATIENCE + Duration::from_secs(seconds);
+            while scene.now_us() < until_us {
+                assert!(Instant::now() < deadline);
+                scene.go_on();
+            }
+            scene.go_on();
+            samples.push(Sample::of(&server));
+        }
+    });
+    println!("{samples:?}");
+    let (first, last) = (samples[1], samples[9]);
+    // Those of callers come and go.
+    assert!(last.descriptors <= first.descriptors + 2 * MAX_AGES_MS.len(), "{samples:?}");
+    if seconds >= 600 {
+        assert!(last.resident_kib as f64 <= first.resident_kib as f64 * 1.01, "{samples:?}");
+        let p99_us = |from: u64, to: u64| {
+            let within = |read: &&Read| (from..to).contains(&(read.asked_us / 1_000 / seconds));
+            let mut took: Vec<u64> =
+                history.reads.iter().filter(within).map(|read| read.answered_us - read.asked_us).collect();
+            took.sort_unstable();
+            took[took.len() * 99 / 100]
+        };
+        println!("p99 of the first tenth {} µs, of the last {} µs", p99_us(0, 100), p99_us(900, 1_000));
+    }
+}
+
+/// What a node takes of its host.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    descriptors: usize,
+    resident_kib: u64,
+}
+
+impl Sample {
+    fn of(server: &Server) -> Sample {
+        let process = Path::new("/proc").join(server.id().to_string());
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let descriptors = std::fs::read_dir(process.join("fd")).unwrap().count();
+        Sample { descriptors, resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap() }
+    }
 }
