@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare peers test test-go
+.PHONY: help run compare peers test test-go hostile soak
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -29,3 +29,11 @@ test-go: ## The Go half of test: the client, and the service that florin replace
 	@scripts/needs test-go
 	cargo build --workspace --locked
 	@scripts/test-go
+
+hostile: ## What may go wrong, for longer than test has time: an hour at most (docs/promises.md)
+	@scripts/needs test
+	@scripts/hostile
+
+soak: ## One node under mixed load for two hours, which must stay as it is (SOAK_S=600 makes it ten minutes)
+	@scripts/needs test
+	@SOAK_S=$(SOAK_S) scripts/hostile soak

@@ -541,3 +541,35 @@ fn siblings_named(text: &str) -> BTreeSet<String> {
 fn word(text: &str) -> String {
     text.chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_').collect()
 }
+
+/// A promise whose test has another name by now is held by nobody.
+#[test]
+fn promises_name_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/promises.md")).expect("it is there");
+    let is_test = |word: &&str| {
+        word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            && (word.matches('_').count() > 2 || (word.starts_with("Test") && word.len() > 8))
+    };
+    let mut named: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    let count = named.len();
+    let mut open: Vec<PathBuf> = ["core", "src", "sources", "tests", "clients", "fuzz"]
+        .iter()
+        .map(|folder| root.join(folder))
+        .collect();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("an entry").path();
+            let ends = |end: &str| path.extension().is_some_and(|extension| extension == end);
+            if path.is_dir() && !path.ends_with("node_modules") && !path.ends_with("target") {
+                open.push(path);
+            } else if ends("rs") || ends("go") {
+                let text = fs::read_to_string(&path).expect("a text");
+                named.retain(|name| {
+                    !text.contains(&format!("fn {name}(")) && !text.contains(&format!("func {name}("))
+                });
+            }
+        }
+    }
+    assert!(count > 50 && named.is_empty(), "docs/promises.md names no test of ours: {named:?}");
+}

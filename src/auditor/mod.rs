@@ -39,7 +39,7 @@ mod pass;
 mod shards;
 pub mod status;
 
-use pass::Pass;
+use pass::{Pass, Suspected};
 pub use shards::{Audited, Shards};
 pub use status::{AuditStatus, Doing, Finding};
 
@@ -149,7 +149,8 @@ impl Auditor {
         let shards = Shards::new(shards, clock, Arc::clone(&stop), Arc::clone(&status));
         let pace =
             Pace { share, stop: Arc::clone(&stop), status: Arc::clone(&status), worked: Duration::ZERO };
-        let auditing = Auditing { scan, shards, pace, told, status };
+        let suspected = Suspected::default();
+        let auditing = Auditing { scan, shards, pace, told, status, suspected };
         let thread = spawn_vital(Vital::Audit, move || auditing.run())?;
         Ok(Auditor { thread: Some(thread), stop, handle })
     }
@@ -217,6 +218,7 @@ struct Auditing {
     pace: Pace,
     told: Receiver<Command>,
     status: Arc<AuditStatus>,
+    suspected: Suspected,
 }
 
 impl Auditing {
@@ -229,7 +231,8 @@ impl Auditing {
     fn pass(&mut self) -> Result<(), Ended> {
         self.obey();
         self.status.begin_pass();
-        let pass = Pass::new(&mut *self.scan, &mut self.shards, &mut self.pace, &self.status);
+        let pass =
+            Pass::new(&mut *self.scan, &mut self.shards, &mut self.pace, &self.status, &mut self.suspected);
         match pass.run() {
             Ok(report) => {
                 self.status.end_pass(report);
