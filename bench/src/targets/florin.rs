@@ -50,11 +50,11 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
         Via::Any | Via::Http => Endpoints::Any(any),
         Via::Unix => Endpoints::Any(Endpoint::Unix(unix)),
         Via::Shard | Via::Neighbour => {
-            let shards = || hello::shard_ports(address).map(drop).map_err(|error| error.to_string());
-            process::wait(Some(&process), &any, shards)?;
+            let shards = || hello::shard_ports(address).map_err(|error| error.to_string());
+            let ports = process::wait(Some(&process), &any, shards)?;
             match spec.via {
-                Via::Neighbour => hello::neighbours(address)?,
-                _ => Endpoints::ByShard(hello::shard_ports(address)?),
+                Via::Neighbour => hello::neighbours(address, ports)?,
+                _ => Endpoints::ByShard(ports),
             }
         }
     };

@@ -52,9 +52,8 @@ pub fn shard_ports(address: SocketAddr) -> Result<Vec<Endpoint>, HelloError> {
     Ok(ports.into_iter().map(|port| Endpoint::Tcp(SocketAddr::new(address.ip(), port))).collect())
 }
 
-/// For each shard the port of the next one, at which every question about its users is another shard's.
-pub fn neighbours(address: SocketAddr) -> Result<Endpoints, HelloError> {
-    let mut ports = shard_ports(address)?;
+/// For each shard of the server at `address` the port of the next one, at which every question about its users is another shard's.
+pub fn neighbours(address: SocketAddr, mut ports: Vec<Endpoint>) -> Result<Endpoints, HelloError> {
     if ports.len() < 2 {
         let what = "one shard, which has no neighbour: say shards=2".to_owned();
         return Err(HelloError::Answer { address, what });

@@ -175,7 +175,7 @@ impl Target {
     fn running(spec: &TargetSpec, bench: &Bench, address: SocketAddr) -> Result<Target, TargetError> {
         let endpoints = match spec.via {
             Via::Shard => Endpoints::ByShard(hello::shard_ports(address)?),
-            Via::Neighbour => hello::neighbours(address)?,
+            Via::Neighbour => hello::neighbours(address, hello::shard_ports(address)?)?,
             Via::Any | Via::Http => Endpoints::Any(Endpoint::Tcp(address)),
             Via::Unix => {
                 return Err(TargetError::Needs("a running server's unix socket is given as unix=PATH"));

@@ -56,7 +56,7 @@ pub fn answers(endpoint: &Endpoint, speech: Speech, user: UserId) -> Result<(), 
         Speech::Native(encoding) => ask(endpoint, Native::new(encoding, None), user),
         Speech::Http => ask(endpoint, Http::default(), user),
         // A peer's keys are loaded after it has started: that it speaks is enough.
-        Speech::Resp(..) => says(endpoint, b"PING\r\n", b"+PONG"),
+        Speech::Resp(..) => says(endpoint, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),
         Speech::Memcached => says(endpoint, b"version\r\n", b"VERSION "),
     }
 }

@@ -212,19 +212,19 @@ fn wrapped(mut outer: Command, command: Command) -> Command {
     outer
 }
 
-/// Waits until `answers` says so, as long as the process lives and the time is not up.
-pub fn wait(
+/// Waits for what `answers` gives, as long as the process lives and the time is not up.
+pub fn wait<T>(
     process: Option<&Process>,
     endpoint: &Endpoint,
-    answers: impl Fn() -> Result<(), String>,
-) -> Result<(), TargetError> {
+    answers: impl Fn() -> Result<T, String>,
+) -> Result<T, TargetError> {
     // Somebody else's server is up or it is not.
     let seconds = if process.is_some() { limits::START_SECONDS_MAX } else { 5 };
     let program = process.map_or_else(|| "the server".to_owned(), |process| process.program.clone());
     let until = Instant::now() + Duration::from_secs(seconds);
     loop {
         let last = match answers() {
-            Ok(()) => return Ok(()),
+            Ok(answer) => return Ok(answer),
             Err(last) => last,
         };
         if let Some((process, status)) = process.and_then(|process| Some((process, process.ended()?))) {
@@ -264,7 +264,8 @@ mod tests {
         command.args(["-c", "echo port taken >&2; exit 13"]);
         let process = start(command).unwrap();
         let endpoint = Endpoint::Tcp(free_address().unwrap());
-        let error = wait(Some(&process), &endpoint, || Err("refused".to_owned())).unwrap_err().to_string();
+        let error =
+            wait(Some(&process), &endpoint, || Err::<(), _>("refused".to_owned())).unwrap_err().to_string();
         assert!(error.contains("port taken") && error.contains("13"), "{error}");
     }
 
