@@ -35,6 +35,7 @@ pub mod protocol;
 pub mod ramp;
 pub mod report;
 pub mod sample;
+pub mod scale;
 pub mod targets;
 pub mod trial;
 pub mod truth;

@@ -33,6 +33,8 @@ pub(super) enum Command {
     Cost(CostArgs),
     /// Compare all drivers that the florin binary has, and this host's limit
     Drivers(DriversArgs),
+    /// How throughput grows with shards, on their own ports and on the any-shard port, and the law that it follows
+    Scale(ScaleArgs),
     /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
     Limit(LimitArgs),
     /// The server that `limit` measures
@@ -101,6 +103,20 @@ pub(super) struct DriversArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct ScaleArgs {
+    /// Numbers of shards [default: 1, 2, 4, … up to the number of --server-cpus, of which each shard has one]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) shards: Vec<u16>,
+    /// For each shard, as in `run`
+    #[arg(long, value_name = "CxD[@RATE]", default_value = "64x32")]
+    pub(super) load: LoadSpec,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct LimitArgs {
     /// More targets to compare with it, as in `run`
     #[arg(long = "target", value_name = "TARGET")]
@@ -137,7 +153,7 @@ pub(super) struct Rounds {
     pub(super) rounds: u16,
 }
 
-/// What `run`, `ramp`, `drivers` and `limit` take.
+/// What `run`, `ramp`, `drivers`, `scale` and `limit` take.
 #[derive(Args, Debug)]
 pub(super) struct Common {
     #[command(flatten)]

@@ -1,26 +1,25 @@
 //! What each command does.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::{
     args::{Cli, Command, Common, DriversArgs, LimitArgs, RampArgs, RunArgs},
     error::CliError,
     flags::LoadSpec,
+    measuring::{one, prepare, report, start_all, warn, write_log, write_out},
     progress::Progress,
     say,
-    setup::{Asked, florin, set_up},
+    setup::florin,
 };
 use crate::{
     callgrind,
     campaign::Campaign,
     climb::Ladder,
-    environment::Environment,
-    generator::{Load, Settings, Span},
-    limits,
+    generator::{Settings, Span},
     ramp::{self, Knee, Objective},
-    report::{self, Report, ReportError},
-    targets::{self, Bench, Kind, Target, TargetSpec, Tool, Via},
-    trial::{self, Measured, Trial},
+    report::{self, Report},
+    targets::{self, Kind, Target, TargetSpec, Tool, Via},
+    trial::Trial,
 };
 
 /// Requests before the counted ones under valgrind: so that first-time costs are not counted.
@@ -37,6 +36,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Drivers(args) => drivers(args),
         Command::Compare(args) => super::compare::run(&args),
         Command::Cost(args) => super::cost::run(&args),
+        Command::Scale(args) => super::scale::run(&args),
         Command::Limit(args) => limit(args),
         Command::ServeFixed(args) => Ok(targets::fixed::serve(args.listen, &args.unix, args.assets)?),
     }
@@ -80,11 +80,7 @@ fn campaign(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u
     let trials: Vec<Trial> =
         campaign.cells().iter().flatten().flat_map(|cell| cell.trials.iter().cloned()).collect();
     warn(&trials);
-    let Some(out) = &common.out else { return Ok(()) };
-    for cell in campaign.cells().iter().flatten() {
-        write_log(out, &cell.trials[0], &cell.intervals)?;
-    }
-    Ok(Report { summaries, trials, ..report(&bench, &settings) }.write(out)?)
+    write_out(common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
 }
 
 /// Each target's knee.
@@ -157,86 +153,3 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
 
 /// Under valgrind a server is some fifty times slower: what a hundred thousand requests may take.
 const CALLGRIND_TIME: Duration = Duration::from_secs(120);
-
-fn one(target: &Target, load: Load, settings: &Settings, progress: &Progress) -> Result<Measured, CliError> {
-    let name = format!("{}, {load}", target.label);
-    progress.say(&*name);
-    let measured =
-        trial::measure(target, load, settings, &mut |rate| progress.say(format!("{name}: {rate:.0}/s")))?;
-    progress.advance();
-    Ok(measured)
-}
-
-/// Starts all targets; they sleep until it is their turn.
-fn start_all(specs: &[TargetSpec], bench: &Bench, progress: &Progress) -> Result<Vec<Target>, CliError> {
-    let mut targets = Vec::new();
-    for spec in specs {
-        progress.say(format!("starting {}", spec.label()));
-        let target = Target::start(spec, bench)?;
-        target.pause();
-        targets.push(target);
-    }
-    Ok(targets)
-}
-
-/// Finds or makes the ledger and the users, and what all trials share.
-fn prepare(common: &Common, specs: &[TargetSpec]) -> Result<(Bench, Settings), CliError> {
-    let asked = Asked {
-        mix: common.mix.clone(),
-        value_bytes: common.value_bytes,
-        warmup: common.warmup,
-        duration: common.duration,
-        keys_drawn: limits::KEYS_DRAWN,
-    };
-    set_up(&common.setup, specs, asked)
-}
-
-/// A report without results.
-fn report(bench: &Bench, settings: &Settings) -> Report {
-    Report {
-        environment: Environment::look(),
-        server_cpus: bench.server_cpus.clone(),
-        generator_cpus: settings.cpus.clone(),
-        users: settings.population.users().len(),
-        summaries: Vec::new(),
-        objective: None,
-        knees: Vec::new(),
-        trials: Vec::new(),
-    }
-}
-
-fn write_log(
-    out: &Path,
-    trial: &Trial,
-    intervals: &[hdrhistogram::Histogram<u64>],
-) -> Result<(), ReportError> {
-    let plain = |text: &str| -> String {
-        let letters = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
-        let dashed: String = letters.collect();
-        dashed.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
-    };
-    let name = format!("{}-{}.hlog", plain(&trial.target), plain(&trial.load.replace(" × ", "x")));
-    report::write(out, &name, &report::interval_log(&trial.target, intervals))
-}
-
-/// Says what a reader of the table must not overlook.
-fn warn(trials: &[Trial]) {
-    if cfg!(debug_assertions) {
-        say::note("note: this is a debug build of the generator: it measures itself");
-    }
-    for trial in trials {
-        if trial.error_share() > 0.0 {
-            let Trial { target, load, shed, unsent, lost, .. } = trial;
-            say::note(&format!("note: {target}, {load}: shed {shed:?}, not sent {unsent}, lost {lost}"));
-        }
-    }
-    for line in trials.iter().filter_map(Trial::disturbance) {
-        say::note(&format!("note: disturbed: {line}"));
-    }
-    if trials.iter().any(|trial| trial.generator.verdict != trial::Health::Fine) {
-        say::note(
-            "note: where the last column says full or late, the generator was at its own end: the server may do more \
-             (give the generator more CPUs: --cpus)",
-        );
-    }
-}

@@ -1,4 +1,5 @@
-//! The `florin-bench` command. Arrows go one way: `commands` → `args` → `compare`, `cost` → `setup` → `flags`, `error`, `say`.
+//! The `florin-bench` command. Arrows go one way: `commands` → `scale` → `measuring` → `args` → `compare`, `cost` →
+//! `setup` → `flags`, `error`, `say`.
 
 mod args;
 mod commands;
@@ -6,8 +7,10 @@ mod compare;
 mod cost;
 mod error;
 mod flags;
+mod measuring;
 mod progress;
 mod say;
+mod scale;
 mod setup;
 
 pub use args::Cli;
