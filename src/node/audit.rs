@@ -11,20 +11,21 @@ use crate::{
     sources::Ledger,
 };
 
-/// Starts the audit's thread, and links it to each shard; in their order, each shard's side.
+/// Starts the audit's thread where there is to be one, and links it to each shard; in their order, each shard's side.
 pub(super) fn wire_up(
-    share: Share,
+    share: Option<Share>,
     ledger: &Ledger,
     setups: &[ShardSetup],
     clock: Clock,
     control: &Control,
-) -> Result<(Auditor, Vec<AuditLink>), StartError> {
+) -> Result<(Option<Auditor>, Vec<Option<AuditLink>>), StartError> {
+    let Some(share) = share else { return Ok((None, setups.iter().map(|_| None).collect())) };
     let link = |setup: &ShardSetup| {
         let (port, link) = audit_link();
         let port = Port::new(port, Arc::clone(&setup.parking), control.waking(setup.index));
-        (Audited { port, watermark: Arc::clone(&setup.feed.watermark) }, link)
+        (Audited { port, watermark: Arc::clone(&setup.feed.watermark) }, Some(link))
     };
     let (audited, links) = setups.iter().map(link).unzip();
     let auditor = Auditor::start(share, ledger.scan(), audited, clock);
-    Ok((auditor.map_err(|source| StartError::Thread { source })?, links))
+    Ok((Some(auditor.map_err(|source| StartError::Thread { source })?), links))
 }

@@ -6,6 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{NodeConfig, StartError, numa};
+use crate::drivers::DriverKind;
 use crate::limits;
 
 /// The oldest kernel whose io_uring has all that the ring driver uses.
@@ -189,6 +190,18 @@ pub(super) enum FilesOfConnections {
     /// It lies in its ring's own table.
     None,
     One,
+}
+
+impl FilesOfConnections {
+    /// Of a shard that this drives.
+    pub(super) fn of(driver: DriverKind) -> FilesOfConnections {
+        match driver {
+            DriverKind::Ring => FilesOfConnections::None,
+            DriverKind::MonoioIoUring | DriverKind::MonoioEpoll | DriverKind::Glommio => {
+                FilesOfConnections::One
+            }
+        }
+    }
 }
 
 fn raise_open_files() {

@@ -168,12 +168,7 @@ impl Node {
             host::keep_house(kept, &cpus)?;
         }
         let shards = u16::try_from(cpus.len()).expect("at most SHARDS_MAX");
-        let files = match driver.kind {
-            DriverKind::Ring => FilesOfConnections::None,
-            DriverKind::MonoioIoUring | DriverKind::MonoioEpoll | DriverKind::Glommio => {
-                FilesOfConnections::One
-            }
-        };
+        let files = FilesOfConnections::of(driver.kind);
         let connections = sizes.connections.min(host::connections_per_shard(shards, files));
         let sizes = RingSizes { connections, ..sizes };
         let Bound { mut addresses, sockets, unix } = bind(&config, shards)?;
@@ -212,13 +207,7 @@ impl Node {
             Some(config) => checkpoints::wire_up(config, &setups, &control)?,
             None => (None, setups.iter().map(|_| None).collect()),
         };
-        let (auditor, audit_links) = match config.audit {
-            Some(share) => {
-                let (auditor, links) = audit::wire_up(share, &ledger, &setups, clock, &control)?;
-                (Some(auditor), links.into_iter().map(Some).collect())
-            }
-            None => (None, setups.iter().map(|_| None).collect::<Vec<_>>()),
-        };
+        let (auditor, audit_links) = audit::wire_up(config.audit, &ledger, &setups, clock, &control)?;
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
