@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{CLIMB_STRIDE, HOLDS_MIN};
+
 /// Rates in equal proportions.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Ladder {
@@ -21,11 +23,6 @@ pub struct Ladder {
     pub to: f64,
 }
 
-/// By how much a climb raises the rate before it has seen the objective break.
-const STRIDE: f64 = 1.5;
-/// How often the rung that a climb ends at must have held.
-const HOLDS_MIN: usize = 2;
-
 impl Ladder {
     /// The rate of a rung, a whole number so that it is written and read alike.
     pub fn rate(&self, rung: u32) -> f64 {
@@ -35,7 +32,7 @@ impl Ladder {
 
     /// Rungs that a climb takes at a time.
     fn stride(&self) -> u32 {
-        (STRIDE.ln() / (1.0 + self.rung_percent / 100.0).ln()).floor().max(1.0) as u32
+        (CLIMB_STRIDE.ln() / (1.0 + self.rung_percent / 100.0).ln()).floor().max(1.0) as u32
     }
 
     /// Where the next climb of the same server begins: a stride below, so that the first rung holds.

@@ -1,5 +1,7 @@
 //! Every bound of the generator, and why it is what it is.
 
+use std::time::Duration;
+
 /// Keys drawn before a run, for each thread; then they come again from the start. 8 bytes each, read in sequence, so
 /// they cost nothing to draw and the pre-fetcher hides them; one million users are seen nearly all at four million draws.
 pub const KEYS_DRAWN: usize = 1 << 22;
@@ -59,3 +61,48 @@ pub const REST_SECONDS_MAX: u64 = 120;
 pub const REST_CPU_MAX: f64 = 0.01;
 /// How long a server that the bench starts may take until it answers: an import of a hundred million rows.
 pub const START_SECONDS_MAX: u64 = 300;
+/// How long an interval of a measurement is, ns.
+pub const RECORD_INTERVAL_NS: u64 = 1_000_000_000;
+/// How long the kernel may take to let go of cancelled operations.
+pub const CANCEL_TIME: Duration = Duration::from_secs(1);
+/// Header lines that an answer may have.
+pub const HEADERS_MAX: usize = 64;
+/// Keys of one MGET or one `get`: as many as common clients put into one.
+pub const KEYS_PER_ASK_MAX: u32 = 64;
+/// How often a server that is not there yet is asked again.
+pub const START_POLL: Duration = Duration::from_millis(20);
+/// Where free ports in a row are looked for: below those that the kernel gives to outgoing connections.
+pub const PORT_FROM: u16 = 10_000;
+/// Where that ends.
+pub const PORT_BELOW: u16 = 30_000;
+/// Users whose assets are counted, to learn how large a balance is.
+pub const SAMPLED_USERS: usize = 10_000;
+/// Keys that are loaded before their answers are read.
+pub const LOAD_BATCH: usize = 512;
+/// How long one attempt to reach a server may take.
+pub const PROBE_TIME: Duration = Duration::from_secs(2);
+/// Pings in one write of those that keep a calm server awake.
+pub const STIR_PINGS: usize = 256;
+/// How often a calm shard that is alone is woken: a hundredth of what 20,000 requests cost it in that time under valgrind. Where they
+/// take turns, each is slower by as much, and woken as much less often.
+pub const CALM_PAUSE: Duration = Duration::from_millis(20);
+/// By how much a climb raises the rate before it has seen the objective break.
+pub const CLIMB_STRIDE: f64 = 1.5;
+/// How often the rung that a climb ends at must have held.
+pub const HOLDS_MIN: usize = 2;
+/// How far from the wanted share of CPU a load is near enough, in CPUs.
+pub const CASE_TOLERANCE: f64 = 0.015;
+/// Measurements that the search for a load may take.
+pub const CASE_TRIES_MAX: usize = 5;
+/// Of its CPUs, the share from which a server counts as full.
+pub const FULL_SHARE: f64 = 0.9;
+/// Requests before the counted ones under valgrind: so that first-time costs are not counted.
+pub const CALLGRIND_WARMUP: u64 = 2_000;
+/// Under valgrind a server is some fifty times slower: what a hundred thousand requests may take.
+pub const CALLGRIND_TIME: Duration = Duration::from_secs(120);
+/// Keys drawn for each measurement: each of 16,384 users comes 16 times, and drawing them takes a few milliseconds.
+pub const COMPARE_KEYS_DRAWN: usize = 1 << 18;
+/// Where there is no terminal, a line for so many measurements.
+pub const LINE_EVERY: u64 = 25;
+/// Assets of the average user where no ledger says.
+pub const ASSETS_USUAL: usize = 2;

@@ -9,12 +9,6 @@ import (
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-const (
-	// againMin and againMax bound the pause before nodes that could not answer are asked again.
-	againMin = 5 * time.Millisecond
-	againMax = 250 * time.Millisecond
-)
-
 // errRefused says that every node that can be asked has been, and could not answer.
 var errRefused = errors.New("every node has been asked")
 

@@ -117,9 +117,6 @@ func New(target string, options Options) (*Client, error) {
 // secureScheme begins a target whose nodes are reached by TLS.
 const secureScheme = "florins://"
 
-// nodesMax is how many nodes a set has room for.
-const nodesMax = 64
-
 func parseTarget(target string) (network string, addresses []string, err error) {
 	if path, ok := strings.CutPrefix(target, "unix://"); ok && path != "" {
 		return "unix", []string{path}, nil

@@ -16,18 +16,6 @@ import (
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-const (
-	// queuedBytesMax bounds the requests that wait for a server that reads nothing. The frames of callers that have given
-	// up do not count: they are never written.
-	queuedBytesMax = 4 << 20
-	// writeBytesMax bounds one write.
-	writeBytesMax = 1 << 20
-	// readBytes is a connection's buffer: some hundred replies for each system call.
-	readBytes = 64 << 10
-	// keptBytesMax is the capacity above which an emptied buffer is not kept.
-	keptBytesMax = 256 << 10
-)
-
 // connection is one socket, shared by any number of callers.
 //
 // A caller queues its call and rings the bell; the writer takes all that is queued in one write. So callers that come

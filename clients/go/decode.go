@@ -28,9 +28,6 @@ func metadata(header frame.Reply) Metadata {
 
 func moment(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// messageRunesMax bounds what is kept of a server's words: its own sentences have some hundred, and a stranger's end in logs.
-const messageRunesMax = 1024
-
 // checkHeader refuses a header that does not answer the request, and turns any status but OK into its error.
 func checkHeader(header frame.Reply, opcode frame.Opcode, body []byte) error {
 	if header.Status > frame.StatusMax {
@@ -176,9 +173,6 @@ func decodeBalances(header frame.Reply, body []byte, entries []BatchEntry) error
 	}
 	return nil
 }
-
-// shardsMax bounds the shard map that is believed: each shard takes a connection, or several.
-const shardsMax = 256
 
 // hello is what a server says of itself.
 type hello struct {

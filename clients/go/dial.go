@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// attemptAfter is how long an address may take before the next one is tried beside it (RFC 8305 calls it the connection
-// attempt delay): one that swallows packets must not use up the time of those behind the same name that answer.
-const attemptAfter = 250 * time.Millisecond
-
 // dialer connects as the net package does, but for names: each attempt resolves anew, for a node may have moved, and tries
 // all addresses, those that take long beside each other.
 type dialer struct {

@@ -13,22 +13,6 @@ import (
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-const (
-	// pauseMin and pauseMax bound the pause before the next attempt to connect: a random time (full jitter) up to a bound
-	// that doubles from one to the other with each failure, so that the callers of a server that comes back do not come
-	// back as one.
-	pauseMin = 10 * time.Millisecond
-	pauseMax = 2 * time.Second
-	// settledAfter is how long a connection must have held to count as no failure: a server that accepts, and ends what it
-	// has accepted, is asked no more often than one that refuses.
-	settledAfter = pauseMax
-	// connectTimeout bounds one attempt: the connection and its Hello.
-	connectTimeout = 2 * time.Second
-)
-
-// keepAlive finds a peer that has vanished without a word, also where nothing is asked: within half a minute.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
-
 // link keeps one connection to one address alive.
 type link struct {
 	network, address string

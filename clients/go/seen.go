@@ -8,9 +8,6 @@ import (
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-// seenMax is how many users each half of seen remembers: some 4 MiB in all.
-const seenMax = 32 << 10
-
 // errBehind says that an answer shows less of a user than has been shown before: none at all, for a caller.
 var errBehind = errors.New("florin: another node has shown more")
 

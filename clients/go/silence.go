@@ -63,13 +63,6 @@ func (c *connection) asked(wait time.Duration) {
 	}
 }
 
-// secondLook is after how long a silence that was too long is looked at again.
-const secondLook = 20 * time.Millisecond
-
-// progressBytes of a reply are heard like a whole one: a long one over a slow path takes its time, and a byte a second is
-// silence.
-const progressBytes = 1 << 10
-
 // noteBytes takes note of bytes from the server; part is what is there of a reply that is not whole.
 func (c *connection) noteBytes(isWhole bool, count int, part []byte) {
 	s := &c.silence

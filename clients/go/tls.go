@@ -30,9 +30,6 @@ func (e *TLSError) Unwrap() error { return e.Cause }
 // Is makes every TLSError an ErrTLS.
 func (e *TLSError) Is(target error) bool { return target == ErrTLS }
 
-// sessionsMax is how many nodes' tickets are kept, so that a connection that is made again takes no certificates.
-const sessionsMax = 64
-
 // secured is the configuration for all connections of a client: TLS 1.3, for a node speaks nothing older.
 func secured(config *tls.Config) *tls.Config {
 	if config == nil {

@@ -306,6 +306,8 @@ pub const AUDIT_COMMAND_PAUSE: Duration = Duration::from_millis(250);
 pub const AUDIT_HOUR_SLACK_US: i64 = 60_000_000;
 /// How often it is looked at whether something else runs on the shards' cores: a few system calls a shard.
 pub const NEIGHBOURS_LOOK: Duration = Duration::from_secs(10);
+/// The share of a core's time from which on it is worth a warning. The kernel counts in ticks, so less is noise.
+pub const NEIGHBOURS_SHARE_WARNED: f64 = 0.05;
 /// How often systemd's task looks whether the node is ready: whoever orders a restart waits for it.
 pub const SYSTEMD_READY_LOOK: Duration = Duration::from_millis(10);
 /// How often systemd's task looks afterwards, where no watchdog asks for more: often enough for a status that is read by people.
@@ -411,13 +413,13 @@ pub const SECRET_BYTES_MAX: usize = 1_024;
 /// A key that signs tokens: as many bytes as its signature has, so that it is no easier to guess.
 pub const KEY_BYTES_MIN: usize = 32;
 /// Lines of the audit log in one second; more are counted and told in one.
-pub const AUDIT_LINES_PER_S: u64 = 1_000;
+pub const AUDIT_LOG_LINES_PER_S: u64 = 1_000;
 /// Deeds under way to the audit log; one more is counted and not told.
-pub const AUDIT_QUEUE_MAX: usize = 1_024;
+pub const AUDIT_LOG_QUEUE_MAX: usize = 1_024;
 /// How often the audit log looks at what shards have refused: their queues hold some thousand refusals a second each.
-pub const AUDIT_LOOK: Duration = Duration::from_millis(50);
+pub const AUDIT_LOG_LOOK: Duration = Duration::from_millis(50);
 /// Bytes of a request's path that the audit log shows: all paths that mean anything are shorter.
-pub const AUDIT_PATH_BYTES_MAX: usize = 128;
+pub const AUDIT_LOG_PATH_BYTES_MAX: usize = 128;
 /// For how long a signed token may be made: a month, for what needs longer is known by its hash and can be taken back.
 pub const SIGNED_TOKEN_MAX: Duration = Duration::from_secs(31 * 86_400);
 /// For how long a profile may be taken, seconds: twice what profilers ask for.

@@ -6,12 +6,14 @@
 //! | `file` | reads a file that somebody has named: bounded in bytes and in time |
 //! | [`origin`] | who may give a command over HTTP: no web page |
 //! | `connections` | of an admin port: bounded in number and in silence (feature `port`) |
+//! | `limits` | what of that is the same everywhere |
 
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "port")]
 pub mod connections;
 mod file;
+mod limits;
 mod names;
 pub mod origin;
 

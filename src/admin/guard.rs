@@ -16,7 +16,7 @@ use super::intake::closing;
 use super::problem::Problem;
 use crate::callers::{AuditLog, Callers, Deed};
 use crate::clock::Clock;
-use crate::limits::AUDIT_PATH_BYTES_MAX;
+use crate::limits::AUDIT_LOG_PATH_BYTES_MAX;
 use crate::shard::callers::bearer;
 use crate::shard::strikes::Strikes;
 use crate::shard::{Directory, Principal, Proof, Rights};
@@ -117,7 +117,7 @@ fn needed(method: &Method, path: &str) -> Option<Rights> {
 }
 
 fn action(method: &Method, path: &str) -> String {
-    let end = (0..=AUDIT_PATH_BYTES_MAX).rev().find(|&at| path.is_char_boundary(at)).unwrap_or(0);
+    let end = (0..=AUDIT_LOG_PATH_BYTES_MAX).rev().find(|&at| path.is_char_boundary(at)).unwrap_or(0);
     format!("{method} {}", &path[..end.min(path.len())])
 }
 

@@ -10,11 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::threads::Scheduled;
-use crate::limits::NEIGHBOURS_LOOK;
+use crate::limits::{NEIGHBOURS_LOOK, NEIGHBOURS_SHARE_WARNED};
 use crate::node::ShardHandle;
-
-/// The share of a core's time from which on it is worth a warning. The kernel counts in ticks, so less is noise.
-const SHARE_WARNED: f64 = 0.05;
 
 /// What was found the last time.
 #[derive(Debug)]
@@ -68,7 +65,7 @@ impl Neighbours {
     fn judge(&self, index: usize, core: &Core, share: f64) {
         let Some(slot) = self.shares.get(index) else { return };
         let before = f64::from_bits(slot.swap(share.to_bits(), Ordering::Relaxed));
-        if share >= SHARE_WARNED && before < SHARE_WARNED {
+        if share >= NEIGHBOURS_SHARE_WARNED && before < NEIGHBOURS_SHARE_WARNED {
             let cpus: Vec<String> = core.cpus.iter().map(usize::to_string).collect();
             tracing::warn!(
                 shard = index,

@@ -150,6 +150,10 @@ fn refusal(error: AppendError) -> Problem {
     let status = match &error {
         AppendError::Busy => StatusCode::TOO_MANY_REQUESTS,
         AppendError::Ended => StatusCode::INTERNAL_SERVER_ERROR,
+        // Whoever asks again may find its own rows there.
+        AppendError::Ledger(error) if error.trouble == Trouble::Uncertain => {
+            return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with("outcome", "unknown");
+        }
         AppendError::Ledger(error) => match error.trouble {
             Trouble::Unavailable | Trouble::OtherLedger | Trouble::Uncertain => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -1,5 +1,6 @@
 //! `florin apply`: JSON lines into the embedded ledger, through the admin port of a running node.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
@@ -86,8 +87,9 @@ pub enum ApplyError {
     },
     /// The node cannot take anything now.
     #[error(
-        "the node answered {status} to lines {first} to {last}: {detail}; the lines before them are applied or named above, and \
-         to run this again is safe: what is in the ledger is skipped"
+        "the node answered {status} to lines {first} to {last}: {detail}; {}the lines before them are applied or named above, and \
+         to run this again is safe: what is in the ledger is skipped",
+        if *is_uncertain { "these may or may not be applied; " } else { "" }
     )]
     Refused {
         /// Of HTTP.
@@ -98,6 +100,8 @@ pub enum ApplyError {
         last: u64,
         /// The node's words.
         detail: String,
+        /// It did not know, this time or before, whether they had entered.
+        is_uncertain: bool,
     },
     /// Some lines hold what the ledger may not.
     #[error("{} {} not applied: named above; all others were", counted(*failed, "line"), were(*failed))]
@@ -118,6 +122,8 @@ struct Line {
 struct Tally {
     applied: u64,
     duplicates: u64,
+    /// Duplicates, but of what this run had sent before and the node did not know the end of.
+    uncertain: u64,
     failed: u64,
 }
 
@@ -131,10 +137,11 @@ struct ReceiptEntry {
     duplicate: bool,
 }
 
-/// Where in a request a refusal lies.
+/// Where in a request a refusal lies, and whether the node knows what became of it.
 #[derive(Deserialize)]
 struct Refusal {
     index: Option<usize>,
+    outcome: Option<String>,
     detail: String,
 }
 
@@ -151,12 +158,7 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
     let admin = Port { address: args.admin.clone(), token: args.token.read()? };
     let outcome = apply(&admin, &input, reader, &mut tally);
     // Whatever ended it: what has entered is said.
-    say(&format!(
-        "applied {}; {} {} in the ledger already",
-        counted(tally.applied, "transaction"),
-        grouped(tally.duplicates),
-        were(tally.duplicates)
-    ));
+    say(&tally.to_string());
     outcome?;
     if tally.failed > 0 { Err(ApplyError::SomeFailed { failed: tally.failed }) } else { Ok(()) }
 }
@@ -203,6 +205,23 @@ fn apply(admin: &Port, input: &str, reader: impl BufRead, tally: &mut Tally) -> 
     };
     send(admin, batch.take(), tally)?;
     end
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { applied, duplicates, uncertain, .. } = *self;
+        let applied = counted(applied, "transaction");
+        write!(f, "applied {applied}; {} {} in the ledger already", grouped(duplicates), were(duplicates))?;
+        if uncertain > 0 {
+            let (uncertain, them) = (grouped(uncertain), if uncertain == 1 { "it" } else { "them" });
+            write!(
+                f,
+                "; {uncertain} more in the ledger now: applied by this run, whose first attempt at {them} the node could not \
+                tell the end of, or there already"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl Tally {
@@ -276,23 +295,28 @@ fn send(admin: &Port, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyEr
     while let Some(mut lines) = open.pop() {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
         let (first, last) = (first.number, last.number);
-        let answer = post(admin, &lines).map_err(|source| match source {
-            NoAnswer::NoConnection { .. } => ApplyError::NothingSent { first, source },
+        let mut is_uncertain = false;
+        let answer = post(admin, &lines, &mut is_uncertain).map_err(|source| match source {
+            NoAnswer::NoConnection { .. } if !is_uncertain => ApplyError::NothingSent { first, source },
             _ => ApplyError::Unreachable { first, last, source },
         })?;
+        let refused = || {
+            let (status, detail) = (answer.status, answer.detail());
+            ApplyError::Refused { status, first, last, detail, is_uncertain }
+        };
         if answer.is_success() {
             let entries =
                 florin_input::json::<Receipt>(answer.body.as_bytes()).map(|receipt| receipt.transactions);
-            let entries = entries.map_err(|_| refused(&answer, first, last))?;
+            let entries = entries.map_err(|_| refused())?;
             let duplicates = entries.iter().filter(|entry| entry.duplicate).count();
-            tally.duplicates += duplicates as u64;
+            *if is_uncertain { &mut tally.uncertain } else { &mut tally.duplicates } += duplicates as u64;
             tally.applied += (entries.len() - duplicates) as u64;
             continue;
         }
         let refusal: Option<Refusal> = florin_input::json(answer.body.as_bytes()).ok();
         let culprit = refusal.as_ref().and_then(|refusal| line_of(&lines, refusal.index?));
         let (Some(refusal), Some((culprit, place))) = (refusal, culprit) else {
-            return Err(refused(&answer, first, last));
+            return Err(refused());
         };
         let after = lines.split_off(culprit + 1);
         let line = lines.pop().expect("the culprit is the last that is left");
@@ -317,21 +341,83 @@ fn line_of(lines: &[Line], mut index: usize) -> Option<(usize, usize)> {
     None
 }
 
-fn refused(answer: &Answer, first: u64, last: u64) -> ApplyError {
-    ApplyError::Refused { status: answer.status, first, last, detail: answer.detail() }
-}
-
-/// Asks again while the node says that others are first.
-fn post(admin: &Port, lines: &[Line]) -> Result<Answer, NoAnswer> {
+/// Asks again while the node says that others are first, or that it does not know: what has entered meanwhile it then finds.
+fn post(admin: &Port, lines: &[Line], is_uncertain: &mut bool) -> Result<Answer, NoAnswer> {
     let transactions: Vec<&str> =
         lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
     let body = format!("[{}]", transactions.join(","));
-    for _ in 1..APPLY_ATTEMPTS_MAX {
+    let mut attempts = 0;
+    loop {
         let answer = request(&admin.address, admin.token.as_ref(), "POST", "/v1/transactions", &body)?;
-        if !matches!(answer.status, 429 | 503) {
+        let refusal: Option<Refusal> = florin_input::json(answer.body.as_bytes()).ok();
+        *is_uncertain |= refusal.is_some_and(|refusal| refusal.outcome.as_deref() == Some("unknown"));
+        attempts += 1;
+        if attempts == APPLY_ATTEMPTS_MAX || !matches!(answer.status, 429 | 503) {
             return Ok(answer);
         }
         thread::sleep(APPLY_PAUSE);
     }
-    request(&admin.address, admin.token.as_ref(), "POST", "/v1/transactions", &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const LINE: &str = r#"{"transaction_id":"99001032-b24c-5525-b910-74da77541092"}"#;
+    const UNKNOWN: &str = r#"{"outcome":"unknown","detail":"the server ended in the middle"}"#;
+    const DUPLICATE: &str = r#"{"transactions":[{"duplicate":true},{"duplicate":false}]}"#;
+
+    /// Applies two lines at a node that gives these answers, one a connection, and then is gone: what is said, and how it ends.
+    fn apply_at(answers: &'static [(u16, &'static str)]) -> (String, Result<(), ApplyError>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = Port { address: listener.local_addr().unwrap().into(), token: None };
+        let node = thread::spawn(move || {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"}]") {
+                    let mut bytes = [0; 4_096];
+                    let count = stream.read(&mut bytes).unwrap();
+                    asked.extend_from_slice(&bytes[..count]);
+                }
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+            }
+        });
+        let mut tally = Tally::default();
+        let outcome = apply(&admin, "-", format!("{LINE}\n{LINE}\n").as_bytes(), &mut tally);
+        node.join().unwrap();
+        (tally.to_string(), outcome)
+    }
+
+    /// A 503 of a node that does not know whether the rows have entered is asked again; what had entered was then told as "in the
+    /// ledger already", as if somebody else had paid.
+    #[test]
+    fn what_a_node_did_not_know_the_end_of_is_not_told_as_anothers() {
+        let (said, outcome) = apply_at(&[(503, UNKNOWN), (200, DUPLICATE)]);
+        outcome.unwrap();
+        assert!(
+            said.starts_with("applied 1 transaction; 0 were in the ledger already; 1 more in the ledger now"),
+            "{said}"
+        );
+        // Busy is no doubt: nothing had entered.
+        let (said, outcome) =
+            apply_at(&[(429, r#"{"detail":"busy"}"#), (503, r#"{"detail":"locked"}"#), (200, DUPLICATE)]);
+        outcome.unwrap();
+        assert_eq!(said, "applied 1 transaction; 1 was in the ledger already");
+    }
+
+    #[test]
+    fn whatever_comes_after_a_doubt_the_doubt_is_told() {
+        let (_, outcome) = apply_at(&[(503, UNKNOWN), (500, r#"{"detail":"broken"}"#)]);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("500") && error.contains("these may or may not be applied"), "{error}");
+        // A node that is gone when it is asked again: "nothing was sent" would be untrue.
+        let (_, outcome) = apply_at(&[(503, UNKNOWN)]);
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.contains("lines 1 to 2 may or may not be applied"), "{error}");
+    }
 }

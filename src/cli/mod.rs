@@ -30,6 +30,7 @@ mod tune;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::callers::CallersError;
 pub use apply::ApplyError;
@@ -94,12 +95,24 @@ enum Command {
 
 /// The whole command: reads the command line, does what it says, and explains where that failed.
 pub fn main() -> ExitCode {
+    keep_memory_out_of_cores();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::complain(&error, error.exit_code());
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// A node that panics aborts, and the core would hold every account, callers' tokens and keys, wherever this host keeps its cores. A
+/// limit of 0 would not do: the kernel gives the core to a program all the same where one is named (core(5)). The threads' stacks and
+/// the heap hold answers and secrets as the table does, so that leaving out the table's memory alone would not do either.
+fn keep_memory_out_of_cores() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!(
+            "florin: a core of this process would hold account data, and the system does not let it forbid one: {error}"
+        );
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Reload {
     /// Who may ask what; none = everybody everything.
     pub(super) callers: Option<Callers>,
     /// Who was refused.
-    pub(super) audit: Option<AuditLog>,
+    pub(super) audit_log: Option<AuditLog>,
     /// Wakes the shards.
     pub(super) control: Control,
     /// What callers by TLS are shown.
@@ -49,8 +49,8 @@ impl Reload {
                 self.read_certificates();
                 self.read_configuration();
                 self.reload_callers();
-                if let Some(audit) = &self.audit {
-                    audit.reopen();
+                if let Some(audit_log) = &self.audit_log {
+                    audit_log.reopen();
                 }
             });
         }
@@ -73,7 +73,7 @@ impl Reload {
     fn read_configuration(&mut self) {
         match self.read() {
             Ok(Some(wanted)) => self.take_over(&wanted),
-            Ok(None) if self.identities.is_some() || self.callers.is_some() || self.audit.is_some() => {}
+            Ok(None) if self.identities.is_some() || self.callers.is_some() || self.audit_log.is_some() => {}
             Ok(None) => {
                 warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
             }

@@ -74,9 +74,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let mut service = Service::start_on(settings, inherited_sockets())?;
     let control = service.node.control();
     let identities = service.node.tls().map(|tls| Arc::clone(&tls.identities));
-    let audit = service.audit.as_ref().map(|(log, _)| log.clone());
+    let audit_log = service.audit_log.as_ref().map(|(log, _)| log.clone());
     let (config, flags) = (args.config, args.settings);
-    let reload = Reload { config, flags, running, log, hosts, callers, audit, control, identities };
+    let reload = Reload { config, flags, running, log, hosts, callers, audit_log, control, identities };
     say(&service.describe());
     info!(
         version = env!("CARGO_PKG_VERSION"),

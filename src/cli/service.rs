@@ -87,7 +87,7 @@ pub(super) struct Service {
     tls_admin: Option<TcpListener>,
     writing: Writing,
     writer_thread: WriterThread,
-    pub(super) audit: Option<Audit>,
+    pub(super) audit_log: Option<AuditLogAndThread>,
     /// A checkpoint is made before the node ends.
     saves_at_end: bool,
 }
@@ -116,13 +116,14 @@ impl Service {
         let mut view = view_of(&node, max_staleness_ms);
         view.callers.clone_from(&callers);
         let view = Arc::new(view);
-        let audit = settings.audit_log.map(|path| start_audit(&path, callers.clone(), &node)).transpose()?;
-        let log = audit.as_ref().map(|(log, _)| log.clone());
+        let audit_log =
+            settings.audit_log.map(|path| start_audit_log(&path, callers.clone(), &node)).transpose()?;
+        let log = audit_log.as_ref().map(|(log, _)| log.clone());
         let guard = Guard::new(callers, log, node.clock());
         let (writer, writer_thread) =
             LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         let writing = Writing { writer, hosts: settings.admin_hosts };
-        Ok(Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end })
+        Ok(Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit_log, saves_at_end })
     }
 
     /// Where the admin port listens.
@@ -160,7 +161,7 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit, saves_at_end } =
+        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit_log, saves_at_end } =
             self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let listen =
@@ -195,7 +196,7 @@ impl Service {
             admin,
             admin_end,
             writer_thread,
-            audit,
+            audit_log,
             saves_at_end,
             _end: EndsProcess::of(Vital::Control),
         })
@@ -212,7 +213,7 @@ pub(super) struct Running {
     admin: Option<JoinHandle<io::Result<()>>>,
     admin_end: oneshot::Sender<()>,
     writer_thread: WriterThread,
-    audit: Option<Audit>,
+    audit_log: Option<AuditLogAndThread>,
     saves_at_end: bool,
     /// A panic would stop at the runtime's end, which waits for the node.
     _end: EndsProcess,
@@ -278,7 +279,7 @@ impl Running {
         }
         let writer_thread = self.writer_thread;
         let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || writer_thread.join())).await;
-        if let Some((log, thread)) = self.audit {
+        if let Some((log, thread)) = self.audit_log {
             log.end();
             let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || thread.join())).await;
         }
@@ -344,9 +345,13 @@ fn bind_admin(address: SocketAddr, inherited: &Inherited) -> Result<TcpListener,
 }
 
 /// The audit log, and its thread.
-type Audit = (AuditLog, std::thread::JoinHandle<()>);
+type AuditLogAndThread = (AuditLog, std::thread::JoinHandle<()>);
 
-fn start_audit(path: &Path, callers: Option<Callers>, node: &Node) -> Result<Audit, ServiceError> {
+fn start_audit_log(
+    path: &Path,
+    callers: Option<Callers>,
+    node: &Node,
+) -> Result<AuditLogAndThread, ServiceError> {
     let metrics = node.shards().iter().map(|shard| Arc::clone(&shard.metrics));
     let refusals = callers.as_ref().map(Callers::take_refusals).unwrap_or_default();
     AuditLog::start(path, callers, refusals.into_iter().zip(metrics).collect())

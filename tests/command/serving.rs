@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use florin::limits::ADMIN_PART_SILENCE;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -162,6 +163,29 @@ fn sigterm_drains_and_ends_well_and_so_does_sigint() {
 }
 
 /// A caller that asks without end and reads nothing keeps a node from draining; the operator need not wait for it.
+/// A panic is an abort, and an abort left a core in the working folder, or with whatever program the host gives its cores to: every
+/// account in it, and every token.
+#[test]
+fn a_node_that_dies_leaves_no_core() {
+    let folder = folder_with_ledger();
+    let dies = |child: &mut Child| {
+        let pid = Pid::from_child(child);
+        let most = getrlimit(Resource::Core).maximum;
+        prlimit(Some(pid), Resource::Core, Rlimit { current: most, maximum: most }).unwrap();
+        kill_process(pid, Signal::ABORT).unwrap();
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(6));
+        status.core_dumped()
+    };
+    let mut other = Command::new("sleep").arg("60").current_dir(folder.path()).spawn().unwrap();
+    if !dies(&mut other) {
+        eprintln!("skipped: a_node_that_dies_leaves_no_core: this host writes no core of anybody");
+        return;
+    }
+    let mut server = Server::start(folder.path(), &["--shards", "1"]);
+    assert!(!dies(server.child()), "a core was written");
+}
+
 #[test]
 fn a_second_signal_ends_a_node_that_still_drains() {
     let folder = folder_with_ledger();
@@ -266,7 +290,7 @@ fn the_demonstrations_server_ends_with_it_however_it_ends() {
             let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with(until)));
             said.expect("it comes to run").unwrap();
         }
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
         assert_eq!(status.success(), !until.is_empty() && signal == Signal::INT, "{status:?}");
         // The folder goes when the server has ended.

@@ -11,16 +11,12 @@ use crate::apply::{self, Drift, Ground, Journal, JournalError, Mode, Report};
 use crate::checks::{self, Status};
 use crate::host::{self, Cpus, Facts, FactsError, Host};
 use crate::knobs::Knob;
+use crate::limits::{PLAN_BYTES_MAX, PLAN_PATIENCE};
 use crate::plan::{self, Plan, PlanError, Request, Selection, Siblings, count};
 use crate::show;
 
 /// Where old values are kept unless told otherwise.
 const JOURNAL: &str = "/run/florin-tune/journal";
-
-/// A plan: one of 256 shards with an interrupt for each of 8,192 CPUs takes less.
-const PLAN_BYTES_MAX: usize = 16 << 20;
-/// How long a plan that is no file may take to come.
-const PLAN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at this host, sets it up for florin, and takes that back
 #[derive(Subcommand, Debug)]

@@ -17,6 +17,7 @@ pub mod checks;
 pub mod cli;
 pub mod host;
 pub mod knobs;
+mod limits;
 mod numbers;
 pub mod plan;
 pub mod show;

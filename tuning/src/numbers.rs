@@ -1,7 +1,6 @@
 //! Lists of CPUs and nodes as the kernel writes them, `0-3,8`: the one reader for files, flags and plans.
 
-/// What Linux can number: CONFIG_NR_CPUS ends at 8,192 on every architecture, and there are fewer nodes than CPUs.
-pub(crate) const NUMBERS_MAX: usize = 8_192;
+use crate::limits::NUMBERS_MAX;
 
 /// Reads a list, ascending, each number once; `None` for what is none, the empty text included.
 pub fn numbers(text: &str) -> Option<Vec<usize>> {

@@ -1,7 +1,5 @@
 //! What each command does.
 
-use std::time::Duration;
-
 use super::{
     args::{Cli, Command, Common, DriversArgs, LimitArgs, RampArgs, RunArgs},
     error::CliError,
@@ -11,6 +9,7 @@ use super::{
     say,
     setup::florin,
 };
+use crate::limits::{CALLGRIND_TIME, CALLGRIND_WARMUP};
 use crate::{
     callgrind,
     campaign::Campaign,
@@ -21,9 +20,6 @@ use crate::{
     targets::{self, Kind, Target, TargetSpec, Tool, Via},
     trial::Trial,
 };
-
-/// Requests before the counted ones under valgrind: so that first-time costs are not counted.
-const CALLGRIND_WARMUP: u64 = 2_000;
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), CliError> {
@@ -151,5 +147,3 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
     }
 }
 
-/// Under valgrind a server is some fifty times slower: what a hundred thousand requests may take.
-const CALLGRIND_TIME: Duration = Duration::from_secs(120);

@@ -18,6 +18,7 @@ use super::{
     say,
     setup::{Asked, Setup, set_up},
 };
+use crate::limits::{COMPARE_KEYS_DRAWN, LINE_EVERY};
 use crate::{
     climb::Ladder,
     compare::{
@@ -33,12 +34,6 @@ use crate::{
     targets::{Bench, SpecError, TargetSpec},
     work::{Kind, Mix},
 };
-
-/// Keys drawn for each measurement: each of 16,384 users comes 16 times, and drawing them takes a few milliseconds.
-const KEYS_DRAWN: usize = 1 << 18;
-
-/// Where there is no terminal, a line for so many measurements.
-const LINE_EVERY: u64 = 25;
 
 #[derive(Args, Debug)]
 pub(super) struct CompareArgs {
@@ -127,7 +122,7 @@ pub(super) fn run(args: &CompareArgs) -> Result<(), CliError> {
         value_bytes: None,
         warmup: args.warmup,
         duration: args.duration,
-        keys_drawn: KEYS_DRAWN,
+        keys_drawn: COMPARE_KEYS_DRAWN,
     };
     let specs: Vec<TargetSpec> = args.targets.iter().map(|target| target.spec.clone()).collect();
     let (bench, settings) = set_up(&args.setup, &specs, asked)?;

@@ -11,6 +11,7 @@ use clap::Args;
 use florin_schema::layout::BalanceView;
 
 use super::error::CliError;
+use crate::limits::ASSETS_USUAL;
 use crate::{
     affinity::Cpus,
     generator::{Settings, Span, Waiting},
@@ -18,9 +19,6 @@ use crate::{
     truth::Truth,
     work::{Arrivals, KeyShape, Mix, Population, Work},
 };
-
-/// Assets of the average user where no ledger says.
-const ASSETS: usize = 2;
 
 /// Servers, users and the generator: what everything that measures takes.
 #[derive(Args, Debug)]
@@ -96,7 +94,7 @@ pub(super) fn set_up(
     let value_bytes = match (asked.value_bytes, &ledger) {
         (Some(bytes), _) => bytes,
         (None, Some(ledger)) => ledger::balance_bytes(ledger, &population).map_err(TargetError::Ledger)?,
-        (None, None) => BalanceView::bytes_of(ASSETS),
+        (None, None) => BalanceView::bytes_of(ASSETS_USUAL),
     };
     let are_checked =
         specs.iter().any(|spec| spec.address.is_none() && matches!(spec.kind, Kind::Florin | Kind::Http));

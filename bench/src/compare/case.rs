@@ -1,10 +1,8 @@
 //! The load of the case study's own table: the one at which the first server keeps its CPU busy to a given share. It is
 //! found by interpolation between what has been measured, and by measuring there until it is met.
 
-/// How far from the wanted share is near enough, in CPUs.
-const TOLERANCE: f64 = 0.015;
-/// Measurements that the search may take.
-pub const TRIES_MAX: usize = 5;
+use crate::limits::{CASE_TOLERANCE, CASE_TRIES_MAX};
+
 /// The sums below want this much of a difference between two loads.
 const NEIGHBOURS: usize = 2;
 
@@ -33,7 +31,7 @@ pub fn next(share: f64, points: &[Point], tries: &[Point]) -> Next {
     let distance = |point: &&Point| (point.cpu - share).abs();
     let best = tries.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));
     match best {
-        Some(best) if distance(&best) <= TOLERANCE || tries.len() >= TRIES_MAX => {
+        Some(best) if distance(&best) <= CASE_TOLERANCE || tries.len() >= CASE_TRIES_MAX => {
             return Next::Found(best.rate);
         }
         _ => {}
@@ -110,7 +108,7 @@ mod tests {
                 Next::Found(rate) => return (Some(rate), tries.len()),
                 Next::Unknown => return (None, tries.len()),
             }
-            assert!(tries.len() <= TRIES_MAX);
+            assert!(tries.len() <= CASE_TRIES_MAX);
         }
     }
 
@@ -118,7 +116,7 @@ mod tests {
     fn the_load_is_met() {
         let points = climb(&[10e3, 13e3, 18e3, 24e3, 33e3, 44e3, 60e3, 80e3]);
         let (rate, tries) = search(&points, cpu);
-        assert!((cpu(rate.unwrap()) - 0.78).abs() <= TOLERANCE, "{rate:?}");
+        assert!((cpu(rate.unwrap()) - 0.78).abs() <= CASE_TOLERANCE, "{rate:?}");
         assert!(tries <= 3, "{tries}");
     }
 
@@ -127,7 +125,7 @@ mod tests {
         let points = climb(&[10e3, 20e3, 40e3, 60e3, 80e3]);
         let slower = |rate: f64| (cpu(rate) * 1.2).min(1.0);
         let rate = search(&points, slower).0.unwrap();
-        assert!((slower(rate) - 0.78).abs() <= TOLERANCE, "{rate}");
+        assert!((slower(rate) - 0.78).abs() <= CASE_TOLERANCE, "{rate}");
     }
 
     #[test]
@@ -140,7 +138,7 @@ mod tests {
     #[test]
     fn beyond_what_was_measured_it_goes_on_in_proportion() {
         let rate = search(&climb(&[5e3, 10e3]), |rate| rate * 14e-6).0.unwrap();
-        assert!((rate * 14e-6 - 0.78).abs() <= TOLERANCE, "{rate}");
+        assert!((rate * 14e-6 - 0.78).abs() <= CASE_TOLERANCE, "{rate}");
     }
 
     #[test]

@@ -25,14 +25,12 @@ pub mod statistics;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::FULL_SHARE;
 use crate::{
     climb::{Ladder, Verdict},
     ramp::Objective,
     trial::{Health, Trial},
 };
-
-/// Of its CPUs, the share from which a server counts as full.
-const FULL_SHARE: f64 = 0.9;
 
 /// Everything that two parts of one comparison must agree on.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -4,9 +4,7 @@ use hdrhistogram::Histogram;
 
 use super::Window;
 use crate::limits;
-
-/// How long an interval is, ns.
-const INTERVAL_NS: u64 = 1_000_000_000;
+use crate::limits::RECORD_INTERVAL_NS;
 
 /// A histogram of ns with this crate's bounds.
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -26,7 +24,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(window: Window) -> Recorder {
-        let current_ends = window.begins + INTERVAL_NS;
+        let current_ends = window.begins + RECORD_INTERVAL_NS;
         Recorder { window, current: histogram(), current_ends, finished: Vec::new(), run: (0, 0) }
     }
 
@@ -61,7 +59,7 @@ impl Recorder {
         while now_ns >= self.current_ends && self.current_ends < self.window.ends {
             self.flush();
             self.finished.push(std::mem::replace(&mut self.current, histogram()));
-            self.current_ends += INTERVAL_NS;
+            self.current_ends += RECORD_INTERVAL_NS;
         }
     }
 
@@ -78,15 +76,15 @@ mod tests {
 
     #[test]
     fn the_window_and_its_intervals_hold_what_belongs_to_them() {
-        let window = Window { begins: INTERVAL_NS, ends: 3 * INTERVAL_NS };
+        let window = Window { begins: RECORD_INTERVAL_NS, ends: 3 * RECORD_INTERVAL_NS };
         let mut recorder = Recorder::new(window);
         for (now_ns, latency_ns) in [
-            (INTERVAL_NS - 1, 7_000),
-            (INTERVAL_NS, 5_000),
-            (INTERVAL_NS + 1, 5_000),
-            (2 * INTERVAL_NS, 6_000),
-            (3 * INTERVAL_NS - 1, 0),
-            (3 * INTERVAL_NS, 8_000),
+            (RECORD_INTERVAL_NS - 1, 7_000),
+            (RECORD_INTERVAL_NS, 5_000),
+            (RECORD_INTERVAL_NS + 1, 5_000),
+            (2 * RECORD_INTERVAL_NS, 6_000),
+            (3 * RECORD_INTERVAL_NS - 1, 0),
+            (3 * RECORD_INTERVAL_NS, 8_000),
         ] {
             recorder.keep_time(now_ns);
             recorder.record(latency_ns, now_ns);

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use io_uring::{
@@ -20,13 +20,12 @@ use io_uring::{
 };
 
 use crate::limits;
+use crate::limits::CANCEL_TIME;
 
 /// The only group of provided buffers.
 const GROUP: u16 = 0;
 /// The kernel wants a buffer ring to begin on a page.
 const PAGE_BYTES: usize = 4_096;
-/// How long the kernel may take to let go of cancelled operations.
-const END: Duration = Duration::from_secs(1);
 
 /// Why a thread has no sockets.
 #[derive(Debug, thiserror::Error)]
@@ -261,7 +260,7 @@ impl Sockets {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         // SAFETY: the entry points to no memory.
         unsafe { self.push(&entry.user_data(Operation::Cancel.token(0))) };
-        let until = Instant::now() + END;
+        let until = Instant::now() + CANCEL_TIME;
         while self.in_flight > 0 && Instant::now() < until {
             if self.enter(1, 10_000_000).is_err() {
                 return false;

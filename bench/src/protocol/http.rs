@@ -5,15 +5,13 @@ use std::sync::Arc;
 use florin_schema::{Status, UserId};
 
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, json::Json, malformed};
+use crate::limits::HEADERS_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
     truth::Truth,
     work::Kind,
 };
-
-/// Header lines that an answer may have.
-const HEADERS_MAX: usize = 64;
 
 /// A caller with keep-alive, and with pipelining where the depth is above 1.
 #[derive(Debug, Default)]

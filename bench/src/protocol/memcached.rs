@@ -2,14 +2,12 @@
 
 use super::value::is_value_of;
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, resp::number};
+use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
     work::Kind,
 };
-
-/// Keys of one `get`: as many as common clients put into one.
-const GROUP_MAX: u32 = 64;
 
 /// memcached.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +32,7 @@ impl Protocol for Memcached {
         out.push(b' ');
         out.extend_from_slice(itoa::Buffer::new().format(pending.asked(slot).user.get()).as_bytes());
         pending.open_group += 1;
-        if pending.open_group == GROUP_MAX {
+        if pending.open_group == KEYS_PER_ASK_MAX {
             self.finish(out, pending);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::value::is_value_of;
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, http, malformed};
+use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
@@ -13,8 +14,6 @@ use crate::{
     work::Kind,
 };
 
-/// Keys of one MGET: as many as common clients put into one.
-const GROUP_MAX: u32 = 64;
 /// Marks a group whose array's head has been read; below it stands how many values are still to come.
 const BEGUN: u32 = 1 << 31;
 
@@ -86,7 +85,7 @@ impl Protocol for Resp {
         out.extend_from_slice(b"\r\n");
         if self.ask == Ask::Mget {
             pending.open_group += 1;
-            if pending.open_group == GROUP_MAX {
+            if pending.open_group == KEYS_PER_ASK_MAX {
                 self.finish(out, pending);
             }
         }

@@ -11,10 +11,8 @@ use florin_schema::layout::BalanceView;
 use florin_schema::{Asset, UserId};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::limits::SAMPLED_USERS;
 use crate::work::Population;
-
-/// Users whose assets are counted, to learn how large a balance is.
-const SAMPLED_USERS: usize = 10_000;
 
 /// What `florin generate` is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,15 +15,13 @@ use super::{
     Bench, Kind, Process, Target, TargetError, TargetSpec, Via, probe,
     process::{self, Start},
 };
+use crate::limits::LOAD_BATCH;
 use crate::{
     generator::{Endpoint, Endpoints, Speech},
     limits,
     protocol::value::value,
     sample::Sample,
 };
-
-/// Keys that are loaded before their answers are read.
-const LOAD_BATCH: usize = 512;
 
 pub(super) fn valkey(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
     let directory = process::scratch()?;

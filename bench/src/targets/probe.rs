@@ -16,7 +16,7 @@ use florin_schema::frame::{self, ReplyHeader, RequestHeader};
 use florin_schema::{Opcode, UserId};
 use zerocopy::IntoBytes;
 
-use super::process;
+use crate::limits::{CALM_PAUSE, PROBE_TIME, START_POLL, STIR_PINGS};
 use crate::{
     generator::{
         Endpoint, Speech,
@@ -26,11 +26,6 @@ use crate::{
     work::Kind,
 };
 
-/// How long one attempt may take.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Pings in one write of [`Stirring`].
-const STIR_PINGS: usize = 256;
-
 pub(super) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
@@ -38,13 +33,13 @@ impl<T: Read + Write> Stream for T {}
 pub(super) fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
     Ok(match endpoint {
         Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(address, PROBE_TIME)?;
+            stream.set_read_timeout(Some(PROBE_TIME))?;
             Box::new(stream)
         }
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(PROBE_TIME))?;
             Box::new(stream)
         }
     })
@@ -80,10 +75,6 @@ struct Signs {
     stop: AtomicBool,
 }
 
-/// How often a calm shard that is alone is woken: a hundredth of what 20,000 requests cost it in that time under valgrind. Where they
-/// take turns, each is slower by as much, and woken as much less often.
-const CALM_PAUSE: Duration = Duration::from_millis(20);
-
 impl Stirring {
     /// Pings each of these shards' ports, from a thread each.
     pub(super) fn start(ports: Vec<SocketAddr>) -> Stirring {
@@ -95,7 +86,7 @@ impl Stirring {
                 while !signs.stop.load(Ordering::Relaxed) {
                     // Until it listens, and again where it was too slow.
                     if ping(port, &signs, calm_pause).is_err() {
-                        thread::sleep(process::AGAIN);
+                        thread::sleep(START_POLL);
                     }
                 }
             })

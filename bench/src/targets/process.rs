@@ -17,10 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{TargetError, Tool, operation};
+use crate::limits::{PORT_BELOW, PORT_FROM, START_POLL};
 use crate::{affinity, generator::Endpoint, limits};
-
-/// How often a server that is not there yet is asked again.
-pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
 /// A child process and its scratch directory.
 #[derive(Debug)]
@@ -65,13 +63,11 @@ pub fn free_address() -> Result<SocketAddr, TargetError> {
 /// So many TCP addresses with ports in a row at which nobody listens now. They lie below those that the kernel gives to
 /// outgoing connections: one that is tried until somebody listens could otherwise meet itself.
 pub fn free_neighbours(count: u16) -> Result<Vec<SocketAddr>, TargetError> {
-    const FROM: u16 = 10_000;
-    const BELOW: u16 = 30_000;
     let row = |first: u16| (first..first + count).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let is_free = |first: &u16| row(*first).all(|address| TcpListener::bind(address).is_ok());
     // Another bench that looks at the same time begins elsewhere.
-    let begin = FROM + (std::process::id() % 1_000) as u16 * 16;
-    let first = (begin..BELOW).step_by(usize::from(count)).find(is_free);
+    let begin = PORT_FROM + (std::process::id() % 1_000) as u16 * 16;
+    let first = (begin..PORT_BELOW).step_by(usize::from(count)).find(is_free);
     let none = || io::Error::from(io::ErrorKind::AddrInUse);
     first.map(|first| row(first).collect()).ok_or_else(none).map_err(operation("finding free ports in a row"))
 }
@@ -233,7 +229,7 @@ pub fn wait<T>(
         if Instant::now() > until {
             return Err(TargetError::Silent { program, endpoint: endpoint.clone(), seconds, last });
         }
-        thread::sleep(AGAIN);
+        thread::sleep(START_POLL);
     }
 }
 

@@ -28,6 +28,7 @@ mod error;
 mod fleet;
 #[cfg(test)]
 mod golden;
+mod limits;
 mod reply;
 mod request;
 mod seen;

@@ -17,6 +17,7 @@ use rkyv::{Archive, Archived};
 use yoke::Yoke;
 
 use crate::connection::read::RawReply;
+use crate::limits::MESSAGE_CHARS_MAX;
 use crate::request::Request;
 use crate::{Address, Error, ProtocolError, Refusal};
 
@@ -191,9 +192,6 @@ pub(crate) fn check_header(address: &Address, asked: Opcode, reply: &RawReply) -
     }
     Ok(())
 }
-
-/// Characters that are kept of what a server says: its own sentences have some hundred, and what a stranger says ends in logs.
-const MESSAGE_CHARS_MAX: usize = 1024;
 
 /// What a reply that is not OK says.
 pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Error> {

@@ -6,10 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use florin_schema::records::{Balance, Balances, Statistics};
 use florin_schema::{NodeId, Status, Version};
 
+use crate::limits::SEEN_USERS_MAX;
 use crate::reply::{Origin, Reply};
-
-/// Users that each half remembers: some 4 MiB in all.
-const USERS_MAX: usize = 32 * 1024;
 
 /// The highest version that was shown of a user, and by which node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct Mark {
     pub node: NodeId,
 }
 
-/// Marks of the users that were read last, at least [`USERS_MAX`] of them: when the young half is full it becomes the old
+/// Marks of the users that were read last, at least [`SEEN_USERS_MAX`] of them: when the young half is full it becomes the old
 /// one, which is forgotten.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -65,7 +63,7 @@ impl Seen {
         }
         answer.each(&mut |user, version| {
             if version > Version(0) {
-                if halves.young.len() >= USERS_MAX && !halves.young.contains_key(&user) {
+                if halves.young.len() >= SEEN_USERS_MAX && !halves.young.contains_key(&user) {
                     halves.old = std::mem::take(&mut halves.young);
                 }
                 halves.young.insert(user, Mark { version, node });
@@ -155,13 +153,13 @@ mod tests {
         seen.show(&One(7, 6), NodeId(2)).unwrap();
         assert_eq!(seen.mark(7), Some(Mark { version: Version(6), node: NodeId(2) }));
         assert_eq!(seen.mark(8), None);
-        for user in 0..10 * USERS_MAX as u64 {
+        for user in 0..10 * SEEN_USERS_MAX as u64 {
             seen.show(&One(user, 9), NodeId(1)).unwrap();
             // Whoever is read now and then is not forgotten.
             seen.show(&One(7, 9), NodeId(1)).unwrap();
         }
         assert_eq!(seen.mark(7).unwrap().version, Version(9));
         let halves = seen.halves.lock().unwrap();
-        assert!(halves.young.len() <= USERS_MAX && halves.old.len() <= USERS_MAX);
+        assert!(halves.young.len() <= SEEN_USERS_MAX && halves.old.len() <= SEEN_USERS_MAX);
     }
 }

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::knobs::chosen_word;
+use crate::limits::VALUE_BYTES_MAX;
 use crate::plan::is_same;
-
-/// The longest value: a mask of 8,192 CPUs has 2.3 KiB.
-const VALUE_BYTES_MAX: u64 = 64 * 1_024;
 
 /// Why a value was not read or not written.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -2,13 +2,10 @@
 
 use super::{Finding, Scene, Status};
 use crate::host::{Host, field};
+use crate::limits::{MEMLOCK_BYTES_PER_SHARD, NOFILE_MIN};
 
 /// The oldest kernel that the ring driver runs on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-/// What a shard's ring, its buffers and some room for a second node take, for each shard.
-const MEMLOCK_BYTES_PER_SHARD: u64 = 16 * 1_024 * 1_024;
-/// Connections, listeners and files of a node under load.
-const NOFILE_MIN: u64 = 65_536;
 
 /// Whether the kernel has what the ring driver uses.
 pub(super) fn kernel(scene: &Scene<'_>) -> Finding {

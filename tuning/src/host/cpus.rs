@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::numbers::NUMBERS_MAX;
+use crate::limits::NUMBERS_MAX;
 
 use serde::{Deserialize, Serialize};
 

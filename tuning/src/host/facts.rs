@@ -11,10 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The longest file that is read: `/proc/interrupts` of a host with 256 CPUs has about 3 MiB.
-const FILE_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
-/// All files together.
-const TOTAL_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+use crate::limits::{FACT_BYTES_MAX, FACTS_BYTES_MAX};
 
 /// Every file that this crate may read, below the root.
 const PATTERNS: &[&str] = &[
@@ -107,7 +104,7 @@ pub enum FactsError {
     #[error("{} is not empty: give a new folder for the record", .0.display())]
     NotEmpty(PathBuf),
     /// More than is reasonable.
-    #[error("the host's facts exceed {} MiB, at {path}: this is not a tree of sysfs and procfs", TOTAL_BYTES_MAX >> 20)]
+    #[error("the host's facts exceed {} MiB, at {path}: this is not a tree of sysfs and procfs", FACTS_BYTES_MAX >> 20)]
     TooMuch {
         /// Where it became too much.
         path: String,
@@ -246,7 +243,7 @@ impl<'a> Gathering<'a> {
                 text.trim_end().to_owned()
             };
             self.bytes += below.len() + text.len();
-            if self.bytes > TOTAL_BYTES_MAX {
+            if self.bytes > FACTS_BYTES_MAX {
                 return Err(FactsError::TooMuch { path: below });
             }
             self.facts.0.insert(below, text);
@@ -325,7 +322,7 @@ fn read_public(path: &Path) -> Option<String> {
         return None;
     }
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    File::open(path).ok()?.take(FACT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -8,13 +8,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Core, CoreKind, Cpus, Host, Nic};
+use crate::limits::{CORES_PER_HOUSEKEEPER, SHARDS_MAX};
 
 use super::{PlanError, count};
-
-/// Cores for each of which one keeps house, at the least one on each node.
-const CORES_PER_HOUSEKEEPER: usize = 16;
-/// As many shards as a node of florin may have.
-const SHARDS_MAX: usize = 256;
 
 /// What becomes of the second hardware thread of a shard's core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]

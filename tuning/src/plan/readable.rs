@@ -4,11 +4,7 @@ use std::fmt::Write;
 
 use super::{Plan, count};
 use crate::knobs::Knob;
-
-/// Files that one line of the plan stands for, beyond which they are counted instead of named.
-const NAMED_MAX: usize = 3;
-/// Interrupts of a NIC that are named.
-const PLACES_MAX: usize = 16;
+use crate::limits::{FILES_NAMED_MAX, INTERRUPTS_NAMED_MAX};
 
 /// The plan in words.
 pub fn readable(plan: &Plan) -> String {
@@ -55,9 +51,9 @@ fn interrupts(text: &mut String, plan: &Plan) {
         } else if places.is_empty() {
             line(text, format_args!("{}: no interrupts of its own", nic.nic));
         } else {
-            let more = places.len().saturating_sub(PLACES_MAX);
+            let more = places.len().saturating_sub(INTERRUPTS_NAMED_MAX);
             let more = if more == 0 { String::new() } else { format!(" … and {more} more") };
-            let shown = &places[..places.len().min(PLACES_MAX)];
+            let shown = &places[..places.len().min(INTERRUPTS_NAMED_MAX)];
             line(text, format_args!("{}: interrupt→CPU {}{more}", nic.nic, shown.join(" ")));
         }
     }
@@ -69,17 +65,17 @@ fn of_knob(text: &mut String, plan: &Plan, knob: Knob) {
         return;
     }
     line(text, format_args!("  {knob} ({})", knob.page()));
-    for setting in settings.iter().take(NAMED_MAX) {
+    for setting in settings.iter().take(FILES_NAMED_MAX) {
         if setting.is_of_boot() {
             line(text, format_args!("    in the boot loader, then reboot: {}", setting.value));
         } else {
             line(text, format_args!("    {}: {} → {}", setting.path, setting.was, setting.value));
         }
     }
-    if settings.len() > NAMED_MAX {
+    if settings.len() > FILES_NAMED_MAX {
         line(
             text,
-            format_args!("    … and {} more like these (--json lists all)", settings.len() - NAMED_MAX),
+            format_args!("    … and {} more like these (--json lists all)", settings.len() - FILES_NAMED_MAX),
         );
     }
 }

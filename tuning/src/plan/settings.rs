@@ -4,11 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Cpus, Host, Irq, Nic};
 use crate::knobs::{FIXED, Knob, chosen_word};
+use crate::limits::WAKE_US_MAX;
 
 use super::placement::{NicPlace, Placement};
 
-/// An idle state from which waking takes longer than this, in µs, is one that a shard should not enter.
-const WAKE_US_MAX: u64 = 50;
 /// With busy polling: times that an interrupt stays off after a poll that found nothing.
 const DEFER_HARD_IRQS: &str = "2";
 /// With busy polling: ns after which the NIC is polled again without an interrupt.

@@ -16,6 +16,7 @@ use super::Shared;
 use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
 use super::session::closed;
+use crate::limits::SHARDS_MAX;
 use crate::request::Request;
 use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
 
@@ -47,9 +48,6 @@ pub(super) struct Dialled {
 
 /// The Hello's request id: nothing else has been asked by then.
 const HELLO_ID: u64 = 0;
-
-/// The most shards that are believed: each port takes a connection, or several.
-const SHARDS_MAX: u16 = 256;
 
 /// Connects and says Hello, within the time that the settings give for it.
 pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Error> {

@@ -2,15 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
-/// How long an address may take before the next one is tried beside it (RFC 8305 calls it the connection attempt delay):
-/// one that swallows packets must not use up the time of those behind the same name that answer.
-const ATTEMPT_AFTER: Duration = Duration::from_millis(250);
+use crate::limits::ATTEMPT_AFTER;
 
 /// Connects to the first of the name's addresses that answers. A node may have moved, so the name is resolved each time.
 pub(super) async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {

@@ -12,14 +12,9 @@ use rkyv::util::AlignedVec;
 use zerocopy::FromBytes;
 
 use crate::ProtocolError;
+use crate::limits::{READ_BYTES, READ_BYTES_MIN, REPLY_BYTES_MAX};
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
-/// The longest reply that is believed: 1,024 entries of 16 assets take 450 KiB in rkyv, less than this in FlatBuffers.
-const REPLY_BYTES_MAX: usize = 1024 * 1024;
-/// Room offered to each read.
-const READ_BYTES: usize = 64 * 1024;
-/// Less room than this is not worth a system call.
-const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// A reply, not yet looked into.
 #[derive(Clone, Debug)]

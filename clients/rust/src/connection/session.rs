@@ -17,20 +17,9 @@ use super::silence::{Silence, Verdict};
 use super::table::{Table, Waiter};
 use super::{ShardMap, Shared};
 use crate::counters::add;
+use crate::limits::{OUTPUT_BYTES_KEPT, PROGRESS_BYTES, QUEUED_BYTES_MAX, SECOND_LOOK};
 use crate::request::Request;
 use crate::{Disconnect, Error, ProtocolError};
-
-/// What the writer's buffer may keep between two writes.
-const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
-/// Bytes of requests that wait for a server that reads nothing; callers beyond them wait. Another share as large may be
-/// under way in a write.
-const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// So much of a reply is heard like a whole one: a long one over a slow path takes its time, and a byte a second is silence.
-const PROGRESS_BYTES: usize = 1024;
-
-/// After how long a silence that was too long is looked at again.
-const SECOND_LOOK: Duration = Duration::from_millis(20);
 
 /// How a session stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

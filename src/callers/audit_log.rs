@@ -26,7 +26,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::keeper::Callers;
-use crate::limits::{AUDIT_LINES_PER_S, AUDIT_LOOK, AUDIT_QUEUE_MAX};
+use crate::limits::{AUDIT_LOG_LINES_PER_S, AUDIT_LOG_LOOK, AUDIT_LOG_QUEUE_MAX};
 use crate::mesh;
 use crate::shard::{Refused, ShardMetrics};
 use crate::threads::{Vital, spawn_vital};
@@ -75,7 +75,7 @@ impl AuditLog {
         refusals: Vec<Refusals>,
     ) -> io::Result<(AuditLog, JoinHandle<()>)> {
         let file = open(path)?;
-        let (deeds, told) = sync_channel(AUDIT_QUEUE_MAX);
+        let (deeds, told) = sync_channel(AUDIT_LOG_QUEUE_MAX);
         let shared = Arc::new(Shared::default());
         let mut key = [0; 32];
         rand::rng().fill_bytes(&mut key);
@@ -156,10 +156,10 @@ impl Writing {
     fn run(&mut self) {
         Vital::AuditLog.at_work();
         loop {
-            let first = self.told.recv_timeout(AUDIT_LOOK);
+            let first = self.told.recv_timeout(AUDIT_LOG_LOOK);
             let is_over =
                 matches!(first, Err(RecvTimeoutError::Disconnected)) || self.shared.ends.load(Relaxed);
-            let others: Vec<Deed> = self.told.try_iter().take(AUDIT_QUEUE_MAX).collect();
+            let others: Vec<Deed> = self.told.try_iter().take(AUDIT_LOG_QUEUE_MAX).collect();
             first.into_iter().chain(others).for_each(|deed| self.write_deed(&deed));
             self.write_refusals();
             self.end_second(is_over);
@@ -181,7 +181,7 @@ impl Writing {
         let directory = self.callers.as_ref().map(Callers::current);
         let mut refusals = std::mem::take(&mut self.refusals);
         for (refused, _) in &mut refusals {
-            for refused in std::iter::from_fn(|| refused.pop()).take(AUDIT_QUEUE_MAX) {
+            for refused in std::iter::from_fn(|| refused.pop()).take(AUDIT_LOG_QUEUE_MAX) {
                 let Refused { at_us, from, principal, opcode, user, status } = refused;
                 let principal = directory.as_ref().and_then(|directory| directory.name(principal?));
                 let (action, outcome) = (format!("{opcode:?}"), format!("{status:?}"));
@@ -207,7 +207,7 @@ impl Writing {
 
     /// One line, or one more that is only counted.
     fn write(&mut self, line: &Line<'_>) {
-        if self.in_second >= AUDIT_LINES_PER_S {
+        if self.in_second >= AUDIT_LOG_LINES_PER_S {
             self.omitted += 1;
             return;
         }
@@ -287,7 +287,7 @@ mod tests {
         let (mut sender, receiver) = mesh::ring(4_096);
         let metrics = Arc::new(ShardMetrics::default());
         let user = UserId::new(987_654_321);
-        let flood = AUDIT_LINES_PER_S + 500;
+        let flood = AUDIT_LOG_LINES_PER_S + 500;
         for _ in 0..flood {
             let status = Status::PermissionDenied;
             let refused =

@@ -1,25 +1,30 @@
 //! An admin port's connections: bounded in number and in silence, so that nobody who connects and says nothing keeps a
 //! probe, a scrape or an operator out.
 
+mod turns;
+
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::extract::connect_info::Connected;
+use axum::middleware::from_fn;
 use axum::serve::{IncomingStream, Listener};
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+pub use turns::PeerAddress;
+use turns::{Handed, Part, Talk, note_turns};
+
+use crate::limits::SECOND_LOOK;
 
 /// What an admin port takes.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +88,6 @@ impl Port {
     }
 }
 
-/// After how long a silence that was too long is looked at again.
-const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// What an HTTP/2 connection begins with, whatever it is to ask (RFC 9113, section 3.4).
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
 
@@ -128,7 +131,9 @@ impl Bounded {
             },
             ended,
             bounds: self.bounds,
-            talk: Talk { from, turns: Arc::default() },
+            talk: Talk::with(from),
+            handed: Handed::default(),
+            held: Vec::new(),
             half: None,
             heard: Instant::now(),
             silence,
@@ -136,6 +141,7 @@ impl Bounded {
             open: Arc::clone(&self.open),
             is_overdue: false,
             is_evicted: false,
+            is_answer_stuck: false,
             is_lingering: false,
         }
     }
@@ -174,46 +180,10 @@ impl Listener for Bounded {
 #[error("there was one connection too many, and this had been silent for longest")]
 pub struct Evicted;
 
-/// How many requests of a connection were begun and how many answered: what its bytes alone do not say.
-#[derive(Clone, Debug)]
-struct Talk {
-    from: SocketAddr,
-    turns: Arc<Turns>,
-}
-
-/// Where a request has come from: one of its extensions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PeerAddress(pub SocketAddr);
-
-#[derive(Default, Debug)]
-struct Turns {
-    begun: AtomicU64,
-    answered: AtomicU64,
-}
-
-impl Talk {
-    fn begun(&self) -> u64 {
-        self.turns.begun.load(Ordering::Relaxed)
-    }
-
-    fn is_answering(&self) -> bool {
-        self.begun() > self.turns.answered.load(Ordering::Relaxed)
-    }
-}
-
 impl Connected<IncomingStream<'_, Bounded>> for Talk {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Talk {
         stream.io().talk.clone()
     }
-}
-
-/// A request's head is there, and then its answer.
-async fn note_turns(ConnectInfo(talk): ConnectInfo<Talk>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(PeerAddress(talk.from));
-    talk.turns.begun.fetch_add(1, Ordering::Relaxed);
-    let response = next.run(request).await;
-    talk.turns.answered.fetch_add(1, Ordering::Relaxed);
-    response
 }
 
 /// A request's head of which a part is there.
@@ -230,6 +200,9 @@ pub struct Connection {
     ended: oneshot::Receiver<()>,
     bounds: Bounds,
     talk: Talk,
+    handed: Handed,
+    /// Has come, and belongs to a later request than the server asks for.
+    held: Vec<u8>,
     half: Option<HalfHead>,
     /// When bytes came or went last.
     heard: Instant,
@@ -240,6 +213,8 @@ pub struct Connection {
     is_overdue: bool,
     /// Was told that it was one too many.
     is_evicted: bool,
+    /// A part of an answer is still to be sent.
+    is_answer_stuck: bool,
     /// Our half is shut, and the peer may still read what was sent.
     is_lingering: bool,
 }
@@ -254,12 +229,14 @@ impl Connection {
         self.open.lock().expect("nothing panics while it is held")[self.key].heard = self.heard;
     }
 
-    /// Bytes came: of a request's head, where none is being answered.
-    fn received(&mut self) {
-        if !self.talk.is_answering() && self.half_head().is_none() {
+    /// Hands on what the server may have of `bytes`: how many.
+    fn hand_on(&mut self, part: Part, bytes: &[u8]) -> usize {
+        let taken = self.handed.take(part, bytes);
+        if part == Part::Head && taken > 0 && self.half_head().is_none() {
             self.half = Some(HalfHead { since: Instant::now(), begun: self.talk.begun() });
         }
         self.heard();
+        taken
     }
 
     fn half_head(&self) -> Option<HalfHead> {
@@ -276,7 +253,7 @@ impl Connection {
 
     /// Where a part of a request is there, its end is answered, as by the ports of the shards.
     fn tell(&mut self, cx: &mut Context<'_>, status: &str, title: &str, detail: &str) {
-        if self.half_head().is_some() {
+        if self.half_head().is_some() && !self.is_answer_stuck {
             let body = format!(
                 r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}"#
             );
@@ -289,6 +266,37 @@ impl Connection {
             let _ = Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes());
         }
     }
+
+    /// Nothing more has come: whether that is for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_evicted = self.is_evicted || Pin::new(&mut self.ended).poll(cx).is_ready();
+        if self.is_evicted {
+            self.tell(cx, "503", "Service Unavailable", &Evicted.to_string());
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Evicted)));
+        }
+        ready!(self.silence.as_mut().poll(cx));
+        // A head may have become whole since.
+        let due = self.due();
+        if due > Instant::now() {
+            self.silence.as_mut().reset(due);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if !mem::replace(&mut self.is_overdue, true) {
+            // A process that was stopped finds the time over before it has looked at what came meanwhile: that the runtime
+            // does before the next timer is due.
+            self.silence.as_mut().reset(Instant::now() + SECOND_LOOK);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let detail = format!(
+            "head: expected its rest within {} s, and all of it within {} s",
+            self.bounds.head_silence.as_secs(),
+            self.bounds.head.as_secs()
+        );
+        self.tell(cx, "408", "Request Timeout", &detail);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl Drop for Connection {
@@ -300,60 +308,50 @@ impl Drop for Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = into.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, into) {
-            Poll::Ready(outcome) => {
-                this.received();
-                if into.filled()[before..].starts_with(HTTP_2) && this.talk.begun() == 0 {
-                    this.tell(
-                        cx,
-                        "505",
-                        "HTTP Version Not Supported",
-                        "version: expected HTTP/1.1, got HTTP/2",
-                    );
-                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                }
-                Poll::Ready(outcome)
+        let part = this.handed.next(&this.talk);
+        if !this.held.is_empty() {
+            if part == Part::Later {
+                return this.poll_silence(cx);
             }
-            Poll::Pending => {
-                this.is_evicted = this.is_evicted || Pin::new(&mut this.ended).poll(cx).is_ready();
-                if this.is_evicted {
-                    this.tell(cx, "503", "Service Unavailable", &Evicted.to_string());
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Evicted)));
-                }
-                ready!(this.silence.as_mut().poll(cx));
-                // A head may have become whole since.
-                let due = this.due();
-                if due > Instant::now() {
-                    this.silence.as_mut().reset(due);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                if !std::mem::replace(&mut this.is_overdue, true) {
-                    // A process that was stopped finds the time over before it has looked at what came meanwhile: that the runtime
-                    // does before the next timer is due.
-                    this.silence.as_mut().reset(Instant::now() + SECOND_LOOK);
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                let detail = format!(
-                    "head: expected its rest within {} s, and all of it within {} s",
-                    this.bounds.head_silence.as_secs(),
-                    this.bounds.head.as_secs()
-                );
-                this.tell(cx, "408", "Request Timeout", &detail);
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+            let held = mem::take(&mut this.held);
+            let taken = this.hand_on(part, &held[..held.len().min(into.remaining())]);
+            into.put_slice(&held[..taken]);
+            this.held = held[taken..].to_vec();
+            return Poll::Ready(Ok(()));
         }
+        let before = into.filled().len();
+        if Pin::new(&mut this.stream).poll_read(cx, into)?.is_pending() {
+            return this.poll_silence(cx);
+        }
+        let come = &into.filled()[before..];
+        if come.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let taken = this.hand_on(part, come);
+        if come.starts_with(HTTP_2) && this.talk.begun() == 0 {
+            this.tell(cx, "505", "HTTP Version Not Supported", "version: expected HTTP/1.1, got HTTP/2");
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        this.held.extend_from_slice(&come[taken..]);
+        into.set_filled(before + taken);
+        // Nothing handed on would be taken for the end; its next answer wakes the connection.
+        if taken == 0 { this.poll_silence(cx) } else { Poll::Ready(Ok(())) }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, from));
-        this.heard();
-        Poll::Ready(written)
+        let written = Pin::new(&mut this.stream).poll_write(cx, from);
+        this.is_answer_stuck = written.is_pending();
+        if written.is_ready() {
+            this.heard();
+            if !this.held.is_empty() {
+                // With the answer the next request's turn has come.
+                cx.waker().wake_by_ref();
+            }
+        }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -383,6 +381,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::any;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -442,5 +441,75 @@ mod tests {
         let error = bounded.accept().await.0.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed() >= bounded.bounds.idle);
+    }
+
+    /// What a port whose only resource answers at once, after its body, says to `pieces`, which come one by one, and then to silence.
+    async fn exchange(pieces: &[&[u8]]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounds = Bounds { head_silence: Duration::from_millis(500), ..BOUNDS };
+        let router = Router::new().route("/", any(|body: String| async move { format!("<{body}>") }));
+        let server = tokio::spawn(serve(listener, bounds, router, std::future::pending()));
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        caller.set_nodelay(true).unwrap();
+        for piece in pieces {
+            caller.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut answer = String::new();
+        tokio::time::timeout(BOUNDS.idle / 2, caller.read_to_string(&mut answer))
+            .await
+            .expect("half a head ends before a connection that asks nothing")
+            .unwrap();
+        server.abort();
+        answer
+    }
+
+    /// Half a head behind a whole request, with which it had come, was taken for a connection that asks nothing: its caller had no
+    /// word for 60 s, and no 408 then. It has to be found wherever it begins and however it comes.
+    #[tokio::test]
+    async fn half_a_head_is_seen_behind_whatever_came_before_it() {
+        const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        const POST: &[u8] = b"\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n\n\r\n\r\nx";
+        const HALF: &[u8] = b"GET / HTTP/1.1\r\nHos";
+        let whole: [(Vec<u8>, &[&str]); 5] = [
+            (Vec::new(), &[]),
+            (GET.to_vec(), &["<>"]),
+            (POST.to_vec(), &["<\n\r\n\r\nx>"]),
+            ([GET, GET, POST].concat(), &["<>", "<>", "<\n\r\n\r\nx>"]),
+            ([POST, GET].concat(), &["<\n\r\n\r\nx>", "<>"]),
+        ];
+        let mut exchanges = tokio::task::JoinSet::new();
+        for (whole, answers) in whole {
+            let bytes = [&whole, HALF].concat();
+            for cut in (0..bytes.len()).step_by(3) {
+                let (bytes, begin) = (bytes.clone(), whole.len());
+                exchanges.spawn(async move {
+                    let said = exchange(&[&bytes[..cut], &bytes[cut..]]).await;
+                    let (answered, end) =
+                        said.split_once("HTTP/1.1 408").unwrap_or_else(|| panic!("{begin}, {cut}: {said}"));
+                    let found: Vec<&str> = answered
+                        .split("HTTP/1.1 200")
+                        .skip(1)
+                        .map(|answer| answer.split_once("\r\n\r\n").unwrap().1)
+                        .collect();
+                    assert_eq!(found, answers, "{begin}, {cut}");
+                    assert!(end.contains("head: expected its rest"), "{end}");
+                });
+            }
+        }
+        while let Some(outcome) = exchanges.join_next().await {
+            outcome.unwrap();
+        }
+    }
+
+    /// Where the request behind a body of unknown length would begin is not known: the answer says that it is the last.
+    #[tokio::test]
+    async fn a_body_in_chunks_is_a_connections_last() {
+        let said = exchange(&[
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nGET",
+        ])
+        .await;
+        assert!(said.ends_with("<x>") && said.to_ascii_lowercase().contains("connection: close"), "{said}");
     }
 }

@@ -1,0 +1,28 @@
+//! Every bound of the client, and why it is what it is. Those that a caller may choose are in the builder.
+
+use std::time::Duration;
+
+/// How long an address may take before the next one is tried beside it (RFC 8305 calls it the connection attempt delay):
+/// one that swallows packets must not use up the time of those behind the same name that answer.
+pub const ATTEMPT_AFTER: Duration = Duration::from_millis(250);
+/// The most shards that are believed: each port takes a connection, or several.
+pub const SHARDS_MAX: u16 = 256;
+/// The longest reply that is believed: 1,024 entries of 16 assets take 450 KiB in rkyv, less than this in FlatBuffers.
+pub const REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Room offered to each read.
+pub const READ_BYTES: usize = 64 * 1024;
+/// Less room than this is not worth a system call.
+pub const READ_BYTES_MIN: usize = 8 * 1024;
+/// What the writer's buffer may keep between two writes.
+pub const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
+/// Bytes of requests that wait for a server that reads nothing; callers beyond them wait. Another share as large may be
+/// under way in a write.
+pub const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// So much of a reply is heard like a whole one: a long one over a slow path takes its time, and a byte a second is silence.
+pub const PROGRESS_BYTES: usize = 1024;
+/// After how long a silence that was too long is looked at again.
+pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// Characters that are kept of what a server says: its own sentences have some hundred, and what a stranger says ends in logs.
+pub const MESSAGE_CHARS_MAX: usize = 1024;
+/// Users that each half remembers: some 4 MiB in all.
+pub const SEEN_USERS_MAX: usize = 32 * 1024;

@@ -1,0 +1,137 @@
+//! Whose bytes are whose: a connection's bytes are handed on to the server one request at a time. A server reads whatever is
+//! there, and of half a head behind a whole request nobody would know: its caller was left without a word for as long as one who
+//! asks nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::HttpBody;
+use axum::extract::Request;
+use axum::extract::connect_info::ConnectInfo;
+use axum::http::{HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// What the server has told of a connection's requests, which its bytes alone do not say.
+#[derive(Clone, Debug)]
+pub(super) struct Talk {
+    pub(super) from: SocketAddr,
+    turns: Arc<Turns>,
+}
+
+/// Where a request has come from: one of its extensions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerAddress(pub SocketAddr);
+
+#[derive(Default, Debug)]
+struct Turns {
+    /// Requests whose heads the server has read.
+    begun: AtomicU64,
+    answered: AtomicU64,
+    /// How long the last one's body is.
+    body_bytes: AtomicU64,
+}
+
+/// A body that comes in chunks: how long it is says its end.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Talk {
+    pub(super) fn with(from: SocketAddr) -> Talk {
+        Talk { from, turns: Arc::default() }
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.turns.begun.load(Ordering::Relaxed)
+    }
+
+    fn is_answering(&self) -> bool {
+        self.begun() > self.turns.answered.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's head is there, and then its answer.
+pub(super) async fn note_turns(
+    ConnectInfo(talk): ConnectInfo<Talk>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    request.extensions_mut().insert(PeerAddress(talk.from));
+    let body_bytes = request.body().size_hint().exact().unwrap_or(UNKNOWN);
+    talk.turns.body_bytes.store(body_bytes, Ordering::Relaxed);
+    talk.turns.begun.fetch_add(1, Ordering::Relaxed);
+    let mut response = next.run(request).await;
+    if body_bytes == UNKNOWN {
+        // Where the next request would begin is not known.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    talk.turns.answered.fetch_add(1, Ordering::Relaxed);
+    response
+}
+
+/// What the bytes that come next belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// A request's head.
+    Head,
+    /// So many bytes at most of the body of the one before.
+    Body(u64),
+    /// What the server has not asked for yet: a request behind the one that it answers.
+    Later,
+}
+
+/// What of a connection's bytes was handed on.
+#[derive(Default)]
+pub(super) struct Handed {
+    /// Heads that are whole.
+    heads: u64,
+    /// Of the body behind the last.
+    body_bytes: u64,
+    /// Of the head of which a part was handed on: there was a line that is not empty, and the last one has bytes.
+    has_lines: bool,
+    is_in_line: bool,
+}
+
+impl Handed {
+    /// What comes next.
+    pub(super) fn next(&self, talk: &Talk) -> Part {
+        if talk.begun() < self.heads {
+            return Part::Later;
+        }
+        match talk.turns.body_bytes.load(Ordering::Relaxed) {
+            UNKNOWN => Part::Body(UNKNOWN),
+            bytes if bytes > self.body_bytes => Part::Body(bytes - self.body_bytes),
+            _ if talk.is_answering() => Part::Later,
+            _ => Part::Head,
+        }
+    }
+
+    /// How many of `bytes`, which are all that is there, may be handed on now; these count as handed on.
+    pub(super) fn take(&mut self, part: Part, bytes: &[u8]) -> usize {
+        match part {
+            Part::Later => 0,
+            Part::Body(most) => {
+                let taken = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+                self.body_bytes = self.body_bytes.saturating_add(taken as u64);
+                taken
+            }
+            Part::Head => self.take_head(bytes),
+        }
+    }
+
+    /// To the empty line, which ends a head. Empty lines before it are none of it (RFC 9112, section 2.2).
+    fn take_head(&mut self, bytes: &[u8]) -> usize {
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.has_lines && !self.is_in_line => {
+                    *self = Handed { heads: self.heads + 1, ..Handed::default() };
+                    return at + 1;
+                }
+                b'\n' => self.is_in_line = false,
+                b'\r' => {}
+                _ => (self.has_lines, self.is_in_line) = (true, true),
+            }
+        }
+        bytes.len()
+    }
+}
