@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use florin::node::{Node, NodeConfig};
-use rusqlite::Connection;
+
+mod rows;
 
 const ROWS_PER_ACCOUNT: u64 = 10;
 
@@ -29,23 +30,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Only the rows: a reader needs none of the constraints, and checking them would take minutes.
 fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
-    let connection = Connection::open(ledger)?;
-    connection.execute_batch(
-        "PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL;
-         CREATE TABLE transactions (seq INTEGER PRIMARY KEY, transaction_id TEXT, user_id BIGINT, version BIGINT,
-                                    asset TEXT, kind SMALLINT, amount BIGINT, occurred_at BIGINT);",
-    )?;
-    connection.execute(
+    rows::fill(
+        ledger,
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 * ?2)
          INSERT INTO transactions SELECT i + 1, printf('%036d', i), i % ?1, i / ?1 + 1,
              CASE i / ?1 % 2 WHEN 0 THEN 'COIN' ELSE 'USD' END, (i + i / ?1) % 3 * 2 + 1, 100,
              (unixepoch() - 86400 * (28 - i / ?1 * 3)) * 1000000
          FROM n",
         [accounts, ROWS_PER_ACCOUNT],
-    )?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    )
 }
 
 fn serve(ledger: PathBuf) -> Result<(), Box<dyn Error>> {

@@ -19,6 +19,8 @@ use florin_schema::frame::BATCH_USERS_MAX;
 use florin_schema::{Asset, UserId};
 use rusqlite::Connection;
 
+mod rows;
+
 /// Accounts that get a third row after the checkpoint.
 const LATER: u64 = 1_000;
 /// Batches that are asked for at once.
@@ -68,22 +70,15 @@ fn amount(user: u64, version: u64) -> i64 {
     if version == 3 { 1_000 } else { 100 + (user % 1_000) as i64 + version as i64 }
 }
 
-/// Only the rows: a reader needs none of the constraints, and checking them would take minutes.
 fn fill(ledger: &Path, accounts: u64) -> Result<(), rusqlite::Error> {
-    let connection = Connection::open(ledger)?;
-    connection.execute_batch(
-        "PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL;
-         CREATE TABLE transactions (seq INTEGER PRIMARY KEY, transaction_id TEXT, user_id BIGINT, version BIGINT,
-                                    asset TEXT, kind SMALLINT, amount BIGINT, occurred_at BIGINT);",
-    )?;
-    connection.execute(
+    rows::fill(
+        ledger,
         "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 * 2)
          INSERT INTO transactions SELECT i + 1, printf('00000000-0000-4000-8000-%012d', i), i % ?1, i / ?1 + 1, 'COIN', 1,
              100 + i % ?1 % 1000 + i / ?1 + 1, (unixepoch() - 86400 * (20 - i / ?1 * 3)) * 1000000
          FROM n",
         [accounts],
-    )?;
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    )
 }
 
 /// A node that is ready, and how many seconds that took.

@@ -227,6 +227,8 @@ fn files(place: &Place) -> Said {
     );
     write(folder, "mixed.csv", &mixed);
     let ledger = place.address("files");
+    let made = place.address("made");
+    let make = &["generate", "--ledger", &made, "--users", "10", "--transactions", "500", "--until", AT][..];
     let steps: [&[&str]; 8] = [
         &["import", "good.csv", "--ledger", &ledger],
         &["import", "good.csv", "--ledger", &ledger],
@@ -234,28 +236,8 @@ fn files(place: &Place) -> Said {
         &["import", "mixed.csv", "--ledger", &ledger, "--skip-bad", "aside.csv"],
         &["import", "nothing.csv", "--ledger", &ledger],
         &["generate", "--ledger", &ledger, "--users", "10", "--transactions", "100"],
-        &[
-            "generate",
-            "--ledger",
-            &place.address("made"),
-            "--users",
-            "10",
-            "--transactions",
-            "500",
-            "--until",
-            AT,
-        ],
-        &[
-            "generate",
-            "--ledger",
-            &place.address("made"),
-            "--users",
-            "10",
-            "--transactions",
-            "500",
-            "--until",
-            AT,
-        ],
+        make,
+        make,
     ];
     for step in steps {
         let ended = run(folder, step);

@@ -5,6 +5,7 @@ mod cutover;
 mod defects;
 mod faulty;
 mod files;
+mod guard;
 mod live;
 mod meaning;
 mod page;

@@ -115,6 +115,16 @@ impl Machine {
         fs::copy(from, self.path(to)).unwrap();
     }
 
+    /// Gives the machine an address, from outside: the small Debian has no `ip`.
+    #[track_caller]
+    pub fn add_address(&self, address: &str) {
+        let network = format!("--net=/proc/{}/ns/net", self.init);
+        let output =
+            Command::new("nsenter").args([&network, "ip", "address", "add", address, "dev", "lo"]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Puts the calling thread on the machine's network.
     pub fn enter_network(&self) {
         let network = File::open(format!("/proc/{}/ns/net", self.init)).unwrap();

@@ -305,6 +305,16 @@ fn what_comes_late_is_waited_for_and_what_no_retry_mends_is_not() {
     machine.ok(ASK);
     machine.ok("systemctl stop florin");
 
+    // An address as a network brings it that is slow to come.
+    let late = r#"listen = "10.77.0.1:7400"\ninsecure-listen = "on"\n"#;
+    machine.ok(&format!("printf '{late}' >> /etc/florin/florin.toml"));
+    machine.ok("systemctl start --no-block florin");
+    machine.wait_for_property("florin", "NRestarts", "2");
+    machine.add_address("10.77.0.1/32");
+    machine.wait_for_property("florin", "ActiveState", "active");
+    machine.ok("florin get balance 1 --addr 10.77.0.1:7400");
+    machine.ok("systemctl stop florin");
+
     machine.ok("echo 'shards = \"many\"' >> /etc/florin/florin.toml");
     machine.refused("systemctl start florin");
     machine.wait_for_property("florin", "ActiveState", "failed");
@@ -370,6 +380,14 @@ fn a_removal_stops_the_node_and_a_purge_leaves_the_ledger_and_nothing_else() {
     let said = machine.ok("apt-get purge --quiet --yes florin");
     assert!(said.contains("/var/lib/florin holds a ledger: it stays"), "{said}");
     machine.ok("test -s /var/lib/florin/ledger.db && getent passwd florin");
+
+    // Old values that cannot be put back are all that says how this host was: a removal deleted them.
+    machine.ok(INSTALL);
+    let stuck = r#"{"boot":"another"}"#;
+    machine.ok(&format!("mkdir -p /run/florin-tune && echo '{stuck}' > /run/florin-tune/journal"));
+    let said = machine.ok("apt-get purge --quiet --yes florin");
+    assert!(said.contains("The old values stay in /run/florin-tune/journal"), "{said}");
+    machine.ok("test -s /run/florin-tune/journal && rm -r /run/florin-tune");
 
     // Here without a systemd that runs, as in an image that is being built: what was enabled is no longer.
     let without_systemd = |line: &str| {

@@ -7,15 +7,15 @@ pub mod sockets;
 mod backlog;
 mod connection;
 pub mod pending;
+mod plan;
 mod recorder;
 mod worker;
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
-    net::{SocketAddr, TcpStream},
+    io,
+    net::TcpStream,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::PathBuf,
     sync::{
         Arc, Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,190 +24,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use florin_schema::{Encoding, Status};
+use florin_schema::Status;
 use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
+pub use self::plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting};
 use self::{sockets::SocketsError, worker::Worker};
 use crate::{
     affinity, limits,
-    protocol::{
-        Http, Memcached, Native, Protocol, Resp, Wrong,
-        resp::{Ask, Values},
-    },
-    truth::Truth,
-    work::{
-        Arrivals, Draws, Kind, Population, Schedule, Work, keys::DrawPlan, keys::LaneEmpty, keys::Routing,
-    },
+    protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Values},
+    work::{Draws, Kind, Schedule, keys::DrawPlan, keys::LaneEmpty},
 };
-
-/// Where a server listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Endpoint {
-    /// A port.
-    Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Tcp(address) => address.fmt(f),
-            Endpoint::Unix(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// Which endpoints there are, and who is asked for at which.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Endpoints {
-    /// One for everybody.
-    Any(Endpoint),
-    /// Each shard's own, in their order.
-    ByShard(Vec<Endpoint>),
-}
-
-impl Endpoints {
-    fn routing(&self) -> Routing {
-        match self {
-            Endpoints::Any(_) => Routing::Any,
-            Endpoints::ByShard(shards) => Routing::ByShard(shards.len() as u16),
-        }
-    }
-
-    fn lane(&self, lane: usize) -> &Endpoint {
-        match self {
-            Endpoints::Any(endpoint) => endpoint,
-            Endpoints::ByShard(shards) => &shards[lane],
-        }
-    }
-}
-
-/// Which protocol is spoken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Speech {
-    /// Florin's own.
-    Native(Encoding),
-    /// HTTP/1.1 with JSON.
-    Http,
-    /// Valkey, and whatever else speaks RESP.
-    Resp(Ask, Values),
-    /// memcached.
-    Memcached,
-}
-
-/// How much is asked.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Load {
-    /// Each connection keeps `depth` questions unanswered: the load follows the server.
-    Closed {
-        /// How many.
-        connections: usize,
-        /// Questions in flight on each.
-        depth: usize,
-    },
-    /// Questions come at a rate, whatever the server does; their latency counts from when they were due.
-    Open {
-        /// How many.
-        connections: usize,
-        /// Questions in flight on each, at most; further ones wait in the backlog.
-        depth: usize,
-        /// A second.
-        rate: f64,
-        /// How they are spaced.
-        arrivals: Arrivals,
-    },
-}
-
-impl Load {
-    /// Connections of all threads.
-    pub fn connections(&self) -> usize {
-        match *self {
-            Load::Closed { connections, .. } | Load::Open { connections, .. } => connections,
-        }
-    }
-
-    /// Questions in flight on a connection, at most.
-    pub fn depth(&self) -> usize {
-        match *self {
-            Load::Closed { depth, .. } | Load::Open { depth, .. } => depth,
-        }
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Load::Closed { connections, depth } => write!(f, "{connections} × {depth}"),
-            Load::Open { connections, depth, rate, arrivals } => {
-                write!(f, "{rate:.0}/s {arrivals} over {connections} × ≤{depth}")
-            }
-        }
-    }
-}
-
-/// What a thread does when there is nothing to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Waiting {
-    /// Sleeps until something arrives or is due.
-    #[default]
-    Parked,
-    /// Asks the kernel again at once: sends on time to the microsecond, and takes its CPU whole.
-    Spinning,
-}
-
-/// When a run ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Span {
-    /// After a warm-up and a measured window.
-    Time {
-        /// Not measured.
-        warmup: Duration,
-        /// Measured.
-        measure: Duration,
-    },
-    /// After so many questions, all measured; or after the time, whichever comes first.
-    Requests {
-        /// Of all threads.
-        count: u64,
-        /// At most so long.
-        at_most: Duration,
-    },
-}
-
-/// What all runs of a measurement have in common.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is asked.
-    pub work: Work,
-    /// About whom.
-    pub population: Population,
-    /// How long.
-    pub span: Span,
-    /// One thread on each of these CPUs; without any, one thread wherever the kernel puts it.
-    pub cpus: Vec<usize>,
-    /// See [`Waiting`].
-    pub waiting: Waiting,
-    /// Keys drawn beforehand, for each thread: see [`limits::KEYS_DRAWN`].
-    pub keys_drawn: usize,
-    /// What answers must say, where that is known.
-    pub truth: Option<Arc<Truth>>,
-}
-
-/// One run of the generator.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Where to.
-    pub endpoints: Endpoints,
-    /// How.
-    pub speech: Speech,
-    /// How much.
-    pub load: Load,
-    /// Everything else.
-    pub settings: Settings,
-}
 
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]

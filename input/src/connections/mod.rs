@@ -309,6 +309,9 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let part = this.handed.next(&this.talk);
+        if part == Part::Later {
+            this.talk.wake(cx.waker());
+        }
         if !this.held.is_empty() {
             if part == Part::Later {
                 return this.poll_silence(cx);
@@ -334,7 +337,7 @@ impl AsyncRead for Connection {
         }
         this.held.extend_from_slice(&come[taken..]);
         into.set_filled(before + taken);
-        // Nothing handed on would be taken for the end; its next answer wakes the connection.
+        // Nothing handed on would be taken for the end.
         if taken == 0 { this.poll_silence(cx) } else { Poll::Ready(Ok(())) }
     }
 }
@@ -346,10 +349,6 @@ impl AsyncWrite for Connection {
         this.is_answer_stuck = written.is_pending();
         if written.is_ready() {
             this.heard();
-            if !this.held.is_empty() {
-                // With the answer the next request's turn has come.
-                cx.waker().wake_by_ref();
-            }
         }
         written
     }
@@ -443,11 +442,12 @@ mod tests {
         assert!(began.elapsed() >= bounded.bounds.idle);
     }
 
+    const SOON: Bounds = Bounds { head_silence: Duration::from_millis(500), ..BOUNDS };
+
     /// What a port whose only resource answers at once, after its body, says to `pieces`, which come one by one, and then to silence.
-    async fn exchange(pieces: &[&[u8]]) -> String {
+    async fn exchange(bounds: Bounds, pieces: &[&[u8]]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let bounds = Bounds { head_silence: Duration::from_millis(500), ..BOUNDS };
         let router = Router::new().route("/", any(|body: String| async move { format!("<{body}>") }));
         let server = tokio::spawn(serve(listener, bounds, router, std::future::pending()));
         let mut caller = TcpStream::connect(address).await.unwrap();
@@ -485,7 +485,7 @@ mod tests {
             for cut in (0..bytes.len()).step_by(3) {
                 let (bytes, begin) = (bytes.clone(), whole.len());
                 exchanges.spawn(async move {
-                    let said = exchange(&[&bytes[..cut], &bytes[cut..]]).await;
+                    let said = exchange(SOON, &[&bytes[..cut], &bytes[cut..]]).await;
                     let (answered, end) =
                         said.split_once("HTTP/1.1 408").unwrap_or_else(|| panic!("{begin}, {cut}: {said}"));
                     let found: Vec<&str> = answered
@@ -503,12 +503,26 @@ mod tests {
         }
     }
 
+    /// A body waited for the connection's next timer, 10 s, where the server had asked for it before it was known whose it was.
+    #[tokio::test]
+    async fn what_was_held_back_is_handed_on_as_soon_as_its_turn_comes() {
+        const NEVER: Duration = Duration::from_secs(3_600);
+        let bounds = Bounds { idle: NEVER, head_silence: NEVER, head: NEVER, ..BOUNDS };
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n";
+        let all = format!("{head}\r\nx{head}Connection: close\r\n\r\ny");
+        for cut in 0..all.len() {
+            let said = exchange(bounds, &[&all.as_bytes()[..cut], &all.as_bytes()[cut..]]).await;
+            assert!(said.contains("<x>") && said.ends_with("<y>"), "{cut}: {said}");
+        }
+    }
+
     /// Where the request behind a body of unknown length would begin is not known: the answer says that it is the last.
     #[tokio::test]
     async fn a_body_in_chunks_is_a_connections_last() {
-        let said = exchange(&[
-            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nGET",
-        ])
+        let said = exchange(
+            SOON,
+            &[b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nGET"],
+        )
         .await;
         assert!(said.ends_with("<x>") && said.to_ascii_lowercase().contains("connection: close"), "{said}");
     }

@@ -3,8 +3,9 @@
 //! asks nothing.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Waker;
 
 use axum::body::HttpBody;
 use axum::extract::Request;
@@ -31,6 +32,17 @@ struct Turns {
     answered: AtomicU64,
     /// How long the last one's body is.
     body_bytes: AtomicU64,
+    /// Of a connection that holds bytes back until the server has come so far.
+    waits: Mutex<Option<Waker>>,
+}
+
+impl Turns {
+    fn note(&self, number: &AtomicU64) {
+        number.fetch_add(1, Ordering::Relaxed);
+        if let Some(waker) = self.waits.lock().expect("nothing panics while it is held").take() {
+            waker.wake();
+        }
+    }
 }
 
 /// A body that comes in chunks: how long it is says its end.
@@ -43,6 +55,11 @@ impl Talk {
 
     pub(super) fn begun(&self) -> u64 {
         self.turns.begun.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the connection with the next head that the server has read, or the next answer.
+    pub(super) fn wake(&self, waker: &Waker) {
+        *self.turns.waits.lock().expect("nothing panics while it is held") = Some(waker.clone());
     }
 
     fn is_answering(&self) -> bool {
@@ -59,13 +76,13 @@ pub(super) async fn note_turns(
     request.extensions_mut().insert(PeerAddress(talk.from));
     let body_bytes = request.body().size_hint().exact().unwrap_or(UNKNOWN);
     talk.turns.body_bytes.store(body_bytes, Ordering::Relaxed);
-    talk.turns.begun.fetch_add(1, Ordering::Relaxed);
+    talk.turns.note(&talk.turns.begun);
     let mut response = next.run(request).await;
     if body_bytes == UNKNOWN {
         // Where the next request would begin is not known.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    talk.turns.answered.fetch_add(1, Ordering::Relaxed);
+    talk.turns.note(&talk.turns.answered);
     response
 }
 
