@@ -12,6 +12,11 @@ use florin::shard::Principal;
 use florin_schema::records::{Balance, BalanceEntry};
 use florin_schema::{Opcode, Status, UserId};
 
+use content::{
+    ensure, envelope, expected_balance, has_content, has_status, has_version, hello, here, is_batch, is_ok,
+    is_statistics, refusal,
+};
+
 use super::ledger::{History, Ledger};
 use super::mirror::{Mirror, Moment, View};
 use super::node::{Node, SERVER};
