@@ -106,3 +106,9 @@ pub const COMPARE_KEYS_DRAWN: usize = 1 << 18;
 pub const LINE_EVERY: u64 = 25;
 /// Assets of the average user where no ledger says.
 pub const ASSETS_USUAL: usize = 2;
+/// A shard that is busy for less than this share of the window has waited for its callers.
+pub const SCALE_BUSY_MIN: f64 = 0.9;
+/// What a curve is a prediction for.
+pub const PREDICTED_SHARDS: u16 = 40;
+/// Numbers of shards that a law is fitted to at least: as many as it has constants.
+pub const POINTS_MIN: usize = 3;

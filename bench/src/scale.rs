@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::limits::POINTS_MIN;
+
 /// What so many shards have done.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Point {
@@ -25,12 +27,9 @@ pub struct Law {
     pub kappa: f64,
 }
 
-/// Numbers of shards that a law is fitted to at least: as many as it has constants.
-pub const POINTS_MIN: usize = 3;
-
 impl Law {
     /// Fits the law to `points` by least squares of the relative error; neither constant is below zero, for no work does itself. None
-    /// where there are fewer than [`POINTS_MIN`] numbers of shards.
+    /// where there are fewer than [`crate::limits::POINTS_MIN`] numbers of shards.
     pub fn fit(points: &[Point]) -> Option<Law> {
         let mut counts: Vec<u16> = points.iter().map(|point| point.shards).collect();
         counts.sort_unstable();

@@ -146,4 +146,3 @@ fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
         None => Ok(()),
     }
 }
-

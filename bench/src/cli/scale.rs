@@ -10,21 +10,17 @@ use super::{
     progress::Progress,
     say,
 };
+use crate::limits::{POINTS_MIN, PREDICTED_SHARDS, SCALE_BUSY_MIN};
 use crate::{
     campaign::{Campaign, Summary},
     report::{
         Report,
         markdown::{grouped, health},
     },
-    scale::{self, Law, POINTS_MIN, Point},
+    scale::{self, Law, Point},
     targets::{Bench, Kind, Target, TargetSpec, Via},
     trial::{Health, Trial},
 };
-
-/// What a curve is a prediction for.
-const PREDICTED_SHARDS: u16 = 40;
-/// A shard that is busy for less than this share of the window has waited for its callers.
-const BUSY_MIN: f64 = 0.9;
 
 /// The doors that are compared: each user's own shard, and whichever shard accepts.
 const DOORS: [(Via, &str); 2] = [
@@ -109,7 +105,7 @@ fn describe(counts: &[u16], curve: &[Summary]) -> String {
         );
         if summary.medians.generator != Health::Fine {
             unusable.push(format!("{shards}: the generator was at its own end (give it more CPUs: --cpus)"));
-        } else if busy < BUSY_MIN * f64::from(shards) {
+        } else if busy < SCALE_BUSY_MIN * f64::from(shards) {
             unusable.push(format!(
                 "{shards}: the shards were busy for {:.0} % of the time (give them more to do: --load)",
                 busy / f64::from(shards) * 100.0
