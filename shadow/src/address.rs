@@ -41,6 +41,9 @@ impl FromStr for TargetAddress {
         let rest = text.strip_prefix("florin://").ok_or_else(wrong)?;
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         let address = address.strip_suffix('/').unwrap_or(address).parse().map_err(|_| wrong())?;
+        if matches!(address, Address::Tls { .. }) {
+            return Err(wrong());
+        }
         match query {
             "" | "encoding=rkyv" => Ok(TargetAddress::Rkyv(address)),
             "encoding=flatbuffers" => Ok(TargetAddress::FlatBuffers(address)),
@@ -85,6 +88,8 @@ mod tests {
             "http://u@h:1",
             "florin://h",
             "florin://h:1?x",
+            "florins://h:1",
+            "florin://florins://h:1",
         ] {
             let error = text.parse::<TargetAddress>().unwrap_err().to_string();
             assert!(error.starts_with("expected http://HOST:PORT"), "{error}");

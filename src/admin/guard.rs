@@ -1,6 +1,6 @@
-//! Who may do what on the admin port: the same callers as on the shards' ports, proved by a token. Whether the node lives and is ready
-//! is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found, a profile, and whatever else
-//! changes something `admin`.
+//! Who may do what on the admin port: the same callers as on the shards' ports, proved by a token or a certificate. Whether the node
+//! lives and is ready is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found, a profile,
+//! and whatever else changes something `admin`.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use florin_input::connections::PeerAddress;
+use florin_input::connections::{PeerAddress, PeerNames};
 use florin_schema::Status;
 
 use super::intake::closing;
@@ -37,11 +37,19 @@ impl Guard {
     }
 
     /// Who makes a request.
-    fn principal(&self, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Principal, Problem> {
+    fn principal(
+        &self,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+        names: &[&str],
+    ) -> Result<Principal, Problem> {
         let Some(callers) = &self.callers else { return Ok(Principal::ANONYMOUS) };
         let directory = callers.current();
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let Some(value) = values.next() else { return Ok(directory.anonymous()) };
+        // A token, if one is shown, says more than a certificate.
+        let Some(value) = values.next() else {
+            return Ok(directory.principal(Proof::Certificate(names), self.clock.now().wall_us));
+        };
         if values.next().is_some() {
             let detail = "authorization: expected once, got it twice";
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
@@ -84,7 +92,9 @@ impl Guard {
         };
         let from = request.extensions().get::<PeerAddress>().map(|from| from.0.ip().to_canonical());
         let action = action(request.method(), request.uri().path());
-        let principal = guard.principal(request.headers(), from);
+        let names = request.extensions().get::<PeerNames>().map(PeerNames::proved).unwrap_or_default();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let principal = guard.principal(request.headers(), from, &names);
         let known = principal.as_ref().ok().copied();
         let admitted = principal.and_then(|principal| match principal.lacks(needed) {
             None => Ok(()),
@@ -126,7 +136,9 @@ fn refusal(status: Status, needed: Rights) -> Problem {
     match status {
         Status::Unauthenticated => Problem::new(
             StatusCode::UNAUTHORIZED,
-            format!("token: expected one of a caller who may {right}, as Authorization: Bearer"),
+            format!(
+                "token: expected one of a caller who may {right}, as Authorization: Bearer, or by TLS the caller's certificate"
+            ),
         ),
         _ => Problem::new(
             StatusCode::FORBIDDEN,

@@ -166,7 +166,7 @@ fn principals(page: &mut String, view: &View) {
     type Value = fn(&Usage) -> u64;
     let Some(callers) = &view.callers else { return };
     let directory = callers.current();
-    let rows: [(&str, Kind, &str, Value); 3] = [
+    let rows: [(&str, Kind, &str, Value); 4] = [
         (
             "florin_principal_connections",
             Kind::Gauge,
@@ -180,9 +180,15 @@ fn principals(page: &mut String, view: &View) {
             Usage::turned_away,
         ),
         (
+            "florin_principal_in_flight",
+            Kind::Gauge,
+            "Requests that wait for their answers, of a caller for whom they are bounded.",
+            |u| u.in_flight().into(),
+        ),
+        (
             "florin_principal_shed_total",
             Kind::Counter,
-            "Requests refused as OVERLOADED, for the caller asked more often than it may.",
+            "Requests refused as OVERLOADED, for the caller asked more often than it may, or left more unanswered.",
             Usage::shed,
         ),
     ];

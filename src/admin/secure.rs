@@ -6,37 +6,41 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use florin_input::connections::Over;
+use florin_input::connections::{Over, PeerNames};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-use crate::tls::Identities;
+use crate::tls::{CertificateNames, Identities};
 
 /// Lays TLS over each socket, with the certificate of then.
 pub(super) fn over(identities: Arc<Identities>) -> Over {
-    Arc::new(move |socket| {
+    Arc::new(move |socket, names| {
         let config = Arc::clone(&identities.current().admin);
-        Box::new(Secure::Shaking(TlsAcceptor::from(config).accept(socket)))
+        Box::new(Secure::Shaking(TlsAcceptor::from(config).accept(socket), names))
     })
 }
 
 /// A connection, before its handshake and after it.
 enum Secure {
-    Shaking(Accept<TcpStream>),
+    Shaking(Accept<TcpStream>, PeerNames),
     Open(TlsStream<TcpStream>),
 }
 
 impl Secure {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
-        if let Secure::Shaking(accept) = self {
+        if let Secure::Shaking(accept, names) = self {
             let stream = ready!(Pin::new(accept).poll(cx))?;
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            if let Some(read) = shown.map(CertificateNames::of) {
+                names.prove(read.map_err(io::Error::other)?.all().into_iter().map(str::to_owned).collect());
+            }
             *self = Secure::Open(stream);
         }
         match self {
             Secure::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),
-            Secure::Shaking(_) => unreachable!("it has just been opened"),
+            Secure::Shaking(..) => unreachable!("it has just been opened"),
         }
     }
 }
@@ -61,14 +65,14 @@ impl AsyncWrite for Secure {
         match self.get_mut() {
             Secure::Open(stream) => Pin::new(stream).poll_flush(cx),
             // Nothing has been written.
-            Secure::Shaking(_) => Poll::Ready(Ok(())),
+            Secure::Shaking(..) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Secure::Open(stream) => Pin::new(stream).poll_shutdown(cx),
-            Secure::Shaking(_) => Poll::Ready(Ok(())),
+            Secure::Shaking(..) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::callers::{Callers, Secret, TokenHash};
+use crate::cli::caller::Asked;
 use crate::cli::http::{Answer, request};
 use crate::clock::Clock;
 use crate::limits::APPLY_BODY_BYTES_MAX;
@@ -35,6 +36,11 @@ struct Port {
 impl Port {
     fn open(ledger: &Path) -> Port {
         Port::guarded(ledger, None)
+    }
+
+    /// As whoever shows `token` asks it.
+    fn asked(&self, token: Option<&Secret>) -> Asked {
+        Asked { address: self.address.clone(), token: token.cloned(), tls: None }
     }
 
     /// The same, where callers have to prove who they are.
@@ -73,11 +79,11 @@ impl Port {
     }
 
     fn get(&self, path: &str) -> Answer {
-        request(&self.address, None, "GET", path, "").unwrap()
+        request(&self.asked(None), "GET", path, "").unwrap()
     }
 
     fn post(&self, body: &str) -> Answer {
-        request(&self.address, None, "POST", "/v1/transactions", body).unwrap()
+        request(&self.asked(None), "POST", "/v1/transactions", body).unwrap()
     }
 
     fn load(&self) {
@@ -211,7 +217,7 @@ fn the_shard_map_says_where_each_runs() {
 fn what_is_wrong_gets_a_status_of_its_own() {
     let (_folder, path) = ledger();
     let port = Port::open(&path);
-    let status = |method, path, body: &str| request(&port.address, None, method, path, body).unwrap().status;
+    let status = |method, path, body: &str| request(&port.asked(None), method, path, body).unwrap().status;
     assert_eq!(status("GET", "/nowhere", ""), 404);
     assert_eq!(status("GET", "/v1/transactions", ""), 405);
     assert_eq!(status("POST", "/metrics", ""), 405);
@@ -428,7 +434,7 @@ fn each_route_takes_its_right() {
     for (method, route, needed) in routes {
         for name in ["", "metrics", "write", "admin", "balance", "wrong"] {
             let token = (!name.is_empty()).then(|| Secret::new(name.as_bytes().to_vec()));
-            let status = request(&port.address, token.as_ref(), method, route, "[]").unwrap().status;
+            let status = request(&port.asked(token.as_ref()), method, route, "[]").unwrap().status;
             let is_refused = matches!(status, 401 | 403);
             let expected = match (needed, name) {
                 ("", _) => None,
@@ -439,12 +445,12 @@ fn each_route_takes_its_right() {
             assert_eq!(is_refused.then_some(status), expected, "{method} {route} by {name:?}");
         }
     }
-    let said = request(&port.address, None, "POST", "/v1/transactions", "[]").unwrap();
+    let said = request(&port.asked(None), "POST", "/v1/transactions", "[]").unwrap();
     assert!(said.detail().contains("token") && said.detail().contains("write"), "{}", said.detail());
     let balance = Secret::new(b"balance".to_vec());
-    let said = request(&port.address, Some(&balance), "GET", "/metrics", "").unwrap();
+    let said = request(&port.asked(Some(&balance)), "GET", "/metrics", "").unwrap();
     assert!(said.detail().contains("may = [\"metrics\"]"), "{}", said.detail());
     let metrics = Secret::new(b"metrics".to_vec());
-    let page = request(&port.address, Some(&metrics), "GET", "/metrics", "").unwrap().body;
+    let page = request(&port.asked(Some(&metrics)), "GET", "/metrics", "").unwrap().body;
     assert!(page.contains("florin_principal_shed_total") || port.view.callers.is_none());
 }

@@ -181,7 +181,7 @@ impl Directory {
     fn proved(&self, known: &Known, rights: Rights, mark: Mark, until_us: i64) -> Principal {
         let principal = Principal::known(known.number, known.entry.may.within(rights));
         let principal = principal.proved_by(mark.0, until_us);
-        if known.entry.bounds.meters_requests() { principal.metered() } else { principal }
+        if known.entry.bounds.looks_at_requests() { principal.metered() } else { principal }
     }
 
     /// One that a directory has named, with what it may do by this one.

@@ -19,6 +19,7 @@
 //! requests_per_s = 10000            # of the whole node; left out: without a bound
 //! burst = 2000                      # left out: a second's
 //! connections = 64
+//! in_flight = 1024                  # requests that wait for their answers at once
 //! ```
 
 use std::collections::HashMap;
@@ -261,9 +262,10 @@ impl Reading<'_> {
                 "requests_per_s" => entry.bounds.requests_per_s = self.bound(key, value),
                 "burst" => entry.bounds.burst = self.bound(key, value),
                 "connections" => entry.bounds.connections = self.bound(key, value),
+                "in_flight" => entry.bounds.in_flight = self.bound(key, value),
                 _ => self.wrong(
                     key.span().start,
-                    "[[principal]]: expected name, may, tokens, certificates, uids, gids, requests_per_s, burst and connections",
+                    "[[principal]]: expected name, may, tokens, certificates, uids, gids, requests_per_s, burst, connections and in_flight",
                 ),
             }
         }
@@ -399,7 +401,7 @@ mod tests {
         let text = format!(
             "[anonymous]\nmay = [\"balance\"]\n[[key]]\nkid = \"k1\"\nsecret = \"env:KEY\"\n[[principal]]\nname = \"team-a\"\n\
              may = [\"balance\", \"write\"]\ntokens = [\"{HASH}\"]\ncertificates = [\"spiffe://x/a\"]\nuids = [1000]\ngids = [7]\n\
-             requests_per_s = 100\nconnections = 3\n[[principal]]\nname = \"b\"\nmay = []\n"
+             requests_per_s = 100\nconnections = 3\nin_flight = 9\n[[principal]]\nname = \"b\"\nmay = []\n"
         );
         let Principals { anonymous, keys, entries } = Principals::parse(&text).unwrap();
         assert_eq!((anonymous, keys.len(), entries.len()), (Rights::BALANCE, 1, 2));
@@ -409,7 +411,7 @@ mod tests {
             (a.tokens[0].to_string().as_str(), &a.uids[..], &a.gids[..]),
             (HASH, &[1000][..], &[7][..])
         );
-        assert_eq!(a.bounds, Bounds { requests_per_s: 100, burst: 100, connections: 3 });
+        assert_eq!(a.bounds, Bounds { requests_per_s: 100, burst: 100, connections: 3, in_flight: 9 });
         assert_eq!(entries[1].may, Rights::NONE);
     }
 

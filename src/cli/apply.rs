@@ -11,11 +11,11 @@ use florin_client::Address;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::caller::{Asked, CallerArgs};
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
 use super::output::{counted, grouped, say, were};
-use super::token::TokenArgs;
-use crate::callers::{Secret, SecretError};
+use crate::callers::SecretError;
 use crate::limits::{
     APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
 };
@@ -29,10 +29,10 @@ pub struct ApplyArgs {
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
     #[command(flatten)]
-    token: TokenArgs,
+    caller: CallerArgs,
 }
 
 /// Why not everything was applied.
@@ -155,7 +155,7 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
         Box::new(BufReader::new(File::open(&args.file).map_err(unreadable)?))
     };
     let mut tally = Tally::default();
-    let admin = Port { address: args.admin.clone(), token: args.token.read()? };
+    let admin = args.caller.asking(&args.admin)?;
     let outcome = apply(&admin, &input, reader, &mut tally);
     // Whatever ended it: what has entered is said.
     say(&tally.to_string());
@@ -164,13 +164,7 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
 }
 
 /// Applies line after line; one that is bad is named and costs no other.
-/// Where a node is written to, and what proves who does.
-struct Port {
-    address: Address,
-    token: Option<Secret>,
-}
-
-fn apply(admin: &Port, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
+fn apply(admin: &Asked, input: &str, reader: impl BufRead, tally: &mut Tally) -> Result<(), ApplyError> {
     let mut batch = Batch::default();
     let mut lines = lines::Lines::new(reader, APPLY_BODY_BYTES_MAX);
     let mut buffer = Vec::new();
@@ -290,7 +284,7 @@ fn parse(text: &str) -> Result<Vec<String>, String> {
 
 /// Sends the lines. The node refuses a request because of one transaction; then the lines before it go by themselves,
 /// its line is reported, and the rest follows.
-fn send(admin: &Port, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyError> {
+fn send(admin: &Asked, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyError> {
     let mut open = vec![lines];
     while let Some(mut lines) = open.pop() {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { continue };
@@ -342,13 +336,13 @@ fn line_of(lines: &[Line], mut index: usize) -> Option<(usize, usize)> {
 }
 
 /// Asks again while the node says that others are first, or that it does not know: what has entered meanwhile it then finds.
-fn post(admin: &Port, lines: &[Line], is_uncertain: &mut bool) -> Result<Answer, NoAnswer> {
+fn post(admin: &Asked, lines: &[Line], is_uncertain: &mut bool) -> Result<Answer, NoAnswer> {
     let transactions: Vec<&str> =
         lines.iter().flat_map(|line| &line.transactions).map(String::as_str).collect();
     let body = format!("[{}]", transactions.join(","));
     let mut attempts = 0;
     loop {
-        let answer = request(&admin.address, admin.token.as_ref(), "POST", "/v1/transactions", &body)?;
+        let answer = request(admin, "POST", "/v1/transactions", &body)?;
         let refusal: Option<Refusal> = florin_input::json(answer.body.as_bytes()).ok();
         *is_uncertain |= refusal.is_some_and(|refusal| refusal.outcome.as_deref() == Some("unknown"));
         attempts += 1;
@@ -373,7 +367,7 @@ mod tests {
     /// Applies two lines at a node that gives these answers, one a connection, and then is gone: what is said, and how it ends.
     fn apply_at(answers: &'static [(u16, &'static str)]) -> (String, Result<(), ApplyError>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let admin = Port { address: listener.local_addr().unwrap().into(), token: None };
+        let admin = Asked { address: listener.local_addr().unwrap().into(), token: None, tls: None };
         let node = thread::spawn(move || {
             for (status, body) in answers {
                 let (mut stream, _) = listener.accept().unwrap();

@@ -8,12 +8,12 @@ use florin_client::{Address, Client, Error, Freshness, Origin, UserId, Version, 
 use florin_record::LedgerError;
 use tokio::runtime::Runtime;
 
+use super::caller::CallerArgs;
 use super::output::{grouped, rfc3339, say};
 use super::settings::{Settings, SettingsError};
-use super::token::TokenArgs;
 use crate::auditor::compare::{Difference, Outcome, Served, compare};
 use crate::auditor::history::{ALL, History, read_piece};
-use crate::callers::{Secret, SecretError};
+use crate::callers::SecretError;
 use crate::follower::{Scan, SourceError};
 use crate::limits::{
     AUDIT_COMMAND_LOOKS, AUDIT_COMMAND_PAUSE, AUDIT_EVIDENCE_MAX, AUDIT_HOUR_SLACK_US, GET_DEADLINE,
@@ -38,11 +38,11 @@ pub struct AuditArgs {
     /// A configuration of florin serve, for its ledger, [ledger.columns] and [ledger.kinds]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The node: any of its ports, or its unix socket
-    #[arg(long, value_name = "HOST:PORT|unix:PATH", default_value = "127.0.0.1:7400")]
+    /// The node: any of its ports, by TLS where florins:// is before it, or its unix socket
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT|unix:PATH", default_value = "127.0.0.1:7400")]
     node: Address,
     #[command(flatten)]
-    token: TokenArgs,
+    caller: CallerArgs,
 }
 
 /// Why nothing is proven.
@@ -101,14 +101,13 @@ pub(super) fn run(args: &AuditArgs) -> Result<(), AuditError> {
     let address =
         Settings { ledger: args.ledger.clone().or(file.ledger.clone()), ..file }.ledger_address()?;
     let scan = Ledger::open(&address)?.scan().map_err(AuditError::Unable)?;
-    let token = args.token.read()?;
+    let node = args.caller.asking(&args.node)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = runtime.block_on(
-        Client::builder()
+        node.client()
             .client_name(concat!("florin-audit/", env!("CARGO_PKG_VERSION")))
             .deadline(GET_DEADLINE)
-            .token(token.as_ref().and_then(Secret::reveal_text).unwrap_or_default())
-            .connect(args.node.clone()),
+            .connect(node.address.clone()),
     )?;
     let mut audit = Audit { scan, runtime, client, seen: Seen::default() };
     audit.run()?;

@@ -10,10 +10,10 @@ use florin_client::Address;
 use florin_schema::UserId;
 use serde::Deserialize;
 
+use super::caller::{Asked, CallerArgs};
 use super::http::{Answer, NoAnswer, Refused, request};
 use super::output::{Align, Table, counted, grouped, grouped_signed, rfc3339, say};
-use super::token::TokenArgs;
-use crate::callers::{Secret, SecretError};
+use crate::callers::SecretError;
 use crate::checkpoint::Manifest;
 use crate::checkpoints::load::{self, Refusal};
 use crate::checkpoints::store;
@@ -24,10 +24,10 @@ use crate::limits::CHECKPOINT_PAUSE;
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CheckpointArgs {
     /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
     #[command(flatten)]
-    token: TokenArgs,
+    caller: CallerArgs,
     #[command(subcommand)]
     command: Option<CheckpointCommand>,
 }
@@ -120,19 +120,18 @@ struct Shown {
 /// Runs `florin checkpoint`.
 pub(super) fn run(args: &CheckpointArgs) -> Result<(), CheckpointError> {
     match &args.command {
-        None => make(&args.admin, args.token.read()?.as_ref()),
+        None => make(&args.caller.asking(&args.admin)?),
         Some(CheckpointCommand::List { folder }) => list(folder),
         Some(CheckpointCommand::Verify { folder }) => verify(folder),
         Some(CheckpointCommand::Inspect { checkpoint, user }) => inspect(checkpoint, *user),
     }
 }
 
-fn make(admin: &Address, token: Option<&Secret>) -> Result<(), CheckpointError> {
+fn make(admin: &Asked) -> Result<(), CheckpointError> {
     let path = "/v1/checkpoint";
-    let before: Standing = read(&request(admin, token, "GET", path, "")?.succeeded()?)?;
-    let answer = request(admin, token, "POST", path, "")?.succeeded()?;
-    let made: Shown =
-        if answer.status == 202 { await_it(admin, token, path, &before)? } else { read(&answer)? };
+    let before: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
+    let answer = request(admin, "POST", path, "")?.succeeded()?;
+    let made: Shown = if answer.status == 202 { await_it(admin, path, &before)? } else { read(&answer)? };
     let number = |text: &str, noun: &str| {
         text.parse().map_or_else(|_| text.to_owned(), |number| counted(number, noun))
     };
@@ -146,14 +145,9 @@ fn make(admin: &Address, token: Option<&Secret>) -> Result<(), CheckpointError> 
     Ok(())
 }
 
-fn await_it(
-    admin: &Address,
-    token: Option<&Secret>,
-    path: &str,
-    before: &Standing,
-) -> Result<Shown, CheckpointError> {
+fn await_it(admin: &Asked, path: &str, before: &Standing) -> Result<Shown, CheckpointError> {
     loop {
-        let now: Standing = read(&request(admin, token, "GET", path, "")?.succeeded()?)?;
+        let now: Standing = read(&request(admin, "GET", path, "")?.succeeded()?)?;
         if now.failures != before.failures {
             let detail = "no checkpoint was made; the node's log says why".to_owned();
             return Err(Refused { status: 503, detail }.into());

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics};
-use florin_client::{Address, Asset, Client, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
+use florin_client::{Address, Asset, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 
+use super::caller::{Asked, CallerArgs};
 use super::http::{NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
-use super::token::TokenArgs;
-use crate::callers::{Secret, SecretError};
+use crate::callers::SecretError;
 use crate::limits::GET_DEADLINE;
 
 /// What to ask.
@@ -47,8 +47,8 @@ pub enum GetCommand {
 /// Flags that all of them take.
 #[derive(Args, Debug)]
 pub struct CommonArgs {
-    /// The node: any of its ports, or its unix socket
-    #[arg(long, value_name = "HOST:PORT|unix:PATH", default_value = "127.0.0.1:7400")]
+    /// The node: any of its ports, by TLS where florins:// is before it, or its unix socket
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT|unix:PATH", default_value = "127.0.0.1:7400")]
     addr: Address,
     /// Print the node's own JSON
     #[arg(long)]
@@ -63,7 +63,7 @@ pub struct CommonArgs {
     #[arg(long, value_name = "MS", default_value_t = 0, hide_default_value = true)]
     wait_ms: u32,
     #[command(flatten)]
-    token: TokenArgs,
+    caller: CallerArgs,
 }
 
 /// Why there is nothing to show.
@@ -91,12 +91,12 @@ pub(super) fn run(command: &GetCommand) -> Result<(), GetError> {
     let (GetCommand::Balance { common, .. }
     | GetCommand::Statistics { common, .. }
     | GetCommand::Balances { common, .. }) = command;
-    let token = common.token.read()?;
+    let node = common.caller.asking(&common.addr)?;
     let text = if common.json {
-        json(command, common, token.as_ref())?
+        json(command, common, &node)?
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(table(command, common, token.as_ref()))?
+        runtime.block_on(table(command, common, &node))?
     };
     say(&text);
     Ok(())
@@ -105,14 +105,14 @@ pub(super) fn run(command: &GetCommand) -> Result<(), GetError> {
 async fn table(
     command: &GetCommand,
     common: &CommonArgs,
-    token: Option<&Secret>,
+    node: &Asked,
 ) -> Result<String, florin_client::Error> {
     let deadline = GET_DEADLINE + Duration::from_millis(common.wait_ms.into());
-    let client = Client::builder()
+    let client = node
+        .client()
         .client_name(concat!("florin-get/", env!("CARGO_PKG_VERSION")))
         .deadline(deadline)
-        .token(token.and_then(Secret::reveal_text).unwrap_or_default())
-        .connect(common.addr.clone())
+        .connect(node.address.clone())
         .await?
         .with_freshness(common.freshness());
     Ok(match command {
@@ -153,22 +153,22 @@ impl CommonArgs {
 }
 
 /// The JSON endpoints' own answer.
-fn json(command: &GetCommand, common: &CommonArgs, token: Option<&Secret>) -> Result<String, GetError> {
+fn json(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<String, GetError> {
     let query = common.query();
     let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
     let answer = match command {
         GetCommand::Balance { user, .. } => {
-            request(&common.addr, token, "GET", &format!("/v1/users/{user}/balance{after_path}"), "")?
+            request(node, "GET", &format!("/v1/users/{user}/balance{after_path}"), "")?
         }
         GetCommand::Statistics { user, window, .. } => {
             let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
             let path = format!("/v1/users/{user}/statistics?window={}{query}", windows.join(","));
-            request(&common.addr, token, "GET", &path, "")?
+            request(node, "GET", &path, "")?
         }
         GetCommand::Balances { users, .. } => {
             let ids: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
             let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
-            request(&common.addr, token, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
+            request(node, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
         }
     };
     Ok(answer.succeeded()?.body)

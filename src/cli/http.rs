@@ -1,12 +1,13 @@
 //! One HTTP request and its answer, blocking: what the commands need of the admin port and of the JSON endpoints. hyper speaks;
 //! here are the bounds of what is waited for and kept.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use florin_client::Address;
+use florin_client::{Address, Tls, TlsError, TlsFailure};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::callers::Secret;
+use super::caller::Asked;
 use crate::limits::{CALL, CALL_ANSWER_BYTES_MAX};
 
 /// What a server said.
@@ -79,6 +80,17 @@ pub enum NoAnswer {
         /// Why.
         source: io::Error,
     },
+    /// What was said of TLS is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// It is not whom this caller trusts, or does not trust this caller.
+    #[error("florin at {address}: {failure}")]
+    Untrusted {
+        /// Where.
+        address: Address,
+        /// Why.
+        failure: TlsFailure,
+    },
     /// It did not answer, or not to the end.
     #[error("florin at {address} has not answered within {limit:?}: it is stopped, overloaded, or no florin")]
     TooSlow {
@@ -103,24 +115,18 @@ pub enum NoAnswer {
 ///
 /// # Errors
 /// Where there is no whole answer of at most [`CALL_ANSWER_BYTES_MAX`] bytes.
-pub fn request(
-    address: &Address,
-    token: Option<&Secret>,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Result<Answer, NoAnswer> {
-    request_within(CALL, address, token, method, path, body)
+pub fn request(node: &Asked, method: &str, path: &str, body: &str) -> Result<Answer, NoAnswer> {
+    request_within(CALL, node, method, path, body)
 }
 
 fn request_within(
     limit: Duration,
-    address: &Address,
-    token: Option<&Secret>,
+    node: &Asked,
     method: &str,
     path: &str,
     body: &str,
 ) -> Result<Answer, NoAnswer> {
+    let address = &node.address;
     let failed = |source| NoAnswer::Io { address: address.clone(), source };
     let mut request = hyper::Request::builder()
         .method(method)
@@ -128,7 +134,7 @@ fn request_within(
         .header(HOST, "localhost")
         .header(CONNECTION, "close")
         .header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
+    if let Some(token) = &node.token {
         let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.reveal()].concat())
             .map_err(|_| failed(io::Error::other("the token has bytes that no header may have")))?;
         value.set_sensitive(true);
@@ -138,15 +144,28 @@ fn request_within(
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(|error| failed(io::Error::other(error)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let outcome = runtime.block_on(async { timeout(limit, exchange(address, request)).await });
+    let outcome = runtime.block_on(async { timeout(limit, exchange(node, request)).await });
     // A name's look-up may hang on another thread: it is left to itself.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|_| Err(NoAnswer::TooSlow { address: address.clone(), limit }))
 }
 
-async fn exchange(address: &Address, request: hyper::Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
-    let failed = |source| NoAnswer::NoConnection { address: address.clone(), source };
+async fn exchange(node: &Asked, request: hyper::Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+    let address = &node.address;
+    let failed = |source: io::Error| match TlsFailure::of(&source) {
+        Some(failure) => NoAnswer::Untrusted { address: address.clone(), failure },
+        None => NoAnswer::NoConnection { address: address.clone(), source },
+    };
     match address {
+        Address::Tls { host, port } => {
+            let connector = node.tls.as_ref().unwrap_or(&Tls::new()).connector()?;
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            let stream = connector.secure(stream, host).await.map_err(failed)?;
+            converse(address, stream, request).await
+        }
+        Address::Tcp { .. } | Address::Unix(_) if node.tls.is_some() => {
+            Err(TlsError::Plain(address.clone()).into())
+        }
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             converse(address, stream, request).await
@@ -165,9 +184,10 @@ async fn converse(
 ) -> Result<Answer, NoAnswer> {
     let not_http =
         |found: &dyn Display| NoAnswer::NotHttp { address: address.clone(), found: found.to_string() };
-    let broken = |error: hyper::Error| match error.is_parse() || error.is_incomplete_message() {
-        true => not_http(&error),
-        false => NoAnswer::Io { address: address.clone(), source: io::Error::other(error) },
+    let broken = |error: hyper::Error| match refusal(&error) {
+        Some(failure) => NoAnswer::Untrusted { address: address.clone(), failure },
+        None if error.is_parse() || error.is_incomplete_message() => not_http(&error),
+        None => NoAnswer::Io { address: address.clone(), source: io::Error::other(error) },
     };
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
@@ -190,9 +210,16 @@ async fn converse(
     // Both go on together; where the connection ends first, what the answer lacks it will say.
     tokio::select! {
         answer = &mut answer => return answer,
-        _ = connection => {}
+        ended = connection => if let Err(error) = ended && refusal(&error).is_some() {
+            return Err(broken(error));
+        },
     }
     answer.await
+}
+
+/// A node looks at a caller's certificate last, and tells what it thinks of it where the answer should be.
+fn refusal(error: &hyper::Error) -> Option<TlsFailure> {
+    TlsFailure::of(error.source()?.downcast_ref()?)
 }
 
 #[cfg(test)]
@@ -205,7 +232,7 @@ mod tests {
     use super::*;
 
     /// Answers one request with `answer`, piece by piece, as long as the caller takes it.
-    fn server(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Address {
+    fn server(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Asked {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::from(listener.local_addr().unwrap());
         thread::spawn(move || {
@@ -217,11 +244,11 @@ mod tests {
                 }
             }
         });
-        address
+        Asked { address, token: None, tls: None }
     }
 
     fn ask(bytes: &[u8]) -> Result<Answer, NoAnswer> {
-        request(&server(std::iter::once(bytes.to_vec())), None, "GET", "/", "")
+        request(&server(std::iter::once(bytes.to_vec())), "GET", "/", "")
     }
 
     #[test]
@@ -240,7 +267,7 @@ mod tests {
     fn an_answer_has_a_bound() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         let endless = std::iter::once(head).chain(std::iter::repeat_with(|| vec![b'x'; 1 << 16]));
-        let error = request(&server(endless), None, "GET", "/", "").unwrap_err();
+        let error = request(&server(endless), "GET", "/", "").unwrap_err();
         assert!(error.to_string().contains("more than"), "{error}");
     }
 
@@ -253,8 +280,8 @@ mod tests {
             let is_on = told.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout);
             is_on.then(|| b"x".to_vec())
         });
-        let address = server(std::iter::once(head).chain(drips));
-        let error = request_within(Duration::from_millis(200), &address, None, "GET", "/", "").unwrap_err();
+        let node = server(std::iter::once(head).chain(drips));
+        let error = request_within(Duration::from_millis(200), &node, "GET", "/", "").unwrap_err();
         assert!(matches!(error, NoAnswer::TooSlow { .. }), "{error}");
         drop(enough);
     }

@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+pub mod caller;
 mod checkpoint;
 mod config;
 mod demo;
@@ -24,7 +25,6 @@ mod shadow;
 mod state;
 mod systemd;
 mod tls;
-mod token;
 mod tune;
 
 use std::process::ExitCode;

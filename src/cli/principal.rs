@@ -239,6 +239,7 @@ fn list(path: &Path) -> Result<(), PrincipalError> {
         ("gids", Align::Left),
         ("requests/s", Align::Right),
         ("connections", Align::Right),
+        ("in flight", Align::Right),
     ];
     let mut table = Table::new(&columns);
     let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
@@ -253,6 +254,7 @@ fn list(path: &Path) -> Result<(), PrincipalError> {
             numbers(&entry.gids),
             bound(entry.bounds.requests_per_s),
             bound(entry.bounds.connections),
+            bound(entry.bounds.in_flight),
         ]);
     }
     let kids: Vec<_> = keys.iter().map(|(kid, source)| format!("{kid} ({source})")).collect();

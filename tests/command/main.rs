@@ -29,3 +29,4 @@ mod principals;
 mod profile;
 mod serving;
 mod support;
+mod tls;

@@ -163,6 +163,9 @@ pub struct Server {
     out: BufReader<ChildStdout>,
     pub any: SocketAddr,
     pub admin: SocketAddr,
+    /// For callers by TLS, and the admin port's.
+    pub tls: Option<SocketAddr>,
+    pub tls_admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -177,7 +180,7 @@ impl Server {
     pub fn spawn(mut command: Command) -> Server {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the command was built");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
-        let (mut any, mut admin) = (None, None);
+        let (mut any, mut admin, mut tls, mut tls_admin) = (None, None, None, None);
         let mut line = String::new();
         // The first lines say where it listens, the last of them that it is ready.
         while !line.starts_with("ready: ") {
@@ -191,9 +194,14 @@ impl Server {
                 any = last.parse().ok();
             } else if line.starts_with("  admin") {
                 admin = last.trim_start_matches("http://").parse().ok();
+            } else if line.starts_with("  tls admin") {
+                tls_admin = last.trim_start_matches("https://").parse().ok();
+            } else if line.starts_with("  tls  ") {
+                tls = last.parse().ok();
             }
         }
-        Server { child, out, any: any.expect("an any-shard port"), admin: admin.expect("an admin port") }
+        let (any, admin) = (any.expect("an any-shard port"), admin.expect("an admin port"));
+        Server { child, out, any, admin, tls, tls_admin }
     }
 
     /// Where callers connect, for `--addr`.

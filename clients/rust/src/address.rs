@@ -9,7 +9,7 @@ use std::str::FromStr;
 use crate::Error;
 use crate::fleet::NODES_MAX;
 
-/// A node's address: `host:port`, `[::1]:port` or `unix:/path`.
+/// A node's address: `host:port` or `[::1]:port`, with `florin://` before it or, for TLS, `florins://`; or `unix:/path`.
 ///
 /// ```
 /// use florin_client::Address;
@@ -18,6 +18,8 @@ use crate::fleet::NODES_MAX;
 /// assert_eq!(address.to_string(), "127.0.0.1:7400");
 /// let address: Address = "unix:/run/florin/florin.sock".parse()?;
 /// assert_eq!(address, Address::Unix("/run/florin/florin.sock".into()));
+/// let address: Address = "florins://florin.internal:7500".parse()?;
+/// assert_eq!(address.to_string(), "florins://florin.internal:7500");
 /// # Ok::<(), florin_client::AddressError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -29,14 +31,26 @@ pub enum Address {
         /// Of the any-shard listener.
         port: u16,
     },
+    /// A port for TLS.
+    Tls {
+        /// A name or an IP address, without brackets.
+        host: String,
+        /// Of the node's any-shard listener for TLS, or of its admin port's.
+        port: u16,
+    },
     /// A unix stream socket.
     Unix(PathBuf),
 }
 
+/// What stands before an address of TCP.
+const PLAIN: &str = "florin://";
+const SECURE: &str = "florins://";
+
 /// Why a text is no address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "address: expected host:port, [ipv6]:port, up to 64 of them with commas between, or unix:/path, got {0:?}"
+    "address: expected host:port, [ipv6]:port, up to 64 of them with commas between, florins:// before them for TLS, or unix:/path, \
+     got {0:?}"
 )]
 pub struct AddressError(String);
 
@@ -44,18 +58,61 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Address, AddressError> {
-        let wrong = || AddressError(text.to_owned());
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(wrong()) } else { Ok(Address::Unix(path.into())) };
+        let found = match text.strip_prefix("unix:") {
+            Some(path) => (!path.is_empty()).then(|| Address::Unix(path.into())),
+            None => {
+                let (scheme, rest) = split_scheme(text);
+                Address::of_port(scheme, rest)
+            }
+        };
+        found.ok_or_else(|| AddressError(text.to_owned()))
+    }
+}
+
+impl Address {
+    /// Another port of the same node's.
+    pub(crate) fn neighbour(&self, address: SocketAddr) -> Address {
+        match self {
+            Address::Tls { .. } => Address::Tls { host: address.ip().to_string(), port: address.port() },
+            Address::Tcp { .. } | Address::Unix(_) => address.into(),
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().map_err(|_| wrong())?;
+    }
+
+    /// The name by which it is reached; a unix socket has none.
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self {
+            Address::Tcp { host, .. } | Address::Tls { host, .. } => Some(host),
+            Address::Unix(_) => None,
+        }
+    }
+
+    /// `host:port`, as what stood before it says.
+    fn of_port(scheme: Scheme, text: &str) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok()?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bracketed.unwrap_or(host);
-        if host.is_empty() || (bracketed.is_none() && host.contains(':')) {
-            return Err(wrong());
+        let host = bracketed.unwrap_or(host).to_owned();
+        if host.is_empty() || host.contains('/') || (bracketed.is_none() && host.contains(':')) {
+            return None;
         }
-        Ok(Address::Tcp { host: host.to_owned(), port })
+        Some(match scheme {
+            Scheme::Secure => Address::Tls { host, port },
+            Scheme::Plain => Address::Tcp { host, port },
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Plain,
+    Secure,
+}
+
+/// What stands before an address, and the rest of it.
+fn split_scheme(text: &str) -> (Scheme, &str) {
+    match text.strip_prefix(SECURE) {
+        Some(rest) => (Scheme::Secure, rest),
+        None => (Scheme::Plain, text.strip_prefix(PLAIN).unwrap_or(text)),
     }
 }
 
@@ -75,16 +132,20 @@ impl From<SocketAddr> for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        let (scheme, host, port) = match self {
+            Address::Tcp { host, port } => ("", host, port),
+            Address::Tls { host, port } => (SECURE, host, port),
+            Address::Unix(path) => return write!(f, "unix:{}", path.display()),
+        };
+        match host.contains(':') {
+            true => write!(f, "{scheme}[{host}]:{port}"),
+            false => write!(f, "{scheme}{host}:{port}"),
         }
     }
 }
 
-/// The addresses of nodes that follow the same ledger: one, or several with commas between them, `florin://` before them
-/// or not.
+/// The addresses of nodes that follow the same ledger: one, or several with commas between them; before all of them
+/// `florin://` or nothing, or `florins://` where they are reached by TLS.
 ///
 /// ```
 /// use florin_client::Addresses;
@@ -111,11 +172,16 @@ impl FromStr for Addresses {
         if text.starts_with("unix:") {
             return Ok(Addresses(vec![text.parse()?]));
         }
-        let listed = text.strip_prefix("florin://").unwrap_or(text).split(',');
-        let addresses = listed.map(str::parse).collect::<Result<Vec<Address>, AddressError>>()?;
+        let wrong = || AddressError(text.to_owned());
+        let (scheme, rest) = split_scheme(text);
+        let one = |listed: &str| match listed.starts_with("unix:") && scheme == Scheme::Plain {
+            true => listed.parse().ok(),
+            false => Address::of_port(scheme, listed),
+        };
+        let addresses = rest.split(',').map(one).collect::<Option<Vec<Address>>>().ok_or_else(wrong)?;
         let is_twice = |place: usize| addresses[..place].contains(&addresses[place]);
         if addresses.len() > NODES_MAX || (0..addresses.len()).any(is_twice) {
-            return Err(AddressError(text.to_owned()));
+            return Err(wrong());
         }
         Ok(Addresses(addresses))
     }
@@ -153,19 +219,53 @@ mod tests {
 
     #[test]
     fn addresses_survive_their_text_and_nonsense_does_not_pass() {
-        for text in ["localhost:1", "127.0.0.1:7400", "[::1]:65535", "unix:/a", "unix:relative"] {
+        for text in [
+            "localhost:1",
+            "127.0.0.1:7400",
+            "[::1]:65535",
+            "unix:/a",
+            "unix:relative",
+            "florins://[::1]:7500",
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         let several: Addresses = "florin://a:1,[::1]:2".parse().unwrap();
         assert_eq!(several.as_slice(), ["a:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!("unix:/a,b".parse::<Addresses>().unwrap().as_slice().len(), 1);
-        for wrong in ["", "a:1,", ",a:1", "a:1,a:1", "florin://", "a:1;b:1"] {
+        let secure: Addresses = "florins://a:1,[::1]:2".parse().unwrap();
+        assert_eq!(
+            secure.as_slice(),
+            ["florins://a:1".parse().unwrap(), "florins://[::1]:2".parse().unwrap()]
+        );
+        // Whoever has asked for TLS once is never led to a port without.
+        for wrong in [
+            "",
+            "a:1,",
+            ",a:1",
+            "a:1,a:1",
+            "florin://",
+            "a:1;b:1",
+            "florins://a:1,florin://b:1",
+            "a:1,florins://b:1",
+        ] {
             assert!(wrong.parse::<Addresses>().is_err(), "{wrong:?}");
         }
         let six: SocketAddr = "[::1]:7400".parse().unwrap();
         assert_eq!(Address::from(six).to_string(), "[::1]:7400");
-        for wrong in ["", "localhost", ":7400", "host:", "host:65536", "::1:7400", "unix:", "host:-1", "[]:1"]
-        {
+        for wrong in [
+            "",
+            "localhost",
+            ":7400",
+            "host:",
+            "host:65536",
+            "::1:7400",
+            "unix:",
+            "host:-1",
+            "[]:1",
+            "florins://",
+            "https://a:1",
+            "florin://florins://a:1",
+        ] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong:?}");
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use florin_schema::frame::{HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX};
 use rand::Rng;
 
-use crate::{Addresses, Client, Error};
+use crate::tls::{Connector, Tls, TlsError};
+use crate::{Address, Addresses, Client, Error};
 
 /// Which connections a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +59,7 @@ impl Backoff {
 pub(crate) struct Settings {
     pub client_name: String,
     pub token: String,
+    pub tls: Option<Tls>,
     pub routing: Routing,
     pub retry: Retry,
     pub backoff: Backoff,
@@ -97,6 +99,7 @@ impl Default for Builder {
             settings: Settings {
                 client_name: concat!("florin-client/", env!("CARGO_PKG_VERSION")).to_owned(),
                 token: String::new(),
+                tls: None,
                 routing: Routing::default(),
                 retry: Retry::default(),
                 backoff: Backoff::default(),
@@ -121,6 +124,13 @@ impl Builder {
     /// What proves the caller, where the server asks for it; at most 1,024 bytes.
     pub fn token(mut self, token: impl Into<String>) -> Builder {
         self.settings.token = token.into();
+        self
+    }
+
+    /// Whom nodes of a `florins://` address must be, and who the caller is; left out, nodes may be of any authority that this
+    /// host trusts, and the caller shows no certificate.
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.settings.tls = Some(tls);
         self
     }
 
@@ -185,8 +195,8 @@ impl Builder {
     /// Connects and learns the shard map; of several nodes, one that answers is enough. Needs a tokio runtime with its I/O and time drivers enabled.
     ///
     /// # Errors
-    /// Where the address cannot be reached, the server refuses the Hello or has another rkyv layout, or a setting is out
-    /// of its range.
+    /// Where the address cannot be reached, the server refuses the Hello or has another rkyv layout, a setting is out
+    /// of its range, or TLS's files are of no use.
     pub async fn connect<A>(self, address: A) -> Result<Client, Error>
     where
         A: TryInto<Addresses>,
@@ -198,6 +208,16 @@ impl Builder {
 }
 
 impl Settings {
+    /// How connections by TLS are made; `None` where no address is one.
+    pub fn connector(&self, addresses: &Addresses) -> Result<Option<Connector>, Error> {
+        let listed = addresses.as_slice();
+        match (listed.iter().find(|address| !matches!(address, Address::Tls { .. })), &self.tls) {
+            (None, tls) => Ok(Some(tls.clone().unwrap_or_default().connector()?)),
+            (Some(_), None) => Ok(None),
+            (Some(plain), Some(_)) => Err(TlsError::Plain(plain.clone()).into()),
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         let ranges = [
             ("client_name", "at most 64 bytes", self.client_name.len(), 0..=HELLO_CLIENT_BYTES_MAX),

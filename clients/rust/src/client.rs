@@ -65,7 +65,8 @@ impl Client {
 
     pub(crate) async fn open(addresses: &Addresses, settings: Settings) -> Result<Client, Error> {
         let deadline = settings.deadline;
-        let fleet = Arc::new(Fleet::open(addresses.as_slice(), settings).await?);
+        let tls = settings.connector(addresses)?;
+        let fleet = Arc::new(Fleet::open(addresses.as_slice(), settings, tls).await?);
         Ok(Client { fleet, deadline, freshness: Freshness::default() })
     }
 

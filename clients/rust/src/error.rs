@@ -7,7 +7,7 @@ use std::time::Duration;
 use florin_schema::{LedgerId, NodeId, Opcode, ShardIndex, Status, UserId};
 use thiserror::Error;
 
-use crate::{Address, AddressError};
+use crate::{Address, AddressError, TlsError, TlsFailure};
 
 /// Why a call has no answer: one variant for each status of the server's, and those that the client finds itself.
 #[derive(Clone, Debug, Error)]
@@ -105,6 +105,9 @@ pub enum Error {
     /// No address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// TLS cannot be tried: a file, or certificates for an address in plain.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A setting of the builder's that cannot be.
     #[error("{setting}: expected {expected}, got {got}")]
     Setting {
@@ -197,6 +200,9 @@ pub enum Disconnect {
     /// It was never made.
     #[error("cannot connect: {0}")]
     Connect(Arc<io::Error>),
+    /// TLS did not come about, or the node refused the caller's certificate.
+    #[error(transparent)]
+    Tls(Arc<TlsFailure>),
     /// It was not made in time.
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),

@@ -11,6 +11,7 @@ use futures_util::future::{join_all, select, select_all};
 use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
 use crate::seen::Seen;
+use crate::tls::Connector;
 use crate::topology::{Route, Topology};
 use crate::{Address, Error};
 
@@ -48,9 +49,14 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Connects to every address; one that answers is enough.
-    pub async fn open(addresses: &[Address], settings: Settings) -> Result<Fleet, Error> {
+    pub async fn open(
+        addresses: &[Address],
+        settings: Settings,
+        tls: Option<Connector>,
+    ) -> Result<Fleet, Error> {
         let common = Common {
             settings: Arc::new(settings),
+            tls,
             tally: Arc::default(),
             ledger: Arc::default(),
             good: Arc::default(),

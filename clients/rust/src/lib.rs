@@ -12,6 +12,7 @@
 //! | `batch` | the split and the joining of `get_balances` |
 //! | `topology` | which connection a request takes; the shard map |
 //! | `connection` | one connection: callers' table, writer, reader, reconnecting |
+//! | `tls` | [`Tls`]: whom a node must be, and who the caller is |
 //! | `request`, `reply` | frames out, validated archives in |
 //! | `error` | [`Error`], one variant for each way to fail |
 
@@ -32,6 +33,7 @@ mod limits;
 mod reply;
 mod request;
 mod seen;
+mod tls;
 mod topology;
 
 pub use address::{Address, AddressError, Addresses};
@@ -46,3 +48,4 @@ pub use florin_schema::{
 };
 pub use reply::{Origin, Reply};
 pub use request::Freshness;
+pub use tls::{Connector, Tls, TlsError, TlsFailure};

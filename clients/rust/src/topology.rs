@@ -151,9 +151,15 @@ impl Shards {
     /// `told_by` has told the map.
     fn open(map: Arc<ShardMap>, told_by: &Connection, common: &Common) -> Shards {
         let host = map.host.filter(|_| common.settings.routing != Routing::AnyPort);
-        let expected = Expected::Node { id: map.identity.node, ask_again: told_by.renewal() };
-        let lane =
-            |&port: &u16| host.map(|host| Lane::open(&SocketAddr::new(host, port).into(), &expected, common));
+        let given = told_by.address();
+        let expected = Expected::Node {
+            id: map.identity.node,
+            called: given.host().unwrap_or_default().into(),
+            ask_again: told_by.renewal(),
+        };
+        let lane = |&port: &u16| {
+            host.map(|host| Lane::open(&given.neighbour(SocketAddr::new(host, port)), &expected, common))
+        };
         let lanes = map.ports.iter().filter_map(lane).collect();
         Shards { map, lanes }
     }

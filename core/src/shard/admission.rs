@@ -39,6 +39,9 @@ impl Shard {
             return 0;
         }
         let (Some(number), Some(callers)) = (self.metered(connection), &mut self.callers) else { return 0 };
+        if callers.bounds_flight(number) {
+            return 0;
+        }
         callers.draw_some(number, wanted as u32, self.now.monotonic_us) as usize
     }
 
@@ -74,9 +77,13 @@ impl Shard {
         if opcode == Opcode::Hello {
             return false;
         }
-        let (Some(number), Some(callers)) = (self.metered(connection), &mut self.callers) else {
-            return false;
-        };
+        let Some(number) = self.metered(connection) else { return false };
+        if !self.may_begin(connection, number) {
+            let out = self.connections.out(connection);
+            self.responder.error(out, &request.reply_to, Via::Connection, Status::Overloaded, TOO_MANY_WAIT);
+            return true;
+        }
+        let Some(callers) = &mut self.callers else { return false };
         let needed = cost(request, self.users.len());
         let Err(again_us) = callers.draw(number, needed, self.now.monotonic_us) else { return false };
         let wait_ms = again_us.saturating_sub(self.now.monotonic_us).div_ceil(1_000);
@@ -86,6 +93,24 @@ impl Shard {
         let out = self.connections.out(connection);
         self.responder.error(out, &request.reply_to, Via::Connection, Status::Overloaded, &message);
         true
+    }
+
+    /// Whether one more request may have to wait. Lookups of this turn are no others' to answer: they are answered before one is refused
+    /// because of them.
+    fn may_begin(&mut self, connection: u32, number: u16) -> bool {
+        let begins = |shard: &mut Shard| {
+            let owed = shard.connections[connection].owed;
+            shard.callers.as_mut().is_none_or(|callers| callers.begin(connection, number, owed))
+        };
+        if begins(self) {
+            return true;
+        }
+        self.finish_lookups();
+        let may_begin = begins(self);
+        if let Some(callers) = self.callers.as_ref().filter(|_| !may_begin) {
+            callers.count_shed(number);
+        }
+        may_begin
     }
 
     fn refuse_caller(&mut self, connection: u32, request: &Request<'_>, status: Status, message: &str) {
@@ -103,6 +128,9 @@ impl Shard {
         }
     }
 }
+
+const TOO_MANY_WAIT: &str = "requests: this caller has as many unanswered as it may; wait for an answer, or ask whoever runs this node for \
+                             more";
 
 /// As how many requests one counts.
 fn cost(request: &Request<'_>, users: usize) -> u32 {

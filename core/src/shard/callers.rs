@@ -144,6 +144,42 @@ struct Caller {
     header: Vec<u8>,
     /// What that has proved.
     by_header: Proven,
+    /// Whose requests are in flight on it, where that is bounded.
+    flight: Flight,
+}
+
+/// Requests of one connection that wait for their answers, as they are counted for whoever has made them.
+#[derive(Default)]
+struct Flight {
+    of: Option<Arc<Usage>>,
+    counted: u32,
+}
+
+impl Flight {
+    /// There are so many now.
+    fn settle(&mut self, owed: u32) {
+        if let Some(usage) = &self.of {
+            usage.settle(self.counted, owed);
+            self.counted = owed;
+        }
+    }
+
+    /// One more, beside `owed`, which are all this one's from now on. `false` where it has too many.
+    fn begin(&mut self, quota: &Quota, owed: u32) -> bool {
+        if !self.of.as_ref().is_some_and(|usage| Arc::ptr_eq(usage, quota.usage())) {
+            self.end();
+            self.of = Some(Arc::clone(quota.usage()));
+        }
+        self.settle(owed);
+        let begins = quota.begin();
+        self.counted += u32::from(begins);
+        begins
+    }
+
+    fn end(&mut self) {
+        self.settle(0);
+        self.of = None;
+    }
 }
 
 /// Who something belongs to, and where the connection is counted for it.
@@ -198,6 +234,7 @@ impl Caller {
     fn end(&mut self) {
         self.own.leave();
         self.by_header.leave();
+        self.flight.end();
         self.header.clear();
         self.from = None;
     }
@@ -288,6 +325,33 @@ impl Callers {
         caller.header.clear();
         caller.header.extend_from_slice(header);
         Ok(principal)
+    }
+
+    /// Counts one more request of `number`'s that may have to wait, beside those that its connection is `owed`. `false` where it has
+    /// as many as it may.
+    pub fn begin(&mut self, connection: u32, number: u16, owed: u32) -> bool {
+        let directory = Arc::clone(&self.directory);
+        let bounded = directory.quota(number).filter(|quota| quota.bounds().in_flight > 0);
+        bounded.is_none_or(|quota| self.at(connection).flight.begin(quota, owed))
+    }
+
+    /// A request was refused because too many wait.
+    pub fn count_shed(&self, number: u16) {
+        if let Some(quota) = self.directory.quota(number) {
+            quota.count_shed();
+        }
+    }
+
+    /// Whether requests in flight bound how much one may ask at one go.
+    pub fn bounds_flight(&self, number: u16) -> bool {
+        self.directory.quota(number).is_some_and(|quota| quota.bounds().in_flight > 0)
+    }
+
+    /// So many requests of a connection's wait now.
+    pub fn settle(&mut self, connection: u32, owed: u32) {
+        if let Some(caller) = self.callers.get_mut(connection as usize) {
+            caller.flight.settle(owed);
+        }
     }
 
     /// Takes credit for `needed` requests.

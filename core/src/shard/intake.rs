@@ -298,6 +298,7 @@ impl Shard {
     /// Out of line: its room on the stack is none of the frames' loop's.
     #[inline(never)]
     fn read_http(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
+        let way = self.connections[connection].listener.way();
         let mut read = 0;
         loop {
             let session = &mut self.connections[connection];
@@ -316,6 +317,7 @@ impl Shard {
             session.frames += 1;
             match wire::http::parse(&input[read..], &mut self.users) {
                 Parsed::Request(mut request, bytes) => {
+                    request.reply_to = request.reply_to.by(way);
                     if self.is_draining() && read + bytes == input.len() {
                         // The last that has come: its answer announces the end (RFC 9112, section 9.6).
                         request.reply_to = request.reply_to.closing();

@@ -45,7 +45,7 @@ use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::{DRAIN_QUIET_US, WAITING_POLL_US};
 use crate::mesh::Parking;
-use crate::wire::HelloAnswer;
+use crate::wire::{HelloAnswer, OwnPorts};
 
 mod account;
 mod admission;
@@ -220,7 +220,8 @@ impl Shard {
             identity,
         } = setup;
         let mut responder = Responder::new(index, shards, metrics);
-        responder.encoder.set_port(ports.get(usize::from(index.0)).copied());
+        let own = |ports: &[u16]| ports.get(usize::from(index.0)).copied();
+        responder.encoder.set_ports(OwnPorts { plain: own(&ports), tls: own(&tls_ports) });
         Shard {
             responder,
             connections: Connections::default(),
@@ -364,7 +365,11 @@ impl Shard {
 
     /// A connection whose wants may have changed since they were last asked.
     pub fn next_touched(&mut self) -> Option<u32> {
-        self.connections.next_touched()
+        let connection = self.connections.next_touched()?;
+        if let Some(callers) = &mut self.callers {
+            callers.settle(connection, self.connections[connection].owed);
+        }
+        Some(connection)
     }
 
     /// What `connection` asks of its driver.

@@ -24,12 +24,19 @@ pub struct Bounds {
     pub burst: u32,
     /// Connections at once, node-wide.
     pub connections: u32,
+    /// Requests that wait for their answers at once, node-wide: for another shard, or for their freshness.
+    pub in_flight: u32,
 }
 
 impl Bounds {
     /// Whether requests are counted.
     pub const fn meters_requests(&self) -> bool {
         self.requests_per_s > 0
+    }
+
+    /// Whether each of its requests has to be looked at.
+    pub const fn looks_at_requests(&self) -> bool {
+        self.meters_requests() || self.in_flight > 0
     }
 }
 
@@ -39,7 +46,8 @@ pub struct Usage {
     /// When everything that was granted is paid for, in units since the node's monotonic clock began.
     paid_at: AtomicU64,
     connections: AtomicU32,
-    /// Requests refused for want of credit.
+    in_flight: AtomicU32,
+    /// Requests refused for want of credit, or because too many wait.
     shed: AtomicU64,
     /// Connections refused.
     turned_away: AtomicU64,
@@ -51,7 +59,12 @@ impl Usage {
         self.connections.load(Relaxed)
     }
 
-    /// Requests refused because they came too fast.
+    /// Requests that wait for their answers now.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Requests refused because they came too fast, or too many wait.
     pub fn shed(&self) -> u64 {
         self.shed.load(Relaxed)
     }
@@ -64,6 +77,19 @@ impl Usage {
     /// Counts a connection that entered, and has gone.
     pub fn leave(&self) {
         self.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// Of a connection that was counted with `counted` requests in flight there are `now`.
+    pub fn settle(&self, counted: u32, now: u32) {
+        match now.checked_sub(counted) {
+            Some(0) => {}
+            Some(more) => {
+                self.in_flight.fetch_add(more, Relaxed);
+            }
+            None => {
+                self.in_flight.fetch_sub(counted - now, Relaxed);
+            }
+        }
     }
 }
 
@@ -126,6 +152,13 @@ impl Quota {
         self.usage.shed.fetch_add(1, Relaxed);
     }
 
+    /// Counts one more request in flight; `false`, and nothing, where there would be too many.
+    pub fn begin(&self) -> bool {
+        let most = self.bounds.in_flight;
+        let begins = |waiting: u32| (most == 0 || waiting < most).then(|| waiting + 1);
+        self.usage.in_flight.fetch_update(Relaxed, Relaxed, begins).is_ok()
+    }
+
     /// Counts one more connection; `false`, and nothing, where there would be too many.
     pub fn enter(&self) -> bool {
         let most = self.bounds.connections;
@@ -143,7 +176,7 @@ mod tests {
     use super::*;
 
     fn quota(requests_per_s: u32, burst: u32) -> Quota {
-        Quota::new(Bounds { requests_per_s, burst, connections: 2 }, Arc::default())
+        Quota::new(Bounds { requests_per_s, burst, connections: 2, in_flight: 2 }, Arc::default())
     }
 
     /// What a caller gets that always asks for more, of a node that has run for a year, over 10 s and by several shards.
@@ -204,6 +237,17 @@ mod tests {
         assert_eq!(at_once(1_000_000), 20);
         assert_eq!(at_once(1_000_000_000_000), 20);
         assert_eq!(at_once(1_000_000_500_000), 5);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_counted_over_all_connections() {
+        let quota = quota(1, 1);
+        assert!(quota.begin() && quota.begin() && !quota.begin());
+        quota.usage().settle(2, 5);
+        assert_eq!(quota.usage().in_flight(), 5);
+        quota.usage().settle(5, 1);
+        assert!(quota.begin() && !quota.begin());
+        assert!(Quota::default().begin(), "without a bound there is none");
     }
 
     #[test]

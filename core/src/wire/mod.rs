@@ -15,7 +15,7 @@ pub mod frame;
 pub mod http;
 pub mod resp;
 
-pub use encode::{Encoder, HelloAnswer};
+pub use encode::{Encoder, HelloAnswer, OwnPorts};
 
 use alloc::string::String;
 
@@ -37,31 +37,52 @@ pub enum Format {
 
 /// What an HTTP request says of its response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HttpReply {
-    /// With its body; the connection stays.
-    KeepAlive,
-    /// With its body; the connection closes after it.
-    Close,
-    /// HEAD: headers alone; the connection stays.
-    HeadKeepAlive,
-    /// HEAD: headers alone; the connection closes.
-    HeadClose,
+pub struct HttpReply {
+    closes: bool,
+    is_head: bool,
+    way: Way,
+}
+
+/// By which way a caller has come: it is told of shards' ports of the same kind, and of no others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Way {
+    /// In plain, to a port.
+    #[default]
+    Plain,
+    /// By TLS.
+    Tls,
+    /// Over the unix socket: it is known there as a process, and would be nobody at a port.
+    Unix,
 }
 
 impl HttpReply {
+    /// With its body; the connection stays.
+    pub const KEEP_ALIVE: HttpReply = HttpReply { closes: false, is_head: false, way: Way::Plain };
+    /// With its body; the connection closes after it.
+    pub const CLOSE: HttpReply = HttpReply { closes: true, ..HttpReply::KEEP_ALIVE };
+    /// HEAD: headers alone; the connection stays.
+    pub const HEAD_KEEP_ALIVE: HttpReply = HttpReply { is_head: true, ..HttpReply::KEEP_ALIVE };
+    /// HEAD: headers alone; the connection closes.
+    pub const HEAD_CLOSE: HttpReply = HttpReply { is_head: true, ..HttpReply::CLOSE };
+
     /// Whether the connection closes after the response.
     pub const fn closes(self) -> bool {
-        matches!(self, HttpReply::Close | HttpReply::HeadClose)
+        self.closes
     }
 
     /// The same on a connection that closes after it.
     pub const fn closing(self) -> HttpReply {
-        if self.is_head() { HttpReply::HeadClose } else { HttpReply::Close }
+        HttpReply { closes: true, ..self }
     }
 
     /// Whether the response has headers alone.
     pub const fn is_head(self) -> bool {
-        matches!(self, HttpReply::HeadKeepAlive | HttpReply::HeadClose)
+        self.is_head
+    }
+
+    /// By which way the caller has come.
+    pub const fn way(self) -> Way {
+        self.way
     }
 }
 
@@ -118,6 +139,14 @@ impl ReplyTo {
     /// Whether the connection closes after this reply because its request asked for it (HTTP alone does).
     pub const fn closes(self) -> bool {
         matches!(self.format, Format::Http(reply) if reply.closes())
+    }
+
+    /// The same, to a caller that has come this way. Only HTTP tells of it.
+    pub const fn by(self, way: Way) -> ReplyTo {
+        match self.format {
+            Format::Http(reply) => ReplyTo { format: Format::Http(HttpReply { way, ..reply }), ..self },
+            Format::Rkyv | Format::FlatBuffers | Format::Resp(_) => self,
+        }
     }
 
     /// The same, but over HTTP the connection closes after it. A frame has no such thing.

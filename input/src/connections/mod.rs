@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub use turns::PeerAddress;
+pub use turns::{PeerAddress, PeerNames};
 use turns::{Handed, Part, Talk, note_turns};
 
 use crate::limits::SECOND_LOOK;
@@ -65,8 +65,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// What is laid over each socket that comes.
-pub type Over = Arc<dyn Fn(TcpStream) -> Box<dyn Stream> + Send + Sync>;
+/// What is laid over each socket that comes. Where it proves who the peer is, it says so there.
+pub type Over = Arc<dyn Fn(TcpStream, PeerNames) -> Box<dyn Stream> + Send + Sync>;
 
 /// Where callers come.
 pub struct Port {
@@ -123,15 +123,16 @@ impl Bounded {
         }
         let key = open.insert(Entry { heard: Instant::now(), end: Some(end) });
         drop(open);
+        let names = PeerNames::default();
         let silence = Box::pin(sleep_until(Instant::now() + self.bounds.idle));
         Connection {
             stream: match &self.port.over {
-                Some(over) => over(stream),
+                Some(over) => over(stream, names.clone()),
                 None => Box::new(stream),
             },
             ended,
             bounds: self.bounds,
-            talk: Talk::with(from),
+            talk: Talk::with(from, names),
             handed: Handed::default(),
             held: Vec::new(),
             half: None,

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
 use axum::body::HttpBody;
@@ -18,12 +18,30 @@ use axum::response::Response;
 #[derive(Clone, Debug)]
 pub(super) struct Talk {
     pub(super) from: SocketAddr,
+    names: PeerNames,
     turns: Arc<Turns>,
 }
 
 /// Where a request has come from: one of its extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// The names that a peer has proved to be its own, as by a certificate; none where it was not asked, or has proved nothing. One of a
+/// request's extensions.
+#[derive(Clone, Default, Debug)]
+pub struct PeerNames(Arc<OnceLock<Vec<String>>>);
+
+impl PeerNames {
+    /// It has proved these; the first that are said hold as long as its connection.
+    pub fn prove(&self, names: Vec<String>) {
+        let _ = self.0.set(names);
+    }
+
+    /// Those that it has proved.
+    pub fn proved(&self) -> &[String] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+}
 
 #[derive(Default, Debug)]
 struct Turns {
@@ -49,8 +67,8 @@ impl Turns {
 const UNKNOWN: u64 = u64::MAX;
 
 impl Talk {
-    pub(super) fn with(from: SocketAddr) -> Talk {
-        Talk { from, turns: Arc::default() }
+    pub(super) fn with(from: SocketAddr, names: PeerNames) -> Talk {
+        Talk { from, names, turns: Arc::default() }
     }
 
     pub(super) fn begun(&self) -> u64 {
@@ -74,6 +92,7 @@ pub(super) async fn note_turns(
     next: Next,
 ) -> Response {
     request.extensions_mut().insert(PeerAddress(talk.from));
+    request.extensions_mut().insert(talk.names.clone());
     let body_bytes = request.body().size_hint().exact().unwrap_or(UNKNOWN);
     talk.turns.body_bytes.store(body_bytes, Ordering::Relaxed);
     talk.turns.note(&talk.turns.begun);

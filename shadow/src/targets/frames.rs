@@ -90,6 +90,7 @@ impl FramesTarget {
                 stream.set_nodelay(true).map_err(failed)?;
                 Box::new(stream)
             }
+            Address::Tls { .. } => unreachable!("no target's address is one for TLS"),
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(failed)?),
         })
     }

@@ -1,5 +1,6 @@
 //! Making a connection: the socket, and the Hello that every connection begins with.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,13 +10,14 @@ use flatbuffers::FlatBufferBuilder;
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{LedgerId, NodeId, NodeIdentity, Opcode, generated as fbs};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, split};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
-use super::Shared;
 use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
-use super::session::closed;
+use super::session::{closed, write_out};
+use super::{Expected, Shared};
 use crate::limits::SHARDS_MAX;
 use crate::request::Request;
 use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
@@ -64,25 +66,51 @@ async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<D
     let failed = |error| shared.disconnected(Disconnect::Connect(Arc::new(error)));
     let (mut reading, mut writing, host): (Reading, Writing, _) = match &shared.address {
         Address::Tcp { host, port } => {
-            let stream = reach(host, *port).await.map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
-            SockRef::from(&stream).set_tcp_keepalive(&keepalive()).map_err(failed)?;
-            let peer = stream.peer_addr().map_err(failed)?;
+            let (stream, peer) = open(host, *port).await.map_err(failed)?;
             let (reading, writing) = stream.into_split();
-            (Box::new(reading), Box::new(writing), Some(peer.ip()))
+            (Box::new(reading), Box::new(writing), Some(peer))
+        }
+        Address::Tls { host, port } => {
+            let (stream, peer) = open(host, *port).await.map_err(failed)?;
+            let stream = secure(shared, stream, host).await.map_err(|error| shared.failed(error))?;
+            let (reading, writing) = split(stream);
+            (Box::new(reading), Box::new(writing), Some(peer))
         }
         Address::Unix(path) => {
             let (reading, writing) = UnixStream::connect(path).await.map_err(failed)?.into_split();
             (Box::new(reading), Box::new(writing), None)
         }
     };
-    writing.write_all(&hello(shared)).await.map_err(|error| shared.failed(error))?;
-    is_greeted.store(true, Relaxed);
+    let written = write_out(&mut writing, &hello(shared)).await;
+    is_greeted.store(written.is_ok(), Relaxed);
     let mut buffer = ReadBuffer::default();
-    let reply = first_reply(shared, &mut reading, &mut buffer).await?;
+    let reply = match (written, first_reply(shared, &mut reading, &mut buffer).await) {
+        (Ok(()), reply) => reply?,
+        // A node that ends a connection may have said why.
+        (Err(_), Err(said @ Error::Disconnected { cause: Disconnect::Tls(_), .. })) => return Err(said),
+        (Err(error), _) => return Err(shared.failed(error)),
+    };
     let map = shard_map(shared, &reply, host)?;
     shared.check_identity(&map)?;
     Ok(Dialled { reading, writing, buffer, map: Arc::new(map) })
+}
+
+/// A socket, and who is at its other end.
+async fn open(host: &str, port: u16) -> io::Result<(TcpStream, IpAddr)> {
+    let stream = reach(host, port).await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+    let peer = stream.peer_addr()?.ip();
+    Ok((stream, peer))
+}
+
+async fn secure(shared: &Shared, stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+    let called = match &shared.expected {
+        Expected::Node { called, .. } => called,
+        Expected::Anyone => host,
+    };
+    let connector = shared.tls.as_ref().expect("whoever has an address for TLS has a connector");
+    connector.secure(stream, called).await
 }
 
 /// Finds a peer that has vanished without a word, also where nothing is asked: within half a minute.

@@ -33,6 +33,7 @@ use session::{Session, Standing};
 use crate::builder::Settings;
 use crate::counters::Tally;
 use crate::request::Request;
+use crate::tls::Connector;
 use crate::{Address, Disconnect, Error};
 
 /// How a connection stands.
@@ -65,6 +66,8 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct Common {
     pub settings: Arc<Settings>,
+    /// Where the client reaches its nodes by TLS.
+    pub tls: Option<Connector>,
     pub tally: Arc<Tally>,
     /// The first ledger that a Hello told; 0 before.
     pub ledger: Arc<AtomicU64>,
@@ -81,6 +84,8 @@ pub(crate) enum Expected {
     Node {
         /// Who.
         id: NodeId,
+        /// What the caller called the node whose shard it is, for its certificate is for that name.
+        called: Arc<str>,
         /// Makes the connection that told the map anew.
         ask_again: Arc<Notify>,
     },
@@ -91,6 +96,7 @@ pub(crate) enum Expected {
 struct Shared {
     address: Address,
     settings: Arc<Settings>,
+    tls: Option<Connector>,
     tally: Arc<Tally>,
     good: Arc<AtomicUsize>,
     ledger: Arc<AtomicU64>,
@@ -115,7 +121,7 @@ impl Shared {
         }
         let got = map.identity.node;
         match &self.expected {
-            Expected::Node { id, ask_again } if *id != got && id.0 != 0 && got.0 != 0 => {
+            Expected::Node { id, ask_again, .. } if *id != got && id.0 != 0 && got.0 != 0 => {
                 ask_again.notify_one();
                 Err(Error::OtherNode { address: self.address.clone(), expected: *id, got })
             }
@@ -134,10 +140,11 @@ pub(crate) struct Connection {
 impl Connection {
     /// Begins to connect. Must be called within a tokio runtime.
     pub fn open(address: Address, expected: Expected, common: &Common) -> Arc<Connection> {
-        let Common { settings, tally, ledger, good } = common.clone();
+        let Common { settings, tls, tally, ledger, good } = common.clone();
         let shared = Arc::new(Shared {
             address,
             settings,
+            tls,
             tally,
             good,
             ledger,

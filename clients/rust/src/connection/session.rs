@@ -19,7 +19,7 @@ use super::{ShardMap, Shared};
 use crate::counters::add;
 use crate::limits::{OUTPUT_BYTES_KEPT, PROGRESS_BYTES, QUEUED_BYTES_MAX, SECOND_LOOK};
 use crate::request::Request;
-use crate::{Disconnect, Error, ProtocolError};
+use crate::{Disconnect, Error, ProtocolError, TlsFailure};
 
 /// How a session stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -286,12 +286,18 @@ async fn write(session: Arc<Session>, mut writing: Writing) -> Error {
         }
         session.queue_room.add_permits(bytes);
         add(&session.shared.tally.writes, 1);
-        if let Err(error) = writing.write_all(&output).await {
+        if let Err(error) = write_out(&mut writing, &output).await {
             return session.shared.failed(error);
         }
         output.clear();
         output.shrink_to(OUTPUT_BYTES_KEPT);
     }
+}
+
+/// Writes, to the end: what encrypts keeps what it could not write at once.
+pub(super) async fn write_out(writing: &mut Writing, bytes: &[u8]) -> io::Result<()> {
+    writing.write_all(bytes).await?;
+    writing.flush().await
 }
 
 /// Hands each reply to whoever waits for it.
@@ -384,7 +390,10 @@ impl Shared {
     }
 
     pub(super) fn failed(&self, error: io::Error) -> Error {
-        self.disconnected(Disconnect::Io(Arc::new(error)))
+        self.disconnected(match TlsFailure::of(&error) {
+            Some(failure) => Disconnect::Tls(Arc::new(failure)),
+            None => Disconnect::Io(Arc::new(error)),
+        })
     }
 
     pub(super) fn garbage(&self, error: ProtocolError) -> Error {

@@ -18,10 +18,12 @@ use florin_client::{Asset, Status, UserId, WindowMask};
 use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader, VERSION};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{Encoding, Opcode, generated as fbs};
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The most that a test waits for something that must happen.
@@ -222,6 +224,7 @@ pub struct Story {
     pub asked: Mutex<Vec<Asked>>,
     pub accepted: AtomicUsize,
     pub closed: AtomicUsize,
+    pub resumed: AtomicUsize,
     /// Lets connections that are blocked go on.
     pub resume: Notify,
     script: Box<Script>,
@@ -267,6 +270,19 @@ impl Fake {
         Fake { address: format!("127.0.0.1:{port}"), port, story, task }
     }
 
+    /// On a port of its own, by TLS.
+    pub async fn tls(
+        map: Map,
+        config: Arc<ServerConfig>,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let story = story(map, script);
+        let task = tokio::spawn(accept_tls(listener, config, Arc::clone(&story))).abort_handle();
+        Fake { address: format!("florins://127.0.0.1:{port}"), port, story, task }
+    }
+
     pub async fn unix(
         path: &Path,
         map: Map,
@@ -294,6 +310,11 @@ impl Fake {
     pub fn closed(&self) -> usize {
         self.story.closed.load(SeqCst)
     }
+
+    /// Handshakes with a ticket.
+    pub fn resumed(&self) -> usize {
+        self.story.resumed.load(SeqCst)
+    }
 }
 
 fn story(map: Map, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Arc<Story> {
@@ -303,6 +324,7 @@ fn story(map: Map, script: impl Fn(&Asked) -> Answer + Send + Sync + 'static) ->
         asked: Mutex::default(),
         accepted: AtomicUsize::new(0),
         closed: AtomicUsize::new(0),
+        resumed: AtomicUsize::new(0),
         resume: Notify::new(),
         script: Box::new(script),
     })
@@ -314,6 +336,23 @@ async fn accept_tcp(listener: TcpListener, story: Arc<Story>) {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         connections.spawn(serve(stream, Arc::clone(&story), story.accepted.fetch_add(1, SeqCst)));
+    }
+}
+
+async fn accept_tls(listener: TcpListener, config: Arc<ServerConfig>, story: Arc<Story>) {
+    let acceptor = TlsAcceptor::from(config);
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, story) = (acceptor.clone(), Arc::clone(&story));
+        connections.spawn(async move {
+            // Who does not come by TLS, or is not taken, is not served.
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+            story.resumed.fetch_add(usize::from(is_resumed), SeqCst);
+            let connection = story.accepted.fetch_add(1, SeqCst);
+            serve(stream, story, connection).await;
+        });
     }
 }
 
@@ -374,6 +413,7 @@ async fn converse(
             }
         }
         stream.write_all(&output).await?;
+        stream.flush().await?;
     }
 }
 

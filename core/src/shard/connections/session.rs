@@ -6,7 +6,7 @@ use super::input::Input;
 use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
 use crate::shard::forwarding::peers::Ticket;
 use crate::shard::principal::Principal;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, Way};
 
 /// The kind of listener that accepted a connection: what a Hello says of ports depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,17 @@ pub enum Listener {
     Unix,
     /// A port of either kind for TLS.
     Tls,
+}
+
+impl Listener {
+    /// By which way its callers come.
+    pub(in crate::shard) const fn way(self) -> Way {
+        match self {
+            Listener::Any | Listener::Shard => Way::Plain,
+            Listener::Tls => Way::Tls,
+            Listener::Unix => Way::Unix,
+        }
+    }
 }
 
 /// What a connection asks of its driver.

@@ -19,7 +19,7 @@ struct Book {
     asked: AtomicU64,
 }
 
-const NO_BOUNDS: Bounds = Bounds { requests_per_s: 0, burst: 0, connections: 0 };
+const NO_BOUNDS: Bounds = Bounds { requests_per_s: 0, burst: 0, connections: 0, in_flight: 0 };
 const EVER: i64 = i64::MAX;
 
 impl Book {
@@ -37,7 +37,7 @@ impl Book {
 
     fn principal_of(&self, Entry(token, number, rights, bounds, until_us): &Entry) -> Principal {
         let principal = Principal::known(*number, *rights).proved_by(token.len() as u64, *until_us);
-        if bounds.meters_requests() { principal.metered() } else { principal }
+        if bounds.looks_at_requests() { principal.metered() } else { principal }
     }
 }
 
@@ -234,7 +234,7 @@ fn an_address_shows_so_many_wrong_tokens_and_no_more() {
 /// However its requests come: in a run of plain frames, between others, or as a batch.
 #[test]
 fn requests_are_counted_against_their_callers_quota() {
-    let bounds = Bounds { requests_per_s: 1_000, burst: 50, connections: 0 };
+    let bounds = Bounds { requests_per_s: 1_000, burst: 50, ..NO_BOUNDS };
     let book = Book::of([Entry("all", 1, Rights::READS, bounds, EVER)]);
     let (mut node, _port) = node_of(&book);
     node[0].turn_with(20, &hello("all"));
@@ -274,6 +274,39 @@ fn a_caller_has_so_many_connections_and_no_more() {
     node[0].shard.closed(2);
     node[0].shard.closed(4);
     assert_eq!(book.entries[0].1.usage().connections(), 0);
+}
+
+/// Whoever left requests waiting by the thousand held room that others' would have taken.
+#[test]
+fn a_caller_has_so_many_requests_unanswered_and_no_more() {
+    let bounds = Bounds { in_flight: 2, ..NO_BOUNDS };
+    let book = Book::of([Entry("all", 1, Rights::READS, bounds, EVER)]);
+    let (mut node, _port) = node_of(&book);
+    let usage = Arc::clone(book.entries[0].1.usage());
+    node[0].turn_with(20, &hello("all"));
+    assert_eq!(statuses(&mut node), [0]);
+    let settle = |node: &mut Vec<Alone>| while node[0].shard.next_touched().is_some() {};
+    // What is answered at once waits for nobody, however much of it comes.
+    node[0].turn_with(30, &balance().repeat(40));
+    assert_eq!(statuses(&mut node), [0; 40]);
+    let waiting = request(1, 7, 0, true, &[]);
+    node[0].turn_with(40, &[waiting.repeat(3), balance()].concat());
+    assert_eq!((statuses(&mut node), usage.in_flight()), (vec![5, 5], 2));
+    // Nor on another connection.
+    node[0].begin_turn(50);
+    node[0].shard.open(1, Listener::Any);
+    node[0].shard.receive(1, &[hello("all"), balance()].concat());
+    node[0].end_turn(50);
+    assert_eq!(usage.shed(), 3);
+    // Once they are answered there is room again.
+    node[0].turn(1_100_000);
+    settle(&mut node);
+    assert_eq!((statuses(&mut node).len(), usage.in_flight()), (2, 0));
+    node[0].turn_with(1_100_010, &[waiting.repeat(3), balance()].concat());
+    assert_eq!((statuses(&mut node), usage.in_flight()), (vec![5, 5], 2));
+    // What is owed to nobody any more counts no more.
+    node[0].shard.closed(0);
+    assert_eq!(usage.in_flight(), 0);
 }
 
 #[test]

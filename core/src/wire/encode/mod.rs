@@ -34,7 +34,7 @@ use self::response::{Head, JSON, PROBLEM};
 use super::resp::Chat;
 use super::{
     BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, RespReply, RespShape, RespVersion,
-    StatisticsAnswer,
+    StatisticsAnswer, Way,
 };
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
@@ -54,6 +54,27 @@ pub struct HelloAnswer<'a> {
     pub connection: i64,
 }
 
+/// At which ports the shard that answers is asked without a hop; `None` where it has none of that kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OwnPorts {
+    /// In plain.
+    pub plain: Option<u16>,
+    /// By TLS.
+    pub tls: Option<u16>,
+}
+
+impl OwnPorts {
+    /// The one of the kind by which a caller has come. A caller by TLS is never led to a plain one, where a token would be read by
+    /// whoever is on the way.
+    const fn by(self, way: Way) -> Option<u16> {
+        match way {
+            Way::Plain => self.plain,
+            Way::Tls => self.tls,
+            Way::Unix => None,
+        }
+    }
+}
+
 /// Writes replies. One a shard: what it keeps between replies is what makes them cost no allocation.
 ///
 /// Each method appends one whole reply to `out`, which may hold earlier ones.
@@ -63,8 +84,8 @@ pub struct Encoder {
     json: Vec<u8>,
     /// What an HTTP response's Date says.
     date: Date,
-    /// Where this shard is asked without a hop, if it has a port of its own.
-    port: Option<u16>,
+    /// Where this shard is asked without a hop, if it has ports of its own.
+    ports: OwnPorts,
 }
 
 impl Default for Encoder {
@@ -76,12 +97,12 @@ impl Default for Encoder {
 impl Encoder {
     /// An encoder with its templates built.
     pub fn new() -> Encoder {
-        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new(), port: None }
+        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new(), ports: OwnPorts::default() }
     }
 
-    /// The shard's own port, which callers over HTTP are told whose request had to be passed on.
-    pub fn set_port(&mut self, port: Option<u16>) {
-        self.port = port;
+    /// The shard's own ports, which callers over HTTP are told whose request had to be passed on.
+    pub fn set_ports(&mut self, ports: OwnPorts) {
+        self.ports = ports;
     }
 
     /// From now on it is `wall_us`, µs since 1970 UTC.
@@ -243,7 +264,7 @@ impl Encoder {
     fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
         let date = self.date.text();
         // A batch has no one shard that would be the right one.
-        let port = version.and(self.port);
+        let port = version.and(self.ports.by(reply.way()));
         let head = Head { code: 200, content_type: JSON, reply, date, origin, version, port, allow: None };
         response::write(out, &head, &self.json);
     }
@@ -260,7 +281,7 @@ impl Encoder {
         self.json.clear();
         json::problem(&mut self.json, code, response::reason(code), detail);
         let date = self.date.text();
-        let port = self.port;
+        let port = self.ports.by(reply.way());
         let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
         response::write(out, &head, &self.json);
     }

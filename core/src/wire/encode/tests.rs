@@ -10,7 +10,7 @@ use rkyv::util::AlignedVec;
 use zerocopy::FromBytes;
 
 use super::*;
-use crate::wire::AssetTotals;
+use crate::wire::{AssetTotals, Way};
 
 const ORIGIN: Origin = Origin { as_of_us: 1_795_320_306_000_007, shard: 3, flags: 0 };
 
@@ -298,7 +298,7 @@ proptest! {
         let bytes = archived(&balance);
         let tables = tables(&batch);
         let entries = entries(&batch, &tables);
-        let reply = |opcode| to(opcode, Format::Http(HttpReply::KeepAlive));
+        let reply = |opcode| to(opcode, Format::Http(HttpReply::KEEP_ALIVE));
         let body = |response: Vec<u8>| -> serde_json::Value {
             let (head, body) = split(&response);
             assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())));
@@ -326,7 +326,7 @@ proptest! {
 
     #[test]
     fn a_problem_is_json_whatever_its_detail(detail in any::<String>()) {
-        let reply = to(Opcode::Ping, Format::Http(HttpReply::Close));
+        let reply = to(Opcode::Ping, Format::Http(HttpReply::CLOSE));
         let response = written(|encoder, out| encoder.error(out, reply, ORIGIN, Status::Internal, &detail));
         let body: serde_json::Value = serde_json::from_slice(split(&response).1).unwrap();
         prop_assert_eq!(&body["detail"], &detail);

@@ -98,10 +98,10 @@ fn query<'a>(route: &Route, content: &[u8], users: &mut Vec<UserId>) -> Result<Q
 
 fn reply(method: Method, connection: Connection) -> HttpReply {
     match (method, connection) {
-        (Method::Head, Connection::Stays) => HttpReply::HeadKeepAlive,
-        (Method::Head, Connection::Closes) => HttpReply::HeadClose,
-        (_, Connection::Stays) => HttpReply::KeepAlive,
-        (_, Connection::Closes) => HttpReply::Close,
+        (Method::Head, Connection::Stays) => HttpReply::HEAD_KEEP_ALIVE,
+        (Method::Head, Connection::Closes) => HttpReply::HEAD_CLOSE,
+        (_, Connection::Stays) => HttpReply::KEEP_ALIVE,
+        (_, Connection::Closes) => HttpReply::CLOSE,
     }
 }
 

@@ -82,7 +82,7 @@ fn each_request_is_read() {
         let (request, length, users) = read(&bytes);
         assert_eq!((request.query, length), (query, bytes.len()), "{target}");
         assert_eq!(request.freshness, Freshness::default());
-        assert_eq!(request.reply_to.format, Format::Http(HttpReply::KeepAlive));
+        assert_eq!(request.reply_to.format, Format::Http(HttpReply::KEEP_ALIVE));
         assert_eq!(users, [user(99)], "only a batch touches the users");
     }
 }
@@ -134,23 +134,22 @@ fn freshness_is_read_and_its_wait_clamped() {
 
 #[test]
 fn the_connection_stays_or_closes_as_its_version_has_it() {
-    use HttpReply::{Close, HeadClose, HeadKeepAlive, KeepAlive};
     for (method, version, headers, reply) in [
-        ("GET", "1.1", "", KeepAlive),
-        ("GET", "1.1", "Connection: Close\r\n", Close),
-        ("GET", "1.1", "Connection: keep-alive\r\nconnection: foo , close\r\n", Close),
-        ("GET", "1.0", "", Close),
-        ("GET", "1.0", "Connection: Keep-Alive\r\n", KeepAlive),
-        ("GET", "1.0", "Connection: keep-alive, close\r\n", Close),
-        ("HEAD", "1.1", "", HeadKeepAlive),
-        ("HEAD", "1.0", "", HeadClose),
+        ("GET", "1.1", "", HttpReply::KEEP_ALIVE),
+        ("GET", "1.1", "Connection: Close\r\n", HttpReply::CLOSE),
+        ("GET", "1.1", "Connection: keep-alive\r\nconnection: foo , close\r\n", HttpReply::CLOSE),
+        ("GET", "1.0", "", HttpReply::CLOSE),
+        ("GET", "1.0", "Connection: Keep-Alive\r\n", HttpReply::KEEP_ALIVE),
+        ("GET", "1.0", "Connection: keep-alive, close\r\n", HttpReply::CLOSE),
+        ("HEAD", "1.1", "", HttpReply::HEAD_KEEP_ALIVE),
+        ("HEAD", "1.0", "", HttpReply::HEAD_CLOSE),
     ] {
         let line = format!("{method} /v1/users/1/balance HTTP/{version}");
         let bytes = message(&line, headers, "");
         assert_eq!(read(&bytes).0.reply_to.format, Format::Http(reply), "{line} {headers}");
     }
     let bytes = message("HEAD /nowhere HTTP/1.1", "Connection: close\r\n", "");
-    assert_eq!(refused(&bytes).reply_to.format, Format::Http(HeadClose));
+    assert_eq!(refused(&bytes).reply_to.format, Format::Http(HttpReply::HEAD_CLOSE));
     // HTTP/1.0 knows no Host.
     read(b"GET /v1/users/1/balance HTTP/1.0\r\n\r\n");
 }

@@ -21,10 +21,10 @@ fn a_response_is_wire_mds_to_the_letter() {
     let marks = "Florin-Forwarded: true\r\nFlorin-Quarantined: true\r\nFlorin-Lasting: true\r\n";
     let marked = Origin { flags: REPLY_FORWARDED | REPLY_QUARANTINED | REPLY_LASTING, ..ORIGIN };
     for (reply, origin, expected) in [
-        (HttpReply::KeepAlive, ORIGIN, format!("{head}Connection: keep-alive\r\n\r\n{body}")),
-        (HttpReply::Close, ORIGIN, format!("{head}Connection: close\r\n\r\n{body}")),
-        (HttpReply::HeadKeepAlive, ORIGIN, format!("{head}Connection: keep-alive\r\n\r\n")),
-        (HttpReply::HeadClose, marked, format!("{head}{marks}Connection: close\r\n\r\n")),
+        (HttpReply::KEEP_ALIVE, ORIGIN, format!("{head}Connection: keep-alive\r\n\r\n{body}")),
+        (HttpReply::CLOSE, ORIGIN, format!("{head}Connection: close\r\n\r\n{body}")),
+        (HttpReply::HEAD_KEEP_ALIVE, ORIGIN, format!("{head}Connection: keep-alive\r\n\r\n")),
+        (HttpReply::HEAD_CLOSE, marked, format!("{head}{marks}Connection: close\r\n\r\n")),
     ] {
         let reply = to(Opcode::GetBalance, Format::Http(reply));
         let view = BalanceView::new(&bytes).unwrap();
@@ -38,25 +38,30 @@ fn a_response_is_wire_mds_to_the_letter() {
 fn a_forwarded_response_names_the_port_that_needs_no_hop() {
     let bytes = example();
     let forwarded = Origin { flags: REPLY_FORWARDED, ..ORIGIN };
-    let told = |port, origin, opcode| {
-        let to = to(opcode, Format::Http(HttpReply::KeepAlive));
+    let told_by = |way, plain, origin, opcode| {
+        let to = to(opcode, Format::Http(HttpReply::KEEP_ALIVE)).by(way);
         let response = written(|encoder, out| {
-            encoder.set_port(port);
+            encoder.set_ports(OwnPorts { plain, tls: Some(7_503) });
             match opcode {
                 Opcode::GetBalance => encoder.balance(out, to, origin, BalanceView::new(&bytes).unwrap()),
                 Opcode::GetBalances => encoder.balances(out, to, origin, &[]),
                 _ => encoder.error(out, to, origin, Status::NotFound, "no"),
             }
         });
-        String::from_utf8(response)
-            .unwrap()
-            .contains("\r\nFlorin-Forwarded: true\r\nFlorin-Shard-Port: 7403\r\n")
+        let response = String::from_utf8(response).unwrap();
+        let (_, told) = response.split_once("\r\nFlorin-Forwarded: true\r\nFlorin-Shard-Port: ")?;
+        Some(told[..4].to_owned())
     };
+    let told = |plain, origin, opcode| told_by(Way::Plain, plain, origin, opcode).is_some();
     assert!(told(Some(7_403), forwarded, Opcode::GetBalance));
     assert!(told(Some(7_403), forwarded, Opcode::GetStatistics), "also with a status that is not OK");
     assert!(!told(Some(7_403), ORIGIN, Opcode::GetBalance), "there was no hop");
     assert!(!told(None, forwarded, Opcode::GetBalance), "there is no such port");
     assert!(!told(Some(7_403), forwarded, Opcode::GetBalances), "a batch has many owners");
+    // It once named the plain port to callers by TLS: whoever took the advice sent its token in plain.
+    for (way, port) in [(Way::Plain, Some("7403")), (Way::Tls, Some("7503")), (Way::Unix, None)] {
+        assert_eq!(told_by(way, Some(7_403), forwarded, Opcode::GetBalance).as_deref(), port, "{way:?}");
+    }
 }
 
 #[test]
@@ -76,7 +81,7 @@ fn json_keys_come_in_wire_mds_order() {
         last_transaction_at_us: 1,
         assets: &[AssetTotals { asset: asset("COIN"), windows: [totals; 4] }],
     };
-    let reply = |opcode| to(opcode, Format::Http(HttpReply::KeepAlive));
+    let reply = |opcode| to(opcode, Format::Http(HttpReply::KEEP_ALIVE));
     let response =
         written(|encoder, out| encoder.statistics(out, reply(Opcode::GetStatistics), ORIGIN, &answer));
     let window = r#"{"credit_count":"1","credit_sum":"500","debit_count":"2","debit_sum":"300","largest_debit":"200"}"#;
@@ -118,7 +123,7 @@ fn each_status_has_its_error_in_both_protocols() {
         assert_eq!((header.opcode, header.encoding, header.status), (2, 0, status as u8));
         assert_eq!(body, b"why");
 
-        let reply = to(Opcode::GetStatistics, Format::Http(HttpReply::KeepAlive));
+        let reply = to(Opcode::GetStatistics, Format::Http(HttpReply::KEEP_ALIVE));
         let response = written(|encoder, out| encoder.error(out, reply, ORIGIN, status, "why"));
         let (head, body) = split(&response);
         assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{head}");
@@ -148,7 +153,7 @@ fn a_rejection_echoes_what_came() {
     assert_eq!(body, rejection.message.as_bytes());
 
     let rejection = Rejection {
-        reply_to: to(Opcode::GetBalances, Format::Http(HttpReply::Close)),
+        reply_to: to(Opcode::GetBalances, Format::Http(HttpReply::CLOSE)),
         http_status: Some(405),
         allow: Some("POST"),
         ..rejection
@@ -208,7 +213,7 @@ fn one_encoder_answers_again_and_again_the_same() {
     let mut encoder = Encoder::new();
     let mut round = || {
         let mut out = Vec::new();
-        for format in [Format::Rkyv, Format::FlatBuffers, Format::Http(HttpReply::KeepAlive)] {
+        for format in [Format::Rkyv, Format::FlatBuffers, Format::Http(HttpReply::KEEP_ALIVE)] {
             encoder.balance(&mut out, to(Opcode::GetBalance, format), ORIGIN, view);
             encoder.statistics(&mut out, to(Opcode::GetStatistics, format), ORIGIN, &answer);
             encoder.balances(&mut out, to(Opcode::GetBalances, format), ORIGIN, &[entry; 3]);

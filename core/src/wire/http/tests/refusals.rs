@@ -227,7 +227,7 @@ fn what_is_no_http_closes() {
             );
         }
         assert_closes(line.as_bytes(), 505, "version: expected HTTP/1.1 or HTTP/1.0");
-        assert_eq!(refused(line.as_bytes()).reply_to.format, Format::Http(HttpReply::HeadClose));
+        assert_eq!(refused(line.as_bytes()).reply_to.format, Format::Http(HttpReply::HEAD_CLOSE));
     }
 }
 

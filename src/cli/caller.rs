@@ -1,0 +1,87 @@
+//! Who a command is when it asks a node, and whom it takes for that node. Secrets come from a file or the environment, never from a
+//! flag's value, which every process of the host can read.
+
+use std::env;
+use std::path::PathBuf;
+
+use clap::Args;
+use florin_client::{Address, Builder, Client, Tls};
+
+use crate::callers::{Secret, SecretError, SecretSource};
+
+/// The variable of the environment that holds a token.
+const VARIABLE: &str = "FLORIN_TOKEN";
+
+/// Of every command that asks a node.
+#[derive(Args, Clone, Debug)]
+pub struct CallerArgs {
+    /// A file with the token that proves who asks, where the node wants one [default: the environment's FLORIN_TOKEN]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities of which a node at florins:// must have its certificate, in PEM [default: those that this host trusts]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate that proves who asks, where a node at florins:// wants one, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl CallerArgs {
+    /// The node at `address`, as this caller asks it.
+    ///
+    /// # Errors
+    /// Where there should be a token, and it cannot be had.
+    pub(super) fn asking(&self, address: &Address) -> Result<Asked, SecretError> {
+        Ok(Asked { address: address.clone(), token: self.token()?, tls: self.tls() })
+    }
+
+    fn token(&self) -> Result<Option<Secret>, SecretError> {
+        match &self.token_file {
+            Some(path) => SecretSource::File(path.clone()).read().map(Some),
+            None if env::var_os(VARIABLE).is_some_and(|value| !value.is_empty()) => {
+                SecretSource::Environment(VARIABLE.to_owned()).read().map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        if self.tls_ca.is_none() && self.tls_cert.is_none() {
+            return None;
+        }
+        let trusting = match &self.tls_ca {
+            Some(file) => Tls::new().authorities(file),
+            None => Tls::new(),
+        };
+        Some(match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => trusting.identity(certificate, key),
+            _ => trusting,
+        })
+    }
+}
+
+/// A node, and what proves to it who asks.
+#[derive(Debug)]
+pub struct Asked {
+    /// Any of its ports.
+    pub address: Address,
+    /// Whoever asks shows it.
+    pub token: Option<Secret>,
+    /// Where something was said of it.
+    pub tls: Option<Tls>,
+}
+
+impl Asked {
+    /// A client that asks it by frames, yet to be connected.
+    pub fn client(&self) -> Builder {
+        let token = self.token.as_ref().and_then(Secret::reveal_text).unwrap_or_default();
+        let client = Client::builder().token(token);
+        match &self.tls {
+            Some(tls) => client.tls(tls.clone()),
+            None => client,
+        }
+    }
+}
