@@ -137,7 +137,7 @@ func TestBothClientsReadFlorin(t *testing.T) {
 	for index := range users {
 		users[index] = uint64(index + 1)
 	}
-	address := startNode(t, len(users))
+	address, _ := startNode(t, len(users), "--shards", "1")
 	for _, target := range []string{"http://" + address, "florin://" + address} {
 		for _, what := range []string{"balance", "statistics", "batch:5"} {
 			found, _, err := ask(t, short(target, what), users)
@@ -151,15 +151,20 @@ func TestBothClientsReadFlorin(t *testing.T) {
 	}
 }
 
-// startNode starts a node on a ledger of its own, waits until it answers, and returns its address.
-func startNode(t *testing.T, users int) string {
-	t.Helper()
+// command is florin, as it was built, with these arguments.
+func command(arguments ...string) *exec.Cmd {
 	binary := os.Getenv("FLORIN")
 	if binary == "" {
 		binary = "../../target/debug/florin"
 	}
+	return exec.Command(binary, arguments...)
+}
+
+// startNode starts a node on a ledger of its own, waits until it answers, and returns its address and all that it has said.
+func startNode(t *testing.T, users int, more ...string) (address, all string) {
+	t.Helper()
 	ledger := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
-	generate := exec.Command(binary, "generate", "--ledger", ledger, "--users", fmt.Sprint(users), "--transactions", "1000", "--seed", "7")
+	generate := command("generate", "--ledger", ledger, "--users", fmt.Sprint(users), "--transactions", "1000", "--seed", "7")
 	if out, err := generate.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s(build it: cargo build --workspace)", generate, err, out)
 	}
@@ -168,8 +173,8 @@ func startNode(t *testing.T, users int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := exec.Command(binary, "serve", "--ledger", ledger, "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0",
-		"--admin", "off", "--shards", "1")
+	node := command(append([]string{"serve", "--ledger", ledger, "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0",
+		"--admin", "off"}, more...)...)
 	node.Stdout, node.Stderr = output, output
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
@@ -186,7 +191,7 @@ func startNode(t *testing.T, users int) string {
 	for ticks := time.Tick(10 * time.Millisecond); ; {
 		text, err := os.ReadFile(said)
 		if found := pattern.FindSubmatch(text); found != nil && answers(ctx, string(found[1])) {
-			return string(found[1])
+			return string(found[1]), string(text)
 		}
 		select {
 		case <-ticks:

@@ -113,11 +113,14 @@ fn no_secret_is_in_anything_that_is_shown() {
     let principals = std::fs::read_to_string(folder.join("principals.toml")).unwrap();
     let text = format!("[[key]]\nkid = \"k1\"\nsecret = \"file:{}\"\n{principals}", path.display());
     write(folder, "principals.toml", &text);
+    run(folder, &["tls", "init", "certs"]).ok();
     let signed = run(folder, &["principal", "sign", "everything", "--kid", "k1"]).ok().trim().to_owned();
     write(
         folder,
         "florin.toml",
-        "principals = \"principals.toml\"\naudit-log = \"audit.jsonl\"\nlog = \"trace\"\nshards = 1\n",
+        "principals = \"principals.toml\"\naudit-log = \"audit.jsonl\"\nlog = \"trace\"\nshards = 1\n\
+         tls-listen = \"127.0.0.1:0\"\ntls-admin = \"127.0.0.1:0\"\ntls-client-ca = \"certs/ca.crt\"\n\
+         tls-cert = \"certs/node.crt\"\ntls-key = \"certs/node.key\"\n",
     );
 
     let mut command = florin(folder, &["serve", "--config", "florin.toml", "--listen", "127.0.0.1:0"]);
@@ -125,6 +128,13 @@ fn no_secret_is_in_anything_that_is_shown() {
     command.stderr(std::fs::File::create(folder.join("log")).unwrap());
     let server = Server::spawn(command);
     let (addr, admin) = (server.addr(), server.admin.to_string());
+    let secure = format!("florins://localhost:{}", server.tls.unwrap().port());
+    let secure_admin = format!("florins://localhost:{}", server.tls_admin.unwrap().port());
+    let known =
+        ["--tls-ca", "certs/ca.crt", "--tls-cert", "certs/caller.crt", "--tls-key", "certs/caller.key"];
+    // One who confuses the files is told which, and not what is in it.
+    let confused =
+        ["--tls-ca", "certs/caller.key", "--tls-cert", "certs/caller.key", "--tls-key", "certs/ca.crt"];
     let mut shown = vec![
         run(folder, &["config", "check", "--config", "florin.toml"]).ok(),
         run(folder, &["principal", "list"]).ok(),
@@ -137,6 +147,11 @@ fn no_secret_is_in_anything_that_is_shown() {
             &["get", "balance", "1", "--addr", &addr, "--json"],
             &["apply", "lines.jsonl", "--admin", &admin],
             &["checkpoint", "--admin", &admin],
+            &[&["get", "balance", "1", "--addr", &secure], &known[..]].concat(),
+            &[&["get", "balance", "1", "--addr", &secure, "--json"], &known[..]].concat(),
+            &[&["get", "balance", "1", "--addr", &secure], &confused[..]].concat(),
+            &[&["get", "balance", "1", "--addr", &addr], &known[..]].concat(),
+            &[&["apply", "lines.jsonl", "--admin", &secure_admin], &known[..]].concat(),
         ] {
             // Right, and almost right: what is refused is not repeated.
             for token in [token.clone(), format!("{token}{wrong}")] {
@@ -147,6 +162,23 @@ fn no_secret_is_in_anything_that_is_shown() {
         shown.push(metrics(server.admin, token));
         shown.push(metrics(server.admin, &format!("{token}{wrong}")));
     }
+    // Files that are read again and cannot be used: a key in the certificate's place, and a token in its hash's.
+    let principals = std::fs::read_to_string(folder.join("principals.toml")).unwrap();
+    let certificate = std::fs::read_to_string(folder.join("certs/node.crt")).unwrap();
+    let private = std::fs::read_to_string(folder.join("certs/node.key")).unwrap();
+    write(folder, "certs/node.crt", &private);
+    write(folder, "principals.toml", &principals.replacen("sha256:", &token, 1));
+    for command in [&["principal", "check"][..], &["principal", "list"], &["config", "check"]] {
+        let ended = run(folder, command);
+        shown.extend([ended.out, ended.err]);
+    }
+    server.signal(Signal::HUP);
+    wait_for("the log of both refusals", || {
+        let log = std::fs::read_to_string(folder.join("log")).ok()?;
+        (log.contains("--tls-cert") && log.contains("principals.toml")).then_some(())
+    });
+    write(folder, "certs/node.crt", &certificate);
+    write(folder, "principals.toml", &principals);
     server.signal(Signal::HUP);
     wait_for("the audit log", || {
         let audit = std::fs::read_to_string(folder.join("audit.jsonl")).ok()?;
@@ -156,7 +188,10 @@ fn no_secret_is_in_anything_that_is_shown() {
         is_whole.then_some(())
     });
     let process = format!("/proc/{}", server.id());
-    shown.push(String::from_utf8_lossy(&std::fs::read(format!("{process}/cmdline")).unwrap()).into_owned());
+    for file in ["cmdline", "comm", "environ"] {
+        shown
+            .push(String::from_utf8_lossy(&std::fs::read(format!("{process}/{file}")).unwrap()).into_owned());
+    }
     server.signal(Signal::TERM);
     let (_, out) = server.ended();
     shown.push(out);
@@ -164,8 +199,13 @@ fn no_secret_is_in_anything_that_is_shown() {
         shown.push(std::fs::read_to_string(folder.join(name)).unwrap());
     }
     let (mac, random) = (signed.rsplit('.').next().unwrap(), token.trim_start_matches("florin_"));
+    // The middle line of each private key.
+    let private_keys = ["node.key", "caller.key", "ca.key"].map(|name| {
+        let key = std::fs::read_to_string(folder.join("certs").join(name)).unwrap();
+        key.lines().nth(1).unwrap().to_owned()
+    });
     for text in &shown {
-        for secret in [random, mac, key] {
+        for secret in [random, mac, key].into_iter().chain(private_keys.iter().map(String::as_str)) {
             assert!(!text.contains(secret), "{secret} is shown: {text}");
         }
     }

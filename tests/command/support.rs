@@ -165,6 +165,8 @@ pub struct Server {
     pub admin: SocketAddr,
     /// For callers by TLS, and the admin port's.
     pub tls: Option<SocketAddr>,
+    /// The shards' own for them.
+    pub tls_shards: Vec<SocketAddr>,
     pub tls_admin: Option<SocketAddr>,
 }
 
@@ -181,7 +183,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the command was built");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut any, mut admin, mut tls, mut tls_admin) = (None, None, None, None);
-        let mut line = String::new();
+        let (mut tls_shards, mut line) = (Vec::new(), String::new());
         // The first lines say where it listens, the last of them that it is ready.
         while !line.starts_with("ready: ") {
             line.clear();
@@ -198,10 +200,12 @@ impl Server {
                 tls_admin = last.trim_start_matches("https://").parse().ok();
             } else if line.starts_with("  tls  ") {
                 tls = last.parse().ok();
+            } else if line.starts_with("  tls ") {
+                tls_shards.extend(last.parse::<SocketAddr>());
             }
         }
         let (any, admin) = (any.expect("an any-shard port"), admin.expect("an admin port"));
-        Server { child, out, any, admin, tls, tls_admin }
+        Server { child, out, any, admin, tls, tls_shards, tls_admin }
     }
 
     /// Where callers connect, for `--addr`.

@@ -1,6 +1,9 @@
-//! The commands by TLS, with what `florin tls init` makes: whom they trust, what they show, and what they say where either is missing.
+//! TLS with what `florin tls init` makes: the commands, whom they trust, what they show, and what they say where either is missing; and
+//! callers that nobody of this project has written.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use super::support::{Ended, Server, end, florin, folder_with_ledger, run, transaction, write};
 
@@ -42,7 +45,7 @@ impl Secure {
                 "--tls-client-ca",
                 "certs/ca.crt",
                 "--shards",
-                "1",
+                "2",
             ],
         );
         Secure { folder, server, token }
@@ -126,4 +129,128 @@ fn what_is_missing_between_a_command_and_a_node_is_said() {
     }
     let err = run(node.at(), &["get", "balance", "1", "--tls-cert", "certs/caller.crt"]).refused(2);
     assert!(err.contains("--tls-key"), "{err}");
+}
+
+/// Programs that nobody of this project has written.
+fn openssl(node: &Secure, port: SocketAddr, more: &[&str], input: &str) -> Ended {
+    let at = format!("localhost:{}", port.port());
+    let known = [
+        "s_client",
+        "-connect",
+        &at,
+        "-CAfile",
+        "certs/ca.crt",
+        "-verify_return_error",
+        "-cert",
+        "certs/caller.crt",
+        "-key",
+        "certs/caller.key",
+        "-ign_eof",
+    ];
+    let mut command = Command::new("openssl");
+    command.args([&known[..], more].concat()).current_dir(node.at());
+    end(command, input)
+}
+
+const ASK: &str = "GET /v1/users/1/balance HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn openssls_client_is_answered_by_what_is_safe_alone() {
+    let node = Secure::start();
+    let port = node.server.tls.unwrap();
+    let answered = |more: &[&str]| {
+        let ended = openssl(&node, port, more, ASK);
+        assert!(ended.out.contains("\"1200\"") == (ended.code == Some(0)), "{more:?}: {ended:?}");
+        ended
+    };
+    for safe in [
+        &[][..],
+        &["-groups", "X25519"],
+        &["-groups", "P-256"],
+        &["-groups", "P-384"],
+        &["-alpn", "florin"],
+        &["-alpn", "h2,http/1.1"],
+        &["-max_send_frag", "512", "-split_send_frag", "512"],
+    ] {
+        let ended = answered(safe);
+        let out = &ended.out;
+        assert!(out.contains("TLSv1.3") && out.contains("\"1200\""), "{safe:?}: {ended:?}");
+        assert!(out.contains("Compression: NONE") && out.contains("Early data was not sent"), "{out}");
+    }
+    for unsafe_or_unknown in [
+        &["-tls1"][..],
+        &["-tls1_1"],
+        &["-tls1_2"],
+        &["-no_tls1_3"],
+        &["-groups", "P-521"],
+        &["-groups", "ffdhe2048"],
+        &["-ciphersuites", "TLS_AES_128_CCM_8_SHA256"],
+        &["-sigalgs", "RSA-PSS+SHA256"],
+        &["-alpn", "h2"],
+    ] {
+        assert_ne!(answered(unsafe_or_unknown).code, Some(0), "{unsafe_or_unknown:?}");
+    }
+    let ended = openssl(&node, port, &["-tls1_2"], ASK);
+    assert!(ended.err.contains("protocol version"), "{ended:?}");
+    // Nobody is disturbed by any of it.
+    assert!(node.get(&["balance", "1"], &KNOWN).ok().contains("1,200"));
+}
+
+/// A ticket of one shard is good for another; what is sent before the handshake's end is never taken.
+#[test]
+fn openssls_tickets_are_good_on_every_shard_and_for_no_early_data() {
+    let node = Secure::start();
+    let [first, second] = [node.server.tls_shards[0], node.server.tls_shards[1]];
+    let full = openssl(&node, first, &["-sess_out", "ticket"], ASK);
+    assert!(full.out.contains("New, TLSv1.3") && full.out.contains("\"1200\""), "{full:?}");
+    let again = openssl(&node, second, &["-sess_in", "ticket"], ASK);
+    assert!(again.out.contains("Reused, TLSv1.3") && again.out.contains("\"1200\""), "{again:?}");
+    write(node.at(), "early", ASK);
+    let early = openssl(&node, second, &["-sess_in", "ticket", "-early_data", "early"], ASK);
+    assert!(!early.out.contains("Early data was accepted"), "{early:?}");
+    // A ticket is no certificate's place on a node whose authorities are others.
+    let other = Secure::start();
+    let foreign = openssl(
+        &other,
+        other.server.tls.unwrap(),
+        &["-sess_in", &node.at().join("ticket").display().to_string()],
+        ASK,
+    );
+    assert!(!foreign.out.contains("Reused"), "{foreign:?}");
+}
+
+#[test]
+fn curl_and_redis_cli_come_by_tls_with_certificates() {
+    let node = Secure::start();
+    let port = node.server.tls.unwrap().port().to_string();
+    let url = format!("https://localhost:{port}/v1/users/1/balance");
+    let curl = |more: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--cacert", "certs/ca.crt"]).args(more).current_dir(node.at());
+        end(command, "")
+    };
+    let shows = ["--cert", "certs/caller.crt", "--key", "certs/caller.key"];
+    let known = |more: &[&str]| curl(&[&shows[..], more].concat());
+    assert!(known(&["--fail", &url]).ok().contains("\"1200\""));
+    // HTTP/2 is offered, and not taken.
+    assert!(known(&["--fail", "--http2", "-o", "/dev/null", "-w", "%{http_version}", &url]).ok() == "1.1");
+    assert_eq!(
+        known(&["-o", "/dev/null", "-w", "%{http_code}", &url.replace("balance", "statistics")]).ok(),
+        "403"
+    );
+    let admin = format!("https://localhost:{}/metrics", node.server.tls_admin.unwrap().port());
+    assert_eq!(known(&["-o", "/dev/null", "-w", "%{http_code}", &admin]).ok(), "403");
+    let token = format!("Authorization: Bearer {}", node.token);
+    assert_eq!(known(&["-H", &token, "-o", "/dev/null", "-w", "%{http_code}", &url]).ok(), "403");
+    for refused in [&["--tls-max", "1.2", &url][..], &["--cacert", "other/ca.crt", &url]] {
+        assert_ne!(known(refused).code, Some(0), "{refused:?}");
+    }
+    assert_ne!(curl(&[&url]).code, Some(0), "without a certificate");
+    let other = curl(&["--cert", "other/caller.crt", "--key", "other/caller.key", &url]);
+    assert_ne!(other.code, Some(0), "a foreign certificate");
+
+    let mut cli = Command::new("redis-cli");
+    cli.args(["--tls", "--sni", "localhost", "--cacert", "certs/ca.crt", "-p", &port]).args(shows);
+    cli.args(["GET", "balance:1"]).current_dir(node.at());
+    assert!(end(cli, "").ok().contains("\"1200\""));
 }

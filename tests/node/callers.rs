@@ -1,5 +1,6 @@
 //! Who may ask what: every kind of caller, every request, every protocol and every plain transport, on every driver. A combination
-//! that nobody has granted is refused, on the fast path, passed on to another shard, and in a batch alike.
+//! that nobody has granted is refused, on the fast path, passed on to another shard, and in a batch alike. `tls/callers.rs` has the
+//! same by TLS.
 
 use std::{
     fs,
@@ -26,22 +27,23 @@ const UNAUTHENTICATED: u8 = 6;
 const PERMISSION_DENIED: u8 = 7;
 
 /// What somebody shows, and what it may do then.
-struct Kind {
-    name: &'static str,
+#[derive(Clone)]
+pub struct Kind {
+    pub name: &'static str,
     /// In a Hello, an Authorization header, an AUTH; none where it shows nothing.
-    token: Option<String>,
+    pub token: Option<String>,
     /// None = nobody knows it.
-    may: Option<Rights>,
+    pub may: Option<Rights>,
 }
 
 /// A file of principals with one of each right and some more, and who shows what of it.
-struct Known {
+pub struct Known {
     folder: tempfile::TempDir,
-    kinds: Vec<Kind>,
+    pub kinds: Vec<Kind>,
 }
 
 impl Known {
-    fn new() -> Known {
+    pub fn new() -> Known {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("key");
         fs::write(&secret, "k".repeat(32)).unwrap();
@@ -82,19 +84,30 @@ impl Known {
     }
 
     fn start(&self, shards: u16) -> (Node, Callers) {
+        self.start_as(config(shards))
+    }
+
+    pub fn start_as(&self, config: NodeConfig) -> (Node, Callers) {
         let callers = Callers::open(&self.file()).unwrap();
         let unix = Some(self.folder.path().join("socket"));
-        let node =
-            Node::start(NodeConfig { callers: Some(callers.clone()), unix, ..config(shards) }).unwrap();
+        let node = Node::start(NodeConfig { callers: Some(callers.clone()), unix, ..config }).unwrap();
         until("the ledger is loaded", || node.obstacles().is_empty());
         (node, callers)
     }
 }
 
-/// Its token is its name.
+/// Its token is its name, and its certificate's.
 fn entry(name: &str, may: &str) -> String {
     let hash = TokenHash::of(name.as_bytes());
-    format!("[[principal]]\nname = \"{name}\"\nmay = [{may}]\ntokens = [\"{hash}\"]\n")
+    let uri = uri(name);
+    format!(
+        "[[principal]]\nname = \"{name}\"\nmay = [{may}]\ncertificates = [\"{uri}\"]\ntokens = [\"{hash}\"]\n"
+    )
+}
+
+/// What a certificate of its has for a name.
+pub fn uri(name: &str) -> String {
+    format!("spiffe://example.org/{name}")
 }
 
 /// What a request takes.
@@ -170,12 +183,18 @@ fn connect(transport: &str, node: &Node) -> Box<dyn Talk> {
     }
 }
 
-trait Talk: Read + Write {}
+pub trait Talk: Read + Write {}
 impl<T: Read + Write> Talk for T {}
 
+/// All that one of a kind may ask, over connections that are made `by` a transport, to a node of so many shards.
+pub fn everything_of(kind: &Kind, transport: &str, shards: u16, by: &dyn Fn() -> Box<dyn Talk>) {
+    frames_of(kind, transport, &mut *by(), shards);
+    http_of(kind, transport, &mut *by(), shards);
+    resp_of(kind, transport, &mut *by(), shards);
+}
+
 /// Each opcode, alone and in a run, of this shard's users and of another's.
-fn frames_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
-    let mut stream = connect(transport, node);
+fn frames_of(kind: &Kind, transport: &str, mut stream: &mut dyn Talk, shards: u16) {
     if let Some(token) = &kind.token {
         stream.write_all(&hello(token)).unwrap();
         let expected = if kind.may.is_some() { OK } else { UNAUTHENTICATED };
@@ -200,8 +219,7 @@ fn frames_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
 }
 
 /// The same by HTTP, where each request says who makes it.
-fn http_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
-    let mut stream = connect(transport, node);
+fn http_of(kind: &Kind, transport: &str, mut stream: &mut dyn Talk, shards: u16) {
     let authorization = kind.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
     for user in users(shards) {
         for (opcode, line, body) in [
@@ -252,8 +270,7 @@ fn answer(stream: &mut dyn Read, is_head: bool) -> u16 {
 }
 
 /// The same by Redis' protocol.
-fn resp_of(kind: &Kind, transport: &str, node: &Node, shards: u16) {
-    let mut stream = connect(transport, node);
+fn resp_of(kind: &Kind, transport: &str, stream: &mut dyn Talk, shards: u16) {
     let mut ask = |command: &str| {
         let words: Vec<&str> = command.split(' ').collect();
         let mut array = format!("*{}\r\n", words.len());
@@ -295,9 +312,7 @@ fn what_nobody_has_granted_is_refused() {
             // An address may show only so many wrong tokens.
             let (node, _) = known.start(shards);
             for transport in ["tcp", "unix"] {
-                frames_of(kind, transport, &node, shards);
-                http_of(kind, transport, &node, shards);
-                resp_of(kind, transport, &node, shards);
+                everything_of(kind, transport, shards, &|| connect(transport, &node));
             }
         }
     }
@@ -322,12 +337,11 @@ fn a_process_is_known_by_its_user_or_its_group() {
         .unwrap();
         let (node, _) = known.start(1);
         let process = Kind { name: "process", token: None, may };
-        frames_of(&process, "unix", &node, 1);
-        http_of(&process, "unix", &node, 1);
+        everything_of(&process, "unix", 1, &|| connect("unix", &node));
         // By TCP it is nobody, and with a token it is whose that is.
-        frames_of(&Kind { may: None, ..process }, "tcp", &node, 1);
+        everything_of(&Kind { may: None, ..process }, "tcp", 1, &|| connect("tcp", &node));
         let reader = known.kinds.iter().find(|kind| kind.name == "balance").unwrap();
-        frames_of(reader, "unix", &node, 1);
+        everything_of(reader, "unix", 1, &|| connect("unix", &node));
     }
 }
 
@@ -364,8 +378,9 @@ fn connections_that_are_there_have_the_rights_of_the_newest_file() {
     asked(UNAUTHENTICATED);
 }
 
-/// One that asks far more often than it may gets its rate, however many connections it has and whichever shards they lead to; another
-/// gets all of what it asks for.
+/// One that asks far more often than it may gets its rate and no more, however many connections it has and whichever shards they lead
+/// to; another gets all of what it asks for. That the rate is not less either, `core` tests with a clock of its own: here a host that is
+/// busy may let some of the time go by unused.
 #[test]
 fn a_rate_is_the_whole_nodes() {
     const RATE: f64 = 2_000.0;
@@ -384,11 +399,12 @@ fn a_rate_is_the_whole_nodes() {
         stream
     };
     let shards = &node.addresses().shard_listen;
+    // Before the first of it can be granted.
+    let began = Instant::now();
     let mut flood: Vec<_> = (0..32).map(|index| open(shards[index % shards.len()], "slow")).collect();
     let mut other = open(shards[0], "all");
-    let began = Instant::now();
     let (mut granted, mut shed) = (0_u32, 0_u32);
-    while began.elapsed().as_millis() < 1_500 {
+    until("it has got what takes it a second", || {
         for stream in &mut flood {
             stream.write_all(&frame(Opcode::GetBalance, 0, &[]).repeat(8)).unwrap();
         }
@@ -403,13 +419,10 @@ fn a_rate_is_the_whole_nodes() {
         }
         other.write_all(&frame(Opcode::GetBalance, 0, &[]).repeat(8)).unwrap();
         assert_eq!(replies(&mut other, 8), [(1, NOT_FOUND); 8]);
-    }
+        f64::from(granted) >= RATE
+    });
     let due = RATE * began.elapsed().as_secs_f64() + BURST;
-    let granted = f64::from(granted);
-    assert!(shed > 0 && granted <= due * 1.05, "{granted} of {due}, {shed} shed");
-    // Where the callers asked often enough at all.
-    let asked = granted + f64::from(shed);
-    assert!(asked < 1.5 * due || granted >= 0.9 * due, "{granted} of {due}, {shed} shed");
+    assert!(shed > 0 && f64::from(granted) <= due, "{granted} of {due}, {shed} shed");
 }
 
 /// A node whose callers are unknown asks nobody, as ever.
@@ -421,8 +434,6 @@ fn a_node_without_principals_answers_everybody() {
     until("the ledger is loaded", || node.obstacles().is_empty());
     let everybody = Kind { name: "anybody", token: Some("whatever".to_owned()), may: Some(Rights::READS) };
     for transport in ["tcp", "unix"] {
-        frames_of(&everybody, transport, &node, 1);
-        http_of(&everybody, transport, &node, 1);
-        resp_of(&everybody, transport, &node, 1);
+        everything_of(&everybody, transport, 1, &|| connect(transport, &node));
     }
 }

@@ -335,7 +335,7 @@ impl Callers {
         bounded.is_none_or(|quota| self.at(connection).flight.begin(quota, owed))
     }
 
-    /// A request was refused because too many wait.
+    /// A request was refused because it came too fast, or too many wait.
     pub fn count_shed(&self, number: u16) {
         if let Some(quota) = self.directory.quota(number) {
             quota.count_shed();
@@ -359,6 +359,15 @@ impl Callers {
     /// # Errors
     /// When there may be enough, monotonic µs.
     pub fn draw(&mut self, number: u16, needed: u32, now_us: u64) -> Result<(), u64> {
+        let drawn = self.take(number, needed, now_us);
+        if drawn.is_err() {
+            self.count_shed(number);
+        }
+        drawn
+    }
+
+    /// The same, of which nothing is counted where there is not enough: the request has yet to be looked at by itself.
+    fn take(&mut self, number: u16, needed: u32, now_us: u64) -> Result<(), u64> {
         let index = usize::from(number);
         if index >= self.leases.len() {
             self.leases.resize(index + 1, Lease::default());
@@ -371,7 +380,6 @@ impl Callers {
         let lease = &mut self.leases[index];
         if lease.left < needed {
             if now_us < lease.again_us {
-                quota.count_shed();
                 return Err(lease.again_us);
             }
             match quota.lease(needed - lease.left, now_us) {
@@ -379,7 +387,6 @@ impl Callers {
                 Err(again_us) => {
                     // Less may be enough for the next; one that asks for one is who is to be kept from asking all the time.
                     lease.again_us = if needed == 1 { again_us } else { 0 };
-                    quota.count_shed();
                     return Err(again_us);
                 }
             }
@@ -390,7 +397,7 @@ impl Callers {
 
     /// Takes credit for some of at most `wanted` requests, as much as there is at hand.
     pub fn draw_some(&mut self, number: u16, wanted: u32, now_us: u64) -> u32 {
-        if wanted == 0 || self.draw(number, 1, now_us).is_err() {
+        if wanted == 0 || self.take(number, 1, now_us).is_err() {
             return 0;
         }
         let Some(lease) = self.leases.get_mut(usize::from(number)) else { return 1 };

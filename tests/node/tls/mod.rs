@@ -1,5 +1,6 @@
 //! Callers by TLS.
 
+mod callers;
 mod hostile;
 mod identity;
 mod serving;

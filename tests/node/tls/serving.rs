@@ -6,9 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use florin::tls::tally::Outcome;
+use florin::{
+    node::{Node, NodeConfig},
+    tls::tally::Outcome,
+};
+use florin_schema::UserId;
 use rustls::HandshakeKind;
 
+use super::super::callers::Talk;
 use super::super::support::{Caller, connections, ping, shard_counts, until};
 use super::support::{Callers, Files, client, connect, count, records, shake, tls_address, until_counted};
 
@@ -148,6 +153,45 @@ fn http_is_answered_by_tls_too() {
     caller.0.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 404 ") || answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(caller.0.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+/// It once was the plain port's number: whoever took the advice sent the next token in plain.
+#[test]
+fn a_forwarded_answer_names_a_port_of_the_kind_that_was_asked() {
+    let Some(shards) = shard_counts().find(|&shards| shards == 2) else { return };
+    let files = Files::new();
+    let folder = tempfile::tempdir().unwrap();
+    let unix = Some(folder.path().join("socket"));
+    let node = Node::start(NodeConfig { unix, ..files.config(shards, Callers::Anybody) }).unwrap();
+    until("the ledger is loaded", || node.obstacles().is_empty());
+    let addresses = node.addresses();
+    let user_of = |shard| (0..).find(|&id| UserId::new(id).unwrap().shard(shards).0 == shard).unwrap();
+    let ask = |stream: &mut dyn Talk, user: u64| {
+        let head = "HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+        write!(stream, "GET /v1/users/{user}/balance {head}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let told = |stream: &mut dyn Talk| {
+        let answer = ask(stream, user_of(1));
+        assert!(answer.contains("\r\nFlorin-Forwarded: true\r\n"), "{answer}");
+        let line = answer.split_once("\r\nFlorin-Shard-Port: ")?.1;
+        Some(line.split_once("\r\n").unwrap().0.parse::<u16>().unwrap())
+    };
+    let mut secure = connect(&Arc::new(client(&files.authority, None)), addresses.tls_shard_listen[0]).0;
+    assert_eq!(told(&mut secure), Some(addresses.tls_shard_listen[1].port()));
+    let mut plain = Caller::connect(addresses.shard_listen[0]).0;
+    assert_eq!(told(&mut plain), Some(addresses.shard_listen[1].port()));
+    // Which of both shards accepts on the socket, nobody chooses: both shards' users are asked for until one has to be passed on.
+    // They take turns, so the users do it otherwise.
+    let mut users = [0, 1, 1].map(user_of).into_iter().cycle();
+    until("a question over the unix socket is passed on", || {
+        let mut local = Caller::connect_unix(addresses.unix.as_ref().unwrap()).0;
+        let answer = ask(&mut local, users.next().unwrap());
+        assert!(!answer.contains("Florin-Shard-Port"), "{answer}");
+        answer.contains("\r\nFlorin-Forwarded: true\r\n")
+    });
 }
 
 /// Plain bytes on TLS's port, and TLS on the plain one, are each refused at once.

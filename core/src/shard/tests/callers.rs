@@ -276,6 +276,63 @@ fn a_caller_has_so_many_connections_and_no_more() {
     assert_eq!(book.entries[0].1.usage().connections(), 0);
 }
 
+/// One that asks 30 times as often as it may, on connections to every shard, gets its rate over all of them together, to 5 %; and nobody
+/// else is refused anything because of it.
+#[test]
+fn a_flood_gets_its_rate_over_all_shards_and_others_all_that_they_ask_for() {
+    const SECONDS: u64 = 3;
+    let bounds = Bounds { requests_per_s: 1_000, burst: 100, ..NO_BOUNDS };
+    let book = Book::of([
+        Entry("flood", 1, Rights::READS, bounds, EVER),
+        Entry("other", 2, Rights::READS, NO_BOUNDS, EVER),
+    ]);
+    let mut ports = Vec::new();
+    let mut node: Vec<Alone> = node(4, 8)
+        .into_iter()
+        .map(|Alone { shard, events, requests }| {
+            let (port, link) = callers_link(Arc::clone(&book) as Arc<dyn Directory>);
+            ports.push(port);
+            Alone { shard: shard.with_callers(link), events, requests }
+        })
+        .collect();
+    let users: Vec<u64> = (0..4)
+        .map(|shard| {
+            (0..).find(|&id| UserId::new(id).expect("small").shard(4) == ShardIndex(shard)).expect("one")
+        })
+        .collect();
+    let mut counts = [[0_u64; 2]; 2];
+    for step in 0..SECONDS * 1_000 {
+        for (alone, &user) in node.iter_mut().zip(&users) {
+            alone.begin_turn(1_000_000 + step * 1_000);
+            for (connection, who) in ["flood", "flood", "other"].into_iter().enumerate() {
+                let connection = connection as u32;
+                if step == 0 {
+                    alone.shard.open(connection, Listener::Shard);
+                    alone.shard.receive(connection, &hello(who));
+                }
+                alone.shard.receive(connection, &request(1, 7, user, false, &[]).repeat(4));
+            }
+            alone.end_turn(1_000_000 + step * 1_000);
+            for connection in 0..3 {
+                let output = alone.shard.take_output(connection, Vec::new());
+                alone.shard.sent(connection, output.len());
+                let mut rest = &output[..];
+                while let Some(length) = rest.first_chunk().map(|&bytes| u32::from_le_bytes(bytes) as usize) {
+                    let is_balance = rest[5] == Opcode::GetBalance as u8;
+                    counts[usize::from(connection == 2)][usize::from(rest[7] == 5)] += u64::from(is_balance);
+                    rest = &rest[length..];
+                }
+            }
+        }
+    }
+    let [[granted, shed], others] = counts;
+    let due = SECONDS * 1_000 + 100;
+    assert!((due * 95 / 100..=due).contains(&granted), "{granted} of {due}, {shed} refused");
+    assert_eq!(granted + shed, 2 * 4 * 4 * SECONDS * 1_000, "each is answered");
+    assert_eq!(others, [4 * 4 * SECONDS * 1_000, 0]);
+    assert_eq!(book.entries[0].1.usage().shed(), shed);
+}
+
 /// Whoever left requests waiting by the thousand held room that others' would have taken.
 #[test]
 fn a_caller_has_so_many_requests_unanswered_and_no_more() {
