@@ -21,8 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-pub use turns::{PeerAddress, PeerNames};
 use turns::{Handed, Part, Talk, note_turns};
+pub use turns::{PeerAddress, PeerNames};
 
 use crate::limits::SECOND_LOOK;
 
