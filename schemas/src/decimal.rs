@@ -70,7 +70,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_is_what_would_be_written(text in "[-+0-9 .]{0,22}", number: u64) {
-            prop_assert_eq!(decimal(&number.to_string()), Some(number));
+            prop_assert_eq!(decimal(number.to_string()), Some(number));
             if let Some(number) = decimal(&text) {
                 prop_assert_eq!(number.to_string(), text);
             }

@@ -70,7 +70,7 @@ pub enum ApplyError {
         /// The first line of the request.
         first: u64,
         /// Why.
-        source: NoAnswer,
+        source: Box<NoAnswer>,
     },
     /// The node broke off.
     #[error(
@@ -83,7 +83,7 @@ pub enum ApplyError {
         /// The last.
         last: u64,
         /// Why.
-        source: NoAnswer,
+        source: Box<NoAnswer>,
     },
     /// The node cannot take anything now.
     #[error(
@@ -291,8 +291,10 @@ fn send(admin: &Asked, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyE
         let (first, last) = (first.number, last.number);
         let mut is_uncertain = false;
         let answer = post(admin, &lines, &mut is_uncertain).map_err(|source| match source {
-            NoAnswer::NoConnection { .. } if !is_uncertain => ApplyError::NothingSent { first, source },
-            _ => ApplyError::Unreachable { first, last, source },
+            NoAnswer::NoConnection { .. } if !is_uncertain => {
+                ApplyError::NothingSent { first, source: Box::new(source) }
+            }
+            _ => ApplyError::Unreachable { first, last, source: Box::new(source) },
         })?;
         let refused = || {
             let (status, detail) = (answer.status, answer.detail());
