@@ -291,7 +291,7 @@ fn send(admin: &Asked, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyE
         let (first, last) = (first.number, last.number);
         let mut is_uncertain = false;
         let answer = post(admin, &lines, &mut is_uncertain).map_err(|source| match source {
-            NoAnswer::NoConnection { .. } if !is_uncertain => {
+            NoAnswer::NoConnection { .. } | NoAnswer::Tls(_) if !is_uncertain => {
                 ApplyError::NothingSent { first, source: Box::new(source) }
             }
             _ => ApplyError::Unreachable { first, last, source: Box::new(source) },
