@@ -271,6 +271,7 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "now" => "2026-01-01T00:00:00Z",
         "checkpoint-at-exit" | "insecure-listen" => "on",
         "log" => "debug",
+        "log-format" => "json",
         "audit" => "7%",
         "cpus" | "housekeeping-cpus" | "numa" => "0",
         key if key.ends_with("listen") || key.ends_with("admin") => "127.0.0.1:1",
