@@ -274,11 +274,17 @@ impl Callers {
     }
 
     fn at(&mut self, connection: u32) -> &mut Caller {
+        self.of(connection).1
+    }
+
+    /// What is known of a connection's caller, beside whom to ask about it.
+    fn of(&mut self, connection: u32) -> (&dyn Directory, &mut Caller) {
+        let Callers { directory, callers, .. } = self;
         let index = connection as usize;
-        if index >= self.callers.len() {
-            self.callers.resize_with(index + 1, Caller::default);
+        if index >= callers.len() {
+            callers.resize_with(index + 1, Caller::default);
         }
-        &mut self.callers[index]
+        (&**directory, &mut callers[index])
     }
 
     /// Whose token this is, unless its address has shown too many wrong ones.
@@ -297,9 +303,9 @@ impl Callers {
     /// The connection itself is this one's from now on.
     fn own(&mut self, connection: u32, principal: Principal) -> Result<(), Unproved> {
         self.next_end_us = self.next_end_us.min(principal.until_us());
-        let directory = Arc::clone(&self.directory);
+        let (directory, caller) = self.of(connection);
         let quota = principal.number().and_then(|number| directory.quota(number));
-        let is_in = self.at(connection).own.set(principal, quota);
+        let is_in = caller.own.set(principal, quota);
         if is_in { Ok(()) } else { Err(Unproved::Connections) }
     }
 
@@ -316,9 +322,8 @@ impl Callers {
         let token = bearer(header).ok_or(Unproved::Scheme)?;
         let principal = self.by_token(connection, token, now)?;
         self.next_end_us = self.next_end_us.min(principal.until_us());
-        let directory = Arc::clone(&self.directory);
+        let (directory, caller) = self.of(connection);
         let quota = principal.number().and_then(|number| directory.quota(number));
-        let caller = self.at(connection);
         if !caller.by_header.set(principal, quota) {
             return Err(Unproved::Connections);
         }
@@ -330,9 +335,9 @@ impl Callers {
     /// Counts one more request of `number`'s that may have to wait, beside those that its connection is `owed`. `false` where it has
     /// as many as it may.
     pub fn begin(&mut self, connection: u32, number: u16, owed: u32) -> bool {
-        let directory = Arc::clone(&self.directory);
+        let (directory, caller) = self.of(connection);
         let bounded = directory.quota(number).filter(|quota| quota.bounds().in_flight > 0);
-        bounded.is_none_or(|quota| self.at(connection).flight.begin(quota, owed))
+        bounded.is_none_or(|quota| caller.flight.begin(quota, owed))
     }
 
     /// A request was refused because it came too fast, or too many wait.
