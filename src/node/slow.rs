@@ -1,9 +1,10 @@
 //! What was answered slowly, as lines of the log: so many a second, and how many more there were.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::limits::SLOW_LINES_PER_S;
+use crate::limits::{SLOW_LINES_PER_S, SLOW_QUEUED_MAX};
 use crate::mesh::Receiver;
 use crate::shard::metrics::Work;
 use crate::shard::{ShardMetrics, SlowAnswers, Waited};
@@ -29,7 +30,7 @@ impl SlowLog {
     /// Logs what has been told since.
     pub fn look(&mut self) {
         for (shard, (told, _)) in self.shards.iter_mut().enumerate() {
-            while let Some(answers) = told.pop() {
+            for answers in iter::from_fn(|| told.pop()).take(SLOW_QUEUED_MAX) {
                 if self.lines < SLOW_LINES_PER_S {
                     self.lines += 1;
                     let SlowAnswers { count, took_us, waited } = answers;

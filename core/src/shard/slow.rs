@@ -82,12 +82,10 @@ impl Shard {
         self
     }
 
-    /// A turn took long.
+    /// A turn in which something was answered took long.
     #[cold]
     pub(super) fn note_slow_turn(&mut self, took_us: u64, answers: u64, work: Work) {
-        if answers > 0 {
-            self.tell(SlowAnswers { count: answers, took_us, waited: Waited::Turn(work) });
-        }
+        self.tell(SlowAnswers { count: answers, took_us, waited: Waited::Turn(work) });
     }
 
     /// A question leaves the waiting room.
