@@ -239,8 +239,6 @@ pub struct Effective {
     pub principals: Option<PathBuf>,
     /// Where it is written who was refused.
     pub audit_log: Option<PathBuf>,
-    /// What is logged.
-    pub log: String,
 }
 
 impl Settings {
@@ -328,9 +326,8 @@ impl Settings {
             },
             slow_us: Every::number(set.slow_us),
         };
-        let log = set.log.map(|LogFilter(filter)| filter).unwrap_or_default();
         let admin_hosts = HostNames::hosts(set.admin_host).into();
-        Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log, log })
+        Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log })
     }
 }
 
