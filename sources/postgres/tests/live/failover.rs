@@ -8,18 +8,9 @@ use florin_postgres::address::Host;
 use florin_postgres::server::{OwnServer, Programs, SUPERUSER, run};
 use florin_postgres::{Target, server};
 
+use crate::fetched::fetched;
 use crate::mirror::{Mirror, eventually};
 use crate::{ALL, SCHEMA, rows};
-
-/// What `scripts/postgresql-18` has fetched, where another user may run it.
-fn eighteen() -> Option<Programs> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-    let folders = std::fs::read_dir(tools).into_iter().flatten().flatten();
-    folders.filter_map(|entry| Programs::at(entry.path().join("bin"))).find(|programs| {
-        let said = programs.command("postgres").unwrap().arg("--version").output();
-        said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains(" 18."))
-    })
-}
 
 fn sql(server: &OwnServer, sql: &str) -> String {
     let mut psql = Programs::find().expect("a client").command("psql").unwrap();
@@ -36,7 +27,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), server::ServerError> {
 
 #[test]
 fn a_standby_that_keeps_the_slot_is_gone_on_with_and_nothing_is_loaded() {
-    let Some(programs) = eighteen() else {
+    let Some((programs, _)) = fetched().find(|(_, version)| version.contains(" 18.")) else {
         println!("skipped: no PostgreSQL 18 here that another user may run");
         return;
     };

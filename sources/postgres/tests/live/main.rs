@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 mod failover;
+#[path = "../writing/fetched.rs"]
+mod fetched;
 mod kills;
 mod mirror;
 mod server;

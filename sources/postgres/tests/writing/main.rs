@@ -1,5 +1,6 @@
 //! Real servers of every version that is here: a ledger is made, checked, written to by nodes and by commands, and asked how it is.
 
+mod fetched;
 mod lost;
 mod oddities;
 mod support;

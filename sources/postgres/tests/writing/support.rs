@@ -1,6 +1,5 @@
 //! A ledger in a server of a test's own.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,21 +12,11 @@ use florin_postgres::{PgAppender, PgLedger, Target, admin};
 use florin_record::{NewTransaction, Outcome, TransactionId};
 use florin_schema::{Asset, UserId};
 
-/// Whether the user that servers run as can start this one: not where the checkout lies in a folder of root's alone.
-fn is_reachable(programs: &Programs) -> bool {
-    let version = programs.command("postgres").unwrap().arg("--version").output();
-    let is_reachable = version.is_ok_and(|output| output.status.success());
-    if !is_reachable {
-        eprintln!("{programs:?} cannot be run by another user than root: not tried");
-    }
-    is_reachable
-}
+use crate::fetched::fetched;
 
 /// Debian's, and what `scripts/postgresql-18` has fetched.
 pub fn versions() -> Vec<Programs> {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
-    let fetched = std::fs::read_dir(fetched).into_iter().flatten().flatten();
-    let fetched = fetched.filter_map(|entry| Programs::at(entry.path().join("bin"))).filter(is_reachable);
+    let fetched = fetched().map(|(programs, _)| programs);
     [Programs::find().expect("a PostgreSQL: scripts/needs test")].into_iter().chain(fetched).collect()
 }
 
