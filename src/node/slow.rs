@@ -41,13 +41,19 @@ impl SlowLog {
             }
         }
         if self.second.elapsed() >= Duration::from_secs(1) {
-            let untold: u64 = self.shards.iter().map(|(_, metrics)| metrics.slow_untold.get()).sum();
-            let omitted = self.omitted + (untold - self.untold);
-            (self.second, self.lines, self.omitted, self.untold) = (Instant::now(), 0, 0, untold);
+            let omitted = self.begin_second();
             if omitted > 0 {
                 tracing::info!(answers = omitted, "slow: further answers, which have no line of their own");
             }
         }
+    }
+
+    /// How many answers of the one before had no line.
+    fn begin_second(&mut self) -> u64 {
+        let untold: u64 = self.shards.iter().map(|(_, metrics)| metrics.slow_untold.get()).sum();
+        let omitted = self.omitted + (untold - self.untold);
+        (self.second, self.lines, self.omitted, self.untold) = (Instant::now(), 0, 0, untold);
+        omitted
     }
 }
 
@@ -83,6 +89,24 @@ mod tests {
     use florin_schema::{Opcode, ShardIndex};
 
     use super::*;
+    use crate::mesh;
+
+    #[test]
+    fn beyond_so_many_lines_a_second_answers_are_counted_and_none_is_forgotten() {
+        let (mut told, heard) = mesh::ring(SLOW_QUEUED_MAX);
+        let metrics = Arc::new(ShardMetrics::default());
+        let mut log = SlowLog::new(vec![(heard, Arc::clone(&metrics))]);
+        let answers = SlowAnswers { count: 2, took_us: 1, waited: Waited::Turn(Work::Feed) };
+        (0..SLOW_LINES_PER_S + 7).for_each(|_| told.push(answers).unwrap());
+        // Of which the shard could not even tell.
+        metrics.slow_untold.add(5);
+        log.look();
+        assert_eq!((log.lines, log.begin_second()), (SLOW_LINES_PER_S, 7 * 2 + 5));
+        told.push(answers).unwrap();
+        metrics.slow_untold.add(1);
+        log.look();
+        assert_eq!((log.lines, log.begin_second(), log.begin_second()), (1, 1, 0));
+    }
 
     #[test]
     fn what_was_waited_for_is_said() {
