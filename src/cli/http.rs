@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io;
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -217,19 +218,62 @@ async fn converse(
     answer.await
 }
 
-/// A node looks at a caller's certificate last, and tells what it thinks of it where the answer should be.
+/// A node looks at a caller's certificate last, and tells what it thinks of it where the answer should be. A request that was not sent yet
+/// hears of that as of what has canceled it.
 fn refusal(error: &hyper::Error) -> Option<TlsFailure> {
-    TlsFailure::of(error.source()?.downcast_ref()?)
+    let sources = iter::successors(error.source(), |&error| error.source());
+    sources.filter_map(<dyn Error>::downcast_ref).find_map(TlsFailure::of)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::pin::Pin;
     use std::sync::mpsc;
+    use std::task::{Context, Poll};
     use std::thread;
 
+    use tokio::io::ReadBuf;
+
     use super::*;
+
+    /// Whom a node has refused, before or after the request has gone.
+    struct Refused;
+
+    impl AsyncRead for Refused {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
+    }
+
+    impl AsyncWrite for Refused {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Where the refusal came before the request had been sent it was told as "operation was canceled".
+    #[test]
+    fn a_refused_caller_is_told_so_whenever_that_comes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let address = "florins://localhost:1".parse().unwrap();
+        // Which of both is looked at first is chance's.
+        for _ in 0..100 {
+            let request = hyper::Request::new(Full::default());
+            let error = runtime.block_on(converse(&address, Refused, request)).unwrap_err();
+            assert!(matches!(error, NoAnswer::Untrusted { .. }), "{error}");
+        }
+    }
 
     /// Answers one request with `answer`, piece by piece, as long as the caller takes it.
     fn server(pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Asked {
@@ -248,7 +292,7 @@ mod tests {
     }
 
     fn ask(bytes: &[u8]) -> Result<Answer, NoAnswer> {
-        request(&server(std::iter::once(bytes.to_vec())), "GET", "/", "")
+        request(&server(iter::once(bytes.to_vec())), "GET", "/", "")
     }
 
     #[test]
@@ -266,7 +310,7 @@ mod tests {
     #[test]
     fn an_answer_has_a_bound() {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-        let endless = std::iter::once(head).chain(std::iter::repeat_with(|| vec![b'x'; 1 << 16]));
+        let endless = iter::once(head).chain(iter::repeat_with(|| vec![b'x'; 1 << 16]));
         let error = request(&server(endless), "GET", "/", "").unwrap_err();
         assert!(error.to_string().contains("more than"), "{error}");
     }
@@ -276,11 +320,11 @@ mod tests {
     fn an_answer_has_a_deadline() {
         let (enough, told) = mpsc::channel::<()>();
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".to_vec();
-        let drips = std::iter::from_fn(move || {
+        let drips = iter::from_fn(move || {
             let is_on = told.recv_timeout(Duration::from_millis(5)) == Err(mpsc::RecvTimeoutError::Timeout);
             is_on.then(|| b"x".to_vec())
         });
-        let node = server(std::iter::once(head).chain(drips));
+        let node = server(iter::once(head).chain(drips));
         let error = request_within(Duration::from_millis(200), &node, "GET", "/", "").unwrap_err();
         assert!(matches!(error, NoAnswer::TooSlow { .. }), "{error}");
         drop(enough);
