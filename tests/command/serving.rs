@@ -327,7 +327,7 @@ fn shards_are_where_they_were_put_and_everything_else_keeps_house() {
 #[test]
 fn nodes_that_are_not_there_are_refused_by_number() {
     let folder = folder_with_ledger();
-    let refusal = run(folder.path(), &["serve", "--numa", "4000"]).refused(14);
+    let refusal = run(folder.path(), &["serve", "--admin", "off", "--numa", "4000"]).refused(14);
     assert!(refusal.contains("there is no NUMA node 4000"), "{refusal}");
 }
 
