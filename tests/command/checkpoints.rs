@@ -191,13 +191,17 @@ fn what_was_acknowledged_is_there_after_a_kill_at_any_moment_of_a_checkpoint() {
             let answer = answer(post(server.admin, "/v1/transactions", &body));
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         }
+        // One has its time, so that from then on there is always one to start from.
+        if kill == 1 {
+            let made = answer(asked);
+            assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+        }
         server.signal(Signal::KILL);
         server.ended();
-        drop(asked);
         let found = run(folder.path(), &["checkpoint", "verify", "checkpoints"]);
         assert!(found.code == Some(0) || found.err.contains("holds no checkpoint"), "{found:?}");
     }
-    assert!(from_checkpoints * 2 > kills, "{from_checkpoints} of {kills} started from a checkpoint");
+    assert!(from_checkpoints >= kills - 2, "{from_checkpoints} of {kills} started from a checkpoint");
 }
 
 /// A disk that is full costs a checkpoint and nothing else: the one before stays, and is what the next start begins with.
