@@ -33,7 +33,8 @@ pub(super) enum Command {
     Cost(CostArgs),
     /// Compare all drivers that the florin binary has, and this host's limit
     Drivers(DriversArgs),
-    /// How throughput grows with shards, on their own ports and on the any-shard port, and the law that it follows
+    /// How throughput grows with shards, on their own ports and on the any-shard port, and the law that it follows; takes
+    /// --server-cpus, of which each shard has one, and others with --cpus
     Scale(ScaleArgs),
     /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
     Limit(LimitArgs),

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::limits::{POINTS_MIN, PREDICTED_SHARDS, SCALE_BUSY_MIN};
 use crate::{
+    affinity::Cpus,
     campaign::{Campaign, Summary},
     report::{
         Report,
@@ -32,10 +33,23 @@ pub(super) fn run(args: &ScaleArgs) -> Result<(), CliError> {
     let cpus = args.common.setup.server_cpus.0.len();
     let most = u16::try_from(cpus).unwrap_or(u16::MAX);
     let counts = if args.shards.is_empty() { scale::doublings(most.max(1)) } else { args.shards.clone() };
-    if cpus == 0 || counts.iter().any(|&shards| shards > most) {
+    let servers = &args.common.setup.server_cpus.0;
+    let shared: Vec<usize> =
+        args.common.setup.cpus.0.iter().copied().filter(|cpu| servers.contains(cpu)).collect();
+    if cpus == 0 {
+        return Err(CliError::Usage(
+            "say which CPUs: --server-cpus LIST has one for each shard, and --cpus LIST others for the generator".to_owned(),
+        ));
+    }
+    if !shared.is_empty() {
         return Err(CliError::Usage(format!(
-            "a curve needs a CPU for each shard and others for the generator: {} shards on {cpus} CPUs; give them with \
-             --server-cpus LIST and --cpus LIST, and fewer with --shards 1,2",
+            "a generator beside a shard on one CPU measures itself: --cpus and --server-cpus both have {}",
+            Cpus(shared)
+        )));
+    }
+    if counts.iter().any(|&shards| shards > most) {
+        return Err(CliError::Usage(format!(
+            "each shard needs a CPU: {} shards, and --server-cpus has {cpus}",
             counts.iter().max().unwrap_or(&1),
         )));
     }

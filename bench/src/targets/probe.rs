@@ -22,7 +22,10 @@ use crate::{
         Endpoint, Speech,
         pending::{Asked, Pending},
     },
-    protocol::{Fate, Http, Native, Protocol, Step},
+    protocol::{
+        Fate, Http, Native, Protocol, Step,
+        resp::{Resp, Values},
+    },
     work::Kind,
 };
 
@@ -50,8 +53,11 @@ pub fn answers(endpoint: &Endpoint, speech: Speech, user: UserId) -> Result<(), 
     match speech {
         Speech::Native(encoding) => ask(endpoint, Native::new(encoding, None), user),
         Speech::Http => ask(endpoint, Http::default(), user),
+        Speech::Resp(asked, Values::Balances) => {
+            ask(endpoint, Resp { ask: asked, values: Values::Balances, truth: None }, user)
+        }
         // A peer's keys are loaded after it has started: that it speaks is enough.
-        Speech::Resp(..) => says(endpoint, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),
+        Speech::Resp(_, Values::Loaded) => says(endpoint, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),
         Speech::Memcached => says(endpoint, b"version\r\n", b"VERSION "),
     }
 }
@@ -150,7 +156,11 @@ fn ask<P: Protocol>(endpoint: &Endpoint, mut protocol: P, user: UserId) -> Resul
         match protocol.reply(&bytes, &mut pending) {
             Ok(Step::Answered { fate: Fate::Served, .. }) => return Ok(()),
             Ok(Step::Answered { fate: Fate::Shed(status), .. }) => return Err(status.name().to_owned()),
-            Ok(_) => {}
+            Ok(Step::Skip(length)) => {
+                bytes.drain(..length);
+                continue;
+            }
+            Ok(Step::Partial) => {}
             Err(wrong) => return Err(wrong.to_string()),
         }
         match stream.read(&mut chunk) {

@@ -93,6 +93,9 @@ pub enum SpecError {
         /// What would fit.
         expected: &'static str,
     },
+    /// Options of which one would go unheard.
+    #[error("{0} and {1} do not go together: {2}")]
+    Apart(&'static str, &'static str, &'static str),
     /// Nothing to start or to find.
     #[error("a target of kind http needs addr=IP:PORT of a running server, or binary=PATH of one to start")]
     Nowhere,
@@ -240,6 +243,15 @@ impl FromStr for TargetSpec {
             let (option, value) = part.split_once('=').ok_or_else(|| SpecError::Option(part.to_owned()))?;
             spec.set(option, value)?;
         }
+        let has = |option: &str| text.split(',').any(|part| part.split('=').next() == Some(option));
+        if kind == Kind::Florin && spec.ask.is_some() {
+            if spec.via == Via::Http {
+                return Err(SpecError::Apart("ask", "via=http", "RESP is no HTTP"));
+            }
+            if has("encoding") {
+                return Err(SpecError::Apart("ask", "encoding", "over RESP bodies are JSON"));
+            }
+        }
         if kind == Kind::Http && spec.address.is_none() && spec.binary.is_none() {
             return Err(SpecError::Nowhere);
         }
@@ -300,6 +312,8 @@ mod tests {
             ("valkey,via=http", "shard, any, unix"),
             ("valkey,ask=set", "get or mget"),
             ("memcached,ask=mget", "get or mget"),
+            ("florin,ask=get,via=http", "RESP is no HTTP"),
+            ("florin,encoding=flatbuffers,ask=mget", "bodies are JSON"),
             ("florin,shards=0", "a number from 1"),
             ("florin,pid=x", "a process id"),
             ("florin,idle=-1", "a number of connections"),
