@@ -291,7 +291,10 @@ fn send(admin: &Asked, lines: Vec<Line>, tally: &mut Tally) -> Result<(), ApplyE
         let (first, last) = (first.number, last.number);
         let mut is_uncertain = false;
         let answer = post(admin, &lines, &mut is_uncertain).map_err(|source| match source {
-            NoAnswer::NoConnection { .. } | NoAnswer::Tls(_) if !is_uncertain => {
+            // A node that does not come to terms by TLS has read nothing of what was to be sent.
+            NoAnswer::NoConnection { .. } | NoAnswer::Tls(_) | NoAnswer::Untrusted { .. }
+                if !is_uncertain =>
+            {
                 ApplyError::NothingSent { first, source: Box::new(source) }
             }
             _ => ApplyError::Unreachable { first, last, source: Box::new(source) },

@@ -187,7 +187,7 @@ async fn converse(
         |found: &dyn Display| NoAnswer::NotHttp { address: address.clone(), found: found.to_string() };
     let broken = |error: hyper::Error| match refusal(&error) {
         Some(failure) => NoAnswer::Untrusted { address: address.clone(), failure },
-        None if error.is_parse() || error.is_incomplete_message() => not_http(&error),
+        None if error.is_parse() => not_http(&error),
         None => NoAnswer::Io { address: address.clone(), source: io::Error::other(error) },
     };
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -304,6 +304,8 @@ mod tests {
             assert!(ask(&whole[..cut]).is_err(), "{cut}");
         }
         assert!(matches!(ask(b"-ERR unknown command\r\n"), Err(NoAnswer::NotHttp { .. })));
+        // A node that was killed is none that speaks something else.
+        assert!(matches!(ask(b""), Err(NoAnswer::Io { .. })));
     }
 
     /// An answer without end filled the memory of whoever had asked.

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::json;
 use tracing_subscriber::{EnvFilter, fmt};
 
 use super::settings::LogFormat;
@@ -42,11 +43,16 @@ pub(super) fn log_to_stderr(filter: &str, format: LogFormat) -> LogControl {
     }
 }
 
-/// Says why the command ends: as all else that is said there.
+/// Says why the command ends, as all else that is said there, but whatever the filter is: it would end without a word.
 pub(super) fn complain(error: &dyn std::fmt::Display, exit_code: u8) {
+    let message = format!("florin: {error}");
     if IS_JSON.load(Ordering::Relaxed) {
-        tracing::error!(exit_code, "florin: {error}");
+        let timestamp = jiff::Timestamp::now().to_string();
+        eprintln!(
+            "{}",
+            json!({"timestamp": timestamp, "level": "ERROR", "message": message, "exit_code": exit_code})
+        );
     } else {
-        eprintln!("florin: {error}");
+        eprintln!("{message}");
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
         spawn_vital_task(Vital::Readiness, report_state(Arc::clone(&running.view), started, slow));
         until_ended(running, signals).await
     })?;
-    info!("ended: all that had come was answered");
+    info!("ended: the shards have answered all that had come");
     Ok(())
 }
 

@@ -73,11 +73,15 @@ fn a_nodes_life_is_told_in_json_and_in_the_words_of_readyz() {
 fn a_refusal_is_json_where_json_is_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let free = ["--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "off"];
-    let refused = ["serve", "--ledger", "sqlite:nowhere.db", "--log-format", "json"];
-    let ended = run(folder.path(), &[&refused[..], &free].concat());
-    assert_eq!(ended.code, Some(15));
-    let last: Value = serde_json::from_str(ended.err.lines().last().expect("a line")).expect("JSON");
-    assert!(last["exit_code"] == 15 && message(&last).contains("nowhere.db"), "{last}");
+    // Also where the filter lets nothing through: it ended without a word.
+    for filter in ["info", "off"] {
+        let refused = ["serve", "--ledger", "sqlite:nowhere.db", "--log-format", "json", "--log", filter];
+        let ended = run(folder.path(), &[&refused[..], &free].concat());
+        assert_eq!(ended.code, Some(15));
+        let last: Value = serde_json::from_str(ended.err.lines().last().expect("a line")).expect("JSON");
+        assert!(last["exit_code"] == 15 && message(&last).contains("nowhere.db"), "{last}");
+        assert!(last["level"] == "ERROR" && last["timestamp"].is_string(), "{last}");
+    }
 }
 
 #[test]

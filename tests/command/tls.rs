@@ -127,6 +127,13 @@ fn what_is_missing_between_a_command_and_a_node_is_said() {
         let err = run(node.at(), &arguments).refused(1);
         assert!(err.contains("--tls-listen"), "{err}");
     }
+    // Who has not come to terms by TLS has sent nothing, and is not told that lines may have entered.
+    write(node.at(), "lines.jsonl", &transaction(1, 1, "\"5\""));
+    for refused in [&["--tls-ca", "other/ca.crt"][..], &["--tls-ca", "certs/ca.crt"]] {
+        let err = run(node.at(), &[&["apply", "lines.jsonl", "--admin", &node.admin()], refused].concat())
+            .refused(1);
+        assert!(err.contains("nothing of line 1") && !err.contains("may or may not"), "{err}");
+    }
     let err = run(node.at(), &["get", "balance", "1", "--tls-cert", "certs/caller.crt"]).refused(2);
     assert!(err.contains("--tls-key"), "{err}");
 }
