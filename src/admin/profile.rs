@@ -6,6 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use florin_schema::decimal;
 use serde::Deserialize;
 
 use super::problem::Problem;
@@ -15,8 +16,9 @@ use crate::profiler::{Form, Order, ProfileError, Profiler};
 
 /// What a query says.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
-    seconds: Option<u64>,
+    seconds: Option<String>,
 }
 
 type Told = Result<Query<Asked>, QueryRejection>;
@@ -43,11 +45,16 @@ pub(super) async fn flamegraph(State((profiler, clock)): State<(Profiler, Clock)
 }
 
 async fn take(profiler: &Profiler, clock: Clock, asked: Told, form: Form) -> Result<Vec<u8>, Problem> {
-    let seconds = asked.map(|Query(asked)| asked.seconds.unwrap_or(PROFILE_SECONDS));
+    let seconds = asked.ok().and_then(|Query(Asked { seconds })| match seconds {
+        Some(seconds) => decimal(seconds),
+        None => Some(PROFILE_SECONDS),
+    });
     let during = match seconds {
-        Ok(seconds @ 1..=PROFILE_SECONDS_MAX) => Duration::from_secs(seconds),
-        Ok(_) | Err(_) => {
-            let detail = format!("seconds: expected a whole number from 1 to {PROFILE_SECONDS_MAX}");
+        Some(seconds @ 1..=PROFILE_SECONDS_MAX) => Duration::from_secs(seconds),
+        Some(_) | None => {
+            let detail = format!(
+                "seconds: expected a whole number from 1 to {PROFILE_SECONDS_MAX}, and nothing else in the query"
+            );
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
         }
     };
