@@ -26,6 +26,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+#[cfg(debug_assertions)]
 use florin_schema::UserId;
 
 use crate::clock::Clock;
@@ -100,6 +101,10 @@ pub enum Command {
 #[derive(Clone)]
 pub struct AuditHandle {
     status: Arc<AuditStatus>,
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(dead_code, reason = "there is nothing to tell but in builds for tests")
+    )]
     commands: Sender<Command>,
 }
 
