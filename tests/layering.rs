@@ -306,6 +306,55 @@ fn the_map_names_what_is_there() {
     assert!(places.len() > 40 && gone.is_empty(), "ARCHITECTURE.md names what is not there: {gone:?}");
 }
 
+/// Where an anchor leads, as GitHub makes them of headings.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings =
+        page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |letter: char| match letter {
+        ' ' => Some('-'),
+        letter if letter.is_alphanumeric() || letter == '-' || letter == '_' => {
+            Some(letter.to_ascii_lowercase())
+        }
+        _ => None,
+    };
+    headings.map(|heading| heading.chars().filter_map(kept).collect()).collect()
+}
+
+/// A link to what has moved leads nowhere, and a runbook is read when there is no time to look for it.
+#[test]
+fn the_documents_links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages: Vec<PathBuf> = Vec::new();
+    for folder in ["", "docs", "schemas", "tuning", "clients/rust", "clients/go", "bench/legacy"] {
+        let entries = fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        let paths = entries.map(|entry| entry.expect("a readable folder").path());
+        pages.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    let (mut broken, mut links) = (Vec::new(), 0);
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("a page");
+        // Every second part lies within a fence.
+        for part in text.split("```").step_by(2) {
+            for after in part.split("](").skip(1) {
+                let target = after.split([')', ' ']).next().unwrap_or_default();
+                if target.contains("://") || target.starts_with("mailto:") || target.is_empty() {
+                    continue;
+                }
+                links += 1;
+                let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+                let path = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+                let leads = path.exists()
+                    && (anchor.is_empty()
+                        || fs::read_to_string(&path).is_ok_and(|text| anchors(&text).contains(anchor)));
+                if !leads {
+                    broken.push(format!("{}: {target}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(links > 100 && broken.is_empty(), "of {links} links these lead nowhere:\n{}", broken.join("\n"));
+}
+
 #[test]
 fn the_table_has_no_circle() {
     for (folder, layers) in CRATES {

@@ -445,3 +445,7 @@ pub const PROFILE_STACKS_MAX: usize = 65_536;
 pub const SLOW_QUEUED_MAX: usize = 128;
 /// Slow answers that the log has a line for in each second; more are counted and told in one.
 pub const SLOW_LINES_PER_S: usize = 10;
+/// The end of a log file that `florin support` takes: a day of a node that has something to say, and small enough to send.
+pub const SUPPORT_LOG_BYTES: u64 = 4 * 1_024 * 1_024;
+/// Lines of the journal that it takes: as much.
+pub const SUPPORT_LOG_LINES: u64 = 20_000;

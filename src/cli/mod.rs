@@ -22,7 +22,9 @@ mod serve;
 mod service;
 pub mod settings;
 mod shadow;
+mod size;
 mod state;
+mod support;
 mod systemd;
 mod tls;
 mod tune;
@@ -91,6 +93,10 @@ enum Command {
     /// Look at a configuration file
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Say what a node takes: memory, cores, disk, and how long a start takes
+    Size(size::SizeArgs),
+    /// Write down, in one folder and without secrets, what somebody who helps needs to know
+    Support(support::SupportArgs),
 }
 
 /// The whole command: reads the command line, does what it says, and explains where that failed.
@@ -133,6 +139,11 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Shadow(args) => Ok(shadow::run(*args)?),
         Command::Principal(command) => Ok(principal::run(&command)?),
         Command::Config(command) => config::run(&command),
+        Command::Size(args) => {
+            size::run(&args);
+            Ok(())
+        }
+        Command::Support(args) => Ok(support::run(&args)?),
     }
 }
 
@@ -184,6 +195,9 @@ pub enum CliError {
     /// `florin shadow`.
     #[error(transparent)]
     Shadow(#[from] ShadowCommandError),
+    /// `florin support`.
+    #[error(transparent)]
+    Support(#[from] support::SupportError),
 }
 
 impl CliError {
@@ -205,6 +219,7 @@ impl CliError {
             | CliError::Apply(_)
             | CliError::Checkpoint(_)
             | CliError::Principal(_)
+            | CliError::Support(_)
             | CliError::Tls(_)
             | CliError::Tune(_) => 1,
         }

@@ -14,33 +14,11 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::blocks::blocks;
 use crate::postgres::Server as Postgres;
 use crate::support::{Server, florin, wait_for, write};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/postgres.md");
-
-/// The fenced blocks of a page: what they are, and what is in them.
-fn blocks(page: &str) -> Vec<(String, String)> {
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    let mut open = None;
-    for line in page.lines() {
-        match (line.trim_start().strip_prefix("```"), open) {
-            (Some(kind), None) => {
-                open = Some(line.len() - line.trim_start().len());
-                blocks.push((kind.to_owned(), String::new()));
-            }
-            (Some(_), Some(_)) => open = None,
-            (None, Some(indent)) => {
-                let text = &mut blocks.last_mut().expect("one is open").1;
-                text.push_str(line.get(indent..).unwrap_or_default());
-                text.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    assert_eq!(open, None, "every block ends");
-    blocks
-}
 
 struct Reader {
     /// The last one is asked; they end before what they follow.
@@ -124,8 +102,8 @@ fn every_command_of_the_page_about_postgres_works() {
     let mut reader = Reader::new();
     let blocks = blocks(&fs::read_to_string(PAGE).unwrap());
     assert!(blocks.len() > 12, "{} blocks", blocks.len());
-    for (kind, text) in &blocks {
-        reader.read(kind, text);
+    for block in &blocks {
+        reader.read(&block.kind, &block.text);
     }
     assert_eq!(reader.nodes.len(), 2, "one on florin's own table, one on another's");
     // The first is there still: the row that was added to its table is answered.

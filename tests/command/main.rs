@@ -2,6 +2,7 @@
 
 #[cfg(all(feature = "monoio", feature = "glommio"))]
 mod audit;
+mod blocks;
 mod checkpoints;
 #[cfg(all(
     feature = "monoio",
@@ -20,13 +21,16 @@ mod languages;
 #[cfg(feature = "postgres")]
 mod ledgers;
 mod logs;
+mod migrated;
 mod offline;
+mod operated;
 #[cfg(feature = "postgres")]
 #[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]
 mod postgres;
 mod principals;
 mod profile;
+mod secrets;
 mod serving;
 mod support;
 mod tls;
