@@ -12,11 +12,11 @@ use clap::Args;
 use florin_client::Address;
 use toml::de::{DeTable, DeValue};
 
+use super::caller::{Asked, CallerArgs};
 use super::http::request;
 use super::output::say;
 use super::settings::KEYS;
-use super::token::TokenArgs;
-use crate::callers::{Secret, SecretError};
+use crate::callers::SecretError;
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ, SUPPORT_LOG_BYTES, SUPPORT_LOG_LINES};
 
 /// Flags of `florin support`.
@@ -29,7 +29,7 @@ pub struct SupportArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
     #[command(flatten)]
-    token: TokenArgs,
+    caller: CallerArgs,
     /// The node's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -65,11 +65,11 @@ const ASKED: [(&str, &str); 5] = [
 
 /// Runs `florin support`.
 pub(super) fn run(args: &SupportArgs) -> Result<(), SupportError> {
-    let token = args.token.read()?;
+    let admin = args.caller.asking(&args.admin)?;
     let folder = Folder::new(&args.folder)?;
     folder.write("version.txt", &format!("florin {}\n", env!("CARGO_PKG_VERSION")))?;
     for (path, name) in ASKED {
-        folder.write(name, &asked(&args.admin, token.as_ref(), path))?;
+        folder.write(name, &asked(&admin, path))?;
     }
     if let Some(config) = &args.config {
         folder.write("florin.toml", &configuration(config))?;
@@ -104,8 +104,8 @@ impl Folder<'_> {
 }
 
 /// A node that is down has no answers, and that is worth knowing too.
-fn asked(admin: &Address, token: Option<&Secret>, path: &str) -> String {
-    match request(admin, token, "GET", path, "") {
+fn asked(admin: &Asked, path: &str) -> String {
+    match request(admin, "GET", path, "") {
         Ok(answer) if path == "/v1/audit" => without_evidence(&answer.body),
         Ok(answer) => answer.body,
         Err(error) => format!("no answer: {error}\n"),

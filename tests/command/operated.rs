@@ -49,8 +49,11 @@ impl Operator {
     /// A command as it is run here.
     fn here(&self, line: &str) -> String {
         let folder = format!("{}/", self.folder.path().display());
-        let line = line.replace("sudo -u florin ", "").replace("sudo ", "");
-        let line = ["/var/lib/florin/", "/etc/florin/", "/tmp/"]
+        let line = line
+            .replace("sudo -u florin ", "")
+            .replace("sudo ", "")
+            .replace("/tmp/florin-support", "florin-support");
+        let line = ["/var/lib/florin/", "/etc/florin/"]
             .iter()
             .fold(line, |line, place| line.replace(place, &folder));
         match &self.node {
@@ -105,7 +108,7 @@ fn every_command_of_the_page_about_operating_works() {
     let before = operator.balance();
     let admin = operator.node.as_ref().unwrap().admin.to_string();
     let more = transaction(9, 1, "700");
-    run_with_input(operator.folder.path(), &["apply", "--admin", &admin], &more).ok();
+    run_with_input(operator.folder.path(), &["apply", "--admin", &admin, "-"], &more).ok();
     crate::support::wait_for("the new balance", || (operator.balance() != before).then_some(()));
     operator.section("Restore");
     assert_eq!(operator.balance(), before, "as it was backed up");
