@@ -126,11 +126,11 @@ fn seconds(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What was measured as a whole is what the parts add up to.
+    /// What was measured as a whole is what the parts add up to, and somewhat more: nobody is told to buy too little.
     #[test]
     fn the_footprint_that_was_measured_is_reckoned() {
         let reckoned = account_bytes(2, 5) * measured::RESIDENT_RATIO + measured::PROCESS_BYTES / 1e6;
-        assert!((reckoned / 475.0 - 1.0).abs() < 0.1, "{reckoned}");
+        assert!((1.0..1.15).contains(&(reckoned / 356.0)), "{reckoned}");
     }
 
     #[test]
