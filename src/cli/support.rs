@@ -200,12 +200,13 @@ const BEFORE_SECRETS: [&str; 8] =
 fn without_secrets(line: &str) -> String {
     let mut line = without_userinfo(line);
     let lower = line.to_ascii_lowercase();
-    let found = BEFORE_SECRETS.iter().filter_map(|word| {
-        let end = lower.find(word)? + word.len();
+    let words = BEFORE_SECRETS.iter().flat_map(|word| lower.match_indices(word));
+    let found = words.filter_map(|(at, word)| {
+        let end = at + word.len();
         let rest = lower[end..].trim_start_matches(['"', '\'']);
         let gap = rest.trim_start();
         // `florin_wrong_tokens_total 0` is no secret: one is set off by a sign, or follows `Bearer`.
-        let is_set = gap.starts_with(['=', ':']) || (*word == "bearer" && gap.len() < rest.len());
+        let is_set = gap.starts_with(['=', ':']) || (word == "bearer" && gap.len() < rest.len());
         is_set.then_some(end)
     });
     if let Some(end) = found.min() {
@@ -250,6 +251,7 @@ mod tests {
             ("tls-key = \"/etc/k\" password = \"hunter2\"", "tls-key = \"/etc/k\" password (left out)"),
             ("Authorization: Bearer hunter2", "Authorization (left out)"),
             ("got Bearer hunter2", "got Bearer (left out)"),
+            ("the token was refused: token=hunter2", "the token was refused: token (left out)"),
             ("{\"token\":\"hunter2\"}", "{\"token (left out)"),
             ("florin_wrong_tokens_total{shard=\"0\"} 0", "florin_wrong_tokens_total{shard=\"0\"} 0"),
             ("http://127.0.0.1:7300/v1", "http://127.0.0.1:7300/v1"),
