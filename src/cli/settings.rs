@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::admin::Hosts;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::listen::UnixAccess;
-use crate::drivers::{DriverChoice, Spin};
+use crate::drivers::{DriverChoice, Spin, tcp};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ};
 use crate::node::{NodeConfig, TlsConfig};
 use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds, with_password};
@@ -274,6 +274,7 @@ impl Settings {
             return Err(SettingsError::UnreachableShards { listen, shard_listen });
         }
         let (admin, tls_admin) = (Listen::address(set.admin), Listen::address(set.tls_admin));
+        refuse_one_port_twice(&set.listeners())?;
         let principals = set.principals;
         if principals.is_none() && set.insecure_listen != Some(Switch::On) {
             let listeners = [("--listen", listen), ("--shard-listen", shard_listen), ("--admin", admin)];
@@ -329,6 +330,44 @@ impl Settings {
         let admin_hosts = HostNames::hosts(set.admin_host).into();
         Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log })
     }
+}
+
+impl Settings {
+    /// What listens, with how many ports from its address on: as many as are known before the node counts its CPUs.
+    fn listeners(&self) -> [(&'static str, Option<Listen>, u16); 6] {
+        let shards = match self.shards {
+            Some(Shards::Count(count)) => count,
+            Some(Shards::Auto) | None => 1,
+        };
+        [
+            ("--listen", self.listen, 1),
+            ("--shard-listen", self.shard_listen, shards),
+            ("--admin", self.admin, 1),
+            ("--tls-listen", self.tls_listen, 1),
+            ("--tls-shard-listen", self.tls_shard_listen, shards),
+            ("--tls-admin", self.tls_admin, 1),
+        ]
+    }
+}
+
+/// Refuses two listeners on one port. Whichever is bound last would find it taken, and look for another process.
+fn refuse_one_port_twice(listeners: &[(&'static str, Option<Listen>, u16)]) -> Result<(), SettingsError> {
+    let mut before: Vec<(&'static str, SocketAddr)> = Vec::new();
+    for &(flag, listen, count) in listeners {
+        let Some(first) = Listen::address(listen).filter(|first| first.port() > 0) else { continue };
+        let ports = (0..count).map_while(|shard| first.port().checked_add(shard));
+        let own: Vec<_> = ports.map(|port| (flag, SocketAddr::new(first.ip(), port))).collect();
+        for &(flag, address) in &own {
+            let clashes = |&&(_, other): &&(_, SocketAddr)| {
+                other.port() == address.port() && tcp::overlap(other, address)
+            };
+            if let Some(&(other, _)) = before.iter().find(clashes) {
+                return Err(SettingsError::SamePort { one: other, other: flag, port: address.port() });
+            }
+        }
+        before.extend(own);
+    }
+    Ok(())
 }
 
 /// Refuses addresses that other hosts reach.
@@ -398,6 +437,19 @@ pub enum SettingsError {
         "nothing listens: --listen, --shard-listen and --tls-listen are off, and there is no --unix PATH; leave one of them on"
     )]
     NoListener,
+    /// Two listeners cannot have one port.
+    #[error(
+        "{one} and {other} would both listen on port {port}: give each its own (shard ports are as many as there are shards, one behind \
+         the other)"
+    )]
+    SamePort {
+        /// One flag.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+        /// Which.
+        port: u16,
+    },
     /// Whoever reaches an address of another than this host's own would read everything.
     #[error(
         "{flag} {address} is reached by other hosts, and nobody has to prove who it is: whoever reaches it could read every balance; \

@@ -108,13 +108,8 @@ fn covers(socket: &Socket, bound: SocketAddr, wanted: SocketAddr) -> bool {
 
 /// Whether `wanted` cannot be bound beside it.
 fn overlap(socket: &Socket, bound: SocketAddr, wanted: SocketAddr) -> bool {
-    let takes_any = |one: SocketAddr, other: SocketAddr| {
-        one.ip().is_unspecified() && (one.is_ipv6() || one.is_ipv4() == other.is_ipv4())
-    };
     let is_v6_alone = bound.is_ipv6() && wanted.is_ipv4() && socket.only_v6().unwrap_or(false);
-    bound.port() == wanted.port()
-        && !is_v6_alone
-        && (bound == wanted || takes_any(bound, wanted) || takes_any(wanted, bound))
+    bound.port() == wanted.port() && !is_v6_alone && tcp::overlap(bound, wanted)
 }
 
 /// A socket for each shard: its own where there are as many, else the first, on which all of them take turns.

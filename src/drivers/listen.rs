@@ -52,7 +52,8 @@ pub struct Listening {
 pub enum ListenError {
     /// Somebody else listens there.
     #[error(
-        "{address} is taken: another process listens there (ss -ltnp shows which); stop it, or choose another port"
+        "{address} is taken: another process listens there, or this node does already (ss -ltnp shows which); stop it, or choose \
+         another port"
     )]
     Taken {
         /// Where.

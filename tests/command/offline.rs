@@ -50,7 +50,7 @@ fn a_flag_that_cannot_be_says_what_was_expected() {
         (&["get", "balance", "9223372036854775808"], "expected a whole number from 0 to 9223372036854775807"),
         (&["get", "statistics", "1", "--window", "1h"], "expected 24h, 7d, 30d or lifetime"),
         (&["get", "balances"], "required"),
-        (&["get", "balance", "1", "--addr", "nowhere"], "expected host:port"),
+        (&["get", "balance", "1", "--addr", "nowhere"], "expected one node's address: host:port"),
         (&["generate", "--users", "1"], "error: "),
         (&["nonsense"], "error: "),
     ] {

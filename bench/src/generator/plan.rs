@@ -66,6 +66,18 @@ pub enum Speech {
     Memcached,
 }
 
+impl fmt::Display for Speech {
+    /// As the options of a target name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Speech::Native(_) => "florin's own protocol",
+            Speech::Http => "HTTP",
+            Speech::Resp(..) => "RESP (ask=get, ask=mget)",
+            Speech::Memcached => "memcached's protocol",
+        })
+    }
+}
+
 /// How much is asked.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Load {

@@ -264,6 +264,8 @@ fn nobody_there_is_a_sentence() {
     assert!(few.to_string().contains("give 5"), "{few}");
     let mut statistics = closed(&server, Speech::Resp(Ask::Get, Values::Loaded), 1);
     statistics.settings.work.mix = Mix::only(Kind::Statistics);
-    let outcome = run(&statistics);
-    assert!(matches!(outcome, Err(GeneratorError::Unspoken { .. })));
+    // It named the program's own types: "statistics cannot be asked over Resp(Get, Loaded)".
+    let unspoken = run(&statistics).unwrap_err();
+    assert!(matches!(unspoken, GeneratorError::Unspoken { .. }));
+    assert!(unspoken.to_string().contains("statistics cannot be asked over RESP (ask="), "{unspoken}");
 }

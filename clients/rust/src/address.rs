@@ -48,11 +48,16 @@ const SECURE: &str = "florins://";
 
 /// Why a text is no address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "address: expected host:port, [ipv6]:port, up to 64 of them with commas between, florins:// before them for TLS, or unix:/path, \
-     got {0:?}"
-)]
-pub struct AddressError(String);
+#[error("address: expected {expected}, got {found:?}")]
+pub struct AddressError {
+    expected: &'static str,
+    found: String,
+}
+
+/// What a text is that names one node.
+const ONE: &str = "one node's address: host:port, [ipv6]:port, florins:// before it for TLS, or unix:/path";
+/// What a text is that names some.
+const SOME: &str = "host:port, [ipv6]:port, up to 64 of them with commas between, florins:// before them for TLS, or unix:/path";
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -65,7 +70,7 @@ impl FromStr for Address {
                 Address::of_port(scheme, rest)
             }
         };
-        found.ok_or_else(|| AddressError(text.to_owned()))
+        found.ok_or_else(|| AddressError { expected: ONE, found: text.to_owned() })
     }
 }
 
@@ -168,11 +173,11 @@ impl FromStr for Addresses {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Addresses, AddressError> {
+        let wrong = || AddressError { expected: SOME, found: text.to_owned() };
         // The path of a unix socket may have a comma.
         if text.starts_with("unix:") {
-            return Ok(Addresses(vec![text.parse()?]));
+            return Ok(Addresses(vec![text.parse().map_err(|_| wrong())?]));
         }
-        let wrong = || AddressError(text.to_owned());
         let (scheme, rest) = split_scheme(text);
         let one = |listed: &str| match listed.starts_with("unix:") && scheme == Scheme::Plain {
             true => listed.parse().ok(),
@@ -250,6 +255,10 @@ mod tests {
         ] {
             assert!(wrong.parse::<Addresses>().is_err(), "{wrong:?}");
         }
+        // Whoever may name one node was told to name several with commas between, which is what they had done.
+        let refused = "a:1,b:2".parse::<Address>().unwrap_err().to_string();
+        assert!(refused.contains("one node's address") && !refused.contains("comma"), "{refused}");
+        assert!("a:1,a:1".parse::<Addresses>().unwrap_err().to_string().contains("commas between"));
         let six: SocketAddr = "[::1]:7400".parse().unwrap();
         assert_eq!(Address::from(six).to_string(), "[::1]:7400");
         for wrong in [

@@ -218,6 +218,39 @@ fn who_listens_for_other_hosts_says_who_may_ask() {
     }
 }
 
+/// Whichever was bound last was told that another process had its port.
+#[test]
+fn no_port_is_given_twice() {
+    let effective = |text: &str| Settings::parse(text).unwrap().effective();
+    for (text, one, other, taken) in [
+        ("listen = \"127.0.0.1:8000\"\nadmin = \"127.0.0.1:8000\"", "--listen", "--admin", 8000),
+        ("listen = \"127.0.0.1:7401\"", "--listen", "--shard-listen", 7401),
+        // Shard ports are one behind the other, and these reach the admin port.
+        ("shards = 4\nadmin = \"127.0.0.1:7404\"", "--shard-listen", "--admin", 7404),
+        ("listen = \"[::]:8000\"\nadmin = \"127.0.0.1:8000\"\ninsecure-listen = \"on\"", "--listen", "--admin", 8000),
+        (
+            "tls-cert = \"c\"\ntls-key = \"k\"\ntls-listen = \"127.0.0.1:7400\"",
+            "--listen",
+            "--tls-listen",
+            7400,
+        ),
+    ] {
+        match effective(text).unwrap_err() {
+            SettingsError::SamePort { one: first, other: second, port } => {
+                assert_eq!((first, second, port), (one, other, taken), "{text}");
+            }
+            other => panic!("{text}: {other}"),
+        }
+    }
+    for apart in [
+        "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nshard-listen = \"127.0.0.1:0\"",
+        "listen = \"127.0.0.1:8000\"\nadmin = \"127.0.0.2:8000\"",
+        "shards = 3\nadmin = \"127.0.0.1:7404\"",
+    ] {
+        effective(apart).unwrap();
+    }
+}
+
 #[test]
 fn what_is_no_toml_is_named_with_its_line() {
     let defects = Settings::parse("shards = 1\n\nlisten = = 3\n").unwrap_err();
