@@ -16,7 +16,7 @@ use florin::cli::progress::Silent;
 use florin::clock::Clock;
 use florin::feed::{Feed, FeedState, Outlet, link};
 use florin::mesh::Parking;
-use florin::shard::{FeedLink, Park, Shard, ShardMetrics, ShardSetup, mesh};
+use florin::shard::{Park, Shard, ShardMetrics, ShardSetup, mesh};
 use florin::sources::Ledger;
 use florin_schema::ShardIndex;
 use florin_sqlite::Writer;
@@ -56,7 +56,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let counters = Arc::new(ShardMetrics::default());
             outlets.push(outlet);
             metrics.push(Arc::clone(&counters));
-            let setup = setup(ShardIndex(index), peers, parking, feed, counters);
+            let (index, alone) = (ShardIndex(index), ShardSetup::alone(parking, feed));
+            let setup = ShardSetup { index, shards: SHARDS, peers, metrics: counters, ..alone };
             let stop = &stop;
             let thread = scope.spawn(move || turns(Shard::new(setup), clock, stop));
             sleeper.set(thread.thread().clone()).expect("set once");
@@ -93,28 +94,6 @@ fn load(
 
 fn applied(metrics: &[Arc<ShardMetrics>]) -> u64 {
     metrics.iter().map(|metrics| metrics.applied.get()).sum()
-}
-
-fn setup(
-    index: ShardIndex,
-    peers: Vec<Option<florin::shard::PeerLink>>,
-    parking: Arc<Parking>,
-    feed: FeedLink,
-    metrics: Arc<ShardMetrics>,
-) -> ShardSetup {
-    ShardSetup {
-        index,
-        shards: SHARDS,
-        peers,
-        parking,
-        feed,
-        metrics,
-        max_staleness_us: 30_000_000,
-        server: String::new(),
-        ports: Vec::new(),
-        tls_ports: Vec::new(),
-        identity: Default::default(),
-    }
 }
 
 /// A driver without sockets.

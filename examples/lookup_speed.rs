@@ -11,9 +11,9 @@ use florin::clock::Now;
 use florin::ledger::{Kind, Transaction};
 use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use florin::mesh::{self, Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
 use florin_schema::frame::{RequestHeader, VERSION};
-use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
+use florin_schema::{Asset, Encoding, Opcode, UserId, Version};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -113,24 +113,12 @@ fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
 
 /// A shard with one transaction for each of a user's assets.
 fn loaded(users: u64) -> Shard {
-    let parking = [Arc::new(Parking::new())];
     let (mut rows, events) = mesh::ring(FEED_RING_SLOTS);
     let (requests, _) = mesh::ring(REREADS_MAX);
     let watermark = Arc::new(Latest::new());
     watermark.store(NOW.wall_us, NOW.monotonic_us);
-    let mut shard = Shard::new(ShardSetup {
-        index: ShardIndex(0),
-        shards: 1,
-        peers: florin::shard::mesh(&parking).pop().expect("one shard's links"),
-        parking: Arc::clone(&parking[0]),
-        feed: FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark },
-        metrics: Arc::new(ShardMetrics::default()),
-        max_staleness_us: u64::MAX,
-        server: "florin".to_owned(),
-        ports: Vec::new(),
-        tls_ports: Vec::new(),
-        identity: Default::default(),
-    });
+    let feed = FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark };
+    let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
     for version in 1..=ASSETS.len() as u64 {
         for user in (0..users).filter(|&user| assets(user) >= version) {
             let mut row = FeedEvent::Row(Transaction {

@@ -15,7 +15,7 @@ use florin::clock::Now;
 use florin::ledger::{Kind, Transaction};
 use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use florin::mesh::{self, Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
 use florin_schema::frame::{RequestHeader, VERSION};
 use florin_schema::generated;
 use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
@@ -75,19 +75,9 @@ impl Node {
             for row in rows().filter(|row| row.user_id.shard(2) == index) {
                 events_in.push(FeedEvent::Row(row)).expect("room for every row");
             }
-            let shard = Shard::new(ShardSetup {
-                index,
-                shards: 2,
-                peers,
-                parking: Arc::clone(&parkings[usize::from(index.0)]),
-                feed: FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark },
-                metrics: Arc::new(ShardMetrics::default()),
-                max_staleness_us: 1 << 40,
-                server: "florin".to_owned(),
-                ports: vec![1, 2],
-                tls_ports: Vec::new(),
-                identity: Default::default(),
-            });
+            let feed = FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark };
+            let alone = ShardSetup::alone(Arc::clone(&parkings[usize::from(index.0)]), feed);
+            let shard = Shard::new(ShardSetup { index, shards: 2, peers, ports: vec![1, 2], ..alone });
             shards.push(match callers {
                 Some(callers) => shard.with_callers(callers.link()),
                 None => shard,

@@ -9,9 +9,9 @@ use florin::clock::Now;
 use florin::ledger::{Horizon, Kind, Transaction};
 use florin::mesh::{self, Latest, Parking};
 use florin::shard::table::{Table, Walk};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
 use florin::wire::{self, Parsed};
-use florin_schema::{Asset, ShardIndex, UserId, Version};
+use florin_schema::{Asset, UserId, Version};
 
 /// The native parser.
 pub fn frame(input: &[u8]) {
@@ -187,24 +187,13 @@ impl Session {
             };
             assert!(events.push(FeedEvent::Row(row)).is_ok(), "room");
         }
-        let mut shard = Shard::new(ShardSetup {
-            index: ShardIndex(0),
-            shards: 1,
-            peers: vec![None],
-            parking: Arc::new(Parking::new()),
-            feed: FeedLink {
-                events: shard_events,
-                requests: shard_requests,
-                applied_batch: Arc::new(AtomicU64::new(0)),
-                watermark,
-            },
-            metrics: Arc::new(ShardMetrics::default()),
-            max_staleness_us: u64::MAX,
-            server: "fuzz".to_owned(),
-            ports: Vec::new(),
-            tls_ports: Vec::new(),
-            identity: Default::default(),
-        });
+        let feed = FeedLink {
+            events: shard_events,
+            requests: shard_requests,
+            applied_batch: Arc::new(AtomicU64::new(0)),
+            watermark,
+        };
+        let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
         let now = Now { wall_us: 1_000, monotonic_us: 1 };
         shard.begin_turn(now);
         shard.work();

@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicU64;
 
 use florin_record::TransactionText;
-use florin_schema::{ShardIndex, Version};
+use florin_schema::Version;
 use florin_sqlite::Writer;
 
 use super::*;
@@ -52,19 +52,7 @@ fn shard_by_hand() -> (Shard, Audited, crate::follower::MeshOutlet, Arc<ShardMet
     let (port, audit) = audit_link();
     let port = Port::new(port, Arc::clone(&parking), waker);
     let audited = Audited { port, watermark: Arc::clone(&feed.watermark) };
-    let setup = ShardSetup {
-        index: ShardIndex(0),
-        shards: 1,
-        peers: vec![None],
-        parking,
-        feed,
-        metrics: Arc::clone(&metrics),
-        max_staleness_us: 30_000_000,
-        server: "test".to_owned(),
-        ports: Vec::new(),
-        tls_ports: Vec::new(),
-        identity: Default::default(),
-    };
+    let setup = ShardSetup { metrics: Arc::clone(&metrics), ..ShardSetup::alone(parking, feed) };
     (Shard::new(setup).with_audit(audit), audited, outlet, metrics)
 }
 

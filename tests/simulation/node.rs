@@ -113,14 +113,11 @@ impl Node {
                 index: ShardIndex(index as u16),
                 shards,
                 peers,
-                parking,
-                feed,
                 metrics: Arc::clone(&metrics),
                 max_staleness_us,
                 server: SERVER.to_owned(),
                 ports: ports.clone(),
-                tls_ports: Vec::new(),
-                identity: Default::default(),
+                ..ShardSetup::alone(parking, feed)
             });
             if let Fault::PlantedInShards(planted) = fault {
                 shard.plant(planted);

@@ -130,6 +130,26 @@ pub struct ShardSetup {
     pub identity: NodeIdentity,
 }
 
+impl ShardSetup {
+    /// Of a shard without neighbours and without ports of its own, which answers however old its watermark is: what there is to one that
+    /// is tried by itself.
+    pub fn alone(parking: Arc<Parking>, feed: FeedLink) -> ShardSetup {
+        ShardSetup {
+            index: ShardIndex(0),
+            shards: 1,
+            peers: [None].into(),
+            parking,
+            feed,
+            metrics: Arc::default(),
+            max_staleness_us: u64::MAX,
+            server: String::from("florin"),
+            ports: Vec::new(),
+            tls_ports: Vec::new(),
+            identity: NodeIdentity::default(),
+        }
+    }
+}
+
 /// Whether a driver may sleep.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Park {

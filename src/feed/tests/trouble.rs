@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use florin_schema::ShardIndex;
 use florin_sqlite::scratch::{Scratch, recharge, user};
 
 use super::*;
@@ -45,19 +44,8 @@ fn a_gap_is_read_again_and_clears_when_the_ledger_has_the_row() {
     let (parking, clock) = (Arc::new(Parking::new()), Clock::new(None));
     let (outlet, feed_link) = link(Arc::clone(&parking), Arc::new(|| {}));
     let metrics = Arc::new(ShardMetrics::default());
-    let mut shard = Shard::new(ShardSetup {
-        index: ShardIndex(0),
-        shards: 1,
-        peers: vec![None],
-        parking,
-        feed: feed_link,
-        metrics: Arc::clone(&metrics),
-        max_staleness_us: 30_000_000,
-        server: "test".to_owned(),
-        ports: Vec::new(),
-        tls_ports: Vec::new(),
-        identity: Default::default(),
-    });
+    let setup = ShardSetup { metrics: Arc::clone(&metrics), ..ShardSetup::alone(parking, feed_link) };
+    let mut shard = Shard::new(setup);
     let feed = Feed::spawn(&ledger_in(&scratch), clock, vec![outlet], None).unwrap();
     let mut turns_until = |what: &str, done: &dyn Fn() -> bool| {
         until(what, || {

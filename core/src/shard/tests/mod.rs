@@ -34,24 +34,15 @@ pub(super) fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
         let (shard_requests, requests) = mesh::ring(request_slots);
         let watermark = Arc::new(Latest::new());
         watermark.store(1, 1);
-        let setup = ShardSetup {
-            index: ShardIndex(index as u16),
-            shards,
-            peers,
-            parking: Arc::clone(&parkings[index]),
-            feed: FeedLink {
-                events: shard_events,
-                requests: shard_requests,
-                applied_batch: Arc::new(AtomicU64::new(0)),
-                watermark,
-            },
-            metrics: Arc::new(ShardMetrics::default()),
-            max_staleness_us: u64::MAX,
-            server: "test".to_owned(),
-            ports: Vec::new(),
-            tls_ports: Vec::new(),
-            identity: Default::default(),
+        let feed = FeedLink {
+            events: shard_events,
+            requests: shard_requests,
+            applied_batch: Arc::new(AtomicU64::new(0)),
+            watermark,
         };
+        let alone = ShardSetup::alone(Arc::clone(&parkings[index]), feed);
+        let server = "test".to_owned();
+        let setup = ShardSetup { index: ShardIndex(index as u16), shards, peers, server, ..alone };
         Alone { shard: Shard::new(setup), events, requests }
     };
     links.map(alone).collect()
