@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use florin_schema::{HashedUser, Opcode, UserId};
 
-use super::responder::Aspect;
+use super::forwarding::question::Aspect;
 use super::table::Guess;
 use crate::limits::LOOKUPS_PER_GROUP;
 use crate::wire::{Format, ReplyTo};

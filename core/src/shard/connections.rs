@@ -15,7 +15,7 @@ use input::Input;
 pub(super) use session::{Ending, Session, Stop};
 pub use session::{Listener, Wants};
 
-use super::forwarding::peers::Ticket;
+use super::forwarding::question::Ticket;
 use super::principal::Principal;
 use crate::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
 

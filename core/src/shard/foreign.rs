@@ -9,8 +9,9 @@ use super::Shard;
 use super::belt::Lookup;
 use super::forwarding::Incoming;
 use super::forwarding::bundle::{Bundle, ForeignLookup};
+use super::forwarding::question::Aspect;
 use super::planted::Planted;
-use super::responder::{Aspect, Via};
+use super::responder::Via;
 use super::table::Guess;
 use crate::wire::{Protocol, ReplyTo};
 

@@ -12,6 +12,7 @@ use florin_schema::{ShardIndex, UserId};
 pub(super) mod bundle;
 pub(super) mod gather;
 pub(super) mod peers;
+pub(super) mod question;
 pub(super) mod waiting;
 
 use super::planted::Planted;
@@ -19,7 +20,8 @@ use crate::limits::SPARE_BUNDLES;
 use crate::wire::ReplyTo;
 use bundle::{Bundle, ForeignLookup};
 use gather::Gather;
-use peers::{Answer, Ask, Message, PeerLink, Ticket};
+use peers::{Message, PeerLink};
+use question::{Answer, Ask, Ticket};
 use waiting::{Waiter, WaitingRoom};
 
 /// See the module.

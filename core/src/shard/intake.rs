@@ -14,9 +14,10 @@ use florin_schema::{HashedUser, Opcode, ShardIndex, UserId};
 use super::Shard;
 use super::belt::{Lookup, Step};
 use super::connections::{Ending, Stop};
-use super::forwarding::peers::{Ask, Destination, PeerLink, Question};
+use super::forwarding::peers::PeerLink;
+use super::forwarding::question::{Ask, Aspect, Destination, Question};
 use super::planted::Planted;
-use super::responder::{Aspect, Via};
+use super::responder::Via;
 use super::table::Guess;
 use crate::limits::{
     ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX,

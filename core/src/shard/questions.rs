@@ -6,7 +6,8 @@ use florin_schema::{ShardIndex, Status};
 
 use super::Shard;
 use super::forwarding::gather::push_status;
-use super::forwarding::peers::{Answer, Ask, Destination, Message, Question, Ticket};
+use super::forwarding::peers::Message;
+use super::forwarding::question::{Answer, Ask, Destination, Question, Ticket};
 use super::forwarding::waiting::Waiter;
 use super::responder::{Responder, Via};
 use crate::limits::MESH_RING_SLOTS;

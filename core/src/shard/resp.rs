@@ -5,8 +5,7 @@
 use super::Shard;
 use super::belt::Lookup;
 use super::connections::{Ending, Stop};
-use super::forwarding::peers::Question;
-use super::responder::Aspect;
+use super::forwarding::question::{Aspect, Question};
 use super::table::Guess;
 use crate::wire::resp::{self, Chat};
 use crate::wire::{Freshness, Parsed, Protocol, Query, RespVersion};

@@ -10,7 +10,7 @@ use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Window, WindowMask};
 
 use super::forwarding::gather::{Gather, push_balance, push_status, push_without_beginning};
-use super::forwarding::peers::Question;
+use super::forwarding::question::{Aspect, Question};
 use super::forwarding::waiting::first_unmet;
 use super::metrics::ShardMetrics;
 use super::table::{Guess, Table, Trust};
@@ -30,13 +30,6 @@ pub(super) enum Via {
     Connection,
     /// From another shard.
     Mesh,
-}
-
-/// What of an account is asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Aspect {
-    Balance,
-    Statistics(WindowMask),
 }
 
 /// The window that no clock moves.

@@ -6,7 +6,7 @@
 use florin_schema::{Opcode, ShardIndex};
 
 use super::Shard;
-use super::forwarding::peers::Destination;
+use super::forwarding::question::Destination;
 use super::forwarding::waiting::Waiter;
 use super::metrics::Work;
 use crate::limits::SLOW_QUEUED_MAX;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::input::Input;
 use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
-use crate::shard::forwarding::peers::Ticket;
+use crate::shard::forwarding::question::Ticket;
 use crate::shard::principal::Principal;
 use crate::wire::{Protocol, Way};
 

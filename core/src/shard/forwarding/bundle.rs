@@ -11,9 +11,8 @@ use alloc::vec::Vec;
 
 use florin_schema::HashedUser;
 
-use super::peers::Ticket;
+use super::question::{Aspect, Ticket};
 use crate::limits::{ANSWER_BYTES, BUNDLE_BYTES, LOOKUPS_PER_BUNDLE};
-use crate::shard::responder::Aspect;
 use crate::wire::ReplyTo;
 
 /// A question about one user of another shard's, of any age.

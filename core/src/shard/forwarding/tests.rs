@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use florin_schema::{Opcode, UserId, WindowMask};
 
 use super::peers::mesh;
+use super::question::Aspect;
 use super::*;
 use crate::limits::{LOOKUPS_PER_BUNDLE, MESH_BUNDLES_MAX};
 use crate::mesh::Parking;
-use crate::shard::responder::Aspect;
 use crate::wire::Format;
 
 fn pair() -> [Forwarding; 2] {

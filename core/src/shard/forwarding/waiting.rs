@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::peers::{Ask, Destination};
+use super::question::{Ask, Destination};
 use crate::limits::WAITING_MAX;
 use florin_schema::UserId;
 
