@@ -5,6 +5,8 @@
 
 #[path = "layering/bounds.rs"]
 mod bounds;
+#[path = "layering/circles.rs"]
+mod circles;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -306,6 +308,47 @@ fn the_map_names_what_is_there() {
     assert!(places.len() > 40 && gone.is_empty(), "ARCHITECTURE.md names what is not there: {gone:?}");
 }
 
+/// The functions that the map of a request names are in the files beside them, or in those of the next hop.
+#[test]
+fn each_hop_is_where_the_map_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it is there");
+    let (_, section) = map.split_once("## A request, hop by hop").expect("the map has them");
+    let table = section.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    let hops: Vec<Vec<&str>> =
+        table.take_while(|line| line.starts_with('|')).map(|line| line.split('|').collect()).collect();
+    let text_of = |cell: &str| {
+        let mut folder = PathBuf::new();
+        let mut text = String::new();
+        for place in cell.split('`').skip(1).step_by(2) {
+            let path = if place.contains('/') { root.join(place) } else { folder.join(place) };
+            let files = if path.is_dir() { files_in(&path) } else { vec![path.clone()] };
+            folder = if path.is_dir() { path } else { path.parent().expect("a folder").to_owned() };
+            files.iter().for_each(|file| text += &fs::read_to_string(file).expect("a file of the map"));
+        }
+        text
+    };
+    let texts: Vec<String> = hops.iter().map(|cells| text_of(cells[2])).collect();
+    let mut astray = Vec::new();
+    for (at, cells) in hops.iter().enumerate() {
+        let here = [&texts[at][..], texts.get(at + 1).map_or("", String::as_str)];
+        for named in cells[3].split('`').skip(1).step_by(2).filter(|named| !named.contains('/')) {
+            let function = named.rsplit("::").next().unwrap_or(named);
+            let is_there = |text: &&str| text.contains(&format!("fn {function}("));
+            if !here.iter().any(is_there) {
+                astray.push(format!("{}: {named}", cells[2].trim()));
+            }
+        }
+    }
+    assert!(hops.len() > 8 && astray.is_empty(), "ARCHITECTURE.md names functions that are elsewhere: {astray:?}");
+}
+
+/// The files of a folder.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| path.is_file()).collect()
+}
+
 /// Where an anchor leads, as GitHub makes them of headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings =
@@ -479,36 +522,44 @@ fn module_of(file: &Path, folder: &str) -> String {
 
 /// The modules at the crate's root that a file names, by `crate::` or, for those of florin-core, through the re-export.
 fn siblings_named(text: &str) -> BTreeSet<String> {
-    let mut named = BTreeSet::new();
-    for after in text.split("crate::").skip(1) {
-        let Some(tree) = after.strip_prefix('{') else {
-            named.insert(word(after));
-            continue;
-        };
-        let mut depth = 1;
-        let mut part = String::new();
-        for letter in tree.chars().take_while(|&letter| {
-            depth += i32::from(letter == '{') - i32::from(letter == '}');
-            depth > 0
-        }) {
-            part.push(letter);
-        }
-        let mut depth = 0;
-        for branch in part.split(|letter| {
-            depth += i32::from(letter == '{') - i32::from(letter == '}');
-            letter == ',' && depth == 0
-        }) {
-            named.insert(word(branch.trim()));
-        }
-    }
-    named.remove("");
+    let paths = paths_named(text).into_iter().filter(|path| path[0] == "crate");
     // A macro's or a type's name at the root is no module.
-    named.retain(|name| name.starts_with(char::is_lowercase));
-    named
+    paths
+        .filter_map(|mut path| (path.len() > 1).then(|| path.swap_remove(1)))
+        .filter(|name| name.starts_with(char::is_lowercase))
+        .collect()
 }
 
-fn word(text: &str) -> String {
-    text.chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_').collect()
+/// The paths that a text names from `crate`, `super` or `self` on, those of a group one by one.
+fn paths_named(text: &str) -> Vec<Vec<String>> {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    let begins = ["crate::", "super::", "self::"].into_iter().flat_map(|begin| text.match_indices(begin));
+    let whole = begins.filter(|(at, _)| !text[..*at].chars().next_back().is_some_and(is_part));
+    let trees = whole.map(|(at, _)| {
+        let mut depth = 0;
+        let end = text[at..].find(|letter: char| {
+            depth += i32::from(letter == '{') - i32::from(letter == '}');
+            depth < 0 || (depth == 0 && letter != '}' && !is_part(letter))
+        });
+        &text[at..end.map_or(text.len(), |end| at + end)]
+    });
+    let words = |path: String| path.split("::").map(|word| word.trim().to_owned()).collect();
+    trees.flat_map(branches).map(words).collect()
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn branches(tree: &str) -> Vec<String> {
+    let Some((stem, rest)) = tree.split_once('{') else {
+        return vec![tree.split(" as ").next().unwrap_or_default().to_owned()];
+    };
+    let inside = &rest[..rest.rfind('}').unwrap_or(rest.len())];
+    let mut depth = 0;
+    let parts = inside.split(|letter| {
+        depth += i32::from(letter == '{') - i32::from(letter == '}');
+        letter == ',' && depth == 0
+    });
+    let parts = parts.map(str::trim).filter(|part| !part.is_empty());
+    parts.flat_map(branches).map(|branch| format!("{}{branch}", stem.trim())).collect()
 }
 
 /// A promise whose test has another name by now is held by nobody.

@@ -4,6 +4,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `sampler.rs` | the kernel's samples of all threads |
+//! | `sample.rs` | one of them |
 //! | `modules.rs` | the program and its libraries, as they lie in memory |
 //! | `unwinding.rs` | from a sample's registers and stack to the functions that had called each other |
 //! | `symbols.rs` | from addresses to names and lines, of the kernel too |
@@ -14,6 +15,7 @@ mod flamegraph;
 mod modules;
 mod pprof;
 mod recording;
+mod sample;
 mod sampler;
 mod symbols;
 mod unwinding;

@@ -10,7 +10,7 @@ use perf_event::events::Software;
 use perf_event::{Builder, SampleFlag, Sampler};
 
 use super::ProfileError;
-use super::unwinding::{REGISTERS, Registers};
+use super::sample::{REGISTERS, Registers, Sample};
 use crate::limits::{PROFILE_HZ, PROFILE_RING_BYTES, PROFILE_STACK_BYTES, PROFILE_THREADS_MAX};
 
 /// From here on an address of a call chain is no address, but says whose the next ones are (`PERF_CONTEXT_MAX`).
@@ -20,16 +20,6 @@ const MARKS: u64 = u64::MAX - 4_094;
 pub(super) struct Sampling {
     threads: Vec<(Arc<str>, Sampler)>,
     lost: u64,
-}
-
-/// Where a thread was.
-pub(super) struct Sample<'a> {
-    /// In the kernel, innermost first.
-    pub(super) kernel: Vec<u64>,
-    /// In this program; none of a thread that is the kernel's own.
-    pub(super) registers: Option<Registers>,
-    /// What lay on its stack, from the stack pointer on.
-    pub(super) stack: &'a [u8],
 }
 
 impl Sampling {

@@ -2,43 +2,12 @@
 //! pointers would cost the shards a register.
 
 use framehop::{
-    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, UnwindRegsNative,
-    Unwinder, UnwinderNative,
+    CacheNative, ExplicitModuleSectionInfo, FrameAddress, MayAllocateDuringUnwind, Unwinder, UnwinderNative,
 };
 
 use super::modules::Module;
-use super::sampler::Sample;
+use super::sample::Sample;
 use crate::limits::PROFILE_FRAMES_MAX;
-
-/// The registers that unwinding begins with, as the kernel numbers them (`asm/perf_regs.h`): BP, SP and IP.
-#[cfg(target_arch = "x86_64")]
-pub(super) const REGISTERS: u64 = 1 << 6 | 1 << 7 | 1 << 8;
-/// The same: X29, LR, SP and PC.
-#[cfg(target_arch = "aarch64")]
-pub(super) const REGISTERS: u64 = 1 << 29 | 1 << 30 | 1 << 31 | 1 << 32;
-
-/// Where a thread was in this program.
-pub(super) struct Registers {
-    instruction: u64,
-    stack: u64,
-    all: UnwindRegsNative,
-}
-
-impl Registers {
-    /// In the order of their numbers; none where the kernel saw none.
-    pub(super) fn of(registers: &[u64]) -> Option<Registers> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let &[frame, stack, instruction] = registers else { return None };
-            Some(Registers { instruction, stack, all: UnwindRegsNative::new(instruction, stack, frame) })
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            let &[frame, link, stack, instruction] = registers else { return None };
-            Some(Registers { instruction, stack, all: UnwindRegsNative::new(link, stack, frame) })
-        }
-    }
-}
 
 /// What unwinds this process's stacks.
 pub(super) struct Unwinding {

@@ -73,7 +73,7 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
     ("src/drivers/ring/spinning.rs", &["GAP_WEIGHT"]),
     ("src/profiler/sampler.rs", &["MARKS"]),
     ("src/profiler/symbols.rs", &["KERNEL"]),
-    ("src/profiler/unwinding.rs", &["REGISTERS"]),
+    ("src/profiler/sample.rs", &["REGISTERS"]),
     ("src/tls/session.rs", &["HEAD_BYTES"]),
     // The first process of all kernel threads, and a drawing's measures.
     ("tuning/src/host/processes.rs", &["KTHREADD"]),

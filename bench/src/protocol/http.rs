@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use florin_schema::{Status, UserId};
 
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, json::Json, malformed};
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, json::Json, malformed, number};
 use crate::limits::HEADERS_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
@@ -139,7 +139,7 @@ impl Head {
         let mut body = None;
         for header in response.headers.iter() {
             if header.name.eq_ignore_ascii_case("content-length") {
-                let length = super::resp::number(header.value).filter(|&n| n <= limits::REPLY_BYTES_MAX);
+                let length = number(header.value).filter(|&n| n <= limits::REPLY_BYTES_MAX);
                 body = Some(Length::Bytes(length.ok_or_else(|| malformed("a Content-Length", bytes))?));
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 body = Some(Length::Chunked);

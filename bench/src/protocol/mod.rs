@@ -219,3 +219,12 @@ pub(crate) fn malformed(what: &'static str, bytes: &[u8]) -> Wrong {
 pub(crate) fn beginning(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned()
 }
+
+/// A decimal number of at most nine digits.
+#[inline]
+pub(super) fn number(digits: &[u8]) -> Option<usize> {
+    if digits.is_empty() || digits.len() > 9 {
+        return None;
+    }
+    digits.iter().try_fold(0, |n, digit| digit.is_ascii_digit().then(|| n * 10 + usize::from(digit - b'0')))
+}

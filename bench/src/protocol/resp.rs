@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::value::is_value_of;
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, http, malformed};
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, http, malformed, number};
 use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
@@ -148,15 +148,6 @@ impl Protocol for Resp {
         pending.release(slot);
         Ok(Step::Answered { consumed, since_ns, fate: Fate::Served })
     }
-}
-
-/// A decimal number of at most nine digits.
-#[inline]
-pub(super) fn number(digits: &[u8]) -> Option<usize> {
-    if digits.is_empty() || digits.len() > 9 {
-        return None;
-    }
-    digits.iter().try_fold(0, |n, digit| digit.is_ascii_digit().then(|| n * 10 + usize::from(digit - b'0')))
 }
 
 #[cfg(test)]

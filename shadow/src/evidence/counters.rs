@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use florin_schema::UserId;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::finding::Latest;
-use super::summary::Counts;
 use crate::answer::{Answer, Form};
 use crate::judge::{ByteComparison, Noise, Reason, RuleIndex, Ruling, Sides, Verdict};
 use crate::limits::{ACCOUNTS_MAX, HEADER_NAMES_MAX, LATENCY_MAX_US, LATEST_MAX};
@@ -91,6 +90,27 @@ pub struct EndpointCounters {
     pub bytes: [u64; ByteComparison::ALL.len()],
     /// µs.
     pub latency: Sides<Histogram<u64>>,
+}
+
+/// All verdicts, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counts(pub [u64; Verdict::ALL.len()]);
+
+impl Counts {
+    /// How many had this one.
+    pub const fn of(&self, verdict: Verdict) -> u64 {
+        self.0[verdict as usize]
+    }
+}
+
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (verdict, count) in Verdict::ALL.iter().zip(self.0) {
+            map.serialize_entry(verdict.name(), &count)?;
+        }
+        map.end()
+    }
 }
 
 /// A latency's quantiles, in µs.

@@ -23,12 +23,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use counters::Counters;
+pub use counters::Counts;
 pub use finding::Finding;
 pub use metrics::render as render_metrics;
 use reach::{Change, Reach};
 pub use redact::Redaction;
 pub use report::{ENDED, Report, ReportError, page};
-pub use summary::{Counts, Enough, ServeSummary, Summary, Tolerance};
+pub use summary::{Enough, ServeSummary, Summary, Tolerance};
 
 use crate::address::TargetAddress;
 use crate::answer::Answer;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::Serialize;
 
 use super::Evidence;
-use super::counters::{Counters, EndpointCounters, Quantiles, quantiles};
+use super::counters::{Counters, Counts, EndpointCounters, Quantiles, quantiles};
 use super::finding::Latest;
 use super::reach::ReachSummary;
-use super::report::Report;
 use crate::answer::{COMPARED, rfc3339};
 use crate::clock::now_us;
 use crate::judge::{ByteComparison, Noise, Reason, Sides, Verdict};
@@ -85,27 +84,6 @@ pub struct Summary {
     pub mismatches_not_written: u64,
     /// The newest mismatches and errors, newest first.
     pub latest: Vec<Latest>,
-}
-
-/// All verdicts, in their order.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Counts(pub [u64; Verdict::ALL.len()]);
-
-impl Counts {
-    /// How many had this one.
-    pub const fn of(&self, verdict: Verdict) -> u64 {
-        self.0[verdict as usize]
-    }
-}
-
-impl Serialize for Counts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (verdict, count) in Verdict::ALL.iter().zip(self.0) {
-            map.serialize_entry(verdict.name(), &count)?;
-        }
-        map.end()
-    }
 }
 
 /// How much a run has seen, and how much it should have.
@@ -304,7 +282,7 @@ impl Evidence {
             queue: QueueSummary { open: offered.saturating_sub(ruled), capacity: self.queue_capacity },
             serve,
             cut_runs,
-            mismatches_not_written: report.map_or(0, Report::not_written),
+            mismatches_not_written: report.map_or(0, |report| report.not_written()),
             latest: counters.latest.iter().cloned().collect(),
         };
         summary.verdict = summary.sentence();

@@ -23,10 +23,10 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use crate::address::TableName;
+use crate::beside::Beside;
 use crate::instance::{Instance, WHO};
 use crate::ledger::PgLedger;
 use crate::limits::{APPEND_TRIES_MAX, COMMIT_TIMEOUT, SETTLE_PAUSE, SETTLE_TIMEOUT};
-use crate::schema::Beside;
 use crate::sql::{Sql, SqlError, failed, unavailable, uncertain};
 
 /// The largest that the column holds.

@@ -17,8 +17,9 @@ use tokio_postgres::{CopyInSink, Row};
 
 use crate::address::Address;
 use crate::admin;
+use crate::beside::Beside;
 use crate::limits::{BULK_ASK_TIMEOUT, BULK_PIECE_BYTES, BULK_WORK_TIMEOUT, SETTLE_PAUSE};
-use crate::schema::{Beside, Roles};
+use crate::schema::Roles;
 use crate::sql::{Sql, SqlError, failed, unavailable, uncertain};
 use crate::target::Target;
 

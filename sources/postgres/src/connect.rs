@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::select;
 use tokio::time::timeout;
@@ -19,7 +19,6 @@ use crate::address::{Address, Host, TlsMode};
 use crate::limits::{CONNECT_TIMEOUT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_RETRIES};
 use crate::password::{self, PasswordError};
 use crate::tls::{self, TlsError};
-use crate::wire::Duplex;
 
 /// What PostgreSQL takes for a request for TLS: a length of 8, and a number that is no protocol's.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
@@ -31,6 +30,10 @@ pub const APPLICATION: &str = "florin";
 pub const OPTIONS: &str = "-c datestyle=ISO -c timezone=UTC -c extra_float_digits=3 -c statement_timeout=0 \
     -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed \
     -c search_path= -c row_security=off";
+
+/// What bytes go through: TCP, a unix socket, TLS on either.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

@@ -49,3 +49,11 @@ impl From<ShapeError> for Failure {
         Failure::Unavailable(error.to_string())
     }
 }
+
+/// What the server refused to do, and, where somebody else could, what is to be done.
+pub(crate) fn refused(what: String, help: String) -> impl FnOnce(WireError) -> Failure {
+    move |error| match error {
+        WireError::Server { .. } => Failure::Unavailable(format!("{what}: {error}; {help}")),
+        error => error.into(),
+    }
+}

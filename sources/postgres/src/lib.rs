@@ -19,7 +19,7 @@
 //! | [`target`](Target) | which ledger, with its columns |
 //! | [`address`] | which ledger, as `--ledger postgres://…` names it |
 //! | [`password`], [`tls`], [`connect`] | a connection to the server, and who logs in |
-//! | [`schema`] (with `roles`), [`mod@check`], [`standing`] | what `florin ledger init`, `check` and `status` do |
+//! | [`schema`] (with `beside` and `roles`), [`mod@check`], [`standing`] | what `florin ledger init`, `check` and `status` do |
 //! | [`admin`] | the same for code that waits |
 //! | [`appender`](PgAppender) | what a node appends |
 //! | [`bulk`](PgBulkWriter) | many rows with one commit |
@@ -38,6 +38,7 @@ pub mod admin;
 mod answer;
 mod appender;
 mod asker;
+mod beside;
 mod bulk;
 pub mod check;
 pub mod connect;

@@ -5,9 +5,9 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::address::TableName;
 use crate::answer::{self, is};
-use crate::failure::Failure;
+use crate::beside::Beside;
+use crate::failure::{Failure, refused};
 use crate::limits::NAME_BYTES_MAX;
-use crate::schema::{Beside, refused};
 use crate::wire::Wire;
 
 /// Of a managed PostgreSQL where nobody is a superuser and no role has REPLICATION: whoever is a member of this may replicate.

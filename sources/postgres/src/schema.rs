@@ -5,38 +5,16 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::address::TableName;
 use crate::answer;
+use crate::beside::Beside;
 use crate::facts::{self, TableRef};
-use crate::failure::Failure;
+use crate::failure::{Failure, refused};
 use crate::publication::{self, Fault};
 use crate::target::{Purpose, Target};
-use crate::wire::{Wire, WireError};
+use crate::wire::Wire;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
 pub use crate::roles::Roles;
-
-/// Names of what stands beside the table.
-pub(crate) struct Beside {
-    pub accounts: TableName,
-    assign: TableName,
-    refuse: TableName,
-    identity: String,
-}
-
-impl Beside {
-    pub(crate) fn of(table: &TableName) -> Beside {
-        // PostgreSQL cuts names after 63 bytes; two that are cut alike would be one.
-        let end = (0..=40.min(table.table.len())).rev().find(|&at| table.table.is_char_boundary(at));
-        let stem = &table.table[..end.unwrap_or(0)];
-        let beside = |suffix| TableName { schema: table.schema.clone(), table: format!("{stem}_{suffix}") };
-        Beside {
-            accounts: beside("accounts"),
-            assign: beside("assign_version"),
-            refuse: beside("refuse_change"),
-            identity: format!("{stem}_user_version"),
-        }
-    }
-}
 
 /// Makes what is missing, and says what it did.
 ///
@@ -123,14 +101,6 @@ async fn publish(wire: &mut Wire, target: &Target, on_database: &str) -> Result<
         }
     }
     Ok(done)
-}
-
-/// What the server refused to do, and, where somebody else could, what is to be done.
-pub(crate) fn refused(what: String, help: String) -> impl FnOnce(WireError) -> Failure {
-    move |error| match error {
-        WireError::Server { .. } => Failure::Unavailable(format!("{what}: {error}; {help}")),
-        error => error.into(),
-    }
 }
 
 fn schema_of(table: &TableName) -> String {

@@ -12,12 +12,8 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::connect::OPTIONS;
+use crate::connect::{Duplex, OPTIONS};
 use crate::limits::{CONNECT_TIMEOUT, MESSAGE_BYTES_MAX, QUERY_TIMEOUT, READ_BYTES};
-
-/// What bytes go through: TCP, a unix socket, TLS on either.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Why a connection gave no answer.
 #[derive(Debug, thiserror::Error)]

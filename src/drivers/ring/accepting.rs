@@ -10,12 +10,13 @@ use io_uring::cqueue;
 use super::{
     RingDriver,
     arriving::Comer,
+    connections::reception,
     token::{Operation, Token},
 };
 use crate::{
     drivers::{Engine, Listening, accept_turn::Sharing, peer::Peer},
     limits,
-    shard::{Listener, life::Reception},
+    shard::Listener,
 };
 
 /// One listening socket and its accept operation.
@@ -191,15 +192,5 @@ impl<E: Engine> RingDriver<E> {
                 }
             },
         }
-    }
-}
-
-/// How connections of `listener` are received from. On a unix socket the kernel now and then loses the end of a half-close
-/// under a receive that goes on (some 10 in 500,000 short connections; never on TCP), so there the end is watched for.
-pub(super) fn reception(listener: Listener) -> Reception {
-    match listener {
-        Listener::Unix => Reception::Watched,
-        Listener::Any | Listener::Shard => Reception::Many,
-        Listener::Tls => Reception::Sealed,
     }
 }

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::{
     RingDriver,
-    accepting::reception,
+    connections::reception,
     sealed::Sealed,
     token::{Operation, Token},
 };

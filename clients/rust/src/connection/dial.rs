@@ -10,13 +10,12 @@ use flatbuffers::FlatBufferBuilder;
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{LedgerId, NodeId, NodeIdentity, Opcode, generated as fbs};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
-use super::session::{closed, write_out};
 use super::{Expected, Shared};
 use crate::limits::SHARDS_MAX;
 use crate::request::Request;
@@ -95,6 +94,12 @@ async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<D
     Ok(Dialled { reading, writing, buffer, map: Arc::new(map) })
 }
 
+/// Writes, to the end: what encrypts keeps what it could not write at once.
+pub(super) async fn write_out(writing: &mut Writing, bytes: &[u8]) -> io::Result<()> {
+    writing.write_all(bytes).await?;
+    writing.flush().await
+}
+
 /// A socket, and who is at its other end.
 async fn open(host: &str, port: u16) -> io::Result<(TcpStream, IpAddr)> {
     let stream = reach(host, port).await?;
@@ -145,7 +150,7 @@ async fn first_reply(
     loop {
         let read = reading.read_buf(buffer.room()).await.map_err(|error| shared.failed(error))?;
         if read == 0 {
-            return Err(shared.disconnected(closed(buffer)));
+            return Err(shared.disconnected(buffer.closed()));
         }
         buffer.take(&mut replies).map_err(|error| shared.garbage(error))?;
         // One request has been sent; what a server says beyond its answer is nobody's.

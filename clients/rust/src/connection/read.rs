@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use florin_schema::frame::{ReplyHeader, VERSION};
 use rkyv::util::AlignedVec;
 use zerocopy::FromBytes;
 
-use crate::ProtocolError;
 use crate::limits::{READ_BYTES, READ_BYTES_MIN, REPLY_BYTES_MAX};
+use crate::{Disconnect, ProtocolError};
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
@@ -56,6 +57,22 @@ impl ReadBuffer {
     /// How long the reply at the front says that it is; none before that is there.
     pub fn expected(&self) -> Option<u32> {
         self.bytes.first_chunk().map(|&length| u32::from_le_bytes(length))
+    }
+
+    /// What it means where the server closes the connection now.
+    pub fn closed(&self) -> Disconnect {
+        match self.part() {
+            0 => Disconnect::Closed,
+            got => Disconnect::CutShort { got, expected: self.expected() },
+        }
+    }
+
+    /// What it means where the server has said nothing for so long.
+    pub fn silent(&self, limit: Duration) -> Disconnect {
+        match self.part() {
+            0 => Disconnect::Silent(limit),
+            got => Disconnect::Dripped { after: limit, got, expected: self.expected() },
+        }
     }
 
     /// Takes the whole replies at the front. After an error nothing behind it can be trusted.

@@ -3,15 +3,15 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use florin_schema::frame::REPLY_DRAINING;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::{AbortHandle, JoinHandle, yield_now};
 use tokio::time::timeout_at;
 
-use super::dial::{Dialled, Reading, Writing};
+use super::dial::{Dialled, Reading, Writing, write_out};
 use super::read::{RawReply, ReadBuffer};
 use super::silence::{Silence, Verdict};
 use super::table::{Table, Waiter};
@@ -294,12 +294,6 @@ async fn write(session: Arc<Session>, mut writing: Writing) -> Error {
     }
 }
 
-/// Writes, to the end: what encrypts keeps what it could not write at once.
-pub(super) async fn write_out(writing: &mut Writing, bytes: &[u8]) -> io::Result<()> {
-    writing.write_all(bytes).await?;
-    writing.flush().await
-}
-
 /// Hands each reply to whoever waits for it.
 async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffer) -> Error {
     let shared = &session.shared;
@@ -315,7 +309,7 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
             () = session.due.notified(), if look_at.is_none() => None,
         };
         match read {
-            Some(Ok(0)) => return shared.disconnected(closed(&buffer)),
+            Some(Ok(0)) => return shared.disconnected(buffer.closed()),
             Some(Ok(bytes)) => {
                 is_overdue = false;
                 let taken = buffer.take(&mut replies);
@@ -350,24 +344,8 @@ async fn read(session: Arc<Session>, mut reading: Reading, mut buffer: ReadBuffe
                 is_overdue = true;
                 Some(Instant::now() + SECOND_LOOK)
             }
-            Verdict::Lost => return shared.disconnected(silent(&buffer, shared.settings.silence_max)),
+            Verdict::Lost => return shared.disconnected(buffer.silent(shared.settings.silence_max)),
         };
-    }
-}
-
-/// What a server's close means.
-pub(super) fn closed(buffer: &ReadBuffer) -> Disconnect {
-    match buffer.part() {
-        0 => Disconnect::Closed,
-        got => Disconnect::CutShort { got, expected: buffer.expected() },
-    }
-}
-
-/// What its silence means.
-fn silent(buffer: &ReadBuffer, limit: Duration) -> Disconnect {
-    match buffer.part() {
-        0 => Disconnect::Silent(limit),
-        got => Disconnect::Dripped { after: limit, got, expected: buffer.expected() },
     }
 }
 
