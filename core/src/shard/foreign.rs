@@ -6,10 +6,10 @@
 use florin_schema::{HashedUser, ShardIndex};
 
 use super::Shard;
-use super::belt::Lookup;
 use super::forwarding::Incoming;
 use super::forwarding::bundle::{Bundle, ForeignLookup};
 use super::forwarding::question::Aspect;
+use super::pipeline::Lookup;
 use super::planted::Planted;
 use super::responder::Via;
 use super::table::Guess;
@@ -48,7 +48,7 @@ impl Shard {
             let ForeignLookup { to, user, aspect, .. } =
                 incoming.expect("it leaves with its last answer").lookup(index);
             let lookup = Lookup { asker: place as u32, to, user, aspect, guess: Guess::NOBODY };
-            if self.belt.push(lookup) {
+            if self.pipeline.push(lookup) {
                 self.move_foreign();
             }
         }
@@ -59,19 +59,19 @@ impl Shard {
         if self.forwarding.incoming.is_empty() {
             return;
         }
-        while !self.belt.is_empty() {
+        while !self.pipeline.is_empty() {
             self.move_foreign();
         }
-        self.belt.rewind();
+        self.pipeline.rewind();
         debug_assert!(self.forwarding.incoming.iter().all(|incoming| incoming.bundle.is_none()));
         self.forwarding.incoming.clear();
     }
 
     fn move_foreign(&mut self) {
-        let answer = self.pass_belt();
+        let answer = self.pass_pipeline();
         let via = if Planted::DropsFlag.is(self.planted) { Via::Connection } else { Via::Mesh };
         self.responder.metrics.answered_for_others.add(answer.len() as u64);
-        for of_one in self.belt.at(answer).chunk_by(|one, next| one.asker == next.asker) {
+        for of_one in self.pipeline.at(answer).chunk_by(|one, next| one.asker == next.asker) {
             let incoming = &mut self.forwarding.incoming[of_one[0].asker as usize];
             let bundle = incoming.bundle.as_mut().expect("it leaves with its last answer");
             for Lookup { to, user, aspect, guess, .. } in of_one {

@@ -1,7 +1,7 @@
 //! From a connection's bytes to answers.
 //!
 //! Frames are parsed where the kernel put them; only what must wait is copied. Lookups of an account of this shard's
-//! go on the belt; they are answered there, or at the latest when all of the turn's input has been read. Those of an account
+//! go into the pipeline; they are answered there, or at the latest when all of the turn's input has been read. Those of an account
 //! of another's are passed on. Whether its caller may make a request is decided here, before anything of that.
 
 use alloc::vec;
@@ -12,10 +12,10 @@ use florin_schema::frame::RequestHeader;
 use florin_schema::{HashedUser, Opcode, ShardIndex, UserId};
 
 use super::Shard;
-use super::belt::{Lookup, Step};
 use super::connections::{Ending, Stop};
 use super::forwarding::peers::PeerLink;
 use super::forwarding::question::{Ask, Aspect, Destination, Question};
+use super::pipeline::{Lookup, Step};
 use super::planted::Planted;
 use super::responder::Via;
 use super::table::Guess;
@@ -248,26 +248,26 @@ impl Shard {
         }
     }
 
-    /// Puts a lookup on the belt, which moves on when a group is whole.
+    /// Puts a lookup into the pipeline, which moves on when a group is whole.
     #[inline(always)]
     pub(super) fn look_up(&mut self, lookup: Lookup) {
-        if self.belt.push(lookup) {
-            self.move_belt();
+        if self.pipeline.push(lookup) {
+            self.move_pipeline();
         }
     }
 
     /// Answers all lookups that are under way.
     pub(super) fn finish_lookups(&mut self) {
-        while !self.belt.is_empty() {
-            self.move_belt();
+        while !self.pipeline.is_empty() {
+            self.move_pipeline();
         }
-        self.belt.rewind();
+        self.pipeline.rewind();
     }
 
     /// All lookups that are under way go through their next pass.
-    fn move_belt(&mut self) {
-        let answer = self.pass_belt();
-        for of_one in self.belt.at(answer).chunk_by(|one, next| one.asker == next.asker) {
+    fn move_pipeline(&mut self) {
+        let answer = self.pass_pipeline();
+        for of_one in self.pipeline.at(answer).chunk_by(|one, next| one.asker == next.asker) {
             let session = &mut self.connections[of_one[0].asker];
             session.owed -= of_one.len() as u32;
             for Lookup { to, user, aspect, guess, .. } in of_one {
@@ -278,16 +278,16 @@ impl Shard {
 
     /// Asks for the memory that the lookups under way need next; which of them are to be answered now.
     #[inline(always)]
-    pub(super) fn pass_belt(&mut self) -> Range<usize> {
-        let Step { fetch, probe, answer } = self.belt.step();
+    pub(super) fn pass_pipeline(&mut self) -> Range<usize> {
+        let Step { fetch, probe, answer } = self.pipeline.step();
         let table = &self.responder.table;
-        for lookup in self.belt.at(fetch) {
+        for lookup in self.pipeline.at(fetch) {
             table.prefetch(lookup.user);
         }
-        for lookup in self.belt.at(probe) {
+        for lookup in self.pipeline.at(probe) {
             lookup.guess = table.guess(lookup.user);
         }
-        for lookup in self.belt.at(answer.clone()) {
+        for lookup in self.pipeline.at(answer.clone()) {
             if let Aspect::Statistics(_) = lookup.aspect {
                 table.prefetch_statistics(lookup.guess);
             }

@@ -18,7 +18,7 @@
 //! | `admission` | who may not ask, or not so often, is refused |
 //! | `intake` | from a connection's bytes to requests, and who may make them |
 //! | `resp` | the same for RESP, whose replies come in order |
-//! | `belt` | the pipeline of lookups under way, so that their cache misses overlap |
+//! | `pipeline` | the lookups under way, in groups, so that their cache misses overlap |
 //! | `responder` | from a question to its answer: the table, the time, the encoder |
 //! | `ending` | time-outs and drains |
 //! | `forwarding` | links to other shards, batches in parts, the waiting room |
@@ -50,7 +50,6 @@ use crate::wire::{HelloAnswer, OwnPorts};
 mod account;
 mod admission;
 pub mod audit;
-mod belt;
 mod blocks;
 pub mod callers;
 pub mod checkpoints;
@@ -69,6 +68,7 @@ pub mod life;
 mod memory;
 pub mod metrics;
 pub mod orders;
+mod pipeline;
 mod planted;
 pub mod principal;
 mod questions;
@@ -81,7 +81,6 @@ pub mod table;
 
 use audit::Audits;
 pub use audit::{AuditAnswer, AuditLink, AuditOrder, AuditPort, audit_link};
-use belt::Belt;
 use callers::Callers;
 pub use callers::{CallersLink, CallersPort, Directory, Proof, Refused, callers_link};
 use checkpoints::Checkpoints;
@@ -97,6 +96,7 @@ use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use metrics::ShardMetrics;
 use metrics::Work;
+use pipeline::Pipeline;
 pub use planted::Planted;
 pub use principal::{Principal, Rights};
 use questions::Room;
@@ -172,7 +172,7 @@ pub struct Shard {
     audits: Audits,
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
-    belt: Belt,
+    pipeline: Pipeline,
     slow: Slow,
     /// What a Hello says.
     greeting: Greeting,
@@ -251,7 +251,7 @@ impl Shard {
             checkpoints: Checkpoints::none(),
             audits: Audits::none(),
             callers: None,
-            belt: Belt::new(),
+            pipeline: Pipeline::new(),
             slow: Slow::none(),
             greeting: Greeting { server, ports, tls_ports, identity },
             now: Now::default(),

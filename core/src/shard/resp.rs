@@ -1,11 +1,11 @@
 //! RESP: replies come in the order of their commands, and yet commands that came together are answered together. GETs of this shard's
-//! accounts go on the belt one behind the other. Where one of another shard's comes, it and the GETs behind it are gathered as
+//! accounts go into the pipeline one behind the other. Where one of another shard's comes, it and the GETs behind it are gathered as
 //! a batch's users are, and answered one by one.
 
 use super::Shard;
-use super::belt::Lookup;
 use super::connections::{Ending, Stop};
 use super::forwarding::question::{Aspect, Question};
+use super::pipeline::Lookup;
 use super::table::Guess;
 use crate::wire::resp::{self, Chat};
 use crate::wire::{Freshness, Parsed, Protocol, Query, RespVersion};

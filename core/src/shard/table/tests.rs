@@ -426,7 +426,7 @@ fn every_account_is_found_and_strangers_are_not() {
     }
 }
 
-/// By its passes, as a belt's lookups go.
+/// By its passes, as lookups go.
 fn look_up(table: &Table, user: HashedUser) -> Option<Found<'_>> {
     table.prefetch(user);
     let guess = table.guess(user);

@@ -73,7 +73,7 @@ fn foreign_lookups_of_one_turn_are_told_apart() {
         assert!(answered.iter().all(|&is| is), "shard {shard}'s caller has every answer");
     }
     assert_eq!(node[2].shard.responder.metrics.answered_for_others.get(), 2 * EACH as u64);
-    assert!(node[2].shard.forwarding.incoming.is_empty() && node[2].shard.belt.is_empty());
+    assert!(node[2].shard.forwarding.incoming.is_empty() && node[2].shard.pipeline.is_empty());
 }
 
 /// A connection may be owed some 48 answers, so a few callers never fill a link: no simulated one ever was full. Here each of two

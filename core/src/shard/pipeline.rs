@@ -36,16 +36,16 @@ impl Lookup {
 }
 
 /// First in, first out.
-pub(super) struct Belt {
-    places: [Lookup; Belt::PLACES],
-    /// How many were put on it since it was empty, and how many of these have been through each pass.
+pub(super) struct Pipeline {
+    places: [Lookup; Pipeline::PLACES],
+    /// How many were put in since it was empty, and how many of these have been through each pass.
     asked: usize,
     fetched: usize,
     probed: usize,
     answered: usize,
 }
 
-/// What each pass has to do when the belt moves on; each part is a group, or the begin of one.
+/// What each pass has to do when it moves on; each part is a group, or the begin of one.
 pub(super) struct Step {
     /// Their lines of the index are to be asked for.
     pub fetch: Range<usize>,
@@ -55,19 +55,19 @@ pub(super) struct Step {
     pub answer: Range<usize>,
 }
 
-impl Belt {
+impl Pipeline {
     /// The group that is coming, and one for each pass.
     const PLACES: usize = 4 * LOOKUPS_PER_GROUP;
 
     /// An empty one.
-    pub fn new() -> Belt {
-        Belt { places: [Lookup::NONE; Belt::PLACES], asked: 0, fetched: 0, probed: 0, answered: 0 }
+    pub fn new() -> Pipeline {
+        Pipeline { places: [Lookup::NONE; Pipeline::PLACES], asked: 0, fetched: 0, probed: 0, answered: 0 }
     }
 
-    /// Puts a lookup on; returns whether it completes a group, and the belt must move on.
+    /// Puts a lookup in; returns whether it completes a group, and the pipeline must move on.
     #[inline(always)]
     pub fn push(&mut self, lookup: Lookup) -> bool {
-        self.places[self.asked % Belt::PLACES] = lookup;
+        self.places[self.asked % Pipeline::PLACES] = lookup;
         self.asked += 1;
         self.asked.is_multiple_of(LOOKUPS_PER_GROUP)
     }
@@ -87,7 +87,7 @@ impl Belt {
     /// The places of a pass.
     #[inline(always)]
     pub fn at(&mut self, part: Range<usize>) -> &mut [Lookup] {
-        let from = part.start % Belt::PLACES;
+        let from = part.start % Pipeline::PLACES;
         &mut self.places[from..from + part.len()]
     }
 
@@ -110,29 +110,29 @@ mod tests {
 
     #[test]
     fn each_goes_through_one_pass_with_each_group_and_keeps_its_place() {
-        let mut belt = Belt::new();
+        let mut pipeline = Pipeline::new();
         for rewound in 0..3 {
             let all: Vec<u32> = (0..5 * LOOKUPS_PER_GROUP as u32 + 7 * rewound).collect();
             let mut passes = [const { Vec::new() }; 3];
-            let go_on = |belt: &mut Belt, passes: &mut [Vec<u32>; 3]| {
-                let Step { fetch, probe, answer } = belt.step();
+            let go_on = |pipeline: &mut Pipeline, passes: &mut [Vec<u32>; 3]| {
+                let Step { fetch, probe, answer } = pipeline.step();
                 for (part, pass) in [fetch, probe, answer].into_iter().zip(passes) {
-                    pass.extend(belt.at(part).iter().map(|lookup| lookup.asker));
+                    pass.extend(pipeline.at(part).iter().map(|lookup| lookup.asker));
                 }
             };
             for &connection in &all {
-                if belt.push(Lookup { asker: connection, ..Lookup::NONE }) {
-                    go_on(&mut belt, &mut passes);
+                if pipeline.push(Lookup { asker: connection, ..Lookup::NONE }) {
+                    go_on(&mut pipeline, &mut passes);
                 }
                 let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;
                 for (behind, pass) in passes.iter().enumerate() {
                     assert_eq!(pass.len(), groups.saturating_sub(behind) * LOOKUPS_PER_GROUP);
                 }
             }
-            while !belt.is_empty() {
-                go_on(&mut belt, &mut passes);
+            while !pipeline.is_empty() {
+                go_on(&mut pipeline, &mut passes);
             }
-            belt.rewind();
+            pipeline.rewind();
             assert_eq!(passes, [all.clone(), all.clone(), all]);
         }
     }
