@@ -172,9 +172,9 @@ impl Feed {
         Ok(())
     }
 
-    pub fn rung(&mut self) -> Vec<usize> {
+    pub fn woken(&mut self) -> Vec<usize> {
         let taps = self.follower.outlets().iter().enumerate();
-        taps.filter(|(_, tap)| tap.has_rung()).map(|(shard, _)| shard).collect()
+        taps.filter(|(_, tap)| tap.has_woken()).map(|(shard, _)| shard).collect()
     }
 
     /// When the watermark that every shard has by now was taken.

@@ -102,8 +102,8 @@ pub enum Fault {
     Planted(follower::Planted),
     /// Each shard has this one.
     PlantedInShards(shard::Planted),
-    /// Half of all bells are not heard.
-    LostBell,
+    /// Half of all wake-ups are lost.
+    LostWakeUp,
 }
 
 /// Runs a seed; a panic of the node's own is a failure like the auditor's.
@@ -224,7 +224,7 @@ fn find_each(faults: &[Fault]) {
 }
 
 #[test]
-fn a_bell_that_is_not_heard_is_found() {
-    let found = (0..100).filter(|&seed| run(seed, Fault::LostBell).is_err_and(|why| why.contains("stuck")));
+fn a_wake_up_that_is_lost_is_found() {
+    let found = (0..100).filter(|&seed| run(seed, Fault::LostWakeUp).is_err_and(|why| why.contains("stuck")));
     assert!(found.count() > 20);
 }

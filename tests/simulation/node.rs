@@ -1,5 +1,5 @@
 //! A node without a kernel: its shards, and for each the driver's part of a turn (completions in, sends and closes
-//! out), as the plan of `florin::shard` has it. A shard that has parked is run only for a completion, for its bell or
+//! out), as the plan of `florin::shard` has it. A shard that has parked is run only for a completion, when it is woken or
 //! when its time has come: a wake-up that the shards forget is a request that stays unanswered.
 
 use std::collections::VecDeque;
@@ -72,7 +72,7 @@ pub enum Event {
 /// One shard and its driver.
 pub struct Seat {
     pub shard: Shard,
-    pub bell: bool,
+    pub is_woken: bool,
     pub park: Park,
     pub completions: VecDeque<Completion>,
     pub lines: [Option<Line>; SLOTS],
@@ -156,7 +156,7 @@ impl Node {
         let (step, now) = moment;
         let mut events = Vec::new();
         let seat = &mut self.seats[index];
-        seat.bell = false;
+        seat.is_woken = false;
         seat.latest_wall_us = seat.latest_wall_us.max(now.wall_us);
         let set_back = Hour::of(seat.latest_wall_us).0 - Hour::of(now.wall_us).0;
         let (as_of_us, taken_us) = tap.watermark.load();
@@ -167,9 +167,9 @@ impl Node {
         seat.shard.work();
         seat.keep_time(now.monotonic_us);
         seat.serve(now.monotonic_us, random, &mut events);
-        let mut bells = Vec::new();
+        let mut woken = Vec::new();
         while let Some(shard) = seat.shard.next_to_wake() {
-            bells.push(usize::from(shard.0));
+            woken.push(usize::from(shard.0));
         }
         seat.shard.end_turn(now.monotonic_us + 3);
         seat.park = seat.shard.park();
@@ -187,13 +187,13 @@ impl Node {
             events: [before, after],
             refuses: seat.draining_since_us.is_some_and(refuses),
         });
-        self.ring(&bells, random);
+        self.wake(&woken, random);
         events
     }
 
-    pub fn ring(&mut self, bells: &[usize], random: &mut Random) {
-        for &bell in bells {
-            self.seats[bell].bell |= self.fault != Fault::LostBell || random.percent(50);
+    pub fn wake(&mut self, shards: &[usize], random: &mut Random) {
+        for &shard in shards {
+            self.seats[shard].is_woken |= self.fault != Fault::LostWakeUp || random.percent(50);
         }
     }
 
@@ -214,7 +214,7 @@ impl Node {
                 .get_or_insert(seat.mirror.turns.last().map_or(0, |turn| turn.monotonic_us));
             seat.shard.drain();
             // A driver drains between two turns, and goes on with the next.
-            seat.bell = true;
+            seat.is_woken = true;
         }
     }
 }
@@ -223,7 +223,7 @@ impl Seat {
     fn new(shard: Shard, metrics: Arc<ShardMetrics>) -> Seat {
         Seat {
             shard,
-            bell: false,
+            is_woken: false,
             park: Park::Busy,
             completions: VecDeque::new(),
             lines: [const { None }; SLOTS],
@@ -245,7 +245,7 @@ impl Seat {
             Park::Until(us) => us <= now_us,
             Park::Idle => false,
         };
-        is_due || self.has_lingered(now_us) || self.bell || !self.completions.is_empty()
+        is_due || self.has_lingered(now_us) || self.is_woken || !self.completions.is_empty()
     }
 
     fn has_lingered(&self, now_us: u64) -> bool {
@@ -361,9 +361,9 @@ impl Seat {
         }
     }
 
-    /// Whether it may sleep for ever: parked, and nobody has rung.
+    /// Whether it may sleep for ever: parked, and nobody has woken it.
     pub fn is_asleep(&self) -> bool {
-        self.park == Park::Idle && !self.bell && self.completions.is_empty()
+        self.park == Park::Idle && !self.is_woken && self.completions.is_empty()
     }
 }
 

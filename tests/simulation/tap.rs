@@ -25,7 +25,7 @@ pub struct Tap {
     pub watermark: Arc<Latest>,
     /// Published, and not yet arrived.
     pub under_way: Option<(i64, u64)>,
-    rang: Arc<AtomicBool>,
+    woken: Arc<AtomicBool>,
     pub now_us: u64,
     /// The history that is being sent: how many rows from the first are there, and whether it has a hole.
     history: (u64, bool),
@@ -39,9 +39,9 @@ impl Tap {
     /// Both ends.
     pub fn new(random: &mut Random, parking: Arc<Parking>) -> (Tap, FeedLink) {
         let slots = random.pick(&[4, 16, 64, 256]);
-        let rang = Arc::new(AtomicBool::new(false));
-        let rings = Arc::clone(&rang);
-        let waker = Arc::new(move || rings.store(true, Relaxed));
+        let woken = Arc::new(AtomicBool::new(false));
+        let wakes = Arc::clone(&woken);
+        let waker = Arc::new(move || wakes.store(true, Relaxed));
         let (outlet, link) = link_of(slots, random.pick(&[1, 2, 64]), parking, waker);
         let watermark = Arc::clone(&link.watermark);
         (
@@ -52,7 +52,7 @@ impl Tap {
                 reread_rows: 0,
                 watermark,
                 under_way: None,
-                rang,
+                woken,
                 now_us: 0,
                 history: (0, false),
                 holes: BTreeMap::new(),
@@ -67,9 +67,9 @@ impl Tap {
         self.log.len() - (self.slots - self.outlet.room())
     }
 
-    /// Whether the shard's bell was rung since the last call.
-    pub fn has_rung(&self) -> bool {
-        self.rang.swap(false, Relaxed)
+    /// Whether the shard was to be woken since the last call.
+    pub fn has_woken(&self) -> bool {
+        self.woken.swap(false, Relaxed)
     }
 
     /// An account whose hole is in the ledger is not read again at once.

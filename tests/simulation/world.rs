@@ -314,8 +314,8 @@ impl World {
                 self.fixed_wall_us.is_none(),
                 &mut self.auditor.seen,
             )?;
-            let rung = self.feed.rung();
-            self.node.ring(&rung, &mut self.random);
+            let woken = self.feed.woken();
+            self.node.wake(&woken, &mut self.random);
         }
         Ok(acted)
     }
@@ -384,7 +384,7 @@ impl World {
     fn shards_are_idle(&self) -> bool {
         let is_idle = |seat: &super::node::Seat| {
             // While it drains it looks about from time to time.
-            let is_drained = seat.shard.drained() && matches!(seat.park, Park::Until(_)) && !seat.bell;
+            let is_drained = seat.shard.drained() && matches!(seat.park, Park::Until(_)) && !seat.is_woken;
             seat.is_asleep() || is_drained && seat.metrics.waiting.get() == 0
         };
         self.node.seats.iter().all(is_idle)
@@ -445,7 +445,7 @@ impl World {
         }
         let clients = self.clients.iter().filter(|client| !client.is_served());
         let clients: String = clients.map(|client| format!("\n  {}", client.describe())).collect();
-        let seats = self.node.seats.iter().map(|seat| format!("\n  {:?}, bell {}", seat.park, seat.bell));
+        let seats = self.node.seats.iter().map(|seat| format!("\n  {:?}, woken {}", seat.park, seat.is_woken));
         let waited_us = self.monotonic_us - begin_us;
         Err(format!("stuck for {waited_us} µs until {what}:{clients}{}", seats.collect::<String>()))
     }

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn two_givers_ring_one_sleeper_at_most_once() {
+    fn two_givers_wake_one_sleeper_at_most_once() {
         every_interleaving(|| {
             let parking = Arc::new(Parking::new());
             let (mut first, first_ring) = ring(2);
