@@ -99,7 +99,7 @@ impl Shard {
     /// because of them.
     fn may_begin(&mut self, connection: u32, number: u16) -> bool {
         let begins = |shard: &mut Shard| {
-            let owed = shard.connections[connection].owed;
+            let owed = shard.connections[connection].owed();
             shard.callers.as_mut().is_none_or(|callers| callers.begin(connection, number, owed))
         };
         if begins(self) {

@@ -96,7 +96,7 @@ impl Connections {
         let session = &mut self.sessions[connection as usize];
         assert!(session.open, "connection {connection} was closed twice");
         session.open = false;
-        let waiting = (session.waits > 0).then(|| session.ticket(connection));
+        let waiting = session.waits().then(|| session.ticket(connection));
         session.input.clear(&mut self.buffers);
         self.buffers.give_back(core::mem::take(&mut session.out));
         self.open -= 1;
@@ -263,7 +263,7 @@ mod tests {
         assert!(!connections.holds(ticket) && connections.open() == 3);
         assert_eq!(connections.next_touched(), None, "nobody asks what a closed connection wants");
         connections.begin(1, Listener::Unix, None);
-        assert!(!connections.holds(ticket) && connections[1].owed == 0);
+        assert!(!connections.holds(ticket) && connections[1].owed() == 0);
         // It still stands among the ready, and is not put there twice.
         connections.make_ready(1);
         assert_eq!((connections.ready(), connections.end(1)), (1, None));

@@ -109,7 +109,7 @@ impl Shard {
             } else if session.ending == Ending::Stays {
                 let is_quiet = session.is_quiet() && drained_us >= DRAIN_QUIET_US && still_us >= quiet_us;
                 // Half a request is not waited for any more; what is owed for those before it is.
-                let is_half = session.partial_since_us.is_some() && session.owed == 0;
+                let is_half = session.partial_since_us.is_some() && session.owed() == 0;
                 if is_half && drained_us >= DRAIN_ANSWER_US {
                     self.time_out(connection);
                 } else if is_quiet || drained_us >= DRAIN_READ_US {

@@ -19,9 +19,7 @@ use super::pipeline::{Lookup, Step};
 use super::planted::Planted;
 use super::responder::Via;
 use super::table::Guess;
-use crate::limits::{
-    ANSWER_BYTES, CONNECTION_WAITS_MAX, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX,
-};
+use crate::limits::{ANSWER_BYTES, FRAMES_PER_TURN, PARTIAL_REQUEST_US, UNSENT_BYTES_MAX};
 use crate::wire::{
     self, Format, Freshness, Parsed, Protocol, Query, Rejection, ReplyTo, Request, RespReply, RespShape,
 };
@@ -127,7 +125,7 @@ impl Shard {
                 Err(stop) => return (read, stop),
             };
             // Some of them may be answered before the last is read, so all of them are owed at first.
-            self.connections[connection].owed += allowed as u32;
+            self.connections[connection].owe_usual(allowed);
             let (headers, _) = input[read..].as_chunks::<{ size_of::<RequestHeader>() }>();
             let swift = self.swift_frames(connection, allowed, headers.len());
             let mut plain = 0;
@@ -144,7 +142,7 @@ impl Shard {
             }
             read += plain * size_of::<RequestHeader>();
             let session = &mut self.connections[connection];
-            session.owed -= (allowed - plain) as u32;
+            session.pay_usual(allowed - plain);
             session.frames += plain;
             if plain < swift && self.callers.is_some() {
                 self.give_back(connection, swift - plain);
@@ -204,7 +202,7 @@ impl Shard {
             match self.local_lookup(connection, &request) {
                 Some(lookup) => {
                     self.make_room_for(&lookup);
-                    self.connections[connection].owed += 1;
+                    self.connections[connection].owe_usual(1);
                     self.look_up(lookup);
                 }
                 None if !self.handle(connection, &request) => {
@@ -239,12 +237,10 @@ impl Shard {
 
     /// Statistics may need more than was kept for them: where all that are under way might overshoot, those are written first.
     fn make_room_for(&mut self, lookup: &Lookup) {
-        if let Aspect::Statistics(_) = lookup.aspect {
-            let session = &self.connections[lookup.asker];
-            let owed = (session.owed as usize + 1) * self.responder.statistics_bytes;
-            if session.unsent() + session.promised + owed > UNSENT_BYTES_MAX {
-                self.finish_lookups();
-            }
+        if let Aspect::Statistics(_) = lookup.aspect
+            && self.connections[lookup.asker].may_overshoot(self.responder.statistics_bytes)
+        {
+            self.finish_lookups();
         }
     }
 
@@ -269,7 +265,7 @@ impl Shard {
         let answer = self.pass_pipeline();
         for of_one in self.pipeline.at(answer).chunk_by(|one, next| one.asker == next.asker) {
             let session = &mut self.connections[of_one[0].asker];
-            session.owed -= of_one.len() as u32;
+            session.pay_usual(of_one.len());
             for Lookup { to, user, aspect, guess, .. } in of_one {
                 self.responder.account(&mut session.out, to, Via::Connection, *user, *aspect, *guess);
             }
@@ -303,7 +299,7 @@ impl Shard {
         let mut read = 0;
         loop {
             let session = &mut self.connections[connection];
-            if session.owed > 0 {
+            if session.owed() > 0 {
                 return (read, Stop::Await);
             }
             if session.is_closing() {
@@ -432,10 +428,10 @@ impl Shard {
             Aspect::Balance => 0,
         };
         if self.forwarding.link(owner).is_some() && freshness == Freshness::default() {
-            self.connections[connection].owed += 1;
+            self.connections[connection].owe_usual(1);
             let is_passed = self.pass_on(connection, to, user, aspect, bytes);
             if !is_passed {
-                self.connections[connection].owed -= 1;
+                self.connections[connection].pay_usual(1);
                 self.wait_for_link(connection);
             }
             return is_passed;
@@ -474,7 +470,7 @@ impl Shard {
 
     /// Whether one more question of a connection's may wait for its freshness.
     fn may_wait(&self, connection: u32, freshness: &Freshness) -> bool {
-        freshness.wait_ms > 0 && self.connections[connection].waits < CONNECTION_WAITS_MAX
+        freshness.wait_ms > 0 && self.connections[connection].may_wait()
     }
 
     /// Splits the batch in `self.users` by owner.

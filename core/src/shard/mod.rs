@@ -387,7 +387,7 @@ impl Shard {
     pub fn next_touched(&mut self) -> Option<u32> {
         let connection = self.connections.next_touched()?;
         if let Some(callers) = &mut self.callers {
-            callers.settle(connection, self.connections[connection].owed);
+            callers.settle(connection, self.connections[connection].owed());
         }
         Some(connection)
     }
@@ -400,18 +400,14 @@ impl Shard {
     /// Takes what is to be sent, leaving `empty` to be filled. One send at a time: the next once all of this was
     /// reported to [`Shard::sent`].
     pub fn take_output(&mut self, connection: u32, empty: Vec<u8>) -> Vec<u8> {
-        debug_assert!(empty.is_empty());
-        let session = &mut self.connections[connection];
-        let output = core::mem::replace(&mut session.out, empty);
-        session.in_flight += output.len();
-        output
+        self.connections[connection].take_output(empty)
     }
 
     /// `bytes` of what was taken have been sent.
     pub fn sent(&mut self, connection: u32, bytes: usize) {
         self.responder.metrics.bytes_out.add(bytes as u64);
         let session = &mut self.connections[connection];
-        session.in_flight -= bytes;
+        session.sent(bytes);
         session.active_us = self.now.monotonic_us;
         if session.stop == Stop::Unsent && session.has_room() {
             self.connections.make_ready(connection);

@@ -17,11 +17,11 @@ impl Shard {
     /// Out of line: its room on the stack is none of the frames' loop's.
     #[inline(never)]
     pub(super) fn read_resp(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
-        if self.connections[connection].owed > 0 {
+        if self.connections[connection].owed() > 0 {
             self.finish_lookups();
         }
         // What is owed now is others' to answer, and comes first.
-        if self.connections[connection].owed > 0 {
+        if self.connections[connection].owed() > 0 {
             return (0, Stop::Await);
         }
         let mut read = 0;
@@ -65,7 +65,7 @@ impl Shard {
         let to = resp::get(version);
         let (mut gets, mut read) = (0, 0);
         // As with frames: some of them may be answered before the last is read.
-        self.connections[connection].owed += at_most as u32;
+        self.connections[connection].owe_usual(at_most);
         let mut is_foreign = false;
         while gets < at_most
             && let Some((user, bytes)) = resp::plain_balance(&input[read..])
@@ -81,7 +81,7 @@ impl Shard {
             read += bytes;
         }
         let session = &mut self.connections[connection];
-        session.owed -= (at_most - gets) as u32;
+        session.pay_usual(at_most - gets);
         session.frames += gets;
         self.responder.metrics.resp_commands.add(gets as u64);
         if is_foreign {
@@ -153,6 +153,6 @@ impl Shard {
         self.connections[connection].frames += 1;
         self.responder.metrics.resp_commands.add(1);
         *read += bytes;
-        (self.connections[connection].owed > 0).then_some(Stop::Await)
+        (self.connections[connection].owed() > 0).then_some(Stop::Await)
     }
 }

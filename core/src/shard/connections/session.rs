@@ -1,9 +1,10 @@
 //! One connection's protocol state: what has come and waits, what is to be sent, what is still owed.
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::input::Input;
-use crate::limits::{ANSWER_BYTES, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
+use crate::limits::{ANSWER_BYTES, CONNECTION_WAITS_MAX, INTAKE_BYTES_MAX, UNSENT_BYTES_MAX};
 use crate::shard::forwarding::question::Ticket;
 use crate::shard::principal::Principal;
 use crate::wire::{Protocol, Way};
@@ -92,13 +93,13 @@ pub(in crate::shard) struct Session {
     /// Answers that the driver has not taken yet.
     pub out: Vec<u8>,
     /// Bytes that the driver has taken and not yet sent.
-    pub in_flight: usize,
-    /// Answers that others, or a later turn, still owe.
-    pub owed: u32,
+    in_flight: usize,
+    /// Answers that others, or a later turn, still owe: each is paid once.
+    owed: u32,
     /// Bytes that they may need, beyond [`ANSWER_BYTES`] each.
-    pub promised: usize,
+    promised: usize,
     /// How many of them may wait for their freshness.
-    pub waits: u32,
+    waits: u32,
     /// The turn that `frames` counts, and how many it has had in it.
     pub turn: u64,
     pub frames: usize,
@@ -186,6 +187,24 @@ impl Session {
         Ticket { connection, generation: self.generation, bytes: 0, may_wait: false }
     }
 
+    /// Answers that are still to come.
+    #[inline(always)]
+    pub fn owed(&self) -> u32 {
+        self.owed
+    }
+
+    /// Owes so many more answers of the usual size.
+    #[inline(always)]
+    pub fn owe_usual(&mut self, answers: usize) {
+        self.owed += answers as u32;
+    }
+
+    /// So many of them have been written, or were not asked for after all.
+    #[inline(always)]
+    pub fn pay_usual(&mut self, answers: usize) {
+        self.owed -= answers as u32;
+    }
+
     /// Owes one more answer, which may need `bytes` beyond [`ANSWER_BYTES`]; the way back for it.
     pub fn owe(&mut self, connection: u32, bytes: usize, may_wait: bool) -> Ticket {
         self.owed += 1;
@@ -212,6 +231,29 @@ impl Session {
         self.waits -= u32::from(ticket.may_wait);
     }
 
+    /// Whether one more of its questions may wait for its freshness.
+    pub fn may_wait(&self) -> bool {
+        self.waits < CONNECTION_WAITS_MAX
+    }
+
+    /// Whether questions of it may wait somewhere.
+    pub(super) fn waits(&self) -> bool {
+        self.waits > 0
+    }
+
+    /// Takes what is to be sent, leaving `empty` in its place.
+    pub fn take_output(&mut self, empty: Vec<u8>) -> Vec<u8> {
+        debug_assert!(empty.is_empty(), "what is in there would be sent");
+        let output = mem::replace(&mut self.out, empty);
+        self.in_flight += output.len();
+        output
+    }
+
+    /// `bytes` of what was taken have gone.
+    pub fn sent(&mut self, bytes: usize) {
+        self.in_flight -= bytes;
+    }
+
     pub fn unsent(&self) -> usize {
         self.out.len() + self.in_flight
     }
@@ -219,6 +261,11 @@ impl Session {
     /// Bytes of answers that are here or may still come.
     pub fn committed(&self) -> usize {
         self.unsent() + self.owed as usize * ANSWER_BYTES + self.promised
+    }
+
+    /// Whether all that is owed, and one answer more, may be more than is kept for a caller who does not read, if each needs `bytes`.
+    pub fn may_overshoot(&self, bytes: usize) -> bool {
+        self.unsent() + self.promised + (self.owed as usize + 1) * bytes > UNSENT_BYTES_MAX
     }
 
     pub fn wants(&self) -> Wants {

@@ -159,7 +159,7 @@ fn an_answer_reaches_nobody_but_who_asked() {
     node[0].turn(13);
     let output = node[0].send_output();
     assert_eq!(replies(&output).into_iter().map(request_id).collect::<Vec<_>>(), [2]);
-    assert_eq!(node[0].shard.connections[0].owed, 0);
+    assert_eq!(node[0].shard.connections[0].owed(), 0);
 }
 
 /// However many lookups a turn passes on, the neighbour is woken once.

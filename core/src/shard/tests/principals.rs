@@ -87,7 +87,7 @@ fn who_may_nothing_is_refused_on_every_path() {
             let shard = &node[0].shard;
             assert_eq!(shard.responder.metrics.forwarded.get(), 0, "{name}");
             assert_eq!(shard.forwarding.waiting.len() + shard.forwarding.gathers().len(), 0, "{name}");
-            assert_eq!((shard.connections[0].owed, shard.pipeline.is_empty()), (0, true), "{name}");
+            assert_eq!((shard.connections[0].owed(), shard.pipeline.is_empty()), (0, true), "{name}");
         }
     }
 }
