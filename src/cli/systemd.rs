@@ -204,6 +204,37 @@ mod tests {
         assert_eq!(pulse.look(vec![2, 140_000]), [0, 1]);
     }
 
+    /// SIGHUP while the ledger was being loaded ended with READY=1, the word by which a reload is done, and systemd sent callers.
+    #[test]
+    fn a_reload_says_ready_only_where_the_node_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let test = "cli::systemd::tests::reloads_before_and_after_it_is_ready";
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let ended = command.args(["--exact", "--ignored", test]).env("NOTIFY_SOCKET", &path).output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        manager.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 100];
+        let heard = std::iter::from_fn(|| Some(bytes[..manager.recv(&mut bytes).ok()?].to_vec()));
+        let said: Vec<String> = heard.map(|bytes| String::from_utf8(bytes).unwrap()).collect();
+        assert_eq!(said.len(), 4, "{said:?}");
+        let begins = ["STATUS=loading\n", "READY=1\n", "RELOADING=1\nMONOTONIC_USEC=", "READY=1\n"];
+        for (said, begin) in said.iter().zip(begins) {
+            assert!(said.starts_with(begin), "{said}");
+        }
+    }
+
+    #[test]
+    #[ignore = "has a process of its own, in which nothing is ready yet; the test above runs it"]
+    fn reloads_before_and_after_it_is_ready() {
+        tell_reloading(|| {
+            notify::tell(&[NotifyState::Status("loading")]);
+        });
+        tell_ready();
+        tell_reloading(|| {});
+    }
+
     /// systemd's side of the descriptor store: whatever is kept there comes back as the same socket.
     #[test]
     fn a_socket_is_handed_over_with_its_name() {

@@ -1,4 +1,5 @@
-//! The state of a run for Prometheus: text format 0.0.4.
+//! The state of a run for Prometheus: text format 0.0.4. Written from the summary, which JSON and the page show too: a registry of
+//! counters beside it would be a second one to be kept right.
 
 use std::fmt::Write;
 

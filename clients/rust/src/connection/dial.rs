@@ -186,3 +186,18 @@ fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<
         identity: NodeIdentity { node: NodeId(hello.node_id()), ledger: LedgerId(hello.ledger_id()) },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node whose host had vanished kept its callers' connections, on which nothing was asked, for ever.
+    #[tokio::test]
+    async fn a_node_is_asked_whether_it_is_still_there() {
+        let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (stream, _) = open("127.0.0.1", node.local_addr().unwrap().port()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));
+    }
+}

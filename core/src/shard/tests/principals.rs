@@ -92,6 +92,53 @@ fn who_may_nothing_is_refused_on_every_path() {
     }
 }
 
+/// The same over RESP, where each command has a reply of its own.
+#[test]
+fn who_may_nothing_is_refused_over_resp_too() {
+    let command = |words: &[&str]| {
+        let bulk = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
+        format!("*{}\r\n{}", words.len(), words.iter().map(bulk).collect::<String>())
+    };
+    let times = 40;
+    for (principal, refusal) in [
+        (Principal::anonymous(Rights::NONE), "-NOAUTH "),
+        (Principal::known(3, Rights::NONE), "-NOPERM "),
+        (Principal::ANONYMOUS, ""),
+    ] {
+        for user in [user_of(0), user_of(1)].map(|user| user.to_string()) {
+            let (balance, statistics) = (format!("balance:{user}"), format!("statistics:{user}"));
+            for words in [
+                &["GET", &balance][..],
+                &["GET", &statistics],
+                &["MGET", &balance, &balance],
+                &["FLORIN.BALANCE", &user],
+                &["FLORIN.STATISTICS", &user],
+                &["FLORIN.BALANCE", &user, "MINVERSION", "9", "WAIT", "1000"],
+            ] {
+                let mut node = loaded(Some(principal));
+                node[0].turn_with(12, command(words).repeat(times).as_bytes());
+                let mut replies = node[0].send_output();
+                for at_us in 13..20 {
+                    node[1].turn(at_us);
+                    node[0].turn(at_us);
+                    replies.extend(node[0].send_output());
+                }
+                let replies = String::from_utf8(replies).expect("RESP");
+                if refusal.is_empty() {
+                    assert!(!replies.contains("-NO"), "{words:?}: {replies}");
+                    continue;
+                }
+                assert_eq!(replies.lines().count(), times, "{words:?}: {replies}");
+                assert!(replies.lines().all(|reply| reply.starts_with(refusal)), "{words:?}: {replies}");
+                let shard = &node[0].shard;
+                assert_eq!(shard.responder.metrics.forwarded.get(), 0, "{words:?}");
+                let under_way = shard.forwarding.waiting.len() + shard.forwarding.gathers().len();
+                assert_eq!((under_way, shard.connections[0].owed()), (0, 0), "{words:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn who_may_ask_is_answered_on_every_path() {
     for principal in [Principal::ANONYMOUS, Principal::known(3, Rights::ALL)] {
