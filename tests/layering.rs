@@ -543,7 +543,8 @@ fn paths_named(text: &str) -> Vec<Vec<String>> {
         });
         &text[at..end.map_or(text.len(), |end| at + end)]
     });
-    let words = |path: String| path.split("::").map(|word| word.trim().to_owned()).collect();
+    let words =
+        |path: String| -> Vec<String> { path.split("::").map(|word| word.trim().to_owned()).collect() };
     trees.flat_map(branches).map(words).collect()
 }
 

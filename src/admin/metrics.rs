@@ -1,8 +1,8 @@
 //! `GET /metrics`: the shards' counters in Prometheus' text format, version 0.0.4.
 //!
-//! Written by hand, and not by `prometheus-client`: the counters are words that shards own and write without an atomic operation, where that
-//! crate would have a registry of atomics beside them; its page is OpenMetrics', which is another format; and what it would save are the two
-//! functions at the end, for each metric is a line of a table either way. promtool reads the whole page in a test.
+//! Written by hand, and not by `prometheus-client`: the counters are words that shards own and write by plain stores, where that crate wants
+//! atomics of its own in a registry beside them; its page is OpenMetrics', which is another format; and it would save the two functions
+//! at the end, for each metric is a line of a table either way.
 
 use std::fmt::{Display, Write};
 

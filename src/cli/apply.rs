@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::thread;
 
 use clap::Args;
-use florin_client::Address;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::caller::{Asked, CallerArgs};
+use super::caller::{AdminArgs, Asked};
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
 use super::output::{counted, grouped, say, were};
@@ -28,11 +27,8 @@ pub struct ApplyArgs {
     /// "occurred_at":"2026-11-22T04:05:06Z"}, or an array of those that enter the ledger together, such as a gift's two
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
-    /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
-    admin: Address,
     #[command(flatten)]
-    caller: CallerArgs,
+    node: AdminArgs,
 }
 
 /// Why not everything was applied.
@@ -155,7 +151,7 @@ pub(super) fn run(args: &ApplyArgs) -> Result<(), ApplyError> {
         Box::new(BufReader::new(File::open(&args.file).map_err(unreadable)?))
     };
     let mut tally = Tally::default();
-    let admin = args.caller.asking(&args.admin)?;
+    let admin = args.node.asking()?;
     let outcome = apply(&admin, &input, reader, &mut tally);
     // Whatever ended it: what has entered is said.
     say(&tally.to_string());

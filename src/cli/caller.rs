@@ -5,7 +5,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Args;
-use florin_client::{Address, Builder, Client, Tls};
+use florin_client::{Address, Builder, Client, Tls, UserId};
 
 use crate::callers::{Secret, SecretError, SecretSource};
 
@@ -61,6 +61,35 @@ impl CallerArgs {
             _ => trusting,
         })
     }
+}
+
+/// Of every command that asks a node's admin port.
+#[derive(Args, Clone, Debug)]
+pub struct AdminArgs {
+    /// The node's admin port
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
+    admin: Address,
+    #[command(flatten)]
+    caller: CallerArgs,
+}
+
+impl AdminArgs {
+    /// The admin port, as this caller asks it.
+    ///
+    /// # Errors
+    /// Where there should be a token, and it cannot be had.
+    pub(super) fn asking(&self) -> Result<Asked, SecretError> {
+        self.caller.asking(&self.admin)
+    }
+}
+
+/// A user's id, as a flag or an argument has it.
+pub(super) fn user_id(text: &str) -> Result<UserId, String> {
+    let id = florin_client::decimal(text).and_then(UserId::new);
+    id.ok_or_else(|| {
+        let why = florin_schema::misspelling(text);
+        format!("expected a whole number from 0 to 9223372036854775807{why}")
+    })
 }
 
 /// A node, and what proves to it who asks.

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use clap::{Args, Subcommand};
-use florin_client::Address;
 use florin_schema::UserId;
 use serde::Deserialize;
 
-use super::caller::{Asked, CallerArgs};
+use super::caller::{AdminArgs, Asked, user_id};
 use super::http::{Answer, NoAnswer, Refused, request};
 use super::output::{Align, Table, counted, grouped, grouped_signed, rfc3339, say};
 use crate::callers::SecretError;
@@ -23,11 +22,8 @@ use crate::limits::CHECKPOINT_PAUSE;
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct CheckpointArgs {
-    /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
-    admin: Address,
     #[command(flatten)]
-    caller: CallerArgs,
+    node: AdminArgs,
     #[command(subcommand)]
     command: Option<CheckpointCommand>,
 }
@@ -120,7 +116,7 @@ struct Shown {
 /// Runs `florin checkpoint`.
 pub(super) fn run(args: &CheckpointArgs) -> Result<(), CheckpointError> {
     match &args.command {
-        None => make(&args.caller.asking(&args.admin)?),
+        None => make(&args.node.asking()?),
         Some(CheckpointCommand::List { folder }) => list(folder),
         Some(CheckpointCommand::Verify { folder }) => verify(folder),
         Some(CheckpointCommand::Inspect { checkpoint, user }) => inspect(checkpoint, *user),
@@ -285,8 +281,4 @@ fn shown(record: &crate::checkpoint::Record<'_>) -> String {
         record.buckets.len()
     );
     format!("{heading}\n\n{}", table.render())
-}
-
-fn user_id(text: &str) -> Result<UserId, String> {
-    florin_client::decimal(text).and_then(UserId::new).ok_or_else(|| "expected a user's id".to_owned())
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics};
 use florin_client::{Address, Asset, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 
-use super::caller::{Asked, CallerArgs};
+use super::caller::{Asked, CallerArgs, user_id};
 use super::http::{NoAnswer, Refused, request};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::callers::SecretError;
@@ -172,14 +172,6 @@ fn json(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<Strin
         }
     };
     Ok(answer.succeeded()?.body)
-}
-
-fn user_id(text: &str) -> Result<UserId, String> {
-    let id = florin_client::decimal(text).and_then(UserId::new);
-    id.ok_or_else(|| {
-        let why = florin_schema::misspelling(text);
-        format!("expected a whole number from 0 to 9223372036854775807{why}")
-    })
 }
 
 fn window(text: &str) -> Result<Window, String> {

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use florin_client::Address;
 use toml::de::{DeTable, DeValue};
 
-use super::caller::{Asked, CallerArgs};
+use super::caller::{AdminArgs, Asked};
 use super::http::request;
 use super::output::say;
 use super::settings::KEYS;
@@ -25,11 +24,8 @@ pub struct SupportArgs {
     /// A new folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
-    admin: Address,
     #[command(flatten)]
-    caller: CallerArgs,
+    node: AdminArgs,
     /// The node's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -65,7 +61,7 @@ const ASKED: [(&str, &str); 5] = [
 
 /// Runs `florin support`.
 pub(super) fn run(args: &SupportArgs) -> Result<(), SupportError> {
-    let admin = args.caller.asking(&args.admin)?;
+    let admin = args.node.asking()?;
     let folder = Folder::new(&args.folder)?;
     folder.write("version.txt", &format!("florin {}\n", env!("CARGO_PKG_VERSION")))?;
     for (path, name) in ASKED {
