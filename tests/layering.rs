@@ -340,7 +340,10 @@ fn each_hop_is_where_the_map_says() {
             }
         }
     }
-    assert!(hops.len() > 8 && astray.is_empty(), "ARCHITECTURE.md names functions that are elsewhere: {astray:?}");
+    assert!(
+        hops.len() > 8 && astray.is_empty(),
+        "ARCHITECTURE.md names functions that are elsewhere: {astray:?}"
+    );
 }
 
 /// The files of a folder.

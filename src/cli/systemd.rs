@@ -212,7 +212,8 @@ mod tests {
         let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
         let test = "cli::systemd::tests::reloads_before_and_after_it_is_ready";
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        let ended = command.args(["--exact", "--ignored", test]).env("NOTIFY_SOCKET", &path).output().unwrap();
+        let ended =
+            command.args(["--exact", "--ignored", test]).env("NOTIFY_SOCKET", &path).output().unwrap();
         assert!(ended.status.success(), "{ended:?}");
         manager.set_nonblocking(true).unwrap();
         let mut bytes = [0; 100];

@@ -53,10 +53,7 @@ fn named_by<'a>(module: &Module, text: &str, files: &'a BTreeMap<Module, String>
 }
 
 /// The last file on a way from one back to itself.
-fn way_back<'a>(
-    module: &Module,
-    named: &BTreeMap<&Module, BTreeSet<&'a Module>>,
-) -> Option<&'a Module> {
+fn way_back<'a>(module: &Module, named: &BTreeMap<&Module, BTreeSet<&'a Module>>) -> Option<&'a Module> {
     let mut open: Vec<&'a Module> = named[&module].iter().copied().collect();
     let mut seen = BTreeSet::new();
     while let Some(file) = open.pop() {

@@ -445,7 +445,8 @@ impl World {
         }
         let clients = self.clients.iter().filter(|client| !client.is_served());
         let clients: String = clients.map(|client| format!("\n  {}", client.describe())).collect();
-        let seats = self.node.seats.iter().map(|seat| format!("\n  {:?}, woken {}", seat.park, seat.is_woken));
+        let seats =
+            self.node.seats.iter().map(|seat| format!("\n  {:?}, woken {}", seat.park, seat.is_woken));
         let waited_us = self.monotonic_us - begin_us;
         Err(format!("stuck for {waited_us} µs until {what}:{clients}{}", seats.collect::<String>()))
     }

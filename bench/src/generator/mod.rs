@@ -66,7 +66,9 @@ pub enum GeneratorError {
     )]
     TooMany,
     /// A kind that the protocol does not have.
-    #[error("{kind} cannot be asked over {speech} here: leave it out of --mix, or ask the target by another protocol")]
+    #[error(
+        "{kind} cannot be asked over {speech} here: leave it out of --mix, or ask the target by another protocol"
+    )]
     Unspoken {
         /// The kind.
         kind: Kind,

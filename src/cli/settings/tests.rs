@@ -227,7 +227,12 @@ fn no_port_is_given_twice() {
         ("listen = \"127.0.0.1:7401\"", "--listen", "--shard-listen", 7401),
         // Shard ports are one behind the other, and these reach the admin port.
         ("shards = 4\nadmin = \"127.0.0.1:7404\"", "--shard-listen", "--admin", 7404),
-        ("listen = \"[::]:8000\"\nadmin = \"127.0.0.1:8000\"\ninsecure-listen = \"on\"", "--listen", "--admin", 8000),
+        (
+            "listen = \"[::]:8000\"\nadmin = \"127.0.0.1:8000\"\ninsecure-listen = \"on\"",
+            "--listen",
+            "--admin",
+            8000,
+        ),
         (
             "tls-cert = \"c\"\ntls-key = \"k\"\ntls-listen = \"127.0.0.1:7400\"",
             "--listen",

@@ -11,7 +11,8 @@ fn held(node: &[Alone], connection: u32) -> usize {
         let parts: usize = gather.parts.iter().map(Vec::capacity).sum();
         gather.users.capacity() * size_of::<UserId>() + parts
     });
-    session.input.capacity() + session.out.capacity() + session.unsent() - session.out.len() + gathers.sum::<usize>()
+    session.input.capacity() + session.out.capacity() + session.unsent() - session.out.len()
+        + gathers.sum::<usize>()
 }
 
 /// 1,024 batches that waited, from a caller that never read, pinned 130 MiB: each answer of 115 KiB was taken for 512 bytes.
