@@ -217,7 +217,10 @@ mod tests {
         assert!(ended.status.success(), "{ended:?}");
         manager.set_nonblocking(true).unwrap();
         let mut bytes = [0; 100];
-        let heard = std::iter::from_fn(|| Some(bytes[..manager.recv(&mut bytes).ok()?].to_vec()));
+        let heard = std::iter::from_fn(|| {
+            let length = manager.recv(&mut bytes).ok()?;
+            Some(bytes[..length].to_vec())
+        });
         let said: Vec<String> = heard.map(|bytes| String::from_utf8(bytes).unwrap()).collect();
         assert_eq!(said.len(), 4, "{said:?}");
         let begins = ["STATUS=loading\n", "READY=1\n", "RELOADING=1\nMONOTONIC_USEC=", "READY=1\n"];

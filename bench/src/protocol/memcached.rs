@@ -1,7 +1,7 @@
 //! memcached's text protocol: `get`, and one multi-`get` for all questions of a burst, as its clients pipeline.
 
 use super::value::is_value_of;
-use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, resp::number};
+use super::{Fate, Protocol, Question, Step, Wrong, beginning, malformed, number};
 use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},

@@ -222,7 +222,7 @@ pub(crate) fn beginning(bytes: &[u8]) -> String {
 
 /// A decimal number of at most nine digits.
 #[inline]
-pub(super) fn number(digits: &[u8]) -> Option<usize> {
+fn number(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > 9 {
         return None;
     }
