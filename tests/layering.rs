@@ -334,7 +334,8 @@ fn each_hop_is_where_the_map_says() {
         let here = [&texts[at][..], texts.get(at + 1).map_or("", String::as_str)];
         for named in cells[3].split('`').skip(1).step_by(2).filter(|named| !named.contains('/')) {
             let function = named.rsplit("::").next().unwrap_or(named);
-            let is_there = |text: &&str| text.contains(&format!("fn {function}("));
+            let is_there =
+                |text: &&str| ["(", "<"].iter().any(|end| text.contains(&format!("fn {function}{end}")));
             if !here.iter().any(is_there) {
                 astray.push(format!("{}: {named}", cells[2].trim()));
             }
