@@ -1,18 +1,18 @@
-//! What docs/deploy.md says of backup and restore is done here, word by word.
+//! What docs/operating.md says of backup and restore is done here, word by word.
 
 use std::process::Command;
 
 use crate::scratch::*;
 
-const DOCUMENT: &str = include_str!("../../../../docs/deploy.md");
+const DOCUMENT: &str = include_str!("../../../../docs/operating.md");
 const FOLDER: &str = "/var/lib/florin/";
 
 /// The one documented command with these words in it, without whose it is, for the ledger of `scratch`.
 fn documented(words: &str, scratch: &Scratch) -> String {
-    let mut lines = DOCUMENT.lines().filter(|line| line.starts_with("    ") && line.contains(words));
-    let line = lines.next().unwrap_or_else(|| panic!("docs/deploy.md has no command with {words}"));
-    let folder = scratch.file("");
-    line.trim().trim_start_matches("sudo -u florin ").replace(FOLDER, folder.to_str().unwrap())
+    let mut commands = DOCUMENT.lines().filter_map(|line| line.strip_prefix("sudo -u florin "));
+    let command = commands.find(|command| command.contains(words));
+    let command = command.unwrap_or_else(|| panic!("docs/operating.md has no command with {words}"));
+    command.replace(FOLDER, scratch.file("").to_str().unwrap())
 }
 
 fn run(command: &str) {
@@ -36,7 +36,7 @@ fn what_the_document_says_of_backup_and_restore_is_so() {
     writer.abandon();
 
     run(&documented("rm -f", &scratch));
-    run(&documented(" cp ", &scratch));
+    run(&documented("cp ", &scratch));
     assert_eq!(scratch.rows(), before);
     assert_eq!(scratch.writer().append(&[recharge(3, 7)]).unwrap()[0].version.0, 2);
 }
