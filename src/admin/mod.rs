@@ -47,6 +47,7 @@ use tokio::sync::watch;
 pub use guard::Guard;
 pub use hosts::Hosts;
 use problem::Problem;
+use profile::Profiles;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
 
@@ -73,10 +74,10 @@ pub async fn serve(
     guard: Guard,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = router(view, writing, guard);
+    let has_ended = watch::Sender::new(false);
+    let router = router(view, writing, guard, has_ended.subscribe());
     let plain = ports.plain.map(Port::from);
     let tls = ports.tls.map(|(listener, identities)| Port::from(listener).over(secure::over(identities)));
-    let has_ended = watch::Sender::new(false);
     let serve_one = async |port: Option<Port>| {
         let Some(port) = port else { return Ok(()) };
         let mut ended = has_ended.subscribe();
@@ -114,14 +115,14 @@ pub struct Writing {
     pub hosts: Hosts,
 }
 
-fn router(view: Arc<View>, writing: Writing, guard: Guard) -> Router {
+fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<bool>) -> Router {
     let checkpoint = Router::new()
         .route("/v1/checkpoint", get(checkpoint::get).post(checkpoint::post))
         .with_state((Arc::clone(&view), writing.hosts.clone()));
     let profiles = Router::new()
         .route("/debug/pprof/profile", get(profile::pprof))
         .route("/debug/flamegraph", get(profile::flamegraph))
-        .with_state((Profiler::default(), view.clock));
+        .with_state(Profiles { profiler: Profiler::default(), clock: view.clock, end });
     let transactions = Router::new().route("/v1/transactions", post(transactions::post)).with_state(writing);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -233,10 +233,16 @@ fn what_is_wrong_gets_a_status_of_its_own() {
 
 /// A request by hand, and its answer up to the connection's end.
 fn raw(port: &Port, text: &str) -> String {
+    said(port, text, |_| {})
+}
+
+/// The same by a caller that does something more once it has sent that.
+fn said(port: &Port, text: &str, more: impl FnOnce(&std::net::TcpStream)) -> String {
     use std::io::{Read, Write};
     let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
     let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
+    more(&stream);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -112,8 +112,42 @@ fn one_profile_is_taken_at_a_time_and_none_for_ever() {
     assert!(second.contains("one at a time") || second.contains("kernel.perf_event_paranoid"), "{second}");
     // Nobody waits for the first any more: it ends.
     drop(first);
-    wait_for("the first one's end", || {
+    let until_it_ends = || {
+        wait_for("the first one's end", || {
+            let (status, _) = ask(&server, "/debug/pprof/profile?seconds=1");
+            (status != 429).then_some(())
+        });
+    };
+    until_it_ends();
+    // It went on for its minute where another request had come behind it.
+    let mut first = TcpStream::connect(server.admin).expect("somebody listens");
+    let two = b"GET /debug/flamegraph?seconds=60 HTTP/1.1\r\nHost: t\r\n\r\nGET /healthz HTTP/1.1\r\nHost: t\r\n\r\n";
+    first.write_all(two).expect("a connection");
+    wait_for("another's refusal", || {
         let (status, _) = ask(&server, "/debug/pprof/profile?seconds=1");
-        (status != 429).then_some(())
+        (status != 200).then_some(())
     });
+    drop(first);
+    until_it_ends();
+}
+
+/// Whoever had asked for a minute's profile had no word when the node ended meanwhile.
+#[test]
+fn a_profile_that_the_nodes_end_cuts_short_is_told_so() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let mut asked = TcpStream::connect(server.admin).expect("somebody listens");
+    let request = b"GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    asked.write_all(request).expect("a connection");
+    wait_for("the profile is being taken, or may not be", || {
+        let (status, _) = ask(&server, "/debug/pprof/profile?seconds=1");
+        (status != 200).then_some(())
+    });
+    server.signal(rustix::process::Signal::TERM);
+    let mut answer = Vec::new();
+    asked.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer);
+    let is_told = answer.starts_with("HTTP/1.1 503") && answer.contains("the node ends");
+    assert!(is_told || answer.contains("kernel.perf_event_paranoid"), "{answer}");
+    assert_eq!(server.ended().0, Some(0));
 }

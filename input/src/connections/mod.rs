@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use turns::{Handed, Part, Talk, note_turns};
-pub use turns::{PeerAddress, PeerNames};
+pub use turns::{PeerAddress, PeerEnd, PeerNames};
 
-use crate::limits::SECOND_LOOK;
+use crate::limits::{AHEAD_BYTES_MAX, SECOND_LOOK};
 
 /// What an admin port takes.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +144,7 @@ impl Bounded {
             is_evicted: false,
             is_answer_stuck: false,
             is_lingering: false,
+            has_ended: false,
         }
     }
 
@@ -218,6 +219,8 @@ pub struct Connection {
     is_answer_stuck: bool,
     /// Our half is shut, and the peer may still read what was sent.
     is_lingering: bool,
+    /// The peer has shut its half.
+    has_ended: bool,
 }
 
 impl Connection {
@@ -268,6 +271,27 @@ impl Connection {
         }
     }
 
+    /// Looks beyond the request that is being answered, as far as there is room for it. A peer that has sent all it will may still wait
+    /// for its answer: the server would drop that, and so does not learn of it before.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.talk.wake(cx.waker());
+        let mut bytes = [0; 4_096];
+        while !self.has_ended && self.held.len() < AHEAD_BYTES_MAX {
+            let mut ahead = ReadBuf::new(&mut bytes);
+            if Pin::new(&mut self.stream).poll_read(cx, &mut ahead)?.is_pending() {
+                break;
+            }
+            if ahead.filled().is_empty() {
+                self.has_ended = true;
+                self.talk.end();
+            } else {
+                self.held.extend_from_slice(ahead.filled());
+                self.heard();
+            }
+        }
+        self.poll_silence(cx)
+    }
+
     /// Nothing more has come: whether that is for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_evicted = self.is_evicted || Pin::new(&mut self.ended).poll(cx).is_ready();
@@ -311,16 +335,16 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let part = this.handed.next(&this.talk);
         if part == Part::Later {
-            this.talk.wake(cx.waker());
+            return this.poll_ahead(cx);
         }
         if !this.held.is_empty() {
-            if part == Part::Later {
-                return this.poll_silence(cx);
-            }
             let held = mem::take(&mut this.held);
             let taken = this.hand_on(part, &held[..held.len().min(into.remaining())]);
             into.put_slice(&held[..taken]);
             this.held = held[taken..].to_vec();
+            return Poll::Ready(Ok(()));
+        }
+        if this.has_ended {
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
@@ -329,6 +353,7 @@ impl AsyncRead for Connection {
         }
         let come = &into.filled()[before..];
         if come.is_empty() {
+            this.has_ended = true;
             return Poll::Ready(Ok(()));
         }
         let taken = this.hand_on(part, come);
@@ -338,8 +363,7 @@ impl AsyncRead for Connection {
         }
         this.held.extend_from_slice(&come[taken..]);
         into.set_filled(before + taken);
-        // Nothing handed on would be taken for the end.
-        if taken == 0 { this.poll_silence(cx) } else { Poll::Ready(Ok(())) }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -381,6 +405,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use axum::Extension;
     use axum::routing::any;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -514,6 +539,32 @@ mod tests {
         for cut in 0..all.len() {
             let said = exchange(bounds, &[&all.as_bytes()[..cut], &all.as_bytes()[cut..]]).await;
             assert!(said.contains("<x>") && said.ends_with("<y>"), "{cut}: {said}");
+        }
+    }
+
+    /// Who shut its half behind a request was not answered, though what it had asked for was done; and behind a request that had come with
+    /// another, nobody saw that it had.
+    #[tokio::test]
+    async fn who_has_sent_all_is_answered_and_whoever_asks_is_told_of_it() {
+        let router = Router::new().route(
+            "/",
+            any(|Extension(peer): Extension<PeerEnd>, body: String| async move {
+                peer.wait().await;
+                format!("<{body}>")
+            }),
+        );
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        for requests in 1..4 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(serve(listener, BOUNDS, router.clone(), std::future::pending()));
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            caller.write_all(post.repeat(requests).as_bytes()).await.unwrap();
+            caller.shutdown().await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(BOUNDS.idle / 2, caller.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert_eq!(answer.matches("<x>").count(), requests, "{answer}");
+            server.abort();
         }
     }
 

@@ -13,6 +13,7 @@ use axum::extract::connect_info::ConnectInfo;
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::sync::watch;
 
 /// What the server has told of a connection's requests, which its bytes alone do not say.
 #[derive(Clone, Debug)]
@@ -43,6 +44,19 @@ impl PeerNames {
     }
 }
 
+/// Whether a peer has sent all that it will: it has gone, or only waits for its answers. One of a request's extensions, for whoever
+/// does what is of no use to anybody else.
+#[derive(Clone, Debug)]
+pub struct PeerEnd(Arc<Turns>);
+
+impl PeerEnd {
+    /// Resolves when it has.
+    pub async fn wait(&self) {
+        // The sender is held here.
+        let _ = self.0.has_ended.subscribe().wait_for(|has_ended| *has_ended).await;
+    }
+}
+
 #[derive(Default, Debug)]
 struct Turns {
     /// Requests whose heads the server has read.
@@ -52,6 +66,8 @@ struct Turns {
     body_bytes: AtomicU64,
     /// Of a connection that holds bytes back until the server has come so far.
     waits: Mutex<Option<Waker>>,
+    /// The peer has sent all that it will.
+    has_ended: watch::Sender<bool>,
 }
 
 impl Turns {
@@ -80,6 +96,11 @@ impl Talk {
         *self.turns.waits.lock().expect("nothing panics while it is held") = Some(waker.clone());
     }
 
+    /// The peer has sent all that it will.
+    pub(super) fn end(&self) {
+        self.turns.has_ended.send_replace(true);
+    }
+
     fn is_answering(&self) -> bool {
         self.begun() > self.turns.answered.load(Ordering::Relaxed)
     }
@@ -93,6 +114,7 @@ pub(super) async fn note_turns(
 ) -> Response {
     request.extensions_mut().insert(PeerAddress(talk.from));
     request.extensions_mut().insert(talk.names.clone());
+    request.extensions_mut().insert(PeerEnd(Arc::clone(&talk.turns)));
     let body_bytes = request.body().size_hint().exact().unwrap_or(UNKNOWN);
     talk.turns.body_bytes.store(body_bytes, Ordering::Relaxed);
     talk.turns.note(&talk.turns.begun);

@@ -20,6 +20,21 @@ fn a_transaction_gets_its_version_and_a_repetition_the_same() {
     assert_eq!(again, Answer { status: 200, body: expected });
 }
 
+/// Whoever shut its half of the connection behind a transaction, as `nc -N` does, was not told that it had entered.
+#[test]
+fn who_has_sent_all_is_told_what_became_of_it() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    for number in 1..=20 {
+        let body = format!("[{}]", transaction(number, 5));
+        let head = "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        let text = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        let answer = said(&port, &text, |stream| stream.shutdown(std::net::Shutdown::Write).unwrap());
+        let version = format!("\"version\":\"{number}\"");
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(&version), "{answer}");
+    }
+}
+
 #[test]
 fn a_refused_request_leaves_nothing_behind() {
     let (_folder, path) = ledger();
