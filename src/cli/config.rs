@@ -1,18 +1,21 @@
-//! `florin config`: whether a configuration file can be used, and what it says.
+//! `florin config`: whether a configuration file can be used, with the files that it names, and what it says.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
 use super::CliError;
+use super::log::log_to_stderr;
 use super::output::say;
-use super::settings::Settings;
+use super::settings::{LogFormat, Settings};
 use crate::callers::Callers;
+use crate::tls::Identity;
 
 /// What can be done with a configuration file.
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
-    /// Read a configuration file as `florin serve` would, and name every unknown key and bad value with its line
+    /// Read a configuration file as `florin serve` would, with the principals, certificates and keys that it names, and say all that
+    /// is wrong with it: every unknown key and bad value with its line
     Check {
         /// The file
         #[arg(long, value_name = "FILE", default_value = "florin.toml")]
@@ -23,8 +26,30 @@ pub enum ConfigCommand {
 /// Runs `florin config`.
 pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check { config } = command;
+    // What a node would warn of, as of a key that everybody may read, is said here too.
+    log_to_stderr("warn", LogFormat::Text);
     let effective = Settings::read(config)?.effective()?;
     effective.principals.as_deref().map(Callers::open).transpose()?;
-    say(&format!("{} can be used", config.display()));
+    let identity = effective.node.tls.as_ref().map(|tls| Identity::read(&tls.files)).transpose()?;
+    let lasts = identity.map(|identity| lasting(identity.days_left(jiff::Timestamp::now().as_second())));
+    say(&format!("{} can be used{}", config.display(), lasts.unwrap_or_default()));
     Ok(())
+}
+
+fn lasting(days: f64) -> String {
+    if days < 0.0 {
+        return format!(", but the certificate of --tls-cert ended {:.1} days ago: callers refuse it", -days);
+    }
+    format!("; the certificate of --tls-cert ends in {days:.1} days")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lasting;
+
+    #[test]
+    fn a_certificate_that_has_ended_is_told() {
+        assert!(lasting(13.96).ends_with("ends in 14.0 days"));
+        assert!(lasting(-3.0).contains("ended 3.0 days ago"));
+    }
 }

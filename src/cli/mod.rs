@@ -35,6 +35,7 @@ use clap::{Parser, Subcommand};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::callers::CallersError;
+use crate::tls::TlsError;
 pub use apply::ApplyError;
 pub use audit::AuditError;
 pub use checkpoint::CheckpointError;
@@ -156,6 +157,9 @@ pub enum CliError {
     /// The file of principals.
     #[error(transparent)]
     Callers(#[from] CallersError),
+    /// The certificates.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// `florin import`.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -205,7 +209,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Settings(error) => error.exit_code(),
-            CliError::Callers(_) => 2,
+            CliError::Callers(_) | CliError::Certificates(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::Audit(error) => error.exit_code(),

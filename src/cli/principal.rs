@@ -28,7 +28,8 @@ old hash out of the file, SIGHUP again. docs/security.md has the whole of it.";
 /// What can be done with principals.
 #[derive(Subcommand, Debug)]
 pub enum PrincipalCommand {
-    /// Make a token for somebody, print it, and enter its hash into the file; whoever stands there already gets one more
+    /// Make a token for somebody, print it, and enter its hash into the file; or enter the name in somebody's certificate. Whoever stands
+    /// there already gets one more
     Add {
         /// Who: letters, digits, - and _
         #[arg(value_name = "NAME")]
@@ -36,6 +37,9 @@ pub enum PrincipalCommand {
         /// What a new one may do: balance, statistics, batch, metrics, write, admin
         #[arg(long, value_name = "RIGHT,…", value_delimiter = ',', value_parser = right)]
         may: Vec<&'static str>,
+        /// Enter this URI or DNS name of a certificate instead of a token
+        #[arg(long, value_name = "NAME")]
+        certificate: Option<String>,
         #[command(flatten)]
         file: FileArgs,
     },
@@ -129,7 +133,9 @@ fn right(text: &str) -> Result<&'static str, String> {
 /// Runs `florin principal`.
 pub(super) fn run(command: &PrincipalCommand) -> Result<(), PrincipalError> {
     match command {
-        PrincipalCommand::Add { name, may, file } => add(name, may, &file.path),
+        PrincipalCommand::Add { name, may, certificate, file } => {
+            add(name, may, certificate.as_deref(), &file.path)
+        }
         PrincipalCommand::List { file } => list(&file.path),
         PrincipalCommand::Check { file } => check(&file.path),
         PrincipalCommand::Sign { name, kid, may, seconds, file } => {
@@ -138,7 +144,23 @@ pub(super) fn run(command: &PrincipalCommand) -> Result<(), PrincipalError> {
     }
 }
 
-fn add(name: &str, may: &[&str], path: &Path) -> Result<(), PrincipalError> {
+/// By which a principal is known: a certificate's name, or a token that is made here.
+enum Proof<'a> {
+    Certificate(&'a str),
+    Token(Token),
+}
+
+impl Proof<'_> {
+    /// The list of the file in which it stands, and how it stands there.
+    fn entry(&self) -> (&'static str, String) {
+        match self {
+            Proof::Certificate(name) => ("certificates", toml::Value::from(*name).to_string()),
+            Proof::Token(token) => ("tokens", format!("\"{}\"", token.hash())),
+        }
+    }
+}
+
+fn add(name: &str, may: &[&str], certificate: Option<&str>, path: &Path) -> Result<(), PrincipalError> {
     let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
     let text = match fs::read_to_string(path) {
         Ok(text) => {
@@ -148,18 +170,18 @@ fn add(name: &str, may: &[&str], path: &Path) -> Result<(), PrincipalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(failed(error)),
     };
-    let token = Token::random();
-    let hash = token.hash();
-    let entered = match place_of(&text, name) {
+    let proof = certificate.map_or_else(|| Proof::Token(Token::random()), Proof::Certificate);
+    let (list, proved) = proof.entry();
+    let entered = match place_of(&text, name, list) {
         Some(_) if !may.is_empty() => return Err(PrincipalError::HasRights(name.to_owned())),
-        Some(Place::InTokens(at)) => format!("{}\"{hash}\", {}", &text[..at], &text[at..]),
-        Some(Place::BesideName(at)) => format!("{}tokens = [\"{hash}\"]\n{}", &text[..at], &text[at..]),
+        Some(Place::InList(at)) => format!("{}{proved}, {}", &text[..at], &text[at..]),
+        Some(Place::BesideName(at)) => format!("{}{list} = [{proved}]\n{}", &text[..at], &text[at..]),
         None if may.is_empty() => return Err(PrincipalError::NoRights(name.to_owned())),
         None => {
             let may: Vec<String> = may.iter().map(|right| format!("\"{right}\"")).collect();
             let gap = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
             let entry = format!(
-                "[[principal]]\nname = \"{name}\"\nmay = [{}]\ntokens = [\"{hash}\"]\n",
+                "[[principal]]\nname = \"{name}\"\nmay = [{}]\n{list} = [{proved}]\n",
                 may.join(", ")
             );
             format!("{text}{gap}{entry}")
@@ -170,23 +192,28 @@ fn add(name: &str, may: &[&str], path: &Path) -> Result<(), PrincipalError> {
         defects: defects.to_string(),
     })?;
     replace(path, &entered).map_err(failed)?;
-    say(token.reveal());
-    eprintln!(
-        "florin: {name} stands in {}; this token is shown once: keep it where only its owner reads it",
-        path.display()
-    );
+    let file = path.display();
+    match proof {
+        Proof::Certificate(_) => say(&format!("{name} stands in {file}, known by a certificate")),
+        Proof::Token(token) => {
+            say(token.reveal());
+            eprintln!(
+                "florin: {name} stands in {file}; this token is shown once: keep it where only its owner reads it"
+            );
+        }
+    }
     Ok(())
 }
 
-/// Where a further token of somebody's is entered.
+/// Where a further proof of somebody's is entered.
 enum Place {
     /// Behind the bracket of its list.
-    InTokens(usize),
+    InList(usize),
     /// Before the line of its name.
     BesideName(usize),
 }
 
-fn place_of(text: &str, name: &str) -> Option<Place> {
+fn place_of(text: &str, name: &str, list: &str) -> Option<Place> {
     let table = DeTable::parse(text).ok()?;
     let principals = table.get_ref().get("principal")?.get_ref().as_array()?;
     let is_it =
@@ -196,8 +223,8 @@ fn place_of(text: &str, name: &str) -> Option<Place> {
         _ => None,
     });
     let found = tables.into_iter().find(is_it)?;
-    if let Some(tokens) = found.get("tokens") {
-        return Some(Place::InTokens(tokens.span().start + 1));
+    if let Some(list) = found.get(list) {
+        return Some(Place::InList(list.span().start + 1));
     }
     let line = text[..found.get("name")?.span().start].rfind('\n').map_or(0, |end| end + 1);
     Some(Place::BesideName(line))
@@ -308,15 +335,21 @@ mod tests {
     fn somebody_is_entered_once_and_gets_further_tokens() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("principals.toml");
-        assert!(matches!(add("a", &[], &path), Err(PrincipalError::NoRights(_))));
-        add("a", &["balance"], &path).unwrap();
-        add("b", &["balance", "write"], &path).unwrap();
-        add("a", &[], &path).unwrap();
-        assert!(matches!(add("a", &["write"], &path), Err(PrincipalError::HasRights(_))));
-        assert!(matches!(add("c d", &["write"], &path), Err(PrincipalError::Unusable { .. })));
+        assert!(matches!(add("a", &[], None, &path), Err(PrincipalError::NoRights(_))));
+        add("a", &["balance"], None, &path).unwrap();
+        add("b", &["balance", "write"], None, &path).unwrap();
+        add("a", &[], None, &path).unwrap();
+        assert!(matches!(add("a", &["write"], None, &path), Err(PrincipalError::HasRights(_))));
+        assert!(matches!(add("c d", &["write"], None, &path), Err(PrincipalError::Unusable { .. })));
+        add("a", &[], Some("spiffe://x/a"), &path).unwrap();
+        add("a", &[], Some("a.example.com"), &path).unwrap();
+        add("c", &["metrics"], Some("spiffe://x/c"), &path).unwrap();
+        // One proof is one principal's, and no name breaks out of its quotes.
+        assert!(matches!(add("b", &[], Some("spiffe://x/a"), &path), Err(PrincipalError::Unusable { .. })));
+        add("b", &[], Some("x\", \"spiffe://x/y"), &path).unwrap();
         let entries = Principals::read(&path).unwrap().entries;
-        let found: Vec<_> = entries.iter().map(|entry| (entry.name.as_str(), entry.tokens.len())).collect();
-        assert_eq!(found, [("a", 2), ("b", 1)]);
+        let found = entries.iter().map(|entry| (&*entry.name, entry.tokens.len(), entry.certificates.len()));
+        assert_eq!(found.collect::<Vec<_>>(), [("a", 2, 2), ("b", 1, 1), ("c", 0, 1)]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
@@ -327,7 +360,7 @@ mod tests {
         let path = folder.path().join("principals.toml");
         let text = "# ours\n[[principal]] # the first\nmay = []\nname = 'a'\nuids = [\n  7,\n]\n";
         fs::write(&path, text).unwrap();
-        add("a", &[], &path).unwrap();
+        add("a", &[], None, &path).unwrap();
         let now = fs::read_to_string(&path).unwrap();
         let without: String =
             now.lines().filter(|line| !line.starts_with("tokens")).map(|line| format!("{line}\n")).collect();

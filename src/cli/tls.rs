@@ -15,7 +15,7 @@ use crate::tls::authority::{Authority, AuthorityError, Pair};
 /// Certificates.
 #[derive(Subcommand, Debug)]
 pub enum TlsCommand {
-    /// Make a private authority, and of it a certificate for a node and one for a caller; nothing is overwritten
+    /// Make a private authority, and of it a certificate for a node and one for each caller; nothing is overwritten
     Init(InitArgs),
 }
 
@@ -28,9 +28,9 @@ pub struct InitArgs {
     /// Names and addresses by which callers reach the node [default: localhost, this host's name, and its addresses]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     name: Vec<String>,
-    /// The caller's name, a URI: principals.toml says what it may ask
-    #[arg(long, value_name = "URI", default_value = "spiffe://florin.local/caller")]
-    caller: String,
+    /// Callers' names, URIs: principals.toml says what each may ask. Its files are called as the last part of the URI
+    #[arg(long, value_name = "URI,…", value_delimiter = ',', default_value = "spiffe://florin.local/caller")]
+    caller: Vec<String>,
 }
 
 /// Why there are no certificates.
@@ -47,8 +47,11 @@ pub enum TlsCommandError {
     /// A name that no certificate can have.
     #[error("{0}; expected DNS names and IP addresses (--name), and a URI (--caller)")]
     Authority(#[from] AuthorityError),
-    /// A caller without a name by which it could be known.
-    #[error("--caller: expected a URI like spiffe://example.org/team, found {0:?}")]
+    /// A caller without a name by which it could be known, or its files called.
+    #[error(
+        "--caller: expected a URI like spiffe://example.org/team, whose last part is a file's name (letters, digits, - and _), neither ca \
+         nor node, and nobody else's; found {0:?}"
+    )]
     Caller(String),
 }
 
@@ -59,16 +62,13 @@ pub(super) fn run(command: &TlsCommand) -> Result<(), TlsCommandError> {
 }
 
 fn init(args: &InitArgs) -> Result<(), TlsCommandError> {
-    if !args.caller.contains("://") {
-        return Err(TlsCommandError::Caller(args.caller.clone()));
-    }
+    let callers = files_of(&args.caller)?;
     let names = if args.name.is_empty() { found_names() } else { args.name.clone() };
     let authority = Authority::new("florin, a private authority")?;
-    let pairs = [
-        ("ca", authority.pair()),
-        ("node", authority.node(&names)?),
-        ("caller", authority.caller(&args.caller)?),
-    ];
+    let mut pairs = vec![("ca", authority.pair()), ("node", authority.node(&names)?)];
+    for &(name, uri) in &callers {
+        pairs.push((name, authority.caller(uri)?));
+    }
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| TlsCommandError::File { path, source }
@@ -88,7 +88,7 @@ fn init(args: &InitArgs) -> Result<(), TlsCommandError> {
     for (path, text) in &files {
         write_new(path, text).map_err(failed(path))?;
     }
-    say(&told(folder, &names, &args.caller));
+    say(&told(folder, &names, &callers));
     Ok(())
 }
 
@@ -98,14 +98,34 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-fn told(folder: &Path, names: &[String], caller: &str) -> String {
+/// Each caller's files' name, and its own.
+fn files_of(uris: &[String]) -> Result<Vec<(&str, &str)>, TlsCommandError> {
+    let mut files: Vec<(&str, &str)> = Vec::new();
+    for uri in uris {
+        let name = uri.rsplit_once('/').map_or("", |(_, name)| name);
+        let is_name = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let is_taken = ["ca", "node"].contains(&name) || files.iter().any(|(other, _)| *other == name);
+        if !uri.contains("://") || !is_name || is_taken {
+            return Err(TlsCommandError::Caller(uri.clone()));
+        }
+        files.push((name, uri));
+    }
+    Ok(files)
+}
+
+fn told(folder: &Path, names: &[String], callers: &[(&str, &str)]) -> String {
     let at = folder.display();
+    let of_callers: Vec<String> =
+        callers.iter().map(|(name, uri)| format!("{name}.crt and {name}.key for {uri}")).collect();
+    let first = callers.first().map_or("caller", |(name, _)| name);
     format!(
-        "{at}: an authority (ca.crt, ca.key), a certificate for a node that is called {} (node.crt, node.key), and one for a caller \
-         that is called {caller} (caller.crt, caller.key), for a year. Keep ca.key away from the node.\n\n\
+        "{at}: an authority (ca.crt, ca.key), a certificate for a node that is called {} (node.crt, node.key), and of callers \
+         {}, for a year. Keep ca.key away from the node.\n\n\
          florin serve --tls-listen 127.0.0.1:7500 --tls-cert {at}/node.crt --tls-key {at}/node.key --tls-client-ca {at}/ca.crt\n\
-         curl --cacert {at}/ca.crt --cert {at}/caller.crt --key {at}/caller.key https://localhost:7500/v1/users/1/balance",
-        names.join(", ")
+         curl --cacert {at}/ca.crt --cert {at}/{first}.crt --key {at}/{first}.key https://localhost:7500/v1/users/1/balance",
+        names.join(", "),
+        of_callers.join(", ")
     )
 }
 
@@ -141,9 +161,10 @@ mod tests {
     fn what_is_made_works_is_nobody_elses_and_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
-        let args = InitArgs { folder: folder.clone(), name: Vec::new(), caller: "spiffe://a/b".to_owned() };
+        let caller = ["spiffe://a/b", "spiffe://a/team-c"].map(str::to_owned).to_vec();
+        let args = InitArgs { folder: folder.clone(), name: Vec::new(), caller };
         init(&args).unwrap();
-        for name in ["ca", "node", "caller"] {
+        for name in ["ca", "node", "b", "team-c"] {
             for kind in ["crt", "key"] {
                 let file = fs::metadata(folder.join(format!("{name}.{kind}"))).unwrap();
                 assert_eq!(file.permissions().mode() & 0o777, 0o600);
@@ -158,10 +179,10 @@ mod tests {
         let days = Identity::read(&files).unwrap().days_left(jiff::Timestamp::now().as_second());
         assert!((360.0..367.0).contains(&days), "{days}");
         let before = fs::read(path("ca.key")).unwrap();
-        fs::remove_file(path("caller.key")).unwrap();
+        fs::remove_file(path("b.key")).unwrap();
         let refusal = init(&args).unwrap_err().to_string();
         assert!(refusal.contains("ca.crt") && refusal.contains("overwritten"), "{refusal}");
-        assert!(fs::read(path("ca.key")).unwrap() == before && !path("caller.key").exists());
+        assert!(fs::read(path("ca.key")).unwrap() == before && !path("b.key").exists());
         assert!(found_names().contains(&"localhost".to_owned()));
     }
 
@@ -169,11 +190,14 @@ mod tests {
     fn a_name_that_none_can_have_is_told() {
         let folder = tempfile::tempdir().unwrap().path().join("new");
         let init = |name: &str, caller: &str| {
-            let (name, caller) = (vec![name.to_owned()], caller.to_owned());
+            let (name, caller) = (vec![name.to_owned()], caller.split(',').map(str::to_owned).collect());
             init(&InitArgs { folder: folder.clone(), name, caller }).unwrap_err().to_string()
         };
         assert!(init("größe", "spiffe://a/b").contains("--name"));
-        assert!(init("a", "wallet").contains("spiffe://"));
+        for wrong in ["wallet", "spiffe://a/", "spiffe://a/ca", "spiffe://a/b,spiffe://c/b", "spiffe://a/b.c"]
+        {
+            assert!(init("a", wrong).contains("--caller"), "{wrong}");
+        }
         assert!(!folder.exists());
     }
 }

@@ -1,5 +1,6 @@
 //! The built `florin` command, as a user runs it: what it prints, what it answers, and what it ends with.
 
+mod admitted;
 #[cfg(all(feature = "monoio", feature = "glommio"))]
 mod audit;
 mod blocks;
@@ -30,7 +31,10 @@ mod operated;
 mod postgres;
 mod principals;
 mod profile;
+mod rotated;
 mod secrets;
+mod secure;
+mod secured;
 mod serving;
 mod support;
 mod tls;

@@ -204,7 +204,8 @@ impl Server {
                 tls_shards.extend(last.parse::<SocketAddr>());
             }
         }
-        let (any, admin) = (any.expect("an any-shard port"), admin.expect("an admin port"));
+        // A node by TLS alone has no plain one.
+        let (any, admin) = (any.or(tls).expect("an any-shard port"), admin.expect("an admin port"));
         Server { child, out, any, admin, tls, tls_shards, tls_admin }
     }
 

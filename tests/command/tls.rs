@@ -261,3 +261,68 @@ fn curl_and_redis_cli_come_by_tls_with_certificates() {
     cli.args(["GET", "balance:1"]).current_dir(node.at());
     assert!(end(cli, "").ok().contains("\"1200\""));
 }
+
+/// `florin config check` said that a file can be used whose certificates no node could start with.
+#[test]
+fn a_configuration_is_checked_with_the_files_that_it_names() {
+    let folder = folder_with_ledger();
+    let at = folder.path();
+    run(at, &["tls", "init", "certs"]).ok();
+    run(at, &["tls", "init", "other"]).ok();
+    run(at, &["principal", "add", "a", "--may", "balance"]).ok();
+    let settings = [
+        ("tls-listen", "127.0.0.1:0"),
+        ("tls-cert", "certs/node.crt"),
+        ("tls-key", "certs/node.key"),
+        ("tls-client-ca", "certs/ca.crt"),
+        ("principals", "principals.toml"),
+    ];
+    let check = |changed: &str, value: &str| {
+        let value_of = |name: &str, value: &str| format!("{name} = \"{value}\"\n");
+        let lines =
+            settings.iter().map(|&(name, usual)| value_of(name, if name == changed { value } else { usual }));
+        write(at, "florin.toml", &lines.collect::<String>());
+        run(at, &["config", "check"])
+    };
+    let said = check("", "");
+    assert!(said.err.is_empty() && said.ok().contains("the certificate of --tls-cert ends in 36"));
+    write(at, "empty.crt", "");
+    write(at, "wrong.toml", "[[principal]]\nname = 1\n");
+    for (changed, value, expected) in [
+        ("tls-cert", "nowhere.crt", "--tls-cert nowhere.crt"),
+        ("tls-cert", "empty.crt", "no certificate"),
+        ("tls-cert", "certs/node.key", "--tls-cert certs/node.key"),
+        ("tls-key", "certs/node.crt", "--tls-key certs/node.crt"),
+        ("tls-key", "other/node.key", "--tls-cert certs/node.crt and --tls-key other/node.key"),
+        ("tls-client-ca", "certs/ca.key", "--tls-client-ca certs/ca.key"),
+        ("principals", "nowhere.toml", "nowhere.toml"),
+        ("principals", "wrong.toml", "line 2: name"),
+    ] {
+        let err = check(changed, value).refused(2);
+        assert!(err.contains(expected), "{changed} = {value}: {err}");
+    }
+    // A node would start, and warn.
+    std::fs::set_permissions(at.join("certs/node.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .unwrap();
+    let said = check("", "");
+    assert!(said.code == Some(0) && said.err.contains("chmod 600"), "{said:?}");
+}
+
+/// Whoever asked for TLS and got another driver would have been listened to by nobody.
+#[test]
+fn a_driver_that_does_not_know_tls_is_refused() {
+    let folder = folder_with_ledger();
+    run(folder.path(), &["tls", "init", "certs"]).ok();
+    let serve =
+        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "off", "--admin", "off", "--shards", "1"];
+    let tls = ["--tls-listen", "127.0.0.1:0", "--tls-cert", "certs/node.crt", "--tls-key", "certs/node.key"];
+    let drivers = [
+        ("monoio", cfg!(feature = "monoio")),
+        ("monoio-epoll", cfg!(feature = "monoio")),
+        ("glommio", cfg!(feature = "glommio")),
+    ];
+    for (driver, _) in drivers.iter().filter(|(_, is_built)| *is_built) {
+        let err = run(folder.path(), &[&serve[..], &tls, &["--driver", driver]].concat()).refused(2);
+        assert!(err.contains("--tls-listen") && err.contains("ring driver"), "{driver}: {err}");
+    }
+}
