@@ -3,6 +3,7 @@
 //! same by TLS.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -15,6 +16,7 @@ use florin::{
     callers::{Callers, Secret, SigningKey, TokenHash, sign},
     node::{Node, NodeConfig},
     shard::Rights,
+    wire::resp::COMMANDS,
 };
 use florin_schema::{Opcode, ShardIndex, UserId, generated};
 
@@ -269,38 +271,88 @@ fn answer(stream: &mut dyn Read, is_head: bool) -> u16 {
     head[9..12].parse().unwrap()
 }
 
-/// The same by Redis' protocol.
+/// Redis' commands about a user, and what each takes. Those that are open to all ask for nothing.
+fn commands(user: u64) -> Vec<(String, Opcode)> {
+    vec![
+        (format!("GET balance:{user}"), Opcode::GetBalance),
+        (format!("GET statistics:{user}"), Opcode::GetStatistics),
+        (format!("MGET balance:{user} balance:1"), Opcode::GetBalances),
+        (format!("FLORIN.BALANCE {user}"), Opcode::GetBalance),
+        (format!("FLORIN.BALANCE {user} MAXAGE 60000 WAIT 1"), Opcode::GetBalance),
+        (format!("FLORIN.STATISTICS {user} WINDOW 24h"), Opcode::GetStatistics),
+        ("PING".to_owned(), Opcode::Ping),
+        ("ECHO x".to_owned(), Opcode::Ping),
+        ("INFO".to_owned(), Opcode::Ping),
+    ]
+}
+
+/// A command that nobody has thought of here would be one that nobody has tried.
+#[test]
+fn every_command_is_tried_or_open_to_all() {
+    const OPEN: [&str; 6] = ["auth", "client", "command", "hello", "quit", "select"];
+    let tried: BTreeSet<String> = commands(1)
+        .iter()
+        .map(|(command, _)| command.split(' ').next().unwrap().to_lowercase())
+        .chain(OPEN.map(str::to_owned))
+        .collect();
+    let known: BTreeSet<String> = COMMANDS.iter().map(|command| command.name.to_owned()).collect();
+    assert_eq!(tried, known);
+}
+
+/// The same by Redis' protocol; alone and in a run.
 fn resp_of(kind: &Kind, transport: &str, stream: &mut dyn Talk, shards: u16) {
-    let mut ask = |command: &str| {
+    if let Some(token) = &kind.token {
+        let said = &told(stream, &format!("AUTH {token}"), 1)[0];
+        assert_eq!(said == "+OK", kind.may.is_some(), "AUTH by {} on {transport}: {said}", kind.name);
+    }
+    for user in users(shards) {
+        for (command, opcode) in commands(user) {
+            let refusal = match expected(kind.may, opcode) {
+                UNAUTHENTICATED => "-NOAUTH",
+                PERMISSION_DENIED => "-NOPERM",
+                _ => "",
+            };
+            for run in [1, 50] {
+                let said = told(stream, &command, run);
+                let context = format!("{command} by {} on {transport}: {said:?}", kind.name);
+                let are_refused =
+                    said.iter().filter(|line| line.starts_with("-NOAUTH") || line.starts_with("-NOPERM"));
+                if refusal.is_empty() {
+                    assert!(are_refused.count() == 0 && !said.is_empty(), "{context}");
+                } else {
+                    assert!(
+                        said.len() == run && said.iter().all(|line| line.starts_with(refusal)),
+                        "{context}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The lines with which a run of one command is answered. What everybody may ask comes behind it, and its number is the end.
+fn told(stream: &mut dyn Talk, command: &str, run: usize) -> Vec<String> {
+    let array = |command: &str| {
         let words: Vec<&str> = command.split(' ').collect();
-        let mut array = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| array += &format!("${}\r\n{word}\r\n", word.len()));
-        stream.write_all(array.as_bytes()).unwrap();
+        let words = words.iter().fold(format!("*{}\r\n", words.len()), |array, word| {
+            format!("{array}${}\r\n{word}\r\n", word.len())
+        });
+        words.into_bytes()
+    };
+    stream.write_all(&[array(command).repeat(run), array("CLIENT ID")].concat()).unwrap();
+    let mut lines: Vec<String> = Vec::new();
+    loop {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
             stream.read_exact(&mut byte).unwrap();
             line.push(byte[0]);
         }
-        String::from_utf8(line).unwrap()
-    };
-    if let Some(token) = &kind.token {
-        let said = ask(&format!("AUTH {token}"));
-        assert_eq!(
-            said.starts_with("+OK"),
-            kind.may.is_some(),
-            "AUTH by {} on {transport}: {said}",
-            kind.name
-        );
-    }
-    for user in users(shards) {
-        let said = ask(&format!("GET balance:{user}"));
-        let begins = match expected(kind.may, Opcode::GetBalance) {
-            UNAUTHENTICATED => "-NOAUTH",
-            PERMISSION_DENIED => "-NOPERM",
-            _ => "$-1",
-        };
-        assert!(said.starts_with(begins), "GET by {} on {transport}: {said}", kind.name);
+        let line = String::from_utf8(line).unwrap().trim_end().to_owned();
+        if line.starts_with(':') {
+            return lines;
+        }
+        lines.push(line);
     }
 }
 

@@ -6,6 +6,7 @@ mod defects;
 mod faulty;
 mod files;
 mod guard;
+mod known;
 mod live;
 mod meaning;
 mod page;

@@ -209,12 +209,22 @@ impl Caller {
 
     /// Asks, and reads one answer with a `Content-Length`.
     pub fn ask(&mut self, method: &str, target: &str, body: &str) -> std::io::Result<Answer> {
+        self.ask_with([method, target], "", body)
+    }
+
+    /// The same with further headers.
+    pub fn ask_with(
+        &mut self,
+        [method, target]: [&str; 2],
+        headers: &str,
+        body: &str,
+    ) -> std::io::Result<Answer> {
         let content = if body.is_empty() {
             String::new()
         } else {
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
         };
-        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{content}\r\n{body}"))
+        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{headers}{content}\r\n{body}"))
     }
 
     fn send(&mut self, request: &str) -> std::io::Result<Answer> {
