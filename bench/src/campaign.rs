@@ -57,6 +57,16 @@ impl Campaign {
         &self.cells
     }
 
+    /// CPU of the server for a question of `upper` over `lower`'s, under a load, round by round: median.
+    pub fn cpu_ratio(&self, load: usize, upper: usize, lower: usize) -> Option<f64> {
+        ratio(&self.cells[load][upper], &self.cells[load][lower], cpu)
+    }
+
+    /// The 99th percentile of `upper` over `lower`'s, likewise.
+    pub fn p99_ratio(&self, load: usize, upper: usize, lower: usize) -> Option<f64> {
+        ratio(&self.cells[load][upper], &self.cells[load][lower], |trial| Some(trial.latency.p99_ns as f64))
+    }
+
     /// The medians, load by load; `limit` is the target that is this host's ceiling, where one was measured.
     pub fn summary(&self, limit: Option<usize>) -> Vec<Summary> {
         let mut summaries = Vec::new();

@@ -30,6 +30,7 @@ pub mod compare;
 pub mod cost;
 pub mod environment;
 pub mod generator;
+pub mod isolation;
 pub mod limits;
 pub mod protocol;
 pub mod ramp;

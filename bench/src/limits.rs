@@ -112,3 +112,26 @@ pub const SCALE_BUSY_MIN: f64 = 0.9;
 pub const PREDICTED_SHARDS: u16 = 40;
 /// Numbers of shards that a law is fitted to at least: as many as it has constants.
 pub const POINTS_MIN: usize = 3;
+/// By how many bytes a record of TLS 1.3 is longer than what it holds: its head, its kind, its seal.
+pub const TLS_RECORD_BYTES: usize = 5 + 1 + 16;
+/// What a principal whose requests are bounded may ask at once, as a share of what it may ask in a second: a hundredth, so that its
+/// burst is no part of what it gets in a window.
+pub const QUOTA_BURSTS_PER_S: u32 = 100;
+/// The most that TLS may cost, as a multiple of the CPU that the same takes in plain: un-pipelined.
+pub const TLS_CPU_MOST: f64 = 1.2;
+/// The same where several questions are in flight on a connection.
+pub const TLS_CPU_MOST_DEEP: f64 = 1.3;
+/// The same of a token, which is shown once a connection: nothing, but for what two runs of the same thing differ by.
+pub const TOKEN_CPU_MOST: f64 = 1.02;
+/// For how long half a handshake is left as it is: half of what a server allows.
+pub const HALF_LIFE: Duration = Duration::from_secs(5);
+/// From how many of this host's addresses half handshakes come: a server takes 512 of each.
+pub const HALF_ADDRESSES: usize = 4;
+/// The most that others' 99th percentile may be beside handshakes, as a multiple of what it is without.
+pub const ISOLATED_P99_MOST: f64 = 1.2;
+/// The same beside one who asks many times as often as it may.
+pub const ISOLATED_P99_MOST_OF_FLOODED: f64 = 2.0;
+/// Of what others ask, the share that is served at least beside any trouble.
+pub const ISOLATED_SERVED_LEAST: f64 = 0.999;
+/// By how much what a bounded caller gets may differ from what it may have.
+pub const QUOTA_TOLERANCE: f64 = 0.05;

@@ -231,6 +231,7 @@ pub fn measure(
     let truth = settings.truth.clone().filter(|_| target.serves_ledger);
     let plan = Plan {
         endpoints: target.endpoints.clone(),
+        access: target.access.clone(),
         speech: target.speech,
         load,
         settings: Settings { truth, ..settings.clone() },

@@ -8,9 +8,9 @@ use super::{
     compare::CompareArgs,
     cost::CostArgs,
     flags::{LoadSpec, not_negative, positive, seconds},
-    setup::Setup,
+    setup::{Setup, cpus},
 };
-use crate::{targets::TargetSpec, work::Mix};
+use crate::{affinity::Cpus, targets::TargetSpec, work::Mix};
 
 /// Measures servers: how fast, at which latency, at what cost.
 #[derive(Parser, Debug)]
@@ -36,6 +36,11 @@ pub(super) enum Command {
     /// How throughput grows with shards, on their own ports and on the any-shard port, and the law that it follows; takes
     /// --server-cpus, of which each shard has one, and others with --cpus
     Scale(ScaleArgs),
+    /// What trouble with some callers costs all others: half handshakes, floods of handshakes, and one who asks far more often than it
+    /// may; by TLS and with tokens
+    Isolation(IsolationArgs),
+    /// Connections a second in plain, and by TLS with and without tickets, and what each costs the server
+    Handshakes(HandshakesArgs),
     /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
     Limit(LimitArgs),
     /// The server that `limit` measures
@@ -47,7 +52,8 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// What to load: florin, http, valkey, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
     /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
-    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP), driver, shards, addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
+    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP), driver, shards, tls=on|FILE (by TLS; FILE: the authorities of a
+    /// running server), token=on|FILE (callers prove who they are), addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(super) targets: Vec<TargetSpec>,
     /// How: CONNECTIONSxDEPTH for a closed loop; @RATE behind it for an open one, like 64x32@100000; again for more
@@ -55,6 +61,12 @@ pub(super) struct RunArgs {
     pub(super) loads: Vec<LoadSpec>,
     #[command(flatten)]
     pub(super) rounds: Rounds,
+    /// Beside each florin the same by TLS, and what that costs
+    #[arg(long)]
+    pub(super) tls: bool,
+    /// Beside each florin the same for callers who prove who they are by a token, and what that costs
+    #[arg(long)]
+    pub(super) token: bool,
     /// Run each server under valgrind instead, and count its instructions over so many requests (needs valgrind)
     #[arg(long, value_name = "REQUESTS")]
     pub(super) callgrind: Option<u64>,
@@ -118,6 +130,52 @@ pub(super) struct ScaleArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct IsolationArgs {
+    /// The others: CONNECTIONSxDEPTH@RATE, an open loop, whose latency counts from when a question was due
+    #[arg(long, value_name = "CxD@RATE", default_value = "16x8@5000")]
+    pub(super) load: LoadSpec,
+    /// Handshakes that are begun and go no further, at any time
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) half_handshakes: usize,
+    /// Threads that make whole ones, one after the other
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(super) handshake_threads: usize,
+    /// What the greedy one may ask a second
+    #[arg(long, value_name = "RATE", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) quota: u32,
+    /// How many times as often it asks
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) times: u32,
+    /// On how many connections
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub(super) connections: usize,
+    /// CPUs on which the trouble is made [default: any]
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
+    pub(super) trouble_cpus: Cpus,
+    /// Shards of the node [default: as florin has them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) shards: Option<u16>,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HandshakesArgs {
+    /// Threads that connect, one connection after the other
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(super) threads: usize,
+    /// Shards of the node [default: as florin has them]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) shards: Option<u16>,
+    #[command(flatten)]
+    pub(super) rounds: Rounds,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct LimitArgs {
     /// More targets to compare with it, as in `run`
     #[arg(long = "target", value_name = "TARGET")]
@@ -154,7 +212,7 @@ pub(super) struct Rounds {
     pub(super) rounds: u16,
 }
 
-/// What `run`, `ramp`, `drivers`, `scale` and `limit` take.
+/// What all that measures florin takes, but for `compare`.
 #[derive(Args, Debug)]
 pub(super) struct Common {
     #[command(flatten)]

@@ -4,6 +4,7 @@ use super::{
     args::{Cli, Command, Common, DriversArgs, LimitArgs, RampArgs, RunArgs},
     error::CliError,
     flags::LoadSpec,
+    guarded::Guarded,
     measuring::{one, prepare, report, start_all, warn, write_log, write_out},
     progress::Progress,
     say,
@@ -24,15 +25,24 @@ use crate::{
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Run(args) => match args.callgrind {
-            Some(requests) => count(&args, requests),
-            None => campaign(&args.common, &args.targets, &args.loads, args.rounds.rounds),
-        },
+        Command::Run(args) => {
+            let guarded = Guarded::of(&args)?;
+            match args.callgrind {
+                Some(requests) => count(&args, &guarded.targets, requests),
+                None => {
+                    let campaign = campaign(&args.common, &guarded.targets, &args.loads, args.rounds.rounds)?;
+                    guarded.costs(&campaign, &args.loads).iter().for_each(|costs| say::result(costs));
+                    Ok(())
+                }
+            }
+        }
         Command::Ramp(args) => ramp(&args),
         Command::Drivers(args) => drivers(args),
         Command::Compare(args) => super::compare::run(&args),
         Command::Cost(args) => super::cost::run(&args),
         Command::Scale(args) => super::scale::run(&args),
+        Command::Isolation(args) => super::isolation::run(&args),
+        Command::Handshakes(args) => super::isolation::handshakes(&args),
         Command::Limit(args) => limit(args),
         Command::ServeFixed(args) => Ok(targets::fixed::serve(args.listen, &args.unix, args.assets)?),
     }
@@ -46,7 +56,7 @@ fn drivers(args: DriversArgs) -> Result<(), CliError> {
     let driver = |name| TargetSpec { driver: Some(name), ..TargetSpec::new(Kind::Florin) };
     let mut targets: Vec<TargetSpec> = names.into_iter().map(driver).collect();
     targets.push(TargetSpec::new(Kind::Limit));
-    campaign(&args.common, &targets, &args.loads, args.rounds.rounds)
+    campaign(&args.common, &targets, &args.loads, args.rounds.rounds).map(drop)
 }
 
 fn limit(args: LimitArgs) -> Result<(), CliError> {
@@ -55,11 +65,16 @@ fn limit(args: LimitArgs) -> Result<(), CliError> {
         limit.via = Via::Unix;
     }
     let targets = [vec![limit], args.targets].concat();
-    campaign(&args.common, &targets, &args.loads, args.rounds.rounds)
+    campaign(&args.common, &targets, &args.loads, args.rounds.rounds).map(drop)
 }
 
 /// Each target under each load, interleaved.
-fn campaign(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u16) -> Result<(), CliError> {
+fn campaign(
+    common: &Common,
+    specs: &[TargetSpec],
+    loads: &[LoadSpec],
+    rounds: u16,
+) -> Result<Campaign, CliError> {
     let (bench, settings) = prepare(common, specs)?;
     let progress = Progress::new((specs.len() * loads.len()) as u64 * u64::from(rounds));
     let targets = start_all(specs, &bench, &progress)?;
@@ -76,7 +91,8 @@ fn campaign(common: &Common, specs: &[TargetSpec], loads: &[LoadSpec], rounds: u
     let trials: Vec<Trial> =
         campaign.cells().iter().flatten().flat_map(|cell| cell.trials.iter().cloned()).collect();
     warn(&trials);
-    write_out(common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
+    write_out(common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })?;
+    Ok(campaign)
 }
 
 /// Each target's knee.
@@ -113,12 +129,12 @@ fn ramp(args: &RampArgs) -> Result<(), CliError> {
 }
 
 /// Instructions per request of each target under each load, one server after the other.
-fn count(args: &RunArgs, requests: u64) -> Result<(), CliError> {
-    let (mut bench, settings) = prepare(&args.common, &args.targets)?;
-    let progress = Progress::new((args.targets.len() * args.loads.len()) as u64);
+fn count(args: &RunArgs, targets: &[TargetSpec], requests: u64) -> Result<(), CliError> {
+    let (mut bench, settings) = prepare(&args.common, targets)?;
+    let progress = Progress::new((targets.len() * args.loads.len()) as u64);
     let directory = targets::process::scratch()?;
     let mut trials = Vec::new();
-    for (index, spec) in args.targets.iter().enumerate() {
+    for (index, spec) in targets.iter().enumerate() {
         for (number, load) in args.loads.iter().enumerate() {
             let out = directory.path().join(format!("callgrind.{index}.{number}"));
             bench.tool = Tool::Callgrind(out.clone());

@@ -16,6 +16,9 @@ pub enum CliError {
     /// A measurement, or a wrong answer in it.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// Others' load beside trouble.
+    #[error(transparent)]
+    Isolation(#[from] crate::isolation::IsolationError),
     /// Counting instructions.
     #[error(transparent)]
     Callgrind(#[from] CallgrindError),

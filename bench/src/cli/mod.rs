@@ -1,4 +1,4 @@
-//! The `florin-bench` command. Arrows go one way: `commands` → `scale` → `measuring` → `args` → `compare`, `cost` →
+//! The `florin-bench` command. Arrows go one way: `commands` → `guarded`, `isolation`, `scale` → `measuring` → `args` → `compare`, `cost` →
 //! `setup` → `flags`, `error`, `say`.
 
 mod args;
@@ -7,6 +7,8 @@ mod compare;
 mod cost;
 mod error;
 mod flags;
+mod guarded;
+mod isolation;
 mod measuring;
 mod progress;
 mod say;

@@ -133,7 +133,7 @@ pub(super) fn florin(setup: &Setup) -> PathBuf {
     setup.server.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("florin"))
 }
 
-fn cpus(text: &str) -> Result<Cpus, String> {
+pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     if text.is_empty() { Ok(Cpus::default()) } else { text.parse().map_err(|error| format!("{error}")) }
 }
 

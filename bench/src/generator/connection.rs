@@ -1,6 +1,10 @@
 //! A connection's bytes: questions that wait to be sent, and the beginning of an answer that was cut.
 
-use super::pending::{Ordering, Pending};
+use super::{
+    pending::{Ordering, Pending},
+    sealing::Sealing,
+};
+use crate::protocol::Wrong;
 
 /// One connection, but for its socket.
 #[derive(Debug)]
@@ -16,10 +20,12 @@ pub(super) struct Connection {
     pub(super) carried: Vec<u8>,
     /// In the turn's list of connections to look at.
     pub(super) touched: bool,
+    /// By TLS.
+    pub(super) sealing: Option<Sealing>,
 }
 
 impl Connection {
-    pub(super) fn new(lane: usize, depth: usize, ordering: Ordering) -> Connection {
+    pub(super) fn new(lane: usize, depth: usize, ordering: Ordering, sealing: Option<Sealing>) -> Connection {
         Connection {
             lane,
             pending: Pending::new(depth, ordering),
@@ -27,6 +33,16 @@ impl Connection {
             spare: Some(Vec::new()),
             carried: Vec::new(),
             touched: false,
+            sealing,
         }
+    }
+
+    /// What is to be sent, as it is sent. By TLS in the buffer that is spare, which else takes what is asked next.
+    #[inline]
+    pub(super) fn take_out(&mut self, mut spare: Vec<u8>) -> Result<Vec<u8>, Wrong> {
+        let Some(sealing) = &mut self.sealing else { return Ok(std::mem::replace(&mut self.out, spare)) };
+        sealing.seal(&self.out, &mut spare)?;
+        self.out.clear();
+        Ok(spare)
     }
 }

@@ -4,18 +4,18 @@
 #[allow(unsafe_code)]
 pub mod sockets;
 
+mod access;
 mod backlog;
 mod connection;
 pub mod pending;
 mod plan;
 mod recorder;
+mod sealing;
 mod worker;
 
 use std::{
     collections::BTreeMap,
     io,
-    net::TcpStream,
-    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
         Arc, Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,8 +29,12 @@ use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-pub use self::plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting};
-use self::{sockets::SocketsError, worker::Worker};
+use self::{access::Opened, sockets::SocketsError, worker::Worker};
+pub(crate) use self::{access::client, recorder::histogram};
+pub use self::{
+    access::{Access, AccessError, Stream},
+    plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting},
+};
 use crate::{
     affinity, limits,
     protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Values},
@@ -121,7 +125,7 @@ pub struct Outcome {
 impl Outcome {
     /// All latencies of the window.
     pub fn latencies(&self) -> Histogram<u64> {
-        let mut all = recorder::histogram();
+        let mut all = histogram();
         for interval in &self.intervals {
             all.add(interval).expect("all histograms here have the same bounds");
         }
@@ -235,7 +239,10 @@ pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome,
         Speech::Native(encoding) => {
             run_as(plan, || Native::new(encoding, plan.settings.truth.clone()), observe)
         }
-        Speech::Http => run_as(plan, || Http::new(plan.settings.truth.clone()), observe),
+        Speech::Http => {
+            let truth = &plan.settings.truth;
+            run_as(plan, || Http::new(truth.clone()).showing(plan.access.token()), observe)
+        }
         Speech::Resp(ask, values) => {
             let truth = plan.settings.truth.clone().filter(|_| values == Values::Balances);
             run_as(plan, || Resp { ask, values, truth: truth.clone() }, observe)
@@ -260,11 +267,11 @@ fn run_as<P: Protocol>(
         let handles: Vec<_> = shares
             .into_iter()
             .enumerate()
-            .map(|(index, files)| {
+            .map(|(index, opened)| {
                 let (shared, ready, protocol) = (Arc::clone(&shared), &ready, &protocol);
                 let body = move || {
                     let counter = Finished(Arc::clone(&shared), index);
-                    let worker = prepare(plan, index, files, protocol(), shared);
+                    let worker = prepare(plan, index, opened, protocol(), shared);
                     ready.wait();
                     let outcome = worker.and_then(Worker::run);
                     if outcome.is_err() {
@@ -318,7 +325,7 @@ impl Drop for Finished {
 }
 
 /// Opens all connections: each thread's share, lane by lane in turn.
-fn connect_all(plan: &Plan, threads: usize) -> Result<Vec<Vec<OwnedFd>>, GeneratorError> {
+fn connect_all(plan: &Plan, threads: usize) -> Result<Vec<Vec<Opened>>, GeneratorError> {
     let (connections, lanes) = (plan.load.connections(), plan.endpoints.routing().lanes());
     if connections < threads * lanes {
         return Err(GeneratorError::TooFewConnections { connections, threads, lanes });
@@ -331,27 +338,17 @@ fn connect_all(plan: &Plan, threads: usize) -> Result<Vec<Vec<OwnedFd>>, Generat
     let share = |thread| connections / threads + usize::from(thread < connections % threads);
     let connect = |index: usize| {
         let endpoint = plan.endpoints.lane(index % lanes);
-        connect(endpoint).map_err(|source| GeneratorError::Connect { endpoint: endpoint.clone(), source })
+        let failed = |source| GeneratorError::Connect { endpoint: endpoint.clone(), source };
+        plan.access.open(endpoint, plan.speech).map_err(failed)
     };
     (0..threads).map(|thread| (0..share(thread)).map(connect).collect()).collect()
-}
-
-fn connect(endpoint: &Endpoint) -> io::Result<OwnedFd> {
-    match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            Ok(stream.into())
-        }
-        Endpoint::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
-    }
 }
 
 /// Makes a thread's worker, on that thread.
 fn prepare<P: Protocol>(
     plan: &Plan,
     index: usize,
-    files: Vec<OwnedFd>,
+    opened: Vec<Opened>,
     protocol: P,
     shared: Arc<Shared>,
 ) -> Result<Worker<P>, GeneratorError> {
@@ -375,7 +372,9 @@ fn prepare<P: Protocol>(
             Some(Schedule::new(arrivals, rate / threads as f64, 0, SmallRng::from_rng(&mut random)))
         }
     };
-    let request_bytes = plan.settings.work.mix.kinds().map(P::request_bytes_max).max().unwrap_or_default();
+    let request_bytes = plan.settings.work.mix.kinds().map(P::request_bytes_max).max().unwrap_or_default()
+        + plan.access.more_bytes(plan.speech);
+    let (files, sealings) = opened.into_iter().map(|opened| (opened.file, opened.sealing)).unzip();
     let setup = worker::Setup {
         thread: index,
         depth: plan.load.depth(),
@@ -391,6 +390,7 @@ fn prepare<P: Protocol>(
             false => sockets::Inline::Perhaps,
         },
         schedule,
+        sealings,
     };
     Ok(Worker::new(setup, sockets::Sockets::new(files)?, protocol, draws, kinds, shared))
 }
@@ -408,7 +408,7 @@ fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome
             }
         }
         if let Some(lag) = &report.lags {
-            lags.get_or_insert_with(recorder::histogram).add(lag).expect("the same bounds");
+            lags.get_or_insert_with(histogram).add(lag).expect("the same bounds");
         }
         for (&status, &count) in &report.shed {
             *shed.entry(status).or_default() += count;

@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use florin_schema::Encoding;
 
+use super::Access;
 use crate::{
     protocol::resp::{Ask, Values},
     truth::Truth,
@@ -181,6 +182,8 @@ pub struct Settings {
 pub struct Plan {
     /// Where to.
     pub endpoints: Endpoints,
+    /// What callers are let in by.
+    pub access: Access,
     /// How.
     pub speech: Speech,
     /// How much.

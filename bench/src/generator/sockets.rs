@@ -147,11 +147,6 @@ impl Sockets {
         Ok(Sockets { ring, buffers, sending, in_flight: 0, inline_sends: 0, _files: files })
     }
 
-    /// How many connections there are.
-    pub fn count(&self) -> usize {
-        self.sending.len()
-    }
-
     /// Asks for whatever arrives on a connection, until a completion says otherwise.
     pub fn receive(&mut self, connection: u32) {
         let entry = opcode::RecvMulti::new(Fixed(connection), GROUP)

@@ -11,6 +11,7 @@ use super::{
     connection::Connection,
     pending::Asked,
     recorder::{self, Recorder},
+    sealing::Sealing,
     sockets::{Completion, Filled, Inline, Sockets},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Setup {
     pub(super) inline: Inline,
     /// The open loop's; none in a closed one.
     pub(super) schedule: Option<Schedule>,
+    /// Each connection's encryption, by TLS.
+    pub(super) sealings: Vec<Option<Sealing>>,
 }
 
 /// What a worker has found.
@@ -87,8 +90,10 @@ impl<P: Protocol> Worker<P> {
         kinds: Box<[Kind]>,
         shared: Arc<Shared>,
     ) -> Worker<P> {
-        let connections: Vec<Connection> = (0..sockets.count())
-            .map(|index| Connection::new(index % setup.lanes, setup.depth, P::ORDERING))
+        let sealings = std::mem::take(&mut setup.sealings).into_iter();
+        let connections: Vec<Connection> = sealings
+            .enumerate()
+            .map(|(index, sealing)| Connection::new(index % setup.lanes, setup.depth, P::ORDERING, sealing))
             .collect();
         let open = setup.schedule.take().map(|schedule| Open::new(schedule, &connections, &setup));
         let recorder = Recorder::new(setup.window);
@@ -124,7 +129,7 @@ impl<P: Protocol> Worker<P> {
         loop {
             self.keep_time();
             self.issue();
-            self.flush();
+            self.flush()?;
             if self.is_over() {
                 return Ok(self.report());
             }
@@ -266,7 +271,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// One send for each connection that has something to say and none in flight.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<(), Wrong> {
         while let Some(index) = self.touched.pop() {
             let connection = &mut self.connections[index as usize];
             connection.touched = false;
@@ -275,9 +280,10 @@ impl<P: Protocol> Worker<P> {
             }
             let Some(spare) = connection.spare.take() else { continue };
             self.protocol.finish(&mut connection.out, &mut connection.pending);
-            let bytes = std::mem::replace(&mut connection.out, spare);
+            let bytes = connection.take_out(spare)?;
             self.sockets.send(index, bytes, self.setup.inline);
         }
+        Ok(())
     }
 
     /// Handles what has completed, up to a bound; returns how much that was.
@@ -316,15 +322,19 @@ impl<P: Protocol> Worker<P> {
         Ok(limits::COMPLETIONS_PER_TURN)
     }
 
-    /// Reads answers where the kernel has put them; only one that is cut is copied.
+    /// Reads answers where the kernel has put them; only one that is cut is copied, and what was sealed.
     fn receive(&mut self, index: u32, filled: Filled) -> Result<(), Wrong> {
         self.touch(index);
-        let mut carried = std::mem::take(&mut self.connections[index as usize].carried);
-        if carried.is_empty() {
+        let connection = &mut self.connections[index as usize];
+        let mut carried = std::mem::take(&mut connection.carried);
+        if connection.sealing.is_none() && carried.is_empty() {
             let consumed = self.read(index, &filled, None)?;
             carried.extend_from_slice(&self.sockets.bytes(&filled)[consumed..]);
         } else {
-            carried.extend_from_slice(self.sockets.bytes(&filled));
+            match &mut connection.sealing {
+                Some(sealing) => sealing.open(self.sockets.bytes(&filled), &mut carried)?,
+                None => carried.extend_from_slice(self.sockets.bytes(&filled)),
+            }
             let consumed = self.read(index, &filled, Some(&carried))?;
             carried.drain(..consumed);
         }

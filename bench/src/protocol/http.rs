@@ -20,6 +20,8 @@ pub struct Http {
     joined: Vec<u8>,
     /// A batch's request body.
     asking: Vec<u8>,
+    /// A header that says who asks; empty where nobody does.
+    shown: Vec<u8>,
     truth: Option<Arc<Truth>>,
 }
 
@@ -41,13 +43,15 @@ impl Protocol for Http {
     fn request(&mut self, out: &mut Vec<u8>, _: u64, slot: SlotIndex, pending: &mut Pending) {
         let asked = pending.asked(slot);
         let path: &[u8] = match asked.kind {
-            Kind::Balance => b"/balance HTTP/1.1\r\nHost: bench\r\n\r\n",
-            Kind::Statistics => b"/statistics HTTP/1.1\r\nHost: bench\r\n\r\n",
+            Kind::Balance => b"/balance HTTP/1.1\r\nHost: bench\r\n",
+            Kind::Statistics => b"/statistics HTTP/1.1\r\nHost: bench\r\n",
             Kind::Batch(_) => return self.batch(out, pending.batch(slot)),
         };
         out.extend_from_slice(b"GET /v1/users/");
         out.extend_from_slice(itoa::Buffer::new().format(asked.user.get()).as_bytes());
         out.extend_from_slice(path);
+        out.extend_from_slice(&self.shown);
+        out.extend_from_slice(b"\r\n");
     }
 
     fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong> {
@@ -83,6 +87,12 @@ impl Http {
         Http { truth, ..Http::default() }
     }
 
+    /// Each request shows this token.
+    #[must_use]
+    pub fn showing(self, token: Option<&str>) -> Http {
+        Http { shown: token.map(bearer).unwrap_or_default(), ..self }
+    }
+
     fn batch(&mut self, out: &mut Vec<u8>, users: &[UserId]) {
         self.asking.clear();
         self.asking.extend_from_slice(b"{\"user_ids\":[\"");
@@ -95,9 +105,16 @@ impl Http {
             b"POST /v1/balances:batchGet HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: ",
         );
         out.extend_from_slice(itoa::Buffer::new().format(self.asking.len()).as_bytes());
-        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(&self.shown);
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&self.asking);
     }
+}
+
+/// The header that shows a token.
+pub(crate) fn bearer(token: &str) -> Vec<u8> {
+    format!("Authorization: Bearer {token}\r\n").into_bytes()
 }
 
 /// What wire.md's table of statuses says backwards.

@@ -1,6 +1,7 @@
 //! How questions and answers look on the wire, per protocol. Every answer is checked; what is wrong ends the run.
 
 pub mod flat;
+pub mod hello;
 pub mod http;
 mod json;
 pub mod memcached;
@@ -123,6 +124,12 @@ pub enum Wrong {
         what: &'static str,
         /// How it begins.
         found: String,
+    },
+    /// By TLS: what came is no record of the connection's, or its keys are worn out.
+    #[error("TLS: {error}")]
+    Tls {
+        /// What is wrong.
+        error: String,
     },
     /// The connection ended.
     #[error("the server closed a connection with {waiting} questions unanswered and {partial_bytes} bytes of a cut answer{}",

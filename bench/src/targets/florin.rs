@@ -6,6 +6,7 @@ use super::{
     Bench, Process, Target, TargetError, TargetSpec, Tool, Via, hello,
     probe::Stirring,
     process::{self, Start},
+    secured::Secured,
 };
 use crate::{
     affinity::Cpus,
@@ -16,6 +17,7 @@ use crate::{
 pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetError> {
     let directory = process::scratch()?;
     let (address, unix) = (process::free_address()?, directory.path().join("socket"));
+    let Secured { flags, listen, access, bounded } = Secured::make(spec, directory.path())?;
     let mut command = Command::new(spec.binary.as_ref().unwrap_or(&bench.florin));
     command.arg("serve").args(ledger(spec, bench)?);
     command.args(["--listen", &address.to_string(), "--admin", "off"]);
@@ -42,15 +44,16 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
     if let Some(shards) = shards {
         command.args(["--shards", &shards.to_string()]);
     }
-    command.args(&spec.flags);
+    command.args(flags).args(&spec.flags);
     let process = spawn(command, directory, bench)?;
+    let address = listen.unwrap_or(address);
     let any = Endpoint::Tcp(address);
-    let stirring = stirred.map(Stirring::start);
+    let stirring = stirred.map(|ports| Stirring::start(ports, &access));
     let endpoints = match spec.via {
         Via::Any | Via::Http => Endpoints::Any(any),
         Via::Unix => Endpoints::Any(Endpoint::Unix(unix)),
         Via::Shard | Via::Neighbour => {
-            let shards = || hello::shard_ports(address).map_err(|error| error.to_string());
+            let shards = || hello::shard_ports(address, &access).map_err(|error| error.to_string());
             let ports = process::wait(Some(&process), &any, shards)?;
             match spec.via {
                 Via::Neighbour => hello::neighbours(address, ports)?,
@@ -58,7 +61,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
             }
         }
     };
-    Ok(Target { stirring, ..Target::started(spec, bench, process, endpoints) })
+    Ok(Target { stirring, access, bounded, ..Target::started(spec, bench, process, endpoints) })
 }
 
 /// Starts another server with wire.md's three endpoints; it takes `--ledger sqlite:PATH --listen IP:PORT`, or a PostgreSQL's address.

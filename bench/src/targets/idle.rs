@@ -17,10 +17,8 @@ pub(super) enum Connection {
 
 /// Opens so many, in turn at each endpoint.
 pub(super) fn connect(endpoints: &Endpoints, count: u32) -> Result<Vec<Connection>, TargetError> {
-    // Each is a file of this process; where the limit stays too low, connecting says so.
-    let limit = getrlimit(Resource::Nofile);
     if count > 0 {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        allow_many_files();
     }
     let endpoints = match endpoints {
         Endpoints::Any(endpoint) => std::slice::from_ref(endpoint),
@@ -34,4 +32,11 @@ pub(super) fn connect(endpoints: &Endpoints, count: u32) -> Result<Vec<Connectio
         opened.map_err(operation(format!("idle connection {number} of {count} to {endpoint}")))
     };
     (1..=count).zip(endpoints.iter().cycle()).map(open).collect()
+}
+
+/// Each connection is a file of this process, and of the servers that it starts from then on. Where the limit stays too low, connecting
+/// says so.
+pub(crate) fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }

@@ -10,19 +10,21 @@ pub mod peers;
 pub mod postgres;
 pub mod probe;
 pub mod process;
+mod secured;
 mod spec;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use florin_schema::{Encoding, UserId};
 
+pub(crate) use idle::allow_many_files;
 pub use postgres::PgCopy;
 pub use process::Process;
-pub use spec::{Kind, SpecError, TargetSpec, Via};
+pub use spec::{Given, Kind, SpecError, TargetSpec, Via};
 
 use self::{hello::HelloError, ledger::LedgerError};
 use crate::{
-    generator::{Endpoint, Endpoints, Speech},
+    generator::{Access, AccessError, Endpoint, Endpoints, Speech},
     work::{Population, keys::PopulationError},
 };
 
@@ -64,6 +66,10 @@ pub struct Target {
     pub speech: Speech,
     /// Where.
     pub endpoints: Endpoints,
+    /// What callers are let in by.
+    pub access: Access,
+    /// What one whose requests a second are bounded is let in by, where there is one.
+    pub bounded: Option<Access>,
     /// Whose CPU is counted.
     pub pid: Option<rustix::process::Pid>,
     /// The CPUs that it was pinned to by the bench; empty: not known.
@@ -127,6 +133,9 @@ pub enum TargetError {
     /// The server's shards are not to be had.
     #[error(transparent)]
     Hello(#[from] HelloError),
+    /// What callers are to be let in by.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -173,9 +182,16 @@ impl Target {
 
     /// A server that somebody else has started.
     fn running(spec: &TargetSpec, bench: &Bench, address: SocketAddr) -> Result<Target, TargetError> {
+        let mut access = Access::default();
+        if let Some(Given::File(authorities)) = &spec.tls {
+            access = access.by_tls(authorities)?;
+        }
+        if let Some(Given::File(token)) = &spec.token {
+            access = access.with_token_of(token)?;
+        }
         let endpoints = match spec.via {
-            Via::Shard => Endpoints::ByShard(hello::shard_ports(address)?),
-            Via::Neighbour => hello::neighbours(address, hello::shard_ports(address)?)?,
+            Via::Shard => Endpoints::ByShard(hello::shard_ports(address, &access)?),
+            Via::Neighbour => hello::neighbours(address, hello::shard_ports(address, &access)?)?,
             Via::Any | Via::Http => Endpoints::Any(Endpoint::Tcp(address)),
             Via::Unix => {
                 return Err(TargetError::Needs("a running server's unix socket is given as unix=PATH"));
@@ -185,6 +201,8 @@ impl Target {
             label: spec.label(),
             speech: spec.speech(),
             endpoints,
+            access,
+            bounded: None,
             pid: spec.pid,
             cpus: Vec::new(),
             command: String::new(),
@@ -202,6 +220,8 @@ impl Target {
             label: spec.label(),
             speech: spec.speech(),
             endpoints,
+            access: Access::default(),
+            bounded: None,
             pid: Some(process.pid()),
             cpus: bench.server_cpus.clone(),
             command: process.command().to_owned(),
@@ -222,7 +242,8 @@ impl Target {
 
     fn wait_until_it_answers(&self) -> Result<(), TargetError> {
         let (endpoint, someone) = (self.an_endpoint(), self.someone);
-        process::wait(self.process.as_ref(), endpoint, || probe::answers(endpoint, self.speech, someone))
+        let answers = || probe::answers(endpoint, &self.access, self.speech, someone);
+        process::wait(self.process.as_ref(), endpoint, answers)
     }
 
     /// Lets a server that the bench has started sleep while another is measured: it would poll its ledger.

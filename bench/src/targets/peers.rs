@@ -17,7 +17,7 @@ use super::{
 };
 use crate::limits::LOAD_BATCH;
 use crate::{
-    generator::{Endpoint, Endpoints, Speech},
+    generator::{Access, Endpoint, Endpoints, Speech},
     limits,
     protocol::value::value,
     sample::Sample,
@@ -85,7 +85,9 @@ fn start(spec: &TargetSpec, bench: &Bench, peer: Peer) -> Result<Target, TargetE
     let process = Process::start(start)?;
     let speech = spec.speech();
     let someone = bench.population.users()[0];
-    process::wait(Some(&process), &endpoint, || probe::answers(&endpoint, speech, someone))?;
+    process::wait(Some(&process), &endpoint, || {
+        probe::answers(&endpoint, &Access::default(), speech, someone)
+    })?;
     load(&endpoint, speech, bench)
         .and_then(|()| come_to_rest(&process))
         .map_err(|what| TargetError::Load { program, what })?;
@@ -112,7 +114,7 @@ fn come_to_rest(process: &Process) -> Result<(), String> {
 /// Sets each user's value.
 fn load(endpoint: &Endpoint, speech: Speech, bench: &Bench) -> Result<(), String> {
     let done: &[u8] = if matches!(speech, Speech::Resp(..)) { b"+OK\r\n" } else { b"STORED\r\n" };
-    let mut stream = probe::connect(endpoint).map_err(|error| error.to_string())?;
+    let mut stream = Access::default().connect(endpoint).map_err(|error| error.to_string())?;
     let (mut out, mut answers) = (Vec::new(), Vec::new());
     for users in bench.population.users().chunks(LOAD_BATCH) {
         out.clear();

@@ -2,8 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,13 +12,13 @@ use std::{
 };
 
 use florin_schema::frame::{self, ReplyHeader, RequestHeader};
-use florin_schema::{Opcode, UserId};
+use florin_schema::{Encoding, Opcode, UserId};
 use zerocopy::IntoBytes;
 
-use crate::limits::{CALM_PAUSE, PROBE_TIME, START_POLL, STIR_PINGS};
+use crate::limits::{CALM_PAUSE, START_POLL, STIR_PINGS};
 use crate::{
     generator::{
-        Endpoint, Speech,
+        Access, Endpoint, Speech, Stream,
         pending::{Asked, Pending},
     },
     protocol::{
@@ -29,36 +28,23 @@ use crate::{
     work::Kind,
 };
 
-pub(super) trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
-
-/// A blocking connection.
-pub(super) fn connect(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
-    Ok(match endpoint {
-        Endpoint::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PROBE_TIME)?;
-            stream.set_read_timeout(Some(PROBE_TIME))?;
-            Box::new(stream)
-        }
-        Endpoint::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PROBE_TIME))?;
-            Box::new(stream)
-        }
-    })
-}
-
 /// Whether the server answers a question about `user`; the error says what it did instead.
-pub fn answers(endpoint: &Endpoint, speech: Speech, user: UserId) -> Result<(), String> {
+pub fn answers(endpoint: &Endpoint, access: &Access, speech: Speech, user: UserId) -> Result<(), String> {
+    let connected = || {
+        let mut stream = access.connect(endpoint)?;
+        access.introduce(&mut *stream, speech)?;
+        Ok(stream)
+    };
+    let stream = || connected().map_err(|error: io::Error| error.to_string());
     match speech {
-        Speech::Native(encoding) => ask(endpoint, Native::new(encoding, None), user),
-        Speech::Http => ask(endpoint, Http::default(), user),
+        Speech::Native(encoding) => ask(stream()?, Native::new(encoding, None), user),
+        Speech::Http => ask(stream()?, Http::default().showing(access.token()), user),
         Speech::Resp(asked, Values::Balances) => {
-            ask(endpoint, Resp { ask: asked, values: Values::Balances, truth: None }, user)
+            ask(stream()?, Resp { ask: asked, values: Values::Balances, truth: None }, user)
         }
         // A peer's keys are loaded after it has started: that it speaks is enough.
-        Speech::Resp(_, Values::Loaded) => says(endpoint, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),
-        Speech::Memcached => says(endpoint, b"version\r\n", b"VERSION "),
+        Speech::Resp(_, Values::Loaded) => says(stream()?, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),
+        Speech::Memcached => says(stream()?, b"version\r\n", b"VERSION "),
     }
 }
 
@@ -82,16 +68,16 @@ struct Signs {
 }
 
 impl Stirring {
-    /// Pings each of these shards' ports, from a thread each.
-    pub(super) fn start(ports: Vec<SocketAddr>) -> Stirring {
+    /// Pings each of these shards' plain ports, from a thread each, as somebody who may.
+    pub(super) fn start(ports: Vec<SocketAddr>, access: &Access) -> Stirring {
         let signs = Arc::new(Signs::default());
         let calm_pause = CALM_PAUSE * ports.len() as u32;
         let stir = |port| {
-            let signs = Arc::clone(&signs);
+            let (signs, access) = (Arc::clone(&signs), access.in_plain());
             thread::spawn(move || {
                 while !signs.stop.load(Ordering::Relaxed) {
                     // Until it listens, and again where it was too slow.
-                    if ping(port, &signs, calm_pause).is_err() {
+                    if ping(port, &access, &signs, calm_pause).is_err() {
                         thread::sleep(START_POLL);
                     }
                 }
@@ -117,7 +103,7 @@ impl Drop for Stirring {
     }
 }
 
-fn ping(port: SocketAddr, signs: &Signs, calm_pause: Duration) -> io::Result<()> {
+fn ping(port: SocketAddr, access: &Access, signs: &Signs, calm_pause: Duration) -> io::Result<()> {
     let header = RequestHeader {
         length: (size_of::<RequestHeader>() as u32).into(),
         version: frame::VERSION,
@@ -129,7 +115,8 @@ fn ping(port: SocketAddr, signs: &Signs, calm_pause: Duration) -> io::Result<()>
     };
     let pings = header.as_bytes().repeat(STIR_PINGS);
     let mut pongs = vec![0; STIR_PINGS * size_of::<ReplyHeader>()];
-    let mut stream = connect(&Endpoint::Tcp(port))?;
+    let mut stream = access.connect(&Endpoint::Tcp(port))?;
+    access.introduce(&mut *stream, Speech::Native(Encoding::Rkyv))?;
     while !signs.stop.load(Ordering::Relaxed) {
         let mut count = STIR_PINGS;
         if signs.calm.load(Ordering::Relaxed) {
@@ -142,8 +129,7 @@ fn ping(port: SocketAddr, signs: &Signs, calm_pause: Duration) -> io::Result<()>
     Ok(())
 }
 
-fn ask<P: Protocol>(endpoint: &Endpoint, mut protocol: P, user: UserId) -> Result<(), String> {
-    let mut stream = connect(endpoint).map_err(|error| error.to_string())?;
+fn ask<P: Protocol>(mut stream: Box<dyn Stream>, mut protocol: P, user: UserId) -> Result<(), String> {
     let mut pending = Pending::new(1, P::ORDERING);
     let asked = Asked { kind: Kind::Balance, user, since_ns: 0 };
     let (slot, id) = pending.ask(asked).expect("a new connection has a free slot");
@@ -171,9 +157,8 @@ fn ask<P: Protocol>(endpoint: &Endpoint, mut protocol: P, user: UserId) -> Resul
     }
 }
 
-fn says(endpoint: &Endpoint, question: &[u8], answer: &[u8]) -> Result<(), String> {
-    let attempt = || {
-        let mut stream = connect(endpoint)?;
+fn says(mut stream: Box<dyn Stream>, question: &[u8], answer: &[u8]) -> Result<(), String> {
+    let mut attempt = || {
         stream.write_all(question)?;
         let mut found = vec![0; answer.len()];
         stream.read_exact(&mut found)?;

@@ -26,6 +26,15 @@ pub enum Kind {
     Limit,
 }
 
+/// What callers show or trust.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Given {
+    /// What the bench makes, for a server that it starts.
+    Made,
+    /// What is in this file, for one that runs.
+    File(PathBuf),
+}
+
 /// By which of a server's doors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Via {
@@ -64,6 +73,12 @@ pub struct TargetSpec {
     pub pid: Option<Pid>,
     /// Connections that are open beside those of the load, and say nothing.
     pub idle: u32,
+    /// By TLS: whom to trust.
+    pub tls: Option<Given>,
+    /// Callers prove who they are by a token.
+    pub token: Option<Given>,
+    /// Beside the load's callers, one may ask so often a second; for [`crate::isolation`].
+    pub bounded_per_s: Option<u32>,
     /// Another binary than the bench's.
     pub binary: Option<PathBuf>,
     /// More flags for the server, as they are.
@@ -80,7 +95,7 @@ pub enum SpecError {
     Kind(String),
     /// An unknown option.
     #[error(
-        "{0:?} is no option of a target: there are label, encoding, via, ask, driver, shards, addr, pid, idle, binary, flag"
+        "{0:?} is no option of a target: there are label, encoding, via, ask, driver, shards, tls, token, addr, pid, idle, binary, flag"
     )]
     Option(String),
     /// A value that does not fit.
@@ -119,6 +134,9 @@ impl TargetSpec {
             address: None,
             pid: None,
             idle: 0,
+            tls: None,
+            token: None,
+            bounded_per_s: None,
             binary: None,
             flags: Vec::new(),
         }
@@ -156,6 +174,12 @@ impl TargetSpec {
         }
         if let Some(shards) = self.shards {
             add(&format!("{shards} shards"));
+        }
+        if self.tls.is_some() {
+            add("tls");
+        }
+        if self.token.is_some() {
+            add("token");
         }
         if self.idle > 0 {
             add(&format!("{} idle", self.idle));
@@ -218,8 +242,49 @@ impl TargetSpec {
                 let pid = value.parse().ok().and_then(Pid::from_raw);
                 self.pid = Some(pid.ok_or_else(|| expected("a process id"))?);
             }
+            "tls" | "token" if self.kind == Kind::Florin => {
+                let given = if value == "on" { Given::Made } else { Given::File(PathBuf::from(value)) };
+                *(if option == "tls" { &mut self.tls } else { &mut self.token }) = Some(given);
+            }
             "idle" => self.idle = value.parse().map_err(|_| expected("a number of connections"))?,
             _ => return Err(SpecError::Option(option.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+impl TargetSpec {
+    /// What callers are let in by has to be there, and to be of use.
+    fn check_access(&self) -> Result<(), SpecError> {
+        let given = [("tls", &self.tls), ("token", &self.token)];
+        for (option, given) in given.into_iter().filter_map(|(option, given)| Some((option, given.as_ref()?)))
+        {
+            let value = match given {
+                Given::Made => "on".to_owned(),
+                Given::File(path) => path.display().to_string(),
+            };
+            let expected = |expected| SpecError::Value { option: option.to_owned(), value, expected };
+            match (given, self.address) {
+                (Given::Made, Some(_)) => {
+                    return Err(expected(
+                        "of a running server a file: its authorities in PEM (tls), or the token",
+                    ));
+                }
+                (Given::File(_), None) => {
+                    return Err(expected("of a server that the bench starts on, for it makes both"));
+                }
+                _ => {}
+            }
+        }
+        if self.tls.is_some() && self.via == Via::Unix {
+            return Err(SpecError::Apart("tls", "via=unix", "nobody is between two processes of one host"));
+        }
+        if self.tls.is_some() && self.idle > 0 {
+            return Err(SpecError::Apart(
+                "tls",
+                "idle",
+                "a connection that says nothing has not shaken hands",
+            ));
         }
         Ok(())
     }
@@ -252,6 +317,7 @@ impl FromStr for TargetSpec {
                 return Err(SpecError::Apart("ask", "encoding", "over RESP bodies are JSON"));
             }
         }
+        spec.check_access()?;
         if kind == Kind::Http && spec.address.is_none() && spec.binary.is_none() {
             return Err(SpecError::Nowhere);
         }
@@ -280,6 +346,7 @@ mod tests {
             ("florin,via=unix,label=local", "local"),
             ("florin,flag=--spin-us=50", "florin rkyv --spin-us=50"),
             ("florin,idle=10000", "florin rkyv 10000 idle"),
+            ("florin,tls=on,token=on,via=http", "florin http tls token"),
             ("limit,via=unix", "limit rkyv unix"),
             ("florin,ask=get", "florin resp"),
             ("florin,ask=mget,via=unix", "florin resp mget unix"),
@@ -317,6 +384,11 @@ mod tests {
             ("florin,shards=0", "a number from 1"),
             ("florin,pid=x", "a process id"),
             ("florin,idle=-1", "a number of connections"),
+            ("valkey,tls=on", "\"tls\""),
+            ("florin,tls=on,via=unix", "nobody is between"),
+            ("florin,tls=on,idle=1", "shaken hands"),
+            ("florin,tls=on,addr=127.0.0.1:1", "authorities in PEM"),
+            ("florin,token=/etc/token", "makes both"),
         ] {
             let error = text.parse::<TargetSpec>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -12,7 +12,8 @@ use std::{
 };
 
 use florin_bench::generator::{
-    self, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech, Waiting,
+    self, Access, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech,
+    Waiting,
 };
 use florin_bench::protocol::{
     Wrong,
@@ -37,7 +38,7 @@ fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
         keys_drawn: 4_096,
         truth: None,
     };
-    Plan { endpoints, speech, load, settings }
+    Plan { endpoints, access: Access::default(), speech, load, settings }
 }
 
 fn closed(server: &Server, speech: Speech, requests: u64) -> Plan {

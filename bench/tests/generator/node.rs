@@ -1,21 +1,26 @@
 //! The bench asks a node in each of the ways that a node answers. One of them had never been tried, and waited five minutes for a word
 //! that no node says.
 
-use std::path::Path;
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
+use florin::callers::Token;
 use florin_bench::{
-    generator::{Load, Span},
+    generator::{Access, Endpoint, Load, Span, Speech},
+    isolation::{self, Strength, Trouble},
     targets::{
-        Bench, Target, TargetSpec, Tool,
+        Bench, Process, Target, TargetSpec, Tool,
         ledger::{self, Generated},
+        probe,
+        process::{self, Start},
     },
-    work::Population,
+    work::{Arrivals, Population},
 };
+use tempfile::TempDir;
 
 use crate::{AT_MOST, plan, run};
 
-#[test]
-fn a_node_is_asked_in_each_of_its_ways() {
+/// A bench with a ledger of its own; the folder goes with it.
+fn bench() -> (TempDir, Bench) {
     let florin = Path::new(env!("CARGO_BIN_EXE_florin-bench")).with_file_name("florin");
     assert!(florin.exists(), "cargo test --workspace builds {}", florin.display());
     let folder = tempfile::tempdir().unwrap();
@@ -27,10 +32,27 @@ fn a_node_is_asked_in_each_of_its_ways() {
         server_cpus: Vec::new(),
         ledger: Some(ledger),
         postgres: None,
-        population: population.clone(),
+        population,
         value_bytes: 1,
         tool: Tool::None,
     };
+    (folder, bench)
+}
+
+/// Asks 500 times, and is answered as often.
+fn ask(target: &Target, bench: &Bench, context: &str) {
+    let load = Load::Closed { connections: 2, depth: 4 };
+    let span = Span::Requests { count: 500, at_most: AT_MOST };
+    let mut plan = plan(target.endpoints.clone(), target.speech, load, span);
+    plan.settings.population = bench.population.clone();
+    plan.access = target.access.clone();
+    let outcome = run(&plan).unwrap();
+    assert_eq!((outcome.served, outcome.lost), (500, 0), "{context}");
+}
+
+#[test]
+fn a_node_is_asked_in_each_of_its_ways() {
+    let (_folder, bench) = bench();
     for options in [
         "encoding=rkyv",
         "encoding=flatbuffers",
@@ -41,14 +63,97 @@ fn a_node_is_asked_in_each_of_its_ways() {
         "ask=get",
         "ask=mget",
         "via=unix,ask=get",
+        "tls=on",
+        "tls=on,via=any",
+        "tls=on,encoding=flatbuffers,shards=2,flag=--shards-per-cpu=2,via=neighbour",
+        "tls=on,via=http",
+        "tls=on,ask=mget",
+        "token=on",
+        "token=on,via=unix",
+        "token=on,via=http",
+        "token=on,ask=get",
+        "tls=on,token=on",
+        "tls=on,token=on,via=http",
     ] {
         let spec: TargetSpec = format!("florin,{options}").parse().unwrap();
-        let target = Target::start(&spec, &bench).unwrap();
-        let load = Load::Closed { connections: 2, depth: 4 };
-        let span = Span::Requests { count: 500, at_most: AT_MOST };
-        let mut plan = plan(target.endpoints.clone(), target.speech, load, span);
-        plan.settings.population = population.clone();
-        let outcome = run(&plan).unwrap();
-        assert_eq!((outcome.served, outcome.lost), (500, 0), "{options}");
+        ask(&Target::start(&spec, &bench).unwrap(), &bench, options);
+    }
+}
+
+/// A node that runs already, with certificates and principals that somebody else has made.
+#[test]
+fn a_running_node_is_asked_by_tls_and_with_a_token() {
+    let (folder, bench) = bench();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let made = Command::new(&bench.florin).args(["tls", "init", &at("certs")]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let token = Token::random();
+    let entry =
+        format!("[[principal]]\nname = \"a\"\nmay = [\"balance\"]\ntokens = [\"{}\"]\n", token.hash());
+    for (name, text) in [("principals.toml", entry.as_str()), ("token", token.reveal())] {
+        fs::write(at(name), text).unwrap();
+        fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let address = process::free_address().unwrap();
+    let ledger = format!("sqlite:{}", bench.ledger.as_ref().unwrap().display());
+    let mut command = Command::new(&bench.florin);
+    command.args([
+        "serve",
+        "--ledger",
+        &ledger,
+        "--listen",
+        "off",
+        "--shard-listen",
+        "off",
+        "--admin",
+        "off",
+    ]);
+    command.args(["--tls-listen", &address.to_string(), "--tls-shard-listen", "127.0.0.1:0"]);
+    command.args(["--tls-cert", &at("certs/node.crt"), "--tls-key", &at("certs/node.key")]);
+    command.args(["--principals", &at("principals.toml")]);
+    let directory = process::scratch().unwrap();
+    let node =
+        Process::start(Start { command, install: None, cpus: &[], tool: &Tool::None, directory }).unwrap();
+    let access = Access::default().by_tls(Path::new(&at("certs/ca.crt"))).unwrap().with_token(token.reveal());
+    let (endpoint, someone) = (Endpoint::Tcp(address), bench.population.users()[0]);
+    let answers = || probe::answers(&endpoint, &access, Speech::Http, someone);
+    process::wait(Some(&node), &endpoint, answers).unwrap();
+    let running = format!("florin,addr={address},tls={},token={}", at("certs/ca.crt"), at("token"));
+    for via in ["shard", "any", "http"] {
+        let spec: TargetSpec = format!("{running},via={via}").parse().unwrap();
+        ask(&Target::start(&spec, &bench).unwrap(), &bench, via);
+    }
+}
+
+/// All trouble of a node's callers can be made, and the others are measured beside it. How they fare is for a machine of its own.
+#[test]
+fn others_are_measured_beside_each_trouble() {
+    let (_folder, bench) = bench();
+    let spec: TargetSpec = "florin,tls=on,token=on".parse().unwrap();
+    let target = Target::start(&TargetSpec { bounded_per_s: Some(200), ..spec }, &bench).unwrap();
+    let strength = Strength {
+        half_handshakes: 16,
+        handshake_threads: 1,
+        connections: 16,
+        quota_per_s: 200,
+        times: 10,
+        cpus: Vec::new(),
+    };
+    let load = Load::Open { connections: 2, depth: 8, rate: 200.0, arrivals: Arrivals::Uniform };
+    let span = Span::Time { warmup: Duration::ZERO, measure: Duration::from_secs(1) };
+    let mut settings = plan(target.endpoints.clone(), target.speech, load, span).settings;
+    settings.population = bench.population.clone();
+    for trouble in Trouble::ALL {
+        let found = isolation::measure(&target, load, &settings, trouble, &strength, &mut |_| {}).unwrap();
+        let trial = &found.measured.trial;
+        assert_eq!(trial.target, strength.name(trouble));
+        assert!(trial.shed.is_empty(), "nobody bounds the others: {trouble:?}: {:?}", trial.shed);
+        let makes = matches!(trouble, Trouble::Handshakes | Trouble::Greed);
+        assert_eq!(
+            found.made_per_s.is_some_and(|rate| rate > 0.0),
+            makes,
+            "{trouble:?}: {:?}",
+            found.made_per_s
+        );
     }
 }

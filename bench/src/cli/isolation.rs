@@ -1,0 +1,219 @@
+//! `florin-bench isolation` and `florin-bench handshakes`: what trouble with some callers costs the others, and what a handshake takes.
+
+use std::{fmt::Write, thread};
+
+use super::{
+    args::{HandshakesArgs, IsolationArgs},
+    error::CliError,
+    measuring::{prepare, report, start_all, warn, write_out},
+    progress::Progress,
+    say,
+};
+use crate::{
+    campaign::{Campaign, Summary, median},
+    generator::{Endpoint, Endpoints},
+    isolation::{
+        IsolationError, Strength, Trouble,
+        handshakes::{Flood, How},
+        measure,
+    },
+    limits::{ISOLATED_SERVED_LEAST, QUOTA_TOLERANCE},
+    report::{
+        Report,
+        markdown::{grouped, health},
+    },
+    sample::Sample,
+    targets::{Given, Kind, Target, TargetSpec, Via, allow_many_files},
+};
+
+/// The others' load alone, and beside each trouble, interleaved.
+pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
+    let strength = Strength {
+        half_handshakes: args.half_handshakes,
+        handshake_threads: args.handshake_threads,
+        connections: args.connections,
+        quota_per_s: args.quota,
+        times: args.times,
+        cpus: args.trouble_cpus.0.clone(),
+    };
+    let spec = TargetSpec {
+        tls: Some(Given::Made),
+        token: Some(Given::Made),
+        bounded_per_s: Some(args.quota),
+        shards: args.shards,
+        ..TargetSpec::new(Kind::Florin)
+    };
+    let specs = [spec];
+    allow_many_files();
+    let (bench, settings) = prepare(&args.common, &specs)?;
+    let rounds = usize::from(args.rounds.rounds);
+    let progress = Progress::new((Trouble::ALL.len() * rounds) as u64);
+    let target = start_all(&specs, &bench, &progress)?.remove(0);
+    target.resume()?;
+    let mut made: Vec<Vec<f64>> = vec![Vec::new(); Trouble::ALL.len()];
+    let campaign = Campaign::run(Trouble::ALL.len(), 1, rounds, |index, _| {
+        let trouble = Trouble::ALL[index];
+        let name = strength.name(trouble);
+        let load = args.load.load(args.common.setup.arrivals);
+        let found = measure(&target, load, &settings, trouble, &strength, &mut |rate| {
+            progress.say(format!("{name}: the others' {rate:.0}/s"));
+        })?;
+        progress.advance();
+        made[index].extend(found.made_per_s);
+        Ok::<_, CliError>(found.measured)
+    })?;
+    drop(progress);
+    let summaries = campaign.summary(None);
+    let ratios: Vec<Option<f64>> =
+        (0..Trouble::ALL.len()).map(|index| campaign.p99_ratio(0, index, 0)).collect();
+    let made: Vec<Option<f64>> =
+        made.into_iter().map(|rates| (!rates.is_empty()).then(|| median(rates))).collect();
+    say::result(&table(&summaries, &ratios, &made, args.quota));
+    let trials: Vec<_> =
+        campaign.cells().iter().flatten().flat_map(|cell| cell.trials.iter().cloned()).collect();
+    warn(&trials);
+    write_out(&args.common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
+}
+
+/// A line for each trouble: what it did to the others, and what it may.
+fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], quota: u32) -> String {
+    let mut text = String::from(
+        "| beside | others' p99 µs | × alone | at most | others served, at least | made or answered/s | generator |\n\
+         | --- | ---: | ---: | --- | ---: | ---: | --- |\n",
+    );
+    let judged = |holds: bool| if holds { "reached" } else { "missed" };
+    for ((trouble, summary), (ratio, made)) in Trouble::ALL.iter().zip(summaries).zip(ratios.iter().zip(made))
+    {
+        let most = trouble.p99_most();
+        let is_alone = *trouble == Trouble::None;
+        let ratio = ratio.unwrap_or(f64::INFINITY);
+        let served = 1.0 - summary.medians.error_share;
+        let made = match (trouble, made) {
+            (_, None) => "–".to_owned(),
+            (Trouble::Greed, Some(rate)) => {
+                let share = rate / f64::from(quota);
+                let holds = (share - 1.0).abs() <= QUOTA_TOLERANCE;
+                format!("{} ({share:.3} of its own: {})", grouped(*rate), judged(holds))
+            }
+            (_, Some(rate)) => grouped(*rate),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {ratio:.2} | {} | {:.3} % ({}) | {made} | {} |",
+            summary.target,
+            summary.medians.p99_ns / 1e3,
+            if is_alone { "–".to_owned() } else { format!("{most}: {}", judged(ratio <= most)) },
+            served * 100.0,
+            judged(served >= ISOLATED_SERVED_LEAST),
+            health(summary.medians.generator, summary.medians.generator_share),
+        );
+    }
+    text
+}
+
+/// Connections a second in plain, and by TLS with and without tickets; and what each costs the server.
+pub(super) fn handshakes(args: &HandshakesArgs) -> Result<(), CliError> {
+    let plain = TargetSpec { via: Via::Any, shards: args.shards, ..TargetSpec::new(Kind::Florin) };
+    let specs = [plain.clone(), TargetSpec { tls: Some(Given::Made), ..plain }];
+    let (bench, _) = prepare(&args.common, &specs)?;
+    let ways =
+        [(How::Plain, 0, "in plain"), (How::Full, 1, "by TLS"), (How::Resumed, 1, "by TLS, with a ticket")];
+    let rounds = usize::from(args.rounds.rounds);
+    let progress = Progress::new((ways.len() * rounds) as u64);
+    let targets = start_all(&specs, &bench, &progress)?;
+    let mut found: Vec<Vec<Connections>> = ways.iter().map(|_| Vec::new()).collect();
+    for round in crate::campaign::order(ways.len(), rounds) {
+        for way in round {
+            let (how, target, name) = ways[way];
+            progress.say(name);
+            found[way].push(connections(&targets[target], how, args)?);
+            progress.advance();
+        }
+    }
+    drop(progress);
+    let mut text = String::from(
+        "| connections | a second | CPU-µs each | p50 µs | p99 µs | with a ticket | failed |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for ((_, _, name), found) in ways.iter().zip(&found) {
+        let each = |of: fn(&Connections) -> f64| median(found.iter().map(of).collect());
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {:.1} | {:.1} | {:.1} | {:.0} % | {:.0} |",
+            grouped(each(|found| found.rate)),
+            each(|found| found.cpu_us),
+            each(|found| found.p50_us),
+            each(|found| found.p99_us),
+            each(|found| found.resumed_share) * 100.0,
+            each(|found| found.failed),
+        );
+    }
+    say::result(&text);
+    Ok(())
+}
+
+/// One way's connections in one round.
+struct Connections {
+    rate: f64,
+    cpu_us: f64,
+    p50_us: f64,
+    p99_us: f64,
+    resumed_share: f64,
+    failed: f64,
+}
+
+fn connections(target: &Target, how: How, args: &HandshakesArgs) -> Result<Connections, CliError> {
+    let failed = |source| IsolationError::Trouble { what: target.label.clone(), source };
+    target.resume()?;
+    let Endpoints::Any(Endpoint::Tcp(address)) = &target.endpoints else {
+        return Err(CliError::Usage("connections are made to the any-shard port".to_owned()));
+    };
+    let pid = target.pid.expect("the bench has started it");
+    let before = Sample::take(pid).map_err(failed)?;
+    let cpus = &args.common.setup.cpus.0;
+    let flood = Flood::begin(*address, &target.access, how, args.threads, cpus);
+    thread::sleep(args.common.duration);
+    let made = flood.end().map_err(failed)?;
+    let server = Sample::take(pid).map_err(failed)?.since(&before, made.count);
+    target.pause();
+    let at = |quantile| made.latencies.value_at_quantile(quantile) as f64 / 1e3;
+    Ok(Connections {
+        rate: made.rate(),
+        cpu_us: server.cpu_us_per_request,
+        p50_us: at(0.5),
+        p99_us: at(0.99),
+        resumed_share: made.resumed as f64 / made.count.max(1) as f64,
+        failed: made.failed as f64,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{campaign::tests::trial, trial::Measured};
+
+    #[test]
+    fn what_the_others_suffer_stands_beside_what_they_may() {
+        let p99_us = [100, 119, 130, 190];
+        let campaign = Campaign::run(4, 1, 1, |index, _| {
+            let mut trial = trial(["alone", "half", "whole", "greed"][index], "8 × 8", 5e3, 1.0);
+            trial.latency.p99_ns = p99_us[index] * 1_000;
+            trial.lost = u64::from(index == 3) * 2;
+            Ok::<_, ()>(Measured { trial, intervals: Vec::new() })
+        })
+        .unwrap();
+        let ratios: Vec<_> = (0..4).map(|index| campaign.p99_ratio(0, index, 0)).collect();
+        let text =
+            table(&campaign.summary(None), &ratios, &[None, None, Some(2_500.0), Some(1_910.0)], 2_000);
+        for line in [
+            "| alone | 100.0 | 1.00 | – | 100.000 % (reached) | – |",
+            "| half | 119.0 | 1.19 | 1.2: reached | 100.000 % (reached) | – |",
+            "| whole | 130.0 | 1.30 | 1.2: missed | 100.000 % (reached) | 2,500 |",
+            "| greed | 190.0 | 1.90 | 2: reached | 99.800 % (missed) | 1,910 (0.955 of its own: reached) |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        let late = table(&campaign.summary(None), &ratios, &[None, None, None, Some(1_890.0)], 2_000);
+        assert!(late.contains("(0.945 of its own: missed)"), "{late}");
+    }
+}
