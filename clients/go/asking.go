@@ -12,8 +12,13 @@ import (
 // errRefused says that every node that can be asked has been, and could not answer.
 var errRefused = errors.New("every node has been asked")
 
-// refusals are what a call remembers of its attempts.
-type refusals struct {
+// attempts are what a call remembers of those that it has made.
+type attempts struct {
+	// count is how many there were, and requests how many requests they took: one more where isHedged says that a second was sent.
+	count, requests int
+	isHedged        bool
+	// last is what the last one ended with.
+	last error
 	// nodes is the set of those that could not answer.
 	nodes uint64
 	// mayPass says that one of them may be able to, a little later.
@@ -100,14 +105,17 @@ func (c *Client) failure() (reason error, isDecided bool) {
 
 // do sends the call and waits for its reply. It only reads, so it is sent again where its connection was lost, and where
 // the node said that it cannot answer at the moment, to another node if there is one, until the context ends.
-func (c *Client) do(ctx context.Context, call *call) error {
-	var refused refusals
-	return c.again(ctx, call, &refused, c.try(ctx, call, &refused, false))
+func (c *Client) do(ctx context.Context, call *call, users int) error {
+	var tried attempts
+	ctx, began := c.options.Hooks.start(ctx, call.opcode, users)
+	err := c.again(ctx, call, &tried, c.try(ctx, call, &tried, false))
+	c.options.Hooks.end(ctx, began, call, users, tried, err)
+	return err
 }
 
 // again goes on with a call whose first attempt has ended with err.
-func (c *Client) again(ctx context.Context, call *call, refused *refusals, err error) error {
-	if err == nil || !c.mayRepeat(ctx, call, refused, err) {
+func (c *Client) again(ctx context.Context, call *call, tried *attempts, err error) error {
+	if err == nil || !c.mayRepeat(ctx, call, tried, err) {
 		return c.named(err)
 	}
 	if _, hasDeadline := ctx.Deadline(); !hasDeadline {
@@ -120,13 +128,14 @@ func (c *Client) again(ctx context.Context, call *call, refused *refusals, err e
 			sleep(ctx, pause(againMin, againMax, failures-len(c.nodes)), nil)
 		}
 		last := err
-		err = c.try(ctx, call, refused, !c.options.FailFast)
+		tried.last = last
+		err = c.try(ctx, call, tried, !c.options.FailFast)
 		if err == errRefused {
-			if err = last; !refused.mayPass {
+			if err = last; !tried.mayPass {
 				return c.named(last)
 			}
 			sleep(ctx, pause(againMin, againMax, rounds), nil)
-			*refused, rounds = refusals{}, rounds+1
+			tried.nodes, tried.mayPass, rounds = 0, false, rounds+1
 		}
 		switch {
 		case err == nil:
@@ -134,21 +143,21 @@ func (c *Client) again(ctx context.Context, call *call, refused *refusals, err e
 		case ctx.Err() != nil && c.ctx.Err() == nil:
 			// What the node said, or what became of its connection, says more than that the time is over.
 			return fmt.Errorf("%w (%w)", last, ctx.Err())
-		case err != last && (c.options.FailFast || !c.mayRepeat(ctx, call, refused, err)):
+		case err != last && (c.options.FailFast || !c.mayRepeat(ctx, call, tried, err)):
 			return c.named(err)
 		}
 	}
 }
 
 // mayRepeat says whether another attempt may have an answer where the last had err, and notes who should not be asked.
-func (c *Client) mayRepeat(ctx context.Context, call *call, refused *refusals, err error) bool {
+func (c *Client) mayRepeat(ctx context.Context, call *call, tried *attempts, err error) bool {
 	if ctx.Err() != nil || c.ctx.Err() != nil {
 		return false
 	}
 	if errors.Is(err, ErrDisconnected) {
-		refused.mayPass = true
+		tried.mayPass = true
 		if errors.Is(err, errSlow) {
-			refused.nodes |= call.node.bit
+			tried.nodes |= call.node.bit
 		}
 		return !isFinal(err)
 	}
@@ -164,14 +173,14 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, refused *refusals, e
 			return false
 		}
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
-		refused.mayPass = true
+		tried.mayPass = true
 	case isMany && errors.Is(err, ErrStale):
-		refused.mayPass = refused.mayPass || call.freshness != call.wanted
+		tried.mayPass = tried.mayPass || call.freshness != call.wanted
 	case isMany && errors.Is(err, ErrOverloaded):
 	default:
 		return false
 	}
-	refused.nodes |= call.node.bit
+	tried.nodes |= call.node.bit
 	return true
 }
 
@@ -183,19 +192,35 @@ func (c *Client) named(err error) error {
 	return err
 }
 
-func (c *Client) try(ctx context.Context, call *call, refused *refusals, mayWait bool) error {
+func (c *Client) try(ctx context.Context, call *call, tried *attempts, mayWait bool) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("florin: %v: %w", call.opcode, err)
 	}
-	connection, err := c.pick(ctx, call, refused.nodes, mayWait)
+	connection, err := c.pick(ctx, call, tried.nodes, mayWait)
 	if err != nil {
 		return err
 	}
+	c.tellAttempt(ctx, call, tried)
 	sent, err := c.send(connection, call)
 	if err != nil {
 		return err
 	}
-	return c.wait(ctx, connection, call, sent, refused)
+	return c.wait(ctx, connection, call, sent, tried)
+}
+
+// tellAttempt counts an attempt, and tells of one that is not the first.
+func (c *Client) tellAttempt(ctx context.Context, call *call, tried *attempts) {
+	tried.count++
+	tried.requests++
+	if tried.count == 1 {
+		return
+	}
+	c.tally.retries.Add(1)
+	if tell := c.options.Hooks.Retry; tell != nil {
+		tell(ctx, RetryInfo{
+			Operation: call.opcode.String(), Attempt: tried.count, Node: call.node.address, Status: label(tried.last), Err: tried.last,
+		})
+	}
 }
 
 // send queues the call. Where another node has shown the user, it asks for that version at least.
@@ -208,24 +233,64 @@ func (c *Client) send(connection *connection, call *call) (sent, error) {
 			call.freshness.MinVersion = max(call.wanted.MinVersion, mark.version)
 		}
 	}
-	return connection.send(call)
+	sent, err := connection.send(call)
+	if c.hedging != nil {
+		sent.at = time.Now()
+	}
+	return sent, err
 }
 
 // wait waits for the reply; it moves the call away from a connection that falls silent while another does not, and, where
-// another node can be asked, from one that takes long.
-func (c *Client) wait(ctx context.Context, connection *connection, call *call, sent sent, refused *refusals) error {
-	var patience time.Duration
-	if len(c.nodes) > 1 && !c.options.FailFast {
-		patience = c.options.StallAfter + time.Duration(call.freshness.WaitMS)*time.Millisecond
+// another node can be asked, from one that takes long. Where second requests are sent, the first whole answer is the call's.
+func (c *Client) wait(ctx context.Context, connection *connection, call *call, sent sent, tried *attempts) error {
+	with := elsewhere{
+		patience: c.patience(call),
+		mayMove:  func(isSlow bool) bool { return c.hasOther(call, tried.nodes, isSlow) },
 	}
-	err := connection.wait(ctx, call, sent, patience, func(isSlow bool) bool {
-		others := refused.nodes
-		if isSlow {
-			others |= call.node.bit
+	if c.hedging == nil || !call.mayHedge() {
+		return c.judge(connection, call, connection.wait(ctx, call, sent, with))
+	}
+	var also *second
+	c.hedging.earn()
+	if delay := c.hedging.delay(call); delay > 0 && !tried.isHedged && (with.patience == 0 || delay < with.patience) {
+		with.hedgeAfter = max(delay-time.Since(sent.at), 1)
+		with.hedge = func() <-chan struct{} {
+			if also = c.hedge(ctx, call, connection, sent, tried); also == nil {
+				return nil
+			}
+			return also.won
 		}
-		_, other := c.find(call.userID, standsGood, others)
-		return other != nil
-	})
+	}
+	err := c.judge(connection, call, connection.wait(ctx, call, sent, with))
+	if also != nil {
+		err = c.end(also, call, err)
+	}
+	if err == nil {
+		c.hedging.note(call, sent)
+	}
+	return err
+}
+
+// patience is how long a call waits before another node is asked instead; 0 where none is.
+func (c *Client) patience(call *call) time.Duration {
+	if len(c.nodes) == 1 || c.options.FailFast {
+		return 0
+	}
+	return c.options.StallAfter + call.held()
+}
+
+// hasOther says whether a good connection can be asked instead: of another node, where the one asked is slow.
+func (c *Client) hasOther(call *call, refused uint64, isSlow bool) bool {
+	if isSlow {
+		refused |= call.node.bit
+	}
+	_, other := c.find(call.userID, standsGood, refused)
+	return other != nil
+}
+
+// judge says what becomes of a call that has ended with err on the connection: an answer that shows less than has been shown is
+// none.
+func (c *Client) judge(connection *connection, call *call, err error) error {
 	switch {
 	case err == nil && len(c.nodes) > 1:
 		return c.seen.show(call, connection.node)

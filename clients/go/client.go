@@ -36,6 +36,10 @@ type Options struct {
 	// SilenceMax is after how long without one byte, while requests are unanswered, a connection is given up; 0 means
 	// 10 s. Keep it above the second for which a server may hold a request.
 	SilenceMax time.Duration
+	// Hedge sends a second request where the first takes long; the zero value sends none.
+	Hedge Hedge
+	// Hooks are told what the client does, for traces and metrics.
+	Hooks Hooks
 	// Token proves the caller to a server that asks for it.
 	Token string
 	// TLS says whom the nodes of a florins:// target must be (RootCAs, ServerName), and who the caller is (Certificates). nil
@@ -63,6 +67,9 @@ type Client struct {
 	seen *seen
 	// ledger is the first ledger's id that a Hello told; 0 before.
 	ledger atomic.Uint64
+	// hedging is nil where no second requests are sent.
+	hedging *hedging
+	tally   tally
 }
 
 // New makes a client of the node at target, which is florin://HOST:PORT (the port on which any shard answers),
@@ -94,6 +101,9 @@ func New(target string, options Options) (*Client, error) {
 			return nil, fmt.Errorf("florin: %s: expected 0 or more, got %v", name, duration)
 		}
 	}
+	if err := options.Hedge.check(); err != nil {
+		return nil, err
+	}
 	options.ConnectionsPerShard = max(options.ConnectionsPerShard, 1)
 	options.InFlightMax = cmp.Or(options.InFlightMax, 4_096)
 	options.Deadline = cmp.Or(options.Deadline, 2*time.Second)
@@ -104,6 +114,7 @@ func New(target string, options Options) (*Client, error) {
 		options.Dial = options.dialer.connect
 	}
 	c := &Client{options: options, hello: encodeHello(name, options.Token), changes: newChanges(), seen: newSeen()}
+	c.hedging = newHedging(options.Hedge)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	for index, address := range addresses {
 		c.nodes = append(c.nodes, &node{client: c, network: network, address: address, bit: 1 << index})
@@ -225,10 +236,11 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// link makes a link, which begins to connect once it is started.
-func (c *Client) link(network, address, name string, greet func(hello) error) *link {
+// link makes a link to one of the node's addresses, which begins to connect once it is started.
+func (c *Client) link(node *node, address string, greet func(hello) error) *link {
 	return &link{
-		network: network, address: address, name: name, options: &c.options, hello: c.hello, greet: greet, changes: c.changes,
+		network: node.network, address: address, node: node.address, name: node.host(), options: &c.options, hello: c.hello,
+		greet: greet, changes: c.changes, tally: &c.tally,
 	}
 }
 

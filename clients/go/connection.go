@@ -28,6 +28,8 @@ type connection struct {
 	inFlightMax int
 	// node is the id that its Hello's answer had; set before anyone but its link knows of the connection.
 	node uint64
+	// tally is the client's.
+	tally *tally
 	// bell has room for one ring: one is enough for everything that is queued by then.
 	bell chan struct{}
 	// gone is closed when the connection is lost.
@@ -47,8 +49,10 @@ type connection struct {
 	slots      []slot
 	free       []uint32
 	lost       error
-	isLeaving  bool
-	silence    silence
+	// isGreeted says that its Hello was answered as it should be: it is counted.
+	isGreeted bool
+	isLeaving bool
+	silence   silence
 }
 
 // How a connection stands: it is heard; it owes answers and has been silent for a while; it is lost, or the server is
@@ -75,10 +79,11 @@ type arrival struct {
 	body   []byte
 }
 
-func newConnection(socket net.Conn, address string, options *Options) *connection {
+func newConnection(socket net.Conn, address string, options *Options, tally *tally) *connection {
 	c := &connection{
 		socket:      socket,
 		address:     address,
+		tally:       tally,
 		inFlightMax: options.InFlightMax,
 		bell:        make(chan struct{}, 1),
 		gone:        make(chan struct{}),
@@ -99,13 +104,26 @@ func (c *connection) roundTrip(ctx context.Context, call *call) error {
 	if err != nil {
 		return err
 	}
-	return c.wait(ctx, call, sent, 0, nil)
+	return c.wait(ctx, call, sent, elsewhere{})
 }
 
 // sent is a call that was queued, and what tells that its connection has fallen silent.
 type sent struct {
 	id      uint64
 	stalled <-chan struct{}
+	// at is when; kept where second requests are sent.
+	at time.Time
+}
+
+// elsewhere is where else a call that waits may be answered.
+type elsewhere struct {
+	// patience is after how long to ask elsewhere instead; 0 is never.
+	patience time.Duration
+	// mayMove says that there is somebody else to ask; nil where there never is.
+	mayMove func(isSlow bool) bool
+	// hedgeAfter is after how long hedge sends a second request; 0 is never. It returns what is closed once that has an answer.
+	hedgeAfter time.Duration
+	hedge      func() <-chan struct{}
 }
 
 // send queues the call.
@@ -129,7 +147,7 @@ func (c *connection) send(call *call) (sent, error) {
 	if mustRing {
 		c.ring()
 	}
-	return sent{id, stalled}, nil
+	return sent{id: id, stalled: stalled}, nil
 }
 
 // full is why no call can be taken at the moment; nil where one can. The caller holds the lock.
@@ -150,17 +168,20 @@ func (c *connection) ring() {
 	}
 }
 
-// wait waits for the reply to a call that was sent. When it returns, the connection no longer knows the call. Where the
-// connection falls silent, or takes longer than patience if that is not 0, and mayMove says that there is another, it gives
-// up.
-func (c *connection) wait(
-	ctx context.Context, call *call, sent sent, patience time.Duration, mayMove func(isSlow bool) bool,
-) error {
-	var slow <-chan time.Time
-	if patience > 0 {
-		timer := time.NewTimer(patience)
+// wait waits for the reply to a call that was sent. When it returns, the connection no longer knows the call. It gives up where
+// the connection falls silent, or takes too long, and there is somebody else to ask, and where a second request is answered.
+func (c *connection) wait(ctx context.Context, call *call, sent sent, with elsewhere) error {
+	var slow, due <-chan time.Time
+	var overtaken <-chan struct{}
+	if with.patience > 0 {
+		timer := time.NewTimer(with.patience)
 		defer timer.Stop()
 		slow = timer.C
+	}
+	if with.hedgeAfter > 0 {
+		timer := time.NewTimer(with.hedgeAfter)
+		defer timer.Stop()
+		due = timer.C
 	}
 	for {
 		var err error
@@ -168,17 +189,22 @@ func (c *connection) wait(
 		case <-call.done:
 			return call.err
 		case <-sent.stalled:
-			if mayMove == nil || !mayMove(false) {
+			if with.mayMove == nil || !with.mayMove(false) {
 				// The link loses the connection as soon as it has made another.
 				sent.stalled = nil
 				continue
 			}
 			err = &DisconnectedError{Address: c.address, Cause: errStalled}
 		case <-slow:
-			if !mayMove(true) {
+			if !with.mayMove(true) {
 				continue
 			}
 			err = &DisconnectedError{Address: c.address, Cause: errSlow}
+		case <-due:
+			overtaken = with.hedge()
+			continue
+		case <-overtaken:
+			err = errOvertaken
 		case <-ctx.Done():
 			err = fmt.Errorf("florin: %v: %w", call.opcode, ctx.Err())
 		}
@@ -294,7 +320,7 @@ func (c *connection) stand() {
 func (c *connection) take(out []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	taken := 0
+	taken, requests := 0, 0
 	for _, id := range c.queued {
 		if len(out) >= writeBytesMax {
 			c.ring()
@@ -309,8 +335,15 @@ func (c *connection) take(out []byte) []byte {
 		slot.isQueued = false
 		c.queuedBytes -= slot.call.bytes()
 		out = slot.call.append(out, id)
+		if slot.call.opcode != frame.Hello {
+			requests++
+		}
 	}
 	c.queued = append(c.queued[:0], c.queued[taken:]...)
+	if requests > 0 {
+		c.tally.requests.Add(uint64(requests))
+		c.tally.writes.Add(1)
+	}
 	return out
 }
 
@@ -403,7 +436,7 @@ func fit(buffer []byte, filled, needed int) []byte {
 // the next reply is if that is known; count of the bytes are new. An error means that what follows cannot be read.
 func (c *connection) deliver(bytes []byte, count int, scratch *[]arrival) (used, needed int, err error) {
 	arrived := (*scratch)[:0]
-	mustLeave := false
+	mustLeave, late := false, 0
 	c.mu.Lock()
 	for len(bytes)-used >= frame.ReplyHeaderBytes {
 		var header frame.Reply
@@ -422,6 +455,8 @@ func (c *connection) deliver(bytes []byte, count int, scratch *[]arrival) (used,
 		if call := c.claim(header.RequestID); call != nil {
 			body := bytes[used+frame.ReplyHeaderBytes : used+needed]
 			arrived = append(arrived, arrival{call: call, header: header, body: body})
+		} else {
+			late++
 		}
 		// A reply that comes twice answers nobody else's request.
 		c.silence.unanswered = max(c.silence.unanswered-1, len(c.slots)-len(c.free))
@@ -434,6 +469,10 @@ func (c *connection) deliver(bytes []byte, count int, scratch *[]arrival) (used,
 	}
 	c.noteBytes(used > 0, count, bytes[used:])
 	isDone := c.isDone()
+	if c.isGreeted {
+		c.tally.replies.Add(uint64(len(arrived)))
+		c.tally.lateReplies.Add(uint64(late))
+	}
 	c.mu.Unlock()
 	for _, one := range arrived {
 		one.call.accept(one.header, one.body)
@@ -456,6 +495,9 @@ func (c *connection) lose(cause error) {
 		return
 	}
 	c.lost = cause
+	if c.isGreeted {
+		c.tally.disconnects.Add(1)
+	}
 	c.stand()
 	c.silence.timer.Stop()
 	c.queued, c.queuedBytes, c.leftQueued = nil, 0, 0
@@ -473,6 +515,18 @@ func (c *connection) lose(cause error) {
 	for _, call := range waiting {
 		call.fail(c.failure(cause))
 	}
+}
+
+// greeted says that the connection may be used; false where it is lost already.
+func (c *connection) greeted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost != nil {
+		return false
+	}
+	c.isGreeted = true
+	c.tally.connects.Add(1)
+	return true
 }
 
 func (c *connection) failure(cause error) error {

@@ -40,6 +40,18 @@
 // read last (32,768 at least) the client keeps the highest version that it has shown, asks another node for that at least,
 // and takes no less. Each address counts as one node, also a name that has several.
 //
+// # Second requests
+//
+// Options.Hedge sends a second request where the first takes long: to another node, or over another connection to the only one. At
+// most one for a call, and no more than a share of all requests; the first whole answer is the caller's. It is off unless asked for.
+// See [Hedge].
+//
+// # Traces and metrics
+//
+// Options.Hooks are told of each call, of requests that are sent again or a second time, and of each connection: examples/opentelemetry
+// makes spans of them, in a module of its own. [Client.Counters] and [Client.Pool] say what the client has done, and how its
+// connections stand. Without hooks nothing is measured for them.
+//
 // # TLS
 //
 // florins://HOST:PORT is a node's port of --tls-listen. Options.TLS says which authorities the node's certificate may be of and

@@ -102,7 +102,7 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, bytes []byte, cut uint16) {
 		ours, theirs := net.Pipe()
-		connection := newConnection(ours, "pipe", &Options{StallAfter: time.Minute, SilenceMax: time.Minute, InFlightMax: 1 << 20})
+		connection := newConnection(ours, "pipe", &Options{StallAfter: time.Minute, SilenceMax: time.Minute, InFlightMax: 1 << 20}, new(tally))
 		received := make(chan struct{})
 		go func() {
 			defer close(received)

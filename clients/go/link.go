@@ -16,6 +16,8 @@ import (
 // link keeps one connection to one address alive.
 type link struct {
 	network, address string
+	// node is the address that the caller named, whose link this is.
+	node string
 	// name is what the caller called the node's host: what its certificate must be for.
 	name    string
 	options *Options
@@ -24,6 +26,7 @@ type link struct {
 	greet func(hello) error
 	// changes tells whoever waits that a link's state is another.
 	changes *changes
+	tally   *tally
 
 	// cancel ends the link, for the given reason.
 	cancel context.CancelCauseFunc
@@ -164,8 +167,21 @@ func (l *link) renew() {
 	}
 }
 
-// connect makes one connection, and says Hello on it.
+// connect makes one connection, counts it, and tells of it.
 func (l *link) connect(ctx context.Context) (*connection, error) {
+	began := time.Now()
+	connection, err := l.dial(ctx)
+	if err != nil {
+		l.tally.disconnects.Add(1)
+	}
+	if tell := l.options.Hooks.Connect; tell != nil {
+		tell(ConnectInfo{Node: l.node, Address: l.address, Duration: time.Since(began), Err: err})
+	}
+	return connection, err
+}
+
+// dial makes one connection, and says Hello on it.
+func (l *link) dial(ctx context.Context) (*connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	socket, err := l.options.Dial(ctx, l.network, l.address)
@@ -183,7 +199,7 @@ func (l *link) connect(ctx context.Context) (*connection, error) {
 			return nil, &DisconnectedError{Address: l.address, Cause: err}
 		}
 	}
-	connection := newConnection(socket, l.address, l.options)
+	connection := newConnection(socket, l.address, l.options, l.tally)
 	call := newCall(frame.Hello)
 	call.body = l.hello
 	defer call.free()
@@ -199,6 +215,9 @@ func (l *link) connect(ctx context.Context) (*connection, error) {
 		return nil, &DisconnectedError{Address: l.address, Cause: err}
 	}
 	connection.node = call.hello.nodeID
+	if !connection.greeted() {
+		return nil, connection.failure(connection.cause())
+	}
 	return connection, nil
 }
 

@@ -53,7 +53,7 @@ func (n *node) open() {
 		n.salt = frame.Mix(n.salt ^ uint64(n.address[index]))
 	}
 	// It is there before what it brings asks for it: that may be sooner than here it goes on.
-	n.seed = n.client.link(n.network, n.address, n.host(), n.learn)
+	n.seed = n.client.link(n, n.address, n.learn)
 	n.seed.start(n.client.ctx)
 }
 
@@ -63,6 +63,24 @@ func (n *node) close() *routes {
 	defer n.mu.Unlock()
 	n.closed = true
 	return n.routes.Load()
+}
+
+// links are all that lead to the node, the one to its address first.
+func (n *node) links(yield func(*link) bool) {
+	if !yield(n.seed) {
+		return
+	}
+	routes := n.routes.Load()
+	if routes == nil {
+		return
+	}
+	for _, group := range routes.groups {
+		for _, link := range group.links {
+			if !yield(link) {
+				return
+			}
+		}
+	}
 }
 
 // missing returns a link without a connection, and why it has none; nil where there is no such link.
@@ -132,7 +150,7 @@ func (n *node) routesFor(answer hello) *routes {
 	for _, address := range addresses {
 		group := group{next: new(atomic.Uint32)}
 		for range count {
-			link := n.client.link(n.network, address, n.host(), n.greetShard(answer.nodeID))
+			link := n.client.link(n, address, n.greetShard(answer.nodeID))
 			group.links = append(group.links, link.start(n.client.ctx))
 		}
 		routes.groups = append(routes.groups, group)
@@ -209,6 +227,31 @@ func (n *node) find(userID uint64, worst int32) *connection {
 			}
 		}
 		if connection := n.seed.standing(standing); connection != nil {
+			return connection
+		}
+	}
+	return nil
+}
+
+// other returns a good connection for the user to the same node as the first one, but another; nil where there is none. Those to
+// the shard that owns the user come first: others pass the request on.
+func (n *node) other(userID uint64, first *connection) *connection {
+	fits := func(link *link) *connection {
+		connection := link.standing(standsGood)
+		if connection == nil || connection == first || connection.node != first.node {
+			return nil
+		}
+		return connection
+	}
+	if routes := n.routes.Load(); routes != nil && routes.isDirect {
+		for _, link := range routes.groups[frame.Shard(userID, routes.shards)].links {
+			if connection := fits(link); connection != nil {
+				return connection
+			}
+		}
+	}
+	for link := range n.links {
+		if connection := fits(link); connection != nil {
 			return connection
 		}
 	}

@@ -63,7 +63,7 @@ func (c *Client) GetBalance(ctx context.Context, userID uint64, options ...ReadO
 	call := newCall(frame.GetBalance)
 	defer call.free()
 	call.userID, call.wanted = userID, freshness(options)
-	if err := c.do(ctx, call); err != nil {
+	if err := c.do(ctx, call, 1); err != nil {
 		return nil, err
 	}
 	return call.balance, nil
@@ -77,7 +77,7 @@ func (c *Client) GetStatistics(ctx context.Context, userID uint64, windows Windo
 	call := newCall(frame.GetStatistics)
 	defer call.free()
 	call.userID, call.windows, call.wanted = userID, windows, freshness(options)
-	if err := c.do(ctx, call); err != nil {
+	if err := c.do(ctx, call, 1); err != nil {
 		return nil, err
 	}
 	return call.statistics, nil
@@ -91,7 +91,7 @@ func (c *Client) Ping(ctx context.Context, payload []byte) (Metadata, error) {
 	call := newCall(frame.Ping)
 	defer call.free()
 	call.body = payload
-	if err := c.do(ctx, call); err != nil {
+	if err := c.do(ctx, call, 0); err != nil {
 		return Metadata{}, err
 	}
 	return call.origin, nil
@@ -111,8 +111,10 @@ func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...R
 	for _, part := range parts {
 		part.call.wanted = freshness(options)
 	}
+	ctx, began := c.options.Hooks.start(ctx, frame.GetBalances, len(userIDs))
 	c.doAll(ctx, parts)
 	err := join(batch, parts)
+	c.options.Hooks.end(ctx, began, parts[0].call, len(userIDs), sum(parts), err)
 	for _, part := range parts {
 		part.call.free()
 	}
@@ -132,7 +134,7 @@ type part struct {
 	connection *connection
 	sent       sent
 	isSent     bool
-	refused    refusals
+	tried      attempts
 }
 
 // split makes the parts, whose entries hold the ids. What fits into one request uses the batch's own entries.
@@ -179,22 +181,33 @@ func newPart(userIDs []uint64, places []int) *part {
 func (c *Client) doAll(ctx context.Context, parts []*part) {
 	for _, part := range parts {
 		if part.connection, part.err = c.pick(ctx, part.call, 0, false); part.err == nil {
+			c.tellAttempt(ctx, part.call, &part.tried)
 			part.sent, part.err = c.send(part.connection, part.call)
 			part.isSent = part.err == nil
 		}
 	}
 	for _, part := range parts {
 		if part.isSent {
-			part.err = c.wait(ctx, part.connection, part.call, part.sent, &part.refused)
+			part.err = c.wait(ctx, part.connection, part.call, part.sent, &part.tried)
 		}
 	}
 	var repeating sync.WaitGroup
 	for _, part := range parts {
 		if part.err != nil {
-			repeating.Go(func() { part.err = c.again(ctx, part.call, &part.refused, part.err) })
+			repeating.Go(func() { part.err = c.again(ctx, part.call, &part.tried, part.err) })
 		}
 	}
 	repeating.Wait()
+}
+
+// sum returns the attempts of all parts.
+func sum(parts []*part) attempts {
+	var all attempts
+	for _, part := range parts {
+		all.requests += part.tried.requests
+		all.isHedged = all.isHedged || part.tried.isHedged
+	}
+	return all
 }
 
 // join puts the parts' entries into the batch.

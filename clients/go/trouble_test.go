@@ -332,7 +332,7 @@ func TestAnotherLedgersAnswersAreAnError(t *testing.T) {
 // Callers that gave up left their frames in the queue of a server that read nothing, until nobody else could ask.
 func TestWhatWasGivenUpIsNotWritten(t *testing.T) {
 	ours, theirs := net.Pipe()
-	connection := newConnection(ours, "pipe", &Options{StallAfter: time.Minute, SilenceMax: time.Minute, InFlightMax: 1 << 20})
+	connection := newConnection(ours, "pipe", &Options{StallAfter: time.Minute, SilenceMax: time.Minute, InFlightMax: 1 << 20}, new(tally))
 	defer connection.lose(ErrClosed)
 	ids := make([]uint64, frame.BatchUsersMax)
 	give := func() error {
@@ -343,7 +343,7 @@ func TestWhatWasGivenUpIsNotWritten(t *testing.T) {
 		sent, err := connection.send(call)
 		cancel()
 		if err == nil {
-			err = connection.wait(ctx, call, sent, 0, nil)
+			err = connection.wait(ctx, call, sent, elsewhere{})
 		}
 		return err
 	}
