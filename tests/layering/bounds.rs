@@ -17,6 +17,7 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
     ("bench/src/protocol/value.rs", &["ID_DIGITS", "LENGTH_DIGITS"]),
     ("bench/src/targets/fixed.rs", &["AS_OF_US"]),
     ("clients/rust/src/connection/dial.rs", &["HELLO_ID"]),
+    ("clients/rust/src/hedge.rs", &["REQUEST"]),
     ("core/src/audit/fingerprint.rs", &["BUCKETS", "BYTES"]),
     ("core/src/audit/recompute.rs", &["DAY_HOURS", "HOUR_US"]),
     ("core/src/checkpoint/manifest.rs", &["CHECKSUM_BYTES"]),

@@ -1,11 +1,18 @@
 //! One call: whom it asks, one after the other, until there is an answer.
 
+use std::pin::{Pin, pin};
+use std::time::Instant;
+
 use florin_schema::{NodeId, Opcode, ShardIndex, Status, Version};
+use futures_util::future::{Either, select};
 use tokio::time::{sleep, timeout};
 
 use crate::builder::Retry;
 use crate::connection::read::RawReply;
+use crate::counters::add;
 use crate::fleet::{Choice, Fleet, Nodes};
+use crate::hedge::Hedging;
+use crate::hooks::Watch;
 use crate::request::Request;
 use crate::seen::{Behind, Mark, Shown};
 use crate::topology::Route;
@@ -16,6 +23,8 @@ pub(crate) struct Asking<'a, R> {
     pub fleet: &'a Fleet,
     pub route: Route,
     pub request: &'a Request<'a>,
+    /// Who is told of it.
+    pub watch: Option<&'a Watch>,
     /// Makes the answer of a reply.
     pub read: &'a R,
 }
@@ -42,6 +51,7 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     /// attempt ended with.
     pub async fn until_answered(&self, last: &mut Option<Error>) -> Result<T, Error> {
         let (mut refused, mut rounds, mut may_pass): (Nodes, u32, bool) = (0, 0, false);
+        let (mut attempts, mut has_hedged) = (0, false);
         loop {
             let Some(choice) = self.fleet.pick(self.route, refused) else {
                 // Whoever can be asked has been.
@@ -52,7 +62,14 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
                 (refused, rounds, may_pass) = (0, rounds.saturating_add(1), false);
                 continue;
             };
-            let Failed { error, next } = match self.attempt(&choice, refused).await {
+            attempts += 1;
+            self.tell(&choice, attempts, last.as_ref());
+            let ended = match self.hedging() {
+                None => self.attempt(&choice, refused).await,
+                // On the heap: whoever sends no second requests has no room for one.
+                Some(hedging) => Box::pin(self.hedged(hedging, &choice, refused, &mut has_hedged)).await,
+            };
+            let Failed { error, next } = match ended {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
@@ -70,6 +87,97 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
             if must_reconnect {
                 self.fleet.up(self.route).await;
             }
+        }
+    }
+
+    /// Counts an attempt, and tells of it.
+    fn tell(&self, choice: &Choice, attempt: u32, last: Option<&Error>) {
+        if last.is_some() {
+            add(&self.fleet.common().tally.retries, 1);
+        }
+        if let Some(watch) = self.watch {
+            watch.asks(self.fleet, choice, attempt, last);
+        }
+    }
+
+    /// Where second requests may be sent: a Ping is about the one that is asked.
+    fn hedging(&self) -> Option<&Hedging> {
+        self.fleet.hedging.as_ref().filter(|_| self.request.opcode != Opcode::Ping)
+    }
+
+    /// Asks one node, and where that takes long another one beside it, or the same over another connection, unless that has been done:
+    /// the first whole answer is the call's.
+    async fn hedged(
+        &self,
+        hedging: &Hedging,
+        choice: &Choice,
+        refused: Nodes,
+        has_hedged: &mut bool,
+    ) -> Result<T, Failed> {
+        hedging.earn();
+        let (opcode, held) = (self.request.opcode, self.request.freshness.held());
+        let began = Instant::now();
+        let mut first = pin!(self.attempt(choice, refused));
+        let delay = hedging.delay(opcode).filter(|_| !*has_hedged);
+        let ended = match delay {
+            None => first.await,
+            Some(delay) => match timeout(delay + held, first.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) => match self.second(hedging, choice, refused) {
+                    None => first.await,
+                    Some(second) => {
+                        *has_hedged = true;
+                        if let Some(watch) = self.watch {
+                            watch.hedges(self.fleet, choice, &second, began.elapsed());
+                        }
+                        self.race(first, &second, refused).await
+                    }
+                },
+            },
+        };
+        if ended.is_ok() && held.is_zero() {
+            hedging.note(opcode, began.elapsed());
+        }
+        ended
+    }
+
+    /// Whom to ask a second time, where there is somebody and the share allows it.
+    fn second(&self, hedging: &Hedging, first: &Choice, refused: Nodes) -> Option<Choice> {
+        let tally = &self.fleet.common().tally;
+        let second = self.fleet.second(self.route, first, refused)?;
+        if !hedging.spend() {
+            add(&tally.hedges_withheld, 1);
+            return None;
+        }
+        add(&tally.hedges, 1);
+        Some(second)
+    }
+
+    /// The answer of the first, or of the second where that comes sooner and lacks nothing. Whoever loses is dropped, and what it is
+    /// told is discarded.
+    async fn race(
+        &self,
+        first: Pin<&mut impl Future<Output = Result<T, Failed>>>,
+        second: &Choice,
+        refused: Nodes,
+    ) -> Result<T, Failed> {
+        let asked = pin!(self.attempt(second, refused));
+        let won = |answer| {
+            add(&self.fleet.common().tally.hedges_won, 1);
+            if let Some(watch) = self.watch {
+                watch.answered_by(second);
+            }
+            Ok(answer)
+        };
+        match select(first, asked).await {
+            Either::Left((Ok(answer), _)) => Ok(answer),
+            Either::Left((Err(failed), _)) if matches!(failed.next, Next::Tell) => Err(failed),
+            Either::Left((Err(failed), asked)) => match asked.await {
+                Ok(answer) if answer.is_whole() => won(answer),
+                Ok(_) | Err(_) => Err(failed),
+            },
+            Either::Right((Ok(answer), _)) if answer.is_whole() => won(answer),
+            Either::Right((_, first)) => first.await,
         }
     }
 

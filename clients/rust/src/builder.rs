@@ -1,12 +1,15 @@
 //! Settings, each with a default that suits most callers.
 
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use florin_schema::frame::{HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX};
 use rand::Rng;
 
 use crate::tls::{Connector, Tls, TlsError};
-use crate::{Address, Addresses, Client, Error};
+use crate::{Address, Addresses, Client, Error, Hedge, Hooks};
 
 /// Which connections a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,6 +58,10 @@ impl Backoff {
     }
 }
 
+/// Finds a name's addresses.
+pub(crate) type Resolver = Box<dyn Fn(&str, u16) -> Resolving + Send + Sync>;
+type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
 /// What the builder has gathered.
 pub(crate) struct Settings {
     pub client_name: String,
@@ -69,6 +76,10 @@ pub(crate) struct Settings {
     pub stall_after: Duration,
     pub silence_max: Duration,
     pub deadline: Duration,
+    pub hedge: Option<Hedge>,
+    pub hooks: Option<Box<dyn Hooks>>,
+    /// The host's own where there is none.
+    pub resolver: Option<Resolver>,
 }
 
 /// Builds a [`Client`] with other settings than the defaults.
@@ -109,6 +120,9 @@ impl Default for Builder {
                 stall_after: Duration::from_millis(250),
                 silence_max: Duration::from_secs(10),
                 deadline: Duration::from_secs(2),
+                hedge: None,
+                hooks: None,
+                resolver: None,
             },
         }
     }
@@ -192,6 +206,28 @@ impl Builder {
         self
     }
 
+    /// Sends a second request where the first takes long; left out, none is ever sent.
+    pub fn hedge(mut self, hedge: Hedge) -> Builder {
+        self.settings.hedge = Some(hedge);
+        self
+    }
+
+    /// Who is told what the client does, for traces and metrics; left out, nobody.
+    pub fn hooks(mut self, hooks: impl Hooks) -> Builder {
+        self.settings.hooks = Some(Box::new(hooks));
+        self
+    }
+
+    /// How names are resolved, given a name and a port; left out, as the host does. Each connection asks anew, for a node may have
+    /// moved, and tries all addresses, those that take long beside each other.
+    pub fn resolver<F>(mut self, resolve: impl Fn(&str, u16) -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+    {
+        self.settings.resolver = Some(Box::new(move |host, port| Box::pin(resolve(host, port))));
+        self
+    }
+
     /// Connects and learns the shard map; of several nodes, one that answers is enough. Needs a tokio runtime with its I/O and time drivers enabled.
     ///
     /// # Errors
@@ -219,11 +255,13 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), Error> {
+        let share = self.hedge.map_or(0, |hedge| hedge.share_thousandths());
         let ranges = [
             ("client_name", "at most 64 bytes", self.client_name.len(), 0..=HELLO_CLIENT_BYTES_MAX),
             ("token", "at most 1024 bytes", self.token.len(), 0..=HELLO_TOKEN_BYTES_MAX),
             ("connections_per_shard", "1 to 64", self.connections_per_shard, 1..=64),
             ("in_flight_max", "1 to 1048576", self.in_flight_max, 1..=1 << 20),
+            ("hedge", "a share of 0 to 1000 thousandths", share, 0..=1_000),
         ];
         for (setting, expected, got, range) in ranges {
             if !range.contains(&got) {
@@ -265,6 +303,7 @@ mod tests {
         assert_eq!(named(Builder::default().token("t".repeat(1_025))), "token");
         assert_eq!(named(Builder::default().connections_per_shard(0)), "connections_per_shard");
         assert_eq!(named(Builder::default().in_flight_max(0)), "in_flight_max");
+        assert_eq!(named(Builder::default().hedge(Hedge::at_p95().share(1.01))), "hedge");
         Builder::default().settings.check().unwrap();
     }
 }

@@ -12,8 +12,9 @@ use crate::asking::Asking;
 use crate::batch::{self, BalancesReply, Part};
 use crate::builder::{Builder, Settings};
 use crate::connection::read::RawReply;
-use crate::counters::Counters;
+use crate::counters::{Counters, NodePool};
 use crate::fleet::Fleet;
+use crate::hooks::Watch;
 use crate::reply::{self, Origin, Reply};
 use crate::request::{Freshness, Request};
 use crate::seen::Shown;
@@ -88,12 +89,12 @@ impl Client {
     /// [`Error::NotFound`] where the ledger has never named the user; any other [`Error`] where there is no answer.
     pub async fn get_balance(&self, user_id: UserId) -> Result<Reply<Balance>, Error> {
         let request = self.request(Opcode::GetBalance, user_id.get(), &[]);
-        self.call(Route::Owner(user_id), &request, &|address, raw| {
+        let read = |address: &Address, raw| {
             let answer: Reply<Balance> = reply::read(address, Opcode::GetBalance, raw)?;
             check_user(address, user_id, answer.user_id.to_native())?;
             Ok(answer)
-        })
-        .await
+        };
+        self.watched("GetBalance", 1, Route::Owner(user_id), &request, &read).await
     }
 
     /// The statistics of one user in the windows of `windows`.
@@ -107,13 +108,13 @@ impl Client {
     ) -> Result<Reply<Statistics>, Error> {
         let mask = [windows.bits()];
         let request = self.request(Opcode::GetStatistics, user_id.get(), &mask);
-        self.call(Route::Owner(user_id), &request, &|address, raw| {
+        let read = |address: &Address, raw| {
             let answer: Reply<Statistics> = reply::read(address, Opcode::GetStatistics, raw)?;
             check_user(address, user_id, answer.user_id.to_native())?;
             check_windows(address, windows, &answer)?;
             Ok(answer)
-        })
-        .await
+        };
+        self.watched("GetStatistics", 1, Route::Owner(user_id), &request, &read).await
     }
 
     /// The balances of any number of users, in the order asked, duplicates included: one frame to each owning shard, and
@@ -123,19 +124,21 @@ impl Client {
     /// Where any of the frames fails.
     pub async fn get_balances(&self, users: &[UserId]) -> Result<BalancesReply, Error> {
         let (parts, places) = batch::split(users, self.fleet.first().routed_shards());
-        let parts = try_join_all(parts.iter().map(|part| self.get_part(part))).await?;
-        Ok(BalancesReply::new(parts, places))
+        let watch = Watch::begin(&self.fleet, "GetBalances", users.len());
+        let parts = try_join_all(parts.iter().map(|part| self.get_part(part, watch.as_ref()))).await;
+        Watch::end(watch, &self.fleet, &parts);
+        Ok(BalancesReply::new(parts?, places))
     }
 
-    async fn get_part(&self, part: &Part) -> Result<Reply<Balances>, Error> {
+    async fn get_part(&self, part: &Part, watch: Option<&Watch>) -> Result<Reply<Balances>, Error> {
         let body = part.body();
         let request = self.request(Opcode::GetBalances, 0, &body);
-        self.call(Route::Owner(part.users[0]), &request, &|address, raw| {
+        let read = |address: &Address, raw| {
             let answer: Reply<Balances> = reply::read(address, Opcode::GetBalances, raw)?;
             check_entries(address, &part.users, &answer)?;
             Ok(answer)
-        })
-        .await
+        };
+        self.call(Route::Owner(part.users[0]), &request, watch, &read).await
     }
 
     /// Sends `payload`, at most 1,024 bytes, and waits for its echo.
@@ -144,15 +147,15 @@ impl Client {
     /// Where none comes, or another.
     pub async fn ping(&self, payload: &[u8]) -> Result<Origin, Error> {
         let request = Request { freshness: Freshness::NONE, ..self.request(Opcode::Ping, 0, payload) };
-        self.call(Route::Any, &request, &|address, raw| {
+        let read = |address: &Address, raw: RawReply| {
             reply::check_header(address, Opcode::Ping, &raw)?;
             if raw.body() != payload {
                 let error = ProtocolError::Body("expected the payload's echo".to_owned());
                 return Err(Error::Protocol { address: address.clone(), error });
             }
             Ok(Origin::of(&raw))
-        })
-        .await
+        };
+        self.watched("Ping", 0, Route::Any, &request, &read).await
     }
 
     /// How many shards the node has.
@@ -170,8 +173,28 @@ impl Client {
         self.fleet.common().tally.read()
     }
 
+    /// How its connections stand at the moment, node by node in the order given.
+    pub fn pool(&self) -> Vec<NodePool> {
+        self.fleet.pools()
+    }
+
     fn request<'a>(&self, opcode: Opcode, user_id: u64, body: &'a [u8]) -> Request<'a> {
         Request { opcode, user_id, freshness: self.freshness, body }
+    }
+
+    /// Calls, and tells of it.
+    async fn watched<T: Shown>(
+        &self,
+        operation: &'static str,
+        users: usize,
+        route: Route,
+        request: &Request<'_>,
+        read: &impl Fn(&Address, RawReply) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let watch = Watch::begin(&self.fleet, operation, users);
+        let answer = self.call(route, request, watch.as_ref(), read).await;
+        Watch::end(watch, &self.fleet, &answer);
+        answer
     }
 
     /// Asks, on whichever connection is right, until there is an answer or the deadline has passed.
@@ -179,10 +202,11 @@ impl Client {
         &self,
         route: Route,
         request: &Request<'_>,
+        watch: Option<&Watch>,
         read: &impl Fn(&Address, RawReply) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut last = None;
-        let asking = Asking { fleet: &self.fleet, route, request, read };
+        let asking = Asking { fleet: &self.fleet, route, request, watch, read };
         let answer = timeout(self.deadline, asking.until_answered(&mut last)).await;
         answer.unwrap_or_else(|_| Err(Error::Deadline { after: self.deadline, last: last.map(Arc::new) }))
     }

@@ -161,6 +161,20 @@ impl Error {
         })
     }
 
+    /// A name for metrics and traces, one of few: the status's ([`Status::name`]), or what the client found itself.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Error::Deadline { .. } => "DEADLINE_EXCEEDED",
+            Error::Disconnected { .. } => "DISCONNECTED",
+            Error::Protocol { .. } => "PROTOCOL_ERROR",
+            Error::SchemaMismatch { .. } => "SCHEMA_MISMATCH",
+            Error::OtherNode { .. } => "OTHER_NODE",
+            Error::OtherLedger { .. } => "OTHER_LEDGER",
+            Error::Address(_) | Error::Tls(_) | Error::Setting { .. } => "INVALID_SETTING",
+            answered => answered.status().map_or("DISCONNECTED", Status::name),
+        }
+    }
+
     /// The error of an answer whose status is not OK; `None` where it is.
     pub(crate) fn of_status(status: Status, refusal: impl FnOnce() -> Refusal) -> Option<Error> {
         Some(match status {

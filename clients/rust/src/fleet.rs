@@ -10,6 +10,8 @@ use futures_util::future::{join_all, select, select_all};
 
 use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
+use crate::counters::NodePool;
+use crate::hedge::Hedging;
 use crate::seen::Seen;
 use crate::tls::Connector;
 use crate::topology::{Route, Topology};
@@ -26,6 +28,7 @@ const ASK_AGAIN: Backoff = Backoff { first: Duration::from_millis(5), most: Dura
 
 /// One address, and what is behind it.
 struct Node {
+    address: Address,
     salt: u64,
     topology: Arc<Topology>,
 }
@@ -39,12 +42,21 @@ pub(crate) struct Choice {
     pub id: NodeId,
 }
 
+impl Choice {
+    /// The node's, in the order given.
+    pub fn place(&self) -> usize {
+        self.node.trailing_zeros() as usize
+    }
+}
+
 /// Every node that a client was given.
 pub(crate) struct Fleet {
     common: Common,
     nodes: Vec<Node>,
     /// What has been shown by any of them.
     pub seen: Seen,
+    /// Where second requests are sent.
+    pub hedging: Option<Hedging>,
 }
 
 impl Fleet {
@@ -54,6 +66,7 @@ impl Fleet {
         settings: Settings,
         tls: Option<Connector>,
     ) -> Result<Fleet, Error> {
+        let hedging = settings.hedge.map(Hedging::new);
         let common = Common {
             settings: Arc::new(settings),
             tls,
@@ -64,7 +77,7 @@ impl Fleet {
         let node = |address: &Address| {
             // The same in every process, so that all ask the same node for a user.
             let salt = address.to_string().bytes().fold(0, |salt, byte| mix(salt ^ u64::from(byte)));
-            Node { salt, topology: Topology::open(address, &common) }
+            Node { address: address.clone(), salt, topology: Topology::open(address, &common) }
         };
         let nodes: Vec<Node> = addresses.iter().map(node).collect();
         let settled = join_all(nodes.iter().map(|node| node.topology.settled())).await;
@@ -72,11 +85,21 @@ impl Fleet {
         if failures.len() == nodes.len() {
             return Err(failures.swap_remove(0));
         }
-        Ok(Fleet { common, nodes, seen: Seen::default() })
+        Ok(Fleet { common, nodes, seen: Seen::default(), hedging })
     }
 
     pub fn common(&self) -> &Common {
         &self.common
+    }
+
+    /// As the caller gave it.
+    pub fn address(&self, place: usize) -> &Address {
+        &self.nodes[place].address
+    }
+
+    /// How the connections stand, node by node in the order given.
+    pub fn pools(&self) -> Vec<NodePool> {
+        self.nodes.iter().map(|node| node.topology.pool(node.address.clone())).collect()
     }
 
     /// Whether there is more than one node.
@@ -110,6 +133,17 @@ impl Fleet {
     /// Whether somebody else than `refused` is heard.
     pub fn has_other(&self, route: Route, refused: Nodes) -> bool {
         self.is_many() && self.pick(route, refused).is_some_and(|choice| choice.connection.is_good())
+    }
+
+    /// Whom a second request is asked of while `first` is unanswered: another node that is heard, else the same over another
+    /// connection.
+    pub fn second(&self, route: Route, first: &Choice, refused: Nodes) -> Option<Choice> {
+        let others = refused | first.node;
+        let other = self.is_many().then(|| self.pick(route, others)).flatten();
+        other.filter(|choice| choice.connection.is_good()).or_else(|| {
+            let connection = self.nodes[first.place()].topology.other(route, &first.connection)?;
+            Some(Choice { node: first.node, connection, id: first.id })
+        })
     }
 
     /// How users are spread over nodes: by rendezvous, so that a node's users go to all others when it is gone.

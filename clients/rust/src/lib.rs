@@ -10,6 +10,8 @@
 //! | `seen` | what has been shown of each user, so that no other node shows less |
 //! | `builder` | [`Builder`]: the settings |
 //! | `batch` | the split and the joining of `get_balances` |
+//! | `hedge` | [`Hedge`]: when a second request is sent, and how many there may be |
+//! | `hooks`, `counters` | [`Hooks`], [`Counters`], [`NodePool`]: what a client tells of itself |
 //! | `topology` | which connection a request takes; the shard map |
 //! | `connection` | one connection: callers' table, writer, reader, reconnecting |
 //! | `tls` | [`Tls`]: whom a node must be, and who the caller is |
@@ -17,6 +19,7 @@
 //! | `error` | [`Error`], one variant for each way to fail |
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod address;
 mod asking;
@@ -29,6 +32,8 @@ mod error;
 mod fleet;
 #[cfg(test)]
 mod golden;
+mod hedge;
+mod hooks;
 mod limits;
 mod reply;
 mod request;
@@ -40,12 +45,14 @@ pub use address::{Address, AddressError, Addresses};
 pub use batch::{BalancesReply, Entry};
 pub use builder::{Backoff, Builder, Retry, Routing};
 pub use client::Client;
-pub use counters::Counters;
+pub use counters::{Counters, NodePool};
 pub use error::{Disconnect, Error, ProtocolError, Refusal};
 pub use florin_schema::records;
 pub use florin_schema::{
     Asset, AssetError, LedgerId, NodeId, ShardIndex, Status, UserId, Version, Window, WindowMask, decimal,
 };
+pub use hedge::Hedge;
+pub use hooks::{ConnectInfo, HedgeInfo, Hooks, Outcome, RequestHooks, RequestInfo, RetryInfo};
 pub use reply::{Origin, Reply};
 pub use request::Freshness;
 pub use tls::{Connector, Tls, TlsError, TlsFailure};

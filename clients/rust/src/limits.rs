@@ -20,6 +20,15 @@ pub const OUTPUT_BYTES_KEPT: usize = 256 * 1024;
 pub const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So much of a reply is heard like a whole one: a long one over a slow path takes its time, and a byte a second is silence.
 pub const PROGRESS_BYTES: usize = 1024;
+/// How many durations tell what requests take, and after how many new ones they are looked at again: enough for 95 of 100 to be 13
+/// away from the slowest, and for a change to show within some hundred requests.
+pub const OBSERVED_MAX: usize = 256;
+pub const OBSERVED_EVERY: usize = 64;
+/// The least delay that is observed: below it a timer is no better than the wait.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+/// How many second requests can be saved up: enough to meet a node that stands still for a moment, and nothing that a node would
+/// feel.
+pub const HEDGES_KEPT: i64 = 100;
 /// After how long a silence that was too long is looked at again.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
 /// Characters that are kept of what a server says: its own sentences have some hundred, and what a stranger says ends in logs.

@@ -78,6 +78,10 @@ pub(crate) trait Shown {
     fn each(&self, tell: &mut dyn FnMut(u64, Version));
     /// Where the answer comes from.
     fn origin(&self) -> Origin;
+    /// Whether it has all that was asked, of accounts that are complete.
+    fn is_whole(&self) -> bool {
+        !self.origin().is_quarantined()
+    }
 }
 
 impl Shown for Reply<Balance> {
@@ -113,6 +117,11 @@ impl Shown for Reply<Balances> {
 
     fn origin(&self) -> Origin {
         Reply::origin(self)
+    }
+
+    fn is_whole(&self) -> bool {
+        let lacks = |status: u8| status != Status::Ok as u8;
+        !Reply::origin(self).is_quarantined() && !self.entries.iter().any(|entry| lacks(entry.status))
     }
 }
 

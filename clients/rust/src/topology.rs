@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::builder::Routing;
 use crate::connection::{Common, Connection, Expected, ShardMap, State};
+use crate::counters::NodePool;
 use crate::{Address, Error};
 
 /// Connections that lead to the same port, taken in turn.
@@ -36,6 +37,14 @@ impl Lane {
         let good = in_turn().find(|connection| connection.is_good());
         let up = || in_turn().find(|connection| connection.is_up());
         good.or_else(up).unwrap_or(&self.connections[turn % count])
+    }
+
+    /// One that is heard and leads to the same node as `first`, but another.
+    fn other(&self, first: &Arc<Connection>) -> Option<Arc<Connection>> {
+        let fits = |connection: &&Arc<Connection>| {
+            !Arc::ptr_eq(connection, first) && connection.is_good() && connection.node() == first.node()
+        };
+        self.connections.iter().find(fits).cloned()
     }
 
     /// Waits until one of them is up.
@@ -129,6 +138,33 @@ impl Topology {
         Arc::clone(if is_better { any } else { own })
     }
 
+    /// A connection for a second request, while the first is unanswered on another one.
+    pub fn other(&self, route: Route, first: &Arc<Connection>) -> Option<Arc<Connection>> {
+        let shards = self.shards();
+        let routing = self.common.settings.routing;
+        let own = shards.lane(route).and_then(|lane| lane.other(first));
+        let may_ask_any = shards.lane(route).is_none() || routing != Routing::ShardPortsOnly;
+        own.or_else(|| may_ask_any.then(|| self.any.other(first)).flatten())
+    }
+
+    /// How the connections stand.
+    pub fn pool(&self, address: Address) -> NodePool {
+        let shards = self.shards();
+        let mut pool = NodePool {
+            address,
+            shards: shards.map.shards,
+            connections: 0,
+            good: 0,
+            silent: 0,
+            in_flight: 0,
+            queued_bytes: 0,
+        };
+        for lane in [&self.any].into_iter().chain(&shards.lanes) {
+            lane.connections.iter().for_each(|connection| connection.count(&mut pool));
+        }
+        pool
+    }
+
     /// Waits until the node refuses the client in a way that no waiting mends.
     pub async fn refused(&self) {
         self.any.refused().await;
@@ -152,11 +188,8 @@ impl Shards {
     fn open(map: Arc<ShardMap>, told_by: &Connection, common: &Common) -> Shards {
         let host = map.host.filter(|_| common.settings.routing != Routing::AnyPort);
         let given = told_by.address();
-        let expected = Expected::Node {
-            id: map.identity.node,
-            called: given.host().unwrap_or_default().into(),
-            ask_again: told_by.renewal(),
-        };
+        let expected =
+            Expected::Node { id: map.identity.node, address: given.clone(), ask_again: told_by.renewal() };
         let lane = |&port: &u16| {
             host.map(|host| Lane::open(&given.neighbour(SocketAddr::new(host, port)), &expected, common))
         };

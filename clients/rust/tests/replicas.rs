@@ -3,16 +3,17 @@
 mod fake;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fake::follower::{Follower, map, together};
 use fake::path::Path;
 use fake::{Answer, Asked, Fake, Map, eventually, user};
-use florin_client::records::{AssetBalance, Balance, Balances};
 use florin_client::{Backoff, Builder, Client, Error, Freshness, Retry, Version};
+use florin_schema::Status;
 use florin_schema::frame::REPLY_DRAINING;
-use florin_schema::{Opcode, Status};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -23,51 +24,8 @@ fn impatient() -> Builder {
     Client::builder().backoff(backoff).deadline(fake::PATIENCE).stall_after(Duration::from_millis(30))
 }
 
-fn together(nodes: &[&Fake]) -> String {
-    format!("florin://{}", nodes.iter().map(|node| &*node.address).collect::<Vec<_>>().join(","))
-}
-
-fn map(node_id: u64) -> Map {
-    Map { node_id, ledger_id: 7, ..Map::one_shard() }
-}
-
 fn right(asked: &Asked) -> Answer {
     Answer::Bytes(asked.right_answer())
-}
-
-/// A node that follows: every user is at the same version, which the test moves; 0 is that of a user that it has not seen.
-struct Follower {
-    fake: Fake,
-    version: Arc<AtomicU64>,
-}
-
-impl Follower {
-    async fn new(node_id: u64, version: u64) -> Follower {
-        let version = Arc::new(AtomicU64::new(version));
-        let at = Arc::clone(&version);
-        let fake = Fake::tcp(map(node_id), move |asked| Answer::Bytes(follow(asked, at.load(SeqCst)))).await;
-        Follower { fake, version }
-    }
-}
-
-fn follow(asked: &Asked, version: u64) -> Vec<u8> {
-    let balance = |user_id| {
-        let coins = AssetBalance { asset: fake::coin().to_wire(), available: version as i64, held: 0 };
-        Balance { user_id, version, updated_at_us: 1, balances: vec![coins] }
-    };
-    if asked.opcode() == Opcode::GetBalances {
-        let entry = |user_id| match version {
-            0 => fake::entry_of(user_id, None),
-            _ => fake::entry_of(user_id, Some(balance(user_id))),
-        };
-        return asked.rkyv(&Balances { entries: asked.ids().into_iter().map(entry).collect() });
-    }
-    let wanted = asked.freshness.map_or(0, |options| options.min_version.get());
-    match (version < wanted, version) {
-        (true, _) => asked.reply(Status::Stale, 0, b"min_version: not yet"),
-        (false, 0) => asked.reply(Status::NotFound, 0, b"user_id: never named"),
-        (false, _) => asked.rkyv(&balance(asked.user_id())),
-    }
 }
 
 #[tokio::test]
@@ -278,4 +236,29 @@ async fn in_any_weather_no_version_goes_back() {
     STOP.store(true, SeqCst);
     followers.iter().for_each(|follower| follower.version.store(100, SeqCst));
     join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
+}
+
+/// A node moves: its name has another address, behind one that refuses. Whoever has lost the old one asks for the name again, tries
+/// all that it is told, and goes to the shards' ports at the new one.
+#[tokio::test]
+async fn a_name_is_asked_again_after_a_loss() {
+    let old = Fake::at_host("127.0.0.1", map(1), right).await;
+    let moved = Fake::at_host("127.0.0.2", map(2), right).await;
+    let addresses: Arc<Mutex<Vec<SocketAddr>>> = Arc::new(Mutex::new(vec![old.address.parse().unwrap()]));
+    let known = Arc::clone(&addresses);
+    let builder = impatient().resolver(move |host, port| {
+        assert_eq!((host, port), ("florin.test", 7400));
+        let found = known.lock().unwrap().clone();
+        async move { Ok(found) }
+    });
+    let client = builder.connect("florin.test:7400").await.unwrap();
+    client.get_balance(user(1)).await.unwrap();
+    assert_eq!(moved.accepted(), 0);
+    // Nobody listens at the first of them any more.
+    addresses.lock().unwrap().push(moved.address.parse().unwrap());
+    drop(old);
+    client.get_balance(user(2)).await.unwrap();
+    eventually("the shard's port is reached at the new address", || moved.accepted() == 2).await;
+    client.get_balance(user(3)).await.unwrap();
+    assert_eq!(moved.asked().len(), 2);
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flatbuffers::FlatBufferBuilder;
 use florin_schema::layout::SCHEMA_FINGERPRINT;
@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::Shared;
 use super::reach::reach;
 use super::read::{RawReply, ReadBuffer};
-use super::{Expected, Shared};
+use crate::builder::Resolver;
 use crate::limits::SHARDS_MAX;
 use crate::request::Request;
-use crate::{Address, Disconnect, Error, Freshness, ProtocolError, reply};
+use crate::{Address, ConnectInfo, Disconnect, Error, Freshness, ProtocolError, reply};
 
 pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
@@ -50,8 +51,21 @@ pub(super) struct Dialled {
 /// The Hello's request id: nothing else has been asked by then.
 const HELLO_ID: u64 = 0;
 
-/// Connects and says Hello, within the time that the settings give for it.
+/// Connects and says Hello, within the time that the settings give for it, and tells of it.
 pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Error> {
+    let Some(hooks) = &shared.settings.hooks else { return dial_untold(shared).await };
+    let began = Instant::now();
+    let dialled = dial_untold(shared).await;
+    hooks.connect(&ConnectInfo {
+        node: shared.node(),
+        address: &shared.address,
+        duration: began.elapsed(),
+        error: dialled.as_ref().err(),
+    });
+    dialled
+}
+
+async fn dial_untold(shared: &Shared) -> Result<Dialled, Error> {
     let limit = shared.settings.connect_timeout;
     let is_greeted = AtomicBool::new(false);
     match tokio::time::timeout(limit, connect_and_greet(shared, &is_greeted)).await {
@@ -63,14 +77,15 @@ pub(super) async fn dial(shared: &Shared) -> Result<Dialled, Error> {
 
 async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<Dialled, Error> {
     let failed = |error| shared.disconnected(Disconnect::Connect(Arc::new(error)));
+    let resolver = shared.settings.resolver.as_ref();
     let (mut reading, mut writing, host): (Reading, Writing, _) = match &shared.address {
         Address::Tcp { host, port } => {
-            let (stream, peer) = open(host, *port).await.map_err(failed)?;
+            let (stream, peer) = open(resolver, host, *port).await.map_err(failed)?;
             let (reading, writing) = stream.into_split();
             (Box::new(reading), Box::new(writing), Some(peer))
         }
         Address::Tls { host, port } => {
-            let (stream, peer) = open(host, *port).await.map_err(failed)?;
+            let (stream, peer) = open(resolver, host, *port).await.map_err(failed)?;
             let stream = secure(shared, stream, host).await.map_err(|error| shared.failed(error))?;
             let (reading, writing) = split(stream);
             (Box::new(reading), Box::new(writing), Some(peer))
@@ -101,8 +116,8 @@ pub(super) async fn write_out(writing: &mut Writing, bytes: &[u8]) -> io::Result
 }
 
 /// A socket, and who is at its other end.
-async fn open(host: &str, port: u16) -> io::Result<(TcpStream, IpAddr)> {
-    let stream = reach(host, port).await?;
+async fn open(resolver: Option<&Resolver>, host: &str, port: u16) -> io::Result<(TcpStream, IpAddr)> {
+    let stream = reach(resolver, host, port).await?;
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     let peer = stream.peer_addr()?.ip();
@@ -110,10 +125,7 @@ async fn open(host: &str, port: u16) -> io::Result<(TcpStream, IpAddr)> {
 }
 
 async fn secure(shared: &Shared, stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
-    let called = match &shared.expected {
-        Expected::Node { called, .. } => called,
-        Expected::Anyone => host,
-    };
+    let called = shared.node().host().unwrap_or(host);
     let connector = shared.tls.as_ref().expect("whoever has an address for TLS has a connector");
     connector.secure(stream, called).await
 }
@@ -195,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_is_asked_whether_it_is_still_there() {
         let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (stream, _) = open("127.0.0.1", node.local_addr().unwrap().port()).await.unwrap();
+        let (stream, _) = open(None, "127.0.0.1", node.local_addr().unwrap().port()).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));

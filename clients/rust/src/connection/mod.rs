@@ -31,7 +31,7 @@ use read::RawReply;
 use session::{Session, Standing};
 
 use crate::builder::Settings;
-use crate::counters::Tally;
+use crate::counters::{NodePool, Tally};
 use crate::request::Request;
 use crate::tls::Connector;
 use crate::{Address, Disconnect, Error};
@@ -84,8 +84,8 @@ pub(crate) enum Expected {
     Node {
         /// Who.
         id: NodeId,
-        /// What the caller called the node whose shard it is, for its certificate is for that name.
-        called: Arc<str>,
+        /// What the caller called the node whose shard it is: its certificate is for that name.
+        address: Address,
         /// Makes the connection that told the map anew.
         ask_again: Arc<Notify>,
     },
@@ -106,6 +106,14 @@ struct Shared {
 }
 
 impl Shared {
+    /// The node's address, as the caller gave it.
+    fn node(&self) -> &Address {
+        match &self.expected {
+            Expected::Node { address, .. } => address,
+            Expected::Anyone => &self.address,
+        }
+    }
+
     /// Refuses an answer to Hello of another node, or of another ledger than the first.
     fn check_identity(&self, map: &ShardMap) -> Result<(), Error> {
         let LedgerId(got) = map.identity.ledger;
@@ -170,6 +178,25 @@ impl Connection {
     /// What makes it connect anew.
     pub fn renewal(&self) -> Arc<Notify> {
         Arc::clone(&self.shared.renewal)
+    }
+
+    /// Who answers; `None` where nobody does.
+    pub fn node(&self) -> Option<NodeId> {
+        self.state.borrow().map().map(|map| map.identity.node)
+    }
+
+    /// Counts it among a node's connections.
+    pub fn count(&self, pool: &mut NodePool) {
+        pool.connections += 1;
+        let State::Up(session) = &*self.state.borrow() else { return };
+        match session.standing() {
+            Standing::Good => pool.good += 1,
+            Standing::Stalled => pool.silent += 1,
+            Standing::Leaving | Standing::Over => {}
+        }
+        let (in_flight, queued_bytes) = session.load();
+        pool.in_flight += in_flight;
+        pool.queued_bytes += queued_bytes;
     }
 
     /// Whether it can be asked now.

@@ -1,17 +1,22 @@
 //! Reaching a name: all its addresses, asked anew for each connection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::sleep;
 
+use crate::builder::Resolver;
 use crate::limits::ATTEMPT_AFTER;
 
 /// Connects to the first of the name's addresses that answers. A node may have moved, so the name is resolved each time.
-pub(super) async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
-    let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+pub(super) async fn reach(resolver: Option<&Resolver>, host: &str, port: u16) -> io::Result<TcpStream> {
+    let found: Vec<SocketAddr> = match resolver {
+        // Addresses are nobody's to resolve.
+        Some(resolve) if host.parse::<IpAddr>().is_err() => resolve(host, port).await?,
+        Some(_) | None => lookup_host((host, port)).await?.collect(),
+    };
     first(&found, TcpStream::connect).await
 }
 

@@ -116,6 +116,12 @@ impl Session {
         Ok(admitted)
     }
 
+    /// Requests that are unanswered, and bytes that wait to be written.
+    pub fn load(&self) -> (usize, usize) {
+        let table = self.table();
+        (table.in_flight(), table.queued_bytes())
+    }
+
     fn stalled(&self) -> Error {
         self.shared.disconnected(Disconnect::Stalled(self.shared.settings.stall_after))
     }

@@ -109,7 +109,7 @@ impl Table {
     pub fn answered(&mut self, request_id: u64) -> Option<Waiter> {
         let waiter = self.remove(request_id);
         // A reply that comes twice answers nobody else's request.
-        self.silence.answered(self.slots.len() - self.free.len());
+        self.silence.answered(self.in_flight());
         waiter
     }
 
@@ -175,9 +175,19 @@ impl Table {
         verdict
     }
 
+    /// How many wait for a reply.
+    pub fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// How many bytes wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.output.len() - self.left_bytes
+    }
+
     /// Whether nobody waits for a reply.
     pub fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.in_flight() == 0
     }
 
     /// Everyone who waits, to be told to ask elsewhere. What they have asked may still be answered, to nobody.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod follower;
 pub mod path;
 
 use std::io;
@@ -176,6 +177,8 @@ pub enum Answer {
     Nothing,
     /// Reads nothing more until `resume` is notified.
     Block,
+    /// The same, and then writes these bytes.
+    Held(Vec<u8>),
     /// Closes the connection.
     Close,
 }
@@ -268,6 +271,19 @@ impl Fake {
         let story = story(map, script);
         let task = tokio::spawn(accept_tcp(listener, Arc::clone(&story))).abort_handle();
         Fake { address: format!("127.0.0.1:{port}"), port, story, task }
+    }
+
+    /// On another address of this host, under the name of one port, and as one shard there.
+    pub async fn at_host(
+        host: &str,
+        map: Map,
+        script: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Fake {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let story = story(Map { ports: vec![port], ..map }, script);
+        let task = tokio::spawn(accept_tcp(listener, Arc::clone(&story))).abort_handle();
+        Fake { address: format!("{host}:{port}"), port, story, task }
     }
 
     /// On a port of its own, by TLS.
@@ -409,6 +425,10 @@ async fn converse(
                 }
                 Answer::Nothing => {}
                 Answer::Block => story.resume.notified().await,
+                Answer::Held(frame) => {
+                    story.resume.notified().await;
+                    output.extend(frame);
+                }
                 Answer::Close => return Ok(()),
             }
         }
