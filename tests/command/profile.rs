@@ -83,7 +83,7 @@ fn a_profile_under_load_names_what_the_shard_does() {
                 let is_there = |name: &str| top.lines().any(|line| line.contains(name));
                 assert!(is_there("Type: cpu"), "{top}");
                 let has_turn = top.lines().any(|line| line.contains("RingDriver") && line.contains("::turn"));
-                (has_turn && is_there("::move_belt") && is_there("::serve_all")).then_some(())
+                (has_turn && is_there("::move_pipeline") && is_there("::serve_all")).then_some(())
             });
             let (status, picture) = ask(&server, "/debug/flamegraph?seconds=1");
             let picture = String::from_utf8(picture).expect("SVG is text");
