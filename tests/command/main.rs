@@ -15,6 +15,7 @@ mod checkpoints;
 mod deaths;
 #[cfg(feature = "postgres")]
 mod documented;
+mod followed;
 mod forbidden;
 mod history;
 mod hostile;
@@ -25,6 +26,7 @@ mod logs;
 mod migrated;
 mod offline;
 mod operated;
+mod pages;
 #[cfg(feature = "postgres")]
 #[path = "../../sources/postgres/tests/live/server.rs"]
 #[allow(dead_code)]

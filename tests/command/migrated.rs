@@ -20,7 +20,7 @@ const ROUND: u64 = 5;
 const ROUNDS: u64 = 8;
 
 /// `florin shadow` in the background; killed when dropped.
-struct Proxy {
+pub struct Proxy {
     child: Child,
     _out: BufReader<ChildStdout>,
     listen: SocketAddr,
@@ -35,7 +35,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    fn start(folder: &Path, command: &str) -> Proxy {
+    pub fn start(folder: &Path, command: &str) -> Proxy {
         let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
         let mut child =
             florin(folder, &arguments).stdout(Stdio::piped()).spawn().expect("the command was built");
@@ -55,6 +55,11 @@ impl Proxy {
         let listen = address("listen");
         let admin = command.contains("--admin").then(|| address("admin"));
         Proxy { child, _out: out, listen, admin }
+    }
+
+    /// Where callers come.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
     }
 
     fn end(mut self) {
