@@ -244,4 +244,34 @@ mod tests {
     fn the_command_is_well_formed() {
         Cli::command().debug_assert();
     }
+
+    /// The commands of a page: its lines that begin with one, to their end or over a backslash, and what stands in backticks.
+    fn commands(page: &str) -> Vec<String> {
+        let joined = page.replace("\\\n", " ");
+        let lines = joined.lines().map(|line| line.trim_start().split(" #").next().unwrap_or_default());
+        let spans = joined.split('`').skip(1).step_by(2);
+        let is_command = |text: &&str| text.starts_with("florin-bench ") && text.contains(" --");
+        lines.chain(spans).filter(is_command).map(str::to_owned).collect()
+    }
+
+    /// A command that a page shows and the program does not know is found by whoever wants to measure.
+    #[test]
+    fn the_documents_commands_are_understood() {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+        let pages = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path());
+        let texts = pages.filter(|path| path.extension().is_some_and(|end| end == "md"));
+        let found: Vec<String> =
+            texts.flat_map(|path| commands(&std::fs::read_to_string(path).unwrap())).collect();
+        assert!(found.len() > 15, "{found:?}");
+        for command in found {
+            // What is left out stands elsewhere on its page, and each has a process of its own.
+            let command = command.replace("pid=PID", "pid=77");
+            let words = command.split_whitespace().filter(|word| !["…", "C"].contains(word));
+            if let Err(error) = Cli::try_parse_from(words)
+                && error.exit_code() != 0
+            {
+                panic!("{command}: {error}");
+            }
+        }
+    }
 }
