@@ -73,6 +73,7 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/profiles.md", "sysctl ", Not("changes the host")),
     ("docs/runbook.md", "", Here),
     ("docs/runbook.md", "journalctl ", By("a_reload_takes_over_what_is_logged_and_a_mistake_changes_nothing")),
+    ("docs/security.md", "florin-bench ", MEASURES),
     ("docs/security.md", "", SECURITY),
     ("docs/shadow.md", "florin shadow ", MIGRATING),
     ("docs/shadow.md", "curl ", MIGRATING),
