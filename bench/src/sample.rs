@@ -127,8 +127,16 @@ fn busy_ticks(stat: &str, name: &str) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Everyone {
     at: Instant,
-    /// Name and ticks on a CPU, by process id.
-    by_pid: BTreeMap<i32, (String, u64)>,
+    by_pid: BTreeMap<i32, Work>,
+}
+
+/// What a process has done so far. An id is given again; with the time of its start it is one process. Its name is not: the kernel's
+/// own threads change theirs with what they do.
+#[derive(Clone, Debug)]
+struct Work {
+    name: String,
+    started: u64,
+    ticks: u64,
 }
 
 /// A process that is neither the server nor the generator.
@@ -154,7 +162,8 @@ impl Everyone {
             let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
             let name = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
             if let (Some((name, _)), Ok(stat)) = (name, Stat::parse(&text)) {
-                by_pid.insert(pid, (name.to_owned(), stat.user_ticks + stat.system_ticks));
+                let ticks = stat.user_ticks + stat.system_ticks;
+                by_pid.insert(pid, Work { name: name.to_owned(), started: stat.started, ticks });
             }
         }
         Ok(Everyone { at, by_pid })
@@ -170,11 +179,11 @@ impl Everyone {
     ) -> Vec<Stranger> {
         let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
         let is_ours = |pid: i32| ours.iter().any(|own| own.as_raw_nonzero().get() == pid);
-        let strangers = self.by_pid.iter().filter(|(pid, _)| !is_ours(**pid)).map(|(&pid, (name, ticks))| {
-            let then =
-                before.by_pid.get(&pid).filter(|(then, _)| then == name).map_or(0, |(_, ticks)| *ticks);
-            let ns = ticks.saturating_sub(then) * 1_000_000_000 / param::clock_ticks_per_second();
-            Stranger { name: name.clone(), pid, cpu_share: ns as f64 / 1e9 / seconds }
+        let strangers = self.by_pid.iter().filter(|(pid, _)| !is_ours(**pid)).map(|(&pid, work)| {
+            let then = before.by_pid.get(&pid).filter(|then| then.started == work.started);
+            let ticks = work.ticks.saturating_sub(then.map_or(0, |then| then.ticks));
+            let ns = ticks * 1_000_000_000 / param::clock_ticks_per_second();
+            Stranger { name: work.name.clone(), pid, cpu_share: ns as f64 / 1e9 / seconds }
         });
         let mut busy: Vec<Stranger> = strangers.filter(|stranger| stranger.cpu_share >= share_min).collect();
         busy.sort_by(|a, b| b.cpu_share.total_cmp(&a.cpu_share));
@@ -186,6 +195,8 @@ impl Everyone {
 struct Stat {
     user_ticks: u64,
     system_ticks: u64,
+    /// When it began, in ticks since the host did.
+    started: u64,
     rss_pages: u64,
 }
 
@@ -196,9 +207,9 @@ impl Stat {
             text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         // The first field behind the name is number 3.
         let number = |index: usize| fields.get(index - 3).and_then(|field| field.parse().ok());
-        match (number(14), number(15), number(24)) {
-            (Some(user_ticks), Some(system_ticks), Some(rss_pages)) => {
-                Ok(Stat { user_ticks, system_ticks, rss_pages })
+        match (number(14), number(15), number(22), number(24)) {
+            (Some(user_ticks), Some(system_ticks), Some(started), Some(rss_pages)) => {
+                Ok(Stat { user_ticks, system_ticks, started, rss_pages })
             }
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -227,7 +238,7 @@ mod tests {
         let line =
             "7 (a) b (c)) R 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 5 1000 33 18446744073709551615";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.user_ticks, stat.system_ticks, stat.rss_pages), (250, 50, 33));
+        assert_eq!((stat.user_ticks, stat.system_ticks, stat.started, stat.rss_pages), (250, 50, 5, 33));
         assert!(Stat::parse("7 (x) R 1").is_err());
     }
 
@@ -247,10 +258,17 @@ mod tests {
         let second = param::clock_ticks_per_second();
         for (pid, ticks) in [(own.as_raw_nonzero().get(), 2 * second), (i32::MAX, second), (i32::MAX - 1, 1)]
         {
-            after.by_pid.entry(pid).or_insert_with(|| ("stray) (florin".to_owned(), 0)).1 += ticks;
+            let stray = || Work { name: "stray) (florin".to_owned(), started: 1, ticks: 0 };
+            after.by_pid.entry(pid).or_insert_with(stray).ticks += ticks;
         }
         let found = after.busiest_since(&before, &[own], 0.12, 3);
         assert_eq!((found.len(), found[0].pid, found[0].cpu_share), (1, i32::MAX, 0.5), "{found:?}");
+
+        // Once a worker of the kernel that had been given another task counted as new, with all that it had ever done.
+        let (before, mut after) = (after.clone(), after);
+        after.at += std::time::Duration::from_secs(2);
+        after.by_pid.get_mut(&i32::MAX).expect("the stray one").name = "kworker/1:2-events".to_owned();
+        assert_eq!(after.busiest_since(&before, &[own], 0.12, 3), []);
     }
 
     #[test]
