@@ -39,7 +39,7 @@ impl Date {
 #[cold]
 fn imf_fixdate(second: i64) -> [u8; 29] {
     let second = second.clamp(*SECONDS.start(), *SECONDS.end());
-    let (day, of_day) = (second.div_euclid(DAY_S), second.rem_euclid(DAY_S) as u64);
+    let (day, of_day) = (second.div_euclid(DAY_S), second.rem_euclid(DAY_S) as u32);
     let (year, month, of_month) = civil(day);
     let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     text[..3].copy_from_slice(WEEKDAYS[day.rem_euclid(7) as usize]);

@@ -12,10 +12,10 @@ const LAST_DAY: i64 = 2_932_896;
 /// # Panics
 /// Outside the years 0000 to 9999, which RFC 3339 cannot write: the ledger refuses such times.
 pub(super) fn rfc3339(us: i64) -> [u8; 27] {
-    let (day, of_day_us) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US) as u64);
+    let (day, of_day_us) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US));
     assert!((FIRST_DAY..=LAST_DAY).contains(&day), "{us} µs since 1970 lie outside the years 0000 to 9999");
     let (year, month, day) = civil(day);
-    let (of_day_s, micros) = (of_day_us / 1_000_000, of_day_us % 1_000_000);
+    let (of_day_s, micros) = ((of_day_us / 1_000_000) as u32, (of_day_us % 1_000_000) as u32);
 
     let mut text = *b"0000-00-00T00:00:00.000000Z";
     digits(&mut text[0..4], year);
@@ -29,7 +29,8 @@ pub(super) fn rfc3339(us: i64) -> [u8; 27] {
 }
 
 /// Writes `number` with as many digits as `place` has.
-pub(super) fn digits(place: &mut [u8], mut number: u64) {
+#[inline]
+pub(super) fn digits(place: &mut [u8], mut number: u32) {
     for digit in place.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
         number /= 10;
@@ -39,16 +40,16 @@ pub(super) fn digits(place: &mut [u8], mut number: u64) {
 /// Year, month and day of a day since 1970, in the proleptic Gregorian calendar. Counted from 0000-03-01, leap days
 /// come last in their year, their century and their 400 years, so each division is exact
 /// (<https://howardhinnant.github.io/date_algorithms.html>, `civil_from_days`).
-pub(super) fn civil(day: i64) -> (u64, u64, u64) {
+pub(super) fn civil(day: i64) -> (u32, u32, u32) {
     // January and February of year 0 lie before that first of March; one era more keeps them positive.
-    let day = (day - FIRST_DAY - 60 + 146_097) as u64;
+    let day = (day - FIRST_DAY - 60 + 146_097) as u32;
     let (era, of_era) = (day / 146_097, day % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * of_year + 2) / 153;
     let day_of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2) - 400;
+    let year = 400 * era + year_of_era + u32::from(month <= 2) - 400;
     (year, month, day_of_month)
 }
 
