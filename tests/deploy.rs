@@ -75,6 +75,20 @@ fn the_services_are_exposed_to_little() {
     }
 }
 
+/// Once the filter forbade the lower priority by which callers come before handshakes, checkpoints and the audit, and nobody saw it.
+#[test]
+fn florins_unit_allows_what_florin_asks_of_the_kernel() {
+    let unit = fs::read_to_string(deploy().join("systemd/florin.service")).expect("the unit");
+    let allowed: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+        .flat_map(str::split_whitespace)
+        .collect();
+    for call in ["sched_setaffinity", "setpriority", "prlimit64"] {
+        assert!(allowed.contains(&call), "{call}: {allowed:?}");
+    }
+}
+
 #[test]
 fn florin_takes_the_configuration_and_it_names_every_key() {
     let path = deploy().join("florin.toml");

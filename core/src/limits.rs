@@ -358,6 +358,9 @@ pub const GLOMMIO_LOCKED_BYTES_MIN: u64 = 512 * 1_024;
 pub const COMPLETIONS_COPIED_MAX: usize = 64;
 /// Connections that all listeners of a shard may bring at once.
 pub const ACCEPTS_QUEUED_MAX: u32 = LISTENERS_MAX * LISTEN_BACKLOG.unsigned_abs();
+/// How much lower the priority is of threads for which no caller waits, or none who is served already: those that make handshakes
+/// and checkpoints, and the audit. On a CPU that they share with others they get a tenth.
+pub const NICE_OF_HOUSEKEEPING: i32 = 10;
 /// How long the feed waits for a shard before it looks again: one that goes on has emptied only part of its ring by then,
 /// and for one that stands still the feed does not burn a CPU (at 50 µs it took 11 % of one).
 pub const FEED_LOOK_AGAIN: Duration = Duration::from_micros(200);

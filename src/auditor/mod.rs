@@ -32,7 +32,7 @@ use florin_schema::UserId;
 use crate::clock::Clock;
 use crate::follower::{Scan, SourceError};
 use crate::limits::{AUDIT_PASS_PAUSE, AUDIT_RETRY, AUDIT_WAIT};
-use crate::threads::{Vital, spawn_vital};
+use crate::threads::{Vital, give_way, spawn_vital};
 
 pub mod compare;
 pub mod history;
@@ -229,6 +229,7 @@ struct Auditing {
 impl Auditing {
     fn run(mut self) {
         Vital::Audit.at_work();
+        give_way();
         while let Ok(()) = self.shards.wait_until_complete(1).and_then(|()| self.pass()) {}
     }
 

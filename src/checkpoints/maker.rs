@@ -22,7 +22,7 @@ use crate::limits::{
     CHECKPOINT_PIECE_ROOM,
 };
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
-use crate::threads::{Vital, spawn_vital};
+use crate::threads::{Vital, give_way, spawn_vital};
 
 /// A checkpoint that is on the disk.
 #[derive(Clone, PartialEq, Debug)]
@@ -170,6 +170,7 @@ impl Making {
         asked: &Receiver<Answer>,
         following: impl Fn() -> Option<u64>,
     ) {
+        give_way();
         while self.ports.is_empty() {
             match ports.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(ports) => self.ports = ports,

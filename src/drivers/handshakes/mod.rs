@@ -23,7 +23,7 @@ use super::handover::{Door, Secured};
 use super::scarcity::Scarcity;
 use crate::clock::Clock;
 use crate::limits::{ACCEPT_RETRY_US, ACCEPTED_AT_ONCE, HANDSHAKE, HANDSHAKE_THREADS};
-use crate::threads::{Vital, spawn_vital, spawn_vital_task};
+use crate::threads::{Vital, give_way, spawn_vital, spawn_vital_task};
 use crate::tls::session::{Caller, Shaken};
 use crate::tls::tally::Outcome;
 use crate::tls::{Identities, TlsTally};
@@ -101,8 +101,7 @@ fn run(
 ) {
     let vital = Vital::Handshakes(thread);
     vital.at_work();
-    // Refused only where a filter forbids it: then these threads take what they need.
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    give_way();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
