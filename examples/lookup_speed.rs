@@ -117,7 +117,13 @@ fn loaded(users: u64) -> Shard {
     let (requests, _) = mesh::ring(REREADS_MAX);
     let watermark = Arc::new(Latest::new());
     watermark.store(NOW.wall_us, NOW.monotonic_us);
-    let feed = FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark };
+    let feed = FeedLink {
+        events,
+        requests,
+        applied_batch: Arc::new(AtomicU64::new(0)),
+        watermark,
+        next_pages: Default::default(),
+    };
     let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
     for version in 1..=ASSETS.len() as u64 {
         for user in (0..users).filter(|&user| assets(user) >= version) {

@@ -5,7 +5,8 @@
 //! One shard with so many accounts (1 M), 64 callers that ask one thing at a time, 10,000 rows a second. Quiet seconds and seconds in
 //! which a checkpoint is written take turns; then quiet seconds and seconds in which accounts come as fast as they can, until
 //! there are GROWN (8 M). Prints of each the reads a second, their 99th percentile, and the longest turn of the shard by what it
-//! was for. Give the shard a CPU of its own: what takes it away lengthens turns.
+//! was for. The shard has the first CPU, and all else the others. What the system runs there besides lengthens turns: how long the
+//! shard stood ready and did not run is printed too. Where there is one other CPU only, callers share it with whoever writes.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -23,6 +24,7 @@ use florin::shard::metrics::{Histogram, Work};
 use florin_schema::frame::{ReplyHeader, RequestHeader, VERSION};
 use florin_schema::{Encoding, Opcode};
 use rusqlite::Connection;
+use rustix::thread::CpuSet;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -44,7 +46,11 @@ fn main() -> Result<(), Failure> {
     let ledger = folder.join("ledger.db");
     let mut rows = Rows::create(&ledger)?;
     rows.add_accounts(0, accounts)?;
-    let node = start(&ledger, &folder)?;
+    let (own, others) = cpus()?;
+    let node = start(&ledger, &folder, own, &others)?;
+    let shard = Thread::named("florin-shard-0")?;
+    // Whatever is started from here on.
+    rustix::thread::sched_setaffinity(None, &set_of(&others))?;
     let metrics = Arc::clone(&node.shards()[0].metrics);
     let address = node.addresses().listen.ok_or("an any-shard port")?;
     let (is_over, known) = (AtomicBool::new(false), AtomicU64::new(accounts));
@@ -54,7 +60,7 @@ fn main() -> Result<(), Failure> {
         let writer = scope.spawn(|| write(&ledger, accounts, &is_over));
         let measured = || -> Result<(), Failure> {
             let phase = |name: &str, run: &mut dyn FnMut(Instant) -> Result<(), Failure>| {
-                measure(name, Duration::from_secs(seconds), &metrics, &seen, run)
+                measure(name, Duration::from_secs(seconds), (&metrics, &shard), &seen, run)
             };
             for _ in 0..rounds {
                 phase("quiet", &mut |until| wait(until))?;
@@ -89,11 +95,54 @@ fn main() -> Result<(), Failure> {
     Ok(node.join()?)
 }
 
-fn start(ledger: &Path, folder: &Path) -> Result<Node, Failure> {
+/// The first CPU that this process may use, and the others.
+fn cpus() -> Result<(usize, Vec<usize>), Failure> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    let own = allowed.next().ok_or("a process may use a CPU")?;
+    let others: Vec<usize> = allowed.collect();
+    if others.is_empty() {
+        Err("the shard takes a CPU of its own: allow this two at least".into())
+    } else {
+        Ok((own, others))
+    }
+}
+
+fn set_of(cpus: &[usize]) -> CpuSet {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|&cpu| set.set(cpu));
+    set
+}
+
+/// A thread of this process.
+struct Thread(PathBuf);
+
+impl Thread {
+    fn named(name: &str) -> Result<Thread, Failure> {
+        for thread in std::fs::read_dir("/proc/self/task")? {
+            let thread = thread?.path();
+            if std::fs::read_to_string(thread.join("comm"))?.trim_end() == name {
+                return Ok(Thread(thread));
+            }
+        }
+        Err(format!("no thread is called {name}").into())
+    }
+
+    /// How long it has stood ready and did not run.
+    fn kept_waiting(&self) -> Result<Duration, Failure> {
+        let times = std::fs::read_to_string(self.0.join("schedstat"))?;
+        let ns = times.split_whitespace().nth(1).ok_or("schedstat has three numbers")?;
+        Ok(Duration::from_nanos(ns.parse()?))
+    }
+}
+
+fn start(ledger: &Path, folder: &Path, own: usize, others: &[usize]) -> Result<Node, Failure> {
     let checkpoints =
         CheckpointConfig { folder: folder.join("checkpoints"), every: None, every_rows: None, at_end: false };
     let node = Node::start(NodeConfig {
         shards: Some(1),
+        cpus: Some(vec![own]),
+        housekeeping_cpus: Some(others.to_vec()),
         checkpoints: Some(checkpoints),
         ..NodeConfig::local(ledger.to_owned())
     })?;
@@ -225,7 +274,7 @@ fn make_checkpoints(node: &Node, until: Instant) -> Result<(), Failure> {
 fn measure(
     name: &str,
     length: Duration,
-    metrics: &ShardMetrics,
+    (metrics, shard): (&ShardMetrics, &Thread),
     seen: &Mutex<Vec<u32>>,
     run: &mut dyn FnMut(Instant) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -233,9 +282,11 @@ fn measure(
         || seen.lock().map(|mut seen| std::mem::take(&mut *seen)).map_err(|_| "nobody panics while it notes");
     take()?;
     let before: Vec<_> = metrics.turns_with.iter().map(|turns| turns.times.counts()).collect();
+    let waited = shard.kept_waiting()?;
     let begun = Instant::now();
     run(begun + length)?;
     let took = begun.elapsed().as_secs_f64();
+    let waited = shard.kept_waiting()? - waited;
     let mut answers = take()?;
     answers.sort_unstable();
     let p99 = answers.get(answers.len() * 99 / 100).copied().unwrap_or_default();
@@ -246,6 +297,10 @@ fn measure(
             print!(" {} < {} µs", work.name(), Histogram::upper_bound_us(bucket));
         }
     }
-    println!("; {} accounts", metrics.accounts.get());
+    println!(
+        "; kept waiting {:.1} % of the time; {} accounts",
+        waited.as_secs_f64() / took * 100.0,
+        metrics.accounts.get()
+    );
     Ok(())
 }

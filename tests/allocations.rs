@@ -75,7 +75,13 @@ impl Node {
             for row in rows().filter(|row| row.user_id.shard(2) == index) {
                 events_in.push(FeedEvent::Row(row)).expect("room for every row");
             }
-            let feed = FeedLink { events, requests, applied_batch: Arc::new(AtomicU64::new(0)), watermark };
+            let feed = FeedLink {
+                events,
+                requests,
+                applied_batch: Arc::new(AtomicU64::new(0)),
+                watermark,
+                next_pages: Default::default(),
+            };
             let alone = ShardSetup::alone(Arc::clone(&parkings[usize::from(index.0)]), feed);
             let shard = Shard::new(ShardSetup { index, shards: 2, peers, ports: vec![1, 2], ..alone });
             shards.push(match callers {

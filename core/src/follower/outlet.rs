@@ -10,7 +10,7 @@ use florin_schema::UserId;
 
 use crate::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use crate::mesh::{self, Latest, Parking, Receiver, Sender};
-use crate::shard::{FeedEvent, FeedLink, FeedRequest};
+use crate::shard::{FeedEvent, FeedLink, FeedRequest, NextPages};
 
 /// Wakes a shard's thread that sleeps.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -25,7 +25,7 @@ pub trait Outlet {
     fn publish(&mut self, as_of_us: i64, taken_us: u64);
     /// What the shard has asked for.
     fn next_request(&mut self) -> Option<FeedRequest>;
-    /// Wakes the shard if it was sent something since the last call, and sleeps.
+    /// Wakes the shard if it was sent something since the last call, and sleeps; does what it can do for it meanwhile.
     fn wake(&mut self);
 }
 
@@ -35,6 +35,9 @@ pub struct MeshOutlet {
     requests: Receiver<FeedRequest>,
     applied_batch: Arc<AtomicU64>,
     watermark: Arc<Latest>,
+    next_pages: Arc<NextPages>,
+    /// Its ledger is loaded: callers may wait for it.
+    is_published: bool,
     parking: Arc<Parking>,
     waker: Waker,
     /// Something was sent since the shard was last woken.
@@ -57,14 +60,25 @@ pub fn link_of(
     let (shard_requests, requests) = mesh::ring(request_slots);
     let applied_batch = Arc::new(AtomicU64::new(0));
     let watermark = Arc::new(Latest::new());
+    let next_pages = Arc::new(NextPages::default());
     let shard = FeedLink {
         events: shard_events,
         requests: shard_requests,
         applied_batch: Arc::clone(&applied_batch),
         watermark: Arc::clone(&watermark),
+        next_pages: Arc::clone(&next_pages),
     };
-    let outlet =
-        MeshOutlet { events, requests, applied_batch, watermark, parking, waker, unannounced: false };
+    let outlet = MeshOutlet {
+        events,
+        requests,
+        applied_batch,
+        watermark,
+        next_pages,
+        is_published: false,
+        parking,
+        waker,
+        unannounced: false,
+    };
     (outlet, shard)
 }
 
@@ -89,6 +103,7 @@ impl Outlet for MeshOutlet {
 
     fn publish(&mut self, as_of_us: i64, taken_us: u64) {
         self.watermark.store(as_of_us, taken_us);
+        self.is_published = true;
     }
 
     fn next_request(&mut self) -> Option<FeedRequest> {
@@ -98,6 +113,10 @@ impl Outlet for MeshOutlet {
     fn wake(&mut self) {
         if core::mem::take(&mut self.unannounced) && self.parking.notify() {
             (self.waker)();
+        }
+        // While the ledger is loaded nobody waits for a shard: each fills its own, and all at once.
+        if self.is_published {
+            self.next_pages.fill();
         }
     }
 }

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::memory::{HUGE_PAGE_BYTES, Pages};
+use super::memory::{HUGE_PAGE_BYTES, PageAddress, Pages};
 
 /// Bytes of a span.
 const SPAN_BYTES: usize = 256 * 1_024;
@@ -148,7 +148,7 @@ impl Blocks {
         .collect();
         let partial = [(); 2].map(|()| vec![None; class_bytes.len()]);
         Blocks {
-            spans: Pages::zeroed(HUGE_PAGE_BYTES),
+            spans: Pages::zeroed(2 * HUGE_PAGE_BYTES),
             // Of addresses; what is not used takes no memory. A list that grew would be copied in one go.
             states: Vec::with_capacity((LARGE / UNITS_PER_SPAN) as usize),
             free_spans: Vec::new(),
@@ -167,6 +167,11 @@ impl Blocks {
     #[inline]
     pub fn growth(&mut self) -> &mut Growth {
         &mut self.growth
+    }
+
+    /// The page that is touched next.
+    pub fn next_page(&self) -> Option<PageAddress> {
+        self.spans.page_of((self.states.len() * SPAN_BYTES).next_multiple_of(HUGE_PAGE_BYTES))
     }
 
     /// How many bytes a block for `bytes` has.
@@ -262,7 +267,8 @@ impl Blocks {
                 "a shard's 32 GiB of records are used up: run more shards"
             );
             let at = place(span * UNITS_PER_SPAN);
-            if at == self.spans.len() {
+            // One page ahead: see `next_page`.
+            if at + HUGE_PAGE_BYTES >= self.spans.len() {
                 self.spans.grow(2 * self.spans.len());
             }
             if at > 0 && at.is_multiple_of(HUGE_PAGE_BYTES) {
@@ -386,6 +392,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_next_page_is_told_before_it_is_touched() {
+        let mut blocks = Blocks::new();
+        let mut touched = 0;
+        for _ in 0..20 * HUGE_PAGE_BYTES / 4_096 {
+            let (next, length) = (blocks.next_page(), blocks.spans.len());
+            let handle = blocks.allocate(Family::Balances, 4_000);
+            if core::mem::take(&mut blocks.growth).has_asked {
+                touched += 1;
+                assert!(next.is_some());
+                // A mapping that grows takes the page with it.
+                if blocks.spans.len() == length {
+                    assert_eq!(blocks.spans.page_of(place(handle.0.get())), next);
+                }
+            }
+        }
+        assert!(touched > 15, "{touched}");
+    }
 
     proptest! {
         /// Against a plain map: blocks never overlap, keep what was written, and come back zeroed.

@@ -10,7 +10,7 @@ use super::table::Outcome;
 use super::{FeedEvent, FeedLink, FeedRequest, Reason, Shard};
 use crate::clock::Now;
 use crate::ledger::Transaction;
-use crate::limits::FEED_EVENTS_PER_TURN;
+use crate::limits::{FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
 
 /// A shard's side of the feed.
 pub(super) struct Follow {
@@ -56,7 +56,8 @@ impl Follow {
 impl Shard {
     /// Takes in what the feed has sent, up to a turn's worth.
     pub(super) fn drain_feed(&mut self) {
-        let mut left = FEED_EVENTS_PER_TURN;
+        let mut left =
+            if self.responder.has_answered() { FEED_EVENTS_BESIDE_ANSWERS } else { FEED_EVENTS_PER_TURN };
         while left > 0 && !self.responder.table.has_asked_for_memory() {
             if self.follow.ends_commit {
                 left -= self.responder.table.show_unfinished(left);

@@ -25,7 +25,7 @@ use wide::u32x8;
 use zerocopy::FromZeros;
 
 use super::blocks::{Growth, Handle};
-use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
+use super::memory::{HUGE_PAGE_BYTES, PageAddress, Pages, prefetch};
 use crate::limits::{INDEX_LINES_MIN, INDEX_LINES_PER_INSERTION};
 
 /// Places of a line.
@@ -225,6 +225,12 @@ impl Index {
     #[inline]
     pub fn growth(&mut self) -> &mut Growth {
         &mut self.growth
+    }
+
+    /// The page that is touched next.
+    pub fn next_page(&self) -> Option<PageAddress> {
+        let next = self.page.checked_sub(1)?;
+        self.larger.as_ref()?.here.page_of(next * LINES_PER_PAGE)
     }
 
     fn begin_to_move(&mut self, lines: usize) {

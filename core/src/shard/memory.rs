@@ -4,6 +4,8 @@
 use core::ffi::c_void;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
 
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
 use zerocopy::FromZeros;
@@ -67,6 +69,46 @@ impl<T: FromZeros> Pages<T> {
             // SAFETY: this end of the mapping is this value's own, borrowed exclusively, and lies behind all that it names from now on.
             unsafe { munmap(self.start.as_ptr().cast::<c_void>().byte_add(after), before - after) }
                 .expect("the end of a mapping can be given back");
+        }
+    }
+}
+
+impl<T> Pages<T> {
+    /// Where the huge page lies that holds an element; `None` where there is no such element.
+    pub fn page_of(&self, element: usize) -> Option<PageAddress> {
+        let at = self.start.addr().get() + element * size_of::<T>();
+        (element < self.length).then_some(PageAddress(at - at % HUGE_PAGE_BYTES))
+    }
+}
+
+/// Where a huge page lies, or lay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageAddress(usize);
+
+/// The pages that a shard's table touches next, of its records and of its index, told to whoever has time to have the system fill
+/// them with zeroes. That takes 0.1 ms for a huge page, but some ms in a virtual machine whose host has no memory at hand; and
+/// meanwhile the shard would answer nobody.
+#[derive(Default, Debug)]
+pub struct NextPages([AtomicUsize; 2]);
+
+impl NextPages {
+    /// From the shard.
+    pub fn tell(&self, next: [Option<PageAddress>; 2]) {
+        for (place, next) in self.0.iter().zip(next) {
+            place.store(next.map_or(0, |page| page.0), Relaxed);
+        }
+    }
+
+    /// Has the pages filled that were told since the last call.
+    pub fn fill(&self) {
+        for place in &self.0 {
+            if place.load(Relaxed) == 0 {
+                continue;
+            }
+            let at = core::ptr::without_provenance_mut(place.swap(0, Relaxed));
+            // SAFETY: this gives memory to pages that have none yet, and changes no byte of any other. Where the table has moved
+            // meanwhile, nothing lies here, which the system says, or something else does, to which it does no more either.
+            let _ = unsafe { madvise(at, HUGE_PAGE_BYTES, Advice::LinuxPopulateWrite) };
         }
     }
 }
@@ -158,6 +200,37 @@ fn prefetch_line(at: *const u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether the system has given memory to a page (proc_pid_pagemap(5)).
+    fn is_there(page: PageAddress) -> bool {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut map = std::fs::File::open("/proc/self/pagemap").unwrap();
+        map.seek(SeekFrom::Start((page.0 / rustix::param::page_size() * 8) as u64)).unwrap();
+        let mut entry = [0; 8];
+        map.read_exact(&mut entry).unwrap();
+        u64::from_le_bytes(entry) >> 63 == 1
+    }
+
+    /// Once a shard that took its next page stood still while the system filled it with zeroes: up to 15 ms where a host gave the machine
+    /// its memory only then.
+    #[test]
+    fn a_page_is_there_before_it_is_touched_and_nothing_else_changes() {
+        let mut pages = Pages::<u64>::zeroed(4 * HUGE_PAGE_BYTES / size_of::<u64>());
+        pages[0] = 7;
+        let last = pages.len() - 1;
+        let [first, second, fourth] = [0, last / 2, last].map(|element| pages.page_of(element).unwrap());
+        assert!(is_there(first) && !is_there(fourth));
+        let next = NextPages::default();
+        next.tell([Some(first), Some(fourth)]);
+        next.fill();
+        assert!(is_there(fourth) && !is_there(second));
+        assert_eq!((pages[0], pages[last], pages.page_of(last + 1)), (7, 0, None));
+
+        // Told, and gone before anybody had time.
+        next.tell([Some(second), None]);
+        drop(pages);
+        next.fill();
+    }
 
     #[test]
     fn what_grows_keeps_its_content_and_the_rest_is_zero() {

@@ -94,6 +94,7 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
+pub use memory::NextPages;
 pub use metrics::ShardMetrics;
 use metrics::Work;
 use pipeline::Pipeline;
@@ -437,11 +438,14 @@ impl Shard {
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         let answers = if self.slow.is_slow(took_us) { self.responder.answers() } else { 0 };
         self.responder.publish_counts(took_us);
-        let has_grown = self.responder.table.take_growth().has_worked;
+        let growth = self.responder.table.take_growth();
+        if growth.has_asked {
+            self.follow.feed.next_pages.tell(self.responder.table.next_pages());
+        }
         let has_taken = core::mem::take(&mut self.follow.has_taken);
         let metrics = &self.responder.metrics;
         let has_copied = self.checkpoints.note_turn(took_us, metrics);
-        let work = match (has_grown, has_copied, has_taken) {
+        let work = match (growth.has_worked, has_copied, has_taken) {
             (true, _, _) => Work::Growth,
             (_, true, _) => Work::Checkpoint,
             (_, _, true) => Work::Feed,

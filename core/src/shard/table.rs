@@ -17,6 +17,7 @@ use super::Defect;
 use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
 use super::blocks::{Blocks, Growth, Handle, Used};
 use super::index::{Index, Place};
+use super::memory::PageAddress;
 use super::metrics::Part;
 use crate::checkpoint::{Record, RecordError};
 use crate::clock::Now;
@@ -451,6 +452,11 @@ impl Table {
         let mut growth = core::mem::take(self.index.growth());
         growth.add(core::mem::take(self.blocks.growth()));
         growth
+    }
+
+    /// The pages that are touched next.
+    pub fn next_pages(&self) -> [Option<PageAddress>; 2] {
+        [self.blocks.next_page(), self.index.next_page()]
     }
 
     /// Whether a page was touched for the first time since that was last asked: as much of that as belongs into one turn.

@@ -192,3 +192,22 @@ fn a_walk_goes_on_in_the_middle_of_a_line() {
         }
     }
 }
+
+#[test]
+fn the_next_page_is_told_before_it_is_touched() {
+    let mut index = Index::with_room(4 * LINES_PER_PAGE * USERS_PER_LINE);
+    index.begin_to_move(6 * LINES_PER_PAGE);
+    core::mem::take(index.growth());
+    let mut touched = 0;
+    while index.is_moving() {
+        let next = index.next_page();
+        index.move_lines(64);
+        if core::mem::take(index.growth()).has_asked
+            && let Some(larger) = &index.larger
+        {
+            touched += 1;
+            assert_eq!(larger.here.page_of(index.page * LINES_PER_PAGE), next);
+        }
+    }
+    assert_eq!(touched, 5);
+}

@@ -39,6 +39,7 @@ pub(super) fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
             requests: shard_requests,
             applied_batch: Arc::new(AtomicU64::new(0)),
             watermark,
+            next_pages: Default::default(),
         };
         let alone = ShardSetup::alone(Arc::clone(&parkings[index]), feed);
         let server = "test".to_owned();
