@@ -34,7 +34,7 @@ const CRATES: &[Layers] = &[
         "src",
         &[
             ("clock", &[]),
-            ("threads", &[]),
+            ("threads", &["limits"]),
             ("sources", &["follower"]),
             ("orders", &["follower", "mesh", "shard"]),
             ("auditor", &["audit", "follower", "orders", "shard", "mesh", "threads", "limits", "clock"]),
