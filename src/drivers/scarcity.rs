@@ -3,8 +3,6 @@
 
 use std::io;
 
-use rustix::io::Errno;
-
 use crate::limits;
 
 /// When it was said last.
@@ -44,13 +42,6 @@ impl Scarcity {
         }
         is_due
     }
-}
-
-/// Whether the host has run out of something that it may have again.
-#[cfg(any(feature = "monoio", feature = "glommio"))]
-pub(super) fn is_scarcity(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }
 
 #[cfg(test)]

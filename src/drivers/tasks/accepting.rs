@@ -16,10 +16,7 @@ use rustix::{
 };
 
 use super::{Runtime, Watch, acceptor::Acceptor, connection, shared::Shared};
-use crate::{
-    drivers::{peer::Peer, scarcity::is_scarcity},
-    limits,
-};
+use crate::{drivers::peer::Peer, limits};
 
 /// Accepts until the drain begins; then those who have come by then, and nobody any more.
 pub(super) async fn run<R: Runtime>(runtime: R, shared: Rc<Shared>, acceptor: Acceptor, mut watch: R::Watch) {
@@ -125,4 +122,10 @@ fn accept<R: Runtime>(
         accepted += 1;
     }
     Ok(accepted)
+}
+
+/// Whether the host has run out of something that it may have again.
+pub(super) fn is_scarcity(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }

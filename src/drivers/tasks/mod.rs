@@ -31,8 +31,11 @@ use std::{
 
 use rustix::net::SocketFlags;
 
-use self::shared::{Next, Shared};
-use super::{DriverError, ShardContext, ring::RingSizes, scarcity::is_scarcity};
+use self::{
+    accepting::is_scarcity,
+    shared::{Next, Shared},
+};
+use super::{DriverError, ShardContext, ring::RingSizes};
 use crate::limits;
 
 mod accepting;
