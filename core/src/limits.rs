@@ -306,6 +306,20 @@ pub const AUDIT_COMMAND_LOOKS: u32 = 20;
 pub const AUDIT_COMMAND_PAUSE: Duration = Duration::from_millis(250);
 /// How much later than the time that it bears an answer may have been given, so that its windows are those of the next hour, µs.
 pub const AUDIT_HOUR_SLACK_US: i64 = 60_000_000;
+/// Looks at users from the control plane that one shard may have unanswered: one at a time is asked, and who asked before may have gone.
+pub const LOOK_ORDERS: usize = 4;
+/// How long such a look may take: a shard answers in its next turn.
+pub const LOOK_WAIT: Duration = Duration::from_secs(2);
+/// How long it waits before it looks again whether the shard has answered.
+pub const LOOK_PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks at what the node is doing, while somebody watches: numbers that can be read.
+pub const ACTIVITY_PERIOD: Duration = Duration::from_secs(1);
+/// Who watches at a time; one more is answered 503. Most of the admin port's connections stay for probes and scrapes.
+pub const ACTIVITY_STREAMS_MAX: usize = 16;
+/// Refusals that are kept for whoever looks at the console, besides the log: some 200 bytes each.
+pub const REFUSALS_KEPT: usize = 32;
+/// How long what is known of the host's settings holds, while somebody watches: reading them takes some ten system calls.
+pub const DRIFT_HOLDS: Duration = Duration::from_secs(30);
 /// How often it is looked at whether something else runs on the shards' cores: a few system calls a shard.
 pub const NEIGHBOURS_LOOK: Duration = Duration::from_secs(10);
 /// The share of a core's time from which on it is worth a warning. The kernel counts in ticks, so less is noise.
@@ -334,8 +348,18 @@ pub const IMPORT_READ_BYTES: usize = 256 * 1_024;
 pub const DEMO_REFRESH: Duration = Duration::from_millis(500);
 /// Between two of its lines, where there is no screen.
 pub const DEMO_LINE: Duration = Duration::from_secs(1);
-/// Between two of its looks at the keyboard and at the stop sign.
-pub const DEMO_GLANCE: Duration = Duration::from_millis(50);
+/// Between two looks at the keyboard and at a stop sign, while a screen is shown.
+pub const SCREEN_GLANCE: Duration = Duration::from_millis(50);
+/// How long `florin top` waits for a node to answer, and how often it tries to reach one that does not.
+pub const TOP_CALL: Duration = Duration::from_secs(1);
+/// How long a node may be silent that sends an event each second.
+pub const TOP_SILENCE: Duration = Duration::from_secs(5);
+/// Callers on each thread of the demonstration that asks as much as the machine can bear: some hundred share each write.
+pub const DEMO_RUSH_CALLERS: usize = 512;
+/// Such threads, at most: more of them would take the shards' CPUs on most machines.
+pub const DEMO_RUSH_THREADS_MAX: usize = 8;
+/// How long such a caller rests that was not answered.
+pub const DEMO_RUSH_PAUSE: Duration = Duration::from_millis(10);
 /// How often its writer commits what has happened since: often enough to look live.
 pub const DEMO_COMMIT: Duration = Duration::from_millis(10);
 /// Its readers; each asks one thing at a time.

@@ -1,4 +1,4 @@
-//! Who may give a command over HTTP where nobody is known by name: no web page. A browser on this host reaches loopback ports
+//! Who may give a command over HTTP where nobody is known by name: no web page; and who may read there: no other site's. A browser on this host reaches loopback ports
 //! too, and any page can make it send a request.
 //!
 //! | header | expected | because |
@@ -23,6 +23,14 @@ pub enum Refusal {
         /// What it says.
         found: String,
     },
+    /// Another site's page has sent it.
+    #[error("{header}: expected same-origin or none, found {found:?}: other sites' pages may not read here")]
+    OtherSite {
+        /// Which header says so.
+        header: &'static str,
+        /// What it says.
+        found: String,
+    },
     /// It came by a name that may be anybody's.
     #[error(
         "host: expected an IP address, localhost or this host's own name, found {0:?}: another name may be a web page's; \
@@ -36,7 +44,7 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Refusal::MediaType(_) => 415,
-            Refusal::WebPage { .. } => 403,
+            Refusal::WebPage { .. } | Refusal::OtherSite { .. } => 403,
             Refusal::Host(_) => 421,
         }
     }
@@ -50,21 +58,50 @@ pub fn check_command<'a, I: Iterator<Item = &'a [u8]>>(
     values: impl Fn(&'static str) -> I,
     hosts: &[String],
 ) -> Result<(), Refusal> {
-    let joined = |name| {
-        let texts: Vec<_> = values(name).map(String::from_utf8_lossy).collect();
-        (texts.len(), texts.join(", "))
-    };
-    let (count, content_type) = joined("content-type");
+    let (count, content_type) = joined(&values, "content-type");
     if count != 1 || florin_schema::media::json(content_type.as_bytes()).is_err() {
         return Err(Refusal::MediaType(content_type));
     }
     for header in ["origin", "sec-fetch-site"] {
-        let (count, found) = joined(header);
+        let (count, found) = joined(&values, header);
         if count > 0 {
             return Err(Refusal::WebPage { header, found });
         }
     }
-    let (count, host) = joined("host");
+    check_host(&values, hosts)
+}
+
+/// Refuses what a web page of another host may have sent, where our own pages may ask: a read that shows what not everybody may know.
+///
+/// # Errors
+/// Where the Host is not as the table above has it, or the browser says that another site's page asks.
+pub fn check_read<'a, I: Iterator<Item = &'a [u8]>>(
+    values: impl Fn(&'static str) -> I,
+    hosts: &[String],
+) -> Result<(), Refusal> {
+    let header = "sec-fetch-site";
+    let (count, found) = joined(&values, header);
+    // "none": somebody has typed the address.
+    if count > 0 && !["same-origin", "none"].contains(&found.as_str()) {
+        return Err(Refusal::OtherSite { header, found });
+    }
+    check_host(&values, hosts)
+}
+
+/// How often a header is there, and all its values.
+fn joined<'a, I: Iterator<Item = &'a [u8]>>(
+    values: &impl Fn(&'static str) -> I,
+    name: &'static str,
+) -> (usize, String) {
+    let texts: Vec<_> = values(name).map(String::from_utf8_lossy).collect();
+    (texts.len(), texts.join(", "))
+}
+
+fn check_host<'a, I: Iterator<Item = &'a [u8]>>(
+    values: &impl Fn(&'static str) -> I,
+    hosts: &[String],
+) -> Result<(), Refusal> {
+    let (count, host) = joined(values, "host");
     let system = rustix::system::uname();
     let nodename = system.nodename().to_str().unwrap_or_default();
     let names = || std::iter::once(nodename).chain(hosts.iter().map(String::as_str));
@@ -117,6 +154,27 @@ mod tests {
         ] {
             assert_eq!(checked(&headers), Err(status), "{headers:?}");
         }
+    }
+
+    #[test]
+    fn our_own_page_may_read_and_no_other() {
+        let read = |headers: &[(&str, &'static str)]| {
+            let values = |name: &'static str| {
+                headers.iter().filter(move |(given, _)| *given == name).map(|(_, value)| value.as_bytes())
+            };
+            check_read(values, &[]).map_err(|refusal| refusal.status())
+        };
+        let host = ("host", "localhost:7300");
+        assert_eq!(read(&[host]), Ok(()));
+        assert_eq!(
+            read(&[host, ("sec-fetch-site", "same-origin"), ("origin", "http://localhost:7300")]),
+            Ok(())
+        );
+        assert_eq!(read(&[host, ("sec-fetch-site", "none")]), Ok(()));
+        assert_eq!(read(&[host, ("sec-fetch-site", "cross-site")]), Err(403));
+        assert_eq!(read(&[host, ("sec-fetch-site", "same-site")]), Err(403));
+        assert_eq!(read(&[("host", "evil.example:7300"), ("sec-fetch-site", "same-origin")]), Err(421));
+        assert_eq!(read(&[]), Err(421));
     }
 
     #[test]

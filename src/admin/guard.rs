@@ -1,6 +1,7 @@
 //! Who may do what on the admin port: the same callers as on the shards' ports, proved by a token or a certificate. Whether the node
-//! lives and is ready is told to everybody; what it counts takes `metrics`, an append `write`, and what the audit has found, a profile,
-//! and whatever else changes something `admin`.
+//! lives and is ready is told to everybody, and so is the console's page; what it counts takes `metrics`, a look at a user what the same
+//! takes on the shards' ports, and counts against the same quota, an append `write`, and what the audit has found, who was refused, a
+//! profile and whatever else changes something `admin`.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +11,17 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use florin_input::connections::{PeerAddress, PeerNames};
-use florin_schema::Status;
+use florin_schema::{Status, UserId};
 
+use super::console;
 use super::intake::closing;
 use super::problem::Problem;
+use super::users;
 use crate::callers::{AuditLog, Callers, Deed};
 use crate::clock::Clock;
 use crate::limits::AUDIT_LOG_PATH_BYTES_MAX;
 use crate::shard::callers::bearer;
+use crate::shard::quota::{self, Usage};
 use crate::shard::strikes::Strikes;
 use crate::shard::{Directory, Principal, Proof, Rights};
 
@@ -74,41 +78,86 @@ impl Guard {
         Some(self.callers.as_ref()?.current().name(principal.number()?)?.to_owned())
     }
 
-    fn note(&self, action: &str, outcome: u16, principal: Option<Principal>, from: Option<IpAddr>) {
+    /// Whether one that was let through still may, for whatever lasts.
+    pub(super) fn may_still(&self, principal: Principal, needed: Rights) -> bool {
+        let Some(callers) = &self.callers else { return true };
+        let now = Directory::again(&*callers.current(), principal, self.clock.now().wall_us);
+        now.lacks(needed).is_none()
+    }
+
+    /// Counts a request against its caller's quota, where that is what the shards' ports do with the same.
+    fn draw(&self, principal: Principal, needed: Rights) -> Result<Option<InFlight>, Problem> {
+        let counted = principal.number().filter(|_| principal.is_metered() && Rights::READS.hold(needed));
+        let (Some(number), Some(callers)) = (counted, &self.callers) else { return Ok(None) };
+        let directory = callers.current();
+        let Some(quota) = Directory::quota(&*directory, number) else { return Ok(None) };
+        let shed = |words: String| {
+            quota.count_shed();
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, words)
+        };
+        if !quota.begin() {
+            return Err(shed(quota::TOO_MANY_WAIT.to_owned()));
+        }
+        let in_flight = InFlight(Arc::clone(quota.usage()));
+        let now_us = self.clock.now().monotonic_us;
+        quota.take_one(now_us).map_err(|again_us| shed(quota::too_often(again_us, now_us)))?;
+        Ok(Some(in_flight))
+    }
+
+    /// Who was refused last, as lines of the audit log, oldest first; `None` where none is written.
+    pub(super) fn refusals(&self) -> Option<Vec<String>> {
+        self.audit.as_ref().map(AuditLog::refusals)
+    }
+
+    fn note(&self, asked: &Asked, outcome: StatusCode, reason: Option<String>, principal: Option<Principal>) {
         let Some(audit) = &self.audit else { return };
         audit.note(Deed {
             at_us: self.clock.now().wall_us,
-            action: action.to_owned(),
-            outcome: outcome.to_string(),
+            action: asked.action.clone(),
+            outcome: outcome.as_u16().to_string(),
+            reason,
             principal: principal.and_then(|principal| self.name(principal)),
-            from,
+            from: asked.from,
+            user: asked.user,
         });
     }
 
     /// Lets a request through, or refuses it before its body is looked at.
-    pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
         let Some(needed) = needed(request.method(), request.uri().path()) else {
             return next.run(request).await;
         };
-        let from = request.extensions().get::<PeerAddress>().map(|from| from.0.ip().to_canonical());
-        let action = action(request.method(), request.uri().path());
+        let asked = Asked::of(&request);
         let names = request.extensions().get::<PeerNames>().map(PeerNames::proved).unwrap_or_default();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let principal = guard.principal(request.headers(), from, &names);
+        let principal = guard.principal(request.headers(), asked.from, &names);
         let known = principal.as_ref().ok().copied();
         let admitted = principal.and_then(|principal| match principal.lacks(needed) {
-            None => Ok(()),
+            None => guard.draw(principal, needed).map(|in_flight| (principal, in_flight)),
             Some(status) => Err(refusal(status, needed)),
         });
-        if let Err(problem) = admitted {
-            guard.note(&action, problem.status().as_u16(), known, from);
-            return closing(problem);
-        }
+        let (principal, _in_flight) = match admitted {
+            Ok(admitted) => admitted,
+            Err(problem) => {
+                guard.note(&asked, problem.status(), problem.detail().map(str::to_owned), known);
+                return closing(problem);
+            }
+        };
+        request.extensions_mut().insert(principal);
         let response = next.run(request).await;
         if needed != Rights::METRICS {
-            guard.note(&action, response.status().as_u16(), known, from);
+            guard.note(&asked, response.status(), None, known);
         }
         response
+    }
+}
+
+/// One of a caller's requests that waits for its answer, until this is dropped.
+struct InFlight(Arc<Usage>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.settle(1, 0);
     }
 }
 
@@ -116,13 +165,36 @@ impl Guard {
 fn needed(method: &Method, path: &str) -> Option<Rights> {
     match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => None,
-        // Its evidence holds balances.
-        (&Method::GET | &Method::HEAD, "/v1/audit") => Some(Rights::ADMIN),
+        (&Method::GET | &Method::HEAD, path) if console::is_part(path) => None,
+        // Its evidence holds balances; and who was refused is no counter.
+        (&Method::GET | &Method::HEAD, "/v1/audit" | "/v1/refusals") => Some(Rights::ADMIN),
         // A profile costs something, and shows what the node is busy with.
         (&Method::GET | &Method::HEAD, path) if path.starts_with("/debug/") => Some(Rights::ADMIN),
-        (&Method::GET | &Method::HEAD, _) => Some(Rights::METRICS),
+        (&Method::GET | &Method::HEAD, path) => {
+            Some(users::named(path).map_or(Rights::METRICS, |named| named.takes))
+        }
         (&Method::POST, "/v1/transactions") => Some(Rights::WRITE),
         _ => Some(Rights::ADMIN),
+    }
+}
+
+/// A request, as it is written down. No user's id is: it becomes a keyed hash.
+struct Asked {
+    action: String,
+    user: Option<UserId>,
+    from: Option<IpAddr>,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Asked {
+        let path = request.uri().path();
+        let named = users::named(path);
+        let written = named.map(|named| format!("/v1/users/{{user}}/{}", named.leaf));
+        Asked {
+            action: action(request.method(), written.as_deref().unwrap_or(path)),
+            user: named.and_then(|named| users::user(named.user)),
+            from: request.extensions().get::<PeerAddress>().map(|from| from.0.ip().to_canonical()),
+        }
     }
 }
 
@@ -163,6 +235,15 @@ mod tests {
             (Method::GET, "/v1/anything", Some(Rights::METRICS)),
             (Method::GET, "/debug/pprof/profile", Some(Rights::ADMIN)),
             (Method::GET, "/debug/flamegraph", Some(Rights::ADMIN)),
+            (Method::GET, "/", None),
+            (Method::POST, "/", Some(Rights::ADMIN)),
+            (Method::GET, "/console/console.js", None),
+            (Method::GET, "/console/else", Some(Rights::METRICS)),
+            (Method::GET, "/v1/activity", Some(Rights::METRICS)),
+            (Method::GET, "/v1/refusals", Some(Rights::ADMIN)),
+            (Method::GET, "/v1/users/42/balance", Some(Rights::BALANCE)),
+            (Method::GET, "/v1/users/42/statistics", Some(Rights::STATISTICS)),
+            (Method::POST, "/v1/users/42/balance", Some(Rights::ADMIN)),
             (Method::POST, "/v1/transactions", Some(Rights::WRITE)),
             (Method::POST, "/v1/transactions/", Some(Rights::ADMIN)),
             (Method::POST, "/v1/checkpoint", Some(Rights::ADMIN)),
@@ -170,6 +251,9 @@ mod tests {
         ] {
             assert_eq!(needed(&method, path), expected, "{method} {path}");
         }
+        let asked =
+            Asked::of(&Request::builder().uri("/v1/users/1/balance").body(Default::default()).unwrap());
+        assert_eq!((&*asked.action, asked.user), ("GET /v1/users/{user}/balance", UserId::new(1)));
         assert_eq!(action(&Method::GET, &"/ä".repeat(100)).len(), "GET ".len() + 128 - 1);
     }
 }

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use florin_input::connections::Evicted;
-use florin_input::origin::{Refusal, check_command};
+use florin_input::origin::{Refusal, check_command, check_read};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
@@ -36,14 +36,22 @@ pub(super) async fn check_head(request: Request, next: Next) -> Response {
 /// Before anybody is known by name, at least no web page may write.
 pub(super) fn check_writer(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Problem> {
     let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    check_command(values, &hosts.get()).map_err(|refusal| {
-        let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
-        let hint = match refusal {
-            Refusal::Host(_) => "; --admin-host names further ones",
-            _ => "",
-        };
-        Problem::new(status, format!("{refusal}{hint}"))
-    })
+    check_command(values, &hosts.get()).map_err(refused)
+}
+
+/// The console's page may read what it shows, and no other page.
+pub(super) fn check_reader(headers: &HeaderMap, hosts: &Hosts) -> Result<(), Problem> {
+    let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    check_read(values, &hosts.get()).map_err(refused)
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let status = StatusCode::from_u16(refusal.status()).expect("a refusal's status is one of HTTP's");
+    let hint = match refusal {
+        Refusal::Host(_) => "; --admin-host names further ones",
+        _ => "",
+    };
+    Problem::new(status, format!("{refusal}{hint}"))
 }
 
 /// A refusal of a request whose body is not read: what follows on the connection could be that body.

@@ -3,10 +3,14 @@
 //!
 //! | method and path | answers |
 //! | --- | --- |
+//! | GET / | the console: a page that shows what the node is doing; `console` |
 //! | GET /healthz | 200 as long as the process answers |
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
+//! | GET /v1/activity | what the node is doing, an event each second |
+//! | GET /v1/users/{id}/balance, …/statistics | what a caller would be answered |
+//! | GET /v1/refusals | who was refused last, and why |
 //! | GET /v1/audit | what the audit has compared, and what differs |
 //! | GET /v1/checkpoint | the newest checkpoint, and how often one was made or could not be |
 //! | POST /v1/checkpoint | makes one now |
@@ -16,8 +20,10 @@
 //!
 //! Where callers have to prove who they are, `guard` says what each of these takes.
 
+pub mod activity;
 mod audit;
 mod checkpoint;
+mod console;
 mod guard;
 mod hosts;
 mod intake;
@@ -29,6 +35,7 @@ mod secure;
 mod shards;
 mod threads;
 mod transactions;
+mod users;
 mod view;
 mod writer;
 
@@ -48,6 +55,7 @@ pub use guard::Guard;
 pub use hosts::Hosts;
 use problem::Problem;
 use profile::Profiles;
+pub use users::Looks;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
 
@@ -116,6 +124,7 @@ pub struct Writing {
 }
 
 fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<bool>) -> Router {
+    let console = console::router(&view, &guard, writing.hosts.clone(), end.clone());
     let checkpoint = Router::new()
         .route("/v1/checkpoint", get(checkpoint::get).post(checkpoint::post))
         .with_state((Arc::clone(&view), writing.hosts.clone()));
@@ -134,6 +143,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<
         .merge(checkpoint)
         .merge(profiles)
         .merge(transactions)
+        .merge(console)
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, format!("expected one of {PATHS}")) })
         .method_not_allowed_fallback(|| async {
             let detail = "expected POST for /v1/transactions, GET or POST for /v1/checkpoint, and GET for everything else";
@@ -143,8 +153,8 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 
-const PATHS: &str = "/healthz, /readyz, /metrics, /v1/shards, /v1/audit, /v1/checkpoint, /v1/transactions, \
-                     /debug/pprof/profile, /debug/flamegraph";
+const PATHS: &str = "/, /healthz, /readyz, /metrics, /v1/activity, /v1/shards, /v1/users/{id}/balance, /v1/users/{id}/statistics, \
+                     /v1/refusals, /v1/audit, /v1/checkpoint, /v1/transactions, /debug/pprof/profile, /debug/flamegraph";
 
 async fn readyz(State(view): State<Arc<View>>) -> Response {
     let readiness = view.readiness();

@@ -39,6 +39,11 @@ impl Problem {
         self.status
     }
 
+    /// What was expected, what came, and what to do.
+    pub(super) fn detail(&self) -> Option<&str> {
+        self.members.get("detail")?.as_str()
+    }
+
     /// The body's members.
     #[cfg(test)]
     pub(super) fn members(&self) -> &Map<String, Value> {

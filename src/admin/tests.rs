@@ -2,6 +2,7 @@
 
 mod writing;
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::callers::{Callers, Secret, TokenHash};
 use crate::cli::caller::Asked;
 use crate::cli::http::{Answer, request};
 use crate::clock::Clock;
-use crate::limits::APPLY_BODY_BYTES_MAX;
+use crate::limits::{ACTIVITY_STREAMS_MAX, APPLY_BODY_BYTES_MAX};
 use crate::mesh::Latest;
 use crate::node::ShardHandle;
 use crate::shard::metrics::Work;
@@ -238,7 +239,6 @@ fn raw(port: &Port, text: &str) -> String {
 
 /// The same by a caller that does something more once it has sent that.
 fn said(port: &Port, text: &str, more: impl FnOnce(&std::net::TcpStream)) -> String {
-    use std::io::{Read, Write};
     let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
     let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
@@ -291,7 +291,6 @@ fn a_body_that_breaks_off_is_told_so() {
 
 /// What a refusal says of a connection whose body was withheld; `patience` bounds how long it may take to come.
 fn withheld(port: &Port, head: &str) -> String {
-    use std::io::{Read, Write};
     let Address::Tcp { host, port } = &port.address else { unreachable!("it listens on TCP") };
     let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -327,7 +326,6 @@ fn what_the_head_shows_is_refused_at_once() {
 /// its body had ended early.
 #[test]
 fn half_a_body_is_told_what_became_of_it() {
-    use std::io::{Read, Write};
     let (_folder, path) = ledger();
     let port = Port::open(&path);
     let Address::Tcp { host, port: number } = &port.address else { unreachable!("it listens on TCP") };
@@ -365,7 +363,6 @@ fn half_a_body_is_told_what_became_of_it() {
 /// silence between two, change nothing.
 #[test]
 fn half_a_head_is_answered_408() {
-    use std::io::{Read, Write};
     use std::time::Instant;
     let (_folder, path) = ledger();
     let port = Port::open(&path);
@@ -423,7 +420,8 @@ fn each_route_takes_its_right() {
         let hash = TokenHash::of(name.as_bytes());
         format!("[[principal]]\nname = \"{name}\"\nmay = [\"{name}\"]\ntokens = [\"{hash}\"]\n")
     };
-    std::fs::write(&file, ["metrics", "write", "admin", "balance"].map(entry).concat()).unwrap();
+    std::fs::write(&file, ["metrics", "write", "admin", "balance", "statistics"].map(entry).concat())
+        .unwrap();
     let port = Port::guarded(&path, Some(Callers::open(&file).unwrap()));
     let routes = [
         ("GET", "/healthz", ""),
@@ -432,13 +430,20 @@ fn each_route_takes_its_right() {
         ("GET", "/v1/shards", "metrics"),
         ("GET", "/v1/checkpoint", "metrics"),
         ("GET", "/v1/nowhere", "metrics"),
+        ("GET", "/", ""),
+        ("GET", "/console/console.js", ""),
+        ("HEAD", "/v1/activity", "metrics"),
+        ("GET", "/v1/users/1/balance", "balance"),
+        ("GET", "/v1/users/1/statistics", "statistics"),
+        ("GET", "/v1/refusals", "admin"),
+        ("GET", "/v1/audit", "admin"),
         ("POST", "/v1/checkpoint", "admin"),
         ("POST", "/v1/transactions", "write"),
         ("POST", "/v1/nowhere", "admin"),
         ("DELETE", "/healthz", "admin"),
     ];
     for (method, route, needed) in routes {
-        for name in ["", "metrics", "write", "admin", "balance", "wrong"] {
+        for name in ["", "metrics", "write", "admin", "balance", "statistics", "wrong"] {
             let token = (!name.is_empty()).then(|| Secret::new(name.as_bytes().to_vec()));
             let status = request(&port.asked(token.as_ref()), method, route, "[]").unwrap().status;
             let is_refused = matches!(status, 401 | 403);
@@ -459,4 +464,103 @@ fn each_route_takes_its_right() {
     let metrics = Secret::new(b"metrics".to_vec());
     let page = request(&port.asked(Some(&metrics)), "GET", "/metrics", "").unwrap().body;
     assert!(page.contains("florin_principal_shed_total") || port.view.callers.is_none());
+}
+
+/// Looks at users were not counted: whoever had a quota asked here as often as it liked.
+#[test]
+fn looks_at_users_are_counted_as_the_shards_count_reads() {
+    let (folder, path) = ledger();
+    let file = folder.path().join("principals.toml");
+    let hash = TokenHash::of(b"slow");
+    let entry =
+        "name = \"slow\"\nmay = [\"balance\", \"metrics\"]\nrequests_per_s = 1\nburst = 2\nin_flight = 1";
+    std::fs::write(&file, format!("[[principal]]\n{entry}\ntokens = [\"{hash}\"]\n")).unwrap();
+    let callers = Callers::open(&file).unwrap();
+    let port = Port::guarded(&path, Some(callers.clone()));
+    let token = Secret::new(b"slow".to_vec());
+    let ask = |path| request(&port.asked(Some(&token)), "GET", path, "").unwrap();
+    // No shard is behind this port: what is let through is answered 503.
+    let mut looks = (0..1_000).map(|_| ask("/v1/users/1/balance"));
+    let refused = looks.find(|answer| answer.status != 503).expect("more than one a second");
+    assert_eq!(refused.status, 429, "{}", refused.detail());
+    assert!(refused.detail().contains("ask again in"), "{}", refused.detail());
+    let directory = callers.current();
+    let (_, quota) = directory.all().next().unwrap();
+    assert_eq!((quota.usage().shed(), quota.usage().in_flight()), (1, 0));
+    assert_eq!(ask("/metrics").status, 200, "what the node counts is no read of the shards'");
+}
+
+/// One who watches for as long as the connection is held: the status that was answered, and what else comes.
+fn watch(port: &Port) -> (u16, impl Iterator<Item = String> + use<>) {
+    let Address::Tcp { host, port } = &port.address else { panic!("a port") };
+    let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.write_all(b"GET /v1/activity HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    (status, lines)
+}
+
+/// Whoever watches takes one of a few places, and neither a probe nor the node's end waits for them.
+#[test]
+fn who_watches_is_counted_and_keeps_nothing_from_ending() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    port.view.shards[1].metrics.connections.set(9);
+    let mut watching: Vec<_> = (0..ACTIVITY_STREAMS_MAX).map(|_| watch(&port)).collect();
+    for (status, lines) in &mut watching {
+        let event = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
+        let activity: activity::Activity = florin_input::json(event.as_bytes()).unwrap();
+        assert_eq!((*status, activity.shards.len(), activity.node.connections), (200, 2, 9));
+        assert!(activity.said.iter().any(|said| said.words.contains("does not have the whole ledger")));
+    }
+    assert_eq!(watch(&port).0, 503);
+    assert_eq!(port.get("/healthz").status, 200);
+    drop(watching.pop());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let last = loop {
+        let (status, lines) = watch(&port);
+        if status == 200 {
+            break lines;
+        }
+        assert!(std::time::Instant::now() < deadline, "a place that was left is free");
+        std::thread::yield_now();
+    };
+    drop(port);
+    assert!(last.count() > 0, "it was told something, and then the end");
+}
+
+/// A page of another site's that had led a browser here by a name of its own could have read what the console shows.
+#[test]
+fn nobody_elses_page_reads_what_the_console_shows() {
+    let (_folder, path) = ledger();
+    let port = Port::open(&path);
+    let Address::Tcp { host, port: number } = &port.address else { panic!("a port") };
+    let ask = |path: &str, headers: &str| {
+        let mut stream = std::net::TcpStream::connect((host.as_str(), *number)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for path in ["/v1/activity", "/v1/refusals", "/v1/users/1/balance"] {
+        let answer = ask(path, "Host: evil.example\r\n");
+        assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("--admin-host"), "{path}: {answer}");
+        let answer = ask(path, "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n");
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{path}: {answer}");
+    }
+    // The page itself holds nothing: a link in somebody's runbook leads to it, and under a foreign name it says what to do.
+    let page = ask("/", "Host: evil.example\r\nSec-Fetch-Site: cross-site\r\n");
+    assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "nosniff"] {
+        assert!(head.contains(part), "{part} is missing in {head}");
+    }
+    // Nothing in the page comes from elsewhere, and nothing in its text would need a laxer policy.
+    for text in [body, include_str!("console/console.js"), include_str!("console/console.css")] {
+        for foreign in ["http://", "https://", "@import", "style=", "onclick", "innerHTML", "localStorage"] {
+            assert!(!text.contains(foreign), "{foreign}");
+        }
+    }
+    assert_eq!(port.get("/v1/users/1/balance").status, 503, "no shard is behind this port");
 }

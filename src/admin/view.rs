@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::neighbours::Neighbours;
+use super::users::Looks;
 use crate::auditor::AuditHandle;
 use crate::callers::Callers;
 use crate::checkpoints::MakerHandle;
@@ -39,6 +40,8 @@ pub struct View {
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
     pub neighbours: Neighbours,
+    /// The ways to each shard's users; none in a test without shards.
+    pub looks: Looks,
     draining: AtomicBool,
 }
 
@@ -75,6 +78,7 @@ impl View {
             tls: None,
             audit: None,
             max_staleness_ms: u32::MAX,
+            looks: Looks::default(),
             draining: AtomicBool::new(false),
         }
     }

@@ -2,19 +2,23 @@
 //! by how many more there were, never by nothing.
 //!
 //! ```json
-//! {"at":"2026-11-28T11:20:00.000000Z","action":"GetBalance","outcome":"PermissionDenied","principal":"team-a","from":"10.0.0.7","user":"5f0c…"}
+//! {"at":"2026-11-28T11:20:00.000000Z","action":"GetBalance","outcome":"PermissionDenied","reason":"balance: this caller may not …","principal":"team-a","from":"10.0.0.7","user":"5f0c…"}
 //! ```
 //!
 //! `user` is a keyed hash: one user's lines can be told from another's as long as the node runs, and nobody learns whose they are.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,9 +30,9 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::keeper::Callers;
-use crate::limits::{AUDIT_LOG_LINES_PER_S, AUDIT_LOG_LOOK, AUDIT_LOG_QUEUE_MAX};
+use crate::limits::{AUDIT_LOG_LINES_PER_S, AUDIT_LOG_LOOK, AUDIT_LOG_QUEUE_MAX, REFUSALS_KEPT};
 use crate::mesh;
-use crate::shard::{Refused, ShardMetrics};
+use crate::shard::{Refused, ShardMetrics, principal};
 use crate::threads::{Vital, spawn_vital};
 
 /// What somebody did, or was kept from doing.
@@ -40,10 +44,14 @@ pub struct Deed {
     pub action: String,
     /// What came of it.
     pub outcome: String,
+    /// Why it was refused, in the words that its doer got.
+    pub reason: Option<String>,
     /// By whom; `None` where nothing was proved.
     pub principal: Option<String>,
     /// From where.
     pub from: Option<IpAddr>,
+    /// To whom.
+    pub user: Option<UserId>,
 }
 
 /// The log. Clones are of the same; it ends with the last of them, or when it is told to.
@@ -59,6 +67,8 @@ struct Shared {
     ends: AtomicBool,
     /// Deeds that found no place in the queue.
     untold: AtomicU64,
+    /// The last lines about refusals.
+    refusals: Mutex<VecDeque<String>>,
 }
 
 /// What shards refuse, and how much of it they could not tell.
@@ -105,14 +115,33 @@ impl AuditLog {
         }
     }
 
+    /// The last [`REFUSALS_KEPT`] refusals, as they were written, oldest first.
+    pub fn refusals(&self) -> Vec<String> {
+        self.shared.kept().iter().cloned().collect()
+    }
+
     /// Writes what has been told, and ends.
     pub fn end(&self) {
-        self.shared.ends.store(true, Relaxed);
+        self.shared.ends.store(true, Release);
     }
 
     /// Opens its path anew: whoever rotates logs has given the file another name.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Relaxed);
+    }
+}
+
+impl Shared {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, line: &str) {
+        let mut kept = self.kept();
+        if kept.len() == REFUSALS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(line.to_owned());
     }
 }
 
@@ -143,6 +172,8 @@ struct Line<'a> {
     action: &'a str,
     outcome: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<IpAddr>,
@@ -158,7 +189,7 @@ impl Writing {
         loop {
             let first = self.told.recv_timeout(AUDIT_LOG_LOOK);
             let is_over =
-                matches!(first, Err(RecvTimeoutError::Disconnected)) || self.shared.ends.load(Relaxed);
+                matches!(first, Err(RecvTimeoutError::Disconnected)) || self.shared.ends.load(Acquire);
             let others: Vec<Deed> = self.told.try_iter().take(AUDIT_LOG_QUEUE_MAX).collect();
             first.into_iter().chain(others).for_each(|deed| self.write_deed(&deed));
             self.write_refusals();
@@ -171,17 +202,19 @@ impl Writing {
     }
 
     fn write_deed(&mut self, deed: &Deed) {
-        let Deed { at_us, action, outcome, principal, from } = deed;
-        let at = time::text(*at_us);
-        let principal = principal.as_deref();
-        self.write(&Line { at, action, outcome, principal, from: *from, user: None, count: None });
+        let Deed { at_us, action, outcome, reason, principal, from, user } = deed;
+        let (at, user) = (time::text(*at_us), user.map(|user| self.hash(user)));
+        let (reason, principal) = (reason.as_deref(), principal.as_deref());
+        self.write(&Line { at, action, outcome, reason, principal, from: *from, user, count: None });
     }
 
     fn write_refusals(&mut self) {
         let directory = self.callers.as_ref().map(Callers::current);
         let mut refusals = std::mem::take(&mut self.refusals);
         for (refused, _) in &mut refusals {
-            for refused in std::iter::from_fn(|| refused.pop()).take(AUDIT_LOG_QUEUE_MAX) {
+            // All that is there, which nothing comes after at the end.
+            let here = refused.len();
+            for refused in std::iter::from_fn(|| refused.pop()).take(here) {
                 let Refused { at_us, from, principal, opcode, user, status } = refused;
                 let principal = directory.as_ref().and_then(|directory| directory.name(principal?));
                 let (action, outcome) = (format!("{opcode:?}"), format!("{status:?}"));
@@ -190,6 +223,7 @@ impl Writing {
                     at,
                     action: &action,
                     outcome: &outcome,
+                    reason: Some(principal::message(status, opcode)),
                     principal,
                     from,
                     user,
@@ -216,9 +250,11 @@ impl Writing {
     }
 
     fn put(&mut self, line: &Line<'_>) {
-        let mut text = serde_json::to_vec(line).expect("its keys are strings");
-        text.push(b'\n');
-        let outcome = self.file.write_all(&text);
+        let text = serde_json::to_string(line).expect("its keys are strings");
+        if line.reason.is_some() {
+            self.shared.keep(&text);
+        }
+        let outcome = writeln!(self.file, "{text}");
         self.note_outcome(outcome);
     }
 
@@ -239,6 +275,7 @@ impl Writing {
                 at,
                 action: "omitted",
                 outcome: "counted",
+                reason: None,
                 principal: None,
                 from: None,
                 user: None,
@@ -300,12 +337,17 @@ mod tests {
             at_us: 0,
             action: "POST /v1/transactions".to_owned(),
             outcome: "200".to_owned(),
+            reason: None,
+            user: None,
             principal: Some("team-a".to_owned()),
             from: Some([192, 0, 2, 1].into()),
         };
         log.note(deed);
+        let shared = Arc::clone(&log.shared);
         drop(log);
         thread.join().unwrap();
+        let kept = shared.kept();
+        assert!(kept.len() == REFUSALS_KEPT && kept[0].contains("may not ask for it"), "{kept:?}");
         let lines = lines(&path);
         let counted: u64 = lines.iter().map(|line| line["count"].as_u64().unwrap_or(1)).sum();
         assert_eq!(counted, flood + 7 + 1);
@@ -318,6 +360,32 @@ mod tests {
         let users: std::collections::BTreeSet<_> =
             lines.iter().filter_map(|line| line["user"].as_str()).collect();
         assert_eq!(users.len(), 1, "one user's lines can be told from another's");
+    }
+
+    /// A log that was ended wrote one queue's worth, and what shards had refused beyond was neither told nor counted.
+    #[test]
+    fn what_was_refused_before_the_end_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let refused = Refused {
+            at_us: 0,
+            from: None,
+            principal: None,
+            opcode: Opcode::GetBalance,
+            user: None,
+            status: Status::PermissionDenied,
+        };
+        let (shards, count) = (3, 2 * AUDIT_LOG_QUEUE_MAX);
+        let refusals = (0..shards).map(|_| {
+            let (mut sender, receiver) = mesh::ring(count);
+            (0..count).for_each(|_| sender.push(refused).unwrap());
+            (receiver, Arc::new(ShardMetrics::default()))
+        });
+        let (log, thread) = AuditLog::start(&path, None, refusals.collect()).unwrap();
+        log.end();
+        thread.join().unwrap();
+        let counted: u64 = lines(&path).iter().map(|line| line["count"].as_u64().unwrap_or(1)).sum();
+        assert_eq!(counted, (shards * count) as u64);
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use florin_client::{Address, Tls, TlsError, TlsFailure};
+use florin_input::connections::Stream;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::Response;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -129,6 +130,24 @@ fn request_within(
 ) -> Result<Answer, NoAnswer> {
     let address = &node.address;
     let failed = |source| NoAnswer::Io { address: address.clone(), source };
+    let request = prepared(node, method, path, body)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let outcome = runtime.block_on(async { timeout(limit, exchange(node, request)).await });
+    // A name's look-up may hang on another thread: it is left to itself.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|_| Err(NoAnswer::TooSlow { address: address.clone(), limit }))
+}
+
+async fn exchange(node: &Asked, request: Request) -> Result<Answer, NoAnswer> {
+    let stream = connected(node).await?;
+    answered(&node.address, begun(&node.address, stream, request).await?).await
+}
+
+type Request = hyper::Request<Full<Bytes>>;
+
+/// A request, with what proves who asks. Its connection serves no other.
+pub(super) fn prepared(node: &Asked, method: &str, path: &str, body: &str) -> Result<Request, NoAnswer> {
+    let failed = |source| NoAnswer::Io { address: node.address.clone(), source };
     let mut request = hyper::Request::builder()
         .method(method)
         .uri(path)
@@ -141,88 +160,92 @@ fn request_within(
         value.set_sensitive(true);
         request = request.header(AUTHORIZATION, value);
     }
-    let request = request
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-        .map_err(|error| failed(io::Error::other(error)))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let outcome = runtime.block_on(async { timeout(limit, exchange(node, request)).await });
-    // A name's look-up may hang on another thread: it is left to itself.
-    runtime.shutdown_background();
-    outcome.unwrap_or_else(|_| Err(NoAnswer::TooSlow { address: address.clone(), limit }))
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+    request.body(body).map_err(|error| failed(io::Error::other(error)))
 }
 
-async fn exchange(node: &Asked, request: hyper::Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+/// A way to a node of one's own, secured where its address says so.
+pub(super) async fn connected(node: &Asked) -> Result<Box<dyn Stream>, NoAnswer> {
     let address = &node.address;
     let failed = |source: io::Error| match TlsFailure::of(&source) {
         Some(failure) => NoAnswer::Untrusted { address: address.clone(), failure },
         None => NoAnswer::NoConnection { address: address.clone(), source },
     };
-    match address {
+    Ok(match address {
         Address::Tls { host, port } => {
             let connector = node.tls.as_ref().unwrap_or(&Tls::new()).connector()?;
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            let stream = connector.secure(stream, host).await.map_err(failed)?;
-            converse(address, stream, request).await
+            Box::new(connector.secure(stream, host).await.map_err(failed)?)
         }
         Address::Tcp { .. } | Address::Unix(_) if node.tls.is_some() => {
-            Err(TlsError::Plain(address.clone()).into())
+            return Err(TlsError::Plain(address.clone()).into());
         }
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
-            converse(address, stream, request).await
+            Box::new(TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?)
         }
-        Address::Unix(path) => {
-            let stream = UnixStream::connect::<&Path>(path).await.map_err(failed)?;
-            converse(address, stream, request).await
-        }
-    }
+        Address::Unix(path) => Box::new(UnixStream::connect::<&Path>(path).await.map_err(failed)?),
+    })
 }
 
-async fn converse(
+/// The head of what is answered to a request. Its connection goes on as long as the runtime does.
+pub(super) async fn begun(
     address: &Address,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: hyper::Request<Full<Bytes>>,
-) -> Result<Answer, NoAnswer> {
-    let not_http =
-        |found: &dyn Display| NoAnswer::NotHttp { address: address.clone(), found: found.to_string() };
-    let broken = |error: hyper::Error| match refusal(&error) {
-        Some(failure) => NoAnswer::Untrusted { address: address.clone(), failure },
-        None if error.is_parse() => not_http(&error),
-        None => NoAnswer::Io { address: address.clone(), source: io::Error::other(error) },
-    };
+    stream: Box<dyn Stream>,
+    request: Request,
+) -> Result<Response<Incoming>, NoAnswer> {
+    let broken = |error| NoAnswer::broken(address, error);
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let body =
-            Limited::new(response.into_body(), CALL_ANSWER_BYTES_MAX).collect().await.map_err(|error| {
-                match error.downcast::<hyper::Error>() {
-                    Ok(error) => not_http(&format!("an answer that was cut: {error}")),
-                    Err(error) if error.is::<LengthLimitError>() => {
-                        not_http(&format!("an answer of more than {CALL_ANSWER_BYTES_MAX} bytes"))
-                    }
-                    Err(error) => not_http(&error),
-                }
-            })?;
-        let body = String::from_utf8(body.to_bytes().into()).map_err(|error| not_http(&error))?;
-        Ok(Answer { status, body })
+    let connection = tokio::spawn(connection);
+    let error = match sender.send_request(request).await {
+        Ok(response) => return Ok(response),
+        Err(error) => error,
     };
-    tokio::pin!(answer);
-    // Both go on together; where the connection ends first, what the answer lacks it will say.
-    tokio::select! {
-        answer = &mut answer => return answer,
-        ended = connection => if let Err(error) = ended && refusal(&error).is_some() {
-            return Err(broken(error));
-        },
+    // A node looks at a caller's certificate last, and tells what it thinks of it where the answer should be. A request that was not
+    // sent yet may hear no more than that it was canceled.
+    drop(sender);
+    match connection.await {
+        Ok(Err(why)) if refusal(&error).is_none() && refusal(&why).is_some() => Err(broken(why)),
+        _ => Err(broken(error)),
     }
-    answer.await
 }
 
-/// A node looks at a caller's certificate last, and tells what it thinks of it where the answer should be. A request that was not sent yet
-/// hears of that as of what has canceled it.
+/// What a node thinks of a caller's certificate, where that is what an error tells.
 fn refusal(error: &hyper::Error) -> Option<TlsFailure> {
     let sources = iter::successors(error.source(), |&error| error.source());
     sources.filter_map(<dyn Error>::downcast_ref).find_map(TlsFailure::of)
+}
+
+/// A response's whole answer.
+pub(super) async fn answered(address: &Address, response: Response<Incoming>) -> Result<Answer, NoAnswer> {
+    let not_http = |found: &dyn Display| NoAnswer::not_http(address, found);
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), CALL_ANSWER_BYTES_MAX).collect().await.map_err(
+        |error| match error.downcast::<hyper::Error>() {
+            Ok(error) => not_http(&format!("an answer that was cut: {error}")),
+            Err(error) if error.is::<LengthLimitError>() => {
+                not_http(&format!("an answer of more than {CALL_ANSWER_BYTES_MAX} bytes"))
+            }
+            Err(error) => not_http(&error),
+        },
+    )?;
+    let body = String::from_utf8(body.to_bytes().into()).map_err(|error| not_http(&error))?;
+    Ok(Answer { status, body })
+}
+
+impl NoAnswer {
+    /// What hyper says of a connection.
+    pub(super) fn broken(address: &Address, error: hyper::Error) -> NoAnswer {
+        let address = address.clone();
+        match refusal(&error) {
+            Some(failure) => NoAnswer::Untrusted { address, failure },
+            None if error.is_parse() => NoAnswer::NotHttp { address, found: error.to_string() },
+            None => NoAnswer::Io { address, source: io::Error::other(error) },
+        }
+    }
+
+    fn not_http(address: &Address, found: &dyn Display) -> NoAnswer {
+        NoAnswer::NotHttp { address: address.clone(), found: found.to_string() }
+    }
 }
 
 #[cfg(test)]
@@ -234,7 +257,7 @@ mod tests {
     use std::task::{Context, Poll};
     use std::thread;
 
-    use tokio::io::ReadBuf;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::*;
 
@@ -270,7 +293,7 @@ mod tests {
         // Which of both is looked at first is chance's.
         for _ in 0..100 {
             let request = hyper::Request::new(Full::default());
-            let error = runtime.block_on(converse(&address, Refused, request)).unwrap_err();
+            let error = runtime.block_on(begun(&address, Box::new(Refused), request)).unwrap_err();
             assert!(matches!(error, NoAnswer::Untrusted { .. }), "{error}");
         }
     }

@@ -6,6 +6,7 @@ pub mod caller;
 mod checkpoint;
 mod config;
 mod demo;
+mod events;
 pub mod generate;
 mod get;
 pub mod http;
@@ -18,6 +19,7 @@ mod output;
 mod principal;
 pub mod progress;
 mod reload;
+mod screen;
 mod serve;
 mod service;
 pub mod settings;
@@ -27,6 +29,7 @@ mod state;
 mod support;
 mod systemd;
 mod tls;
+mod top;
 mod tune;
 
 use std::process::ExitCode;
@@ -46,6 +49,7 @@ use import::ImportError;
 pub use service::ServiceError;
 use settings::SettingsError;
 pub use shadow::ShadowCommandError;
+pub use top::TopError;
 
 /// Balance and transaction-statistics reads from memory, one pinned io_uring shard per CPU.
 #[derive(Parser, Debug)]
@@ -62,6 +66,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Show what florin does: a made-up ledger, live transactions, readers, and a screen
     Demo(demo::DemoArgs),
+    /// Show what a running node is doing
+    Top(top::TopArgs),
     /// Import a CSV file into a ledger, wholly or not at all
     Import(import::ImportArgs),
     /// Make up a plausible platform in a new ledger
@@ -128,6 +134,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(args) => serve::run(*args),
         Command::Demo(args) => Ok(demo::run(&args)?),
+        Command::Top(args) => Ok(top::run(&args)?),
         Command::Import(args) => Ok(import::run(args)?),
         Command::Generate(args) => Ok(generate::run(args)?),
         Command::Get(command) => Ok(get::run(&command)?),
@@ -172,6 +179,9 @@ pub enum CliError {
     /// `florin demo`.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// `florin top`.
+    #[error(transparent)]
+    Top(#[from] TopError),
     /// `florin get`.
     #[error(transparent)]
     Get(#[from] GetError),
@@ -220,6 +230,7 @@ impl CliError {
             CliError::Import(_)
             | CliError::Generate(_)
             | CliError::Get(_)
+            | CliError::Top(_)
             | CliError::Apply(_)
             | CliError::Checkpoint(_)
             | CliError::Principal(_)

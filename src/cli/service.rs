@@ -106,7 +106,7 @@ impl Service {
         let max_staleness_ms = settings.node.max_staleness_ms;
         let saves_at_end = settings.node.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.at_end);
         let callers = settings.node.callers.clone();
-        let node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
+        let mut node = Node::start(NodeConfig { inherited: inherited.clone(), ..settings.node })?;
         for place in inherited.unused() {
             error!(
                 "the socket on {place} was handed over and nothing here uses it: who connects there waits in vain; name it in the \
@@ -115,6 +115,7 @@ impl Service {
         }
         let mut view = view_of(&node, max_staleness_ms);
         view.callers.clone_from(&callers);
+        view.looks = node.take_looks().into();
         let view = Arc::new(view);
         let audit_log =
             settings.audit_log.map(|path| start_audit_log(&path, callers.clone(), &node)).transpose()?;
@@ -153,7 +154,10 @@ impl Service {
             lines.push(format!("  tls {index:<6} {address}"));
         }
         lines.extend(addresses.unix.as_ref().map(|path| format!("  unix       {}", path.display())));
-        lines.extend(self.admin_address().map(|address| format!("  admin      http://{address}")));
+        if let Some(address) = self.admin_address() {
+            lines.push(format!("  admin      http://{address}"));
+            lines.push(format!("  console    http://{address}/"));
+        }
         let tls_admin = self.tls_admin.as_ref().and_then(|listener| listener.local_addr().ok());
         lines.extend(tls_admin.map(|address| format!("  tls admin  https://{address}")));
         lines.join("\n")

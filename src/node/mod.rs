@@ -32,6 +32,7 @@ mod config;
 mod driver;
 mod error;
 mod host;
+mod look;
 pub mod numa;
 pub mod readiness;
 mod shard_thread;
@@ -44,6 +45,7 @@ use transport::Transport;
 
 pub use config::NodeConfig;
 pub use error::StartError;
+pub use look::LookPort;
 pub use readiness::Obstacle;
 pub use slow::SlowLog;
 pub use transport::{TlsConfig, TlsHandle};
@@ -108,6 +110,8 @@ pub struct Node {
     auditor: Option<Auditor>,
     /// What is told of slow answers, until somebody logs it.
     slow: SlowLog,
+    /// The ways to each shard's users, until somebody takes them.
+    looks: Vec<LookPort>,
     /// Removed from the file system at the end.
     unix: Option<UnixPath>,
 }
@@ -208,6 +212,7 @@ impl Node {
             None => (None, setups.iter().map(|_| None).collect()),
         };
         let (auditor, audit_links) = audit::wire_up(config.audit, &ledger, &setups, clock, &control)?;
+        let (looks, look_links) = look::wire_up(&setups, &control);
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
@@ -215,16 +220,17 @@ impl Node {
             setups.iter().map(|_| config.slow_us.map(slow_link).unzip()).unzip();
         let metrics = setups.iter().map(|setup| Arc::clone(&setup.metrics));
         let slow = SlowLog::new(slow_told.into_iter().flatten().zip(metrics).collect());
-        let links = links.into_iter().zip(audit_links).zip(slow_links);
+        let links = links.into_iter().zip(audit_links).zip(slow_links).zip(look_links);
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
         let shard_threads =
-            wired.map(|((((setup, listening), ((checkpoints, audit), slow)), arrivals), handle)| {
+            wired.map(|((((setup, listening), (((checkpoints, audit), slow), looks)), arrivals), handle)| {
                 ShardThread {
                     setup,
                     checkpoints,
                     audit,
                     slow,
+                    looks,
                     callers: callers.map(Callers::link),
                     listening,
                     arrivals,
@@ -255,6 +261,7 @@ impl Node {
             maker,
             auditor,
             slow,
+            looks,
             unix,
         })
     }
@@ -297,6 +304,11 @@ impl Node {
     /// What is told of slow answers; the second time nothing is.
     pub fn slow_log(&mut self) -> SlowLog {
         std::mem::replace(&mut self.slow, SlowLog::new(Vec::new()))
+    }
+
+    /// The ways to each shard's users, in the shards' order; for one who asks for them.
+    pub fn take_looks(&mut self) -> Vec<LookPort> {
+        std::mem::take(&mut self.looks)
     }
 
     /// What its feed does.

@@ -18,7 +18,9 @@ use crate::{
     drivers::{Driver, DriverError, Listening, ShardContext, handover::Arrivals},
     feed::{self, Outlet},
     mesh::Parking,
-    shard::{self, AuditLink, CallersLink, CheckpointLink, Shard, ShardMetrics, ShardSetup, SlowLink},
+    shard::{
+        self, AuditLink, CallersLink, CheckpointLink, LookLink, Shard, ShardMetrics, ShardSetup, SlowLink,
+    },
     threads::{EndsProcess, Vital},
 };
 
@@ -29,6 +31,7 @@ pub(super) struct ShardThread {
     pub(super) callers: Option<CallersLink>,
     pub(super) audit: Option<AuditLink>,
     pub(super) slow: Option<SlowLink>,
+    pub(super) looks: LookLink,
     pub(super) listening: Vec<Listening>,
     pub(super) arrivals: Option<Arrivals>,
     pub(super) cpu: usize,
@@ -140,7 +143,7 @@ impl ShardThread {
     fn set_up<D: Driver>(self, settings: D::Settings) -> Result<D, StartError> {
         host::pin(self.cpu)?;
         let own_shard = usize::from(self.setup.index.0);
-        let mut shard = Shard::new(self.setup);
+        let mut shard = Shard::new(self.setup).with_looks(self.looks);
         if let Some(link) = self.callers {
             shard = shard.with_callers(link);
         }

@@ -4,7 +4,9 @@ mod admitted;
 #[cfg(all(feature = "monoio", feature = "glommio"))]
 mod audit;
 mod blocks;
+mod browser;
 mod checkpoints;
+mod console;
 #[cfg(all(
     feature = "monoio",
     feature = "glommio",
@@ -40,3 +42,4 @@ mod secured;
 mod serving;
 mod support;
 mod tls;
+mod top;

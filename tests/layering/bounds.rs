@@ -47,8 +47,8 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
     ("sources/postgres/src/row.rs", &["AMOUNT", "ASSET", "KIND", "TIME", "USER", "VERSION"]),
     ("sources/postgres/src/stream.rs", &["HEADER_BYTES"]),
     ("src/callers/directory.rs", &["CERTIFICATE", "GID", "REST_BITS", "SIGNED", "TOKEN", "UID"]),
-    ("src/cli/demo/screen.rs", &["HISTORY"]),
     ("src/cli/generate/platform.rs", &["POPULARITY_EXPONENT"]),
+    ("src/cli/screen.rs", &["HISTORY"]),
     ("src/cli/settings.rs", &["SHARD_PORT"]),
     // What was measured, with the command for each.
     (

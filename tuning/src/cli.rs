@@ -12,7 +12,7 @@ use crate::checks::{self, Status};
 use crate::host::{self, Cpus, Facts, FactsError, Host};
 use crate::knobs::Knob;
 use crate::limits::{PLAN_BYTES_MAX, PLAN_PATIENCE};
-use crate::plan::{self, Plan, PlanError, Request, Selection, Siblings, count};
+use crate::plan::{self, Plan, PlanError, Request, Selection, Setting, Siblings, count};
 use crate::show;
 
 /// Where old values are kept unless told otherwise.
@@ -412,10 +412,24 @@ fn run_revert(args: &RevertArgs, out: &mut dyn Write) -> Result<(), TuneError> {
     report(&reports, args.change.json, out)
 }
 
+/// What of the settings that `florin tune apply` has made on this host is otherwise now; empty where all of it still holds.
+///
+/// # Errors
+/// Where it has made none, or its journal or the host cannot be read.
+pub fn drifts() -> Result<Vec<Drift>, TuneError> {
+    Ok(verified(Path::new("/"), Path::new(JOURNAL))?.1)
+}
+
+/// What the journal has, and what of it is otherwise now.
+fn verified(root: &Path, journal: &Path) -> Result<(Vec<Setting>, Vec<Drift>), TuneError> {
+    let host = Host::of(Facts::gather_for_journal(root)?);
+    let entries = Journal::read(journal, &boot(&host.facts))?;
+    let drifts = apply::verify(Ground { root, irqs: &host.irqs }, &entries);
+    Ok((entries, drifts))
+}
+
 fn run_verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), TuneError> {
-    let host = Host::of(Facts::gather_for_journal(&args.at.root)?);
-    let entries = Journal::read(&args.journal, &boot(&host.facts))?;
-    let drifts = apply::verify(Ground { root: &args.at.root, irqs: &host.irqs }, &entries);
+    let (entries, drifts) = verified(&args.at.root, &args.journal)?;
     if args.json {
         json(out, &drifts)?;
     } else {
@@ -437,9 +451,7 @@ fn run_watch(args: &WatchArgs, out: &mut dyn Write) -> Result<(), TuneError> {
     let mut look = 0;
     loop {
         look += 1;
-        let host = Host::of(Facts::gather_for_journal(&args.at.root)?);
-        let entries = Journal::read(&args.journal, &boot(&host.facts))?;
-        let drifts = apply::verify(Ground { root: &args.at.root, irqs: &host.irqs }, &entries);
+        let (entries, drifts) = verified(&args.at.root, &args.journal)?;
         for drift in drifts.iter().filter(|drift| !known.contains(drift)) {
             writeln!(out, "{}", drift.line())?;
         }

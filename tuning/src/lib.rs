@@ -22,5 +22,5 @@ mod numbers;
 pub mod plan;
 pub mod show;
 
-pub use cli::{TuneCommand, TuneError, run};
+pub use cli::{TuneCommand, TuneError, drifts, run};
 pub use numbers::numbers;

@@ -1,13 +1,12 @@
 //! Who may not ask, or not so often, is refused: here, where requests are read, before anything is looked up, waits or is
 //! passed on.
 
-use alloc::format;
-
 use florin_schema::{Opcode, Status};
 
 use super::Shard;
 use super::planted::Planted;
 use super::principal::{self, Principal};
+use super::quota;
 use super::responder::Via;
 use crate::wire::{Query, Request};
 
@@ -80,16 +79,19 @@ impl Shard {
         let Some(number) = self.metered(connection) else { return false };
         if !self.may_begin(connection, number) {
             let out = self.connections.out(connection);
-            self.responder.error(out, &request.reply_to, Via::Connection, Status::Overloaded, TOO_MANY_WAIT);
+            self.responder.error(
+                out,
+                &request.reply_to,
+                Via::Connection,
+                Status::Overloaded,
+                quota::TOO_MANY_WAIT,
+            );
             return true;
         }
         let Some(callers) = &mut self.callers else { return false };
         let needed = cost(request, self.users.len());
         let Err(again_us) = callers.draw(number, needed, self.now.monotonic_us) else { return false };
-        let wait_ms = again_us.saturating_sub(self.now.monotonic_us).div_ceil(1_000);
-        let message = format!(
-            "requests: this caller asks more often than it may; ask again in {wait_ms} ms, or ask whoever runs this node for more"
-        );
+        let message = quota::too_often(again_us, self.now.monotonic_us);
         let out = self.connections.out(connection);
         self.responder.error(out, &request.reply_to, Via::Connection, Status::Overloaded, &message);
         true
@@ -128,9 +130,6 @@ impl Shard {
         }
     }
 }
-
-const TOO_MANY_WAIT: &str = "requests: this caller has as many unanswered as it may; wait for an answer, or ask whoever runs this node for \
-                             more";
 
 /// As how many requests one counts.
 fn cost(request: &Request<'_>, users: usize) -> u32 {

@@ -28,6 +28,7 @@
 //! | `fingerprints` | which rows were applied |
 //! | [`orders`] | what a thread that may wait asks of a shard |
 //! | [`audit`] | accounts that are copied for comparing them with the ledger |
+//! | `look` | one user's answers, for an operator who looks |
 //! | `damage` | what goes wrong with an account, for the audit to find |
 //! | [`checkpoints`] | accounts that are copied out, or taken in, a bounded number a turn |
 //! | [`metrics`] | what all of it counts |
@@ -65,6 +66,7 @@ mod forwarding;
 mod index;
 mod intake;
 pub mod life;
+mod look;
 mod memory;
 pub mod metrics;
 pub mod orders;
@@ -94,6 +96,7 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
+pub use look::{Look, LookLink, LookPort, look_link};
 pub use memory::NextPages;
 pub use metrics::ShardMetrics;
 use metrics::Work;
@@ -171,6 +174,8 @@ pub struct Shard {
     fingerprints: Fingerprints,
     checkpoints: Checkpoints,
     audits: Audits,
+    /// From the control plane, where it looks at users.
+    looks: Option<LookLink>,
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
     pipeline: Pipeline,
@@ -251,6 +256,7 @@ impl Shard {
             fingerprints: Fingerprints::new(),
             checkpoints: Checkpoints::none(),
             audits: Audits::none(),
+            looks: None,
             callers: None,
             pipeline: Pipeline::new(),
             slow: Slow::none(),
@@ -379,6 +385,7 @@ impl Shard {
         self.responder.table.go_on_growing();
         self.serve_checkpoints();
         self.serve_audit();
+        self.serve_looks();
         self.look_through_waiting_room();
         self.follow.moved = false;
         self.end_the_overdue();
@@ -491,6 +498,7 @@ impl Shard {
             || self.checkpoints.has_work()
             || self.responder.table.is_growing()
             || self.audits.has_work()
+            || self.is_looked_at()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()
     }

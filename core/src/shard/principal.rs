@@ -189,7 +189,7 @@ impl Principal {
 }
 
 /// What a refusal says.
-pub(super) const fn message(status: Status, opcode: Opcode) -> &'static str {
+pub const fn message(status: Status, opcode: Opcode) -> &'static str {
     match (status, opcode) {
         (Status::Unauthenticated, _) => {
             "token: expected one, for this node answers only callers that it knows: send it with a Hello, over HTTP as \

@@ -5,6 +5,8 @@
 //! The rate is held by one word, the time at which everything that was granted is paid for (the generic cell rate
 //! algorithm, ITU-T I.371). It may lie ahead of the clock by the burst, and no further.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -14,6 +16,18 @@ use crate::limits::{QUOTA_LEASE_MAX, QUOTA_LEASES_PER_S, QUOTA_MAX};
 /// a node may run for nine years.
 const UNITS_PER_S: u64 = 64_000_000_000;
 const UNITS_PER_US: u64 = UNITS_PER_S / 1_000_000;
+
+/// What one is told who has as many requests waiting as it may.
+pub const TOO_MANY_WAIT: &str = "requests: this caller has as many unanswered as it may; wait for an answer, or ask whoever runs this node for \
+                                 more";
+
+/// What one is told at `now_us` who asks more often than it may, and may again at `again_us`, µs of the same clock.
+pub fn too_often(again_us: u64, now_us: u64) -> String {
+    let wait_ms = again_us.saturating_sub(now_us).div_ceil(1_000);
+    format!(
+        "requests: this caller asks more often than it may; ask again in {wait_ms} ms, or ask whoever runs this node for more"
+    )
+}
 
 /// Bounds of one principal; 0 = none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -121,18 +135,36 @@ impl Quota {
     /// # Errors
     /// The time, µs of the same clock.
     pub fn lease(&self, needed: u32, now_us: u64) -> Result<u32, u64> {
+        let some = (self.rate() / QUOTA_LEASES_PER_S).min(u64::from(QUOTA_LEASE_MAX)) as u32;
+        self.grant(needed, some, now_us)
+    }
+
+    /// Takes credit for one request and no more, for one who would not use the rest.
+    ///
+    /// # Errors
+    /// As [`Quota::lease`].
+    pub fn take_one(&self, now_us: u64) -> Result<(), u64> {
+        if self.bounds.meters_requests() { self.grant(1, 1, now_us).map(drop) } else { Ok(()) }
+    }
+
+    fn grant(&self, needed: u32, some: u32, now_us: u64) -> Result<u32, u64> {
         let mut outcome = Err(0);
         let _ = self.usage.paid_at.fetch_update(Relaxed, Relaxed, |paid_at| {
-            let terms = self.terms(needed, now_us * UNITS_PER_US, paid_at);
+            let terms = self.terms(needed, some, now_us * UNITS_PER_US, paid_at);
             outcome = terms.map(|(granted, _)| granted);
             terms.map(|(_, paid_at)| paid_at).ok()
         });
         outcome.map_err(|units: u64| units.div_ceil(UNITS_PER_US).max(now_us + 1))
     }
 
-    /// How many are granted, and when they are paid for; or when there is enough for those that are needed. In units.
-    fn terms(&self, needed: u32, now: u64, paid_at: u64) -> Result<(u32, u64), u64> {
-        let rate = u64::from(self.bounds.requests_per_s.clamp(1, QUOTA_MAX));
+    fn rate(&self) -> u64 {
+        u64::from(self.bounds.requests_per_s.clamp(1, QUOTA_MAX))
+    }
+
+    /// How many are granted, `some` where there is so much, and when they are paid for; or when there is enough for those that are
+    /// needed. In units.
+    fn terms(&self, needed: u32, some: u32, now: u64, paid_at: u64) -> Result<(u32, u64), u64> {
+        let rate = self.rate();
         let burst = self.bounds.burst.clamp(1, QUOTA_MAX);
         // A batch larger than the burst waits for a whole one.
         let needed = needed.min(burst);
@@ -141,7 +173,6 @@ impl Quota {
         if from + cost(needed) > latest {
             return Err(now + (from + cost(needed) - latest));
         }
-        let some = (rate / QUOTA_LEASES_PER_S).min(u64::from(QUOTA_LEASE_MAX)) as u32;
         let all = ((latest - from) * rate / UNITS_PER_S) as u32;
         let granted = some.min(all).max(needed);
         Ok((granted, from + cost(granted)))
@@ -237,6 +268,16 @@ mod tests {
         assert_eq!(at_once(1_000_000), 20);
         assert_eq!(at_once(1_000_000_000_000), 20);
         assert_eq!(at_once(1_000_000_500_000), 5);
+    }
+
+    #[test]
+    fn one_is_taken_as_one_however_fast_the_rate() {
+        let fast = quota(1_000_000, 1_000);
+        let taken = (0..2_000).filter(|_| fast.take_one(1_000_000).is_ok()).count();
+        assert_eq!(taken, 1_000);
+        assert_eq!(fast.take_one(1_000_000), Err(1_000_001));
+        let unbounded = Quota::default();
+        assert!((0..1_000).all(|_| unbounded.take_one(1_000_000).is_ok()));
     }
 
     #[test]

@@ -1,17 +1,22 @@
-//! What keeps the demonstration alive: a writer that goes on with the platform's life, and readers.
+//! What keeps the demonstration alive: a writer that goes on with the platform's life, and readers; and, on a key, as many of them as the
+//! machine can bear.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use florin_client::{Client, Error, UserId, WindowMask};
+use florin_client::{Address, Client, Error, UserId, WindowMask};
 use florin_record::{LedgerError, Trouble};
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::generate::Platform;
-use crate::limits::{APPLY_TRANSACTIONS_MAX, APPLY_WAIT, DEMO_BATCH_USERS, DEMO_COMMIT, DEMO_READERS};
+use crate::limits::{
+    APPLY_TRANSACTIONS_MAX, APPLY_WAIT, DEMO_BATCH_USERS, DEMO_COMMIT, DEMO_READERS, DEMO_RUSH_CALLERS,
+    DEMO_RUSH_PAUSE,
+};
 use crate::sources::{Ledger, LedgerAddress};
 
 /// Set once, to end writer and readers.
@@ -104,4 +109,73 @@ async fn ask(client: &Client, users: u32) -> Result<(), Error> {
         1..5 => client.get_statistics(user(), WindowMask::ALL).await.map(|_| ()),
         _ => client.get_balance(user()).await.map(|_| ()),
     }
+}
+
+/// Callers who ask for one balance after the other, without a pause. They share their threads' clients, each of which sends what comes
+/// together in one write.
+pub(super) struct Rush {
+    stop: Stop,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Rush {
+    /// Starts them on so many threads.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub(super) fn start(
+        ask: SocketAddr,
+        users: u32,
+        threads: usize,
+        tally: &Arc<Tally>,
+    ) -> std::io::Result<Rush> {
+        let mut rush = Rush { stop: Stop::default(), threads: Vec::new() };
+        for _ in 0..threads {
+            let (stop, tally) = (rush.stop.clone(), Arc::clone(tally));
+            let run = move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(rush_on(ask, users, stop, tally)).map_err(std::io::Error::other)
+            };
+            let run = move || {
+                if let Err(error) = run() {
+                    tracing::warn!(%error, "some of the demonstration's callers cannot ask");
+                }
+            };
+            match thread::Builder::new().name("florin-rush".to_owned()).spawn(run) {
+                Ok(thread) => rush.threads.push(thread),
+                Err(error) => {
+                    rush.end();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(rush)
+    }
+
+    /// Ends them.
+    pub(super) fn end(self) {
+        self.stop.set();
+        self.threads.into_iter().for_each(|thread| thread.join().expect("a caller does not panic"));
+    }
+}
+
+async fn rush_on(ask: SocketAddr, users: u32, stop: Stop, tally: Arc<Tally>) -> Result<(), Error> {
+    let client = Client::connect(Address::from(ask)).await?;
+    let caller = |client: Client, stop: Stop, tally: Arc<Tally>| async move {
+        while !stop.is_set() {
+            let user = UserId::new(rand::random_range(1..=u64::from(users))).expect("32 bits fit");
+            match client.get_balance(user).await {
+                Ok(_) | Err(Error::NotFound(_)) => drop(tally.answers.fetch_add(1, Ordering::Relaxed)),
+                // More was asked than can be borne, which is what was to be seen.
+                Err(_) => tokio::time::sleep(DEMO_RUSH_PAUSE).await,
+            }
+        }
+    };
+    let callers: Vec<_> = (0..DEMO_RUSH_CALLERS)
+        .map(|_| tokio::spawn(caller(client.clone(), stop.clone(), Arc::clone(&tally))))
+        .collect();
+    for caller in callers {
+        caller.await.expect("a caller does not panic");
+    }
+    Ok(())
 }

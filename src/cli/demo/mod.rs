@@ -2,11 +2,8 @@
 
 mod home;
 mod load;
-mod sample;
-mod screen;
 
-use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -18,19 +15,18 @@ use florin_client::{Address, Client};
 use florin_record::LedgerError;
 use home::{Home, LedgerKind};
 use jiff::Timestamp;
-use load::{Stop, Tally};
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use sample::Sample;
-use screen::{HISTORY, Page};
+use load::{Rush, Stop, Tally};
 
 use super::log::log_to_stderr;
 use super::output::{grouped, say};
+use super::screen::{History, Page, Stage, Wish, until_left};
 use super::service::{EndSignals, Service, ServiceError, runtime};
 use super::settings::{Effective, Listen, LogFormat, Settings, SettingsError, Shards};
 use crate::admin::View;
+use crate::admin::activity::{Sampler, Weight};
 use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
 use crate::cli::progress::Bar;
-use crate::limits::{DEMO_GLANCE, DEMO_LINE, DEMO_READERS, DEMO_REFRESH};
+use crate::limits::{DEMO_LINE, DEMO_READERS, DEMO_REFRESH, DEMO_RUSH_THREADS_MAX, SCREEN_GLANCE};
 use crate::sources::LedgerAddress;
 
 /// Flags of `florin demo`.
@@ -128,7 +124,7 @@ struct Place {
 
 /// Runs `florin demo`.
 pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
-    let on_screen = io::stdout().is_terminal();
+    let on_screen = Stage::has_screen();
     // A log would tear the screen.
     log_to_stderr(if on_screen { "off" } else { "warn" }, LogFormat::Text);
     let home = Home::make(args.ledger)?;
@@ -161,7 +157,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
         let writer = load::start_writer(ledger, platform, args.rate, stop.clone())
             .map_err(DemoError::host("start the writer's thread"))?;
         let commands = commands(args, &at).into_iter().chain(home.command()).collect();
-        let shown = show(args, &view, commands, &stop, on_screen);
+        let play = Play { args, ask: at.ask, view: &view, commands, stop: &stop, tally: &tally, rush: None };
+        let shown = play.run();
         stop.set();
         let written = writer.join().expect("the writer does not panic")?;
         shown.map(|()| written)
@@ -249,7 +246,7 @@ impl Control {
             if self.stop.is_set() {
                 return Ok(());
             }
-            tokio::time::sleep(DEMO_GLANCE).await;
+            tokio::time::sleep(SCREEN_GLANCE).await;
         }
         let client = Client::connect(Address::from(self.ask)).await?;
         let readers: Vec<_> = (0..DEMO_READERS)
@@ -259,97 +256,89 @@ impl Control {
             .collect();
         let _ = started.send(());
         while !self.stop.is_set() {
-            tokio::time::sleep(DEMO_GLANCE).await;
+            tokio::time::sleep(SCREEN_GLANCE).await;
         }
         readers.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
     }
 }
 
-/// Shows pages until the time is over, a key or a signal ends it.
-fn show(
-    args: &DemoArgs,
-    view: &View,
+/// While callers rush.
+const RUSHES: &str = "Callers now ask as much as this machine can bear, through the client that coalesces what comes together.";
+
+/// What is shown, until the time is over, a key or a signal ends it.
+struct Play<'a> {
+    args: &'a DemoArgs,
+    ask: SocketAddr,
+    view: &'a View,
     commands: Vec<String>,
-    stop: &Stop,
-    on_screen: bool,
-) -> Result<(), DemoError> {
-    let mut stage = if on_screen {
-        let terminal = ratatui::try_init().map_err(DemoError::host("draw on this terminal"))?;
-        Stage::Screen(Box::new(terminal))
-    } else {
-        say(&format!("try:\n  {}", commands.join("\n  ")));
-        Stage::Lines
-    };
-    let outcome = play(args, view, &commands, stop, &mut stage);
-    if on_screen {
-        ratatui::restore();
+    stop: &'a Stop,
+    tally: &'a Arc<Tally>,
+    /// While as much is asked as the machine can bear.
+    rush: Option<Rush>,
+}
+
+impl Play<'_> {
+    fn run(mut self) -> Result<(), DemoError> {
+        let mut stage = Stage::open().map_err(DemoError::host("draw on this terminal"))?;
+        if matches!(stage, Stage::Lines) {
+            say(&format!("try:\n  {}", self.commands.join("\n  ")));
+        }
+        let outcome = self.show(&mut stage);
+        if let Some(rush) = self.rush.take() {
+            rush.end();
+        }
+        until_left(outcome).map_err(DemoError::host("draw on this terminal"))
     }
-    outcome.map_err(DemoError::host("draw on this terminal"))
-}
 
-enum Stage {
-    Screen(Box<ratatui::DefaultTerminal>),
-    Lines,
-}
-
-fn play(args: &DemoArgs, view: &View, commands: &[String], stop: &Stop, stage: &mut Stage) -> io::Result<()> {
-    let started = Instant::now();
-    let end = args.seconds.map(|seconds| started + Duration::from_secs(seconds));
-    let mut history = VecDeque::from(vec![0; HISTORY]);
-    let mut before = Sample::take(view);
-    loop {
+    fn show(&mut self, stage: &mut Stage) -> io::Result<()> {
+        let end = self.args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let period = if matches!(stage, Stage::Lines) { DEMO_LINE } else { DEMO_REFRESH };
-        if !wait(Instant::now() + period, end, stop, stage)? {
-            return Ok(());
-        }
-        let now = Sample::take(view);
-        let (shards, total) = now.since(&before);
-        before = now;
-        history.pop_front();
-        history.push_back(total.answers_per_s.round() as u64);
-        let page = Page {
-            view,
-            running: started.elapsed(),
-            shards: &shards,
-            total: &total,
-            history: history.make_contiguous(),
-            commands,
-        };
-        match stage {
-            Stage::Screen(terminal) => {
-                terminal.draw(|frame| screen::draw(frame, &page))?;
-            }
-            Stage::Lines => say(&screen::line(&page)),
-        }
-    }
-}
-
-/// Waits until `next`; false when it is over before.
-fn wait(next: Instant, end: Option<Instant>, stop: &Stop, stage: &Stage) -> io::Result<bool> {
-    loop {
-        let now = Instant::now();
-        if stop.is_set() || end.is_some_and(|end| now >= end) {
-            return Ok(false);
-        }
-        if now >= next {
-            return Ok(true);
-        }
-        let glance = DEMO_GLANCE.min(next - now);
-        match stage {
-            Stage::Screen(_) if event::poll(glance)? => {
-                if let Event::Key(key) = event::read()? {
-                    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-                    if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
-                        || (control && key.code == KeyCode::Char('c'))
-                    {
-                        return Ok(false);
-                    }
+        let (mut history, mut sampler) = (History::new(), Sampler::default());
+        let mut activity = sampler.look(self.view);
+        loop {
+            let next = Instant::now() + period;
+            while Instant::now() < next {
+                let now = Instant::now();
+                if self.stop.is_set() || end.is_some_and(|end| now >= end) {
+                    return Ok(());
+                }
+                match stage.wish(SCREEN_GLANCE.min(next.saturating_duration_since(now)))? {
+                    Some(Wish::End) => return Ok(()),
+                    Some(Wish::Rush) => self.turn()?,
+                    Some(Wish::Redraw) => break,
+                    None => {}
                 }
             }
-            Stage::Screen(_) => {}
-            Stage::Lines => thread::sleep(glance),
+            if Instant::now() >= next {
+                activity = sampler.look(self.view);
+                history.note(&activity);
+            }
+            let remark = self.rush.as_ref().map(|_| (RUSHES, Weight::Note));
+            let (commands, keys, history) = (&self.commands[..], self.keys(), history.as_slice());
+            stage.show(&Page { activity: &activity, remark, history, commands, keys: &keys })?;
         }
+    }
+
+    /// From gentle to all that can be borne, or back.
+    fn turn(&mut self) -> io::Result<()> {
+        match self.rush.take() {
+            Some(rush) => rush.end(),
+            None => {
+                // The shards have the CPUs; those who ask need some of them too.
+                let threads = (self.view.shards.len() / 2).clamp(1, DEMO_RUSH_THREADS_MAX);
+                self.rush = Some(Rush::start(self.ask, self.args.users, threads, self.tally)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> String {
+        let rush = match self.rush {
+            Some(_) => format!("l goes back to {} reads/s", grouped(self.args.reads.into())),
+            None => "l shows what this machine can bear".to_owned(),
+        };
+        format!("{rush}   q ends the demonstration and removes its ledger")
     }
 }
 
@@ -360,6 +349,7 @@ fn commands(args: &DemoArgs, at: &Place) -> Vec<String> {
         std::env::current_exe().map_or_else(|_| "florin".to_owned(), |path| path.display().to_string());
     let addr = if at.ask == super::settings::LISTEN { String::new() } else { format!(" --addr {}", at.ask) };
     vec![
+        format!("open http://{}/ in a browser", at.admin),
         format!("curl http://{}/v1/users/{user}/balance", at.ask),
         format!("{florin} get statistics {user}{addr}"),
         format!("curl http://{}/metrics", at.admin),

@@ -1,0 +1,72 @@
+//! What a shard does for whoever looks at one user from the control plane: it answers as it would a caller over HTTP, to the byte. Who
+//! may look has been decided before.
+
+use alloc::vec::Vec;
+
+use florin_schema::{Opcode, UserId, WindowMask};
+
+use super::Shard;
+use super::orders::{OrderLink, OrderPort, order_link};
+use super::responder::{Aspect, Via};
+use crate::limits::LOOK_ORDERS;
+use crate::wire::{Format, Freshness, HttpReply, ReplyTo};
+
+/// A look at one of the shard's users. At most [`LOOK_ORDERS`] are unanswered; the answer is a whole HTTP response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Look {
+    /// What the user has.
+    Balance(UserId),
+    /// What happened to the user, in all windows.
+    Statistics(UserId),
+}
+
+impl Look {
+    /// Whose.
+    pub const fn user(self) -> UserId {
+        match self {
+            Look::Balance(user) | Look::Statistics(user) => user,
+        }
+    }
+}
+
+/// The shard's side.
+pub type LookLink = OrderLink<Look, Vec<u8>>;
+
+/// The other side.
+pub type LookPort = OrderPort<Look, Vec<u8>>;
+
+/// Both sides of a link.
+pub fn look_link() -> (LookPort, LookLink) {
+    order_link(LOOK_ORDERS)
+}
+
+impl Shard {
+    /// One whose users can be looked at.
+    #[must_use]
+    pub fn with_looks(mut self, link: LookLink) -> Shard {
+        self.looks = Some(link);
+        self
+    }
+
+    /// Whether somebody waits for a look.
+    #[inline]
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.looks.as_ref().is_some_and(|link| !link.orders.is_empty())
+    }
+
+    /// Answers what has been asked: at most [`LOOK_ORDERS`], for no more are unanswered.
+    pub(super) fn serve_looks(&mut self) {
+        let Some(link) = &mut self.looks else { return };
+        while let Some(look) = link.orders.pop() {
+            let (opcode, aspect) = match look {
+                Look::Balance(_) => (Opcode::GetBalance, Aspect::Balance),
+                Look::Statistics(_) => (Opcode::GetStatistics, Aspect::Statistics(WindowMask::ALL)),
+            };
+            let to = ReplyTo { opcode, request_id: 0, format: Format::Http(HttpReply::Close) };
+            let mut answer = Vec::new();
+            let any = Freshness::default();
+            self.responder.answer(&mut answer, to, Via::Connection, &any, look.user(), aspect);
+            link.answer(answer);
+        }
+    }
+}

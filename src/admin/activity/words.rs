@@ -1,0 +1,173 @@
+//! How a node stands, in sentences: those of `GET /readyz`, and one about each thing that it has.
+
+use std::time::Instant;
+
+use florin_schema::Status;
+
+use super::{Said, Shard, Weight};
+use crate::admin::view::View;
+use crate::auditor::{AuditHandle, Doing};
+use crate::checkpoints::MakerHandle;
+use crate::feed::FeedState;
+use crate::limits::{DRIFT_HOLDS, NEIGHBOURS_SHARE_WARNED};
+
+/// What was last read of the host's settings.
+#[derive(Debug, Default)]
+pub(super) struct Drift {
+    read: Option<(Instant, Option<Vec<String>>)>,
+}
+
+impl Drift {
+    /// What of `florin tune apply` no longer holds; `None` where it has applied nothing, or that cannot be read.
+    pub(super) fn look(&mut self, now: Instant) -> Option<&[String]> {
+        let holds = |at: Instant| now.duration_since(at) < DRIFT_HOLDS;
+        if self.read.as_ref().is_none_or(|(at, _)| !holds(*at)) {
+            let drifts = florin_tune::drifts().ok();
+            let lines = drifts.map(|drifts| drifts.iter().map(florin_tune::apply::Drift::line).collect());
+            self.read = Some((now, lines));
+        }
+        self.read.as_ref()?.1.as_deref()
+    }
+}
+
+/// The sentences, the most important first.
+pub(super) fn said(view: &View, shards: &[Shard], drift: Option<&[String]>) -> Vec<Said> {
+    let mut said = Vec::new();
+    readiness(&mut said, view);
+    ledger(&mut said, view);
+    if let Some(maker) = &view.checkpoints {
+        checkpoint(&mut said, maker);
+    }
+    if let Some(audit) = &view.audit {
+        self::audit(&mut said, audit, shards.iter().map(|shard| shard.load.accounts).sum());
+    }
+    certificate(&mut said, view);
+    cores(&mut said, view, shards);
+    match drift {
+        Some([]) => {
+            say(&mut said, "tuning", Weight::Well, "everything is still as florin tune has set it".into())
+        }
+        Some(lines) => lines.iter().for_each(|line| say(&mut said, "tuning", Weight::Fault, line.clone())),
+        None => {}
+    }
+    said
+}
+
+fn say(said: &mut Vec<Said>, about: &str, weight: Weight, words: String) {
+    said.push(Said { about: about.to_owned(), words, weight });
+}
+
+fn readiness(said: &mut Vec<Said>, view: &View) {
+    let readiness = view.readiness();
+    if readiness.ready {
+        let words = "ready: every shard has loaded the ledger and follows it";
+        say(said, "node", Weight::Well, words.to_owned());
+    }
+    readiness.reasons.into_iter().for_each(|reason| say(said, "node", Weight::Fault, reason));
+    readiness.driver_note.into_iter().for_each(|note| say(said, "driver", Weight::Note, note));
+    readiness.checkpoint_note.into_iter().for_each(|note| say(said, "checkpoint", Weight::Fault, note));
+}
+
+fn ledger(said: &mut Vec<Said>, view: &View) {
+    let Some(feed) = &view.feed else { return };
+    let rows = feed.rows();
+    // While it is loaded or fails, readiness has said so.
+    if feed.state() == FeedState::Following {
+        say(said, "ledger", Weight::Well, format!("followed: {rows} transactions taken since the start"));
+    }
+    let mut note = |count: u64, words: &str| {
+        if count > 0 {
+            say(said, "ledger", Weight::Note, format!("{count} {words}"));
+        }
+    };
+    note(feed.unreadable(), "rows are none that a transaction can be made of: the log names them");
+    note(feed.rereads(), "times an account was read again because of a gap");
+    note(feed.clock_steps(), "times the wall clock was set");
+    let quarantined = view.shards.iter().map(|shard| shard.metrics.quarantined.get()).sum();
+    note(quarantined, "accounts are quarantined: their history is known to be incomplete");
+}
+
+fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
+    let status = maker.status();
+    match (status.last(), status.age_seconds()) {
+        (Some(made), age) => {
+            let age = age.map_or_else(String::new, |age| format!(", {age:.0} s behind the ledger"));
+            let (accounts, mib, seconds) = (made.accounts, made.bytes as f64 / 1_048_576.0, made.seconds);
+            let words =
+                format!("the newest has {accounts} accounts in {mib:.1} MiB, made in {seconds:.1} s{age}");
+            say(said, "checkpoint", Weight::Well, words);
+        }
+        (None, _) => say(said, "checkpoint", Weight::Note, "none has been made yet".to_owned()),
+    }
+    if status.failures() > 0 {
+        let words = format!("{} could not be made: the log says why", status.failures());
+        say(said, "checkpoint", Weight::Fault, words);
+    }
+}
+
+fn audit(said: &mut Vec<Said>, audit: &AuditHandle, accounts: u64) {
+    let status = audit.status();
+    match status.doing() {
+        Doing::Unable(reason) => say(said, "audit", Weight::Fault, format!("cannot compare: {reason}")),
+        Doing::Waiting(reason) => say(said, "audit", Weight::Note, format!("waits: {reason}")),
+        Doing::Passing => {
+            let current = status.current();
+            let met = current.accounts + current.quarantined + current.windows_unknown;
+            let percent = (met * 100 / accounts.max(1)).min(100);
+            say(said, "audit", Weight::Well, format!("compares: {percent} % of the accounts in this pass"));
+        }
+    }
+    if let Some((report, age_s)) = status.last() {
+        let words = format!(
+            "the last pass found {} accounts equal to the ledger to the byte, {age_s:.0} s ago; {} passes in all",
+            report.accounts,
+            status.passes()
+        );
+        say(said, "audit", Weight::Well, words);
+    }
+    if status.differences() > 0 {
+        let words = format!("{} differences from the ledger: GET /v1/audit names them", status.differences());
+        say(said, "audit", Weight::Fault, words);
+    }
+}
+
+fn certificate(said: &mut Vec<Said>, view: &View) {
+    let Some(tls) = &view.tls else { return };
+    let days = tls.identities.current().days_left(jiff::Timestamp::now().as_second());
+    // The alert begins there too.
+    let weight = if days < 14.0 { Weight::Fault } else { Weight::Well };
+    say(said, "certificate", weight, format!("good for {days:.0} more days"));
+}
+
+fn cores(said: &mut Vec<Said>, view: &View, shards: &[Shard]) {
+    for shard in shards {
+        if let Some(elsewhere) = shard.runs_on.filter(|&cpu| cpu != shard.cpu) {
+            let words = format!("shard {} was put on CPU {} and runs on {elsewhere}", shard.index, shard.cpu);
+            say(said, "cores", Weight::Fault, words);
+        }
+        let taken = view.neighbours.share(shard.index);
+        if taken >= NEIGHBOURS_SHARE_WARNED {
+            let words = format!(
+                "something else took {:.0} % of shard {}'s core lately: florin tune check says what may",
+                taken * 100.0,
+                shard.index
+            );
+            say(said, "cores", Weight::Note, words);
+        }
+    }
+}
+
+/// What a status tells a caller.
+pub(super) const fn meaning(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "answered",
+        Status::NotFound => "the ledger has never named this user",
+        Status::InvalidRequest => "the request says something that no request may",
+        Status::Stale => "not as fresh as was asked",
+        Status::Unavailable => "no data yet, or none any more: the node warms up, ends, or is behind",
+        Status::Overloaded => "a bound is reached: ask later",
+        Status::Unauthenticated => "the caller has not proved who it is",
+        Status::PermissionDenied => "the caller may not ask that",
+        Status::Internal => "a defect of florin's",
+    }
+}

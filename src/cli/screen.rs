@@ -1,0 +1,361 @@
+//! What `florin top` and the demonstration show of a node: a screen on a terminal, a line a second elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::thread;
+use std::time::Duration;
+
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use ratatui::layout::{Alignment, Constraint, Layout};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Text};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::{DefaultTerminal, Frame};
+
+use super::output::grouped;
+use crate::admin::activity::{Activity, Load, Said, Shard, Weight};
+
+/// Seconds that the history of requests reaches back.
+pub(super) const HISTORY: usize = 240;
+
+const HEADINGS: [&str; 11] = [
+    "shard",
+    "CPU",
+    "busy",
+    "reads/s",
+    "p50 µs",
+    "p99 µs",
+    "lag ms",
+    "applied/s",
+    "accounts",
+    "conns",
+    "MiB",
+];
+
+/// Everything that is shown at one moment.
+pub(super) struct Page<'a> {
+    /// What the node is doing, or was when it was last heard of.
+    pub(super) activity: &'a Activity,
+    /// What is to be known before all else, such as what stands in the way of knowing more.
+    pub(super) remark: Option<(&'a str, Weight)>,
+    /// Reads per second, the newest last.
+    pub(super) history: &'a [u64],
+    /// Commands to try.
+    pub(super) commands: &'a [String],
+    /// What the keys do.
+    pub(super) keys: &'a str,
+}
+
+/// Reads per second, the newest last.
+pub(super) struct History(Vec<u64>);
+
+impl History {
+    /// Nothing is known.
+    pub(super) fn new() -> History {
+        History(vec![0; HISTORY])
+    }
+
+    /// One more; a first look knows no rate.
+    pub(super) fn note(&mut self, activity: &Activity) {
+        if activity.over_s > 0.0 {
+            self.0.rotate_left(1);
+            self.0[HISTORY - 1] = activity.node.reads_per_s.round() as u64;
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+/// What somebody wants who has pressed a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wish {
+    /// To leave.
+    End,
+    /// To see what the machine can bear, or no longer.
+    Rush,
+    /// To see the same again: the terminal has another size.
+    Redraw,
+}
+
+/// Where pages are shown. Dropped, a terminal is as it was.
+pub(super) enum Stage {
+    /// On a terminal.
+    Screen(Box<DefaultTerminal>),
+    /// A line each.
+    Lines,
+}
+
+impl Stage {
+    /// Whether there is a terminal to draw on.
+    pub(super) fn has_screen() -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// The terminal, where there is one.
+    pub(super) fn open() -> io::Result<Stage> {
+        match Stage::has_screen() {
+            true => Ok(Stage::Screen(Box::new(ratatui::try_init()?))),
+            false => Ok(Stage::Lines),
+        }
+    }
+
+    /// Shows a page.
+    pub(super) fn show(&mut self, page: &Page<'_>) -> io::Result<()> {
+        match self {
+            Stage::Screen(terminal) => terminal.draw(|frame| draw(frame, page)).map(drop),
+            Stage::Lines => {
+                let mut out = io::stdout().lock();
+                match page.remark {
+                    Some((words, Weight::Fault)) => writeln!(out, "{words}"),
+                    _ => writeln!(out, "{}", line(page.activity)),
+                }
+            }
+        }
+    }
+
+    /// Waits so long for a key that means something.
+    pub(super) fn wish(&self, patience: Duration) -> io::Result<Option<Wish>> {
+        match self {
+            Stage::Screen(_) if event::poll(patience)? => Ok(match event::read()? {
+                Event::Key(key) => {
+                    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+                    match key.code {
+                        KeyCode::Char('q') | KeyCode::Esc => Some(Wish::End),
+                        KeyCode::Char('c') if control => Some(Wish::End),
+                        KeyCode::Char('l') => Some(Wish::Rush),
+                        _ => None,
+                    }
+                }
+                Event::Resize(..) => Some(Wish::Redraw),
+                _ => None,
+            }),
+            Stage::Screen(_) => Ok(None),
+            Stage::Lines => {
+                thread::sleep(patience);
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A reader of lines who has seen enough ends what is shown, and that is no error.
+pub(super) fn until_left(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if matches!(self, Stage::Screen(_)) {
+            ratatui::restore();
+        }
+    }
+}
+
+/// Draws the screen.
+fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
+    let commands = if page.commands.is_empty() { 0 } else { cells_of(page.commands.len()).saturating_add(2) };
+    let rows = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Max(cells_of(page.activity.said.len()).saturating_add(2)),
+        Constraint::Max(cells_of(page.activity.shards.len()).saturating_add(4)),
+        Constraint::Min(4),
+        Constraint::Length(commands),
+        Constraint::Length(1),
+    ]);
+    let [top, remark, said, table, history, commands, bottom] = rows.areas(frame.area());
+    frame.render_widget(Paragraph::new(title(page.activity)), top);
+    if let Some((words, weight)) = page.remark {
+        frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
+    }
+    let sentences: Vec<Line<'_>> = page.activity.said.iter().map(sentence).collect();
+    frame.render_widget(Paragraph::new(sentences).block(Block::bordered().title(" how it stands ")), said);
+    frame.render_widget(shard_table(page.activity), table);
+    let newest = page.history.len().saturating_sub(usize::from(history.width.saturating_sub(2)));
+    let sparkline = Sparkline::default().data(&page.history[newest..]).style(Style::new().cyan());
+    frame.render_widget(sparkline.block(Block::bordered().title(" reads/s ")), history);
+    let shown: Vec<Line<'_>> = page.commands.iter().map(|command| Line::raw(command.as_str())).collect();
+    let block = Block::bordered().title(" try these elsewhere ");
+    frame.render_widget(Paragraph::new(shown).block(block), commands);
+    frame.render_widget(Paragraph::new(page.keys).alignment(Alignment::Right).dim(), bottom);
+}
+
+/// So many cells of the terminal.
+fn cells_of(count: usize) -> u16 {
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+fn title(activity: &Activity) -> Line<'static> {
+    let seconds = activity.uptime_s as u64;
+    Line::from(vec![
+        "florin ".bold(),
+        activity.version.clone().bold(),
+        format!(
+            "   {} accounts on the {} driver   {} MiB   up {:02}:{:02}:{:02}",
+            grouped(activity.node.accounts),
+            activity.driver,
+            activity.memory_bytes.map_or_else(|| "-".to_owned(), |bytes| grouped(bytes >> 20)),
+            seconds / 3_600,
+            seconds / 60 % 60,
+            seconds % 60
+        )
+        .into(),
+    ])
+}
+
+fn sentence(said: &Said) -> Line<'_> {
+    Line::from(vec![format!("{}: ", said.about).fg(color(said.weight)).bold(), said.words.as_str().into()])
+}
+
+fn color(weight: Weight) -> Color {
+    match weight {
+        Weight::Well => Color::Green,
+        Weight::Note => Color::Yellow,
+        Weight::Fault => Color::Red,
+    }
+}
+
+fn shard_table(activity: &Activity) -> Table<'static> {
+    let heading = Style::new().add_modifier(Modifier::BOLD);
+    let cells = |texts: [String; HEADINGS.len()]| {
+        Row::new(texts.map(|text| Cell::from(Text::from(text).alignment(Alignment::Right))))
+    };
+    let place = |shard: &Shard| {
+        [shard.index.to_string(), shard.runs_on.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string())]
+    };
+    let mut rows: Vec<Row<'_>> =
+        activity.shards.iter().map(|shard| cells(row(place(shard), &shard.load))).collect();
+    rows.push(cells(row(["all".to_owned(), String::new()], &activity.node)).style(heading));
+    // As wide as headings and numbers need, and no heading is cut.
+    let widths = HEADINGS.map(|heading| Constraint::Fill(cells_of(heading.chars().count().max(6))));
+    Table::new(rows, widths)
+        .header(cells(HEADINGS.map(str::to_owned)).style(heading))
+        .block(Block::bordered().title(" shards "))
+}
+
+fn row([shard, cpu]: [String; 2], load: &Load) -> [String; HEADINGS.len()] {
+    let rounded = |rate: f64| grouped(rate.round() as u64);
+    [
+        shard,
+        cpu,
+        load.cpu_share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+        rounded(load.reads_per_s),
+        micros(load.p50_us),
+        micros(load.p99_us),
+        millis(load.lag_ms),
+        rounded(load.applied_per_s),
+        grouped(load.accounts),
+        grouped(load.connections),
+        grouped(load.table_bytes >> 20),
+    ]
+}
+
+/// One line, for where there is no terminal.
+fn line(activity: &Activity) -> String {
+    let node = &activity.node;
+    format!(
+        "{:>4} s  {:>7} reads/s  p50 {} µs  p99 {} µs  lag {} ms  applied {}/s  {} accounts",
+        activity.uptime_s as u64,
+        grouped(node.reads_per_s.round() as u64),
+        micros(node.p50_us),
+        micros(node.p99_us),
+        millis(node.lag_ms),
+        grouped(node.applied_per_s.round() as u64),
+        grouped(node.accounts),
+    )
+}
+
+fn micros(us: Option<u64>) -> String {
+    us.map_or_else(|| "-".to_owned(), grouped)
+}
+
+fn millis(ms: Option<f64>) -> String {
+    ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    /// What a node of two shards does.
+    fn activity() -> Activity {
+        let load = Load {
+            reads_per_s: 4_321.4,
+            applied_per_s: 1_000.0,
+            p50_us: Some(9),
+            p99_us: Some(44),
+            accounts: 12_345,
+            ..Load::default()
+        };
+        let shard = |index| Shard { index, runs_on: Some(3), load: load.clone(), ..Shard::default() };
+        let said =
+            |about: &str, weight| Said { about: about.to_owned(), words: "so it is".to_owned(), weight };
+        Activity {
+            uptime_s: 61.0,
+            over_s: 1.0,
+            node: load.clone(),
+            shards: vec![shard(0), shard(1)],
+            said: vec![said("node", Weight::Well), said("cores", Weight::Note), said("audit", Weight::Fault)],
+            ..Activity::default()
+        }
+    }
+
+    fn drawn(width: u16, height: u16) -> String {
+        let page = Page {
+            activity: &activity(),
+            remark: Some(("it does not answer", Weight::Fault)),
+            history: &[1, 2, 3],
+            commands: &["curl one".to_owned(), "florin two".to_owned()],
+            keys: "q ends",
+        };
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, &page)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn the_screen_shows_what_the_node_does() {
+        let screen = drawn(120, 34);
+        for text in [
+            "reads/s",
+            "4,321",
+            "12,345",
+            "00:01:01",
+            "curl one",
+            "florin two",
+            "q ends",
+            "node: so it is",
+            "audit: so it is",
+            "it does not answer",
+        ] {
+            assert!(screen.contains(text), "{text} is missing in\n{screen}");
+        }
+        let line = line(&activity());
+        assert!(
+            line.contains("4,321 reads/s  p50 9 µs  p99 44 µs  lag - ms  applied 1,000/s  12,345 accounts")
+        );
+    }
+
+    #[test]
+    fn a_screen_of_any_size_is_drawn() {
+        for (width, height) in [(1, 1), (10, 3), (40, 8), (400, 100)] {
+            drawn(width, height);
+        }
+    }
+
+    #[test]
+    fn a_first_look_is_no_rate() {
+        let mut history = History::new();
+        history.note(&Activity { over_s: 0.0, ..activity() });
+        assert_eq!(history.as_slice()[HISTORY - 1], 0);
+        history.note(&activity());
+        assert_eq!((history.as_slice()[HISTORY - 1], history.as_slice().len()), (4_321, HISTORY));
+    }
+}

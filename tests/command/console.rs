@@ -1,0 +1,87 @@
+//! The console as an operator sees it, in a real browser: with every right, with some, with none, by day and by night, and when the node
+//! is gone.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::browser::Browser;
+use super::support::{Server, folder_with_ledger, run};
+
+/// A caller's token.
+fn token(folder: &Path, name: &str, may: &str) -> String {
+    run(folder, &["principal", "add", name, "--may", may]).ok().trim().to_owned()
+}
+
+#[test]
+fn the_console_shows_each_what_it_may_see() {
+    let Some(mut browser) = Browser::start() else {
+        println!(
+            "skipped: the_console_shows_each_what_it_may_see needs a browser (apt-get install chromium)"
+        );
+        return;
+    };
+    let folder = folder_with_ledger();
+    let folder = folder.path();
+    let watcher = token(folder, "watcher", "metrics");
+    let operator = token(folder, "operator", "metrics,balance,statistics,admin");
+    let more = ["--shards", "1", "--principals", "principals.toml", "--audit-log", "audit.jsonl"];
+    let more = [&more[..], &["--checkpoint", "checkpoints", "--audit", "50%"]].concat();
+    let server = Server::start(folder, &more);
+    let url = format!("http://{}/", server.admin);
+
+    // Nobody in particular: whether the node is ready, and how to see more.
+    browser.open(&url);
+    browser.wait_for_text("#trouble", "token");
+    browser.wait_for_text("#state", "ready");
+    assert_eq!(browser.value("document.body.dataset.shown"), "0");
+
+    // Numbers, and nobody's data.
+    browser.send("#token", &watcher);
+    browser.wait_for_text("#shards tbody tr", "127.0.0.1:");
+    browser.wait_for_text("#said", "node: ready");
+    browser.wait_for_text("#said", "checkpoint:");
+    browser.wait_for_text("#said", "audit:");
+    browser.wait_for_text("#accounts", "2");
+    browser.wait_for_text("#callers", "watcher");
+    browser.wait_for_text("#rate .u-legend", "shard 0");
+    browser.wait_for_text("#refusals-none", "admin: this caller may not");
+    browser.send("#user", "1");
+    browser.wait_for_text("#found", "balance: balance: this caller may not");
+    browser.wait_for_text("#found", "statistics: statistics: this caller may not");
+
+    // Everything. The page has forgotten the token by then.
+    browser.open(&url);
+    browser.wait_for_text("#trouble", "token");
+    browser.send("#token", &operator);
+    browser.wait_for_text("#refusals", "watcher, 127.0.0.1");
+    browser.wait_for_text("#refusals", "GET /v1/users/{user}/balance: 403");
+    browser.send("#user", "1");
+    browser.wait_for_text("#found", "balance at version 2 on shard 0");
+    browser.wait_for_text("#found", "1,200");
+    browser.wait_for_text("#found", "30d");
+    browser.send("#user", "77");
+    browser.wait_for_text("#found", "the ledger has never named this user");
+    browser.send("#user", "<b>x");
+    let refused = browser.wait_for_text("#found", "user_id: expected 0 to");
+    assert!(refused.contains("<b>x"), "what was typed is text: {refused}");
+
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        let paper = browser.value("getComputedStyle(document.body).backgroundColor");
+        assert_eq!(paper, if scheme == "light" { "rgb(246, 247, 249)" } else { "rgb(15, 18, 21)" });
+        let picture = browser.picture();
+        assert!(picture.starts_with(b"\x89PNG\r\n") && picture.len() > 20_000, "{} bytes", picture.len());
+    }
+
+    // A node that ends says so itself: a page that looks on does not keep it.
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().0, Some(0));
+    browser.wait_for_text("#state", "no answer");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+    let log = std::fs::read_to_string(folder.join("audit.jsonl")).unwrap();
+    assert!(log.contains("/v1/users/{user}/balance") && !log.contains("/v1/users/1/"), "{log}");
+    for secret in [&watcher, &operator] {
+        assert!(!log.contains(secret.as_str()));
+    }
+}

@@ -1,0 +1,171 @@
+//! `florin top` and the demonstration on a terminal, as somebody at one sees them. The terminal is `script`'s, of util-linux.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+
+use super::support::{Server, florin, folder_with_ledger, run, wait_for};
+
+/// A shell on a terminal; ends when dropped.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    /// Everything that was written on it.
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// Runs the command with these arguments there, and then says what it ended with and how the terminal is.
+    fn run(folder: &Path, arguments: &str) -> Terminal {
+        let florin = env!("CARGO_BIN_EXE_florin");
+        let line = format!(
+            "tty; stty rows 40 cols 130; {florin} {arguments}; echo \"ended with $?\"; stty -a; echo the end"
+        );
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]).current_dir(folder);
+        command.env("TERM", "xterm-256color").env("SHELL", "/bin/sh").env("TMPDIR", folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("script is part of every Debian");
+        let keys = child.stdin.take().expect("it is piped");
+        let mut out = child.stdout.take().expect("it is piped");
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4_096];
+            while let Ok(count @ 1..) = out.read(&mut bytes) {
+                sink.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+        });
+        Terminal { child, keys, written }
+    }
+
+    fn len(&self) -> usize {
+        self.written.lock().unwrap().len()
+    }
+
+    /// What was written from `from` on, without what moves and colours, and without spaces: only what changes is drawn.
+    fn letters(&self, from: usize) -> String {
+        let bytes = self.written.lock().unwrap()[from..].to_vec();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut parts = text.split("\u{1b}[");
+        let mut letters = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let end = part.find(|letter: char| letter.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+            letters.push_str(&part[end..]);
+        }
+        letters.retain(|letter| !letter.is_whitespace());
+        letters
+    }
+
+    /// Waits until this is there.
+    #[track_caller]
+    fn wait_for(&self, from: usize, words: &str) {
+        let wanted: String = words.split_whitespace().collect();
+        wait_for(words, || self.letters(from).contains(&wanted).then_some(()));
+    }
+
+    fn press(&mut self, key: &str) {
+        self.keys.write_all(key.as_bytes()).expect("somebody hears");
+        self.keys.flush().expect("somebody hears");
+    }
+
+    /// Gives the terminal another size, as its user does.
+    fn resize(&self, rows: u16, columns: u16) {
+        let text = String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned();
+        let place = text.lines().next().expect("its name").trim().to_owned();
+        let (rows, columns) = (rows.to_string(), columns.to_string());
+        let mut stty = Command::new("stty");
+        let status = stty.args(["-F", &place, "rows", &rows, "cols", &columns]).status();
+        assert!(status.expect("stty is part of every Debian").success(), "{place}");
+    }
+
+    /// Whether the terminal is again as every shell expects it.
+    #[track_caller]
+    fn is_restored(&self, code: i32) {
+        self.wait_for(0, "the end");
+        let text = String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned();
+        assert!(text.contains(&format!("ended with {code}")), "{text}");
+        // Out of the alternate screen, with its cursor, lines and echo.
+        let (_, after) = text.rsplit_once("\u{1b}[?1049l").expect("the screen that was there before is back");
+        assert!(text.rfind("\u{1b}[?25h") > text.rfind("\u{1b}[?25l"), "the cursor is hidden");
+        for mode in [" icanon", " echo "] {
+            assert!(after.contains(mode), "{mode} is off: {after}");
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn top_shows_a_node_follows_its_terminal_and_says_when_the_node_is_gone() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let mut terminal = Terminal::run(folder.path(), &format!("top --admin {}", server.admin));
+    terminal.wait_for(0, "node: ready: every shard has loaded the ledger and follows it");
+    terminal.wait_for(0, "2 accounts on the");
+    terminal.wait_for(0, "q ends");
+    let before = terminal.len();
+    terminal.resize(24, 90);
+    // All of it is drawn anew.
+    terminal.wait_for(before, "node: ready: every shard");
+    terminal.wait_for(before, "q ends");
+    let before = terminal.len();
+    server.signal(Signal::KILL);
+    terminal.wait_for(before, "no news; this asks again each second");
+    terminal.press("q");
+    terminal.is_restored(0);
+}
+
+/// Whoever reads lines and has seen enough (`florin top | head -1`) waited for ever.
+#[test]
+fn top_ends_when_nobody_reads_it() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let mut top = florin(folder.path(), &["top", "--admin", &server.admin.to_string()]);
+    let mut child = top.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains(" reads/s  p50 ") && line.ends_with(" 2 accounts"), "{line}");
+    drop(lines);
+    let status = wait_for("its end", || child.try_wait().unwrap());
+    assert!(status.success(), "{status:?}");
+}
+
+/// A node that is not there, or that does not tell, is said before any screen is drawn.
+#[test]
+fn top_refuses_in_words() {
+    let folder = folder_with_ledger();
+    run(folder.path(), &["principal", "add", "nobody", "--may", "balance"]).ok();
+    let server = Server::start(folder.path(), &["--shards", "1", "--principals", "principals.toml"]);
+    let admin = server.admin.to_string();
+    let err = run(folder.path(), &["top", "--admin", &admin]).refused(1);
+    assert!(err.contains("401") && err.contains("may metrics"), "{err}");
+    server.signal(Signal::TERM);
+    server.ended();
+    let err = run(folder.path(), &["top", "--admin", &admin]).refused(1);
+    assert!(err.contains("cannot reach florin at"), "{err}");
+}
+
+#[test]
+fn the_demonstration_shows_what_the_machine_can_bear_and_leaves_the_terminal_as_it_was() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut terminal = Terminal::run(folder.path(), "demo --users 50 --transactions 1000 --shards 1");
+    terminal.wait_for(0, "node: ready");
+    terminal.wait_for(0, "in a browser");
+    terminal.wait_for(0, "l shows what this machine can bear");
+    terminal.press("l");
+    terminal.wait_for(0, "Callers now ask as much as this machine can bear");
+    // To gentle again, and to the end in the midst of it.
+    terminal.press("lllq");
+    terminal.wait_for(0, "is removed");
+    terminal.is_restored(0);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
+}
