@@ -350,6 +350,10 @@ pub const DEMO_REFRESH: Duration = Duration::from_millis(500);
 pub const DEMO_LINE: Duration = Duration::from_secs(1);
 /// Between two looks at the keyboard and at a stop sign, while a screen is shown.
 pub const SCREEN_GLANCE: Duration = Duration::from_millis(50);
+/// Lines of a panel of the screen that names callers or refusals, at most: the shards have the room.
+pub const SCREEN_PANEL_LINES: usize = 6;
+/// Between two of its questions who was refused: each is a connection of its own.
+pub const TOP_REFUSALS: Duration = Duration::from_secs(2);
 /// How long `florin top` waits for a node to answer, and how often it tries to reach one that does not.
 pub const TOP_CALL: Duration = Duration::from_secs(1);
 /// How long a node may be silent that sends an event each second.

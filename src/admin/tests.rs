@@ -491,11 +491,11 @@ fn looks_at_users_are_counted_as_the_shards_count_reads() {
 }
 
 /// One who watches for as long as the connection is held: the status that was answered, and what else comes.
-fn watch(port: &Port) -> (u16, impl Iterator<Item = String> + use<>) {
+fn watch(port: &Port, headers: &str) -> (u16, impl Iterator<Item = String> + use<>) {
     let Address::Tcp { host, port } = &port.address else { panic!("a port") };
     let mut stream = std::net::TcpStream::connect((host.as_str(), *port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    stream.write_all(b"GET /v1/activity HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    write!(stream, "GET /v1/activity HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     (status, lines)
@@ -507,19 +507,19 @@ fn who_watches_is_counted_and_keeps_nothing_from_ending() {
     let (_folder, path) = ledger();
     let port = Port::open(&path);
     port.view.shards[1].metrics.connections.set(9);
-    let mut watching: Vec<_> = (0..ACTIVITY_STREAMS_MAX).map(|_| watch(&port)).collect();
+    let mut watching: Vec<_> = (0..ACTIVITY_STREAMS_MAX).map(|_| watch(&port, "")).collect();
     for (status, lines) in &mut watching {
         let event = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
         let activity: activity::Activity = florin_input::json(event.as_bytes()).unwrap();
         assert_eq!((*status, activity.shards.len(), activity.node.connections), (200, 2, 9));
         assert!(activity.said.iter().any(|said| said.words.contains("does not have the whole ledger")));
     }
-    assert_eq!(watch(&port).0, 503);
+    assert_eq!(watch(&port, "").0, 503);
     assert_eq!(port.get("/healthz").status, 200);
     drop(watching.pop());
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let last = loop {
-        let (status, lines) = watch(&port);
+        let (status, lines) = watch(&port, "");
         if status == 200 {
             break lines;
         }
@@ -528,6 +528,34 @@ fn who_watches_is_counted_and_keeps_nothing_from_ending() {
     };
     drop(port);
     assert!(last.count() > 0, "it was told something, and then the end");
+}
+
+/// Whoever was let in watched on for ever, whatever became of its right.
+#[test]
+fn who_may_no_longer_watch_is_told_no_more() {
+    let (folder, path) = ledger();
+    let file = folder.path().join("principals.toml");
+    let may = |rights: &str| {
+        let hash = TokenHash::of(b"watcher");
+        let text = format!("[[principal]]\nname = \"watcher\"\nmay = [{rights}]\ntokens = [\"{hash}\"]\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    may("\"metrics\"");
+    let callers = Callers::open(&file).unwrap();
+    let port = Port::guarded(&path, Some(callers.clone()));
+    let headers = "Authorization: Bearer watcher\r\nConnection: close\r\n";
+    let (status, mut lines) = watch(&port, headers);
+    assert_eq!(status, 200);
+    // It goes on while that may, through whatever else changes.
+    callers.reload().unwrap();
+    for _ in 0..2 {
+        assert!(lines.any(|line| line.starts_with("data: ")));
+    }
+    may("\"balance\"");
+    callers.reload().unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    assert!(!lines.any(|_| std::time::Instant::now() > deadline), "its stream ends");
+    assert_eq!(watch(&port, headers).0, 403);
 }
 
 /// A page of another site's that had led a browser here by a name of its own could have read what the console shows.

@@ -121,7 +121,8 @@ pub fn request(node: &Asked, method: &str, path: &str, body: &str) -> Result<Ans
     request_within(CALL, node, method, path, body)
 }
 
-fn request_within(
+/// The same within `limit`.
+pub(super) fn request_within(
     limit: Duration,
     node: &Asked,
     method: &str,

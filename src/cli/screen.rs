@@ -11,19 +11,21 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::output::grouped;
-use crate::admin::activity::{Activity, Load, Said, Shard, Weight};
+use super::output::{counted, grouped};
+use crate::admin::activity::{Activity, Answers, Caller, Load, Said, Shard, Weight};
+use crate::limits::SCREEN_PANEL_LINES;
 
 /// Seconds that the history of requests reaches back.
 pub(super) const HISTORY: usize = 240;
 
-const HEADINGS: [&str; 11] = [
+const HEADINGS: [&str; 12] = [
     "shard",
     "CPU",
     "busy",
     "reads/s",
     "p50 µs",
     "p99 µs",
+    "p99.9 µs",
     "lag ms",
     "applied/s",
     "accounts",
@@ -39,6 +41,8 @@ pub(super) struct Page<'a> {
     pub(super) remark: Option<(&'a str, Weight)>,
     /// Reads per second, the newest last.
     pub(super) history: &'a [u64],
+    /// Who was refused last, and why, the newest first.
+    pub(super) refusals: &'a [String],
     /// Commands to try.
     pub(super) commands: &'a [String],
     /// What the keys do.
@@ -157,31 +161,74 @@ impl Drop for Stage {
 
 /// Draws the screen.
 fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
-    let commands = if page.commands.is_empty() { 0 } else { cells_of(page.commands.len()).saturating_add(2) };
+    let activity = page.activity;
+    let (answers, callers) = (answers(activity), callers(activity));
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
-        Constraint::Max(cells_of(page.activity.said.len()).saturating_add(2)),
-        Constraint::Max(cells_of(page.activity.shards.len()).saturating_add(4)),
-        Constraint::Min(4),
-        Constraint::Length(commands),
+        Constraint::Max(height(activity.said.len())),
+        Constraint::Max(height(activity.shards.len() + 2)),
+        Constraint::Min(height(answers.len()).max(4)),
+        Constraint::Length(height(callers.len().max(page.refusals.len()).min(SCREEN_PANEL_LINES))),
+        Constraint::Length(height(page.commands.len())),
         Constraint::Length(1),
     ]);
-    let [top, remark, said, table, history, commands, bottom] = rows.areas(frame.area());
-    frame.render_widget(Paragraph::new(title(page.activity)), top);
+    let [top, remark, said, table, lately, known, commands, bottom] = rows.areas(frame.area());
+    frame.render_widget(Paragraph::new(title(activity)), top);
     if let Some((words, weight)) = page.remark {
         frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
     }
-    let sentences: Vec<Line<'_>> = page.activity.said.iter().map(sentence).collect();
-    frame.render_widget(Paragraph::new(sentences).block(Block::bordered().title(" how it stands ")), said);
-    frame.render_widget(shard_table(page.activity), table);
+    frame.render_widget(panel(" how it stands ", activity.said.iter().map(sentence)), said);
+    frame.render_widget(shard_table(activity), table);
+    let [history, answered] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(52)]).areas(lately);
     let newest = page.history.len().saturating_sub(usize::from(history.width.saturating_sub(2)));
     let sparkline = Sparkline::default().data(&page.history[newest..]).style(Style::new().cyan());
     frame.render_widget(sparkline.block(Block::bordered().title(" reads/s ")), history);
-    let shown: Vec<Line<'_>> = page.commands.iter().map(|command| Line::raw(command.as_str())).collect();
-    let block = Block::bordered().title(" try these elsewhere ");
-    frame.render_widget(Paragraph::new(shown).block(block), commands);
+    frame.render_widget(panel(" answers ", answers.into_iter().map(Line::raw)), answered);
+    let refusals = page.refusals.iter().take(SCREEN_PANEL_LINES).map(|line| Line::raw(line.as_str()));
+    let [who, why] = Layout::horizontal([
+        Constraint::Fill(u16::from(!callers.is_empty())),
+        Constraint::Fill(u16::from(!page.refusals.is_empty())),
+    ])
+    .areas(known);
+    frame.render_widget(panel(" callers ", callers.into_iter().map(Line::raw)), who);
+    frame.render_widget(panel(" last refusals ", refusals), why);
+    let shown = page.commands.iter().map(|command| Line::raw(command.as_str()));
+    frame.render_widget(panel(" try these elsewhere ", shown), commands);
     frame.render_widget(Paragraph::new(page.keys).alignment(Alignment::Right).dim(), bottom);
+}
+
+fn panel<'a>(title: &'a str, lines: impl Iterator<Item = Line<'a>>) -> Paragraph<'a> {
+    Paragraph::new(lines.collect::<Vec<_>>()).block(Block::bordered().title(title))
+}
+
+/// Of a panel with so many lines; one without any is left out.
+fn height(lines: usize) -> u16 {
+    if lines == 0 { 0 } else { cells_of(lines).saturating_add(2) }
+}
+
+/// By status.
+fn answers(activity: &Activity) -> Vec<String> {
+    let line = |of: &Answers| {
+        let lately = grouped(of.per_s.round() as u64);
+        format!("{:<18} {lately:>11}/s {:>16}", of.status, grouped(of.total))
+    };
+    activity.answers.iter().map(line).collect()
+}
+
+/// Callers that are known by name: those that are connected or were refused, the most refused first.
+fn callers(activity: &Activity) -> Vec<String> {
+    let refused = |of: &Caller| of.shed + of.turned_away;
+    let mut callers: Vec<&Caller> =
+        activity.callers.iter().filter(|of| of.connections > 0 || refused(of) > 0).collect();
+    callers.sort_by_key(|of| std::cmp::Reverse(refused(of)));
+    let more = callers.len().checked_sub(SCREEN_PANEL_LINES).filter(|more| *more > 0);
+    let line = |of: &&Caller| {
+        let (connections, shed) = (counted(of.connections, "connection"), counted(of.shed, "request"));
+        format!("{}: {connections}; refused {shed}, {}", of.name, counted(of.turned_away, "connection"))
+    };
+    let shown = callers.iter().take(SCREEN_PANEL_LINES - usize::from(more.is_some())).map(line);
+    shown.chain(more.map(|more| format!("and {} more", more + 1))).collect()
 }
 
 /// So many cells of the terminal.
@@ -246,6 +293,7 @@ fn row([shard, cpu]: [String; 2], load: &Load) -> [String; HEADINGS.len()] {
         rounded(load.reads_per_s),
         micros(load.p50_us),
         micros(load.p99_us),
+        micros(load.p999_us),
         millis(load.lag_ms),
         rounded(load.applied_per_s),
         grouped(load.accounts),
@@ -295,6 +343,7 @@ mod tests {
             ..Load::default()
         };
         let shard = |index| Shard { index, runs_on: Some(3), load: load.clone(), ..Shard::default() };
+        let caller = |shed| Caller { name: format!("team-{shed}"), shed, ..Caller::default() };
         let said =
             |about: &str, weight| Said { about: about.to_owned(), words: "so it is".to_owned(), weight };
         Activity {
@@ -302,6 +351,13 @@ mod tests {
             over_s: 1.0,
             node: load.clone(),
             shards: vec![shard(0), shard(1)],
+            answers: vec![Answers {
+                status: "STALE".to_owned(),
+                total: 5_432,
+                per_s: 1.6,
+                ..Answers::default()
+            }],
+            callers: (0..9).map(caller).collect(),
             said: vec![said("node", Weight::Well), said("cores", Weight::Note), said("audit", Weight::Fault)],
             ..Activity::default()
         }
@@ -312,6 +368,7 @@ mod tests {
             activity: &activity(),
             remark: Some(("it does not answer", Weight::Fault)),
             history: &[1, 2, 3],
+            refusals: &["nobody known: GET /v1/audit: 401".to_owned()],
             commands: &["curl one".to_owned(), "florin two".to_owned()],
             keys: "q ends",
         };
@@ -322,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_screen_shows_what_the_node_does() {
-        let screen = drawn(120, 34);
+        let screen = drawn(120, 44);
         for text in [
             "reads/s",
             "4,321",
@@ -334,6 +391,10 @@ mod tests {
             "node: so it is",
             "audit: so it is",
             "it does not answer",
+            "2/s            5,432",
+            "team-8: 0 connections; refused 8 requests, 0 connections",
+            "and 3 more",
+            "nobody known: GET /v1/audit: 401",
         ] {
             assert!(screen.contains(text), "{text} is missing in\n{screen}");
         }

@@ -154,12 +154,12 @@ impl Service {
             lines.push(format!("  tls {index:<6} {address}"));
         }
         lines.extend(addresses.unix.as_ref().map(|path| format!("  unix       {}", path.display())));
-        if let Some(address) = self.admin_address() {
-            lines.push(format!("  admin      http://{address}"));
-            lines.push(format!("  console    http://{address}/"));
-        }
-        let tls_admin = self.tls_admin.as_ref().and_then(|listener| listener.local_addr().ok());
-        lines.extend(tls_admin.map(|address| format!("  tls admin  https://{address}")));
+        let plain = self.admin_address().map(|address| format!("http://{address}"));
+        let tls = self.tls_admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let tls = tls.map(|address| format!("https://{address}"));
+        lines.extend(plain.iter().map(|place| format!("  admin      {place}")));
+        lines.extend(tls.iter().map(|place| format!("  tls admin  {place}")));
+        lines.extend(plain.or(tls).map(|place| format!("  console    {place}/")));
         lines.join("\n")
     }
 

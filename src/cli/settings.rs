@@ -66,9 +66,9 @@ settings! {
     "tls-key" tls_key: PathBuf, "FILE";
     /// Authorities in PEM: callers by TLS must show a certificate that one of them has signed; SIGHUP reads it again
     "tls-client-ca" tls_client_ca: PathBuf, "FILE";
-    /// The admin port: health, metrics, shards, and POST /v1/transactions
+    /// The admin port: console, health, metrics, shards, and POST /v1/transactions
     "admin" admin: Listen, "IP:PORT|off", default "127.0.0.1:7300";
-    /// Further names under which the admin port takes POST /v1/transactions, besides addresses, localhost and this host's own name:
+    /// Further names under which the admin port shows the console and takes POST /v1/transactions, besides addresses, localhost and this host's own name:
     /// a DNS name that leads here. By a name that anybody else may point here a web page could write
     "admin-host" admin_host: HostNames, "NAME,…" [reloadable];
     /// How many shards, each a thread on a CPU of its own; auto = one for each allowed CPU, no more than a quota (cpu.max) grants,

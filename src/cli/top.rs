@@ -1,23 +1,29 @@
 //! `florin top`: what a running node is doing, on a terminal, or a line a second elsewhere.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use florin_client::Address;
+use serde::Deserialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::caller::{Asked, CallerArgs};
 use super::events::{Events, EventsError};
+use super::http::request_within;
 use super::screen::{History, Page, Stage, Wish, until_left};
 use crate::admin::activity::{Activity, Weight};
 use crate::callers::SecretError;
-use crate::limits::{SCREEN_GLANCE, TOP_CALL, TOP_SILENCE};
+use crate::limits::{SCREEN_GLANCE, TOP_CALL, TOP_REFUSALS, TOP_SILENCE};
 
 /// Flags of `florin top`.
 #[derive(Args, Debug)]
 pub struct TopArgs {
     /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7300")]
+    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
     admin: Address,
     #[command(flatten)]
     caller: CallerArgs,
@@ -54,26 +60,34 @@ pub(super) fn run(args: &TopArgs) -> Result<(), TopError> {
     let node = args.caller.asking(&args.admin)?;
     // Whoever names a node that is not there is told so, and sees no screen.
     let events = Events::open(&node, PATH)?;
-    let watched = Watched { node: &node, events: Some(events), heard: Instant::now() };
-    match show(watched, &mut Stage::open()?) {
+    let is_ended = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&is_ended))?;
+    }
+    let now = Instant::now();
+    let refusals = Refusals { node: &node, due: Some(now), lines: Vec::new() };
+    let watched = Watched { node: &node, events: Some(events), heard: now, refusals };
+    match show(watched, &mut Stage::open()?, &is_ended) {
         Err(TopError::Terminal(error)) => Ok(until_left(Err(error))?),
         outcome => outcome,
     }
 }
 
-fn show(mut watched: Watched<'_>, stage: &mut Stage) -> Result<(), TopError> {
+/// Shows what is heard, until a key or a signal ends it: dying of one would leave the terminal as it is.
+fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> Result<(), TopError> {
     let (mut activity, mut history, mut trouble) = (Activity::default(), History::new(), None);
     let mut retry = Instant::now();
-    loop {
+    while !is_ended.load(Relaxed) {
         let mut is_new = match watched.listen(&mut retry) {
             Heard::Activity(text) => {
                 activity = florin_input::json(text.as_bytes())
                     .map_err(|source| TopError::Foreign { address: watched.node.address.clone(), source })?;
                 history.note(&activity);
+                watched.refusals.look(stage);
                 trouble = None;
                 true
             }
-            Heard::Trouble(words) => trouble.replace(words).is_none(),
+            Heard::Trouble(words) => trouble.replace(words.clone()) != Some(words),
             Heard::Nothing => false,
         };
         match stage.wish(Duration::ZERO)? {
@@ -86,11 +100,13 @@ fn show(mut watched: Watched<'_>, stage: &mut Stage) -> Result<(), TopError> {
                 activity: &activity,
                 remark: trouble.as_deref().map(|words| (words, Weight::Fault)),
                 history: history.as_slice(),
+                refusals: &watched.refusals.lines,
                 commands: &[],
                 keys: "q ends",
             })?;
         }
     }
+    Ok(())
 }
 
 /// A node that is asked what it is doing, again and again where it does not answer.
@@ -99,6 +115,7 @@ struct Watched<'a> {
     events: Option<Events>,
     /// When it was last heard of.
     heard: Instant,
+    refusals: Refusals<'a>,
 }
 
 /// What came of listening for a moment.
@@ -146,5 +163,59 @@ impl Watched<'_> {
                 said(&error)
             }
         }
+    }
+}
+
+/// Who was refused last.
+struct Refusals<'a> {
+    node: &'a Asked,
+    /// When they are asked for next; never again where that was refused, for each time would be one more refusal.
+    due: Option<Instant>,
+    /// A line each, the newest first.
+    lines: Vec<String>,
+}
+
+/// One of the audit log, as far as it is shown.
+#[derive(Deserialize)]
+struct Refusal {
+    at: String,
+    principal: Option<String>,
+    from: Option<String>,
+    action: String,
+    outcome: String,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    refusals: Vec<Refusal>,
+}
+
+impl Refusals<'_> {
+    /// Asks where it is time to, and somebody sees it.
+    fn look(&mut self, stage: &Stage) {
+        let now = Instant::now();
+        if matches!(stage, Stage::Lines) || self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.due = Some(now + TOP_REFUSALS);
+        // What is wrong with a node that does not answer the stream of events says.
+        let Ok(answer) = request_within(TOP_CALL, self.node, "GET", "/v1/refusals", "") else { return };
+        if (400..500).contains(&answer.status) {
+            self.due = None;
+        }
+        let told = florin_input::json::<Told>(answer.body.as_bytes()).map(|told| told.refusals);
+        self.lines = told.unwrap_or_default().iter().rev().map(Refusal::line).collect();
+    }
+}
+
+impl Refusal {
+    fn line(&self) -> String {
+        let Refusal { at, principal, from, action, outcome, reason } = self;
+        let time = at.get(11..19).unwrap_or(at);
+        let who = principal.as_deref().unwrap_or("nobody known");
+        let from = from.as_ref().map_or_else(String::new, |from| format!(", {from}"));
+        format!("{time} {who}{from}: {action}: {outcome}: {reason}")
     }
 }

@@ -57,7 +57,7 @@ fn the_console_shows_each_what_it_may_see() {
     browser.wait_for_text("#refusals", "watcher, 127.0.0.1");
     browser.wait_for_text("#refusals", "GET /v1/users/{user}/balance: 403");
     browser.send("#user", "1");
-    browser.wait_for_text("#found", "balance at version 2 on shard 0");
+    browser.wait_for_text("#found", &format!("balance at version 2 on shard 0 of {}", server.admin));
     browser.wait_for_text("#found", "1,200");
     browser.wait_for_text("#found", "30d");
     browser.send("#user", "77");
@@ -81,6 +81,8 @@ fn the_console_shows_each_what_it_may_see() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
     let log = std::fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     assert!(log.contains("/v1/users/{user}/balance") && !log.contains("/v1/users/1/"), "{log}");
+    // Whoever may not know who was refused is refused once, and not for as long as it looks.
+    assert_eq!(log.matches("GET /v1/refusals\",\"outcome\":\"403\"").count(), 1, "{log}");
     for secret in [&watcher, &operator] {
         assert!(!log.contains(secret.as_str()));
     }

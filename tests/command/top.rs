@@ -1,13 +1,14 @@
 //! `florin top` and the demonstration on a terminal, as somebody at one sees them. The terminal is `script`'s, of util-linux.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::support::{Server, florin, folder_with_ledger, run, wait_for};
+use super::support::{Server, florin, folder_with_ledger, run, wait_for, write};
 
 /// A shell on a terminal; ends when dropped.
 struct Terminal {
@@ -120,6 +121,58 @@ fn top_shows_a_node_follows_its_terminal_and_says_when_the_node_is_gone() {
     let before = terminal.len();
     server.signal(Signal::KILL);
     terminal.wait_for(before, "no news; this asks again each second");
+    terminal.press("q");
+    terminal.is_restored(0);
+}
+
+/// One that a signal ended (`timeout 10 florin top`) left the terminal without lines, echo and cursor.
+#[test]
+fn top_that_is_told_to_end_leaves_the_terminal_as_it_was() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let top = format!("top --admin {} & echo $! > pid; wait $!", server.admin);
+    let terminal = Terminal::run(folder.path(), &top);
+    terminal.wait_for(0, "q ends");
+    let pid = wait_for("its id", || {
+        let pid = std::fs::read_to_string(folder.path().join("pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    });
+    kill_process(pid, Signal::TERM).unwrap();
+    terminal.is_restored(0);
+}
+
+/// A node elsewhere is reached by TLS, and tells only whom it knows: by a certificate, or by a token.
+#[test]
+fn top_shows_a_node_by_tls_to_whom_it_knows() {
+    let folder = folder_with_ledger();
+    let at = folder.path();
+    run(at, &["tls", "init", "certs"]).ok();
+    let token = run(at, &["principal", "add", "operator", "--may", "metrics,admin"]).ok();
+    write(at, "token", token.trim());
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(at.join("token"), mode).unwrap();
+    let principals = std::fs::read_to_string(at.join("principals.toml")).unwrap();
+    let watcher = "[[principal]]\nname = \"watcher\"\nmay = [\"metrics\"]\ncertificates = [\"spiffe://florin.local/caller\"]\n";
+    write(at, "principals.toml", &format!("{principals}{watcher}"));
+    let tls =
+        ["--tls-cert", "certs/node.crt", "--tls-key", "certs/node.key", "--tls-client-ca", "certs/ca.crt"];
+    let more = ["--shards", "1", "--tls-admin", "127.0.0.1:0", "--principals", "principals.toml"];
+    let more = [&tls[..], &more, &["--audit-log", "audit.jsonl"]].concat();
+    let server = Server::start(at, &more);
+    let node = format!("florins://localhost:{}", server.tls_admin.unwrap().port());
+    let caller = "--tls-ca certs/ca.crt --tls-cert certs/caller.crt --tls-key certs/caller.key";
+
+    let err = run(at, &["top", "--admin", &node, "--tls-ca", "certs/ca.crt"]).refused(1);
+    assert!(err.contains("certificate"), "whoever shows none is told so: {err}");
+    let err = run(at, &["top", "--admin", &server.admin.to_string()]).refused(1);
+    assert!(err.contains("may metrics"), "{err}");
+    let mut terminal = Terminal::run(at, &format!("top --admin {node} {caller}"));
+    terminal.wait_for(0, "node: ready: every shard has loaded the ledger and follows it");
+    terminal.press("q");
+    terminal.is_restored(0);
+    // Who may, sees who was refused too.
+    let mut terminal = Terminal::run(at, &format!("top --admin {node} {caller} --token-file token"));
+    terminal.wait_for(0, "nobody known, 127.0.0.1: GET /v1/activity: 401");
     terminal.press("q");
     terminal.is_restored(0);
 }

@@ -62,7 +62,7 @@ impl Shard {
                 Look::Balance(_) => (Opcode::GetBalance, Aspect::Balance),
                 Look::Statistics(_) => (Opcode::GetStatistics, Aspect::Statistics(WindowMask::ALL)),
             };
-            let to = ReplyTo { opcode, request_id: 0, format: Format::Http(HttpReply::Close) };
+            let to = ReplyTo { opcode, request_id: 0, format: Format::Http(HttpReply::CLOSE) };
             let mut answer = Vec::new();
             let any = Freshness::default();
             self.responder.answer(&mut answer, to, Via::Connection, &any, look.user(), aspect);

@@ -7,6 +7,11 @@ use crate::shard::metrics::{Histogram, ShardMetrics};
 
 const STATUSES: usize = Status::ALL.len();
 
+/// So much in `seconds`, as a rate; 0 where no time has passed.
+pub(super) fn per_s(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
 /// Of one shard, or of several together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Counts {
@@ -72,7 +77,7 @@ impl Counts {
 
     /// As rates, where all of it was counted in `seconds`. What is no rate is left as it is by default.
     pub(super) fn load(&self, seconds: f64) -> Load {
-        let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
+        let per_s = |count: u64| per_s(count, seconds);
         Load {
             reads_per_s: per_s(self.answers.iter().sum()),
             applied_per_s: per_s(self.applied),

@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use sampler::Sampler;
 
-/// What a node is doing at one moment. As JSON it is what `GET /v1/activity` sends each second; fields are only ever added.
+/// What a node is doing at one moment. As JSON it is what `GET /v1/activity` sends each second; fields are only
+/// ever added, and those that a node does not send yet are as by default.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Activity {
     /// Of florin.
     pub version: String,
@@ -67,6 +69,7 @@ pub enum Weight {
 
 /// What was asked and done.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Load {
     /// Answers a second, whatever their status.
     pub reads_per_s: f64,
@@ -98,6 +101,7 @@ pub struct Load {
 
 /// One shard.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Shard {
     /// Its place.
     pub index: usize,
@@ -113,6 +117,7 @@ pub struct Shard {
 
 /// Answers of one status.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Answers {
     /// As replies have it.
     pub status: String,
@@ -122,10 +127,13 @@ pub struct Answers {
     pub total: u64,
     /// A second.
     pub per_s: f64,
+    /// A second, of each shard in their order.
+    pub shards_per_s: Vec<f64>,
 }
 
 /// One that is known by name.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Caller {
     /// As `principals.toml` has it.
     pub name: String,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use florin_schema::Status;
 
-use super::counts::Counts;
+use super::counts::{Counts, per_s};
 use super::words::{self, Drift};
 use super::{Activity, Answers, Caller, Load, Shard};
 use crate::admin::metrics::resident_bytes;
@@ -40,7 +40,7 @@ impl Sampler {
             .zip(&scheduled)
             .map(|(shard, scheduled)| Counts::read(&shard.metrics, scheduled.on_cpu_ns))
             .collect();
-        let (over_s, differences) = match &self.last {
+        let (over_s, differences): (f64, Vec<Counts>) = match &self.last {
             Some((at, before)) => {
                 let differences = counts.iter().zip(before).map(|(now, then)| now.since(then)).collect();
                 (now.duration_since(*at).as_secs_f64(), differences)
@@ -67,7 +67,7 @@ impl Sampler {
             memory_bytes: resident_bytes(),
             node: together(all.load(over_s), &shards),
             shards,
-            answers: answers(&total, &all, over_s),
+            answers: answers(&total, &differences, over_s),
             callers: view.callers.as_ref().map(callers).unwrap_or_default(),
         }
     }
@@ -105,15 +105,17 @@ fn together(load: Load, shards: &[Shard]) -> Load {
     }
 }
 
-fn answers(total: &Counts, lately: &Counts, over_s: f64) -> Vec<Answers> {
-    let given = Status::ALL.iter().zip(total.answers).zip(lately.answers);
-    let answers = given.map(|((&status, total), lately)| Answers {
+/// By status, with what each shard has given `lately`.
+fn answers(total: &Counts, lately: &[Counts], over_s: f64) -> Vec<Answers> {
+    let given = Status::ALL.iter().zip(total.answers).enumerate().filter(|(_, (_, total))| *total > 0);
+    let answers = given.map(|(at, (&status, total))| Answers {
         status: status.name().to_owned(),
         words: words::meaning(status).to_owned(),
         total,
-        per_s: if over_s > 0.0 { lately as f64 / over_s } else { 0.0 },
+        per_s: per_s(lately.iter().map(|shard| shard.answers[at]).sum(), over_s),
+        shards_per_s: lately.iter().map(|shard| per_s(shard.answers[at], over_s)).collect(),
     });
-    answers.filter(|answers| answers.total > 0).collect()
+    answers.collect()
 }
 
 fn callers(callers: &Callers) -> Vec<Caller> {
@@ -168,13 +170,17 @@ mod tests {
         assert_eq!((after.node.reads_per_s, after.node.p50_us, after.node.connections), (50.0, Some(4), 4));
         assert!((1_000..1_130).contains(&after.node.p99_us.unwrap()), "{after:?}");
         assert_eq!((after.node.lag_ms, after.ready), (None, false));
-        let given: Vec<_> = after.answers.iter().map(|answers| (answers.total, answers.per_s)).collect();
-        assert_eq!(given, [(1_098, 49.0), (2, 1.0)]);
+        let given = after.answers.iter().map(|of| (of.total, of.per_s, &of.shards_per_s[..]));
+        assert_eq!(given.collect::<Vec<_>>(), [(1_098, 49.0, &[49.0, 0.0][..]), (2, 1.0, &[0.0, 1.0])]);
         let idle = sampler.look_at(&view, now + Duration::from_secs(3));
         assert_eq!((idle.node.p99_us, idle.node.reads_per_s), (None, 0.0));
         // As it goes over the wire.
         let text = serde_json::to_vec(&after).unwrap();
         assert_eq!(florin_input::json::<Activity>(&text).unwrap(), after);
+        // A node of another version says less, or more.
+        let other =
+            br#"{"node":{"reads_per_s":2,"planted":1},"shards":[{}],"answers":[{"status":"OK"}],"more":{}}"#;
+        assert_eq!(florin_input::json::<Activity>(other).unwrap().node.reads_per_s, 2.0);
         sampler.forget();
         assert_eq!(sampler.look_at(&view, now + Duration::from_secs(9)).over_s, 0.0);
     }

@@ -6,15 +6,18 @@ const POINTS = 300; // Five minutes.
 const SILENCE_MS = 5000; // The node sends an event each second.
 const RETRY_MS = 1000;
 const REFUSALS_MS = 2000;
+const NARROW = 8; // Shards that have a column each among the answers.
 const HUES = ["#2457c5", "#c2410c", "#1a7f4b", "#8b3fc4", "#b3261e", "#00809a", "#8a6100", "#d0358c"];
 const HUES_DARK = ["#7aa7ff", "#ff9e64", "#4cc38a", "#c39aff", "#ff7b72", "#5fd0e6", "#e0b341", "#ff8ac6"];
 
+document.title = `${location.host} florin`;
 const $ = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let token = ""; // In this page's memory, and nowhere else.
 let plots = null;
 let past = [];
 let refusalsAt = 0;
+let uptime = 0;
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -88,6 +91,8 @@ function say(said) {
 
 function show(activity) {
   const { node } = activity;
+  if (activity.uptime_s < uptime) refusalsAt = 0; // It was started anew, and may permit more.
+  uptime = activity.uptime_s;
   trouble("");
   state(activity.ready ? "well" : "fault", activity.ready ? "ready" : "not ready");
   $("build").textContent = `${activity.version}, ${activity.shards.length} × ${activity.driver}, up ${age(activity.uptime_s)}`;
@@ -104,7 +109,7 @@ function show(activity) {
     count(load.connections), count(load.accounts), [count(load.quarantined), load.quarantined ? "fault" : ""],
     bytes(load.table_bytes), orDash(listen, String),
   ]));
-  fill("answers", activity.answers.map(({ status, words, total, per_s }) => [status, count(total), count(per_s), [words, "words"]]));
+  answers(activity);
   fill("callers", activity.callers.map((caller) =>
     [[caller.name, "words"], count(caller.connections), count(caller.shed), count(caller.turned_away)]));
   $("callers").hidden = activity.callers.length === 0;
@@ -112,6 +117,16 @@ function show(activity) {
   if (activity.over_s > 0) note(activity);
   document.body.dataset.shown = String(Number(document.body.dataset.shown) + 1);
   refusals();
+}
+
+function answers({ answers, shards }) {
+  const each = shards.length > 1 && shards.length <= NARROW ? shards : [];
+  const headings = ["status", "since the start", "a second", ...each.map(({ index }) => `shard ${index}`)];
+  const head = element("tr");
+  head.append(...headings.map((heading) => element("th", heading)), element("th", "what it tells a caller", "words"));
+  $("answers").tHead.replaceChildren(head);
+  fill("answers", answers.map(({ status, words, total, per_s, shards_per_s }) =>
+    [status, count(total), count(per_s), ...each.map(({ index }) => count(shards_per_s[index] ?? 0)), [words, "words"]]));
 }
 
 function age(s) {
@@ -149,12 +164,14 @@ function draw(shards) {
   plots = { shards, rate: plot("rate", names), times: plot("times", ["p50", "p99", "p99.9"]) };
 }
 
-// Who was refused takes another right than what is counted; it is asked for now and then, while somebody looks.
+// Who was refused takes another right than what is counted; it is asked for now and then, while somebody looks. Where that is refused it
+// is not asked for again: each time would be one more refusal.
 async function refusals() {
   if (Date.now() - refusalsAt < REFUSALS_MS) return;
   refusalsAt = Date.now();
   try {
     const answer = await ask("/v1/refusals");
+    if (answer.status < 500 && !answer.ok) refusalsAt = Infinity;
     const lines = answer.ok ? (await answer.json()).refusals : [];
     $("refusals-none").textContent = answer.ok ? (lines.length ? "" : "Nobody was refused.") : await refusal(answer);
     $("refusals").hidden = lines.length === 0;
@@ -185,7 +202,8 @@ async function look(event) {
       const header = (name) => answer.headers.get(`florin-${name}`);
       const incomplete = header("quarantined") ? ", quarantined: its history is known to be incomplete" : "";
       const lasting = header("lasting") ? ", and stays so until the ledger is mended" : "";
-      const origin = `${what} at version ${header("version")} on shard ${header("shard")}, as of ${header("as-of")}${incomplete}${lasting}`;
+      const place = `shard ${header("shard")} of ${location.host}`;
+      const origin = `${what} at version ${header("version")} on ${place}, as of ${header("as-of")}${incomplete}${lasting}`;
       part.append(element("p", origin, incomplete ? "fault" : "dim"), table(await answer.json()));
     } catch (error) {
       part.append(element("p", `${what}: ${error.message}`, "fault"));
@@ -278,6 +296,7 @@ $("proof").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value.trim();
   $("token").value = "";
+  refusalsAt = 0;
   live();
 });
 const redraw = () => { if (plots && past.length) { plots = null; note(past.pop().activity); } };

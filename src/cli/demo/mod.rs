@@ -316,7 +316,14 @@ impl Play<'_> {
             }
             let remark = self.rush.as_ref().map(|_| (RUSHES, Weight::Note));
             let (commands, keys, history) = (&self.commands[..], self.keys(), history.as_slice());
-            stage.show(&Page { activity: &activity, remark, history, commands, keys: &keys })?;
+            stage.show(&Page {
+                activity: &activity,
+                remark,
+                history,
+                refusals: &[],
+                commands,
+                keys: &keys,
+            })?;
         }
     }
 
