@@ -227,6 +227,8 @@ const MAY_START_THREADS: &[&str] = &[
     // The demonstration joins its threads, and ends with what they say.
     "src/cli/demo/load.rs",
     "src/cli/demo/mod.rs",
+    // Who asks over a connection is told how that has ended.
+    "src/cli/http.rs",
     // These wait for what they have begun, and end with what it says.
     "src/cli/service.rs",
     "src/cli/shadow.rs",

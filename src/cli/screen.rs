@@ -183,7 +183,9 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     let [history, answered] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(52)]).areas(lately);
     let newest = page.history.len().saturating_sub(usize::from(history.width.saturating_sub(2)));
     let sparkline = Sparkline::default().data(&page.history[newest..]).style(Style::new().cyan());
-    frame.render_widget(sparkline.block(Block::bordered().title(" reads/s ")), history);
+    let most = page.history[newest..].iter().max().copied().unwrap_or_default();
+    let block = Block::bordered().title(format!(" reads/s, {} at most ", grouped(most)));
+    frame.render_widget(sparkline.block(block), history);
     frame.render_widget(panel(" answers ", answers.into_iter().map(Line::raw)), answered);
     let refusals = page.refusals.iter().take(SCREEN_PANEL_LINES).map(|line| Line::raw(line.as_str()));
     let [who, why] = Layout::horizontal([
