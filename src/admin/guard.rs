@@ -13,7 +13,7 @@ use axum::response::Response;
 use florin_input::connections::{PeerAddress, PeerNames};
 use florin_schema::{Status, UserId};
 
-use super::console;
+use super::console::parts;
 use super::intake::closing;
 use super::problem::Problem;
 use super::users;
@@ -165,7 +165,7 @@ impl Drop for InFlight {
 fn needed(method: &Method, path: &str) -> Option<Rights> {
     match (method, path) {
         (&Method::GET | &Method::HEAD, "/healthz" | "/readyz") => None,
-        (&Method::GET | &Method::HEAD, path) if console::is_part(path) => None,
+        (&Method::GET | &Method::HEAD, path) if parts::is_part(path) => None,
         // Its evidence holds balances; and who was refused is no counter.
         (&Method::GET | &Method::HEAD, "/v1/audit" | "/v1/refusals") => Some(Rights::ADMIN),
         // A profile costs something, and shows what the node is busy with.

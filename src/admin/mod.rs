@@ -27,6 +27,7 @@ mod console;
 mod guard;
 mod hosts;
 mod intake;
+mod looks;
 mod metrics;
 pub mod neighbours;
 mod problem;
@@ -53,9 +54,9 @@ use tokio::sync::watch;
 
 pub use guard::Guard;
 pub use hosts::Hosts;
+pub use looks::Looks;
 use problem::Problem;
 use profile::Profiles;
-pub use users::Looks;
 pub use view::{Readiness, View};
 pub use writer::{AppendError, LedgerWriter, WriterThread};
 

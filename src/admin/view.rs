@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use super::looks::Looks;
 use super::neighbours::Neighbours;
-use super::users::Looks;
 use crate::auditor::AuditHandle;
 use crate::callers::Callers;
 use crate::checkpoints::MakerHandle;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::caller::{Asked, CallerArgs};
+use super::caller::{AdminArgs, Asked};
 use super::events::{Events, EventsError};
 use super::http::request_within;
 use super::screen::{History, Page, Stage, Wish, until_left};
@@ -22,11 +22,8 @@ use crate::limits::{SCREEN_GLANCE, TOP_CALL, TOP_REFUSALS, TOP_SILENCE};
 /// Flags of `florin top`.
 #[derive(Args, Debug)]
 pub struct TopArgs {
-    /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
-    admin: Address,
     #[command(flatten)]
-    caller: CallerArgs,
+    node: AdminArgs,
 }
 
 /// Why nothing is shown, or no longer.
@@ -57,7 +54,7 @@ const PATH: &str = "/v1/activity";
 
 /// Runs `florin top`.
 pub(super) fn run(args: &TopArgs) -> Result<(), TopError> {
-    let node = args.caller.asking(&args.admin)?;
+    let node = args.node.asking()?;
     // Whoever names a node that is not there is told so, and sees no screen.
     let events = Events::open(&node, PATH)?;
     let is_ended = Arc::new(AtomicBool::new(false));

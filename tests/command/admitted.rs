@@ -11,7 +11,7 @@ use super::secure::{ask, connect, trusting};
 use super::support::{Server, folder_with_ledger, run, write};
 
 /// Every route, what it takes, and a body that changes nothing.
-const ROUTES: [(&str, &str, &str, &str); 18] = [
+const ROUTES: [(&str, &str, &str, &str); 25] = [
     ("GET", "/healthz", "", ""),
     ("HEAD", "/readyz", "", ""),
     ("GET", "/readyz", "", ""),
@@ -20,6 +20,13 @@ const ROUTES: [(&str, &str, &str, &str); 18] = [
     ("GET", "/v1/shards", "", "metrics"),
     ("GET", "/v1/checkpoint", "", "metrics"),
     ("GET", "/v1/nowhere", "", "metrics"),
+    ("GET", "/", "", ""),
+    ("GET", "/console/console.js", "", ""),
+    ("GET", "/console/nowhere", "", "metrics"),
+    ("HEAD", "/v1/activity", "", "metrics"),
+    ("GET", "/v1/users/1/balance", "", "balance"),
+    ("GET", "/v1/users/1/statistics", "", "statistics"),
+    ("GET", "/v1/refusals", "", "admin"),
     ("GET", "/v1/audit", "", "admin"),
     ("GET", "/debug/pprof/profile?seconds=0", "", "admin"),
     ("GET", "/debug/flamegraph?seconds=0", "", "admin"),

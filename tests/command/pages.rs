@@ -48,6 +48,8 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/audit.md", "", Here),
     ("docs/calling.md", "florin-bench ", MEASURES),
     ("docs/capacity.md", "florin size ", By("what_the_page_about_capacity_shows_is_printed")),
+    ("docs/console.md", "florin top ", By("top_shows_a_node_by_tls_to_whom_it_knows")),
+    ("docs/console.md", "curl ", By("top_shows_a_node_by_tls_to_whom_it_knows")),
     ("docs/deciding.md", "make ", Make),
     ("docs/deciding.md", "florin-bench ", MEASURES),
     ("docs/deploy.md", "cargo build --release", RELEASE),

@@ -175,6 +175,16 @@ fn top_shows_a_node_by_tls_to_whom_it_knows() {
     terminal.wait_for(0, "nobody known, 127.0.0.1: GET /v1/activity: 401");
     terminal.press("q");
     terminal.is_restored(0);
+
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-N", "-H", &format!("Authorization: Bearer {}", token.trim())]);
+    let mut curl =
+        curl.arg(format!("http://{}/v1/activity", server.admin)).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(curl.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let data = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&data).unwrap()["ready"], true);
+    curl.kill().unwrap();
+    curl.wait().unwrap();
 }
 
 /// Whoever reads lines and has seen enough (`florin top | head -1`) waited for ever.

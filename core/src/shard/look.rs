@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use florin_schema::{Opcode, UserId, WindowMask};
 
 use super::Shard;
+use super::forwarding::question::Aspect;
 use super::orders::{OrderLink, OrderPort, order_link};
-use super::responder::{Aspect, Via};
+use super::responder::Via;
 use crate::limits::LOOK_ORDERS;
 use crate::wire::{Format, Freshness, HttpReply, ReplyTo};
 

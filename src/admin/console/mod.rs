@@ -4,13 +4,14 @@
 //! `/v1/refusals` and `/v1/users/{id}/…`, with the rights that `guard` asks for each. Everything comes from here: the page's policy
 //! permits no other host, no script and no style in its text, and no frame around it.
 
+pub(super) mod parts;
 mod stream;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -22,25 +23,8 @@ use super::hosts::Hosts;
 use super::problem::Problem;
 use super::view::View;
 use super::{intake, json, users};
+use parts::{PARTS, part};
 use stream::Streams;
-
-/// What the page is made of: path, type, text.
-const PARTS: [(&str, &str, &str); 5] = [
-    ("/", "text/html; charset=utf-8", include_str!("page.html")),
-    ("/console/console.js", "text/javascript; charset=utf-8", include_str!("console.js")),
-    ("/console/console.css", "text/css; charset=utf-8", include_str!("console.css")),
-    ("/console/uplot.js", "text/javascript; charset=utf-8", include_str!("uplot/uPlot.iife.min.js")),
-    ("/console/uplot.css", "text/css; charset=utf-8", include_str!("uplot/uPlot.min.css")),
-];
-
-/// Only what comes from here; what is drawn sets its style by script, which this permits.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// Whether a path is a part of the page, which is told to everybody.
-pub(super) fn is_part(path: &str) -> bool {
-    PARTS.iter().any(|(part, ..)| *part == path)
-}
 
 /// The console's paths. Streams end when `ended` says so.
 pub(super) fn router(view: &Arc<View>, guard: &Guard, hosts: Hosts, ended: watch::Receiver<bool>) -> Router {
@@ -57,23 +41,6 @@ pub(super) fn router(view: &Arc<View>, guard: &Guard, hosts: Hosts, ended: watch
         .with_state(Arc::clone(view))
         .layer(from_fn_with_state(hosts, check_reader));
     parts.merge(shown)
-}
-
-fn part(kind: &'static str, text: &'static str) -> Response {
-    let mut response = text.into_response();
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    ];
-    for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// No page but ours may read here, under whatever name it has led a browser to this host.
