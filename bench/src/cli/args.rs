@@ -52,7 +52,7 @@ pub(super) enum Command {
 pub(super) struct RunArgs {
     /// What to load: florin, http, valkey, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
     /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
-    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP), driver, shards, tls=on|FILE (by TLS; FILE: the authorities of a
+    /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP; of limit get), driver, shards, tls=on|FILE (by TLS; FILE: the authorities of a
     /// running server), token=on|FILE (callers prove who they are), addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(super) targets: Vec<TargetSpec>,

@@ -1,5 +1,5 @@
-//! The ceiling of this host: florin's own ring driver with nothing behind it. Each GetBalance is answered with the same
-//! body, in which only the request's id and user are put: no table, no feed, no counters.
+//! The ceiling of this host: florin's own ring driver with nothing behind it. Each GetBalance, or GET over RESP, is answered with the
+//! same body, in which only the request's id and user are put: no table, no feed, no counters.
 
 use std::{
     env, io,
@@ -126,6 +126,53 @@ impl Template {
     }
 }
 
+/// What a GET over RESP looks like up to the length of its key.
+const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$";
+/// What a key begins with.
+const KEY: &[u8] = b"balance:";
+
+/// A reply over RESP: what stands before the user's id and behind it.
+#[derive(Debug)]
+struct Json {
+    before: &'static [u8],
+    after: Vec<u8>,
+}
+
+impl Json {
+    /// Sums are as long as those of a generated ledger.
+    fn new(assets: usize) -> Json {
+        let rows: Vec<String> = (0..assets)
+            .map(|index| {
+                let asset = char::from(b'A' + index as u8);
+                format!("{{\"asset\":\"{asset}\",\"available\":\"100000\",\"held\":\"0\"}}")
+            })
+            .collect();
+        let rows = rows.join(",");
+        let updated_at = "1970-01-01T00:00:00.000001Z";
+        let after =
+            format!("\",\"version\":\"1\",\"updated_at\":\"{updated_at}\",\"balances\":[{rows}]}}\r\n");
+        Json { before: b"{\"user_id\":\"", after: after.into_bytes() }
+    }
+
+    /// Answers the GET that begins here. How long it is; `None` where it is not whole, or none.
+    #[inline]
+    fn answer(&self, out: &mut Vec<u8>, bytes: &[u8]) -> Option<usize> {
+        let key = bytes.strip_prefix(GET)?;
+        let (_, key) = key.split_at_checked(memchr::memchr(b'\n', key)? + 1)?;
+        let id = key.strip_prefix(KEY)?;
+        let end = memchr::memchr(b'\n', id)?;
+        let id = id[..end].strip_suffix(b"\r")?;
+        out.push(b'$');
+        let length = self.before.len() + id.len() + self.after.len() - 2;
+        out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.before);
+        out.extend_from_slice(id);
+        out.extend_from_slice(&self.after);
+        Some(bytes.len() - key.len() + KEY.len() + end + 1)
+    }
+}
+
 fn asset(index: usize) -> u64 {
     let code = [b'A' + index as u8];
     Asset::parse(&code).expect("a letter is a code").to_wire()
@@ -171,6 +218,7 @@ struct Caller {
 struct Fixed {
     rkyv: Template,
     flat: Template,
+    json: Json,
     callers: Vec<Caller>,
     touched: Vec<u32>,
     buffers: Vec<Vec<u8>>,
@@ -181,6 +229,7 @@ impl Fixed {
         Fixed {
             rkyv: Template::new(Encoding::Rkyv, assets),
             flat: Template::new(Encoding::FlatBuffers, assets),
+            json: Json::new(assets),
             callers: Vec::new(),
             touched: Vec::new(),
             buffers: Vec::new(),
@@ -193,13 +242,19 @@ impl Fixed {
         }
     }
 
-    /// Answers each whole frame; returns how many bytes these took.
+    /// Answers each whole question; returns how many bytes these took.
     fn answer(&mut self, connection: u32, bytes: &[u8]) -> usize {
         let caller = &mut self.callers[connection as usize];
         if caller.out.capacity() == 0 {
             caller.out = self.buffers.pop().unwrap_or_default();
         }
         let mut rest = bytes;
+        if bytes.first() == GET.first() {
+            while let Some(taken) = self.json.answer(&mut caller.out, rest) {
+                rest = &rest[taken..];
+            }
+            return bytes.len() - rest.len();
+        }
         while let Ok((request, next)) = RequestHeader::ref_from_prefix(rest) {
             if request.length.get() as usize != size_of::<RequestHeader>()
                 || request.opcode != Opcode::GetBalance as u8
@@ -334,31 +389,41 @@ mod tests {
     use super::*;
     use crate::{
         generator::pending::{Asked, Pending},
-        protocol::{Fate, Native, Protocol, Step},
+        protocol::{
+            Fate, Native, Protocol, Resp, Step,
+            resp::{Ask, Values},
+        },
         work::Kind,
     };
+
+    /// Asks one question in two pieces, cut at each byte.
+    fn passes_however_it_is_cut<P: Protocol>(mut protocol: P, length: usize) {
+        for cut in 0..=length {
+            let mut pending = Pending::new(1, P::ORDERING);
+            let asked = Asked { kind: Kind::Balance, user: UserId::new(77).unwrap(), since_ns: 1 };
+            let (slot, id) = pending.ask(asked).unwrap();
+            let mut question = Vec::new();
+            protocol.request(&mut question, id, slot, &mut pending);
+            assert_eq!(question.len(), length);
+            let mut fixed = Fixed::new(2);
+            fixed.open(3, Listener::Any);
+            fixed.receive(3, &question[..cut]);
+            fixed.receive(3, &question[cut..]);
+            assert_eq!(fixed.next_touched(), Some(3));
+            let reply = fixed.take_output(3, Vec::new());
+            let step = protocol.reply(&reply, &mut pending);
+            let expected = Step::Answered { consumed: reply.len(), since_ns: 1, fate: Fate::Served };
+            assert_eq!(step, Ok(expected), "cut at {cut}");
+        }
+    }
 
     #[test]
     fn a_fixed_reply_passes_the_generators_check_however_the_question_is_cut() {
         for encoding in [Encoding::Rkyv, Encoding::FlatBuffers] {
-            let mut protocol = Native::new(encoding, None);
-            for cut in 0..=size_of::<RequestHeader>() {
-                let mut pending = Pending::new(1, Native::ORDERING);
-                let asked = Asked { kind: Kind::Balance, user: UserId::new(77).unwrap(), since_ns: 1 };
-                let (slot, id) = pending.ask(asked).unwrap();
-                let mut question = Vec::new();
-                protocol.request(&mut question, id, slot, &mut pending);
-                let mut fixed = Fixed::new(2);
-                fixed.open(3, Listener::Any);
-                fixed.receive(3, &question[..cut]);
-                fixed.receive(3, &question[cut..]);
-                assert_eq!(fixed.next_touched(), Some(3));
-                let reply = fixed.take_output(3, Vec::new());
-                let step = protocol.reply(&reply, &mut pending);
-                let expected = Step::Answered { consumed: reply.len(), since_ns: 1, fate: Fate::Served };
-                assert_eq!(step, Ok(expected), "{encoding:?}, cut at {cut}");
-            }
+            passes_however_it_is_cut(Native::new(encoding, None), size_of::<RequestHeader>());
         }
+        let resp = Resp { ask: Ask::Get, values: Values::Balances, truth: None };
+        passes_however_it_is_cut(resp, "*2\r\n$3\r\nGET\r\n$10\r\nbalance:77\r\n".len());
     }
 
     #[test]

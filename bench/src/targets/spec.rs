@@ -160,7 +160,7 @@ impl TargetSpec {
         };
         match (self.kind, self.via) {
             (Kind::Florin, Via::Http) => add("http"),
-            (Kind::Florin, _) if self.ask == Some(Ask::Get) => add("resp"),
+            (Kind::Florin | Kind::Limit, _) if self.ask == Some(Ask::Get) => add("resp"),
             (Kind::Florin, _) if self.ask == Some(Ask::Mget) => add("resp mget"),
             (Kind::Florin | Kind::Limit, _) => add(encoding_name(self.encoding)),
             (Kind::Valkey, _) if self.ask == Some(Ask::Mget) => add("mget"),
@@ -194,7 +194,7 @@ impl TargetSpec {
             (Kind::Http, _) | (_, Via::Http) => Speech::Http,
             (Kind::Memcached, _) => Speech::Memcached,
             (kind, _) => match self.ask {
-                Some(ask) if kind == Kind::Florin => Speech::Resp(ask, Values::Balances),
+                Some(ask) if kind != Kind::Valkey => Speech::Resp(ask, Values::Balances),
                 Some(ask) => Speech::Resp(ask, Values::Loaded),
                 None => Speech::Native(self.encoding),
             },
@@ -228,9 +228,9 @@ impl TargetSpec {
             }
             "ask" => {
                 self.ask = match (self.kind, value) {
-                    (Kind::Florin | Kind::Valkey, "get") => Some(Ask::Get),
+                    (Kind::Florin | Kind::Valkey | Kind::Limit, "get") => Some(Ask::Get),
                     (Kind::Florin | Kind::Valkey, "mget") => Some(Ask::Mget),
-                    _ => return Err(expected("of florin or valkey, get or mget")),
+                    _ => return Err(expected("of florin or valkey, get or mget; of limit, get")),
                 }
             }
             "shards" => {
@@ -309,7 +309,7 @@ impl FromStr for TargetSpec {
             spec.set(option, value)?;
         }
         let has = |option: &str| text.split(',').any(|part| part.split('=').next() == Some(option));
-        if kind == Kind::Florin && spec.ask.is_some() {
+        if kind != Kind::Valkey && spec.ask.is_some() {
             if spec.via == Via::Http {
                 return Err(SpecError::Apart("ask", "via=http", "RESP is no HTTP"));
             }
