@@ -230,6 +230,11 @@ func TestANodeOfAnotherLedgerIsNeverAsked(t *testing.T) {
 // Three nodes that follow at their own pace, and every kind of trouble on the way to each, in a random order: every call
 // is answered, and no caller sees a user's version go back.
 func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {
+	t.Run("one request at a time", func(t *testing.T) { inAnyWeather(t, 40, Hedge{}) })
+	t.Run("with second requests", func(t *testing.T) { inAnyWeather(t, 40, Hedge{After: time.Millisecond, Share: 0.5}) })
+}
+
+func inAnyWeather(t *testing.T, rounds uint64, hedge Hedge) {
 	var nodes []*fake.Node
 	var paths []*fake.Path
 	var addresses []string
@@ -240,7 +245,9 @@ func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {
 		path := fake.Through(t, seedOf(node))
 		nodes, paths, addresses = append(nodes, node), append(paths, path), append(addresses, path.Address)
 	}
-	client := dial(t, "florin://"+strings.Join(addresses, ","), Options{StallAfter: 30 * time.Millisecond, SilenceMax: time.Second})
+	client := dial(t, "florin://"+strings.Join(addresses, ","), Options{
+		StallAfter: 30 * time.Millisecond, SilenceMax: time.Second, Hedge: hedge,
+	})
 	var shown [16]atomic.Uint64
 	note := func(userID, before, got uint64) {
 		if got < before {
@@ -290,7 +297,7 @@ func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {
 		})
 	}
 	random := rand.New(rand.NewPCG(18, 3))
-	for round := range uint64(80) {
+	for round := range rounds {
 		paths[random.IntN(len(paths))].Weather(random, 5)
 		// One node is always there, the others follow when it suits them.
 		nodes[round%3].Version.Store(round + 2)
@@ -302,6 +309,9 @@ func TestInAnyWeatherNoVersionGoesBack(t *testing.T) {
 		node.Version.Store(100)
 	}
 	callers.Wait()
+	if counters := client.Counters(); (counters.HedgesWon > 0) != (hedge != Hedge{}) {
+		t.Errorf("%+v", counters)
+	}
 }
 
 func TestWhatIsKeptOfUsersIsBounded(t *testing.T) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fake::follower::{Follower, map, together};
 use fake::path::Path;
 use fake::{Answer, Asked, Fake, Map, eventually, user};
-use florin_client::{Backoff, Builder, Client, Error, Freshness, Retry, Version};
+use florin_client::{Backoff, Builder, Client, Counters, Error, Freshness, Hedge, Retry, Version};
 use florin_schema::Status;
 use florin_schema::frame::REPLY_DRAINING;
 use futures_util::future::join_all;
@@ -178,8 +178,15 @@ async fn a_node_of_another_ledger_is_never_asked() {
 /// is answered, and no caller sees a user's version go back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_any_weather_no_version_goes_back() {
-    static READS: AtomicUsize = AtomicUsize::new(0);
-    static STOP: AtomicBool = AtomicBool::new(false);
+    let counters = in_any_weather(impatient()).await;
+    assert_eq!(counters.hedges, 0);
+    let hedge = Hedge::after(Duration::from_millis(1)).share(0.5);
+    let counters = in_any_weather(impatient().hedge(hedge)).await;
+    assert!(counters.hedges_won > 0, "{counters:?}");
+}
+
+async fn in_any_weather(builder: Builder) -> Counters {
+    let (reads, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let mut followers = Vec::new();
     let mut paths = Vec::new();
     for node_id in 1..=3 {
@@ -188,19 +195,19 @@ async fn in_any_weather_no_version_goes_back() {
         followers.push(follower);
     }
     let addresses: Vec<&str> = paths.iter().map(|path| &*path.address).collect();
-    let client =
-        impatient().silence_max(Duration::from_secs(1)).connect(&*addresses.join(",")).await.unwrap();
+    let client = builder.silence_max(Duration::from_secs(1)).connect(&*addresses.join(",")).await.unwrap();
     // Of each user, the highest version that any caller has been shown.
     let shown: Arc<Vec<Mutex<u64>>> = Arc::new((0..16).map(|_| Mutex::new(0)).collect());
     let callers = (0..8u64).map(|caller| {
         let (client, shown) = (client.clone(), Arc::clone(&shown));
+        let (reads, is_over) = (Arc::clone(&reads), Arc::clone(&is_over));
         tokio::spawn(async move {
             let mut id = caller;
-            while !STOP.load(SeqCst) {
+            while !is_over.load(SeqCst) {
                 id = (id + 5) % 16;
                 let other = (id + 1) % 16;
                 let before = [id, other].map(|id| *shown[id as usize].lock().unwrap());
-                let got = match READS.fetch_add(1, SeqCst) % 3 {
+                let got = match reads.fetch_add(1, SeqCst) % 3 {
                     0 => {
                         let both = client.get_balances(&[user(id), user(other)]).await.unwrap();
                         [0, 1].map(|place| both.get(place).unwrap().version().unwrap().0)
@@ -219,7 +226,7 @@ async fn in_any_weather_no_version_goes_back() {
     });
     let callers: Vec<_> = callers.collect();
     let mut random = StdRng::seed_from_u64(18);
-    for round in 2..80u64 {
+    for round in 2..42u64 {
         let path = &paths[random.random_range(0..paths.len())];
         match random.random_range(0..5) {
             0 => path.drop_all(),
@@ -229,13 +236,14 @@ async fn in_any_weather_no_version_goes_back() {
         }
         // One node is always there, the others follow when it suits them.
         followers[(round % 3) as usize].version.store(round, SeqCst);
-        let before = READS.load(SeqCst);
-        let is_over = || callers.iter().any(|caller| caller.is_finished());
-        eventually("reads", || READS.load(SeqCst) >= before + 16 || is_over()).await;
+        let before = reads.load(SeqCst);
+        let has_failed = || callers.iter().any(|caller| caller.is_finished());
+        eventually("reads", || reads.load(SeqCst) >= before + 16 || has_failed()).await;
     }
-    STOP.store(true, SeqCst);
+    is_over.store(true, SeqCst);
     followers.iter().for_each(|follower| follower.version.store(100, SeqCst));
     join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
+    client.counters()
 }
 
 /// A node moves: its name has another address, behind one that refuses. Whoever has lost the old one asks for the name again, tries
