@@ -19,6 +19,7 @@ mod deaths;
 mod documented;
 mod followed;
 mod forbidden;
+mod frozen;
 mod history;
 mod hostile;
 mod languages;

@@ -53,7 +53,6 @@ async fn a_second_request_answers_where_the_first_takes_long() {
     let counters = client.counters();
     assert!(counters.hedges_won > 5 && counters.hedges_won <= counters.hedges, "{counters:?}");
     assert_eq!((counters.replies, counters.retries), (41, 0));
-    eventually("what was asked has come", || slow.asked().len() as u64 >= counters.hedges_won).await;
     assert!(slow.asked().len() + other.asked().len() <= 41 + counters.hedges as usize);
     assert_eq!(in_flight(&client), 0);
 }
