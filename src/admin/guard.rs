@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::limits::AUDIT_LOG_PATH_BYTES_MAX;
 use crate::shard::callers::bearer;
 use crate::shard::quota::{self, Usage};
-use crate::shard::strikes::Strikes;
+use crate::shard::strikes::{Strikes, Struck};
 use crate::shard::{Directory, Principal, Proof, Rights};
 
 /// Who may do what, and where it is written down. Without callers everybody who gets here may do everything.
@@ -63,14 +63,14 @@ impl Guard {
             .ok_or_else(|| unauthorized("authorization: expected Bearer, one space and a token"))?;
         let now = self.clock.now();
         let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !strikes.looks_at(from, now.monotonic_us) {
-            let detail = "token: too many wrong ones have come from this address; ask again in a second, with the right one";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail));
-        }
-        let found = Directory::principal(&*directory, Proof::Token(token), now.wall_us);
-        found.ok_or_else(|| {
-            strikes.count(from, now.monotonic_us);
-            unauthorized("token: expected one that this node knows and whose time is not over")
+        let find = || Directory::principal(&*directory, Proof::Token(token), now.wall_us);
+        let found = strikes.judge(from, now.monotonic_us, directory.form(token), find);
+        found.map_err(|struck| match struck {
+            Struck::Wrong => unauthorized("token: expected one that this node knows and whose time is not over"),
+            Struck::TooMany => {
+                let detail = "token: too many wrong ones have come from this address; ask again in a second, with the right one";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            }
         })
     }
 

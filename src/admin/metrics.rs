@@ -98,7 +98,7 @@ const PER_SHARD: &[PerShard] = &[
     (
         "florin_tokens_not_looked_at_total",
         Kind::Counter,
-        "Tokens that were not looked at, for their address had shown too many wrong ones.",
+        "Tokens that were refused without a word on what they are, for their address had shown too many wrong ones.",
         |m| &m.tokens_not_looked_at,
     ),
     ("florin_received_bytes_total", Kind::Counter, "Bytes received from callers.", |m| &m.bytes_in),

@@ -9,6 +9,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use super::file::Entry;
 use super::token::{self, SigningKey, TokenHash};
 use crate::shard::quota::{Quota, Usage};
+use crate::shard::strikes::Form;
 use crate::shard::{Principal, Proof, Rights};
 
 /// See the module.
@@ -215,6 +216,10 @@ impl Directory {
 impl crate::shard::Directory for Directory {
     fn principal(&self, proof: Proof<'_>, wall_us: i64) -> Option<Principal> {
         self.find(proof, wall_us)
+    }
+
+    fn form(&self, token: &[u8]) -> Form {
+        token::form(token)
     }
 
     fn again(&self, principal: Principal, wall_us: i64) -> Principal {

@@ -21,9 +21,12 @@ use subtle::{Choice, ConstantTimeEq};
 use super::secret::Secret;
 use crate::limits::{KEY_BYTES_MIN, PRINCIPAL_NAME_BYTES_MAX};
 use crate::shard::Rights;
+use crate::shard::strikes::Form;
 
 const RANDOM: &str = "florin_";
 const SIGNED: &str = "florin1";
+/// Of base64, for 32 bytes.
+const CHANCE_CHARACTERS: usize = (4 * 32_usize).div_ceil(3);
 
 /// A random token. It is shown once, to whoever made it.
 pub struct Token(String);
@@ -158,6 +161,15 @@ pub(super) fn is_signed(token: &[u8]) -> bool {
     token.strip_prefix(SIGNED.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'.'))
 }
 
+/// Whether a token can be guessed, by its form alone.
+pub(super) fn form(token: &[u8]) -> Form {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let chance = token.strip_prefix(RANDOM.as_bytes());
+    let is_random =
+        chance.is_some_and(|chance| chance.len() == CHANCE_CHARACTERS && chance.iter().all(is_base64));
+    if is_random || is_signed(token) { Form::OfChance } else { Form::Any }
+}
+
 /// Reads a signed token that one of `keys` has signed.
 pub(super) fn verify<'a>(token: &'a [u8], keys: &'a [SigningKey]) -> Option<Claims<'a>> {
     let token = std::str::from_utf8(token).ok()?;
@@ -202,6 +214,12 @@ mod tests {
         let (one, other) = (Token::random(), Token::random());
         assert_ne!(one.reveal(), other.reveal());
         assert_eq!(one.reveal().len(), RANDOM.len() + 43);
+        assert_eq!(form(one.reveal().as_bytes()), Form::OfChance);
+        for guessable in
+            ["", "hunter2", "florin_hunter2", &one.reveal()[1..], &one.reveal().replace('_', ".")]
+        {
+            assert_eq!(form(guessable.as_bytes()), Form::Any, "{guessable}");
+        }
         let hash = one.hash();
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!(bool::from(hash.is(&TokenHash::of(one.reveal().as_bytes()))));
@@ -220,7 +238,8 @@ mod tests {
         let token = sign(&keys[1], "team-a", Rights::BALANCE.and(Rights::BATCH), 1_795_320_306);
         let text = token.reveal_text().unwrap();
         assert!(
-            text.starts_with("florin1.new.team-a.balance+batch.1795320306.") && is_signed(token.reveal())
+            text.starts_with("florin1.new.team-a.balance+batch.1795320306.")
+                && form(token.reveal()) == Form::OfChance
         );
         let claims = verify(token.reveal(), &keys).unwrap();
         assert_eq!((claims.name, claims.end_s, claims.key.kid()), ("team-a", 1_795_320_306, "new"));

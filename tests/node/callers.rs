@@ -13,7 +13,7 @@ use std::{
 };
 
 use florin::{
-    callers::{Callers, Secret, SigningKey, TokenHash, sign},
+    callers::{Callers, Secret, SigningKey, Token, TokenHash, sign},
     node::{Node, NodeConfig},
     shard::Rights,
     wire::resp::COMMANDS,
@@ -475,6 +475,40 @@ fn a_rate_is_the_whole_nodes() {
     });
     let due = RATE * began.elapsed().as_secs_f64() + BURST;
     assert!(shed > 0 && f64::from(granted) <= due, "{granted} of {due}, {shed} shed");
+}
+
+/// A caller that went on showing an old token locked out everybody behind its address, as behind a proxy.
+#[test]
+fn one_who_shows_wrong_tokens_locks_out_nobody_behind_its_address() {
+    let known = Known::new();
+    let (made, old) = (Token::random(), Token::random());
+    let entry =
+        format!("[[principal]]\nname = \"made\"\nmay = [\"balance\"]\ntokens = [\"{}\"]\n", made.hash());
+    fs::write(known.file(), fs::read_to_string(known.file()).unwrap() + &entry).unwrap();
+    let (node, _) = known.start(1);
+    let status = |token: &str| {
+        let mut stream = connect("tcp", &node);
+        stream.write_all(&hello(token)).unwrap();
+        replies(&mut stream, 1)[0].1
+    };
+    until("too many wrong ones have come", || status(old.reveal()) == OVERLOADED);
+    let signed = known.kinds.iter().find(|kind| kind.name == "signed").unwrap();
+    assert_eq!([status(made.reveal()), status(signed.token.as_ref().unwrap())], [OK, OK]);
+    // By HTTP too, where each request shows one; and what could be a guess is not looked at.
+    let by_http = |token: &str| {
+        let mut stream = connect("tcp", &node);
+        write!(
+            stream,
+            "GET /v1/users/1/balance HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )
+        .unwrap();
+        answer(&mut stream, false)
+    };
+    assert_eq!(by_http(made.reveal()), 404);
+    until("a right one that could be a guess is not looked at", || {
+        status("wrong");
+        by_http("balance") == 429
+    });
 }
 
 /// A node whose callers are unknown asks nobody, as ever.

@@ -18,7 +18,7 @@ use super::Shard;
 use super::principal::{self, Principal};
 use super::quota::{Quota, Usage};
 use super::responder::Via;
-use super::strikes::Strikes;
+use super::strikes::{Form, Strikes, Struck};
 use crate::clock::Now;
 use crate::limits::{DIRECTORIES_QUEUED_MAX, REFUSALS_QUEUED_MAX};
 use crate::mesh::{self, Receiver, Sender};
@@ -44,6 +44,11 @@ pub enum Proof<'a> {
 pub trait Directory: Send + Sync {
     /// Whose proof this is at `wall_us`, µs since 1970 UTC; `None` where it is nobody's.
     fn principal(&self, proof: Proof<'_>, wall_us: i64) -> Option<Principal>;
+
+    /// What a token looks like, whosesoever it is.
+    fn form(&self, _token: &[u8]) -> Form {
+        Form::Any
+    }
 
     /// What has become of one that this directory, or one before it, has named: it with what it may do now, or whoever has proved
     /// nothing where its proof holds no more.
@@ -290,14 +295,12 @@ impl Callers {
     /// Whose token this is, unless its address has shown too many wrong ones.
     fn by_token(&mut self, connection: u32, token: &[u8], now: Now) -> Result<Principal, Unproved> {
         let from = self.at(connection).from;
-        if !self.strikes.looks_at(from, now.monotonic_us) {
-            return Err(Unproved::TooManyWrong);
-        }
-        let found = self.directory.principal(Proof::Token(token), now.wall_us);
-        if found.is_none() {
-            self.strikes.count(from, now.monotonic_us);
-        }
-        found.ok_or(Unproved::Wrong)
+        let find = || self.directory.principal(Proof::Token(token), now.wall_us);
+        let found = self.strikes.judge(from, now.monotonic_us, self.directory.form(token), find);
+        found.map_err(|struck| match struck {
+            Struck::Wrong => Unproved::Wrong,
+            Struck::TooMany => Unproved::TooManyWrong,
+        })
     }
 
     /// The connection itself is this one's from now on.
