@@ -67,6 +67,7 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/migrating.md", "", MIGRATING),
     ("docs/operating.md", "", OPERATING),
     ("docs/performance.md", "make ", Make),
+    ("docs/performance.md", "cargo run --release --example ", MEASURES),
     ("docs/performance.md", "florin-bench ", MEASURES),
     ("docs/performance.md", "perf ", MEASURES),
     ("docs/postgres.md", "", POSTGRES),
