@@ -49,6 +49,7 @@ impl Reader {
         let (any, admin) = (node.addr(), node.admin.to_string());
         let below = format!("{}/", self.folder.path().display());
         let mut command = command
+            .replace("sudo -u florin ", "")
             .replace("/tmp/", &below)
             .replace("127.0.0.1:7300", &admin)
             .replace("NODE", &admin)
