@@ -352,6 +352,8 @@ pub const DEMO_LINE: Duration = Duration::from_secs(1);
 pub const SCREEN_GLANCE: Duration = Duration::from_millis(50);
 /// Lines of a panel of the screen that names callers or refusals, at most: the shards have the room.
 pub const SCREEN_PANEL_LINES: usize = 6;
+/// Digits of a user's id that is typed there: those of the largest.
+pub const USER_DIGITS_MAX: usize = 19;
 /// Between two of its questions who was refused: each is a connection of its own.
 pub const TOP_REFUSALS: Duration = Duration::from_secs(2);
 /// How long `florin top` waits for a node to answer, and how often it tries to reach one that does not.

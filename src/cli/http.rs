@@ -11,10 +11,10 @@ use std::time::Duration;
 use florin_client::{Address, Tls, TlsError, TlsFailure};
 use florin_input::connections::Stream;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::Response;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{HeaderMap, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -129,6 +129,17 @@ pub(super) fn request_within(
     path: &str,
     body: &str,
 ) -> Result<Answer, NoAnswer> {
+    whole_within(limit, node, method, path, body).map(|(_, answer)| answer)
+}
+
+/// The same with the answer's headers.
+pub(super) fn whole_within(
+    limit: Duration,
+    node: &Asked,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<(HeaderMap, Answer), NoAnswer> {
     let address = &node.address;
     let failed = |source| NoAnswer::Io { address: address.clone(), source };
     let request = prepared(node, method, path, body)?;
@@ -139,9 +150,11 @@ pub(super) fn request_within(
     outcome.unwrap_or_else(|_| Err(NoAnswer::TooSlow { address: address.clone(), limit }))
 }
 
-async fn exchange(node: &Asked, request: Request) -> Result<Answer, NoAnswer> {
+async fn exchange(node: &Asked, request: Request) -> Result<(HeaderMap, Answer), NoAnswer> {
     let stream = connected(node).await?;
-    answered(&node.address, begun(&node.address, stream, request).await?).await
+    let response = begun(&node.address, stream, request).await?;
+    let headers = response.headers().clone();
+    Ok((headers, answered(&node.address, response).await?))
 }
 
 type Request = hyper::Request<Full<Bytes>>;

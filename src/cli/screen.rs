@@ -43,6 +43,8 @@ pub(super) struct Page<'a> {
     pub(super) history: &'a [u64],
     /// Who was refused last, and why, the newest first.
     pub(super) refusals: &'a [String],
+    /// What one user was answered.
+    pub(super) user: &'a [String],
     /// Commands to try.
     pub(super) commands: &'a [String],
     /// What the keys do.
@@ -80,6 +82,19 @@ pub(super) enum Wish {
     Rush,
     /// To see the same again: the terminal has another size.
     Redraw,
+    /// To name a user.
+    Type(Typed),
+}
+
+/// A key that writes a user's id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Typed {
+    /// One more digit.
+    Digit(char),
+    /// The last one goes.
+    Erase,
+    /// That is all of it.
+    Enter,
 }
 
 /// Where pages are shown. Dropped, a terminal is as it was.
@@ -128,6 +143,11 @@ impl Stage {
                         KeyCode::Char('q') | KeyCode::Esc => Some(Wish::End),
                         KeyCode::Char('c') if control => Some(Wish::End),
                         KeyCode::Char('l') => Some(Wish::Rush),
+                        KeyCode::Char(digit) if digit.is_ascii_digit() => {
+                            Some(Wish::Type(Typed::Digit(digit)))
+                        }
+                        KeyCode::Backspace => Some(Wish::Type(Typed::Erase)),
+                        KeyCode::Enter => Some(Wish::Type(Typed::Enter)),
                         _ => None,
                     }
                 }
@@ -170,10 +190,11 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
         Constraint::Max(height(activity.shards.len() + 2)),
         Constraint::Min(height(answers.len()).max(4)),
         Constraint::Length(height(callers.len().max(page.refusals.len()).min(SCREEN_PANEL_LINES))),
+        Constraint::Length(height(page.user.len())),
         Constraint::Length(height(page.commands.len())),
         Constraint::Length(1),
     ]);
-    let [top, remark, said, table, lately, known, commands, bottom] = rows.areas(frame.area());
+    let [top, remark, said, table, lately, known, user, commands, bottom] = rows.areas(frame.area());
     frame.render_widget(Paragraph::new(title(activity)), top);
     if let Some((words, weight)) = page.remark {
         frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
@@ -195,6 +216,7 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     .areas(known);
     frame.render_widget(panel(" callers ", callers.into_iter().map(Line::raw)), who);
     frame.render_widget(panel(" last refusals ", refusals), why);
+    frame.render_widget(panel(" one user ", page.user.iter().map(|line| Line::raw(line.as_str()))), user);
     let shown = page.commands.iter().map(|command| Line::raw(command.as_str()));
     frame.render_widget(panel(" try these elsewhere ", shown), commands);
     frame.render_widget(Paragraph::new(page.keys).alignment(Alignment::Right).dim(), bottom);
@@ -371,6 +393,7 @@ mod tests {
             remark: Some(("it does not answer", Weight::Fault)),
             history: &[1, 2, 3],
             refusals: &["nobody known: GET /v1/audit: 401".to_owned()],
+            user: &["balance of user 42".to_owned()],
             commands: &["curl one".to_owned(), "florin two".to_owned()],
             keys: "q ends",
         };
@@ -388,6 +411,7 @@ mod tests {
             "12,345",
             "00:01:01",
             "curl one",
+            "balance of user 42",
             "florin two",
             "q ends",
             "node: so it is",

@@ -112,6 +112,11 @@ fn top_shows_a_node_follows_its_terminal_and_says_when_the_node_is_gone() {
     let mut terminal = Terminal::run(folder.path(), &format!("top --admin {}", server.admin));
     terminal.wait_for(0, "node: ready: every shard has loaded the ledger and follows it");
     terminal.wait_for(0, "2 accounts on the");
+    terminal.press("77\u{7f}\u{7f}1\r");
+    terminal.wait_for(0, "balance of user 1 at version 2 on shard 0");
+    terminal.wait_for(0, "1,200");
+    terminal.press("9\r");
+    terminal.wait_for(0, "balance: the ledger has never named this user");
     terminal.wait_for(0, "q ends");
     let before = terminal.len();
     terminal.resize(24, 90);

@@ -307,7 +307,7 @@ impl Play<'_> {
                     Some(Wish::End) => return Ok(()),
                     Some(Wish::Rush) => self.turn()?,
                     Some(Wish::Redraw) => break,
-                    None => {}
+                    Some(Wish::Type(_)) | None => {}
                 }
             }
             if Instant::now() >= next {
@@ -321,6 +321,7 @@ impl Play<'_> {
                 remark,
                 history,
                 refusals: &[],
+                user: &[],
                 commands,
                 keys: &keys,
             })?;

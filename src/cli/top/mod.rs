@@ -1,5 +1,7 @@
 //! `florin top`: what a running node is doing, on a terminal, or a line a second elsewhere.
 
+mod search;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,13 +13,14 @@ use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::caller::{AdminArgs, Asked};
-use super::events::{Events, EventsError};
-use super::http::request_within;
-use super::screen::{History, Page, Stage, Wish, until_left};
 use crate::admin::activity::{Activity, Weight};
 use crate::callers::SecretError;
+use crate::cli::caller::{AdminArgs, Asked};
+use crate::cli::events::{Events, EventsError};
+use crate::cli::http::request_within;
+use crate::cli::screen::{History, Page, Stage, Wish, until_left};
 use crate::limits::{SCREEN_GLANCE, TOP_CALL, TOP_REFUSALS, TOP_SILENCE};
+use search::Search;
 
 /// Flags of `florin top`.
 #[derive(Args, Debug)]
@@ -74,6 +77,7 @@ pub(super) fn run(args: &TopArgs) -> Result<(), TopError> {
 fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> Result<(), TopError> {
     let (mut activity, mut history, mut trouble) = (Activity::default(), History::new(), None);
     let mut retry = Instant::now();
+    let mut search = Search::of(watched.node);
     while !is_ended.load(Relaxed) {
         let mut is_new = match watched.listen(&mut retry) {
             Heard::Activity(text) => {
@@ -90,6 +94,10 @@ fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> R
         match stage.wish(Duration::ZERO)? {
             Some(Wish::End) => return Ok(()),
             Some(Wish::Redraw) => is_new = true,
+            Some(Wish::Type(typed)) => {
+                search.take(typed);
+                is_new = true;
+            }
             Some(Wish::Rush) | None => {}
         }
         if is_new {
@@ -98,8 +106,9 @@ fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> R
                 remark: trouble.as_deref().map(|words| (words, Weight::Fault)),
                 history: history.as_slice(),
                 refusals: &watched.refusals.lines,
+                user: search.lines(),
                 commands: &[],
-                keys: "q ends",
+                keys: &search.keys(),
             })?;
         }
     }
