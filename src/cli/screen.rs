@@ -186,11 +186,12 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
-        Constraint::Max(height(activity.said.len())),
-        Constraint::Max(height(activity.shards.len() + 2)),
+        // These before all else, and room for others however many shards there are.
+        Constraint::Length(height(activity.said.len()).min(frame.area().height / 3)),
+        Constraint::Length(height(activity.shards.len() + 2).min(frame.area().height / 2)),
         Constraint::Min(height(answers.len()).max(4)),
-        Constraint::Length(height(callers.len().max(page.refusals.len()).min(SCREEN_PANEL_LINES))),
-        Constraint::Length(height(page.user.len())),
+        Constraint::Max(height(callers.len().max(page.refusals.len()).min(SCREEN_PANEL_LINES))),
+        Constraint::Max(height(page.user.len())),
         Constraint::Length(height(page.commands.len())),
         Constraint::Length(1),
     ]);

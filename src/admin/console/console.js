@@ -175,13 +175,25 @@ async function refusals() {
     const lines = answer.ok ? (await answer.json()).refusals : [];
     $("refusals-none").textContent = answer.ok ? (lines.length ? "" : "Nobody was refused.") : await refusal(answer);
     $("refusals").hidden = lines.length === 0;
-    fill("refusals", lines.reverse().map(({ at, principal, from, action, outcome, reason }) => [
-      [at.replace("T", " ").replace(/\.\d+Z$/, ""), "words"], [`${principal || "nobody known"}${from ? `, ${from}` : ""}`, "words"],
-      [`${action}: ${outcome}`, "words"], [reason || "", "words"],
+    fill("refusals", alike(lines.reverse()).map(({ at, who, what, reason, times }) => [
+      [at.replace("T", " ").replace(/\.\d+Z$/, ""), "time"], [who, "words"], [times > 1 ? `${times} × ${what}` : what, "words"],
+      [reason || "", "words"],
     ]));
   } catch {
     // The stream says what is wrong.
   }
+}
+
+// Refusals one behind the other that are alike but for their time are one line, with the newest's.
+function alike(lines) {
+  const found = [];
+  for (const { at, principal, from, action, outcome, reason } of lines) {
+    const line = { at, who: `${principal || "nobody known"}${from ? `, ${from}` : ""}`, what: `${action}: ${outcome}`, reason, times: 1 };
+    const last = found.at(-1);
+    if (last && last.who === line.who && last.what === line.what && last.reason === reason) last.times += 1;
+    else found.push(line);
+  }
+  return found;
 }
 
 // A user's balance and statistics, each as the node answers or refuses it.

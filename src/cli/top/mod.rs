@@ -212,16 +212,51 @@ impl Refusals<'_> {
             self.due = None;
         }
         let told = florin_input::json::<Told>(answer.body.as_bytes()).map(|told| told.refusals);
-        self.lines = told.unwrap_or_default().iter().rev().map(Refusal::line).collect();
+        self.lines = lines(&told.unwrap_or_default());
     }
 }
 
+/// The newest first, and those that are alike but for their time in one.
+fn lines(refusals: &[Refusal]) -> Vec<String> {
+    let newest: Vec<&Refusal> = refusals.iter().rev().collect();
+    newest.chunk_by(|one, other| one.what() == other.what()).map(|alike| alike[0].line(alike.len())).collect()
+}
+
 impl Refusal {
-    fn line(&self) -> String {
-        let Refusal { at, principal, from, action, outcome, reason } = self;
-        let time = at.get(11..19).unwrap_or(at);
+    fn what(&self) -> String {
+        let Refusal { at: _, principal, from, action, outcome, reason } = self;
         let who = principal.as_deref().unwrap_or("nobody known");
         let from = from.as_ref().map_or_else(String::new, |from| format!(", {from}"));
-        format!("{time} {who}{from}: {action}: {outcome}: {reason}")
+        format!("{who}{from}: {action}: {outcome}: {reason}")
+    }
+
+    fn line(&self, times: usize) -> String {
+        let time = self.at.get(11..19).unwrap_or(&self.at);
+        let times = if times > 1 { format!("{times} × ") } else { String::new() };
+        format!("{time} {times}{}", self.what())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One caller that was refused again and again hid all others.
+    #[test]
+    fn what_is_refused_again_and_again_is_one_line() {
+        let refusal = |at: &str, action: &str| Refusal {
+            at: format!("2026-11-28T20:00:{at}.000000Z"),
+            principal: None,
+            from: Some("192.0.2.1".to_owned()),
+            action: action.to_owned(),
+            outcome: "401".to_owned(),
+            reason: "token".to_owned(),
+        };
+        let told = [refusal("01", "GET /b"), refusal("02", "GET /a"), refusal("03", "GET /a")];
+        let expected = [
+            "20:00:03 2 × nobody known, 192.0.2.1: GET /a: 401: token",
+            "20:00:01 nobody known, 192.0.2.1: GET /b: 401: token",
+        ];
+        assert_eq!(lines(&told), expected);
     }
 }
