@@ -72,13 +72,24 @@ pub(super) fn start_writer(
 #[derive(Default)]
 pub(super) struct Tally {
     answers: AtomicU64,
+    late: AtomicU64,
     errors: AtomicU64,
 }
 
 impl Tally {
-    /// Answers, and the calls that got none.
-    pub(super) fn read(&self) -> (u64, u64) {
-        (self.answers.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+    /// Answers.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Calls that had no answer by their deadline: a host that has too much to do is no fault.
+    pub(super) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// Calls that got another answer than theirs, or none.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 }
 
@@ -91,6 +102,7 @@ pub(super) async fn read(client: Client, users: u32, per_second: u32, tally: Arc
         match ask(&client, users).await {
             // A small platform may have users of whom the ledger knows nothing yet.
             Ok(()) | Err(Error::NotFound(_)) => tally.answers.fetch_add(1, Ordering::Relaxed),
+            Err(Error::Deadline { .. }) => tally.late.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
                 tracing::warn!(%error, "a reader of the demonstration got no answer");
                 tally.errors.fetch_add(1, Ordering::Relaxed)

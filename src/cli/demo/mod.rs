@@ -166,18 +166,24 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     stop.set();
     control.join().expect("the control plane does not panic")?;
     let written = shown.transpose()?.unwrap_or_default();
-    farewell(home, written, &tally)
+    farewell(home, written, args.reads, &tally)
 }
 
-fn farewell(home: Home, written: u64, tally: &Tally) -> Result<(), DemoError> {
+fn farewell(home: Home, written: u64, reads: u32, tally: &Tally) -> Result<(), DemoError> {
     let path = home.remove()?;
-    let (answers, errors) = tally.read();
     say(&format!(
         "answered {} reads and took in {} transactions; {} is removed",
-        grouped(answers),
+        grouped(tally.answers()),
         grouped(written),
         path.display()
     ));
+    if tally.late() > 0 {
+        say(&format!(
+            "{} more reads had no answer in time: this host is too busy for --reads {reads}",
+            grouped(tally.late())
+        ));
+    }
+    let errors = tally.errors();
     if errors > 0 { Err(DemoError::Reads { errors }) } else { Ok(()) }
 }
 
