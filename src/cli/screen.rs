@@ -190,12 +190,14 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
         Constraint::Length(height(activity.said.len()).min(frame.area().height / 3)),
         Constraint::Length(height(activity.shards.len() + 2).min(frame.area().height / 2)),
         Constraint::Min(height(answers.len()).max(4)),
-        Constraint::Max(height(callers.len().max(page.refusals.len()).min(SCREEN_PANEL_LINES))),
+        Constraint::Max(height(callers.len())),
+        // A line each, whose end is its reason.
+        Constraint::Max(height(page.refusals.len().min(SCREEN_PANEL_LINES))),
         Constraint::Max(height(page.user.len())),
         Constraint::Length(height(page.commands.len())),
         Constraint::Length(1),
     ]);
-    let [top, remark, said, table, lately, known, user, commands, bottom] = rows.areas(frame.area());
+    let [top, remark, said, table, lately, who, why, user, commands, bottom] = rows.areas(frame.area());
     frame.render_widget(Paragraph::new(title(activity)), top);
     if let Some((words, weight)) = page.remark {
         frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
@@ -210,11 +212,6 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     frame.render_widget(sparkline.block(block), history);
     frame.render_widget(panel(" answers ", answers.into_iter().map(Line::raw)), answered);
     let refusals = page.refusals.iter().take(SCREEN_PANEL_LINES).map(|line| Line::raw(line.as_str()));
-    let [who, why] = Layout::horizontal([
-        Constraint::Fill(u16::from(!callers.is_empty())),
-        Constraint::Fill(u16::from(!page.refusals.is_empty())),
-    ])
-    .areas(known);
     frame.render_widget(panel(" callers ", callers.into_iter().map(Line::raw)), who);
     frame.render_widget(panel(" last refusals ", refusals), why);
     frame.render_widget(panel(" one user ", page.user.iter().map(|line| Line::raw(line.as_str()))), user);
