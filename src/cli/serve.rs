@@ -21,7 +21,7 @@ use crate::limits::{READY_LOOK, STATE_LOOK};
 use crate::node::{Obstacle, SlowLog, numa};
 use crate::threads::{Vital, spawn_vital_task};
 
-/// What `florin serve --help` ends with; [`CliError::exit_code`] and the README say the same.
+/// What `florin serve --help` ends with; [`CliError::exit_code`] and docs/node.md say the same.
 pub(super) const EXIT_CODES: &str = "\
 Signals:
   SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
