@@ -1,5 +1,6 @@
 //! What a machine is made of: a Debian tree, florin's package in two versions, and florin with a fault. All below target/.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -73,10 +74,13 @@ pub fn debian() -> PathBuf {
     tree
 }
 
-/// The package, made of the program that this test was built with.
+/// The package, made of the program that this test was built with: each version once, for while one test installs it another wants it.
 pub fn package(version: &str) -> PathBuf {
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(package) = made.get(version) {
+        return package.clone();
+    }
     pages::write_all(&root().join("target/pages")).unwrap();
     let built = Path::new(FLORIN).parent().unwrap().file_name().unwrap();
     let profile = if built == "debug" { "dev" } else { built.to_str().unwrap() };
@@ -85,6 +89,7 @@ pub fn package(version: &str) -> PathBuf {
         .args(["deb", "--no-build", "--quiet", "--fast", "--profile", profile, "--deb-version", version])
         .arg("--output")
         .arg(&package));
+    made.insert(version.to_owned(), package.clone());
     package
 }
 
