@@ -8,7 +8,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::{PATIENCE, wait_for};
+use super::support::{PATIENCE, WITHOUT_A_SCREEN, browser, wait_for};
 
 /// One page of it; it ends when dropped.
 pub struct Browser {
@@ -25,23 +25,12 @@ pub struct Browser {
 impl Browser {
     /// `None` where there is none on this host.
     pub fn start() -> Option<Browser> {
-        let starts = |name: &&str| {
-            let mut version = Command::new(name);
-            version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
-            version.status().is_ok_and(|status| status.success())
-        };
-        let name = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(starts)?;
+        let name = browser()?;
         let profile = TempDir::new().expect("a temporary folder");
         // The browser hears on descriptor 3 and speaks on 4.
         let mut child = Command::new("sh")
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null"#, name])
-            .args([
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--no-first-run",
-                "--disable-dev-shm-usage",
-            ])
+            .args(WITHOUT_A_SCREEN)
             .args(["--remote-debugging-pipe", "--window-size=1280,1400"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())

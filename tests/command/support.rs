@@ -245,3 +245,17 @@ impl Drop for Server {
         let _ = self.child.wait();
     }
 }
+
+/// A browser of this host, if there is one.
+pub fn browser() -> Option<&'static str> {
+    let starts = |name: &&str| {
+        let version =
+            Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        version.is_ok_and(|status| status.success())
+    };
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(starts)
+}
+
+/// How it is told to run where there is no screen, as root, in little shared memory.
+pub const WITHOUT_A_SCREEN: [&str; 5] =
+    ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"];

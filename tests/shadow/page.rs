@@ -1,40 +1,25 @@
 //! The page in a real browser: Debian's `chromium`, without a screen.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::faulty::between;
 use crate::shadow::{Caller, Shadow, generated, http};
-use crate::support::{Server, end};
+use crate::support::{Server, WITHOUT_A_SCREEN, browser, end};
 
 /// What the browser makes of a page, as HTML, once its script has run.
 fn dumped(browser: &str, url: &str, more: &[&str]) -> String {
     let profile = TempDir::new().expect("a temporary folder");
     let mut command = Command::new(browser);
     command
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-dev-shm-usage",
-        ])
+        .args(WITHOUT_A_SCREEN)
         .args(["--window-size=1120,1640", "--virtual-time-budget=3000"])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(more)
         .args(["--dump-dom", url]);
     end(command, "").ok()
-}
-
-fn browser() -> Option<&'static str> {
-    let starts = |name: &&str| {
-        let version =
-            Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        version.is_ok_and(|status| status.success())
-    };
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(starts)
 }
 
 /// The text of the element with this id.

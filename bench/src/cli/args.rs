@@ -152,6 +152,13 @@ pub(super) struct IsolationArgs {
     /// CPUs on which the trouble is made [default: any]
     #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
     pub(super) trouble_cpus: Cpus,
+    #[command(flatten)]
+    pub(super) node: OneNode,
+}
+
+/// What is measured of a node that the bench starts, whatever is done to it.
+#[derive(Args, Debug)]
+pub(super) struct OneNode {
     /// Shards of the node [default: as florin has them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) shards: Option<u16>,
@@ -166,13 +173,8 @@ pub(super) struct HandshakesArgs {
     /// Threads that connect, one connection after the other
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(super) threads: usize,
-    /// Shards of the node [default: as florin has them]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) shards: Option<u16>,
     #[command(flatten)]
-    pub(super) rounds: Rounds,
-    #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) node: OneNode,
 }
 
 #[derive(Args, Debug)]

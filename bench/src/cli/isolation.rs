@@ -40,13 +40,13 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
         tls: Some(Given::Made),
         token: Some(Given::Made),
         bounded_per_s: Some(args.quota),
-        shards: args.shards,
+        shards: args.node.shards,
         ..TargetSpec::new(Kind::Florin)
     };
     let specs = [spec];
     allow_many_files();
-    let (bench, settings) = prepare(&args.common, &specs)?;
-    let rounds = usize::from(args.rounds.rounds);
+    let (bench, settings) = prepare(&args.node.common, &specs)?;
+    let rounds = usize::from(args.node.rounds.rounds);
     let progress = Progress::new((Trouble::ALL.len() * rounds) as u64);
     let target = start_all(&specs, &bench, &progress)?.remove(0);
     target.resume()?;
@@ -54,7 +54,7 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     let campaign = Campaign::run(Trouble::ALL.len(), 1, rounds, |index, _| {
         let trouble = Trouble::ALL[index];
         let name = strength.name(trouble);
-        let load = args.load.load(args.common.setup.arrivals);
+        let load = args.load.load(args.node.common.setup.arrivals);
         let found = measure(&target, load, &settings, trouble, &strength, &mut |rate| {
             progress.say(format!("{name}: the others' {rate:.0}/s"));
         })?;
@@ -72,7 +72,7 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     let trials: Vec<_> =
         campaign.cells().iter().flatten().flat_map(|cell| cell.trials.iter().cloned()).collect();
     warn(&trials);
-    write_out(&args.common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
+    write_out(&args.node.common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
 }
 
 /// A line for each trouble: what it did to the others, and what it may.
@@ -113,12 +113,12 @@ fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], qu
 
 /// Connections a second in plain, and by TLS with and without tickets; and what each costs the server.
 pub(super) fn handshakes(args: &HandshakesArgs) -> Result<(), CliError> {
-    let plain = TargetSpec { via: Via::Any, shards: args.shards, ..TargetSpec::new(Kind::Florin) };
+    let plain = TargetSpec { via: Via::Any, shards: args.node.shards, ..TargetSpec::new(Kind::Florin) };
     let specs = [plain.clone(), TargetSpec { tls: Some(Given::Made), ..plain }];
-    let (bench, _) = prepare(&args.common, &specs)?;
+    let (bench, _) = prepare(&args.node.common, &specs)?;
     let ways =
         [(How::Plain, 0, "in plain"), (How::Full, 1, "by TLS"), (How::Resumed, 1, "by TLS, with a ticket")];
-    let rounds = usize::from(args.rounds.rounds);
+    let rounds = usize::from(args.node.rounds.rounds);
     let progress = Progress::new((ways.len() * rounds) as u64);
     let targets = start_all(&specs, &bench, &progress)?;
     let mut found: Vec<Vec<Connections>> = ways.iter().map(|_| Vec::new()).collect();
@@ -170,9 +170,9 @@ fn connections(target: &Target, how: How, args: &HandshakesArgs) -> Result<Conne
     };
     let pid = target.pid.expect("the bench has started it");
     let before = Sample::take(pid).map_err(failed)?;
-    let cpus = &args.common.setup.cpus.0;
+    let cpus = &args.node.common.setup.cpus.0;
     let flood = Flood::begin(*address, &target.access, how, args.threads, cpus);
-    thread::sleep(args.common.duration);
+    thread::sleep(args.node.common.duration);
     let made = flood.end().map_err(failed)?;
     let server = Sample::take(pid).map_err(failed)?.since(&before, made.count);
     target.pause();
