@@ -4,7 +4,9 @@
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use florin_record::{Appended, Field, NewTransaction, Refused, Rejection, TransactionText, Trouble};
+use florin_record::{
+    Appended, Field, NewTransaction, Refused, Rejection, TransactionText, Trouble, json_text,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -124,13 +126,7 @@ fn transaction(index: usize, entry: &RawValue) -> Result<NewTransaction, Problem
             bad(format!("transaction {index}: {field}: expected {expected}, found {found}"))
                 .with("field", field.name())
         };
-        let raw = keys.value(field).ok_or_else(|| wrong("nothing"))?.get();
-        let takes_numbers = matches!(field, Field::UserId | Field::Amount | Field::Kind);
-        match raw.as_bytes()[0] {
-            b'"' => florin_input::json::<String>(raw.as_bytes()).map_err(|_| wrong(raw)),
-            b'-' | b'0'..=b'9' if takes_numbers => Ok(raw.to_owned()),
-            _ => Err(wrong(&raw.chars().take(64).collect::<String>())),
-        }
+        json_text(field, keys.value(field)).map_err(|error| wrong(&error.found))
     };
     let texts = [
         text(Field::TransactionId)?,

@@ -91,6 +91,8 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::Postgres => vec![Way { ledger: Ledger::Postgres("thread"), ..plain }],
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
+        // No node has a topic for its ledger yet.
+        Vital::Kafka => Vec::new(),
         Vital::AuditLog => vec![Way { flags: &["--audit-log", "audit.jsonl"], ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],
         Vital::Handshakes(_) => {

@@ -42,6 +42,8 @@ const NO_BOUNDS: &[(&str, &[&str])] = &[
     ("shadow/src/cutover/guard.rs", &["ABOVE_P99"]),
     ("shadow/src/judge/windows.rs", &["HOUR_US"]),
     ("shadow/src/record/format.rs", &["VERSION"]),
+    ("sources/kafka/src/address.rs", &["PORT", "TOPIC_BYTES_MAX"]),
+    ("sources/kafka/src/position.rs", &["ENTRY_BYTES", "HEAD_BYTES"]),
     ("sources/postgres/src/address.rs", &["PORT"]),
     ("sources/postgres/src/position.rs", &["PAGE", "POSITION_BYTES"]),
     ("sources/postgres/src/row.rs", &["AMOUNT", "ASSET", "KIND", "TIME", "USER", "VERSION"]),

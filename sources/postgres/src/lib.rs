@@ -82,6 +82,6 @@ pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition};
 pub use scan::PgScan;
 pub use source::PgSource;
-pub use status::{Figure, PgStatus};
+pub use status::PgStatus;
 pub use target::{PgConfig, Target};
 pub use wire::WireError;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use florin_record::Figure;
+
 use crate::facts::Slot;
 use crate::limits::RETAINED_WARN_BYTES;
 use crate::position::Lsn;
@@ -16,19 +18,6 @@ pub struct PgStatus {
     position: AtomicU64,
     end: AtomicU64,
     endangered: AtomicU64,
-}
-
-/// A number for whoever watches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Figure {
-    /// Its name among the metrics.
-    pub name: &'static str,
-    /// What it says.
-    pub help: &'static str,
-    /// Whether it only grows.
-    pub is_counter: bool,
-    /// How much.
-    pub value: u64,
 }
 
 impl PgStatus {

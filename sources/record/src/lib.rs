@@ -3,17 +3,23 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`transaction`](NewTransaction) | a transaction from texts, field by field, and why one is not let in |
+//! | [`figures`](Figure) | numbers that a ledger's server is watched by |
+//! | [`json`](json_text) | a field of a JSON object, wherever such objects come from |
 //! | [`time`] | RFC 3339, to the microsecond |
 //! | [`ledger`](Appender) | how a ledger is written to: by a node, by a command, and what it answers |
 //! | [`threads`] | threads whose panic ends the process |
 //!
 //! How a ledger is followed says `florin_core::follower`.
 
+mod figures;
+mod json;
 mod ledger;
 pub mod threads;
 pub mod time;
 mod transaction;
 
+pub use figures::Figure;
+pub use json::json_text;
 pub use ledger::{
     Added, Appended, Appender, Bulk, BulkWriter, Judged, LedgerError, Outcome, Refused, Trouble,
 };

@@ -18,7 +18,7 @@ pub enum Vital {
     Feed,
     /// A thread that loads a ledger in a file.
     Loader,
-    /// The thread that reads accounts of such a ledger again.
+    /// The thread that reads accounts of such a ledger again, or of a Kafka topic.
     Reread,
     /// The ledger's writer.
     Writer,
@@ -32,6 +32,8 @@ pub enum Vital {
     PostgresStream,
     /// The task on it that reads accounts again.
     PostgresReread,
+    /// The thread that reads a Kafka topic.
+    Kafka,
     /// A thread that shakes hands by TLS, by its number, and its tasks.
     Handshakes(usize),
     /// The admin port's task.
@@ -63,6 +65,7 @@ impl fmt::Display for Vital {
             Vital::Postgres => "florin-postgres",
             Vital::PostgresStream => "the task that follows PostgreSQL",
             Vital::PostgresReread => "the task that reads accounts again",
+            Vital::Kafka => "florin-kafka",
             Vital::Handshakes(number) => return write!(f, "florin-tls-{number}"),
             Vital::Admin => "the admin port's task",
             Vital::AuditLog => "florin-audit",
@@ -76,7 +79,7 @@ impl fmt::Display for Vital {
 
 impl Vital {
     /// All of them, with a shard for all shards.
-    pub const ALL: [Vital; 18] = [
+    pub const ALL: [Vital; 19] = [
         Vital::Control,
         Vital::Shard(1),
         Vital::Feed,
@@ -88,6 +91,7 @@ impl Vital {
         Vital::Postgres,
         Vital::PostgresStream,
         Vital::PostgresReread,
+        Vital::Kafka,
         Vital::Handshakes(0),
         Vital::Admin,
         Vital::AuditLog,

@@ -1,0 +1,270 @@
+//! The brokers, asked with time-outs: what a topic is, where its partitions begin and end, and a reader of some of them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use crate::address::Address;
+use crate::decoder::{Layout, Record};
+use crate::failure::{Failure, Verdict, judge, unavailable};
+use crate::limits::{
+    AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, PARTITIONS_MAX, QUERY_TIMEOUT,
+    RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
+};
+use crate::position::KafkaIdentity;
+
+/// What the client library says goes into our log; its last complaint is remembered, for whoever wonders why nothing comes.
+#[derive(Default)]
+pub struct Listening {
+    complaint: Mutex<String>,
+}
+
+impl ClientContext for Listening {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+        reason.clone_into(&mut self.complaint.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ConsumerContext for Listening {}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sees {
+    /// Those of transactions that were committed, and of none.
+    Committed,
+    /// All: its ends are those of the log.
+    All,
+}
+
+impl Sees {
+    fn isolation(self) -> &'static str {
+        match self {
+            Sees::Committed => "read_committed",
+            Sees::All => "read_uncommitted",
+        }
+    }
+}
+
+fn config(address: &Address) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", address.brokers.join(","))
+        .set("client.id", "florin")
+        .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
+        .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX.to_string())
+        .set("socket.nagle.disable", "true");
+    config
+}
+
+fn consumer(address: &Address, sees: Sees) -> Result<BaseConsumer<Listening>, Failure> {
+    config(address)
+        // The library assigns nothing without a group's name. No group is joined, and no offset is kept there.
+        .set("group.id", "florin")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("allow.auto.create.topics", "false")
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("isolation.level", sees.isolation())
+        .set("fetch.error.backoff.ms", FETCH_BACKOFF_MS.to_string())
+        .set("fetch.queue.backoff.ms", AHEAD_PAUSE_MS.to_string())
+        .set("queued.min.messages", AHEAD_RECORDS.to_string())
+        .set("queued.max.messages.kbytes", AHEAD_KILOBYTES.to_string())
+        .create_with_context(Listening::default())
+        .map_err(|error| unavailable("the Kafka client does not start", &error))
+}
+
+/// Who asks brokers, and reads nothing.
+pub struct Asker {
+    address: Address,
+    consumer: BaseConsumer<Listening>,
+}
+
+/// Where a partition begins or ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Edge {
+    /// The first offset that is there.
+    First,
+    /// Behind the last that is seen: before the first transaction that is open, or behind all that is there.
+    Last,
+}
+
+impl Asker {
+    /// Connects when it is asked. What it `sees` says where a partition's last edge is.
+    pub fn new(address: &Address, sees: Sees) -> Result<Asker, Failure> {
+        Ok(Asker { address: address.clone(), consumer: consumer(address, sees)? })
+    }
+
+    /// Which topic is there.
+    pub fn identity(&self) -> Result<KafkaIdentity, Failure> {
+        let partitions = self.partitions()?;
+        let cluster = self.consumer.client().fetch_cluster_id(QUERY_TIMEOUT);
+        let cluster = cluster.ok_or_else(|| self.silent("which cluster this is"))?;
+        let Address { topic, partitioner, .. } = &self.address;
+        Ok(KafkaIdentity { cluster, topic: topic.clone(), partitions, partitioner: *partitioner })
+    }
+
+    /// How many partitions it has.
+    pub fn partitions(&self) -> Result<u32, Failure> {
+        let topic = &self.address.topic;
+        self.listen();
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), QUERY_TIMEOUT)
+            .map_err(|error| self.unanswered(&format!("what topic {topic} is"), &error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let found = found.ok_or_else(|| self.silent(&format!("what topic {topic} is")))?;
+        if let Some(error) = found.error() {
+            let error = rdkafka::error::RDKafkaErrorCode::from(error);
+            return Err(Failure::Unavailable(format!(
+                "topic {topic} cannot be read ({error}): florin ledger init makes it where it is not there; who may read it is for \
+                 the brokers to say"
+            )));
+        }
+        match found.partitions().len() {
+            0 => Err(self.silent(&format!("which partitions topic {topic} has"))),
+            count if count > PARTITIONS_MAX => Err(Failure::Unavailable(format!(
+                "topic {topic} has {count} partitions: expected at most {PARTITIONS_MAX}"
+            ))),
+            count => Ok(count as u32),
+        }
+    }
+
+    /// Where each of the first `partitions` begins or ends.
+    pub fn edges(&self, edge: Edge, partitions: u32) -> Result<Vec<u64>, Failure> {
+        let what = || format!("where the partitions of topic {} begin and end", self.address.topic);
+        self.listen();
+        let mut asked = TopicPartitionList::with_capacity(partitions as usize);
+        for partition in 0..partitions {
+            // In place of a time, these ask for the log's ends.
+            let offset = if edge == Edge::First { Offset::Beginning } else { Offset::End };
+            asked
+                .add_partition_offset(&self.address.topic, partition.cast_signed(), offset)
+                .map_err(|error| self.unanswered(&what(), &error))?;
+        }
+        let told = self
+            .consumer
+            .offsets_for_times(asked, QUERY_TIMEOUT)
+            .map_err(|error| self.unanswered(&what(), &error))?;
+        let mut edges = vec![None; partitions as usize];
+        for element in told.elements() {
+            element.error().map_err(|error| self.unanswered(&what(), &error))?;
+            if let (Offset::Offset(offset @ 0..), Some(edge)) =
+                (element.offset(), edges.get_mut(element.partition() as usize))
+            {
+                *edge = Some(offset.cast_unsigned());
+            }
+        }
+        edges.into_iter().collect::<Option<_>>().ok_or_else(|| self.silent(&what()))
+    }
+
+    /// Lets the library say what it has to: nothing is read here.
+    fn listen(&self) {
+        let _ = self.consumer.poll(Duration::ZERO);
+    }
+
+    fn unanswered(&self, what: &str, error: &KafkaError) -> Failure {
+        self.listen();
+        Failure::Unavailable(format!(
+            "the Kafka brokers {} do not say {what} ({error}){}",
+            self.address.brokers.join(","),
+            complaint(&self.consumer)
+        ))
+    }
+
+    fn silent(&self, what: &str) -> Failure {
+        self.listen();
+        Failure::Unavailable(format!(
+            "the Kafka brokers {} do not say {what}{}",
+            self.address.brokers.join(","),
+            complaint(&self.consumer)
+        ))
+    }
+}
+
+fn complaint(consumer: &BaseConsumer<Listening>) -> String {
+    let complaint = consumer.context().complaint.lock().unwrap_or_else(PoisonError::into_inner);
+    if complaint.is_empty() { String::new() } else { format!(": {complaint}") }
+}
+
+/// Reads what was committed, of some partitions from some offsets on.
+pub struct Reader {
+    topic: String,
+    consumer: BaseConsumer<Listening>,
+}
+
+impl Reader {
+    /// Begins to read.
+    pub fn begin(address: &Address, from: impl Iterator<Item = (u32, u64)>) -> Result<Reader, Failure> {
+        let consumer = consumer(address, Sees::Committed)?;
+        let refused = |error| unavailable(&format!("topic {} cannot be read", address.topic), &error);
+        let mut partitions = TopicPartitionList::new();
+        for (partition, offset) in from {
+            partitions
+                .add_partition_offset(
+                    &address.topic,
+                    partition.cast_signed(),
+                    Offset::Offset(offset.cast_signed()),
+                )
+                .map_err(refused)?;
+        }
+        consumer.assign(&partitions).map_err(refused)?;
+        Ok(Reader { topic: address.topic.clone(), consumer })
+    }
+
+    /// The next record, if one comes in this time.
+    pub fn next(&self, wait: Duration) -> Result<Option<BorrowedMessage<'_>>, Failure> {
+        match self.consumer.poll(wait) {
+            None => Ok(None),
+            Some(Ok(message)) => Ok(Some(message)),
+            Some(Err(error)) => match judge(&error, &self.topic) {
+                Verdict::GoesOn => {
+                    tracing::debug!("{error}");
+                    Ok(None)
+                }
+                Verdict::Failed(failure) => Err(failure),
+            },
+        }
+    }
+
+    /// Up to where each partition was given out, with what the brokers skip: marks of transactions, and those that were aborted.
+    /// Calls back with the partition and the offset; not for those of which nothing has come.
+    pub fn reached(&self, mut tell: impl FnMut(usize, u64)) -> Result<(), Failure> {
+        let refused = |error| unavailable("the Kafka client does not say how far it is", &error);
+        for element in self.consumer.position().map_err(refused)?.elements() {
+            if let Offset::Offset(offset @ 0..) = element.offset() {
+                tell(element.partition() as usize, offset.cast_unsigned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A message as a record. Partitions and offsets of a log are never negative.
+pub fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+    Record {
+        partition: message.partition().cast_unsigned(),
+        offset: message.offset().cast_unsigned(),
+        time_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key(),
+        value: message.payload(),
+    }
+}
+
+impl KafkaIdentity {
+    /// How its records lie.
+    pub fn layout(&self) -> Layout {
+        Layout { partitions: self.partitions, partitioner: self.partitioner }
+    }
+}

@@ -1,0 +1,45 @@
+//! A ledger in a Kafka topic. Whoever writes the topic is no part of florin: records are read, and never written, by a node.
+//!
+//! ```text
+//!     follower's thread            thread "florin-kafka"                 brokers
+//!     load(position) ────────────▶ session: every partition from its offset ◀── records
+//!     next(now)      ◀── events ── rows, offsets reached
+//!                    ─── asks ───▶ where do the partitions end?  ◀────────────── offsets
+//!     reread(user)   ────────────▶ thread "florin-reread": the account's partition, from its beginning
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`address`] | which ledger, as `--ledger kafka://…` names it |
+//! | [`decoder`] | from a record to what it says; pure, and fails closed |
+//! | [`partition`] | which partition a key belongs to |
+//! | [`ledger`](KafkaLedger) | a topic that was found, and can be followed |
+//! | [`source`](KafkaSource) | the topic as a ledger to be followed: what the follower's thread has |
+//! | `session` | the thread that reads: from offsets to events |
+//! | `client` | the brokers, asked with time-outs |
+//! | `recent` | what was delivered last, to tell a duplicate from another record with its version |
+//! | `reread` | accounts that are read again |
+//! | `position` | which ledger it is, and how far it was read |
+//! | `failure` | why nothing is read, and what is to be done about it |
+//! | [`status`](KafkaStatus) | what metrics tell of it |
+//! | `limits` | every bound |
+
+pub mod address;
+mod client;
+pub mod decoder;
+mod failure;
+mod ledger;
+mod limits;
+pub mod partition;
+mod position;
+mod recent;
+mod reread;
+mod session;
+mod source;
+mod status;
+
+pub use address::Address;
+pub use ledger::KafkaLedger;
+pub use position::{Anchor, KafkaIdentity, KafkaPosition, Reached};
+pub use source::KafkaSource;
+pub use status::KafkaStatus;

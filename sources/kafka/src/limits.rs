@@ -1,0 +1,50 @@
+//! Every bound of a ledger in a Kafka topic, and why it is what it is. What a node has whatever its ledger is, stands in
+//! [`florin_core::limits`].
+
+use std::time::Duration;
+
+// The topic.
+
+/// Partitions of a topic: a position has an entry for each, and a checkpoint keeps two positions.
+pub const PARTITIONS_MAX: usize = 4_096;
+/// Bytes of a record's value: florin's own has some 250, an envelope with its schema some 10,000. A longer one is no transaction.
+pub const VALUE_BYTES_MAX: usize = 65_536;
+/// Bytes of a record's key that are looked at: a user's id has 19 at most, and what is longer is shown up to here.
+pub const KEY_SHOWN_BYTES_MAX: usize = 64;
+
+// The brokers.
+
+/// How long brokers may take to answer a question, connecting included: an election and a reconnection.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may stay without an answer before its connection is given up, ms.
+pub const SOCKET_TIMEOUT_MS: u32 = 10_000;
+/// The longest pause before a broker is connected to again, ms: it is what a restarted broker is waited for at most.
+pub const RECONNECT_MS_MAX: u32 = 500;
+/// Between two fetches after one has failed, ms.
+pub const FETCH_BACKOFF_MS: u32 = 50;
+/// How long the reading of a partition pauses that has read far ahead, ms: less than the follower takes for what is there.
+pub const AHEAD_PAUSE_MS: u32 = 10;
+/// Records that are read ahead, of each partition: 10 ms of the follower's.
+pub const AHEAD_RECORDS: u32 = 10_000;
+/// Kilobytes that are read ahead, of each partition.
+pub const AHEAD_KILOBYTES: u32 = 4_096;
+
+// Following.
+
+/// Batches that are read and not yet taken: as many times [`florin_core::limits::FEED_BATCH_ROWS`] rows of memory.
+pub const BATCHES_AHEAD: usize = 4;
+/// How long a record is waited for before other work is looked at.
+pub const POLL_PAUSE: Duration = Duration::from_millis(5);
+/// How long after a record the ends of the partitions are asked for often, µs.
+pub const BUSY_US: u64 = 1_000_000;
+/// Between two asks where records come, µs: two small requests each.
+pub const BUSY_ASK_US: u64 = 10_000;
+/// Between two asks where none come, µs: a watermark is as old as that, and the brokers have 40 small requests a second.
+pub const IDLE_ASK_US: u64 = 50_000;
+/// When the follower looks again by itself, µs; the thread that reads wakes it before.
+pub const AWAIT_US: u64 = 100_000;
+/// Rows that are remembered to tell a duplicate from another record with the same version: 8 MiB, and what a producer that
+/// retries may have under way.
+pub const RECENT_ROWS: usize = 65_536;
+/// How long the reading of an account, or of a checkpoint's last records, may go without a record.
+pub const SILENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,192 @@
+//! A broker of the tests' own: Kafka as Maven has it, which `scripts/kafka` fetches, in a folder that goes with it. It ends with
+//! whoever started it.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tempfile::TempDir;
+
+/// How long a broker may take on a machine that does much else.
+const LONG: Duration = Duration::from_secs(180);
+
+/// Runs a broker until its input says how it ends: `term` = as an operator would, all else = at once. `$0` = its folder; with
+/// `forget` that goes with it.
+const RUN: &str = r#"java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$1/*" kafka.Kafka "$0/server.properties" \
+        >>"$0/log" 2>&1 </dev/null &
+    read -r how
+    if [ "$how" = term ]; then kill $!; else kill -9 $!; fi
+    wait
+    if [ "$how" != term ] && [ "$how" != crash ]; then rm -rf -- "$0"; fi"#;
+
+pub struct Broker {
+    folder: PathBuf,
+    jars: PathBuf,
+    port: u16,
+    running: Option<Child>,
+}
+
+impl Broker {
+    /// The one that tests share, each with topics of its own.
+    pub fn shared() -> Option<&'static Broker> {
+        static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
+        SHARED.get_or_init(Broker::start).as_ref()
+    }
+
+    /// Makes a broker, and starts it; none where none was fetched.
+    pub fn start() -> Option<Broker> {
+        let Some(jars) = jars() else {
+            eprintln!("skipped: no Kafka is here; scripts/kafka fetches one, for Java 17 or newer");
+            return None;
+        };
+        let folder = TempDir::with_prefix("florin-kafka-").unwrap().keep();
+        let [port, controller] = free_ports();
+        let data = folder.join("data");
+        let settings = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
+             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=1\nauto.create.topics.enable=false\nlog.retention.ms=-1\n\
+             message.max.bytes=4000000\n",
+            data.display()
+        );
+        std::fs::write(folder.join("server.properties"), settings).unwrap();
+        let made = Command::new("java")
+            .args([
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                &format!("{}/*", jars.display()),
+                "kafka.tools.StorageTool",
+            ])
+            .args(["format", "-t", "4L6g3nShT-eMCtK--X86sw", "--standalone", "-c"])
+            .arg(folder.join("server.properties"))
+            .output()
+            .expect("a Java");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut broker = Broker { folder, jars, port, running: None };
+        broker.resume();
+        Some(broker)
+    }
+
+    /// Starts it again, on the same port.
+    pub fn resume(&mut self) {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", RUN]).arg(&self.folder).arg(&self.jars).stdin(Stdio::piped());
+        self.running = Some(shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let deadline = Instant::now() + LONG;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "the broker does not start: {}", log());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it as an operator would.
+    pub fn end(&mut self) {
+        self.stop("term");
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn crash(&mut self) {
+        self.stop("crash");
+    }
+
+    fn stop(&mut self, how: &str) {
+        let Some(mut running) = self.running.take() else { return };
+        let mut input = running.stdin.take().unwrap();
+        let _ = writeln!(input, "{how}");
+        drop(input);
+        running.wait().unwrap();
+    }
+
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap()).set("message.max.bytes", "4000000");
+        config
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    pub fn make_topic(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
+        let made = wait(self.admin().create_topics([&new], &options));
+        made.unwrap().into_iter().for_each(|made| drop(made.unwrap()));
+    }
+
+    pub fn remove_topic(&self, topic: &str) {
+        let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
+        let removed = wait(self.admin().delete_topics(&[topic], &options));
+        removed.unwrap().into_iter().for_each(|removed| drop(removed.unwrap()));
+    }
+
+    pub fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {
+        let mut config = self.client();
+        config.set("enable.idempotence", "true").set("partitioner", "murmur2_random").set("linger.ms", "1");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        config.create().unwrap()
+    }
+
+    /// Sends records, and waits until all are there. A partition of -1 = the partitioner's.
+    pub fn send<'a>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (i32, &'a [u8], Option<&'a [u8]>)>,
+    ) {
+        let producer = self.producer(&[]);
+        records.into_iter().for_each(|(partition, key, value)| put(&producer, topic, partition, key, value));
+        producer.flush(LONG).unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop("forget");
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub fn put(producer: &BaseProducer, topic: &str, partition: i32, key: &[u8], value: Option<&[u8]>) {
+    let mut record = BaseRecord::to(topic).key(key);
+    record.payload = value;
+    record.partition = (partition >= 0).then_some(partition);
+    while let Err((error, same)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull), "{error}");
+        producer.poll(Duration::from_millis(10));
+        record = same;
+    }
+}
+
+/// Runs what the client library's own threads bring about.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn jars() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.ancestors().map(|folder| folder.join("target/tools/kafka-4.3.1")).find(|folder| folder.is_dir())
+}
+
+fn free_ports() -> [u16; 2] {
+    // Both are held until both are known, so that they differ.
+    let held = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}

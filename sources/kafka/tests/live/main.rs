@@ -1,0 +1,281 @@
+//! A real broker, and what the follower makes of its topics. `scripts/kafka` fetches one; without it these tests say so and do
+//! nothing.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use florin_core::follower::{Position, Source, SourceError};
+use florin_kafka::partition::Partitioner;
+use florin_kafka::{KafkaLedger, KafkaSource, KafkaStatus};
+use rdkafka::producer::Producer;
+
+mod broker;
+#[path = "../../../record/tests/mirror/mod.rs"]
+mod mirror;
+
+use broker::{Broker, put};
+use mirror::{Mirror, eventually};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn ledger(broker: &Broker, topic: &str) -> KafkaLedger {
+    let address = format!("kafka://{}/{topic}", broker.bootstrap());
+    let mut opened = None;
+    eventually("the brokers are asked what the topic is", || {
+        opened = KafkaLedger::open(address.parse().unwrap()).inspect_err(|error| eprintln!("{error}")).ok();
+        opened.is_some()
+    });
+    opened.unwrap()
+}
+
+fn follow(broker: &Broker, topic: &str) -> Mirror<Arc<KafkaStatus>> {
+    let source = KafkaSource::new(&ledger(broker, topic));
+    let status = source.status();
+    Mirror::over(source, status)
+}
+
+fn json(user: u64, version: u64, amount: u64) -> String {
+    format!(
+        r#"{{"transaction_id":"00000000-0000-4000-8000-{user:06x}{version:06x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"{amount}","occurred_at":"2026-11-22T04:05:06Z"}}"#
+    )
+}
+
+fn envelope(user: u64, version: u64, amount: u64, op: &str) -> String {
+    let columns = format!(
+        r#"{{"seq":1,"user_id":{user},"version":{version},"asset":"COIN","kind":1,"amount":{amount},"occurred_at":1795320306000000}}"#
+    );
+    let (before, after) = if op == "d" { (columns.as_str(), "null") } else { ("null", columns.as_str()) };
+    format!(r#"{{"before":{before},"after":{after},"op":"{op}"}}"#)
+}
+
+/// As [`Mirror::told`] says it.
+fn told(rows: impl IntoIterator<Item = (u64, u64, u64)>) -> String {
+    let mut told = String::new();
+    for (user, version, amount) in rows {
+        let newline = if told.is_empty() { "" } else { "\n" };
+        write!(told, "{newline}{user}|{version}|COIN|1|{amount}").unwrap();
+    }
+    told
+}
+
+fn send(broker: &Broker, topic: &str, rows: impl IntoIterator<Item = (u64, String)>) {
+    let records: Vec<_> = rows.into_iter().map(|(user, value)| (user.to_string(), value)).collect();
+    broker.send(topic, records.iter().map(|(user, value)| (-1, user.as_bytes(), Some(value.as_bytes()))));
+}
+
+fn figure(mirror: &Mirror<Arc<KafkaStatus>>, name: &str) -> u64 {
+    let figures = mirror.status.figures();
+    figures.iter().find(|figure| figure.name == format!("florin_kafka_{name}")).unwrap().value
+}
+
+fn is_quarantined(mirror: &Mirror<Arc<KafkaStatus>>, user: u64) -> bool {
+    mirror.view.lock().unwrap().quarantined.contains(&user)
+}
+
+#[test]
+fn a_topic_of_both_kinds_of_records_is_loaded_and_followed_and_duplicates_change_nothing() {
+    const USERS: u64 = 40;
+    let Some(broker) = Broker::shared() else { return };
+    let topic = "both";
+    broker.make_topic(topic, 6);
+    let row = |user, version| match user % 2 {
+        0 => (user, json(user, version, user + version)),
+        _ => (user, envelope(user, version, user + version, if version < 20 { "r" } else { "c" })),
+    };
+    let all = |versions: std::ops::RangeInclusive<u64>| {
+        versions.flat_map(move |version| (0..USERS).map(move |user| row(user, version)))
+    };
+    send(broker, topic, all(1..=100));
+    let mirror = follow(broker, topic);
+    mirror.catch_up();
+    let expected = |last| {
+        told((0..USERS).flat_map(|user| (1..=last).map(move |version| (user, version, user + version))))
+    };
+    assert_eq!(mirror.told(), expected(100));
+    // What a producer sends again after it has lost an answer; and to one partition alone, while the others are idle.
+    send(broker, topic, all(90..=110));
+    send(broker, topic, (111..=120).map(|version| row(7, version)));
+    mirror.catch_up();
+    assert_eq!(mirror.versions_of(7), 120);
+    send(broker, topic, all(111..=120));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), expected(120));
+    let view = mirror.view.lock().unwrap();
+    assert!(view.gaps == 0 && view.quarantined.is_empty() && !view.went_back, "{:?}", view.notes);
+}
+
+/// What a transaction holds that was aborted never was; and where it is all that a partition's end has, the watermark passes it.
+#[test]
+fn of_a_transaction_that_is_aborted_nothing_is_seen_and_nothing_waits() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = "aborted";
+    broker.make_topic(topic, 2);
+    send(broker, topic, [(1, json(1, 1, 5)), (2, json(2, 1, 5))]);
+    let mirror = follow(broker, topic);
+    mirror.catch_up();
+    let producer = broker.producer(&[("transactional.id", "aborted")]);
+    producer.init_transactions(LONG).unwrap();
+    let within = |rows: &[(u64, u64)]| {
+        producer.begin_transaction().unwrap();
+        for &(user, version) in rows {
+            put(&producer, topic, -1, user.to_string().as_bytes(), Some(json(user, version, 7).as_bytes()));
+        }
+        producer.flush(LONG).unwrap();
+    };
+    within(&[(1, 2), (2, 2), (2, 3)]);
+    producer.abort_transaction(LONG).unwrap();
+    mirror.catch_up();
+    assert_eq!(mirror.told(), told([(1, 1, 5), (2, 1, 5)]));
+    within(&[(1, 2), (2, 2)]);
+    assert_eq!(mirror.rows(), 2, "it is open");
+    producer.commit_transaction(LONG).unwrap();
+    mirror.catch_up();
+    assert_eq!(mirror.told(), told([(1, 1, 5), (1, 2, 7), (2, 1, 5), (2, 2, 7)]));
+    within(&[(1, 9)]);
+    producer.abort_transaction(LONG).unwrap();
+    // Loaded from nothing, with what was aborted at both ends.
+    let second = follow(broker, topic);
+    second.catch_up();
+    assert_eq!(second.told(), mirror.told());
+}
+
+#[test]
+fn what_is_no_transaction_is_counted_and_named_and_its_account_waits() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = "trouble";
+    broker.make_topic(topic, 3);
+    send(broker, topic, (1..=9).map(|user| (user, json(user, 1, 5))));
+    let mirror = follow(broker, topic);
+    mirror.catch_up();
+    let partition =
+        |user: u64| Partitioner::Murmur2.partition_of(user.to_string().as_bytes(), 3).cast_signed();
+    let long = "x".repeat(1 << 20);
+    let (good, other) = (json(4, 2, 5), json(5, 1, 6));
+    broker.send(
+        topic,
+        [
+            (-1, &b"1"[..], Some(&b"garbage"[..])),
+            (-1, b"2", Some(long.as_bytes())),
+            (-1, b"nobody", Some(b"garbage")),
+            ((partition(4) + 1) % 3, b"4", Some(good.as_bytes())),
+            (-1, b"5", Some(other.as_bytes())),
+            (-1, b"6", None),
+        ],
+    );
+    mirror.catch_up();
+    for (name, count) in [
+        ("unreadable_total", 5),
+        ("oversize_total", 1),
+        ("misplaced_total", 1),
+        ("contradicting_total", 1),
+        ("changes_total", 1),
+    ] {
+        assert_eq!(figure(&mirror, name), count, "{name}");
+    }
+    for said in [
+        "in 7 bytes",
+        "1048576 bytes",
+        "all producers of a ledger partition alike",
+        "with another content",
+        "Changed",
+    ] {
+        eventually(said, || mirror.said(said));
+    }
+    eventually("a tombstone hides nothing that is still there", || !is_quarantined(&mirror, 6));
+    for user in [1, 2, 4, 5] {
+        assert!(is_quarantined(&mirror, user), "{user}");
+    }
+    assert!([3, 7, 8, 9].iter().all(|&user| !is_quarantined(&mirror, user)));
+    // What should have been there comes: its account is whole again.
+    send(broker, topic, [(1, json(1, 2, 5)), (2, json(2, 3, 5)), (2, json(2, 2, 5))]);
+    for user in [1, 2] {
+        eventually("the account is whole", || !is_quarantined(&mirror, user));
+    }
+    assert_eq!((mirror.versions_of(1), mirror.versions_of(2), mirror.versions_of(4)), (2, 3, 1));
+    assert!(is_quarantined(&mirror, 4) && is_quarantined(&mirror, 5));
+}
+
+#[test]
+fn a_row_that_an_envelope_changes_or_removes_is_read_again_as_it_is_now() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = "changes";
+    broker.make_topic(topic, 1);
+    send(broker, topic, (1..=3).map(|version| (1, envelope(1, version, 5, "c"))));
+    send(broker, topic, (1..=3).map(|version| (2, envelope(2, version, 5, "c"))));
+    let mirror = follow(broker, topic);
+    mirror.catch_up();
+    send(broker, topic, [(1, envelope(1, 2, 50, "u")), (2, envelope(2, 2, 5, "d"))]);
+    eventually("the row is the new one", || {
+        mirror.told().contains("1|2|COIN|1|50") && !is_quarantined(&mirror, 1)
+    });
+    eventually("a row is missing", || mirror.said("Changed") && is_quarantined(&mirror, 2));
+}
+
+#[test]
+fn a_broker_that_is_restarted_or_crashes_is_followed_again_and_nothing_is_lost() {
+    let Some(mut broker) = Broker::start() else { return };
+    let topic = "restarted";
+    broker.make_topic(topic, 3);
+    let rows = |version| (0..30).map(move |user| (user, json(user, version, version)));
+    send(&broker, topic, rows(1));
+    let mirror = follow(&broker, topic);
+    mirror.catch_up();
+    broker.end();
+    eventually("it says that it cannot ask", || mirror.doing().contains("do not say"));
+    broker.resume();
+    send(&broker, topic, rows(2));
+    mirror.catch_up();
+    broker.crash();
+    broker.resume();
+    send(&broker, topic, rows(3));
+    mirror.catch_up();
+    assert_eq!(
+        mirror.told(),
+        told((0..30).flat_map(|user| (1..=3).map(move |version| (user, version, version))))
+    );
+    assert!(figure(&mirror, "sessions_total") > 1 && !mirror.view.lock().unwrap().went_back);
+    assert_eq!(mirror.view.lock().unwrap().gaps, 0);
+}
+
+/// A topic that was removed and made again has the same name, the same cluster and, soon, as many records.
+#[test]
+fn another_topic_under_the_same_name_is_noticed() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = "anew";
+    broker.make_topic(topic, 2);
+    send(broker, topic, (0..9).map(|user| (user, json(user, 1, 5))));
+    let mut source = KafkaSource::new(&ledger(broker, topic));
+    let position = position_of(&mut source);
+    assert_eq!(source.resume(&position, &position), Ok(()));
+    let encoded = position.encode();
+    let mirror = follow(broker, topic);
+    mirror.catch_up();
+    broker.remove_topic(topic);
+    eventually("a topic that is gone can be made again", || {
+        std::panic::catch_unwind(|| broker.make_topic(topic, 2)).is_ok()
+    });
+    send(broker, topic, (0..9).map(|user| (user, json(user, 1, 6))));
+    eventually("it is noticed", || mirror.said("was made anew"));
+    assert_eq!(mirror.told(), told((0..9).map(|user| (user, 1, 5))), "nothing of it is applied");
+    let position = florin_kafka::KafkaPosition::decode(&encoded).unwrap();
+    let mut later = KafkaSource::new(&ledger(broker, topic));
+    eventually("the checkpoint is refused", || match later.resume(&position, &position) {
+        Err(SourceError::Replaced(reason)) => reason.contains("is another one"),
+        _ => false,
+    });
+}
+
+/// Reads all that there is.
+fn position_of(source: &mut KafkaSource) -> florin_kafka::KafkaPosition {
+    source.load(None).unwrap();
+    let (mut last, mut rows, mut us) = (None, Vec::new(), 0);
+    eventually("everything is read", || {
+        us += 1_000_000;
+        let now = florin_core::clock::Now { wall_us: 0, monotonic_us: us };
+        let progress = source.next(now, &mut rows).unwrap();
+        last = progress.position.or(last.take());
+        progress.complete_before.is_some()
+    });
+    last.unwrap()
+}
