@@ -222,7 +222,8 @@ const MAY_BE_UNSAFE: &[&str] = &[
 ];
 
 /// The crates of ledgers.
-const SOURCES: &[&str] = &["sources/kafka/src", "sources/postgres/src", "sources/record/src", "sources/sqlite/src"];
+const SOURCES: &[&str] =
+    &["sources/kafka/src", "sources/postgres/src", "sources/record/src", "sources/sqlite/src"];
 
 /// Where the server starts threads and tasks other than through `threads`, which ends the process where one panics.
 const MAY_START_THREADS: &[&str] = &[

@@ -1,5 +1,6 @@
 //! The Date header's value (RFC 9110, section 6.6.1): formatted once a second, not once an answer.
 
+use super::digits::ascii;
 use super::time::civil;
 
 const DAY_S: i64 = 86_400;
@@ -47,7 +48,7 @@ fn imf_fixdate(second: i64) -> [u8; 29] {
     for (place, number) in [(5, of_month), (17, of_day / 3_600), (20, of_day / 60 % 60), (23, of_day % 60)] {
         text[place..place + 2].copy_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
     }
-    super::time::digits(&mut text[12..16], year);
+    text[12..16].copy_from_slice(&ascii(u64::from(year))[4..]);
     text
 }
 

@@ -3,35 +3,58 @@
 use alloc::vec::Vec;
 
 use florin_schema::Asset;
-use florin_schema::layout::BalanceView;
-use florin_schema::layout::WindowTotals;
+use florin_schema::layout::{BalanceView, WindowTotals};
 
-use super::time;
+use super::line::Line;
 use crate::wire::{BatchEntry, StatisticsAnswer};
+
+/// What a balance has before its assets: 122 bytes at most.
+const HEAD_BYTES: usize = 128;
+/// An asset's part of it: 86 bytes at most.
+const ROW_BYTES: usize = 96;
+/// A window's totals: 185 bytes at most.
+const WINDOW_BYTES: usize = 192;
 
 /// Appends a balance.
 pub(super) fn balance(out: &mut Vec<u8>, balance: BalanceView<'_>) {
-    number(out, "{\"user_id\":\"", balance.root.user_id.get());
-    number(out, "\",\"version\":\"", balance.root.version.get());
-    moment(out, "\",\"updated_at\":\"", balance.root.updated_at_us.get());
-    text(out, "\",\"balances\":[");
+    Line::<HEAD_BYTES>::append(out, |line| {
+        line.text(b"{\"user_id\":\"");
+        line.unsigned(balance.root.user_id.get());
+        line.text(b"\",\"version\":\"");
+        line.unsigned(balance.root.version.get());
+        line.text(b"\",\"updated_at\":\"");
+        line.moment(balance.root.updated_at_us.get());
+        line.text(b"\",\"balances\":[");
+    });
     list(out, balance.rows, |out, row| {
-        asset(out, "{\"asset\":\"", row.asset());
-        number(out, "\",\"available\":\"", row.available.get());
-        number(out, "\",\"held\":\"", row.held.get());
-        text(out, "\"}");
+        Line::<ROW_BYTES>::append(out, |line| {
+            line.text(b"{\"asset\":\"");
+            asset(line, row.asset());
+            line.text(b"\",\"available\":\"");
+            line.signed(row.available.get());
+            line.text(b"\",\"held\":\"");
+            line.signed(row.held.get());
+            line.text(b"\"}");
+        });
     });
     text(out, "]}");
 }
 
 /// Appends statistics.
 pub(super) fn statistics(out: &mut Vec<u8>, answer: &StatisticsAnswer<'_>) {
-    number(out, "{\"user_id\":\"", answer.user_id.get());
-    number(out, "\",\"version\":\"", answer.version.0);
-    text(out, "\",\"statistics\":[");
+    Line::<HEAD_BYTES>::append(out, |line| {
+        line.text(b"{\"user_id\":\"");
+        line.unsigned(answer.user_id.get());
+        line.text(b"\",\"version\":\"");
+        line.unsigned(answer.version.0);
+        line.text(b"\",\"statistics\":[");
+    });
     list(out, answer.assets, |out, totals| {
-        asset(out, "{\"asset\":\"", totals.asset);
-        text(out, "\",\"windows\":{");
+        Line::<ROW_BYTES>::append(out, |line| {
+            line.text(b"{\"asset\":\"");
+            asset(line, totals.asset);
+            line.text(b"\",\"windows\":{");
+        });
         list(out, answer.windows.iter(), |out, asked| {
             text(out, "\"");
             text(out, asked.name());
@@ -39,9 +62,13 @@ pub(super) fn statistics(out: &mut Vec<u8>, answer: &StatisticsAnswer<'_>) {
             window(out, &totals.windows[asked as usize]);
         });
         // The times are the user's, as in the other encodings; wire.md writes them with each asset.
-        moment(out, "},\"first_transaction_at\":\"", answer.first_transaction_at_us);
-        moment(out, "\",\"last_transaction_at\":\"", answer.last_transaction_at_us);
-        text(out, "\"}");
+        Line::<HEAD_BYTES>::append(out, |line| {
+            line.text(b"},\"first_transaction_at\":\"");
+            line.moment(answer.first_transaction_at_us);
+            line.text(b"\",\"last_transaction_at\":\"");
+            line.moment(answer.last_transaction_at_us);
+            line.text(b"\"}");
+        });
     });
     text(out, "]}");
 }
@@ -50,8 +77,11 @@ pub(super) fn statistics(out: &mut Vec<u8>, answer: &StatisticsAnswer<'_>) {
 pub(super) fn balances(out: &mut Vec<u8>, entries: &[BatchEntry<'_>]) {
     text(out, "{\"balances\":[");
     list(out, entries, |out, entry| {
-        number(out, "{\"user_id\":\"", entry.user_id.get());
-        text(out, "\",\"status\":\"");
+        Line::<ROW_BYTES>::append(out, |line| {
+            line.text(b"{\"user_id\":\"");
+            line.unsigned(entry.user_id.get());
+            line.text(b"\",\"status\":\"");
+        });
         text(out, entry.status.name());
         text(out, if entry.quarantined { "\",\"quarantined\":true" } else { "\"" });
         if let Some(view) = entry.balance {
@@ -75,12 +105,19 @@ pub(super) fn problem(out: &mut Vec<u8>, code: u16, title: &'static str, detail:
 }
 
 fn window(out: &mut Vec<u8>, totals: &WindowTotals) {
-    number(out, "{\"credit_count\":\"", totals.credit_count.get());
-    number(out, "\",\"credit_sum\":\"", totals.credit_sum.get());
-    number(out, "\",\"debit_count\":\"", totals.debit_count.get());
-    number(out, "\",\"debit_sum\":\"", totals.debit_sum.get());
-    number(out, "\",\"largest_debit\":\"", totals.largest_debit.get());
-    text(out, "\"}");
+    Line::<WINDOW_BYTES>::append(out, |line| {
+        line.text(b"{\"credit_count\":\"");
+        line.unsigned(totals.credit_count.get());
+        line.text(b"\",\"credit_sum\":\"");
+        line.signed(totals.credit_sum.get());
+        line.text(b"\",\"debit_count\":\"");
+        line.unsigned(totals.debit_count.get());
+        line.text(b"\",\"debit_sum\":\"");
+        line.signed(totals.debit_sum.get());
+        line.text(b"\",\"largest_debit\":\"");
+        line.signed(totals.largest_debit.get());
+        line.text(b"\"}");
+    });
 }
 
 fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
@@ -97,24 +134,8 @@ fn text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-// What stands before a value goes out with it: a constant of a known length is a store or two, and no call.
-
-#[inline]
-fn number(out: &mut Vec<u8>, before: &'static str, number: impl itoa::Integer) {
-    text(out, before);
-    text(out, itoa::Buffer::new().format(number));
-}
-
-#[inline]
-fn asset(out: &mut Vec<u8>, before: &'static str, asset: Asset) {
-    text(out, before);
+#[inline(always)]
+fn asset<const N: usize>(line: &mut Line<'_, N>, asset: Asset) {
     let code = asset.to_wire();
-    out.extend_from_slice(&code.to_le_bytes());
-    out.truncate(out.len() - code.leading_zeros() as usize / 8);
-}
-
-#[inline]
-fn moment(out: &mut Vec<u8>, before: &'static str, us: i64) {
-    text(out, before);
-    out.extend_from_slice(&time::rfc3339(us));
+    line.beginning(&code.to_le_bytes(), 8 - code.leading_zeros() as usize / 8);
 }

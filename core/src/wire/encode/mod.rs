@@ -14,8 +14,10 @@
 
 mod archive;
 mod date;
+mod digits;
 mod flat;
 mod json;
+mod line;
 mod resp;
 mod response;
 mod time;

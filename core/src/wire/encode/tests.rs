@@ -333,6 +333,43 @@ proptest! {
     }
 }
 
+/// JSON is written into room of a fixed length (`json.rs`), which has to do for the longest numbers, times and codes that there are.
+#[test]
+fn the_longest_of_all_has_room() {
+    let (user_id, version, moment) = (i64::MAX as u64, u64::MAX, 253_402_300_799_999_999);
+    let row =
+        |code| records::AssetBalance { asset: asset(code).to_wire(), available: i64::MIN, held: i64::MIN };
+    let rows = vec![row("ABCDEFGH"), row("ABCDEFGI")];
+    let balance = records::Balance { user_id, version, updated_at_us: moment, balances: rows };
+    let totals = WindowTotals {
+        credit_count: u64::MAX.into(),
+        credit_sum: i64::MIN.into(),
+        debit_count: u64::MAX.into(),
+        debit_sum: i64::MIN.into(),
+        largest_debit: i64::MIN.into(),
+    };
+    let answer = StatisticsAnswer {
+        user_id: UserId::new(user_id).unwrap(),
+        version: Version(version),
+        windows: WindowMask::new(15).unwrap(),
+        first_transaction_at_us: moment,
+        last_transaction_at_us: moment,
+        assets: &[AssetTotals { asset: asset("ABCDEFGH"), windows: [totals; 4] }],
+    };
+    let reply = |opcode| to(opcode, Format::Http(HttpReply::KEEP_ALIVE));
+    let bytes = archived(&balance);
+    let view = BalanceView::new(&bytes).unwrap();
+    let response = written(|encoder, out| encoder.balance(out, reply(Opcode::GetBalance), ORIGIN, view));
+    let got: serde_json::Value = serde_json::from_slice(split(&response).1).unwrap();
+    assert_eq!(got, balance_value(&balance));
+    let response = written(|encoder, out| {
+        encoder.statistics(out, reply(Opcode::GetStatistics), ORIGIN, &answer);
+    });
+    let got: serde_json::Value = serde_json::from_slice(split(&response).1).unwrap();
+    assert_eq!(got["statistics"][0]["windows"].as_object().unwrap().len(), 4);
+    assert_eq!(got["statistics"][0]["windows"]["24h"]["largest_debit"], i64::MIN.to_string());
+}
+
 /// An HTTP response's head, with the blank line, and its body.
 fn split(response: &[u8]) -> (&str, &[u8]) {
     let end = memchr::memmem::find(response, b"\r\n\r\n").unwrap() + 4;
