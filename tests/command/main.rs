@@ -27,6 +27,7 @@ mod languages;
 mod ledgers;
 mod logs;
 mod migrated;
+mod named;
 mod offline;
 mod operated;
 mod pages;

@@ -86,31 +86,31 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/tuning.md", "florin tune verify", SAVED_PLAN),
     ("docs/tuning.md", "florin tune watch", By("a_network_of_its_own_is_set_up_drifts_and_is_restored")),
     ("docs/tuning.md", "systemctl enable --now florin-tune", SAVED_PLAN),
+    ("tuning/backlog.md", "nstat ", Not("reads counters of the host's, which mean something under load alone")),
+    ("tuning/coalescing.md", "for us in", Not("sets a NIC")),
+    ("tuning/irqbalance.md", "florin tune apply", APPLIED),
+    ("tuning/swappiness.md", "grep VmSwap", Not("reads what a node that runs for weeks has been swapped")),
     ("clients/go/README.md", "go get ", Not("the module is not published yet")),
     ("clients/go/README.md", "go vet ./... && go test", Not("is what scripts/test-go does, in `make test`")),
     ("clients/go/README.md", "go test -fuzz", Not("goes on without end")),
 ];
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The pages whose commands are looked at.
-fn pages() -> Vec<String> {
-    let docs = fs::read_dir(root().join("docs")).expect("a readable folder");
-    let mut pages: Vec<String> = docs
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"))
-        .filter(|name| name.ends_with(".md"))
-        .map(|name| format!("docs/{name}"))
-        .collect();
-    let others = [
-        "README.md",
-        "CONTRIBUTING.md",
-        "tuning/README.md",
-        "clients/go/README.md",
-        "clients/rust/README.md",
-    ];
-    pages.extend(others.map(str::to_owned));
+pub fn pages() -> Vec<String> {
+    let below = |folder: &'static str| {
+        let files = fs::read_dir(root().join(folder)).expect("a readable folder");
+        let names =
+            files.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name"));
+        names.filter(|name| name.ends_with(".md")).map(move |name| format!("{folder}/{name}"))
+    };
+    let mut pages: Vec<String> = below("docs").chain(below("tuning")).collect();
+    pages.extend(
+        ["README.md", "CONTRIBUTING.md", "clients/go/README.md", "clients/rust/README.md"].map(str::to_owned),
+    );
     pages.sort();
     pages
 }

@@ -10,6 +10,8 @@ mod flags;
 mod guarded;
 mod isolation;
 mod measuring;
+#[cfg(test)]
+mod pages;
 mod progress;
 mod say;
 mod scale;
