@@ -292,6 +292,15 @@ impl Connection {
         self.poll_silence(cx)
     }
 
+    /// The peer has sent all that it will, and the server is told so, unless it would drop an answer for it.
+    fn poll_end(&mut self, part: Part, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.handed.is_owed(part, &self.talk) {
+            return Poll::Ready(Ok(()));
+        }
+        self.talk.end();
+        self.poll_ahead(cx)
+    }
+
     /// Nothing more has come: whether that is for too long.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_evicted = self.is_evicted || Pin::new(&mut self.ended).poll(cx).is_ready();
@@ -345,7 +354,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Ok(()));
         }
         if this.has_ended {
-            return Poll::Ready(Ok(()));
+            return this.poll_end(part, cx);
         }
         let before = into.filled().len();
         if Pin::new(&mut this.stream).poll_read(cx, into)?.is_pending() {
@@ -354,7 +363,7 @@ impl AsyncRead for Connection {
         let come = &into.filled()[before..];
         if come.is_empty() {
             this.has_ended = true;
-            return Poll::Ready(Ok(()));
+            return this.poll_end(part, cx);
         }
         let taken = this.hand_on(part, come);
         if come.starts_with(HTTP_2) && this.talk.begun() == 0 {
@@ -553,8 +562,11 @@ mod tests {
                 format!("<{body}>")
             }),
         );
-        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
-        for requests in 1..4 {
+        const LONG: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        // Where a next one would begin is not known.
+        const CHUNKED: &str =
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        for (post, requests) in [(LONG, 1), (LONG, 2), (LONG, 3), (CHUNKED, 1)] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = tokio::spawn(serve(listener, BOUNDS, router.clone(), std::future::pending()));

@@ -82,6 +82,9 @@ impl Turns {
 /// A body that comes in chunks: how long it is says its end.
 const UNKNOWN: u64 = u64::MAX;
 
+/// What a body in chunks ends with, where no trailers follow.
+const LAST_CHUNK: [u8; 5] = *b"0\r\n\r\n";
+
 impl Talk {
     pub(super) fn with(from: SocketAddr, names: PeerNames) -> Talk {
         Talk { from, names, turns: Arc::default() }
@@ -145,6 +148,8 @@ pub(super) struct Handed {
     heads: u64,
     /// Of the body behind the last.
     body_bytes: u64,
+    /// The last of it.
+    body_end: [u8; LAST_CHUNK.len()],
     /// Of the head of which a part was handed on: there was a line that is not empty, and the last one has bytes.
     has_lines: bool,
     is_in_line: bool,
@@ -164,6 +169,12 @@ impl Handed {
         }
     }
 
+    /// Whether a peer that has sent all it will may wait for the answer to a body in chunks. One that breaks off behind such bytes in the
+    /// middle of its body is found out by the silence.
+    pub(super) fn is_owed(&self, part: Part, talk: &Talk) -> bool {
+        part == Part::Body(UNKNOWN) && self.body_end == LAST_CHUNK && talk.is_answering()
+    }
+
     /// How many of `bytes`, which are all that is there, may be handed on now; these count as handed on.
     pub(super) fn take(&mut self, part: Part, bytes: &[u8]) -> usize {
         match part {
@@ -171,6 +182,10 @@ impl Handed {
             Part::Body(most) => {
                 let taken = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
                 self.body_bytes = self.body_bytes.saturating_add(taken as u64);
+                for &byte in &bytes[taken.saturating_sub(LAST_CHUNK.len())..taken] {
+                    self.body_end.rotate_left(1);
+                    self.body_end[LAST_CHUNK.len() - 1] = byte;
+                }
                 taken
             }
             Part::Head => self.take_head(bytes),
