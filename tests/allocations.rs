@@ -1,5 +1,5 @@
 //! In the steady state a shard answers GetBalance, GetStatistics and Ping without allocating, in each encoding, for
-//! its own users and for its neighbour's.
+//! its own users and for its neighbour's; and it takes in rows, grows, and copies its accounts out without.
 //!
 //! `cargo test --test allocations`. The counter stands in for the global allocator of this test alone, and counts
 //! what its own thread asks for.
@@ -9,13 +9,17 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Acquire;
 
 use florin::callers::{Callers, TokenHash};
 use florin::clock::Now;
 use florin::ledger::{Kind, Transaction};
-use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
-use florin::mesh::{self, Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
+use florin::limits::{CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM, FEED_RING_SLOTS, REREADS_MAX};
+use florin::mesh::{self, Latest, Parking, Sender};
+use florin::shard::{
+    AuditAnswer, AuditOrder, CheckpointAnswer, CheckpointOrder, FeedEvent, FeedLink, Listener, Shard,
+    ShardMetrics, ShardSetup, audit_link, checkpoint_link,
+};
 use florin_schema::frame::{RequestHeader, VERSION};
 use florin_schema::generated;
 use florin_schema::{Asset, Encoding, Opcode, ShardIndex, UserId, Version};
@@ -244,6 +248,135 @@ fn users_who_are_not_there_allocate_nothing() {
     frame.truncate(24);
     frame[16..24].copy_from_slice(&999_999u64.to_le_bytes());
     assert_eq!(node.allocations(0, &frame), 0);
+}
+
+/// One shard, and the feed's end of its link.
+struct Fed {
+    shard: Shard,
+    metrics: Arc<ShardMetrics>,
+    events: Sender<FeedEvent>,
+    applied_batch: Arc<AtomicU64>,
+    turn: u64,
+}
+
+impl Fed {
+    fn new() -> Fed {
+        let (events_in, events) = mesh::ring(FEED_RING_SLOTS);
+        let (requests, _) = mesh::ring(REREADS_MAX);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(NOW.wall_us, NOW.monotonic_us);
+        let applied_batch = Arc::new(AtomicU64::new(0));
+        let feed = FeedLink {
+            events,
+            requests,
+            applied_batch: Arc::clone(&applied_batch),
+            watermark,
+            next_pages: Default::default(),
+        };
+        let setup = ShardSetup::alone(Arc::new(Parking::new()), feed);
+        let metrics = Arc::clone(&setup.metrics);
+        Fed { shard: Shard::new(setup), metrics, events: events_in, applied_batch, turn: 0 }
+    }
+
+    fn turn(&mut self) {
+        self.turn += 1;
+        let now = Now { monotonic_us: NOW.monotonic_us + self.turn, ..NOW };
+        self.shard.begin_turn(now);
+        self.shard.work();
+        self.shard.end_turn(now.monotonic_us);
+    }
+
+    fn send(&mut self, mut event: FeedEvent) {
+        while let Err(same) = self.events.push(event) {
+            event = same;
+            self.turn();
+        }
+    }
+
+    /// What a commit allocates that has a row of each of so many accounts, and tells only at its end that there are no more.
+    fn commit(&mut self, users: u64, version: u64) -> u64 {
+        let before = ALLOCATIONS.with(Cell::get);
+        for user in 0..users {
+            self.send(FeedEvent::Part(Transaction {
+                user_id: UserId::new(user).expect("a legal id"),
+                version: Version(version),
+                asset: Asset::parse([b"COIN".as_slice(), b"USD"][version as usize % 2])
+                    .expect("a legal code"),
+                kind: Kind::Recharge,
+                amount: 1,
+                occurred_at_us: NOW.wall_us - version as i64 * 7_200_000_000,
+            }));
+        }
+        self.send(FeedEvent::CommitEnd);
+        self.send(FeedEvent::BatchEnd(version));
+        while self.applied_batch.load(Acquire) < version {
+            self.turn();
+        }
+        ALLOCATIONS.with(Cell::get) - before
+    }
+}
+
+/// Once each account of a commit that had not ended took a node of a tree from the C library, which asked the system for more memory while
+/// callers waited: up to 20 ms for a commit of 20,000.
+#[test]
+fn commits_that_concern_many_accounts_allocate_nothing() {
+    let mut fed = Fed::new();
+    // The first also makes the index grow; with the others the accounts' records do.
+    for version in 1..=4 {
+        assert_eq!(fed.commit(20_000, version), 0, "version {version}");
+        assert_eq!(fed.metrics.accounts.get(), 20_000);
+    }
+}
+
+/// Nor does what compares them with the ledger, once its buffers have their size.
+#[test]
+fn accounts_are_copied_out_without_allocating() {
+    let (mut port, link) = checkpoint_link();
+    let (mut audit, audit_end) = audit_link();
+    let mut fed = Fed::new();
+    fed.shard = fed.shard.with_checkpoints(link).with_audit(audit_end);
+    fed.commit(20_000, 1);
+    let mut buffer = Vec::with_capacity(CHECKPOINT_PIECE_BYTES + CHECKPOINT_PIECE_ROOM);
+    for round in 0..2 {
+        let before = ALLOCATIONS.with(Cell::get);
+        let mut copied = 0;
+        assert!(port.orders.push(CheckpointOrder::Begin).is_ok());
+        loop {
+            assert!(port.orders.push(CheckpointOrder::Fill(buffer)).is_ok());
+            let (records, is_last) = loop {
+                match port.answers.pop() {
+                    Some(CheckpointAnswer::Filled { records, is_last }) => break (records, is_last),
+                    _ => fed.turn(),
+                }
+            };
+            copied += records.len();
+            buffer = records;
+            buffer.clear();
+            if is_last {
+                break;
+            }
+        }
+        assert!(copied > 20_000 * 100, "all of them");
+        let allocations = ALLOCATIONS.with(Cell::get) - before;
+        assert!(
+            allocations <= 1 - round,
+            "{allocations} for checkpoint {round}: the first keeps a list of 16 accounts"
+        );
+    }
+    let mut order = (Vec::new(), Default::default());
+    order.0.extend((0..64).map(|user| UserId::new(user).expect("a legal id")));
+    for round in 0..10 {
+        let before = ALLOCATIONS.with(Cell::get);
+        let (users, copies) = order;
+        assert!(audit.orders.push(AuditOrder::Copy { users, below: None, copies }).is_ok());
+        order = loop {
+            match audit.answers.pop() {
+                Some(AuditAnswer::Copied { users, copies }) => break (users, copies),
+                _ => fed.turn(),
+            }
+        };
+        assert!(round < 2 || ALLOCATIONS.with(Cell::get) == before, "round {round} of the audit");
+    }
 }
 
 #[test]

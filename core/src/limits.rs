@@ -414,6 +414,9 @@ pub const INDEX_LINES_PER_INSERTION: usize = 4;
 /// Lines that move in each turn besides, so that growth also ends where no account comes any more: some 10 µs. One where defects
 /// are looked for, so that much happens while lines move.
 pub const INDEX_LINES_PER_TURN: usize = if cfg!(debug_assertions) { 1 } else { 256 };
+/// Chunks of accounts of which a commit is coming, for which a shard keeps room to note where they lie: 16 KiB, for commits of 2.8
+/// million accounts each shard.
+pub const UNFINISHED_CHUNKS_USUAL: usize = 4_096;
 /// Callers that a directory may name: 10 bits of them are a company's teams and services; a token is compared with all of theirs.
 pub const PRINCIPALS_MAX: usize = 1_024;
 /// Numbers that principals may have: a name keeps its own as long as the node runs, and they are indices on every shard.

@@ -3,6 +3,7 @@
 
 use florin_schema::HashedUser;
 use twox_hash::xxhash3_128;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ledger::Transaction;
 
@@ -17,7 +18,8 @@ pub fn bucket_of(user: HashedUser) -> usize {
 }
 
 /// A count of rows and the sum of their XXH3-128, both modulo their range.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
 pub struct Fingerprint {
     /// How many rows.
     pub rows: u64,

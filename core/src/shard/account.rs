@@ -260,16 +260,16 @@ impl Account {
     /// Makes room for `asset` at `index` of both records.
     fn insert_asset(&mut self, blocks: &mut Blocks, index: usize, asset: Asset) {
         let assets = self.assets(blocks);
-        let old = blocks.block(self.balance, PREFIX + BalanceView::bytes_of(assets)).to_vec();
         let row = AssetRow { asset: U64::new(asset.to_wire()), available: I64::new(0), held: I64::new(0) };
-        let at = PREFIX + size_of::<AssetRow>() * index;
-        let balance = blocks.allocate(Family::Balances, old.len() + size_of::<AssetRow>());
-        let new = blocks.block_mut(balance, old.len() + size_of::<AssetRow>());
-        new[..at].copy_from_slice(&old[..at]);
-        new[at..at + size_of::<AssetRow>()].copy_from_slice(row.as_bytes());
-        new[at + size_of::<AssetRow>()..].copy_from_slice(&old[at..]);
-        new[0] = assets as u8 + 1;
-        blocks.free(self.balance, old.len());
+        let (bytes, more) = (PREFIX + BalanceView::bytes_of(assets), size_of::<AssetRow>());
+        let balance = blocks.allocate(Family::Balances, bytes + more);
+        blocks.copy(self.balance, balance, bytes);
+        blocks.free(self.balance, bytes);
+        let block = blocks.block_mut(balance, bytes + more);
+        let at = PREFIX + more * index;
+        block.copy_within(at..bytes, at + more);
+        block[at..at + more].copy_from_slice(row.as_bytes());
+        block[0] = assets as u8 + 1;
         blocks.used.balances += size_of::<AssetRow>();
         self.balance = balance;
         self.balance_mut(blocks).1.balances = pointer_to_rows(assets + 1);

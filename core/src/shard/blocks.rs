@@ -151,7 +151,7 @@ impl Blocks {
             spans: Pages::zeroed(2 * HUGE_PAGE_BYTES),
             // Of addresses; what is not used takes no memory. A list that grew would be copied in one go.
             states: Vec::with_capacity((LARGE / UNITS_PER_SPAN) as usize),
-            free_spans: Vec::new(),
+            free_spans: Vec::with_capacity((LARGE / UNITS_PER_SPAN) as usize),
             class_bytes,
             partial,
             large: Vec::new(),

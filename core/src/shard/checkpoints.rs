@@ -137,7 +137,7 @@ impl Checkpoints {
             match self.link.as_mut().and_then(|link| link.orders.pop()) {
                 None => return,
                 Some(CheckpointOrder::Begin) => {
-                    self.walk = Some(Walk::new());
+                    self.walk.get_or_insert_default().begin();
                     rows.begin_copying();
                     metrics.checkpoint_turn_max_us.set(0);
                 }

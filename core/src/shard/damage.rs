@@ -53,24 +53,17 @@ impl Shard {
     pub(super) fn damage_row(&mut self, row: &Transaction) -> bool {
         let is_of = |&(user, _): &(UserId, Damage)| user == row.user_id;
         let Some(at) = self.audits.damages.iter().position(is_of) else { return false };
-        let horizon = self.responder.horizon;
-        let apply = |shard: &mut Shard, applied: &Transaction| {
-            let outcome = shard.responder.table.apply(applied, &horizon);
-            shard.note_shown(row, outcome);
-            shard.note(row, outcome);
-            outcome == Outcome::Applied
-        };
         match self.audits.damages.swap_remove(at).1 {
             Damage::DoubledRow => {
-                if apply(self, row) {
+                if self.apply(row, row) == Outcome::Applied {
                     let before = Version(row.version.0 - 1);
                     self.responder.table.damage(row.user_id, |_, root| root.version.set(before.0));
-                    apply(self, row);
+                    self.apply(row, row);
                 }
             }
             Damage::WrongWindow => {
                 let occurred_at_us = row.occurred_at_us - DAY_US;
-                apply(self, &Transaction { occurred_at_us, ..*row });
+                self.apply(&Transaction { occurred_at_us, ..*row }, row);
                 self.responder.table.damage(row.user_id, |_, root| {
                     root.updated_at_us.set(root.updated_at_us.get().max(row.occurred_at_us));
                 });

@@ -5,12 +5,12 @@
 //! without them, the sums are those of the accounts as the walk has seen them.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 
 use florin_schema::{UserId, Version};
 
 use super::audit::Sum;
+use super::table::Coming;
 use crate::audit::{BUCKETS, Fingerprint, bucket_of};
 use crate::ledger::Transaction;
 
@@ -34,17 +34,6 @@ struct Reread {
     rows: Fingerprint,
 }
 
-/// What became of a history that was read again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum RereadEnd {
-    /// It is the account.
-    Shown,
-    /// It will be.
-    Unfinished,
-    /// It held less than the account.
-    Thrown,
-}
-
 /// See the module.
 pub(super) struct Fingerprints {
     applied: Sums,
@@ -52,8 +41,6 @@ pub(super) struct Fingerprints {
     after_audit: Sums,
     /// Buckets of which it is not known what was applied: a checkpoint named some of their accounts, and no more.
     unknown: Box<[bool]>,
-    /// Rows of a commit that is coming, and whether the user is new: they count when they are shown.
-    unfinished: BTreeMap<UserId, (Fingerprint, bool)>,
     reread: Option<Reread>,
 }
 
@@ -65,51 +52,13 @@ impl Fingerprints {
             after_copying: sums(),
             after_audit: sums(),
             unknown: vec![false; BUCKETS].into_boxed_slice(),
-            unfinished: BTreeMap::new(),
             reread: None,
         }
     }
 
-    /// A row as it was committed has been applied, and is shown.
+    /// A row has been applied as it was committed. Its fingerprint: it counts when the row is shown.
     #[inline]
-    pub fn note_applied(&mut self, row: &Transaction, met_by: MetBy) {
-        let fingerprint = self.note_live(row);
-        self.add(row.user_id, fingerprint, met_by);
-    }
-
-    /// A row has been applied which is shown later.
-    pub fn note_part(&mut self, row: &Transaction) {
-        let fingerprint = self.note_live(row);
-        self.add_unfinished(row.user_id, fingerprint, row.version == Version(1));
-    }
-
-    fn add_unfinished(&mut self, user: UserId, fingerprint: Fingerprint, is_new: bool) {
-        let (rows, was_new) = self.unfinished.entry(user).or_default();
-        *rows = rows.plus(fingerprint);
-        *was_new |= is_new;
-    }
-
-    /// Whether rows wait to be shown.
-    #[inline]
-    pub fn has_unfinished(&self) -> bool {
-        !self.unfinished.is_empty()
-    }
-
-    /// The first user of whom rows wait to be shown.
-    pub fn first_unfinished(&self) -> Option<UserId> {
-        self.unfinished.first_key_value().map(|(&user, _)| user)
-    }
-
-    /// The user's rows that waited are shown. Whether it is a new user's first.
-    pub fn show(&mut self, user: UserId, met_by: MetBy) -> bool {
-        let Some((rows, is_new)) = self.unfinished.remove(&user) else { return false };
-        self.add(user, rows, met_by);
-        is_new
-    }
-
-    /// The fingerprint of a row that came as it was committed.
-    #[inline]
-    fn note_live(&mut self, row: &Transaction) -> Fingerprint {
+    pub fn note_applied(&mut self, row: &Transaction) -> Fingerprint {
         let fingerprint = Fingerprint::of(row);
         if let Some(reread) = self.reread.as_mut().filter(|reread| reread.user == row.user_id) {
             // The history that is being read has it, too, or will be thrown away.
@@ -118,7 +67,9 @@ impl Fingerprints {
         fingerprint
     }
 
-    fn add(&mut self, user: UserId, fingerprint: Fingerprint, met_by: MetBy) {
+    /// Rows of the user's are shown from now on.
+    #[inline]
+    pub fn add(&mut self, user: UserId, fingerprint: Fingerprint, met_by: MetBy) {
         let bucket = bucket_of(user.hashed());
         let add = |sums: &mut Sums| sums[bucket] = sums[bucket].plus(fingerprint);
         add(&mut self.applied);
@@ -142,17 +93,10 @@ impl Fingerprints {
         }
     }
 
-    /// That history has ended, and has taken the place of the account, or of what a commit that is coming will leave. Whether a new
-    /// user's first rows are shown with it.
-    pub fn end_reread(&mut self, end: RereadEnd, met_by: MetBy) -> bool {
-        let Some(Reread { user, version, rows }) = self.reread.take() else { return false };
-        let is_new = version == Version(0);
-        match end {
-            RereadEnd::Shown => self.add(user, rows, met_by),
-            RereadEnd::Unfinished => self.add_unfinished(user, rows, is_new),
-            RereadEnd::Thrown => {}
-        }
-        is_new && end == RereadEnd::Shown
+    /// That history has ended: the rows of it that the account did not have.
+    pub fn end_reread(&mut self) -> Option<Coming> {
+        let Reread { version, rows, .. } = self.reread.take()?;
+        Some(Coming { rows, is_new: version == Version(0) })
     }
 
     /// Nothing was applied.

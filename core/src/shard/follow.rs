@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering::Release;
 
 use florin_schema::{UserId, Version};
 
-use super::fingerprints::{MetBy, RereadEnd};
-use super::table::Outcome;
+use super::fingerprints::MetBy;
+use super::table::{Coming, Outcome};
 use super::{FeedEvent, FeedLink, FeedRequest, Reason, Shard};
 use crate::clock::Now;
 use crate::ledger::Transaction;
@@ -60,9 +60,11 @@ impl Shard {
             if self.responder.has_answered() { FEED_EVENTS_BESIDE_ANSWERS } else { FEED_EVENTS_PER_TURN };
         while left > 0 && !self.responder.table.has_asked_for_memory() {
             if self.follow.ends_commit {
-                left -= self.responder.table.show_unfinished(left);
-                self.show_fingerprints();
-                self.follow.ends_commit = left == 0;
+                match self.responder.table.show_next() {
+                    Some((user, coming)) => self.note_shown(user, coming),
+                    None => self.follow.ends_commit = false,
+                }
+                left -= 1;
                 continue;
             }
             let Some(event) = self.follow.feed.events.pop() else { break };
@@ -74,14 +76,14 @@ impl Shard {
                     if self.damage_row(&row) {
                         continue;
                     }
-                    let outcome = self.responder.table.apply(&row, &self.responder.horizon);
-                    self.note_shown(&row, outcome);
-                    self.note(&row, outcome);
+                    self.apply(&row, &row);
                 }
                 FeedEvent::Part(row) => {
                     let outcome = self.responder.table.apply_part(&row, &self.responder.horizon);
                     if outcome.is_applied() {
-                        self.fingerprints.note_part(&row);
+                        let rows = self.fingerprints.note_applied(&row);
+                        let is_new = row.version == Version(1);
+                        self.responder.table.note_coming(row.user_id, Coming { rows, is_new });
                     }
                     self.note(&row, outcome);
                 }
@@ -101,8 +103,9 @@ impl Shard {
                 }
                 FeedEvent::RereadEnd(user) => self.end_reread(user),
                 FeedEvent::Unreadable(user) => {
+                    let coming = self.responder.table.take_coming(user);
                     self.responder.table.mark_unreadable(user);
-                    self.show_fingerprint(user);
+                    coming.into_iter().for_each(|coming| self.note_shown(user, coming));
                 }
             }
         }
@@ -128,48 +131,41 @@ impl Shard {
         }
     }
 
-    /// A row, and what came of its account before it in the same commit, is shown.
+    /// Applies a row as it was committed, or as damage has left it, and shows it with what came of its account before it in the same
+    /// commit.
     #[inline]
-    pub(super) fn note_shown(&mut self, row: &Transaction, outcome: Outcome) {
+    pub(super) fn apply(&mut self, applied: &Transaction, row: &Transaction) -> Outcome {
+        let coming = self.responder.table.take_coming(row.user_id);
+        let outcome = self.responder.table.apply(applied, &self.responder.horizon);
         if outcome.is_applied() {
-            let met_by = self.met_by(row.user_id);
-            self.fingerprints.note_applied(row, met_by);
-            if row.version == Version(1) {
-                self.audits.note_new(row.user_id);
-            }
+            let rows = self.fingerprints.note_applied(row);
+            self.note_shown(row.user_id, Coming { rows, is_new: row.version == Version(1) });
         }
-        if self.fingerprints.has_unfinished() {
-            self.show_fingerprint(row.user_id);
+        if let Some(coming) = coming {
+            self.note_shown(row.user_id, coming);
         }
+        self.note(row, outcome);
+        outcome
     }
 
-    fn show_fingerprint(&mut self, user: UserId) {
+    /// Rows of the user's are shown from now on.
+    #[inline]
+    fn note_shown(&mut self, user: UserId, Coming { rows, is_new }: Coming) {
         let met_by = self.met_by(user);
-        if self.fingerprints.show(user, met_by) {
+        self.fingerprints.add(user, rows, met_by);
+        if is_new {
             self.audits.note_new(user);
-        }
-    }
-
-    /// The table has shown the first of those accounts of which a commit was coming.
-    fn show_fingerprints(&mut self) {
-        while let Some(user) = self.fingerprints.first_unfinished() {
-            if self.responder.table.first_unfinished().is_some_and(|first| first <= user) {
-                return;
-            }
-            self.show_fingerprint(user);
         }
     }
 
     fn end_reread(&mut self, user: UserId) {
         let is_coming = self.responder.table.is_coming(user);
-        let end = match self.responder.table.end_reread(user) {
-            true if is_coming => RereadEnd::Unfinished,
-            true => RereadEnd::Shown,
-            false => RereadEnd::Thrown,
-        };
-        let met_by = self.met_by(user);
-        if self.fingerprints.end_reread(end, met_by) {
-            self.audits.note_new(user);
+        let is_taken = self.responder.table.end_reread(user);
+        let Some(coming) = self.fingerprints.end_reread().filter(|_| is_taken) else { return };
+        if is_coming {
+            self.responder.table.note_coming(user, coming);
+        } else {
+            self.note_shown(user, coming);
         }
     }
 

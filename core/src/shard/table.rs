@@ -3,6 +3,7 @@
 //! A lookup goes in passes, each of which asks for the memory that the next one reads: [`Table::prefetch`], [`Table::guess`],
 //! [`Table::confirm`].
 
+mod unfinished;
 mod walk;
 
 use alloc::collections::BTreeMap;
@@ -25,6 +26,8 @@ use crate::ledger::{Arrival, Clocks, Horizon, Transaction};
 use crate::limits::INDEX_LINES_PER_TURN;
 use crate::wire::AssetTotals;
 
+pub use unfinished::Coming;
+use unfinished::{Entry, Unfinished};
 pub use walk::Walk;
 
 /// A shard's accounts.
@@ -36,9 +39,7 @@ pub struct Table {
     /// The watermark of this turn: everything that was committed by then has been applied.
     pub watermark: Now,
     reread: Option<Reread>,
-    /// Accounts of which some rows of a commit have come, and others may still: as the commit will leave them, beside those that
-    /// are shown meanwhile.
-    unfinished: BTreeMap<UserId, Account>,
+    unfinished: Unfinished,
 }
 
 /// An account that is being read again: built beside the old one, which goes on answering, quarantined.
@@ -124,7 +125,7 @@ impl Table {
             quarantined: BTreeMap::new(),
             watermark: Now::default(),
             reread: None,
-            unfinished: BTreeMap::new(),
+            unfinished: Unfinished::new(),
         }
     }
 
@@ -143,19 +144,18 @@ impl Table {
         self.quarantined.get(&user_id).copied()
     }
 
-    /// The first user of whom a commit is coming.
-    pub fn first_unfinished(&self) -> Option<UserId> {
-        self.unfinished.first_key_value().map(|(&user_id, _)| user_id)
-    }
-
     /// Whether a commit is coming that concerns the user.
     pub fn is_coming(&self, user_id: UserId) -> bool {
-        self.unfinished.contains_key(&user_id)
+        self.unfinished(user_id).is_some()
+    }
+
+    fn unfinished(&self, user_id: UserId) -> Option<Account> {
+        self.unfinished.get(&self.blocks, user_id).map(|entry| entry.account)
     }
 
     /// How many transactions the user's account holds, or will once the commit that is coming has ended.
     pub fn coming_version(&self, user_id: UserId) -> Version {
-        let unfinished = self.unfinished.get(&user_id).map(|account| account.version(&self.blocks));
+        let unfinished = self.unfinished(user_id).map(|account| account.version(&self.blocks));
         unfinished.unwrap_or_else(|| self.version(user_id))
     }
 
@@ -274,7 +274,7 @@ impl Table {
     /// Applies a row of the ledger as it was committed, behind which none of its account's comes in the same commit.
     pub fn apply(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
         if !self.unfinished.is_empty()
-            && let Some(mut account) = self.unfinished.remove(&row.user_id)
+            && let Some(Entry { mut account, .. }) = self.unfinished.remove(&mut self.blocks, row.user_id)
         {
             let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
             self.show(row.user_id, account);
@@ -289,33 +289,55 @@ impl Table {
     }
 
     /// Applies a row behind which more of its account's may come in the same commit. It is shown with the last of them, or by
-    /// [`Table::show_unfinished`].
+    /// [`Table::show_next`].
     pub fn apply_part(&mut self, row: &Transaction, horizon: &Horizon) -> Outcome {
-        let mut account = match self.unfinished.get(&row.user_id) {
-            Some(&account) => account,
-            None => match self.find_closely(row.user_id.hashed()) {
-                None => Account::create(&mut self.blocks, row.user_id),
-                Some((_, balance)) => {
-                    let mut shown = Account { balance };
-                    if is_skipped(&self.blocks, shown, row) {
-                        return apply_to(&mut self.blocks, &mut shown, row, horizon);
+        let user_id = row.user_id;
+        let mut entry = match self.unfinished.get(&self.blocks, user_id) {
+            Some(entry) => entry,
+            None => {
+                let account = match self.find_closely(user_id.hashed()) {
+                    None => Account::create(&mut self.blocks, user_id),
+                    Some((_, balance)) => {
+                        let mut shown = Account { balance };
+                        if is_skipped(&self.blocks, shown, row) {
+                            return apply_to(&mut self.blocks, &mut shown, row, horizon);
+                        }
+                        shown.copy(&mut self.blocks)
                     }
-                    shown.copy(&mut self.blocks)
-                }
-            },
+                };
+                Entry { user_id, account, coming: Coming::default() }
+            }
         };
-        let outcome = apply_to(&mut self.blocks, &mut account, row, horizon);
-        self.unfinished.insert(row.user_id, account);
+        let outcome = apply_to(&mut self.blocks, &mut entry.account, row, horizon);
+        self.unfinished.put(&mut self.blocks, &entry);
         outcome
     }
 
-    /// A commit has ended: shows accounts as it left them, up to so many; how many there were.
-    pub fn show_unfinished(&mut self, accounts_max: usize) -> usize {
-        for shown in 0..accounts_max {
-            let Some((user_id, account)) = self.unfinished.pop_first() else { return shown };
-            self.show(user_id, account);
+    /// Keeps rows of an account of which a commit is coming, until they are shown.
+    pub fn note_coming(&mut self, user_id: UserId, more: Coming) {
+        let Some(mut entry) = self.unfinished.get(&self.blocks, user_id) else { return };
+        entry.coming.rows = entry.coming.rows.plus(more.rows);
+        entry.coming.is_new |= more.is_new;
+        self.unfinished.put(&mut self.blocks, &entry);
+    }
+
+    /// The rows that were kept of an account that is about to be shown.
+    #[inline]
+    pub fn take_coming(&mut self, user_id: UserId) -> Option<Coming> {
+        if self.unfinished.is_empty() {
+            return None;
         }
-        accounts_max
+        let mut entry = self.unfinished.get(&self.blocks, user_id)?;
+        let coming = core::mem::take(&mut entry.coming);
+        self.unfinished.put(&mut self.blocks, &entry);
+        Some(coming)
+    }
+
+    /// A commit has ended: shows the next account as it left it; whose, and the rows that were kept of it.
+    pub fn show_next(&mut self) -> Option<(UserId, Coming)> {
+        let Entry { user_id, account, coming } = self.unfinished.pop(&mut self.blocks)?;
+        self.show(user_id, account);
+        Some((user_id, coming))
     }
 
     /// Shows an account in the stead of the one that was shown.
@@ -353,7 +375,7 @@ impl Table {
 
     /// An undecodable row: the account's history cannot be known, and that is shown at once.
     pub fn mark_unreadable(&mut self, user_id: UserId) {
-        if let Some(account) = self.unfinished.remove(&user_id) {
+        if let Some(Entry { account, .. }) = self.unfinished.remove(&mut self.blocks, user_id) {
             self.show(user_id, account);
         }
         let (_, served) = self.place_of(user_id);
@@ -372,7 +394,7 @@ impl Table {
         let (_, shown) = self.place_of(user_id);
         let before = shown.flags(&self.blocks);
         shown.set_flags(&mut self.blocks, before | QUARANTINED | REREAD_ASKED);
-        if let Some(&account) = self.unfinished.get(&user_id) {
+        if let Some(account) = self.unfinished(user_id) {
             let flags = account.flags(&self.blocks);
             account.set_flags(&mut self.blocks, flags | QUARANTINED | REREAD_ASKED);
         }
@@ -399,8 +421,8 @@ impl Table {
     pub fn end_reread(&mut self, user_id: UserId) -> bool {
         let reread = self.reread.take().expect("a re-read ends after it began");
         assert_eq!(reread.user_id, user_id, "a re-read ends with the account it began with");
-        let unfinished = self.unfinished.get(&user_id).copied();
-        let old = unfinished.unwrap_or_else(|| self.place_of(user_id).1);
+        let unfinished = self.unfinished.get(&self.blocks, user_id);
+        let old = unfinished.map_or_else(|| self.place_of(user_id).1, |entry| entry.account);
         let before = old.flags(&self.blocks);
         if reread.account.version(&self.blocks) < old.version(&self.blocks) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
@@ -417,8 +439,8 @@ impl Table {
         let after = reread.account.flags(&self.blocks) & !REREAD_ASKED | vanished;
         let after = if after & QUARANTINED == 0 { after } else { after | LASTING };
         reread.account.set_flags(&mut self.blocks, after);
-        if unfinished.is_some() {
-            self.unfinished.insert(user_id, reread.account);
+        if let Some(entry) = unfinished {
+            self.unfinished.put(&mut self.blocks, &Entry { account: reread.account, ..entry });
             old.free(&mut self.blocks);
         } else {
             self.show(user_id, reread.account);

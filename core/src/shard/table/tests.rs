@@ -187,11 +187,11 @@ proptest! {
                 }
             }
             if n % 16 == 0 {
-                table.show_unfinished(usize::MAX);
+                while table.show_next().is_some() {}
                 check(&mut table, &model, wall_us);
             }
         }
-        table.show_unfinished(usize::MAX);
+        while table.show_next().is_some() {}
         check(&mut table, &model, wall_us);
         for later in [HOUR_US, DAY_US, 8 * DAY_US, 31 * DAY_US, -DAY_US, -400 * DAY_US] {
             check(&mut table, &model, wall_us + later);
@@ -243,8 +243,8 @@ fn a_commit_is_shown_as_a_whole() {
     }
     table.end_reread(user.id);
     assert_eq!(shown(&table), Some(2));
-    assert_eq!(table.show_unfinished(10), 1);
-    assert_eq!((shown(&table), table.quarantined(), table.show_unfinished(10)), (Some(5), 0, 0));
+    assert_eq!(table.show_next(), Some((user.id, Coming::default())));
+    assert_eq!((shown(&table), table.quarantined(), table.show_next()), (Some(5), 0, None));
 
     // What is known to be unreadable is flagged without delay.
     table.apply_part(&rows[5], &now);

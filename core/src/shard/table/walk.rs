@@ -28,6 +28,11 @@ impl Walk {
         Walk { next: Some(0), handles: Vec::with_capacity(2 * Walk::GROUP) }
     }
 
+    /// Begins anew.
+    pub fn begin(&mut self) {
+        self.next = Some(0);
+    }
+
     /// Whether it has met all.
     pub fn is_over(&self) -> bool {
         self.next.is_none()
