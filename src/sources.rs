@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+#[cfg(feature = "kafka")]
+use florin_kafka::KafkaLedger;
 #[cfg(feature = "postgres")]
 use florin_postgres::{
     PgAppender, PgBulkWriter, PgConfig, PgLedger, PgScan, Target, address::Address, mapping::Mapping,
@@ -23,9 +25,9 @@ use florin_sqlite::{LedgerFile, SqliteAppender, SqliteScan, Writer};
 
 use crate::follower::Scan;
 
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+#[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "kafka")))]
 compile_error!(
-    "a node follows a ledger: build it with one kind of them at least (--features sqlite, postgres)"
+    "a node follows a ledger: build it with one kind of them at least (--features sqlite, postgres, kafka)"
 );
 
 /// The ledger of a command that names none: a file in the working directory.
@@ -39,6 +41,9 @@ pub enum LedgerAddress {
     /// A table in a PostgreSQL: `postgres://USER@HOST:PORT/DATABASE`.
     #[cfg(feature = "postgres")]
     Postgres(Box<PgConfig>),
+    /// A topic in a Kafka: `kafka://HOST:PORT/TOPIC`.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<florin_kafka::Address>),
     /// One with a password in it, which nothing keeps: who opens it is told where passwords go. (A parser's refusal would
     /// repeat it.)
     WithPassword,
@@ -49,19 +54,22 @@ pub enum LedgerAddress {
 pub enum AddressError {
     /// Nothing that is known.
     #[error(
-        "expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://USER@HOST:PORT/DATABASE"
+        "expected sqlite:PATH, for example sqlite:/var/lib/florin/ledger.db, or postgres://USER@HOST:PORT/DATABASE, or \
+         kafka://HOST:PORT/TOPIC"
     )]
     Unknown,
     /// A PostgreSQL's.
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Postgres(#[from] florin_postgres::address::AddressError),
-    /// A PostgreSQL's, which this build does not know.
-    #[cfg(not(feature = "postgres"))]
-    #[error(
-        "expected sqlite:PATH: this florin was built without ledgers in a PostgreSQL (cargo's feature postgres)"
-    )]
-    NotBuiltIn,
+    /// A Kafka's.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Kafka(#[from] florin_kafka::AddressError),
+    /// One of a kind that this build does not know.
+    #[cfg(not(all(feature = "postgres", feature = "kafka")))]
+    #[error("this florin was built without ledgers in {0}: use one that has them (cargo's feature {1})")]
+    NotBuiltIn(&'static str, &'static str),
 }
 
 impl LedgerAddress {
@@ -74,7 +82,24 @@ impl LedgerAddress {
             LedgerAddress::Sqlite(ledger) => ledger == path,
             #[cfg(feature = "postgres")]
             LedgerAddress::Postgres(_) => false,
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(_) => false,
             LedgerAddress::WithPassword => false,
+        }
+    }
+
+    /// Opens every file that the address names besides the ledger itself: certificates, keys, passwords. Nobody is asked.
+    ///
+    /// # Errors
+    /// Which cannot be used, and why.
+    pub fn check_files(&self) -> Result<(), LedgerError> {
+        match self {
+            LedgerAddress::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            LedgerAddress::Postgres(config) => config.check_files(),
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(address) => KafkaLedger::check_files(address),
+            LedgerAddress::WithPassword => Err(with_password()),
         }
     }
 }
@@ -95,7 +120,7 @@ mod unmapped {
         type Err = super::AddressError;
 
         fn from_str(_: &str) -> Result<Unmapped, super::AddressError> {
-            Err(super::AddressError::NotBuiltIn)
+            Err(super::NO_POSTGRES)
         }
     }
 }
@@ -130,6 +155,7 @@ impl FromStr for LedgerAddress {
         let path = match text.split_once(':') {
             Some(("sqlite", path)) => path,
             Some(("postgres" | "postgresql", _)) => return postgres(text),
+            Some(("kafka", _)) => return kafka(text),
             Some((kind, _)) if !kind.contains('/') => return Err(AddressError::Unknown),
             _ => text,
         };
@@ -160,8 +186,25 @@ fn has_password(text: &str) -> bool {
 }
 
 #[cfg(not(feature = "postgres"))]
+const NO_POSTGRES: AddressError = AddressError::NotBuiltIn("a PostgreSQL", "postgres");
+
+#[cfg(not(feature = "postgres"))]
 fn postgres(_: &str) -> Result<LedgerAddress, AddressError> {
-    Err(AddressError::NotBuiltIn)
+    Err(NO_POSTGRES)
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(text: &str) -> Result<LedgerAddress, AddressError> {
+    match text.parse() {
+        Ok(address) => Ok(LedgerAddress::Kafka(Box::new(address))),
+        Err(florin_kafka::AddressError::Password) => Ok(LedgerAddress::WithPassword),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: &str) -> Result<LedgerAddress, AddressError> {
+    Err(AddressError::NotBuiltIn("a Kafka topic", "kafka"))
 }
 
 impl fmt::Display for LedgerAddress {
@@ -170,7 +213,9 @@ impl fmt::Display for LedgerAddress {
             LedgerAddress::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             #[cfg(feature = "postgres")]
             LedgerAddress::Postgres(config) => config.address.fmt(f),
-            LedgerAddress::WithPassword => f.write_str("postgres:// with a password"),
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(address) => address.fmt(f),
+            LedgerAddress::WithPassword => f.write_str("an address with a password"),
         }
     }
 }
@@ -196,6 +241,9 @@ pub enum Ledger {
     /// A table in a PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Arc<PgLedger>),
+    /// A topic in a Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<KafkaLedger>),
 }
 
 impl Ledger {
@@ -213,6 +261,10 @@ impl Ledger {
             LedgerAddress::Postgres(config) => {
                 Ok(Ledger::Postgres(Arc::new(PgLedger::open(Target::of(config))?)))
             }
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(address) => {
+                Ok(Ledger::Kafka(Arc::new(KafkaLedger::open(address.as_ref().clone())?)))
+            }
             LedgerAddress::WithPassword => Err(with_password()),
         }
     }
@@ -224,6 +276,8 @@ impl Ledger {
             Ledger::Sqlite(file) => file.id(),
             #[cfg(feature = "postgres")]
             Ledger::Postgres(ledger) => ledger.id(),
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(ledger) => ledger.id(),
         }
     }
 
@@ -235,6 +289,8 @@ impl Ledger {
             #[cfg(feature = "postgres")]
             // Without versions it is counted from its first row.
             Ledger::Postgres(ledger) => !ledger.target().mapping.is_derived(),
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(_) => true,
         }
     }
 
@@ -248,6 +304,8 @@ impl Ledger {
             Ledger::Sqlite(file) => Ok(Box::new(SqliteScan::new(file))),
             #[cfg(feature = "postgres")]
             Ledger::Postgres(ledger) => Ok(Box::new(PgScan::new(ledger)?)),
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(_) => Err(florin_kafka::NO_SCAN.to_owned()),
         }
     }
 
@@ -258,6 +316,8 @@ impl Ledger {
             Ledger::Sqlite(file) => Box::new(SqliteAppender::new(Arc::clone(file))),
             #[cfg(feature = "postgres")]
             Ledger::Postgres(ledger) => Box::new(PgAppender::new(Arc::clone(ledger))),
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(_) => Box::new(florin_kafka::NoAppender),
         }
     }
 }
@@ -274,6 +334,8 @@ pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, Ledge
         LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
         #[cfg(feature = "postgres")]
         LedgerAddress::Postgres(config) => Ok(Box::new(PgBulkWriter::open(&Target::of(config))?)),
+        #[cfg(feature = "kafka")]
+        LedgerAddress::Kafka(_) => Err(florin_kafka::only_read()),
         LedgerAddress::WithPassword => Err(with_password()),
     }
 }
@@ -281,8 +343,8 @@ pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, Ledge
 /// What an address with a password is answered.
 pub fn with_password() -> LedgerError {
     misconfigured(
-        "the ledger's address holds a password, which all see who list processes: leave it out, and set PGPASSWORD or PGPASSFILE, or \
-         name a passfile="
+        "the ledger's address holds a password, which all see who list processes: leave it out, and set PGPASSWORD or PGPASSFILE, of a \
+         Kafka KAFKA_PASSWORD, or name a passfile="
             .to_owned(),
     )
 }
@@ -348,6 +410,42 @@ mod tests {
         assert!(error.to_string().contains("PGPASSFILE"), "{error}");
         let plain: LedgerAddress = "postgres://florin@db/payments?slot=a".parse().unwrap();
         assert_eq!(plain.to_string().parse(), Ok(plain));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn a_topic_is_named_by_its_brokers_and_never_with_a_password() {
+        for text in ["kafka://127.0.0.1:9092/l?partitioner=crc32", "kafka://florin@broker:9093/l?sasl=PLAIN"]
+        {
+            assert_eq!(text.parse::<LedgerAddress>().unwrap().to_string(), text);
+        }
+        let address: LedgerAddress = "kafka://florin:geheim@broker/l".parse().unwrap();
+        let error = Ledger::open(&address).unwrap_err();
+        assert_eq!((address, error.exit_code), (LedgerAddress::WithPassword, 2));
+        assert!(error.to_string().contains("KAFKA_PASSWORD"), "{error}");
+    }
+
+    /// A node found out at its start that the file with its password was not there, after `florin config check` had been content.
+    #[cfg(all(feature = "kafka", feature = "postgres"))]
+    #[test]
+    fn the_files_that_an_address_names_are_looked_at_without_the_servers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("nonsense"), "nonsense").unwrap();
+        for (address, says) in [
+            ("kafka://u@broker.invalid/l?passfile={missing}", "cannot read the password"),
+            ("kafka://broker.invalid/l?sslrootcert={missing}", "missing"),
+            ("kafka://broker.invalid/l?sslrootcert={nonsense}", "does not start"),
+            ("postgres://u@db.invalid/d?passfile={missing}", "cannot read the passwords"),
+            ("postgres://u@db.invalid/d?sslrootcert={nonsense}", "no certificate in it"),
+        ] {
+            let address =
+                address.replace("{missing}", &path("missing")).replace("{nonsense}", &path("nonsense"));
+            let error = address.parse::<LedgerAddress>().unwrap().check_files().unwrap_err().to_string();
+            assert!(error.contains(says), "{address}: {error}");
+        }
+        let bare: LedgerAddress = "kafka://broker.invalid/l".parse().unwrap();
+        assert_eq!(bare.check_files(), Ok(()));
     }
 
     #[test]

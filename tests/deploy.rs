@@ -114,9 +114,11 @@ fn florin_takes_the_configuration_and_it_names_every_key() {
 fn dashboard_and_alerts_ask_for_metrics_that_there_are() {
     #[allow(unused_mut)]
     let mut there: BTreeSet<String> = names(&node_page()).into_iter().chain(names(&shadow_page())).collect();
-    // Those of a node that follows a PostgreSQL.
+    // Those of a node that follows a PostgreSQL, or a Kafka.
     #[cfg(feature = "postgres")]
     there.extend(florin_postgres::PgStatus::default().figures().map(|figure| figure.name.to_owned()));
+    #[cfg(feature = "kafka")]
+    there.extend(florin_kafka::KafkaStatus::default().figures().map(|figure| figure.name.to_owned()));
     for file in ["grafana/florin.json", "grafana/alerts.yml"] {
         let text = fs::read_to_string(deploy().join(file)).unwrap();
         let asked = names(&text);
@@ -229,6 +231,7 @@ fn every_query_of_the_dashboard_finds_something_in_real_metrics() {
     // A node that follows a PostgreSQL has the first, which this is not; a kernel may not count the second.
     let is_elsewhere = |query: &str| {
         query.contains("florin_postgres_")
+            || query.contains("florin_kafka_")
             || (query.contains("florin_migrations_total") && !series.contains("florin_migrations_total"))
     };
     let asked = queries.iter().filter(|query| !is_elsewhere(query));

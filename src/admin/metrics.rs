@@ -365,8 +365,7 @@ fn feed(page: &mut String, view: &View) {
         head(page, name, Kind::Counter, help);
         line(page, name, value);
     }
-    #[cfg(feature = "postgres")]
-    for figure in feed.server().into_iter().flat_map(|server| server.figures()) {
+    for figure in feed.figures() {
         let kind = if figure.is_counter { Kind::Counter } else { Kind::Gauge };
         head(page, figure.name, kind, figure.help);
         line(page, figure.name, figure.value);

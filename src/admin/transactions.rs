@@ -155,6 +155,7 @@ fn refusal(error: AppendError) -> Problem {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Trouble::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            Trouble::ReadOnly => StatusCode::NOT_IMPLEMENTED,
         },
         AppendError::Refused(Refused { index, rejection }) => {
             let problem = match rejection {

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use florin_record::{Appended, Appender, LedgerError, NewTransaction, Refused};
+use florin_record::{Appended, Appender, LedgerError, NewTransaction, Refused, Trouble};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -113,7 +113,8 @@ fn run(mut ledger: Box<dyn Appender>, requests: &Receiver<Request>) {
             Err(error) => {
                 // Callers repeat what fails, and each time would be a line.
                 let every = Duration::from_micros(SCARCITY_LOG_US);
-                if said.is_none_or(|said: Instant| said.elapsed() >= every) {
+                let is_news = said.is_none_or(|said: Instant| said.elapsed() >= every);
+                if is_news && error.trouble != Trouble::ReadOnly {
                     said = Some(Instant::now());
                     error!(%error, "the ledger cannot be written to; this is said every {every:?} at most");
                 }

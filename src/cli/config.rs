@@ -14,7 +14,7 @@ use crate::tls::Identity;
 /// What can be done with a configuration file.
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
-    /// Read a configuration file as `florin serve` would, with the principals, certificates and keys that it names, and say all that
+    /// Read a configuration file as `florin serve` would, with the principals, certificates, keys and passwords that it names, and say all that
     /// is wrong with it: every unknown key and bad value with its line
     Check {
         /// The file
@@ -30,6 +30,7 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     log_to_stderr("warn", LogFormat::Text);
     let effective = Settings::read(config)?.effective()?;
     effective.principals.as_deref().map(Callers::open).transpose()?;
+    effective.node.ledger.check_files().map_err(CliError::LedgerFiles)?;
     let identity = effective.node.tls.as_ref().map(|tls| Identity::read(&tls.files)).transpose()?;
     let lasts = identity.map(|identity| lasting(identity.days_left(jiff::Timestamp::now().as_second())));
     say(&format!("{} can be used{}", config.display(), lasts.unwrap_or_default()));

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use florin_record::LedgerError;
+use florin_record::{Finding, LedgerError, Weight};
 use serde_json::json;
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "kafka"))]
 use super::output::grouped;
 use super::output::say;
 use super::settings::{Settings, SettingsError};
@@ -23,11 +23,12 @@ Exit codes:
 /// What can be done with a ledger.
 #[derive(Subcommand, Debug)]
 pub enum LedgerCommand {
-    /// Make what is missing of a ledger: a file, or a PostgreSQL table with its triggers, publication and roles; again changes nothing
+    /// Make what is missing of a ledger: a file, a PostgreSQL table with its triggers, publication and roles, or a Kafka topic; again
+    /// changes nothing
     Init(InitArgs),
     /// Say what a node would miss, and what to do about it; changes nothing
     Check(LookArgs),
-    /// Say how far a node has come, how far it is behind, and what its slot costs the server
+    /// Say how far a node has come in a PostgreSQL, how far it is behind, and what its slot costs the server; of others how much there is
     Status(LookArgs),
 }
 
@@ -42,6 +43,12 @@ pub struct InitArgs {
     /// A PostgreSQL role for those who add rows, made where there is none
     #[arg(long, value_name = "ROLE")]
     writer: Option<String>,
+    /// A Kafka topic's partitions, where it is made: for ever, since keys belong elsewhere once there are more [default: 24]
+    #[arg(long, value_name = "N")]
+    partitions: Option<u16>,
+    /// On how many brokers each of its records is, where it is made [default: as the brokers have it]
+    #[arg(long, value_name = "N")]
+    replicas: Option<u8>,
 }
 
 /// Flags of `florin ledger check` and `florin ledger status`.
@@ -57,7 +64,7 @@ pub struct LookArgs {
 #[derive(Args, Debug)]
 struct Which {
     /// The ledger; with --config that of the file, if this is left out
-    #[arg(value_name = "sqlite:PATH|postgres://…")]
+    #[arg(value_name = "sqlite:PATH|postgres://…|kafka://…")]
     ledger: Option<LedgerAddress>,
     /// A configuration of florin serve, for its [ledger.columns] and [ledger.kinds]
     #[arg(long, value_name = "FILE")]
@@ -77,15 +84,20 @@ pub enum LedgerCommandError {
     #[error("{0} of what a node needs is wrong or missing: see above")]
     Wrong(usize),
     /// Only PostgreSQL's servers have roles.
-    #[error("--reader and --writer are for a PostgreSQL: who may read a file says its mode")]
+    #[error(
+        "--reader and --writer are for a PostgreSQL: who may read a file says its mode, and a topic the brokers' ACLs"
+    )]
     Roles,
+    /// Only Kafka's topics have partitions.
+    #[error("--partitions and --replicas are for a Kafka topic")]
+    Partitions,
 }
 
 impl LedgerCommandError {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            LedgerCommandError::Settings(_) | LedgerCommandError::Roles => 2,
+            LedgerCommandError::Settings(_) | LedgerCommandError::Roles | LedgerCommandError::Partitions => 2,
             LedgerCommandError::Ledger(error) => error.exit_code,
             LedgerCommandError::Wrong(_) => 1,
         }
@@ -96,6 +108,27 @@ impl Which {
     fn address(&self) -> Result<LedgerAddress, SettingsError> {
         let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         Settings { ledger: self.ledger.clone().or(file.ledger.clone()), ..file }.ledger_address()
+    }
+}
+
+impl InitArgs {
+    /// Whether its flags are for such a ledger.
+    fn check(&self, address: &LedgerAddress) -> Result<(), LedgerCommandError> {
+        #[cfg(feature = "postgres")]
+        let is_postgres = matches!(address, LedgerAddress::Postgres(_));
+        #[cfg(not(feature = "postgres"))]
+        let is_postgres = false;
+        #[cfg(feature = "kafka")]
+        let is_kafka = matches!(address, LedgerAddress::Kafka(_));
+        #[cfg(not(feature = "kafka"))]
+        let is_kafka = false;
+        if !is_postgres && (self.reader.is_some() || self.writer.is_some()) {
+            return Err(LedgerCommandError::Roles);
+        }
+        if !is_kafka && (self.partitions.is_some() || self.replicas.is_some()) {
+            return Err(LedgerCommandError::Partitions);
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +143,7 @@ pub(super) fn run(command: LedgerCommand) -> Result<(), LedgerCommandError> {
 
 fn init(args: &InitArgs) -> Result<(), LedgerCommandError> {
     let address = args.which.address()?;
+    args.check(&address)?;
     match &address {
         #[cfg(feature = "postgres")]
         LedgerAddress::Postgres(config) => {
@@ -120,11 +154,15 @@ fn init(args: &InitArgs) -> Result<(), LedgerCommandError> {
             }
             Ok(())
         }
+        #[cfg(feature = "kafka")]
+        LedgerAddress::Kafka(topic) => {
+            let making = florin_kafka::admin::Making { partitions: args.partitions, replicas: args.replicas };
+            let is_made = florin_kafka::admin::init(topic, making)?;
+            say(&format!("{} {address}", if is_made { "made" } else { "there already:" }));
+            Ok(())
+        }
         LedgerAddress::WithPassword => Err(with_password().into()),
         LedgerAddress::Sqlite(path) => {
-            if args.reader.is_some() || args.writer.is_some() {
-                return Err(LedgerCommandError::Roles);
-            }
             let was_there = path.exists();
             let mut writer = bulk_writer(&address)?;
             if !was_there {
@@ -140,34 +178,36 @@ fn init(args: &InitArgs) -> Result<(), LedgerCommandError> {
 
 fn check(args: &LookArgs) -> Result<(), LedgerCommandError> {
     let address = args.which.address()?;
-    let findings: Vec<(&str, String)> = match &address {
+    let findings = match &address {
         #[cfg(feature = "postgres")]
         LedgerAddress::Postgres(config) => {
-            use florin_postgres::check::Weight;
-            let found = florin_postgres::admin::check(&florin_postgres::Target::of(config))?;
-            let word = |weight| match weight {
-                Weight::Right => "right",
-                Weight::Notable => "note",
-                Weight::Wrong => "WRONG",
-            };
-            found.into_iter().map(|finding| (word(finding.weight), finding.sentence)).collect()
+            florin_postgres::admin::check(&florin_postgres::Target::of(config))?
         }
+        #[cfg(feature = "kafka")]
+        LedgerAddress::Kafka(topic) => florin_kafka::check::check(topic)?,
         LedgerAddress::WithPassword => return Err(with_password().into()),
         LedgerAddress::Sqlite(_) => {
             Ledger::open(&address)?;
-            vec![("right", format!("{address} is a ledger that can be followed"))]
+            let sentence = format!("{address} is a ledger that can be followed");
+            vec![Finding { weight: Weight::Right, sentence }]
         }
+    };
+    let word = |weight| match weight {
+        Weight::Right => "right",
+        Weight::Notable => "note",
+        Weight::Wrong => "WRONG",
     };
     if args.json {
         let found: Vec<_> = findings
             .iter()
-            .map(|(weight, sentence)| json!({ "weight": weight, "sentence": sentence }))
+            .map(|Finding { weight, sentence }| json!({ "weight": word(*weight), "sentence": sentence }))
             .collect();
         say(&json!({ "ledger": address.to_string(), "findings": found }).to_string());
     } else {
-        findings.iter().for_each(|(weight, sentence)| say(&format!("{weight:<5}  {sentence}")));
+        let line = |Finding { weight, sentence }: &Finding| say(&format!("{:<5}  {sentence}", word(*weight)));
+        findings.iter().for_each(line);
     }
-    match findings.iter().filter(|(weight, _)| *weight == "WRONG").count() {
+    match findings.iter().filter(|finding| finding.weight == Weight::Wrong).count() {
         0 => Ok(()),
         wrong => Err(LedgerCommandError::Wrong(wrong)),
     }
@@ -181,6 +221,10 @@ fn status(args: &LookArgs) -> Result<(), LedgerCommandError> {
             let standing = florin_postgres::admin::standing(&florin_postgres::Target::of(config))?;
             show(&standing, args.json);
         }
+        #[cfg(feature = "kafka")]
+        LedgerAddress::Kafka(topic) => {
+            show_topic(&address, &florin_kafka::admin::standing(topic)?, args.json)
+        }
         LedgerAddress::WithPassword => return Err(with_password().into()),
         LedgerAddress::Sqlite(path) => {
             Ledger::open(&address)?;
@@ -193,6 +237,24 @@ fn status(args: &LookArgs) -> Result<(), LedgerCommandError> {
         }
     }
     Ok(())
+}
+
+/// How far a node has come says the node: it keeps its place with its own state, and tells `florin_kafka_lag_records`.
+#[cfg(feature = "kafka")]
+fn show_topic(address: &LedgerAddress, standing: &florin_kafka::admin::Standing, as_json: bool) {
+    let offsets = |(first, last): &(u64, u64)| last.saturating_sub(*first);
+    if as_json {
+        let partition =
+            |(first, last): &(u64, u64)| json!({ "first": first.to_string(), "end": last.to_string() });
+        let partitions: Vec<_> = standing.partitions.iter().map(partition).collect();
+        let told = json!({ "ledger": address.to_string(), "cluster": standing.identity.cluster, "partitions": partitions });
+        return say(&told.to_string());
+    }
+    let all: u64 = standing.partitions.iter().map(offsets).sum();
+    say(&format!("{address}: {}, {} offsets", standing.identity, grouped(all)));
+    for (partition, edges) in standing.partitions.iter().enumerate() {
+        say(&format!("partition {partition}: from {} to {}", grouped(edges.0), grouped(edges.1)));
+    }
 }
 
 /// 64-bit integers are strings, as everywhere in florin's JSON.

@@ -35,6 +35,7 @@ mod tune;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use florin_record::LedgerError;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::callers::CallersError;
@@ -167,6 +168,9 @@ pub enum CliError {
     /// The certificates.
     #[error(transparent)]
     Certificates(#[from] TlsError),
+    /// Files that the ledger's address names.
+    #[error(transparent)]
+    LedgerFiles(LedgerError),
     /// `florin import`.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -219,7 +223,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Settings(error) => error.exit_code(),
-            CliError::Callers(_) | CliError::Certificates(_) => 2,
+            CliError::Callers(_) | CliError::Certificates(_) | CliError::LedgerFiles(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::Audit(error) => error.exit_code(),

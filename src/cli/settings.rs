@@ -38,7 +38,7 @@ const SHARD_PORT: u16 = 7401;
 
 settings! {
     /// The ledger to serve; `florin import` and `florin generate` make one
-    "ledger" ledger: LedgerAddress, "sqlite:PATH|postgres://…", default "sqlite:florin.db";
+    "ledger" ledger: LedgerAddress, "sqlite:PATH|postgres://…|kafka://…", default "sqlite:florin.db";
     /// Columns of a PostgreSQL table that bear other names than florin's own, as FIELD=COLUMN,…; version=derived where there is
     /// none. In a file: ledger = { address = "postgres://…" } with [ledger.columns] and [ledger.kinds]
     "ledger-columns" ledger_columns: LedgerColumns, "FIELD=COLUMN,…";

@@ -83,7 +83,15 @@ impl Feed {
                 let source = florin_postgres::PgSource::open(ledger)?;
                 let server = source.status();
                 let feed = Feed::follow(source, clock, outlets, restoring)?;
-                feed.status.tell_of(server);
+                feed.status.tell_of(move || server.figures().into());
+                Ok(feed)
+            }
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(ledger) => {
+                let source = florin_kafka::KafkaSource::new(ledger);
+                let brokers = source.status();
+                let feed = Feed::follow(source, clock, outlets, restoring)?;
+                feed.status.tell_of(move || brokers.figures().into());
                 Ok(feed)
             }
         }
@@ -235,8 +243,8 @@ impl Log {
                 if is_logged(&mut self.changed, "accounts of which rows were changed") {
                     tracing::error!(
                         user = user.get(),
-                        "rows of the account were changed or removed in the ledger, which may only grow: it is quarantined \
-                         until it is read again"
+                        "rows of the account were changed or removed in the ledger, which may only grow, or came behind what could not \
+                         be read: it is quarantined until it is read again"
                     );
                 }
             }

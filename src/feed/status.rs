@@ -1,9 +1,12 @@
 //! What the feed does at the moment, for whoever asks: the readiness check and the metrics.
 
+use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
+
+use florin_record::Figure;
 
 use crate::follower::Counts;
 
@@ -36,8 +39,17 @@ pub struct FeedStatus {
     unreadable: AtomicU64,
     rereads: AtomicU64,
     clock_steps: AtomicU64,
-    #[cfg(feature = "postgres")]
-    server: std::sync::OnceLock<std::sync::Arc<florin_postgres::PgStatus>>,
+    /// What is told of the servers that have the ledger, where it is on any.
+    figures: OnceLock<Figures>,
+}
+
+/// Asked anew each time.
+struct Figures(Box<dyn Fn() -> Vec<Figure> + Send + Sync>);
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((self.0)()).finish()
+    }
 }
 
 impl FeedStatus {
@@ -48,21 +60,19 @@ impl FeedStatus {
             unreadable: AtomicU64::new(0),
             rereads: AtomicU64::new(0),
             clock_steps: AtomicU64::new(0),
-            #[cfg(feature = "postgres")]
-            server: std::sync::OnceLock::new(),
+            figures: OnceLock::new(),
         }
     }
 
-    /// What is told of the database's server, where there is one.
-    #[cfg(feature = "postgres")]
-    pub fn server(&self) -> Option<&florin_postgres::PgStatus> {
-        self.server.get().map(std::sync::Arc::as_ref)
+    /// What is told of the servers that have the ledger; nothing where it is a file.
+    pub fn figures(&self) -> Vec<Figure> {
+        self.figures.get().map(|Figures(ask)| ask()).unwrap_or_default()
     }
 
-    #[cfg(feature = "postgres")]
-    pub(super) fn tell_of(&self, server: std::sync::Arc<florin_postgres::PgStatus>) {
+    #[cfg(any(feature = "postgres", feature = "kafka"))]
+    pub(super) fn tell_of(&self, figures: impl Fn() -> Vec<Figure> + Send + Sync + 'static) {
         // A feed has one source.
-        let _ = self.server.set(server);
+        let _ = self.figures.set(Figures(Box::new(figures)));
     }
 
     /// What it does at the moment.

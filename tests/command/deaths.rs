@@ -18,6 +18,7 @@ use florin_record::threads::Vital;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::kafka::broker::Broker;
 use crate::postgres::Server as Postgres;
 use crate::support::{florin, folder_with_ledger, run, transaction, wait_for};
 
@@ -55,6 +56,8 @@ enum Ledger {
     Gap,
     /// A gap in a PostgreSQL, by a slot of its own.
     Postgres(&'static str),
+    /// A topic without a record.
+    Kafka,
 }
 
 #[derive(Clone, Copy)]
@@ -91,8 +94,9 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::Postgres => vec![Way { ledger: Ledger::Postgres("thread"), ..plain }],
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
-        // No node has a topic for its ledger yet.
-        Vital::Kafka => Vec::new(),
+        // Where no broker was fetched there is none to read from.
+        Vital::Kafka if Broker::shared().is_none() => Vec::new(),
+        Vital::Kafka => vec![Way { ledger: Ledger::Kafka, ..plain }],
         Vital::AuditLog => vec![Way { flags: &["--audit-log", "audit.jsonl"], ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],
         Vital::Handshakes(_) => {
@@ -211,6 +215,11 @@ fn prepare(ledger: Ledger, folder: &TempDir, postgres: u16) -> String {
             run(folder.path(), &["generate", "--transactions", "70000"]).ok();
         }
         Ledger::Gap => add_after_a_gap(&file),
+        Ledger::Kafka => {
+            let broker = Broker::shared().expect("it was there before");
+            broker.make_topic("dying", 1);
+            return broker.address("dying");
+        }
         Ledger::Postgres(slot) => {
             return format!("postgres://postgres@127.0.0.1:{postgres}/postgres?slot={slot}");
         }

@@ -10,6 +10,7 @@ mod console;
 #[cfg(all(
     feature = "monoio",
     feature = "glommio",
+    feature = "kafka",
     feature = "postgres",
     feature = "sqlite",
     debug_assertions
@@ -22,6 +23,8 @@ mod forbidden;
 mod frozen;
 mod history;
 mod hostile;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod languages;
 #[cfg(feature = "postgres")]
 mod ledgers;

@@ -25,6 +25,7 @@ pub enum Run {
 use Run::{By, Here, Make, Not};
 
 const POSTGRES: Run = By("every_command_of_the_page_about_postgres_works");
+const KAFKA: Run = By("a_topic_is_made_checked_and_followed_and_what_is_wrong_in_it_is_counted");
 const OPERATING: Run = By("every_command_of_the_page_about_operating_works");
 const MIGRATING: Run = By("every_step_of_the_migration_and_every_way_back_works");
 const SECURITY: Run = By("every_command_of_the_page_about_security_works");
@@ -60,6 +61,7 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/deploy.md", "systemctl status florin", Not("shows what the package's test asks `systemctl show` for")),
     ("docs/deploy.md", "sudo FLORIN_DELETE_LEDGER=yes apt purge",
         By("a_removal_stops_the_node_and_a_purge_leaves_the_ledger_and_nothing_else")),
+    ("docs/kafka.md", "", KAFKA),
     ("docs/languages.md", "redis-cli ", Here),
     ("docs/migrating.md", "", MIGRATING),
     ("docs/operating.md", "", OPERATING),

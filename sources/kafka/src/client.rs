@@ -1,8 +1,10 @@
 //! The brokers, asked with time-outs: what a topic is, where its partitions begin and end, and a reader of some of them.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use florin_record::LedgerError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -10,13 +12,14 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::address::Address;
+use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
 use crate::failure::{Failure, Verdict, judge, unavailable};
 use crate::limits::{
     AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, PARTITIONS_MAX, QUERY_TIMEOUT,
     RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
 };
+use crate::password;
 use crate::position::KafkaIdentity;
 
 /// What the client library says goes into our log; its last complaint is remembered, for whoever wonders why nothing comes.
@@ -28,11 +31,21 @@ pub struct Listening {
 impl ClientContext for Listening {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(?level, facility, "{message}");
+        // Why a connection failed stands nowhere else.
+        if (level as i32) <= RDKafkaLogLevel::Error as i32 {
+            self.remember(message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("{error}: {reason}");
-        reason.clone_into(&mut self.complaint.lock().unwrap_or_else(PoisonError::into_inner));
+        self.remember(reason);
+    }
+}
+
+impl Listening {
+    fn remember(&self, complaint: &str) {
+        complaint.clone_into(&mut self.complaint.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -56,7 +69,8 @@ impl Sees {
     }
 }
 
-fn config(address: &Address) -> ClientConfig {
+/// What every client of the brokers is told: who they are, who we are, and how that is kept from others.
+pub fn config(address: &Address) -> Result<ClientConfig, Failure> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", address.brokers.join(","))
@@ -64,11 +78,64 @@ fn config(address: &Address) -> ClientConfig {
         .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
         .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX.to_string())
         .set("socket.nagle.disable", "true");
-    config
+    let Tls { mode, root_certificates, identity } = &address.tls;
+    let is_encrypted = *mode != TlsMode::Disable;
+    let protocol = match (is_encrypted, &address.login) {
+        (false, None) => "plaintext",
+        (true, None) => "ssl",
+        (false, Some(_)) => "sasl_plaintext",
+        (true, Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if is_encrypted {
+        let names = if *mode == TlsMode::VerifyFull { "https" } else { "none" };
+        config
+            .set("enable.ssl.certificate.verification", "true")
+            .set("ssl.endpoint.identification.algorithm", names);
+    }
+    let (certificate, key) = identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+    for (name, file) in [
+        ("ssl.ca.location", root_certificates.as_ref()),
+        ("ssl.certificate.location", certificate),
+        ("ssl.key.location", key),
+    ] {
+        if let Some(file) = file {
+            // The library's words for a file that is missing do not name it.
+            readable(file)?;
+            config.set(name, file.to_string_lossy());
+        }
+    }
+    if let Some(login) = &address.login {
+        let password = password::find(login).map_err(|error| Failure::Unavailable(error.to_string()))?;
+        config
+            .set("sasl.mechanism", login.mechanism.name())
+            .set("sasl.username", &login.user)
+            .set("sasl.password", password);
+    }
+    Ok(config)
+}
+
+fn readable(file: &Path) -> Result<(), Failure> {
+    let unreadable = |error| Failure::Unavailable(format!("cannot read {}: {error}", file.display()));
+    std::fs::File::open(file).map(drop).map_err(unreadable)
+}
+
+/// Opens every file that an address names, and asks nobody.
+///
+/// # Errors
+/// Which cannot be used, and why.
+pub fn check_files(address: &Address) -> Result<(), LedgerError> {
+    let mut config = config(address)?;
+    config.remove("bootstrap.servers");
+    config.create::<BaseConsumer>().map(drop).map_err(|error| unstarted(&error).into())
+}
+
+fn unstarted(error: &KafkaError) -> Failure {
+    unavailable("the Kafka client does not start", error)
 }
 
 fn consumer(address: &Address, sees: Sees) -> Result<BaseConsumer<Listening>, Failure> {
-    config(address)
+    config(address)?
         // The library assigns nothing without a group's name. No group is joined, and no offset is kept there.
         .set("group.id", "florin")
         .set("enable.auto.commit", "false")
@@ -82,7 +149,7 @@ fn consumer(address: &Address, sees: Sees) -> Result<BaseConsumer<Listening>, Fa
         .set("queued.min.messages", AHEAD_RECORDS.to_string())
         .set("queued.max.messages.kbytes", AHEAD_KILOBYTES.to_string())
         .create_with_context(Listening::default())
-        .map_err(|error| unavailable("the Kafka client does not start", &error))
+        .map_err(|error| unstarted(&error))
 }
 
 /// Who asks brokers, and reads nothing.
@@ -117,6 +184,12 @@ impl Asker {
 
     /// How many partitions it has.
     pub fn partitions(&self) -> Result<u32, Failure> {
+        // As many as PARTITIONS_MAX.
+        Ok(self.replicas()?.len() as u32)
+    }
+
+    /// Of each of its partitions, on how many brokers it is.
+    pub fn replicas(&self) -> Result<Vec<usize>, Failure> {
         let topic = &self.address.topic;
         self.listen();
         let metadata = self
@@ -137,7 +210,7 @@ impl Asker {
             count if count > PARTITIONS_MAX => Err(Failure::Unavailable(format!(
                 "topic {topic} has {count} partitions: expected at most {PARTITIONS_MAX}"
             ))),
-            count => Ok(count as u32),
+            _ => Ok(found.partitions().iter().map(|partition| partition.replicas().len()).collect()),
         }
     }
 

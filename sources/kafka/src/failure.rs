@@ -59,7 +59,9 @@ pub fn judge(error: &KafkaError, topic: &str) -> Verdict {
             | Code::LeaderNotAvailable
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
-            | Code::NotCoordinator,
+            | Code::NotCoordinator
+            // No group is joined: whether this user may is nothing to us.
+            | Code::GroupAuthorizationFailed,
         ) => Verdict::GoesOn,
         Some(Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation) => {
             Verdict::Failed(Failure::Replaced(format!(

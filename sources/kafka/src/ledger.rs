@@ -7,7 +7,7 @@ use florin_schema::LedgerId;
 use florin_schema::ids::mix;
 
 use crate::address::Address;
-use crate::client::{Asker, Edge, Sees};
+use crate::client::{self, Asker, Edge, Sees};
 use crate::failure::Failure;
 use crate::position::KafkaIdentity;
 
@@ -25,6 +25,14 @@ impl KafkaLedger {
     /// Why it cannot be followed.
     pub fn open(address: Address) -> Result<KafkaLedger, LedgerError> {
         Ok(find(address)?)
+    }
+
+    /// Opens every file that an address names, and asks nobody.
+    ///
+    /// # Errors
+    /// Which cannot be used, and why.
+    pub fn check_files(address: &Address) -> Result<(), LedgerError> {
+        client::check_files(address)
     }
 
     /// Where it is.

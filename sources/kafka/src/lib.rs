@@ -11,6 +11,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`address`] | which ledger, as `--ledger kafka://…` names it |
+//! | `password` | where a password comes from |
 //! | [`decoder`] | from a record to what it says; pure, and fails closed |
 //! | [`partition`] | which partition a key belongs to |
 //! | [`ledger`](KafkaLedger) | a topic that was found, and can be followed |
@@ -20,26 +21,34 @@
 //! | `recent` | what was delivered last, to tell a duplicate from another record with its version |
 //! | `reread` | accounts that are read again |
 //! | `position` | which ledger it is, and how far it was read |
+//! | [`admin`] | making a topic, and how much there is of it |
+//! | [`check`] | what a node would miss of it |
 //! | `failure` | why nothing is read, and what is to be done about it |
 //! | [`status`](KafkaStatus) | what metrics tell of it |
+//! | `unwritten` | that it is not written to, and why it is not audited |
 //! | `limits` | every bound |
 
 pub mod address;
+pub mod admin;
+pub mod check;
 mod client;
 pub mod decoder;
 mod failure;
 mod ledger;
 mod limits;
 pub mod partition;
+mod password;
 mod position;
 mod recent;
 mod reread;
 mod session;
 mod source;
 mod status;
+mod unwritten;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use ledger::KafkaLedger;
 pub use position::{Anchor, KafkaIdentity, KafkaPosition, Reached};
 pub use source::KafkaSource;
 pub use status::KafkaStatus;
+pub use unwritten::{NO_SCAN, NoAppender, only_read};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Partitions of a topic: a position has an entry for each, and a checkpoint keeps two positions.
 pub const PARTITIONS_MAX: usize = 4_096;
+/// Of one that is made and of which nothing is said: more than most clusters have nodes, and as many for each of 2, 3, 4, 6, 8 or 12.
+pub const PARTITIONS: u16 = 24;
 /// Bytes of a record's value: florin's own has some 250, an envelope with its schema some 10,000. A longer one is no transaction.
 pub const VALUE_BYTES_MAX: usize = 65_536;
 /// Bytes of a record's key that are looked at: a user's id has 19 at most, and what is longer is shown up to here.
@@ -14,8 +16,15 @@ pub const KEY_SHOWN_BYTES_MAX: usize = 64;
 
 // The brokers.
 
+/// Bytes of a file that holds a password: one line. What is longer is another file.
+pub const PASSWORD_BYTES_MAX: usize = 4_096;
+/// How long that file may take to be read: a pipe is waited for.
+pub const PASSWORD_READ: Duration = Duration::from_secs(5);
+
 /// How long brokers may take to answer a question, connecting included: an election and a reconnection.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long they may take to make a topic or to tell its settings, which the controller is asked for.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may stay without an answer before its connection is given up, ms.
 pub const SOCKET_TIMEOUT_MS: u32 = 10_000;
 /// The longest pause before a broker is connected to again, ms: it is what a restarted broker is waited for at most.
@@ -48,3 +57,5 @@ pub const AWAIT_US: u64 = 100_000;
 pub const RECENT_ROWS: usize = 65_536;
 /// How long the reading of an account, or of a checkpoint's last records, may go without a record.
 pub const SILENCE: Duration = Duration::from_secs(10);
+/// Records that `florin ledger check` looks at: a second's.
+pub const RECORDS_LOOKED_AT: u64 = 10_000;

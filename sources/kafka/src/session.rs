@@ -44,6 +44,8 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Accounts of which rows were changed or removed.
     pub changed: Vec<UserId>,
+    /// Accounts with records that are no transactions, and may have been meant for nobody.
+    pub unsettled: Vec<UserId>,
     /// Accounts with records that no reading of their own partition would find: elsewhere, or under other keys.
     pub misplaced: Vec<UserId>,
     /// How far the topic was read with these.
@@ -177,8 +179,14 @@ impl Session {
     fn read(&mut self) -> Result<(), End> {
         let Session { start, reader, partitions, recent, .. } = self;
         let reached = KafkaPosition { partitions: Vec::new() };
-        let mut batch =
-            Batch { rows: Vec::new(), changed: Vec::new(), misplaced: Vec::new(), reached, loaded: 0 };
+        let mut batch = Batch {
+            rows: Vec::new(),
+            changed: Vec::new(),
+            unsettled: Vec::new(),
+            misplaced: Vec::new(),
+            reached,
+            loaded: 0,
+        };
         let mut records = 0;
         while records < FEED_BATCH_ROWS {
             let wait = if records == 0 { POLL_PAUSE } else { Duration::ZERO };
@@ -324,8 +332,9 @@ fn take(record: &Record<'_>, start: &Start, recent: &mut Recent, batch: &mut Bat
                 Fault::Oversize => KafkaStatus::count(&status.oversize),
                 Fault::Misplaced => KafkaStatus::count(&status.misplaced),
             }
-            if matches!(fault, Fault::Key | Fault::Misplaced) {
-                batch.misplaced.extend(why.user_id);
+            match fault {
+                Fault::Key | Fault::Misplaced => batch.misplaced.extend(why.user_id),
+                Fault::Unreadable | Fault::Oversize => batch.unsettled.extend(why.user_id),
             }
             batch.rows.extend(
                 other.map(|user| Err(Box::new(Unreadable { user_id: Some(user), ..(*why).clone() }))),

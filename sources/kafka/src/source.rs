@@ -35,6 +35,8 @@ pub struct KafkaSource {
     changed: VecDeque<UserId>,
     /// Accounts with records in partitions that are not theirs, or under others' keys: what those say is missing for good.
     misplaced: HashSet<UserId>,
+    /// Accounts with records that are no transactions: once a row comes behind those, their partitions are to say whether one is missing.
+    unsettled: HashSet<UserId>,
     rows_at_us: u64,
 }
 
@@ -60,6 +62,7 @@ impl KafkaSource {
             ending: None,
             changed: VecDeque::new(),
             misplaced: HashSet::new(),
+            unsettled: HashSet::new(),
             rows_at_us: 0,
         }
     }
@@ -80,6 +83,12 @@ impl KafkaSource {
                 *rows = batch.rows;
                 if !rows.is_empty() {
                     self.rows_at_us = now.monotonic_us;
+                }
+                self.unsettled.extend(batch.unsettled);
+                if !self.unsettled.is_empty() {
+                    let users = rows.iter().flatten().map(|row| row.user_id);
+                    let again: HashSet<UserId> = users.filter(|user| self.unsettled.contains(user)).collect();
+                    self.changed.extend(again);
                 }
                 self.changed.extend(batch.changed);
                 self.misplaced.extend(batch.misplaced);
@@ -211,15 +220,23 @@ impl Source for KafkaSource {
     }
 
     fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
-        let user = self.rereads.user().filter(|user| self.misplaced.contains(user));
-        let misplaced = user.map(|user| Unreadable {
+        let user_read = self.rereads.user();
+        let misplaced = user_read.filter(|user| self.misplaced.contains(user)).map(|user| Unreadable {
             place: "in another partition".to_owned(),
             user_id: Some(user),
             column: "partition",
             expected: "all records of the account in its key's partition",
             found: "some of them elsewhere".to_owned(),
         });
-        self.rereads.take(misplaced, rows)
+        let before = rows.len();
+        let page = self.rereads.take(misplaced, rows)?;
+        if page == Page::Last
+            && let Some(user) = user_read
+            && rows[before..].iter().all(Result::is_ok)
+        {
+            self.unsettled.remove(&user);
+        }
+        Ok(page)
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::future::Future;
 
-use florin_record::LedgerError;
+use florin_record::{Finding, LedgerError};
 use tokio::runtime::Builder;
 
-use crate::check::Finding;
 use crate::failure::Failure;
 use crate::schema::Roles;
 use crate::sql::unavailable;

@@ -27,7 +27,7 @@ use crate::beside::Beside;
 use crate::instance::{Instance, WHO};
 use crate::ledger::PgLedger;
 use crate::limits::{APPEND_TRIES_MAX, COMMIT_TIMEOUT, SETTLE_PAUSE, SETTLE_TIMEOUT};
-use crate::sql::{Sql, SqlError, failed, unavailable, uncertain};
+use crate::sql::{Sql, SqlError, unavailable, uncertain};
 
 /// The largest that the column holds.
 const VERSION_MAX: u64 = i64::MAX as u64;
@@ -291,9 +291,9 @@ impl Appender for PgAppender {
         deadline: Instant,
     ) -> Result<Vec<Outcome>, LedgerError> {
         if !self.ledger.target().mapping.is_own() {
-            return Err(failed(
-                "nothing was appended: florin only reads a table that is mapped ([ledger.columns], [ledger.kinds]); commit its rows there"
-                    .to_owned(),
+            return Err(LedgerError::new(
+                Trouble::ReadOnly,
+                "nothing was appended: florin only reads a table that is mapped ([ledger.columns], [ledger.kinds]); commit its rows there",
             ));
         }
         for _ in 0..APPEND_TRIES_MAX {

@@ -1,6 +1,7 @@
 //! `florin ledger check`: what a node would miss, in sentences that say what to do. It changes nothing, and a table of any size is
 //! looked at in samples.
 
+use florin_record::{Finding, Findings};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::answer::{self, is, maybe, number, text};
@@ -14,43 +15,6 @@ use crate::roles::MANAGED;
 use crate::row::Shape;
 use crate::target::{Purpose, Target};
 use crate::wire::Wire;
-
-/// Something that was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// How much it matters.
-    pub weight: Weight,
-    /// What it is, and what to do.
-    pub sentence: String,
-}
-
-/// How much a finding matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Weight {
-    /// As it should be.
-    Right,
-    /// A node follows the ledger all the same.
-    Notable,
-    /// A node cannot follow it, or not rightly.
-    Wrong,
-}
-
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn right(&mut self, sentence: impl Into<String>) {
-        self.0.push(Finding { weight: Weight::Right, sentence: sentence.into() });
-    }
-
-    fn notable(&mut self, sentence: impl Into<String>) {
-        self.0.push(Finding { weight: Weight::Notable, sentence: sentence.into() });
-    }
-
-    fn wrong(&mut self, sentence: impl Into<String>) {
-        self.0.push(Finding { weight: Weight::Wrong, sentence: sentence.into() });
-    }
-}
 
 /// Looks at the server, the role, the table, the publication and the slot.
 ///
@@ -72,7 +36,7 @@ pub async fn check(target: &Target) -> Result<Vec<Finding>, Failure> {
         Err(Failure::Unavailable(reason)) => found.wrong(reason),
         Err(failure) => return Err(failure),
     }
-    Ok(found.0)
+    Ok(found.into_vec())
 }
 
 async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Result<(), Failure> {

@@ -3,11 +3,15 @@
 use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::address::{Address, Host};
+use florin_record::LedgerError;
+
+use crate::address::{Address, Host, TlsMode};
 use crate::connect;
 use crate::failure::Failure;
 use crate::mapping::Mapping;
 use crate::password;
+use crate::sql::unavailable;
+use crate::tls;
 use crate::wire::{Login, Wire, WireError};
 
 /// A ledger as flags and configuration name it.
@@ -17,6 +21,22 @@ pub struct PgConfig {
     pub address: Address,
     /// What its table's columns and words are.
     pub mapping: Mapping,
+}
+
+impl PgConfig {
+    /// Opens every file that it names, and asks nobody.
+    ///
+    /// # Errors
+    /// Which cannot be used, and why.
+    pub fn check_files(&self) -> Result<(), LedgerError> {
+        if self.address.tls.mode != TlsMode::Disable {
+            tls::client(&self.address.tls).map_err(|error| unavailable(error.to_string()))?;
+        }
+        for host in &self.address.hosts {
+            password::find(&self.address, host).map_err(|error| unavailable(error.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 /// What a source is made of.

@@ -128,6 +128,8 @@ pub enum Trouble {
     Uncertain,
     /// It takes a hand.
     Failed,
+    /// It is no ledger that florin writes to: somebody else does. Nothing was written, and nothing is wrong.
+    ReadOnly,
 }
 
 /// Why a ledger did not do what was asked, in the words of its kind: what was expected, what came, what to do.

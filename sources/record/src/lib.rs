@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`transaction`](NewTransaction) | a transaction from texts, field by field, and why one is not let in |
 //! | [`figures`](Figure) | numbers that a ledger's server is watched by |
+//! | [`findings`](Finding) | what a look at a ledger has found |
 //! | [`json`](json_text) | a field of a JSON object, wherever such objects come from |
 //! | [`time`] | RFC 3339, to the microsecond |
 //! | [`ledger`](Appender) | how a ledger is written to: by a node, by a command, and what it answers |
@@ -12,6 +13,7 @@
 //! How a ledger is followed says `florin_core::follower`.
 
 mod figures;
+mod findings;
 mod json;
 mod ledger;
 pub mod threads;
@@ -19,6 +21,7 @@ pub mod time;
 mod transaction;
 
 pub use figures::Figure;
+pub use findings::{Finding, Findings, Weight};
 pub use json::json_text;
 pub use ledger::{
     Added, Appended, Appender, Bulk, BulkWriter, Judged, LedgerError, Outcome, Refused, Trouble,

@@ -8,11 +8,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rcgen::{CertificateParams, KeyPair, SanType};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tempfile::TempDir;
+
+/// Who may log in.
+pub const USER: &str = "florin";
+pub const PASSWORD: &str = "geheim";
 
 /// How long a broker may take on a machine that does much else.
 const LONG: Duration = Duration::from_secs(180);
@@ -30,6 +35,8 @@ pub struct Broker {
     folder: PathBuf,
     jars: PathBuf,
     port: u16,
+    secure: u16,
+    authority: PathBuf,
     running: Option<Child>,
 }
 
@@ -47,18 +54,25 @@ impl Broker {
             return None;
         };
         let folder = TempDir::with_prefix("florin-kafka-").unwrap().keep();
-        let [port, controller] = free_ports();
+        let [port, secure, controller] = free_ports();
+        let authority = write_certificates(&folder);
         let data = folder.join("data");
         let settings = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}\n\
+             controller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL\nlog.dirs={}\n\
+             ssl.keystore.type=PEM\nssl.keystore.location={}\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
+             listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+             user_{USER}=\"{PASSWORD}\";\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\nauto.create.topics.enable=false\nlog.retention.ms=-1\n\
              message.max.bytes=4000000\n",
-            data.display()
+            data.display(),
+            folder.join("broker.pem").display()
         );
         std::fs::write(folder.join("server.properties"), settings).unwrap();
         let made = Command::new("java")
@@ -70,10 +84,11 @@ impl Broker {
             ])
             .args(["format", "-t", "4L6g3nShT-eMCtK--X86sw", "--standalone", "-c"])
             .arg(folder.join("server.properties"))
+            .args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")])
             .output()
             .expect("a Java");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut broker = Broker { folder, jars, port, running: None };
+        let mut broker = Broker { folder, jars, port, secure, authority, running: None };
         broker.resume();
         Some(broker)
     }
@@ -113,6 +128,21 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// A topic, as `--ledger` names it.
+    pub fn address(&self, topic: &str) -> String {
+        format!("kafka://{}/{topic}", self.bootstrap())
+    }
+
+    /// Where one logs in by TLS.
+    pub fn secure(&self) -> String {
+        format!("127.0.0.1:{}", self.secure)
+    }
+
+    /// The file of who has signed its certificate.
+    pub fn authority(&self) -> &Path {
+        &self.authority
+    }
+
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap()).set("message.max.bytes", "4000000");
@@ -124,7 +154,12 @@ impl Broker {
     }
 
     pub fn make_topic(&self, topic: &str, partitions: i32) {
+        self.make_topic_with(topic, partitions, &[]);
+    }
+
+    pub fn make_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
         let made = wait(self.admin().create_topics([&new], &options));
         made.unwrap().into_iter().for_each(|made| drop(made.unwrap()));
@@ -185,8 +220,20 @@ fn jars() -> Option<PathBuf> {
     root.ancestors().map(|folder| folder.join("target/tools/kafka-4.3.1")).find(|folder| folder.is_dir())
 }
 
-fn free_ports() -> [u16; 2] {
-    // Both are held until both are known, so that they differ.
-    let held = [(), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+/// A key and a certificate for it, as Kafka reads them; the file of who has signed it.
+fn write_certificates(folder: &Path) -> PathBuf {
+    let key = KeyPair::generate().unwrap();
+    let mut named = CertificateParams::new(Vec::new()).unwrap();
+    named.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+    let certificate = named.self_signed(&key).unwrap().pem();
+    std::fs::write(folder.join("broker.pem"), format!("{}{certificate}", key.serialize_pem())).unwrap();
+    let authority = folder.join("authority.pem");
+    std::fs::write(&authority, certificate).unwrap();
+    authority
+}
+
+fn free_ports() -> [u16; 3] {
+    // All are held until all are known, so that they differ.
+    let held = [(), (), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }

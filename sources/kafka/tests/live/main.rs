@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use florin_core::follower::{Position, Source, SourceError};
+use florin_kafka::admin::{self, Making};
+use florin_kafka::check;
 use florin_kafka::partition::Partitioner;
-use florin_kafka::{KafkaLedger, KafkaSource, KafkaStatus};
+use florin_kafka::{Address, KafkaLedger, KafkaSource, KafkaStatus};
+use florin_record::Weight;
 use rdkafka::producer::Producer;
 
 mod broker;
@@ -20,7 +23,7 @@ use mirror::{Mirror, eventually};
 const LONG: Duration = Duration::from_secs(60);
 
 fn ledger(broker: &Broker, topic: &str) -> KafkaLedger {
-    let address = format!("kafka://{}/{topic}", broker.bootstrap());
+    let address = broker.address(topic);
     let mut opened = None;
     eventually("the brokers are asked what the topic is", || {
         opened = KafkaLedger::open(address.parse().unwrap()).inspect_err(|error| eprintln!("{error}")).ok();
@@ -236,6 +239,77 @@ fn a_broker_that_is_restarted_or_crashes_is_followed_again_and_nothing_is_lost()
     );
     assert!(figure(&mirror, "sessions_total") > 1 && !mirror.view.lock().unwrap().went_back);
     assert_eq!(mirror.view.lock().unwrap().gaps, 0);
+}
+
+#[test]
+fn a_topic_is_made_once_and_what_would_lose_its_records_is_named() {
+    let Some(broker) = Broker::shared() else { return };
+    let address = |topic: &str| -> Address { broker.address(topic).parse().unwrap() };
+    let sentences = |address: &Address, weight: Weight| -> Vec<String> {
+        let found = check::check(address).unwrap().into_iter();
+        found.filter(|finding| finding.weight == weight).map(|finding| finding.sentence).collect()
+    };
+    let made = address("made");
+    assert!(check::check(&made).unwrap_err().to_string().contains("florin ledger init"));
+    let making = Making { partitions: Some(5), replicas: Some(1) };
+    assert_eq!((admin::init(&made, making), admin::init(&made, making)), (Ok(true), Ok(false)));
+    eventually("the brokers know it", || admin::standing(&made).is_ok());
+    assert_eq!(admin::standing(&made).unwrap().partitions, [(0, 0); 5]);
+    assert_eq!(sentences(&made, Weight::Wrong), <[&str; 0]>::default());
+    let notes = sentences(&made, Weight::Notable).join("; ");
+    assert!(notes.contains("on one broker only") && notes.contains("no record yet"), "{notes}");
+    send(broker, "made", (0..50).map(|user| (user, json(user, 1, 5))));
+    assert_eq!(sentences(&made, Weight::Wrong), <[&str; 0]>::default());
+    assert_eq!(admin::standing(&made).unwrap().partitions.iter().map(|edges| edges.1).sum::<u64>(), 50);
+    let other: Address = format!("{made}?partitioner=crc32").parse().unwrap();
+    let wrong = sentences(&other, Weight::Wrong).join("; ");
+    assert!(wrong.contains("say ?partitioner=murmur2"), "{wrong}");
+
+    broker.make_topic_with("lossy", 1, &[("cleanup.policy", "compact,delete"), ("retention.ms", "86400000")]);
+    broker.send("lossy", [(-1, &b"1"[..], Some(&b"garbage"[..]))]);
+    let wrong = sentences(&address("lossy"), Weight::Wrong).join("; ");
+    for says in
+        ["cleanup.policy compacts", "retention.ms is 86400000", "1 of the last 1 records are no transactions"]
+    {
+        assert!(wrong.contains(says), "{wrong}");
+    }
+}
+
+/// Nobody who is not let in reads a topic, and nobody who is in the way is taken for a broker.
+#[test]
+fn who_logs_in_by_tls_is_let_in_and_no_other() {
+    let Some(broker) = Broker::shared() else { return };
+    broker.make_topic("secret", 1);
+    send(broker, "secret", [(1, json(1, 1, 5))]);
+    let password = tempfile::NamedTempFile::new().unwrap();
+    let wrong = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), broker::PASSWORD).unwrap();
+    std::fs::write(wrong.path(), "wrong").unwrap();
+    let secure = |parameters: &str| -> Address {
+        let text = format!("kafka://{}@{}/secret?{parameters}", broker::USER, broker.secure());
+        text.parse().unwrap()
+    };
+    let authority = format!("sslmode=verify-full&sslrootcert={}", broker.authority().display());
+    let file = |file: &tempfile::NamedTempFile| format!("passfile={}", file.path().display());
+    for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
+        let address = secure(&format!("{authority}&sasl={mechanism}&{}", file(&password)));
+        assert_eq!(KafkaLedger::check_files(&address), Ok(()));
+        let source = KafkaSource::new(&KafkaLedger::open(address).unwrap());
+        let status = source.status();
+        let mirror = Mirror::over(source, status);
+        mirror.catch_up();
+        assert_eq!(mirror.told(), told([(1, 1, 5)]), "{mechanism}");
+    }
+    let refused = |parameters: String, says: &str| {
+        let error = KafkaLedger::open(secure(&parameters)).unwrap_err().to_string();
+        assert!(error.contains(says) && !error.contains(broker::PASSWORD), "{parameters}: {error}");
+    };
+    // Each is tried for as long as brokers may take.
+    std::thread::scope(|scope| {
+        scope.spawn(|| refused(format!("{authority}&{}", file(&wrong)), "uthentication"));
+        scope.spawn(|| refused(format!("sslmode=verify-full&{}", file(&password)), "certificate"));
+        scope.spawn(|| refused(format!("{authority}&passfile=/nowhere"), "cannot read the password"));
+    });
 }
 
 /// A topic that was removed and made again has the same name, the same cluster and, soon, as many records.

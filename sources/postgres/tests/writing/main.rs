@@ -7,11 +7,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use florin_postgres::check::Weight;
 use florin_postgres::mapping::{Columns, Kinds, Mapping};
 use florin_postgres::schema::Roles;
 use florin_postgres::server::{OwnServer, Programs, SUPERUSER};
 use florin_postgres::{PgBulkWriter, Target, admin};
+use florin_record::Weight;
 use florin_record::{Added, Appender, BulkWriter, Field, NewTransaction, Rejection, Trouble};
 use florin_schema::UserId;
 use support::{Ledger, row, soon, told, versions};

@@ -3,9 +3,9 @@
 //! said to be able to.
 
 use florin_postgres::admin;
-use florin_postgres::check::Weight;
 use florin_postgres::schema::Roles;
 use florin_postgres::server::{Programs, SUPERUSER};
+use florin_record::Weight;
 
 use crate::support::Ledger;
 

@@ -1,0 +1,183 @@
+//! Whole nodes on a topic, as an operator has them. All tests share one broker, which `scripts/kafka` fetches; without it they say so
+//! and do nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rdkafka::producer::Producer;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Server, get, run, transaction, wait_for};
+
+#[path = "../../sources/kafka/tests/live/broker.rs"]
+#[allow(dead_code)]
+pub mod broker;
+
+use broker::{Broker, put};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn json(user: u64, version: u64, amount: u64) -> String {
+    format!(
+        r#"{{"transaction_id":"00000000-0000-4000-8000-{user:06x}{version:06x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"{amount}","occurred_at":"2026-11-22T04:05:06Z"}}"#
+    )
+}
+
+/// Version after version of some users, each with an amount of 1.
+fn send(broker: &Broker, topic: &str, users: std::ops::Range<u64>, versions: std::ops::RangeInclusive<u64>) {
+    let rows = versions
+        .flat_map(|version| users.clone().map(move |user| (user.to_string(), json(user, version, 1))));
+    let rows: Vec<(String, String)> = rows.collect();
+    broker.send(topic, rows.iter().map(|(key, value)| (-1, key.as_bytes(), Some(value.as_bytes()))));
+}
+
+fn metric(server: &Server, name: &str) -> Option<u64> {
+    let page = get(server.admin, "/metrics");
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
+fn reaches(server: &Server, name: &str, value: u64) {
+    wait_for(name, || (metric(server, name) == Some(value)).then_some(()));
+}
+
+fn balance(folder: &TempDir, server: &Server, user: u64, version: u64) -> String {
+    let (user, version) = (user.to_string(), version.to_string());
+    let asked =
+        ["get", "balance", &user, "--min-version", &version, "--wait-ms", "30000", "--addr", &server.addr()];
+    run(folder.path(), &asked).ok()
+}
+
+/// What a POST is answered.
+fn post(admin: SocketAddr, body: &str) -> String {
+    let mut stream = TcpStream::connect(admin).expect("somebody listens");
+    write!(
+        stream,
+        "POST /v1/transactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("florin writes UTF-8");
+    answer
+}
+
+#[test]
+fn a_topic_is_made_checked_and_followed_and_what_is_wrong_in_it_is_counted() {
+    let Some(broker) = Broker::shared() else { return };
+    let folder = TempDir::new().unwrap();
+    let address = broker.address("served");
+    let ledger = |command: &str| run(folder.path(), &["ledger", command, &address]);
+    assert!(ledger("check").refused(21).contains("florin ledger init"));
+    let init = ["ledger", "init", &address, "--partitions", "3", "--replicas", "1"];
+    assert!(run(folder.path(), &init).ok().starts_with("made kafka://"));
+    assert!(run(folder.path(), &init).ok().starts_with("there already: kafka://"));
+    assert!(
+        run(folder.path(), &["ledger", "init", "--partitions", "3"]).refused(2).contains("for a Kafka topic")
+    );
+    send(broker, "served", 1..10, 1..=2);
+    assert!(ledger("check").ok().contains("right  the last 18 records lie where murmur2 says"));
+    assert!(ledger("status").ok().contains("18 offsets"));
+
+    let server = Server::start(folder.path(), &["--ledger", &address, "--shards", "1", "--audit", "1%"]);
+    assert!(balance(&folder, &server, 3, 2).starts_with("user 3, version 2"));
+    let refused = post(server.admin, &transaction(1, 3, "1"));
+    assert!(
+        refused.starts_with("HTTP/1.1 501") && refused.contains("into which its producers write"),
+        "{refused}"
+    );
+    let audited = get(server.admin, "/v1/audit");
+    assert!(audited.contains("in the order in which they came"), "{audited}");
+
+    // A duplicate, garbage, another content under a version that is taken, a value that is none, a tombstone, a record where no
+    // producer should put it, and a transaction that never was.
+    let (again, other, astray) = (json(1, 2, 1), json(2, 2, 5), json(5, 3, 1));
+    let long = "x".repeat(1 << 20);
+    let partition = |user: &str| {
+        let partitioner = florin_kafka::partition::Partitioner::Murmur2;
+        partitioner.partition_of(user.as_bytes(), 3).cast_signed()
+    };
+    broker.send(
+        "served",
+        [
+            (-1, &b"1"[..], Some(again.as_bytes())),
+            (-1, b"1", Some(b"garbage")),
+            (-1, b"2", Some(other.as_bytes())),
+            (-1, b"4", Some(long.as_bytes())),
+            ((partition("5") + 1) % 3, b"5", Some(astray.as_bytes())),
+            (-1, b"6", None),
+        ],
+    );
+    let producer = broker.producer(&[("transactional.id", "served")]);
+    producer.init_transactions(LONG).unwrap();
+    producer.begin_transaction().unwrap();
+    put(&producer, "served", -1, b"7", Some(json(7, 3, 9).as_bytes()));
+    producer.flush(LONG).unwrap();
+    producer.abort_transaction(LONG).unwrap();
+    for (name, count) in
+        [("unreadable", 4), ("oversize", 1), ("misplaced", 1), ("contradicting", 1), ("changes", 1)]
+    {
+        reaches(&server, &format!("florin_kafka_{name}_total"), count);
+    }
+    // The accounts that they name say so, all others go on, and what comes next mends what can be mended.
+    send(broker, "served", 1..10, 3..=3);
+    for user in [3, 6, 7, 8, 9] {
+        let answer = balance(&folder, &server, user, 3);
+        assert!(
+            !answer.contains("quarantined") && answer.starts_with(&format!("user {user}, version 3")),
+            "{answer}"
+        );
+    }
+    let plain = |user: &str| run(folder.path(), &["get", "balance", user, "--addr", &server.addr()]).ok();
+    wait_for("user 1 is whole again", || {
+        let answer = plain("1");
+        (answer.starts_with("user 1, version 3") && !answer.contains("quarantined")).then_some(())
+    });
+    for user in ["2", "5"] {
+        assert!(plain(user).contains("quarantined"), "{user}");
+    }
+    assert!(get(server.admin, "/readyz").starts_with("HTTP/1.1 200"));
+    let wrong = run(folder.path(), &["ledger", "check", &address]);
+    assert!(wrong.out.contains("WRONG  of the last 33 records 1 lie elsewhere"), "{wrong:?}");
+}
+
+/// The state of a node that was killed is gone on with: from its offsets, and in the very topic that it is of.
+#[test]
+fn a_node_that_is_killed_goes_on_from_its_checkpoint_and_in_no_other_topic() {
+    let Some(broker) = Broker::shared() else { return };
+    let folder = TempDir::new().unwrap();
+    let started = |topic: &str, shards: &str| {
+        let keeps = ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--shards-per-cpu", "3"];
+        Server::start(
+            folder.path(),
+            &[&keeps[..], &["--ledger", &broker.address(topic), "--shards", shards]].concat(),
+        )
+    };
+    for topic in ["killed", "other"] {
+        broker.make_topic(topic, 3);
+        send(broker, topic, 0..7, 1..=10);
+    }
+    let mut server = started("killed", "2");
+    reaches(&server, "florin_checkpoints_total", 1);
+    for (version, shards) in [(11, "3"), (12, "1")] {
+        send(broker, "killed", 0..4, version..=version);
+        server.signal(Signal::KILL);
+        server.ended();
+        send(broker, "killed", 4..7, version..=version);
+        server = started("killed", shards);
+        assert_eq!(metric(&server, "florin_restored_accounts"), Some(7));
+        for user in [0, 6] {
+            let answer = balance(&folder, &server, user, version);
+            assert!(answer.starts_with(&format!("user {user}, version {version}")), "{answer}");
+        }
+    }
+    server.signal(Signal::KILL);
+    server.ended();
+    let server = started("other", "1");
+    assert_eq!(metric(&server, "florin_checkpoint_refused"), Some(1));
+    let reasons = get(server.admin, "/readyz");
+    assert!(reasons.contains("kafka"), "{reasons}");
+    assert!(balance(&folder, &server, 0, 10).starts_with("user 0, version 10"));
+}
