@@ -97,6 +97,8 @@ pub struct Medians {
     pub cpu_system: Option<f64>,
     /// The server's resident memory.
     pub rss_bytes: Option<f64>,
+    /// Of that, in huge pages.
+    pub huge_bytes: Option<f64>,
     /// The largest share of errors of any trial.
     pub error_share: f64,
     /// How busy the generator's busiest thread was.
@@ -125,6 +127,7 @@ impl Medians {
             cpu_user: server(&|server| server.cpu_share * server.user_share),
             cpu_system: server(&|server| server.cpu_share * (1.0 - server.user_share)),
             rss_bytes: server(&|server| server.rss_bytes as f64),
+            huge_bytes: server(&|server| server.huge_bytes as f64),
             error_share: trials.iter().map(|trial| trial.error_share()).fold(0.0, f64::max),
             generator_share: each(&|trial| trial.generator.busy_share),
             generator: match () {
@@ -247,6 +250,7 @@ pub(crate) mod tests {
                 user_share: 0.3,
                 cpu_us_per_request,
                 rss_bytes: 1 << 28,
+                huge_bytes: 1 << 27,
                 voluntary_switches: 10,
                 involuntary_switches: 1,
             }),

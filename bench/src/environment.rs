@@ -1,12 +1,14 @@
 //! What somebody needs to know to measure the same again.
 
-use std::{env, fs, process::Command, thread};
+use std::{collections::BTreeSet, env, fs, process::Command, thread};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::MemoryFacts;
+
 /// Host, build and command line of a measurement.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Environment {
     /// When it began, RFC 3339.
     pub began_at: String,
@@ -22,6 +24,12 @@ pub struct Environment {
     pub cpus: usize,
     /// Of the host.
     pub memory_bytes: u64,
+    /// How fast its memory is.
+    #[serde(default)]
+    pub memory: Option<MemoryFacts>,
+    /// Which CPUs share a core, like `0,40 1,41`; empty where none do, or the host does not say.
+    #[serde(default)]
+    pub siblings: String,
     /// Release or debug: a debug build of the generator measures nothing but itself.
     pub generator_build: String,
     /// Of CPU 0, where the host says.
@@ -49,10 +57,20 @@ impl Environment {
             cpu: line("/proc/cpuinfo", "model name").unwrap_or_default(),
             cpus: thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: kib.unwrap_or_default() * 1_024,
+            memory: Some(MemoryFacts::look()),
+            siblings: siblings(),
             generator_build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             cpu_governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         }
     }
+}
+
+fn siblings() -> String {
+    let cpus = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let of = |cpu: fs::DirEntry| fs::read_to_string(cpu.path().join("topology/thread_siblings_list")).ok();
+    let all: BTreeSet<String> = cpus.filter_map(of).map(|list| list.trim().to_owned()).collect();
+    let shared: Vec<String> = all.into_iter().filter(|list| list.contains([',', '-'])).collect();
+    shared.join(" ")
 }
 
 fn commit() -> String {

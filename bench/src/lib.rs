@@ -32,6 +32,7 @@ pub mod environment;
 pub mod generator;
 pub mod isolation;
 pub mod limits;
+pub mod memory;
 pub mod protocol;
 pub mod ramp;
 pub mod report;

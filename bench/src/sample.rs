@@ -65,10 +65,19 @@ impl Sample {
             user_share,
             cpu_us_per_request: cpu_seconds * 1e6 / requests.max(1) as f64,
             rss_bytes: self.rss_bytes.max(before.rss_bytes),
+            huge_bytes: 0,
             voluntary_switches: self.voluntary.saturating_sub(before.voluntary),
             involuntary_switches: self.involuntary.saturating_sub(before.involuntary),
         }
     }
+}
+
+/// How much of a process's memory lies in huge pages now; none of one that has ended. The kernel walks all of its memory for it, which
+/// is for when nothing is measured.
+pub fn huge_bytes(pid: Pid) -> u64 {
+    let rollup =
+        fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero())).unwrap_or_default();
+    field(&rollup, "AnonHugePages:") * 1_024
 }
 
 /// What a server used in a measured window.
@@ -82,6 +91,9 @@ pub struct ServerUse {
     pub cpu_us_per_request: f64,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Of that, in huge pages, as the window ended.
+    #[serde(default)]
+    pub huge_bytes: u64,
     /// Times that a thread went to sleep.
     pub voluntary_switches: u64,
     /// Times that a thread was put aside.
@@ -223,7 +235,7 @@ fn field(status: &str, name: &str) -> u64 {
     status
         .lines()
         .find_map(|line| line.strip_prefix(name))
-        .and_then(|value| value.trim().parse().ok())
+        .and_then(|value| value.split_whitespace().next()?.parse().ok())
         .unwrap_or_default()
 }
 

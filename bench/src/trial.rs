@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span},
     limits,
-    sample::{Everyone, Host, Sample, ServerUse, Stranger},
+    sample::{self, Everyone, Host, Sample, ServerUse, Stranger},
     targets::Target,
 };
 
@@ -321,7 +321,10 @@ impl Observer {
         };
         let sampled = |source| TrialError::Sample { target: target.label.clone(), source };
         let server = match (begun.server, ended.server) {
-            (Some(first), Some(last)) => Some(last.map_err(sampled)?.since(&first.map_err(sampled)?, served)),
+            (Some(first), Some(last)) => {
+                let used = last.map_err(sampled)?.since(&first.map_err(sampled)?, served);
+                Some(ServerUse { huge_bytes: self.pid.map_or(0, sample::huge_bytes), ..used })
+            }
             _ => None,
         };
         let own = ended.own.map_err(sampled)?.since(&begun.own.map_err(sampled)?, served);

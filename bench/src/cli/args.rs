@@ -43,6 +43,8 @@ pub(super) enum Command {
     Handshakes(HandshakesArgs),
     /// Measure this host's limit: the ring driver with a fixed reply and no shard behind it
     Limit(LimitArgs),
+    /// How fast this host's memory answers, in small pages and in huge ones: which tables of two hosts can be compared
+    Memory(MemoryArgs),
     /// The server that `limit` measures
     #[command(hide = true)]
     ServeFixed(ServeFixedArgs),
@@ -175,6 +177,17 @@ pub(super) struct HandshakesArgs {
     pub(super) threads: usize,
     #[command(flatten)]
     pub(super) node: OneNode,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MemoryArgs {
+    /// Where the chase runs
+    #[arg(long, value_name = "CPU")]
+    pub(super) cpu: Option<usize>,
+    /// Sizes to chase through, KiB
+    #[arg(long = "kib", value_name = "N", value_parser = clap::value_parser!(u64).range(16..=1 << 24),
+        default_values = ["32", "512", "4096", "16384", "65536", "262144"])]
+    pub(super) sizes_kib: Vec<u64>,
 }
 
 #[derive(Args, Debug)]

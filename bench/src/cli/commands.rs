@@ -1,7 +1,7 @@
 //! What each command does.
 
 use super::{
-    args::{Cli, Command, Common, DriversArgs, LimitArgs, RampArgs, RunArgs},
+    args::{Cli, Command, Common, DriversArgs, LimitArgs, MemoryArgs, RampArgs, RunArgs},
     error::CliError,
     flags::LoadSpec,
     guarded::Guarded,
@@ -12,10 +12,12 @@ use super::{
 };
 use crate::limits::{CALLGRIND_TIME, CALLGRIND_WARMUP};
 use crate::{
+    affinity::{self, Cpus},
     callgrind,
     campaign::Campaign,
     climb::Ladder,
     generator::{Settings, Span},
+    memory::Speeds,
     ramp::{self, Knee, Objective},
     report::{self, Report},
     targets::{self, Kind, Target, TargetSpec, Tool, Via},
@@ -43,9 +45,36 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Scale(args) => super::scale::run(&args),
         Command::Isolation(args) => super::isolation::run(&args),
         Command::Handshakes(args) => super::isolation::handshakes(&args),
+        Command::Memory(args) => memory(&args),
         Command::Limit(args) => limit(args),
         Command::ServeFixed(args) => Ok(targets::fixed::serve(args.listen, &args.unix, args.assets)?),
     }
+}
+
+fn memory(args: &MemoryArgs) -> Result<(), CliError> {
+    let cpus: Vec<usize> = args.cpu.into_iter().collect();
+    affinity::pin_current(&cpus).map_err(|error| {
+        CliError::Usage(format!(
+            "--cpu: expected a CPU that this process may use, got {}: {error}",
+            Cpus(cpus.clone())
+        ))
+    })?;
+    let chains: Vec<String> = Speeds::CHAINS.iter().map(|chains| format!("{chains} at once")).collect();
+    say::result(&format!("| KiB | pages | ns a line: {} |", chains.join(" | ")));
+    say::result("| ---: | --- | ---: | ---: | ---: | ---: | ---: |");
+    for &kib in &args.sizes_kib {
+        for in_huge_pages in [false, true] {
+            let speeds = Speeds::measure(usize::try_from(kib << 10).expect("it has a bound"), in_huge_pages);
+            let pages = match (in_huge_pages, speeds.huge_bytes >= kib << 9) {
+                (_, true) => "huge",
+                (true, false) => "small, though huge ones were asked for",
+                (false, false) => "small",
+            };
+            let ns: Vec<String> = speeds.ns.iter().map(|ns| format!("{ns:.1}")).collect();
+            say::result(&format!("| {kib} | {pages} | {} |", ns.join(" | ")));
+        }
+    }
+    Ok(())
 }
 
 fn drivers(args: DriversArgs) -> Result<(), CliError> {

@@ -302,6 +302,7 @@ pub(crate) mod tests {
                 user_share: 0.5,
                 cpu_us_per_request: 20.0 * cost,
                 rss_bytes: 1 << 27,
+                huge_bytes: 0,
                 voluntary_switches: 1,
                 involuntary_switches: 1,
             },

@@ -65,10 +65,26 @@ pub(crate) fn surroundings(
                 environment.kernel
             ),
         ),
+        ("memory", memory(environment)),
         ("pins", format!("server on CPU {}, generator on CPU {}", cpus(server_cpus), cpus(generator_cpus))),
         ("users", users.to_string()),
         ("generator's build", environment.generator_build.clone()),
     ]
+}
+
+/// What makes deep loads of two hosts comparable.
+fn memory(environment: &Environment) -> String {
+    let speed = environment.memory.as_ref().map_or_else(String::new, |facts| {
+        format!(
+            "16 MiB: {:.0} ns a line, {:.1} with sixteen at once; huge pages: {}; ",
+            facts.line_ns, facts.lines_16_ns, facts.huge_pages
+        )
+    });
+    let siblings = match environment.siblings.as_str() {
+        "" => "the host does not say which CPUs share a core".to_owned(),
+        siblings => format!("CPUs that share a core: {siblings}"),
+    };
+    format!("{speed}{siblings}")
 }
 
 /// One line for each target and load.
@@ -78,7 +94,7 @@ pub fn table(summaries: &[Summary]) -> String {
     }
     let mut text = String::from(
         "| target | load | requests/s | CPU-µs/request | × first | CPU × first | of limit | p50 µs | p99 µs | p99.9 µs \
-         | server CPU | memory MiB | errors | generator |\n\
+         | server CPU | memory MiB (in huge pages) | errors | generator |\n\
          | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
     );
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
@@ -97,7 +113,11 @@ pub fn table(summaries: &[Summary]) -> String {
             line.medians.p99_ns / 1e3,
             line.medians.p999_ns / 1e3,
             or_dash(line.server_share.map(|share| format!("{:.0} %", share * 100.0))),
-            or_dash(line.medians.rss_bytes.map(|bytes| format!("{:.0}", bytes / f64::from(1 << 20)))),
+            or_dash(line.medians.rss_bytes.map(|bytes| {
+                let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+                let huge = line.medians.huge_bytes.unwrap_or_default();
+                format!("{:.0} ({:.0})", mebibytes(bytes), mebibytes(huge))
+            })),
             if line.medians.error_share == 0.0 {
                 "0".to_owned()
             } else {

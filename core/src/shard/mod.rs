@@ -97,7 +97,7 @@ use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use look::{Look, LookLink, LookPort, look_link};
-pub use memory::NextPages;
+pub use memory::{NextPages, Pages};
 pub use metrics::ShardMetrics;
 use metrics::Work;
 use pipeline::Pipeline;
