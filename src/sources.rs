@@ -6,6 +6,7 @@
 //! | which ledger does this text name | [`LedgerAddress`] |
 //! | open it, to follow it and to append to it | [`Ledger::open`] |
 //! | fill it | [`bulk_writer`] |
+//! | copy it | [`exporter`] |
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,13 @@ use std::sync::Arc;
 use florin_kafka::KafkaLedger;
 #[cfg(feature = "postgres")]
 use florin_postgres::{
-    PgAppender, PgBulkWriter, PgConfig, PgLedger, PgScan, Target, address::Address, mapping::Mapping,
+    PgAppender, PgBulkWriter, PgConfig, PgExport, PgLedger, PgScan, Target, address::Address,
+    mapping::Mapping,
 };
-use florin_record::{Appender, BulkWriter, LedgerError};
+use florin_record::{Appender, BulkWriter, Export, LedgerError};
 use florin_schema::LedgerId;
 #[cfg(feature = "sqlite")]
-use florin_sqlite::{LedgerFile, SqliteAppender, SqliteScan, Writer};
+use florin_sqlite::{LedgerFile, SqliteAppender, SqliteExport, SqliteScan, Writer};
 
 use crate::follower::Scan;
 
@@ -336,6 +338,26 @@ pub fn bulk_writer(address: &LedgerAddress) -> Result<Box<dyn BulkWriter>, Ledge
         LedgerAddress::Postgres(config) => Ok(Box::new(PgBulkWriter::open(&Target::of(config))?)),
         #[cfg(feature = "kafka")]
         LedgerAddress::Kafka(_) => Err(florin_kafka::only_read()),
+        LedgerAddress::WithPassword => Err(with_password()),
+    }
+}
+
+/// Opens a ledger to copy all of its rows elsewhere.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn exporter(address: &LedgerAddress) -> Result<Box<dyn Export>, LedgerError> {
+    match address {
+        #[cfg(feature = "sqlite")]
+        LedgerAddress::Sqlite(path) => Ok(Box::new(SqliteExport::new(&LedgerFile::open(path)?)?)),
+        #[cfg(not(feature = "sqlite"))]
+        LedgerAddress::Sqlite(_) => Err(not_built_in("an SQLite file", "sqlite")),
+        #[cfg(feature = "postgres")]
+        LedgerAddress::Postgres(config) => Ok(Box::new(PgExport::new(&Target::of(config))?)),
+        #[cfg(feature = "kafka")]
+        LedgerAddress::Kafka(_) => Err(misconfigured(
+            "a topic is published into, and not from: name the ledger that has the transactions, sqlite:PATH or postgres://…".to_owned(),
+        )),
         LedgerAddress::WithPassword => Err(with_password()),
     }
 }

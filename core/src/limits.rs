@@ -340,6 +340,8 @@ pub const ADMIN_END: Duration = Duration::from_secs(2);
 pub const WRITER_END: Duration = Duration::from_secs(5);
 /// Rows between two reports of an import's or a generator's progress: a few milliseconds.
 pub const PROGRESS_ROWS: u64 = 1_024;
+/// Between two looks of `florin publish --follow` at the ledger: what is committed meanwhile waits for half of it.
+pub const PUBLISH_LOOK: Duration = Duration::from_millis(5);
 /// Holds that a made-up platform may have open at once: they are kept in memory.
 pub const GENERATED_HOLDS_MAX: usize = 4_096;
 /// What an import reads of its file at once: a larger buffer than the default saves system calls on large files.

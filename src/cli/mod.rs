@@ -18,6 +18,8 @@ mod notify;
 mod output;
 mod principal;
 pub mod progress;
+#[cfg(feature = "kafka")]
+mod publish;
 mod reload;
 mod screen;
 mod serve;
@@ -86,6 +88,9 @@ enum Command {
     /// Make a ledger, look whether a node can follow it, tell how far a node has come
     #[command(subcommand, after_help = ledger::EXIT_CODES)]
     Ledger(ledger::LedgerCommand),
+    /// Put a ledger's transactions into a Kafka topic: those that it lacks, from where a publication before broke off
+    #[cfg(feature = "kafka")]
+    Publish(publish::PublishArgs),
     /// Make certificates for trying TLS out
     #[command(subcommand)]
     Tls(tls::TlsCommand),
@@ -143,6 +148,8 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Checkpoint(args) => Ok(checkpoint::run(&args)?),
         Command::Audit(args) => Ok(audit::run(&args)?),
         Command::Ledger(command) => Ok(ledger::run(command)?),
+        #[cfg(feature = "kafka")]
+        Command::Publish(args) => Ok(publish::run(&args)?),
         Command::Tls(command) => Ok(tls::run(&command)?),
         Command::Tune(command) => Ok(tune::run(&command)?),
         Command::Shadow(args) => Ok(shadow::run(*args)?),
@@ -201,6 +208,10 @@ pub enum CliError {
     /// `florin ledger`.
     #[error(transparent)]
     LedgerCommand(#[from] ledger::LedgerCommandError),
+    /// `florin publish`.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Publish(#[from] publish::PublishError),
     /// `florin tls`.
     #[error(transparent)]
     Tls(#[from] tls::TlsCommandError),
@@ -228,6 +239,8 @@ impl CliError {
             CliError::Demo(error) => error.exit_code(),
             CliError::Audit(error) => error.exit_code(),
             CliError::LedgerCommand(error) => error.exit_code(),
+            #[cfg(feature = "kafka")]
+            CliError::Publish(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
             CliError::Import(ImportError::Ledger(error))
             | CliError::Generate(GenerateError::Ledger(error)) => error.exit_code,

@@ -9,7 +9,7 @@ use rdkafka::producer::Producer;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Server, get, run, transaction, wait_for};
+use crate::support::{Server, florin, get, run, run_with_input, transaction, wait_for};
 
 #[path = "../../sources/kafka/tests/live/broker.rs"]
 #[allow(dead_code)]
@@ -141,6 +141,69 @@ fn a_topic_is_made_checked_and_followed_and_what_is_wrong_in_it_is_counted() {
     assert!(get(server.admin, "/readyz").starts_with("HTTP/1.1 200"));
     let wrong = run(folder.path(), &["ledger", "check", &address]);
     assert!(wrong.out.contains("WRONG  of the last 33 records 1 lie elsewhere"), "{wrong:?}");
+}
+
+/// A platform's ledger in two kinds of databases, published: a node that follows the topic answers every account and every window to the
+/// byte as the ledger's rows amount to, as `florin audit` recomputes them. A publication that is killed goes on where it stopped, and one
+/// that was made again adds nothing.
+#[test]
+fn a_ledger_is_published_once_however_often_and_the_topics_answers_are_the_ledgers() {
+    let Some(broker) = Broker::shared() else { return };
+    let folder = TempDir::new().unwrap();
+    let say = |words: &[&str]| run(folder.path(), words).ok();
+    say(&["generate", "--users", "300", "--transactions", "20000", "--ledger", "sqlite:bank.db"]);
+    let address = broker.address("published");
+    say(&["ledger", "init", &address, "--partitions", "6", "--replicas", "1"]);
+    let publish = ["publish", &address, "--from", "sqlite:bank.db"];
+    let offsets = || florin_kafka::admin::standing(&address.parse().unwrap()).unwrap().partitions;
+    let records = || offsets().iter().map(|(_, end)| end).sum::<u64>();
+    let mut killed = florin(folder.path(), &publish).spawn().unwrap();
+    wait_for("some of it", || (0..6).any(|partition| broker.has_any("published", partition)).then_some(()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    say(&publish);
+    assert_eq!(records(), 20_000, "nothing is missing, and nothing is there twice");
+    assert!(say(&publish).contains("published 0 transactions"));
+
+    let server =
+        Server::start(folder.path(), &["--ledger", &address, "--shards", "2", "--shards-per-cpu", "2"]);
+    let audit = ["audit", "--ledger", "sqlite:bank.db", "--node", &server.addr()];
+    let proven = say(&audit);
+    assert!(proven.starts_with("300 accounts are answered"), "{proven}");
+
+    // What is committed while it goes on follows, through the topic, to whoever asks.
+    let writer = Server::start(folder.path(), &["--ledger", "sqlite:bank.db", "--shards", "1"]);
+    let mut follower = florin(folder.path(), &[&publish[..], &["--follow"]].concat()).spawn().unwrap();
+    let admin = writer.admin.to_string();
+    for version in 1..=20 {
+        let line = transaction(version, 4_000_000_000, "7");
+        run_with_input(folder.path(), &["apply", "-", "--admin", &admin], &line).ok();
+    }
+    assert!(balance(&folder, &server, 4_000_000_000, 20).contains("140"));
+    say(&audit);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+
+    // Another ledger has other rows of the same accounts.
+    say(&[
+        "generate",
+        "--users",
+        "300",
+        "--transactions",
+        "5000",
+        "--seed",
+        "5",
+        "--ledger",
+        "sqlite:other.db",
+    ]);
+    let refused = run(folder.path(), &["publish", &address, "--from", "sqlite:other.db"]).refused(21);
+    assert!(refused.contains("into a topic of its own"), "{refused}");
+    assert_eq!(records(), 20_020, "nothing of it was published");
+    assert!(
+        run(folder.path(), &["publish", "sqlite:x.db", "--from", &address])
+            .refused(2)
+            .contains("expected a Kafka topic")
+    );
 }
 
 /// The state of a node that was killed is gone on with: from its offsets, and in the very topic that it is of.

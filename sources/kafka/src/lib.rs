@@ -1,4 +1,4 @@
-//! A ledger in a Kafka topic. Whoever writes the topic is no part of florin: records are read, and never written, by a node.
+//! A ledger in a Kafka topic. Records are read, and never written, by a node; `florin publish` writes another ledger's rows into one.
 //!
 //! ```text
 //!     follower's thread            thread "florin-kafka"                 brokers
@@ -25,6 +25,8 @@
 //! | [`check`] | what a node would miss of it |
 //! | `failure` | why nothing is read, and what is to be done about it |
 //! | [`status`](KafkaStatus) | what metrics tell of it |
+//! | [`publish`](Publisher) | another ledger's rows into a topic |
+//! | `published` | what a topic has of them |
 //! | `unwritten` | that it is not written to, and why it is not audited |
 //! | `limits` | every bound |
 
@@ -39,6 +41,8 @@ mod limits;
 pub mod partition;
 mod password;
 mod position;
+mod publish;
+mod published;
 mod recent;
 mod reread;
 mod session;
@@ -49,6 +53,7 @@ mod unwritten;
 pub use address::{Address, AddressError};
 pub use ledger::KafkaLedger;
 pub use position::{Anchor, KafkaIdentity, KafkaPosition, Reached};
+pub use publish::Publisher;
 pub use source::KafkaSource;
 pub use status::KafkaStatus;
 pub use unwritten::{NO_SCAN, NoAppender, only_read};

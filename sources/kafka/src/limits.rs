@@ -59,3 +59,10 @@ pub const RECENT_ROWS: usize = 65_536;
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// Records that `florin ledger check` looks at: a second's.
 pub const RECORDS_LOOKED_AT: u64 = 10_000;
+
+// Publishing.
+
+/// How long brokers may take for a record, before it is told that they do not take it: an election, and a disk that is slow.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it is waited for room where as many records as the client library keeps are under way.
+pub const PUBLISH_PAUSE: Duration = Duration::from_millis(20);

@@ -11,6 +11,7 @@
 //! | `asker` | the time before which everything is in |
 //! | `reading` | rows by users |
 //! | `reread` | accounts that are read again |
+//! | [`export`](PgExport) | its rows with their ids, to be copied elsewhere |
 //! | [`scan`](PgScan) | the table as a ledger to be compared with |
 //! | `order` | copied rows in the order of their accounts |
 //! | `journal` | what was delivered last, to tell another history from the same |
@@ -43,6 +44,7 @@ mod bulk;
 pub mod check;
 pub mod connect;
 pub mod decoder;
+mod export;
 mod facts;
 pub mod failure;
 mod following;
@@ -77,6 +79,7 @@ mod wire;
 
 pub use appender::PgAppender;
 pub use bulk::PgBulkWriter;
+pub use export::PgExport;
 pub use instance::Instance;
 pub use ledger::PgLedger;
 pub use position::{Lsn, LsnError, PgIdentity, PgPosition};

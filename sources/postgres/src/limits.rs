@@ -140,3 +140,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub const PORTS_TRIED: u32 = 5;
 /// How long the audit waits for a thousand rows: they are read by an index, and whoever follows does not wait for them.
 pub const SCAN_PATIENCE: Duration = Duration::from_secs(60);
+/// Rows that are read at once for whoever copies them: by an index, in some ms.
+pub const EXPORT_ROWS: usize = 4_096;
+/// How long they may take.
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -52,6 +52,27 @@ pub trait Appender: Send {
     fn close(self: Box<Self>);
 }
 
+/// A row of a ledger, with all that it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entered {
+    /// What happened.
+    pub transaction: NewTransaction,
+    /// Its place in its account's history.
+    pub version: Version,
+}
+
+/// All of a ledger's rows, for whoever copies them elsewhere.
+pub trait Export {
+    /// Adds to `rows` what comes next, of each account in the order of versions; nothing = that is all there is now.
+    ///
+    /// # Errors
+    /// Those of reading; that a row is no transaction.
+    fn next(&mut self, rows: &mut Vec<Entered>) -> Result<(), LedgerError>;
+
+    /// Whether what is committed later comes behind what was given out, so that it may be asked for again.
+    fn goes_on(&self) -> bool;
+}
+
 /// The way into a ledger for a command: many rows, with one commit. The ledger is made where there is none.
 pub trait BulkWriter {
     /// Whether it holds no transaction.

@@ -24,6 +24,7 @@ pub use figures::Figure;
 pub use findings::{Finding, Findings, Weight};
 pub use json::json_text;
 pub use ledger::{
-    Added, Appended, Appender, Bulk, BulkWriter, Judged, LedgerError, Outcome, Refused, Trouble,
+    Added, Appended, Appender, Bulk, BulkWriter, Entered, Export, Judged, LedgerError, Outcome, Refused,
+    Trouble,
 };
 pub use transaction::{Field, FieldError, NewTransaction, Rejection, TransactionId, TransactionText};

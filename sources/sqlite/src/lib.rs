@@ -8,6 +8,7 @@
 //! | [`appender`](SqliteAppender) | what a node appends, and to the followed file alone |
 //! | [`reader`](Reader) | rows in order, decoded without trust |
 //! | [`source`](SqliteSource) | the file as a ledger to be followed |
+//! | [`export`](SqliteExport) | its rows with their ids, to be copied elsewhere |
 //! | [`scan`](SqliteScan) | the file as a ledger to be compared with |
 //! | [`own`](owns()) | which files are a ledger's own |
 //! | `stripes` | reading in parallel |
@@ -15,6 +16,7 @@
 //! | `scratch` | ledgers for tests |
 
 mod appender;
+mod export;
 mod file;
 mod identity;
 mod limits;
@@ -31,6 +33,7 @@ mod tests;
 mod writer;
 
 pub use appender::SqliteAppender;
+pub use export::SqliteExport;
 pub use file::SqliteError;
 pub use identity::{IdentityError, LedgerFile, SameFile};
 pub use own::owns;

@@ -23,3 +23,5 @@ pub const LINKS_MAX: usize = 40;
 pub const WRITE_WAIT: Duration = Duration::from_secs(5);
 /// Pages that a writer of many rows keeps, KiB: what does not fit would be written twice.
 pub const BULK_CACHE_KIB: i64 = 256 * 1_024;
+/// Rows that are read at once for whoever copies them: some ms.
+pub const EXPORT_ROWS: usize = 4_096;

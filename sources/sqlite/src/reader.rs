@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use florin_core::follower::{Position, Row, Unreadable};
 use florin_core::ledger::{Kind, Transaction};
-use florin_record::TransactionId;
+use florin_record::{Entered, LedgerError, NewTransaction, TransactionId, Trouble};
 use florin_schema::{Asset, LedgerId, UserId, Version};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Params};
@@ -19,6 +19,8 @@ const ID_OF: &str = "SELECT transaction_id FROM transactions WHERE user_id = ?1 
 const FROM_START: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
     ORDER BY seq LIMIT ?1";
 const AFTER: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at FROM transactions \
+    WHERE seq > ?2 ORDER BY seq LIMIT ?1";
+const WITH_IDS: &str = "SELECT seq, user_id, version, asset, kind, amount, occurred_at, transaction_id FROM transactions \
     WHERE seq > ?2 ORDER BY seq LIMIT ?1";
 const NTH_FROM_START: &str = "SELECT seq FROM transactions ORDER BY seq LIMIT 1 OFFSET ?1";
 const NTH_AFTER: &str = "SELECT seq FROM transactions WHERE seq > ?2 ORDER BY seq LIMIT 1 OFFSET ?1";
@@ -199,6 +201,41 @@ impl Reader {
         read.map(drop).map_err(|error| SqliteError::of(&self.path, "read", error))
     }
 
+    /// Adds to `rows` those after `after`, or all, in order, with their ids, at most `limit`; the number of the last of them.
+    ///
+    /// # Errors
+    /// Also where a row is no transaction.
+    pub fn export(
+        &self,
+        after: Option<Seq>,
+        limit: usize,
+        rows: &mut Vec<Entered>,
+    ) -> Result<Option<Seq>, LedgerError> {
+        let after = after.map_or(i64::MIN, |Seq(seq)| seq);
+        let mut read = || -> rusqlite::Result<Result<Option<Seq>, String>> {
+            let mut statement = self.connection.prepare_cached(WITH_IDS)?;
+            let mut found = statement.query((limit, after))?;
+            let mut last = None;
+            while let Some(row) = found.next()? {
+                let seq = Seq(row.get(0)?);
+                let id = row.get_ref(7)?.as_str().ok().and_then(TransactionId::parse);
+                match (decode(seq, row)?, id) {
+                    (Ok(read), Some(transaction_id)) => rows.push(entered(&read, transaction_id)),
+                    (Err(unreadable), _) => return Ok(Err(unreadable.to_string())),
+                    (Ok(_), None) => {
+                        return Ok(Err(format!("row {}: transaction_id: expected a UUID", seq.0)));
+                    }
+                }
+                last = Some(seq);
+            }
+            Ok(Ok(last))
+        };
+        let read = read().map_err(|error| SqliteError::of(&self.path, "read", error))?;
+        let wrong =
+            |found| format!("the ledger {} holds what is no transaction: {found}", self.path.display());
+        read.map_err(|found| LedgerError::new(Trouble::Failed, wrong(found)))
+    }
+
     fn number(&self, sql: &str, values: impl Params) -> Result<Option<Seq>, SqliteError> {
         let read = || self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional();
         let found: Option<Option<i64>> =
@@ -223,6 +260,14 @@ impl Reader {
             last = Some(seq);
         }
         Ok(last)
+    }
+}
+
+fn entered(row: &Transaction, transaction_id: TransactionId) -> Entered {
+    let Transaction { user_id, version, asset, kind, amount, occurred_at_us } = *row;
+    Entered {
+        transaction: NewTransaction { transaction_id, user_id, asset, kind, amount, occurred_at_us },
+        version,
     }
 }
 

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use florin_postgres::mapping::{Columns, Kinds, Mapping};
 use florin_postgres::schema::Roles;
 use florin_postgres::server::{OwnServer, Programs, SUPERUSER};
-use florin_postgres::{PgBulkWriter, Target, admin};
-use florin_record::Weight;
-use florin_record::{Added, Appender, BulkWriter, Field, NewTransaction, Rejection, Trouble};
+use florin_postgres::{PgBulkWriter, PgExport, Target, admin};
+use florin_record::{Added, Appender, BulkWriter, Export, Field, NewTransaction, Rejection, Trouble, Weight};
 use florin_schema::UserId;
 use support::{Ledger, row, soon, told, versions};
 
@@ -37,6 +36,15 @@ fn a_ledger_is_made_once_and_keeps_its_rules() {
         let versions =
             "SELECT string_agg(version::text, ',' ORDER BY seq) FROM transactions WHERE user_id = 7";
         assert_eq!(ledger.sql(versions).unwrap(), "1,2,3");
+        // Whoever copies them elsewhere has them in that order, with their ids.
+        let mut copied = Vec::new();
+        let mut export = PgExport::new(&ledger.target).unwrap();
+        export.next(&mut copied).unwrap();
+        let told: Vec<_> = copied.iter().map(|row| (row.transaction, row.version.0)).collect();
+        let expected = |id| NewTransaction { occurred_at_us: 0, ..row(id, 7, "COIN", 5) };
+        assert_eq!(told, [(expected(1), 1), (expected(2), 2), (expected(3), 3)]);
+        export.next(&mut copied).unwrap();
+        assert_eq!(copied.len(), 3, "that was all");
         for refused in [
             "UPDATE transactions SET amount = 1",
             "DELETE FROM transactions",
@@ -115,6 +123,7 @@ fn what_a_node_would_miss_is_said_with_what_to_do() {
     // A table of others is read, and nothing else.
     assert!(admin::init(&ledger.target, &Roles::default()).is_err());
     assert!(PgBulkWriter::open(&ledger.target).is_err());
+    assert!(PgExport::new(&ledger.target).is_err());
 }
 
 #[test]
