@@ -28,6 +28,7 @@ const CRATES: &[Layers] = &[
             ("checkpoint", &["audit", "ledger", "limits"]),
             ("mesh", &[]),
             ("wire", &["limits"]),
+            ("nodes", &["limits"]),
             ("shard", &["audit", "checkpoint", "ledger", "wire", "mesh", "limits", "clock"]),
             ("follower", &["shard", "ledger", "mesh", "limits", "clock"]),
         ],

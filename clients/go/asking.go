@@ -172,7 +172,7 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, tried *attempts, err
 		if !isMany {
 			return false
 		}
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotOwner), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
 		tried.mayPass = true
 	case isMany && errors.Is(err, ErrStale):
 		tried.mayPass = tried.mayPass || call.freshness != call.wanted

@@ -152,7 +152,7 @@ func decodeBalances(header frame.Reply, body []byte, entries []BatchEntry) error
 			return unexpected("body", fmt.Sprintf("user %d", entry.UserID), row.UserId())
 		}
 		if row.Status() > frame.StatusMax {
-			return unexpected("body", "a status of 0 to 8", row.Status())
+			return unexpected("body", "a status of 0 to 9", row.Status())
 		}
 		entry.Status, entry.Quarantined = Status(row.Status()), row.Quarantined()
 		entry.Balance = nil

@@ -21,11 +21,12 @@ const (
 	StatusUnauthenticated
 	StatusPermissionDenied
 	StatusInternal
+	StatusNotOwner
 )
 
 var statusNames = [...]string{
 	"OK", "NOT_FOUND", "INVALID_REQUEST", "STALE", "UNAVAILABLE", "OVERLOADED", "UNAUTHENTICATED", "PERMISSION_DENIED",
-	"INTERNAL",
+	"INTERNAL", "NOT_OWNER",
 }
 
 // String returns the status's name in JSON answers and metrics.
@@ -56,6 +57,8 @@ var (
 	ErrPermissionDenied = errors.New("florin: permission denied")
 	// ErrInternal: a defect of the server's.
 	ErrInternal = errors.New("florin: the server has met a defect of its own")
+	// ErrNotOwner: none of the nodes that the client was given has this user at the moment.
+	ErrNotOwner = errors.New("florin: another node has this user")
 )
 
 // The client's own errors, for errors.Is.
@@ -78,7 +81,7 @@ var (
 
 var statusErrors = [...]error{
 	nil, ErrNotFound, ErrInvalidRequest, ErrStale, ErrUnavailable, ErrOverloaded, ErrUnauthenticated,
-	ErrPermissionDenied, ErrInternal,
+	ErrPermissionDenied, ErrInternal, ErrNotOwner,
 }
 
 // StatusError is an answer that the server gave instead of data.

@@ -168,7 +168,7 @@ var lies = []lie{
 	{what: "a request id that is still to come", change: at(12, 200), expected: "request_id: expected one that was sent"},
 	{what: "an answer to another opcode", change: at(5, 2), expected: "opcode: expected GetBalance, got GetStatistics"},
 	{what: "another encoding", change: at(6, 1), expected: "encoding: expected 2, got 1"},
-	{what: "no status", change: at(7, 77), expected: "status: expected 0 to 8, got 77"},
+	{what: "no status", change: at(7, 77), expected: "status: expected 0 to 9, got 77"},
 	{what: "a body of garbage", change: at(32, 255, 255, 255, 255, 255, 255, 255, 255), expected: "protocol error: body: "},
 	{what: "garbage", change: instead("HTTP/1.1 400 Bad Request\r\n\r\n"), expected: "length: expected 32 to 1048576, got 1347703880"},
 	{what: "half a frame and the end", change: firstBytes(40), ends: true, expected: "in the middle of a reply, after 40 of "},

@@ -17,6 +17,7 @@
 //! | [`wire`] | bytes and requests |
 //! | [`mesh`] | rings between threads |
 //! | [`shard`] | the table, and what a turn does |
+//! | [`nodes`] | which node has which partition, where several divide a ledger's users among them |
 //! | [`follower`] | what a ledger's rows become: routed, settled, published |
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -30,5 +31,6 @@ pub mod follower;
 pub mod ledger;
 pub mod limits;
 pub mod mesh;
+pub mod nodes;
 pub mod shard;
 pub mod wire;

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+pub use florin_schema::nodes::{HOLDERS_MAX, NODES_MAX, PARTITIONS_MAX};
+
 pub use florin_schema::frame::{
     ASSETS_MAX, BATCH_USERS_MAX, HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX, PING_BYTES_MAX,
     REQUEST_BYTES_MAX, WAIT_MS_MAX,
@@ -9,6 +11,12 @@ pub use florin_schema::frame::{
 
 /// Shards of one node: what the reply header's and the partition map's 16 bits and one machine's cores call for.
 pub const SHARDS_MAX: u16 = 256;
+/// How long a map stands before its epoch is raised though nothing has changed, µs: for so long a caller may hold to a later one, told
+/// by a node that nobody else has heard of and that is gone.
+pub const MAP_STANDS_US: u64 = 5_000_000;
+/// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of
+/// the largest group, each started anew three times within the seconds for which such talk is under way.
+pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;
 /// Questions that one shard may have outstanding with one other and that are answered at once, but for lookups, which travel in
 /// bundles. With [`MESH_WAITS_MAX`] and [`MESH_BUNDLES_MAX`] they are half of a ring's slots: the other half is for answers to
 /// the other's questions, so an answer always finds room.

@@ -176,6 +176,8 @@ wire_enum! {
         PermissionDenied = 7,
         /// A defect of the server's.
         Internal = 8,
+        /// Another node has this user; the header's `as_of_us` is the epoch of the map by which that is so.
+        NotOwner = 9,
     }
 }
 
@@ -192,6 +194,7 @@ impl Status {
             Status::Unauthenticated => "UNAUTHENTICATED",
             Status::PermissionDenied => "PERMISSION_DENIED",
             Status::Internal => "INTERNAL",
+            Status::NotOwner => "NOT_OWNER",
         }
     }
 
@@ -207,6 +210,7 @@ impl Status {
             Status::Unauthenticated => 401,
             Status::PermissionDenied => 403,
             Status::Internal => 500,
+            Status::NotOwner => 307,
         }
     }
 }

@@ -42,7 +42,7 @@ impl UserId {
 
 /// One life of one node: drawn at random when it starts, so that a caller notices that an address leads to another node
 /// than the one that named it. 0 is no node's.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct NodeId(pub u64);
 
 /// Which ledger a node answers from: all that follow one have the same. 0 where it is not known, as of a ledger that was

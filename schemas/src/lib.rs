@@ -10,6 +10,7 @@
 //! | [`frame`] | request and reply headers, opcodes, encodings, statuses, limits |
 //! | [`records`] | the rkyv records: [`records::Balance`], [`records::Statistics`], [`records::Balances`] |
 //! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
+//! | [`nodes`] | which partition a user belongs to, and the map of the nodes that hold it |
 //! | [`media`] | JSON's media type |
 //! | [`generated`] | the FlatBuffers code that `flatc` makes of `florin.fbs` |
 
@@ -22,11 +23,13 @@ pub mod generated;
 pub mod ids;
 pub mod layout;
 pub mod media;
+pub mod nodes;
 pub mod records;
 
 pub use decimal::{decimal, misspelling};
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
+pub use nodes::{MapNode, NodeMap, NodeMapError, Partitioner, UnknownPartitioner};
 
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.
 pub const LEDGER_SQL: &str = include_str!("../ledger.sql");

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{Encoding, Opcode, Status, generated as fbs, records};
+use florin_schema::{Encoding, NodeMap, Opcode, Status, generated as fbs, records};
 use manifest::{
-    EntryFields, FreshnessFields, Manifest, ReplyBody, ReplyFrame, ReplyHeaderFields, RequestBody,
+    EntryFields, FreshnessFields, Manifest, MapFields, ReplyBody, ReplyFrame, ReplyHeaderFields, RequestBody,
     RequestFrame, RequestHeaderFields,
 };
 use rkyv::rancor::Error;
@@ -239,6 +239,7 @@ fn flat_body(opcode: Opcode, body: &[u8]) -> ReplyBody {
                 rkyv_schema: hello.rkyv_schema().to_string(),
                 node_id: hello.node_id().to_string(),
                 ledger_id: hello.ledger_id().to_string(),
+                nodes: hello.nodes().map(|map| MapFields::from(&NodeMap::read(map).unwrap())),
             }
         }
         Opcode::Ping => panic!("a Ping's body is an echo"),

@@ -398,5 +398,6 @@ pub fn http_code(status: Status) -> u16 {
         Status::Unauthenticated => 401,
         Status::PermissionDenied => 403,
         Status::Internal => 500,
+        Status::NotOwner => 307,
     }
 }

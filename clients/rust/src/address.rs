@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::Error;
-use crate::fleet::NODES_MAX;
+use crate::limits::ADDRESSES_MAX;
 
 /// A node's address: `host:port` or `[::1]:port`, with `florin://` before it or, for TLS, `florins://`; or `unix:/path`.
 ///
@@ -185,7 +185,7 @@ impl FromStr for Addresses {
         };
         let addresses = rest.split(',').map(one).collect::<Option<Vec<Address>>>().ok_or_else(wrong)?;
         let is_twice = |place: usize| addresses[..place].contains(&addresses[place]);
-        if addresses.len() > NODES_MAX || (0..addresses.len()).any(is_twice) {
+        if addresses.len() > ADDRESSES_MAX || (0..addresses.len()).any(is_twice) {
             return Err(wrong());
         }
         Ok(Addresses(addresses))

@@ -1,6 +1,7 @@
 //! One call: whom it asks, one after the other, until there is an answer.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Instant;
 
 use florin_schema::{NodeId, Opcode, ShardIndex, Status, Version};
@@ -10,10 +11,11 @@ use tokio::time::{sleep, timeout};
 use crate::builder::Retry;
 use crate::connection::read::RawReply;
 use crate::counters::add;
-use crate::fleet::{Choice, Fleet, Nodes};
+use crate::fleet::{Choice, Fleet};
 use crate::hedge::Hedging;
 use crate::hooks::Watch;
 use crate::request::Request;
+use crate::routes::{Next, Tour};
 use crate::seen::{Behind, Mark, Shown};
 use crate::topology::Route;
 use crate::{Address, Disconnect, Error, Origin, Refusal, reply};
@@ -29,18 +31,6 @@ pub(crate) struct Asking<'a, R> {
     pub read: &'a R,
 }
 
-/// What follows an attempt that failed.
-enum Next {
-    /// The caller is told.
-    Tell,
-    /// Others are asked; if they do not answer either, this is.
-    AskOthers,
-    /// Others are asked; if they do not answer either, all of them again, a little later.
-    AskAgain,
-    /// Whoever can be asked is, as soon as somebody can.
-    Reconnect,
-}
-
 struct Failed {
     error: Error,
     next: Next,
@@ -50,43 +40,61 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     /// Asks until there is an answer, or an error that no other node and no time will mend. Leaves in `last` what the last
     /// attempt ended with.
     pub async fn until_answered(&self, last: &mut Option<Error>) -> Result<T, Error> {
-        let (mut refused, mut rounds, mut may_pass): (Nodes, u32, bool) = (0, 0, false);
-        let (mut attempts, mut has_hedged) = (0, false);
+        let (mut tour, mut attempts, mut has_hedged) = (Tour::default(), 0, false);
         loop {
-            let Some(choice) = self.fleet.pick(self.route, refused) else {
+            let Some(choice) = self.fleet.pick(self.route, &tour) else {
                 // Whoever can be asked has been.
-                if let Some(error) = last.take_if(|_| !may_pass) {
-                    return Err(error);
+                match (tour.begin_again(), last.take()) {
+                    (None, Some(error)) => return Err(error),
+                    (rounds, error) => {
+                        *last = error;
+                        sleep(Fleet::pause(rounds.unwrap_or(0))).await;
+                    }
                 }
-                sleep(Fleet::pause(rounds)).await;
-                (refused, rounds, may_pass) = (0, rounds.saturating_add(1), false);
                 continue;
             };
             attempts += 1;
             self.tell(&choice, attempts, last.as_ref());
             let ended = match self.hedging() {
-                None => self.attempt(&choice, refused).await,
+                None => self.attempt(&choice, &tour).await,
                 // On the heap: whoever sends no second requests has no room for one.
-                Some(hedging) => Box::pin(self.hedged(hedging, &choice, refused, &mut has_hedged)).await,
+                Some(hedging) => Box::pin(self.hedged(hedging, &choice, &tour, &mut has_hedged)).await,
             };
             let Failed { error, next } = match ended {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.look_for_news(&choice);
+                    return Ok(answer);
+                }
                 Err(failed) => failed,
             };
             if self.fleet.common().settings.retry == Retry::Never {
                 return Err(error);
             }
-            let must_reconnect = matches!(next, Next::Reconnect);
-            match next {
-                Next::Tell => return Err(error),
-                Next::AskOthers => refused |= choice.node,
-                Next::AskAgain => (refused, may_pass) = (refused | choice.node, true),
-                Next::Reconnect => may_pass = true,
+            if next == Next::Tell {
+                return Err(error);
+            }
+            tour.failed(choice.place, next);
+            if let Error::NotOwner(refusal) = &error {
+                if self.fleet.lacks(refusal.as_of_us.cast_unsigned()) {
+                    choice.connection.learn().await;
+                }
+                if self.request.opcode == Opcode::GetBalances {
+                    // Its users are split anew.
+                    return Err(error);
+                }
             }
             *last = Some(error);
-            if must_reconnect {
+            if next == Next::Reconnect {
                 self.fleet.up(self.route).await;
             }
+        }
+    }
+
+    /// A call that went to another than the owner did so for that one is gone: somebody may be named in its place.
+    fn look_for_news(&self, choice: &Choice) {
+        if self.fleet.wants_news(choice.is_first) {
+            let connection = Arc::clone(&choice.connection);
+            tokio::spawn(async move { connection.learn().await });
         }
     }
 
@@ -111,26 +119,26 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         &self,
         hedging: &Hedging,
         choice: &Choice,
-        refused: Nodes,
+        tour: &Tour,
         has_hedged: &mut bool,
     ) -> Result<T, Failed> {
         hedging.earn();
         let (opcode, held) = (self.request.opcode, self.request.freshness.held());
         let began = Instant::now();
-        let mut first = pin!(self.attempt(choice, refused));
+        let mut first = pin!(self.attempt(choice, tour));
         let delay = hedging.delay(opcode).filter(|_| !*has_hedged);
         let ended = match delay {
             None => first.await,
             Some(delay) => match timeout(delay + held, first.as_mut()).await {
                 Ok(ended) => ended,
-                Err(_) => match self.second(hedging, choice, refused) {
+                Err(_) => match self.second(hedging, choice, tour) {
                     None => first.await,
                     Some(second) => {
                         *has_hedged = true;
                         if let Some(watch) = self.watch {
                             watch.hedges(self.fleet, choice, &second, began.elapsed());
                         }
-                        self.race(first, &second, refused).await
+                        self.race(first, &second, tour).await
                     }
                 },
             },
@@ -142,9 +150,9 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     }
 
     /// Whom to ask a second time, where there is somebody and the share allows it.
-    fn second(&self, hedging: &Hedging, first: &Choice, refused: Nodes) -> Option<Choice> {
+    fn second(&self, hedging: &Hedging, first: &Choice, tour: &Tour) -> Option<Choice> {
         let tally = &self.fleet.common().tally;
-        let second = self.fleet.second(self.route, first, refused)?;
+        let second = self.fleet.second(self.route, first, tour)?;
         if !hedging.spend() {
             add(&tally.hedges_withheld, 1);
             return None;
@@ -159,9 +167,9 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         &self,
         first: Pin<&mut impl Future<Output = Result<T, Failed>>>,
         second: &Choice,
-        refused: Nodes,
+        tour: &Tour,
     ) -> Result<T, Failed> {
-        let asked = pin!(self.attempt(second, refused));
+        let asked = pin!(self.attempt(second, tour));
         let won = |answer| {
             add(&self.fleet.common().tally.hedges_won, 1);
             if let Some(watch) = self.watch {
@@ -182,13 +190,13 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     }
 
     /// Asks one node, once.
-    async fn attempt(&self, choice: &Choice, refused: Nodes) -> Result<T, Failed> {
+    async fn attempt(&self, choice: &Choice, tour: &Tour) -> Result<T, Failed> {
         let address = choice.connection.address();
         let shown = self.shown();
         let floor = shown.filter(|mark| mark.node != choice.id || choice.id == NodeId(0));
         let floor = floor.map_or(Version(0), |mark| mark.version);
         let request = Request { freshness: self.request.freshness.raised_to(floor), ..*self.request };
-        let raw = self.reply(choice, refused, &request).await?;
+        let raw = self.reply(choice, tour, &request).await?;
         let answer = raw.and_then(|raw| available(address, raw)).and_then(|raw| (self.read)(address, raw));
         let answer = answer.map_err(|error| self.failed(error, floor, shown))?;
         if self.fleet.is_many() {
@@ -213,12 +221,12 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
     async fn reply(
         &self,
         choice: &Choice,
-        refused: Nodes,
+        tour: &Tour,
         request: &Request<'_>,
     ) -> Result<Result<RawReply, Error>, Failed> {
         let settings = &self.fleet.common().settings;
         let calling = choice.connection.call(request);
-        if settings.retry == Retry::Never || !self.fleet.has_other(self.route, refused | choice.node) {
+        if settings.retry == Retry::Never || !self.fleet.has_other(self.route, tour, choice) {
             return Ok(calling.await);
         }
         let patience = settings.stall_after + request.freshness.held();
@@ -236,17 +244,8 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
             let behind = Behind { user: self.request.user_id, shown: mark.version, got: Version(0) };
             return Failed::behind(&behind, refusal.shard, refusal.as_of_us);
         }
-        let is_many = self.fleet.is_many();
-        let next = match &error {
-            Error::Disconnected { .. } | Error::OtherNode { .. } => Next::Reconnect,
-            // Time does not mend it; another node may have seen more.
-            Error::Unavailable(refusal) if refusal.is_lasting && is_many => Next::AskOthers,
-            Error::Unavailable(refusal) if refusal.is_lasting => Next::Tell,
-            Error::Unavailable(_) => Next::AskAgain,
-            Error::Stale(_) if is_many && !self.request.freshness.has_min_version(floor) => Next::AskAgain,
-            Error::Stale(_) | Error::Overloaded(_) if is_many => Next::AskOthers,
-            _ => Next::Tell,
-        };
+        let is_callers = self.request.freshness.has_min_version(floor);
+        let next = Next::after(&error, self.fleet.is_many(), is_callers);
         Failed { error, next }
     }
 }

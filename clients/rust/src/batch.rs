@@ -1,5 +1,7 @@
 //! GetBalances for any number of users: split by owning shard and by the frame's limit, joined in the order asked.
 
+use std::collections::HashMap;
+
 use florin_schema::frame::BATCH_USERS_MAX;
 use florin_schema::records::{AssetBalance, Balance, Balances};
 use florin_schema::{Asset, Status, UserId, Version};
@@ -22,23 +24,24 @@ impl Part {
 }
 
 /// Where the answer to one of the asked stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Place {
     part: usize,
     index: usize,
 }
 
-/// Splits `users` among `shards`; 0 leaves the split by shard to the server.
-pub(crate) fn split(users: &[UserId], shards: u16) -> (Vec<Part>, Vec<Place>) {
+/// Splits `users` by who is asked for them.
+pub(crate) fn split(users: &[UserId], group: impl Fn(UserId) -> u64) -> (Vec<Part>, Vec<Place>) {
     let mut parts: Vec<Part> = Vec::new();
-    let mut open: Vec<Option<usize>> = vec![None; usize::from(shards.max(1))];
+    let mut open: HashMap<u64, usize> = HashMap::new();
     let place = |&user_id: &UserId| {
-        let shard = if shards == 0 { 0 } else { usize::from(user_id.shard(shards).0) };
-        let part = match open[shard] {
-            Some(part) if parts[part].users.len() < BATCH_USERS_MAX => part,
+        let group = group(user_id);
+        let part = match open.get(&group) {
+            Some(&part) if parts[part].users.len() < BATCH_USERS_MAX => part,
             _ => {
                 parts.push(Part { users: Vec::new() });
-                *open[shard].insert(parts.len() - 1)
+                open.insert(group, parts.len() - 1);
+                parts.len() - 1
             }
         };
         parts[part].users.push(user_id);
@@ -56,8 +59,36 @@ pub struct BalancesReply {
 }
 
 impl BalancesReply {
-    pub(crate) fn new(parts: Vec<Reply<Balances>>, places: Vec<Place>) -> BalancesReply {
-        BalancesReply { parts, places }
+    /// Of so many users, none of whom has an answer yet.
+    pub(crate) fn of(users: usize) -> BalancesReply {
+        BalancesReply { parts: Vec::new(), places: vec![Place::default(); users] }
+    }
+
+    /// Takes in the answers to those at `asked`, whose places among the answers are `places`; who has none yet.
+    pub(crate) fn add(
+        &mut self,
+        asked: Vec<usize>,
+        places: &[Place],
+        answers: Vec<Option<Reply<Balances>>>,
+    ) -> Vec<usize> {
+        let mut open = Vec::new();
+        let mut next = self.parts.len();
+        let numbers: Vec<Option<usize>> = answers
+            .iter()
+            .map(|answer| {
+                let number = answer.as_ref().map(|_| next);
+                next += usize::from(number.is_some());
+                number
+            })
+            .collect();
+        for (index, place) in asked.into_iter().zip(places) {
+            match numbers[place.part] {
+                Some(part) => self.places[index] = Place { part, ..*place },
+                None => open.push(index),
+            }
+        }
+        self.parts.extend(answers.into_iter().flatten());
+        open
     }
 
     /// How many entries: as many as ids were asked.
@@ -140,7 +171,8 @@ mod tests {
             shards in 0..=9u16,
         ) {
             let users: Vec<UserId> = ids.into_iter().map(|id| UserId::new(id).unwrap()).collect();
-            let (parts, places) = split(&users, shards);
+            let (parts, places) =
+                split(&users, |user| if shards == 0 { 0 } else { user.shard(shards).0.into() });
             prop_assert_eq!(places.len(), users.len());
             prop_assert_eq!(parts.iter().map(|part| part.users.len()).sum::<usize>(), users.len());
             for (user_id, place) in users.iter().zip(&places) {

@@ -1,16 +1,16 @@
 //! The calls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use florin_schema::records::{Balance, Balances, Statistics};
 use florin_schema::{Opcode, Status, UserId, WindowMask};
 use futures_util::future::try_join_all;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::asking::Asking;
 use crate::batch::{self, BalancesReply, Part};
-use crate::builder::{Builder, Settings};
+use crate::builder::{Builder, Retry, Settings};
 use crate::connection::read::RawReply;
 use crate::counters::{Counters, NodePool};
 use crate::fleet::Fleet;
@@ -123,14 +123,37 @@ impl Client {
     /// # Errors
     /// Where any of the frames fails.
     pub async fn get_balances(&self, users: &[UserId]) -> Result<BalancesReply, Error> {
-        let (parts, places) = batch::split(users, self.fleet.first().routed_shards());
         let watch = Watch::begin(&self.fleet, "GetBalances", users.len());
-        let parts = try_join_all(parts.iter().map(|part| self.get_part(part, watch.as_ref()))).await;
-        Watch::end(watch, &self.fleet, &parts);
-        Ok(BalancesReply::new(parts?, places))
+        let answer = self.get_parts(users, watch.as_ref()).await;
+        Watch::end(watch, &self.fleet, &answer);
+        answer
     }
 
-    async fn get_part(&self, part: &Part, watch: Option<&Watch>) -> Result<Reply<Balances>, Error> {
+    /// Asks for all of them; for those again, and split anew, whose nodes did not have one of a frame's users.
+    async fn get_parts(&self, users: &[UserId], watch: Option<&Watch>) -> Result<BalancesReply, Error> {
+        let (began, mut rounds) = (Instant::now(), 0);
+        let mut answer = BalancesReply::of(users.len());
+        let mut open: Vec<usize> = (0..users.len()).collect();
+        while !open.is_empty() {
+            let client = self.with_deadline(self.deadline.saturating_sub(began.elapsed()));
+            let asked: Vec<UserId> = open.iter().map(|&index| users[index]).collect();
+            let (parts, places) = batch::split(&asked, self.fleet.groups());
+            let answers = try_join_all(parts.iter().map(|part| client.get_part(part, watch))).await;
+            let answers = answers.map_err(|error| match error {
+                Error::Deadline { last, .. } => Error::Deadline { after: self.deadline, last },
+                error => error,
+            })?;
+            open = answer.add(open, &places, answers);
+            if !open.is_empty() && rounds > 0 {
+                sleep(Fleet::pause(rounds)).await;
+            }
+            rounds += 1;
+        }
+        Ok(answer)
+    }
+
+    /// The answer of one frame; `None` where the node does not have one of its users, and may have told who has.
+    async fn get_part(&self, part: &Part, watch: Option<&Watch>) -> Result<Option<Reply<Balances>>, Error> {
         let body = part.body();
         let request = self.request(Opcode::GetBalances, 0, &body);
         let read = |address: &Address, raw| {
@@ -138,7 +161,10 @@ impl Client {
             check_entries(address, &part.users, &answer)?;
             Ok(answer)
         };
-        self.call(Route::Owner(part.users[0]), &request, watch, &read).await
+        match self.call(Route::Owner(part.users[0]), &request, watch, &read).await {
+            Err(Error::NotOwner(_)) if self.fleet.common().settings.retry != Retry::Never => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 
     /// Sends `payload`, at most 1,024 bytes, and waits for its echo.

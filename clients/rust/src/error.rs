@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use florin_schema::{LedgerId, NodeId, Opcode, ShardIndex, Status, UserId};
+use florin_schema::{LedgerId, NodeId, NodeMapError, Opcode, ShardIndex, Status, UserId};
 use thiserror::Error;
 
 use crate::{Address, AddressError, TlsError, TlsFailure};
@@ -38,6 +38,9 @@ pub enum Error {
     /// A defect of the server's.
     #[error("the server failed: {0}")]
     Internal(Refusal),
+    /// None of the nodes that could be asked has this user at the moment: the client has asked them all.
+    #[error("not here: {0}")]
+    NotOwner(Refusal),
     /// The connection could not be made, or ended before the answer came.
     #[error("{address}: {cause}")]
     Disconnected {
@@ -129,6 +132,7 @@ impl Error {
             Error::Unavailable(Refusal { is_lasting: false, .. })
                 | Error::Stale(_)
                 | Error::Overloaded(_)
+                | Error::NotOwner(_)
                 | Error::Disconnected { .. }
                 | Error::OtherNode { .. }
                 | Error::Deadline { .. }
@@ -157,6 +161,7 @@ impl Error {
             Error::Unauthenticated(_) => Status::Unauthenticated,
             Error::PermissionDenied(_) => Status::PermissionDenied,
             Error::Internal(_) => Status::Internal,
+            Error::NotOwner(_) => Status::NotOwner,
             _ => return None,
         })
     }
@@ -187,6 +192,7 @@ impl Error {
             Status::Unauthenticated => Error::Unauthenticated(refusal()),
             Status::PermissionDenied => Error::PermissionDenied(refusal()),
             Status::Internal => Error::Internal(refusal()),
+            Status::NotOwner => Error::NotOwner(refusal()),
         })
     }
 }
@@ -199,7 +205,7 @@ pub struct Refusal {
     pub message: String,
     /// Which shard refused.
     pub shard: ShardIndex,
-    /// The shard's watermark, µs since 1970 UTC.
+    /// The shard's watermark, µs since 1970 UTC; in [`Error::NotOwner`] the epoch of the map by which the node does not have the user.
     pub as_of_us: i64,
     /// Whether it is because the account's history is known to be incomplete.
     pub is_quarantined: bool,
@@ -300,7 +306,7 @@ pub enum ProtocolError {
         got: u8,
     },
     /// No status.
-    #[error("status: expected 0 to 8, got {0}")]
+    #[error("status: expected 0 to 9, got {0}")]
     Status(u8),
     /// It does not verify.
     #[error("body: {0}")]
@@ -329,6 +335,9 @@ pub enum ProtocolError {
         /// What came.
         got: usize,
     },
+    /// A map of partitions that cannot be.
+    #[error(transparent)]
+    NodeMap(NodeMapError),
     /// A shard map that maps nothing.
     #[error(
         "shards, ports: expected 1 to 256 shards and no ports or one for each, got {shards} shards and {ports} ports"

@@ -1,62 +1,65 @@
 //! The nodes of a client: which of them a request is asked of.
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use florin_schema::NodeId;
-use florin_schema::ids::mix;
+use florin_schema::{NodeId, NodeMap, UserId};
 use futures_util::future::{join_all, select, select_all};
 
 use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
 use crate::counters::NodePool;
 use crate::hedge::Hedging;
+use crate::limits::{LEARN_EVERY, RENEW_EVERY};
+use crate::routes::{self, Reach, Roster, Tour};
 use crate::seen::Seen;
 use crate::tls::Connector;
 use crate::topology::{Route, Topology};
 use crate::{Address, Error};
 
-/// A set of nodes, by their places.
-pub(crate) type Nodes = u64;
-
-/// The most addresses that a client takes.
-pub(crate) const NODES_MAX: usize = Nodes::BITS as usize;
-
 /// How long to wait before nodes that could not answer are asked again.
 const ASK_AGAIN: Backoff = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(250) };
 
-/// One address, and what is behind it.
-struct Node {
-    address: Address,
-    salt: u64,
-    topology: Arc<Topology>,
-}
-
 /// Whom a request is asked of.
 pub(crate) struct Choice {
-    /// The set that holds nobody else.
-    pub node: Nodes,
+    /// The node's place.
+    pub place: usize,
     pub connection: Arc<Connection>,
     /// Who answered the address's last Hello; [`NodeId`]'s default where it has told no id.
     pub id: NodeId,
+    /// Whether it holds the user's partition as its owner, as far as that is known.
+    pub is_first: bool,
 }
 
-impl Choice {
-    /// The node's, in the order given.
-    pub fn place(&self) -> usize {
-        self.node.trailing_zeros() as usize
+/// The nodes that are known, and what is behind each.
+#[derive(Clone)]
+struct Known {
+    roster: Roster,
+    nodes: Vec<Option<Arc<Topology>>>,
+}
+
+impl Known {
+    /// How the node at a place can be asked.
+    fn reach(&self, place: usize, route: Route) -> Option<Reach> {
+        Some(self.nodes[place].as_ref()?.reach(route))
+    }
+
+    fn there(&self) -> impl Iterator<Item = &Arc<Topology>> {
+        self.nodes.iter().flatten()
     }
 }
 
-/// Every node that a client was given.
+/// Every node of a client.
 pub(crate) struct Fleet {
     common: Common,
-    nodes: Vec<Node>,
+    known: RwLock<Arc<Known>>,
     /// What has been shown by any of them.
     pub seen: Seen,
     /// Where second requests are sent.
     pub hedging: Option<Hedging>,
+    /// When somebody was last asked for the map.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Fleet {
@@ -73,93 +76,149 @@ impl Fleet {
             tally: Arc::default(),
             ledger: Arc::default(),
             good: Arc::default(),
+            heard: Arc::default(),
         };
-        let node = |address: &Address| {
-            // The same in every process, so that all ask the same node for a user.
-            let salt = address.to_string().bytes().fold(0, |salt, byte| mix(salt ^ u64::from(byte)));
-            Node { address: address.clone(), salt, topology: Topology::open(address, &common) }
-        };
-        let nodes: Vec<Node> = addresses.iter().map(node).collect();
-        let settled = join_all(nodes.iter().map(|node| node.topology.settled())).await;
+        let nodes = addresses.iter().map(|address| Some(Topology::open(address, &common))).collect();
+        let known = Known { roster: Roster::new(addresses), nodes };
+        let settled = join_all(known.there().map(|node| node.settled())).await;
         let mut failures = settled.into_iter().filter_map(Result::err).collect::<Vec<Error>>();
-        if failures.len() == nodes.len() {
+        if failures.len() == addresses.len() {
             return Err(failures.swap_remove(0));
         }
-        Ok(Fleet { common, nodes, seen: Seen::default(), hedging })
+        let (known, asked) = (RwLock::new(Arc::new(known)), Mutex::default());
+        let fleet = Fleet { common, known, seen: Seen::default(), hedging, asked };
+        // Those that a map has told of: one that is not there is found later.
+        let known = fleet.known();
+        join_all(known.there().map(|node| node.settled())).await;
+        Ok(fleet)
     }
 
     pub fn common(&self) -> &Common {
         &self.common
     }
 
-    /// As the caller gave it.
-    pub fn address(&self, place: usize) -> &Address {
-        &self.nodes[place].address
+    /// The nodes as the latest map has them.
+    fn known(&self) -> Arc<Known> {
+        let known = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
+        match self.common.heard.later_than(known.roster.epoch()) {
+            Some(map) => self.learn(map),
+            None => known,
+        }
     }
 
-    /// How the connections stand, node by node in the order given.
+    /// Begins to connect to nodes that the map names first, and lets go of those that it names no more.
+    fn learn(&self, map: Arc<NodeMap>) -> Arc<Known> {
+        let mut held = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Known::clone(&held);
+        let id_at =
+            |place: usize| held.nodes[place].as_ref().map_or(NodeId(0), |node| node.map().identity.node);
+        if known.roster.learn(map, self.common.tls.is_some(), id_at) {
+            known.nodes.resize(known.roster.addresses().len(), None);
+            for (node, address) in known.nodes.iter_mut().zip(known.roster.addresses()) {
+                if node.as_ref().map(|node| node.address()) != address.as_ref() {
+                    *node = address.as_ref().map(|address| Topology::open(address, &self.common));
+                }
+            }
+            *held = Arc::new(known);
+        }
+        Arc::clone(&held)
+    }
+
+    /// Whether the map of `epoch` is news.
+    pub fn lacks(&self, epoch: u64) -> bool {
+        epoch > self.known().roster.epoch()
+    }
+
+    /// Whether it is time to ask for the map: where calls go to others than the owners, soon.
+    pub fn wants_news(&self, is_first: bool) -> bool {
+        if self.known().roster.epoch() == 0 {
+            return false;
+        }
+        let every = if is_first { RENEW_EVERY } else { LEARN_EVERY };
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = asked.is_none_or(|asked| asked.elapsed() >= every);
+        if is_due {
+            *asked = Some(Instant::now());
+        }
+        is_due
+    }
+
+    /// The address of the node at a place, as the caller or a map gave it.
+    pub fn address(&self, place: usize) -> Option<Address> {
+        self.known().roster.addresses().get(place).cloned().flatten()
+    }
+
+    /// How the connections stand, node by node: those that were given in their order, then those that a map has told of.
     pub fn pools(&self) -> Vec<NodePool> {
-        self.nodes.iter().map(|node| node.topology.pool(node.address.clone())).collect()
+        self.known().there().map(|node| node.pool()).collect()
     }
 
     /// Whether there is more than one node.
     pub fn is_many(&self) -> bool {
-        self.nodes.len() > 1
+        self.known().nodes.len() > 1
     }
 
     /// The first node, in the order given, that has told its shard map; the first where none has.
-    pub fn first(&self) -> &Topology {
-        let known = self.nodes.iter().find(|node| node.topology.map().shards > 0);
-        &known.unwrap_or(&self.nodes[0]).topology
+    pub fn first(&self) -> Arc<Topology> {
+        let known = self.known();
+        let first = known.there().find(|node| node.map().shards > 0).or(known.there().next());
+        Arc::clone(first.expect("a client is given an address"))
     }
 
-    /// Whom the request is asked of, `refused` excepted: of those that are heard, or else up, the one that stands first
-    /// for this user, for every client alike. While nobody has refused and nobody is up, one that is not, which says why.
-    pub fn pick(&self, route: Route, refused: Nodes) -> Option<Choice> {
-        if !self.is_many() {
-            return (refused == 0).then(|| self.choice(0, route));
+    /// A number for each user, the same for those who are asked of the same nodes and the same shard.
+    pub fn groups(&self) -> impl Fn(UserId) -> u64 {
+        let known = self.known();
+        let shards: Vec<u16> =
+            known.nodes.iter().map(|node| node.as_ref().map_or(0, |node| node.routed_shards())).collect();
+        let first = self.first().routed_shards();
+        move |user| {
+            let order = known.roster.order(Some(user));
+            let holders = order.holders();
+            let shards = holders[0].map_or(first, |owner| shards[owner]);
+            let shard = if shards == 0 { 0 } else { user.shard(shards).0 };
+            holders.iter().fold(u64::from(shard), |group, holder| {
+                group << 12 | holder.map_or(0xFFF, |place| place as u64)
+            })
         }
-        let best = |fits: fn(&Connection) -> bool| {
-            let open = (0..self.nodes.len()).filter(|&place| refused & (1 << place) == 0);
-            let choices = open.map(|place| (self.score(place, route), self.choice(place, route)));
-            let fitting = choices.filter(|(_, choice)| fits(&choice.connection));
-            fitting.max_by_key(|&(score, _)| score).map(|(_, choice)| choice)
-        };
-        let anyone = || best(|connection| !connection.is_refused()).or_else(|| best(|_| true));
-        let found = best(Connection::is_good).or_else(|| best(Connection::is_up));
-        if refused == 0 { found.or_else(anyone) } else { found }
     }
 
-    /// Whether somebody else than `refused` is heard.
-    pub fn has_other(&self, route: Route, refused: Nodes) -> bool {
-        self.is_many() && self.pick(route, refused).is_some_and(|choice| choice.connection.is_good())
+    /// Whom the request is asked of, by a call that has come so far.
+    pub fn pick(&self, route: Route, tour: &Tour) -> Option<Choice> {
+        self.choose(route, tour, None)
+    }
+
+    /// Whether somebody else than `choice` is heard.
+    pub fn has_other(&self, route: Route, tour: &Tour, choice: &Choice) -> bool {
+        let other = self.choose(route, tour, Some(choice.place));
+        other.is_some_and(|other| other.connection.is_good())
     }
 
     /// Whom a second request is asked of while `first` is unanswered: another node that is heard, else the same over another
     /// connection.
-    pub fn second(&self, route: Route, first: &Choice, refused: Nodes) -> Option<Choice> {
-        let others = refused | first.node;
-        let other = self.is_many().then(|| self.pick(route, others)).flatten();
+    pub fn second(&self, route: Route, first: &Choice, tour: &Tour) -> Option<Choice> {
+        let other = self.choose(route, tour, Some(first.place));
         other.filter(|choice| choice.connection.is_good()).or_else(|| {
-            let connection = self.nodes[first.place()].topology.other(route, &first.connection)?;
-            Some(Choice { node: first.node, connection, id: first.id })
+            let known = self.known();
+            let connection = known.nodes[first.place].as_ref()?.other(route, &first.connection)?;
+            Some(Choice { connection, ..*first })
         })
     }
 
-    /// How users are spread over nodes: by rendezvous, so that a node's users go to all others when it is gone.
-    fn score(&self, place: usize, route: Route) -> u64 {
+    fn choose(&self, route: Route, tour: &Tour, beside: Option<usize>) -> Option<Choice> {
+        let known = self.known();
         let user = match route {
-            Route::Owner(user_id) => user_id.get(),
-            Route::Any => 0,
+            Route::Owner(user_id) => Some(user_id),
+            Route::Any => None,
         };
-        mix(user ^ self.nodes[place].salt)
-    }
-
-    fn choice(&self, place: usize, route: Route) -> Choice {
-        let topology = &self.nodes[place].topology;
+        let order = known.roster.order(user);
+        let place = match known.nodes.len() {
+            1 => (beside.is_none() && tour.is_fresh()).then_some(0),
+            _ => routes::pick(|place| known.reach(place, route), &order, tour, beside),
+        }?;
+        let node = known.nodes[place].as_ref()?;
         // Of a single node nothing is kept, so its id does not matter.
-        let id = if self.is_many() { topology.map().identity.node } else { NodeId::default() };
-        Choice { node: 1 << place, connection: topology.pick(route), id }
+        let id = if known.nodes.len() > 1 { node.map().identity.node } else { NodeId::default() };
+        Some(Choice { place, connection: node.pick(route), id, is_first: order.is_first(place) })
     }
 
     /// How long to wait before nodes that could not answer are asked again.
@@ -169,8 +228,9 @@ impl Fleet {
 
     /// Waits until a connection that may take the request is up, or none will be.
     pub async fn up(&self, route: Route) {
-        let up = select_all(self.nodes.iter().map(|node| Box::pin(node.topology.up(route))));
-        let refused = join_all(self.nodes.iter().map(|node| node.topology.refused()));
+        let known = self.known();
+        let up = select_all(known.there().map(|node| Box::pin(node.up(route))));
+        let refused = join_all(known.there().map(|node| node.refused()));
         select(up, pin!(refused)).await;
     }
 }

@@ -174,11 +174,12 @@ impl Watch {
         let Some(watch) = watch else { return };
         let error = answer.as_ref().err();
         let node = watch.node.load(Relaxed);
+        let node = if node == NOBODY { None } else { fleet.address(node) };
         watch.told.end(&Outcome {
             request: watch.request,
             status: error.map_or(Status::Ok.name(), Error::label),
             error,
-            node: (node != NOBODY).then(|| fleet.address(node)),
+            node: node.as_ref(),
             requests: watch.requests.load(Relaxed),
             is_hedged: watch.is_hedged.load(Relaxed),
             duration: watch.began.elapsed(),
@@ -188,9 +189,10 @@ impl Watch {
     /// A node is asked, for the `attempt`th time; `last` is what the one before ended with.
     pub fn asks(&self, fleet: &Fleet, choice: &Choice, attempt: u32, last: Option<&Error>) {
         self.requests.fetch_add(1, Relaxed);
-        self.node.store(choice.place(), Relaxed);
+        self.node.store(choice.place, Relaxed);
         if let Some(error) = last {
-            let node = fleet.address(choice.place());
+            let node = fleet.address(choice.place);
+            let node = node.as_ref().unwrap_or(choice.connection.address());
             self.told.retry(&RetryInfo { request: self.request, attempt, node, error });
         }
     }
@@ -199,12 +201,15 @@ impl Watch {
     pub fn hedges(&self, fleet: &Fleet, first: &Choice, second: &Choice, waited: Duration) {
         self.requests.fetch_add(1, Relaxed);
         self.is_hedged.store(true, Relaxed);
-        let (first, node) = (fleet.address(first.place()), fleet.address(second.place()));
+        let address = |choice: &Choice| {
+            fleet.address(choice.place).unwrap_or_else(|| choice.connection.address().clone())
+        };
+        let (first, node) = (&address(first), &address(second));
         self.told.hedge(&HedgeInfo { request: self.request, first, node, waited });
     }
 
     /// It is the second request's answer that the caller gets.
     pub fn answered_by(&self, choice: &Choice) {
-        self.node.store(choice.place(), Relaxed);
+        self.node.store(choice.place, Relaxed);
     }
 }

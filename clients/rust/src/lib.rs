@@ -7,6 +7,8 @@
 //! | `client` | [`Client`]: the calls and their deadlines |
 //! | `asking` | one call: whom it asks, one after the other, until there is an answer |
 //! | `fleet` | the nodes, and which of them is asked for a user |
+//! | `routes` | the order in which nodes are asked for a user, and what follows when one does not answer |
+//! | `heard` | the latest map of partitions |
 //! | `seen` | what has been shown of each user, so that no other node shows less |
 //! | `builder` | [`Builder`]: the settings |
 //! | `batch` | the split and the joining of `get_balances` |
@@ -32,11 +34,13 @@ mod error;
 mod fleet;
 #[cfg(test)]
 mod golden;
+mod heard;
 mod hedge;
 mod hooks;
 mod limits;
 mod reply;
 mod request;
+mod routes;
 mod seen;
 mod tls;
 mod topology;

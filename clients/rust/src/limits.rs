@@ -2,9 +2,20 @@
 
 use std::time::Duration;
 
+use florin_schema::nodes::NODES_MAX;
+
 /// How long an address may take before the next one is tried beside it (RFC 8305 calls it the connection attempt delay):
 /// one that swallows packets must not use up the time of those behind the same name that answer.
 pub const ATTEMPT_AFTER: Duration = Duration::from_millis(250);
+/// The most addresses that a client takes: who has more nodes names some of them, and they tell of the others.
+pub const ADDRESSES_MAX: usize = 64;
+/// The most nodes that a client knows of: those that it was given, and those of a map.
+pub const PLACES_MAX: usize = ADDRESSES_MAX + NODES_MAX;
+/// How often a node is asked for its map by a client whose calls go to others than the owners, which are gone: a change is noticed
+/// within a second, and a thousand clients cost their nodes a thousand Hellos.
+pub const LEARN_EVERY: Duration = Duration::from_secs(1);
+/// How often by a client whose calls go to the owners: nodes that were added must be known before those that are known have gone.
+pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// The most shards that are believed: each port takes a connection, or several.
 pub const SHARDS_MAX: u16 = 256;
 /// The longest reply that is believed: 1,024 entries of 16 assets take 450 KiB in rkyv, less than this in FlatBuffers.

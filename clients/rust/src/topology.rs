@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::builder::Routing;
 use crate::connection::{Common, Connection, Expected, ShardMap, State};
 use crate::counters::NodePool;
+use crate::routes::Reach;
 use crate::{Address, Error};
 
 /// Connections that lead to the same port, taken in turn.
@@ -31,7 +32,15 @@ impl Lane {
 
     /// The next one in turn that is up and heard, or at least up; the next one in turn where none is.
     fn next(&self) -> &Arc<Connection> {
-        let turn = self.turn.fetch_add(1, Relaxed);
+        self.at(self.turn.fetch_add(1, Relaxed))
+    }
+
+    /// The one that it would be.
+    fn peek(&self) -> &Arc<Connection> {
+        self.at(self.turn.load(Relaxed))
+    }
+
+    fn at(&self, turn: usize) -> &Arc<Connection> {
         let count = self.connections.len();
         let in_turn = || (0..count).map(|step| &self.connections[turn.wrapping_add(step) % count]);
         let good = in_turn().find(|connection| connection.is_good());
@@ -94,6 +103,11 @@ impl Topology {
         topology
     }
 
+    /// The node's, as the caller or a map gave it.
+    pub fn address(&self) -> &Address {
+        self.any.connections[0].address()
+    }
+
     /// Waits until the shard map is known and each shard's port has been tried.
     pub async fn settled(&self) -> Result<(), Error> {
         self.learn(self.any.connections[0].settled().await?);
@@ -125,15 +139,24 @@ impl Topology {
 
     /// The connection that a request takes now: up, if one that may take it is.
     pub fn pick(&self, route: Route) -> Arc<Connection> {
+        self.choose(route, Lane::next)
+    }
+
+    /// How it can be asked for this.
+    pub fn reach(&self, route: Route) -> Reach {
+        self.choose(route, Lane::peek).reach()
+    }
+
+    fn choose(&self, route: Route, next: fn(&Lane) -> &Arc<Connection>) -> Arc<Connection> {
         let shards = self.shards();
-        let Some(lane) = shards.lane(route) else { return Arc::clone(self.any.next()) };
-        let own = lane.next();
+        let Some(lane) = shards.lane(route) else { return Arc::clone(next(&self.any)) };
+        let own = next(lane);
         if own.is_good() || self.common.settings.routing != Routing::ShardPorts {
             return Arc::clone(own);
         }
         // Whoever is heard, else whoever can be asked, the owner first. Where neither can be, the address that was given
         // says why.
-        let any = self.any.next();
+        let any = next(&self.any);
         let is_better = any.is_good() || !own.is_up();
         Arc::clone(if is_better { any } else { own })
     }
@@ -148,10 +171,10 @@ impl Topology {
     }
 
     /// How the connections stand.
-    pub fn pool(&self, address: Address) -> NodePool {
+    pub fn pool(&self) -> NodePool {
         let shards = self.shards();
         let mut pool = NodePool {
-            address,
+            address: self.address().clone(),
             shards: shards.map.shards,
             connections: 0,
             good: 0,

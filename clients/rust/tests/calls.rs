@@ -168,7 +168,8 @@ async fn every_status_is_an_error_of_its_own() {
     for &status in &Status::ALL[1..] {
         let error = client.get_balance(user(status as u64)).await.unwrap_err();
         assert_eq!(error.status(), Some(status), "{error}");
-        let retryable = matches!(status, Status::Stale | Status::Unavailable | Status::Overloaded);
+        let retryable =
+            matches!(status, Status::Stale | Status::Unavailable | Status::Overloaded | Status::NotOwner);
         assert_eq!(error.is_retryable(), retryable, "{error}");
     }
     let Error::NotFound(refusal) = client.get_balance(user(1)).await.unwrap_err() else { panic!() };
@@ -194,7 +195,7 @@ async fn golden_replies_are_read_and_refused_ones_are_not() {
     let refused = [
         ("length-31", "length"),
         ("version-2", "version"),
-        ("status-9", "status"),
+        ("status-10", "status"),
         ("encoding-3", "encoding"),
         ("flatbuffers-cut", "encoding"),
         ("rkyv-pointer-astray", "body"),

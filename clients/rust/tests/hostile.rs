@@ -108,7 +108,7 @@ const LIES: &[(&str, Lie, &str)] = &[
     ),
     ("an answer to another opcode", |asked| changed(asked, 5, &[2]), "opcode: expected GetBalance, got 2"),
     ("another encoding", |asked| changed(asked, 6, &[2]), "encoding: expected 1, got 2"),
-    ("no status", |asked| changed(asked, 7, &[77]), "status: expected 0 to 8, got 77"),
+    ("no status", |asked| changed(asked, 7, &[77]), "status: expected 0 to 9, got 77"),
     (
         "a user that was not asked for",
         |asked| Answer::Bytes(asked.rkyv(&fake::balance(2))),

@@ -217,6 +217,7 @@ impl Greeting {
         let shard = i64::from(responder.index.0) << 47;
         let connection = shard | i64::from(session.generation) << 15 | i64::from(connection);
         HelloAnswer {
+            nodes: None,
             server: &self.server,
             shards: responder.shards,
             ports,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use florin_schema::frame::{ReplyHeader, RequestHeader};
 use florin_schema::layout::{BalanceView, WindowTotals};
-use florin_schema::{Asset, LedgerId, NodeId, NodeIdentity, Opcode, Status, UserId, Version, WindowMask};
+use florin_schema::{
+    Asset, LedgerId, MapNode, NodeId, NodeIdentity, NodeMap, Opcode, Status, UserId, Version, WindowMask,
+};
 use serde_json::Value;
 use zerocopy::FromBytes;
 
@@ -179,7 +181,9 @@ fn rewritten(encoder: &mut Encoder, header: &ReplyHeader, told: &Value) -> Vec<u
                 node: NodeId(number(&told["node_id"])),
                 ledger: LedgerId(number(&told["ledger_id"])),
             };
+            let nodes = told.get("nodes").map(map);
             let answer = HelloAnswer {
+                nodes: nodes.as_ref(),
                 server,
                 shards: number(&told["shards"]),
                 ports: &ports,
@@ -202,6 +206,24 @@ fn rewritten(encoder: &mut Encoder, header: &ReplyHeader, told: &Value) -> Vec<u
         }
     }
     out
+}
+
+/// A map as the manifest has it.
+fn map(told: &Value) -> NodeMap {
+    let node = |node: &Value| MapNode {
+        id: NodeId(number(&node["node_id"])),
+        host: node["host"].as_str().unwrap().to_owned(),
+        port: number(&node["port"]),
+        tls_port: number(&node["tls_port"]),
+    };
+    let nodes = told["nodes"].as_array().unwrap().iter().map(node).collect();
+    let partitioner = told["partitioner"].as_str().unwrap().parse().unwrap();
+    let mut map = NodeMap::new(number(&told["epoch"]), partitioner, nodes, 2);
+    for partition in told["partitions"].as_array().unwrap() {
+        let owner = partition["owner"].as_u64().map(|place| place as u16);
+        map.push(owner, partition["standbys"].as_array().unwrap().iter().map(number));
+    }
+    map
 }
 
 /// A FlatBuffers body's content, as its generated code shows it: two builders may lay the same content out differently.

@@ -1310,6 +1310,321 @@ impl core::fmt::Debug for Hello<'_> {
       ds.finish()
   }
 }
+pub enum MapNodeOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A node that holds partitions. Its shards' ports says its own HelloReply.
+pub struct MapNode<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for MapNode<'a> {
+  type Inner = MapNode<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> MapNode<'a> {
+  pub const VT_NODE_ID: flatbuffers::VOffsetT = 4;
+  pub const VT_HOST: flatbuffers::VOffsetT = 6;
+  pub const VT_PORT: flatbuffers::VOffsetT = 8;
+  pub const VT_TLS_PORT: flatbuffers::VOffsetT = 10;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    MapNode { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args MapNodeArgs<'args>
+  ) -> flatbuffers::WIPOffset<MapNode<'bldr>> {
+    let mut builder = MapNodeBuilder::new(_fbb);
+    builder.add_node_id(args.node_id);
+    if let Some(x) = args.host { builder.add_host(x); }
+    builder.add_tls_port(args.tls_port);
+    builder.add_port(args.port);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn node_id(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(MapNode::VT_NODE_ID, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn host(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(MapNode::VT_HOST, None)}
+  }
+  #[inline]
+  pub fn port(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(MapNode::VT_PORT, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn tls_port(&self) -> u16 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u16>(MapNode::VT_TLS_PORT, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for MapNode<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u64>("node_id", Self::VT_NODE_ID, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("host", Self::VT_HOST, false)?
+     .visit_field::<u16>("port", Self::VT_PORT, false)?
+     .visit_field::<u16>("tls_port", Self::VT_TLS_PORT, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct MapNodeArgs<'a> {
+    pub node_id: u64,
+    pub host: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub port: u16,
+    pub tls_port: u16,
+}
+impl<'a> Default for MapNodeArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    MapNodeArgs {
+      node_id: 0,
+      host: None,
+      port: 0,
+      tls_port: 0,
+    }
+  }
+}
+
+pub struct MapNodeBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> MapNodeBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_node_id(&mut self, node_id: u64) {
+    self.fbb_.push_slot::<u64>(MapNode::VT_NODE_ID, node_id, 0);
+  }
+  #[inline]
+  pub fn add_host(&mut self, host: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(MapNode::VT_HOST, host);
+  }
+  #[inline]
+  pub fn add_port(&mut self, port: u16) {
+    self.fbb_.push_slot::<u16>(MapNode::VT_PORT, port, 0);
+  }
+  #[inline]
+  pub fn add_tls_port(&mut self, tls_port: u16) {
+    self.fbb_.push_slot::<u16>(MapNode::VT_TLS_PORT, tls_port, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> MapNodeBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    MapNodeBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<MapNode<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for MapNode<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("MapNode");
+      ds.field("node_id", &self.node_id());
+      ds.field("host", &self.host());
+      ds.field("port", &self.port());
+      ds.field("tls_port", &self.tls_port());
+      ds.finish()
+  }
+}
+pub enum NodeMapOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// Which nodes hold which partition.
+pub struct NodeMap<'a> {
+  pub _tab: flatbuffers::Table<'a>,
+}
+
+impl<'a> flatbuffers::Follow<'a> for NodeMap<'a> {
+  type Inner = NodeMap<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: flatbuffers::Table::new(buf, loc) }
+  }
+}
+
+impl<'a> NodeMap<'a> {
+  pub const VT_EPOCH: flatbuffers::VOffsetT = 4;
+  pub const VT_PARTITIONER: flatbuffers::VOffsetT = 6;
+  pub const VT_NODES: flatbuffers::VOffsetT = 8;
+  pub const VT_HOLDERS: flatbuffers::VOffsetT = 10;
+  pub const VT_HOLDERS_EACH: flatbuffers::VOffsetT = 12;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
+    NodeMap { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr>(
+    _fbb: &'mut_bldr mut flatbuffers::FlatBufferBuilder<'bldr>,
+    args: &'args NodeMapArgs<'args>
+  ) -> flatbuffers::WIPOffset<NodeMap<'bldr>> {
+    let mut builder = NodeMapBuilder::new(_fbb);
+    builder.add_epoch(args.epoch);
+    if let Some(x) = args.holders { builder.add_holders(x); }
+    if let Some(x) = args.nodes { builder.add_nodes(x); }
+    if let Some(x) = args.partitioner { builder.add_partitioner(x); }
+    builder.add_holders_each(args.holders_each);
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn epoch(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(NodeMap::VT_EPOCH, Some(0)).unwrap()}
+  }
+  #[inline]
+  pub fn partitioner(&self) -> Option<&'a str> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<&str>>(NodeMap::VT_PARTITIONER, None)}
+  }
+  #[inline]
+  pub fn nodes(&self) -> Option<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<MapNode<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<MapNode>>>>(NodeMap::VT_NODES, None)}
+  }
+  #[inline]
+  pub fn holders(&self) -> Option<flatbuffers::Vector<'a, u16>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'a, u16>>>(NodeMap::VT_HOLDERS, None)}
+  }
+  #[inline]
+  pub fn holders_each(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(NodeMap::VT_HOLDERS_EACH, Some(0)).unwrap()}
+  }
+}
+
+impl flatbuffers::Verifiable for NodeMap<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut flatbuffers::Verifier, pos: usize
+  ) -> Result<(), flatbuffers::InvalidFlatbuffer> {
+    use self::flatbuffers::Verifiable;
+    v.visit_table(pos)?
+     .visit_field::<u64>("epoch", Self::VT_EPOCH, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<&str>>("partitioner", Self::VT_PARTITIONER, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, flatbuffers::ForwardsUOffset<MapNode>>>>("nodes", Self::VT_NODES, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<flatbuffers::Vector<'_, u16>>>("holders", Self::VT_HOLDERS, false)?
+     .visit_field::<u8>("holders_each", Self::VT_HOLDERS_EACH, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct NodeMapArgs<'a> {
+    pub epoch: u64,
+    pub partitioner: Option<flatbuffers::WIPOffset<&'a str>>,
+    pub nodes: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, flatbuffers::ForwardsUOffset<MapNode<'a>>>>>,
+    pub holders: Option<flatbuffers::WIPOffset<flatbuffers::Vector<'a, u16>>>,
+    pub holders_each: u8,
+}
+impl<'a> Default for NodeMapArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    NodeMapArgs {
+      epoch: 0,
+      partitioner: None,
+      nodes: None,
+      holders: None,
+      holders_each: 0,
+    }
+  }
+}
+
+pub struct NodeMapBuilder<'a: 'b, 'b> {
+  fbb_: &'b mut flatbuffers::FlatBufferBuilder<'a>,
+  start_: flatbuffers::WIPOffset<flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b> NodeMapBuilder<'a, 'b> {
+  #[inline]
+  pub fn add_epoch(&mut self, epoch: u64) {
+    self.fbb_.push_slot::<u64>(NodeMap::VT_EPOCH, epoch, 0);
+  }
+  #[inline]
+  pub fn add_partitioner(&mut self, partitioner: flatbuffers::WIPOffset<&'b  str>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(NodeMap::VT_PARTITIONER, partitioner);
+  }
+  #[inline]
+  pub fn add_nodes(&mut self, nodes: flatbuffers::WIPOffset<flatbuffers::Vector<'b , flatbuffers::ForwardsUOffset<MapNode<'b >>>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(NodeMap::VT_NODES, nodes);
+  }
+  #[inline]
+  pub fn add_holders(&mut self, holders: flatbuffers::WIPOffset<flatbuffers::Vector<'b , u16>>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<_>>(NodeMap::VT_HOLDERS, holders);
+  }
+  #[inline]
+  pub fn add_holders_each(&mut self, holders_each: u8) {
+    self.fbb_.push_slot::<u8>(NodeMap::VT_HOLDERS_EACH, holders_each, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> NodeMapBuilder<'a, 'b> {
+    let start = _fbb.start_table();
+    NodeMapBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> flatbuffers::WIPOffset<NodeMap<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl core::fmt::Debug for NodeMap<'_> {
+  fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+    let mut ds = f.debug_struct("NodeMap");
+      ds.field("epoch", &self.epoch());
+      ds.field("partitioner", &self.partitioner());
+      ds.field("nodes", &self.nodes());
+      ds.field("holders", &self.holders());
+      ds.field("holders_each", &self.holders_each());
+      ds.finish()
+  }
+}
 pub enum HelloReplyOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -1333,6 +1648,7 @@ impl<'a> HelloReply<'a> {
   pub const VT_RKYV_SCHEMA: flatbuffers::VOffsetT = 12;
   pub const VT_NODE_ID: flatbuffers::VOffsetT = 14;
   pub const VT_LEDGER_ID: flatbuffers::VOffsetT = 16;
+  pub const VT_NODES: flatbuffers::VOffsetT = 18;
 
   #[inline]
   pub unsafe fn init_from_table(table: flatbuffers::Table<'a>) -> Self {
@@ -1347,6 +1663,7 @@ impl<'a> HelloReply<'a> {
     builder.add_ledger_id(args.ledger_id);
     builder.add_node_id(args.node_id);
     builder.add_rkyv_schema(args.rkyv_schema);
+    if let Some(x) = args.nodes { builder.add_nodes(x); }
     if let Some(x) = args.mix { builder.add_mix(x); }
     if let Some(x) = args.ports { builder.add_ports(x); }
     if let Some(x) = args.server { builder.add_server(x); }
@@ -1404,6 +1721,13 @@ impl<'a> HelloReply<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(HelloReply::VT_LEDGER_ID, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn nodes(&self) -> Option<NodeMap<'a>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<flatbuffers::ForwardsUOffset<NodeMap>>(HelloReply::VT_NODES, None)}
+  }
 }
 
 impl flatbuffers::Verifiable for HelloReply<'_> {
@@ -1420,6 +1744,7 @@ impl flatbuffers::Verifiable for HelloReply<'_> {
      .visit_field::<u64>("rkyv_schema", Self::VT_RKYV_SCHEMA, false)?
      .visit_field::<u64>("node_id", Self::VT_NODE_ID, false)?
      .visit_field::<u64>("ledger_id", Self::VT_LEDGER_ID, false)?
+     .visit_field::<flatbuffers::ForwardsUOffset<NodeMap>>("nodes", Self::VT_NODES, false)?
      .finish();
     Ok(())
   }
@@ -1432,6 +1757,7 @@ pub struct HelloReplyArgs<'a> {
     pub rkyv_schema: u64,
     pub node_id: u64,
     pub ledger_id: u64,
+    pub nodes: Option<flatbuffers::WIPOffset<NodeMap<'a>>>,
 }
 impl<'a> Default for HelloReplyArgs<'a> {
   #[inline]
@@ -1444,6 +1770,7 @@ impl<'a> Default for HelloReplyArgs<'a> {
       rkyv_schema: 0,
       node_id: 0,
       ledger_id: 0,
+      nodes: None,
     }
   }
 }
@@ -1482,6 +1809,10 @@ impl<'a: 'b, 'b> HelloReplyBuilder<'a, 'b> {
     self.fbb_.push_slot::<u64>(HelloReply::VT_LEDGER_ID, ledger_id, 0);
   }
   #[inline]
+  pub fn add_nodes(&mut self, nodes: flatbuffers::WIPOffset<NodeMap<'b >>) {
+    self.fbb_.push_slot_always::<flatbuffers::WIPOffset<NodeMap>>(HelloReply::VT_NODES, nodes);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut flatbuffers::FlatBufferBuilder<'a>) -> HelloReplyBuilder<'a, 'b> {
     let start = _fbb.start_table();
     HelloReplyBuilder {
@@ -1506,6 +1837,7 @@ impl core::fmt::Debug for HelloReply<'_> {
       ds.field("rkyv_schema", &self.rkyv_schema());
       ds.field("node_id", &self.node_id());
       ds.field("ledger_id", &self.ledger_id());
+      ds.field("nodes", &self.nodes());
       ds.finish()
   }
 }

@@ -166,7 +166,9 @@ impl Answer {
             Status::Ok => balance.get("version")?.as_whole().map(Level::At)?,
             Status::NotFound => Level::At(0),
             Status::Stale => Level::Stale,
-            Status::Unavailable | Status::Overloaded | Status::Internal => Level::Unavailable,
+            Status::Unavailable | Status::Overloaded | Status::Internal | Status::NotOwner => {
+                Level::Unavailable
+            }
             _ => Level::Refused,
         };
         Some(Reading {

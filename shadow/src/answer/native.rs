@@ -26,7 +26,7 @@ pub enum NativeError {
         got: usize,
     },
     /// No status.
-    #[error("status: expected 0 to 8, got {0}")]
+    #[error("status: expected 0 to 9, got {0}")]
     Status(u8),
 }
 

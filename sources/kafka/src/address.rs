@@ -6,9 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use florin_schema::{Partitioner, UnknownPartitioner};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-
-use crate::partition::{Partitioner, UnknownPartitioner};
 
 /// Kafka's port.
 const PORT: u16 = 9092;

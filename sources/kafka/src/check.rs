@@ -12,8 +12,8 @@ use crate::client::{Asker, Edge, Reader, Sees, record};
 use crate::decoder::{self, Record, Refused, Said};
 use crate::failure::Failure;
 use crate::limits::{POLL_PAUSE, RECORDS_LOOKED_AT, SILENCE};
-use crate::partition::Partitioner;
 use crate::position::KafkaIdentity;
+use florin_schema::Partitioner;
 
 /// Looks at the brokers, the topic's settings and its last records.
 ///

@@ -13,7 +13,6 @@
 //! | [`address`] | which ledger, as `--ledger kafka://…` names it |
 //! | `password` | where a password comes from |
 //! | [`decoder`] | from a record to what it says; pure, and fails closed |
-//! | [`partition`] | which partition a key belongs to |
 //! | [`ledger`](KafkaLedger) | a topic that was found, and can be followed |
 //! | [`source`](KafkaSource) | the topic as a ledger to be followed: what the follower's thread has |
 //! | `session` | the thread that reads: from offsets to events |
@@ -38,7 +37,6 @@ pub mod decoder;
 mod failure;
 mod ledger;
 mod limits;
-pub mod partition;
 mod password;
 mod position;
 mod publish;

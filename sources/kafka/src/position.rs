@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use florin_core::follower::Position;
+use florin_schema::Partitioner;
 use florin_schema::ids::mix;
 
 use crate::decoder::Record;
 use crate::limits::PARTITIONS_MAX;
-use crate::partition::Partitioner;
 
 /// Which ledger this is. A topic that was removed and made again has the same: that is told by the records that were read last,
 /// see [`Anchor`].

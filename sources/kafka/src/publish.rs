@@ -207,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::decoder::{Layout, Record};
-    use crate::partition::Partitioner;
+    use florin_schema::Partitioner;
 
     proptest! {
         #[test]

@@ -169,5 +169,6 @@ pub(super) const fn meaning(status: Status) -> &'static str {
         Status::Unauthenticated => "the caller has not proved who it is",
         Status::PermissionDenied => "the caller may not ask that",
         Status::Internal => "a defect of florin's",
+        Status::NotOwner => "another node has the user, and the caller is told which",
     }
 }

@@ -27,7 +27,7 @@ const (
 	// AssetsMax is how many assets one account may hold.
 	AssetsMax = 16
 	// StatusMax is the largest status that version 1 knows.
-	StatusMax = 8
+	StatusMax = 9
 )
 
 // Opcode says what a request asks.

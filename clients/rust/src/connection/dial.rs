@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use flatbuffers::FlatBufferBuilder;
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{LedgerId, NodeId, NodeIdentity, Opcode, generated as fbs};
+use florin_schema::{LedgerId, NodeId, NodeIdentity, NodeMap, Opcode, generated as fbs};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpStream, UnixStream};
@@ -106,6 +106,7 @@ async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<D
     };
     let map = shard_map(shared, &reply, host)?;
     shared.check_identity(&map)?;
+    note_map(shared, &reply)?;
     Ok(Dialled { reading, writing, buffer, map: Arc::new(map) })
 }
 
@@ -137,20 +138,21 @@ fn keepalive() -> TcpKeepalive {
 }
 
 fn hello(shared: &Shared) -> Vec<u8> {
+    let body = hello_body(shared);
+    let request = Request { opcode: Opcode::Hello, user_id: 0, freshness: Freshness::default(), body: &body };
+    let mut frame = Vec::new();
+    request.encode(HELLO_ID, &mut frame);
+    frame
+}
+
+/// What a Hello says.
+pub(super) fn hello_body(shared: &Shared) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
     let client = Some(builder.create_string(&shared.settings.client_name));
     let token = Some(builder.create_string(&shared.settings.token));
     let root = fbs::Hello::create(&mut builder, &fbs::HelloArgs { client, token });
     builder.finish_minimal(root);
-    let request = Request {
-        opcode: Opcode::Hello,
-        user_id: 0,
-        freshness: Freshness::default(),
-        body: builder.finished_data(),
-    };
-    let mut frame = Vec::new();
-    request.encode(HELLO_ID, &mut frame);
-    frame
+    builder.finished_data().to_vec()
 }
 
 async fn first_reply(
@@ -176,11 +178,23 @@ async fn first_reply(
     }
 }
 
-fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<ShardMap, Error> {
+fn hello_reply<'a>(shared: &Shared, reply: &'a RawReply) -> Result<fbs::HelloReply<'a>, Error> {
     reply::check_header(&shared.address, Opcode::Hello, reply)?;
+    flatbuffers::root::<fbs::HelloReply>(reply.body())
+        .map_err(|error| shared.garbage(ProtocolError::Body(error.to_string())))
+}
+
+/// Keeps the map of partitions, where the node has told one.
+pub(super) fn note_map(shared: &Shared, reply: &RawReply) -> Result<(), Error> {
+    let map = hello_reply(shared, reply)?.nodes().map(NodeMap::read).transpose();
+    let map = map.map_err(|error| shared.garbage(ProtocolError::NodeMap(error)))?;
+    shared.heard.hear(map);
+    Ok(())
+}
+
+fn shard_map(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<ShardMap, Error> {
     let garbage = |error| shared.garbage(error);
-    let hello = flatbuffers::root::<fbs::HelloReply>(reply.body())
-        .map_err(|error| garbage(ProtocolError::Body(error.to_string())))?;
+    let hello = hello_reply(shared, reply)?;
     if hello.rkyv_schema() != SCHEMA_FINGERPRINT {
         return Err(reply::schema_mismatch(&shared.address, hello.rkyv_schema() as u32));
     }

@@ -22,7 +22,7 @@ mod table;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use florin_schema::{LedgerId, NodeId};
+use florin_schema::{LedgerId, NodeId, Opcode};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, yield_now};
 
@@ -32,9 +32,11 @@ use session::{Session, Standing};
 
 use crate::builder::Settings;
 use crate::counters::{NodePool, Tally};
+use crate::heard::Heard;
 use crate::request::Request;
+use crate::routes::Reach;
 use crate::tls::Connector;
-use crate::{Address, Disconnect, Error};
+use crate::{Address, Disconnect, Error, Freshness};
 
 /// How a connection stands.
 #[derive(Clone)]
@@ -73,6 +75,8 @@ pub(crate) struct Common {
     pub ledger: Arc<AtomicU64>,
     /// How many sessions are good.
     pub good: Arc<AtomicUsize>,
+    /// The map of partitions.
+    pub heard: Arc<Heard>,
 }
 
 /// Who must answer.
@@ -100,6 +104,7 @@ struct Shared {
     tally: Arc<Tally>,
     good: Arc<AtomicUsize>,
     ledger: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     expected: Expected,
     /// Asks for the session to be made anew.
     renewal: Arc<Notify>,
@@ -148,7 +153,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Begins to connect. Must be called within a tokio runtime.
     pub fn open(address: Address, expected: Expected, common: &Common) -> Arc<Connection> {
-        let Common { settings, tls, tally, ledger, good } = common.clone();
+        let Common { settings, tls, tally, ledger, good, heard } = common.clone();
         let shared = Arc::new(Shared {
             address,
             settings,
@@ -156,6 +161,7 @@ impl Connection {
             tally,
             good,
             ledger,
+            heard,
             expected,
             renewal: Arc::new(Notify::new()),
         });
@@ -199,14 +205,24 @@ impl Connection {
         pool.queued_bytes += queued_bytes;
     }
 
+    /// How it can be asked.
+    pub fn reach(&self) -> Reach {
+        match &*self.state.borrow() {
+            State::Up(session) if session.standing() == Standing::Good => Reach::Good,
+            State::Up(_) => Reach::Up,
+            state if state.is_refused() => Reach::Refused,
+            State::Down(_) | State::Connecting => Reach::Down,
+        }
+    }
+
     /// Whether it can be asked now.
     pub fn is_up(&self) -> bool {
-        matches!(*self.state.borrow(), State::Up(_))
+        self.reach() >= Reach::Up
     }
 
     /// Whether it can be asked now and is heard.
     pub fn is_good(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up(session) if session.standing() == Standing::Good)
+        self.reach() == Reach::Good
     }
 
     /// Waits for the end of the first attempt to connect, or for the state after it.
@@ -227,16 +243,21 @@ impl Connection {
         up.expect("the sender lives in `self`");
     }
 
-    /// Whether it is refused in a way that no waiting mends.
-    pub fn is_refused(&self) -> bool {
-        self.state.borrow().is_refused()
-    }
-
     /// Waits until it is.
     pub async fn refused(&self) {
         let mut state = self.state();
         let refused = state.wait_for(State::is_refused).await;
         refused.expect("the sender lives in `self`");
+    }
+
+    /// Asks who holds which partition, in the same round trip as any other question.
+    pub async fn learn(&self) {
+        let body = dial::hello_body(&self.shared);
+        let request = Request { opcode: Opcode::Hello, user_id: 0, freshness: Freshness::NONE, body: &body };
+        if let Ok(reply) = self.call(&request).await {
+            // A node that cannot say it is asked again when it is next in the way.
+            let _ = dial::note_map(&self.shared, &reply);
+        }
     }
 
     /// Asks, and waits for the reply.

@@ -18,7 +18,7 @@ use florin_client::records::{
 use florin_client::{Asset, Status, UserId, WindowMask};
 use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader, VERSION};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{Encoding, Opcode, generated as fbs};
+use florin_schema::{Encoding, NodeMap, Opcode, generated as fbs};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -194,6 +194,8 @@ pub struct Map {
     pub node_id: u64,
     /// 0 where it is not known.
     pub ledger_id: u64,
+    /// Where nodes divide the users among them.
+    pub nodes: Option<NodeMap>,
     /// Where the Hello is refused.
     pub refusal: Option<(Status, &'static str)>,
 }
@@ -207,6 +209,7 @@ impl Map {
             rkyv_schema: SCHEMA_FINGERPRINT,
             node_id: 0,
             ledger_id: 0,
+            nodes: None,
             refusal: None,
         }
     }
@@ -460,6 +463,7 @@ fn greet(story: &Story, asked: &Asked) -> Vec<u8> {
     }
     let mut builder = FlatBufferBuilder::new();
     let args = fbs::HelloReplyArgs {
+        nodes: map.nodes.map(|nodes| nodes.write(&mut builder)),
         server: Some(builder.create_string("fake/1")),
         shards: map.shards,
         ports: Some(builder.create_vector(&map.ports)),

@@ -128,7 +128,9 @@ impl FlatWriter {
         let server = builder.create_string(answer.server);
         let ports = builder.create_vector(answer.ports);
         let mix = builder.create_string("splitmix64");
+        let nodes = answer.nodes.map(|nodes| nodes.write(builder));
         let arguments = fb::HelloReplyArgs {
+            nodes,
             server: Some(server),
             shards: answer.shards,
             ports: Some(ports),

@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 
 use florin_schema::frame::{ReplyHeader, VERSION};
 use florin_schema::layout::{BalanceView, SCHEMA_FINGERPRINT};
-use florin_schema::{Encoding, NodeIdentity, Status, Version};
+use florin_schema::{Encoding, NodeIdentity, NodeMap, Status, Version};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 
@@ -44,6 +44,8 @@ const HEADER_BYTES: usize = size_of::<ReplyHeader>();
 /// The content of a Hello reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HelloAnswer<'a> {
+    /// Which nodes hold which partition, where they divide the users among them.
+    pub nodes: Option<&'a NodeMap>,
     /// Name and version.
     pub server: &'a str,
     /// Of the node.

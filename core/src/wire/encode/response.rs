@@ -30,6 +30,7 @@ pub(super) struct Head<'a> {
 pub(super) const fn reason(code: u16) -> &'static str {
     match code {
         200 => "OK",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

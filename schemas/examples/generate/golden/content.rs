@@ -3,10 +3,22 @@
 use florin_schema::records::{
     AssetBalance, AssetStatistics, Balance, BalanceEntry, Balances, Statistics, WindowStatistics,
 };
-use florin_schema::{Asset, Status, WindowMask};
+use florin_schema::{Asset, MapNode, NodeId, NodeMap, Partitioner, Status, WindowMask};
 
 /// 2026-11-22T04:05:06.000007Z.
 pub const AS_OF_US: i64 = 1_795_320_306_000_007;
+
+/// Three partitions of two nodes, one with all that it may have, one without an owner, one without a standby.
+pub fn map() -> NodeMap {
+    let node =
+        |id, host: &str, tls_port| MapNode { id: NodeId(id), host: host.to_owned(), port: 7400, tls_port };
+    let nodes = vec![node(0x1122_3344_5566_7788, "2001:db8::1", 0), node(u64::MAX, "node-b.example", 7500)];
+    let mut map = NodeMap::new(1_795_320_306_001, Partitioner::Crc32, nodes, 2);
+    map.push(Some(1), [0]);
+    map.push(None, [1]);
+    map.push(Some(0), []);
+    map
+}
 
 fn asset(code: &str) -> u64 {
     Asset::parse(code.as_bytes()).expect("a legal code").to_wire()

@@ -2,7 +2,7 @@
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use florin_schema::generated as fbs;
-use florin_schema::{NodeIdentity, records};
+use florin_schema::{NodeIdentity, NodeMap, records};
 
 /// A finished `Balance`.
 pub fn balance(record: &records::Balance) -> Vec<u8> {
@@ -110,11 +110,13 @@ pub struct HelloReply<'a> {
     pub mix: &'a str,
     pub rkyv_schema: u64,
     pub identity: NodeIdentity,
+    pub map: Option<&'a NodeMap>,
 }
 
 /// A finished `HelloReply`.
 pub fn hello_reply(reply: &HelloReply<'_>) -> Vec<u8> {
     let mut builder = FlatBufferBuilder::new();
+    let nodes = reply.map.map(|map| map.write(&mut builder));
     let args = fbs::HelloReplyArgs {
         server: Some(builder.create_string(reply.server)),
         shards: reply.shards,
@@ -123,6 +125,7 @@ pub fn hello_reply(reply: &HelloReply<'_>) -> Vec<u8> {
         rkyv_schema: reply.rkyv_schema,
         node_id: reply.identity.node.0,
         ledger_id: reply.identity.ledger.0,
+        nodes,
     };
     let root = fbs::HelloReply::create(&mut builder, &args);
     builder.finish_minimal(root);

@@ -1,7 +1,7 @@
 //! `golden.json`: what each golden frame holds, in JSON, with 64-bit integers as strings.
 
 use florin_schema::layout::SCHEMA_FINGERPRINT;
-use florin_schema::{Asset, records};
+use florin_schema::{Asset, NodeMap, records};
 use serde::{Deserialize, Serialize};
 
 /// The whole file.
@@ -119,6 +119,9 @@ pub enum ReplyBody {
         node_id: String,
         /// 0 where it is not known.
         ledger_id: String,
+        /// Where nodes divide the users among them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        nodes: Option<MapFields>,
     },
     /// Of a GetBalance.
     Balance(BalanceFields),
@@ -147,6 +150,52 @@ pub struct AssetBalanceFields {
     pub asset: String,
     pub available: String,
     pub held: String,
+}
+
+/// A `NodeMap`.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+pub struct MapFields {
+    pub epoch: String,
+    pub partitioner: String,
+    pub nodes: Vec<MapNodeFields>,
+    pub partitions: Vec<PartitionFields>,
+}
+
+/// A `MapNode`.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+pub struct MapNodeFields {
+    pub node_id: String,
+    pub host: String,
+    pub port: u16,
+    pub tls_port: u16,
+}
+
+/// A partition's holders, by their places among the nodes.
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+pub struct PartitionFields {
+    pub owner: Option<u16>,
+    pub standbys: Vec<u16>,
+}
+
+impl From<&NodeMap> for MapFields {
+    fn from(map: &NodeMap) -> MapFields {
+        let nodes = map.nodes().iter().map(|node| MapNodeFields {
+            node_id: node.id.0.to_string(),
+            host: node.host.clone(),
+            port: node.port,
+            tls_port: node.tls_port,
+        });
+        let partitions = (0..map.partitions()).map(|partition| PartitionFields {
+            owner: map.owner(partition),
+            standbys: map.standbys(partition).collect(),
+        });
+        MapFields {
+            epoch: map.epoch.to_string(),
+            partitioner: map.partitioner.to_string(),
+            nodes: nodes.collect(),
+            partitions: partitions.collect(),
+        }
+    }
 }
 
 /// A `Statistics`.

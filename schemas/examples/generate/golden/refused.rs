@@ -123,7 +123,7 @@ fn add_replies(golden: &mut Golden) {
     short[..4].copy_from_slice(&31u32.to_le_bytes());
     add("length-31", short, "length");
     add("version-2", replies::frame(ReplyHeader { version: 2, ..flat_ok }, &flat_body), "version");
-    add("status-9", replies::frame(ReplyHeader { status: 9, ..flat_ok }, &flat_body), "status");
+    add("status-10", replies::frame(ReplyHeader { status: 10, ..flat_ok }, &flat_body), "status");
     add("encoding-3", replies::frame(ReplyHeader { encoding: 3, ..flat_ok }, &flat_body), "encoding");
     let mut other_schema = ok(Encoding::Rkyv);
     other_schema.schema = (other_schema.schema.get() ^ 1).into();

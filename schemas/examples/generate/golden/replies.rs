@@ -8,7 +8,7 @@ use florin_schema::{Encoding, LedgerId, NodeId, NodeIdentity, Opcode, Status, Wi
 use zerocopy::IntoBytes;
 
 use super::content::{self, AS_OF_US};
-use super::manifest::{EntryFields, ReplyBody, ReplyFrame, ReplyHeaderFields};
+use super::manifest::{EntryFields, MapFields, ReplyBody, ReplyFrame, ReplyHeaderFields};
 use super::{Golden, flat, hex};
 
 /// A frame's bytes: `header` with its length set, then the body.
@@ -53,9 +53,13 @@ fn add_hello(golden: &mut Golden) {
     let tcp: &[u16] = &[7401, 7402];
     let unknown = NodeIdentity::default();
     let known = NodeIdentity { node: NodeId(0x1122_3344_5566_7788), ledger: LedgerId(u64::MAX) };
-    for (name, ports, identity) in
-        [("hello-tcp", tcp, unknown), ("hello-unix", &[], unknown), ("hello-identity", tcp, known)]
-    {
+    let map = content::map();
+    for (name, ports, identity, map) in [
+        ("hello-tcp", tcp, unknown, None),
+        ("hello-unix", &[], unknown, None),
+        ("hello-identity", tcp, known, None),
+        ("hello-partitions", tcp, known, Some(&map)),
+    ] {
         let reply = flat::HelloReply {
             server: "florin/0.1.0",
             shards: 2,
@@ -63,6 +67,7 @@ fn add_hello(golden: &mut Golden) {
             mix: "splitmix64",
             rkyv_schema: SCHEMA_FINGERPRINT,
             identity,
+            map,
         };
         let meaning = ReplyBody::Hello {
             server: reply.server.to_owned(),
@@ -72,6 +77,7 @@ fn add_hello(golden: &mut Golden) {
             rkyv_schema: reply.rkyv_schema.to_string(),
             node_id: identity.node.0.to_string(),
             ledger_id: identity.ledger.0.to_string(),
+            nodes: map.map(MapFields::from),
         };
         let header = header(Opcode::Hello, Some(Encoding::FlatBuffers), Status::Ok);
         keep(golden, name, header, &flat::hello_reply(&reply), meaning);
@@ -148,9 +154,13 @@ fn add_errors(golden: &mut Golden) {
             Status::Unauthenticated => "a Hello with a token must come first",
             Status::PermissionDenied => "this token may not read balances",
             Status::Internal => "a defect: § 7 — please report it",
+            Status::NotOwner => "user_id: 42 belongs to partition 7, which node-b.example:7400 has",
         };
         let name = format!("error-{}", status.name().to_lowercase().replace('_', "-"));
-        let header = header(Opcode::GetBalance, None, status);
+        let mut header = header(Opcode::GetBalance, None, status);
+        if status == Status::NotOwner {
+            header.as_of_us = content::map().epoch.cast_signed().into();
+        }
         keep(golden, &name, header, message.as_bytes(), ReplyBody::Message(message.to_owned()));
     }
 }

@@ -17,10 +17,9 @@ mod tests;
 
 use florin_core::follower::Unreadable;
 use florin_core::ledger::Transaction;
-use florin_schema::{UserId, Version, decimal};
+use florin_schema::{Partitioner, UserId, Version, decimal};
 
 use crate::limits::{KEY_SHOWN_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::partition::Partitioner;
 
 /// A record as it lies in the topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,12 +8,11 @@ use std::time::Duration;
 use florin_core::follower::{Position, Source, SourceError};
 use florin_kafka::admin::{self, Making};
 use florin_kafka::check;
-use florin_kafka::partition::Partitioner;
 use florin_kafka::{Address, KafkaLedger, KafkaSource, KafkaStatus};
 use florin_record::Weight;
+use florin_schema::Partitioner;
 use rdkafka::producer::Producer;
 
-#[allow(dead_code)]
 mod broker;
 #[path = "../../../record/tests/mirror/mod.rs"]
 mod mirror;

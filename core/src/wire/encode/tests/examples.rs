@@ -174,8 +174,14 @@ fn every_refusal_of_http_has_a_phrase() {
 #[test]
 fn hello_tells_the_map_and_ping_echoes() {
     let identity = NodeIdentity { node: NodeId(7), ledger: LedgerId(8) };
-    let answer =
-        HelloAnswer { server: "florin/0.1.0", shards: 2, ports: &[7401, 7402], identity, connection: 0 };
+    let answer = HelloAnswer {
+        server: "florin/0.1.0",
+        shards: 2,
+        ports: &[7401, 7402],
+        identity,
+        connection: 0,
+        nodes: None,
+    };
     let frame = written(|encoder, out| encoder.hello(out, to(Opcode::Hello, Format::Rkyv), ORIGIN, &answer));
     let (header, body) = opened(&frame);
     assert_eq!((header.opcode, header.encoding, header.status), (0, 2, 0));

@@ -131,8 +131,21 @@ func (rcv *HelloReply) MutateLedgerId(n uint64) bool {
 	return rcv._tab.MutateUint64Slot(16, n)
 }
 
+func (rcv *HelloReply) Nodes(obj *NodeMap) *NodeMap {
+	o := flatbuffers.UOffsetT(rcv._tab.Offset(18))
+	if o != 0 {
+		x := rcv._tab.Indirect(o + rcv._tab.Pos)
+		if obj == nil {
+			obj = new(NodeMap)
+		}
+		obj.Init(rcv._tab.Bytes, x)
+		return obj
+	}
+	return nil
+}
+
 func HelloReplyStart(builder *flatbuffers.Builder) {
-	builder.StartObject(7)
+	builder.StartObject(8)
 }
 func HelloReplyAddServer(builder *flatbuffers.Builder, server flatbuffers.UOffsetT) {
 	builder.PrependUOffsetTSlot(0, flatbuffers.UOffsetT(server), 0)
@@ -157,6 +170,9 @@ func HelloReplyAddNodeId(builder *flatbuffers.Builder, nodeId uint64) {
 }
 func HelloReplyAddLedgerId(builder *flatbuffers.Builder, ledgerId uint64) {
 	builder.PrependUint64Slot(6, ledgerId, 0)
+}
+func HelloReplyAddNodes(builder *flatbuffers.Builder, nodes flatbuffers.UOffsetT) {
+	builder.PrependUOffsetTSlot(7, flatbuffers.UOffsetT(nodes), 0)
 }
 func HelloReplyEnd(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
 	return builder.EndObject()

@@ -1,0 +1,46 @@
+//! A hundred nodes that divide a topic among them, and clients that read from them, from one seed and without a socket: nodes are
+//! killed, freeze, come, leave; what they tell each other is late or lost. The nodes' map is made by the production code
+//! (`florin_core::nodes`), and clients choose by theirs (`routes`, `seen`). What is played here is the rest: Kafka's group, the
+//! network, and how far each node has read.
+//!
+//! What is checked, of each answer: it is the version at which its node has read the log, counted anew, and no client sees one go back.
+//! Of each call: it is answered within its deadline wherever one node has been there and has had the user for long enough to be
+//! found. Of the end, when nothing has happened for a while: one map, whose owners are those that the group has assigned and whose
+//! standbys all stand by, no partition held by anybody else, and every user read from its owner at the first attempt.
+//!
+//! `FLORIN_NODE_SEEDS=10000 cargo test -p florin-client --lib routes` tries more of them.
+
+mod client;
+mod group;
+mod node;
+mod world;
+
+use world::{BUSY, Tally, World};
+
+/// How many seeds are tried where nobody asks for more.
+const SEEDS: u64 = 30;
+
+#[test]
+fn no_answer_is_wrong_and_none_is_missing() {
+    let from = asked("FLORIN_NODE_SEED").unwrap_or(0);
+    let mut reads = Tally::default();
+    for seed in from..from + asked("FLORIN_NODE_SEEDS").unwrap_or(SEEDS) {
+        reads.add(&World::new(seed).play(BUSY));
+    }
+    eprintln!("{reads:?}");
+    assert!(
+        reads.answered > 0 && reads.moved > 0 && reads.from_standbys > 0,
+        "the seeds try too little: {reads:?}"
+    );
+}
+
+/// The largest that is promised is a hundred nodes of 24 partitions each, which the long form plays.
+#[test]
+fn a_hundred_nodes_agree() {
+    let (partitions, busy) = if asked("FLORIN_NODE_SEEDS").is_some() { (2_400, BUSY) } else { (100, 20) };
+    World::of(7, 100, partitions).play(busy);
+}
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}

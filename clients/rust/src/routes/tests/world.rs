@@ -1,0 +1,403 @@
+//! Everything that happens, turn by turn, and what is checked of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
+use std::sync::Arc;
+
+use florin_core::nodes::{Topic, View};
+use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::client::{Behind, Client, DEADLINE, Ended};
+use super::group::Group;
+use super::node::{News, Node};
+use crate::Address;
+
+/// Turns of 50 ms in which things happen, and in which nothing does.
+pub const BUSY: u64 = 400;
+const QUIET: u64 = 200;
+/// Turns before anybody asks.
+const STARTING: u64 = 100;
+/// So long must one node have had a user, and have been there, for a call to find it: the group has noticed who is gone, and nodes
+/// have told each other.
+const FOUND_AFTER: u64 = 30;
+/// How long a call may take where nobody is killed and nobody freezes: two nodes that do not have the user any more, and a new map.
+const PLANNED_TURNS: u64 = 4;
+/// The time at which everything begins, µs since 1970 UTC, and what a turn takes of it.
+const BEGAN_US: u64 = 1_795_320_306_000_000;
+const TURN_US: u64 = 50_000;
+
+/// The topic: whose record is where.
+pub struct Log {
+    partitioner: Partitioner,
+    ends: Vec<usize>,
+    /// By user, the offsets of its records.
+    records: BTreeMap<UserId, Vec<usize>>,
+}
+
+impl Log {
+    pub fn partition_of(&self, user: UserId) -> u32 {
+        self.partitioner.partition_of_user(user, self.ends.len() as u32)
+    }
+
+    pub fn end(&self, partition: u32) -> usize {
+        self.ends[partition as usize]
+    }
+
+    /// The version of a user for whoever has read so far.
+    pub fn version(&self, user: UserId, position: usize) -> Version {
+        Version(self.records[&user].partition_point(|&offset| offset < position) as u64)
+    }
+
+    fn append(&mut self, user: UserId) {
+        let partition = self.partition_of(user) as usize;
+        self.records.get_mut(&user).expect("a user of the world's").push(self.ends[partition]);
+        self.ends[partition] += 1;
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tally {
+    pub answered: u64,
+    pub missed: u64,
+    pub from_standbys: u64,
+    pub moved: u64,
+    pub killed: u64,
+    pub maps_learned: u64,
+    pub attempts: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Tally) {
+        self.answered.add_assign(other.answered);
+        self.missed.add_assign(other.missed);
+        self.from_standbys.add_assign(other.from_standbys);
+        self.moved.add_assign(other.moved);
+        self.killed.add_assign(other.killed);
+        self.maps_learned.add_assign(other.maps_learned);
+        self.attempts.add_assign(other.attempts);
+    }
+}
+
+/// A message under way.
+struct Letter {
+    at: u64,
+    to: NodeId,
+    news: News,
+}
+
+/// See the module.
+pub struct World {
+    seed: u64,
+    rng: StdRng,
+    now: u64,
+    topic: Topic,
+    log: Log,
+    users: Vec<UserId>,
+    group: Group,
+    nodes: BTreeMap<NodeId, Node>,
+    nodes_most: usize,
+    /// Whether nobody is killed, and nobody freezes.
+    is_planned: bool,
+    lives: u64,
+    letters: Vec<Letter>,
+    descriptions: Vec<(u64, NodeId, BTreeSet<NodeId>, View)>,
+    clients: Vec<Client>,
+    /// Since when a node has had a partition and was there.
+    had_since: BTreeMap<(u32, NodeId), u64>,
+    tally: Tally,
+}
+
+impl World {
+    /// A small one, or now and then one of many nodes.
+    pub fn new(seed: u64) -> World {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let nodes = if rng.random_ratio(1, 50) { rng.random_range(20..=40) } else { rng.random_range(2..=8) };
+        World::of(seed, nodes, rng.random_range(1..=4) * nodes as u32)
+    }
+
+    pub fn of(seed: u64, nodes: usize, partitions: u32) -> World {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);
+        let partitioner = if rng.random() { Partitioner::Murmur2 } else { Partitioner::Crc32 };
+        let standbys = if rng.random_ratio(1, 8) { 0 } else { rng.random_range(1..=2) };
+        let users: Vec<UserId> = (0..40).map(|_| UserId::new(rng.random::<u64>() >> 1).unwrap()).collect();
+        let log = Log {
+            partitioner,
+            ends: vec![0; partitions as usize],
+            records: users.iter().map(|&user| (user, Vec::new())).collect(),
+        };
+        let mut world = World {
+            seed,
+            rng,
+            now: 0,
+            topic: Topic { partitioner, partitions, standbys },
+            log,
+            users,
+            group: Group::new(partitions),
+            nodes: BTreeMap::new(),
+            nodes_most: nodes,
+            is_planned: seed % 3 == 0,
+            lives: 0,
+            letters: Vec::new(),
+            descriptions: Vec::new(),
+            clients: Vec::new(),
+            had_since: BTreeMap::new(),
+            tally: Tally::default(),
+        };
+        (0..nodes).for_each(|host| world.start(host));
+        let given: Vec<Address> = (0..nodes.min(2)).map(address).collect();
+        world.clients = (0..3).map(|_| Client::new(&given)).collect();
+        world
+    }
+
+    /// Lets everything happen for so many turns, then nothing, and looks at what is left.
+    pub fn play(mut self, busy: u64) -> Tally {
+        // Nobody asks before there is anybody to answer.
+        (0..STARTING).for_each(|_| self.turn(false));
+        for _ in 0..busy {
+            self.trouble();
+            self.turn(true);
+        }
+        self.nodes.values_mut().for_each(|node| node.frozen_until = 0);
+        (0..QUIET).for_each(|_| self.turn(false));
+        // A client whose every address is gone finds nobody, ever.
+        if !self.nodes.values().any(|node| node.place.host == "node-0") {
+            self.start(0);
+            (0..QUIET).for_each(|_| self.turn(false));
+        }
+        self.check_rest();
+        self.check_reads();
+        self.tally.maps_learned = self.clients.iter().map(|client| client.learned).sum();
+        self.tally
+    }
+
+    fn start(&mut self, host: usize) {
+        self.lives += 1;
+        let id = NodeId(self.rng.random_range(1..u64::MAX));
+        let place = MapNode { id, host: format!("node-{host}"), port: 7400, tls_port: 0 };
+        let node = Node::new(place, self.topic, BEGAN_US + TURN_US * self.now + self.lives % 50);
+        self.nodes.insert(id, node);
+    }
+
+    /// Something happens to a node, now and then.
+    fn trouble(&mut self) {
+        if !self.rng.random_ratio(1, 25) {
+            return;
+        }
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let id = ids[self.rng.random_range(0..ids.len())];
+        let others_stay = self.nodes.values().any(|node| node.id() != id && !node.is_leaving);
+        match self.rng.random_range(if self.is_planned { 2..4 } else { 0..4 }) {
+            0 if others_stay => {
+                self.nodes.remove(&id);
+                self.tally.killed += 1;
+            }
+            1 => self.nodes.get_mut(&id).unwrap().frozen_until = self.now + self.rng.random_range(1..120),
+            2 if others_stay => {
+                self.nodes.get_mut(&id).unwrap().is_leaving = true;
+                self.group.leave(id);
+            }
+            _ => {
+                let taken: BTreeSet<&str> = self.nodes.values().map(|node| &*node.place.host).collect();
+                let free = (0..self.nodes_most).find(|host| !taken.contains(&*format!("node-{host}")));
+                if let Some(host) = free {
+                    self.start(host);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, is_read: bool) {
+        self.now += 1;
+        for _ in 0..self.rng.random_range(0..4) {
+            let user = self.users[self.rng.random_range(0..self.users.len())];
+            self.log.append(user);
+        }
+        self.group.expire(self.now);
+        self.deliver();
+        self.run_nodes();
+        self.note_who_has_what();
+        if is_read {
+            for client in &mut self.clients {
+                let user = self.users[self.rng.random_range(0..self.users.len())];
+                client.begin(user, self.now);
+            }
+        }
+        self.run_clients();
+    }
+
+    fn deliver(&mut self) {
+        let (now, now_us) = (self.now, BEGAN_US + TURN_US * self.now);
+        let is_there = |node: &Node| node.frozen_until <= now;
+        for letter in self.letters.extract_if(.., |letter| letter.at <= now) {
+            if let Some(node) = self.nodes.get_mut(&letter.to).filter(|node| is_there(node)) {
+                node.agreement.meet(&letter.news.0, letter.news.1.as_deref(), now_us);
+            }
+        }
+        for (_, to, members, before) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
+            if let Some(node) = self.nodes.get_mut(&to).filter(|node| is_there(node)) {
+                node.agreement.describe(&members, &before, now_us);
+            }
+        }
+    }
+
+    fn run_nodes(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for &id in &ids {
+            let leaving: BTreeSet<NodeId> =
+                self.nodes.values().filter(|node| node.is_leaving).map(Node::id).collect();
+            let node = self.nodes.get_mut(&id).unwrap();
+            if node.frozen_until > self.now {
+                continue;
+            }
+            if !node.is_leaving {
+                self.group.heartbeat(id, self.now);
+            }
+            if self.rng.random_ratio(1, 3) {
+                node.assign(self.group.assigned_to(id));
+            }
+            let records = self.rng.random_range(1..60);
+            let loads = self.rng.random_range(1..40);
+            node.follow(&self.log, records, loads, (self.now, BEGAN_US + TURN_US * self.now));
+            if self.rng.random_ratio(1, 4) {
+                let at = self.now + self.rng.random_range(1..4);
+                let members = self.group.members().union(&leaving).copied().collect();
+                self.descriptions.push((at, id, members, node.agreement.view().clone()));
+            }
+            // To one other, as a GET of its map brings it, late or never.
+            let news = node.news();
+            let to = ids[self.rng.random_range(0..ids.len())];
+            if self.rng.random_ratio(9, 10) {
+                self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
+            }
+            if node.may_end() {
+                self.nodes.remove(&id);
+            }
+        }
+    }
+
+    fn note_who_has_what(&mut self) {
+        let now = self.now;
+        let mut has: BTreeMap<(u32, NodeId), u64> = BTreeMap::new();
+        for (&id, node) in self.nodes.iter().filter(|(_, node)| node.frozen_until <= now) {
+            // One that has stood still lacks what others have shown, until it has read on.
+            let has_all = |&partition: &u32| {
+                node.is_ready(partition) && node.position(partition) == Some(self.log.end(partition))
+            };
+            for partition in node.holds().filter(has_all) {
+                let since = self.had_since.get(&(partition, id)).copied().unwrap_or(now);
+                has.insert((partition, id), since);
+            }
+        }
+        self.tally.moved += has.keys().filter(|key| !self.had_since.contains_key(key)).count() as u64;
+        self.had_since = has;
+    }
+
+    fn run_clients(&mut self) {
+        let (now, nodes, log) = (self.now, &self.nodes, &self.log);
+        let by_host: BTreeMap<String, &Node> =
+            nodes.values().map(|node| (format!("{}:7400", node.place.host), node)).collect();
+        let behind = |address: &Address| match by_host.get(&address.to_string()) {
+            None => Behind::Nobody,
+            Some(node) if node.frozen_until > now => Behind::Frozen,
+            // It answers no Hello before it has a map.
+            Some(node) if node.agreement.map().is_none() => Behind::Nobody,
+            Some(node) => Behind::There(node),
+        };
+        let reply = |node: &Node, user: UserId, floor: Version| node.answer(log, user, floor);
+        let mut all = Vec::new();
+        for client in &mut self.clients {
+            client.greet(&behind);
+            let shown: BTreeMap<UserId, Version> =
+                self.users.iter().map(|&user| (user, client.shown(user))).collect();
+            all.extend(
+                client.turn(now, &behind, &reply).into_iter().map(|ended| (shown[&ended.user], ended)),
+            );
+        }
+        for (shown, ended) in all {
+            self.check(shown, &ended);
+        }
+    }
+
+    fn check(&mut self, shown: Version, ended: &Ended) {
+        let (seed, now, user) = (self.seed, self.now, ended.user);
+        let partition = self.log.partition_of(user);
+        self.tally.attempts += u64::from(ended.attempts);
+        assert!(
+            !self.is_planned || ended.answer.is_some() && ended.took <= PLANNED_TURNS,
+            "seed {seed}, turn {now}: {user} of partition {partition} took {} turns",
+            ended.took
+        );
+        let Some(answer) = &ended.answer else {
+            self.tally.missed += 1;
+            let needed = now - DEADLINE - FOUND_AFTER;
+            let had = self.had_since.iter().find(|((of, _), since)| *of == partition && **since <= needed);
+            // Somebody has to be there who can tell of the others.
+            assert!(
+                had.is_none() || ended.chances < DEADLINE / 2,
+                "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had"
+            );
+            return;
+        };
+        self.tally.answered += 1;
+        self.tally.from_standbys += u64::from(!answer.is_owner);
+        let position = self.nodes[&answer.by].position(partition).expect("whoever answers holds it");
+        let told: u64 = self.log.records[&user].iter().filter(|&&offset| offset < position).count() as u64;
+        assert_eq!(answer.version.0, told, "seed {seed}, turn {now}: {user} by {}", answer.by);
+        assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
+    }
+
+    /// Nothing has happened for a while.
+    fn check_rest(&self) {
+        let seed = self.seed;
+        let mut maps = self.nodes.values().map(|node| node.agreement.map().expect("it has met the others"));
+        let map: &Arc<_> = maps.next().expect("somebody is left");
+        assert!(maps.all(|other| other.says_as(map)), "seed {seed}: two nodes have two maps");
+        let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
+        assert_eq!(map.nodes().iter().map(|node| node.id).collect::<BTreeSet<_>>(), living, "seed {seed}");
+        for partition in 0..map.partitions() {
+            let id_of = |place: u16| map.nodes()[usize::from(place)].id;
+            let owner = map.owner(partition).map(id_of);
+            assert_eq!(owner, self.group.owner(partition), "seed {seed}: partition {partition}");
+            let standbys = map.standbys(partition).count();
+            assert_eq!(
+                standbys,
+                self.topic.standbys.min(living.len() - 1),
+                "seed {seed}: partition {partition}"
+            );
+            let named: BTreeSet<NodeId> = map.holders(partition).map(id_of).collect();
+            let hold = self.nodes.values().filter(|node| node.position(partition).is_some()).map(Node::id);
+            assert_eq!(hold.collect::<BTreeSet<_>>(), named, "seed {seed}: partition {partition}");
+        }
+    }
+
+    /// Once a client has asked twice, all of its calls go to the owner.
+    fn check_reads(&mut self) {
+        for round in 0..3 {
+            let before = self.tally;
+            for &user in &self.users {
+                self.clients.iter_mut().for_each(|client| client.begin(user, self.now));
+            }
+            for _ in 0..=DEADLINE {
+                self.turn(false);
+            }
+            assert!(self.clients.iter().all(Client::is_idle));
+            assert_eq!(
+                self.tally.missed, before.missed,
+                "seed {}: all is well, and a call failed",
+                self.seed
+            );
+            if round == 2 {
+                let calls = self.tally.answered - before.answered;
+                assert_eq!(self.tally.attempts - before.attempts, calls, "seed {}", self.seed);
+                assert_eq!(self.tally.from_standbys, before.from_standbys, "seed {}", self.seed);
+            }
+        }
+    }
+}
+
+fn address(host: usize) -> Address {
+    Address::Tcp { host: format!("node-{host}"), port: 7400 }
+}

@@ -1,0 +1,156 @@
+//! Who owns, stands by and keeps a partition: a pure function of what is known.
+//!
+//! Nodes only read, so that several may hold a partition; and nobody lets go of one before whoever should have it has caught up.
+//! Who is assigned a partition owns it once it has caught up; until then whoever has owned it goes on, or, where that one is
+//! gone, somebody who stands by.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use florin_schema::ids::mix;
+use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
+
+use super::view::{Standing, View};
+
+/// What is divided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Topic {
+    /// By which keys find their partitions.
+    pub partitioner: Partitioner,
+    /// How many there are.
+    pub partitions: u32,
+    /// How many nodes follow each beside its owner; below [`crate::limits::HOLDERS_MAX`].
+    pub standbys: usize,
+}
+
+/// What follows from a view.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Who answers, with the epoch 0.
+    pub map: NodeMap,
+    /// For each partition the places of those who hold it, or begin to.
+    keepers: Vec<Vec<u16>>,
+}
+
+/// What a node has to do with one partition.
+#[derive(Clone, Copy)]
+struct Claim {
+    place: u16,
+    is_assigned: bool,
+    standing: Option<Standing>,
+}
+
+impl Claim {
+    fn is_ready(&self) -> bool {
+        self.standing >= Some(Standing::Ready)
+    }
+}
+
+impl Plan {
+    /// The plan for what is known.
+    pub fn of(topic: &Topic, view: &View) -> Plan {
+        let mut claims: Vec<Vec<Claim>> = vec![Vec::new(); topic.partitions as usize];
+        let (mut nodes, mut stays) = (Vec::new(), Vec::new());
+        for (report, place) in view.living().zip(0..) {
+            nodes.push(report.node.clone());
+            stays.push(Stay { salt: salt(&report.node), is_leaving: report.is_leaving });
+            let held = report.held.iter().map(|(&partition, &standing)| (partition, Some(standing)));
+            let assigned = report.assigned.iter().filter(|partition| !report.held.contains_key(partition));
+            for (partition, standing) in held.chain(assigned.map(|&partition| (partition, None))) {
+                if let Some(claims) = claims.get_mut(partition as usize) {
+                    let is_assigned = report.assigned.contains(&partition);
+                    claims.push(Claim { place, is_assigned, standing });
+                }
+            }
+        }
+        let mut map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
+        let mut keepers = Vec::with_capacity(claims.len());
+        for (claims, partition) in claims.into_iter().zip(0..) {
+            let one = Partition { standbys: topic.standbys, nodes: &stays, partition, claims };
+            let owner = one.owner();
+            map.push(owner, one.ready().into_iter().filter(|&place| Some(place) != owner));
+            keepers.push(one.keepers());
+        }
+        Plan { map, keepers }
+    }
+
+    /// The partitions that a node holds, or begins to; it lets go of all others.
+    pub fn kept_by(&self, id: NodeId) -> Vec<u32> {
+        let Some(place) = self.map.nodes().iter().position(|node| node.id == id) else { return Vec::new() };
+        let keeps = |keepers: &Vec<u16>| keepers.contains(&(place as u16));
+        self.keepers
+            .iter()
+            .zip(0..)
+            .filter(|(keepers, _)| keeps(keepers))
+            .map(|(_, partition)| partition)
+            .collect()
+    }
+}
+
+/// By its address, so that a node that is started anew stands by for the same partitions.
+fn salt(node: &MapNode) -> u64 {
+    node.host.bytes().fold(mix(u64::from(node.port)), |salt, byte| mix(salt ^ u64::from(byte)))
+}
+
+/// A node as far as it may stand by.
+struct Stay {
+    salt: u64,
+    is_leaving: bool,
+}
+
+/// One partition, and who has to do with it.
+struct Partition<'a> {
+    standbys: usize,
+    nodes: &'a [Stay],
+    partition: u32,
+    claims: Vec<Claim>,
+}
+
+impl Partition<'_> {
+    /// How well a node stands for this partition, for everybody alike: rendezvous hashing, so that a node that comes or goes moves
+    /// no more than its own share.
+    fn score(&self, place: u16) -> u64 {
+        mix(self.nodes[usize::from(place)].salt ^ u64::from(self.partition))
+    }
+
+    /// Whoever is assigned it and ready; else whoever owns it, else the first that is ready.
+    fn owner(&self) -> Option<u16> {
+        let ready = self.claims.iter().filter(|claim| claim.is_ready());
+        let best = ready.max_by_key(|claim| (claim.is_assigned, claim.standing, self.score(claim.place)));
+        best.map(|claim| claim.place)
+    }
+
+    /// Who can answer, those first who are to stand by.
+    fn ready(&self) -> Vec<u16> {
+        let ready = self.claims.iter().filter(|claim| claim.is_ready());
+        let mut places: Vec<u16> = ready.map(|claim| claim.place).collect();
+        places.sort_by_key(|&place| core::cmp::Reverse(self.score(place)));
+        places
+    }
+
+    /// Who holds it, or begins to: who is assigned it, who stands by, and until all of these are ready whoever is.
+    fn keepers(&self) -> Vec<u16> {
+        let assigned = self.claims.iter().filter(|claim| claim.is_assigned);
+        let mut keepers: Vec<u16> = assigned.map(|claim| claim.place).collect();
+        let is_assigned = !keepers.is_empty();
+        self.add_standbys(&mut keepers);
+        let ready = self.ready();
+        let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
+        if !is_settled {
+            let others: Vec<u16> = ready.into_iter().filter(|place| !keepers.contains(place)).collect();
+            keepers.extend(others);
+        }
+        keepers
+    }
+
+    /// The nodes that stand first for it, but for those who have it anyway.
+    fn add_standbys(&self, keepers: &mut Vec<u16>) {
+        for _ in 0..self.standbys {
+            let stays =
+                |&place: &u16| !self.nodes[usize::from(place)].is_leaving && !keepers.contains(&place);
+            let others = (0..self.nodes.len() as u16).filter(stays);
+            let Some(next) = others.max_by_key(|&place| self.score(place)) else { return };
+            keepers.push(next);
+        }
+    }
+}

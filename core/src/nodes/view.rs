@@ -1,0 +1,138 @@
+//! What is known of the nodes.
+//!
+//! A node alone says how it stands, and numbers what it says. That it is gone, others say: when the group's description, asked for
+//! after its last word was heard, does not have it. A node that hears that it is gone, and is not, raises its number. So of two
+//! things known of one node one is always the later, and views that meet become the same, in whichever order they meet.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use florin_schema::{MapNode, NodeId};
+
+use crate::limits::NODES_KNOWN_MAX;
+
+/// How far a node is with a partition that it holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Standing {
+    /// It has not reached the partition's end yet, and answers UNAVAILABLE.
+    Loading,
+    /// It has, and follows it.
+    Ready,
+    /// It does, and is named its owner in the map that it knows.
+    Owning,
+}
+
+/// What a node says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// Who, and where it is asked.
+    pub node: MapNode,
+    /// Raised with each change. The first of a life is the time at which it began, so that of two lives the later is known.
+    pub number: u64,
+    /// Whether it is about to end. It has left the group, stands by for nothing new, and holds what it holds until others do.
+    pub is_leaving: bool,
+    /// What the group has assigned to it.
+    pub assigned: BTreeSet<u32>,
+    /// What it holds.
+    pub held: BTreeMap<u32, Standing>,
+}
+
+/// What is known of one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Known {
+    report: Arc<Report>,
+    is_gone: bool,
+}
+
+impl Known {
+    fn is_later_than(&self, other: &Known) -> bool {
+        (self.report.number, self.is_gone) > (other.report.number, other.is_gone)
+    }
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct View {
+    known: BTreeMap<NodeId, Known>,
+}
+
+impl View {
+    /// Takes in what a node says of itself.
+    pub fn hear(&mut self, report: Arc<Report>) {
+        let id = report.node.id;
+        self.know(id, Known { report, is_gone: false });
+        self.bury_former_lives();
+    }
+
+    /// Takes in what another node knows.
+    pub fn merge(&mut self, other: &View) {
+        for (&id, known) in &other.known {
+            self.know(id, known.clone());
+        }
+        self.bury_former_lives();
+    }
+
+    /// These nodes are there, which was asked for once `before` was known: the group's members, and those that are leaving and were
+    /// heard since.
+    pub fn describe(&mut self, members: &BTreeSet<NodeId>, before: &View) {
+        for (id, Known { report, .. }) in &before.known {
+            if !members.contains(id) {
+                self.know(*id, Known { report: Arc::clone(report), is_gone: true });
+            }
+        }
+    }
+
+    /// The nodes that are there, by their ids.
+    pub fn living(&self) -> impl Iterator<Item = &Arc<Report>> {
+        self.known.values().filter(|known| !known.is_gone).map(|known| &known.report)
+    }
+
+    /// Whether something was heard of a node, and not that it is gone.
+    pub fn has(&self, id: NodeId) -> bool {
+        self.known.get(&id).is_some_and(|known| !known.is_gone)
+    }
+
+    /// The number above all that is known of a node: what it says next must have it to be heard. Of a life that is unknown `first`.
+    pub fn next_number(&self, id: NodeId, first: u64) -> u64 {
+        self.known.get(&id).map_or(first, |known| known.report.number + 1)
+    }
+
+    fn know(&mut self, id: NodeId, news: Known) {
+        match self.known.get_mut(&id) {
+            Some(known) if news.is_later_than(known) => *known = news,
+            Some(_) => {}
+            None => {
+                self.known.insert(id, news);
+                self.forget();
+            }
+        }
+    }
+
+    /// Of two lives at one address the former is over.
+    fn bury_former_lives(&mut self) {
+        let mut latest: BTreeMap<(&str, u16), u64> = BTreeMap::new();
+        for Known { report, .. } in self.known.values() {
+            let number = latest.entry((&report.node.host, report.node.port)).or_default();
+            *number = report.number.max(*number);
+        }
+        let is_former = |known: &&Known| {
+            let MapNode { host, port, .. } = &known.report.node;
+            !known.is_gone && latest[&(host.as_str(), *port)] > known.report.number
+        };
+        let former: Vec<NodeId> =
+            self.known.values().filter(is_former).map(|known| known.report.node.id).collect();
+        for id in former {
+            self.known.get_mut(&id).expect("it was just found").is_gone = true;
+        }
+    }
+
+    /// Whoever is gone for longest is forgotten first.
+    fn forget(&mut self) {
+        if self.known.len() > NODES_KNOWN_MAX {
+            let first = self.known.iter().min_by_key(|(_, known)| (!known.is_gone, known.report.number));
+            let id = *first.expect("there are some").0;
+            self.known.remove(&id);
+        }
+    }
+}
