@@ -99,18 +99,21 @@ impl Responder {
     #[inline(always)]
     fn origin_of(&self, via: Via, user: UserId, trust: Trust) -> Origin {
         let origin = self.origin(via, trust);
-        match trust {
-            Trust::Whole => origin,
-            Trust::Quarantined => self.origin_of_incomplete(origin, user),
+        if trust == Trust::Whole {
+            return origin;
         }
+        let (as_of_us, flags) = self.of_incomplete(user);
+        Origin { as_of_us, flags: origin.flags | flags, ..origin }
     }
 
+    /// The time of which an incomplete account tells, and its flags: two numbers, for a struct would go through memory, and that of whole
+    /// accounts with it.
     #[cold]
     #[inline(never)]
-    fn origin_of_incomplete(&self, origin: Origin, user: UserId) -> Origin {
+    fn of_incomplete(&self, user: UserId) -> (i64, u16) {
         let whole_at = self.table.whole_at(user);
-        let as_of_us = whole_at.map_or(origin.as_of_us, |whole_at| whole_at.wall_us);
-        Origin { as_of_us, flags: origin.flags | self.lasting(user.hashed()), ..origin }
+        let as_of_us = whole_at.map_or(self.as_of_us, |whole_at| whole_at.wall_us);
+        (as_of_us, self.lasting(user.hashed()))
     }
 
     /// The flag of a quarantined account that stays so.
