@@ -38,8 +38,9 @@ pub const SPARE_BUNDLES: usize = 256;
 pub const MESH_RING_SLOTS: usize = 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX + MESH_BUNDLES_MAX);
 /// Rows on their way from the feed to one shard: 4,096 × 56 bytes fit in L2 and cover 1 ms at 4 million rows a second.
 pub const FEED_RING_SLOTS: usize = 4_096;
-/// Feed events that a shard takes in a turn in which it has answered nobody: about 1 ms of work where each is another account's.
-pub const FEED_EVENTS_PER_TURN: usize = 1_024;
+/// Feed events that a shard takes in a turn in which it has answered nobody: about 0.5 ms of work where each is another account's,
+/// so that whoever asks meanwhile does not wait for 1 ms; and beside it a turn costs nothing.
+pub const FEED_EVENTS_PER_TURN: usize = 512;
 /// The same in a turn in which it has answered: about 0.2 ms, so that callers hardly notice how much is committed.
 pub const FEED_EVENTS_BESIDE_ANSWERS: usize = 192;
 /// How often a ledger in a file is asked what is new, µs: a tenth of the 50 ms in which a commit must be visible, for about
@@ -256,6 +257,10 @@ pub const CHECKPOINTS_KEPT: usize = 2;
 /// Bytes of a section after which they are brought to the disk: what the kernel holds back is bounded, and so is how long the
 /// disk is busy with it at once.
 pub const CHECKPOINT_SYNC_BYTES: usize = 64 * 1_024 * 1_024;
+/// Bytes after which whoever writes a checkpoint lets others on its CPU go before it: 0.1 ms of its work, where a slice of the kernel's
+/// is 1 to 4 ms, also at a low priority, and a caller that wakes up waits for its end. Beside a thread that is always busy that
+/// leaves it a hundredth of the CPU (a tenth without), and all of one that is idle.
+pub const CHECKPOINT_YIELD_BYTES: usize = CHECKPOINT_BLOCK_BYTES;
 /// A manifest: 25 bytes for each block of 64 KiB are this for 2.5 TiB of accounts.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 30;
 /// Accounts that an idle shard copies in one turn: some 0.1 ms, so that whoever asks meanwhile waits no longer.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::cut::{Cut, Reached};
 use super::status::wall_us;
 use super::store::Unfinished;
-use super::write::{SectionWriter, Written};
+use super::write::{OpenBlocks, SectionWriter, Written};
 use super::{CheckpointConfig, CheckpointStatus, Port, Store};
 use crate::audit::{BUCKETS, Fingerprint};
 use crate::checkpoint::Manifest;
@@ -130,6 +130,7 @@ impl Maker {
             stop: Arc::clone(&stop),
             ports: Vec::new(),
             buffers: Vec::new(),
+            open: OpenBlocks::new(),
         };
         let thread = spawn_vital(Vital::Checkpoint, move || making.run(&ports, &asked, following))?;
         Ok(Maker { thread: Some(thread), stop, handle: MakerHandle { orders, status } })
@@ -161,6 +162,7 @@ struct Making {
     ports: Vec<Port>,
     /// Free ones, which all shards share.
     buffers: Vec<Vec<u8>>,
+    open: OpenBlocks,
 }
 
 impl Making {
@@ -296,7 +298,7 @@ impl Making {
 
     /// Copies a shard's accounts into its section. Whatever the disk says, the shard is not left with a buffer.
     fn copy(&mut self, index: usize, unfinished: &Unfinished) -> Result<io::Result<Written>, MakeError> {
-        let mut section = SectionWriter::create(unfinished.path(), index);
+        let mut section = SectionWriter::create(unfinished.path(), index, &mut self.open);
         let port = &mut self.ports[index];
         assert!(port.tell(CheckpointOrder::Begin).is_ok(), "nothing else is ordered meanwhile");
         let mut has_all = false;
