@@ -70,7 +70,9 @@ fn a_topic_is_made_checked_and_followed_and_what_is_wrong_in_it_is_counted() {
     let folder = TempDir::new().unwrap();
     let address = broker.address("served");
     let ledger = |command: &str| run(folder.path(), &["ledger", command, &address]);
-    assert!(ledger("check").refused(21).contains("florin ledger init"));
+    wait_for("the brokers say that it is not there", || {
+        ledger("check").refused(21).contains("florin ledger init").then_some(())
+    });
     let init = ["ledger", "init", &address, "--partitions", "3", "--replicas", "1"];
     assert!(run(folder.path(), &init).ok().starts_with("made kafka://"));
     assert!(run(folder.path(), &init).ok().starts_with("there already: kafka://"));

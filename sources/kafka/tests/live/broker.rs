@@ -104,6 +104,11 @@ impl Broker {
             assert!(Instant::now() < deadline, "the broker does not start: {}", log());
             std::thread::park_timeout(Duration::from_millis(20));
         }
+        // It listens before it answers.
+        let asker: BaseProducer = self.client().create().unwrap();
+        while asker.client().fetch_metadata(None, Duration::from_secs(5)).is_err() {
+            assert!(Instant::now() < deadline, "the broker does not answer");
+        }
     }
 
     /// Ends it as an operator would.

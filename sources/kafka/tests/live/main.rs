@@ -250,7 +250,9 @@ fn a_topic_is_made_once_and_what_would_lose_its_records_is_named() {
         found.filter(|finding| finding.weight == weight).map(|finding| finding.sentence).collect()
     };
     let made = address("made");
-    assert!(check::check(&made).unwrap_err().to_string().contains("florin ledger init"));
+    eventually("the brokers say that it is not there", || {
+        check::check(&made).is_err_and(|error| error.to_string().contains("florin ledger init"))
+    });
     let making = Making { partitions: Some(5), replicas: Some(1) };
     assert_eq!((admin::init(&made, making), admin::init(&made, making)), (Ok(true), Ok(false)));
     eventually("the brokers know it", || admin::standing(&made).is_ok());
@@ -294,15 +296,23 @@ fn who_logs_in_by_tls_is_let_in_and_no_other() {
     for mechanism in ["SCRAM-SHA-512", "PLAIN"] {
         let address = secure(&format!("{authority}&sasl={mechanism}&{}", file(&password)));
         assert_eq!(KafkaLedger::check_files(&address), Ok(()));
-        let source = KafkaSource::new(&KafkaLedger::open(address).unwrap());
+        let mut opened = None;
+        eventually("who logs in is let in", || {
+            opened = KafkaLedger::open(address.clone()).ok();
+            opened.is_some()
+        });
+        let source = KafkaSource::new(&opened.unwrap());
         let status = source.status();
         let mirror = Mirror::over(source, status);
         mirror.catch_up();
         assert_eq!(mirror.told(), told([(1, 1, 5)]), "{mechanism}");
     }
     let refused = |parameters: String, says: &str| {
-        let error = KafkaLedger::open(secure(&parameters)).unwrap_err().to_string();
-        assert!(error.contains(says) && !error.contains(broker::PASSWORD), "{parameters}: {error}");
+        eventually(&parameters, || {
+            let error = KafkaLedger::open(secure(&parameters)).unwrap_err().to_string();
+            assert!(!error.contains(broker::PASSWORD), "{error}");
+            error.contains(says)
+        });
     };
     // Each is tried for as long as brokers may take.
     std::thread::scope(|scope| {
