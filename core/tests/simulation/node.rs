@@ -1,16 +1,16 @@
 //! A node without a kernel: its shards, and for each the driver's part of a turn (completions in, sends and closes
-//! out), as the plan of `florin::shard` has it. A shard that has parked is run only for a completion, when it is woken or
+//! out), as the plan of `florin_core::shard` has it. A shard that has parked is run only for a completion, when it is woken or
 //! when its time has come: a wake-up that the shards forget is a request that stays unanswered.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use florin::clock::Now;
-use florin::ledger::Hour;
-use florin::limits::{CLOCK_BACK_HOURS, LINGER_US};
-use florin::mesh::Parking;
-use florin::shard::life::{Arrival, Received};
-use florin::shard::{self, Listener, Park, Principal, Shard, ShardMetrics, ShardSetup};
+use florin_core::clock::Now;
+use florin_core::ledger::Hour;
+use florin_core::limits::{CLOCK_BACK_HOURS, LINGER_US};
+use florin_core::mesh::Parking;
+use florin_core::shard::life::{Arrival, Received};
+use florin_core::shard::{self, Listener, Park, Principal, Shard, ShardMetrics, ShardSetup};
 use florin_schema::ShardIndex;
 
 use super::Fault;

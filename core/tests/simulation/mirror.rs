@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::audit::{BUCKETS, Fingerprint, bucket_of};
-use florin::shard::FeedEvent;
+use florin_core::audit::{BUCKETS, Fingerprint, bucket_of};
+use florin_core::shard::FeedEvent;
 use florin_schema::UserId;
 
 use super::ledger::Ledger;

@@ -1,8 +1,8 @@
 //! One simulation: who acts when, and what time it is. Everything follows from the seed.
 
-use florin::clock::Now;
-use florin::limits::REREAD_PAUSE_MAX_US;
-use florin::shard::{FeedEvent, Park};
+use florin_core::clock::Now;
+use florin_core::limits::REREAD_PAUSE_MAX_US;
+use florin_core::shard::{FeedEvent, Park};
 use florin_schema::WindowMask;
 
 use super::Fault;

@@ -4,7 +4,7 @@ mod progress;
 
 use std::collections::VecDeque;
 
-use florin::shard::{Listener, Principal, Rights};
+use florin_core::shard::{Listener, Principal, Rights};
 
 use super::Fault;
 use super::auditor::{AtRest, Auditor, Case, Floors, Seen, Verdict};

@@ -7,8 +7,8 @@ mod content;
 
 use std::collections::BTreeMap;
 
-use florin::limits::CONNECTION_WAITS_MAX;
-use florin::shard::Principal;
+use florin_core::limits::CONNECTION_WAITS_MAX;
+use florin_core::shard::Principal;
 use florin_schema::records::{Balance, BalanceEntry};
 use florin_schema::{Opcode, Status, UserId};
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::ledger::{Kind, Transaction};
+use florin_core::ledger::{Kind, Transaction};
 use florin_schema::records::{AssetBalance, AssetStatistics, Balance, Statistics, WindowStatistics};
 use florin_schema::{Asset, UserId, Version, WindowMask};
 

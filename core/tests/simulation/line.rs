@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use florin::shard::life::{AfterSend, Life, Operation, Received, Reception, Sent, Stage};
-use florin::shard::{Listener, Shard};
+use florin_core::shard::life::{AfterSend, Life, Operation, Received, Reception, Sent, Stage};
+use florin_core::shard::{Listener, Shard};
 
 use super::node::{Completion, Event, What, fnv};
 use super::random::Random;

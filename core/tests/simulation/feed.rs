@@ -1,8 +1,8 @@
 //! The production follower between a ledger that misbehaves and shards whose past is known: what it publishes is checked
 //! when it publishes it.
 
-use florin::clock::Now;
-use florin::follower::{Doing, Follower, Note, Wait};
+use florin_core::clock::Now;
+use florin_core::follower::{Doing, Follower, Note, Wait};
 use florin_schema::UserId;
 
 use super::Fault;

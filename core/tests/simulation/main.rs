@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use auditor::Seen;
-use florin::{follower, shard};
+use florin_core::{follower, shard};
 use world::Report;
 
 /// Seeds of one run of the test.

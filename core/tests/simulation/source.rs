@@ -4,9 +4,9 @@
 
 use std::collections::VecDeque;
 
-use florin::clock::Now;
-use florin::follower::{Page, Position, Progress, Row, Source, SourceError, Unreadable};
-use florin::ledger::Transaction;
+use florin_core::clock::Now;
+use florin_core::follower::{Page, Position, Progress, Row, Source, SourceError, Unreadable};
+use florin_core::ledger::Transaction;
 use florin_schema::{UserId, Version};
 
 use super::random::Random;

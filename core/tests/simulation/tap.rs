@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin::follower::{MeshOutlet, Outlet, link_of};
-use florin::limits::REREAD_PAUSE_MIN_US;
-use florin::mesh::{Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, FeedRequest};
+use florin_core::follower::{MeshOutlet, Outlet, link_of};
+use florin_core::limits::REREAD_PAUSE_MIN_US;
+use florin_core::mesh::{Latest, Parking};
+use florin_core::shard::{FeedEvent, FeedLink, FeedRequest};
 use florin_schema::UserId;
 
 use super::random::Random;
