@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare peers test test-go hostile soak
+.PHONY: help run compare peers test test-go hostile mutants soak
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -33,6 +33,10 @@ test-go: ## The Go half of test: the client, and the service that florin replace
 hostile: ## What may go wrong, for longer than test has time: an hour at most (docs/promises.md)
 	@scripts/needs test
 	@scripts/hostile
+
+mutants: ## Change the core in each of 1,300 small ways, and see whether a test notices: half a day (SAMPLE=3/24: every 24th)
+	@scripts/needs test
+	@scripts/mutants $(SAMPLE)
 
 soak: ## One node under mixed load for two hours, which must stay as it is (SOAK_S=600 makes it ten minutes)
 	@scripts/needs test

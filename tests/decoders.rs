@@ -10,7 +10,7 @@ use florin::shard::table::{Table, Walk};
 use florin_schema::{Asset, UserId, Version};
 use proptest::prelude::*;
 
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/targets.rs"]
 mod targets;
 
 /// Every golden request, well-formed or not.
@@ -162,6 +162,43 @@ proptest! {
             block[at..at + bytes].copy_from_slice(&number[..bytes]);
         }
         targets::checkpoint(&block);
+    }
+}
+
+/// The fuzz targets by name, each with what it tries.
+const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("checkpoint", targets::checkpoint),
+    ("client", targets::client),
+    ("csv", targets::csv),
+    ("frame", targets::frame),
+    ("handshake", targets::handshake),
+    ("http", targets::http),
+    #[cfg(feature = "kafka")]
+    ("kafka", targets::kafka),
+    #[cfg(feature = "postgres")]
+    ("pgoutput", targets::pgoutput),
+    ("recording", targets::recording),
+    ("resp", targets::resp),
+    ("session", targets::session),
+];
+
+/// What fuzzers have found worth keeping passes for good: each target has a corpus, and each corpus a target.
+#[test]
+fn every_corpus_passes_its_target() {
+    let corpora = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for folder in fs::read_dir(&corpora).expect("the corpora") {
+        let name = folder.expect("a folder").file_name().into_string().expect("a target's name");
+        let built = cfg!(all(feature = "kafka", feature = "postgres"));
+        assert!(!built || TARGETS.iter().any(|(target, _)| *target == name), "{name}: no target");
+    }
+    for (name, target) in TARGETS {
+        let inputs: Vec<_> =
+            fs::read_dir(corpora.join(name)).expect(name).map(|entry| entry.expect(name).path()).collect();
+        assert!(!inputs.is_empty(), "{name}: an empty corpus");
+        for path in inputs {
+            println!("{}", path.display());
+            target(&fs::read(path).expect(name));
+        }
     }
 }
 

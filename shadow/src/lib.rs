@@ -67,6 +67,9 @@ pub use cutover::{CutoverError, Share, ShareError};
 pub use evidence::{Redaction, Summary};
 pub use judge::Verdict;
 pub use limits::{RECORD_FILE_BYTES, RECORD_FILES};
+/// For `fuzz/`.
+#[doc(hidden)]
+pub use record::read as read_recording;
 pub use record::{Defect, FormatError, RecordSettings, RecorderError};
 pub use replay::{ReplaySettings, Speed};
 pub use run::{Outcome, Settings, Shadow, ShadowError, run_replay};

@@ -15,8 +15,12 @@ use florin_record::TransactionText;
 use florin_schema::UserId;
 use florin_sqlite::{SqliteError, Writer};
 use rustix::process::Signal;
+#[cfg(feature = "postgres")]
+use rustix::process::{Pid, kill_process};
 
 use crate::history::{History, Read, Write};
+#[cfg(feature = "postgres")]
+use crate::support::run;
 use crate::support::{PATIENCE, Server, folder_with_ledger, transaction, wait_for};
 
 /// Accounts of the program that appends; those of the one that posts come behind.
@@ -25,6 +29,44 @@ const FIRST_USER: u64 = 100;
 /// Of these the first two ask at most so old answers, the third what was written, the last anything.
 const MAX_AGES_MS: [Option<u64>; 4] = [Some(50), Some(1_000), None, None];
 const READS_MIN: u64 = 40;
+
+/// A row of the program that appends.
+#[derive(Clone, Copy)]
+struct Row {
+    number: u64,
+    user: u64,
+    version: u64,
+}
+
+impl Row {
+    fn id(self) -> String {
+        format!("00000000-0000-4000-a000-{:012}", self.number)
+    }
+}
+
+/// Commits rows to a file.
+fn into_file(ledger: &Path) -> impl FnMut(Row) -> bool + use<> {
+    let mut writer = Writer::open(ledger).unwrap();
+    move |row| {
+        let text = TransactionText {
+            transaction_id: &row.id(),
+            user_id: &UserId::new(row.user).unwrap().to_string(),
+            asset: "COIN",
+            kind: "recharge",
+            amount: "1",
+            occurred_at: "2026-11-22T04:05:06Z",
+        };
+        match writer.append(&[text.parse().unwrap()]) {
+            Ok(appended) => {
+                assert_eq!(appended[0].version.0, row.version);
+                true
+            }
+            // A node that is frozen in the middle of a commit keeps the ledger locked.
+            Err(SqliteError::Locked { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
 
 struct Scene {
     begun: Instant,
@@ -50,40 +92,23 @@ impl Scene {
         self.history.lock().unwrap().writes.push(write);
     }
 
-    /// Appends to the ledger, whoever reads it.
-    fn append(&self, ledger: &Path) {
-        let mut writer = Writer::open(ledger).unwrap();
+    /// Appends to the ledger, whoever reads it. `commit` says whether a row is there now; it is given the same until it is.
+    fn append(&self, mut commit: impl FnMut(Row) -> bool) {
         for number in 1.. {
-            if self.is_over.load(Relaxed) {
-                return;
-            }
-            let user = FIRST_USER + number % USERS;
-            let text = TransactionText {
-                transaction_id: &format!("00000000-0000-4000-a000-{number:012}"),
-                user_id: &UserId::new(user).unwrap().to_string(),
-                asset: "COIN",
-                kind: "recharge",
-                amount: "1",
-                occurred_at: "2026-11-22T04:05:06Z",
-            };
             // Nobody else writes to these accounts.
-            let version = number.div_ceil(USERS);
+            let row = Row { number, user: FIRST_USER + number % USERS, version: number.div_ceil(USERS) };
+            let Row { user, version, .. } = row;
             let begun_us = self.now_us();
             self.note(Write { user, version, begun_us, acknowledged_us: None });
-            let row = [text.parse().unwrap()];
-            loop {
-                match writer.append(&row) {
-                    Ok(appended) => {
-                        assert_eq!(appended[0].version.0, version);
-                        let acknowledged_us = Some(self.now_us());
-                        self.note(Write { user, version, begun_us, acknowledged_us });
-                        break;
-                    }
-                    // A node that is frozen in the middle of a commit keeps the ledger locked.
-                    Err(SqliteError::Locked { .. }) if self.is_over.load(Relaxed) => return,
-                    Err(SqliteError::Locked { .. }) => {}
-                    Err(error) => panic!("{error}"),
+            while !commit(row) {
+                if self.is_over.load(Relaxed) {
+                    return;
                 }
+            }
+            let acknowledged_us = Some(self.now_us());
+            self.note(Write { user, version, begun_us, acknowledged_us });
+            if self.is_over.load(Relaxed) {
+                return;
             }
         }
     }
@@ -178,17 +203,21 @@ impl Drop for Ends<'_> {
 }
 
 /// A node with a checkpoint and an audit, and so many shards.
-fn start(folder: &Path, shards: usize) -> Server {
+fn start(folder: &Path, shards: usize, more: &[&str]) -> Server {
     let shards = shards.to_string();
     let keeps =
         ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--checkpoint-every-rows", "500"];
     let driver = std::env::var("FLORIN_DRIVER").unwrap_or_else(|_| "auto".to_owned());
-    let more = ["--audit", "1%", "--shards", &shards, "--shards-per-cpu", "3", "--driver", &driver];
-    Server::start(folder, &[&keeps[..], &more].concat())
+    let how = ["--audit", "1%", "--shards", &shards, "--shards-per-cpu", "3", "--driver", &driver];
+    Server::start(folder, &[&keeps[..], &how, more].concat())
 }
 
 /// Lets callers loose on a node while `play` goes on; what they saw.
-fn with_callers(ledger: &Path, (any, admin): (SocketAddr, SocketAddr), play: impl FnOnce(&Scene)) -> History {
+fn with_callers(
+    commit: impl FnMut(Row) -> bool + Send,
+    (any, admin): (SocketAddr, SocketAddr),
+    play: impl FnOnce(&Scene),
+) -> History {
     let scene = Scene {
         begun: Instant::now(),
         is_over: AtomicBool::new(false),
@@ -202,7 +231,7 @@ fn with_callers(ledger: &Path, (any, admin): (SocketAddr, SocketAddr), play: imp
     std::thread::scope(|scope| {
         let scene = &scene;
         let _ends = Ends(&scene.is_over);
-        scope.spawn(move || scene.append(ledger));
+        scope.spawn(move || scene.append(commit));
         scope.spawn(|| scene.post());
         for client in 0..MAX_AGES_MS.len() as u64 {
             scope.spawn(move || scene.read(client));
@@ -241,9 +270,9 @@ fn variable(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
     let folder = folder_with_ledger();
-    let mut server = start(folder.path(), 2);
+    let mut server = start(folder.path(), 2, &[]);
     let (ledger, addresses) = (folder.path().join("florin.db"), (server.any, server.admin));
-    with_callers(&ledger, addresses, |scene| {
+    with_callers(into_file(&ledger), addresses, |scene| {
         for end in 0..variable("FLORIN_ENDS", 4) as usize {
             scene.go_on();
             if end % 2 == 0 {
@@ -251,8 +280,77 @@ fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
             } else {
                 server.signal(Signal::KILL);
                 server.ended();
-                server = start(folder.path(), 1 + end % 3);
+                server = start(folder.path(), 1 + end % 3, &[]);
                 scene.serve(&server);
+            }
+        }
+        scene.go_on();
+    });
+}
+
+/// A PostgreSQL and all that it has started.
+#[cfg(feature = "postgres")]
+fn processes(postgres: &crate::postgres::Server) -> Vec<Pid> {
+    let first = std::fs::read_to_string(postgres.data().join("postmaster.pid")).unwrap();
+    let server: i32 = first.lines().next().unwrap().parse().unwrap();
+    let is_its = |process: i32| {
+        let told = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // Its number, its name in brackets, its state, its parent.
+        let parent = told.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        process == server || parent == Some(&server.to_string())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|&process| is_its(process)).filter_map(Pid::from_raw).collect()
+}
+
+/// The same over a PostgreSQL, which is killed and frozen in its turn. While it stands still, answers that may be only so old are refused.
+#[cfg(feature = "postgres")]
+#[test]
+fn no_promise_is_broken_while_a_node_and_its_postgresql_are_killed_and_frozen() {
+    let folder = folder_with_ledger();
+    let postgres = crate::postgres::Server::start();
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres?slot=hostile", postgres.port);
+    run(folder.path(), &["ledger", "init", &url]).ok();
+    let more = ["--ledger", &url];
+    let mut server = start(folder.path(), 2, &more);
+    // One whose answer was lost is entered again, by its id.
+    let commit = |row: Row| {
+        let Row { user, version, .. } = row;
+        postgres.try_sql(&format!(
+            "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
+             ('{}', {user}, {version}, 'COIN', 1, 1, 1795320306000000) ON CONFLICT (transaction_id) DO NOTHING",
+            row.id()
+        ))
+    };
+    with_callers(commit, (server.any, server.admin), |scene| {
+        for end in 0..variable("FLORIN_ENDS", 4) as usize {
+            scene.go_on();
+            match end % 4 {
+                0 => freeze(&server, scene),
+                1 => {
+                    server.signal(Signal::KILL);
+                    server.ended();
+                    server = start(folder.path(), 1 + end % 3, &more);
+                    scene.serve(&server);
+                }
+                2 => {
+                    postgres.crash();
+                    postgres.boot();
+                }
+                _ => {
+                    let processes = processes(&postgres);
+                    let tell = |signal| {
+                        for process in &processes {
+                            // Some may have ended since.
+                            let _ = kill_process(*process, signal);
+                        }
+                    };
+                    tell(Signal::STOP);
+                    let refused = scene.refusals.load(Relaxed);
+                    wait_for("a refusal", || (scene.refusals.load(Relaxed) > refused).then_some(()));
+                    tell(Signal::CONT);
+                }
             }
         }
         scene.go_on();
@@ -264,11 +362,11 @@ fn no_promise_is_broken_while_a_node_is_killed_and_frozen() {
 #[test]
 fn a_node_that_runs_for_long_stays_as_it_is() {
     let folder = folder_with_ledger();
-    let server = start(folder.path(), 2);
+    let server = start(folder.path(), 2, &[]);
     let seconds = variable("FLORIN_SOAK_S", 2);
     let mut samples = Vec::new();
     let (ledger, addresses) = (folder.path().join("florin.db"), (server.any, server.admin));
-    let history = with_callers(&ledger, addresses, |scene| {
+    let history = with_callers(into_file(&ledger), addresses, |scene| {
         for tenth in 1..=10 {
             // A frozen node answers nobody, and samples are compared as they follow the same.
             freeze(&server, scene);

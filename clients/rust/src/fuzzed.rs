@@ -11,7 +11,7 @@ use crate::{Address, Error, Reply, reply};
 /// # Errors
 /// The first that is no reply.
 pub fn replies(came: &[u8]) -> Result<usize, crate::ProtocolError> {
-    let address = Address::parse("127.0.0.1:1").expect("an address");
+    let address: Address = "127.0.0.1:1".parse().expect("an address");
     let (mut buffer, mut replies) = (ReadBuffer::default(), Vec::new());
     // In two pieces, as the kernel may hand them over.
     for piece in [&came[..came.len() / 2], &came[came.len() / 2..]] {

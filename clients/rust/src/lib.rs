@@ -18,6 +18,7 @@
 //! | `connection` | one connection: callers' table, writer, reader, reconnecting |
 //! | `tls` | [`Tls`]: whom a node must be, and who the caller is |
 //! | `request`, `reply` | frames out, validated archives in |
+//! | `fuzzed` | what a server may say, read for `fuzz/` |
 //! | `error` | [`Error`], one variant for each way to fail |
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,8 @@ mod connection;
 mod counters;
 mod error;
 mod fleet;
+#[doc(hidden)]
+pub mod fuzzed;
 #[cfg(test)]
 mod golden;
 mod heard;

@@ -5,5 +5,5 @@ mod read;
 mod writer;
 
 pub use format::{Defect, Entry, FormatError, export};
-pub use read::read_file;
+pub use read::{read, read_file};
 pub use writer::{RecordSettings, Recorded, Recorder, RecorderError, Recording};

@@ -17,7 +17,7 @@ use crate::request::Request;
 /// A recording's requests, in order, and whether it is all there.
 pub struct Entries {
     path: PathBuf,
-    reader: BufReader<File>,
+    reader: Box<dyn BufRead + Send>,
     run: u64,
     /// The last that was read, from 1.
     line: usize,
@@ -40,8 +40,17 @@ enum State {
 /// # Errors
 /// Where it is none. That it is damaged, or not all there, say its entries: whatever comes before can be used.
 pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
+    let file = File::open(path).map_err(|error| FormatError::of(path, error))?;
+    read(path, BufReader::new(file))
+}
+
+/// Reads what is, or is to be, at `path`.
+///
+/// # Errors
+/// See [`read_file`].
+pub fn read(path: &Path, reader: impl BufRead + Send + 'static) -> Result<Entries, FormatError> {
     let failed = |error: io::Error| FormatError::of(path, error);
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+    let mut reader: Box<dyn BufRead + Send> = Box::new(reader);
     let first = next_line(&mut reader).map_err(failed)?.unwrap_or_default();
     let header: Option<Header> = florin_input::json(&first).ok();
     let Some(Header { run, .. }) = header.filter(|h| h.florin_shadow_recording == VERSION) else {
@@ -134,7 +143,7 @@ impl Iterator for Entries {
     }
 }
 
-fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
+fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let bytes = reader.by_ref().take(RECORD_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
     Ok((bytes > 0).then_some(line))

@@ -1,0 +1,346 @@
+//! What must hold of any input. `fuzz_targets` looks for counterexamples without end; `tests/decoders.rs` of the main
+//! package tries some in every run of the tests.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use florin::checkpoint;
+use florin::clock::Now;
+use florin::ledger::{Horizon, Kind, Transaction};
+use florin::mesh::{self, Latest, Parking};
+use florin::shard::table::{Table, Walk};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
+use florin::wire::{self, Parsed};
+use florin_schema::{Asset, UserId, Version};
+
+/// The native parser.
+pub fn frame(input: &[u8]) {
+    parser(input, wire::frame::parse);
+}
+
+/// The HTTP parser.
+pub fn http(input: &[u8]) {
+    parser(input, wire::http::parse);
+}
+
+/// The RESP parser; its fast way takes nothing that it does not.
+pub fn resp(input: &[u8]) {
+    parser(input, |bytes, users| {
+        let parsed = wire::resp::parse(bytes, wire::RespVersion::Two, users);
+        if let Some((user, length)) = wire::resp::plain_balance(bytes) {
+            let is_alike = matches!(parsed, Parsed::Request(request, bytes)
+                if (request.query, bytes) == (wire::Query::Balance(user), length));
+            assert!(is_alike, "{user}: {parsed:?}");
+        }
+        assert!(parsed != Parsed::Incomplete || wire::resp::least_bytes(bytes) > bytes.len());
+        parsed
+    });
+}
+
+type Parse = for<'a> fn(&'a [u8], &mut Vec<UserId>) -> Parsed<'a>;
+
+/// A parser never panics, always gets on, and does not take a request for whole before it is.
+fn parser(mut input: &[u8], parse: Parse) {
+    let mut users = Vec::new();
+    loop {
+        let consumed = match parse(input, &mut users) {
+            Parsed::Request(_, bytes) => {
+                assert!((1..=input.len()).contains(&bytes), "{bytes} of {} bytes", input.len());
+                for cut in [0, 1, bytes / 2, bytes - 1] {
+                    let early = parse(&input[..cut], &mut users);
+                    assert!(
+                        matches!(early, Parsed::Incomplete | Parsed::Continue),
+                        "cut at {cut}: {early:?}"
+                    );
+                }
+                bytes
+            }
+            Parsed::Rejected(rejection) => {
+                assert!(!rejection.message.is_empty());
+                match rejection.consumed {
+                    Some(bytes) => bytes,
+                    None => return,
+                }
+            }
+            Parsed::Incomplete | Parsed::Continue => return,
+        };
+        assert!(consumed > 0, "a parser that takes nothing never ends");
+        let Some(rest) = input.get(consumed..) else { return };
+        input = rest;
+    }
+}
+
+/// A checkpoint's manifest is refused or is what it says; a block's accounts are refused or can be served and go on.
+pub fn checkpoint(input: &[u8]) {
+    if let Ok(manifest) = checkpoint::Manifest::decode(input) {
+        assert_eq!(manifest.encode(), input, "what is read is what was written");
+    }
+    let Some((&bucket, block)) = input.split_first() else { return };
+    let (mut table, mut totals) = (Table::new(), Vec::new());
+    let horizon = Horizon::at(1_795_320_306_000_000);
+    for record in checkpoint::Records::of(block, bucket) {
+        let Ok(record) = record else { return };
+        if table.restore(&record).is_err() {
+            return;
+        }
+        let found = table.find(record.user().hashed()).expect("it was taken in");
+        table.statistics(found, &horizon, &mut totals);
+        let row = Transaction {
+            user_id: record.user(),
+            version: record.version().next(),
+            asset: Asset::parse(b"USD").expect("a code"),
+            kind: Kind::ALL[0],
+            amount: i64::MAX,
+            occurred_at_us: 1_795_320_306_000_000,
+        };
+        table.apply(&row, &horizon);
+        let mut copied = Vec::new();
+        table.walk(&mut Walk::new(), 1, &mut copied);
+    }
+}
+
+/// What a PostgreSQL's stream and its COPY may hold: never a panic, and a row that is read has all of its cells.
+#[cfg(feature = "postgres")]
+pub fn pgoutput(input: &[u8]) {
+    use florin_postgres::decoder::{self, Message, copy::Copied};
+    if let Ok(
+        Message::Insert { new: tuple, .. }
+        | Message::Update { new: tuple, .. }
+        | Message::Delete { old: tuple, .. },
+    ) = decoder::parse(input)
+    {
+        assert_eq!(tuple.cells().count(), tuple.len(), "a row is whole");
+        assert!(decoder::parse(&input[..input.len() - 1]).is_err(), "and ends where it ends");
+    }
+    let mut cells = 0;
+    let read = Copied::default().read(input, |row: [decoder::Cell<'_>; 6]| cells += row.len());
+    assert!(read.is_err() || cells.is_multiple_of(6));
+}
+
+/// What a Kafka topic may hold: a record is a row, or what became of one, or is refused by name.
+#[cfg(feature = "kafka")]
+pub fn kafka(input: &[u8]) {
+    use florin_kafka::decoder::{self, Layout, Record, Said};
+    use florin_kafka::partition::Partitioner;
+    // The key, its length before it; then the value.
+    let Some((&bytes, rest)) = input.split_first() else { return };
+    let (key, value) = rest.split_at(usize::from(bytes).min(rest.len()));
+    let value = (!value.is_empty()).then_some(value);
+    let layout = Layout { partitions: 1, partitioner: Partitioner::Murmur2 };
+    let record = Record { partition: 0, offset: 3, time_ms: 0, key: Some(key), value };
+    match decoder::read(&record, layout) {
+        Said::Row(row) => {
+            assert_eq!(row.user_id.to_string().as_bytes(), key, "a row is its key's account's");
+            assert!(row.amount >= 0 && row.version.0 > 0, "{row:?}");
+        }
+        Said::Refused(refused) => assert!(!refused.why.found.is_empty()),
+        _ => {}
+    }
+}
+
+/// What a server may say to a client.
+pub fn client(input: &[u8]) {
+    let _ = florin_client::fuzzed::replies(input);
+}
+
+/// A recording: its requests are read, up to what is wrong with it.
+pub fn recording(input: &[u8]) {
+    let path = std::path::Path::new("a recording");
+    let Ok(entries) = florin_shadow::read_recording(path, std::io::Cursor::new(input.to_vec())) else {
+        return;
+    };
+    let lines = 1 + input.split(|&byte| byte == b'\n').count();
+    let read = entries.take(lines).count();
+    assert!(read < lines, "more entries than lines");
+}
+
+/// A line of CSV: its fields are those that were meant, or it is kept as it came; and what a transaction's six fields say.
+pub fn csv(input: &[u8]) {
+    for line in input.split(|&byte| byte == b'\n') {
+        let mut record = csv::ByteRecord::new();
+        if florin::cli::import::csv_line::split(line, &mut record).is_err() {
+            assert_eq!(record.iter().collect::<Vec<_>>().join(&b","[..]), line, "what is refused is kept");
+            continue;
+        }
+        let field = |at: usize| record.get(at).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let [Some(transaction_id), Some(user_id), Some(asset), Some(kind), Some(amount), Some(occurred_at)] =
+            std::array::from_fn(field)
+        else {
+            continue;
+        };
+        let text =
+            florin_record::TransactionText { transaction_id, user_id, asset, kind, amount, occurred_at };
+        let _ = text.parse();
+    }
+}
+
+/// What somebody may say who is to shake hands, in two pieces; and what a certificate may hold.
+pub fn handshake(input: &[u8]) {
+    use florin::tls::authority::Authority;
+    use florin::tls::session::Caller;
+    use florin::tls::{CertificateNames, Identity, TlsFiles};
+    static IDENTITY: std::sync::LazyLock<Identity> = std::sync::LazyLock::new(|| {
+        let authority = Authority::new("fuzzed").expect("an authority");
+        let node = authority.node(&["localhost".to_owned()]).expect("a certificate");
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let files = TlsFiles {
+            certificate: write("node.pem", &node.certificate),
+            key: write("node.key", &node.key),
+            client_ca: Some(write("ca.pem", &authority.pair().certificate)),
+        };
+        Identity::read(&files).expect("what was just made")
+    });
+    let mut caller = Caller::new(Arc::clone(&IDENTITY.callers)).expect("a connection");
+    let mut answer = Vec::new();
+    let (first, second) = input.split_at(input.len() / 2);
+    if caller.shake(first, &mut answer).is_ok() {
+        let _ = caller.shake(second, &mut answer);
+    }
+    assert!(caller.names().is_none(), "nobody has proved a name");
+    let _ = CertificateNames::of(&input.to_vec().into());
+}
+
+/// One connection answers the same, in whatever pieces its input comes.
+pub fn session(input: &[u8]) {
+    let whole = Session::new().converse(std::iter::once(input));
+    let mut seed = input.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    // At most 400 pieces: at a µs each, less than the millisecond in which messages tell an age.
+    let longest = input.len() / 200 + 1 + seed as usize % 64;
+    let mut rest = input;
+    let pieces = std::iter::from_fn(|| {
+        seed = florin_schema::ids::mix(seed);
+        let bytes = (longest / 2 + 1 + seed as usize % longest).min(rest.len());
+        let (piece, after) = rest.split_at(bytes);
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    });
+    let cut = Session::new().converse(pieces);
+    // To a refused head that expects 100-continue the answer depends on whether its body is already here.
+    if !input.to_ascii_lowercase().windows(6).any(|six| six == b"expect") {
+        assert_eq!(in_any_order(whole, input), in_any_order(cut, input));
+    }
+}
+
+/// Answers, without what may differ: the order of frames, and the opcode and id that the refusal of an illegal length
+/// echoes, for it comes as soon as the length is here.
+fn in_any_order(answers: Vec<u8>, input: &[u8]) -> Vec<Vec<u8>> {
+    if wire::detect(input) != Some(wire::Protocol::Native) {
+        return vec![answers];
+    }
+    let (mut frames, mut rest) = (Vec::new(), &answers[..]);
+    while let Some(length) = rest.first_chunk() {
+        let (frame, after) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        let mut frame = frame.to_vec();
+        if frame[32..].starts_with(b"length: expected 24 to") {
+            frame[5] = 0;
+            frame[8..16].fill(0);
+        }
+        frames.push(frame);
+        rest = after;
+    }
+    assert!(rest.is_empty(), "answers end with a whole frame");
+    frames.sort();
+    frames
+}
+
+/// One shard with a few accounts and one connection.
+struct Session {
+    shard: Shard,
+    now: Now,
+    answers: Vec<u8>,
+    is_open: bool,
+}
+
+impl Session {
+    fn new() -> Session {
+        let (mut events, shard_events) = mesh::ring(64);
+        let (shard_requests, _requests) = mesh::ring(8);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(1_000, 1);
+        for (user, version) in [(0, 1), (1, 1), (1, 2), (42, 1), (7, 3)] {
+            let row = Transaction {
+                user_id: UserId::new(user).expect("a legal id"),
+                version: Version(version),
+                asset: Asset::parse(b"COIN").expect("a legal code"),
+                kind: Kind::Recharge,
+                amount: 5,
+                occurred_at_us: 0,
+            };
+            assert!(events.push(FeedEvent::Row(row)).is_ok(), "room");
+        }
+        let feed = FeedLink {
+            events: shard_events,
+            requests: shard_requests,
+            applied_batch: Arc::new(AtomicU64::new(0)),
+            watermark,
+            next_pages: Default::default(),
+        };
+        let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
+        let now = Now { wall_us: 1_000, monotonic_us: 1 };
+        shard.begin_turn(now);
+        shard.work();
+        shard.open(0, Listener::Any);
+        Session { shard, now, answers: Vec::new(), is_open: true }
+    }
+
+    /// Everything that the connection answers to its input; long enough after it for whatever may wait.
+    fn converse<'a>(mut self, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+        for piece in pieces {
+            self.now.monotonic_us += 1;
+            self.turn(piece);
+        }
+        self.settle();
+        for second in [2, 4, 6, 8] {
+            self.now.monotonic_us = second * 1_000_000;
+            self.settle();
+        }
+        if self.is_open {
+            self.shard.begin_turn(self.now);
+            self.shard.end_of_input(0);
+            self.settle();
+        }
+        self.answers
+    }
+
+    /// Turns until nothing more is answered.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let before = self.answers.len();
+            self.turn(&[]);
+            if self.answers.len() == before {
+                return;
+            }
+        }
+        panic!("answers without end");
+    }
+
+    fn turn(&mut self, piece: &[u8]) {
+        if !self.is_open {
+            return;
+        }
+        self.shard.begin_turn(self.now);
+        if !piece.is_empty() {
+            self.shard.receive(0, piece);
+        }
+        self.shard.work();
+        while let Some(connection) = self.shard.next_touched() {
+            let wants = self.shard.wants(connection);
+            if wants.output {
+                let output = self.shard.take_output(connection, Vec::new());
+                self.shard.sent(connection, output.len());
+                self.answers.extend(output);
+            } else if wants.close {
+                self.shard.closed(connection);
+                self.is_open = false;
+            }
+        }
+        self.shard.end_turn(self.now.monotonic_us);
+    }
+}
