@@ -121,7 +121,7 @@ pub fn pgoutput(input: &[u8]) {
 #[cfg(feature = "kafka")]
 pub fn kafka(input: &[u8]) {
     use florin_kafka::decoder::{self, Layout, Record, Said};
-    use florin_kafka::partition::Partitioner;
+    use florin_schema::Partitioner;
     // The key, its length before it; then the value.
     let Some((&bytes, rest)) = input.split_first() else { return };
     let (key, value) = rest.split_at(usize::from(bytes).min(rest.len()));
