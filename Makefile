@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare peers test test-go hostile mutants soak
+.PHONY: help run compare peers test test-go hostile mutants soak debezium
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -29,6 +29,10 @@ test-go: ## The Go half of test: the client, and the service that florin replace
 	@scripts/needs test-go
 	cargo build --workspace --locked
 	@scripts/test-go
+
+debezium: ## Debezium's embedded engine publishes a PostgreSQL into a topic, and a node answers as its rows amount to (wants Maven and a JDK)
+	@scripts/needs test
+	FLORIN_DEBEZIUM="$$(scripts/debezium)" cargo test --workspace --locked --test command -- --nocapture what_debezium_publishes
 
 hostile: ## What may go wrong, for longer than test has time: an hour at most (docs/promises.md)
 	@scripts/needs test

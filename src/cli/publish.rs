@@ -76,11 +76,13 @@ pub(super) fn run(args: &PublishArgs) -> Result<(), PublishError> {
         grouped((seen as f64 / seconds.max(1e-6)) as u64),
         grouped(seen - published),
     ));
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(PUBLISH_LOOK);
         pass(&mut *ledger, &mut publisher, &mut Silent)?;
     }
-    Ok(())
 }
 
 /// Publishes what there is: how many rows, of how many.

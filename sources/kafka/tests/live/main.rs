@@ -13,6 +13,7 @@ use florin_record::Weight;
 use florin_schema::Partitioner;
 use rdkafka::producer::Producer;
 
+#[allow(dead_code)]
 mod broker;
 #[path = "../../../record/tests/mirror/mod.rs"]
 mod mirror;

@@ -138,7 +138,7 @@ impl World {
             group: Group::new(partitions),
             nodes: BTreeMap::new(),
             nodes_most: nodes,
-            is_planned: seed % 3 == 0,
+            is_planned: seed.is_multiple_of(3),
             lives: 0,
             letters: Vec::new(),
             descriptions: Vec::new(),
