@@ -165,8 +165,11 @@ proptest! {
     }
 }
 
-/// The fuzz targets by name, each with what it tries.
-const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A fuzz target's name, and what it tries.
+type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+const TARGETS: &[Target] = &[
     ("checkpoint", targets::checkpoint),
     ("client", targets::client),
     ("csv", targets::csv),
