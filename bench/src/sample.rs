@@ -1,16 +1,16 @@
 //! What a server costs, seen from outside: its CPU time, memory and context switches, from /proc.
 
-use std::{collections::BTreeMap, fs, io, time::Instant};
+use std::{collections::BTreeMap, ffi::OsString, fs, io, time::Instant};
 
 use rustix::{param, process::Pid};
 use serde::{Deserialize, Serialize};
 
 /// One look at a process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     at: Instant,
-    /// Time on a CPU of all its threads, ns.
-    cpu_ns: u64,
+    /// Each thread's time on a CPU, ns: a sum of all would fall where one ends.
+    cpu_ns: BTreeMap<OsString, u64>,
     /// Time in user mode, in ticks of the clock; coarse, so only its share of user and system counts.
     user_ticks: u64,
     system_ticks: u64,
@@ -25,7 +25,7 @@ impl Sample {
         let stat = Stat::parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?)?;
         let mut sample = Sample {
             at: Instant::now(),
-            cpu_ns: 0,
+            cpu_ns: BTreeMap::new(),
             user_ticks: stat.user_ticks,
             system_ticks: stat.system_ticks,
             rss_bytes: stat.rss_pages * param::page_size() as u64,
@@ -33,22 +33,23 @@ impl Sample {
             involuntary: 0,
         };
         for task in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
-            let task = task?.path();
+            let (name, task) = task.map(|task| (task.file_name(), task.path()))?;
             // A thread may have ended since it was listed.
             let (Ok(schedule), Ok(status)) =
                 (fs::read_to_string(task.join("schedstat")), fs::read_to_string(task.join("status")))
             else {
                 continue;
             };
-            sample.cpu_ns +=
-                schedule.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+            let ns = schedule.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or_default();
+            sample.cpu_ns.insert(name, ns);
             sample.voluntary += field(&status, "voluntary_ctxt_switches:");
             sample.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
         }
-        if sample.cpu_ns == 0 {
+        if sample.cpu_ns.values().all(|&ns| ns == 0) {
             // A kernel without schedstat: ticks must do.
             let ticks = sample.user_ticks + sample.system_ticks;
-            sample.cpu_ns = ticks * 1_000_000_000 / param::clock_ticks_per_second();
+            let all = ticks * 1_000_000_000 / param::clock_ticks_per_second();
+            sample.cpu_ns = BTreeMap::from([(OsString::from("all"), all)]);
         }
         Ok(sample)
     }
@@ -56,7 +57,10 @@ impl Sample {
     /// What has been used since `before`, with `requests` answered meanwhile.
     pub fn since(&self, before: &Sample, requests: u64) -> ServerUse {
         let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-9);
-        let cpu_seconds = self.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
+        let used = |(thread, ns): (&OsString, &u64)| {
+            ns.saturating_sub(before.cpu_ns.get(thread).copied().unwrap_or_default())
+        };
+        let cpu_seconds = self.cpu_ns.iter().map(used).sum::<u64>() as f64 / 1e9;
         let user = self.user_ticks.saturating_sub(before.user_ticks) as f64;
         let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
         let user_share = if user + system > 0.0 { user / (user + system) } else { 0.5 };
@@ -283,15 +287,30 @@ mod tests {
         assert_eq!(after.busiest_since(&before, &[own], 0.12, 3), []);
     }
 
-    #[test]
-    fn work_shows_as_cpu_time_of_its_process() {
-        let own = rustix::process::getpid();
-        let before = Sample::take(own).unwrap();
-        let started = Instant::now();
-        let mut n = 0u64;
+    fn work() {
+        let (started, mut n) = (Instant::now(), 0u64);
         while started.elapsed().as_millis() < 30 {
             n = black_box(n.wrapping_mul(31) + 1);
         }
+    }
+
+    /// A thread that ended took what it had worked before out of the sum, and with it what all others had worked meanwhile.
+    #[test]
+    fn work_shows_as_cpu_time_of_its_process_though_a_thread_ends() {
+        let own = rustix::process::getpid();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let other = std::thread::spawn(move || {
+            work();
+            work();
+            begun.send(()).unwrap();
+            ended.recv().unwrap_err();
+        });
+        has_begun.recv().unwrap();
+        let before = Sample::take(own).unwrap();
+        drop(end);
+        other.join().unwrap();
+        work();
         let used = Sample::take(own).unwrap().since(&before, 1_000);
         assert!(used.cpu_us_per_request > 1.0 && used.cpu_share > 0.01, "{used:?}");
         assert!(used.rss_bytes > 1 << 20, "{used:?}");
