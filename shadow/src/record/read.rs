@@ -38,7 +38,7 @@ enum State {
 /// Reads a recording, request by request.
 ///
 /// # Errors
-/// Where it is none. That it is damaged, or not all there, say its entries: whatever comes before can be used.
+/// See [`read`].
 pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
     let file = File::open(path).map_err(|error| FormatError::of(path, error))?;
     read(path, BufReader::new(file))
@@ -47,7 +47,7 @@ pub fn read_file(path: &Path) -> Result<Entries, FormatError> {
 /// Reads what is, or is to be, at `path`.
 ///
 /// # Errors
-/// See [`read_file`].
+/// Where it is none. That it is damaged, or not all there, say its entries: whatever comes before can be used.
 pub fn read(path: &Path, reader: impl BufRead + Send + 'static) -> Result<Entries, FormatError> {
     let failed = |error: io::Error| FormatError::of(path, error);
     let mut reader: Box<dyn BufRead + Send> = Box::new(reader);
