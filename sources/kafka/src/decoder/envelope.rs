@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use super::record::{named, user, version};
 use super::{Said, Wrong};
 
-/// With its schema, or without.
+/// A value that is an envelope, whatever is wrong with it: with its schema, or without.
 #[derive(Deserialize)]
-struct Whole<'a> {
+pub(super) struct Whole<'a> {
     #[serde(borrow)]
     schema: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -58,18 +58,26 @@ struct Schema {
     fields: Option<Vec<Schema>>,
 }
 
-/// Whether a value is an envelope, whatever is wrong with it.
-pub(super) fn is_one(value: &[u8]) -> bool {
-    florin_input::json::<Whole<'_>>(value).is_ok_and(|whole| whole.payload.is_some() || whole.op.is_some())
+impl<'a> Whole<'a> {
+    /// `None` where a value is none.
+    pub(super) fn of(value: &'a [u8]) -> Option<Whole<'a>> {
+        florin_input::json(value)
+            .ok()
+            .filter(|whole: &Whole<'a>| whole.payload.is_some() || whole.op.is_some())
+    }
+
+    /// What is inside `value`, which this is of.
+    fn open(&self, value: &'a [u8]) -> Result<Envelope<'a>, serde_json::Error> {
+        florin_input::json(self.payload.map_or(value, |payload| payload.get().as_bytes()))
+    }
 }
 
-/// Reads an envelope; `by_key` is whose the record is.
-pub(super) fn read(value: &[u8], by_key: UserId) -> Result<Said, Wrong> {
-    let whole: Whole<'_> = florin_input::json(value).map_err(|error| unlike(&error))?;
+/// Reads an envelope, which is the whole of `value`; `by_key` is whose the record is.
+pub(super) fn read<'a>(whole: &Whole<'a>, value: &'a [u8], by_key: UserId) -> Result<Said, Wrong> {
     if let Some(schema) = whole.schema {
         check_schema(schema)?;
     }
-    let envelope = open(value).map_err(|error| unlike(&error))?;
+    let envelope = whole.open(value).map_err(|error| unlike(&error))?;
     let after = || row(envelope.after);
     match envelope.op.map(RawValue::get) {
         Some("\"c\"" | "\"r\"") => after().map(Said::Row),
@@ -89,15 +97,10 @@ pub(super) fn read(value: &[u8], by_key: UserId) -> Result<Said, Wrong> {
 
 /// Who an envelope is about that cannot be read otherwise.
 pub(super) fn user_of(value: &[u8]) -> Option<UserId> {
-    let envelope = open(value).ok()?;
+    let whole: Whole<'_> = florin_input::json(value).ok()?;
+    let envelope = whole.open(value).ok()?;
     let of = |part: Option<&RawValue>| user(part.and_then(columns)?.user_id);
     of(envelope.after).or_else(|| of(envelope.before))
-}
-
-/// Of a value that is an envelope, what is inside.
-fn open(value: &[u8]) -> Result<Envelope<'_>, serde_json::Error> {
-    let whole: Whole<'_> = florin_input::json(value)?;
-    florin_input::json(whole.payload.map_or(value, |payload| payload.get().as_bytes()))
 }
 
 fn columns(part: &RawValue) -> Option<Columns<'_>> {

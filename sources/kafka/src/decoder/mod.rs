@@ -139,8 +139,12 @@ pub fn read(record: &Record<'_>, layout: Layout) -> Said {
     };
     let said = match record::read(value) {
         Ok(row) => Ok(Said::Row(row)),
-        Err(wrong) if !envelope::is_one(value) => Err((wrong, record::user_of(value))),
-        Err(_) => envelope::read(value, by_key).map_err(|wrong| (wrong, envelope::user_of(value))),
+        Err(wrong) => match envelope::Whole::of(value) {
+            None => Err((wrong, record::user_of(value))),
+            Some(whole) => {
+                envelope::read(&whole, value, by_key).map_err(|wrong| (wrong, envelope::user_of(value)))
+            }
+        },
     };
     let said = match said {
         Ok(said) => said,
