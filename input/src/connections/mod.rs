@@ -580,6 +580,23 @@ mod tests {
         }
     }
 
+    /// A body in chunks that breaks off is owed no answer to the whole of it: its caller would wait until it had been silent for too long.
+    #[tokio::test]
+    async fn a_body_in_chunks_that_breaks_off_is_over_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", any(|body: String| async move { format!("<{body}>") }));
+        let server = tokio::spawn(serve(listener, BOUNDS, router, std::future::pending()));
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let half = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
+        caller.write_all(half).await.unwrap();
+        caller.shutdown().await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(BOUNDS.idle / 2, caller.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(!answer.contains(" 200 "), "{answer}");
+        server.abort();
+    }
+
     /// Where the request behind a body of unknown length would begin is not known: the answer says that it is the last.
     #[tokio::test]
     async fn a_body_in_chunks_is_a_connections_last() {
