@@ -557,3 +557,6 @@ impl<S: Source, O> fmt::Debug for Follower<S, O> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,5 +71,9 @@ mod tests {
         assert_eq!(watermark.look_at(at(71 * second, 11_000_000)), Some(60 * second - 90));
         assert_eq!(watermark.look_at(at(10 * second, 11_000_500)), Some(-61 * second - 500));
         assert_eq!(watermark.look_at(at(10 * second, 99_000_000)), None, "it stands still by order");
+        let (wall_us, monotonic_us) = (11 * second + CLOCK_STEP_US, 100_000_000);
+        assert_eq!(watermark.look_at(at(wall_us, monotonic_us)), None, "no more than is let pass");
+        let by_us = -CLOCK_STEP_US - 1;
+        assert_eq!(watermark.look_at(at(wall_us + by_us, monotonic_us)), Some(by_us), "a microsecond more");
     }
 }

@@ -7,7 +7,13 @@ use crate::ledger::{Kind, Transaction};
 use crate::shard::FeedRequest;
 
 /// A ledger whose only account lacks its second row.
-struct Holed;
+#[derive(Default)]
+struct Holed {
+    /// Pages that fail before one comes.
+    failures: usize,
+    /// Pages that were asked for.
+    asked: usize,
+}
 
 #[derive(Clone, PartialEq, PartialOrd, Debug)]
 struct Nowhere;
@@ -42,7 +48,15 @@ impl Source for Holed {
         true
     }
 
+    fn reread(&mut self, _: UserId, _: Option<Version>) {
+        self.asked += 1;
+    }
+
     fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        if let Some(left) = self.failures.checked_sub(1) {
+            self.failures = left;
+            return Err(SourceError::Unavailable("somebody holds it".into()));
+        }
         rows.extend([row(1), row(3)].map(Ok));
         Ok(Page::Last)
     }
@@ -93,22 +107,27 @@ fn user() -> UserId {
 
 struct Bench {
     repair: Repair,
+    source: Holed,
     outlets: Outlets<Shard>,
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { repair: Repair::default(), outlets: Outlets::new(alloc::vec![Shard::default()]) }
+        Bench {
+            repair: Repair::default(),
+            source: Holed::default(),
+            outlets: Outlets::new(alloc::vec![Shard::default()]),
+        }
     }
 
     /// Goes on at this time as far as it can.
     fn at(&mut self, now_us: u64) {
-        let (mut source, mut notes) = (Holed, VecDeque::new());
+        let mut notes = VecDeque::new();
         self.outlets.all()[0].now_us = now_us;
         self.repair.allow(usize::MAX);
         let mut around = Around {
             now_us,
-            source: &mut source,
+            source: &mut self.source,
             identity: &"holed",
             outlets: &mut self.outlets,
             notes: &mut notes,
@@ -159,4 +178,25 @@ fn what_was_asked_for_twice_at_first_is_read_once_at_once() {
     bench.at(REREAD_PAUSE_MIN_US);
     assert_eq!(bench.begun_us(), [0, REREAD_PAUSE_MIN_US]);
     assert_eq!(bench.repair.waiting(), 0);
+}
+
+/// A ledger that fails while an account is read again is left alone for a while each time: it was asked as fast as it failed, had
+/// nobody waited.
+#[test]
+fn a_page_that_failed_is_asked_for_again_after_a_pause() {
+    let mut bench = Bench::new();
+    bench.source.failures = 2;
+    bench.want(Reason::Gap, 0);
+    for (now_us, asked) in [
+        (0, 1),
+        (1, 1),
+        (FEED_RETRY_US - 1, 1),
+        (FEED_RETRY_US, 2),
+        (2 * FEED_RETRY_US - 1, 2),
+        (2 * FEED_RETRY_US, 3),
+    ] {
+        bench.at(now_us);
+        assert_eq!(bench.source.asked, asked, "at {now_us} µs");
+    }
+    assert_eq!((bench.repair.waiting(), bench.begun_us()), (0, &[0][..]), "and read to its end");
 }

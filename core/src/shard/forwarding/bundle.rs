@@ -171,6 +171,18 @@ mod tests {
         }
     }
 
+    /// What many a bundle needs is not allocated anew for each; what one long answer needed is not held for good.
+    #[test]
+    fn a_bundle_keeps_the_room_that_it_usually_needs_and_no_more() {
+        let mut bundle = Bundle::new();
+        for bytes in [2 * BUNDLE_BYTES, 20 * BUNDLE_BYTES] {
+            bundle.push(lookup(0, 0, 0));
+            bundle.reply(|out| out.resize(bytes, 0));
+            bundle.clear();
+            assert_eq!(bundle.replies.capacity(), 2 * BUNDLE_BYTES, "after {bytes} bytes");
+        }
+    }
+
     #[test]
     fn a_bundle_is_full_by_number_and_by_what_its_answers_may_take() {
         let fill = |bytes| {

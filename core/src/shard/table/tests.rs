@@ -383,6 +383,88 @@ fn a_seventeenth_asset_is_refused() {
     }
 }
 
+/// An account's statistics begin in the smallest block that holds them. Buckets become coarse when a block is full and no sooner: as
+/// long as there is room, a clock that is set back finds what it needs.
+#[test]
+fn buckets_become_coarse_when_there_is_no_room_and_no_sooner() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let later = Horizon::at(NOW_US + 5 * DAY_US);
+    // Four of them old when the others come.
+    let hour = |version: u64| {
+        let now_us = if version <= 4 { NOW_US } else { NOW_US + 5 * DAY_US };
+        row(9, version, Kind::Recharge, 1, now_us - version as i64 * HOUR_US)
+    };
+    let seen = |table: &Table| {
+        let found = table.find(hour(1).user_id.hashed()).unwrap();
+        (found.account.statistics_bytes(&table.blocks), now.is_within(table.exact(found)))
+    };
+    let bytes: Vec<usize> = (1..=4)
+        .map(|version| {
+            assert_eq!(table.apply(&hour(version), &now), Outcome::Applied);
+            seen(&table).0
+        })
+        .collect();
+    // A header of 24, totals of 20, and 16 a bucket; and no block of 112.
+    assert_eq!(bytes, [64, 80, 96, 128]);
+    assert_eq!(table.apply(&hour(5), &later), Outcome::Applied);
+    assert_eq!(seen(&table), (128, true), "there was room");
+    assert_eq!(table.apply(&hour(6), &later), Outcome::Applied);
+    assert!(
+        !seen(&table).1,
+        "hours are merged into days, and by the clock of before the windows cannot be told"
+    );
+}
+
+/// A row of the middle was removed from the ledger, and the account read again: it holds less than what readers have seen. That
+/// stays, says so, and is asked for again when there is something new to be found.
+#[test]
+fn an_account_of_which_rows_have_vanished_is_asked_for_again_when_one_comes() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=5).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user = rows[0].user_id.hashed();
+    rows[..3].iter().for_each(|row| assert_eq!(table.apply(row, &now), Outcome::Applied));
+    assert!(table.quarantine(user.id), "its history is to be asked for");
+    assert!(!table.quarantine(user.id), "once");
+    table.begin_reread(user.id);
+    table.apply_reread(&rows[0], &now);
+    assert!(!table.end_reread(user.id), "it holds less");
+    assert_eq!((table.version(user.id), table.quarantined()), (Version(3), 1));
+    assert!(table.is_lasting(user));
+    assert_eq!(table.apply(&rows[4], &now), Outcome::Gap { ask: true });
+    assert_eq!(table.apply(&rows[4], &now), Outcome::Gap { ask: false });
+
+    table.mark_unreadable(user.id);
+    assert!(!table.quarantine(user.id), "it would not help");
+}
+
+/// What growth has left to do is done by pieces, between which each account is found; and whoever walks meets all of them.
+#[test]
+fn a_table_that_grows_says_so_until_it_is_done_and_shows_everybody() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let mut user = 0;
+    while !table.is_growing() {
+        assert!(user < 100_000, "it has to grow");
+        table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
+        user += 1;
+    }
+    let mut pieces = 0;
+    while table.is_growing() {
+        assert!(pieces < 10_000, "and to come to an end");
+        table.go_on_growing();
+        pieces += 1;
+        let id = UserId::new(pieces % user).unwrap();
+        assert_eq!(table.version(id), Version(1));
+    }
+    let (mut walk, mut met) = (Walk::new(), Vec::new());
+    while !walk.is_over() {
+        let before = met.len();
+        table.walk_users(&mut walk, 40, |user| met.push(user.get()));
+        assert!(met.len() - before < 40 + 2 * 16, "a few more than were asked for");
+    }
+    met.sort_unstable();
+    assert_eq!(met, (0..user).collect::<Vec<_>>());
+}
+
 /// All that is counted as held by accounts is, and is given back with them.
 #[test]
 fn where_the_bytes_go_is_known_and_adds_up() {

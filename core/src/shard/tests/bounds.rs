@@ -1,6 +1,7 @@
 //! What one caller may hold, and whom it keeps waiting.
 
 use super::*;
+use crate::limits::{FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
 use crate::shard::forwarding::waiting::first_unmet;
 
 /// Bytes of memory that shard 0 holds for a connection.
@@ -139,4 +140,22 @@ fn a_batch_that_waits_costs_one_look_as_long_as_nothing_changes() {
     assert_eq!(look(1_023, 1_023), (Some(1_023), 1));
     assert_eq!(look(1_023, 1_024), (None, 1_024), "all are judged at one moment");
     assert_eq!(looks, 3);
+}
+
+/// A feed that brings a million rows keeps nobody waiting who asks: a turn that has answered takes fewer of them.
+#[test]
+fn a_turn_that_answers_takes_less_from_the_feed() {
+    let mut alone = node_with(1, 2_048, 8).remove(0);
+    alone.turn(10);
+    alone.shard.open(0, Listener::Any);
+    let ping = request(4, 1, 0, false, &[]);
+    for (at_us, frame, expected) in [
+        (20, &[][..], FEED_EVENTS_PER_TURN),
+        (30, &ping[..], FEED_EVENTS_BESIDE_ANSWERS),
+        (40, &[][..], FEED_EVENTS_PER_TURN),
+    ] {
+        while alone.events.push(FeedEvent::BatchEnd(at_us)).is_ok() {}
+        alone.turn_with(at_us, frame);
+        assert_eq!(alone.events.free(), expected, "at {at_us} µs");
+    }
 }

@@ -27,10 +27,15 @@ pub(super) struct Alone {
 
 /// The shards of a node, each with a watermark.
 pub(super) fn node(shards: u16, request_slots: usize) -> Vec<Alone> {
+    node_with(shards, 64, request_slots)
+}
+
+/// The same, with room for so many events of the feed.
+fn node_with(shards: u16, event_slots: usize, request_slots: usize) -> Vec<Alone> {
     let parkings: Vec<_> = (0..shards).map(|_| Arc::new(Parking::new())).collect();
     let links = mesh(&parkings).into_iter().enumerate();
     let alone = |(index, peers): (usize, Vec<Option<PeerLink>>)| {
-        let (events, shard_events) = mesh::ring(64);
+        let (events, shard_events) = mesh::ring(event_slots);
         let (shard_requests, requests) = mesh::ring(request_slots);
         let watermark = Arc::new(Latest::new());
         watermark.store(1, 1);

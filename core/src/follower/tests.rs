@@ -1,0 +1,173 @@
+//! What the follower does with a ledger that fails, and a clock that is set.
+
+use florin_schema::{Asset, Version};
+
+use super::*;
+use crate::ledger::Kind;
+
+/// A ledger that says what the test has put down for it, and counts how often it is asked.
+#[derive(Default)]
+struct Scripted {
+    /// What comes next, first to last; then nothing new.
+    says: VecDeque<Result<(Vec<Row>, Progress<Place>), SourceError>>,
+    asked: usize,
+    loads: usize,
+}
+
+#[derive(Clone, PartialEq, PartialOrd, Debug)]
+struct Place(u64);
+
+impl Position for Place {
+    fn encode(&self) -> Vec<u8> {
+        self.0.to_le_bytes().to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Place> {
+        Some(Place(u64::from_le_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+impl Source for Scripted {
+    type Identity = &'static str;
+    type Position = Place;
+
+    fn identity(&mut self) -> Result<&'static str, SourceError> {
+        Ok("scripted")
+    }
+
+    fn load(&mut self, _: Option<&Place>) -> Result<(), SourceError> {
+        self.loads += 1;
+        Ok(())
+    }
+
+    fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<Place>, SourceError> {
+        self.asked += 1;
+        let (said, progress) = self.says.pop_front().unwrap_or_else(|| Ok((Vec::new(), at_end(now))))?;
+        rows.extend(said);
+        Ok(progress)
+    }
+}
+
+/// A shard that applies everything at once, and keeps what it was sent of rows and commits.
+#[derive(Default)]
+struct Shard {
+    sent: Vec<FeedEvent>,
+    watermark: Now,
+}
+
+impl Outlet for Shard {
+    fn send(&mut self, event: FeedEvent) -> Result<(), FeedEvent> {
+        if !matches!(event, FeedEvent::BatchEnd(_)) {
+            self.sent.push(event);
+        }
+        Ok(())
+    }
+
+    fn applied_batch(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn publish(&mut self, wall_us: i64, monotonic_us: u64) {
+        self.watermark = Now { wall_us, monotonic_us };
+    }
+
+    fn next_request(&mut self) -> Option<FeedRequest> {
+        None
+    }
+
+    fn wake(&mut self) {}
+}
+
+/// Everything has come, and no commit goes on.
+fn at_end(now: Now) -> Progress<Place> {
+    Progress { position: None, whole: Some(0), complete_before: Some(now), again_us: 10, loaded: None }
+}
+
+fn at(monotonic_us: u64) -> Now {
+    Now { wall_us: 1_795_320_306_000_000 + monotonic_us.cast_signed(), monotonic_us }
+}
+
+fn row(version: u64) -> Transaction {
+    Transaction {
+        user_id: UserId::new(7).unwrap(),
+        version: Version(version),
+        asset: Asset::parse(b"COIN").unwrap(),
+        kind: Kind::Recharge,
+        amount: 1,
+        occurred_at_us: 0,
+    }
+}
+
+fn follower() -> Follower<Scripted, Shard> {
+    Follower::new(Scripted::default(), alloc::vec![Shard::default()]).unwrap()
+}
+
+impl Follower<Scripted, Shard> {
+    /// Goes on at this time as far as it can; until when it rests.
+    fn goes_on(&mut self, now: Now) -> u64 {
+        for _ in 0..100 {
+            if let Wait::Until(us) = self.step(now) {
+                return us;
+            }
+        }
+        panic!("a follower that never rests");
+    }
+}
+
+/// A ledger that cannot be read is left alone for its pause, and then asked from where it was.
+#[test]
+fn a_ledger_that_failed_is_not_asked_before_its_time() {
+    let mut follower = follower();
+    follower.source.says.push_back(Err(SourceError::Unavailable("it is locked".into())));
+    for (now_us, until_us, asked) in [
+        (5, 5 + FEED_RETRY_US, 1),
+        (6, 5 + FEED_RETRY_US, 1),
+        (4 + FEED_RETRY_US, 5 + FEED_RETRY_US, 1),
+        (5 + FEED_RETRY_US, 15 + FEED_RETRY_US, 2),
+    ] {
+        assert_eq!(follower.goes_on(at(now_us)), until_us, "at {now_us} µs");
+        assert_eq!(follower.source.asked, asked, "at {now_us} µs");
+    }
+    assert_eq!((follower.source.loads, follower.doing()), (2, Doing::Following));
+}
+
+/// What failed between two commits has broken none of them off: the next is shown as soon as it is whole, though more is still to come.
+#[test]
+fn a_failure_between_commits_keeps_none_of_them_from_being_shown() {
+    let mut follower = follower();
+    let is_whole = |rows: usize, more: bool| Progress {
+        position: Some(Place(rows as u64)),
+        whole: Some(rows),
+        complete_before: (!more).then_some(at(1)),
+        again_us: u64::from(!more),
+        loaded: None,
+    };
+    follower.source.says.push_back(Ok((alloc::vec![Ok(row(1))], is_whole(1, false))));
+    follower.goes_on(at(1));
+    follower.source.says.push_back(Err(SourceError::Unavailable("the connection was cut".into())));
+    follower.goes_on(at(10));
+    follower.source.says.push_back(Ok((alloc::vec![Ok(row(2))], is_whole(1, true))));
+    follower.goes_on(at(10 + FEED_RETRY_US));
+    assert_eq!(follower.outlets()[0].sent, [FeedEvent::Row(row(1)), FeedEvent::Row(row(2))]);
+    assert_eq!(follower.outlets()[0].watermark, at(10 + FEED_RETRY_US));
+}
+
+/// Each time that the clock was set is counted, and told once.
+#[test]
+fn each_step_of_the_clock_is_counted() {
+    let mut follower = follower();
+    let mut now = at(0);
+    follower.goes_on(now);
+    for by_us in [3_600_000_000, -7_200_000_000, 0, 86_400_000_000] {
+        now = Now { wall_us: now.wall_us + 1_000 + by_us, monotonic_us: now.monotonic_us + 1_000 };
+        follower.goes_on(now);
+    }
+    assert_eq!(follower.counts().clock_steps, 3);
+    let mut told = Vec::new();
+    while let Some(note) = follower.next_note() {
+        if let Note::ClockStepped { by_us } = note {
+            told.push(by_us);
+        }
+    }
+    assert_eq!(told, [3_600_000_000, -7_200_000_000, 86_400_000_000]);
+}
