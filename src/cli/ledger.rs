@@ -114,14 +114,13 @@ impl Which {
 impl InitArgs {
     /// Whether its flags are for such a ledger.
     fn check(&self, address: &LedgerAddress) -> Result<(), LedgerCommandError> {
-        #[cfg(feature = "postgres")]
-        let is_postgres = matches!(address, LedgerAddress::Postgres(_));
-        #[cfg(not(feature = "postgres"))]
-        let is_postgres = false;
-        #[cfg(feature = "kafka")]
-        let is_kafka = matches!(address, LedgerAddress::Kafka(_));
-        #[cfg(not(feature = "kafka"))]
-        let is_kafka = false;
+        let (is_postgres, is_kafka) = match address {
+            #[cfg(feature = "postgres")]
+            LedgerAddress::Postgres(_) => (true, false),
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(_) => (false, true),
+            LedgerAddress::Sqlite(_) | LedgerAddress::WithPassword => (false, false),
+        };
         if !is_postgres && (self.reader.is_some() || self.writer.is_some()) {
             return Err(LedgerCommandError::Roles);
         }
