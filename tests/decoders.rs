@@ -115,6 +115,19 @@ proptest! {
     }
 }
 
+/// Each request that there is, cut in two at each byte. Of those that are long, at each byte of either end and some between;
+/// `FLORIN_CUTS=all` tries these as well.
+#[test]
+fn every_request_cut_at_any_byte_is_answered_as_if_it_had_come_whole() {
+    const EITHER_END: usize = 64;
+    let all = std::env::var("FLORIN_CUTS").is_ok_and(|which| which == "all");
+    for input in GOLDEN.iter().chain(RESP.iter()).map(Vec::as_slice).chain(HTTP.map(str::as_bytes)) {
+        let is_tried =
+            |&at: &usize| all || at < EITHER_END || at + EITHER_END > input.len() || at.is_multiple_of(97);
+        targets::cuts(input, (1..input.len()).filter(is_tried));
+    }
+}
+
 /// The blocks of a table of some accounts, each with its bucket before it.
 static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let (mut table, now_us) = (Table::new(), 1_795_320_306_000_000);

@@ -221,7 +221,21 @@ pub fn session(input: &[u8]) {
         rest = after;
         (!piece.is_empty()).then_some(piece)
     });
-    let cut = Session::new().converse(pieces);
+    assert_alike(input, whole, Session::new().converse(pieces));
+}
+
+/// The same for each of these places to cut it in two.
+#[allow(dead_code, reason = "the fuzzers cut at places of their own")]
+pub fn cuts(input: &[u8], places: impl Iterator<Item = usize>) {
+    let whole = Session::new().converse(std::iter::once(input));
+    for at in places {
+        let (first, second) = input.split_at(at);
+        let pieces = [first, second].into_iter().filter(|piece| !piece.is_empty());
+        assert_alike(input, whole.clone(), Session::new().converse(pieces));
+    }
+}
+
+fn assert_alike(input: &[u8], whole: Vec<u8>, cut: Vec<u8>) {
     // To a refused head that expects 100-continue the answer depends on whether its body is already here.
     if !input.to_ascii_lowercase().windows(6).any(|six| six == b"expect") {
         assert_eq!(in_any_order(whole, input), in_any_order(cut, input));

@@ -95,6 +95,41 @@ impl History {
     }
 }
 
+impl History {
+    /// Whoever recorded this history would have found a breach of each promise: one answer of it is changed at a time.
+    pub fn assert_each_breach_would_be_found(&self) {
+        let finds = |what: &str, changed: Option<(usize, u64)>, is_it: fn(&Broken) -> bool| {
+            let (at, version) = changed.unwrap_or_else(|| panic!("{what}: no answer that could break it"));
+            let mut planted = self.clone();
+            planted.reads[at].version = version;
+            assert!(planted.broken().iter().any(is_it), "{what}: {:?} is let pass", planted.reads[at]);
+        };
+        // Answers stand in the order in which they came, and a client waits for each.
+        let mut seen: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+        let later = self.reads.iter().enumerate().filter_map(|(at, read)| {
+            let before = seen.insert((read.client, read.user), read.version)?;
+            Some((at, before.checked_sub(1)?))
+        });
+        finds("monotonic reads", later.last(), |broken| matches!(broken, Broken::WentBack { .. }));
+
+        let reads = || self.reads.iter().enumerate();
+        let minimum = reads().find_map(|(at, read)| Some((at, read.min_version.checked_sub(1)?)));
+        finds("min_version", minimum, |broken| matches!(broken, Broken::BelowMinimum(_)));
+
+        let is_due = |read: &Read| {
+            let before_us = read.asked_us.checked_sub(read.max_age_us?)?;
+            let mut writes = self.writes.iter().filter(|write| write.user == read.user);
+            writes.find(|write| write.acknowledged_us.is_some_and(|us| us < before_us))
+        };
+        let old = reads().rev().find_map(|(at, read)| is_due(read).map(|write| (at, write.version - 1)));
+        finds("max_age_ms", old, |broken| matches!(broken, Broken::TooOld { .. }));
+
+        let most = self.writes.iter().map(|write| write.version).max();
+        let made_up = most.map(|most| (self.reads.len() - 1, most + 1));
+        finds("nothing made up", made_up, |broken| matches!(broken, Broken::MadeUp { .. }));
+    }
+}
+
 /// By account and time, the highest version.
 #[derive(Default)]
 struct Highest(BTreeMap<u64, BTreeMap<u64, u64>>);

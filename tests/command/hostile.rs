@@ -2,7 +2,7 @@
 //!
 //! Two programs write: one appends to the ledger itself and so goes on whatever becomes of the node, one by `POST /v1/transactions`.
 //! Four read, and ask for what was written or for how old an answer may be. `FLORIN_ENDS=100` ends the node so often, and `FLORIN_DRIVER`
-//! names another driver.
+//! names another driver. Where there are two nodes, `failover` has the callers go over.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -22,6 +22,11 @@ use crate::history::{History, Read, Write};
 #[cfg(feature = "postgres")]
 use crate::support::run;
 use crate::support::{PATIENCE, Server, folder_with_ledger, transaction, wait_for};
+
+mod clock;
+mod failover;
+mod interrupted;
+mod limits;
 
 /// Accounts of the program that appends; those of the one that posts come behind.
 const USERS: u64 = 3;
@@ -76,9 +81,24 @@ struct Scene {
     history: Mutex<History>,
     /// By account, the newest that was acknowledged.
     written: [AtomicU64; 2 * USERS as usize],
-    answers: AtomicU64,
+    /// By reader, those that one of the promises is about.
+    answers: [AtomicU64; MAX_AGES_MS.len()],
     refusals: AtomicU64,
 }
+
+/// What a reader asks.
+#[derive(Clone, Copy)]
+struct Question {
+    user: u64,
+    min_version: u64,
+    max_age_ms: Option<u64>,
+}
+
+/// How long an answer may be waited for until it can be given.
+const WAIT_MS: u64 = 1_000;
+
+/// How a reader asks: the version that it is told, of an account that is not said to be incomplete.
+type Asks<'a> = Box<dyn FnMut(Question) -> Option<u64> + 'a>;
 
 impl Scene {
     fn now_us(&self) -> u64 {
@@ -136,34 +156,43 @@ impl Scene {
         }
     }
 
-    fn read(&self, client: u64) {
+    fn read(&self, client: u64, mut asks: Asks<'_>) {
         let max_age_ms = MAX_AGES_MS[client as usize];
         let mut count = client;
         while !self.is_over.load(Relaxed) {
             count += 1;
             let at = count % (2 * USERS);
             let min_version = if client == 2 { self.written[at as usize].load(Relaxed) } else { 0 };
-            let user = FIRST_USER + at;
-            let max_age = max_age_ms.map_or_else(String::new, |ms| format!("&max_age_ms={ms}"));
-            let path = format!("/v1/users/{user}/balance?min_version={min_version}{max_age}&wait_ms=2000");
-            let (any, asked_us) = (*self.any.lock().unwrap(), self.now_us());
-            let Some(answer) = ask(any, "GET", &path, "") else { continue };
+            let (user, asked_us) = (FIRST_USER + at, self.now_us());
+            let answer = asks(Question { user, min_version, max_age_ms });
             let answered_us = self.now_us();
-            let version = answer.split_once(r#""version":""#).and_then(|(_, rest)| rest.split('"').next());
-            let version = version.and_then(|version| version.parse().ok());
-            // One that says itself that it is incomplete promises nothing.
-            match version
-                .filter(|_| answer.starts_with("HTTP/1.1 200") && !answer.contains("Florin-Quarantined"))
-            {
-                Some(version) => {
-                    self.answers.fetch_add(1, Relaxed);
-                    let max_age_us = max_age_ms.map(|ms| ms * 1_000);
-                    let read = Read { client, user, version, min_version, max_age_us, asked_us, answered_us };
-                    self.history.lock().unwrap().reads.push(read);
-                }
-                None => drop(self.refusals.fetch_add(1, Relaxed)),
+            let Some(version) = answer else {
+                self.refusals.fetch_add(1, Relaxed);
+                continue;
+            };
+            let max_age_us = max_age_ms.map(|ms| ms * 1_000);
+            let read = Read { client, user, version, min_version, max_age_us, asked_us, answered_us };
+            self.history.lock().unwrap().reads.push(read);
+            if client != 2 || min_version > 0 {
+                self.answers[client as usize].fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// Asks over HTTP the node that serves at the moment, each time on a connection of its own.
+    fn over_http(&self) -> Asks<'_> {
+        Box::new(|Question { user, min_version, max_age_ms }| {
+            let max_age = max_age_ms.map_or_else(String::new, |ms| format!("&max_age_ms={ms}"));
+            let path =
+                format!("/v1/users/{user}/balance?min_version={min_version}{max_age}&wait_ms={WAIT_MS}");
+            let any = *self.any.lock().unwrap();
+            let answer = ask(any, "GET", &path, "")?;
+            // One that says itself that it is incomplete promises nothing.
+            if !answer.starts_with("HTTP/1.1 200") || answer.contains("Florin-Quarantined") {
+                return None;
+            }
+            answer.split_once(r#""version":""#)?.1.split('"').next()?.parse().ok()
+        })
     }
 
     fn serve(&self, server: &Server) {
@@ -171,10 +200,15 @@ impl Scene {
         *self.admin.lock().unwrap() = server.admin;
     }
 
-    /// Waits until callers have had some answers more.
+    /// Waits until callers have had some answers more, each of them one at least.
     fn go_on(&self) {
-        let until = self.answers.load(Relaxed) + READS_MIN;
-        wait_for("answers", || (self.answers.load(Relaxed) >= until).then_some(()));
+        let had = || self.answers.each_ref().map(|answers| answers.load(Relaxed));
+        let before = had();
+        wait_for("answers", || {
+            let has_each = had().iter().zip(before).all(|(&now, before)| now > before);
+            let all = had().iter().sum::<u64>() - before.iter().sum::<u64>();
+            (has_each && all >= READS_MIN).then_some(())
+        });
     }
 }
 
@@ -215,6 +249,16 @@ fn start(folder: &Path, shards: usize, more: &[&str]) -> Server {
 /// Lets callers loose on a node while `play` goes on; what they saw.
 fn with_callers(
     commit: impl FnMut(Row) -> bool + Send,
+    serving: (SocketAddr, SocketAddr),
+    play: impl FnOnce(&Scene),
+) -> History {
+    with_callers_by(Scene::over_http, commit, serving, play)
+}
+
+/// The same with readers who ask in their own way.
+fn with_callers_by(
+    asks: impl for<'a> Fn(&'a Scene) -> Asks<'a> + Sync,
+    commit: impl FnMut(Row) -> bool + Send,
     (any, admin): (SocketAddr, SocketAddr),
     play: impl FnOnce(&Scene),
 ) -> History {
@@ -225,22 +269,23 @@ fn with_callers(
         admin: Mutex::new(admin),
         history: Mutex::default(),
         written: Default::default(),
-        answers: AtomicU64::new(0),
+        answers: Default::default(),
         refusals: AtomicU64::new(0),
     };
     std::thread::scope(|scope| {
-        let scene = &scene;
+        let (scene, asks) = (&scene, &asks);
         let _ends = Ends(&scene.is_over);
         scope.spawn(move || scene.append(commit));
-        scope.spawn(|| scene.post());
+        scope.spawn(move || scene.post());
         for client in 0..MAX_AGES_MS.len() as u64 {
-            scope.spawn(move || scene.read(client));
+            scope.spawn(move || scene.read(client, asks(scene)));
         }
         play(scene);
     });
     let history = scene.history.into_inner().unwrap();
     let broken = history.broken();
     assert!(broken.is_empty(), "{} promises were broken, the first: {:?}", broken.len(), broken[0]);
+    history.assert_each_breach_would_be_found();
     println!(
         "{} answers to {} writes kept every promise; {} were refused",
         history.reads.len(),

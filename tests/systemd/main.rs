@@ -20,10 +20,17 @@ const VERSION: &str = "1.0.0";
 const NEXT_VERSION: &str = "1.0.1";
 const INSTALL: &str = "apt-get install --quiet --yes /root/florin.deb";
 const ASK: &str = "florin get balance 1";
-/// Restarts under load.
+/// Restarts under load: so many, or `FLORIN_RESTARTS`.
 const RESTARTS: usize = 20;
+/// Upgrades under load: so many, or `FLORIN_UPGRADES`.
+const UPGRADES: usize = 1;
 /// Answers between two of them.
 const ANSWERS_PER_RESTART: u64 = 50;
+
+/// How often, where this variable does not say otherwise.
+fn times(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |times| times.parse().expect("a number"))
+}
 
 /// A machine with the package, and with a ledger.
 fn machine(test: &str) -> Option<Machine> {
@@ -144,7 +151,7 @@ fn assert_nothing_is_lost(mishaps: &[Mishap], restarts: &[Restart]) {
 #[test]
 fn restarts_under_load_lose_no_connection_and_no_request() {
     let Some(machine) = machine("restarts_under_load_lose_no_connection_and_no_request") else { return };
-    let doors = hold_all_doors(&machine);
+    let (doors, asked) = (hold_all_doors(&machine), times("FLORIN_RESTARTS", RESTARTS));
     let (restarts, answered, mishaps) = while_calling(&machine, &doors, |answered| {
         let restart = |_| {
             let before = answered.load(Ordering::Relaxed);
@@ -154,10 +161,10 @@ fn restarts_under_load_lose_no_connection_and_no_request() {
             machine.ok("systemctl restart florin");
             Restart::last(&machine)
         };
-        (0..RESTARTS).map(restart).collect::<Vec<_>>()
+        (0..asked).map(restart).collect::<Vec<_>>()
     });
-    eprintln!("{RESTARTS} restarts, {answered} answers, {} connections closed by a drain", mishaps.len());
-    assert!(answered > RESTARTS as u64 * ANSWERS_PER_RESTART);
+    eprintln!("{asked} restarts, {answered} answers, {} connections closed by a drain", mishaps.len());
+    assert!(answered > asked as u64 * ANSWERS_PER_RESTART);
     assert_nothing_is_lost(&mishaps, &restarts);
 }
 
@@ -165,20 +172,30 @@ fn restarts_under_load_lose_no_connection_and_no_request() {
 fn an_upgrade_under_load_loses_no_request() {
     let Some(machine) = machine("an_upgrade_under_load_loses_no_request") else { return };
     let doors = hold_all_doors(&machine);
-    machine.put(&supplies::package(NEXT_VERSION), "/root/florin.deb");
     let runs = || machine.ok("readlink /proc/$(systemctl show --value --property=MainPID florin)/exe");
-    let (restart, _, mishaps) = while_calling(&machine, &doors, |_| {
-        let main = machine.property("florin", "MainPID");
-        machine.ok(INSTALL);
-        // What runs is restarted on purpose only.
-        assert_eq!(machine.property("florin", "MainPID"), main);
-        assert!(runs().ends_with("(deleted)"), "{}", runs());
-        machine.ok("systemctl restart florin");
-        assert_eq!(runs(), "/usr/bin/florin");
-        Restart::last(&machine)
+    let versions = [NEXT_VERSION, VERSION].into_iter().cycle();
+    let (restarts, answered, mishaps) = while_calling(&machine, &doors, |_| {
+        let upgrade = |version| {
+            machine.put(&supplies::package(version), "/root/florin.deb");
+            let main = machine.property("florin", "MainPID");
+            machine.ok(&format!("{INSTALL} --allow-downgrades"));
+            let installed = machine.ok("dpkg-query --show --showformat='${Version}' florin");
+            assert_eq!(installed, version);
+            // What runs is restarted on purpose only.
+            assert_eq!(machine.property("florin", "MainPID"), main);
+            assert!(runs().ends_with("(deleted)"), "{}", runs());
+            machine.ok("systemctl restart florin");
+            assert_eq!(runs(), "/usr/bin/florin");
+            Restart::last(&machine)
+        };
+        versions.take(times("FLORIN_UPGRADES", UPGRADES)).map(upgrade).collect::<Vec<_>>()
     });
-    assert_eq!(machine.ok("dpkg-query --show --showformat='${Version}' florin"), NEXT_VERSION);
-    assert_nothing_is_lost(&mishaps, &[restart]);
+    eprintln!(
+        "{} upgrades, {answered} answers, {} connections closed by a drain",
+        restarts.len(),
+        mishaps.len()
+    );
+    assert_nothing_is_lost(&mishaps, &restarts);
     machine.ok(ASK);
 }
 
