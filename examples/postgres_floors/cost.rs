@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use florin_postgres::schema::Roles;
 use florin_postgres::{Target, admin};
 
+use super::Gate;
+use super::floors::{self, sum, until};
 use super::server::Server;
-use super::{Gate, until};
 
 /// Turns of each kind; the middle one is told.
 const TURNS: usize = 5;
@@ -176,25 +177,9 @@ fn cpu_ticks(server: &Server) -> u64 {
 /// CPU of each of this process's threads by name, and of the server, in hundredths of a second. What a row costs hangs less on who
 /// else is on the host than how long it takes.
 pub fn by_thread(server: &Server) -> BTreeMap<String, u64> {
-    let mut ticks = BTreeMap::from([("the server".to_owned(), cpu_ticks(server))]);
-    for thread in fs::read_dir("/proc/self/task").expect("threads").flatten() {
-        let Ok(text) = fs::read_to_string(thread.path().join("stat")) else { continue };
-        let Some((head, fields)) = text.rsplit_once(") ") else { continue };
-        let name = head.split_once('(').map_or(head, |(_, name)| name);
-        let fields: Vec<String> = fields.split(' ').map(str::to_owned).collect();
-        *ticks.entry(name.to_owned()).or_default() += sum(&fields[11..13]);
-    }
+    let mut ticks = floors::ticks_by_thread();
+    ticks.insert("the server".to_owned(), cpu_ticks(server));
     ticks
-}
-
-/// Prints what `rows` rows cost each of them since.
-pub fn of_rows(server: &Server, before: &BTreeMap<String, u64>, rows: u64) {
-    for (name, ticks) in by_thread(server) {
-        let us = (ticks - before.get(&name).unwrap_or(&0)) as f64 * 10_000.0 / rows as f64;
-        if us >= 0.05 {
-            println!("    {us:.1} µs of CPU a row: {name}");
-        }
-    }
 }
 
 /// CPU of one process.
@@ -202,12 +187,9 @@ fn ticks_of(pid: &str) -> u64 {
     stat(pid).map_or(0, |fields| sum(&fields[11..13]))
 }
 
+/// What the system says of a process, behind its name.
 fn stat(pid: &str) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split(' ').map(str::to_owned).collect())
-}
-
-fn sum(fields: &[String]) -> u64 {
-    fields.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum()
 }

@@ -8,13 +8,13 @@
 //! - what an idle node costs the server, and one that follows about 1,000 commits a second,
 //! - what the ledger's trigger and its replica identity cost a commit, in CPU and in bytes of the log.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use florin::node::{Node, NodeConfig};
 use florin::sources::LedgerAddress;
@@ -24,7 +24,10 @@ use florin::sources::LedgerAddress;
 mod server;
 
 mod cost;
+#[path = "../floors/mod.rs"]
+mod floors;
 
+use floors::{Caller, applied, now_us, quantiles, told, until};
 use server::Server;
 
 const SCHEMA: &str = "
@@ -67,26 +70,6 @@ fn main() {
     cost::of_commits(&server);
 }
 
-fn told(what: &str, rows: u64, took: Duration) {
-    println!(
-        "{what}: {rows} rows in {:.2} s, {:.0} rows/s",
-        took.as_secs_f64(),
-        rows as f64 / took.as_secs_f64()
-    );
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(600);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not within ten minutes");
-        thread::park_timeout(Duration::from_millis(1));
-    }
-}
-
-fn applied(node: &Node) -> u64 {
-    node.shards().iter().map(|shard| shard.metrics.applied.get()).sum()
-}
-
 /// Commits of two rows, made while the node cannot reach its server, and followed when it can.
 fn backlog(server: &Server, node: &Node, gate: &Gate, rows: u64) {
     gate.close();
@@ -106,7 +89,7 @@ fn backlog(server: &Server, node: &Node, gate: &Gate, rows: u64) {
     let (began, first, spent) = (Instant::now(), applied(node), cost::by_thread(server));
     until("the backlog is followed", || applied(node) >= before + rows);
     told("follow", before + rows - first, began.elapsed());
-    cost::of_rows(server, &spent, before + rows - first);
+    floors::told_of_threads(&spent, &cost::by_thread(server), before + rows - first);
 }
 
 /// One session commits about 1,000 rows a second of one account; one caller waits for each version.
@@ -125,8 +108,7 @@ fn visible(server: &Server, node: &Node, seconds: u64) {
     let (mut took, mut version, mut retained) = (Vec::new(), 0, 0_u64);
     while version < commits {
         let (at, updated_us) = caller.balance(3_000_000, version + 1);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_micros();
-        took.push(i64::try_from(now).expect("a time") - updated_us);
+        took.push(now_us() - updated_us);
         version = at;
         if took.len() % 1_000 == 0 {
             let kept = server.sql(
@@ -136,54 +118,12 @@ fn visible(server: &Server, node: &Node, seconds: u64) {
         }
     }
     assert!(writer.wait().expect("its end").success());
-    took.sort_unstable();
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize] as f64 / 1_000.0;
     println!(
-        "visible: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms, at {:.0} commits/s; {:.1} MiB of the log were kept at most",
-        at(0.5),
-        at(0.99),
-        at(1.0),
+        "visible: {}, at {:.0} commits/s; {:.1} MiB of the log were kept at most",
+        quantiles(took),
         commits as f64 / began.elapsed().as_secs_f64(),
         retained as f64 / f64::from(1 << 20),
     );
-}
-
-/// Asks over HTTP, on one connection.
-struct Caller(BufReader<TcpStream>);
-
-impl Caller {
-    fn connect(address: SocketAddr) -> Caller {
-        let stream = TcpStream::connect(address).expect("the node");
-        stream.set_nodelay(true).expect("no delay");
-        Caller(BufReader::new(stream))
-    }
-
-    /// The version that is there once `least` is, and when its row was inserted.
-    fn balance(&mut self, user: u64, least: u64) -> (u64, i64) {
-        loop {
-            let request = format!(
-                "GET /v1/users/{user}/balance?min_version={least}&wait_ms=1000 HTTP/1.1\r\nHost: florin\r\n\r\n"
-            );
-            self.0.get_mut().write_all(request.as_bytes()).expect("a request");
-            let (mut length, mut line) = (0, String::new());
-            while line != "\r\n" {
-                line.clear();
-                self.0.read_line(&mut line).expect("a head");
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().expect("a length");
-                }
-            }
-            let mut body = vec![0; length];
-            self.0.read_exact(&mut body).expect("a body");
-            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-            let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
-            if let Some(version) = number(&body["version"]).filter(|&version| version >= least) {
-                let at: jiff::Timestamp =
-                    body["updated_at"].as_str().expect("a time").parse().expect("a time");
-                return (version, at.as_microsecond());
-            }
-        }
-    }
 }
 
 /// A way to the server that can be shut.

@@ -1,0 +1,175 @@
+//! What following a Kafka topic reaches on this machine: `cargo run --release --example kafka_floors [RECORDS [SECONDS]]`.
+//!
+//! It makes a broker of its own, which `scripts/kafka` has fetched (see `sources/kafka/tests/live/broker.rs`), and a topic of 24
+//! partitions that `florin publish` would write, and prints
+//! - records a second of a node of two shards that loads it, and beside it, in turns, what librdkafka alone reads of it,
+//! - what a record costs each of the node's threads,
+//! - from before a record is sent until it is answered, at about 1,000 records a second.
+
+use std::io::{Write, stdout};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use florin::node::{Node, NodeConfig};
+use florin::sources::LedgerAddress;
+use florin_core::ledger::Kind;
+use florin_kafka::{Address, Publisher};
+use florin_record::{Entered, NewTransaction, TransactionId};
+use florin_schema::{Asset, UserId, Version};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::Producer;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+#[path = "../../sources/kafka/tests/live/broker.rs"]
+#[allow(dead_code)]
+mod broker;
+#[path = "../floors/mod.rs"]
+mod floors;
+
+use broker::{Broker, put};
+use floors::{Caller, applied, now_us, quantiles, ticks_by_thread, told, told_of_threads, until};
+
+const TOPIC: &str = "floors";
+const PARTITIONS: i32 = 24;
+const USERS: u64 = 16_384;
+/// Loads of each kind; the middle one is what counts.
+const TURNS: usize = 3;
+/// Accounts that records come to while a caller waits for one of them: they lie in several partitions.
+const LIVE_USERS: u64 = 16;
+/// The first of them: no other record is theirs.
+const LIVE_FIRST: u64 = 3_000_000;
+const LIVE_A_SECOND: u64 = 1_000;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>().expect("a number"));
+    let records = arguments.next().unwrap_or(2_000_000);
+    let seconds = arguments.next().unwrap_or(20);
+    let broker = Broker::start().expect("a broker: scripts/kafka fetches it");
+    broker.make_topic(TOPIC, PARTITIONS);
+    let began = Instant::now();
+    publish(&broker, records);
+    told("publish", records, began.elapsed());
+
+    let (mut alone, mut loaded) = (Vec::new(), Vec::new());
+    for turn in 1..=TURNS {
+        alone.push(read_alone(&broker, records));
+        let (node, took) = load(&broker, records);
+        loaded.push(took);
+        if turn == TURNS {
+            visible(&broker, &node, seconds);
+        }
+        node.drain();
+        node.join().expect("a clean end");
+    }
+    let middle = |took: &mut Vec<Duration>| {
+        took.sort_unstable();
+        took[TURNS / 2]
+    };
+    let (alone, loaded) = (middle(&mut alone), middle(&mut loaded));
+    told("middle: librdkafka alone", records, alone);
+    told("middle: load", records, loaded);
+    println!("ratio: {:.2} of what librdkafka alone reads", alone.as_secs_f64() / loaded.as_secs_f64());
+}
+
+fn publish(broker: &Broker, records: u64) {
+    let address: Address = broker.address(TOPIC).parse().expect("an address");
+    let mut publisher = Publisher::begin(&address, &mut |_| {}).expect("a topic");
+    for row in 0..records {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&row.to_le_bytes());
+        let occurred_at_us = 1_795_320_306_000_000 + row as i64;
+        let transaction = NewTransaction {
+            transaction_id: TransactionId::at(occurred_at_us, random),
+            user_id: UserId::new(row % USERS).expect("an id"),
+            asset: Asset::parse(b"COIN").expect("an asset"),
+            kind: Kind::Recharge,
+            amount: 1 + row as i64 % 1_000,
+            occurred_at_us,
+        };
+        publisher.offer(&Entered { transaction, version: Version(row / USERS + 1) }).expect("it is sent");
+    }
+    publisher.finish().expect("it is there");
+}
+
+/// The same records, read by the client library and let go: with a node's settings where they matter.
+fn read_alone(broker: &Broker, records: u64) -> Duration {
+    let consumer: BaseConsumer = broker
+        .client()
+        .set("group.id", "alone")
+        .set("enable.auto.commit", "false")
+        .set("check.crcs", "true")
+        .set("isolation.level", "read_committed")
+        .set("queued.min.messages", "10000")
+        .set("queued.max.messages.kbytes", "4096")
+        .create()
+        .expect("a consumer");
+    let mut partitions = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        partitions.add_partition_offset(TOPIC, partition, Offset::Beginning).expect("a partition");
+    }
+    let began = Instant::now();
+    consumer.assign(&partitions).expect("an assignment");
+    let (mut read, mut bytes) = (0, 0);
+    while read < records {
+        if let Some(message) = consumer.poll(Duration::from_millis(5)) {
+            bytes += message.expect("a record").payload().map_or(0, <[u8]>::len);
+            read += 1;
+        }
+    }
+    let took = began.elapsed();
+    told(&format!("librdkafka alone ({} bytes a record)", bytes as u64 / records), records, took);
+    took
+}
+
+fn load(broker: &Broker, records: u64) -> (Node, Duration) {
+    let ledger: LedgerAddress = broker.address(TOPIC).parse().expect("an address");
+    let (began, spent) = (Instant::now(), ticks_by_thread());
+    let config = NodeConfig { shards: Some(2), shards_per_cpu: 2, ..NodeConfig::local(ledger) };
+    let node = Node::start(config).expect("a node");
+    until("the topic is loaded", || node.obstacles().is_empty());
+    let took = began.elapsed();
+    assert_eq!(applied(&node), records);
+    told("load", records, took);
+    told_of_threads(&spent, &ticks_by_thread(), records);
+    let _ = stdout().flush();
+    (node, took)
+}
+
+/// One producer sends about 1,000 records a second; one caller waits for each version of one of the accounts.
+fn visible(broker: &Broker, node: &Node, seconds: u64) {
+    let versions = (LIVE_A_SECOND * seconds).div_ceil(LIVE_USERS);
+    let listen = node.addresses().listen.expect("a port");
+    let began = Instant::now();
+    let took = thread::scope(|scope| {
+        let caller = scope.spawn(move || {
+            let (mut caller, mut took, mut version) = (Caller::connect(listen), Vec::new(), 0);
+            while version < versions {
+                let (at, sent_us) = caller.balance(LIVE_FIRST, version + 1);
+                took.push(now_us() - sent_us);
+                version = at;
+            }
+            took
+        });
+        send(broker, versions);
+        caller.join().expect("answers")
+    });
+    let rate = (versions * LIVE_USERS) as f64 / began.elapsed().as_secs_f64();
+    println!("visible: {}, at {rate:.0} records/s", quantiles(took));
+}
+
+fn send(broker: &Broker, versions: u64) {
+    let producer = broker.producer(&[("linger.ms", "0")]);
+    let began = Instant::now();
+    for row in 0..versions * LIVE_USERS {
+        let due = Duration::from_secs(1) * row as u32 / LIVE_A_SECOND as u32;
+        thread::park_timeout(due.saturating_sub(began.elapsed()));
+        let (user, version) = (LIVE_FIRST + row % LIVE_USERS, row / LIVE_USERS + 1);
+        let at = florin_record::time::text(now_us());
+        let value = format!(
+            r#"{{"transaction_id":"00000000-0000-4000-8000-{row:012x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"1","occurred_at":"{at}"}}"#
+        );
+        put(&producer, TOPIC, -1, user.to_string().as_bytes(), Some(value.as_bytes()));
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(60)).expect("it is there");
+}
