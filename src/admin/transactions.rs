@@ -136,7 +136,7 @@ fn transaction(index: usize, entry: &RawValue) -> Result<NewTransaction, Problem
         text(Field::Amount)?,
         text(Field::OccurredAt)?,
     ];
-    let [transaction_id, user_id, asset, kind, amount, occurred_at] = texts.each_ref().map(String::as_str);
+    let [transaction_id, user_id, asset, kind, amount, occurred_at] = texts.each_ref().map(|text| &**text);
     let parsed = TransactionText { transaction_id, user_id, asset, kind, amount, occurred_at }.parse();
     parsed.map_err(|error| bad(format!("transaction {index}: {error}")).with("field", error.field.name()))
 }

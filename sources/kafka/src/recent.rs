@@ -1,9 +1,12 @@
 //! The rows that were delivered last. A producer that sends a record again is harmless; another record with a version that is
 //! taken is a ledger that contradicts itself.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
+use std::hash::BuildHasherDefault;
 
 use florin_core::ledger::Transaction;
+use florin_schema::ids::Mixed;
 use florin_schema::{UserId, Version};
 
 use crate::limits::RECENT_ROWS;
@@ -11,7 +14,7 @@ use crate::limits::RECENT_ROWS;
 /// See the module.
 #[derive(Default)]
 pub struct Recent {
-    rows: HashMap<(UserId, Version), Transaction>,
+    rows: HashMap<(UserId, Version), Transaction, BuildHasherDefault<Mixed>>,
     order: VecDeque<(UserId, Version)>,
 }
 
@@ -19,10 +22,16 @@ impl Recent {
     /// Remembers a row. Whether another one with its version is remembered: that one stays.
     pub fn contradicts(&mut self, row: &Transaction) -> bool {
         let key = (row.user_id, row.version);
-        if let Some(known) = self.rows.get(&key) {
-            return known != row;
+        match self.rows.entry(key) {
+            Entry::Occupied(known) => return known.get() != row,
+            Entry::Vacant(place) => place.insert(*row),
+        };
+        self.order.push_back(key);
+        if self.order.len() > RECENT_ROWS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.rows.remove(&oldest);
         }
-        self.remember(row);
         false
     }
 
@@ -31,17 +40,6 @@ impl Recent {
         if let Some(known) = self.rows.get_mut(&(row.user_id, row.version)) {
             *known = *row;
         }
-    }
-
-    fn remember(&mut self, row: &Transaction) {
-        let key = (row.user_id, row.version);
-        if self.order.len() == RECENT_ROWS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.rows.remove(&oldest);
-        }
-        self.order.push_back(key);
-        self.rows.insert(key, *row);
     }
 }
 

@@ -2,10 +2,11 @@
 //! room was used again: such rows are held back until those before them have come.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use florin_core::follower::Row;
 use florin_core::ledger::Transaction;
+use florin_schema::ids::Mixed;
 use florin_schema::{UserId, Version};
 
 use crate::limits::HELD_ROWS_MAX;
@@ -19,27 +20,6 @@ pub struct OutOfOrder;
 pub struct Order {
     last: HashMap<UserId, Version, BuildHasherDefault<Mixed>>,
     held: BTreeMap<(UserId, Version), Transaction>,
-}
-
-/// User ids are numbers already; they are only to be spread.
-#[derive(Default)]
-struct Mixed(u64);
-
-impl Hasher for Mixed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(byte.into());
-        }
-    }
-
-    #[inline]
-    fn write_u64(&mut self, number: u64) {
-        self.0 = florin_schema::ids::mix(self.0 ^ number);
-    }
 }
 
 impl Order {

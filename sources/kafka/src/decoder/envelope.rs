@@ -128,7 +128,7 @@ fn row(part: Option<&RawValue>) -> Result<Transaction, Wrong> {
         version: version(columns.version)?,
         asset: Asset::parse(asset.as_bytes()).map_err(|_| wrong(Field::Asset, &asset))?,
         kind: Kind::parse(&kind).map_err(|_| wrong(Field::Kind, &kind))?,
-        amount: decimal(&amount)
+        amount: decimal(&*amount)
             .and_then(|amount| i64::try_from(amount).ok())
             .filter(|&amount| amount > 0)
             .ok_or_else(|| wrong(Field::Amount, &amount))?,

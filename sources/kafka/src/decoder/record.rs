@@ -50,7 +50,7 @@ pub(super) fn read(value: &[u8]) -> Result<Transaction, Wrong> {
         text(Field::Amount, keys.amount)?,
         text(Field::OccurredAt, keys.occurred_at)?,
     ];
-    let [transaction_id, user_id, asset, kind, amount, occurred_at] = texts.each_ref().map(String::as_str);
+    let [transaction_id, user_id, asset, kind, amount, occurred_at] = texts.each_ref().map(|text| &**text);
     let text = TransactionText { transaction_id, user_id, asset, kind, amount, occurred_at };
     let row = text.parse().map_err(|error| named(&error))?;
     Ok(Transaction {
@@ -70,7 +70,7 @@ pub(super) fn user_of(value: &[u8]) -> Option<UserId> {
 }
 
 pub(super) fn user(raw: Option<&RawValue>) -> Option<UserId> {
-    json_text(Field::UserId, raw).ok().and_then(decimal).and_then(UserId::new)
+    json_text(Field::UserId, raw).ok().and_then(|text| decimal(&*text)).and_then(UserId::new)
 }
 
 pub(super) fn version(raw: Option<&RawValue>) -> Result<Version, Wrong> {
