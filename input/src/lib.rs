@@ -13,6 +13,7 @@
 #[cfg(feature = "port")]
 pub mod connections;
 mod file;
+#[cfg(feature = "port")]
 mod limits;
 mod names;
 pub mod origin;

@@ -187,15 +187,23 @@ impl Session {
             reached,
             loaded: 0,
         };
-        let mut records = 0;
+        let (mut records, mut last) = (0, Vec::new());
+        last.resize_with(partitions.len(), || None);
         while records < FEED_BATCH_ROWS {
             let wait = if records == 0 { POLL_PAUSE } else { Duration::ZERO };
             let Some(message) = reader.next(wait)? else { break };
             records += 1;
             let record = record(&message);
-            if partitions[record.partition as usize].is_news(&record, &start.identity)? {
+            let at = record.partition as usize;
+            if partitions[at].is_news(&record, &start.identity)? {
                 take(&record, start, recent, &mut batch)?;
+                last[at] = Some(message);
             }
+        }
+        // Of a partition's records only the last of a batch is one that a position names, and digests are not made for nothing.
+        for (partition, message) in partitions.iter_mut().zip(&last) {
+            partition.reached.anchor =
+                message.as_ref().map(|message| Anchor::of(&record(message))).or(partition.reached.anchor);
         }
         start.status.records.fetch_add(records as u64, Relaxed);
         let has_moved = self.skip()?;
@@ -280,8 +288,8 @@ impl Session {
 impl Partition {
     /// Whether a record was not delivered before.
     fn is_news(&mut self, record: &Record<'_>, identity: &KafkaIdentity) -> Result<bool, Failure> {
-        let found = Anchor::of(record);
         if let Some(expected) = self.expected.take() {
+            let found = Anchor::of(record);
             return if found == expected {
                 Ok(false)
             } else {
@@ -293,7 +301,7 @@ impl Partition {
         if record.offset < self.reached.next {
             return Ok(false);
         }
-        self.reached = Reached { next: record.offset + 1, anchor: Some(found) };
+        self.reached.next = record.offset + 1;
         Ok(true)
     }
 }
