@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare peers test test-go hostile mutants soak debezium
+.PHONY: help run compare peers test test-go features hostile mutants soak debezium
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -29,6 +29,14 @@ test-go: ## The Go half of test: the client, and the service that florin replace
 	@scripts/needs test-go
 	cargo build --workspace --locked
 	@scripts/test-go
+
+features: ## Lint and test builds with fewer kinds of ledgers and drivers than all: in half an hour
+	@scripts/needs test
+	@for set in sqlite sqlite,monoio,glommio sqlite,postgres,monoio,glommio sqlite,kafka,monoio,glommio; do \
+		echo "== $$set"; \
+		cargo clippy --package florin --all-targets --no-default-features --features $$set --locked -- -D warnings || exit 1; \
+		cargo test --package florin --no-default-features --features $$set --locked || exit 1; \
+	done
 
 debezium: ## Debezium's embedded engine publishes a PostgreSQL into a topic, and a node answers as its rows amount to (wants Maven and a JDK)
 	@scripts/needs test

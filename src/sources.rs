@@ -116,7 +116,7 @@ pub use unmapped::{Unmapped as LedgerColumns, Unmapped as LedgerKinds};
 mod unmapped {
     /// Nothing.
     #[derive(Clone, PartialEq, Eq, Debug, Default)]
-    pub struct Unmapped;
+    pub struct Unmapped {}
 
     impl std::str::FromStr for Unmapped {
         type Err = super::AddressError;

@@ -1,10 +1,10 @@
 //! With a running node.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use florin::limits::ADMIN_PART_SILENCE;
@@ -269,6 +269,9 @@ fn the_demonstration_runs_by_itself_and_leaves_nothing_behind() {
 #[cfg(feature = "postgres")]
 #[test]
 fn the_demonstrations_server_ends_with_it_however_it_ends() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
     let ready = "try:";
     // While it is made (a shell that has put the tests into the background has interrupts ignored until then); while it runs, by an
     // interrupt, and without a word.
@@ -421,10 +424,17 @@ fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
 /// A node that stood still for longer than half a request may take (a debugger, a frozen control group, a live migration) told whoever had
 /// sent the rest meanwhile that it had not: on the admin port, for what had come is read only after the timers were.
 #[test]
-#[cfg(all(feature = "monoio", feature = "glommio"))]
 fn what_came_while_a_node_stood_still_is_read_before_its_time_is_judged() {
     let folder = folder_with_ledger();
-    let drivers = ["ring", "monoio", "monoio-epoll", "glommio"];
+    let drivers = [
+        "ring",
+        #[cfg(feature = "monoio")]
+        "monoio",
+        #[cfg(feature = "monoio")]
+        "monoio-epoll",
+        #[cfg(feature = "glommio")]
+        "glommio",
+    ];
     let servers = drivers.map(|driver| Server::start(folder.path(), &["--shards", "1", "--driver", driver]));
     let (first, rest) = ("HTTP/1.1\r\nHost: local", "host\r\nConnection: close\r\n\r\n");
     let half = |(port, path): (SocketAddr, &str)| {
