@@ -43,7 +43,7 @@ Exit codes:
   17  the ledger's file is no ledger, or one of another schema
   18  an address or path cannot be listened on
   19  the ledger has a second name (a hard link)
-  20  this user may not do what reading the ledger takes (its folder, an interrupted write)
+  20  this user may not do what reading the ledger takes (its folder, an interrupted write, a Kafka topic)
   21  the PostgreSQL or Kafka of the ledger cannot be reached, refuses, or has no such table or topic
   22  the folder of checkpoints is another node\'s, or cannot be written to
   23  other hosts would reach an address, and nobody has to prove who it is

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 
 use crate::address::Address;
 use crate::client::{Asker, Edge, Sees, config};
-use crate::failure::{Failure, unavailable};
+use crate::failure::{Failure, Right, forbidden, is_forbidden, refused, unavailable};
 use crate::limits::{ADMIN_TIMEOUT, PARTITIONS, PARTITIONS_MAX};
 use crate::position::KafkaIdentity;
 
@@ -65,15 +65,16 @@ fn make(address: &Address, making: Making) -> Result<bool, Failure> {
     let topic = SETTINGS.into_iter().fold(topic, |topic, (name, value)| topic.set(name, value));
     let topic =
         if replicas.is_some_and(|replicas| replicas >= 3) { topic.set(IN_SYNC.0, IN_SYNC.1) } else { topic };
-    let refused = |error: &dyn std::fmt::Display| {
+    let unmade = |error: &dyn std::fmt::Display| {
         Failure::Unavailable(format!("topic {} was not made: {error}", address.topic))
     };
-    let made = wait(admin(address)?.create_topics([&topic], &options()))?.map_err(|error| refused(&error))?;
+    let made = wait(admin(address)?.create_topics([&topic], &options()))?.map_err(|error| unmade(&error))?;
     match made.into_iter().next() {
         Some(Ok(_)) => Ok(true),
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-        Some(Err((_, code))) => Err(refused(&code)),
-        None => Err(refused(&"the brokers did not say why")),
+        Some(Err((_, code))) if is_forbidden(code) => Err(forbidden(address, Right::Create)),
+        Some(Err((_, code))) => Err(unmade(&code)),
+        None => Err(unmade(&"the brokers did not say why")),
     }
 }
 
@@ -96,17 +97,25 @@ fn measure(address: &Address) -> Result<Standing, Failure> {
 /// The topic's settings, by their names.
 pub fn settings(address: &Address) -> Result<BTreeMap<String, String>, Failure> {
     let topic = &address.topic;
-    let refused = |error| unavailable(&format!("the settings of topic {topic} are not told"), &error);
+    let untold = |error| {
+        refused(
+            address,
+            Right::DescribeConfigs,
+            &format!("the settings of topic {topic} are not told"),
+            &error,
+        )
+    };
     let told = wait(admin(address)?.describe_configs([&ResourceSpecifier::Topic(topic)], &options()))?;
     let mut settings = BTreeMap::new();
-    for resource in told.map_err(refused)? {
-        let resource = resource.map_err(|code| refused(rdkafka::error::KafkaError::AdminOp(code)))?;
+    for resource in told.map_err(untold)? {
+        let resource = resource.map_err(|code| untold(rdkafka::error::KafkaError::AdminOp(code)))?;
         if resource.specifier == OwnedResourceSpecifier::Topic(topic.clone()) {
             settings
                 .extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
         }
     }
-    Ok(settings)
+    // The library drops the brokers' reason. Of a topic that is there it is always this one: none is without settings.
+    if settings.is_empty() { Err(forbidden(address, Right::DescribeConfigs)) } else { Ok(settings) }
 }
 
 fn admin(address: &Address) -> Result<AdminClient<DefaultClientContext>, Failure> {

@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
-use crate::failure::{Failure, Verdict, judge, unavailable};
+use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, unavailable};
 use crate::limits::{
     AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, PARTITIONS_MAX, QUERY_TIMEOUT,
     RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
@@ -200,9 +200,11 @@ impl Asker {
         let found = found.ok_or_else(|| self.silent(&format!("what topic {topic} is")))?;
         if let Some(error) = found.error() {
             let error = rdkafka::error::RDKafkaErrorCode::from(error);
+            if is_forbidden(error) {
+                return Err(forbidden(&self.address, Right::Describe));
+            }
             return Err(Failure::Unavailable(format!(
-                "topic {topic} cannot be read ({error}): florin ledger init makes it where it is not there; who may read it is for \
-                 the brokers to say"
+                "topic {topic} cannot be read ({error}): florin ledger init makes it where it is not there"
             )));
         }
         match found.partitions().len() {
@@ -248,6 +250,9 @@ impl Asker {
     }
 
     fn unanswered(&self, what: &str, error: &KafkaError) -> Failure {
+        if error.rdkafka_error_code().is_some_and(is_forbidden) {
+            return forbidden(&self.address, Right::Describe);
+        }
         self.listen();
         Failure::Unavailable(format!(
             "the Kafka brokers {} do not say {what} ({error}){}",
@@ -273,7 +278,7 @@ fn complaint(consumer: &BaseConsumer<Listening>) -> String {
 
 /// Reads what was committed, of some partitions from some offsets on.
 pub struct Reader {
-    topic: String,
+    address: Address,
     consumer: BaseConsumer<Listening>,
 }
 
@@ -293,7 +298,7 @@ impl Reader {
                 .map_err(refused)?;
         }
         consumer.assign(&partitions).map_err(refused)?;
-        Ok(Reader { topic: address.topic.clone(), consumer })
+        Ok(Reader { address: address.clone(), consumer })
     }
 
     /// The next record, if one comes in this time.
@@ -301,7 +306,7 @@ impl Reader {
         match self.consumer.poll(wait) {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(message)),
-            Some(Err(error)) => match judge(&error, &self.topic) {
+            Some(Err(error)) => match judge(&error, &self.address) {
                 Verdict::GoesOn => {
                     tracing::debug!("{error}");
                     Ok(None)

@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use crate::address::Address;
 use crate::client::{Asker, Edge, Reader, Sees, config, record};
 use crate::decoder::{self, Said};
-use crate::failure::{Failure, unavailable};
+use crate::failure::{Failure, Right, refused, unavailable};
 use crate::ledger::check_first;
 use crate::limits::{POLL_PAUSE, PUBLISH_PAUSE, PUBLISH_TIMEOUT, SILENCE};
 use crate::position::KafkaIdentity;
@@ -24,6 +24,7 @@ use crate::published::{Offer, Published};
 
 /// See the module.
 pub struct Publisher {
+    address: Address,
     identity: KafkaIdentity,
     producer: BaseProducer<Deliveries>,
     published: Published,
@@ -122,7 +123,8 @@ impl Publisher {
     }
 
     fn untaken(&self, error: &KafkaError) -> Failure {
-        unavailable(&format!("the brokers do not take records of topic {}", self.identity.topic), error)
+        let what = format!("the brokers do not take records of topic {}", self.identity.topic);
+        refused(&self.address, Right::Write, &what, error)
     }
 }
 
@@ -141,7 +143,14 @@ fn begin(address: &Address, read: &mut dyn FnMut(u64)) -> Result<Publisher, Fail
         .set("message.timeout.ms", PUBLISH_TIMEOUT.as_millis().to_string())
         .create_with_context(Deliveries::default())
         .map_err(|error| unavailable("the Kafka client does not start", &error))?;
-    Ok(Publisher { identity, producer, published, key: String::new(), value: String::new() })
+    Ok(Publisher {
+        address: address.clone(),
+        identity,
+        producer,
+        published,
+        key: String::new(),
+        value: String::new(),
+    })
 }
 
 fn what_is_there(

@@ -1,7 +1,7 @@
 //! A broker of the tests' own: Kafka as Maven has it, which `scripts/kafka` fetches, in a folder that goes with it. It ends with
 //! whoever started it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,10 +26,27 @@ const LONG: Duration = Duration::from_secs(180);
 /// `forget` that goes with it.
 const RUN: &str = r#"java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$1/*" kafka.Kafka "$0/server.properties" \
         >>"$0/log" 2>&1 </dev/null &
+    echo $! >"$0/process"
     read -r how
     if [ "$how" = term ]; then kill $!; else kill -9 $!; fi
     wait
     if [ "$how" != term ] && [ "$how" != crash ]; then rm -rf -- "$0"; fi"#;
+
+/// What an ACL lets somebody do, as the protocol numbers it.
+#[derive(Clone, Copy)]
+pub enum Operation {
+    Read = 3,
+    Write = 4,
+    Create = 5,
+    Describe = 8,
+}
+
+/// What it is about.
+#[derive(Clone, Copy)]
+pub enum Resource<'a> {
+    Topic(&'a str),
+    Cluster,
+}
 
 pub struct Broker {
     folder: PathBuf,
@@ -70,7 +87,9 @@ impl Broker {
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\nauto.create.topics.enable=false\nlog.retention.ms=-1\n\
-             message.max.bytes=4000000\n",
+             message.max.bytes=4000000\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS\nallow.everyone.if.no.acl.found=true\n",
             data.display(),
             folder.join("broker.pem").display()
         );
@@ -121,6 +140,21 @@ impl Broker {
         self.stop("crash");
     }
 
+    /// Lets it stand still: it keeps its connections, takes new ones, and answers nothing.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = std::fs::read_to_string(self.folder.join("process")).unwrap();
+        assert!(Command::new("kill").args([signal, process.trim()]).status().unwrap().success());
+    }
+
     fn stop(&mut self, how: &str) {
         let Some(mut running) = self.running.take() else { return };
         let mut input = running.stdin.take().unwrap();
@@ -152,6 +186,37 @@ impl Broker {
     /// The file of who has signed its certificate.
     pub fn authority(&self) -> &Path {
         &self.authority
+    }
+
+    /// Lets a user who logs in do something, and nobody else with the same resource who has no right of his own. The client library's Rust has no
+    /// words for ACLs; Kafka's protocol has: CreateAcls, version 1.
+    pub fn allow(&self, user: &str, operation: Operation, resource: Resource<'_>) {
+        const CREATE_ACLS: i16 = 30;
+        const LITERAL: u8 = 3;
+        const ALLOW: u8 = 3;
+        let (kind, name) = match resource {
+            Resource::Topic(name) => (2, name),
+            Resource::Cluster => (4, "kafka-cluster"),
+        };
+        let text = |text: &str| [&(text.len() as i16).to_be_bytes()[..], text.as_bytes()].concat();
+        let head =
+            [&CREATE_ACLS.to_be_bytes()[..], &1_i16.to_be_bytes(), &7_i32.to_be_bytes(), &text("tests")];
+        let rule = [
+            &1_i32.to_be_bytes()[..],
+            &[kind],
+            &text(name),
+            &[LITERAL],
+            &text(&format!("User:{user}")),
+            &text("*"),
+            &[operation as u8, ALLOW],
+        ];
+        let request = [head.concat(), rule.concat()].concat();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.write_all(&[&(request.len() as i32).to_be_bytes()[..], &request].concat()).unwrap();
+        // Its length, the request's number, a time to wait, how many results, and the first one's error.
+        let mut answer = [0; 18];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[12..], [0, 0, 0, 1, 0, 0], "{answer:?}");
     }
 
     pub fn client(&self) -> ClientConfig {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use florin_core::follower::{Position, Source, SourceError};
 use florin_kafka::admin::{self, Making};
 use florin_kafka::check;
-use florin_kafka::{Address, KafkaLedger, KafkaSource, KafkaStatus};
-use florin_record::Weight;
-use florin_schema::Partitioner;
+use florin_kafka::{Address, KafkaLedger, KafkaSource, KafkaStatus, Publisher};
+use florin_record::{Entered, LedgerError, TransactionText, Weight};
+use florin_schema::{Partitioner, Version};
 use rdkafka::producer::Producer;
 
 #[allow(dead_code)]
@@ -18,7 +18,7 @@ mod broker;
 #[path = "../../../record/tests/mirror/mod.rs"]
 mod mirror;
 
-use broker::{Broker, put};
+use broker::{Broker, Operation, Resource, put};
 use mirror::{Mirror, eventually};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -320,6 +320,82 @@ fn who_logs_in_by_tls_is_let_in_and_no_other() {
         scope.spawn(|| refused(format!("{authority}&{}", file(&wrong)), "uthentication"));
         scope.spawn(|| refused(format!("sslmode=verify-full&{}", file(&password)), "certificate"));
         scope.spawn(|| refused(format!("{authority}&passfile=/nowhere"), "cannot read the password"));
+    });
+}
+
+/// Each right that a node, a look, a publication and the making of a topic take: where it is missing they say which, with an exit code of
+/// its own, and a node goes on once it is there. Of a group no right is needed.
+#[test]
+fn a_right_that_is_missing_is_named_and_a_node_goes_on_once_it_is_there() {
+    let Some(broker) = Broker::shared() else { return };
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), broker::PASSWORD).unwrap();
+    let address = |topic: &str| -> Address {
+        let parameters =
+            format!("sslrootcert={}&passfile={}", broker.authority().display(), password.path().display());
+        let text =
+            format!("kafka://{}@{}/{topic}?sslmode=verify-full&{parameters}", broker::USER, broker.secure());
+        text.parse().unwrap()
+    };
+    let lacks = |error: &LedgerError, right: &str| {
+        let sentence = format!("--allow-principal User:florin --operation {right} --topic ");
+        error.exit_code == 20 && error.to_string().contains(&sentence)
+    };
+    let guarded = address("guarded");
+    broker.make_topic("guarded", 1);
+    send(broker, "guarded", [(1, json(1, 1, 5))]);
+    // From its first rule on nobody may do anything with a topic who is not named in one.
+    broker.allow("somebody-else", Operation::Read, Resource::Topic("guarded"));
+    eventually("it may not be seen", || {
+        KafkaLedger::open(guarded.clone()).is_err_and(|error| lacks(&error, "Describe"))
+    });
+
+    broker.allow(broker::USER, Operation::Describe, Resource::Topic("guarded"));
+    let mut opened = None;
+    eventually("it may be seen", || {
+        opened = KafkaLedger::open(guarded.clone()).ok();
+        opened.is_some()
+    });
+    eventually("it may not be read", || check::check(&guarded).is_err_and(|error| lacks(&error, "Read")));
+    let source = KafkaSource::new(&opened.unwrap());
+    let status = source.status();
+    let mirror = Mirror::over(source, status);
+    eventually("a node says why", || mirror.doing().contains("--operation Read --topic guarded"));
+    broker.allow(broker::USER, Operation::Read, Resource::Topic("guarded"));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), told([(1, 1, 5)]));
+
+    // Whoever was not told the settings was told that they are right.
+    let found = check::check(&guarded).unwrap();
+    assert!(!found.iter().any(|found| found.sentence == "it keeps all of its records"), "{found:?}");
+    assert!(found.iter().any(|found| found.sentence.contains("--operation DescribeConfigs")), "{found:?}");
+    let text = json(1, 2, 5);
+    let publish = || {
+        let mut publisher = Publisher::begin(&guarded, &mut |_| {})?;
+        let transaction = TransactionText {
+            transaction_id: &text[19..55],
+            user_id: "1",
+            asset: "COIN",
+            kind: "recharge",
+            amount: "5",
+            occurred_at: "2026-11-22T04:05:06Z",
+        };
+        publisher.offer(&Entered { transaction: transaction.parse().unwrap(), version: Version(2) })?;
+        publisher.finish()
+    };
+    eventually("it may not be written to", || publish().is_err_and(|error| lacks(&error, "Write")));
+    broker.allow(broker::USER, Operation::Write, Resource::Topic("guarded"));
+    eventually("it may be written to", || publish().is_ok());
+    mirror.catch_up();
+    assert_eq!(mirror.versions_of(1), 2);
+
+    for resource in [Resource::Topic("unmade"), Resource::Cluster] {
+        broker.allow("somebody-else", Operation::Create, resource);
+    }
+    let making = Making { partitions: Some(1), replicas: Some(1) };
+    eventually("it may not be made", || {
+        let made = admin::init(&address("unmade"), making);
+        made.is_err_and(|error| lacks(&error, "Create"))
     });
 }
 
