@@ -9,6 +9,8 @@ mod audit;
 mod bank;
 mod callers;
 mod checkpoints;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -44,6 +46,19 @@ fn start(driver: DriverChoice, ledger: &LedgerAddress, shards: u16, fixed_wall_u
         std::thread::yield_now();
     }
     node
+}
+
+/// Waits until a node has applied so many rows, and no more. With the clock standing still only the monotonic half of the watermark
+/// moves: the count says when all is there.
+#[cfg(any(feature = "kafka", feature = "postgres"))]
+fn apply_all(node: &Node, rows: u64) {
+    let applied = || node.shards().iter().map(|shard| shard.metrics.applied.get()).sum::<u64>();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while applied() < rows {
+        assert!(Instant::now() < deadline, "{} of {rows} rows within a minute", applied());
+        std::thread::yield_now();
+    }
+    assert_eq!(applied(), rows);
 }
 
 fn generated(directory: &Path) -> PathBuf {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use florin::drivers::DriverChoice;
 use florin::sources::LedgerAddress;
 
-use super::{NOW_US, bank, every_account_of, generated, start};
+use super::{NOW_US, apply_all, bank, every_account_of, generated, start};
 use crate::recomputed::Ledger;
 
 #[path = "../../sources/postgres/tests/live/server.rs"]
@@ -62,14 +62,7 @@ fn is_answered_exactly(ledger: &Path, now_us: i64) {
     let address = at("follows");
     let node = start(DriverChoice::Ring, &address, 2, Some(now_us));
     copy(&server, second);
-    // With the clock standing still only the monotonic half of the watermark moves: the count says when all is there.
-    let applied = || node.shards().iter().map(|shard| shard.metrics.applied.get()).sum::<u64>();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while applied() < rows.len() as u64 {
-        assert!(std::time::Instant::now() < deadline, "{} of {} rows within a minute", applied(), rows.len());
-        std::thread::yield_now();
-    }
-    assert_eq!(applied(), rows.len() as u64);
+    apply_all(&node, rows.len() as u64);
     node.drain();
     node.join().expect("a clean end");
     every_account_of(&at("loads"), &Ledger::read(ledger), DriverChoice::Ring, now_us);
