@@ -251,6 +251,86 @@ fn a_node_that_is_killed_goes_on_from_its_checkpoint_and_in_no_other_topic() {
     assert!(balance(&folder, &server, 0, 10).starts_with("user 0, version 10"));
 }
 
+/// What becomes of a broker.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Absence {
+    /// It takes connections, and answers nothing.
+    Frozen,
+    /// It is killed, and started again.
+    Crashed,
+    /// It is ended as an operator would, and started again.
+    Ended,
+}
+
+/// While its brokers are away a node answers what it held and says how old that is, why in `/readyz`, and refuses those who want it newer; a
+/// node that may not answer anything so old refuses everybody. Once they are back both have what was written meanwhile, once.
+/// `FLORIN_BROKER_ENDS=50` takes the broker away so often.
+#[test]
+fn a_node_whose_broker_is_away_says_so_and_lacks_nothing_afterwards() {
+    let Some(mut broker) = Broker::start() else { return };
+    let rounds = std::env::var("FLORIN_BROKER_ENDS").map_or(2, |rounds| rounds.parse().expect("a number"));
+    let folder = TempDir::new().unwrap();
+    broker.make_topic("away", 3);
+    send(&broker, "away", 1..10, 1..=1);
+    let address = broker.address("away");
+    let start = |staleness_ms: &str| {
+        let stale = ["--max-staleness-ms", staleness_ms];
+        Server::start(folder.path(), &[&["--ledger", &address, "--shards", "1"], &stale[..]].concat())
+    };
+    // Minutes, and next to nothing.
+    let (patient, strict) = (start("600000"), start("500"));
+    let plain = |server: &Server, user: u64| get(server.any, &format!("/v1/users/{user}/balance"));
+    let is = |answer: &str, status: &str| answer.starts_with(&format!("HTTP/1.1 {status} ")).then_some(());
+    let has = |answer: &str, version: u64| {
+        is(answer, "200").filter(|()| answer.contains(&format!("\"version\":\"{version}\"")))
+    };
+    for round in 0..rounds {
+        let version = round + 1;
+        for server in [&patient, &strict] {
+            wait_for("it has all", || has(&plain(server, 3), version));
+            wait_for("it is ready", || is(&get(server.admin, "/readyz"), "200"));
+        }
+        let absence = [Absence::Frozen, Absence::Crashed, Absence::Ended][round as usize % 3];
+        match absence {
+            Absence::Frozen => broker.freeze(),
+            Absence::Crashed => broker.crash(),
+            Absence::Ended => broker.end(),
+        }
+        let newer = "/v1/users/3/balance?max_age_ms=50";
+        wait_for("who wants it newer is refused", || is(&get(patient.any, newer), "412"));
+        wait_for("nobody is answered what is too old", || is(&plain(&strict, 3), "503"));
+        for (server, says) in [
+            (&patient, "the ledger cannot be read: the Kafka brokers"),
+            (&strict, "has not heard from the ledger"),
+        ] {
+            wait_for(says, || {
+                let reasons = get(server.admin, "/readyz");
+                (reasons.starts_with("HTTP/1.1 503") && reasons.contains(says)).then_some(())
+            });
+        }
+        let held = plain(&patient, 3);
+        assert!(has(&held, version).is_some(), "{held}");
+        let lag = get(patient.admin, "/metrics");
+        let lag =
+            lag.lines().find_map(|line| line.strip_prefix("florin_watermark_lag_seconds{shard=\"0\"} "));
+        assert!(lag.is_some_and(|lag| lag.parse::<f64>().unwrap() > 0.05), "{absence:?}: {lag:?}");
+        match absence {
+            Absence::Frozen => broker.thaw(),
+            Absence::Crashed | Absence::Ended => broker.resume(),
+        }
+        send(&broker, "away", 1..10, version + 1..=version + 1);
+    }
+    for server in [&patient, &strict] {
+        for user in 1..10 {
+            wait_for("what was written meanwhile", || has(&plain(server, user), rounds + 1));
+        }
+        wait_for("it is ready", || is(&get(server.admin, "/readyz"), "200"));
+        assert_eq!(metric(server, "florin_feed_rows_total"), Some(9 * (rounds + 1)));
+        assert_eq!(metric(server, "florin_feed_rereads_total"), Some(0));
+        assert!(metric(server, "florin_kafka_sessions_total") > Some(1));
+    }
+}
+
 /// Debezium's own embedded engine reads a PostgreSQL that florin writes to, first a snapshot and then its log, and Kafka's own Java client says
 /// the partitions: a node that follows the topic answers as the PostgreSQL's rows amount to. `make debezium` fetches them, and names their
 /// folder in `FLORIN_DEBEZIUM`.
