@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use florin::ledger::Kind;
-use florin::node::{Node, NodeConfig};
+use florin::node::{Division, Node, NodeConfig};
+use florin::shard::{Hold, Holdings};
 use florin_client::{
     Asset, Client, Error, Freshness, Routing, Status, UserId, Version, Window, WindowMask, records,
 };
 use florin_record::{NewTransaction, TransactionId};
+use florin_schema::{MapNode, NodeMap, Partitioner};
 use florin_sqlite::Writer;
 
 const USERS: u64 = 200;
@@ -387,4 +389,83 @@ async fn of_two_nodes_one_is_enough() {
     }
     compare(&client, &ledger).await;
     drop((one, other));
+}
+
+/// Nodes that divide the users of one ledger by partitions, each with its map.
+struct Divided {
+    nodes: Vec<Option<(Node, Division)>>,
+    places: Vec<MapNode>,
+    epoch: u64,
+}
+
+impl Divided {
+    async fn start(ledger: &Path) -> Divided {
+        let (mut nodes, mut places) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let divides = NodeConfig { divides_users: true, shards: Some(1), ..config(ledger, None) };
+            let mut node = start(divides).await;
+            let port = node.addresses().listen.unwrap().port();
+            let host = "127.0.0.1".to_owned();
+            places.push(MapNode { id: node.identity().node, host, port, tls_port: 0 });
+            let division = node.take_division().unwrap();
+            nodes.push(Some((node, division)));
+        }
+        Divided { nodes, places, epoch: 0 }
+    }
+
+    /// By partition the owner and its standbys.
+    fn divide(&mut self, holders: &[&[u16]]) {
+        self.epoch += 1;
+        let mut map = NodeMap::new(self.epoch, Partitioner::Murmur2, self.places.clone(), 2);
+        holders.iter().for_each(|holders| map.push(Some(holders[0]), holders[1..].iter().copied()));
+        for (node, place) in self.nodes.iter_mut().zip(0..) {
+            let hold = |holders: &&[u16]| if holders.contains(&place) { Hold::Ready } else { Hold::No };
+            let holds = holders.iter().map(hold).collect();
+            if let Some((_, division)) = node {
+                assert!(division.tell(Holdings::new(map.clone(), holds)));
+            }
+        }
+    }
+}
+
+/// A client that was given one of three nodes reads every user right, before, while and after they move, and when one is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_that_nodes_divide_are_read_from_whoever_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::new(folder.path());
+    ledger.fill();
+    let mut divided = Divided::start(&ledger.path).await;
+    divided.divide(&[&[0, 1], &[1, 2], &[2, 0], &[0, 2], &[1, 0]]);
+    let first = divided.nodes[0].as_ref().unwrap().0.addresses().listen.unwrap();
+    // A host that is slow for a moment is no reason to ask a standby.
+    let patient = Client::builder().deadline(DEADLINE).stall_after(Duration::from_secs(3));
+    let client = patient.connect(first).await.unwrap();
+    compare(&client, &ledger).await;
+    assert_eq!(client.counters().retries, 0, "each user is asked of its owner at once");
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+        let versions: Vec<u64> = ledger.expected.values().map(|expected| expected.version).collect();
+        tokio::spawn(async move {
+            let mut reads = 0;
+            while !is_over.load(SeqCst) {
+                let id = reads % USERS;
+                let balance = client.get_balance(user(id)).await.unwrap();
+                assert_eq!(balance.version(), Version(versions[id as usize]));
+                reads += 1;
+            }
+            reads
+        })
+    };
+    for turn in 0..6 {
+        let holders: Vec<[u16; 2]> =
+            (0..5).map(|place| [(place + turn) % 3, (place + turn + 1) % 3]).collect();
+        divided.divide(&holders.iter().map(|holders| &holders[..]).collect::<Vec<_>>());
+        compare(&client, &ledger).await;
+    }
+    divided.nodes[1] = None;
+    compare(&client, &ledger).await;
+    is_over.store(true, SeqCst);
+    assert!(reader.await.unwrap() > 0);
 }

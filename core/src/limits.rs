@@ -14,6 +14,8 @@ pub const SHARDS_MAX: u16 = 256;
 /// How long a map stands before its epoch is raised though nothing has changed, µs: for so long a caller may hold to a later one, told
 /// by a node that nobody else has heard of and that is gone.
 pub const MAP_STANDS_US: u64 = 5_000_000;
+/// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
+pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of
 /// the largest group, each started anew three times within the seconds for which such talk is under way.
 pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;

@@ -326,6 +326,8 @@ impl Settings {
                 Some(Audit::Off) | None => None,
             },
             slow_us: Every::number(set.slow_us),
+            // It is in no group of nodes that would tell it which users it has.
+            divides_users: false,
         };
         let admin_hosts = HostNames::hosts(set.admin_host).into();
         Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log })

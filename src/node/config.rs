@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub callers: Option<Callers>,
     /// How much time is spent comparing what is answered with the ledger; none = none.
     pub audit: Option<Share>,
+    /// Whether it divides the users with other nodes, and answers nobody before it is told whom it has.
+    pub divides_users: bool,
     /// From where on answers are slow, and logged, µs; none = none is.
     pub slow_us: Option<u64>,
 }
@@ -83,6 +85,7 @@ impl NodeConfig {
             checkpoints: None,
             callers: None,
             audit: None,
+            divides_users: false,
             slow_us: None,
         }
     }

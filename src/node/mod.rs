@@ -29,6 +29,7 @@ use crate::{
 mod audit;
 mod checkpoints;
 mod config;
+mod division;
 mod driver;
 mod error;
 mod host;
@@ -44,6 +45,7 @@ use shard_thread::ShardThread;
 use transport::Transport;
 
 pub use config::NodeConfig;
+pub use division::Division;
 pub use error::StartError;
 pub use look::LookPort;
 pub use readiness::Obstacle;
@@ -92,6 +94,7 @@ impl ShardHandle {
 /// A running node. Dropping it drains it.
 pub struct Node {
     addresses: Addresses,
+    identity: NodeIdentity,
     shards: Vec<ShardHandle>,
     driver: RunningDriver,
     ledger: Ledger,
@@ -112,6 +115,8 @@ pub struct Node {
     slow: SlowLog,
     /// The ways to each shard's users, until somebody takes them.
     looks: Vec<LookPort>,
+    /// The way to tell its shards which users they have, until somebody takes it.
+    division: Option<Division>,
     /// Removed from the file system at the end.
     unix: Option<UnixPath>,
 }
@@ -213,6 +218,7 @@ impl Node {
         };
         let (auditor, audit_links) = audit::wire_up(config.audit, &ledger, &setups, clock, &control)?;
         let (looks, look_links) = look::wire_up(&setups, &control);
+        let (division, division_links) = division::wire_up(config.divides_users, &setups, &control);
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
         let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
@@ -220,25 +226,26 @@ impl Node {
             setups.iter().map(|_| config.slow_us.map(slow_link).unzip()).unzip();
         let metrics = setups.iter().map(|setup| Arc::clone(&setup.metrics));
         let slow = SlowLog::new(slow_told.into_iter().flatten().zip(metrics).collect());
-        let links = links.into_iter().zip(audit_links).zip(slow_links).zip(look_links);
+        let links = links.into_iter().zip(audit_links).zip(slow_links).zip(look_links).zip(division_links);
         let wired = setups.into_iter().zip(sockets).zip(links).zip(arrivals).zip(&handles);
         let callers = config.callers.as_ref();
-        let shard_threads =
-            wired.map(|((((setup, listening), (((checkpoints, audit), slow), looks)), arrivals), handle)| {
-                ShardThread {
-                    setup,
-                    checkpoints,
-                    audit,
-                    slow,
-                    looks,
-                    callers: callers.map(Callers::link),
-                    listening,
-                    arrivals,
-                    cpu: handle.cpu,
-                    clock,
-                    control: control.clone(),
-                }
-            });
+        let shard_threads = wired.map(|((((setup, listening), links), arrivals), handle)| {
+            let ((((checkpoints, audit), slow), looks), holdings) = links;
+            ShardThread {
+                setup,
+                checkpoints,
+                audit,
+                slow,
+                looks,
+                holdings,
+                callers: callers.map(Callers::link),
+                listening,
+                arrivals,
+                cpu: handle.cpu,
+                clock,
+                control: control.clone(),
+            }
+        });
         let mut threads = Vec::new();
         for (thread, thread_id) in driver::launch(driver.kind, shard_threads, sizes)? {
             handles[threads.len()].thread_id = thread_id;
@@ -248,6 +255,7 @@ impl Node {
         let (tls, handshakes) = started.map_or((None, Vec::new()), |(tls, threads)| (Some(tls), threads));
         Ok(Node {
             addresses,
+            identity,
             shards: handles,
             driver,
             ledger,
@@ -262,8 +270,14 @@ impl Node {
             auditor,
             slow,
             looks,
+            division,
             unix,
         })
+    }
+
+    /// What it says of itself in a Hello.
+    pub fn identity(&self) -> NodeIdentity {
+        self.identity
     }
 
     /// Where it can be reached, with the ports that it got.
@@ -309,6 +323,11 @@ impl Node {
     /// The ways to each shard's users, in the shards' order; for one who asks for them.
     pub fn take_looks(&mut self) -> Vec<LookPort> {
         std::mem::take(&mut self.looks)
+    }
+
+    /// The way to tell its shards which users they have, where it divides them with other nodes; for one who asks for it.
+    pub fn take_division(&mut self) -> Option<Division> {
+        self.division.take()
     }
 
     /// What its feed does.

@@ -19,7 +19,8 @@ use crate::{
     feed::{self, Outlet},
     mesh::Parking,
     shard::{
-        self, AuditLink, CallersLink, CheckpointLink, LookLink, Shard, ShardMetrics, ShardSetup, SlowLink,
+        self, AuditLink, CallersLink, CheckpointLink, HoldingsLink, LookLink, Shard, ShardMetrics,
+        ShardSetup, SlowLink,
     },
     threads::{EndsProcess, Vital},
 };
@@ -32,6 +33,7 @@ pub(super) struct ShardThread {
     pub(super) audit: Option<AuditLink>,
     pub(super) slow: Option<SlowLink>,
     pub(super) looks: LookLink,
+    pub(super) holdings: Option<HoldingsLink>,
     pub(super) listening: Vec<Listening>,
     pub(super) arrivals: Option<Arrivals>,
     pub(super) cpu: usize,
@@ -146,6 +148,9 @@ impl ShardThread {
         let mut shard = Shard::new(self.setup).with_looks(self.looks);
         if let Some(link) = self.callers {
             shard = shard.with_callers(link);
+        }
+        if let Some(link) = self.holdings {
+            shard = shard.with_holdings(link);
         }
         if let Some(link) = self.checkpoints {
             shard = shard.with_checkpoints(link);

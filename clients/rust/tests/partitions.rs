@@ -60,7 +60,9 @@ impl Nodes {
 
     async fn client(&self) -> Client {
         let backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(20) };
-        let builder = Client::builder().backoff(backoff).deadline(fake::PATIENCE);
+        // A host that is slow for a moment is no reason to ask a standby.
+        let patient = Duration::from_secs(5);
+        let builder = Client::builder().backoff(backoff).deadline(fake::PATIENCE).stall_after(patient);
         // It is given one of them.
         builder.connect(&*self.fakes[0].address).await.unwrap()
     }

@@ -4,6 +4,7 @@
 use florin_schema::{Opcode, Status};
 
 use super::Shard;
+use super::holdings::Share;
 use super::planted::Planted;
 use super::principal::{self, Principal};
 use super::quota;
@@ -22,6 +23,10 @@ impl Shard {
     /// makes it.
     #[inline(always)]
     pub(super) fn swift_frames(&mut self, connection: u32, allowed: usize, here: usize) -> usize {
+        if !matches!(self.responder.share, Share::All) {
+            // Each is looked at for whom it is about.
+            return 0;
+        }
         let principal = self.connections[connection].principal();
         if principal.is_some_and(Principal::is_swift) || Planted::IgnoresPrincipal.is(self.planted) {
             return allowed;
@@ -58,10 +63,11 @@ impl Shard {
         self.connections[connection].principal().filter(|principal| principal.is_metered())?.number()
     }
 
-    /// Answers a request that its connection's principal may not make, or not now. Whether it was one.
+    /// Answers a request that its connection's principal may not make, or not now, or not here. Whether it was one.
     #[inline(always)]
     pub(super) fn is_turned_away(&mut self, connection: u32, request: &Request<'_>) -> bool {
-        !self.may_ask_all(connection) && self.turns_away(connection, request)
+        (!self.may_ask_all(connection) && self.turns_away(connection, request))
+            || self.is_elsewhere(connection, request)
     }
 
     #[cold]

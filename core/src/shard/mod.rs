@@ -11,6 +11,7 @@
 //! | [`table`], `index`, `account`, `blocks` | the accounts: finding one, its two records, where they lie |
 //! | `connections` | what each connection has said, is owed and may have, and which of them have something to do |
 //! | [`life`] | a connection's life, as its driver lives it |
+//! | [`holdings`] | which users the node has, where several divide them among them |
 //! | [`principal`] | who asks, and what that one may ask |
 //! | [`callers`] | callers that prove who they are, and what follows for their connections |
 //! | [`quota`] | how much of a node one of them may use |
@@ -63,6 +64,7 @@ mod fingerprints;
 mod follow;
 mod foreign;
 mod forwarding;
+pub mod holdings;
 mod index;
 mod intake;
 pub mod life;
@@ -96,6 +98,7 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
+pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, holdings_link};
 pub use look::{Look, LookLink, LookPort, look_link};
 pub use memory::{NextPages, Pages};
 pub use metrics::ShardMetrics;
@@ -178,6 +181,8 @@ pub struct Shard {
     looks: Option<LookLink>,
     /// Where callers have to prove who they are.
     callers: Option<Box<Callers>>,
+    /// Where nodes divide the users among them.
+    holdings: Option<HoldingsLink>,
     pipeline: Pipeline,
     slow: Slow,
     /// What a Hello says.
@@ -203,6 +208,8 @@ struct Greeting {
     ports: Vec<u16>,
     tls_ports: Vec<u16>,
     identity: NodeIdentity,
+    /// Where nodes divide the users among them.
+    holdings: Option<Arc<Holdings>>,
 }
 
 impl Greeting {
@@ -217,7 +224,7 @@ impl Greeting {
         let shard = i64::from(responder.index.0) << 47;
         let connection = shard | i64::from(session.generation) << 15 | i64::from(connection);
         HelloAnswer {
-            nodes: None,
+            nodes: self.holdings.as_deref().map(Holdings::map),
             server: &self.server,
             shards: responder.shards,
             ports,
@@ -259,9 +266,10 @@ impl Shard {
             audits: Audits::none(),
             looks: None,
             callers: None,
+            holdings: None,
             pipeline: Pipeline::new(),
             slow: Slow::none(),
-            greeting: Greeting { server, ports, tls_ports, identity },
+            greeting: Greeting { server, ports, tls_ports, identity, holdings: None },
             now: Now::default(),
             turn: 0,
             parking,
@@ -295,6 +303,7 @@ impl Shard {
         self.responder.encoder.set_time(self.now.wall_us);
         self.read_watermark();
         self.look_after_callers();
+        self.take_holdings();
     }
 
     /// A connection has come, and anybody's; `connection` is the driver's index of it, reused once it was [`Shard::closed`].
@@ -500,6 +509,7 @@ impl Shard {
             || self.responder.table.is_growing()
             || self.audits.has_work()
             || self.is_looked_at()
+            || self.has_new_holdings()
             || !self.responder.rereads.is_empty()
             || self.forwarding.has_messages()
     }

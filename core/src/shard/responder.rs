@@ -12,6 +12,7 @@ use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Win
 use super::forwarding::gather::{Gather, push_balance, push_status, push_without_beginning};
 use super::forwarding::question::{Aspect, Question};
 use super::forwarding::waiting::first_unmet;
+use super::holdings::Share;
 use super::metrics::ShardMetrics;
 use super::table::{Guess, Table, Trust};
 use crate::clock::Now;
@@ -19,8 +20,8 @@ use crate::ledger::Horizon;
 use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP, WAIT_MS_MAX};
 use crate::wire::resp::Chat;
 use crate::wire::{
-    AssetTotals, Encoder, Format, Freshness, HelloAnswer, Origin, Rejection, ReplyTo, RespReply,
-    StatisticsAnswer,
+    AssetTotals, Encoder, Format, Freshness, HelloAnswer, NotOwner, Origin, Rejection, ReplyTo, Request,
+    RespReply, StatisticsAnswer,
 };
 
 /// How a question reached the shard that answers it.
@@ -32,6 +33,8 @@ pub(super) enum Via {
     Mesh,
 }
 
+/// What somebody is told who has waited, while the user's partition has moved.
+const GIVEN_UP: &str = "user_id: this node does not have this user any more: ask again";
 /// The window that no clock moves.
 const LIFETIME: WindowMask = WindowMask::new(1 << Window::Lifetime as u8).expect("a window");
 
@@ -59,6 +62,8 @@ pub(super) struct Responder {
     pub rereads: Vec<UserId>,
     /// Answers of this turn, by opcode and status.
     counts: [[u64; Status::ALL.len()]; Opcode::ALL.len()],
+    /// Whose users are answered about.
+    pub share: Share,
     pub encoder: Encoder,
     /// The most that a frame with one user's statistics has needed yet, and no less than any other answer about one user.
     pub statistics_bytes: usize,
@@ -79,6 +84,7 @@ impl Responder {
             announces: 0,
             rereads: Vec::new(),
             counts: [[0; Status::ALL.len()]; Opcode::ALL.len()],
+            share: Share::default(),
             encoder: Encoder::new(),
             statistics_bytes: ANSWER_BYTES,
             totals: Vec::new(),
@@ -254,6 +260,10 @@ impl Responder {
         user: UserId,
         aspect: Aspect,
     ) {
+        if self.share.refusal(user).is_some() {
+            // It was this node's when it was asked, and is no more: whoever asks again is told whose it is.
+            return self.error(out, &to, via, Status::Unavailable, GIVEN_UP);
+        }
         if self.unavailable.is_none() && !self.is_young_enough(freshness, user) {
             let message = format!(
                 "max_age_ms {} was asked, and this view is {} ms old{}: allow more{}",
@@ -310,7 +320,9 @@ impl Responder {
 
     /// Appends the entry of one user of a batch; the time of which it tells.
     fn entry(&self, part: &mut Vec<u8>, freshness: &Freshness, user: UserId, guess: Guess) -> i64 {
+        let refusal = self.share.refusal(user);
         match self.table.confirm(user.hashed(), guess) {
+            _ if refusal.is_some() => push_status(part, refusal.unwrap_or(Status::Unavailable)),
             _ if self.unavailable.is_some() => push_status(part, Status::Unavailable),
             _ if !self.is_fresh(freshness, user) => push_status(part, Status::Stale),
             None => push_status(part, Status::NotFound),
@@ -370,6 +382,20 @@ impl Responder {
         let origin = self.origin(via, Trust::Whole);
         self.encoder.error(out, *to, origin, status, message);
         self.count(to.opcode, status);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn not_owner(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: &ReplyTo,
+        request: &Request<'_>,
+        answer: &NotOwner<'_>,
+    ) {
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.not_owner(out, *to, origin, request, answer);
+        self.count(to.opcode, Status::NotOwner);
     }
 
     pub fn rejection(&mut self, out: &mut Vec<u8>, rejection: &Rejection) {

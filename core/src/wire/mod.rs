@@ -10,11 +10,13 @@
 //! | [`resp`] | RESP, which Redis and Valkey speak → requests |
 //! | [`encode`] | [`Encoder`]: replies → frames (rkyv, FlatBuffers), HTTP responses and RESP (JSON) |
 
+mod elsewhere;
 pub mod encode;
 pub mod frame;
 pub mod http;
 pub mod resp;
 
+pub use elsewhere::{NotOwner, Redirect};
 pub use encode::{Encoder, HelloAnswer, OwnPorts};
 
 use alloc::string::String;

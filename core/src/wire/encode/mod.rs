@@ -35,8 +35,8 @@ use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
 use super::resp::Chat;
 use super::{
-    BatchEntry, Format, HttpReply, Origin, Rejection, ReplyTo, RespReply, RespShape, RespVersion,
-    StatisticsAnswer, Way,
+    BatchEntry, Format, HttpReply, NotOwner, Origin, Rejection, ReplyTo, Request, RespReply, RespShape,
+    RespVersion, StatisticsAnswer, Way,
 };
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
@@ -254,6 +254,44 @@ impl Encoder {
         }
     }
 
+    /// Says who has a user.
+    pub fn not_owner(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: ReplyTo,
+        origin: Origin,
+        request: &Request<'_>,
+        answer: &NotOwner<'_>,
+    ) {
+        let status = Status::NotOwner;
+        match to.format {
+            Format::Rkyv | Format::FlatBuffers => {
+                let origin = Origin { as_of_us: answer.epoch.cast_signed(), ..origin };
+                refuse(out, to, origin, to.opcode as u8, status, &answer.message());
+            }
+            Format::Http(reply) => {
+                let redirect = answer.redirect(reply.way(), request);
+                self.json.clear();
+                let code = status.http_code();
+                json::problem(&mut self.json, code, response::reason(code), &answer.message());
+                let (date, port) = (self.date.text(), None);
+                let head = Head {
+                    code,
+                    content_type: PROBLEM,
+                    reply,
+                    date,
+                    origin,
+                    version: None,
+                    port,
+                    allow: None,
+                    redirect: Some(&redirect),
+                };
+                response::write(out, &head, &self.json);
+            }
+            Format::Resp(_) => resp::error(out, resp::word(status), &answer.message()),
+        }
+    }
+
     /// Answers what a parser has refused.
     pub fn rejection(&mut self, out: &mut Vec<u8>, origin: Origin, rejection: &Rejection) {
         let Rejection { reply_to: to, opcode, status, http_status, ref message, allow, .. } = *rejection;
@@ -271,7 +309,17 @@ impl Encoder {
         let date = self.date.text();
         // A batch has no one shard that would be the right one.
         let port = version.and(self.ports.by(reply.way()));
-        let head = Head { code: 200, content_type: JSON, reply, date, origin, version, port, allow: None };
+        let head = Head {
+            code: 200,
+            content_type: JSON,
+            reply,
+            date,
+            origin,
+            version,
+            port,
+            allow: None,
+            redirect: None,
+        };
         response::write(out, &head, &self.json);
     }
 
@@ -288,7 +336,17 @@ impl Encoder {
         json::problem(&mut self.json, code, response::reason(code), detail);
         let date = self.date.text();
         let port = self.ports.by(reply.way());
-        let head = Head { code, content_type: PROBLEM, reply, date, origin, version: None, port, allow };
+        let head = Head {
+            code,
+            content_type: PROBLEM,
+            reply,
+            date,
+            origin,
+            version: None,
+            port,
+            allow,
+            redirect: None,
+        };
         response::write(out, &head, &self.json);
     }
 }

@@ -6,7 +6,7 @@ use florin_schema::Version;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 
 use super::time;
-use crate::wire::{HttpReply, Origin};
+use crate::wire::{HttpReply, Origin, Redirect};
 
 /// The media type of an answer.
 pub(super) const JSON: &str = "application/json";
@@ -24,6 +24,8 @@ pub(super) struct Head<'a> {
     /// Of the shard that answers, for whoever has asked another.
     pub(super) port: Option<u16>,
     pub(super) allow: Option<&'static str>,
+    /// Who has the user, where that is another node.
+    pub(super) redirect: Option<&'a Redirect>,
 }
 
 /// The phrase of each HTTP status that this server writes.
@@ -55,7 +57,7 @@ pub(super) const fn reason(code: u16) -> &'static str {
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
 pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
-    let Head { code, content_type, reply, date, origin, version, port, allow } = *head;
+    let Head { code, content_type, reply, date, origin, version, port, allow, redirect } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
     put(out, &["\r\nContent-Type: ", content_type]);
@@ -82,6 +84,12 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
     }
     if let Some(methods) = allow {
         put(out, &["\r\nAllow: ", methods]);
+    }
+    if let Some(Redirect { owner, location }) = redirect {
+        put(out, &["\r\nFlorin-Owner: ", owner]);
+        if let Some(location) = location {
+            put(out, &["\r\nLocation: ", location]);
+        }
     }
     match code {
         // RFC 9110, section 11.6.1, asks for a challenge with each 401.

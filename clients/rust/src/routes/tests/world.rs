@@ -22,8 +22,9 @@ const STARTING: u64 = 100;
 /// So long must one node have had a user, and have been there, for a call to find it: the group has noticed who is gone, and nodes
 /// have told each other.
 const FOUND_AFTER: u64 = 30;
-/// How long a call may take where nobody is killed and nobody freezes: two nodes that do not have the user any more, and a new map.
-const PLANNED_TURNS: u64 = 4;
+/// How long a call may take where nobody is killed and nobody freezes, a turn for each round trip: some nodes that do not have the user
+/// any more, and their maps, each later than the last.
+const PLANNED_TURNS: u64 = 10;
 /// The time at which everything begins, µs since 1970 UTC, and what a turn takes of it.
 const BEGAN_US: u64 = 1_795_320_306_000_000;
 const TURN_US: u64 = 50_000;
@@ -66,6 +67,8 @@ pub struct Tally {
     pub moved: u64,
     pub killed: u64,
     pub maps_learned: u64,
+    /// The most turns that a call took where nobody was killed and nobody froze.
+    pub planned_turns: u64,
     pub attempts: u64,
 }
 
@@ -78,6 +81,7 @@ impl Tally {
         self.killed.add_assign(other.killed);
         self.maps_learned.add_assign(other.maps_learned);
         self.attempts.add_assign(other.attempts);
+        self.planned_turns = self.planned_turns.max(other.planned_turns);
     }
 }
 
@@ -325,6 +329,9 @@ impl World {
         let (seed, now, user) = (self.seed, self.now, ended.user);
         let partition = self.log.partition_of(user);
         self.tally.attempts += u64::from(ended.attempts);
+        if self.is_planned {
+            self.tally.planned_turns = self.tally.planned_turns.max(ended.took);
+        }
         assert!(
             !self.is_planned || ended.answer.is_some() && ended.took <= PLANNED_TURNS,
             "seed {seed}, turn {now}: {user} of partition {partition} took {} turns",
