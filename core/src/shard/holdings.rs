@@ -10,11 +10,8 @@ use alloc::vec::Vec;
 
 use florin_schema::{NodeMap, Status, UserId};
 
-use super::Shard;
 use super::orders::{OrderLink, OrderPort, order_link};
-use super::responder::Via;
 use crate::limits::HOLDINGS_QUEUED_MAX;
-use crate::wire::{Format, NotOwner, Query, Request};
 
 /// What a node has of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +70,7 @@ pub(super) enum Share {
 }
 
 /// Why a node that divides users says nothing yet.
-const NO_MAP: &str = "this node has not yet heard of the others that it divides the users with: ask again in a moment, or another";
+pub(super) const NO_MAP: &str = "this node has not yet heard of the others that it divides the users with: ask again in a moment, or another";
 
 /// Why a user is not answered about.
 pub(super) enum Elsewhere {
@@ -118,68 +115,5 @@ impl Share {
                 "user_id: partition {partition}, to which {user} belongs, is being loaded: ask again in a moment"
             )),
         })
-    }
-}
-
-impl Shard {
-    /// A shard of a node that divides users with others: it answers nobody before it has been told of the map.
-    #[must_use]
-    pub fn with_holdings(mut self, link: HoldingsLink) -> Shard {
-        self.holdings = Some(link);
-        self.responder.share = Share::Unknown;
-        self
-    }
-
-    /// Whether a new map waits.
-    #[inline]
-    pub(super) fn has_new_holdings(&self) -> bool {
-        self.holdings.as_ref().is_some_and(|link| !link.orders.is_empty())
-    }
-
-    /// Takes over the latest map. Nothing, nearly always.
-    #[inline]
-    pub(super) fn take_holdings(&mut self) {
-        while let Some(holdings) = self.holdings.as_mut().and_then(|link| link.orders.pop()) {
-            self.greeting.holdings = Some(Arc::clone(&holdings));
-            self.responder.share = Share::Some(holdings);
-        }
-    }
-
-    /// Answers a request about a user whom this node does not have; a frame also where it has not all of a batch's. Whether it was one.
-    #[inline(always)]
-    pub(super) fn is_elsewhere(&mut self, connection: u32, request: &Request<'_>) -> bool {
-        !matches!(self.responder.share, Share::All) && self.tells_where(connection, request)
-    }
-
-    #[inline(never)]
-    fn tells_where(&mut self, connection: u32, request: &Request<'_>) -> bool {
-        let to = request.reply_to;
-        let share = &self.responder.share;
-        let elsewhere = match request.query {
-            Query::Balance(user) | Query::Statistics(user, _) => {
-                share.elsewhere(user).map(|told| (user, told))
-            }
-            Query::Balances if matches!(to.format, Format::Rkyv | Format::FlatBuffers) => {
-                let others = self.users.iter().find(|&&user| share.refusal(user) == Some(Status::NotOwner));
-                others.and_then(|&user| share.elsewhere(user).map(|told| (user, told)))
-            }
-            Query::Hello { .. } if matches!(share, Share::Unknown) => {
-                Some((UserId::default(), Elsewhere::Unavailable(String::from(NO_MAP))))
-            }
-            _ => None,
-        };
-        let Some((user, elsewhere)) = elsewhere else { return false };
-        let out = self.connections.out(connection);
-        match elsewhere {
-            Elsewhere::Unavailable(message) => {
-                self.responder.error(out, &to, Via::Connection, Status::Unavailable, &message);
-            }
-            Elsewhere::NotOwner(holdings, partition, owner) => {
-                let owner = &holdings.map.nodes()[usize::from(owner)];
-                let answer = NotOwner { epoch: holdings.map.epoch, user, partition, owner };
-                self.responder.not_owner(out, &to, request, &answer);
-            }
-        }
-        true
     }
 }

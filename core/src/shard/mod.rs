@@ -17,6 +17,7 @@
 //! | [`quota`] | how much of a node one of them may use |
 //! | [`strikes`] | wrong tokens, by the address that showed them |
 //! | `admission` | who may not ask, or not so often, is refused |
+//! | `elsewhere` | users whom another node has |
 //! | `intake` | from a connection's bytes to requests, and who may make them |
 //! | `resp` | the same for RESP, whose replies come in order |
 //! | `pipeline` | the lookups under way, in groups, so that their cache misses overlap |
@@ -58,6 +59,7 @@ pub mod checkpoints;
 mod connections;
 #[cfg(debug_assertions)]
 mod damage;
+mod elsewhere;
 mod ending;
 pub mod feed_link;
 mod fingerprints;

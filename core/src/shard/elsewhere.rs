@@ -1,0 +1,74 @@
+//! A request about a user whom another node has is answered with whose it is, where requests are read.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use florin_schema::{Status, UserId};
+
+use super::Shard;
+use super::holdings::{Elsewhere, HoldingsLink, NO_MAP, Share};
+use super::responder::Via;
+use crate::wire::{Format, NotOwner, Query, Request};
+
+impl Shard {
+    /// A shard of a node that divides users with others: it answers nobody before it has been told of the map.
+    #[must_use]
+    pub fn with_holdings(mut self, link: HoldingsLink) -> Shard {
+        self.holdings = Some(link);
+        self.responder.share = Share::Unknown;
+        self
+    }
+
+    /// Whether a new map waits.
+    #[inline]
+    pub(super) fn has_new_holdings(&self) -> bool {
+        self.holdings.as_ref().is_some_and(|link| !link.orders.is_empty())
+    }
+
+    /// Takes over the latest map. Nothing, nearly always.
+    #[inline]
+    pub(super) fn take_holdings(&mut self) {
+        while let Some(holdings) = self.holdings.as_mut().and_then(|link| link.orders.pop()) {
+            self.greeting.holdings = Some(Arc::clone(&holdings));
+            self.responder.share = Share::Some(holdings);
+        }
+    }
+
+    /// Answers a request about a user whom this node does not have; a frame also where it has not all of a batch's. Whether it was one.
+    #[inline(always)]
+    pub(super) fn is_elsewhere(&mut self, connection: u32, request: &Request<'_>) -> bool {
+        !matches!(self.responder.share, Share::All) && self.tells_where(connection, request)
+    }
+
+    #[inline(never)]
+    fn tells_where(&mut self, connection: u32, request: &Request<'_>) -> bool {
+        let to = request.reply_to;
+        let share = &self.responder.share;
+        let elsewhere = match request.query {
+            Query::Balance(user) | Query::Statistics(user, _) => {
+                share.elsewhere(user).map(|told| (user, told))
+            }
+            Query::Balances if matches!(to.format, Format::Rkyv | Format::FlatBuffers) => {
+                let others = self.users.iter().find(|&&user| share.refusal(user) == Some(Status::NotOwner));
+                others.and_then(|&user| share.elsewhere(user).map(|told| (user, told)))
+            }
+            Query::Hello { .. } if matches!(share, Share::Unknown) => {
+                Some((UserId::default(), Elsewhere::Unavailable(String::from(NO_MAP))))
+            }
+            _ => None,
+        };
+        let Some((user, elsewhere)) = elsewhere else { return false };
+        let out = self.connections.out(connection);
+        match elsewhere {
+            Elsewhere::Unavailable(message) => {
+                self.responder.error(out, &to, Via::Connection, Status::Unavailable, &message);
+            }
+            Elsewhere::NotOwner(holdings, partition, owner) => {
+                let owner = &holdings.map().nodes()[usize::from(owner)];
+                let answer = NotOwner { epoch: holdings.map().epoch, user, partition, owner };
+                self.responder.not_owner(out, &to, request, &answer);
+            }
+        }
+        true
+    }
+}
