@@ -83,6 +83,10 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
                     return Err(error);
                 }
             }
+            // Who loads the user's partition, or is behind with it, may know who has it by now.
+            if matches!(error, Error::Unavailable(_) | Error::Stale(_)) && self.fleet.wants_news(false) {
+                choice.connection.learn().await;
+            }
             *last = Some(error);
             if next == Next::Reconnect {
                 self.fleet.up(self.route).await;

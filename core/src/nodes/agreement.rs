@@ -44,7 +44,7 @@ impl Agreement {
         &self.view
     }
 
-    /// What callers are told; `None` before something was heard of every member of the group.
+    /// What callers are told; `None` before something was heard of every member of the group, or somebody was met who had.
     pub fn map(&self) -> Option<&Arc<NodeMap>> {
         self.is_complete.then_some(&self.map)
     }
@@ -65,6 +65,8 @@ impl Agreement {
     pub fn meet(&mut self, other: &View, map: Option<&NodeMap>, now_us: u64) {
         let mut view = self.view.clone();
         view.merge(other);
+        // Whoever has a map has heard of everybody, and now this one has.
+        self.is_complete |= map.is_some();
         self.learn(view, map, now_us);
     }
 

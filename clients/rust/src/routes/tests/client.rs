@@ -204,8 +204,17 @@ impl Client {
                         }
                         return Some(Answer { version, by: node.id(), is_owner });
                     }
-                    Reply::Stale => Error::Stale(refusal(0)),
-                    Reply::Unavailable => Error::Unavailable(refusal(0)),
+                    reply @ (Reply::Stale | Reply::Unavailable) => {
+                        if now >= self.asked_news + LEARN_TURNS {
+                            self.asked_news = now;
+                            self.learn(node.agreement.map(), behind);
+                            call.waits_until = now + 1;
+                        }
+                        match reply {
+                            Reply::Stale => Error::Stale(refusal(0)),
+                            _ => Error::Unavailable(refusal(0)),
+                        }
+                    }
                     Reply::NotOwner(epoch) => {
                         if epoch > self.roster.epoch() {
                             self.learn(node.agreement.map(), behind);
