@@ -84,6 +84,17 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
+    /// Of a shard whose thread is yet to be started.
+    fn of(setup: &ShardSetup, cpu: usize) -> ShardHandle {
+        ShardHandle {
+            index: setup.index,
+            cpu,
+            thread_id: 0,
+            metrics: Arc::clone(&setup.metrics),
+            watermark: Arc::clone(&setup.feed.watermark),
+        }
+    }
+
     /// How far its view is behind the clock; `None` before the first watermark.
     pub fn lag_us(&self, clock: &Clock) -> Option<u64> {
         let taken_us = self.watermark.load().1;
@@ -199,14 +210,8 @@ impl Node {
         )
         .into_iter()
         .unzip();
-        let handle = |(setup, cpu): (&ShardSetup, usize)| ShardHandle {
-            index: setup.index,
-            cpu,
-            thread_id: 0,
-            metrics: Arc::clone(&setup.metrics),
-            watermark: Arc::clone(&setup.feed.watermark),
-        };
-        let mut handles: Vec<_> = setups.iter().zip(cpus).map(handle).collect();
+        let mut handles: Vec<_> =
+            setups.iter().zip(cpus).map(|(setup, cpu)| ShardHandle::of(setup, cpu)).collect();
 
         // The ledger was opened before anyone is answered, and is loaded while the shards answer that they are warming up.
         if config.checkpoints.is_some() && !ledger.keeps_checkpoints() {

@@ -5,11 +5,14 @@ use florin_schema::{Asset, Version};
 use super::*;
 use crate::ledger::Kind;
 
+/// What comes together.
+type Said = (Vec<Row>, Progress<Place>);
+
 /// A ledger that says what the test has put down for it, and counts how often it is asked.
 #[derive(Default)]
 struct Scripted {
     /// What comes next, first to last; then nothing new.
-    says: VecDeque<Result<(Vec<Row>, Progress<Place>), SourceError>>,
+    says: VecDeque<Result<Said, SourceError>>,
     asked: usize,
     loads: usize,
 }
