@@ -19,52 +19,27 @@ type attempts struct {
 	isHedged        bool
 	// last is what the last one ended with.
 	last error
-	// nodes is the set of those that could not answer.
-	nodes uint64
+	// tour says who could not answer.
+	tour tour
 	// mayPass says that one of them may be able to, a little later.
 	mayPass bool
 }
 
-// find returns a node and a connection for the user, that stands no worse than so; nil where there is none among those
-// that have not refused. The best standing comes first, and among those the node that stands first for this user, for
-// every client alike: so a node's users go to all others when it is gone.
-func (c *Client) find(userID uint64, worst int32, refused uint64) (*node, *connection) {
-	if len(c.nodes) == 1 {
-		if refused != 0 {
-			return nil, nil
-		}
-		return c.nodes[0], c.nodes[0].find(userID, worst)
-	}
-	for standing := range worst + 1 {
-		var best *node
-		var found *connection
-		var highest uint64
-		for _, node := range c.nodes {
-			score := frame.Mix(userID ^ node.salt)
-			if refused&node.bit != 0 || (best != nil && score <= highest) {
-				continue
-			}
-			if connection := node.find(userID, standing); connection != nil {
-				best, found, highest = node, connection, score
-			}
-		}
-		if best != nil {
-			return best, found
-		}
-	}
-	return nil, nil
+// nextRound begins to ask everybody again.
+func (a *attempts) nextRound() {
+	a.tour, a.mayPass = tour{rounds: a.tour.rounds + 1}, false
 }
 
 // pick gives the call a node and a connection that is not refused. It waits for the client's very first attempt to
 // connect, and later for a connection only if mayWait says so.
-func (c *Client) pick(ctx context.Context, call *call, refused uint64, mayWait bool) (*connection, error) {
+func (c *Client) pick(ctx context.Context, call *call, tour tour, mayWait bool) (*connection, error) {
 	for {
 		changed := c.changes.next()
-		if node, connection := c.find(call.userID, standsSilent, refused); connection != nil {
+		if node, connection := c.find(call.userID, standsSilent, tour); connection != nil {
 			call.node = node
 			return connection, nil
 		}
-		if refused != 0 {
+		if !tour.refused.isEmpty() {
 			return nil, errRefused
 		}
 		if c.ctx.Err() != nil {
@@ -78,7 +53,7 @@ func (c *Client) pick(ctx context.Context, call *call, refused uint64, mayWait b
 		case <-changed:
 		case <-ctx.Done():
 			if failure == nil {
-				failure = fmt.Errorf("florin: connecting to %s", c.nodes[0].address)
+				failure = fmt.Errorf("florin: connecting to %s", c.fleet.Load().nodes[0].address)
 			}
 			return nil, fmt.Errorf("%w (%w)", failure, ctx.Err())
 		}
@@ -89,7 +64,7 @@ func (c *Client) pick(ctx context.Context, call *call, refused uint64, mayWait b
 // has ended.
 func (c *Client) failure() (reason error, isDecided bool) {
 	isDecided = true
-	for _, node := range c.nodes {
+	for node := range c.fleet.Load().all {
 		connection, failure := node.seed.state()
 		if connection != nil {
 			// It is lost, or the server is ending it, and its link has not said so yet.
@@ -123,9 +98,9 @@ func (c *Client) again(ctx context.Context, call *call, tried *attempts, err err
 		ctx, cancel = context.WithTimeout(ctx, c.options.Deadline)
 		defer cancel()
 	}
-	for failures, rounds := 0, 0; ; failures++ {
-		if errors.Is(err, ErrDisconnected) && failures > len(c.nodes) {
-			sleep(ctx, pause(againMin, againMax, failures-len(c.nodes)), nil)
+	for failures := 0; ; failures++ {
+		if nodes := len(c.fleet.Load().nodes); errors.Is(err, ErrDisconnected) && failures > nodes {
+			sleep(ctx, pause(againMin, againMax, failures-nodes), nil)
 		}
 		last := err
 		tried.last = last
@@ -134,8 +109,8 @@ func (c *Client) again(ctx context.Context, call *call, tried *attempts, err err
 			if err = last; !tried.mayPass {
 				return c.named(last)
 			}
-			sleep(ctx, pause(againMin, againMax, rounds), nil)
-			tried.nodes, tried.mayPass, rounds = 0, false, rounds+1
+			sleep(ctx, pause(againMin, againMax, tried.tour.rounds), nil)
+			tried.nextRound()
 		}
 		switch {
 		case err == nil:
@@ -157,22 +132,30 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, tried *attempts, err
 	if errors.Is(err, ErrDisconnected) {
 		tried.mayPass = true
 		if errors.Is(err, errSlow) {
-			tried.nodes |= call.node.bit
+			tried.tour.refused.add(call.node)
 		}
 		return !isFinal(err)
 	}
 	if c.options.FailFast || call.node == nil {
 		return false
 	}
-	isMany := len(c.nodes) > 1
+	isMany := c.fleet.Load().isMany()
 	var status *StatusError
 	switch {
+	case errors.Is(err, ErrNotOwner):
+		isNews := c.learn(ctx, call)
+		if call.opcode == frame.GetBalances && c.fleet.Load().epoch() != call.divided {
+			// Its users are put together anew.
+			return false
+		}
+		tried.mayPass, tried.tour.isAstray = true, tried.tour.isAstray || !isNews
+
 	case errors.As(err, &status) && status.Status == StatusUnavailable && status.Lasting:
 		// Time does not mend it; another node may have seen more.
 		if !isMany {
 			return false
 		}
-	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotOwner), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrQueueFull), errors.Is(err, errBehind):
 		tried.mayPass = true
 	case isMany && errors.Is(err, ErrStale):
 		tried.mayPass = tried.mayPass || call.freshness != call.wanted
@@ -180,7 +163,26 @@ func (c *Client) mayRepeat(ctx context.Context, call *call, tried *attempts, err
 	default:
 		return false
 	}
-	tried.nodes |= call.node.bit
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrStale) {
+		// Who loads the user's partition, or is behind with it, may know who has it by now; others are asked meanwhile.
+		c.lookForNews(call.connection, false)
+	}
+	tried.tour.refused.add(call.node)
+	return true
+}
+
+// learn asks for the map, over the connection that has said that another node has the user, where that node's is news: in the round
+// trip of a question, and of who stands still no longer than of whom others are asked instead.
+func (c *Client) learn(ctx context.Context, call *call) (isNews bool) {
+	if call.epoch <= c.fleet.Load().epoch() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.options.StallAfter)
+	defer cancel()
+	hello := c.helloCall()
+	defer hello.free()
+	// Without an answer the next who does not have the user is asked.
+	_ = call.connection.roundTrip(ctx, hello)
 	return true
 }
 
@@ -196,7 +198,7 @@ func (c *Client) try(ctx context.Context, call *call, tried *attempts, mayWait b
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("florin: %v: %w", call.opcode, err)
 	}
-	connection, err := c.pick(ctx, call, tried.nodes, mayWait)
+	connection, err := c.pick(ctx, call, tried.tour, mayWait)
 	if err != nil {
 		return err
 	}
@@ -225,8 +227,8 @@ func (c *Client) tellAttempt(ctx context.Context, call *call, tried *attempts) {
 
 // send queues the call. Where another node has shown the user, it asks for that version at least.
 func (c *Client) send(connection *connection, call *call) (sent, error) {
-	call.freshness, call.floor = call.wanted, 0
-	if len(c.nodes) > 1 && (call.opcode == frame.GetBalance || call.opcode == frame.GetStatistics) {
+	call.freshness, call.floor, call.connection, call.epoch = call.wanted, 0, connection, 0
+	if c.fleet.Load().isMany() && (call.opcode == frame.GetBalance || call.opcode == frame.GetStatistics) {
 		mark := c.seen.mark(call.userID)
 		call.floor = mark.version
 		if mark.version != 0 && (mark.node != connection.node || connection.node == 0) {
@@ -245,7 +247,7 @@ func (c *Client) send(connection *connection, call *call) (sent, error) {
 func (c *Client) wait(ctx context.Context, connection *connection, call *call, sent sent, tried *attempts) error {
 	with := elsewhere{
 		patience: c.patience(call),
-		mayMove:  func(isSlow bool) bool { return c.hasOther(call, tried.nodes, isSlow) },
+		mayMove:  func(isSlow bool) bool { return c.hasOther(call, tried.tour, isSlow) },
 	}
 	if c.hedging == nil || !call.mayHedge() {
 		return c.judge(connection, call, connection.wait(ctx, call, sent, with))
@@ -273,18 +275,18 @@ func (c *Client) wait(ctx context.Context, connection *connection, call *call, s
 
 // patience is how long a call waits before another node is asked instead; 0 where none is.
 func (c *Client) patience(call *call) time.Duration {
-	if len(c.nodes) == 1 || c.options.FailFast {
+	if !c.fleet.Load().isMany() || c.options.FailFast {
 		return 0
 	}
 	return c.options.StallAfter + call.held()
 }
 
 // hasOther says whether a good connection can be asked instead: of another node, where the one asked is slow.
-func (c *Client) hasOther(call *call, refused uint64, isSlow bool) bool {
+func (c *Client) hasOther(call *call, tour tour, isSlow bool) bool {
 	if isSlow {
-		refused |= call.node.bit
+		tour.refused.add(call.node)
 	}
-	_, other := c.find(call.userID, standsGood, refused)
+	_, other := c.find(call.userID, standsGood, tour)
 	return other != nil
 }
 
@@ -292,8 +294,13 @@ func (c *Client) hasOther(call *call, refused uint64, isSlow bool) bool {
 // none.
 func (c *Client) judge(connection *connection, call *call, err error) error {
 	switch {
-	case err == nil && len(c.nodes) > 1:
-		return c.seen.show(call, connection.node)
+	case err == nil && c.fleet.Load().isMany():
+		if err := c.seen.show(call, connection.node); err != nil {
+			return err
+		}
+		// A call that went to another than the owner did so for that one is gone: somebody may be named in its place.
+		c.lookForNews(connection, c.fleet.Load().isOwner(call.userID, call.node))
+		return nil
 	case errors.Is(err, ErrNotFound) && call.floor != 0:
 		// The user has been shown, so there is one.
 		return behindError(call.origin, call.userID, call.floor, 0)

@@ -20,9 +20,12 @@ type call struct {
 	windows Windows
 	// wanted is what the caller asks of the answer's freshness; freshness is what is sent, which may ask for more.
 	wanted, freshness frame.Freshness
-	// node is the one that was asked last; floor is the version that had been shown of the user by then.
-	node  *node
-	floor uint64
+	// node is the one that was asked last, over the connection; floor is the version that had been shown of the user by then.
+	node       *node
+	connection *connection
+	floor      uint64
+	// divided is the epoch of the map by which a GetBalances' users were put together.
+	divided uint64
 	// body is a Hello's or a Ping's.
 	body []byte
 	// entries are a GetBalances', with their ids; the reply fills in the rest.
@@ -34,6 +37,10 @@ type call struct {
 	statistics *Statistics
 	hello      hello
 	echo       []byte
+	// epoch is that of the node's map, where it does not have the user.
+	epoch uint64
+	// hear takes in the map that a Hello told; nil where whoever waits for it does.
+	hear func(*nodeMap)
 }
 
 // calls are reused: the channel is what would cost.
@@ -99,6 +106,12 @@ func (c *call) append(out []byte, requestID uint64) []byte {
 func (c *call) accept(header frame.Reply, body []byte) {
 	c.origin = metadata(header)
 	c.err = c.read(header, body)
+	if header.Status == uint8(StatusNotOwner) {
+		c.epoch = uint64(header.AsOfUS)
+	}
+	if c.hear != nil && c.err == nil {
+		c.hear(c.hello.nodes)
+	}
 	c.done <- struct{}{}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -60,9 +61,12 @@ type Client struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
-	// nodes are in the order in which the caller named them.
-	nodes   []*node
-	changes *changes
+	// fleet are the nodes that the client knows; mu is held while another takes its place.
+	fleet    atomic.Pointer[fleet]
+	mu       sync.Mutex
+	isClosed bool
+	news     news
+	changes  *changes
 	// seen is what has been shown of each user, where there is more than one node.
 	seen *seen
 	// ledger is the first ledger's id that a Hello told; 0 before.
@@ -116,10 +120,12 @@ func New(target string, options Options) (*Client, error) {
 	c := &Client{options: options, hello: encodeHello(name, options.Token), changes: newChanges(), seen: newSeen()}
 	c.hedging = newHedging(options.Hedge)
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	for index, address := range addresses {
-		c.nodes = append(c.nodes, &node{client: c, network: network, address: address, bit: 1 << index})
+	given := &fleet{given: len(addresses)}
+	for place, address := range addresses {
+		given.nodes = append(given.nodes, &node{client: c, network: network, address: address, place: place})
 	}
-	for _, node := range c.nodes {
+	c.fleet.Store(given)
+	for _, node := range given.nodes {
 		node.open()
 	}
 	return c, nil
@@ -181,7 +187,7 @@ func (c *Client) Ready(ctx context.Context) error {
 func (c *Client) missing() (*link, error) {
 	var missing *link
 	var reason error
-	for _, node := range c.nodes {
+	for node := range c.fleet.Load().all {
 		link, failure := node.missing()
 		if link == nil {
 			return nil, nil
@@ -213,7 +219,7 @@ func (c *Client) Shards() int {
 
 // known returns the routes of the first node that has told them; nil before.
 func (c *Client) known() *routes {
-	for _, node := range c.nodes {
+	for node := range c.fleet.Load().all {
 		if routes := node.routes.Load(); routes != nil {
 			return routes
 		}
@@ -223,14 +229,18 @@ func (c *Client) known() *routes {
 
 // Close ends all connections. Calls under way, and later ones, fail with ErrClosed.
 func (c *Client) Close() error {
-	var all []*routes
-	for _, node := range c.nodes {
-		all = append(all, node.close())
+	c.mu.Lock()
+	c.isClosed = true
+	c.mu.Unlock()
+	// No map changes it any more.
+	fleet := c.fleet.Load()
+	for node := range fleet.all {
+		node.close()
 	}
 	c.cancel(ErrClosed)
-	for index, node := range c.nodes {
+	for node := range fleet.all {
 		<-node.seed.ended
-		all[index].wait()
+		node.routes.Load().wait()
 	}
 	c.changes.tell()
 	return nil

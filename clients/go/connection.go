@@ -52,6 +52,8 @@ type connection struct {
 	// isGreeted says that its Hello was answered as it should be: it is counted.
 	isGreeted bool
 	isLeaving bool
+	// isCounted says that it is among the tally's good ones.
+	isCounted bool
 	silence   silence
 }
 
@@ -306,14 +308,23 @@ func (c *connection) leave() {
 
 // stand says, under the lock, how the connection stands now.
 func (c *connection) stand() {
+	standing := int32(standsGood)
 	switch {
 	case c.lost != nil || c.isLeaving:
-		c.standing.Store(standsClosed)
+		standing = standsClosed
 	case c.silence.isStalled:
-		c.standing.Store(standsSilent)
-	default:
-		c.standing.Store(standsGood)
+		standing = standsSilent
 	}
+	c.standing.Store(standing)
+	switch isGood := c.isGreeted && standing == standsGood; {
+	case isGood && !c.isCounted:
+		c.tally.good.Add(1)
+	case !isGood && c.isCounted:
+		c.tally.good.Add(-1)
+	default:
+		return
+	}
+	c.isCounted = !c.isCounted
 }
 
 // take appends the frames of what is queued to out, as many as one write may have.
@@ -526,6 +537,7 @@ func (c *connection) greeted() bool {
 	}
 	c.isGreeted = true
 	c.tally.connects.Add(1)
+	c.stand()
 	return true
 }
 

@@ -23,6 +23,8 @@ type Counters struct {
 // tally is a client's counters.
 type tally struct {
 	requests, writes, replies, lateReplies, retries, hedges, hedgesWon, hedgesWithheld, connects, disconnects atomic.Uint64
+	// good is how many connections are, at the moment.
+	good atomic.Int64
 }
 
 // Counters returns what the client has done so far.
@@ -44,7 +46,7 @@ func (c *Client) Counters() Counters {
 
 // NodePool is how a client's connections to one node stand at the moment.
 type NodePool struct {
-	// Address is the node's, as the target has it.
+	// Address is the node's, as the target or a map has it.
 	Address string
 	// Shards is how many the node has; 0 before the client has learnt it.
 	Shards int
@@ -59,18 +61,18 @@ type NodePool struct {
 	QueuedBytes int
 }
 
-// Pool returns how the client's connections stand, node by node in the order of the target.
+// Pool returns how the client's connections stand, node by node: those of the target in their order, then those that a map has told of.
 func (c *Client) Pool() []NodePool {
-	pools := make([]NodePool, len(c.nodes))
-	for index, node := range c.nodes {
-		pool := &pools[index]
-		pool.Address = node.address
+	var pools []NodePool
+	for node := range c.fleet.Load().all {
+		pool := NodePool{Address: node.address}
 		if routes := node.routes.Load(); routes != nil {
 			pool.Shards = int(routes.shards)
 		}
 		for link := range node.links {
 			pool.add(link.current.Load())
 		}
+		pools = append(pools, pool)
 	}
 	return pools
 }

@@ -183,6 +183,8 @@ type hello struct {
 	host string
 	// nodeID is one life's of one node, ledgerID whose answers it gives; 0 where the server does not know.
 	nodeID, ledgerID uint64
+	// nodes is the map of those that divide the users among them; nil where each has all.
+	nodes *nodeMap
 }
 
 func decodeHello(body []byte) (hello, error) {
@@ -193,6 +195,10 @@ func decodeHello(body []byte) (hello, error) {
 	table.Init(body, flatbuffers.GetUOffsetT(body))
 	answer := hello{
 		server: string(table.Server()), shards: table.Shards(), nodeID: table.NodeId(), ledgerID: table.LedgerId(),
+	}
+	var err error
+	if answer.nodes, err = readNodeMap(table.Nodes(nil)); err != nil {
+		return hello{}, err
 	}
 	for index := range table.PortsLength() {
 		answer.ports = append(answer.ports, table.Ports(index))

@@ -40,6 +40,16 @@
 // read last (32,768 at least) the client keeps the highest version that it has shown, asks another node for that at least,
 // and takes no less. Each address counts as one node, also a name that has several.
 //
+// # Nodes that divide the users
+//
+// Where nodes divide a ledger's users among them, one address that is there is enough: its Hello names all nodes, and who holds whom.
+// A user is asked of its owner, and where that one is not heard of a standby at once; a batch is split by who holds its users. A node
+// that does not have a user any more says so, and tells the new map in one round trip; a map is never exchanged for an earlier one. So
+// a caller may rely on this: a node that is killed or freezes costs a call no more than Options.StallAfter where the partition has a
+// standby, a planned move costs a round trip or two and no error, and nothing goes back in time. Without a standby a call waits, until
+// its context ends, for somebody to have loaded the partition: ErrUnavailable, ErrNotOwner or ErrDisconnected says what the last node
+// said. A client that asks nothing learns nothing: name in the target addresses of which one will be there, or a name that has several.
+//
 // # Second requests
 //
 // Options.Hedge sends a second request where the first takes long: to another node, or over another connection to the only one. At

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,6 +64,7 @@ type goldenBody struct {
 		Ports    []uint16
 		NodeID   number `json:"node_id"`
 		LedgerID number `json:"ledger_id"`
+		Nodes    *goldenNodes
 	}
 	Balance    *goldenBalance
 	Statistics *goldenStatistics
@@ -74,6 +76,21 @@ type goldenBody struct {
 	}
 	PayloadHex *string `json:"payload_hex"`
 	Message    string
+}
+
+type goldenNodes struct {
+	Epoch       number
+	Partitioner string
+	Nodes       []struct {
+		NodeID  number `json:"node_id"`
+		Host    string
+		Port    uint16
+		TLSPort uint16 `json:"tls_port"`
+	}
+	Partitions []struct {
+		Owner    *uint16
+		Standbys []uint16
+	}
 }
 
 type goldenBalance struct {
@@ -265,8 +282,11 @@ func compare(t *testing.T, call *call, status uint8, body goldenBody) {
 		}
 	case body.Hello != nil:
 		told := body.Hello
-		want := hello{told.Server, told.Shards, told.Ports, "", uint64(told.NodeID), uint64(told.LedgerID)}
-		same(t, fmt.Sprint(call.hello), fmt.Sprint(want))
+		got := call.hello
+		got.nodes = nil
+		want := hello{told.Server, told.Shards, told.Ports, "", uint64(told.NodeID), uint64(told.LedgerID), nil}
+		same(t, fmt.Sprint(got), fmt.Sprint(want))
+		same(t, call.hello.nodes.String(), told.Nodes.String())
 	case body.PayloadHex != nil:
 		same(t, hex.EncodeToString(call.echo), *body.PayloadHex)
 	default:
@@ -293,6 +313,41 @@ func (g *goldenBalance) String() string {
 	text := fmt.Sprint(uint64(g.UserID), uint64(g.Version), int64(g.UpdatedAtUS))
 	for _, held := range g.Balances {
 		text += fmt.Sprintln(" ", held.Asset, int64(held.Available), int64(held.Held))
+	}
+	return text
+}
+
+// String has of each partition its holders, the owner first, and of the function what it makes of a key.
+func (m *nodeMap) String() string {
+	if m == nil {
+		return ""
+	}
+	text := fmt.Sprintln(m.epoch, m.partitioner([]byte("42")))
+	for _, node := range m.nodes {
+		text += fmt.Sprintln(node.id, node.host, node.port, node.tlsPort)
+	}
+	for from := 0; from < len(m.holders); from += m.holdersEach {
+		text += fmt.Sprintln(slices.DeleteFunc(slices.Clone(m.holders[from:from+m.holdersEach]), func(place uint16) bool {
+			return place == nobody
+		}), m.holders[from] == nobody)
+	}
+	return text
+}
+
+func (g *goldenNodes) String() string {
+	if g == nil {
+		return ""
+	}
+	text := fmt.Sprintln(uint64(g.Epoch), partitioners[g.Partitioner]([]byte("42")))
+	for _, node := range g.Nodes {
+		text += fmt.Sprintln(uint64(node.NodeID), node.Host, node.Port, node.TLSPort)
+	}
+	for _, partition := range g.Partitions {
+		holders := partition.Standbys
+		if partition.Owner != nil {
+			holders = append([]uint16{*partition.Owner}, holders...)
+		}
+		text += fmt.Sprintln(holders, partition.Owner == nil)
 	}
 	return text
 }

@@ -147,7 +147,7 @@ type second struct {
 
 // hedge sends a second request; nil where there is nobody else to ask, or no budget left.
 func (c *Client) hedge(ctx context.Context, call *call, first *connection, sent sent, tried *attempts) *second {
-	node, connection := c.other(call, first, tried.nodes)
+	node, connection := c.other(call, first, tried.tour)
 	if connection == nil {
 		return nil
 	}
@@ -172,11 +172,11 @@ func (c *Client) hedge(ctx context.Context, call *call, first *connection, sent 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &second{call: twin, cancel: cancel, won: make(chan struct{}), ended: make(chan error, 1)}
-	refused := tried.nodes
+	tour := tried.tour
 	go func() {
 		err := c.judge(connection, twin, connection.wait(ctx, twin, also, elsewhere{
 			patience: c.patience(twin),
-			mayMove:  func(isSlow bool) bool { return c.hasOther(twin, refused, isSlow) },
+			mayMove:  func(isSlow bool) bool { return c.hasOther(twin, tour, isSlow) },
 		}))
 		switch {
 		case err != nil:
@@ -191,9 +191,10 @@ func (c *Client) hedge(ctx context.Context, call *call, first *connection, sent 
 }
 
 // other returns a connection for a second request: a good one to another node, else another good one to the same.
-func (c *Client) other(call *call, first *connection, refused uint64) (*node, *connection) {
-	if len(c.nodes) > 1 {
-		if node, connection := c.find(call.userID, standsGood, refused|call.node.bit); connection != nil {
+func (c *Client) other(call *call, first *connection, tour tour) (*node, *connection) {
+	if c.fleet.Load().isMany() {
+		tour.refused.add(call.node)
+		if node, connection := c.find(call.userID, standsGood, tour); connection != nil {
 			return node, connection
 		}
 	}
@@ -218,7 +219,7 @@ func (c *Client) end(s *second, call *call, err error) error {
 
 // mayBeBettered says that another request may have an answer where one ended with err.
 func mayBeBettered(err error) bool {
-	for _, passing := range []error{errOvertaken, errBehind, ErrDisconnected, ErrUnavailable, ErrStale, ErrOverloaded} {
+	for _, passing := range []error{errOvertaken, errBehind, ErrDisconnected, ErrUnavailable, ErrNotOwner, ErrStale, ErrOverloaded} {
 		if errors.Is(err, passing) {
 			return true
 		}

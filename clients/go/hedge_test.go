@@ -54,7 +54,7 @@ func silent(fake.Request) []byte { return []byte{} }
 func owned(client *Client, first *counted, count int) []uint64 {
 	var users []uint64
 	for userID := uint64(1); len(users) < count; userID++ {
-		if node, _ := client.find(userID, standsGood, 0); node.address == seedOf(first.Node) {
+		if node, _ := client.find(userID, standsGood, tour{}); node.address == seedOf(first.Node) {
 			users = append(users, userID)
 		}
 	}

@@ -5,6 +5,8 @@ package florin
 import (
 	"net"
 	"time"
+
+	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
 const (
@@ -30,8 +32,19 @@ const (
 	settledAfter = pauseMax
 	// connectTimeout bounds one attempt: the connection and its Hello.
 	connectTimeout = 2 * time.Second
-	// nodesMax is how many nodes a set has room for.
+	// nodesMax is how many nodes a target names: who has more names some of them, and they tell of the others.
 	nodesMax = 64
+	// placesMax is how many nodes a client knows of: those that it was given, and those of a map.
+	placesMax = nodesMax + frame.NodesMax
+	// learnEvery is how often a node is asked for its map by a client whose calls go to others than the owners, which are gone: a
+	// change is noticed within a second, and a thousand clients cost their nodes a thousand Hellos.
+	learnEvery = time.Second
+	// lostEvery is how often by a client that goes on losing connections: once for all those of a node, and more often than nodes
+	// can end one after the other.
+	lostEvery = 100 * time.Millisecond
+	// renewEvery is how often by a client whose calls go to the owners: nodes that were added must be known before those that are
+	// known have gone.
+	renewEvery = 10 * time.Second
 	// messageRunesMax bounds what is kept of a server's words: its own sentences have some hundred, and a stranger's end in logs.
 	messageRunesMax = 1024
 	// shardsMax bounds the shard map that is believed: each shard takes a connection, or several.

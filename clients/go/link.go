@@ -68,6 +68,8 @@ func (c *changes) tell() {
 var (
 	// errRerouted ends the links of a shard map that is no longer the node's.
 	errRerouted = errors.New("the node has another shard map now")
+	// errUnnamed ends the links of a node that has left.
+	errUnnamed = errors.New("the nodes' map names this node no more")
 	// errDraining ends connections that the server has said it will end.
 	errDraining = errors.New("the server is ending its connections")
 	// errUnneeded ends a connection that was made in place of another which has been heard again.

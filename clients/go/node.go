@@ -12,12 +12,13 @@ import (
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
 
-// node is one address that the caller named, and what is behind it.
+// node is one address, that the caller named or a map has told of, and what is behind it.
 type node struct {
 	client           *Client
 	network, address string
-	// bit is the node's place in a set of nodes; salt is what spreads users over nodes.
-	bit, salt uint64
+	// place is the node's among the client's; salt is what spreads users over nodes.
+	place int
+	salt  uint64
 
 	// seed leads to the address, which tells the shard map.
 	seed   *link
@@ -57,12 +58,20 @@ func (n *node) open() {
 	n.seed.start(n.client.ctx)
 }
 
-// close makes no more links, and returns those that there are.
-func (n *node) close() *routes {
+// close makes no more links.
+func (n *node) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
-	return n.routes.Load()
+}
+
+// leave ends the connections to a node that the map names no more: calls under way go elsewhere.
+func (n *node) leave() {
+	n.close()
+	n.seed.cancel(errUnnamed)
+	if routes := n.routes.Load(); routes != nil {
+		routes.cancel(errUnnamed)
+	}
 }
 
 // links are all that lead to the node, the one to its address first.
@@ -104,17 +113,24 @@ func (n *node) learn(answer hello) error {
 	if err := n.client.checkLedger(answer); err != nil {
 		return err
 	}
+	n.route(answer)
+	// By now it is known who answers here: a map may mean this node by another address.
+	n.client.hear(answer.nodes)
+	return nil
+}
+
+// route makes the routes that the answer calls for, where there are others.
+func (n *node) route(answer hello) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	old := n.routes.Load()
 	if n.closed || (old != nil && old.agree(answer)) {
-		return nil
+		return
 	}
 	n.routes.Store(n.routesFor(answer))
 	if old != nil {
-		old.cancel()
+		old.cancel(errRerouted)
 	}
-	return nil
 }
 
 // greetShard refuses a shard's port that leads elsewhere than to the node that named it. That node may have been started
@@ -128,6 +144,7 @@ func (n *node) greetShard(node uint64) func(hello) error {
 			n.seed.renew()
 			return &IdentityError{Expected: node, Got: answer.nodeID}
 		}
+		n.client.hear(answer.nodes)
 		return nil
 	}
 }
@@ -158,6 +175,17 @@ func (n *node) routesFor(answer hello) *routes {
 	return routes
 }
 
+// shardsOr is how many shards the node has; as many as said where that is not known, or any of them may be asked.
+func (n *node) shardsOr(shards uint16) uint16 {
+	if n == nil {
+		return shards
+	}
+	if routes := n.routes.Load(); routes != nil && routes.isDirect {
+		return routes.shards
+	}
+	return 1
+}
+
 // host is what the caller called the node's host; empty for a unix socket.
 func (n *node) host() string {
 	if n.network == "unix" {
@@ -175,10 +203,10 @@ func (r *routes) agree(answer hello) bool {
 		slices.Equal(r.ports, answer.ports)
 }
 
-func (r *routes) cancel() {
+func (r *routes) cancel(cause error) {
 	for _, group := range r.groups {
 		for _, link := range group.links {
-			link.cancel(errRerouted)
+			link.cancel(cause)
 		}
 	}
 }

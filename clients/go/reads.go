@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (c *Client) Ping(ctx context.Context, payload []byte) (Metadata, error) {
 }
 
 // GetBalances returns what several users hold: one entry for each id, in their order, duplicates included, each with its
-// own status. The ids are split by the shards that own them, and into requests of at most 1,024, all sent at once.
+// own status. The ids are split by the nodes and shards that own them, and into requests of at most 1,024, all sent at once.
 //
 // MinVersion is judged entry by entry. An error is returned only where nothing could be answered, or where the caller has
 // to do something about it: the entries of one shard that is unavailable or overloaded say so by themselves.
@@ -107,12 +108,10 @@ func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...R
 	if len(userIDs) == 0 {
 		return batch, nil
 	}
-	parts := c.split(userIDs, batch.Entries)
-	for _, part := range parts {
-		part.call.wanted = freshness(options)
-	}
+	parts, asked := c.split(userIDs, batch.Entries), freshness(options)
 	ctx, began := c.options.Hooks.start(ctx, frame.GetBalances, len(userIDs))
-	c.doAll(ctx, parts)
+	c.doAll(ctx, parts, asked)
+	parts = c.follow(ctx, userIDs, parts, asked)
 	err := join(batch, parts)
 	c.options.Hooks.end(ctx, began, parts[0].call, len(userIDs), sum(parts), err)
 	for _, part := range parts {
@@ -139,11 +138,11 @@ type part struct {
 
 // split makes the parts, whose entries hold the ids. What fits into one request uses the batch's own entries.
 func (c *Client) split(userIDs []uint64, entries []BatchEntry) []*part {
-	shards := uint16(1)
+	fleet, shards := c.fleet.Load(), uint16(1)
 	if routes := c.known(); routes != nil && routes.isDirect {
 		shards = routes.shards
 	}
-	if shards == 1 && len(userIDs) <= frame.BatchUsersMax {
+	if fleet.divided == nil && shards == 1 && len(userIDs) <= frame.BatchUsersMax {
 		for index, userID := range userIDs {
 			entries[index].UserID = userID
 		}
@@ -151,20 +150,73 @@ func (c *Client) split(userIDs []uint64, entries []BatchEntry) []*part {
 		call.userID, call.entries = userIDs[0], entries
 		return []*part{{call: call}}
 	}
-	places := make([][]int, shards)
-	for index, userID := range userIDs {
-		shard := frame.Shard(userID, shards)
-		places[shard] = append(places[shard], index)
+	all := make([]int, len(userIDs))
+	for index := range all {
+		all[index] = index
+	}
+	return fleet.split(userIDs, all, shards)
+}
+
+// company says what users have in common who are asked for in one request.
+type company struct {
+	holders [frame.HoldersMax]*node
+	shard   int
+}
+
+// split puts those users together that are at the given places and have the same holders and, at the owner, the same shard; where
+// that is not known, of so many.
+func (f *fleet) split(userIDs []uint64, asked []int, shards uint16) []*part {
+	var groups [][]int
+	numbers := map[company]int{}
+	for _, place := range asked {
+		var group company
+		group.holders, _ = f.holdersOf(userIDs[place])
+		group.shard = frame.Shard(userIDs[place], group.holders[0].shardsOr(shards))
+		number, ok := numbers[group]
+		if !ok {
+			number, groups = len(groups), append(groups, nil)
+			numbers[group] = number
+		}
+		groups[number] = append(groups[number], place)
 	}
 	var parts []*part
-	for _, owned := range places {
-		for len(owned) > 0 {
-			count := min(len(owned), frame.BatchUsersMax)
-			parts = append(parts, newPart(userIDs, owned[:count]))
-			owned = owned[count:]
+	for _, places := range groups {
+		for chunk := range slices.Chunk(places, frame.BatchUsersMax) {
+			part := newPart(userIDs, chunk)
+			part.call.divided = f.epoch()
+			parts = append(parts, part)
 		}
 	}
 	return parts
+}
+
+// follow asks for those again, and put together anew, of whose parts a user is another node's by a map that has been learned since.
+func (c *Client) follow(ctx context.Context, userIDs []uint64, parts []*part, asked frame.Freshness) []*part {
+	var cancel context.CancelFunc
+	for {
+		var moved []int
+		var stay []*part
+		fleet := c.fleet.Load()
+		for _, part := range parts {
+			isMoved := errors.Is(part.err, ErrNotOwner) && fleet.epoch() != part.call.divided && !c.options.FailFast
+			if !isMoved || ctx.Err() != nil {
+				stay = append(stay, part)
+				continue
+			}
+			moved = append(moved, part.asked()...)
+			part.call.free()
+		}
+		if len(moved) == 0 {
+			return parts
+		}
+		if _, hasDeadline := ctx.Deadline(); !hasDeadline {
+			ctx, cancel = context.WithTimeout(ctx, c.options.Deadline)
+			defer cancel()
+		}
+		anew := fleet.split(userIDs, moved, 1)
+		c.doAll(ctx, anew, asked)
+		parts = append(stay, anew...)
+	}
 }
 
 func newPart(userIDs []uint64, places []int) *part {
@@ -177,10 +229,23 @@ func newPart(userIDs []uint64, places []int) *part {
 	return &part{call: call, places: places}
 }
 
+// asked are the places of the part's users.
+func (p *part) asked() []int {
+	if p.places != nil {
+		return p.places
+	}
+	all := make([]int, len(p.call.entries))
+	for index := range all {
+		all[index] = index
+	}
+	return all
+}
+
 // doAll sends all parts before it waits for any, and goes on with those that could not be answered, all at once.
-func (c *Client) doAll(ctx context.Context, parts []*part) {
+func (c *Client) doAll(ctx context.Context, parts []*part, asked frame.Freshness) {
 	for _, part := range parts {
-		if part.connection, part.err = c.pick(ctx, part.call, 0, false); part.err == nil {
+		part.call.wanted = asked
+		if part.connection, part.err = c.pick(ctx, part.call, tour{}, false); part.err == nil {
 			c.tellAttempt(ctx, part.call, &part.tried)
 			part.sent, part.err = c.send(part.connection, part.call)
 			part.isSent = part.err == nil

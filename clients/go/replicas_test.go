@@ -34,7 +34,7 @@ func together(nodes ...*fake.Node) string {
 func connected(t *testing.T, client *Client) {
 	t.Helper()
 	eventually(t, "every node is connected", func() bool {
-		for _, node := range client.nodes {
+		for node := range client.fleet.Load().all {
 			if missing, _ := node.missing(); missing != nil {
 				return false
 			}
@@ -171,13 +171,13 @@ func TestNoAnswerGoesBackInTime(t *testing.T) {
 				t.Fatal(version, err)
 			}
 			gone, left := one, other
-			if node, _ := client.find(1, standsGood, 0); node.address != seedOf(one) {
+			if node, _ := client.find(1, standsGood, tour{}); node.address != seedOf(one) {
 				gone, left = other, one
 			}
 			if isBatch {
 				// User 2 decides who is asked.
 				gone, left = one, other
-				if node, _ := client.find(2, standsGood, 0); node.address != seedOf(one) {
+				if node, _ := client.find(2, standsGood, tour{}); node.address != seedOf(one) {
 					gone, left = other, one
 				}
 			}

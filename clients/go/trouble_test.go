@@ -60,7 +60,7 @@ func TestSilenceEndsAConnection(t *testing.T) {
 	node.Store(frozen)
 	client := dial(t, "florin://"+path.Address, Options{StallAfter: 10 * time.Millisecond, SilenceMax: 100 * time.Millisecond})
 	isFrozen.Store(true)
-	connection := client.nodes[0].seed.current.Load()
+	connection := client.fleet.Load().nodes[0].seed.current.Load()
 	began := time.Now()
 	_, err := client.GetBalance(within(t, 300*time.Millisecond), 1)
 	if !errors.Is(err, ErrDisconnected) || !errors.Is(err, context.DeadlineExceeded) {
@@ -151,7 +151,7 @@ func TestAConnectionThatDrainsIsFinishedAndLeft(t *testing.T) {
 		return node.Answer(request)
 	})
 	client := dial(t, "florin://"+path.Address, Options{})
-	link := client.nodes[0].routes.Load().groups[0].links[0]
+	link := client.fleet.Load().nodes[0].routes.Load().groups[0].links[0]
 	old := link.current.Load()
 	isDraining.Store(true)
 	check(t, client, 1)
@@ -433,7 +433,7 @@ func TestInAnyWeatherEveryCallGetsItsOwnAnswer(t *testing.T) {
 // answers that had come meanwhile.
 func TestASilenceIsJudgedTwice(t *testing.T) {
 	client := dial(t, fake.Start(t, 1, nil).Target, Options{})
-	connection := client.nodes[0].seed.current.Load()
+	connection := client.fleet.Load().nodes[0].seed.current.Load()
 	stop := func() {
 		connection.mu.Lock()
 		connection.silence.unanswered, connection.silence.since = 1, time.Now().Add(-time.Hour)

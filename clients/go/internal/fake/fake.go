@@ -67,6 +67,7 @@ type Node struct {
 
 	shards    int
 	ports     []uint16
+	nodes     *Map
 	mu        sync.Mutex
 	handler   Handler
 	write     Writer
@@ -75,6 +76,57 @@ type Node struct {
 	sockets   map[net.Conn]struct{}
 	accepted  map[int]int
 	serving   sync.WaitGroup
+}
+
+// Map is what a Hello says of nodes that divide the users among them.
+type Map struct {
+	Epoch       uint64
+	Partitioner string
+	Nodes       []MapNode
+	// Holders are, for each partition, Each places among the nodes.
+	Holders []uint16
+	Each    uint8
+}
+
+// MapNode is one of them.
+type MapNode struct {
+	ID   uint64
+	Host string
+	Port uint16
+}
+
+// SetMap makes Hello tell a map.
+func (n *Node) SetMap(nodes *Map) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nodes = nodes
+}
+
+// add writes the map into a body that is being built.
+func (m *Map) add(builder *flatbuffers.Builder) flatbuffers.UOffsetT {
+	nodes := make([]flatbuffers.UOffsetT, len(m.Nodes))
+	for index, node := range m.Nodes {
+		host := builder.CreateString(node.Host)
+		wire.MapNodeStart(builder)
+		wire.MapNodeAddNodeId(builder, node.ID)
+		wire.MapNodeAddHost(builder, host)
+		wire.MapNodeAddPort(builder, node.Port)
+		nodes[index] = wire.MapNodeEnd(builder)
+	}
+	named := builder.CreateVectorOfTables(nodes)
+	wire.NodeMapStartHoldersVector(builder, len(m.Holders))
+	for index := len(m.Holders) - 1; index >= 0; index-- {
+		builder.PrependUint16(m.Holders[index])
+	}
+	holders := builder.EndVector(len(m.Holders))
+	partitioner := builder.CreateString(m.Partitioner)
+	wire.NodeMapStart(builder)
+	wire.NodeMapAddEpoch(builder, m.Epoch)
+	wire.NodeMapAddPartitioner(builder, partitioner)
+	wire.NodeMapAddNodes(builder, named)
+	wire.NodeMapAddHolders(builder, holders)
+	wire.NodeMapAddHoldersEach(builder, m.Each)
+	return wire.NodeMapEnd(builder)
 }
 
 // Start begins to serve on loopback, and ends with the test.
@@ -352,6 +404,13 @@ func Flagged(reply []byte, flag uint16) []byte {
 	return reply
 }
 
+// Elsewhere is a frame that says that another node has the user, by the map of this epoch.
+func Elsewhere(request Request, epoch uint64) []byte {
+	out := Refuse(request, 9, "user_id: another node has it")
+	binary.LittleEndian.PutUint64(out[16:], epoch)
+	return out
+}
+
 // Refuse is a frame that answers the request with another status than OK.
 func Refuse(request Request, status uint8, message string) []byte {
 	out := Reply(request, 0, frame.Plain, []byte(message))
@@ -368,6 +427,13 @@ func (n *Node) helloBody() []byte {
 		builder.PrependUint16(named[index])
 	}
 	ports := builder.EndVector(len(named))
+	n.mu.Lock()
+	nodes := n.nodes
+	n.mu.Unlock()
+	var told flatbuffers.UOffsetT
+	if nodes != nil {
+		told = nodes.add(builder)
+	}
 	wire.HelloReplyStart(builder)
 	wire.HelloReplyAddServer(builder, server)
 	wire.HelloReplyAddShards(builder, uint16(n.shards))
@@ -375,6 +441,9 @@ func (n *Node) helloBody() []byte {
 	wire.HelloReplyAddMix(builder, mix)
 	wire.HelloReplyAddNodeId(builder, n.NodeID.Load())
 	wire.HelloReplyAddLedgerId(builder, n.LedgerID.Load())
+	if told != 0 {
+		wire.HelloReplyAddNodes(builder, told)
+	}
 	builder.Finish(wire.HelloReplyEnd(builder))
 	return builder.FinishedBytes()
 }

@@ -118,6 +118,41 @@ func HelloReply(body []byte) error {
 			return err
 		}
 	}
+	nodes, present, err := table.table(7)
+	if err != nil || !present {
+		return err
+	}
+	return nodeMap(nodes)
+}
+
+func nodeMap(table table) error {
+	if err := table.scalars(longBytes, skip, skip, skip, byteBytes); err != nil {
+		return err
+	}
+	for _, field := range []struct{ slot, size int }{{1, byteBytes}, {3, shortBytes}} {
+		if _, err := table.vector(field.slot, field.size); err != nil {
+			return err
+		}
+	}
+	nodes, err := table.vector(2, offsetBytes)
+	if err != nil {
+		return err
+	}
+	if nodes.length > frame.NodesMax {
+		return fmt.Errorf("nodes: expected at most %d, got %d", frame.NodesMax, nodes.length)
+	}
+	for index := range nodes.length {
+		node, err := nodes.table(index)
+		if err != nil {
+			return err
+		}
+		if err := node.scalars(longBytes, skip, shortBytes, shortBytes); err != nil {
+			return err
+		}
+		if _, err := node.vector(1, byteBytes); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -26,6 +26,11 @@ const (
 	PingBytesMax = 1024
 	// AssetsMax is how many assets one account may hold.
 	AssetsMax = 16
+	// NodesMax, PartitionsMax, HoldersMax and HostBytesMax bound the map of nodes that divide a ledger's users.
+	NodesMax      = 256
+	PartitionsMax = 8_192
+	HoldersMax    = 4
+	HostBytesMax  = 253
 	// StatusMax is the largest status that version 1 knows.
 	StatusMax = 9
 )

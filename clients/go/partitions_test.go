@@ -1,0 +1,298 @@
+package florin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/florin-db/florin/clients/go/internal/fake"
+	"github.com/florin-db/florin/clients/go/internal/frame"
+)
+
+// The values are those of Kafka's own UtilsTest.
+func TestThePartitionerIsKafkas(t *testing.T) {
+	for key, hash := range map[string]int32{
+		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536, "a-little-bit-longer-string": -1486304829,
+		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971, "abc": 479470107,
+	} {
+		if got := int32(murmur2([]byte(key))); got != hash {
+			t.Errorf("%s: got %d, want %d", key, got, hash)
+		}
+	}
+	same(t, partitioners["crc32"]([]byte("123456789")), 0xCBF43926)
+}
+
+// divided are nodes that divide the users of 6 partitions among them.
+type divided struct {
+	t     *testing.T
+	nodes []*fake.Node
+	asked []atomic.Int64
+	// named is how many of them a map names.
+	named int
+
+	mu sync.Mutex
+	// maps are what each node knows.
+	maps []*nodeMap
+}
+
+func divide(t *testing.T, nodes int) *divided {
+	d := &divided{t: t, asked: make([]atomic.Int64, nodes), named: nodes, maps: make([]*nodeMap, nodes)}
+	for index := range nodes {
+		d.nodes = append(d.nodes, follower(t, uint64(index+1), func(request fake.Request) []byte {
+			if request.Opcode == frame.Hello {
+				return nil
+			}
+			return d.answer(index, request)
+		}))
+	}
+	return d
+}
+
+func (d *divided) answer(index int, request fake.Request) []byte {
+	d.asked[index].Add(1)
+	users := []uint64{request.UserID}
+	if request.Opcode == frame.GetBalances {
+		users = request.UserIDs()
+	}
+	d.mu.Lock()
+	known := d.maps[index]
+	d.mu.Unlock()
+	for _, userID := range users {
+		if !slices.Contains(known.holdersOf(userID), uint16(index)) {
+			return fake.Elsewhere(request, known.epoch)
+		}
+	}
+	return d.nodes[index].Answer(request)
+}
+
+// tell gives the nodes at the given places a map: of each partition its holders, the owner first.
+func (d *divided) tell(epoch uint64, holders [][]uint16, to ...int) {
+	told := &fake.Map{Epoch: epoch, Partitioner: "murmur2", Each: 2}
+	for index, node := range d.nodes[:d.named] {
+		host, port, _ := net.SplitHostPort(seedOf(node))
+		number, _ := strconv.Atoi(port)
+		told.Nodes = append(told.Nodes, fake.MapNode{ID: uint64(index + 1), Host: host, Port: uint16(number)})
+	}
+	for _, of := range holders {
+		told.Holders = append(append(told.Holders, of...), slices.Repeat([]uint16{nobody}, 2-len(of))...)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, index := range to {
+		d.maps[index] = &nodeMap{epoch: epoch, partitioner: partitioners["murmur2"], holders: told.Holders, holdersEach: 2}
+		d.nodes[index].SetMap(told)
+	}
+}
+
+func (d *divided) count() (sum int64) {
+	for index := range d.asked {
+		sum += d.asked[index].Load()
+	}
+	return sum
+}
+
+// client is given the first of the nodes, and knows all.
+func (d *divided) client(options Options) *Client {
+	d.t.Helper()
+	client := dial(d.t, d.nodes[0].Target, options)
+	eventually(d.t, "the map is known", func() bool { return client.fleet.Load().divided != nil })
+	connected(d.t, client)
+	return client
+}
+
+const dividedUsers = 60
+
+func (d *divided) readAll(client *Client) {
+	d.t.Helper()
+	for userID := range uint64(dividedUsers) {
+		check(d.t, client, userID)
+	}
+}
+
+func (d *divided) readBatch(client *Client) {
+	d.t.Helper()
+	var users []uint64
+	for userID := range uint64(dividedUsers) {
+		users = append(users, userID)
+	}
+	batch, err := client.GetBalances(d.t.Context(), users)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for index, entry := range batch.Entries {
+		if entry.UserID != users[index] || entry.Balance == nil || entry.Balance.UserID != users[index] {
+			d.t.Errorf("%+v", entry)
+		}
+	}
+}
+
+func TestEachUserIsAskedOfItsOwnerAtTheFirstAttempt(t *testing.T) {
+	d := divide(t, 3)
+	d.tell(1, [][]uint16{{0, 1}, {1, 2}, {2, 0}, {0, 2}, {1, 0}, {2, 1}}, 0, 1, 2)
+	client := d.client(Options{})
+	d.readAll(client)
+	known := client.fleet.Load().divided
+	var owned [3]int64
+	for userID := range uint64(dividedUsers) {
+		owned[known.holdersOf(userID)[0]]++
+	}
+	for index := range owned {
+		same(t, d.asked[index].Load(), owned[index])
+	}
+	// A request for each pair of owner and standby.
+	d.readBatch(client)
+	same(t, d.count(), dividedUsers+6)
+	same(t, client.Counters().Retries, 0)
+	var addresses []string
+	for _, pool := range client.Pool() {
+		addresses = append(addresses, pool.Address)
+	}
+	same(t, fmt.Sprint(addresses), fmt.Sprint([]string{seedOf(d.nodes[0]), seedOf(d.nodes[1]), seedOf(d.nodes[2])}))
+}
+
+// What has moved is learned in one round trip from whoever says that it is another's; also by a batch, which is put together anew.
+func TestANewMapIsLearnedFromWhoeverSaysThatAnotherHasTheUser(t *testing.T) {
+	d := divide(t, 3)
+	d.tell(1, [][]uint16{{0}, {0}, {0}, {1}, {1}, {1}}, 0, 1, 2)
+	client := d.client(Options{})
+	d.readAll(client)
+	d.tell(2, [][]uint16{{2}, {0}, {0}, {2}, {1}, {1}}, 0, 1, 2)
+	before := d.count()
+	d.readAll(client)
+	same(t, client.fleet.Load().epoch(), 2)
+	// Only the first that had moved was asked of another.
+	same(t, d.count()-before, dividedUsers+1)
+	d.tell(3, [][]uint16{{1}, {1}, {1}, {0}, {0}, {0}}, 0, 1, 2)
+	d.readBatch(client)
+	same(t, client.fleet.Load().epoch(), 3)
+}
+
+// A node that is behind says so by its epoch, and neither is its map taken nor is it asked again before another.
+func TestAMapIsNeverExchangedForAnEarlierOne(t *testing.T) {
+	d := divide(t, 2)
+	d.tell(7, [][]uint16{{0, 1}, {0, 1}, {0, 1}, {0, 1}, {0, 1}, {0, 1}}, 0)
+	d.tell(6, [][]uint16{{1}, {1}, {1}, {1}, {1}, {1}}, 1)
+	client := d.client(Options{})
+	client.hear(&nodeMap{epoch: 6, holders: []uint16{1}, holdersEach: 1})
+	same(t, client.fleet.Load().epoch(), 7)
+	d.readAll(client)
+	d.readBatch(client)
+	same(t, d.asked[1].Load(), 0)
+	// Node 0 says that node 1 has all, which does not know of it.
+	d.tell(8, [][]uint16{{1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}}, 0)
+	d.tell(5, [][]uint16{{0}, {0}, {0}, {0}, {0}, {0}}, 1)
+	client.hear(readTold(t, d.nodes[0]))
+	same(t, client.fleet.Load().epoch(), 8)
+	// Its owner by the map says that it is not, by an older map: the standby is asked.
+	d.readAll(client)
+	d.readBatch(client)
+	same(t, client.fleet.Load().epoch(), 8)
+	if d.asked[1].Load() == 0 {
+		t.Error("the owner was not asked")
+	}
+}
+
+// readTold is the map that the node's Hello tells.
+func readTold(t *testing.T, node *fake.Node) *nodeMap {
+	t.Helper()
+	other := dial(t, node.Target, Options{})
+	eventually(t, "the map is known", func() bool { return other.fleet.Load().divided != nil })
+	return other.fleet.Load().divided
+}
+
+// An owner that is gone, or stands still, is not waited for, nor is a new map; nothing goes back in time meanwhile.
+func TestAStandbyAnswersForAnOwnerThatIsGoneOrStandsStill(t *testing.T) {
+	for _, isFrozen := range []bool{false, true} {
+		t.Run(fmt.Sprintf("frozen %v", isFrozen), func(t *testing.T) {
+			d := divide(t, 3)
+			d.tell(1, [][]uint16{{0, 1}, {1, 2}, {2, 0}, {0, 2}, {1, 0}, {2, 1}}, 0, 1, 2)
+			client := d.client(Options{StallAfter: 20 * time.Millisecond})
+			d.readAll(client)
+			if isFrozen {
+				d.nodes[1].SetWriter(func(net.Conn, int, []byte) error { return nil })
+			} else {
+				d.nodes[1].Close()
+			}
+			d.readAll(client)
+			d.readBatch(client)
+			// Who has no standby is waited for, until the context ends.
+			d.nodes[2].Close()
+			known := client.fleet.Load().divided
+			alone := uint64(0)
+			for known.partitionOf(alone) != 5 {
+				alone++
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			if _, err := client.GetBalance(ctx, alone); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A standby that is behind what the owner has shown is asked for that version, and its older answer is none.
+func TestNoStandbyShowsLessThanTheOwnerHas(t *testing.T) {
+	d := divide(t, 2)
+	d.tell(1, [][]uint16{{0, 1}, {0, 1}, {0, 1}, {0, 1}, {0, 1}, {0, 1}}, 0, 1)
+	client := d.client(Options{})
+	d.nodes[1].Version.Store(6)
+	d.readAll(client)
+	d.nodes[0].Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if balance, err := client.GetBalance(ctx, 1); err == nil {
+		t.Errorf("went back: %+v", balance)
+	}
+	d.nodes[1].Version.Store(7)
+	check(t, client, 1)
+}
+
+// Nodes that come are connected to, and those that leave are let go.
+func TestTheClientFollowsNodesThatComeAndLeave(t *testing.T) {
+	d := divide(t, 4)
+	d.named = 2
+	d.tell(1, [][]uint16{{0}, {1}, {0}, {1}, {0}, {1}}, 0, 1)
+	client := d.client(Options{})
+	d.readAll(client)
+	same(t, len(client.Pool()), 2)
+	d.named = 4
+	d.tell(2, [][]uint16{{2}, {3}, {2}, {3}, {2}, {3}}, 0, 1, 2, 3)
+	d.readAll(client)
+	same(t, len(client.Pool()), 4)
+	d.named = 2
+	d.tell(3, [][]uint16{{0}, {1}, {0}, {1}, {0}, {1}}, 0, 1, 2, 3)
+	d.readAll(client)
+	same(t, len(client.Pool()), 2)
+	eventually(t, "those that left are let go", func() bool { return client.tally.good.Load() == 4 })
+}
+
+// A client that has lost a connection asks for the map soon, also where its calls go to the owners.
+func TestTheMapIsAskedForSoonOnceSomethingIsLost(t *testing.T) {
+	var news news
+	now := time.Now()
+	for _, step := range []struct {
+		after  time.Duration
+		good   int64
+		isWell bool
+		isDue  bool
+	}{
+		{0, 3, true, true},
+		{2 * time.Second, 3, true, false},
+		{2 * time.Second, 3, false, true},
+		{2010 * time.Millisecond, 4, true, false},
+		{2050 * time.Millisecond, 3, true, false},
+		{2150 * time.Millisecond, 3, true, true},
+		{9 * time.Second, 3, true, false},
+		{13 * time.Second, 3, true, true},
+	} {
+		same(t, news.isDue(now.Add(step.after), step.good, step.isWell), step.isDue)
+	}
+}
