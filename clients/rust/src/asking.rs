@@ -62,7 +62,7 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
             };
             let Failed { error, next } = match ended {
                 Ok(answer) => {
-                    self.look_for_news(&choice);
+                    self.look_for_news(&choice, choice.is_first);
                     return Ok(answer);
                 }
                 Err(failed) => failed,
@@ -75,17 +75,18 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
             }
             tour.failed(choice.place, next);
             if let Error::NotOwner(refusal) = &error {
-                if self.fleet.lacks(refusal.as_of_us.cast_unsigned()) {
-                    choice.connection.learn().await;
+                match self.fleet.lacks(refusal.as_of_us.cast_unsigned()) {
+                    true => choice.connection.learn().await,
+                    false => tour.astray(),
                 }
                 if self.request.opcode == Opcode::GetBalances {
                     // Its users are split anew.
                     return Err(error);
                 }
             }
-            // Who loads the user's partition, or is behind with it, may know who has it by now.
-            if matches!(error, Error::Unavailable(_) | Error::Stale(_)) && self.fleet.wants_news(false) {
-                choice.connection.learn().await;
+            // Who loads the user's partition, or is behind with it, may know who has it by now; others are asked meanwhile.
+            if matches!(error, Error::Unavailable(_) | Error::Stale(_)) {
+                self.look_for_news(&choice, false);
             }
             *last = Some(error);
             if next == Next::Reconnect {
@@ -94,9 +95,10 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         }
     }
 
-    /// A call that went to another than the owner did so for that one is gone: somebody may be named in its place.
-    fn look_for_news(&self, choice: &Choice) {
-        if self.fleet.wants_news(choice.is_first) {
+    /// Asks for the map, where that is due. A call that went to another than the owner did so for that one is gone: somebody may be
+    /// named in its place.
+    fn look_for_news(&self, choice: &Choice, is_well: bool) {
+        if self.fleet.wants_news(is_well) {
             let connection = Arc::clone(&choice.connection);
             tokio::spawn(async move { connection.learn().await });
         }

@@ -1,6 +1,7 @@
 //! The nodes of a client: which of them a request is asked of.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,7 @@ use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
 use crate::counters::NodePool;
 use crate::hedge::Hedging;
-use crate::limits::{LEARN_EVERY, RENEW_EVERY};
-use crate::routes::{self, Reach, Roster, Tour};
+use crate::routes::{self, Asked, Reach, Roster, Tour};
 use crate::seen::Seen;
 use crate::tls::Connector;
 use crate::topology::{Route, Topology};
@@ -59,7 +59,7 @@ pub(crate) struct Fleet {
     /// Where second requests are sent.
     pub hedging: Option<Hedging>,
     /// When somebody was last asked for the map.
-    asked: Mutex<Option<Instant>>,
+    asked: Mutex<Asked>,
 }
 
 impl Fleet {
@@ -129,18 +129,13 @@ impl Fleet {
         epoch > self.known().roster.epoch()
     }
 
-    /// Whether it is time to ask for the map: where calls go to others than the owners, soon.
-    pub fn wants_news(&self, is_first: bool) -> bool {
+    /// Whether it is time to ask for the map.
+    pub fn wants_news(&self, is_well: bool) -> bool {
         if self.known().roster.epoch() == 0 {
             return false;
         }
-        let every = if is_first { RENEW_EVERY } else { LEARN_EVERY };
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = asked.is_none_or(|asked| asked.elapsed() >= every);
-        if is_due {
-            *asked = Some(Instant::now());
-        }
-        is_due
+        let good = self.common.good.load(Relaxed);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now(), good, is_well)
     }
 
     /// The address of the node at a place, as the caller or a map gave it.

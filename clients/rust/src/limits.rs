@@ -14,6 +14,9 @@ pub const PLACES_MAX: usize = ADDRESSES_MAX + NODES_MAX;
 /// How often a node is asked for its map by a client whose calls go to others than the owners, which are gone: a change is noticed
 /// within a second, and a thousand clients cost their nodes a thousand Hellos.
 pub const LEARN_EVERY: Duration = Duration::from_secs(1);
+/// How often by a client that goes on losing connections: once for all those of a node, and more often than nodes can end one after
+/// the other.
+pub const LOST_EVERY: Duration = Duration::from_millis(100);
 /// How often by a client whose calls go to the owners: nodes that were added must be known before those that are known have gone.
 pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// The most shards that are believed: each port takes a connection, or several.

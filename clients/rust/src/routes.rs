@@ -2,12 +2,13 @@
 //! hundred nodes drives this very code.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use florin_schema::ids::mix;
 use florin_schema::nodes::HOLDERS_MAX;
 use florin_schema::{MapNode, NodeId, NodeMap, UserId};
 
-use crate::limits::PLACES_MAX;
+use crate::limits::{LEARN_EVERY, LOST_EVERY, PLACES_MAX, RENEW_EVERY};
 use crate::{Address, Error};
 
 /// A set of nodes, by their places.
@@ -78,6 +79,8 @@ pub(crate) struct Tour {
     refused: Nodes,
     rounds: u32,
     may_pass: bool,
+    /// Whether somebody who holds the user's partition by the map has said that it does not, and knew of no later map.
+    is_astray: bool,
 }
 
 impl Tour {
@@ -99,6 +102,11 @@ impl Tour {
         }
     }
 
+    /// The map is wrong about the user: others are asked at once.
+    pub fn astray(&mut self) {
+        self.is_astray = true;
+    }
+
     /// Nobody is left to be asked. How many rounds there have been before this one, where another may end otherwise.
     pub fn begin_again(&mut self) -> Option<u32> {
         let rounds = self.rounds;
@@ -109,8 +117,8 @@ impl Tour {
 }
 
 /// Whom a request is asked of, but for `beside`: of those that are heard, or else up, the one that stands first. Where it is known who
-/// holds the user's partition, others are asked only where none of these can be, and from the second round on: by then they may know
-/// better. While nobody has refused and nobody is up, one that is not, which says why. `reach` is of a place, where there is somebody.
+/// holds the user's partition, others are asked only where none of these can be, or where the map is wrong, and from the second round
+/// on: by then they may know better. While nobody has refused and nobody is up, one that is not, which says why. `reach` is of a place, where there is somebody.
 pub(crate) fn pick(
     reach: impl Fn(usize) -> Option<Reach>,
     order: &Order<'_>,
@@ -126,7 +134,7 @@ pub(crate) fn pick(
         return Some(if is_good(&first) { first } else { holders.find(is_good).unwrap_or(first) });
     }
     let is_first = tour.refused.is_empty() && beside.is_none();
-    if !is_first && tour.rounds == 0 && order.is_known() {
+    if !is_first && tour.rounds == 0 && order.is_known() && !tour.is_astray {
         return None;
     }
     let best = |least| {
@@ -136,6 +144,33 @@ pub(crate) fn pick(
     let up = best(Reach::Good).or_else(|| best(Reach::Up));
     let anyone = || best(Reach::Down).or_else(|| best(Reach::Refused));
     if is_first { up.or_else(anyone) } else { up }
+}
+
+/// When the map was last asked for.
+#[derive(Default)]
+pub(crate) struct Asked {
+    at: Option<Instant>,
+    /// The most that could be asked since, nodes or connections.
+    good: usize,
+}
+
+impl Asked {
+    /// Whether it is time to ask again, which is noted: soon, where a call did not go as the map has it (not `is_well`), and at once,
+    /// but for a moment, where fewer can be asked than before (`good`). Those who stay know who has come; once all that a client
+    /// knows of have left, nobody can tell it.
+    pub fn is_due(&mut self, now: Instant, good: usize, is_well: bool) -> bool {
+        self.good = self.good.max(good);
+        let every = match is_well {
+            _ if good < self.good => LOST_EVERY,
+            true => RENEW_EVERY,
+            false => LEARN_EVERY,
+        };
+        let is_due = self.at.is_none_or(|at| now.saturating_duration_since(at) >= every);
+        if is_due {
+            *self = Asked { at: Some(now), good };
+        }
+        is_due
+    }
 }
 
 /// In which order nodes are asked for a user.

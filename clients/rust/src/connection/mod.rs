@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use florin_schema::{LedgerId, NodeId, Opcode};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, yield_now};
+use tokio::time::timeout;
 
 pub(crate) use dial::ShardMap;
 use read::RawReply;
@@ -250,11 +251,12 @@ impl Connection {
         refused.expect("the sender lives in `self`");
     }
 
-    /// Asks who holds which partition, in the same round trip as any other question.
+    /// Asks who holds which partition, in the same round trip as any other question; of who stands still no longer than of whom
+    /// others are asked instead.
     pub async fn learn(&self) {
         let body = dial::hello_body(&self.shared);
         let request = Request { opcode: Opcode::Hello, user_id: 0, freshness: Freshness::NONE, body: &body };
-        if let Ok(reply) = self.call(&request).await {
+        if let Ok(Ok(reply)) = timeout(self.shared.settings.stall_after, self.call(&request)).await {
             // A node that cannot say it is asked again when it is next in the way.
             let _ = dial::note_map(&self.shared, &reply);
         }

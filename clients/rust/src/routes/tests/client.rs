@@ -2,22 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use florin_schema::{NodeId, NodeMap, ShardIndex, UserId, Version};
 
 use super::node::Reply;
 use crate::reply::Origin;
-use crate::routes::{self, Next, Reach, Roster, Tour};
+use crate::routes::{self, Asked, Next, Reach, Roster, Tour};
 use crate::seen::{Seen, Shown};
 use crate::{Address, Disconnect, Error, Refusal};
 
-/// So many turns of 50 ms a call may take: a second.
+/// What a turn takes.
+const TURN: Duration = Duration::from_millis(50);
+/// So many turns a call may take: a second.
 pub const DEADLINE: u64 = 20;
 /// After so many a node that does not answer is taken for one that stands still.
 const STALL: u64 = 3;
-/// How often the map is asked for by a client whose calls go to others than the owners, and by others.
-const LEARN_TURNS: u64 = 20;
-const RENEW_TURNS: u64 = 200;
+/// What a client does wrong on purpose: each has to be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Defect {
+    /// It believes whichever map it heard last.
+    IgnoresEpochs,
+    /// It keeps the first map that it is told.
+    NeverRelearns,
+    /// It does not look at what it has shown when it changes nodes.
+    GoesBack,
+    /// It takes a node that does not hold the user for one that knows of no transactions.
+    BelievesAnybody,
+}
 
 /// Somebody behind an address, as the network has it.
 pub enum Behind<'a> {
@@ -35,6 +47,8 @@ struct Call {
     /// Until when it waits: for an answer that may not come, or before it asks again.
     waits_until: u64,
     attempts: u32,
+    /// What it was told by whom, for whoever looks into a seed.
+    way: Vec<String>,
     /// In how many turns a node was there that has a map, and whose address the client knows.
     chances: u64,
 }
@@ -43,6 +57,7 @@ struct Call {
 pub struct Ended {
     pub user: UserId,
     pub attempts: u32,
+    pub way: Vec<String>,
     pub chances: u64,
     /// In turns.
     pub took: u64,
@@ -57,15 +72,19 @@ pub struct Answer {
 
 /// See the module.
 pub struct Client {
+    given: Vec<Address>,
     roster: Roster,
     seen: Seen,
     calls: Vec<Call>,
     /// Which addresses are known to stand still.
     stalled: BTreeMap<usize, u64>,
-    asked_news: u64,
+    /// When the map was last asked for, and when the first turn was.
+    asked: Asked,
+    began: Instant,
     /// Who has been greeted.
     met: BTreeSet<NodeId>,
     pub learned: u64,
+    defect: Option<Defect>,
 }
 
 struct One(u64, Version);
@@ -86,21 +105,25 @@ fn refusal(as_of_us: i64) -> Refusal {
 }
 
 impl Client {
-    pub fn new(given: &[Address]) -> Client {
+    pub fn new(given: &[Address], defect: Option<Defect>) -> Client {
         Client {
+            given: given.to_vec(),
             roster: Roster::new(given),
             seen: Seen::default(),
             calls: Vec::new(),
             stalled: BTreeMap::new(),
-            asked_news: 0,
+            asked: Asked::default(),
+            began: Instant::now(),
             met: BTreeSet::new(),
             learned: 0,
+            defect,
         }
     }
 
     pub fn begin(&mut self, user: UserId, now: u64) {
         let tour = Tour::default();
-        self.calls.push(Call { user, began: now, tour, waits_until: now, attempts: 0, chances: 0 });
+        let way = Vec::new();
+        self.calls.push(Call { user, began: now, tour, waits_until: now, attempts: 0, way, chances: 0 });
     }
 
     pub fn is_idle(&self) -> bool {
@@ -139,6 +162,7 @@ impl Client {
                 true => ended.push(Ended {
                     user: call.user,
                     attempts: call.attempts,
+                    way: call.way,
                     chances: call.chances,
                     took: now - call.began,
                     answer,
@@ -188,28 +212,26 @@ impl Client {
             Behind::There(node) => {
                 self.stalled.remove(&place);
                 let mark = self.seen.mark(call.user.get());
-                let floor =
-                    mark.filter(|mark| mark.node != node.id()).map_or(Version(0), |mark| mark.version);
-                match reply(node, call.user, floor) {
+                let is_blind = self.defect == Some(Defect::GoesBack);
+                let floor = mark.filter(|mark| mark.node != node.id() && !is_blind);
+                let told = reply(node, call.user, floor.map_or(Version(0), |mark| mark.version));
+                let is_believed = self.defect == Some(Defect::BelievesAnybody);
+                match told {
+                    Reply::NotOwner(_) if is_believed => {
+                        return Some(Answer { version: Version(0), by: node.id(), is_owner: false });
+                    }
                     Reply::Version(version) => {
-                        if self.seen.show(&One(call.user.get(), version), node.id()).is_err() {
+                        let shown = self.seen.show(&One(call.user.get(), version), node.id());
+                        if shown.is_err() && !is_blind {
                             call.tour.failed(place, Next::AskAgain);
                             return None;
                         }
                         let is_owner = order.is_first(place);
-                        let turns = if is_owner { RENEW_TURNS } else { LEARN_TURNS };
-                        if now >= self.asked_news + turns {
-                            self.asked_news = now;
-                            self.learn(node.agreement.map(), behind);
-                        }
+                        self.look_for_news(node, is_owner, now, behind);
                         return Some(Answer { version, by: node.id(), is_owner });
                     }
                     reply @ (Reply::Stale | Reply::Unavailable) => {
-                        if now >= self.asked_news + LEARN_TURNS {
-                            self.asked_news = now;
-                            self.learn(node.agreement.map(), behind);
-                            call.waits_until = now + 1;
-                        }
+                        self.look_for_news(node, false, now, behind);
                         match reply {
                             Reply::Stale => Error::Stale(refusal(0)),
                             _ => Error::Unavailable(refusal(0)),
@@ -219,21 +241,44 @@ impl Client {
                         if epoch > self.roster.epoch() {
                             self.learn(node.agreement.map(), behind);
                             call.waits_until = now + 1;
+                        } else {
+                            call.tour.astray();
                         }
                         Error::NotOwner(refusal(epoch.cast_signed()))
                     }
                 }
             }
         };
+        call.way.push(format!("turn {now}, map of {}, place {place}: {}", self.roster.epoch(), error.label()));
         let next = Next::after(&error, true, false);
         assert_ne!(next, Next::Tell, "{error}");
         call.tour.failed(place, next);
         None
     }
 
+    /// Asks for the map where that is due. The call does not wait for it.
+    fn look_for_news<'a>(
+        &mut self,
+        node: &super::node::Node,
+        is_well: bool,
+        now: u64,
+        behind: &impl Fn(&Address) -> Behind<'a>,
+    ) {
+        let is_there = |address: &&Address| matches!(behind(address), Behind::There(_));
+        let good = self.roster.addresses().iter().flatten().filter(is_there).count();
+        if self.asked.is_due(self.began + TURN * now as u32, good, is_well) {
+            self.learn(node.agreement.map(), behind);
+        }
+    }
+
     fn learn<'a>(&mut self, map: Option<&Arc<NodeMap>>, behind: &impl Fn(&Address) -> Behind<'a>) {
         let Some(map) = map else { return };
-        let addresses = self.roster.addresses().to_vec();
+        let (addresses, known) = (self.roster.addresses().to_vec(), self.roster.epoch());
+        match self.defect {
+            Some(Defect::NeverRelearns) if known > 0 => return,
+            Some(Defect::IgnoresEpochs) => self.roster = Roster::new(&self.given),
+            _ => {}
+        }
         let id_at = |place: usize| match addresses[place].as_ref().map(behind) {
             Some(Behind::There(node)) => node.id(),
             _ => NodeId(0),
@@ -242,5 +287,6 @@ impl Client {
             self.learned += 1;
             self.stalled.clear();
         }
+        assert!(self.roster.epoch() >= known, "a client went back from the map of {known}");
     }
 }

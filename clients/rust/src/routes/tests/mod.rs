@@ -15,6 +15,9 @@ mod group;
 mod node;
 mod world;
 
+use std::panic::catch_unwind;
+
+use client::Defect;
 use world::{BUSY, Tally, World};
 
 /// How many seeds are tried where nobody asks for more.
@@ -39,6 +42,19 @@ fn no_answer_is_wrong_and_none_is_missing() {
 fn a_hundred_nodes_agree() {
     let (partitions, busy) = if asked("FLORIN_NODE_SEEDS").is_some() { (2_400, BUSY) } else { (100, 20) };
     World::of(7, 100, partitions).play(busy);
+}
+
+/// What these checks are worth: each of these clients is found out, one way or another.
+#[test]
+fn a_client_that_does_wrong_is_found_out() {
+    for defect in
+        [Defect::IgnoresEpochs, Defect::NeverRelearns, Defect::GoesBack, Defect::BelievesAnybody]
+    {
+        let is_found = |seed| catch_unwind(|| World::planted(seed, defect).play(BUSY)).is_err();
+        let seed = (0..SEEDS).find(|&seed| is_found(seed));
+        eprintln!("{defect:?}: seed {seed:?}");
+        assert!(seed.is_some(), "{defect:?} is not found in {SEEDS} seeds");
+    }
 }
 
 fn asked(name: &str) -> Option<u64> {

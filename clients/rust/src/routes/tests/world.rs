@@ -9,7 +9,7 @@ use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::client::{Behind, Client, DEADLINE, Ended};
+use super::client::{Behind, Client, DEADLINE, Defect, Ended};
 use super::group::Group;
 use super::node::{News, Node};
 use crate::Address;
@@ -152,7 +152,15 @@ impl World {
         };
         (0..nodes).for_each(|host| world.start(host));
         let given: Vec<Address> = (0..nodes.min(2)).map(address).collect();
-        world.clients = (0..3).map(|_| Client::new(&given)).collect();
+        world.clients = (0..3).map(|_| Client::new(&given, None)).collect();
+        world
+    }
+
+    /// With clients that do something wrong.
+    pub fn planted(seed: u64, defect: Defect) -> World {
+        let mut world = World::new(seed);
+        let given: Vec<Address> = (0..world.nodes_most.min(2)).map(address).collect();
+        world.clients = (0..3).map(|_| Client::new(&given, Some(defect))).collect();
         world
     }
 
@@ -334,8 +342,9 @@ impl World {
         }
         assert!(
             !self.is_planned || ended.answer.is_some() && ended.took <= PLANNED_TURNS,
-            "seed {seed}, turn {now}: {user} of partition {partition} took {} turns",
-            ended.took
+            "seed {seed}, turn {now}: {user} of partition {partition} took {} turns: {:?}",
+            ended.took,
+            ended.way
         );
         let Some(answer) = &ended.answer else {
             self.tally.missed += 1;
@@ -344,7 +353,8 @@ impl World {
             // Somebody has to be there who can tell of the others.
             assert!(
                 had.is_none() || ended.chances < DEADLINE / 2,
-                "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had"
+                "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had: {:?}",
+                ended.way
             );
             return;
         };
