@@ -249,7 +249,11 @@ impl Client {
                 }
             }
         };
-        call.way.push(format!("turn {now}, map of {}, place {place}: {}", self.roster.epoch(), error.label()));
+        call.way.push(format!(
+            "turn {now}, map of {}, place {place}: {}",
+            self.roster.epoch(),
+            error.label()
+        ));
         let next = Next::after(&error, true, false);
         assert_ne!(next, Next::Tell, "{error}");
         call.tour.failed(place, next);

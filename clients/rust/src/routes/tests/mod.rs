@@ -47,9 +47,7 @@ fn a_hundred_nodes_agree() {
 /// What these checks are worth: each of these clients is found out, one way or another.
 #[test]
 fn a_client_that_does_wrong_is_found_out() {
-    for defect in
-        [Defect::IgnoresEpochs, Defect::NeverRelearns, Defect::GoesBack, Defect::BelievesAnybody]
-    {
+    for defect in [Defect::IgnoresEpochs, Defect::NeverRelearns, Defect::GoesBack, Defect::BelievesAnybody] {
         let is_found = |seed| catch_unwind(|| World::planted(seed, defect).play(BUSY)).is_err();
         let seed = (0..SEEDS).find(|&seed| is_found(seed));
         eprintln!("{defect:?}: seed {seed:?}");
