@@ -39,6 +39,26 @@ pub fn pin_current(cpus: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Where a thread runs, and whether it comes before others there.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    /// One of these CPUs; wherever the kernel likes, where there are none.
+    pub cpus: Vec<usize>,
+    /// Whoever else wants to run there comes first: for a load that must not take time from the one that is measured.
+    pub comes_last: bool,
+}
+
+impl Place {
+    /// Takes the calling thread there.
+    pub fn take(&self) -> io::Result<()> {
+        pin_current(&self.cpus)?;
+        if self.comes_last {
+            rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19)?;
+        }
+        Ok(())
+    }
+}
+
 /// Does something while the calling thread, and so each process that it starts, is pinned to `cpus`.
 pub fn pinned<T>(cpus: &[usize], work: impl FnOnce() -> T) -> io::Result<T> {
     let before = sched_getaffinity(None)?;

@@ -10,6 +10,7 @@ use super::{
     say,
 };
 use crate::{
+    affinity::Place,
     campaign::{Campaign, Summary, median},
     generator::{Endpoint, Endpoints},
     isolation::{
@@ -34,7 +35,11 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
         connections: args.connections,
         quota_per_s: args.quota,
         times: args.times,
-        cpus: args.trouble_cpus.0.clone(),
+        place: match args.trouble_cpus.0.as_slice() {
+            // Beside the load that is measured, which is not to wait for it.
+            [] => Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: true },
+            cpus => Place { cpus: cpus.to_vec(), comes_last: false },
+        },
     };
     let spec = TargetSpec {
         tls: Some(Given::Made),
@@ -170,8 +175,8 @@ fn connections(target: &Target, how: How, args: &HandshakesArgs) -> Result<Conne
     };
     let pid = target.pid.expect("the bench has started it");
     let before = Sample::take(pid).map_err(failed)?;
-    let cpus = &args.node.common.setup.cpus.0;
-    let flood = Flood::begin(*address, &target.access, how, args.threads, cpus);
+    let place = Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: false };
+    let flood = Flood::begin(*address, &target.access, how, args.threads, &place);
     thread::sleep(args.node.common.duration);
     let made = flood.end().map_err(failed)?;
     let server = Sample::take(pid).map_err(failed)?.since(&before, made.count);

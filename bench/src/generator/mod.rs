@@ -352,9 +352,11 @@ fn prepare<P: Protocol>(
     protocol: P,
     shared: Arc<Shared>,
 ) -> Result<Worker<P>, GeneratorError> {
-    if let Some(&cpu) = plan.settings.cpus.get(index) {
-        affinity::pin_current(&[cpu]).map_err(|source| GeneratorError::Pin { cpu, source })?;
-    }
+    let place = Place {
+        cpus: plan.settings.cpus.get(index).copied().into_iter().collect(),
+        comes_last: plan.settings.comes_last,
+    };
+    place.take().map_err(|source| GeneratorError::Pin { cpu: place.cpus.first().copied(), source })?;
     let mut random = SmallRng::seed_from_u64(plan.settings.work.seed.wrapping_add(index as u64));
     let draw_plan = DrawPlan {
         population: &plan.settings.population,

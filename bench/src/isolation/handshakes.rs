@@ -66,14 +66,14 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Begins, from so many threads on these CPUs.
-    pub fn begin(address: SocketAddr, access: &Access, how: How, threads: usize, cpus: &[usize]) -> Flood {
+    /// Begins, from so many threads.
+    pub fn begin(address: SocketAddr, access: &Access, how: How, threads: usize, place: &Place) -> Flood {
         let stop = Arc::<AtomicBool>::default();
         let threads = (0..threads).map(|_| {
             let (stop, access, config) = (Arc::clone(&stop), access.clone(), config(access, how));
-            let cpus = cpus.to_vec();
+            let place = place.clone();
             thread::spawn(move || {
-                affinity::pin_current(&cpus)?;
+                place.take()?;
                 repeat(&stop, || once(address, &access, config.as_ref()))
             })
         });
@@ -166,7 +166,7 @@ impl Halves {
     ///
     /// # Errors
     /// Where there is nobody to begin with, or this process has no files left.
-    pub fn begin(address: SocketAddr, access: &Access, count: usize, cpus: &[usize]) -> io::Result<Halves> {
+    pub fn begin(address: SocketAddr, access: &Access, count: usize, place: &Place) -> io::Result<Halves> {
         let config = access.tls().ok_or_else(|| io::Error::other("half a handshake is of TLS"))?;
         let mut hello = Vec::new();
         client(config, address)?.write_tls(&mut hello)?;
@@ -178,9 +178,9 @@ impl Halves {
         };
         let mut held = (0..count).map(&begin).collect::<io::Result<VecDeque<TcpStream>>>()?;
         let (end, ended) = mpsc::channel::<()>();
-        let cpus = cpus.to_vec();
+        let place = place.clone();
         let renew = move || {
-            affinity::pin_current(&cpus)?;
+            place.take()?;
             let each = HALF_LIFE / count.max(1) as u32;
             let mut number = count;
             while ended.recv_timeout(each) == Err(RecvTimeoutError::Timeout) {

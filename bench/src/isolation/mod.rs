@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::mpsc, thread};
 
 use self::handshakes::{Flood, Halves, How};
 use crate::{
+    affinity::Place,
     generator::{self, Endpoint, Endpoints, GeneratorError, Load, Moment, Plan, Settings, Span},
     limits::{ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
     targets::Target,
@@ -54,8 +55,8 @@ pub struct Strength {
     pub quota_per_s: u32,
     /// How many times as often it asks.
     pub times: u32,
-    /// CPUs that all of it is made on; empty: any.
-    pub cpus: Vec<usize>,
+    /// Where all of it is made.
+    pub place: Place,
 }
 
 impl Strength {
@@ -120,7 +121,7 @@ pub fn measure(
         Trouble::None => (others()?, None),
         Trouble::HalfHandshakes => {
             let held =
-                Halves::begin(address(target)?, &target.access, strength.half_handshakes, &strength.cpus);
+                Halves::begin(address(target)?, &target.access, strength.half_handshakes, &strength.place);
             let held = held.map_err(made)?;
             let measured = others()?;
             held.end().map_err(made)?;
@@ -128,7 +129,7 @@ pub fn measure(
         }
         Trouble::Handshakes => {
             let threads = strength.handshake_threads;
-            let flood = Flood::begin(address(target)?, &target.access, How::Full, threads, &strength.cpus);
+            let flood = Flood::begin(address(target)?, &target.access, How::Full, threads, &strength.place);
             let measured = others();
             let handshakes = flood.end().map_err(made)?;
             (measured?, Some(handshakes.rate()))
@@ -168,7 +169,8 @@ fn beside_greed(
         },
         settings: Settings {
             span: Span::Time { warmup, measure: window },
-            cpus: strength.cpus.clone(),
+            cpus: strength.place.cpus.clone(),
+            comes_last: strength.place.comes_last,
             truth: None,
             ..settings.clone()
         },
