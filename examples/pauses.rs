@@ -3,16 +3,21 @@
 //! `cargo run --release --example pauses [ACCOUNTS] [GROWN] [ROUNDS] [SECONDS] [FOLDER]`
 //!
 //! One shard with so many accounts (1 M), 64 callers that ask one thing at a time, 10,000 rows a second. Quiet seconds and seconds in
-//! which a checkpoint is written take turns; then quiet seconds and seconds in which accounts come as fast as they can, until
-//! there are GROWN (8 M). Prints of each the reads a second, their 99th percentile, and the longest turn of the shard by what it
-//! was for. The shard has the first CPU, and all else the others. What the system runs there besides lengthens turns: how long the
-//! shard stood ready and did not run is printed too. Where there is one other CPU only, callers share it with whoever writes.
+//! which a checkpoint is written take turns; then seconds in which 50,000 rows a second more come for accounts that are there, and as
+//! many for new ones, until there are GROWN (8 M). Prints of each the reads a second, their 99th percentile, and the longest turn of
+//! the shard by what it was for.
+//!
+//! The shard has the first CPU, and all else the others. A turn's length is a clock's, which goes on while somebody else has the CPU:
+//! with `chrt` (util-linux) and the right to use it, the shard comes before all others there. How long it stood ready and did not run is
+//! printed too. Where there is one other CPU only, callers share it with whoever writes.
 
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +37,8 @@ const CALLERS: usize = 64;
 /// Rows of one commit of the writer, and commits a second.
 const WRITTEN_AT_ONCE: u64 = 100;
 const COMMITS_PER_S: u32 = 100;
-/// Accounts of one commit where they come as fast as they can.
-const COMING_AT_ONCE: u64 = 20_000;
+/// Rows that come with each of its commits while the table grows, or while its growth is compared with their own cost.
+const MORE_AT_ONCE: u64 = 500;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -45,19 +50,24 @@ fn main() -> Result<(), Failure> {
     let folder = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let ledger = folder.join("ledger.db");
     let mut rows = Rows::create(&ledger)?;
-    rows.add_accounts(0, accounts)?;
+    rows.add("8000", "i, 1", 0, accounts)?;
     let (own, others) = cpus()?;
     let node = start(&ledger, &folder, own, &others)?;
     let shard = Thread::named("florin-shard-0")?;
+    let comes_first = shard.comes_first();
+    println!(
+        "the shard {} on its CPU",
+        if comes_first { "comes before all others" } else { "is one of many" }
+    );
     // Whatever is started from here on.
     rustix::thread::sched_setaffinity(None, &set_of(&others))?;
     let metrics = Arc::clone(&node.shards()[0].metrics);
     let address = node.addresses().listen.ok_or("an any-shard port")?;
-    let (is_over, known) = (AtomicBool::new(false), AtomicU64::new(accounts));
-    let seen = Mutex::new(Vec::new());
+    let (is_over, coming, seen) =
+        (AtomicBool::new(false), Mutex::new(Coming::Rows(0)), Mutex::new(Vec::new()));
     thread::scope(|scope| {
-        let reader = scope.spawn(|| read(address, &known, &is_over, &seen));
-        let writer = scope.spawn(|| write(&ledger, accounts, &is_over));
+        let reader = scope.spawn(|| read(address, &metrics, &is_over, &seen));
+        let writer = scope.spawn(|| write(&ledger, accounts..grown, &coming, &is_over));
         let measured = || -> Result<(), Failure> {
             let phase = |name: &str, run: &mut dyn FnMut(Instant) -> Result<(), Failure>| {
                 measure(name, Duration::from_secs(seconds), (&metrics, &shard), &seen, run)
@@ -66,21 +76,11 @@ fn main() -> Result<(), Failure> {
                 phase("quiet", &mut |until| wait(until))?;
                 phase("checkpoint", &mut |until| make_checkpoints(&node, until))?;
             }
-            let mut next = accounts;
-            while next < grown {
-                phase("quiet", &mut |until| wait(until))?;
-                phase("growth", &mut |until| {
-                    while next < grown && Instant::now() < until {
-                        rows.add_accounts(next, COMING_AT_ONCE.min(grown - next))?;
-                        next += COMING_AT_ONCE.min(grown - next);
-                        known.store(metrics.accounts.get(), Relaxed);
-                    }
-                    // All of them are in the table.
-                    while metrics.accounts.get() < next {
-                        thread::park_timeout(Duration::from_millis(1));
-                    }
-                    Ok(())
-                })?;
+            while metrics.accounts.get() < grown {
+                for (name, more) in [("updates", Coming::Rows(MORE_AT_ONCE)), ("growth", Coming::Accounts)] {
+                    *coming.lock().map_err(|_| "nobody panics while it is told")? = more;
+                    phase(name, &mut |until| wait(until))?;
+                }
             }
             Ok(())
         }();
@@ -126,6 +126,16 @@ impl Thread {
             }
         }
         Err(format!("no thread is called {name}").into())
+    }
+
+    /// From now on nobody else has its CPU while it is ready; false where that could not be done.
+    fn comes_first(&self) -> bool {
+        let id = self.0.file_name().unwrap_or_default();
+        Command::new("chrt")
+            .args(["--fifo", "--pid", "1"])
+            .arg(id)
+            .status()
+            .is_ok_and(|status| status.success())
     }
 
     /// How long it has stood ready and did not run.
@@ -176,29 +186,46 @@ impl Rows {
         Ok(Rows { connection })
     }
 
-    /// The first row of each of so many accounts.
-    fn add_accounts(&mut self, first: u64, count: u64) -> Result<(), rusqlite::Error> {
-        self.add("8000", "i, 1", first, count)
-    }
-
     /// `ids` are the digits by which transactions of this kind are told from others, `who` is a user and a version, by row.
     fn add(&mut self, ids: &str, who: &str, first: u64, count: u64) -> Result<(), rusqlite::Error> {
         let statement = format!(
             "WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1 + ?2)
              INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at)
-             SELECT printf('00000000-0000-4000-{ids}-%012d', i), {who}, 'COIN', 1, 100, unixepoch() * 1000000 FROM n"
+             SELECT printf('00000000-0000-4000-{ids}-%012d', i), {who}, 'COIN', 1, 100, unixepoch() * 1000000 FROM n WHERE i < ?1 + ?2"
         );
         self.connection.execute(&statement, [first, count]).map(drop)
     }
 }
 
-/// 10,000 rows a second, of one account after the other.
-fn write(ledger: &Path, accounts: u64, is_over: &AtomicBool) -> Result<(), Failure> {
+/// What comes beside the 10,000 rows a second.
+#[derive(Clone, Copy)]
+enum Coming {
+    /// So many rows more with each commit, of accounts that are there.
+    Rows(u64),
+    /// Accounts.
+    Accounts,
+}
+
+/// Rows of one account after the other, and new accounts.
+fn write(
+    ledger: &Path,
+    mut new: Range<u64>,
+    coming: &Mutex<Coming>,
+    is_over: &AtomicBool,
+) -> Result<(), Failure> {
     let mut rows = Rows::open(ledger)?;
-    let who = format!("i % {accounts}, 2 + i / {accounts}");
-    let (begun, mut commits) = (Instant::now(), 0);
+    let who = format!("i % {0}, 2 + i / {0}", new.start);
+    let (begun, mut commits, mut written) = (Instant::now(), 0, 0);
     while !is_over.load(Relaxed) {
-        rows.add("9000", &who, u64::from(commits) * WRITTEN_AT_ONCE, WRITTEN_AT_ONCE)?;
+        let coming = *coming.lock().map_err(|_| "nobody panics while it tells")?;
+        let (more, accounts) = match coming {
+            Coming::Rows(more) => (more, 0),
+            Coming::Accounts => (0, MORE_AT_ONCE.min(new.end - new.start)),
+        };
+        rows.add("9000", &who, written, WRITTEN_AT_ONCE + more)?;
+        rows.add("8000", "i, 1", new.start, accounts)?;
+        written += WRITTEN_AT_ONCE + more;
+        new.start += accounts;
         commits += 1;
         let due = begun + Duration::from_secs(1) / COMMITS_PER_S * commits;
         thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -209,7 +236,7 @@ fn write(ledger: &Path, accounts: u64, is_over: &AtomicBool) -> Result<(), Failu
 /// Callers of whom each asks, and asks again once it is answered: what each answer took, in µs.
 fn read(
     address: SocketAddr,
-    known: &AtomicU64,
+    metrics: &ShardMetrics,
     is_over: &AtomicBool,
     seen: &Mutex<Vec<u32>>,
 ) -> Result<(), Failure> {
@@ -233,7 +260,7 @@ fn read(
                 encoding: Encoding::Rkyv as u8,
                 flags: 0,
                 request_id: U64::new(number),
-                user_id: U64::new((number >> 32) % known.load(Relaxed)),
+                user_id: U64::new((number >> 32) % metrics.accounts.get()),
             };
             *asked = Instant::now();
             caller.write_all(header.as_bytes())?;

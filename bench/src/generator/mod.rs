@@ -36,7 +36,8 @@ pub use self::{
     plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting},
 };
 use crate::{
-    affinity, limits,
+    affinity::{Cpus, Place},
+    limits,
     protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Values},
     work::{Draws, Kind, Schedule, keys::DrawPlan, keys::LaneEmpty},
 };
@@ -80,10 +81,10 @@ pub enum GeneratorError {
         speech: Speech,
     },
     /// A CPU that this process may not use.
-    #[error("cannot pin a generator thread to CPU {cpu}: {source}")]
+    #[error("cannot put a generator thread on CPU {cpus}: {source}")]
     Pin {
-        /// Which.
-        cpu: usize,
+        /// Which; any, where none is named.
+        cpus: Cpus,
         /// Why.
         source: io::Error,
     },
@@ -356,7 +357,7 @@ fn prepare<P: Protocol>(
         cpus: plan.settings.cpus.get(index).copied().into_iter().collect(),
         comes_last: plan.settings.comes_last,
     };
-    place.take().map_err(|source| GeneratorError::Pin { cpu: place.cpus.first().copied(), source })?;
+    place.take().map_err(|source| GeneratorError::Pin { cpus: Cpus(place.cpus.clone()), source })?;
     let mut random = SmallRng::seed_from_u64(plan.settings.work.seed.wrapping_add(index as u64));
     let draw_plan = DrawPlan {
         population: &plan.settings.population,

@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt::set_socket_li
 use rustls::{ClientConfig, HandshakeKind, client::Resumption};
 
 use crate::{
-    affinity,
+    affinity::Place,
     generator::{Access, Stream, client, histogram},
     limits::{HALF_ADDRESSES, HALF_LIFE, PROBE_TIME},
     protocol::hello,
