@@ -10,7 +10,7 @@ use florin_schema::UserId;
 
 use crate::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use crate::mesh::{self, Latest, Parking, Receiver, Sender};
-use crate::shard::{FeedEvent, FeedLink, FeedRequest, NextPages};
+use crate::shard::{FeedEvent, FeedLink, FeedRequest, Housekeeping};
 
 /// Wakes a shard's thread that sleeps.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -35,7 +35,7 @@ pub struct MeshOutlet {
     requests: Receiver<FeedRequest>,
     applied_batch: Arc<AtomicU64>,
     watermark: Arc<Latest>,
-    next_pages: Arc<NextPages>,
+    housekeeping: Arc<Housekeeping>,
     /// Its ledger is loaded: callers may wait for it.
     is_published: bool,
     parking: Arc<Parking>,
@@ -60,20 +60,20 @@ pub fn link_of(
     let (shard_requests, requests) = mesh::ring(request_slots);
     let applied_batch = Arc::new(AtomicU64::new(0));
     let watermark = Arc::new(Latest::new());
-    let next_pages = Arc::new(NextPages::default());
+    let housekeeping = Arc::new(Housekeeping::default());
     let shard = FeedLink {
         events: shard_events,
         requests: shard_requests,
         applied_batch: Arc::clone(&applied_batch),
         watermark: Arc::clone(&watermark),
-        next_pages: Arc::clone(&next_pages),
+        housekeeping: Arc::clone(&housekeeping),
     };
     let outlet = MeshOutlet {
         events,
         requests,
         applied_batch,
         watermark,
-        next_pages,
+        housekeeping,
         is_published: false,
         parking,
         waker,
@@ -114,9 +114,9 @@ impl Outlet for MeshOutlet {
         if core::mem::take(&mut self.unannounced) && self.parking.notify() {
             (self.waker)();
         }
-        // While the ledger is loaded nobody waits for a shard: each fills its own, and all at once.
+        // While the ledger is loaded nobody waits for a shard: each fills its own pages, and all at once.
         if self.is_published {
-            self.next_pages.fill();
+            self.housekeeping.work();
         }
     }
 }

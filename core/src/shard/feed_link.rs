@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 
 use florin_schema::{UserId, Version};
 
-use super::memory::NextPages;
+use super::memory::Housekeeping;
 use crate::ledger::Transaction;
 use crate::mesh::{Latest, Receiver, Sender};
 
@@ -88,6 +88,6 @@ pub struct FeedLink {
     pub applied_batch: Arc<AtomicU64>,
     /// The watermark: (as_of µs, monotonic µs when it was taken); monotonic 0 = none yet. Only the feed writes it.
     pub watermark: Arc<Latest>,
-    /// The memory that this shard takes next. The feed, which brings what it is taken for, has it filled.
-    pub next_pages: Arc<NextPages>,
+    /// What the feed, which brings that for which memory is taken, does for this shard's.
+    pub housekeeping: Arc<Housekeeping>,
 }

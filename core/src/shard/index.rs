@@ -11,9 +11,11 @@
 //! Lines that are full enough move to a quarter more of them, a bounded number at a time, from the last to the first:
 //!
 //! ```text
-//!     lines   [ still here ······· | moved: their memory is given back ]
-//!     larger  [       untouched       | ······························· ]
+//!     lines   [ still here ······· | moved ······················ ]
+//!     larger  [       untouched       | ·························· ]
 //! ```
+//!
+//! Room for these is made a little before it is needed, so that the system has given it memory by then.
 //!
 //! A user who belongs before the boundary is found before it, any other behind it: the boundary lies behind a line with room, which
 //! nobody who belongs before it has passed. So a look-up asks only what it has to ask of any array, whether its line is there.
@@ -25,13 +27,15 @@ use wide::u32x8;
 use zerocopy::FromZeros;
 
 use super::blocks::{Growth, Handle};
-use super::memory::{HUGE_PAGE_BYTES, PageAddress, Pages, prefetch};
+use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
 use crate::limits::{INDEX_LINES_MIN, INDEX_LINES_PER_INSERTION};
 
 /// Places of a line.
 const PLACES: usize = 8;
 /// Users for each line with whom they begin to move: so few that hardly any find their line full.
 const USERS_PER_LINE: usize = 5;
+/// With all but one in so many of them, room is made for more lines.
+const AHEAD: usize = 20;
 /// One more line for each so many.
 const LINES_PER_NEW: usize = 4;
 /// Lines of a huge page. Fewer become four times as many, for a page is the least that a mapping takes.
@@ -39,9 +43,10 @@ const LINES_PER_PAGE: usize = HUGE_PAGE_BYTES / size_of::<Line>();
 /// Tags there are.
 const TAGS: u64 = 1 << 32;
 
+/// See the module.
 #[derive(Clone, Copy, FromZeros)]
 #[repr(C, align(64))]
-struct Line {
+pub struct Line {
     tags: [u32; PLACES],
     handles: [Handle; PLACES],
 }
@@ -73,10 +78,30 @@ pub struct Index {
     lines: Lines,
     /// Where they move to, if they do.
     larger: Option<Lines>,
+    /// Where they will.
+    ahead: Ahead,
+    /// Where they were.
+    left: Option<Pages<Line>>,
     taken: usize,
     /// The page of `larger` that was touched last.
     page: usize,
     growth: Growth,
+}
+
+/// Room for more lines.
+enum Ahead {
+    None,
+    /// Nobody has been told of it.
+    New(Lines),
+    Told(Lines),
+}
+
+/// What somebody else may do for the index.
+pub struct Chores<'a> {
+    /// Pages to be filled.
+    pub ahead: Option<&'a Pages<Line>>,
+    /// Pages that nobody needs any more.
+    pub left: Option<Pages<Line>>,
 }
 
 /// A place that is taken, until the next insertion or move.
@@ -99,7 +124,15 @@ impl Index {
     }
 
     fn of(lines: usize) -> Index {
-        Index { lines: Lines::empty(lines), larger: None, taken: 0, page: 0, growth: Growth::default() }
+        Index {
+            lines: Lines::empty(lines),
+            larger: None,
+            ahead: Ahead::None,
+            left: None,
+            taken: 0,
+            page: 0,
+            growth: Growth::default(),
+        }
     }
 
     /// Users held.
@@ -109,8 +142,15 @@ impl Index {
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        let larger = self.larger.as_ref().map_or(0, |larger| larger.here.len());
-        (self.lines.here.len() + larger) * size_of::<Line>()
+        let ahead = match &self.ahead {
+            Ahead::New(lines) | Ahead::Told(lines) => Some(lines),
+            Ahead::None => None,
+        };
+        [Some(&self.lines), self.larger.as_ref(), ahead]
+            .into_iter()
+            .flatten()
+            .map(|lines| lines.count * size_of::<Line>())
+            .sum()
     }
 
     /// Asks for the user's line, to be read soon.
@@ -194,13 +234,14 @@ impl Index {
     /// Adds a user, who must not have a place yet. Does a bounded share of what moving all takes, if they are moving.
     pub fn insert(&mut self, user: HashedUser, handle: Handle) -> Place {
         self.taken += 1;
-        if self.larger.is_none() && self.taken > self.lines.here.len() * USERS_PER_LINE {
-            let lines = self.lines.count;
-            self.begin_to_move(if lines < LINES_PER_PAGE {
-                LINES_PER_PAGE.min(lines * 4)
-            } else {
-                lines + lines / LINES_PER_NEW
-            });
+        if self.larger.is_none() {
+            let room = self.lines.here.len() * USERS_PER_LINE;
+            if self.taken > room {
+                self.begin_to_move(self.next_count());
+            } else if self.taken > room - room / AHEAD && matches!(self.ahead, Ahead::None) {
+                self.ahead = Ahead::New(Lines::empty(self.next_count()));
+                self.growth.add(Growth { has_worked: true, has_asked: true });
+            }
         }
         self.move_lines(INDEX_LINES_PER_INSERTION);
         let tag = tag(user);
@@ -227,14 +268,33 @@ impl Index {
         &mut self.growth
     }
 
-    /// The page that is touched next.
-    pub fn next_page(&self) -> Option<PageAddress> {
-        let next = self.page.checked_sub(1)?;
-        self.larger.as_ref()?.here.page_of(next * LINES_PER_PAGE)
+    /// What is to be done now that somebody else may do.
+    pub fn chores(&mut self) -> Chores<'_> {
+        let is_new = matches!(self.ahead, Ahead::New(_));
+        self.ahead = match core::mem::replace(&mut self.ahead, Ahead::None) {
+            Ahead::New(lines) => Ahead::Told(lines),
+            other => other,
+        };
+        let ahead = match &self.ahead {
+            Ahead::Told(lines) if is_new => Some(&lines.here),
+            _ => None,
+        };
+        Chores { ahead, left: self.left.take() }
+    }
+
+    /// How many lines these move to.
+    fn next_count(&self) -> usize {
+        match self.lines.count {
+            few @ 0..LINES_PER_PAGE => LINES_PER_PAGE.min(few * 4),
+            lines => lines + lines / LINES_PER_NEW,
+        }
     }
 
     fn begin_to_move(&mut self, lines: usize) {
-        self.larger = Some(Lines::empty(lines));
+        self.larger = Some(match core::mem::replace(&mut self.ahead, Ahead::None) {
+            Ahead::New(ahead) | Ahead::Told(ahead) if ahead.count == lines => ahead,
+            _ => Lines::empty(lines),
+        });
         self.page = usize::MAX;
         // The last of them has to, before anybody else is put in.
         self.move_lines(1);
@@ -276,7 +336,9 @@ impl Index {
         }
         self.lines.here.truncate(from);
         if from == 0 {
-            self.lines = self.larger.take().expect(MOVING);
+            let left = core::mem::replace(&mut self.lines, self.larger.take().expect(MOVING));
+            self.left = Some(left.here);
+            self.growth.add(Growth { has_worked: true, has_asked: true });
         }
     }
 }

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_void;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
 use zerocopy::FromZeros;
@@ -18,12 +19,14 @@ const CACHE_LINE_BYTES: usize = 64;
 
 const GIVES: &str = "the system gives memory for the table";
 const NOT_AT_0: &str = "a mapping is not at 0";
+const WHOLE: &str = "a whole mapping can be given back";
 
 /// `T`s, all zero at first, in a mapping of their own, aligned to huge pages and made of them where the system gives any: a lookup at
 /// random touches two places, and with small pages each costs a walk through the page tables besides.
 pub struct Pages<T> {
     start: NonNull<T>,
     length: usize,
+    mapped: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, like a boxed slice's memory.
@@ -36,8 +39,8 @@ impl<T: FromZeros> Pages<T> {
     /// Where the system has no more memory to give: serving on would be a guess.
     pub fn zeroed(length: usize) -> Pages<T> {
         const { assert!(align_of::<T>() <= HUGE_PAGE_BYTES && !core::mem::needs_drop::<T>()) };
-        let start = map(mapped_bytes::<T>(length));
-        Pages { start: NonNull::new(start.cast()).expect(NOT_AT_0), length }
+        let mapped = mapped_bytes::<T>(length);
+        Pages { start: NonNull::new(map(mapped).cast()).expect(NOT_AT_0), length, mapped }
     }
 
     /// Makes them more, whose new ones are zero. The others keep their content and move with their pages, of which no byte is
@@ -47,29 +50,24 @@ impl<T: FromZeros> Pages<T> {
     /// As [`Pages::zeroed`], and where there would be fewer.
     pub fn grow(&mut self, length: usize) {
         assert!(length >= self.length, "pages only grow");
-        let (before, after) = (mapped_bytes::<T>(self.length), mapped_bytes::<T>(length));
+        let (before, after) = (self.mapped, mapped_bytes::<T>(length));
         let target = map(after);
         // SAFETY: the old mapping is this value's own, borrowed exclusively, so that nothing refers into it; the new one, which
         // this replaces, is named by nobody else. What it gains is zeroed by the kernel.
         let moved =
             unsafe { mremap_fixed(self.start.as_ptr().cast(), before, after, MremapFlags::MAYMOVE, target) };
         self.start = NonNull::new(moved.expect(GIVES).cast()).expect(NOT_AT_0);
-        self.length = length;
+        (self.length, self.mapped) = (length, after);
     }
 
-    /// Forgets all behind the first `length`, and gives back what no page is needed for any more.
+    /// Forgets all behind the first `length`. Their memory stays: to give it back has to wait for whoever fills pages, who may have
+    /// lost his CPU.
     ///
     /// # Panics
     /// Where there are fewer.
     pub fn truncate(&mut self, length: usize) {
         assert!(length <= self.length, "what is cut off is there");
-        let (before, after) = (mapped_bytes::<T>(self.length), mapped_bytes::<T>(length));
         self.length = length;
-        if after < before {
-            // SAFETY: this end of the mapping is this value's own, borrowed exclusively, and lies behind all that it names from now on.
-            unsafe { munmap(self.start.as_ptr().cast::<c_void>().byte_add(after), before - after) }
-                .expect("the end of a mapping can be given back");
-        }
     }
 }
 
@@ -79,38 +77,95 @@ impl<T> Pages<T> {
         let at = self.start.addr().get() + element * size_of::<T>();
         (element < self.length).then_some(PageAddress(at - at % HUGE_PAGE_BYTES))
     }
+
+    /// Where the first huge page lies, and where the one behind the last would.
+    fn span(&self) -> (usize, usize) {
+        let start = self.start.addr().get();
+        (start, start + self.mapped)
+    }
 }
 
 /// Where a huge page lies, or lay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageAddress(usize);
 
-/// The pages that a shard's table touches next, of its records and of its index, told to whoever has time to have the system fill
-/// them with zeroes. That takes 0.1 ms for a huge page, but some ms in a virtual machine whose host has no memory at hand; and
-/// meanwhile the shard would answer nobody.
+/// What somebody who has time does for a shard whose table grows: pages that it touches next are filled with zeroes, and what it is
+/// done with goes back to the system. A page takes 0.1 ms, but some ms in a virtual machine whose host has no memory at hand; what
+/// goes back waits for that. Meanwhile the shard would answer nobody.
 #[derive(Default, Debug)]
-pub struct NextPages([AtomicUsize; 2]);
+pub struct Housekeeping {
+    /// Of the records: a page, or 0.
+    next: AtomicUsize,
+    /// The next page of those that the index moves to; and the end of them.
+    ahead: (AtomicUsize, AtomicUsize),
+    /// A mapping, or 0; and its bytes.
+    done_with: (AtomicUsize, AtomicUsize),
+}
 
-impl NextPages {
-    /// From the shard.
-    pub fn tell(&self, next: [Option<PageAddress>; 2]) {
-        for (place, next) in self.0.iter().zip(next) {
-            place.store(next.map_or(0, |page| page.0), Relaxed);
+impl Housekeeping {
+    /// From the shard: this page of the records is next.
+    pub fn fill(&self, page: Option<PageAddress>) {
+        self.next.store(page.map_or(0, |page| page.0), Relaxed);
+    }
+
+    /// From the shard: all of these are next.
+    pub fn fill_all<T>(&self, pages: &Pages<T>) {
+        let (start, end) = pages.span();
+        self.ahead.0.store(0, Relaxed);
+        self.ahead.1.store(end, Release);
+        self.ahead.0.store(start, Release);
+    }
+
+    /// From the shard: nobody needs these any more. Where others wait to go back, they go at once.
+    pub fn give_back<T>(&self, pages: Pages<T>) {
+        if self.done_with.0.load(Acquire) == 0 {
+            let pages = ManuallyDrop::new(pages);
+            self.done_with.1.store(pages.mapped, Relaxed);
+            self.done_with.0.store(pages.start.as_ptr().expose_provenance(), Release);
         }
     }
 
-    /// Has the pages filled that were told since the last call.
-    pub fn fill(&self) {
-        for place in &self.0 {
-            if place.load(Relaxed) == 0 {
-                continue;
-            }
-            let at = core::ptr::without_provenance_mut(place.swap(0, Relaxed));
-            // SAFETY: this gives memory to pages that have none yet, and changes no byte of any other. Where the table has moved
-            // meanwhile, nothing lies here, which the system says, or something else does, to which it does no more either.
-            let _ = unsafe { madvise(at, HUGE_PAGE_BYTES, Advice::LinuxPopulateWrite) };
+    /// Does what it was told, of the index one page.
+    pub fn work(&self) {
+        if self.next.load(Relaxed) != 0 {
+            populate(self.next.swap(0, Relaxed));
+        }
+        let page = self.ahead.0.load(Acquire);
+        if page != 0 {
+            let rest = page + HUGE_PAGE_BYTES;
+            populate(page);
+            let rest = if rest < self.ahead.1.load(Acquire) { rest } else { 0 };
+            // It fails where others have been told meanwhile, which begin at the first.
+            let _ = self.ahead.0.compare_exchange(page, rest, AcqRel, Relaxed);
+        }
+        if self.done_with.0.load(Relaxed) != 0 {
+            self.unmap();
         }
     }
+
+    fn unmap(&self) {
+        let start = self.done_with.0.load(Acquire);
+        if start != 0 {
+            let bytes = self.done_with.1.load(Relaxed);
+            // SAFETY: it was a whole mapping of the shard's, which has forgotten it and tells of no other until this word is 0.
+            unsafe { munmap(core::ptr::with_exposed_provenance_mut(start), bytes) }.expect(WHOLE);
+            self.done_with.0.store(0, Release);
+        }
+    }
+}
+
+impl Drop for Housekeeping {
+    fn drop(&mut self) {
+        self.unmap();
+    }
+}
+
+/// Has the system fill a huge page.
+fn populate(at: usize) {
+    let at = core::ptr::without_provenance_mut(at);
+    // SAFETY: this gives memory to pages that have none yet, and changes no byte of any other. Where the table has moved
+    // meanwhile, nothing lies here, which the system says, or something else does, to which it does no more either.
+    let _ = unsafe { madvise(at, HUGE_PAGE_BYTES, Advice::LinuxPopulateWrite) };
 }
 
 fn mapped_bytes<T>(length: usize) -> usize {
@@ -147,9 +202,8 @@ impl<T> DerefMut for Pages<T> {
 
 impl<T> Drop for Pages<T> {
     fn drop(&mut self) {
-        let bytes = mapped_bytes::<T>(self.length);
         // SAFETY: the mapping is this value's own, and nobody can name it any more.
-        unsafe { munmap(self.start.as_ptr().cast(), bytes).expect("a whole mapping can be given back") };
+        unsafe { munmap(self.start.as_ptr().cast(), self.mapped) }.expect(WHOLE);
     }
 }
 
@@ -220,16 +274,52 @@ mod tests {
         let last = pages.len() - 1;
         let [first, second, fourth] = [0, last / 2, last].map(|element| pages.page_of(element).unwrap());
         assert!(is_there(first) && !is_there(fourth));
-        let next = NextPages::default();
-        next.tell([Some(first), Some(fourth)]);
-        next.fill();
+        let housekeeping = Housekeeping::default();
+        housekeeping.fill(Some(fourth));
+        housekeeping.work();
         assert!(is_there(fourth) && !is_there(second));
         assert_eq!((pages[0], pages[last], pages.page_of(last + 1)), (7, 0, None));
 
         // Told, and gone before anybody had time.
-        next.tell([Some(second), None]);
+        housekeeping.fill(Some(second));
         drop(pages);
-        next.fill();
+        housekeeping.work();
+    }
+
+    /// Once a shard gave them back itself, and waited for 4 to 12 ms for the one who filled others, and who had lost his CPU.
+    #[test]
+    fn whole_arrays_are_filled_a_page_at_a_time_and_given_back_by_somebody_else() {
+        let four = || Pages::<u64>::zeroed(4 * HUGE_PAGE_BYTES / size_of::<u64>());
+        let pages_of = |pages: &Pages<u64>| {
+            let (start, end) = pages.span();
+            (start..end).step_by(HUGE_PAGE_BYTES).map(PageAddress).collect::<Vec<_>>()
+        };
+        let housekeeping = Housekeeping::default();
+        let (first, second) = (four(), four());
+        housekeeping.fill_all(&first);
+        housekeeping.work();
+        housekeeping.fill_all(&second);
+        for filled in 1..=5 {
+            housekeeping.work();
+            let there = pages_of(&second).into_iter().filter(|&page| is_there(page)).count();
+            assert_eq!(there, filled.min(4));
+        }
+        assert!(is_there(pages_of(&first)[0]) && !is_there(pages_of(&first)[1]));
+
+        // The second goes at once, for the first has not gone yet.
+        let (of_first, of_second) = (pages_of(&first), pages_of(&second));
+        housekeeping.give_back(first);
+        housekeeping.give_back(second);
+        assert!(is_there(of_first[0]) && !is_there(of_second[0]));
+        housekeeping.work();
+        assert!(!is_there(of_first[0]));
+        let last = four();
+        let of_last = pages_of(&last);
+        housekeeping.fill_all(&last);
+        housekeeping.work();
+        housekeeping.give_back(last);
+        drop(housekeeping);
+        assert!(!is_there(of_last[0]));
     }
 
     #[test]

@@ -102,7 +102,7 @@ use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, holdings_link};
 pub use look::{Look, LookLink, LookPort, look_link};
-pub use memory::{NextPages, Pages};
+pub use memory::{Housekeeping, Pages};
 pub use metrics::ShardMetrics;
 use metrics::Work;
 use pipeline::Pipeline;
@@ -459,7 +459,7 @@ impl Shard {
         self.responder.publish_counts(took_us);
         let growth = self.responder.table.take_growth();
         if growth.has_asked {
-            self.follow.feed.next_pages.tell(self.responder.table.next_pages());
+            self.responder.table.tell(&self.follow.feed.housekeeping);
         }
         let has_taken = core::mem::take(&mut self.follow.has_taken);
         let metrics = &self.responder.metrics;

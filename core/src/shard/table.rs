@@ -17,8 +17,8 @@ use florin_schema::{HashedUser, UserId, Version};
 use super::Defect;
 use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
 use super::blocks::{Blocks, Growth, Handle, Used};
-use super::index::{Index, Place};
-use super::memory::PageAddress;
+use super::index::{Chores, Index, Place};
+use super::memory::Housekeeping;
 use super::metrics::Part;
 use crate::checkpoint::{Record, RecordError};
 use crate::clock::Now;
@@ -476,9 +476,16 @@ impl Table {
         growth
     }
 
-    /// The pages that are touched next.
-    pub fn next_pages(&self) -> [Option<PageAddress>; 2] {
-        [self.blocks.next_page(), self.index.next_page()]
+    /// Tells somebody who has time what to do for growth.
+    pub fn tell(&mut self, housekeeping: &Housekeeping) {
+        housekeeping.fill(self.blocks.next_page());
+        let Chores { ahead, left } = self.index.chores();
+        if let Some(ahead) = ahead {
+            housekeeping.fill_all(ahead);
+        }
+        if let Some(left) = left {
+            housekeeping.give_back(left);
+        }
     }
 
     /// Whether a page was touched for the first time since that was last asked: as much of that as belongs into one turn.

@@ -194,20 +194,29 @@ fn a_walk_goes_on_in_the_middle_of_a_line() {
 }
 
 #[test]
-fn the_next_page_is_told_before_it_is_touched() {
-    let mut index = Index::with_room(4 * LINES_PER_PAGE * USERS_PER_LINE);
-    index.begin_to_move(6 * LINES_PER_PAGE);
-    core::mem::take(index.growth());
-    let mut touched = 0;
-    while index.is_moving() {
-        let next = index.next_page();
-        index.move_lines(64);
-        if core::mem::take(index.growth()).has_asked
-            && let Some(larger) = &index.larger
-        {
-            touched += 1;
-            assert_eq!(larger.here.page_of(index.page * LINES_PER_PAGE), next);
+fn room_is_told_of_before_it_is_needed_and_what_was_left_goes_to_others() {
+    let count = 2 * LINES_PER_PAGE;
+    let mut index = Index::with_room(count * USERS_PER_LINE);
+    let mut users = (1..).map(|id| UserId::new(id).unwrap().hashed());
+    let handle = handle(1);
+    let mut add = |index: &mut Index, until: &dyn Fn(&Index) -> bool| {
+        while !until(index) {
+            index.insert(users.next().unwrap(), handle);
         }
-    }
-    assert_eq!(touched, 5);
+    };
+    add(&mut index, &|index| index.growth.has_asked);
+    assert!((index.taken + index.taken / (AHEAD - 2) > count * USERS_PER_LINE) && !index.is_moving());
+    let told = index.chores().ahead.expect("room was made").page_of(0);
+    assert!(index.chores().ahead.is_none(), "it was told once");
+    let bytes = index.bytes();
+    assert_eq!(bytes, (count + count + count / LINES_PER_NEW) * 64);
+
+    add(&mut index, &Index::is_moving);
+    assert_eq!(index.taken, count * USERS_PER_LINE + 1);
+    assert_eq!(index.moved().here.page_of(0), told);
+    assert!(index.chores().left.is_none() && index.bytes() == bytes);
+    add(&mut index, &|index| !index.is_moving());
+    assert!(index.growth.has_asked);
+    assert_eq!(index.chores().left.map(|left| left.len()), Some(0));
+    assert!(index.chores().left.is_none() && index.bytes() < bytes);
 }

@@ -45,7 +45,7 @@ fn node_with(shards: u16, event_slots: usize, request_slots: usize) -> Vec<Alone
             requests: shard_requests,
             applied_batch: Arc::new(AtomicU64::new(0)),
             watermark,
-            next_pages: Default::default(),
+            housekeeping: Default::default(),
         };
         let alone = ShardSetup::alone(Arc::clone(&parkings[index]), feed);
         let server = "test".to_owned();
