@@ -8,13 +8,11 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use zerocopy::FromZeros;
 
 /// What a huge page of x86-64 and of most arm64 kernels holds.
 pub const HUGE_PAGE_BYTES: usize = 2 * 1_024 * 1_024;
-/// What the upper level of a page table of x86-64 points to: of a mapping that begins at a multiple of it, so much moves at once.
-const GIB: usize = 1_024 * 1_024 * 1_024;
 const CACHE_LINE_BYTES: usize = 64;
 
 const GIVES: &str = "the system gives memory for the table";
@@ -26,7 +24,9 @@ const WHOLE: &str = "a whole mapping can be given back";
 pub struct Pages<T> {
     start: NonNull<T>,
     length: usize,
+    /// Bytes of the mapping, and to how many of them it may grow.
     mapped: usize,
+    room: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, like a boxed slice's memory.
@@ -38,36 +38,48 @@ impl<T: FromZeros> Pages<T> {
     /// # Panics
     /// Where the system has no more memory to give: serving on would be a guess.
     pub fn zeroed(length: usize) -> Pages<T> {
-        const { assert!(align_of::<T>() <= HUGE_PAGE_BYTES && !core::mem::needs_drop::<T>()) };
-        let mapped = mapped_bytes::<T>(length);
-        Pages { start: NonNull::new(map(mapped).cast()).expect(NOT_AT_0), length, mapped }
+        let start = Pages::map(mapped_bytes::<T>(length), ProtFlags::READ | ProtFlags::WRITE);
+        Pages { start, length, mapped: mapped_bytes::<T>(length), room: 0 }
     }
 
-    /// Makes them more, whose new ones are zero. The others keep their content and move with their pages, of which no byte is
-    /// copied: some µs a GiB, and 0.2 ms where they are less than one.
+    /// The same, with addresses for `most`. They are no memory, and count as none, before it grows into them.
     ///
     /// # Panics
-    /// As [`Pages::zeroed`], and where there would be fewer.
-    pub fn grow(&mut self, length: usize) {
-        assert!(length >= self.length, "pages only grow");
-        let (before, after) = (self.mapped, mapped_bytes::<T>(length));
-        let target = map(after);
-        // SAFETY: the old mapping is this value's own, borrowed exclusively, so that nothing refers into it; the new one, which
-        // this replaces, is named by nobody else. What it gains is zeroed by the kernel.
-        let moved =
-            unsafe { mremap_fixed(self.start.as_ptr().cast(), before, after, MremapFlags::MAYMOVE, target) };
-        self.start = NonNull::new(moved.expect(GIVES).cast()).expect(NOT_AT_0);
-        (self.length, self.mapped) = (length, after);
+    /// As [`Pages::zeroed`], and where `most` are fewer.
+    pub fn with_room(length: usize, most: usize) -> Pages<T> {
+        let room = mapped_bytes::<T>(most);
+        let mut pages = Pages { start: Pages::map(room, ProtFlags::empty()), length: 0, mapped: room, room };
+        pages.grow(length);
+        pages
     }
 
-    /// Forgets all behind the first `length`. Their memory stays: to give it back has to wait for whoever fills pages, who may have
-    /// lost his CPU.
+    fn map(bytes: usize, protection: ProtFlags) -> NonNull<T> {
+        const { assert!(align_of::<T>() <= HUGE_PAGE_BYTES && !core::mem::needs_drop::<T>()) };
+        NonNull::new(map(bytes, protection).cast()).expect(NOT_AT_0)
+    }
+
+    /// Makes them more, whose new ones are zero. Nothing moves.
+    ///
+    /// # Panics
+    /// As [`Pages::zeroed`], and where there would be fewer, or more than there is room for.
+    pub fn grow(&mut self, length: usize) {
+        let after = mapped_bytes::<T>(length);
+        assert!(length >= self.length && after <= self.room, "pages only grow, and into their room");
+        // SAFETY: all of it is this value's own mapping. What could be read and written goes on to be; the rest nobody has referred to,
+        // and it is zeroed by the kernel once it is touched.
+        unsafe { mprotect(self.start.as_ptr().cast(), after, MprotectFlags::READ | MprotectFlags::WRITE) }
+            .expect(GIVES);
+        self.length = length;
+    }
+
+    /// Forgets all behind the first `length`, and grows no more. Their memory stays: to give it back has to wait for whoever fills pages,
+    /// who may have lost his CPU.
     ///
     /// # Panics
     /// Where there are fewer.
     pub fn truncate(&mut self, length: usize) {
         assert!(length <= self.length, "what is cut off is there");
-        self.length = length;
+        (self.length, self.room) = (length, 0);
     }
 }
 
@@ -207,17 +219,16 @@ impl<T> Drop for Pages<T> {
     }
 }
 
-/// A new private mapping of so many bytes, aligned to huge pages and to GiBs if it holds any, and made of them where the system gives any.
+/// A new private mapping of so many bytes, aligned to huge pages, and made of them where the system gives any.
 ///
 /// # Panics
 /// Where the system has no more memory to give: serving on would be a guess.
-fn map(bytes: usize) -> *mut c_void {
-    let alignment = if bytes < GIB { HUGE_PAGE_BYTES } else { GIB };
-    let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+fn map(bytes: usize, protection: ProtFlags) -> *mut c_void {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: a new private mapping, at an address of the kernel's choice, overlaps nothing.
-    let mapped =
-        unsafe { mmap_anonymous(core::ptr::null_mut(), bytes + alignment, protection, flags) }.expect(GIVES);
-    let before = mapped.addr().next_multiple_of(alignment) - mapped.addr();
+    let mapped = unsafe { mmap_anonymous(core::ptr::null_mut(), bytes + HUGE_PAGE_BYTES, protection, flags) }
+        .expect(GIVES);
+    let before = mapped.addr().next_multiple_of(HUGE_PAGE_BYTES) - mapped.addr();
     // SAFETY: `before` is less than what was mapped beyond `bytes`, so all three parts lie within the
     // mapping; the outer two are given back and never named again. The advice changes no content; a system
     // without huge pages refuses it, and is served from small ones.
@@ -226,7 +237,8 @@ fn map(bytes: usize) -> *mut c_void {
         if before > 0 {
             munmap(mapped, before).expect("the front of a mapping can be given back");
         }
-        munmap(start.byte_add(bytes), alignment - before).expect("the end of a mapping can be given back");
+        munmap(start.byte_add(bytes), HUGE_PAGE_BYTES - before)
+            .expect("the end of a mapping can be given back");
         let _ = madvise(start, bytes, Advice::LinuxHugepage);
         start
     }
@@ -324,7 +336,8 @@ mod tests {
 
     #[test]
     fn what_grows_keeps_its_content_and_the_rest_is_zero() {
-        let mut pages = Pages::<u64>::zeroed(1_000);
+        let mut pages = Pages::<u64>::with_room(1_000, 2_000_000);
+        let first = pages.as_ptr();
         pages[0] = 1;
         pages[999] = 2;
         for length in [1_000, 1_001, 300_000, 2_000_000] {
@@ -334,6 +347,7 @@ mod tests {
             assert!(pages.len() == length && pages[before.len()..].iter().all(|&number| number == 0));
             pages[length - 1] = length as u64;
         }
+        assert_eq!(pages.as_ptr(), first);
         for length in [2_000_000, 1_999_999, 300_000, 1_000, 0] {
             pages.truncate(length);
             assert_eq!(pages.len(), length);
