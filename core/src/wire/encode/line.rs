@@ -58,10 +58,12 @@ impl<const N: usize> Line<'_, N> {
         self.unsigned(number.unsigned_abs());
     }
 
-    /// As [`time::rfc3339`] says it.
+    /// In RFC 3339.
     #[inline(always)]
     pub(super) fn moment(&mut self, us: i64) {
-        self.text(&time::rfc3339(us));
+        let (room, _) = self.room[self.len..].split_first_chunk_mut().expect("room for a time");
+        time::write_rfc3339(room, us);
+        self.len += room.len();
     }
 
     #[inline(always)]
