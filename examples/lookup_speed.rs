@@ -122,7 +122,7 @@ fn loaded(users: u64) -> Shard {
         requests,
         applied_batch: Arc::new(AtomicU64::new(0)),
         watermark,
-        next_pages: Default::default(),
+        housekeeping: Default::default(),
     };
     let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
     for version in 1..=ASSETS.len() as u64 {

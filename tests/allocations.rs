@@ -84,7 +84,7 @@ impl Node {
                 requests,
                 applied_batch: Arc::new(AtomicU64::new(0)),
                 watermark,
-                next_pages: Default::default(),
+                housekeeping: Default::default(),
             };
             let alone = ShardSetup::alone(Arc::clone(&parkings[usize::from(index.0)]), feed);
             let shard = Shard::new(ShardSetup { index, shards: 2, peers, ports: vec![1, 2], ..alone });
@@ -271,7 +271,7 @@ impl Fed {
             requests,
             applied_batch: Arc::clone(&applied_batch),
             watermark,
-            next_pages: Default::default(),
+            housekeeping: Default::default(),
         };
         let setup = ShardSetup::alone(Arc::new(Parking::new()), feed);
         let metrics = Arc::clone(&setup.metrics);
