@@ -58,12 +58,10 @@ impl<const N: usize> Line<'_, N> {
         self.unsigned(number.unsigned_abs());
     }
 
-    /// In RFC 3339.
+    /// As [`time::rfc3339`] says it.
     #[inline(always)]
     pub(super) fn moment(&mut self, us: i64) {
-        let (room, _) = self.room[self.len..].split_first_chunk_mut().expect("room for a time");
-        time::write_rfc3339(room, us);
-        self.len += room.len();
+        self.text(&time::rfc3339(us));
     }
 
     #[inline(always)]

@@ -12,19 +12,9 @@ const LAST_DAY: i64 = 2_932_896;
 /// `us` microseconds since 1970 UTC as `2026-11-22T04:05:06.000007Z`.
 ///
 /// # Panics
-/// As [`write_rfc3339`].
-pub(super) fn rfc3339(us: i64) -> [u8; 27] {
-    let mut text = [0; 27];
-    write_rfc3339(&mut text, us);
-    text
-}
-
-/// The same where it is to stand: a text in small pieces that is copied as a whole waits for each of them.
-///
-/// # Panics
 /// Outside the years 0000 to 9999, which RFC 3339 cannot write: the ledger refuses such times.
 #[inline]
-pub(super) fn write_rfc3339(text: &mut [u8; 27], us: i64) {
+pub(super) fn rfc3339(us: i64) -> [u8; 27] {
     let (day, of_day_us) = (us.div_euclid(DAY_US), us.rem_euclid(DAY_US) as u64);
     assert!((FIRST_DAY..=LAST_DAY).contains(&day), "{us} µs since 1970 lie outside the years 0000 to 9999");
     let (year, month, day) = civil(day);
@@ -33,7 +23,7 @@ pub(super) fn write_rfc3339(text: &mut [u8; 27], us: i64) {
     let date = ascii(u64::from(year * 10_000 + month * 100 + day));
     let clock = ascii(of_day_s / 3_600 * 10_000 + of_day_s / 60 % 60 * 100 + of_day_s % 60);
     let micros = ascii(micros);
-    *text = *b"0000-00-00T00:00:00.000000Z";
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
     text[0..4].copy_from_slice(&date[..4]);
     text[5..7].copy_from_slice(&date[4..6]);
     text[8..10].copy_from_slice(&date[6..]);
@@ -41,6 +31,7 @@ pub(super) fn write_rfc3339(text: &mut [u8; 27], us: i64) {
     text[14..16].copy_from_slice(&clock[4..6]);
     text[17..19].copy_from_slice(&clock[6..]);
     text[20..26].copy_from_slice(&micros[2..]);
+    text
 }
 
 /// Year, month and day of a day since 1970, in the proleptic Gregorian calendar. Counted from a first of March, leap days come last in
