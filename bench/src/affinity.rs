@@ -39,21 +39,21 @@ pub fn pin_current(cpus: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Where a thread runs, and before whom.
+/// Where a thread runs, and whether it comes before others there.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Place {
     /// One of these CPUs; wherever the kernel likes, where there are none.
     pub cpus: Vec<usize>,
-    /// Its nice value. 19: whoever else wants to run there comes first. −20: it comes before all others, which takes the right to that.
-    pub nice: i32,
+    /// Whoever else wants to run there comes first: for a load that must not take time from the one that is measured.
+    pub comes_last: bool,
 }
 
 impl Place {
     /// Takes the calling thread there.
     pub fn take(&self) -> io::Result<()> {
         pin_current(&self.cpus)?;
-        if self.nice != 0 {
-            rustix::process::setpriority_process(Some(rustix::thread::gettid()), self.nice)?;
+        if self.comes_last {
+            rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19)?;
         }
         Ok(())
     }

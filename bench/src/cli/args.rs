@@ -151,7 +151,7 @@ pub(super) struct IsolationArgs {
     /// On how many connections
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(super) connections: usize,
-    /// CPUs on which the trouble is made [default: those of the others' load]
+    /// CPUs on which the trouble is made [default: those of the others' load, which comes first there]
     #[arg(long, value_name = "LIST", default_value = "", value_parser = cpus, hide_default_value = true)]
     pub(super) trouble_cpus: Cpus,
     #[command(flatten)]

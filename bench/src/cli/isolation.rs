@@ -29,15 +29,17 @@ use crate::{
 
 /// The others' load alone, and beside each trouble, interleaved.
 pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
-    let shares_cpus = args.trouble_cpus.0.is_empty();
     let strength = Strength {
         half_handshakes: args.half_handshakes,
         handshake_threads: args.handshake_threads,
         connections: args.connections,
         quota_per_s: args.quota,
         times: args.times,
-        cpus: if shares_cpus { &args.node.common.setup.cpus } else { &args.trouble_cpus }.0.clone(),
-        shares_cpus,
+        place: match args.trouble_cpus.0.as_slice() {
+            // Beside the load that is measured, which is not to wait for it.
+            [] => Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: true },
+            cpus => Place { cpus: cpus.to_vec(), comes_last: false },
+        },
     };
     let spec = TargetSpec {
         tls: Some(Given::Made),
@@ -173,7 +175,7 @@ fn connections(target: &Target, how: How, args: &HandshakesArgs) -> Result<Conne
     };
     let pid = target.pid.expect("the bench has started it");
     let before = Sample::take(pid).map_err(failed)?;
-    let place = Place { cpus: args.node.common.setup.cpus.0.clone(), nice: 0 };
+    let place = Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: false };
     let flood = Flood::begin(*address, &target.access, how, args.threads, &place);
     thread::sleep(args.node.common.duration);
     let made = flood.end().map_err(failed)?;

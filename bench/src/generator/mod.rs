@@ -355,7 +355,7 @@ fn prepare<P: Protocol>(
 ) -> Result<Worker<P>, GeneratorError> {
     let place = Place {
         cpus: plan.settings.cpus.get(index).copied().into_iter().collect(),
-        nice: plan.settings.nice,
+        comes_last: plan.settings.comes_last,
     };
     place.take().map_err(|source| GeneratorError::Pin { cpus: Cpus(place.cpus.clone()), source })?;
     let mut random = SmallRng::seed_from_u64(plan.settings.work.seed.wrapping_add(index as u64));

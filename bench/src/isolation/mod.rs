@@ -55,24 +55,11 @@ pub struct Strength {
     pub quota_per_s: u32,
     /// How many times as often it asks.
     pub times: u32,
-    /// CPUs that all of it is made on; empty: any.
-    pub cpus: Vec<usize>,
-    /// The others' load is made there too.
-    pub shares_cpus: bool,
+    /// Where all of it is made.
+    pub place: Place,
 }
 
 impl Strength {
-    /// Where a trouble is made. On the others' CPU it must not change what is measured: handshakes take much time, and come last; who
-    /// asks too often takes little, and would ask in bursts where it had to wait, so it comes first.
-    fn place(&self, trouble: Trouble) -> Place {
-        let nice = match trouble {
-            _ if !self.shares_cpus => 0,
-            Trouble::Greed => -20,
-            Trouble::None | Trouble::HalfHandshakes | Trouble::Handshakes => 19,
-        };
-        Place { cpus: self.cpus.clone(), nice }
-    }
-
     /// What a trouble of this strength is called.
     pub fn name(&self, trouble: Trouble) -> String {
         match trouble {
@@ -129,12 +116,12 @@ pub fn measure(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Found, IsolationError> {
     let made = |source| IsolationError::Trouble { what: strength.name(trouble), source };
-    let place = strength.place(trouble);
     let mut others = || trial::measure(target, load, settings, progress);
     let (mut measured, made_per_s) = match trouble {
         Trouble::None => (others()?, None),
         Trouble::HalfHandshakes => {
-            let held = Halves::begin(address(target)?, &target.access, strength.half_handshakes, &place);
+            let held =
+                Halves::begin(address(target)?, &target.access, strength.half_handshakes, &strength.place);
             let held = held.map_err(made)?;
             let measured = others()?;
             held.end().map_err(made)?;
@@ -142,13 +129,13 @@ pub fn measure(
         }
         Trouble::Handshakes => {
             let threads = strength.handshake_threads;
-            let flood = Flood::begin(address(target)?, &target.access, How::Full, threads, &place);
+            let flood = Flood::begin(address(target)?, &target.access, How::Full, threads, &strength.place);
             let measured = others();
             let handshakes = flood.end().map_err(made)?;
             (measured?, Some(handshakes.rate()))
         }
         Trouble::Greed => {
-            let (measured, answered) = beside_greed(target, settings, strength, place, &mut others)?;
+            let (measured, answered) = beside_greed(target, settings, strength, &mut others)?;
             (measured, Some(answered))
         }
     };
@@ -161,7 +148,6 @@ fn beside_greed(
     target: &Target,
     settings: &Settings,
     strength: &Strength,
-    place: Place,
     others: &mut dyn FnMut() -> Result<Measured, TrialError>,
 ) -> Result<(Measured, f64), IsolationError> {
     let needs =
@@ -183,8 +169,8 @@ fn beside_greed(
         },
         settings: Settings {
             span: Span::Time { warmup, measure: window },
-            cpus: place.cpus,
-            nice: place.nice,
+            cpus: strength.place.cpus.clone(),
+            comes_last: strength.place.comes_last,
             truth: None,
             ..settings.clone()
         },

@@ -100,7 +100,7 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Comparison {
             population,
             span: Span::Time { warmup: Duration::ZERO, measure: Duration::from_millis(50) },
             cpus: Vec::new(),
-            nice: 0,
+            comes_last: false,
             waiting: Waiting::Parked,
             keys_drawn: 1_024,
             truth: None,

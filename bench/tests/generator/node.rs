@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::
 
 use florin::callers::Token;
 use florin_bench::{
+    affinity::Place,
     generator::{Access, Endpoint, Load, Span, Speech},
     isolation::{self, Strength, Trouble},
     targets::{
@@ -137,8 +138,7 @@ fn others_are_measured_beside_each_trouble() {
         connections: 16,
         quota_per_s: 200,
         times: 10,
-        cpus: Vec::new(),
-        shares_cpus: false,
+        place: Place::default(),
     };
     let load = Load::Open { connections: 2, depth: 8, rate: 200.0, arrivals: Arrivals::Uniform };
     let span = Span::Time { warmup: Duration::ZERO, measure: Duration::from_secs(1) };
