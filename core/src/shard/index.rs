@@ -35,7 +35,7 @@ const PLACES: usize = 8;
 /// Users for each line with whom they begin to move: so few that hardly any find their line full.
 const USERS_PER_LINE: usize = 5;
 /// With all but one in so many of them, room is made for more lines.
-const AHEAD: usize = 20;
+const AHEAD: usize = 40;
 /// One more line for each so many.
 const LINES_PER_NEW: usize = 4;
 /// Lines of a huge page. Fewer become four times as many, for a page is the least that a mapping takes.
