@@ -425,6 +425,9 @@ pub const SPARE_BUFFER_BYTES: usize = 32 * 1_024;
 pub const WAITING_POLL_US: u64 = 2_000;
 /// Lines of an empty index: 8 KiB. One where defects are looked for, so that a handful of accounts makes it grow.
 pub const INDEX_LINES_MIN: usize = if cfg!(debug_assertions) { 1 } else { 128 };
+/// With all but one in so many of the accounts for which it has room, an index makes more: so that who has time has filled that, a page every few ms, by
+/// when it is needed; and so late that few of all tables hold it, which is a quarter of an index.
+pub const INDEX_AHEAD_PART: usize = 40;
 /// Lines of a growing index that move with each new account: so few so that a turn's worth of new accounts moves 4,096 in some
 /// 0.15 ms; and so many that they have all moved when a twentieth more accounts have come.
 pub const INDEX_LINES_PER_INSERTION: usize = 4;

@@ -103,6 +103,8 @@ pub struct Growth {
     pub has_worked: bool,
     /// A page was touched for the first time, which the system fills with zeroes: 2 MiB where it is a huge one, in up to 0.3 ms.
     pub has_asked: bool,
+    /// There is something that somebody else may do: see [`super::memory::Housekeeping`].
+    pub has_chores: bool,
 }
 
 impl Growth {
@@ -111,6 +113,7 @@ impl Growth {
     pub fn add(&mut self, other: Growth) {
         self.has_worked |= other.has_worked;
         self.has_asked |= other.has_asked;
+        self.has_chores |= other.has_chores;
     }
 }
 
@@ -272,7 +275,7 @@ impl Blocks {
                 self.spans.grow(2 * self.spans.len());
             }
             if at > 0 && at.is_multiple_of(HUGE_PAGE_BYTES) {
-                self.growth.add(Growth { has_worked: true, has_asked: true });
+                self.growth.add(Growth { has_worked: true, has_asked: true, has_chores: true });
             }
             self.states.push(SpanState {
                 family,

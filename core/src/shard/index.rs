@@ -28,14 +28,12 @@ use zerocopy::FromZeros;
 
 use super::blocks::{Growth, Handle};
 use super::memory::{HUGE_PAGE_BYTES, Pages, prefetch};
-use crate::limits::{INDEX_LINES_MIN, INDEX_LINES_PER_INSERTION};
+use crate::limits::{INDEX_AHEAD_PART, INDEX_LINES_MIN, INDEX_LINES_PER_INSERTION};
 
 /// Places of a line.
 const PLACES: usize = 8;
 /// Users for each line with whom they begin to move: so few that hardly any find their line full.
 const USERS_PER_LINE: usize = 5;
-/// With all but one in so many of them, room is made for more lines.
-const AHEAD: usize = 40;
 /// One more line for each so many.
 const LINES_PER_NEW: usize = 4;
 /// Lines of a huge page. Fewer become four times as many, for a page is the least that a mapping takes.
@@ -238,9 +236,9 @@ impl Index {
             let room = self.lines.here.len() * USERS_PER_LINE;
             if self.taken > room {
                 self.begin_to_move(self.next_count());
-            } else if self.taken > room - room / AHEAD && matches!(self.ahead, Ahead::None) {
+            } else if self.taken > room - room / INDEX_AHEAD_PART && matches!(self.ahead, Ahead::None) {
                 self.ahead = Ahead::New(Lines::empty(self.next_count()));
-                self.growth.add(Growth { has_worked: true, has_asked: true });
+                self.growth.add(Growth { has_worked: true, has_chores: true, ..Growth::default() });
             }
         }
         self.move_lines(INDEX_LINES_PER_INSERTION);
@@ -317,7 +315,7 @@ impl Index {
         }
         let page = larger.home(self.lines.first_tag(from) as u32) / LINES_PER_PAGE;
         let has_asked = page != self.page && larger.count > LINES_PER_PAGE;
-        self.growth.add(Growth { has_worked: true, has_asked });
+        self.growth.add(Growth { has_worked: true, has_asked, ..Growth::default() });
         self.page = page;
         let mut take = |line: &Line, lines: &Lines| {
             for (tag, handle) in line.users().filter(|&(tag, _)| (from..end).contains(&lines.home(tag))) {
@@ -338,7 +336,7 @@ impl Index {
         if from == 0 {
             let left = core::mem::replace(&mut self.lines, self.larger.take().expect(MOVING));
             self.left = Some(left.here);
-            self.growth.add(Growth { has_worked: true, has_asked: true });
+            self.growth.add(Growth { has_worked: true, has_chores: true, ..Growth::default() });
         }
     }
 }

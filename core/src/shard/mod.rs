@@ -458,7 +458,7 @@ impl Shard {
         let answers = if self.slow.is_slow(took_us) { self.responder.answers() } else { 0 };
         self.responder.publish_counts(took_us);
         let growth = self.responder.table.take_growth();
-        if growth.has_asked {
+        if growth.has_chores {
             self.responder.table.tell(&self.follow.feed.housekeeping);
         }
         let has_taken = core::mem::take(&mut self.follow.has_taken);

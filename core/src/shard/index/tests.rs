@@ -204,8 +204,10 @@ fn room_is_told_of_before_it_is_needed_and_what_was_left_goes_to_others() {
             index.insert(users.next().unwrap(), handle);
         }
     };
-    add(&mut index, &|index| index.growth.has_asked);
-    assert!((index.taken + index.taken / (AHEAD - 2) > count * USERS_PER_LINE) && !index.is_moving());
+    add(&mut index, &|index| index.growth.has_chores);
+    assert!(
+        (index.taken + index.taken / (INDEX_AHEAD_PART - 2) > count * USERS_PER_LINE) && !index.is_moving()
+    );
     let told = index.chores().ahead.expect("room was made").page_of(0);
     assert!(index.chores().ahead.is_none(), "it was told once");
     let bytes = index.bytes();
@@ -216,7 +218,7 @@ fn room_is_told_of_before_it_is_needed_and_what_was_left_goes_to_others() {
     assert_eq!(index.moved().here.page_of(0), told);
     assert!(index.chores().left.is_none() && index.bytes() == bytes);
     add(&mut index, &|index| !index.is_moving());
-    assert!(index.growth.has_asked);
+    assert!(index.growth.has_chores);
     assert_eq!(index.chores().left.map(|left| left.len()), Some(0));
     assert!(index.chores().left.is_none() && index.bytes() < bytes);
 }
