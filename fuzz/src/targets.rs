@@ -294,7 +294,7 @@ impl Session {
             requests: shard_requests,
             applied_batch: Arc::new(AtomicU64::new(0)),
             watermark,
-            next_pages: Default::default(),
+            housekeeping: Default::default(),
         };
         let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
         let now = Now { wall_us: 1_000, monotonic_us: 1 };
