@@ -15,6 +15,9 @@ struct Scripted {
     says: VecDeque<Result<Said, SourceError>>,
     asked: usize,
     loads: usize,
+    /// Accounts of which it finds rows changed. It can read them again, where it can: each has its first row, and no other.
+    changed: VecDeque<UserId>,
+    can_reread: bool,
 }
 
 #[derive(Clone, PartialEq, PartialOrd, Debug)]
@@ -48,6 +51,19 @@ impl Source for Scripted {
         let (said, progress) = self.says.pop_front().unwrap_or_else(|| Ok((Vec::new(), at_end(now))))?;
         rows.extend(said);
         Ok(progress)
+    }
+
+    fn next_changed(&mut self) -> Option<UserId> {
+        self.changed.pop_front()
+    }
+
+    fn can_reread(&self) -> bool {
+        self.can_reread
+    }
+
+    fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {
+        rows.push(Ok(row(1)));
+        Ok(Page::Last)
     }
 }
 
@@ -173,4 +189,32 @@ fn each_step_of_the_clock_is_counted() {
         }
     }
     assert_eq!(told, [3_600_000_000, -7_200_000_000, 86_400_000_000]);
+}
+
+/// An account of which a row was changed is flagged at once, and read again: that is counted.
+#[test]
+fn a_changed_account_is_flagged_and_read_again_once() {
+    let mut follower = follower();
+    follower.source.can_reread = true;
+    follower
+        .source
+        .says
+        .push_back(Ok((alloc::vec![Ok(row(1))], Progress { whole: Some(1), ..at_end(at(1)) })));
+    follower.goes_on(at(1));
+    assert_eq!(follower.counts(), Counts { rows: 1, ..Counts::default() });
+    follower.source.changed.push_back(row(1).user_id);
+    for now_us in [20, 40, 60] {
+        follower.goes_on(at(now_us));
+    }
+    let user = row(1).user_id;
+    let expected = [
+        FeedEvent::Row(row(1)),
+        FeedEvent::Unreadable(user),
+        FeedEvent::RereadBegin(user),
+        FeedEvent::RereadRow(row(1)),
+        FeedEvent::RereadEnd(user),
+    ];
+    assert_eq!(follower.outlets()[0].sent, expected);
+    assert_eq!(follower.counts(), Counts { rows: 1, rereads: 1, ..Counts::default() });
+    assert_eq!(follower.to_repair(), 0);
 }

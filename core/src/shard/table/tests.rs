@@ -280,6 +280,22 @@ fn a_gap_quarantines_until_the_history_has_been_read_again() {
     assert_eq!(seen(&table), (4, 40, Trust::Whole));
     assert_eq!(table.quarantined(), 0);
     assert_eq!(table.apply(&rows[4], &now), Outcome::Applied);
+    let seventh = row(9, 7, Kind::Recharge, 10, NOW_US);
+    assert_eq!(table.apply(&seventh, &now), Outcome::Gap { ask: true });
+    assert!(!table.is_lasting(user_id.hashed()), "the next gap has not been read in vain");
+}
+
+/// All accounts are forgotten to be loaded anew, and what is quarantined meanwhile was whole when the watermark was taken.
+#[test]
+fn who_forgets_all_accounts_keeps_the_time() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    table.watermark = Now { wall_us: NOW_US, monotonic_us: 7 };
+    table.apply(&row(9, 1, Kind::Recharge, 10, NOW_US), &now);
+    table.clear();
+    assert_eq!((table.accounts(), table.version(UserId::new(9).unwrap())), (0, Version(0)));
+    let second = row(9, 2, Kind::Recharge, 10, NOW_US);
+    assert_eq!(table.apply(&second, &now), Outcome::Gap { ask: true });
+    assert_eq!(table.whole_at(second.user_id), Some(Now { wall_us: NOW_US, monotonic_us: 7 }));
 }
 
 #[test]
