@@ -24,6 +24,7 @@ use crate::support::run;
 use crate::support::{PATIENCE, Server, folder_with_ledger, transaction, wait_for};
 
 mod clock;
+mod disk;
 mod failover;
 mod interrupted;
 mod limits;
