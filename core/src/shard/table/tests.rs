@@ -475,6 +475,7 @@ fn a_table_that_grows_says_so_until_it_is_done_and_shows_everybody() {
     while !walk.is_over() {
         let before = met.len();
         table.walk_users(&mut walk, 40, |user| met.push(user.get()));
+        assert!(met.len() > before || walk.is_over(), "it gets on");
         assert!(met.len() - before < 40 + 2 * 16, "a few more than were asked for");
     }
     met.sort_unstable();
