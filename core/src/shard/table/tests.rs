@@ -453,6 +453,22 @@ fn an_account_of_which_rows_have_vanished_is_asked_for_again_when_one_comes() {
     assert!(!table.quarantine(user.id), "it would not help");
 }
 
+/// The same of an account that was whole, and is read again for its windows.
+#[test]
+fn a_whole_account_of_which_rows_have_vanished_says_so() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    let rows: Vec<_> = (1..=3).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+    let user = rows[0].user_id.hashed();
+    rows.iter().for_each(|row| assert_eq!(table.apply(row, &now), Outcome::Applied));
+    assert!(table.ask_again(user));
+    table.begin_reread(user.id);
+    table.apply_reread(&rows[0], &now);
+    assert!(!table.end_reread(user.id), "it holds less");
+    let found = table.find(user).unwrap();
+    assert_eq!((found.trust, found.balance.root.version.get()), (Trust::Quarantined, 3));
+    assert!(table.is_lasting(user) && table.quarantined() == 1);
+}
+
 /// What growth has left to do is done by pieces, between which each account is found; and whoever walks meets all of them.
 #[test]
 fn a_table_that_grows_says_so_until_it_is_done_and_shows_everybody() {

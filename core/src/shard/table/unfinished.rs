@@ -229,6 +229,7 @@ fn slot_of(link: Link) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
     use std::collections::HashMap;
 
     use proptest::prelude::*;
@@ -268,5 +269,22 @@ mod tests {
             while unfinished.pop(&mut blocks).is_some() {}
             prop_assert!(blocks.live_bytes() <= CHUNK_BYTES, "what was for many is given back");
         }
+    }
+
+    /// However many accounts a commit concerns, each is looked for among a few.
+    #[test]
+    fn nobody_is_looked_for_among_many() {
+        const ACCOUNTS: u64 = 5_000;
+        let (mut blocks, mut unfinished) = (Blocks::new(), Unfinished::new());
+        let mut together = vec![0_u64; ACCOUNTS as usize];
+        for user in 0..ACCOUNTS {
+            let (user_id, account) = (UserId::new(user).unwrap(), Account { balance: Handle::NONE });
+            unfinished.put(&mut blocks, &Entry { user_id, account, coming: Coming::default() });
+        }
+        for user in 0..ACCOUNTS {
+            together[unfinished.bucket(UserId::new(user).unwrap())] += 1;
+        }
+        let squares: u64 = together.iter().map(|accounts| accounts * accounts).sum();
+        assert!(squares < 4 * ACCOUNTS, "{} steps each", squares as f64 / ACCOUNTS as f64);
     }
 }
