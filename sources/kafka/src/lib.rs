@@ -20,6 +20,7 @@
 //! | `recent` | what was delivered last, to tell a duplicate from another record with its version |
 //! | `reread` | accounts that are read again |
 //! | `position` | which ledger it is, and how far it was read |
+//! | [`group`] | which nodes there are, and which partitions each is to have |
 //! | [`admin`] | making a topic, and how much there is of it |
 //! | [`check`] | what a node would miss of it |
 //! | `failure` | why nothing is read, and what is to be done about it |
@@ -35,6 +36,7 @@ pub mod check;
 mod client;
 pub mod decoder;
 mod failure;
+pub mod group;
 mod ledger;
 mod limits;
 mod password;

@@ -66,3 +66,13 @@ pub const RECORDS_LOOKED_AT: u64 = 10_000;
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it is waited for room where as many records as the client library keeps are under way.
 pub const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
+
+// The group.
+
+/// How long a member that says nothing belongs to the group, ms: the least that brokers allow unless told otherwise. Callers do not
+/// wait for it.
+pub const GROUP_SESSION_MS: u32 = 6_000;
+/// Between two signs of life of a member, ms: five may be lost.
+pub const GROUP_HEARTBEAT_MS: u32 = 1_000;
+/// Kilobytes of records that a member may have been sent before it has said that it reads none, the least that the library takes.
+pub const GROUP_FETCH_KILOBYTES: u32 = 1;

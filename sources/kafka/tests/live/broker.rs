@@ -84,7 +84,7 @@ impl Broker {
              listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
              listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
              user_{USER}=\"{PASSWORD}\";\n\
-             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\nauto.create.topics.enable=false\nlog.retention.ms=-1\n\
              message.max.bytes=4000000\n\

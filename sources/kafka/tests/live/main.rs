@@ -15,6 +15,7 @@ use rdkafka::producer::Producer;
 
 #[allow(dead_code)]
 mod broker;
+mod group;
 #[path = "../../../record/tests/mirror/mod.rs"]
 mod mirror;
 

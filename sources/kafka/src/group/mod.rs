@@ -1,0 +1,146 @@
+//! A node's place in a consumer group. It is a member so that Kafka says which nodes there are, and which partitions each of them
+//! is to have; nothing is read by it, and no offset is kept with the brokers.
+//!
+//! The group knows a member by its address (static membership): a node that is started anew there has what it had before, and the
+//! others load nothing for it; of two with one address the former is told that it is out. Which life of a node it is the group does
+//! not say, for brokers go on telling of a static member what it said when it first joined. That the node says itself.
+
+mod described;
+
+use std::time::Duration;
+
+use florin_record::LedgerError;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+
+use crate::address::Address;
+use crate::client::config;
+use crate::failure::{Failure, unavailable};
+use crate::limits::{GROUP_FETCH_KILOBYTES, GROUP_HEARTBEAT_MS, GROUP_SESSION_MS, QUERY_TIMEOUT};
+
+pub use described::{Member, Place};
+
+/// What the client library says goes into our log. What is assigned is not read.
+struct Idle;
+
+impl ClientContext for Idle {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(?level, facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Idle {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Idle>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance
+            && let Err(error) = consumer.pause(partitions)
+        {
+            // Then some records are fetched, up to a bound, and dropped.
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// See the module. Dropped without [`Membership::leave`] the group waits for it for as long as for one that has died.
+pub struct Membership {
+    consumer: BaseConsumer<Idle>,
+    topic: String,
+    group: String,
+}
+
+impl Membership {
+    /// Joins a group, once [`Membership::turn`] is called: again and again from then on, at least every minute.
+    ///
+    /// # Errors
+    /// Where the settings are none that the client library takes.
+    pub fn join(address: &Address, group: &str, place: &Place) -> Result<Membership, LedgerError> {
+        Ok(subscribed(address, group, place)?)
+    }
+
+    /// Lets the library do what it has to, for at most so long.
+    ///
+    /// # Errors
+    /// Where this is a member no more, and will not be again.
+    pub fn turn(&self, wait: Duration) -> Result<(), LedgerError> {
+        if let Some(Err(error)) = self.consumer.poll(wait) {
+            tracing::debug!("{error}");
+        }
+        match self.consumer.client().fatal_error() {
+            None => Ok(()),
+            Some((code, _)) => Err(Failure::Replaced(format!(
+                "this node is in group {} no more ({code}): another has joined it with the same address",
+                self.group
+            ))
+            .into()),
+        }
+    }
+
+    /// Asks who is in the group, and what each is assigned; `None` while that is being decided.
+    ///
+    /// # Errors
+    /// Where the brokers do not say, or name a member that is no node.
+    pub fn described(&self) -> Result<Option<Vec<Member>>, LedgerError> {
+        Ok(self.ask()?)
+    }
+
+    fn ask(&self) -> Result<Option<Vec<Member>>, Failure> {
+        let what = || format!("the Kafka brokers do not say who is in group {}", self.group);
+        let groups = self
+            .consumer
+            .fetch_group_list(Some(&self.group), QUERY_TIMEOUT)
+            .map_err(|error| unavailable(&what(), &error))?;
+        let Some(group) = groups.groups().iter().find(|group| group.name() == self.group) else {
+            return Err(Failure::Unavailable(what()));
+        };
+        if group.state() != "Stable" {
+            return Ok(None);
+        }
+        let members = group.members().iter().map(|member| {
+            let assignment = member.assignment().unwrap_or_default();
+            Member::read(member.client_id(), assignment, &self.topic).map_err(|strange| {
+                Failure::Unavailable(format!(
+                    "group {} has a member at {} that is no node of this ledger's: {strange}. A group is for nodes alone: name another",
+                    self.group,
+                    member.client_host()
+                ))
+            })
+        });
+        members.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Leaves the group, so that the others have its partitions at once; to be turned until it is [`Membership::has_left`].
+    pub fn leave(&self) {
+        self.consumer.unsubscribe();
+    }
+
+    /// Whether nothing is assigned to it any more.
+    pub fn has_left(&self) -> bool {
+        self.consumer.assignment().is_ok_and(|assigned| assigned.count() == 0)
+    }
+}
+
+fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membership, Failure> {
+    let mut config: ClientConfig = config(address)?;
+    let refused = |error: &KafkaError| unavailable(&format!("group {group} cannot be joined"), error);
+    let consumer: BaseConsumer<Idle> = config
+        .set("client.id", place.to_string())
+        .set("group.id", group)
+        .set("group.instance.id", place.instance())
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", GROUP_SESSION_MS.to_string())
+        .set("heartbeat.interval.ms", GROUP_HEARTBEAT_MS.to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("allow.auto.create.topics", "false")
+        .set("auto.offset.reset", "latest")
+        .set("queued.max.messages.kbytes", GROUP_FETCH_KILOBYTES.to_string())
+        .create_with_context(Idle)
+        .map_err(|error| refused(&error))?;
+    consumer.subscribe(&[&address.topic]).map_err(|error| refused(&error))?;
+    Ok(Membership { consumer, topic: address.topic.clone(), group: group.to_owned() })
+}

@@ -1,0 +1,70 @@
+//! Nodes in a consumer group of a real broker: what its description says of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use florin_kafka::group::{Member, Membership, Place};
+
+use super::broker::Broker;
+use super::mirror::eventually;
+
+const PARTITIONS: u32 = 7;
+
+fn place(port: u16) -> Place {
+    Place { host: "2001:db8::2".to_owned(), port, tls_port: 0 }
+}
+
+fn join(broker: &Broker, place: &Place) -> Membership {
+    Membership::join(&broker.address("grouped").parse().unwrap(), "nodes", place).unwrap()
+}
+
+/// Turns all of them until the first is told that these nodes have all partitions among them, each a fair share.
+fn divides(nodes: &[(&Place, &Membership)]) -> Vec<Member> {
+    let mut divided = Vec::new();
+    eventually("the group divides the partitions", || {
+        for (_, membership) in nodes {
+            membership.turn(Duration::from_millis(20)).unwrap();
+        }
+        let Ok(Some(mut members)) = nodes[0].1.described() else { return false };
+        members.sort_by(|one, other| one.place.cmp(&other.place));
+        let all: BTreeSet<u32> = members.iter().flat_map(|member| member.assigned.clone()).collect();
+        let shares: Vec<usize> = members.iter().map(|member| member.assigned.len()).collect();
+        let is_there = members.iter().map(|member| &member.place).eq(nodes.iter().map(|(place, _)| *place));
+        let fair = PARTITIONS as usize / nodes.len();
+        let is_divided = shares.iter().sum::<usize>() == all.len()
+            && all == (0..PARTITIONS).collect()
+            && shares.iter().all(|share| (fair..=fair + 1).contains(share));
+        divided = members;
+        is_there && is_divided
+    });
+    divided
+}
+
+/// Three nodes divide a topic's partitions; one that is started anew at its address has what its former life had, which is told that
+/// it is out; of one that leaves the others have the partitions at once.
+#[test]
+fn nodes_are_told_of_each_other_by_the_group_alone() {
+    let Some(broker) = Broker::shared() else { return };
+    broker.make_topic("grouped", PARTITIONS.cast_signed());
+    let (one, two, three) = (place(7001), place(7002), place(7003));
+    let (first, second) = (join(broker, &one), join(broker, &two));
+    divides(&[(&one, &first), (&two, &second)]);
+    let third = join(broker, &three);
+    let before = divides(&[(&one, &first), (&two, &second), (&three, &third)]);
+
+    let fourth = join(broker, &three);
+    let mut after = Vec::new();
+    eventually("the former life is told that it is out", || {
+        after = divides(&[(&one, &first), (&two, &second), (&three, &fourth)]);
+        third.turn(Duration::from_millis(20)).is_err()
+    });
+    let assigned =
+        |members: &[Member]| members.iter().map(|member| member.assigned.clone()).collect::<Vec<_>>();
+    assert_eq!(assigned(&after), assigned(&before), "nobody has another partition for it");
+    fourth.leave();
+    eventually("it has left", || {
+        fourth.turn(Duration::from_millis(20)).unwrap();
+        fourth.has_left()
+    });
+    divides(&[(&one, &first), (&two, &second)]);
+}
