@@ -72,8 +72,8 @@ impl Membership {
         }
         match self.consumer.client().fatal_error() {
             None => Ok(()),
-            Some((code, _)) => Err(Failure::Replaced(format!(
-                "this node is in group {} no more ({code}): another has joined it with the same address",
+            Some((code, reason)) => Err(Failure::Replaced(format!(
+                "this node is in group {} no more ({code}: {reason}): see that no two nodes have one address, and restart it",
                 self.group
             ))
             .into()),
