@@ -25,6 +25,8 @@ pub(crate) struct Asking<'a, R> {
     pub fleet: &'a Fleet,
     pub route: Route,
     pub request: &'a Request<'a>,
+    /// The epoch of the map by which a batch's users were put together.
+    pub divided: Option<u64>,
     /// Who is told of it.
     pub watch: Option<&'a Watch>,
     /// Makes the answer of a reply.
@@ -79,7 +81,7 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
                     true => choice.connection.learn().await,
                     false => tour.astray(),
                 }
-                if self.request.opcode == Opcode::GetBalances {
+                if self.divided.is_some_and(|divided| divided != self.fleet.epoch()) {
                     // Its users are split anew.
                     return Err(error);
                 }

@@ -137,8 +137,9 @@ impl Client {
         while !open.is_empty() {
             let client = self.with_deadline(self.deadline.saturating_sub(began.elapsed()));
             let asked: Vec<UserId> = open.iter().map(|&index| users[index]).collect();
+            let divided = self.fleet.epoch();
             let (parts, places) = batch::split(&asked, self.fleet.groups());
-            let answers = try_join_all(parts.iter().map(|part| client.get_part(part, watch))).await;
+            let answers = try_join_all(parts.iter().map(|part| client.get_part(part, divided, watch))).await;
             let answers = answers.map_err(|error| match error {
                 Error::Deadline { last, .. } => Error::Deadline { after: self.deadline, last },
                 error => error,
@@ -152,8 +153,14 @@ impl Client {
         Ok(answer)
     }
 
-    /// The answer of one frame; `None` where the node does not have one of its users, and may have told who has.
-    async fn get_part(&self, part: &Part, watch: Option<&Watch>) -> Result<Option<Reply<Balances>>, Error> {
+    /// The answer of one frame; `None` where the node does not have one of its users, and another map is known by now than that of
+    /// the epoch `divided`.
+    async fn get_part(
+        &self,
+        part: &Part,
+        divided: u64,
+        watch: Option<&Watch>,
+    ) -> Result<Option<Reply<Balances>>, Error> {
         let body = part.body();
         let request = self.request(Opcode::GetBalances, 0, &body);
         let read = |address: &Address, raw| {
@@ -161,7 +168,7 @@ impl Client {
             check_entries(address, &part.users, &answer)?;
             Ok(answer)
         };
-        match self.call(Route::Owner(part.users[0]), &request, watch, &read).await {
+        match self.call(Route::Owner(part.users[0]), &request, Some(divided), watch, &read).await {
             Err(Error::NotOwner(_)) if self.fleet.common().settings.retry != Retry::Never => Ok(None),
             answer => answer.map(Some),
         }
@@ -218,7 +225,7 @@ impl Client {
         read: &impl Fn(&Address, RawReply) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let watch = Watch::begin(&self.fleet, operation, users);
-        let answer = self.call(route, request, watch.as_ref(), read).await;
+        let answer = self.call(route, request, None, watch.as_ref(), read).await;
         Watch::end(watch, &self.fleet, &answer);
         answer
     }
@@ -228,11 +235,12 @@ impl Client {
         &self,
         route: Route,
         request: &Request<'_>,
+        divided: Option<u64>,
         watch: Option<&Watch>,
         read: &impl Fn(&Address, RawReply) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut last = None;
-        let asking = Asking { fleet: &self.fleet, route, request, watch, read };
+        let asking = Asking { fleet: &self.fleet, route, request, divided, watch, read };
         let answer = timeout(self.deadline, asking.until_answered(&mut last)).await;
         answer.unwrap_or_else(|_| Err(Error::Deadline { after: self.deadline, last: last.map(Arc::new) }))
     }

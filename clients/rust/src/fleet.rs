@@ -124,14 +124,19 @@ impl Fleet {
         Arc::clone(&held)
     }
 
+    /// The epoch of the map that is known; 0 where there is none.
+    pub fn epoch(&self) -> u64 {
+        self.known().roster.epoch()
+    }
+
     /// Whether the map of `epoch` is news.
     pub fn lacks(&self, epoch: u64) -> bool {
-        epoch > self.known().roster.epoch()
+        epoch > self.epoch()
     }
 
     /// Whether it is time to ask for the map.
     pub fn wants_news(&self, is_well: bool) -> bool {
-        if self.known().roster.epoch() == 0 {
+        if self.epoch() == 0 {
             return false;
         }
         let good = self.common.good.load(Relaxed);

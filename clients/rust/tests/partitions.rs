@@ -140,6 +140,21 @@ async fn a_new_map_is_learned_from_whoever_says_that_it_is_another_nodes() {
     assert!(batch.iter().zip(&users).all(|(entry, user)| entry.user_id == *user && entry.balance.is_some()));
 }
 
+/// Whoever is named owner and does not know it yet is behind: the standby is asked, also for a batch, which asked the same node again
+/// until its deadline.
+#[tokio::test]
+async fn an_owner_that_does_not_know_it_is_gone_round() {
+    let mut nodes = Nodes::start(2).await;
+    nodes.divide(&[&[1, 0], &[1, 0], &[1, 0], &[1, 0], &[1, 0], &[1, 0]]);
+    *nodes.held[1].lock().unwrap() = (BTreeSet::new(), 0);
+    let client = nodes.client().await;
+    read_all(&client).await;
+    let users: Vec<_> = (0..USERS).map(user).collect();
+    let batch = client.get_balances(&users).await.unwrap();
+    assert!(batch.iter().all(|entry| entry.balance.is_some()));
+    assert!(nodes.asked().iter().all(|&asked| asked > 0), "the owner was asked first");
+}
+
 /// An owner that is gone is not waited for, nor is a new map.
 #[tokio::test]
 async fn a_standby_answers_for_an_owner_that_is_gone() {
