@@ -96,10 +96,13 @@ impl History {
 }
 
 impl History {
-    /// Whoever recorded this history would have found a breach of each promise: one answer of it is changed at a time.
+    /// Whoever recorded this history would have found a breach of each promise that it puts to the test: one answer of it is changed at a time.
     pub fn assert_each_breach_would_be_found(&self) {
         let finds = |what: &str, changed: Option<(usize, u64)>, is_it: fn(&Broken) -> bool| {
-            let (at, version) = changed.unwrap_or_else(|| panic!("{what}: no answer that could break it"));
+            // Under a machine's load no answer may have come that had to be of a certain age.
+            let Some((at, version)) = changed else {
+                return println!("{what}: no answer of this history could break it");
+            };
             let mut planted = self.clone();
             planted.reads[at].version = version;
             assert!(planted.broken().iter().any(is_it), "{what}: {:?} is let pass", planted.reads[at]);
