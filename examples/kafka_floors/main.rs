@@ -99,6 +99,7 @@ fn read_alone(broker: &Broker, records: u64) -> Duration {
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
         .set("isolation.level", "read_committed")
+        .set("fetch.queue.backoff.ms", "10")
         .set("queued.min.messages", "10000")
         .set("queued.max.messages.kbytes", "4096")
         .create()
