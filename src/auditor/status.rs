@@ -216,9 +216,8 @@ impl AuditStatus {
         self.worked_us.fetch_add(took_us, Relaxed);
     }
 
-    /// Keeps and logs a difference.
+    /// Keeps and logs a difference. It counts once its evidence is there: whoever sees the count looks for that.
     pub(super) fn found(&self, finding: Finding) {
-        self.differences.fetch_add(1, Relaxed);
         let Finding { bucket, user, version, what, served, ledger, .. } = &finding;
         match user {
             Some(user) => tracing::error!(
@@ -239,6 +238,7 @@ impl AuditStatus {
             standing.evidence.pop_front();
         }
         standing.evidence.push_back(finding);
+        self.differences.fetch_add(1, Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {
