@@ -76,22 +76,15 @@ pub struct Index {
     lines: Lines,
     /// Where they move to, if they do.
     larger: Option<Lines>,
-    /// Where they will.
-    ahead: Ahead,
+    /// Where they will, and whether somebody was told of it.
+    ahead: Option<Lines>,
+    is_ahead_told: bool,
     /// Where they were.
     left: Option<Pages<Line>>,
     taken: usize,
     /// The page of `larger` that was touched last.
     page: usize,
     growth: Growth,
-}
-
-/// Room for more lines.
-enum Ahead {
-    None,
-    /// Nobody has been told of it.
-    New(Lines),
-    Told(Lines),
 }
 
 /// What somebody else may do for the index.
@@ -125,7 +118,8 @@ impl Index {
         Index {
             lines: Lines::empty(lines),
             larger: None,
-            ahead: Ahead::None,
+            ahead: None,
+            is_ahead_told: false,
             left: None,
             taken: 0,
             page: 0,
@@ -140,15 +134,8 @@ impl Index {
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        let ahead = match &self.ahead {
-            Ahead::New(lines) | Ahead::Told(lines) => Some(lines),
-            Ahead::None => None,
-        };
-        [Some(&self.lines), self.larger.as_ref(), ahead]
-            .into_iter()
-            .flatten()
-            .map(|lines| lines.count * size_of::<Line>())
-            .sum()
+        let all = [Some(&self.lines), self.larger.as_ref(), self.ahead.as_ref()];
+        all.into_iter().flatten().map(|lines| lines.count * size_of::<Line>()).sum()
     }
 
     /// Asks for the user's line, to be read soon.
@@ -236,8 +223,9 @@ impl Index {
             let room = self.lines.here.len() * USERS_PER_LINE;
             if self.taken > room {
                 self.begin_to_move(self.next_count());
-            } else if self.taken > room - room / INDEX_AHEAD_PART && matches!(self.ahead, Ahead::None) {
-                self.ahead = Ahead::New(Lines::empty(self.next_count()));
+            } else if self.taken > room - room / INDEX_AHEAD_PART && self.ahead.is_none() {
+                self.ahead = Some(Lines::empty(self.next_count()));
+                self.is_ahead_told = false;
                 self.growth.add(Growth { has_worked: true, has_chores: true, ..Growth::default() });
             }
         }
@@ -268,16 +256,11 @@ impl Index {
 
     /// What is to be done now that somebody else may do.
     pub fn chores(&mut self) -> Chores<'_> {
-        let is_new = matches!(self.ahead, Ahead::New(_));
-        self.ahead = match core::mem::replace(&mut self.ahead, Ahead::None) {
-            Ahead::New(lines) => Ahead::Told(lines),
-            other => other,
-        };
-        let ahead = match &self.ahead {
-            Ahead::Told(lines) if is_new => Some(&lines.here),
-            _ => None,
-        };
-        Chores { ahead, left: self.left.take() }
+        let is_told = core::mem::replace(&mut self.is_ahead_told, true);
+        Chores {
+            ahead: self.ahead.as_ref().filter(|_| !is_told).map(|lines| &lines.here),
+            left: self.left.take(),
+        }
     }
 
     /// How many lines these move to.
@@ -289,10 +272,8 @@ impl Index {
     }
 
     fn begin_to_move(&mut self, lines: usize) {
-        self.larger = Some(match core::mem::replace(&mut self.ahead, Ahead::None) {
-            Ahead::New(ahead) | Ahead::Told(ahead) if ahead.count == lines => ahead,
-            _ => Lines::empty(lines),
-        });
+        let ahead = self.ahead.take().filter(|ahead| ahead.count == lines);
+        self.larger = Some(ahead.unwrap_or_else(|| Lines::empty(lines)));
         self.page = usize::MAX;
         // The last of them has to, before anybody else is put in.
         self.move_lines(1);

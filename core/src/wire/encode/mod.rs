@@ -248,7 +248,11 @@ impl Encoder {
     pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, status: Status, message: &str) {
         match to.format {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, to.opcode as u8, status, message),
-            Format::Http(reply) => self.problem(out, reply, origin, status.http_code(), None, message),
+            Format::Http(reply) => {
+                let port = self.ports.by(reply.way());
+                let head = Head { port, ..Head::of(status.http_code(), PROBLEM, reply, origin) };
+                self.problem(out, &head, message);
+            }
             Format::Resp(RespReply { version, .. }) if status == Status::NotFound => resp::nil(out, version),
             Format::Resp(_) => resp::error(out, resp::word(status), message),
         }
@@ -271,22 +275,9 @@ impl Encoder {
             }
             Format::Http(reply) => {
                 let redirect = answer.redirect(reply.way(), request);
-                self.json.clear();
-                let code = status.http_code();
-                json::problem(&mut self.json, code, response::reason(code), &answer.message());
-                let (date, port) = (self.date.text(), None);
-                let head = Head {
-                    code,
-                    content_type: PROBLEM,
-                    reply,
-                    date,
-                    origin,
-                    version: None,
-                    port,
-                    allow: None,
-                    redirect: Some(&redirect),
-                };
-                response::write(out, &head, &self.json);
+                let redirect = Some(&redirect);
+                let head = Head { redirect, ..Head::of(status.http_code(), PROBLEM, reply, origin) };
+                self.problem(out, &head, &answer.message());
             }
             Format::Resp(_) => resp::error(out, resp::word(status), &answer.message()),
         }
@@ -299,55 +290,25 @@ impl Encoder {
             Format::Rkyv | Format::FlatBuffers => refuse(out, to, origin, opcode, status, message),
             Format::Http(reply) => {
                 let code = http_status.unwrap_or(status.http_code());
-                self.problem(out, reply, origin, code, allow, message);
+                let port = self.ports.by(reply.way());
+                let head = Head { port, allow, ..Head::of(code, PROBLEM, reply, origin) };
+                self.problem(out, &head, message);
             }
             Format::Resp(_) => resp::error(out, "", message),
         }
     }
 
     fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
-        let date = self.date.text();
         // A batch has no one shard that would be the right one.
         let port = version.and(self.ports.by(reply.way()));
-        let head = Head {
-            code: 200,
-            content_type: JSON,
-            reply,
-            date,
-            origin,
-            version,
-            port,
-            allow: None,
-            redirect: None,
-        };
-        response::write(out, &head, &self.json);
+        let head = Head { version, port, ..Head::of(200, JSON, reply, origin) };
+        response::write(out, &head, self.date.text(), &self.json);
     }
 
-    fn problem(
-        &mut self,
-        out: &mut Vec<u8>,
-        reply: HttpReply,
-        origin: Origin,
-        code: u16,
-        allow: Option<&'static str>,
-        detail: &str,
-    ) {
+    fn problem(&mut self, out: &mut Vec<u8>, head: &Head<'_>, detail: &str) {
         self.json.clear();
-        json::problem(&mut self.json, code, response::reason(code), detail);
-        let date = self.date.text();
-        let port = self.ports.by(reply.way());
-        let head = Head {
-            code,
-            content_type: PROBLEM,
-            reply,
-            date,
-            origin,
-            version: None,
-            port,
-            allow,
-            redirect: None,
-        };
-        response::write(out, &head, &self.json);
+        json::problem(&mut self.json, head.code, response::reason(head.code), detail);
+        response::write(out, head, self.date.text(), &self.json);
     }
 }
 

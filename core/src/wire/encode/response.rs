@@ -18,7 +18,6 @@ pub(super) struct Head<'a> {
     pub(super) code: u16,
     pub(super) content_type: &'static str,
     pub(super) reply: HttpReply,
-    pub(super) date: &'a [u8; 29],
     pub(super) origin: Origin,
     pub(super) version: Option<Version>,
     /// Of the shard that answers, for whoever has asked another.
@@ -26,6 +25,13 @@ pub(super) struct Head<'a> {
     pub(super) allow: Option<&'static str>,
     /// Who has the user, where that is another node.
     pub(super) redirect: Option<&'a Redirect>,
+}
+
+impl Head<'_> {
+    /// With nothing that not every response has.
+    pub(super) const fn of(code: u16, content_type: &'static str, reply: HttpReply, origin: Origin) -> Self {
+        Head { code, content_type, reply, origin, version: None, port: None, allow: None, redirect: None }
+    }
 }
 
 /// The phrase of each HTTP status that this server writes.
@@ -56,8 +62,8 @@ pub(super) const fn reason(code: u16) -> &'static str {
 }
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, body: &[u8]) {
-    let Head { code, content_type, reply, date, origin, version, port, allow, redirect } = *head;
+pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: &[u8]) {
+    let Head { code, content_type, reply, origin, version, port, allow, redirect } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
     put(out, &["\r\nContent-Type: ", content_type]);
