@@ -213,12 +213,19 @@ fn room_is_told_of_before_it_is_needed_and_what_was_left_goes_to_others() {
     let bytes = index.bytes();
     assert_eq!(bytes, (count + count + count / LINES_PER_NEW) * 64);
 
+    let has_chores = |index: &mut Index| core::mem::take(index.growth()).has_chores;
+    assert!(has_chores(&mut index));
     add(&mut index, &Index::is_moving);
+    assert!(!has_chores(&mut index));
     assert_eq!(index.taken, count * USERS_PER_LINE + 1);
     assert_eq!(index.moved().here.page_of(0), told);
     assert!(index.chores().left.is_none() && index.bytes() == bytes);
     add(&mut index, &|index| !index.is_moving());
-    assert!(index.growth.has_chores);
+    assert!(has_chores(&mut index));
     assert_eq!(index.chores().left.map(|left| left.len()), Some(0));
     assert!(index.chores().left.is_none() && index.bytes() < bytes);
+
+    // And so it is the next time.
+    add(&mut index, &|index| index.growth.has_chores);
+    assert!(!index.is_moving() && index.chores().ahead.is_some());
 }
