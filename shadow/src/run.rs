@@ -305,11 +305,13 @@ pub fn run_replay(
     let replayed = runtime.block_on(async {
         let replay = replay(what, Arc::new(comparer), Arc::clone(&evidence), settings.config.scope.clone());
         tokio::select! {
-            replayed = replay => replayed.inspect_err(|_| evidence.cut_short()),
+            // Whoever sees that a recording is being read may end the replay: what listens for that comes first.
+            biased;
             () = end => {
                 evidence.cut_short();
                 Ok(Vec::new())
             }
+            replayed = replay => replayed.inspect_err(|_| evidence.cut_short()),
         }
     });
     evidence.seal();

@@ -77,6 +77,12 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let audit_log = service.audit_log.as_ref().map(|(log, _)| log.clone());
     let (config, flags) = (args.config, args.settings);
     let reload = Reload { config, flags, running, log, hosts, callers, audit_log, control, identities };
+    let runtime = runtime()?;
+    // Who has read that it is started may end it, or have it read its files again.
+    let (signals, hangups) = {
+        let _entered = runtime.enter();
+        (EndSignals::listen()?, hangups()?)
+    };
     say(&service.describe());
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -85,9 +91,8 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
         service.view.driver
     );
     let slow = service.node.slow_log();
-    runtime()?.block_on(async {
-        let signals = EndSignals::listen()?;
-        spawn_vital_task(Vital::Reload, reload.on_hangup(hangups()?));
+    runtime.block_on(async {
+        spawn_vital_task(Vital::Reload, reload.on_hangup(hangups));
         let running = service.run()?;
         #[cfg(feature = "fault-injection")]
         spawn_vital_task(Vital::Reload, hang_on_sigusr2(running.control()));
