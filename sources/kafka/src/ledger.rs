@@ -10,12 +10,14 @@ use crate::address::Address;
 use crate::client::{self, Asker, Edge, Sees};
 use crate::failure::Failure;
 use crate::position::KafkaIdentity;
+use crate::share::Share;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct KafkaLedger {
     address: Arc<Address>,
     identity: KafkaIdentity,
+    share: Option<Arc<Share>>,
 }
 
 impl KafkaLedger {
@@ -25,6 +27,17 @@ impl KafkaLedger {
     /// Why it cannot be followed.
     pub fn open(address: Address) -> Result<KafkaLedger, LedgerError> {
         Ok(find(address)?)
+    }
+
+    /// The same, of which a node follows as much as its share says, instead of all partitions.
+    #[must_use]
+    pub fn divided(self, share: Arc<Share>) -> KafkaLedger {
+        KafkaLedger { share: Some(share), ..self }
+    }
+
+    /// Which partitions are followed; none = all.
+    pub fn share(&self) -> Option<&Arc<Share>> {
+        self.share.as_ref()
     }
 
     /// Opens every file that an address names, and asks nobody.
@@ -58,7 +71,7 @@ fn find(address: Address) -> Result<KafkaLedger, Failure> {
     let asker = Asker::new(&address, Sees::All)?;
     let identity = asker.identity()?;
     check_first(&identity, &asker.edges(Edge::First, identity.partitions)?)?;
-    Ok(KafkaLedger { address: Arc::new(address), identity })
+    Ok(KafkaLedger { address: Arc::new(address), identity, share: None })
 }
 
 /// What was removed cannot be answered from: an account of which no record is left would not be known.

@@ -14,6 +14,7 @@
 //! | `password` | where a password comes from |
 //! | [`decoder`] | from a record to what it says; pure, and fails closed |
 //! | [`ledger`](KafkaLedger) | a topic that was found, and can be followed |
+//! | [`share`](Share) | which partitions a node follows, where several divide them |
 //! | [`source`](KafkaSource) | the topic as a ledger to be followed: what the follower's thread has |
 //! | `session` | the thread that reads: from offsets to events |
 //! | `client` | the brokers, asked with time-outs |
@@ -46,6 +47,8 @@ mod published;
 mod recent;
 mod reread;
 mod session;
+#[allow(dead_code)] // The thread that reads is taught it next.
+mod share;
 mod source;
 mod status;
 mod unwritten;
@@ -54,6 +57,7 @@ pub use address::{Address, AddressError};
 pub use ledger::KafkaLedger;
 pub use position::{Anchor, KafkaIdentity, KafkaPosition, Reached};
 pub use publish::Publisher;
+pub use share::Share;
 pub use source::KafkaSource;
 pub use status::KafkaStatus;
 pub use unwritten::{NO_SCAN, NoAppender, only_read};
