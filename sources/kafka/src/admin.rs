@@ -1,6 +1,8 @@
 //! What `florin ledger` does with a topic: it is made, its settings are asked for, and how much there is of it.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Instant;
 
 use florin_record::LedgerError;
 use rdkafka::admin::{
@@ -13,7 +15,7 @@ use tokio::runtime::Builder;
 use crate::address::Address;
 use crate::client::{Asker, Edge, Sees, config};
 use crate::failure::{Failure, Right, forbidden, is_forbidden, refused, unavailable};
-use crate::limits::{ADMIN_TIMEOUT, PARTITIONS, PARTITIONS_MAX};
+use crate::limits::{ADMIN_TIMEOUT, LEADER_PAUSE, PARTITIONS, PARTITIONS_MAX};
 use crate::position::KafkaIdentity;
 
 /// What a ledger's topic keeps: all of its records, and none that only one broker has where there are several.
@@ -70,11 +72,27 @@ fn make(address: &Address, making: Making) -> Result<bool, Failure> {
     };
     let made = wait(admin(address)?.create_topics([&topic], &options()))?.map_err(|error| unmade(&error))?;
     match made.into_iter().next() {
-        Some(Ok(_)) => Ok(true),
+        Some(Ok(_)) => {
+            wait_for_leaders(address)?;
+            Ok(true)
+        }
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
         Some(Err((_, code))) if is_forbidden(code) => Err(forbidden(address, Right::Create)),
         Some(Err((_, code))) => Err(unmade(&code)),
         None => Err(unmade(&"the brokers did not say why")),
+    }
+}
+
+/// Whoever is told that a topic was made may ask for it at once: by then every broker knows it, and its partitions have leaders.
+fn wait_for_leaders(address: &Address) -> Result<(), Failure> {
+    let deadline = Instant::now() + ADMIN_TIMEOUT;
+    loop {
+        match measure(address) {
+            Err(Failure::Unavailable(_)) if Instant::now() < deadline => thread::sleep(LEADER_PAUSE),
+            // Who may make it may not have to see it.
+            Ok(_) | Err(Failure::Forbidden(_)) => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use florin_record::LedgerError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
@@ -16,8 +17,8 @@ use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
 use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, unavailable};
 use crate::limits::{
-    AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, PARTITIONS_MAX, QUERY_TIMEOUT,
-    RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
+    AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, LEADER_PAUSE, PARTITIONS_MAX,
+    QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
 };
 use crate::password;
 use crate::position::KafkaIdentity;
@@ -199,7 +200,7 @@ impl Asker {
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let found = found.ok_or_else(|| self.silent(&format!("what topic {topic} is")))?;
         if let Some(error) = found.error() {
-            let error = rdkafka::error::RDKafkaErrorCode::from(error);
+            let error = RDKafkaErrorCode::from(error);
             if is_forbidden(error) {
                 return Err(forbidden(&self.address, Right::Describe));
             }
@@ -216,32 +217,44 @@ impl Asker {
         }
     }
 
-    /// Where each of the first `partitions` begins or ends.
+    /// Where each of the first `partitions` begins or ends. While a partition's leader is being found, as it is just after a topic was made
+    /// or a broker has ended, it is asked again.
     pub fn edges(&self, edge: Edge, partitions: u32) -> Result<Vec<u64>, Failure> {
         let what = || format!("where the partitions of topic {} begin and end", self.address.topic);
+        let deadline = Instant::now() + QUERY_TIMEOUT;
+        loop {
+            match self.edges_now(edge, partitions) {
+                Ok(edges) => return edges.ok_or_else(|| self.silent(&what())),
+                Err(error) if is_moving(&error) && Instant::now() < deadline => {
+                    // The library learns of a new leader here.
+                    self.replicas()?;
+                    thread::sleep(LEADER_PAUSE);
+                }
+                Err(error) => return Err(self.unanswered(&what(), &error)),
+            }
+        }
+    }
+
+    /// `None` where the brokers leave one out.
+    fn edges_now(&self, edge: Edge, partitions: u32) -> Result<Option<Vec<u64>>, KafkaError> {
         self.listen();
         let mut asked = TopicPartitionList::with_capacity(partitions as usize);
         for partition in 0..partitions {
             // In place of a time, these ask for the log's ends.
             let offset = if edge == Edge::First { Offset::Beginning } else { Offset::End };
-            asked
-                .add_partition_offset(&self.address.topic, partition.cast_signed(), offset)
-                .map_err(|error| self.unanswered(&what(), &error))?;
+            asked.add_partition_offset(&self.address.topic, partition.cast_signed(), offset)?;
         }
-        let told = self
-            .consumer
-            .offsets_for_times(asked, QUERY_TIMEOUT)
-            .map_err(|error| self.unanswered(&what(), &error))?;
+        let told = self.consumer.offsets_for_times(asked, QUERY_TIMEOUT)?;
         let mut edges = vec![None; partitions as usize];
         for element in told.elements() {
-            element.error().map_err(|error| self.unanswered(&what(), &error))?;
+            element.error()?;
             if let (Offset::Offset(offset @ 0..), Some(edge)) =
                 (element.offset(), edges.get_mut(element.partition() as usize))
             {
                 *edge = Some(offset.cast_unsigned());
             }
         }
-        edges.into_iter().collect::<Option<_>>().ok_or_else(|| self.silent(&what()))
+        Ok(edges.into_iter().collect())
     }
 
     /// Lets the library say what it has to: nothing is read here.
@@ -269,6 +282,12 @@ impl Asker {
             complaint(&self.consumer)
         ))
     }
+}
+
+/// Whether somebody else answers for the partition, or will in a moment.
+fn is_moving(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
+    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition))
 }
 
 fn complaint(consumer: &BaseConsumer<Listening>) -> String {

@@ -23,6 +23,8 @@ pub const PASSWORD_READ: Duration = Duration::from_secs(5);
 
 /// How long brokers may take to answer a question, connecting included: an election and a reconnection.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two asks while a partition has no leader yet: an election takes some tens of ms.
+pub const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How long they may take to make a topic or to tell its settings, which the controller is asked for.
 pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may stay without an answer before its connection is given up, ms.
