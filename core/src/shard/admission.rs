@@ -84,6 +84,7 @@ impl Shard {
         }
         let Some(number) = self.metered(connection) else { return false };
         if !self.may_begin(connection, number) {
+            self.connections.put_back(connection);
             let out = self.connections.out(connection);
             self.responder.error(
                 out,
@@ -97,6 +98,7 @@ impl Shard {
         let Some(callers) = &mut self.callers else { return false };
         let needed = cost(request, self.users.len());
         let Err(again_us) = callers.draw(number, needed, self.now.monotonic_us) else { return false };
+        self.connections.put_back(connection);
         let message = quota::too_often(again_us, self.now.monotonic_us);
         let out = self.connections.out(connection);
         self.responder.error(out, &request.reply_to, Via::Connection, Status::Overloaded, &message);

@@ -17,7 +17,7 @@ pub use session::{Listener, Wants};
 
 use super::forwarding::question::Ticket;
 use super::principal::Principal;
-use crate::limits::{SPARE_BUFFER_BYTES, SPARE_BUFFERS};
+use crate::limits::{LATE_SERVED_PER_TURN, SPARE_BUFFER_BYTES, SPARE_BUFFERS};
 
 /// Empty buffers with room, for whoever needs one next.
 #[derive(Default)]
@@ -46,6 +46,9 @@ pub(super) struct Connections {
     open: usize,
     /// Those whose wants may have changed.
     touched: Vec<u32>,
+    /// Those of them that have asked too much, in the order in which they did; and how many of them were served in this turn.
+    late: VecDeque<u32>,
+    late_served: usize,
     /// Those with input that may be read on.
     ready: VecDeque<u32>,
     /// (when, connection).
@@ -143,21 +146,51 @@ impl Connections {
     /// Its wants may have changed.
     #[inline]
     pub fn touch(&mut self, connection: u32) {
-        if !core::mem::replace(&mut self.sessions[connection as usize].touched, true) {
+        let session = &mut self.sessions[connection as usize];
+        if core::mem::replace(&mut session.touched, true) {
+            return;
+        }
+        if session.is_late {
+            self.late.push_back(connection);
+        } else {
             self.touched.push(connection);
         }
     }
 
-    /// The next that was touched.
+    /// It has asked too much: what it is owed goes behind what all others are owed. To be said before it is touched.
+    #[cold]
+    pub fn put_back(&mut self, connection: u32) {
+        let session = &mut self.sessions[connection as usize];
+        session.is_late = !session.touched;
+    }
+
+    /// The next that was touched and is to be served in this turn; `None` ends it. Of those that asked too much a few come each turn: as
+    /// many as there may be, everybody else would wait until all their refusals are sent.
     pub fn next_touched(&mut self) -> Option<u32> {
-        loop {
-            let connection = self.touched.pop()?;
+        while let Some(connection) = self.touched.pop() {
             let session = &mut self.sessions[connection as usize];
             session.touched = false;
             if session.open {
                 return Some(connection);
             }
         }
+        if self.late.is_empty() && self.late_served == 0 { None } else { self.next_late() }
+    }
+
+    #[cold]
+    fn next_late(&mut self) -> Option<u32> {
+        while self.late_served < LATE_SERVED_PER_TURN
+            && let Some(connection) = self.late.pop_front()
+        {
+            let session = &mut self.sessions[connection as usize];
+            (session.touched, session.is_late) = (false, false);
+            if session.open {
+                self.late_served += 1;
+                return Some(connection);
+            }
+        }
+        self.late_served = 0;
+        None
     }
 
     /// Its input may be read on.
@@ -196,7 +229,7 @@ impl Connections {
 
     /// Whether one of them has something to do now.
     pub fn have_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty()
+        !self.ready.is_empty() || !self.touched.is_empty() || !self.late.is_empty()
     }
 
     /// Looks at a connection at `at_us` (monotonic), or earlier if that was already to be.
@@ -250,6 +283,45 @@ mod tests {
         assert_eq!(core::iter::from_fn(|| connections.next_due(2)).collect::<Vec<_>>(), [1, 2]);
         connections.look_at(1, 7);
         assert_eq!((connections.next_due(2), connections.next_look_us()), (None, Some(3)));
+    }
+
+    #[test]
+    fn whoever_asked_too_much_is_served_behind_all_others_and_a_few_a_turn() {
+        let mut connections = Connections::default();
+        let greedy = 0..2 * LATE_SERVED_PER_TURN as u32 + 1;
+        let other = greedy.end;
+        for connection in greedy.start..=other {
+            connections.begin(connection, Listener::Any, Some(Principal::ANONYMOUS));
+        }
+        for connection in greedy.clone() {
+            connections.put_back(connection);
+            connections.touch(connection);
+        }
+        connections.end(1);
+        let mut turns = Vec::new();
+        while connections.have_work() {
+            connections.touch(other);
+            turns.push(core::iter::from_fn(|| connections.next_touched()).collect::<Vec<_>>());
+        }
+        assert_eq!(
+            turns.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1 + LATE_SERVED_PER_TURN; 2],
+            "{turns:?}"
+        );
+        assert!(turns.iter().all(|turn| turn[0] == other), "{turns:?}");
+        let late = turns.iter().flat_map(|turn| &turn[1..]).copied();
+        assert!(late.eq(greedy.filter(|&connection| connection != 1)), "in their order: {turns:?}");
+        // It was served, and is one like all others until it asks too much again.
+        connections.touch(0);
+        assert_eq!((connections.touched.len(), connections.late.len()), (1, 0));
+        // Whoever has its index next stands where it stood, once.
+        connections.put_back(2);
+        connections.touch(2);
+        connections.end(2);
+        connections.begin(2, Listener::Any, None);
+        connections.touch(2);
+        let served: Vec<_> = core::iter::from_fn(|| connections.next_touched()).collect();
+        assert_eq!(served, [0, 2]);
     }
 
     #[test]

@@ -111,6 +111,8 @@ pub(in crate::shard) struct Session {
     pub(super) timed: bool,
     pub(super) touched: bool,
     pub(super) ready: bool,
+    /// Whether it is served behind the others, for it has asked too much.
+    pub(super) is_late: bool,
 }
 
 impl Session {
@@ -138,6 +140,7 @@ impl Session {
             timed: false,
             touched: false,
             ready: false,
+            is_late: false,
         }
     }
 
@@ -151,6 +154,7 @@ impl Session {
             touched: self.touched,
             ready: self.ready,
             timed: self.timed,
+            is_late: self.is_late,
             ..Session::new()
         };
     }
