@@ -49,11 +49,12 @@ pub enum Part {
 impl Part {
     /// The part to which a source file, or else a function, belongs.
     fn of(file: &str, function: &str) -> Option<Part> {
-        const FILES: [(&str, Part); 18] = [
+        const FILES: [(&str, Part); 19] = [
             ("src/wire/encode", Part::Encode),
             ("src/wire/", Part::Parse),
             ("schemas/src/", Part::Parse),
             ("src/shard/table", Part::Lookup),
+            ("src/shard/index", Part::Lookup),
             ("src/shard/blocks", Part::Lookup),
             ("src/shard/account", Part::Lookup),
             ("src/shard/memory", Part::Lookup),

@@ -127,10 +127,12 @@ impl<E: Engine> RingDriver<E> {
         let slot = token.slot;
         let connection = self.connections.at(slot);
         assert_eq!(connection.generation, token.generation, "slot {slot} was reused under its send");
+        // The shard, told of what has gone, touches the connection itself.
+        let is_told = result > 0 && connection.life.is_open();
         let sent = match result {
             1.. => {
                 connection.sent += result.unsigned_abs();
-                if connection.life.is_open() {
+                if is_told {
                     let bytes = result.unsigned_abs() as usize;
                     let reported = connection.sealed.as_mut().map_or(bytes, |sealed| sealed.report(bytes));
                     self.context.shard.sent(slot, reported);
@@ -146,7 +148,9 @@ impl<E: Engine> RingDriver<E> {
             AfterSend::Done => {
                 let output = mem::take(&mut connection.output);
                 self.context.shard.recycle(output);
-                self.touched.push(slot);
+                if !is_told {
+                    self.touched.push(slot);
+                }
             }
         }
     }
