@@ -7,6 +7,7 @@
 
 mod described;
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use florin_record::LedgerError;
@@ -46,9 +47,11 @@ impl ConsumerContext for Idle {
     }
 }
 
-/// See the module. Dropped without [`Membership::leave`] the group waits for it for as long as for one that has died.
+/// See the module. A process has one, and it is there for as long as the process: where the group takes partitions back while the client
+/// library ends, the library waits for itself, and for ever. So it is never ended, and without [`Membership::leave`] the group waits for
+/// it for as long as for one that has died.
 pub struct Membership {
-    consumer: BaseConsumer<Idle>,
+    consumer: ManuallyDrop<BaseConsumer<Idle>>,
     topic: String,
     group: String,
 }
@@ -142,5 +145,9 @@ fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membershi
         .create_with_context(Idle)
         .map_err(|error| refused(&error))?;
     consumer.subscribe(&[&address.topic]).map_err(|error| refused(&error))?;
-    Ok(Membership { consumer, topic: address.topic.clone(), group: group.to_owned() })
+    Ok(Membership {
+        consumer: ManuallyDrop::new(consumer),
+        topic: address.topic.clone(),
+        group: group.to_owned(),
+    })
 }
