@@ -130,7 +130,7 @@ impl Seen {
                     deadline = Instant::now() + SILENCE;
                 }
                 None => reader.reached(|partition, offset| {
-                    if let Some(reached) = reached.get_mut(partition) {
+                    if let Some(reached) = reached.get_mut(partition as usize) {
                         *reached = offset.max(*reached);
                     }
                 })?,

@@ -17,9 +17,10 @@ use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
 use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, unavailable};
 use crate::limits::{
-    AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, LEADER_PAUSE, PARTITIONS_MAX,
-    QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
+    AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, FETCH_WAIT_MS, LEADER_PAUSE,
+    PARTITIONS_MAX, QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
 };
+use crate::partitions::Change;
 use crate::password;
 use crate::position::KafkaIdentity;
 
@@ -146,6 +147,7 @@ fn consumer(address: &Address, sees: Sees) -> Result<BaseConsumer<Listening>, Fa
         .set("check.crcs", "true")
         .set("isolation.level", sees.isolation())
         .set("fetch.error.backoff.ms", FETCH_BACKOFF_MS.to_string())
+        .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
         .set("fetch.queue.backoff.ms", AHEAD_PAUSE_MS.to_string())
         .set("queued.min.messages", AHEAD_RECORDS.to_string())
         .set("queued.max.messages.kbytes", AHEAD_KILOBYTES.to_string())
@@ -302,22 +304,40 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Reads nothing yet.
+    pub fn new(address: &Address) -> Result<Reader, Failure> {
+        Ok(Reader { address: address.clone(), consumer: consumer(address, Sees::Committed)? })
+    }
+
     /// Begins to read.
     pub fn begin(address: &Address, from: impl Iterator<Item = (u32, u64)>) -> Result<Reader, Failure> {
-        let consumer = consumer(address, Sees::Committed)?;
-        let refused = |error| unavailable(&format!("topic {} cannot be read", address.topic), &error);
+        let reader = Reader::new(address)?;
+        reader.change(&Change { ended: Vec::new(), begun: from.collect() })?;
+        Ok(reader)
+    }
+
+    /// Reads other partitions. Of those that are read anyway nothing changes.
+    pub fn change(&self, change: &Change) -> Result<(), Failure> {
+        let Change { ended, begun } = change;
+        let refused = |error| unavailable(&format!("topic {} cannot be read", self.address.topic), &error);
+        if !ended.is_empty() {
+            let mut partitions = TopicPartitionList::new();
+            for &partition in ended {
+                partitions.add_partition(&self.address.topic, partition.cast_signed());
+            }
+            self.consumer.incremental_unassign(&partitions).map_err(refused)?;
+        }
+        if begun.is_empty() {
+            return Ok(());
+        }
         let mut partitions = TopicPartitionList::new();
-        for (partition, offset) in from {
+        for &(partition, offset) in begun {
+            let offset = Offset::Offset(offset.cast_signed());
             partitions
-                .add_partition_offset(
-                    &address.topic,
-                    partition.cast_signed(),
-                    Offset::Offset(offset.cast_signed()),
-                )
+                .add_partition_offset(&self.address.topic, partition.cast_signed(), offset)
                 .map_err(refused)?;
         }
-        consumer.assign(&partitions).map_err(refused)?;
-        Ok(Reader { address: address.clone(), consumer })
+        self.consumer.incremental_assign(&partitions).map_err(refused)
     }
 
     /// The next record, if one comes in this time.
@@ -337,11 +357,11 @@ impl Reader {
 
     /// Up to where each partition was given out, with what the brokers skip: marks of transactions, and those that were aborted.
     /// Calls back with the partition and the offset; not for those of which nothing has come.
-    pub fn reached(&self, mut tell: impl FnMut(usize, u64)) -> Result<(), Failure> {
+    pub fn reached(&self, mut tell: impl FnMut(u32, u64)) -> Result<(), Failure> {
         let refused = |error| unavailable("the Kafka client does not say how far it is", &error);
         for element in self.consumer.position().map_err(refused)?.elements() {
             if let Offset::Offset(offset @ 0..) = element.offset() {
-                tell(element.partition() as usize, offset.cast_unsigned());
+                tell(element.partition().cast_unsigned(), offset.cast_unsigned());
             }
         }
         Ok(())

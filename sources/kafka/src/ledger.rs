@@ -70,19 +70,22 @@ impl KafkaLedger {
 fn find(address: Address) -> Result<KafkaLedger, Failure> {
     let asker = Asker::new(&address, Sees::All)?;
     let identity = asker.identity()?;
-    check_first(&identity, &asker.edges(Edge::First, identity.partitions)?)?;
+    check_first(&identity, (0..).zip(asker.edges(Edge::First, identity.partitions)?))?;
     Ok(KafkaLedger { address: Arc::new(address), identity, share: None })
 }
 
 /// What was removed cannot be answered from: an account of which no record is left would not be known.
-pub fn check_first(identity: &KafkaIdentity, first: &[u64]) -> Result<(), Failure> {
-    match first.iter().position(|&first| first > 0) {
+pub fn check_first(
+    identity: &KafkaIdentity,
+    mut first: impl Iterator<Item = (u32, u64)>,
+) -> Result<(), Failure> {
+    match first.find(|&(_, first)| first > 0) {
         None => Ok(()),
-        Some(partition) => Err(Failure::Replaced(format!(
-            "topic {} begins at offset {} in partition {partition}: records before it were removed, and accounts would be answered \
+        Some((partition, first)) => Err(Failure::Replaced(format!(
+            "topic {} begins at offset {first} in partition {partition}: records before it were removed, and accounts would be answered \
              without them. A ledger's topic keeps all of its records (retention.ms=-1, retention.bytes=-1, cleanup.policy=delete): \
              write the ledger to a new topic",
-            identity.topic, first[partition]
+            identity.topic
         ))),
     }
 }

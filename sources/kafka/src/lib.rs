@@ -17,6 +17,7 @@
 //! | [`share`](Share) | which partitions a node follows, where several divide them |
 //! | [`source`](KafkaSource) | the topic as a ledger to be followed: what the follower's thread has |
 //! | `session` | the thread that reads: from offsets to events |
+//! | `partitions` | how far each partition is, and which of them the watermark speaks of |
 //! | `client` | the brokers, asked with time-outs |
 //! | `recent` | what was delivered last, to tell a duplicate from another record with its version |
 //! | `reread` | accounts that are read again |
@@ -40,6 +41,7 @@ mod failure;
 pub mod group;
 mod ledger;
 mod limits;
+mod partitions;
 mod password;
 mod position;
 mod publish;
@@ -47,7 +49,6 @@ mod published;
 mod recent;
 mod reread;
 mod session;
-#[allow(dead_code)] // The thread that reads is taught it next.
 mod share;
 mod source;
 mod status;

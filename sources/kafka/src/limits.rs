@@ -31,6 +31,8 @@ pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SOCKET_TIMEOUT_MS: u32 = 10_000;
 /// The longest pause before a broker is connected to again, ms: it is what a restarted broker is waited for at most.
 pub const RECONNECT_MS_MAX: u32 = 500;
+/// How long brokers keep a fetch to which they have nothing to say, ms: a partition that is taken up is asked for with the next one.
+pub const FETCH_WAIT_MS: u32 = 100;
 /// Between two fetches after one has failed, ms.
 pub const FETCH_BACKOFF_MS: u32 = 50;
 /// How long the reading of a partition pauses that has read far ahead, ms: less than the follower takes for what is there.
@@ -44,6 +46,9 @@ pub const AHEAD_KILOBYTES: u32 = 4_096;
 
 /// Batches that are read and not yet taken: as many times [`florin_core::limits::FEED_BATCH_ROWS`] rows of memory.
 pub const BATCHES_AHEAD: usize = 4;
+/// Records of partitions that are loaded in a batch, where others are followed: with all batches ahead full of them, what is read of the
+/// others waits some 15 ms for the shards. A partition that is as near to its end joins the others.
+pub const LOADING_RECORDS: usize = 1_024;
 /// How long a record is waited for before other work is looked at.
 pub const POLL_PAUSE: Duration = Duration::from_millis(5);
 /// How long after a record the ends of the partitions are asked for often, µs.

@@ -67,10 +67,17 @@ pub struct Reached {
 
 /// How far the topic has been read: of each partition, in their order. Of two positions neither lies further on where one is
 /// ahead in some partition and behind in another.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KafkaPosition {
     /// By partition.
     pub partitions: Vec<Reached>,
+}
+
+impl KafkaPosition {
+    /// Where so many partitions begin.
+    pub fn beginning(partitions: u32) -> KafkaPosition {
+        KafkaPosition { partitions: vec![Reached::default(); partitions as usize] }
+    }
 }
 
 impl PartialOrd for KafkaPosition {

@@ -132,7 +132,7 @@ fn begin(address: &Address, read: &mut dyn FnMut(u64)) -> Result<Publisher, Fail
     let asker = Asker::new(address, Sees::Committed)?;
     let identity = asker.identity()?;
     let first = asker.edges(Edge::First, identity.partitions)?;
-    check_first(&identity, &first)?;
+    check_first(&identity, (0..).zip(first.iter().copied()))?;
     let ends = asker.edges(Edge::Last, identity.partitions)?;
     let published = what_is_there(address, &identity, first, &ends, read)?;
     let producer = config(address)?
@@ -179,7 +179,7 @@ fn what_is_there(
             None => {
                 read(records);
                 reader.reached(|partition, offset| {
-                    if let Some(reached) = reached.get_mut(partition) {
+                    if let Some(reached) = reached.get_mut(partition as usize) {
                         *reached = offset.max(*reached);
                     }
                 })?;

@@ -2,7 +2,11 @@
 //!
 //! A time is one if, of every partition, everything was given out that lay before the end that was asked for since: the log's
 //! own end, so that no record waits behind a transaction that is open. Partitions in which nothing happens are at theirs.
+//!
+//! Where a [`Share`] says which partitions are followed, those that it adds are loaded by a reader of their own, a bounded number of
+//! records in each turn, and time goes on for the others. What becomes of a partition when says [`crate::partitions`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
@@ -15,15 +19,18 @@ use florin_core::ledger::Transaction;
 use florin_core::limits::FEED_BATCH_ROWS;
 use florin_record::threads::Vital;
 use florin_schema::UserId;
+use rdkafka::message::BorrowedMessage;
 
 use crate::address::Address;
 use crate::client::{Asker, Edge, Reader, Sees, record};
 use crate::decoder::{self, Fault, Record, Refused, Said};
 use crate::failure::Failure;
 use crate::ledger::check_first;
-use crate::limits::{POLL_PAUSE, SILENCE};
-use crate::position::{Anchor, KafkaIdentity, KafkaPosition, Reached};
+use crate::limits::{LOADING_RECORDS, POLL_PAUSE, SILENCE};
+use crate::partitions::{Changes, Lane, Partitions};
+use crate::position::{KafkaIdentity, KafkaPosition};
 use crate::recent::Recent;
+use crate::share::Share;
 use crate::status::KafkaStatus;
 
 /// What the follower's side is told, in the order in which it happens.
@@ -38,7 +45,7 @@ pub enum Event {
 }
 
 /// What was read together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// Rows, and what is none.
     pub rows: Vec<Row>,
@@ -62,6 +69,8 @@ pub struct Start {
     pub identity: KafkaIdentity,
     /// Where to go on; none = at the beginning.
     pub after: Option<KafkaPosition>,
+    /// Which partitions to read; none = all.
+    pub share: Option<Arc<Share>>,
     /// Times at which the follower has asked.
     pub asks: Receiver<Now>,
     /// Where events go. Nobody takes them any more = this ends.
@@ -100,8 +109,13 @@ pub fn run(start: Start) {
 struct Session {
     start: Start,
     asker: Asker,
-    reader: Reader,
-    partitions: Vec<Partition>,
+    /// Of those that are followed.
+    followed: Reader,
+    /// Of those that are loaded beside them, once there has been one. It stays: to end one takes longer than a record may wait.
+    loading: Option<Reader>,
+    partitions: Partitions,
+    /// Which of what the share has said was taken over.
+    seen: u64,
     recent: Recent,
     /// Where the partitions ended when this began, and how far that was away.
     first_ends: Vec<u64>,
@@ -112,15 +126,8 @@ struct Session {
     next_ask: Option<Now>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Partition {
-    reached: Reached,
-    /// The record that has to come first: it was the last of another session.
-    expected: Option<Anchor>,
-}
-
 impl Session {
-    fn begin(start: Start) -> Result<Session, End> {
+    fn begin(mut start: Start) -> Result<Session, End> {
         let asker = Asker::new(&start.address, Sees::All)?;
         let found = asker.identity()?;
         if found != start.identity {
@@ -130,113 +137,135 @@ impl Session {
                 start.identity
             ))));
         }
-        let first = asker.edges(Edge::First, found.partitions)?;
         let ends = asker.edges(Edge::Last, found.partitions)?;
-        let partitions: Vec<Partition> = match &start.after {
-            None => {
-                check_first(&found, &first)?;
-                vec![Partition::default(); first.len()]
-            }
-            Some(after) => after
-                .partitions
-                .iter()
-                .map(|&reached| Partition { reached, expected: reached.anchor })
-                .collect(),
-        };
-        if partitions.len() != ends.len() {
+        let after = start.after.take().unwrap_or_else(|| KafkaPosition::beginning(found.partitions));
+        if after.partitions.len() != ends.len() {
             return Err(End::Failed(Failure::Replaced("the position is of another topic".to_owned())));
         }
-        check_ends(&found.topic, &partitions, &ends)?;
-        let from = partitions
-            .iter()
-            .map(|partition| partition.expected.map_or(partition.reached.next, |anchor| anchor.offset));
-        let reader = Reader::begin(&start.address, (0..).zip(from))?;
-        let to_load = left(&partitions, &ends);
-        start.status.sessions.fetch_add(1, Relaxed);
-        Ok(Session {
-            start,
+        let mut session = Session {
             asker,
-            reader,
-            partitions,
+            followed: Reader::new(&start.address)?,
+            loading: None,
+            partitions: Partitions::new(&found.topic, &after),
+            seen: 0,
             recent: Recent::default(),
             first_ends: ends,
-            to_load,
+            to_load: 0,
             asked: None,
             next_ask: None,
-        })
+            start,
+        };
+        if session.start.share.is_none() {
+            let all = (0..found.partitions).map(|partition| (partition, Some(Now::default())));
+            session.turn_to(&all.collect())?;
+        }
+        session.take_over()?;
+        session.partitions.check_ends(&session.first_ends)?;
+        session.to_load = session.left(&session.first_ends);
+        session.start.status.sessions.fetch_add(1, Relaxed);
+        Ok(session)
     }
 
     fn follow(mut self) -> Result<std::convert::Infallible, End> {
         loop {
             Vital::Kafka.at_work();
+            self.take_over()?;
             self.read()?;
             self.ask()?;
             self.answer()?;
         }
     }
 
-    /// Reads what is there, at most a batch; waits a little for the first of it.
+    /// Follows what the share says, where it says something new.
+    fn take_over(&mut self) -> Result<(), End> {
+        let Some(share) = self.start.share.clone() else { return Ok(()) };
+        let Some(wanted) = share.news(&mut self.seen) else { return Ok(()) };
+        self.turn_to(&wanted)?;
+        // One that was not wanted for less than a turn was never let go of.
+        self.partitions.followed().for_each(|(partition, since)| share.arrive(partition, since));
+        Ok(())
+    }
+
+    fn turn_to(&mut self, wanted: &BTreeMap<u32, Option<Now>>) -> Result<(), End> {
+        let changes = self.partitions.turn_to(wanted);
+        let unread: Vec<u32> = self.partitions.unread(&changes).collect();
+        if !unread.is_empty() {
+            let identity = &self.start.identity;
+            let first = self.asker.edges(Edge::First, identity.partitions)?;
+            check_first(
+                identity,
+                unread.into_iter().map(|partition| (partition, first[partition as usize])),
+            )?;
+        }
+        self.apply(&changes)
+    }
+
+    /// Has the readers read what they are to.
+    fn apply(&mut self, changes: &Changes) -> Result<(), End> {
+        if self.loading.is_none() && !changes.loading.begun.is_empty() {
+            self.loading = Some(Reader::new(&self.start.address)?);
+        }
+        if let Some(loading) = &self.loading {
+            loading.change(&changes.loading)?;
+        }
+        Ok(self.followed.change(&changes.followed)?)
+    }
+
+    /// Reads what is there, at most a batch; waits a little for the first of it. What is loaded comes behind what is followed, and where
+    /// there is any of that only a bounded part of it: what is read next stands behind it in the way to the shards.
     fn read(&mut self) -> Result<(), End> {
-        let Session { start, reader, partitions, recent, .. } = self;
-        let reached = KafkaPosition { partitions: Vec::new() };
-        let mut batch = Batch {
-            rows: Vec::new(),
-            changed: Vec::new(),
-            unsettled: Vec::new(),
-            misplaced: Vec::new(),
-            reached,
-            loaded: 0,
+        let is_loading = self.partitions.has(Lane::Loading);
+        let room = if self.partitions.has(Lane::Followed) { LOADING_RECORDS } else { FEED_BATCH_ROWS };
+        let mut taking = Taking {
+            start: &self.start,
+            partitions: &mut self.partitions,
+            recent: &mut self.recent,
+            batch: Batch::default(),
+            records: 0,
+            last: BTreeMap::new(),
         };
-        let (mut records, mut last) = (0, Vec::new());
-        last.resize_with(partitions.len(), || None);
-        while records < FEED_BATCH_ROWS {
-            let wait = if records == 0 { POLL_PAUSE } else { Duration::ZERO };
-            let Some(message) = reader.next(wait)? else { break };
-            records += 1;
-            let record = record(&message);
-            let at = record.partition as usize;
-            if partitions[at].is_news(&record, &start.identity)? {
-                take(&record, start, recent, &mut batch)?;
-                last[at] = Some(message);
-            }
+        let wait = if is_loading { Duration::ZERO } else { POLL_PAUSE };
+        taking.drain(Lane::Followed, &self.followed, FEED_BATCH_ROWS, wait)?;
+        if let Some(loading) = &self.loading {
+            // One that has nothing to read has to be heard.
+            let wait = if is_loading && taking.records == 0 { POLL_PAUSE } else { Duration::ZERO };
+            taking.drain(Lane::Loading, loading, room, wait)?;
         }
+        let Taking { partitions, mut batch, records, last, .. } = taking;
         // Of a partition's records only the last of a batch is one that a position names, and digests are not made for nothing.
-        for (partition, message) in partitions.iter_mut().zip(&last) {
-            partition.reached.anchor =
-                message.as_ref().map(|message| Anchor::of(&record(message))).or(partition.reached.anchor);
-        }
-        start.status.records.fetch_add(records as u64, Relaxed);
+        last.values().for_each(|message| partitions.note_last(&record(message)));
+        self.start.status.records.fetch_add(records as u64, Relaxed);
         let has_moved = self.skip()?;
         if records == 0 && !has_moved {
             return Ok(());
         }
-        batch.reached.partitions = self.partitions.iter().map(|partition| partition.reached).collect();
-        let loaded = self.to_load.saturating_sub(left(&self.partitions, &self.first_ends));
+        batch.reached = self.partitions.position();
+        let loaded = self.to_load.saturating_sub(self.left(&self.first_ends));
         batch.loaded = (1_000 * loaded).checked_div(self.to_load).unwrap_or(1_000) as u16;
         self.tell(Event::Batch(batch))
     }
 
     /// Moves over what the brokers do not give out; whether there was any.
     fn skip(&mut self) -> Result<bool, End> {
-        let Session { reader, partitions, start, .. } = self;
-        let (mut has_moved, mut is_missing) = (false, None);
-        reader.reached(|at, offset| {
-            let Some(partition) = partitions.get_mut(at).filter(|partition| partition.reached.next < offset)
-            else {
-                return;
-            };
-            if partition.expected.is_some() {
-                is_missing = Some(at);
-            }
-            partition.reached.next = offset;
-            has_moved = true;
-        })?;
-        match is_missing {
-            None => Ok(has_moved),
-            Some(partition) => {
-                Err(End::Failed(gone(&start.identity.topic, partition as u32, "is not there any more")))
-            }
+        let Session { followed, loading, partitions, .. } = self;
+        let mut moved = Ok(false);
+        let readers = [(Lane::Followed, Some(&*followed)), (Lane::Loading, loading.as_ref())];
+        for (lane, reader) in readers.into_iter().filter_map(|(lane, reader)| Some((lane, reader?))) {
+            reader.reached(|at, offset| {
+                if let Ok(has_moved) = &mut moved {
+                    match partitions.skip(at, offset, lane) {
+                        Ok(moves) => *has_moved |= moves,
+                        Err(failure) => moved = Err(failure),
+                    }
+                }
+            })?;
         }
+        Ok(moved?)
+    }
+
+    /// Offsets between what was read and these ends.
+    fn left(&self, ends: &[u64]) -> u64 {
+        self.partitions.left(ends).map(|(_, left)| left).sum()
     }
 
     /// Asks where the partitions end, where the follower wants to know.
@@ -259,18 +288,28 @@ impl Session {
             ))));
         }
         let ends = self.asker.edges(Edge::Last, found)?;
-        check_ends(topic, &self.partitions, &ends)?;
+        self.partitions.check_ends(&ends)?;
+        let changes = self.partitions.note_ends(at, &ends);
         self.asked = Some((at, ends));
-        Ok(())
+        self.apply(&changes)
     }
 
     /// Answers what was asked, once it is so.
     fn answer(&mut self) -> Result<(), End> {
         let Some((at, ends)) = &self.asked else { return Ok(()) };
-        let is_left = left(&self.partitions, ends);
-        self.start.status.lag.store(is_left, Relaxed);
-        let is_verified = self.partitions.iter().all(|partition| partition.expected.is_none());
-        if is_left > 0 || !is_verified {
+        let joined = self.partitions.joined();
+        let mut all_left = 0;
+        for (partition, left) in self.partitions.left(ends) {
+            all_left += left;
+            if let Some(share) = &self.start.share {
+                share.lags_by(partition, left);
+            }
+        }
+        self.start.status.lag.store(all_left, Relaxed);
+        if let Some(share) = &self.start.share {
+            joined.into_iter().for_each(|(partition, since)| share.arrive(partition, since));
+        }
+        if !self.partitions.is_complete(ends) {
             return Ok(());
         }
         let complete = Event::Complete(*at);
@@ -285,24 +324,33 @@ impl Session {
     }
 }
 
-impl Partition {
-    /// Whether a record was not delivered before.
-    fn is_news(&mut self, record: &Record<'_>, identity: &KafkaIdentity) -> Result<bool, Failure> {
-        if let Some(expected) = self.expected.take() {
-            let found = Anchor::of(record);
-            return if found == expected {
-                Ok(false)
-            } else {
-                let what =
-                    if found.offset == expected.offset { "is another one" } else { "is not there any more" };
-                Err(gone(&identity.topic, record.partition, what))
-            };
+/// A batch that is being read.
+struct Taking<'a> {
+    start: &'a Start,
+    partitions: &'a mut Partitions,
+    recent: &'a mut Recent,
+    batch: Batch,
+    records: usize,
+    /// Of each partition that has any the last message.
+    last: BTreeMap<u32, BorrowedMessage<'a>>,
+}
+
+impl<'a> Taking<'a> {
+    /// Takes what a reader has, at most so many records; waits for the first of them.
+    fn drain(&mut self, lane: Lane, reader: &'a Reader, room: usize, wait: Duration) -> Result<(), Failure> {
+        let room = self.records + room;
+        let mut wait = wait;
+        while self.records < room {
+            let Some(message) = reader.next(wait)? else { break };
+            wait = Duration::ZERO;
+            self.records += 1;
+            let record = record(&message);
+            if self.partitions.is_news(&record, lane)? {
+                take(&record, self.start, self.recent, &mut self.batch)?;
+                self.last.insert(record.partition, message);
+            }
         }
-        if record.offset < self.reached.next {
-            return Ok(false);
-        }
-        self.reached.next = record.offset + 1;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -364,47 +412,26 @@ pub fn contradiction(record: &Record<'_>, row: &Transaction) -> Box<Unreadable> 
     })
 }
 
-/// A topic that ends before what was read of it is another.
-fn check_ends(topic: &str, partitions: &[Partition], ends: &[u64]) -> Result<(), Failure> {
-    let is_short = |(partition, &end): (&Partition, &u64)| end < partition.reached.next;
-    match partitions.iter().zip(ends).position(is_short) {
-        None => Ok(()),
-        Some(partition) => Err(gone(topic, partition as u32, "is not there any more")),
-    }
-}
-
-fn gone(topic: &str, partition: u32, what: &str) -> Failure {
-    Failure::Replaced(format!(
-        "the record that was read last of partition {partition} of topic {topic} {what}: the topic was made anew, or restored to \
-         what it was before. Put that one back, or restart florin to load what is there now"
-    ))
-}
-
-/// Offsets between what was read and the ends.
-fn left(partitions: &[Partition], ends: &[u64]) -> u64 {
-    partitions.iter().zip(ends).map(|(partition, end)| end.saturating_sub(partition.reached.next)).sum()
-}
-
 /// Whether the topic still has the last record of each partition that a position knows of.
 pub fn check(address: &Address, position: &KafkaPosition) -> Result<(), Failure> {
     let asker = Asker::new(address, Sees::All)?;
-    let mut partitions: Vec<Partition> =
-        position.partitions.iter().map(|&reached| Partition { reached, expected: reached.anchor }).collect();
     let found = asker.identity()?;
-    if partitions.len() != found.partitions as usize {
+    if position.partitions.len() != found.partitions as usize {
         return Err(Failure::Replaced(format!("this is {found}, and the position has other partitions")));
     }
-    check_ends(&found.topic, &partitions, &asker.edges(Edge::Last, found.partitions)?)?;
-    let known =
-        (0..).zip(&partitions).filter_map(|(partition, known)| Some((partition, known.expected?.offset)));
-    let reader = Reader::begin(address, known.collect::<Vec<_>>().into_iter())?;
+    let mut partitions = Partitions::new(&found.topic, position);
+    let all = (0..found.partitions).map(|partition| (partition, Some(Now::default())));
+    let mut change = partitions.turn_to(&all.collect()).followed;
+    partitions.check_ends(&asker.edges(Edge::Last, found.partitions)?)?;
+    change.begun.retain(|(partition, _)| position.partitions[*partition as usize].anchor.is_some());
+    let reader = Reader::new(address)?;
+    reader.change(&change)?;
     let mut deadline = Instant::now() + SILENCE;
-    while partitions.iter().any(|partition| partition.expected.is_some()) {
+    while partitions.unverified() > 0 {
         if let Some(message) = reader.next(POLL_PAUSE)? {
-            let record = record(&message);
-            let partition = &mut partitions[record.partition as usize];
-            if partition.expected.is_some() {
-                partition.is_news(&record, &found)?;
+            let before = partitions.unverified();
+            partitions.is_news(&record(&message), Lane::Followed)?;
+            if partitions.unverified() < before {
                 deadline = Instant::now() + SILENCE;
             }
         }

@@ -67,6 +67,11 @@ impl Share {
         self.lock().keys().map(lag).filter(|&(_, lag)| lag != UNKNOWN).collect()
     }
 
+    /// Whether a partition is wanted.
+    pub(crate) fn wants(&self, partition: u32) -> bool {
+        self.lock().contains_key(&partition)
+    }
+
     /// What is wanted, if it is not what it was when this was called last with the same `seen`, which is 0 at first.
     pub(crate) fn news(&self, seen: &mut u64) -> Option<BTreeMap<u32, Option<Now>>> {
         if self.generation.load(Acquire) == *seen {

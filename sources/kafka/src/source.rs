@@ -21,12 +21,15 @@ use crate::limits::{AWAIT_US, BATCHES_AHEAD, BUSY_ASK_US, BUSY_US, IDLE_ASK_US};
 use crate::position::{KafkaIdentity, KafkaPosition};
 use crate::reread::Rereads;
 use crate::session::{self, Event, Start};
+use crate::share::Share;
 use crate::status::KafkaStatus;
 
 /// See the module.
 pub struct KafkaSource {
     address: Arc<Address>,
     identity: KafkaIdentity,
+    /// Which partitions are followed; none = all.
+    share: Option<Arc<Share>>,
     status: Arc<KafkaStatus>,
     session: Option<Session>,
     /// Of the session before, which ends by itself.
@@ -37,6 +40,10 @@ pub struct KafkaSource {
     misplaced: HashSet<UserId>,
     /// Accounts with records that are no transactions: once a row comes behind those, their partitions are to say whether one is missing.
     unsettled: HashSet<UserId>,
+    /// Accounts that were to be read again while their partitions were not followed: they are once those are.
+    put_off: HashSet<UserId>,
+    /// Which of what the share has said was heard.
+    heard: u64,
     rows_at_us: u64,
 }
 
@@ -57,12 +64,15 @@ impl KafkaSource {
             address: Arc::clone(ledger.address()),
             rereads: Rereads::new(ledger.address(), identity.layout()),
             identity,
+            share: ledger.share().cloned(),
             status: Arc::default(),
             session: None,
             ending: None,
             changed: VecDeque::new(),
             misplaced: HashSet::new(),
             unsettled: HashSet::new(),
+            put_off: HashSet::new(),
+            heard: 0,
             rows_at_us: 0,
         }
     }
@@ -70,6 +80,22 @@ impl KafkaSource {
     /// What it tells of the topic.
     pub fn status(&self) -> Arc<KafkaStatus> {
         Arc::clone(&self.status)
+    }
+
+    fn partition_of(&self, user: UserId) -> u32 {
+        let KafkaIdentity { partitioner, partitions, .. } = &self.identity;
+        partitioner.partition_of(user.to_string().as_bytes(), *partitions)
+    }
+
+    /// Accounts that were not read again are now, where their partitions are followed again.
+    fn take_up(&mut self) {
+        let Some(share) = self.share.as_ref().filter(|_| !self.put_off.is_empty()) else { return };
+        let Some(wanted) = share.news(&mut self.heard) else { return };
+        let put_off = std::mem::take(&mut self.put_off).into_iter();
+        let (again, still): (HashSet<_>, _) =
+            put_off.partition(|&user| wanted.contains_key(&self.partition_of(user)));
+        self.changed.extend(again);
+        self.put_off = still;
     }
 
     fn take(
@@ -172,6 +198,7 @@ impl Source for KafkaSource {
             address: Arc::clone(&self.address),
             identity: self.identity.clone(),
             after: after.cloned(),
+            share: self.share.clone(),
             asks: asked,
             events,
             taker: thread::current(),
@@ -185,6 +212,7 @@ impl Source for KafkaSource {
     }
 
     fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<KafkaPosition>, SourceError> {
+        self.take_up();
         let is_busy = now.monotonic_us.saturating_sub(self.rows_at_us) < BUSY_US;
         let Some(session) = &mut self.session else {
             return Err(SourceError::Unavailable("nothing is read".to_owned()));
@@ -216,7 +244,12 @@ impl Source for KafkaSource {
     }
 
     fn reread(&mut self, user: UserId, after: Option<Version>) {
-        self.rereads.ask(user, after);
+        if self.share.as_ref().is_none_or(|share| share.wants(self.partition_of(user))) {
+            self.rereads.ask(user, after);
+        } else {
+            // Its page is empty: nobody asks for the account here, and it stays quarantined.
+            self.put_off.insert(user);
+        }
     }
 
     fn page(&mut self, rows: &mut Vec<Row>) -> Result<Page, SourceError> {

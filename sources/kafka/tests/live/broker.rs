@@ -13,6 +13,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 /// Who may log in.
@@ -245,6 +246,16 @@ impl Broker {
         let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
         let removed = wait(self.admin().delete_topics(&[topic], &options));
         removed.unwrap().into_iter().for_each(|removed| drop(removed.unwrap()));
+    }
+
+    /// Removes a partition's first records, as retention does.
+    pub fn remove_records(&self, topic: &str, partition: u32, before: u64) {
+        let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
+        let mut offsets = TopicPartitionList::new();
+        let offset = Offset::Offset(before.cast_signed());
+        offsets.add_partition_offset(topic, partition.cast_signed(), offset).unwrap();
+        let removed = wait(self.admin().delete_records(&offsets, &options)).unwrap();
+        removed.elements().iter().for_each(|element| element.error().unwrap());
     }
 
     pub fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {

@@ -18,6 +18,7 @@ mod broker;
 mod group;
 #[path = "../../../record/tests/mirror/mod.rs"]
 mod mirror;
+mod share;
 
 use broker::{Broker, Operation, Resource, put};
 use mirror::{Mirror, eventually};
