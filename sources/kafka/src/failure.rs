@@ -82,7 +82,17 @@ pub fn is_forbidden(code: Code) -> bool {
 
 /// The brokers' ACLs lack a right.
 pub fn forbidden(address: &Address, right: Right) -> Failure {
-    let Address { topic, login, tls, .. } = address;
+    let topic = &address.topic;
+    lacking(address, &format!("{} topic {topic}", right.deed()), &format!("{right:?} --topic {topic}"))
+}
+
+/// They lack the right to join a group.
+pub fn forbidden_group(address: &Address, group: &str) -> Failure {
+    lacking(address, &format!("join group {group}"), &format!("Read --group {group}"))
+}
+
+fn lacking(address: &Address, deed: &str, right: &str) -> Failure {
+    let Address { login, tls, .. } = address;
     let (who, principal) = match login {
         Some(login) => (format!("user {}", login.user), format!("User:{}", login.user)),
         None if tls.identity.is_some() => {
@@ -91,9 +101,8 @@ pub fn forbidden(address: &Address, right: Right) -> Failure {
         None => ("a client that does not log in".to_owned(), "User:ANONYMOUS".to_owned()),
     };
     Failure::Forbidden(format!(
-        "the Kafka brokers do not let {who} {} topic {topic}: give it the right (kafka-acls.sh --add --allow-principal {principal} \
-         --operation {right:?} --topic {topic})",
-        right.deed()
+        "the Kafka brokers do not let {who} {deed}: give it the right (kafka-acls.sh --add --allow-principal {principal} --operation \
+         {right})"
     ))
 }
 
@@ -130,7 +139,7 @@ pub fn judge(error: &KafkaError, address: &Address) -> Verdict {
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
             | Code::NotCoordinator
-            // No group is joined: whether this user may is nothing to us.
+            // No group is joined to read: whether this user may is nothing to a reader.
             | Code::GroupAuthorizationFailed,
         ) => Verdict::GoesOn,
         Some(Code::OffsetOutOfRange | Code::AutoOffsetReset | Code::LogTruncation) => {

@@ -8,17 +8,18 @@
 mod described;
 
 use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use florin_record::LedgerError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::address::Address;
 use crate::client::config;
-use crate::failure::{Failure, unavailable};
+use crate::failure::{Failure, forbidden_group, unavailable};
 use crate::limits::{GROUP_FETCH_KILOBYTES, GROUP_HEARTBEAT_MS, GROUP_SESSION_MS, QUERY_TIMEOUT};
 
 pub use described::{Member, Place};
@@ -52,8 +53,10 @@ impl ConsumerContext for Idle {
 /// it for as long as for one that has died.
 pub struct Membership {
     consumer: ManuallyDrop<BaseConsumer<Idle>>,
-    topic: String,
+    address: Address,
     group: String,
+    /// Whether the brokers have refused this user since they were last asked who is there.
+    is_forbidden: AtomicBool,
 }
 
 impl Membership {
@@ -72,6 +75,9 @@ impl Membership {
     pub fn turn(&self, wait: Duration) -> Result<(), LedgerError> {
         if let Some(Err(error)) = self.consumer.poll(wait) {
             tracing::debug!("{error}");
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+                self.is_forbidden.store(true, Relaxed);
+            }
         }
         match self.consumer.client().fatal_error() {
             None => Ok(()),
@@ -86,12 +92,16 @@ impl Membership {
     /// Asks who is in the group, and what each is assigned; `None` while that is being decided.
     ///
     /// # Errors
-    /// Where the brokers do not say, or name a member that is no node.
+    /// Where the brokers do not say, do not let this user join, or name a member that is no node.
     pub fn described(&self) -> Result<Option<Vec<Member>>, LedgerError> {
         Ok(self.ask()?)
     }
 
     fn ask(&self) -> Result<Option<Vec<Member>>, Failure> {
+        // A group that one may not join looks like one that nobody has joined. The library goes on trying.
+        if self.is_forbidden.swap(false, Relaxed) {
+            return Err(forbidden_group(&self.address, &self.group));
+        }
         let what = || format!("the Kafka brokers do not say who is in group {}", self.group);
         let groups = self
             .consumer
@@ -105,7 +115,7 @@ impl Membership {
         }
         let members = group.members().iter().map(|member| {
             let assignment = member.assignment().unwrap_or_default();
-            Member::read(member.client_id(), assignment, &self.topic).map_err(|strange| {
+            Member::read(member.client_id(), assignment, &self.address.topic).map_err(|strange| {
                 Failure::Unavailable(format!(
                     "group {} has a member at {} that is no node of this ledger's: {strange}. A group is for nodes alone: name another",
                     self.group,
@@ -147,7 +157,8 @@ fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membershi
     consumer.subscribe(&[&address.topic]).map_err(|error| refused(&error))?;
     Ok(Membership {
         consumer: ManuallyDrop::new(consumer),
-        topic: address.topic.clone(),
+        address: address.clone(),
         group: group.to_owned(),
+        is_forbidden: AtomicBool::new(false),
     })
 }

@@ -46,6 +46,7 @@ pub enum Operation {
 #[derive(Clone, Copy)]
 pub enum Resource<'a> {
     Topic(&'a str),
+    Group(&'a str),
     Cluster,
 }
 
@@ -197,6 +198,7 @@ impl Broker {
         const ALLOW: u8 = 3;
         let (kind, name) = match resource {
             Resource::Topic(name) => (2, name),
+            Resource::Group(name) => (3, name),
             Resource::Cluster => (4, "kafka-cluster"),
         };
         let text = |text: &str| [&(text.len() as i16).to_be_bytes()[..], text.as_bytes()].concat();

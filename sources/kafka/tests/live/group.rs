@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use florin_kafka::group::{Member, Membership, Place};
 
-use super::broker::Broker;
+use super::broker::{Broker, Operation, Resource, USER};
+use super::login;
 use super::mirror::eventually;
 
 const PARTITIONS: u32 = 7;
@@ -67,4 +68,29 @@ fn nodes_are_told_of_each_other_by_the_group_alone() {
         fourth.has_left()
     });
     divides(&[(&one, &first), (&two, &second)]);
+}
+
+/// A user who may not join would wait for ever for a group that looks as if it had no members.
+#[test]
+fn a_right_to_join_that_is_missing_is_named_and_a_node_joins_once_it_is_there() {
+    let Some(broker) = Broker::shared() else { return };
+    broker.make_topic("guarded-group", 1);
+    broker.allow("somebody-else", Operation::Read, Resource::Group("guarded-nodes"));
+    let (password, address) = login(broker, "guarded-group");
+    let membership = Membership::join(&address, "guarded-nodes", &place(7004)).unwrap();
+    let described = || {
+        membership.turn(Duration::from_millis(20)).unwrap();
+        membership.described()
+    };
+    let right = format!("--allow-principal User:{USER} --operation Read --group guarded-nodes)");
+    eventually("it is told that it may not", || {
+        described().is_err_and(|error| error.exit_code == 20 && error.to_string().contains(&right))
+    });
+    broker.allow(USER, Operation::Read, Resource::Group("guarded-nodes"));
+    eventually("it is in the group", || {
+        described().is_ok_and(|members| {
+            members.is_some_and(|members| members.iter().any(|member| member.place == place(7004)))
+        })
+    });
+    drop(password);
 }

@@ -325,25 +325,27 @@ fn who_logs_in_by_tls_is_let_in_and_no_other() {
     });
 }
 
+/// A topic as one names it who logs in by TLS, and the file with his password.
+fn login(broker: &Broker, topic: &str) -> (tempfile::NamedTempFile, Address) {
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), broker::PASSWORD).unwrap();
+    let parameters =
+        format!("sslrootcert={}&passfile={}", broker.authority().display(), password.path().display());
+    let text =
+        format!("kafka://{}@{}/{topic}?sslmode=verify-full&{parameters}", broker::USER, broker.secure());
+    (password, text.parse().unwrap())
+}
+
 /// Each right that a node, a look, a publication and the making of a topic take: where it is missing they say which, with an exit code of
 /// its own, and a node goes on once it is there. Of a group no right is needed.
 #[test]
 fn a_right_that_is_missing_is_named_and_a_node_goes_on_once_it_is_there() {
     let Some(broker) = Broker::shared() else { return };
-    let password = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(password.path(), broker::PASSWORD).unwrap();
-    let address = |topic: &str| -> Address {
-        let parameters =
-            format!("sslrootcert={}&passfile={}", broker.authority().display(), password.path().display());
-        let text =
-            format!("kafka://{}@{}/{topic}?sslmode=verify-full&{parameters}", broker::USER, broker.secure());
-        text.parse().unwrap()
-    };
+    let (_password, guarded) = login(broker, "guarded");
     let lacks = |error: &LedgerError, right: &str| {
         let sentence = format!("--allow-principal User:florin --operation {right} --topic ");
         error.exit_code == 20 && error.to_string().contains(&sentence)
     };
-    let guarded = address("guarded");
     broker.make_topic("guarded", 1);
     send(broker, "guarded", [(1, json(1, 1, 5))]);
     // From its first rule on nobody may do anything with a topic who is not named in one.
@@ -395,8 +397,9 @@ fn a_right_that_is_missing_is_named_and_a_node_goes_on_once_it_is_there() {
         broker.allow("somebody-else", Operation::Create, resource);
     }
     let making = Making { partitions: Some(1), replicas: Some(1) };
+    let (_password, unmade) = login(broker, "unmade");
     eventually("it may not be made", || {
-        let made = admin::init(&address("unmade"), making);
+        let made = admin::init(&unmade, making);
         made.is_err_and(|error| lacks(&error, "Create"))
     });
 }
