@@ -222,8 +222,9 @@ impl Session {
             recent: &mut self.recent,
             batch: Batch::default(),
             records: 0,
-            last: BTreeMap::new(),
+            last: Vec::new(),
         };
+        taking.last.resize_with(self.start.identity.partitions as usize, || None);
         let wait = if is_loading { Duration::ZERO } else { POLL_PAUSE };
         taking.drain(Lane::Followed, &self.followed, FEED_BATCH_ROWS, wait)?;
         if let Some(loading) = &self.loading {
@@ -233,7 +234,7 @@ impl Session {
         }
         let Taking { partitions, mut batch, records, last, .. } = taking;
         // Of a partition's records only the last of a batch is one that a position names, and digests are not made for nothing.
-        last.values().for_each(|message| partitions.note_last(&record(message)));
+        last.iter().flatten().for_each(|message| partitions.note_last(&record(message)));
         self.start.status.records.fetch_add(records as u64, Relaxed);
         let has_moved = self.skip()?;
         if records == 0 && !has_moved {
@@ -332,7 +333,7 @@ struct Taking<'a> {
     batch: Batch,
     records: usize,
     /// Of each partition that has any the last message.
-    last: BTreeMap<u32, BorrowedMessage<'a>>,
+    last: Vec<Option<BorrowedMessage<'a>>>,
 }
 
 impl<'a> Taking<'a> {
@@ -347,7 +348,8 @@ impl<'a> Taking<'a> {
             let record = record(&message);
             if self.partitions.is_news(&record, lane)? {
                 take(&record, self.start, self.recent, &mut self.batch)?;
-                self.last.insert(record.partition, message);
+                let at = record.partition as usize;
+                self.last[at] = Some(message);
             }
         }
         Ok(())

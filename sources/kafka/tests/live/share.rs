@@ -200,6 +200,39 @@ fn a_share_that_changes_a_hundred_times_while_rows_come_has_every_row_once() {
     is_sound(&mirror);
 }
 
+#[test]
+fn a_broker_that_crashes_while_a_partition_is_loaded_costs_no_row() {
+    const PARTITIONS: u32 = 3;
+    let Some(mut broker) = Broker::start() else { return };
+    let topic = "crashed";
+    broker.make_topic(topic, PARTITIONS.cast_signed());
+    let [followed, loaded, moved] = [0, 1, 2].map(|partition| users_of(partition, PARTITIONS, 1)[0]);
+    let rows = |user, versions: std::ops::RangeInclusive<u64>| {
+        versions.map(move |version| (user, json(user, version, version)))
+    };
+    send(&broker, topic, rows(followed, 1..=9).chain(rows(loaded, 1..=100_000)).chain(rows(moved, 1..=9)));
+    let (mirror, share) = follow(&broker, topic, PARTITIONS);
+    want(&share, &[0, 2]);
+    is_in(&mirror, &share);
+    want(&share, &[0, 1]);
+    eventually("it is being loaded", || mirror.versions_of(loaded) > 0);
+    let standings = share.standings();
+    broker.crash();
+    eventually("it says that it cannot ask", || mirror.doing().contains("do not say"));
+    assert_eq!(share.standings()[&0], standings[&0], "what was in stays in, as of its watermark");
+    broker.resume();
+    send(&broker, topic, rows(followed, 10..=19).chain(rows(moved, 10..=19)));
+    is_in(&mirror, &share);
+    mirror.catch_up();
+    let versions = || [followed, loaded, moved].map(|user| mirror.versions_of(user));
+    assert_eq!(versions(), [19, 100_000, 9]);
+    want(&share, &[0, 1, 2]);
+    is_in(&mirror, &share);
+    assert_eq!(versions(), [19, 100_000, 19]);
+    let view = mirror.view.lock().unwrap();
+    assert!(view.gaps == 0 && view.quarantined.is_empty() && !view.went_back, "{:?}", view.notes);
+}
+
 /// Turns a source until all that is wanted is in; its rows, as (user, version), and where it stands then.
 fn read_all(source: &mut KafkaSource, share: &Share) -> (BTreeSet<(u64, u64)>, Option<KafkaPosition>) {
     let (mut all, mut position, mut us) = (BTreeSet::new(), None, 0);
