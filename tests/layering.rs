@@ -29,7 +29,7 @@ const CRATES: &[Layers] = &[
             ("mesh", &[]),
             ("wire", &["limits"]),
             ("nodes", &["limits"]),
-            ("shard", &["audit", "checkpoint", "ledger", "wire", "mesh", "limits", "clock"]),
+            ("shard", &["audit", "checkpoint", "ledger", "nodes", "wire", "mesh", "limits", "clock"]),
             ("follower", &["shard", "ledger", "mesh", "limits", "clock"]),
         ],
     ),

@@ -7,7 +7,6 @@
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use florin_schema::{NodeId, NodeMap};
 
@@ -39,6 +38,11 @@ impl Agreement {
         Agreement { topic, view, map, plan, is_complete: false }
     }
 
+    /// What is divided.
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
     /// What is known: what other nodes are told, with the map.
     pub fn view(&self) -> &View {
         &self.view
@@ -49,9 +53,9 @@ impl Agreement {
         self.is_complete.then_some(&self.map)
     }
 
-    /// The partitions that a node holds, or begins to.
-    pub fn kept_by(&self, id: NodeId) -> Vec<u32> {
-        self.plan.kept_by(id)
+    /// What follows from what is known.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Takes in what a node says of itself: this one, whenever that changes. `now_us` is the time, µs since 1970 UTC.
@@ -70,11 +74,11 @@ impl Agreement {
         self.learn(view, map, now_us);
     }
 
-    /// As [`View::describe`].
-    pub fn describe(&mut self, members: &BTreeSet<NodeId>, before: &View, now_us: u64) {
+    /// As [`View::describe`]. `is_complete`: something was heard of all members of the group.
+    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View, is_complete: bool, now_us: u64) {
         let mut view = self.view.clone();
-        view.describe(members, before);
-        self.is_complete |= members.iter().all(|&id| view.has(id));
+        view.describe(there, before);
+        self.is_complete |= is_complete;
         self.learn(view, None, now_us);
     }
 

@@ -15,11 +15,14 @@
 //! | [`view`] | what is known of the nodes, so that two who know different things know the same once they have met |
 //! | [`plan`] | who owns, stands by and keeps a partition: nobody lets go of one before somebody else has it |
 //! | [`agreement`] | the map, and its epoch, which never falls |
+//! | [`member`] | one node: what it says of itself, follows, and tells callers |
 
 pub mod agreement;
+pub mod member;
 pub mod plan;
 pub mod view;
 
 pub use agreement::Agreement;
+pub use member::{Described, Hold, Member, News, Place};
 pub use plan::{Plan, Topic};
 pub use view::{Report, Standing, View};

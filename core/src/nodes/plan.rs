@@ -3,6 +3,10 @@
 //! Nodes only read, so that several may hold a partition; and nobody lets go of one before whoever should have it has caught up.
 //! Who is assigned a partition owns it once it has caught up; until then whoever has owned it goes on, or, where that one is
 //! gone, somebody who stands by.
+//!
+//! Two who know different things could each let go because the other has it. So whoever finds that it is the owner claims it, by a
+//! number above all claims that it knows, and lets go only once it knows of a higher one than its own. Who has made the highest claim of
+//! all knows of none: it has the partition, whatever the others know.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,6 +34,8 @@ pub struct Plan {
     pub map: NodeMap,
     /// For each partition the places of those who hold it, or begin to.
     keepers: Vec<Vec<u16>>,
+    /// For each partition the highest claim, and whose it is.
+    claims: Vec<Option<(u64, u16)>>,
 }
 
 /// What a node has to do with one partition.
@@ -43,6 +49,11 @@ struct Claim {
 impl Claim {
     fn is_ready(&self) -> bool {
         self.standing >= Some(Standing::Ready)
+    }
+
+    /// Its number; of two nodes that have claimed by the same one the place decides.
+    fn number(&self) -> Option<(u64, u16)> {
+        Some((self.standing?.claim()?, self.place))
     }
 }
 
@@ -64,26 +75,40 @@ impl Plan {
             }
         }
         let mut map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
-        let mut keepers = Vec::with_capacity(claims.len());
+        let (mut keepers, mut highest) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len()));
         for (claims, partition) in claims.into_iter().zip(0..) {
             let one = Partition { standbys: topic.standbys, nodes: &stays, partition, claims };
             let owner = one.owner();
             map.push(owner, one.ready().into_iter().filter(|&place| Some(place) != owner));
             keepers.push(one.keepers());
+            highest.push(one.claim());
         }
-        Plan { map, keepers }
+        Plan { map, keepers, claims: highest }
     }
 
-    /// The partitions that a node holds, or begins to; it lets go of all others.
-    pub fn kept_by(&self, id: NodeId) -> Vec<u32> {
-        let Some(place) = self.map.nodes().iter().position(|node| node.id == id) else { return Vec::new() };
-        let keeps = |keepers: &Vec<u16>| keepers.contains(&(place as u16));
-        self.keepers
-            .iter()
-            .zip(0..)
-            .filter(|(keepers, _)| keeps(keepers))
-            .map(|(_, partition)| partition)
-            .collect()
+    /// The place of a node that is there.
+    pub fn place_of(&self, id: NodeId) -> Option<u16> {
+        let place = self.map.nodes().iter().position(|node| node.id == id);
+        place.map(|place| place as u16)
+    }
+
+    /// The partitions that the node at a place holds, or begins to; it lets go of all others.
+    pub fn kept_by(&self, place: u16) -> impl Iterator<Item = u32> + '_ {
+        let keepers = self.keepers.iter().zip(0..);
+        keepers.filter(move |(keepers, _)| keepers.contains(&place)).map(|(_, partition)| partition)
+    }
+
+    /// The number by which the node at a place, which is ready, is to claim a partition from now on; `None` where it has nothing to claim
+    /// that it has not claimed.
+    pub fn claim(&self, place: u16, partition: u32) -> Option<u64> {
+        if self.map.owner(partition) != Some(place) {
+            return None;
+        }
+        match self.claims[partition as usize] {
+            Some((_, highest)) if highest == place => None,
+            Some((number, _)) => Some(number.saturating_add(1)),
+            None => Some(1),
+        }
     }
 }
 
@@ -113,7 +138,7 @@ impl Partition<'_> {
         mix(self.nodes[usize::from(place)].salt ^ u64::from(self.partition))
     }
 
-    /// Whoever is assigned it and ready; else whoever owns it, else the first that is ready.
+    /// Whoever is assigned it and ready; else whoever has claimed it last, else the first that is ready.
     fn owner(&self) -> Option<u16> {
         let ready = self.claims.iter().filter(|claim| claim.is_ready());
         let best = ready.max_by_key(|claim| (claim.is_assigned, claim.standing, self.score(claim.place)));
@@ -128,7 +153,13 @@ impl Partition<'_> {
         places
     }
 
-    /// Who holds it, or begins to: who is assigned it, who stands by, and until all of these are ready whoever is.
+    /// The highest claim.
+    fn claim(&self) -> Option<(u64, u16)> {
+        self.claims.iter().filter_map(Claim::number).max()
+    }
+
+    /// Who holds it, or begins to: who is assigned it, who stands by, and whoever is ready until all of these are and somebody else has
+    /// claimed it since.
     fn keepers(&self) -> Vec<u16> {
         let assigned = self.claims.iter().filter(|claim| claim.is_assigned);
         let mut keepers: Vec<u16> = assigned.map(|claim| claim.place).collect();
@@ -136,10 +167,11 @@ impl Partition<'_> {
         self.add_standbys(&mut keepers);
         let ready = self.ready();
         let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
-        if !is_settled {
-            let others: Vec<u16> = ready.into_iter().filter(|place| !keepers.contains(place)).collect();
-            keepers.extend(others);
-        }
+        let last = self.claim().map(|(_, place)| place);
+        let stays = |place: &u16| !is_settled || last.is_none_or(|last| last == *place);
+        let others: Vec<u16> =
+            ready.into_iter().filter(|place| !keepers.contains(place) && stays(place)).collect();
+        keepers.extend(others);
         keepers
     }
 

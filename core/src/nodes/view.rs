@@ -19,8 +19,19 @@ pub enum Standing {
     Loading,
     /// It has, and follows it.
     Ready,
-    /// It does, and is named its owner in the map that it knows.
-    Owning,
+    /// It does, and has claimed to be its owner, by a number above those of all claims that it knew of. The claim stands for as long as
+    /// it holds the partition.
+    Owning(u64),
+}
+
+impl Standing {
+    /// The number of the claim, where there is one.
+    pub fn claim(self) -> Option<u64> {
+        match self {
+            Standing::Owning(number) => Some(number),
+            Standing::Loading | Standing::Ready => None,
+        }
+    }
 }
 
 /// What a node says of itself.
@@ -73,14 +84,28 @@ impl View {
         self.bury_former_lives();
     }
 
-    /// These nodes are there, which was asked for once `before` was known: the group's members, and those that are leaving and were
-    /// heard since.
-    pub fn describe(&mut self, members: &BTreeSet<NodeId>, before: &View) {
+    /// These nodes are there, which was asked for once `before` was known: who else was known by then is gone.
+    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) {
         for (id, Known { report, .. }) in &before.known {
-            if !members.contains(id) {
+            if !there.contains(id) {
                 self.know(*id, Known { report: Arc::clone(report), is_gone: true });
             }
         }
+    }
+
+    /// Of what another node says that it knows: each node's last word, and whether it is gone.
+    pub fn of(known: impl IntoIterator<Item = (Arc<Report>, bool)>) -> View {
+        let mut view = View::default();
+        for (report, is_gone) in known {
+            view.know(report.node.id, Known { report, is_gone });
+        }
+        view.bury_former_lives();
+        view
+    }
+
+    /// All that is known: each node's last word, and whether it is gone.
+    pub fn known(&self) -> impl Iterator<Item = (&Arc<Report>, bool)> {
+        self.known.values().map(|known| (&known.report, known.is_gone))
     }
 
     /// The nodes that are there, by their ids.
@@ -88,9 +113,14 @@ impl View {
         self.known.values().filter(|known| !known.is_gone).map(|known| &known.report)
     }
 
+    /// The last word of a node that is there.
+    pub fn report(&self, id: NodeId) -> Option<&Arc<Report>> {
+        self.known.get(&id).filter(|known| !known.is_gone).map(|known| &known.report)
+    }
+
     /// Whether something was heard of a node, and not that it is gone.
     pub fn has(&self, id: NodeId) -> bool {
-        self.known.get(&id).is_some_and(|known| !known.is_gone)
+        self.report(id).is_some()
     }
 
     /// The number above all that is known of a node: what it says next must have it to be heard. Of a life that is unknown `first`.
@@ -111,15 +141,16 @@ impl View {
 
     /// Of two lives at one address the former is over.
     fn bury_former_lives(&mut self) {
-        let mut latest: BTreeMap<(&str, u16), u64> = BTreeMap::new();
+        fn place(MapNode { host, port, tls_port, .. }: &MapNode) -> (&str, u16, u16) {
+            (host, *port, *tls_port)
+        }
+        let mut latest: BTreeMap<(&str, u16, u16), u64> = BTreeMap::new();
         for Known { report, .. } in self.known.values() {
-            let number = latest.entry((&report.node.host, report.node.port)).or_default();
+            let number = latest.entry(place(&report.node)).or_default();
             *number = report.number.max(*number);
         }
-        let is_former = |known: &&Known| {
-            let MapNode { host, port, .. } = &known.report.node;
-            !known.is_gone && latest[&(host.as_str(), *port)] > known.report.number
-        };
+        let is_former =
+            |known: &&Known| !known.is_gone && latest[&place(&known.report.node)] > known.report.number;
         let former: Vec<NodeId> =
             self.known.values().filter(is_former).map(|known| known.report.node.id).collect();
         for id in former {

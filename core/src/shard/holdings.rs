@@ -12,17 +12,7 @@ use florin_schema::{NodeMap, Status, UserId};
 
 use super::orders::{OrderLink, OrderPort, order_link};
 use crate::limits::HOLDINGS_QUEUED_MAX;
-
-/// What a node has of a partition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hold {
-    /// Nothing: others have it.
-    No,
-    /// It is being loaded.
-    Loading,
-    /// All of it.
-    Ready,
-}
+pub use crate::nodes::Hold;
 
 /// The map, and what of it is this node's.
 #[derive(Clone, PartialEq, Eq, Debug)]

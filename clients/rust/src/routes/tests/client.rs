@@ -140,7 +140,7 @@ impl Client {
             if let Behind::There(node) = behind(&address)
                 && self.met.insert(node.id())
             {
-                self.learn(node.agreement.map(), behind);
+                self.learn(node.member.map(), behind);
             }
         }
     }
@@ -239,7 +239,7 @@ impl Client {
                     }
                     Reply::NotOwner(epoch) => {
                         if epoch > self.roster.epoch() {
-                            self.learn(node.agreement.map(), behind);
+                            self.learn(node.member.map(), behind);
                             call.waits_until = now + 1;
                         } else {
                             call.tour.astray();
@@ -271,7 +271,7 @@ impl Client {
         let is_there = |address: &&Address| matches!(behind(address), Behind::There(_));
         let good = self.roster.addresses().iter().flatten().filter(is_there).count();
         if self.asked.is_due(self.began + TURN * now as u32, good, is_well) {
-            self.learn(node.agreement.map(), behind);
+            self.learn(node.member.map(), behind);
         }
     }
 

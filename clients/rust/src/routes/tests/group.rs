@@ -1,8 +1,9 @@
-//! Kafka's group, as far as nodes see it: who is a member, by its heartbeats, and what each is assigned.
+//! Kafka's group, as far as nodes see it: who is a member, by its heartbeats, and what each is assigned. It knows members by their
+//! places (static membership): a life that follows another there has what that one had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin_schema::NodeId;
+use florin_core::nodes::{Described, Place};
 
 /// After so many turns without a heartbeat a member is none any more.
 pub const SESSION_TURNS: u64 = 40;
@@ -11,9 +12,9 @@ pub const SESSION_TURNS: u64 = 40;
 #[derive(Default)]
 pub struct Group {
     /// When each was last heard.
-    members: BTreeMap<NodeId, u64>,
+    members: BTreeMap<Place, u64>,
     /// By partition.
-    assigned: Vec<Option<NodeId>>,
+    assigned: Vec<Option<Place>>,
 }
 
 impl Group {
@@ -21,14 +22,17 @@ impl Group {
         Group { members: BTreeMap::new(), assigned: vec![None; partitions as usize] }
     }
 
-    pub fn heartbeat(&mut self, id: NodeId, now: u64) {
-        if self.members.insert(id, now).is_none() {
+    pub fn heartbeat(&mut self, place: &Place, now: u64) {
+        if let Some(heard) = self.members.get_mut(place) {
+            *heard = now;
+        } else {
+            self.members.insert(place.clone(), now);
             self.rebalance();
         }
     }
 
-    pub fn leave(&mut self, id: NodeId) {
-        if self.members.remove(&id).is_some() {
+    pub fn leave(&mut self, place: &Place) {
+        if self.members.remove(place).is_some() {
             self.rebalance();
         }
     }
@@ -41,17 +45,20 @@ impl Group {
         }
     }
 
-    pub fn members(&self) -> BTreeSet<NodeId> {
-        self.members.keys().copied().collect()
+    /// Who is there, and what each is assigned.
+    pub fn described(&self) -> Described {
+        let mut described: Described =
+            self.members.keys().map(|place| (place.clone(), BTreeSet::new())).collect();
+        for (place, partition) in self.assigned.iter().zip(0..) {
+            if let Some(assigned) = place.as_ref().and_then(|place| described.get_mut(place)) {
+                assigned.insert(partition);
+            }
+        }
+        described
     }
 
-    pub fn assigned_to(&self, id: NodeId) -> BTreeSet<u32> {
-        let own = self.assigned.iter().zip(0..).filter(|(assigned, _)| **assigned == Some(id));
-        own.map(|(_, partition)| partition).collect()
-    }
-
-    pub fn owner(&self, partition: u32) -> Option<NodeId> {
-        self.assigned[partition as usize]
+    pub fn owner(&self, partition: u32) -> Option<&Place> {
+        self.assigned[partition as usize].as_ref()
     }
 
     /// As the cooperative sticky assignor does: even shares, and as few partitions moved as that takes.
@@ -61,9 +68,9 @@ impl Group {
             return;
         };
         let mut extra = self.assigned.len() % self.members.len();
-        let mut shares: BTreeMap<NodeId, usize> = self.members.keys().map(|&id| (id, 0)).collect();
+        let mut shares: BTreeMap<&Place, usize> = self.members.keys().map(|place| (place, 0)).collect();
         for assigned in &mut self.assigned {
-            let share = assigned.and_then(|id| shares.get_mut(&id));
+            let share = assigned.as_ref().and_then(|place| shares.get_mut(place));
             match share {
                 Some(share) if *share < most => *share += 1,
                 Some(share) if *share == most && extra > 0 => {
@@ -74,8 +81,9 @@ impl Group {
             }
         }
         for assigned in self.assigned.iter_mut().filter(|assigned| assigned.is_none()) {
-            let (id, share) = shares.iter_mut().min_by_key(|(_, share)| **share).expect("there are members");
-            *assigned = Some(*id);
+            let (place, share) =
+                shares.iter_mut().min_by_key(|(_, share)| **share).expect("there are members");
+            *assigned = Some((*place).clone());
             *share += 1;
         }
     }

@@ -1,10 +1,9 @@
-//! One node: what it holds, what it says, and what it answers.
+//! One node: how far it has read, and what it answers. What it follows, says and tells callers is the production code's.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use florin_core::nodes::{Agreement, Report, Standing, Topic, View};
-use florin_schema::{MapNode, NodeId, NodeMap, UserId, Version};
+use florin_core::nodes::{Hold, Member, Place, Topic};
+use florin_schema::{MapNode, NodeId, UserId, Version};
 
 use super::world::Log;
 
@@ -19,9 +18,6 @@ pub enum Reply {
     NotOwner(u64),
 }
 
-/// What two nodes tell each other.
-pub type News = (View, Option<Arc<NodeMap>>);
-
 /// How far it has read a partition.
 struct Held {
     position: usize,
@@ -32,93 +28,61 @@ struct Held {
 
 /// See the module.
 pub struct Node {
-    pub place: MapNode,
-    pub agreement: Agreement,
+    pub member: Member,
     /// Until which turn it stands still.
     pub frozen_until: u64,
     pub is_leaving: bool,
+    /// Whether it has asked the group who is there, and waits to hear.
+    pub is_asking: bool,
     /// Each partition that it holds.
     held: BTreeMap<u32, Held>,
-    assigned: BTreeSet<u32>,
-    number: u64,
-    said: Option<Arc<Report>>,
 }
 
 impl Node {
     pub fn new(place: MapNode, topic: Topic, now_us: u64) -> Node {
         Node {
-            place,
-            agreement: Agreement::new(topic),
+            member: Member::new(place, topic, now_us),
             frozen_until: 0,
             is_leaving: false,
+            is_asking: false,
             held: BTreeMap::new(),
-            assigned: BTreeSet::new(),
-            number: now_us,
-            said: None,
         }
     }
 
     pub fn id(&self) -> NodeId {
-        self.place.id
+        self.member.node().id
     }
 
-    pub fn news(&self) -> News {
-        (self.agreement.view().clone(), self.agreement.map().cloned())
+    pub fn place(&self) -> Place {
+        Place::of(self.member.node())
     }
 
-    /// The group's callback.
-    pub fn assign(&mut self, assigned: BTreeSet<u32>) {
-        self.assigned = assigned;
+    pub fn host(&self) -> &str {
+        &self.member.node().host
     }
 
-    /// Reads on, `records` of each partition, and does what the map says. What it takes up is loaded for so many turns.
+    /// It is told to end.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+        self.member.leave();
+    }
+
+    /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns.
     pub fn follow(&mut self, log: &Log, records: usize, loads: u64, (now, now_us): (u64, u64)) {
-        let kept: BTreeSet<u32> = self.agreement.kept_by(self.id()).into_iter().collect();
+        let kept = self.member.kept();
         self.held.retain(|partition, _| kept.contains(partition));
-        for partition in kept {
+        for &partition in kept {
             let taken_up = Held { position: 0, loads_until: now + loads, is_ready: false };
             let held = self.held.entry(partition).or_insert(taken_up);
             held.position = (held.position + records).min(log.end(partition));
             held.is_ready |= now >= held.loads_until && held.position == log.end(partition);
         }
-        self.speak(now_us);
-    }
-
-    /// Says how it stands, where that has changed or others think that it is gone.
-    fn speak(&mut self, now_us: u64) {
-        let id = self.id();
-        let map = self.agreement.map();
-        let place = map.and_then(|map| map.nodes().iter().position(|node| node.id == id));
-        let standing = |partition: u32, is_ready: bool| {
-            let is_owner = || map.and_then(|map| map.owner(partition)).map(usize::from) == place;
-            match is_ready {
-                false => Standing::Loading,
-                true if place.is_some() && is_owner() => Standing::Owning,
-                true => Standing::Ready,
-            }
-        };
-        let held = self.held.iter().map(|(&partition, held)| (partition, standing(partition, held.is_ready)));
-        let held: BTreeMap<u32, Standing> = held.collect();
-        let is_as_before = self.said.as_ref().is_some_and(|said| {
-            (&said.held, &said.assigned, said.is_leaving) == (&held, &self.assigned, self.is_leaving)
-        });
-        if is_as_before && self.agreement.view().has(id) {
-            return;
-        }
-        let number = self.agreement.view().next_number(id, self.number);
-        let (node, assigned, is_leaving) = (self.place.clone(), self.assigned.clone(), self.is_leaving);
-        let report = Arc::new(Report { node, number, is_leaving, assigned, held });
-        self.said = Some(Arc::clone(&report));
-        self.agreement.hear(report, now_us);
-    }
-
-    /// Whether it has nothing left that others do not have.
-    pub fn may_end(&self) -> bool {
-        self.is_leaving && self.held.is_empty()
+        let followed = self.held.iter().map(|(&partition, held)| (partition, held.is_ready));
+        self.member.turn(followed.collect(), now_us);
     }
 
     pub fn is_ready(&self, partition: u32) -> bool {
-        self.held.get(&partition).is_some_and(|held| held.is_ready)
+        self.member.hold(partition) == Hold::Ready
     }
 
     pub fn position(&self, partition: u32) -> Option<usize> {
@@ -132,11 +96,11 @@ impl Node {
     /// Answers about a user, with at least the version that was shown elsewhere.
     pub fn answer(&self, log: &Log, user: UserId, floor: Version) -> Reply {
         let partition = log.partition_of(user);
-        match self.held.get(&partition) {
-            None => Reply::NotOwner(self.agreement.map().map_or(0, |map| map.epoch)),
-            Some(Held { is_ready: false, .. }) => Reply::Unavailable,
-            Some(&Held { position, .. }) => {
-                let version = log.version(user, position);
+        match self.member.hold(partition) {
+            Hold::No => Reply::NotOwner(self.member.map().map_or(0, |map| map.epoch)),
+            Hold::Loading => Reply::Unavailable,
+            Hold::Ready => {
+                let version = log.version(user, self.held[&partition].position);
                 if version < floor { Reply::Stale } else { Reply::Version(version) }
             }
         }

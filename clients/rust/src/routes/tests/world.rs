@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
 
-use florin_core::nodes::{Topic, View};
+use florin_core::nodes::{Described, News, Place, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::client::{Behind, Client, DEADLINE, Defect, Ended};
 use super::group::Group;
-use super::node::{News, Node};
+use super::node::Node;
 use crate::Address;
 
 /// Turns of 50 ms in which things happen, and in which nothing does.
@@ -107,7 +107,7 @@ pub struct World {
     is_planned: bool,
     lives: u64,
     letters: Vec<Letter>,
-    descriptions: Vec<(u64, NodeId, BTreeSet<NodeId>, View)>,
+    descriptions: Vec<(u64, NodeId, Described, View)>,
     clients: Vec<Client>,
     /// Since when a node has had a partition and was there.
     had_since: BTreeMap<(u32, NodeId), u64>,
@@ -175,7 +175,7 @@ impl World {
         self.nodes.values_mut().for_each(|node| node.frozen_until = 0);
         (0..QUIET).for_each(|_| self.turn(false));
         // A client whose every address is gone finds nobody, ever.
-        if !self.nodes.values().any(|node| node.place.host == "node-0") {
+        if !self.nodes.values().any(|node| node.host() == "node-0") {
             self.start(0);
             (0..QUIET).for_each(|_| self.turn(false));
         }
@@ -208,11 +208,12 @@ impl World {
             }
             1 => self.nodes.get_mut(&id).unwrap().frozen_until = self.now + self.rng.random_range(1..120),
             2 if others_stay => {
-                self.nodes.get_mut(&id).unwrap().is_leaving = true;
-                self.group.leave(id);
+                let node = self.nodes.get_mut(&id).unwrap();
+                node.leave();
+                self.group.leave(&node.place());
             }
             _ => {
-                let taken: BTreeSet<&str> = self.nodes.values().map(|node| &*node.place.host).collect();
+                let taken: BTreeSet<&str> = self.nodes.values().map(|node| node.host()).collect();
                 let free = (0..self.nodes_most).find(|host| !taken.contains(&*format!("node-{host}")));
                 if let Some(host) = free {
                     self.start(host);
@@ -245,12 +246,14 @@ impl World {
         let is_there = |node: &Node| node.frozen_until <= now;
         for letter in self.letters.extract_if(.., |letter| letter.at <= now) {
             if let Some(node) = self.nodes.get_mut(&letter.to).filter(|node| is_there(node)) {
-                node.agreement.meet(&letter.news.0, letter.news.1.as_deref(), now_us);
+                node.member.hear(&letter.news, now_us);
             }
         }
-        for (_, to, members, before) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
-            if let Some(node) = self.nodes.get_mut(&to).filter(|node| is_there(node)) {
-                node.agreement.describe(&members, &before, now_us);
+        for (_, to, described, asked) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
+            let Some(node) = self.nodes.get_mut(&to) else { continue };
+            node.is_asking = false;
+            if is_there(node) {
+                node.member.describe(&described, &asked, now_us);
             }
         }
     }
@@ -258,33 +261,28 @@ impl World {
     fn run_nodes(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for &id in &ids {
-            let leaving: BTreeSet<NodeId> =
-                self.nodes.values().filter(|node| node.is_leaving).map(Node::id).collect();
             let node = self.nodes.get_mut(&id).unwrap();
             if node.frozen_until > self.now {
                 continue;
             }
             if !node.is_leaving {
-                self.group.heartbeat(id, self.now);
-            }
-            if self.rng.random_ratio(1, 3) {
-                node.assign(self.group.assigned_to(id));
+                self.group.heartbeat(&node.place(), self.now);
             }
             let records = self.rng.random_range(1..60);
             let loads = self.rng.random_range(1..40);
             node.follow(&self.log, records, loads, (self.now, BEGAN_US + TURN_US * self.now));
-            if self.rng.random_ratio(1, 4) {
+            if !node.is_asking && self.rng.random_ratio(1, 3) {
+                node.is_asking = true;
                 let at = self.now + self.rng.random_range(1..4);
-                let members = self.group.members().union(&leaving).copied().collect();
-                self.descriptions.push((at, id, members, node.agreement.view().clone()));
+                self.descriptions.push((at, id, self.group.described(), node.member.view().clone()));
             }
             // To one other, as a GET of its map brings it, late or never.
-            let news = node.news();
+            let news = node.member.news();
             let to = ids[self.rng.random_range(0..ids.len())];
             if self.rng.random_ratio(9, 10) {
                 self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
             }
-            if node.may_end() {
+            if node.member.may_end() {
                 self.nodes.remove(&id);
             }
         }
@@ -310,12 +308,12 @@ impl World {
     fn run_clients(&mut self) {
         let (now, nodes, log) = (self.now, &self.nodes, &self.log);
         let by_host: BTreeMap<String, &Node> =
-            nodes.values().map(|node| (format!("{}:7400", node.place.host), node)).collect();
+            nodes.values().map(|node| (format!("{}:7400", node.host()), node)).collect();
         let behind = |address: &Address| match by_host.get(&address.to_string()) {
             None => Behind::Nobody,
             Some(node) if node.frozen_until > now => Behind::Frozen,
             // It answers no Hello before it has a map.
-            Some(node) if node.agreement.map().is_none() => Behind::Nobody,
+            Some(node) if node.member.map().is_none() => Behind::Nobody,
             Some(node) => Behind::There(node),
         };
         let reply = |node: &Node, user: UserId, floor: Version| node.answer(log, user, floor);
@@ -369,22 +367,22 @@ impl World {
     /// Nothing has happened for a while.
     fn check_rest(&self) {
         let seed = self.seed;
-        let mut maps = self.nodes.values().map(|node| node.agreement.map().expect("it has met the others"));
+        let mut maps = self.nodes.values().map(|node| node.member.map().expect("it has met the others"));
         let map: &Arc<_> = maps.next().expect("somebody is left");
         assert!(maps.all(|other| other.says_as(map)), "seed {seed}: two nodes have two maps");
         let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         assert_eq!(map.nodes().iter().map(|node| node.id).collect::<BTreeSet<_>>(), living, "seed {seed}");
         for partition in 0..map.partitions() {
-            let id_of = |place: u16| map.nodes()[usize::from(place)].id;
-            let owner = map.owner(partition).map(id_of);
-            assert_eq!(owner, self.group.owner(partition), "seed {seed}: partition {partition}");
+            let node_at = |place: u16| &map.nodes()[usize::from(place)];
+            let owner = map.owner(partition).map(|place| Place::of(node_at(place)));
+            assert_eq!(owner.as_ref(), self.group.owner(partition), "seed {seed}: partition {partition}");
             let standbys = map.standbys(partition).count();
             assert_eq!(
                 standbys,
                 self.topic.standbys.min(living.len() - 1),
                 "seed {seed}: partition {partition}"
             );
-            let named: BTreeSet<NodeId> = map.holders(partition).map(id_of).collect();
+            let named: BTreeSet<NodeId> = map.holders(partition).map(|place| node_at(place).id).collect();
             let hold = self.nodes.values().filter(|node| node.position(partition).is_some()).map(Node::id);
             assert_eq!(hold.collect::<BTreeSet<_>>(), named, "seed {seed}: partition {partition}");
         }
