@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use fake::{Answer, Fake, Map, eventually, user};
-use florin_client::{Client, Error, Freshness, ProtocolError, Retry, Status, Version, Window, WindowMask};
+use florin_client::{Error, Freshness, ProtocolError, Retry, Status, Version, Window, WindowMask};
 use futures_util::future::join_all;
 
 #[tokio::test]
 async fn each_call_has_its_answer() {
     let fake = Fake::faultless(Map::one_shard()).await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     assert_eq!((client.shards(), client.server().as_str()), (1, "fake/1"));
 
     let balance = client.get_balance(user(42)).await.unwrap();
@@ -41,7 +41,7 @@ async fn each_call_has_its_answer() {
 #[tokio::test]
 async fn freshness_travels_with_the_call() {
     let fake = Fake::faultless(Map::one_shard()).await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let fresh = Freshness::at_least(Version(7))
         .and_no_older_than(Duration::from_millis(250))
         .waiting(Duration::from_millis(30));
@@ -56,7 +56,7 @@ async fn freshness_travels_with_the_call() {
 #[tokio::test]
 async fn concurrent_calls_share_writes() {
     let fake = Fake::faultless(Map::one_shard()).await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let calls = (0..2_000u64).map(|id| {
         let client = client.clone();
         tokio::spawn(async move { client.get_balance(user(id)).await.unwrap().user_id.to_native() })
@@ -82,7 +82,7 @@ async fn replies_out_of_order_find_their_callers() {
         Answer::Bytes(held.drain(..).rev().flatten().collect())
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let answers = join_all((0..100).map(|id| client.get_balance(user(id)))).await;
     for (id, answer) in answers.into_iter().enumerate() {
         assert_eq!(answer.unwrap().user_id.to_native(), id as u64);
@@ -101,8 +101,8 @@ async fn a_late_reply_is_discarded() {
         Answer::Bytes([held.take().unwrap_or_default(), asked.right_answer()].concat())
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
-    let hasty = client.with_deadline(Duration::from_millis(50));
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
+    let hasty = client.with_deadline(Duration::from_millis(300));
     let error = hasty.get_balance(user(1)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { last: None, .. }), "{error}");
     assert!(error.is_retryable());
@@ -118,7 +118,7 @@ async fn a_dropped_call_leaves_nothing_behind() {
         _ => Answer::Bytes(asked.right_answer()),
     })
     .await;
-    let client = Client::builder().in_flight_max(1).connect(&*fake.address).await.unwrap();
+    let client = fake::patient().in_flight_max(1).connect(&*fake.address).await.unwrap();
     let stuck = tokio::spawn({
         let client = client.clone();
         async move { client.get_balance(user(1)).await }
@@ -137,7 +137,7 @@ async fn callers_beyond_the_bound_wait() {
         true => Answer::Bytes(asked.right_answer()),
     })
     .await;
-    let client = Client::builder().in_flight_max(3).connect(&*fake.address).await.unwrap();
+    let client = fake::patient().in_flight_max(3).connect(&*fake.address).await.unwrap();
     let mut calls: Vec<_> = (0..20)
         .map(|id| {
             let client = client.clone();
@@ -164,7 +164,7 @@ async fn every_status_is_an_error_of_its_own() {
         Answer::Bytes(asked.golden(&format!("reply-error-{name}")))
     })
     .await;
-    let client = Client::builder().retry(Retry::Never).connect(&*fake.address).await.unwrap();
+    let client = fake::patient().retry(Retry::Never).connect(&*fake.address).await.unwrap();
     for &status in &Status::ALL[1..] {
         let error = client.get_balance(user(status as u64)).await.unwrap_err();
         assert_eq!(error.status(), Some(status), "{error}");
@@ -185,7 +185,7 @@ async fn golden_replies_are_read_and_refused_ones_are_not() {
         Answer::Bytes(asked.golden(&format!("reply-{}", names[NEXT.fetch_add(1, SeqCst)])))
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let plain = client.get_balance(user(42)).await.unwrap();
     assert!(!plain.origin().is_forwarded() && !plain.origin().is_quarantined());
     assert_eq!(plain.of(fake::coin()).unwrap().available, 1_200);
@@ -206,7 +206,7 @@ async fn golden_replies_are_read_and_refused_ones_are_not() {
     for (name, field) in refused {
         let name = format!("refused-reply-{name}");
         let fake = Fake::tcp(Map::one_shard(), move |asked| Answer::Bytes(asked.golden(&name))).await;
-        let client = Client::connect(&*fake.address).await.unwrap();
+        let client = fake::patient().connect(&*fake.address).await.unwrap();
         match client.get_balance(user(42)).await.unwrap_err() {
             Error::Protocol { error, .. } => assert!(error.to_string().starts_with(field), "{error}"),
             Error::SchemaMismatch { .. } => assert_eq!(field, "schema"),
@@ -223,7 +223,7 @@ async fn garbage_fails_the_callers_and_the_next_connection_serves_them() {
         false => Answer::Bytes(asked.right_answer()),
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let error = client.get_balance(user(1)).await.unwrap_err();
     assert!(matches!(error, Error::Protocol { error: ProtocolError::Length { .. }, .. }), "{error}");
     eventually("it connects again", || fake.accepted() == 2).await;
@@ -253,7 +253,7 @@ async fn an_answer_about_another_user_or_other_windows_is_refused() {
         Answer::Bytes(wrong.right_answer())
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     let protocol_error = |error| match error {
         Error::Protocol { error, .. } => error,
         other => panic!("{other}"),
@@ -276,7 +276,7 @@ async fn a_reply_cut_at_every_byte_is_one_reply() {
         Answer::Halves(first.to_vec(), second.to_vec())
     })
     .await;
-    let client = Client::connect(&*fake.address).await.unwrap();
+    let client = fake::patient().connect(&*fake.address).await.unwrap();
     for id in 0..=100 {
         assert_eq!(client.get_balance(user(id)).await.unwrap().to_record(), fake::balance(id));
     }
@@ -289,7 +289,7 @@ async fn a_call_without_retry_says_that_it_may_be_made_again() {
         _ => Answer::Bytes(asked.right_answer()),
     })
     .await;
-    let client = Client::builder().retry(Retry::Never).connect(&*fake.address).await.unwrap();
+    let client = fake::patient().retry(Retry::Never).connect(&*fake.address).await.unwrap();
     let error = client.get_balance(user(1)).await.unwrap_err();
     assert!(matches!(error, Error::Disconnected { .. }) && error.is_retryable(), "{error}");
 }

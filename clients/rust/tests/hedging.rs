@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use fake::follower::{Follower, map, together};
-use fake::{Answer, Asked, Fake, Map, PATIENCE, eventually, user};
+use fake::{Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{Builder, Client, Hedge, Version};
 use florin_schema::Status;
 use florin_schema::frame::REPLY_QUARANTINED;
@@ -15,8 +15,7 @@ use futures_util::future::join_all;
 
 /// A second request follows soon, and nothing else moves a call.
 fn hedging(hedge: Hedge) -> Builder {
-    let never = Duration::from_secs(100);
-    Client::builder().deadline(PATIENCE).stall_after(never).silence_max(2 * never).hedge(hedge)
+    fake::patient().hedge(hedge)
 }
 
 fn soon(share: f64) -> Hedge {
@@ -31,7 +30,7 @@ async fn connected(builder: Builder, nodes: &[&Fake]) -> Client {
 
 /// Which of two nodes is asked for user 1 first, and the other.
 async fn in_order(nodes: [&Fake; 2]) -> [&Fake; 2] {
-    let client = connected(Client::builder(), &nodes).await;
+    let client = connected(fake::patient(), &nodes).await;
     client.get_balance(user(1)).await.unwrap();
     if nodes[0].asked().is_empty() { [nodes[1], nodes[0]] } else { nodes }
 }
@@ -83,7 +82,7 @@ async fn where_all_is_slow_the_share_is_all_that_comes_on_top() {
 #[tokio::test]
 async fn no_second_request_is_sent_unless_asked_for() {
     let nodes = [Fake::faultless(map(1)).await, Fake::faultless(map(2)).await];
-    let client = connected(Client::builder(), &[&nodes[0], &nodes[1]]).await;
+    let client = connected(fake::patient(), &[&nodes[0], &nodes[1]]).await;
     for id in 0..20 {
         client.get_balance(user(id)).await.unwrap();
     }

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fake::follower::{map, together};
-use fake::{Answer, Asked, Fake, Map, PATIENCE, eventually, user};
+use fake::{Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{
-    Client, ConnectInfo, Error, Hedge, HedgeInfo, Hooks, Outcome, RequestHooks, RequestInfo, RetryInfo,
-    WindowMask,
+    ConnectInfo, Error, Hedge, HedgeInfo, Hooks, Outcome, RequestHooks, RequestInfo, RetryInfo, WindowMask,
 };
 use florin_schema::{Opcode, Status};
 
@@ -90,8 +89,7 @@ async fn hooks_are_told_of_every_step() {
     })
     .await;
     let story = Story::default();
-    let client =
-        Client::builder().deadline(PATIENCE).hooks(story.clone()).connect(&*node.address).await.unwrap();
+    let client = fake::patient().hooks(story.clone()).connect(&*node.address).await.unwrap();
     client.get_balance(user(7)).await.unwrap();
     assert_eq!(story.told(), ["1 begins: GetBalance of 1", "1 ends: OK, 1 sent", "1 is over"]);
     client.get_balance(user(1)).await.unwrap();
@@ -103,7 +101,7 @@ async fn hooks_are_told_of_every_step() {
     assert_eq!(story.told(), ["4 begins: GetBalances of 3", "4 ends: OK, 1 sent", "4 is over"]);
     client.ping(b"here").await.unwrap();
     assert_eq!(story.told(), ["5 begins: Ping of 0", "5 ends: OK, 1 sent", "5 is over"]);
-    let hasty = client.with_deadline(Duration::from_millis(5));
+    let hasty = client.with_deadline(Duration::from_millis(300));
     hasty.get_balance(user(13)).await.unwrap_err();
     let late = "6 ends: DEADLINE_EXCEEDED, 1 sent";
     assert_eq!(story.told(), ["6 begins: GetBalance of 1", late, "6 is over"]);
@@ -124,7 +122,7 @@ async fn hooks_are_told_of_second_requests() {
         _ => Answer::Bytes(asked.right_answer()),
     };
     let nodes = [Fake::tcp(map(1), silent).await, Fake::tcp(map(2), silent).await];
-    let builder = Client::builder().deadline(Duration::from_millis(200)).hooks(story.clone());
+    let builder = fake::patient().deadline(Duration::from_secs(2)).hooks(story.clone());
     let builder = builder.hedge(Hedge::after(Duration::from_millis(1)).share(1.0));
     let client = builder.connect(&*together(&[&nodes[0], &nodes[1]])).await.unwrap();
     eventually("both are connected", || client.counters().connects == 2).await;
@@ -142,7 +140,7 @@ async fn a_client_tells_how_its_connections_stand() {
     .await;
     *node.story.map.lock().unwrap() = Map::of_ports(&[node.port]);
     let story = Story::default();
-    let client = Client::builder().connections_per_shard(2).hooks(story.clone());
+    let client = fake::patient().connections_per_shard(2).hooks(story.clone());
     let client = client.connect(&*node.address).await.unwrap();
     eventually("all are connected", || client.pool()[0].good == 4).await;
     client.get_balance(user(1)).await.unwrap();

@@ -18,8 +18,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 const DEADLINE: Duration = Duration::from_secs(2);
-/// What a loaded machine may add.
-const SLACK: Duration = Duration::from_secs(2);
+/// What a loaded machine may add; a call that does not end is later.
+const SLACK: Duration = fake::PATIENCE;
 /// Connections that a client may make within a call's deadline: the pauses between them double.
 const CONNECTIONS_MAX: usize = 16;
 

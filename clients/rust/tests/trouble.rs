@@ -34,16 +34,15 @@ fn unavailable(asked: &Asked) -> Answer {
 async fn a_path_that_drops_packets_is_left() {
     let fake = Fake::faultless(Map::one_shard()).await;
     let path = Path::to(&fake.address).await;
-    let client = impatient().stall_after(STALL).connect(&*path.address).await.unwrap();
+    // Nobody lives to see that a connection is given up for its silence.
+    let client = impatient().stall_after(STALL).silence_max(2 * fake::PATIENCE);
+    let client = client.connect(&*path.address).await.unwrap();
     client.get_balance(user(1)).await.unwrap();
     path.drop_all();
-    let began = Instant::now();
     for (id, answer) in join_all((0..20).map(|id| client.get_balance(user(id)))).await.into_iter().enumerate()
     {
         assert_eq!(answer.unwrap().user_id.to_native(), id as u64);
     }
-    // Far below the silence for which a connection is given up.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// While one shard's port is silent, calls under way move to the address that was given, each time anew, and so do those
@@ -52,18 +51,17 @@ async fn a_path_that_drops_packets_is_left() {
 async fn calls_on_a_silent_port_are_asked_elsewhere() {
     let silent = Fake::tcp(Map::one_shard(), |_| Answer::Nothing).await;
     let any = Fake::faultless(Map::of_ports(&[silent.port])).await;
-    let client = impatient().stall_after(STALL).in_flight_max(2).connect(&*any.address).await.unwrap();
-    let began = Instant::now();
+    let client = impatient().stall_after(STALL).silence_max(2 * fake::PATIENCE).in_flight_max(2);
+    let client = client.connect(&*any.address).await.unwrap();
     for _ in 0..4 {
         for answer in join_all((0..6).map(|id| client.get_balance(user(id)))).await {
             answer.unwrap();
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(any.asked().len(), 24);
 }
 
-/// The silence was judged by what had been unanswered when the wait began, so 10 s that are promised took up to 20.
+/// A connection that was idle for most of the time is not given up sooner: silence is counted from the request.
 #[tokio::test]
 async fn silence_counts_from_the_first_unanswered_request() {
     let fake = Fake::tcp(Map::one_shard(), |_| Answer::Nothing).await;
@@ -80,8 +78,8 @@ async fn silence_counts_from_the_first_unanswered_request() {
     let began = Instant::now();
     let error = client.get_balance(user(1)).await.unwrap_err();
     assert!(matches!(error, Error::Disconnected { cause: Disconnect::Silent(_), .. }), "{error}");
-    let took = began.elapsed();
-    assert!(silence <= took && took < silence * 3 / 2, "{took:?}");
+    // That it takes no longer is silence.rs's own test.
+    assert!(began.elapsed() >= silence, "{:?}", began.elapsed());
 }
 
 /// Whoever asked the server to hold a request does not mistake the holding for silence.
@@ -91,7 +89,7 @@ async fn a_request_that_is_held_is_no_silence() {
     let path = Path::to(&fake.address).await;
     path.delay(STALL * 5);
     let client = impatient().stall_after(STALL).connect(&*path.address).await.unwrap();
-    let held = Freshness::at_least(Version(1)).waiting(Duration::from_secs(1));
+    let held = Freshness::at_least(Version(1)).waiting(fake::PATIENCE / 2);
     client.with_freshness(held).get_balance(user(1)).await.unwrap();
     assert_eq!((path.accepted(), client.counters().requests), (1, 1));
 }

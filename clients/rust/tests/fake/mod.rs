@@ -16,6 +16,7 @@ use florin_client::records::{
     AssetBalance, AssetStatistics, Balance, BalanceEntry, Balances, Statistics, WindowStatistics,
 };
 use florin_client::{Asset, Status, UserId, WindowMask};
+use florin_client::{Builder, Client};
 use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions, ReplyHeader, RequestHeader, VERSION};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::{Encoding, NodeMap, Opcode, generated as fbs};
@@ -28,7 +29,12 @@ use tokio_rustls::TlsAcceptor;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The most that a test waits for something that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For tests that say who is asked, and how often: a busy machine is silent now and then, and here that is no reason to ask another.
+pub fn patient() -> Builder {
+    Client::builder().deadline(PATIENCE).stall_after(PATIENCE).silence_max(2 * PATIENCE)
+}
 
 /// Waits until `condition` holds.
 pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
