@@ -153,21 +153,21 @@ func TestNoAnswerGoesBackInTime(t *testing.T) {
 			one, other := follower(t, 1, nil), follower(t, 2, nil)
 			client := dial(t, together(one, other), Options{})
 			connected(t, client)
-			read := func(limit time.Duration) (uint64, error) {
+			read := func(ctx context.Context) (uint64, error) {
 				if !isBatch {
-					balance, err := client.GetBalance(within(t, limit), 1)
+					balance, err := client.GetBalance(ctx, 1)
 					if err != nil {
 						return 0, err
 					}
 					return balance.Version, nil
 				}
-				batch, err := client.GetBalances(within(t, limit), []uint64{2, 1})
+				batch, err := client.GetBalances(ctx, []uint64{2, 1})
 				if err != nil {
 					return 0, err
 				}
 				return batch.Entries[1].Balance.Version, nil
 			}
-			if version, err := read(patience); err != nil || version != 7 {
+			if version, err := read(within(t, patience)); err != nil || version != 7 {
 				t.Fatal(version, err)
 			}
 			gone, left := one, other
@@ -183,11 +183,14 @@ func TestNoAnswerGoesBackInTime(t *testing.T) {
 			}
 			gone.Close()
 			left.Version.Store(behind)
-			if version, err := read(60 * time.Millisecond); !errors.Is(err, ErrStale) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("behind %d, batch %v: got %d, %v", behind, isBatch, version, err)
-			}
+			tellsInTime(t, 60*time.Millisecond, func(ctx context.Context) error {
+				_, err := read(ctx)
+				return err
+			}, func(err error) bool {
+				return errors.Is(err, ErrStale) && errors.Is(err, context.DeadlineExceeded)
+			})
 			left.Version.Store(8)
-			if version, err := read(patience); err != nil || version != 8 {
+			if version, err := read(within(t, patience)); err != nil || version != 8 {
 				t.Errorf("behind %d, batch %v: got %d, %v", behind, isBatch, version, err)
 			}
 		}

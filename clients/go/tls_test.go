@@ -1,6 +1,7 @@
 package florin
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -139,10 +140,12 @@ func TestWhatIsMissingForTLSIsSaid(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer client.Close()
-			_, err = client.GetBalance(within(t, 300*time.Millisecond), 1)
-			if !errors.Is(err, ErrDisconnected) || !errors.Is(err, ErrTLS) || !strings.Contains(err.Error(), test.expected) {
-				t.Errorf("got %v", err)
-			}
+			tellsInTime(t, 300*time.Millisecond, func(ctx context.Context) error {
+				_, err := client.GetBalance(ctx, 1)
+				return err
+			}, func(err error) bool {
+				return errors.Is(err, ErrDisconnected) && errors.Is(err, ErrTLS) && strings.Contains(err.Error(), test.expected)
+			})
 		})
 	}
 }
