@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::support::{florin, folder_with_ledger, run, run_with_input, write};
+use crate::support::{NOBODY, florin, folder_with_ledger, run, run_with_input, write};
 
 #[test]
 fn help_names_every_command_and_every_exit_code() {
@@ -225,10 +225,7 @@ fn a_unix_socket_is_none_of_the_ledgers_files() {
 #[test]
 fn commands_that_need_a_node_say_so_when_there_is_none() {
     let folder = TempDir::new().unwrap();
-    // Bound and never accepted from: nobody else can take the port meanwhile; dropped: nobody listens.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = free.local_addr().unwrap().to_string();
-    drop(free);
+    let nobody = NOBODY.to_owned();
     let json = run(folder.path(), &["get", "balance", "1", "--json", "--addr", &nobody]).refused(1);
     assert!(json.contains(&nobody) && json.contains("florin serve"), "{json}");
     let table = run(folder.path(), &["get", "balance", "1", "--addr", &nobody]).refused(1);

@@ -1,7 +1,7 @@
 //! With a running node.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use tempfile::TempDir;
 
 use crate::support::{
-    Server, end, florin, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write,
+    NOBODY, Server, end, florin, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write,
 };
 
 #[test]
@@ -410,8 +410,7 @@ fn what_cannot_be_reached_or_listened_on_says_what_to_do() {
         let refused = run(folder.path(), &[&serve, flags].concat()).refused(18);
         assert!(refused.contains(remedy), "{flags:?}: {refused}");
     }
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let ended = run_with_input(folder.path(), &["apply", "-", "--admin", &free], &transaction(1, 1, "5"));
+    let ended = run_with_input(folder.path(), &["apply", "-", "--admin", NOBODY], &transaction(1, 1, "5"));
     assert_eq!(ended.out, "applied 0 transactions; 0 were in the ledger already\n");
     let said = ended.refused(1);
     assert!(said.contains("nothing of line 1") && !said.contains("may or may not"), "{said}");

@@ -136,6 +136,8 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks at whether it has.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Where its port lies: below those that the kernel gives to outgoing connections.
+pub const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// Ports that are tried where another process takes one in between.
 pub const PORTS_TRIED: u32 = 5;
 /// How long the audit waits for a thousand rows: they are read by an index, and whoever follows does not wait for them.

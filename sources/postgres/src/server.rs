@@ -9,13 +9,14 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-use crate::limits::{LOOK_AGAIN, PORTS_TRIED, START_TIMEOUT, STOP_TIMEOUT};
+use crate::limits::{LOOK_AGAIN, PORTS, PORTS_TRIED, START_TIMEOUT, STOP_TIMEOUT};
 
 /// Where Debian puts the servers.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -352,8 +353,20 @@ fn guard(folder: &Path) -> Result<Child, ServerError> {
     Ok(guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
+/// One that is nobody's now, and that the kernel gives to no outgoing connection while the server is down: whoever tries until it is there again
+/// could meet himself, and the server would not get it back.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static LOOKED_AT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    for _ in 0..count {
+        // Another process that looks at the same time begins elsewhere.
+        let place = std::process::id() * 61 + u32::from(LOOKED_AT.fetch_add(1, Relaxed));
+        let port = PORTS.start + (place % u32::from(count)) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// Runs a command to its end.

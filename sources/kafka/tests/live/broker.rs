@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair, SanType};
@@ -242,6 +243,25 @@ impl Broker {
         let options = AdminOptions::new().operation_timeout(Some(LONG)).request_timeout(Some(LONG));
         let made = wait(self.admin().create_topics([&new], &options));
         made.unwrap().into_iter().for_each(|made| drop(made.unwrap()));
+        // The controller has made it; who asks a broker may be told for a moment that there is none.
+        let asker: BaseProducer = self.client().create().unwrap();
+        let deadline = Instant::now() + LONG;
+        loop {
+            let told = asker.client().fetch_metadata(Some(topic), Duration::from_secs(5));
+            let has_leaders = told.is_ok_and(|told| {
+                told.topics()
+                    .iter()
+                    .flat_map(|topic| topic.partitions())
+                    .filter(|part| part.leader() >= 0)
+                    .count()
+                    == partitions as usize
+            });
+            if has_leaders {
+                return;
+            }
+            assert!(Instant::now() < deadline, "topic {topic} is not known");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     pub fn remove_topic(&self, topic: &str) {
@@ -321,8 +341,13 @@ fn write_certificates(folder: &Path) -> PathBuf {
     authority
 }
 
+/// Ports that are nobody's now, and that the kernel gives to no outgoing connection while the broker is down: whoever tries until it is
+/// there again could meet himself, and the broker would not get its port back.
 fn free_ports() -> [u16; 3] {
-    // All are held until all are known, so that they differ.
-    let held = [(), (), ()].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    static LOOKED_AT: AtomicU16 = AtomicU16::new(0);
+    // Another process that looks at the same time begins elsewhere.
+    let place = || std::process::id() * 61 + u32::from(LOOKED_AT.fetch_add(1, Relaxed));
+    let mut free = (0..10_000).map(|_| 10_000 + (place() % 10_000) as u16);
+    let mut next = || free.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    [(), (), ()].map(|()| next().expect("three free ports"))
 }
