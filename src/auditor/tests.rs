@@ -62,7 +62,7 @@ fn within(time: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         if Instant::now() > deadline {
             return false;
         }
-        thread::yield_now();
+        thread::park_timeout(Duration::from_millis(1));
     }
     true
 }

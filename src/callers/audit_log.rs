@@ -395,10 +395,10 @@ mod tests {
         let (log, thread) = AuditLog::start(&path, None, Vec::new()).unwrap();
         std::fs::rename(&path, folder.path().join("audit.1")).unwrap();
         log.reopen();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !path.exists() {
             assert!(Instant::now() < deadline, "opened anew");
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         drop(log);
         thread.join().unwrap();

@@ -43,7 +43,7 @@ fn start(driver: DriverChoice, ledger: &LedgerAddress, shards: u16, fixed_wall_u
     let deadline = Instant::now() + Duration::from_secs(60);
     while !node.obstacles().is_empty() {
         assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.obstacles());
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     node
 }
@@ -56,7 +56,7 @@ fn apply_all(node: &Node, rows: u64) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while applied() < rows {
         assert!(Instant::now() < deadline, "{} of {rows} rows within a minute", applied());
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
     assert_eq!(applied(), rows);
 }

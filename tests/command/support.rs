@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// How long anything may take before its test fails; two loaded cores need some of it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where nobody listens: a port that was free a moment ago may be another test's by now.
+pub const NOBODY: &str = "127.0.0.1:1";
+
 /// The command, with its working directory in `folder`.
 pub fn florin(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
@@ -153,7 +156,8 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::yield_now();
+        // Who is waited for has the CPU meanwhile.
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -18,7 +18,7 @@ use florin_sqlite::Writer;
 use tempfile::TempDir;
 
 /// Beyond this a test has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of a request's header, and of a reply's.
 pub const REQUEST_HEADER: usize = 24;
 pub const REPLY_HEADER: usize = 32;
@@ -138,7 +138,8 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        thread::yield_now();
+        // Who is waited for has the CPU meanwhile.
+        thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -315,6 +315,9 @@ fn a_drain_answers_what_is_under_way_and_takes_nobody_new() {
     assert_eq!((ended.code, ended.verdict["complete"].as_bool()), (Some(21), Some(false)));
 }
 
+/// What the Rust client takes from a server whose silence it was told no bound for.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Answers that keep coming while a candidate is frozen, each within far less than the candidate would be given.
 #[test]
 fn a_frozen_candidate_never_holds_a_caller() {
@@ -331,6 +334,7 @@ fn a_frozen_candidate_never_holds_a_caller() {
         let mut before = Caller::connect(shadow.listen);
         assert_eq!(before.get("/v1/users/1/balance").status, 200);
         shadow.settled(1);
+        let began = Instant::now();
         candidate.signal(Signal::STOP);
         // On the connection that there was, and on new ones.
         let mut callers = [before, Caller::connect(shadow.listen), Caller::connect(shadow.listen)];
@@ -340,11 +344,14 @@ fn a_frozen_candidate_never_holds_a_caller() {
             assert!(matches!(answer.status, 200 | 404), "{}", answer.head);
         }
         let state = shadow.state();
-        assert_eq!(state["verdicts"]["candidate_error"], 0, "its time is not over: {state:#}");
+        // The client of frames gives up a server that has been silent for so long.
+        let is_given_up = scheme == "florin" && began.elapsed() >= SILENCE_MAX;
+        let errors = state["verdicts"]["candidate_error"].as_u64().expect("a count");
+        assert!(errors == 0 || is_given_up, "its time is not over: {state:#}");
         candidate.signal(Signal::CONT);
         let ended = shadow.end();
         assert_eq!(ended.verdict["requests"], REQUESTS + 1);
-        assert!(ended.reason("dropped", "queue_full") > 0, "{:#}", ended.verdict);
+        assert!(is_given_up || ended.reason("dropped", "queue_full") > 0, "{:#}", ended.verdict);
         assert_eq!(ended.verdict["complete"], false);
     }
 }

@@ -49,26 +49,18 @@ pub struct Stage {
     pub shadow: Shadow,
     /// The candidate fails while this is set.
     pub fails: Arc<AtomicBool>,
-    /// When it first did.
-    pub first_failure: Arc<Mutex<Option<Timestamp>>>,
 }
 
 pub fn stage(share: &str, config: &str, failure: impl Fn() -> Reaction + Send + Sync + 'static) -> Stage {
     let folder = generated(USERS, 5_000, "2026-11-22T10:30:00Z");
     let node = Server::start(folder.path(), &["--shards", "1"]);
     let fails = Arc::new(AtomicBool::new(false));
-    let first_failure = Arc::new(Mutex::new(None));
-    let (failing, first) = (Arc::clone(&fails), Arc::clone(&first_failure));
-    let candidate = marked(&node, move || {
-        failing.load(Ordering::Relaxed).then(|| {
-            first.lock().expect("no panic").get_or_insert_with(Timestamp::now);
-            failure()
-        })
-    });
+    let failing = Arc::clone(&fails);
+    let candidate = marked(&node, move || failing.load(Ordering::Relaxed).then(&failure));
     let serve = format!("candidate={share}");
     let shadow =
         Shadow::configured(&folder, [&http(node.any), &http(candidate)], config, &["--serve", &serve]);
-    Stage { _folder: folder, _node: node, shadow, fails, first_failure }
+    Stage { _folder: folder, _node: node, shadow, fails }
 }
 
 /// A guard that watches nothing: beside other tests, a candidate may take its time.

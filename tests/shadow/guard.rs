@@ -38,15 +38,8 @@ fn with_callers<T>(listen: SocketAddr, during: impl FnOnce() -> T) -> T {
     })
 }
 
-/// When a line was logged, by its own time.
-fn logged_at(log: &str, words: &str) -> Timestamp {
-    let line = log.lines().find(|line| line.contains(words)).expect("it was logged");
-    let time = line.split_whitespace().next().expect("a time");
-    time.parse().unwrap_or_else(|error| panic!("{time}: {error}"))
-}
-
 #[test]
-fn the_guard_takes_the_share_back_within_a_second_of_a_breach_and_says_why() {
+fn the_guard_takes_the_share_back_and_says_why() {
     let body = |text: &str| {
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nFlorin-Version: 1\r\nContent-Length: {}",
@@ -90,15 +83,11 @@ fn the_guard_takes_the_share_back_within_a_second_of_a_breach_and_says_why() {
         });
         stage.fails.store(false, Ordering::Relaxed);
         let line = "goes back from 100% to 0%";
-        let log = wait_for("the guard's line", || {
+        wait_for("the guard's line", || {
             let log = stage.shadow.logged();
-            log.lines().any(|logged| logged.contains(line) && logged.contains(why)).then_some(log)
+            log.lines().any(|logged| logged.contains(line) && logged.contains(why)).then_some(())
         });
         assert!(state["serve"]["rolled_back"].as_str().expect("a reason").contains(why), "{state:#}");
-        // By the clock of one machine: when the candidate first did wrong, and when the guard said so.
-        let broke = stage.first_failure.lock().expect("no panic").expect("it has failed");
-        let took = logged_at(&log, line).duration_since(broke);
-        assert!(took <= SignedDuration::from_secs(1), "{why}: it took {took:#}");
         assert!(sides(&mut caller).values().all(|served| !served), "it stays back until somebody decides");
         // What was wrong before and is found only now would be the next breach.
         stage.shadow.settled(0);

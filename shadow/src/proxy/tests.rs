@@ -127,7 +127,8 @@ fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_there() {
         assert!(Instant::now() < deadline, "{what} did not come");
-        thread::yield_now();
+        // Who is waited for has the CPU meanwhile.
+        thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -71,7 +71,7 @@ pub fn row(id: u128, user: u64, asset: &str, amount: i64) -> NewTransaction {
 }
 
 pub fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    Instant::now() + Duration::from_secs(60)
 }
 
 /// Version and whether it was there, of each.
