@@ -31,6 +31,20 @@ type shadowState struct {
 	Reasons              map[string]map[string]int
 }
 
+// Nine users are few, and what is said of accounts that move all the time is often of a version that nobody else has shown; that the two
+// answer the same is what counts here. So fewer answers than usual are compared, and on a busy machine either may lag for long.
+const shadowConfig = `
+unproven-max = 1.0
+[mirror]
+timeout-ms = 20000
+[catch-up]
+budget-ms = 20000
+asks = 1000
+[enough]
+answers = 100
+users = 5
+`
+
 // This service as primary and florin as candidate, on one ledger that is written to all the time, through the shadow:
 // every answer is compared, and no two differ.
 func TestTheShadowFindsFlorinTheSame(t *testing.T) {
@@ -50,10 +64,8 @@ func TestTheShadowFindsFlorinTheSame(t *testing.T) {
 		awaitOK(t, florin, "/v1/users/1/balance", 404)
 		awaitOK(t, legacy, "/readyz", 0)
 		// It ends well, or its start's clean-up says so: only a run that is consistent and complete does.
-		// Nine users are few, and what is said of accounts that move all the time is often of a version that nobody else has shown;
-		// that the two answer the same is what counts here. So fewer answers than usual are compared.
 		config := filepath.Join(t.TempDir(), "shadow.toml")
-		if err := os.WriteFile(config, []byte("unproven-max = 1.0\n[enough]\nanswers = 100\nusers = 5\n"), 0o600); err != nil {
+		if err := os.WriteFile(config, []byte(shadowConfig), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		shadow := start(t, "shadow", adminAddress, florinBinary(t), "shadow", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",

@@ -307,8 +307,10 @@ fn a_disk_that_fails_costs_a_checkpoint_and_nothing_else() {
             let metrics = get(server.admin, "/metrics");
             metrics.contains("\nflorin_checkpoint_failures_total 1\n").then_some(metrics)
         });
-        let balance = get(server.any, &format!("/v1/users/8/balance?min_version={number}&wait_ms=30000"));
-        assert!(balance.contains(&format!(r#""version":"{number}""#)), "{call} {path}: {balance}");
+        wait_for("the new balance", || {
+            let balance = get(server.any, &format!("/v1/users/8/balance?min_version={number}&wait_ms=1000"));
+            balance.contains(&format!(r#""version":"{number}""#)).then_some(())
+        });
         assert!(metrics.contains("\nflorin_restored_accounts 2\n"), "{call} {path}");
         let listed: Vec<_> = std::fs::read_dir(folder.path().join("checkpoints")).unwrap().collect();
         assert_eq!(listed.len(), 2, "{call} {path}: {listed:?}");

@@ -13,7 +13,7 @@ use rdkafka::producer::Producer;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Server, florin, get, run, run_with_input, transaction, wait_for};
+use crate::support::{Server, florin, get, run, run_until_fresh, run_with_input, transaction, wait_for};
 
 #[path = "../../sources/kafka/tests/live/broker.rs"]
 #[allow(dead_code)]
@@ -49,8 +49,8 @@ fn reaches(server: &Server, name: &str, value: u64) {
 fn balance(folder: &TempDir, server: &Server, user: u64, version: u64) -> String {
     let (user, version) = (user.to_string(), version.to_string());
     let asked =
-        ["get", "balance", &user, "--min-version", &version, "--wait-ms", "30000", "--addr", &server.addr()];
-    run(folder.path(), &asked).ok()
+        ["get", "balance", &user, "--min-version", &version, "--wait-ms", "1000", "--addr", &server.addr()];
+    run_until_fresh(folder.path(), &asked).ok()
 }
 
 /// What a POST is answered.

@@ -12,7 +12,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use tempfile::TempDir;
 
 use crate::support::{
-    NOBODY, Server, end, florin, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write,
+    NOBODY, Server, end, florin, folder_with_ledger, get, run, run_until_fresh, run_with_input, transaction,
+    wait_for, write,
 };
 
 #[test]
@@ -84,7 +85,7 @@ fn apply_reads_its_own_writes_and_reports_each_bad_line() {
     assert_eq!(apply(&input).ok(), "applied 4 transactions; 0 were in the ledger already\n");
     assert_eq!(apply(&input).ok(), "applied 0 transactions; 4 were in the ledger already\n");
     let fresh = ["get", "balance", "1", "--min-version", "5", "--wait-ms", "1000", "--addr", &addr];
-    let balance = run(folder.path(), &fresh).ok();
+    let balance = run_until_fresh(folder.path(), &fresh).ok();
     assert!(balance.contains("version 5") && balance.contains("1,218"), "{balance}");
 
     // Lines 2, 4 and 5 are wrong in three ways, and line 6 holds a pair of which one half contradicts line 1.
@@ -121,7 +122,7 @@ fn apply_reads_its_own_writes_and_reports_each_bad_line() {
     write(folder.path(), "more.jsonl", &format!("{}\n", transaction(9, 77, "1")));
     run(folder.path(), &["apply", "more.jsonl", "--admin", &admin]).ok();
     let new = ["get", "balance", "77", "--min-version", "1", "--wait-ms", "1000", "--addr", &addr];
-    wait_for("the new user", || run(folder.path(), &new).code.filter(|&code| code == 0));
+    run_until_fresh(folder.path(), &new);
 }
 
 #[test]

@@ -84,6 +84,12 @@ impl Killer {
     }
 }
 
+/// What a command says once a node has what it insists on: a node holds a request for a second at most, and a busy machine takes longer.
+#[track_caller]
+pub fn run_until_fresh(folder: &Path, arguments: &[&str]) -> Ended {
+    wait_for("a fresh answer", || Some(run(folder, arguments)).filter(|ended| ended.code == Some(0)))
+}
+
 /// What a command left behind.
 #[derive(Debug)]
 pub struct Ended {

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::support::{Ended, end, get, run, run_with_input};
+use crate::support::{Ended, end, get, run, run_with_input, wait_for};
 
 /// A command that sees `small`, in `folder`, as a disk of so much room, on which the ledger lies.
 fn on_small_disk(folder: &Path, room: &str, what: &str) -> Command {
@@ -72,7 +72,9 @@ fn a_node_whose_disk_is_full_refuses_writes_and_answers() {
     assert!(refused.err.contains("full"), "{refused:?}");
     let written = u64::from(number) - 500;
     let path = format!("/v1/users/8/balance?min_version={written}&wait_ms=1000");
-    let balance = get(server.any, &path);
-    assert!(balance.starts_with("HTTP/1.1 200") && !balance.contains("Quarantined"), "{balance}");
+    let balance = wait_for("what was written", || {
+        Some(get(server.any, &path)).filter(|balance| balance.starts_with("HTTP/1.1 200"))
+    });
+    assert!(!balance.contains("Quarantined"), "{balance}");
     assert!(get(server.any, "/v1/users/1/balance").contains("1200"), "others, too");
 }
