@@ -30,12 +30,16 @@ pub fn start(ledger: impl Into<LedgerAddress>, folder: &Path, shards: u16) -> No
         ..NodeConfig::local(ledger)
     };
     let node = Node::start(config).expect("a node");
+    wait_until_ready(&node);
+    node
+}
+
+fn wait_until_ready(node: &Node) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !node.obstacles().is_empty() {
-        assert!(Instant::now() < deadline, "it loads within a minute: {:?}", node.obstacles());
+        assert!(Instant::now() < deadline, "it is ready within a minute: {:?}", node.obstacles());
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    node
 }
 
 pub fn end(node: Node) {
@@ -44,6 +48,8 @@ pub fn end(node: Node) {
 }
 
 pub fn make(node: &Node) -> Made {
+    // A ledger that was away is followed again a moment after its rows are there; no checkpoint is made until then.
+    wait_until_ready(node);
     let (told, heard) = mpsc::channel();
     node.checkpoints()
         .expect("it makes checkpoints")
