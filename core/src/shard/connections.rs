@@ -166,6 +166,7 @@ impl Connections {
 
     /// The next that was touched and is to be served in this turn; `None` ends it. Of those that asked too much a few come each turn: as
     /// many as there may be, everybody else would wait until all their refusals are sent.
+    #[inline]
     pub fn next_touched(&mut self) -> Option<u32> {
         while let Some(connection) = self.touched.pop() {
             let session = &mut self.sessions[connection as usize];

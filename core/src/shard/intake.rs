@@ -169,6 +169,7 @@ impl Shard {
     }
 
     /// How many frames may be read before this has to be asked again; or why none may.
+    #[inline]
     pub(super) fn frames_allowed(&mut self, connection: u32) -> Result<usize, Stop> {
         let room = |shard: &Shard| {
             let session = &shard.connections[connection];

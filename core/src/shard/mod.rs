@@ -404,6 +404,7 @@ impl Shard {
     }
 
     /// A connection whose wants may have changed since they were last asked.
+    #[inline]
     pub fn next_touched(&mut self) -> Option<u32> {
         let connection = self.connections.next_touched()?;
         if let Some(callers) = &mut self.callers {
