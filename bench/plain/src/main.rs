@@ -21,6 +21,7 @@ use std::thread;
 use axum::serve::ListenerExt;
 use clap::Parser;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use api::State;
 
@@ -72,14 +73,15 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve(args: &Args, state: Arc<State>) -> std::io::Result<()> {
     let listener = TcpListener::bind(args.listen).await?;
+    // Whoever reads where it listens may end it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     println!("listening on {}", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
         // A connection that has gone already cannot be told, and need not be.
         let _ = stream.set_nodelay(true);
     });
-    let ended = async {
-        // Where signals cannot be had, it runs until it is killed.
-        let _ = tokio::signal::ctrl_c().await;
+    let ended = async move {
+        interrupt.recv().await;
     };
     axum::serve(listener, api::routes(state)).with_graceful_shutdown(ended).await
 }
