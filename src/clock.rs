@@ -41,7 +41,8 @@ impl Clock {
     }
 }
 
-fn system_wall_us() -> i64 {
+/// The system's wall clock, µs since 1970 UTC, which no setting fixes: for what nodes of several hosts compare.
+pub fn system_wall_us() -> i64 {
     let since =
         SystemTime::now().duration_since(UNIX_EPOCH).expect("the system's clock stands before 1970: set it");
     i64::try_from(since.as_micros()).expect("the system's clock stands beyond the year 292,000: set it")

@@ -17,6 +17,7 @@
 //! | [`drivers`] | sockets and completions: the io_uring loop |
 //! | [`callers`] | who may ask what, and how each proves who it is |
 //! | [`node`] | all of it, assembled |
+//! | [`nodes`] | the others, where several divide the users among them |
 //! | [`profiler`] | where this process spends its CPU time, seen from outside its threads |
 //! | [`admin`], [`cli`] | the control plane; the `florin` command |
 //!
@@ -34,6 +35,7 @@ pub mod clock;
 pub mod drivers;
 pub mod feed;
 pub mod node;
+pub mod nodes;
 pub mod orders;
 pub mod profiler;
 pub mod sources;

@@ -90,6 +90,15 @@ impl LedgerAddress {
         }
     }
 
+    /// Whether several nodes can divide it among them.
+    pub fn has_partitions(&self) -> bool {
+        match self {
+            #[cfg(feature = "kafka")]
+            LedgerAddress::Kafka(_) => true,
+            _ => false,
+        }
+    }
+
     /// Opens every file that the address names besides the ledger itself: certificates, keys, passwords. Nobody is asked.
     ///
     /// # Errors
@@ -280,6 +289,20 @@ impl Ledger {
             Ledger::Postgres(ledger) => ledger.id(),
             #[cfg(feature = "kafka")]
             Ledger::Kafka(ledger) => ledger.id(),
+        }
+    }
+
+    /// The same, of which a node follows what it is told to, where it can be followed in parts: of a topic, whose partitions they are.
+    #[must_use]
+    pub fn divided(self) -> Ledger {
+        match self {
+            #[cfg(feature = "kafka")]
+            Ledger::Kafka(ledger) => {
+                let share = florin_kafka::Share::new(ledger.identity().partitions);
+                Ledger::Kafka(Arc::new(KafkaLedger::clone(&ledger).divided(share)))
+            }
+            #[allow(unreachable_patterns, reason = "a build may know no other kind")]
+            whole => whole,
         }
     }
 

@@ -68,9 +68,11 @@ const CRATES: &[Layers] = &[
                     "clock",
                 ],
             ),
+            ("nodes", &["callers", "node", "tls", "sources", "threads", "shard", "limits", "clock"]),
             (
                 "admin",
                 &[
+                    "nodes",
                     "auditor",
                     "callers",
                     "checkpoints",
@@ -87,6 +89,7 @@ const CRATES: &[Layers] = &[
             (
                 "cli",
                 &[
+                    "nodes",
                     "auditor",
                     "audit",
                     "clock",

@@ -24,6 +24,33 @@ pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of
 /// the largest group, each started anew three times within the seconds for which such talk is under way.
 pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;
+/// Bytes of what a node tells of all nodes, several times those of the largest group: 256 nodes and 8,192 partitions with four holders
+/// each have 900,000. No shard keeps more for a caller, and no node reads more of another.
+pub const NODES_BYTES_MAX: usize = 1 << 20;
+/// Other nodes that are asked for what they know at the same time.
+pub const NODES_ASKED_AT_ONCE: usize = 8;
+/// How long another node may take to tell what it knows, connecting included: it has it ready, and one that stands still holds up others.
+pub const NODES_ASK: Duration = Duration::from_millis(250);
+/// Between two such questions to one node: how old what is known of it may be.
+pub const NODES_ASK_EVERY: Duration = Duration::from_millis(100);
+/// The same of one that has not answered: callers wait for nobody of whom nothing is heard.
+pub const NODES_ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks of the thread that keeps the map at what has changed.
+pub const NODES_TURN: Duration = Duration::from_millis(20);
+/// What the group and other nodes have said and was not looked at yet: whoever says more waits.
+pub const NODES_QUEUED_MAX: usize = 64;
+/// How long a node that is about to end waits before it believes that nobody else is: as long as two nodes take to hear of each other.
+pub const NODES_LEAVE_HEARD: Duration = Duration::from_millis(500);
+/// How long a node that was told to end waits for others to have what it has: a partition of some GiB is read in that.
+pub const NODES_LEAVE_MAX: Duration = Duration::from_secs(60);
+/// Nodes that one question over HTTP is sent on to, one after the other: while a partition moves, two may name each other.
+pub const REDIRECTS_MAX: usize = 3;
+/// How long the client library of the brokers is waited for at a time: what the thread is told waits for as long.
+pub const GROUP_TURN: Duration = Duration::from_millis(20);
+/// Bytes of a consumer group's name: Kafka's own bound for names.
+pub const GROUP_NAME_BYTES_MAX: usize = 249;
+/// Between two questions to the brokers for who is in the group: a small request each.
+pub const GROUP_DESCRIBE_EVERY: Duration = Duration::from_millis(250);
 /// Questions that one shard may have outstanding with one other and that are answered at once, but for lookups, which travel in
 /// bundles. With [`MESH_WAITS_MAX`] and [`MESH_BUNDLES_MAX`] they are half of a ring's slots: the other half is for answers to
 /// the other's questions, so an answer always finds room.

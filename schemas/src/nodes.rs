@@ -197,6 +197,11 @@ impl NodeMap {
         self.holders.len().checked_div(self.holders_each).unwrap_or(0) as u32
     }
 
+    /// How many holders of each there is room for.
+    pub fn holders_each(&self) -> usize {
+        self.holders_each
+    }
+
     /// Who holds some, or will.
     pub fn nodes(&self) -> &[MapNode] {
         &self.nodes
@@ -213,6 +218,24 @@ impl NodeMap {
     /// The place among the nodes of a partition's owner; `None` where nobody has caught up with it.
     pub fn owner(&self, partition: u32) -> Option<u16> {
         Some(self.row(partition)[0]).filter(|&place| place != NOBODY)
+    }
+
+    /// Which node a partition's owner is.
+    pub fn owner_id(&self, partition: u32) -> Option<NodeId> {
+        self.owner(partition).map(|place| self.nodes[usize::from(place)].id)
+    }
+
+    /// How many partitions have no owner.
+    pub fn without_owner(&self) -> usize {
+        (0..self.partitions()).filter(|&partition| self.owner(partition).is_none()).count()
+    }
+
+    /// How many partitions have an owner, and fewer standbys than there is room for.
+    pub fn without_standby(&self) -> usize {
+        let lacks = |&partition: &u32| {
+            self.owner(partition).is_some() && self.holders(partition).count() < self.holders_each
+        };
+        (0..self.partitions()).filter(lacks).count()
     }
 
     /// The places of those who answer about a partition as well.
@@ -352,6 +375,8 @@ mod tests {
         map.push(Some(0), []);
         assert_eq!(there_and_back(&map), Ok(map.clone()));
         assert_eq!((map.partitions(), map.owner(0), map.owner(1)), (3, Some(1), None));
+        assert_eq!((map.owner_id(0), map.owner_id(1)), (Some(NodeId(2)), None));
+        assert_eq!((map.without_owner(), map.without_standby()), (1, 1));
         let holders = |partition| map.holders(partition).collect::<Vec<u16>>();
         assert_eq!((holders(0), holders(1), holders(2)), (vec![1, 0], vec![1], vec![0]));
         let mut later = NodeMap { epoch: 8, ..map.clone() };

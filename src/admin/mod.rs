@@ -8,6 +8,7 @@
 //! | GET /readyz | 200 when every shard has loaded the ledger and follows it; else 503 and the reasons |
 //! | GET /metrics | everything that the shards count, for Prometheus |
 //! | GET /v1/shards | the shards: CPU, thread, port, accounts, connections, watermark; and where each thread runs |
+//! | GET /v1/nodes | which nodes divide the users, and how each stands |
 //! | GET /v1/activity | what the node is doing, an event each second |
 //! | GET /v1/users/{id}/balance, …/statistics | what a caller would be answered |
 //! | GET /v1/refusals | who was refused last, and why |
@@ -139,6 +140,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/shards", get(shards))
+        .route("/v1/nodes", get(nodes))
         .route("/v1/audit", get(audit::get))
         .with_state(view)
         .merge(checkpoint)
@@ -154,7 +156,7 @@ fn router(view: Arc<View>, writing: Writing, guard: Guard, end: watch::Receiver<
         .layer(axum::middleware::from_fn(intake::check_head))
 }
 
-const PATHS: &str = "/, /healthz, /readyz, /metrics, /v1/activity, /v1/shards, /v1/users/{id}/balance, /v1/users/{id}/statistics, \
+const PATHS: &str = "/, /healthz, /readyz, /metrics, /v1/activity, /v1/shards, /v1/nodes, /v1/users/{id}/balance, /v1/users/{id}/statistics, \
                      /v1/refusals, /v1/audit, /v1/checkpoint, /v1/transactions, /debug/pprof/profile, /debug/flamegraph";
 
 async fn readyz(State(view): State<Arc<View>>) -> Response {
@@ -170,6 +172,17 @@ async fn metrics(State(view): State<Arc<View>>) -> Response {
 
 async fn shards(State(view): State<Arc<View>>) -> Response {
     json(&shards::map(&view))
+}
+
+async fn nodes(State(view): State<Arc<View>>) -> Response {
+    let Some(nodes) = &view.nodes else {
+        let detail = "nodes: this node divides the users with no others, and answers about everybody";
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    };
+    match nodes.standing().told {
+        Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.to_vec()).into_response(),
+        None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nodes: nothing is known yet").into_response(),
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Response {

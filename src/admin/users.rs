@@ -7,10 +7,13 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use florin_core::nodes::Place;
 use florin_schema::{UserId, decimal};
 
 use super::problem::Problem;
 use super::view::View;
+use crate::nodes::NodesStatus;
+use crate::nodes::config::shown;
 use crate::shard::{Look, Rights};
 
 /// A path that names a user's data.
@@ -52,10 +55,26 @@ async fn look(view: &View, text: &str, at: fn(UserId) -> Look) -> Response {
         let detail = format!("user_id: expected 0 to {}, got {text:?}", i64::MAX);
         return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
     };
+    if let Some(problem) = view.nodes.as_ref().and_then(|nodes| elsewhere(nodes, user)) {
+        return problem.into_response();
+    }
     match view.looks.ask(at(user)).await {
         Ok(answer) => passed_on(&answer).expect("a shard answers in HTTP"),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Says which node has a user that this one has not.
+fn elsewhere(nodes: &NodesStatus, user: UserId) -> Option<Problem> {
+    let map = nodes.standing().map?;
+    let partition = map.partition_of(user);
+    if map.holders(partition).any(|place| map.nodes()[usize::from(place)].id == nodes.id) {
+        return None;
+    }
+    let owner = shown(&Place::of(&map.nodes()[usize::from(map.owner(partition)?)]));
+    let detail =
+        format!("user_id: {user} belongs to partition {partition}, which {owner} has: look at that node");
+    Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
 }
 
 /// A response as it came, but for what belongs to its connection.

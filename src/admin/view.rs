@@ -13,6 +13,7 @@ use crate::checkpoints::MakerHandle;
 use crate::clock::Clock;
 use crate::feed::FeedStatus;
 use crate::node::{Addresses, Obstacle, ShardHandle, TlsHandle, readiness};
+use crate::nodes::NodesStatus;
 
 /// A running node, seen from outside.
 pub struct View {
@@ -36,6 +37,8 @@ pub struct View {
     pub tls: Option<TlsHandle>,
     /// What compares the node with its ledger, where that is done.
     pub audit: Option<AuditHandle>,
+    /// Those that the users are divided with, where they are.
+    pub nodes: Option<Arc<NodesStatus>>,
     /// From where on answers are UNAVAILABLE.
     pub max_staleness_ms: u32,
     /// Whether something else runs on the shards' cores.
@@ -77,6 +80,7 @@ impl View {
             callers: None,
             tls: None,
             audit: None,
+            nodes: None,
             max_staleness_ms: u32::MAX,
             looks: Looks::default(),
             draining: AtomicBool::new(false),
@@ -96,7 +100,10 @@ impl View {
     /// Asks every shard why the node is not to be sent requests; nothing where it is ready.
     pub fn obstacles(&self) -> Vec<Obstacle> {
         let (is_draining, feed) = (self.is_draining(), self.feed.as_deref());
-        readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms)
+        let mut found =
+            readiness::obstacles(is_draining, feed, &self.shards, &self.clock, self.max_staleness_ms);
+        found.extend(self.nodes.iter().flat_map(|nodes| nodes.obstacles()));
+        found
     }
 
     /// The same in sentences, and what else a caller should know.

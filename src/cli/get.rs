@@ -7,10 +7,10 @@ use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics}
 use florin_client::{Address, Asset, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 
 use super::caller::{Asked, CallerArgs, user_id};
-use super::http::{NoAnswer, Refused, request};
+use super::http::{Answer, NoAnswer, Refused, request, whole_within};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::callers::SecretError;
-use crate::limits::GET_DEADLINE;
+use crate::limits::{CALL, GET_DEADLINE, REDIRECTS_MAX};
 
 /// What to ask.
 #[derive(Subcommand, Debug)]
@@ -157,13 +157,11 @@ fn json(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<Strin
     let query = common.query();
     let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
     let answer = match command {
-        GetCommand::Balance { user, .. } => {
-            request(node, "GET", &format!("/v1/users/{user}/balance{after_path}"), "")?
-        }
+        GetCommand::Balance { user, .. } => sent_on(node, &format!("/v1/users/{user}/balance{after_path}"))?,
         GetCommand::Statistics { user, window, .. } => {
             let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
             let path = format!("/v1/users/{user}/statistics?window={}{query}", windows.join(","));
-            request(node, "GET", &path, "")?
+            sent_on(node, &path)?
         }
         GetCommand::Balances { users, .. } => {
             let ids: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
@@ -172,6 +170,31 @@ fn json(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<Strin
         }
     };
     Ok(answer.succeeded()?.body)
+}
+
+/// What is answered by whoever has the user: one of several nodes that divide them may send on to another.
+fn sent_on(node: &Asked, path: &str) -> Result<Answer, GetError> {
+    let (mut headers, mut answer) = whole_within(CALL, node, "GET", path, "")?;
+    for _ in 0..REDIRECTS_MAX {
+        let owner =
+            headers.get("location").filter(|_| answer.status == 307).and_then(|place| place.to_str().ok());
+        let Some(address) = owner.and_then(authority) else { break };
+        let there = Asked { address, token: node.token.clone(), tls: node.tls.clone() };
+        (headers, answer) = whole_within(CALL, &there, "GET", path, "")?;
+    }
+    Ok(answer)
+}
+
+/// The node that a whole address names.
+fn authority(location: &str) -> Option<Address> {
+    let (scheme, rest) = location.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let scheme = match scheme {
+        "http" => "florin",
+        "https" => "florins",
+        _ => return None,
+    };
+    format!("{scheme}://{authority}").parse().ok()
 }
 
 fn window(text: &str) -> Result<Window, String> {

@@ -27,7 +27,8 @@ Signals:
   SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
   The principals are read again, and hold for connections that are there too; so are certificates and keys, for those to come.
   SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
-  then the exit code is 0. A second one ends the process at once.
+  then the exit code is 0. A second one ends the process at once. A node of --group drains once others have its users, and waits a
+  minute at most for that.
 
 Exit codes:
    0  ended by a signal
@@ -47,6 +48,7 @@ Exit codes:
   21  the PostgreSQL or Kafka of the ledger cannot be reached, refuses, or has no such table or topic
   22  the folder of checkpoints is another node\'s, or cannot be written to
   23  other hosts would reach an address, and nobody has to prove who it is
+  24  another node has this one's address, and its place in --group
  134  SIGABRT: a thread without which a node would lie or fall silent has panicked; the log says which, and why";
 
 /// Flags of `florin serve`.

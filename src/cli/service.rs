@@ -10,16 +10,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::settings::Effective;
-use super::systemd::{tell_saving, tell_stopping};
+use super::systemd::{tell_leaving, tell_saving, tell_stopping};
 use crate::admin::{self, Guard, LedgerWriter, Ports, View, WriterThread, Writing};
 use crate::callers::{AuditLog, Callers};
 use crate::drivers::inherited::Inherited;
 use crate::drivers::{listen::remedy, tcp};
-use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, WRITER_END};
+use crate::limits::{ADMIN_END, NEIGHBOURS_LOOK, NODES_LEAVE_MAX, WRITER_END};
 use crate::node::{Control, Node, NodeConfig, StartError};
+use crate::nodes::{Nodes, NodesError, NodesStatus};
 use crate::threads::{EndsProcess, Vital, spawn_vital_task};
 
 /// Why there is nothing running.
@@ -56,6 +57,12 @@ pub enum ServiceError {
     /// The host gives no thread, no signal, no timer.
     #[error("cannot start the control plane: {0}")]
     ControlPlane(#[source] io::Error),
+    /// The group of nodes cannot be joined.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    /// It is in its group no more, and would answer as if it were.
+    #[error("{0}")]
+    OutOfGroup(String),
     /// A shard has failed.
     #[error("the node has ended by itself: {0}")]
     Ended(String),
@@ -68,7 +75,12 @@ impl ServiceError {
             ServiceError::Start(refusal) => refusal.exit_code(),
             ServiceError::AdminTaken { .. } => 13,
             ServiceError::AdminListen { .. } | ServiceError::AuditLog { .. } => 18,
-            ServiceError::ControlPlane(_) | ServiceError::Ended(_) => 1,
+            ServiceError::Nodes(NodesError::Group(error)) => error.exit_code,
+            ServiceError::Nodes(NodesError::NoPartitions | NodesError::NoListener) => 2,
+            ServiceError::OutOfGroup(_) => 24,
+            ServiceError::Nodes(NodesError::Thread(_))
+            | ServiceError::ControlPlane(_)
+            | ServiceError::Ended(_) => 1,
         }
     }
 
@@ -90,6 +102,8 @@ pub(super) struct Service {
     pub(super) audit_log: Option<AuditLogAndThread>,
     /// A checkpoint is made before the node ends.
     saves_at_end: bool,
+    /// Those that the users are divided with.
+    nodes: Option<Nodes>,
 }
 
 impl Service {
@@ -113,7 +127,9 @@ impl Service {
                  configuration, or take it out of florin.socket"
             );
         }
+        let nodes = settings.group.map(|group| Nodes::join(&mut node, &group)).transpose()?;
         let mut view = view_of(&node, max_staleness_ms);
+        view.nodes = nodes.as_ref().map(|nodes| Arc::clone(nodes.status()));
         view.callers.clone_from(&callers);
         view.looks = node.take_looks().into();
         let view = Arc::new(view);
@@ -124,7 +140,18 @@ impl Service {
         let (writer, writer_thread) =
             LedgerWriter::start(node.ledger().appender()).map_err(ServiceError::ControlPlane)?;
         let writing = Writing { writer, hosts: settings.admin_hosts };
-        Ok(Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit_log, saves_at_end })
+        Ok(Service {
+            node,
+            view,
+            admin,
+            tls_admin,
+            guard,
+            writing,
+            writer_thread,
+            audit_log,
+            saves_at_end,
+            nodes,
+        })
     }
 
     /// Where the admin port listens.
@@ -165,8 +192,18 @@ impl Service {
 
     /// Serves the admin port on the current runtime, and watches over the node.
     pub(super) fn run(self) -> Result<Running, ServiceError> {
-        let Service { node, view, admin, tls_admin, guard, writing, writer_thread, audit_log, saves_at_end } =
-            self;
+        let Service {
+            node,
+            view,
+            admin,
+            tls_admin,
+            guard,
+            writing,
+            writer_thread,
+            audit_log,
+            saves_at_end,
+            nodes,
+        } = self;
         let (admin_end, ended) = oneshot::channel::<()>();
         let listen =
             |listener: Option<TcpListener>| listener.map(tokio::net::TcpListener::from_std).transpose();
@@ -202,6 +239,7 @@ impl Service {
             writer_thread,
             audit_log,
             saves_at_end,
+            _nodes: nodes,
             _end: EndsProcess::of(Vital::Control),
         })
     }
@@ -219,6 +257,8 @@ pub(super) struct Running {
     writer_thread: WriterThread,
     audit_log: Option<AuditLogAndThread>,
     saves_at_end: bool,
+    /// Those that the users are divided with, until the node has ended.
+    _nodes: Option<Nodes>,
     /// A panic would stop at the runtime's end, which waits for the node.
     _end: EndsProcess,
 }
@@ -231,9 +271,17 @@ impl Running {
         self.control.drain();
     }
 
-    /// Drains, and resolves when the node has ended. Where it is asked for, a checkpoint is made first, while callers are served
-    /// as ever.
+    /// Drains, and resolves when the node has ended. Others are to have its users first, and where it is asked for a checkpoint is
+    /// made, while callers are served as ever.
     pub(super) async fn save_and_end(&mut self) -> Result<(), ServiceError> {
+        if let Some(nodes) = self.view.nodes.clone() {
+            tell_leaving();
+            if timeout(NODES_LEAVE_MAX, nodes.leave()).await.is_err() {
+                warn!(
+                    "no other node has all of this one's users yet, and it ends all the same: they are answered once one has"
+                );
+            }
+        }
         if let Some(maker) = self.view.checkpoints.clone().filter(|_| self.saves_at_end) {
             tell_saving();
             let (told, heard) = oneshot::channel();
@@ -264,6 +312,11 @@ impl Running {
                     self.drain();
                     (&mut self.node).await.unwrap_or_else(|panic| Err(panic.to_string())).and(Err(reason))
                 }
+                reason = out_of_group(self.view.nodes.clone()) => {
+                    self.drain();
+                    let _ = (&mut self.node).await;
+                    return Err(ServiceError::OutOfGroup(reason));
+                }
             };
             self.ended = Some(outcome);
         }
@@ -287,6 +340,14 @@ impl Running {
             log.end();
             let _ = timeout(WRITER_END, tokio::task::spawn_blocking(move || thread.join())).await;
         }
+    }
+}
+
+/// Why the node is out of its group, if it ever is.
+async fn out_of_group(nodes: Option<Arc<NodesStatus>>) -> String {
+    match nodes {
+        Some(nodes) => nodes.out_of_group().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,11 +12,13 @@ use florin_record::LedgerError;
 use toml::de::{DeTable, DeValue};
 
 use crate::admin::Hosts;
+use crate::callers::SecretSource;
 use crate::checkpoints::CheckpointConfig;
 use crate::drivers::listen::UnixAccess;
 use crate::drivers::{DriverChoice, Spin, tcp};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ};
 use crate::node::{NodeConfig, TlsConfig};
+use crate::nodes::GroupConfig;
 use crate::sources::{LedgerAddress, LedgerColumns, LedgerKinds, with_password};
 use crate::tls::TlsFiles;
 
@@ -27,8 +29,8 @@ mod tests;
 mod values;
 
 pub use values::{
-    Audit, Cpus, Driver, Every, Expected, HostNames, Instant, Listen, LogFilter, LogFormat, Nodes, Shards,
-    ShardsPerCpu, Staleness, Switch, UnixGroup, UnixMode,
+    Advertise, Audit, Cpus, Driver, Every, Expected, GroupName, HostNames, Instant, Listen, LogFilter,
+    LogFormat, Nodes, Shards, ShardsPerCpu, Staleness, Standbys, Switch, UnixGroup, UnixMode,
 };
 
 /// Where the any-shard port listens unless told otherwise (wire.md).
@@ -90,6 +92,15 @@ settings! {
     "spin-us" spin_us: Spin, "US|auto", default "0";
     /// Fixes the clock, to replay history: windows end at this RFC 3339 time
     "now" now: Instant, "TIME";
+    /// Divide the users with other nodes by a Kafka topic's partitions: those that join this consumer group
+    "group" group: GroupName, "NAME";
+    /// Where callers and the other nodes of --group reach this one [default: the address of --listen, or this host's name where that is
+    /// all of them; the ports of --listen and --tls-listen]
+    "advertise" advertise: Advertise, "HOST[:PORT][,tls=PORT]";
+    /// How many nodes of --group follow each partition beside its owner, to answer at once where that is gone
+    "standbys" standbys: Standbys, "N", default "1";
+    /// A file with the token that proves this node to the others of --group, where they want one
+    "group-token-file" group_token_file: PathBuf, "FILE";
     /// Answer UNAVAILABLE once the ledger has not been followed for so long
     "max-staleness-ms" max_staleness_ms: Staleness, "MS", default "30000";
     /// Keep checkpoints here, and start from the newest: a restart then reads of the ledger only what has come since
@@ -197,6 +208,36 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whom the users are divided with.
+    fn group(
+        &self,
+        ledger: &LedgerAddress,
+        tls: Option<&TlsConfig>,
+    ) -> Result<Option<GroupConfig>, SettingsError> {
+        let Some(GroupName(name)) = &self.group else {
+            let without = [
+                ("--advertise", self.advertise.is_some()),
+                ("--group-token-file", self.group_token_file.is_some()),
+            ];
+            let given = without.into_iter().find(|(_, is_given)| *is_given);
+            return given.map_or(Ok(None), |(flag, _)| Err(SettingsError::GroupMissing { flag }));
+        };
+        if !ledger.has_partitions() {
+            return Err(SettingsError::GroupWithoutPartitions);
+        }
+        let (plain, by_tls) = (Listen::address(self.listen), Listen::address(self.tls_listen));
+        if plain.or(by_tls).is_none() {
+            return Err(SettingsError::GroupWithoutPort);
+        }
+        Ok(Some(GroupConfig {
+            name: name.clone(),
+            advertise: self.advertise.clone(),
+            standbys: self.standbys.map_or(1, |Standbys(count)| count),
+            token: self.group_token_file.clone().map(SecretSource::File),
+            tls: tls.map(|tls| tls.files.clone()),
+        }))
+    }
+
     /// Who comes by TLS, and what they are shown.
     fn tls(&self) -> Result<Option<TlsConfig>, SettingsError> {
         let listen = Listen::address(self.tls_listen);
@@ -235,6 +276,8 @@ pub struct Effective {
     pub tls_admin: Option<SocketAddr>,
     /// Further names under which it may be asked to write.
     pub admin_hosts: Hosts,
+    /// How it divides the users with other nodes; none = it has all of them.
+    pub group: Option<GroupConfig>,
     /// The file that says who may ask what.
     pub principals: Option<PathBuf>,
     /// Where it is written who was refused.
@@ -275,6 +318,7 @@ impl Settings {
         }
         let (admin, tls_admin) = (Listen::address(set.admin), Listen::address(set.tls_admin));
         refuse_one_port_twice(&set.listeners())?;
+        let group = set.group(&ledger, tls.as_ref())?;
         let principals = set.principals;
         if principals.is_none() && set.insecure_listen != Some(Switch::On) {
             let listeners = [("--listen", listen), ("--shard-listen", shard_listen), ("--admin", admin)];
@@ -326,11 +370,10 @@ impl Settings {
                 Some(Audit::Off) | None => None,
             },
             slow_us: Every::number(set.slow_us),
-            // It is in no group of nodes that would tell it which users it has.
-            divides_users: false,
+            divides_users: group.is_some(),
         };
         let admin_hosts = HostNames::hosts(set.admin_host).into();
-        Ok(Effective { node, admin, tls_admin, admin_hosts, principals, audit_log: set.audit_log })
+        Ok(Effective { node, admin, tls_admin, admin_hosts, group, principals, audit_log: set.audit_log })
     }
 }
 
@@ -431,6 +474,22 @@ pub enum SettingsError {
         "--tls-cert, --tls-key and --tls-client-ca are of no use where nothing listens by TLS: give --tls-listen or --tls-admin, or leave them out"
     )]
     CertificateForNothing,
+    /// Nobody to be told where this node is.
+    #[error(
+        "{flag} is of no use without --group NAME: leave it out, or name the group of nodes that divide the users"
+    )]
+    GroupMissing {
+        /// Which.
+        flag: &'static str,
+    },
+    /// A ledger that cannot be divided.
+    #[error(
+        "--group: expected a ledger in a Kafka topic (--ledger kafka://HOST:PORT/TOPIC): nodes divide its partitions among them"
+    )]
+    GroupWithoutPartitions,
+    /// Nobody would reach it.
+    #[error("--group: expected --listen or --tls-listen, where callers and the other nodes reach this one")]
+    GroupWithoutPort,
     /// A group that is not there.
     #[error("--unix-group: {0}")]
     Group(Expected),

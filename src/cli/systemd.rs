@@ -19,7 +19,9 @@ use super::notify;
 use super::output::counted;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
-use crate::limits::{CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, SYSTEMD_LOOK, SYSTEMD_READY_LOOK};
+use crate::limits::{
+    CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, NODES_LEAVE_MAX, SYSTEMD_LOOK, SYSTEMD_READY_LOOK,
+};
 use crate::node::Control;
 use crate::threads::{Vital, spawn_vital_task};
 
@@ -96,6 +98,15 @@ pub(super) fn tell_saving() {
     notify::tell(&[
         NotifyState::ExtendTimeoutUsec(CHECKPOINT_SAVING_US),
         NotifyState::Status("making a last checkpoint"),
+    ]);
+}
+
+/// Tells systemd that the end was asked for, and other nodes are to have this one's users first.
+pub(super) fn tell_leaving() {
+    let leaving_us = NODES_LEAVE_MAX.as_micros() as u32;
+    notify::tell(&[
+        NotifyState::ExtendTimeoutUsec(leaving_us + CHECKPOINT_SAVING_US),
+        NotifyState::Status("other nodes take over its users"),
     ]);
 }
 

@@ -198,6 +198,7 @@ impl Node {
         let (transport, arrivals) = Transport::prepare(&config, driver.kind, &control, &mut addresses)?;
         let max_staleness_ms = config.max_staleness_ms;
         let ledger = Ledger::open(&config.ledger)?;
+        let ledger = if config.divides_users { ledger.divided() } else { ledger };
         // Who this node is for as long as it runs, and whose answers it gives.
         let node = NodeId(rand::rng().random_range(1..=u64::MAX));
         let identity = NodeIdentity { node, ledger: ledger.id() };

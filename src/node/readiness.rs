@@ -27,6 +27,25 @@ pub enum Obstacle {
         /// Why, and what to do.
         reason: String,
     },
+    /// It divides users with others, and its group does not name it.
+    NotInGroup {
+        /// The group.
+        group: String,
+        /// Why the group says nothing, where it does not.
+        trouble: Option<String>,
+    },
+    /// Nothing was heard of some of those others.
+    UnheardNodes {
+        /// Where those are, as `host:port`; none = what was heard of them is not put together yet.
+        nodes: Vec<String>,
+    },
+    /// It has not all of the partitions that it is to have.
+    LoadingPartitions {
+        /// How many not.
+        loading: usize,
+        /// How many it is to have.
+        of: usize,
+    },
     /// A shard has not applied the whole ledger yet.
     ShardLoading {
         /// Which.
@@ -50,6 +69,21 @@ impl fmt::Display for Obstacle {
             }
             Obstacle::Repairing => f.write_str("accounts whose history came incomplete are being read again"),
             Obstacle::LedgerFails { reason } => write!(f, "the ledger cannot be read: {reason}"),
+            Obstacle::NotInGroup { group, trouble: None } => {
+                write!(f, "the node is not in group {group} yet")
+            }
+            Obstacle::NotInGroup { group, trouble: Some(trouble) } => {
+                write!(f, "the node is not in group {group} yet: {trouble}")
+            }
+            Obstacle::UnheardNodes { nodes } if nodes.is_empty() => {
+                f.write_str("the node has no map of the nodes that divide the users yet")
+            }
+            Obstacle::UnheardNodes { nodes } => {
+                write!(f, "nothing was heard yet of nodes in the same group: {}", nodes.join(", "))
+            }
+            Obstacle::LoadingPartitions { loading, of } => {
+                write!(f, "{loading} of this node's {of} partitions are being loaded")
+            }
             Obstacle::ShardLoading { shard } => write!(f, "shard {shard} does not have the whole ledger yet"),
             Obstacle::ShardStale { shard, behind_ms } => {
                 write!(f, "shard {shard} has not heard from the ledger for {behind_ms} ms: the log says why")

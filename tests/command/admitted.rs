@@ -11,13 +11,14 @@ use super::secure::{ask, connect, trusting};
 use super::support::{Server, folder_with_ledger, run, write};
 
 /// Every route, what it takes, and a body that changes nothing.
-const ROUTES: [(&str, &str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str, &str); 26] = [
     ("GET", "/healthz", "", ""),
     ("HEAD", "/readyz", "", ""),
     ("GET", "/readyz", "", ""),
     ("GET", "/metrics", "", "metrics"),
     ("HEAD", "/metrics", "", "metrics"),
     ("GET", "/v1/shards", "", "metrics"),
+    ("GET", "/v1/nodes", "", "metrics"),
     ("GET", "/v1/checkpoint", "", "metrics"),
     ("GET", "/v1/nowhere", "", "metrics"),
     ("GET", "/", "", ""),

@@ -91,7 +91,9 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::PostgresStream => vec![Way { ledger: Ledger::Postgres("stream"), ..plain }],
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
         // Where no broker was fetched there is none to read from.
-        Vital::Kafka if Broker::shared().is_none() => Vec::new(),
+        Vital::Kafka | Vital::Group | Vital::Nodes if Broker::shared().is_none() => Vec::new(),
+        Vital::Group => vec![Way { ledger: Ledger::Kafka, flags: &["--group", "dying-member"], ..plain }],
+        Vital::Nodes => vec![Way { ledger: Ledger::Kafka, flags: &["--group", "dying-keeper"], ..plain }],
         Vital::Kafka => vec![Way { ledger: Ledger::Kafka, ..plain }],
         Vital::AuditLog => vec![Way { flags: &["--audit-log", "audit.jsonl"], ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],

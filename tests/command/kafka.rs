@@ -30,7 +30,12 @@ fn json(user: u64, version: u64, amount: u64) -> String {
 }
 
 /// Version after version of some users, each with an amount of 1.
-fn send(broker: &Broker, topic: &str, users: std::ops::Range<u64>, versions: std::ops::RangeInclusive<u64>) {
+pub fn send(
+    broker: &Broker,
+    topic: &str,
+    users: std::ops::Range<u64>,
+    versions: std::ops::RangeInclusive<u64>,
+) {
     let rows = versions
         .flat_map(|version| users.clone().map(move |user| (user.to_string(), json(user, version, 1))));
     let rows: Vec<(String, String)> = rows.collect();

@@ -31,6 +31,8 @@ mod ledgers;
 mod logs;
 mod migrated;
 mod named;
+#[cfg(feature = "kafka")]
+mod nodes;
 mod offline;
 mod operated;
 mod pages;

@@ -62,6 +62,7 @@ const PAGES: &[(&str, &str, Run)] = &[
     ("docs/deploy.md", "sudo FLORIN_DELETE_LEDGER=yes apt purge",
         By("a_removal_stops_the_node_and_a_purge_leaves_the_ledger_and_nothing_else")),
     ("docs/kafka.md", "", KAFKA),
+    ("docs/kafka.md", "florin serve --ledger kafka://broker:9092/ledger --group ", By("three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one")),
     ("docs/kafka.md", "florin publish ", By("a_ledger_is_published_once_however_often_and_the_topics_answers_are_the_ledgers")),
     ("docs/languages.md", "redis-cli ", Here),
     ("docs/migrating.md", "", MIGRATING),

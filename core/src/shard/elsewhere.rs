@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use florin_schema::{Status, UserId};
 
 use super::Shard;
-use super::holdings::{Elsewhere, HoldingsLink, NO_MAP, Share};
+use super::holdings::{Elsewhere, HoldingsLink, NO_MAP, NodesNews, Share};
 use super::responder::Via;
 use crate::wire::{Format, NotOwner, Query, Request};
 
@@ -28,9 +28,17 @@ impl Shard {
     /// Takes over the latest map. Nothing, nearly always.
     #[inline]
     pub(super) fn take_holdings(&mut self) {
-        while let Some(holdings) = self.holdings.as_mut().and_then(|link| link.orders.pop()) {
-            self.greeting.holdings = Some(Arc::clone(&holdings));
-            self.responder.share = Share::Some(holdings);
+        while let Some(news) = self.holdings.as_mut().and_then(|link| link.orders.pop()) {
+            match news {
+                NodesNews::Holdings(holdings) => {
+                    self.greeting.holdings = Some(Arc::clone(&holdings));
+                    self.responder.share = Share::Some(holdings);
+                }
+                NodesNews::Told(told) => self.greeting.nodes = Some(told),
+            }
+            if let Some(link) = &mut self.holdings {
+                link.answer(());
+            }
         }
     }
 

@@ -37,10 +37,19 @@ impl Holdings {
     }
 }
 
+/// What a shard is told by whoever keeps the map.
+#[derive(Clone, Debug)]
+pub enum NodesNews {
+    /// Whose users it answers about from now on.
+    Holdings(Arc<Holdings>),
+    /// What it answers whoever asks for the nodes: JSON, ready to be sent.
+    Told(Arc<[u8]>),
+}
+
 /// A shard's side of the way from whoever keeps the map.
-pub type HoldingsLink = OrderLink<Arc<Holdings>, ()>;
-/// The other side: nothing is answered.
-pub type HoldingsPort = OrderPort<Arc<Holdings>, ()>;
+pub type HoldingsLink = OrderLink<NodesNews, ()>;
+/// The other side: answered once what was told has been taken over.
+pub type HoldingsPort = OrderPort<NodesNews, ()>;
 
 /// Both sides.
 pub fn holdings_link() -> (HoldingsPort, HoldingsLink) {
@@ -61,6 +70,10 @@ pub(super) enum Share {
 
 /// Why a node that divides users says nothing yet.
 pub(super) const NO_MAP: &str = "this node has not yet heard of the others that it divides the users with: ask again in a moment, or another";
+
+/// What one who asks for the nodes is told where users are not divided.
+pub(super) const NO_NODES: &str =
+    "nodes: this node divides the users with no others, and answers about everybody";
 
 /// Why a user is not answered about.
 pub(super) enum Elsewhere {

@@ -392,6 +392,11 @@ impl Shard {
                 self.greet(connection, to, token);
                 true
             }
+            Query::Nodes => {
+                let told = self.greeting.nodes.as_deref();
+                self.responder.nodes(self.connections.out(connection), &to, told);
+                true
+            }
             Query::Chat(chat) => {
                 let answer = self.greeting.to(&self.connections[connection], connection, &self.responder);
                 self.responder.chat(self.connections.out(connection), to, chat, &answer);

@@ -100,7 +100,7 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
-pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, holdings_link};
+pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, NodesNews, holdings_link};
 pub use look::{Look, LookLink, LookPort, look_link};
 pub use memory::{Housekeeping, Pages};
 pub use metrics::ShardMetrics;
@@ -212,6 +212,8 @@ struct Greeting {
     identity: NodeIdentity,
     /// Where nodes divide the users among them.
     holdings: Option<Arc<Holdings>>,
+    /// What whoever asks is told of those nodes.
+    nodes: Option<Arc<[u8]>>,
 }
 
 impl Greeting {
@@ -271,7 +273,7 @@ impl Shard {
             holdings: None,
             pipeline: Pipeline::new(),
             slow: Slow::none(),
-            greeting: Greeting { server, ports, tls_ports, identity, holdings: None },
+            greeting: Greeting { server, ports, tls_ports, identity, holdings: None, nodes: None },
             now: Now::default(),
             turn: 0,
             parking,

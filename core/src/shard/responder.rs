@@ -12,7 +12,7 @@ use florin_schema::{HashedUser, Opcode, ShardIndex, Status, UserId, Version, Win
 use super::forwarding::gather::{Gather, push_balance, push_status, push_without_beginning};
 use super::forwarding::question::{Aspect, Question};
 use super::forwarding::waiting::first_unmet;
-use super::holdings::Share;
+use super::holdings::{NO_MAP, NO_NODES, Share};
 use super::metrics::ShardMetrics;
 use super::table::{Guess, Table, Trust};
 use crate::clock::Now;
@@ -366,6 +366,20 @@ impl Responder {
         let origin = self.origin(Via::Connection, Trust::Whole);
         let Format::Resp(RespReply { version, .. }) = to.format else { unreachable!("RESP alone chats") };
         self.encoder.chat(out, version, chat, answer, origin, self.unavailable);
+        self.count(to.opcode, Status::Ok);
+    }
+
+    /// What is told of the nodes that divide the users with this one.
+    pub fn nodes(&mut self, out: &mut Vec<u8>, to: &ReplyTo, told: Option<&[u8]>) {
+        let Some(told) = told else {
+            let (status, message) = match self.share {
+                Share::All => (Status::NotFound, NO_NODES),
+                Share::Unknown | Share::Some(_) => (Status::Unavailable, NO_MAP),
+            };
+            return self.error(out, to, Via::Connection, status, message);
+        };
+        let origin = self.origin(Via::Connection, Trust::Whole);
+        self.encoder.nodes(out, *to, origin, told);
         self.count(to.opcode, Status::Ok);
     }
 

@@ -204,6 +204,8 @@ pub enum Query<'a> {
     Ping(&'a [u8]),
     /// What a RESP client wants to know of its connection or of this server.
     Chat(resp::Chat<'a>),
+    /// Which nodes divide the users among them, and how each stands.
+    Nodes,
 }
 
 /// What a reply says of its origin; the header's other fields.

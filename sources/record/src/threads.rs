@@ -34,6 +34,10 @@ pub enum Vital {
     PostgresReread,
     /// The thread that reads a Kafka topic.
     Kafka,
+    /// The thread that is a member of the group of nodes that divide the users.
+    Group,
+    /// The thread that keeps their map, and its tasks.
+    Nodes,
     /// A thread that shakes hands by TLS, by its number, and its tasks.
     Handshakes(usize),
     /// The admin port's task.
@@ -66,6 +70,8 @@ impl fmt::Display for Vital {
             Vital::PostgresStream => "the task that follows PostgreSQL",
             Vital::PostgresReread => "the task that reads accounts again",
             Vital::Kafka => "florin-kafka",
+            Vital::Group => "florin-group",
+            Vital::Nodes => "florin-nodes",
             Vital::Handshakes(number) => return write!(f, "florin-tls-{number}"),
             Vital::Admin => "the admin port's task",
             Vital::AuditLog => "florin-audit",
@@ -79,7 +85,7 @@ impl fmt::Display for Vital {
 
 impl Vital {
     /// All of them, with a shard for all shards.
-    pub const ALL: [Vital; 19] = [
+    pub const ALL: [Vital; 21] = [
         Vital::Control,
         Vital::Shard(1),
         Vital::Feed,
@@ -92,6 +98,8 @@ impl Vital {
         Vital::PostgresStream,
         Vital::PostgresReread,
         Vital::Kafka,
+        Vital::Group,
+        Vital::Nodes,
         Vital::Handshakes(0),
         Vital::Admin,
         Vital::AuditLog,

@@ -10,6 +10,7 @@ use crate::auditor::{AuditHandle, Doing};
 use crate::checkpoints::MakerHandle;
 use crate::feed::FeedState;
 use crate::limits::{DRIFT_HOLDS, NEIGHBOURS_SHARE_WARNED};
+use crate::nodes::NodesStatus;
 
 /// What was last read of the host's settings.
 #[derive(Debug, Default)]
@@ -35,6 +36,9 @@ pub(super) fn said(view: &View, shards: &[Shard], drift: Option<&[String]>) -> V
     let mut said = Vec::new();
     readiness(&mut said, view);
     ledger(&mut said, view);
+    if let Some(nodes) = &view.nodes {
+        self::nodes(&mut said, nodes);
+    }
     if let Some(maker) = &view.checkpoints {
         checkpoint(&mut said, maker);
     }
@@ -85,6 +89,35 @@ fn ledger(said: &mut Vec<Said>, view: &View) {
     note(feed.clock_steps(), "times the wall clock was set");
     let quarantined = view.shards.iter().map(|shard| shard.metrics.quarantined.get()).sum();
     note(quarantined, "accounts are quarantined: their history is known to be incomplete");
+}
+
+fn nodes(said: &mut Vec<Said>, nodes: &NodesStatus) {
+    let standing = nodes.standing();
+    if let Some(trouble) = &standing.trouble {
+        say(said, "nodes", Weight::Fault, trouble.clone());
+    }
+    // Without a map readiness has said why.
+    let Some(map) = &standing.map else { return };
+    let owned = (0..map.partitions()).filter(|&partition| map.owner_id(partition) == Some(nodes.id)).count();
+    let words = format!(
+        "{} of group {} divide the users: this one owns {owned} of {} partitions, follows {} and loads {}",
+        match map.nodes().len() {
+            1 => "1 node".to_owned(),
+            count => format!("{count} nodes"),
+        },
+        nodes.group,
+        map.partitions(),
+        standing.held.len(),
+        standing.loading
+    );
+    say(said, "nodes", Weight::Well, words);
+    let mut fault = |weight, count: usize, words: &str| {
+        if count > 0 {
+            say(said, "nodes", weight, format!("{count} {words}"));
+        }
+    };
+    fault(Weight::Fault, map.without_owner(), "partitions have no owner: nobody answers about their users");
+    fault(Weight::Note, map.without_standby(), "partitions have fewer standbys than --standbys says");
 }
 
 fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {

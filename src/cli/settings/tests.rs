@@ -30,6 +30,10 @@ const FULL: &str = r#"
     driver = "ring"
     spin-us = 50
     now = 1994-03-31T23:59:59Z
+    group = "ledger-nodes"
+    advertise = "node-1.example.com:7400,tls=7500"
+    standbys = 2
+    group-token-file = "/etc/florin/group.token"
     max-staleness-ms = 1000
     checkpoint = "/var/lib/florin/checkpoints"
     checkpoint-every-s = "off"
@@ -81,6 +85,10 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         driver: Some(Driver(DriverChoice::Ring)),
         spin_us: Some(Spin::For(50)),
         now: Some(Instant(765_158_399_000_000)),
+        group: Some(GroupName("ledger-nodes".to_owned())),
+        advertise: Some("node-1.example.com:7400,tls=7500".parse().unwrap()),
+        standbys: Some(Standbys(2)),
+        group_token_file: Some("/etc/florin/group.token".into()),
         max_staleness_ms: Some(Staleness(1_000)),
         checkpoint: Some("/var/lib/florin/checkpoints".into()),
         checkpoint_every_s: Some(Every::Off),
@@ -308,6 +316,7 @@ fn a_key_that_has_changed_is_named_and_no_other() {
         "driver" => "ring",
         "now" => "2026-01-01T00:00:00Z",
         "checkpoint-at-exit" | "insecure-listen" => "on",
+        "standbys" => "0",
         "log" => "debug",
         "log-format" => "json",
         "audit" => "7%",
@@ -363,4 +372,28 @@ fn a_ledger_that_is_mapped_has_a_table_of_its_own() {
     }
     let sqlite = Settings::parse("ledger-kinds = \"a=hold\"").unwrap();
     assert!(matches!(sqlite.effective(), Err(SettingsError::Mapping(_))));
+}
+
+/// Nodes that divide the users: what has to be there for it, and what is of no use without it.
+#[test]
+fn a_group_takes_a_topic_and_a_port_and_nothing_of_it_is_said_in_vain() {
+    let effective = |text: &str| Settings::parse(text).unwrap().effective();
+    let refused = |text: &str| effective(text).unwrap_err().to_string();
+    assert!(refused("group = \"g\"").contains("a ledger in a Kafka topic"));
+    assert!(refused("advertise = \"a\"").starts_with("--advertise is of no use without --group"));
+    assert!(refused("group-token-file = \"a\"").starts_with("--group-token-file is of no use"));
+    for wrong in ["group = \"\"", "group = \"a b\"", "standbys = 4", "standbys = -1", "advertise = \"a:b\""] {
+        assert!(Settings::parse(wrong).is_err(), "{wrong}");
+    }
+    #[cfg(feature = "kafka")]
+    {
+        let topic = "ledger = \"kafka://127.0.0.1:9092/l\"\ngroup = \"g\"\n";
+        let node = effective(topic).unwrap();
+        assert!(node.node.divides_users);
+        let group = node.group.unwrap();
+        assert_eq!((group.name.as_str(), group.standbys, group.advertise), ("g", 1, None));
+        let unheard = format!("{topic}listen = \"off\"\nshard-listen = \"off\"\nunix = \"s\"");
+        assert!(refused(&unheard).starts_with("--group: expected --listen or --tls-listen"));
+        assert!(effective("ledger = \"kafka://127.0.0.1:9092/l\"").unwrap().group.is_none());
+    }
 }

@@ -8,7 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auditor::Share;
 use crate::drivers::{DriverChoice, Spin};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{GROUP_NAME_BYTES_MAX, HOLDERS_MAX, SHARDS_MAX};
+pub use crate::nodes::Advertise;
 
 /// What a legal value looks like.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -80,6 +81,37 @@ impl FromStr for HostNames {
         match names.iter().all(|name| is_name(name)) {
             true => Ok(HostNames(names)),
             false => expected("names of hosts without ports, separated by commas, like ledger.example.com"),
+        }
+    }
+}
+
+/// A consumer group's name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupName(pub String);
+
+impl FromStr for GroupName {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<GroupName, Expected> {
+        let is_legal = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        match (1..=GROUP_NAME_BYTES_MAX).contains(&text.len()) && text.chars().all(is_legal) {
+            true => Ok(GroupName(text.to_owned())),
+            false => expected(format!("a name of 1 to {GROUP_NAME_BYTES_MAX} letters, digits, -, . and _")),
+        }
+    }
+}
+
+/// How many nodes follow a partition beside its owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standbys(pub usize);
+
+impl FromStr for Standbys {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Standbys, Expected> {
+        match number::<usize>(text) {
+            Some(count) if count < HOLDERS_MAX => Ok(Standbys(count)),
+            _ => expected(format!("a number from 0 to {}", HOLDERS_MAX - 1)),
         }
     }
 }

@@ -30,7 +30,7 @@ fn holdings(holds: [Hold; 3]) -> Arc<Holdings> {
 }
 
 fn told(port: &mut HoldingsPort, holds: [Hold; 3]) {
-    assert!(port.orders.push(holdings(holds)).is_ok());
+    assert!(port.orders.push(NodesNews::Holdings(holdings(holds))).is_ok());
 }
 
 /// The first user of a partition.
@@ -133,4 +133,25 @@ fn resp_names_the_owner() {
     let error =
         format!("-NOT_OWNER user_id: {other} belongs to partition 2, which [2001:db8::2]:7400 has\r\n");
     assert_eq!(answer, format!("$-1\r\n{error}"));
+}
+
+/// Those of the nodes who do not know each other yet are told of each other before there is a map.
+#[test]
+fn whoever_asks_for_the_nodes_is_told_what_was_prepared() {
+    let (mut alone, mut port) = divided();
+    let ask = |alone: &mut Alone, at, method| {
+        alone.asked_at(0, at, &format!("{method} /v1/nodes HTTP/1.1\r\nHost: h\r\n\r\n"))
+    };
+    let answer = ask(&mut alone, 20, "GET");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for (at, told) in [(21, "{\"map\":null}"), (22, "{}")] {
+        assert!(port.orders.push(NodesNews::Told(Arc::from(told.as_bytes()))).is_ok());
+        let answer = ask(&mut alone, at, "GET");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{told}")), "{answer}");
+    }
+    let answer = ask(&mut alone, 23, "HEAD");
+    assert!(answer.contains("\r\nContent-Length: 2\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let answer = ask(&mut alone, 24, "POST");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }

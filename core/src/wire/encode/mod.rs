@@ -243,6 +243,12 @@ impl Encoder {
         resp::chat(out, version, chat, answer, origin, unavailable);
     }
 
+    /// Answers with what a node tells of those that divide the users with it: `told`, in JSON.
+    pub fn nodes(&self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, told: &[u8]) {
+        let Format::Http(reply) = to.format else { unreachable!("HTTP alone asks for it") };
+        response::write(out, &Head::of(200, JSON, reply, origin), self.date.text(), told);
+    }
+
     /// Answers any request with a status that is not OK.
     #[inline]
     pub fn error(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, status: Status, message: &str) {

@@ -18,6 +18,7 @@ pub(super) enum Resource {
     Balance(UserId),
     Statistics(UserId),
     Batch,
+    Nodes,
 }
 
 impl Resource {
@@ -26,19 +27,23 @@ impl Resource {
             Resource::Balance(_) => Opcode::GetBalance,
             Resource::Statistics(_) => Opcode::GetStatistics,
             Resource::Batch => Opcode::GetBalances,
+            // Frames have none for it. It is open to whoever may ask anything, as this one is.
+            Resource::Nodes => Opcode::Ping,
         }
     }
 
     const fn allow(self) -> &'static str {
         match self {
-            Resource::Balance(_) | Resource::Statistics(_) => "GET, HEAD",
+            Resource::Balance(_) | Resource::Statistics(_) | Resource::Nodes => "GET, HEAD",
             Resource::Batch => "POST",
         }
     }
 
     const fn allows(self, method: Method) -> bool {
         match self {
-            Resource::Balance(_) | Resource::Statistics(_) => matches!(method, Method::Get | Method::Head),
+            Resource::Balance(_) | Resource::Statistics(_) | Resource::Nodes => {
+                matches!(method, Method::Get | Method::Head)
+            }
             Resource::Batch => matches!(method, Method::Post),
         }
     }
@@ -47,6 +52,7 @@ impl Resource {
         match self {
             Resource::Statistics(_) => "window, min_version, max_age_ms or wait_ms",
             Resource::Balance(_) | Resource::Batch => "min_version, max_age_ms or wait_ms",
+            Resource::Nodes => "none",
         }
     }
 }
@@ -107,6 +113,7 @@ fn resource(path: &str) -> Result<Resource, HttpError> {
         (Some("users"), Some(id), Some("balance"), None) => Ok(Resource::Balance(user_id(id)?)),
         (Some("users"), Some(id), Some("statistics"), None) => Ok(Resource::Statistics(user_id(id)?)),
         (Some("balances:batchGet"), None, None, None) => Ok(Resource::Batch),
+        (Some("nodes"), None, None, None) => Ok(Resource::Nodes),
         _ => Err(unknown()),
     }
 }
@@ -125,6 +132,12 @@ fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode("query", name)?, decode("query", value)?);
         match &*name {
+            _ if resource == Resource::Nodes => {
+                return Err(HttpError::UnknownParameter {
+                    known: resource.parameters(),
+                    got: name.into_owned(),
+                });
+            }
             "min_version" => once(&mut min_version, "min_version", number(&value, "min_version", u64::MAX)?)?,
             "max_age_ms" => once(&mut max_age_ms, "max_age_ms", milliseconds(&value, "max_age_ms")?)?,
             "wait_ms" => once(&mut wait_ms, "wait_ms", milliseconds(&value, "wait_ms")?)?,

@@ -14,7 +14,7 @@ use crate::limits::PARTITIONS_MAX;
 pub struct Place {
     /// Its host's name or address; an IPv6 address without brackets.
     pub host: String,
-    /// Of its any-shard listener.
+    /// Of its any-shard listener; 0 where it has none.
     pub port: u16,
     /// Of its listener for TLS; 0 where it has none.
     pub tls_port: u16,
@@ -65,7 +65,7 @@ impl Place {
         let host = parts.next().filter(|host| (1..=HOST_BYTES_MAX).contains(&host.len()))?.to_owned();
         let place = Place { host, port, tls_port };
         // As it is written, and in no other way.
-        (port != 0 && place.to_string() == client_id).then_some(place)
+        ((port, tls_port) != (0, 0) && place.to_string() == client_id).then_some(place)
     }
 }
 
@@ -158,8 +158,13 @@ mod tests {
 
     #[test]
     fn a_node_is_read_as_it_calls_itself_and_nobody_else_is_one() {
-        for host in ["10.0.0.7", "2001:db8::2", "node-1.example.org", "a/b"] {
-            let place = Place { host: host.to_owned(), port: 7400, tls_port: 0 };
+        for (host, port, tls_port) in [
+            ("10.0.0.7", 7400, 0),
+            ("2001:db8::2", 7400, 7500),
+            ("node-1.example.org", 0, 7500),
+            ("a/b", 7400, 0),
+        ] {
+            let place = Place { host: host.to_owned(), port, tls_port };
             let member = Member::read(&place.to_string(), &assignment(&[("ledger", &[0, 7])]), "ledger");
             assert_eq!(member, Ok(Member { place, assigned: BTreeSet::from([0, 7]) }));
         }

@@ -1,0 +1,246 @@
+//! The thread that keeps the map: it takes in what the group, the others and this node's own ledger say, and does what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use florin_core::nodes::{Described, Member, News, Place, Report, Standing, Topic, View};
+use florin_kafka::Share;
+use florin_schema::{MapNode, NodeMap};
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::config::shown;
+use super::exchange::Exchange;
+use super::group::{Heard, Order};
+use super::status::NodesStatus;
+use super::text::Tidings;
+use crate::clock::system_wall_us;
+use crate::limits::{GROUP_DESCRIBE_EVERY, NODES_LEAVE_HEARD, NODES_TURN};
+use crate::node::{Division, ShardHandle};
+use crate::shard::{Hold, Holdings};
+use crate::threads::Vital;
+
+/// What it works with.
+pub(super) struct Keeping {
+    pub(super) place: MapNode,
+    pub(super) topic: Topic,
+    pub(super) following: Arc<Share>,
+    pub(super) division: Division,
+    pub(super) shards: Vec<ShardHandle>,
+    pub(super) status: Arc<NodesStatus>,
+    pub(super) exchange: Exchange,
+    pub(super) orders: UnboundedSender<Order>,
+}
+
+/// See the module.
+pub(super) struct Keeper {
+    with: Keeping,
+    member: Member,
+    /// Since when it is about to leave, and whether it has left the group for it.
+    leaving: Option<(Instant, bool)>,
+    /// What was known when the group was last asked who is there, until it has answered.
+    asked: Option<View>,
+    described_at: Option<Instant>,
+    described: Described,
+    /// What the shards have been told.
+    told: Option<(Arc<NodeMap>, Vec<Hold>)>,
+    shown: Option<News>,
+}
+
+fn now_us() -> u64 {
+    system_wall_us().cast_unsigned()
+}
+
+impl Keeper {
+    pub(super) fn new(with: Keeping) -> Keeper {
+        Keeper {
+            member: Member::new(with.place.clone(), with.topic, now_us()),
+            with,
+            leaving: None,
+            asked: None,
+            described_at: None,
+            described: Described::new(),
+            told: None,
+            shown: None,
+        }
+    }
+
+    /// The thread's life.
+    pub(super) async fn run(
+        mut self,
+        mut group: Receiver<Heard>,
+        mut letters: Receiver<News>,
+        stop: Arc<AtomicBool>,
+    ) {
+        let mut turns = interval(NODES_TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !stop.load(Relaxed) {
+            Vital::Nodes.at_work();
+            tokio::select! {
+                Some(heard) = group.recv() => self.hear_group(heard),
+                Some(news) = letters.recv() => self.member.hear(&news, now_us()),
+                _ = turns.tick() => self.turn(),
+            }
+        }
+    }
+
+    fn hear_group(&mut self, heard: Heard) {
+        match heard {
+            Heard::Described(described) => {
+                let Some(asked) = self.asked.take() else { return };
+                self.described_at = Some(Instant::now());
+                match described {
+                    Ok(Some(described)) => self.describe(described, &asked),
+                    Ok(None) => {}
+                    Err(error) => self.trouble(error.to_string()),
+                }
+            }
+            Heard::Out(error) => {
+                tracing::error!("{error}");
+                self.with.status.fail(error.to_string());
+            }
+        }
+    }
+
+    fn trouble(&self, reason: String) {
+        self.with.status.update(|standing| {
+            if standing.trouble.as_ref() != Some(&reason) {
+                tracing::warn!("{reason}");
+                standing.trouble = Some(reason);
+            }
+        });
+    }
+
+    fn describe(&mut self, described: Described, asked: &View) {
+        self.member.describe(&described, asked, now_us());
+        let own = Place::of(&self.with.place);
+        let heard: BTreeSet<Place> =
+            self.member.view().living().map(|report| Place::of(&report.node)).collect();
+        let unheard = described.keys().filter(|place| **place != own && !heard.contains(place));
+        let unheard: Vec<String> = unheard.map(shown).collect();
+        let is_member = described.contains_key(&own);
+        self.described = described;
+        self.with.status.update(|standing| {
+            (standing.is_member, standing.unheard, standing.trouble) = (is_member, unheard, None);
+        });
+    }
+
+    fn turn(&mut self) {
+        self.ask();
+        let held = self.held();
+        self.member.turn(held.clone(), now_us());
+        self.tell();
+        self.follow(&held);
+        self.show();
+        self.leave(&held);
+        let kept = self.member.kept();
+        let loading = kept.iter().filter(|partition| held.get(partition) != Some(&true)).count();
+        let (map, is_told, lags) =
+            (self.member.map().cloned(), self.told.is_some(), self.with.following.lags());
+        self.with.status.update(|standing| {
+            standing.has_been_ready |= standing.is_member && is_told && loading == 0;
+            (standing.kept, standing.loading, standing.lags) = (kept.len(), loading, lags);
+            (standing.map, standing.held) = (map, held);
+        });
+    }
+
+    /// Asks who is there, where that is due, and asks those for what they know.
+    fn ask(&mut self) {
+        let is_due = self.described_at.is_none_or(|at| at.elapsed() >= GROUP_DESCRIBE_EVERY);
+        if is_due && self.asked.is_none() {
+            self.asked = Some(self.member.view().clone());
+            // A thread that has ended has told why.
+            let _ = self.with.orders.send(Order::Describe);
+        }
+        let own = Place::of(&self.with.place);
+        let living = self.member.view().living().map(|report| Place::of(&report.node));
+        let peers = self.described.keys().cloned().chain(living).filter(|place| *place != own);
+        self.with.exchange.ask(peers.collect::<BTreeSet<Place>>());
+    }
+
+    /// The partitions that are followed, and whether all of each has been applied.
+    fn held(&self) -> BTreeMap<u32, bool> {
+        let reached_us = self.with.shards.iter().map(|shard| shard.watermark.load().1).min().unwrap_or(0);
+        let has_reached = |at: u64| reached_us > 0 && at <= reached_us;
+        let standings = self.with.following.standings();
+        standings
+            .into_iter()
+            .map(|(partition, at)| (partition, at.is_some_and(|at| has_reached(at.monotonic_us))))
+            .collect()
+    }
+
+    /// Tells the shards whose users they answer about.
+    fn tell(&mut self) {
+        let Some(map) = self.member.map() else { return };
+        let has_another =
+            |partition| map.owner_id(partition).is_some_and(|owner| owner != self.with.place.id);
+        let hold = |(hold, partition)| match hold {
+            // What it loads others have: callers are sent there, and do not wait.
+            Hold::Loading if has_another(partition) => Hold::No,
+            hold => hold,
+        };
+        let holds: Vec<Hold> = self.member.holds().into_iter().zip(0..).map(hold).collect();
+        let is_told =
+            |(told, before): &(Arc<NodeMap>, Vec<Hold>)| told.epoch == map.epoch && *before == holds;
+        if !self.told.as_ref().is_some_and(is_told)
+            && self.with.division.tell(Holdings::new(NodeMap::clone(map), holds.clone()))
+        {
+            self.told = Some((Arc::clone(map), holds));
+        }
+    }
+
+    /// Follows what it keeps. What it does not keep any more is let go of once no shard answers about it.
+    fn follow(&mut self, held: &BTreeMap<u32, bool>) {
+        let (kept, is_taken_over) = (self.member.kept(), self.with.division.is_taken_over());
+        let told = self.told.as_ref().map(|(_, holds)| holds);
+        let is_let_go =
+            |partition: u32| told.is_none_or(|holds| holds[partition as usize] == Hold::No && is_taken_over);
+        let still =
+            held.keys().copied().filter(|partition| !kept.contains(partition) && !is_let_go(*partition));
+        let wanted: BTreeSet<u32> = kept.iter().copied().chain(still).collect();
+        self.with.following.want(&wanted);
+    }
+
+    /// Prepares what whoever asks is told of the nodes.
+    fn show(&mut self) {
+        let epoch = |map: Option<&Arc<NodeMap>>| map.map(|map| map.epoch);
+        let is_shown = |news: &News| {
+            epoch(news.map.as_ref()) == epoch(self.member.map()) && news.view == *self.member.view()
+        };
+        if self.shown.as_ref().is_some_and(is_shown) {
+            return;
+        }
+        let tidings = Tidings { node: self.with.place.id, news: self.member.news() };
+        let told: Arc<[u8]> = tidings.write().into();
+        if self.with.division.show(Arc::clone(&told)) {
+            self.shown = Some(tidings.news);
+            self.with.status.update(|standing| standing.told = Some(told));
+        }
+    }
+
+    /// Sees to it that others have what this node has, where it is about to end. Where they do already it keeps its place in the group,
+    /// and has the same again when it is started anew soon; else it leaves the group, so that they take it up.
+    fn leave(&mut self, held: &BTreeMap<u32, bool>) {
+        if self.leaving.is_none() && self.with.status.is_to_leave() {
+            self.leaving = Some((Instant::now(), false));
+            self.member.leave();
+        }
+        let Some((since, has_left)) = self.leaving else { return };
+        // Another that is about to end as well has been heard of by then.
+        if since.elapsed() < NODES_LEAVE_HEARD {
+            return;
+        }
+        let living = self.member.view().living();
+        let stay: Vec<&Arc<Report>> =
+            living.filter(|report| report.node.id != self.with.place.id && !report.is_leaving).collect();
+        let has = |partition| stay.iter().any(|report| report.held.get(partition) >= Some(&Standing::Ready));
+        let mut ready = held.iter().filter(|(_, is_ready)| **is_ready);
+        if self.member.is_last() || ready.all(|(partition, _)| has(partition)) {
+            self.with.status.let_go();
+        } else if !has_left {
+            let _ = self.with.orders.send(Order::Leave);
+            self.leaving = Some((since, true));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Nodes that divide a topic's users among them, as an operator has them: started, killed, ended, started again. All tests share one
+//! broker; without it they say so and do nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use florin_client::{Client, UserId, Version};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::kafka::broker::Broker;
+use crate::kafka::send;
+use crate::support::{Server, florin, get, run, wait_for};
+
+const PARTITIONS: usize = 24;
+const USERS: std::ops::Range<u64> = 1..201;
+/// A busy host's: who waits for longer has been failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A node of a group, on a port of its own or on that of a former life.
+struct Group<'a> {
+    folder: &'a Path,
+    ledger: String,
+    name: &'a str,
+}
+
+impl Group<'_> {
+    fn command(&self, listen: &str, more: &[&str]) -> std::process::Command {
+        let (ledger, group) = (self.ledger.as_str(), self.name);
+        let on = ["serve", "--listen", listen, "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let of = ["--ledger", ledger, "--group", group, "--shards", "1"];
+        florin(self.folder, &[&on[..], &of, more].concat())
+    }
+
+    fn start(&self, listen: &str) -> Server {
+        Server::spawn(self.command(listen, &[]))
+    }
+}
+
+/// What a node tells of all of them, on whichever port; `None` while it has no map.
+fn told(node: SocketAddr) -> Option<Value> {
+    let answer = get(node, "/v1/nodes");
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let told: Value = serde_json::from_str(body).ok()?;
+    (!told["map"].is_null()).then_some(told)
+}
+
+/// Waits until all of these nodes tell that they are who there is, and that each partition has an owner and a standby, which both say that
+/// they have it.
+fn settles(nodes: &[SocketAddr]) -> Value {
+    let is_settled = |told: &Value| {
+        let map = &told["map"];
+        let partitions = map["partitions"].as_array().expect("a list");
+        let ports = |nodes: &Value| {
+            let all = nodes.as_array().expect("a list").iter().map(|node| node["port"].as_u64().unwrap());
+            all.collect::<std::collections::BTreeSet<_>>()
+        };
+        let there: std::collections::BTreeSet<u64> =
+            nodes.iter().map(|node| u64::from(node.port())).collect();
+        let holders = 2.min(nodes.len());
+        partitions.len() == PARTITIONS
+            && ports(&map["nodes"]) == there
+            && partitions.iter().all(|row| row.as_array().unwrap().len() == holders && !row[0].is_null())
+    };
+    for &node in nodes {
+        wait_for("a node's map is whole", || told(node).filter(&is_settled).map(drop));
+    }
+    told(nodes[0]).expect("it was there")
+}
+
+/// Whoever reads all users again and again, and panics where one read fails or goes back.
+struct Reader {
+    is_over: Arc<AtomicBool>,
+    reads: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    fn of(node: SocketAddr) -> Reader {
+        let (is_over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (over, count) = (Arc::clone(&is_over), Arc::clone(&reads));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = Client::builder().deadline(DEADLINE).connect(node).await.unwrap();
+                let mut shown: BTreeMap<u64, Version> = BTreeMap::new();
+                while !over.load(SeqCst) {
+                    for id in USERS {
+                        let user = UserId::new(id).unwrap();
+                        let balance =
+                            client.get_balance(user).await.unwrap_or_else(|error| panic!("{user}: {error}"));
+                        let before = shown.insert(id, balance.version());
+                        assert!(before <= Some(balance.version()), "{user} went back");
+                        count.fetch_add(1, SeqCst);
+                    }
+                }
+            });
+        });
+        Reader { is_over, reads, thread }
+    }
+
+    /// Everybody has been read twice since.
+    fn goes_on(&self) {
+        let before = self.reads.load(SeqCst);
+        wait_for("reads go on", || {
+            assert!(!self.thread.is_finished(), "a read has failed");
+            (self.reads.load(SeqCst) > before + 2 * USERS.count()).then_some(())
+        });
+    }
+
+    fn ends(self) {
+        self.is_over.store(true, SeqCst);
+        self.thread.join().expect("no read has failed");
+    }
+}
+
+/// What an operator sees of a user: the console is shown to this host by its own name.
+fn looked_at(admin: SocketAddr, user: u64) -> String {
+    let mut stream = TcpStream::connect(admin).expect("somebody listens");
+    write!(stream, "GET /v1/users/{user}/balance HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("florin writes UTF-8");
+    answer
+}
+
+/// A user's balance over HTTP from whoever has it, beginning with any node.
+fn followed(mut node: SocketAddr, user: u64) -> (String, usize) {
+    for sent_on in 0..3 {
+        let answer = get(node, &format!("/v1/users/{user}/balance"));
+        if !answer.starts_with("HTTP/1.1 307 ") {
+            return (answer, sent_on);
+        }
+        let location =
+            answer.lines().find_map(|line| line.strip_prefix("Location: http://")).expect("a place");
+        node = location.split('/').next().unwrap().parse().expect("an address");
+    }
+    panic!("user {user} is sent around in a circle");
+}
+
+#[test]
+fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
+    let Some(broker) = Broker::shared() else { return };
+    let folder = TempDir::new().unwrap();
+    broker.make_topic("divided", PARTITIONS as i32);
+    send(broker, "divided", USERS, 1..=2);
+    let group = Group { folder: folder.path(), ledger: broker.address("divided"), name: "divided" };
+    let mut nodes: Vec<Server> = (0..3).map(|_| group.start("127.0.0.1:0")).collect();
+    let any: Vec<SocketAddr> = nodes.iter().map(|node| node.any).collect();
+    settles(&any);
+
+    // By HTTP, from each of them, whoever has the user.
+    let mut sent_on = 0;
+    for user in USERS {
+        for &node in &any {
+            let (answer, ways) = followed(node, user);
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"version\":\"2\""), "{answer}");
+            sent_on += ways;
+        }
+    }
+    assert!(sent_on > 0, "each of them would have all users");
+
+    // As an operator looks, and where it is asked for by the command.
+    let elsewhere = USERS.map(|user| looked_at(nodes[0].admin, user));
+    let elsewhere: Vec<String> = elsewhere.filter(|answer| !answer.starts_with("HTTP/1.1 200 ")).collect();
+    assert!(!elsewhere.is_empty() && elsewhere.len() < USERS.count());
+    for answer in &elsewhere {
+        assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("which 127.0.0.1:"), "{answer}");
+    }
+    let node = nodes[0].addr();
+    for user in 1..6 {
+        let user = user.to_string();
+        for json in [&["--json"][..], &[]] {
+            let asked = [&["get", "balance", &user, "--addr", &node][..], json].concat();
+            let shown = run(folder.path(), &asked).ok();
+            assert!(shown.contains("version 2") || shown.contains("\"version\":\"2\""), "{shown}");
+        }
+    }
+    let page = get(nodes[0].admin, "/metrics");
+    for series in
+        ["florin_nodes 3\n", "florin_partitions_without_owner 0\n", "florin_partitions_without_standby 0\n"]
+    {
+        assert!(page.contains(&format!("\n{series}")), "{series}: {page}");
+    }
+    for role in ["as=\"owner\"", "as=\"standby\""] {
+        let is_of = |line: &&str| line.starts_with("florin_partition_held{") && line.contains(role);
+        // Who stands by for what is by chance, for ports are.
+        assert!((1..PARTITIONS).contains(&page.lines().filter(is_of).count()), "{role}: {page}");
+    }
+    let map = |port| told(port).expect("there is one")["map"]["partitions"].clone();
+    assert_eq!(map(any[0]), map(nodes[0].admin));
+
+    // By frames, of a client that was told of one of them.
+    let reader = Reader::of(any[0]);
+    reader.goes_on();
+    nodes[1].signal(Signal::KILL);
+    reader.goes_on();
+    settles(&[any[0], any[2]]);
+    send(broker, "divided", USERS, 3..=3);
+    reader.goes_on();
+    nodes[1] = group.start(&any[1].to_string());
+    settles(&any);
+    reader.goes_on();
+
+    // Ended as an operator does, one after the other, and started again.
+    for place in [2, 0] {
+        let ending = nodes.remove(place);
+        ending.signal(Signal::TERM);
+        assert_eq!(ending.ended().0, Some(0));
+        reader.goes_on();
+        nodes.insert(place, group.start(&any[place].to_string()));
+        settles(&any);
+        reader.goes_on();
+    }
+    reader.ends();
+    for user in USERS {
+        let (answer, _) = followed(any[0], user);
+        assert!(answer.contains("\"version\":\"3\""), "{answer}");
+    }
+}
+
+/// Of two nodes that say that they are reached at one place the former would be asked for what the latter was given.
+#[test]
+fn of_two_nodes_with_one_address_the_former_ends_and_says_why() {
+    let Some(broker) = Broker::shared() else { return };
+    let folder = TempDir::new().unwrap();
+    broker.make_topic("doubled", 3);
+    let group = Group { folder: folder.path(), ledger: broker.address("doubled"), name: "doubled" };
+    let said = folder.path().join("said");
+    let mut command = group.command("127.0.0.1:0", &[]);
+    command.stderr(File::create(&said).unwrap());
+    let former = Server::spawn(command);
+    let place = former.any.to_string();
+    let _latter = Server::spawn(group.command("127.0.0.1:0", &["--advertise", &place]));
+    assert_eq!(former.ended().0, Some(24));
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(
+        said.contains("this node is in group doubled no more")
+            && said.contains("no two nodes have one address"),
+        "{said}"
+    );
+}
