@@ -4,20 +4,24 @@
 //! partitions that `florin publish` would write, and prints
 //! - records a second of a node of two shards that loads it, and beside it, in turns, what librdkafka alone reads of it,
 //! - what a record costs each of the node's threads,
-//! - from before a record is sent until it is answered, at about 1,000 records a second.
+//! - from before a record is sent until it is answered, at about 1,000 records a second,
+//! - the same one record after the other, of a partition beside which a node that divides the users takes up all others.
 
+use std::collections::BTreeSet;
 use std::io::{Write, stdout};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use florin::node::{Node, NodeConfig};
-use florin::sources::LedgerAddress;
+use florin::shard::{Hold, Holdings};
+use florin::sources::{Ledger, LedgerAddress};
 use florin_core::ledger::Kind;
-use florin_kafka::{Address, Publisher};
+use florin_kafka::{Address, Publisher, Share};
 use florin_record::{Entered, NewTransaction, TransactionId};
-use florin_schema::{Asset, UserId, Version};
+use florin_schema::{Asset, MapNode, NodeMap, Partitioner, UserId, Version};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 #[path = "../../sources/kafka/tests/live/broker.rs"]
@@ -61,6 +65,7 @@ fn main() {
         node.drain();
         node.join().expect("a clean end");
     }
+    beside(&broker, records);
     let middle = |took: &mut Vec<Duration>| {
         took.sort_unstable();
         took[TURNS / 2]
@@ -136,6 +141,60 @@ fn load(broker: &Broker, records: u64) -> (Node, Duration) {
     (node, took)
 }
 
+/// A node that follows one partition takes up all others: how long a record of the one takes before, meanwhile and after.
+fn beside(broker: &Broker, records: u64) {
+    let ledger: LedgerAddress = broker.address(TOPIC).parse().expect("an address");
+    let config =
+        NodeConfig { shards: Some(2), shards_per_cpu: 2, divides_users: true, ..NodeConfig::local(ledger) };
+    let mut node = Node::start(config).expect("a node");
+    let share = answers_for_all(&mut node);
+    let followed = Partitioner::Murmur2.partition_of(LIVE_FIRST.to_string().as_bytes(), PARTITIONS as u32);
+    share.want(&BTreeSet::from([followed]));
+    let is_in = |share: &Share| share.standings().values().all(Option::is_some);
+    until("a partition is loaded", || is_in(&share));
+    let mut caller = Caller::connect(node.addresses().listen.expect("a port"));
+    let producer = broker.producer(&[("linger.ms", "0")]);
+    let (mut version, _) = caller.balance(LIVE_FIRST, 1);
+    let mut one = || {
+        version += 1;
+        let sent_us = now_us();
+        put_live(&producer, LIVE_FIRST, version, version);
+        producer.poll(Duration::ZERO);
+        caller.balance(LIVE_FIRST, version);
+        now_us() - sent_us
+    };
+    one();
+    println!("visible, one after the other: {}", quantiles((0..2_000).map(|_| one()).collect()));
+    let (before, began, mut took) = (applied(&node), Instant::now(), Vec::new());
+    share.want(&(0..PARTITIONS as u32).collect());
+    while !is_in(&share) {
+        took.push(one());
+    }
+    let (rows, loaded) = (applied(&node) - before, began.elapsed());
+    assert!(rows > records / 2, "there is much beside it");
+    told("load beside one that is followed", rows, loaded);
+    println!("visible meanwhile: {}", quantiles(took));
+    node.drain();
+    node.join().expect("a clean end");
+}
+
+/// Has a node that divides the users answer for all of them; what it follows.
+fn answers_for_all(node: &mut Node) -> Arc<Share> {
+    let Ledger::Kafka(ledger) = node.ledger() else { unreachable!("it follows a topic") };
+    let share = Arc::clone(ledger.share().expect("a share"));
+    let place = MapNode {
+        id: node.identity().node,
+        host: "127.0.0.1".to_owned(),
+        port: node.addresses().listen.expect("a port").port(),
+        tls_port: 0,
+    };
+    let mut map = NodeMap::new(1, Partitioner::Murmur2, vec![place], 1);
+    (0..PARTITIONS).for_each(|_| map.push(Some(0), []));
+    let mut division = node.take_division().expect("it divides its users");
+    assert!(division.tell(Holdings::new(map, vec![Hold::Ready; PARTITIONS as usize])));
+    share
+}
+
 /// One producer sends about 1,000 records a second; one caller waits for each version of one of the accounts.
 fn visible(broker: &Broker, node: &Node, seconds: u64) {
     let versions = (LIVE_A_SECOND * seconds).div_ceil(LIVE_USERS);
@@ -164,13 +223,16 @@ fn send(broker: &Broker, versions: u64) {
     for row in 0..versions * LIVE_USERS {
         let due = Duration::from_secs(1) * row as u32 / LIVE_A_SECOND as u32;
         thread::park_timeout(due.saturating_sub(began.elapsed()));
-        let (user, version) = (LIVE_FIRST + row % LIVE_USERS, row / LIVE_USERS + 1);
-        let at = florin_record::time::text(now_us());
-        let value = format!(
-            r#"{{"transaction_id":"00000000-0000-4000-8000-{row:012x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"1","occurred_at":"{at}"}}"#
-        );
-        put(&producer, TOPIC, -1, user.to_string().as_bytes(), Some(value.as_bytes()));
+        put_live(&producer, LIVE_FIRST + row % LIVE_USERS, row / LIVE_USERS + 1, row);
         producer.poll(Duration::ZERO);
     }
     producer.flush(Duration::from_secs(60)).expect("it is there");
+}
+
+fn put_live(producer: &BaseProducer, user: u64, version: u64, id: u64) {
+    let at = florin_record::time::text(now_us());
+    let value = format!(
+        r#"{{"transaction_id":"00000000-0000-4000-8000-{id:012x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"1","occurred_at":"{at}"}}"#
+    );
+    put(producer, TOPIC, -1, user.to_string().as_bytes(), Some(value.as_bytes()));
 }
