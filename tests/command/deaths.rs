@@ -52,8 +52,8 @@ enum Ledger {
     Gap,
     /// A gap in a PostgreSQL, by a slot of its own.
     Postgres(&'static str),
-    /// A topic without a record.
-    Kafka,
+    /// A topic of this name, without a record.
+    Kafka(&'static str),
 }
 
 #[derive(Clone, Copy)]
@@ -92,9 +92,13 @@ fn ways(vital: Vital) -> Vec<Way> {
         Vital::PostgresReread => vec![Way { ledger: Ledger::Postgres("reread"), ..plain }],
         // Where no broker was fetched there is none to read from.
         Vital::Kafka | Vital::Group | Vital::Nodes if Broker::shared().is_none() => Vec::new(),
-        Vital::Group => vec![Way { ledger: Ledger::Kafka, flags: &["--group", "dying-member"], ..plain }],
-        Vital::Nodes => vec![Way { ledger: Ledger::Kafka, flags: &["--group", "dying-keeper"], ..plain }],
-        Vital::Kafka => vec![Way { ledger: Ledger::Kafka, ..plain }],
+        Vital::Group => {
+            vec![Way { ledger: Ledger::Kafka("dying-member"), flags: &["--group", "dying"], ..plain }]
+        }
+        Vital::Nodes => {
+            vec![Way { ledger: Ledger::Kafka("dying-keeper"), flags: &["--group", "dying-too"], ..plain }]
+        }
+        Vital::Kafka => vec![Way { ledger: Ledger::Kafka("dying"), ..plain }],
         Vital::AuditLog => vec![Way { flags: &["--audit-log", "audit.jsonl"], ..plain }],
         Vital::Reload => vec![Way { then: Then::Signal(Signal::HUP), ..plain }],
         Vital::Handshakes(_) => {
@@ -208,10 +212,10 @@ fn prepare(ledger: Ledger, folder: &TempDir, postgres: u16) -> String {
             run(folder.path(), &["generate", "--transactions", "70000"]).ok();
         }
         Ledger::Gap => add_after_a_gap(&file),
-        Ledger::Kafka => {
+        Ledger::Kafka(topic) => {
             let broker = Broker::shared().expect("it was there before");
-            broker.make_topic("dying", 1);
-            return broker.address("dying");
+            broker.make_topic(topic, 1);
+            return broker.address(topic);
         }
         Ledger::Postgres(slot) => {
             return format!("postgres://postgres@127.0.0.1:{postgres}/postgres?slot={slot}");
