@@ -83,10 +83,8 @@ impl Rereads {
             self.come = match answers.try_recv() {
                 Ok((user, _)) if Some(user) != wanted => None,
                 Ok((_, answer)) => Some(answer.map_err(|failure| SourceError::from(&failure))),
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => {
-                    unreachable!("the thread ends after this is dropped, or with the process")
-                }
+                // A thread that has panicked ends the process in a moment: it says why, and not whoever waits for it.
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
             };
         }
         self.come.is_some() || self.rest.is_some()

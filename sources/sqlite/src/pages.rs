@@ -58,10 +58,8 @@ impl Pages {
                 *rows = page?;
                 Ok(if rows.len() < FEED_BATCH_ROWS { Page::Last } else { Page::More })
             }
-            Err(TryRecvError::Empty) => Ok(Page::Awaited),
-            Err(TryRecvError::Disconnected) => {
-                unreachable!("the thread ends after this is dropped, or with the process")
-            }
+            // A thread that has panicked ends the process in a moment: it says why, and not whoever waits for it.
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Ok(Page::Awaited),
         }
     }
 
