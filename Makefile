@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run compare peers test test-go features hostile mutants soak debezium
+.PHONY: help run cluster compare peers test test-go features hostile mutants soak debezium
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
@@ -12,6 +12,11 @@ help: ## List these commands
 run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by itself)
 	@scripts/needs run
 	cargo run --release --locked -- demo $(ARGS)
+
+cluster: ## A broker and three nodes that divide its topic, on this machine, with live transactions and readers; harm them and look (ARGS=60: for a minute)
+	@scripts/needs cluster
+	cargo build --release --locked
+	cargo run --release --locked --example cluster -- $(ARGS)
 
 compare: ## Florin against the Go service that it replaces and a plain Rust one, in about 20 minutes; goes on where it was interrupted (LEDGER=postgres: florin and the Go service on a PostgreSQL)
 	@LEDGER=$(LEDGER) scripts/needs compare
