@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use florin::limits::ADMIN_PART_SILENCE;
@@ -466,5 +466,21 @@ fn what_came_while_a_node_stood_still_is_read_before_its_time_is_judged() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{}: {answer}", drivers[at / 2]);
+    }
+}
+
+/// Whoever has read that a node is started may end it: for a moment a signal killed it.
+#[test]
+fn a_node_that_says_that_it_is_started_ends_in_order() {
+    let folder = folder_with_ledger();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "off"];
+    for _ in 0..20 {
+        let mut child =
+            florin(folder.path(), &serve).stdout(Stdio::piped()).spawn().expect("the command was built");
+        let mut out = child.stdout.take().expect("it is piped");
+        out.read_exact(&mut [0]).expect("it says what it is");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it has not been waited for");
+        let ended = wait_for("the node's end", || child.try_wait().expect("our own child"));
+        assert_eq!(ended.code(), Some(0), "{ended}");
     }
 }

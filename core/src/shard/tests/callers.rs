@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::super::quota::{Bounds, Quota};
 use super::*;
-use crate::limits::{WRONG_TOKEN_US, WRONG_TOKENS_BURST};
+use crate::limits::{LATE_SERVED_PER_TURN, WRONG_TOKEN_US, WRONG_TOKENS_BURST};
 
 /// One caller of a [`Book`]: its token, its number, its rights, its quota, and when its token's time is over.
 struct Entry(&'static str, u16, Rights, Bounds, i64);
@@ -253,6 +253,55 @@ fn requests_are_counted_against_their_callers_quota() {
     assert_eq!(ok(&mut node, 10_030, &balance().repeat(100)), 10);
     assert_eq!(ok(&mut node, 1_000_000, &balance().repeat(100)), 50);
     assert!(book.entries[0].1.usage().shed() > 90);
+}
+
+/// However many connections one refuses to be heard on, others do not wait until all of its refusals are sent.
+#[test]
+fn whoever_is_over_its_quota_is_served_behind_all_others() {
+    let over = Bounds { requests_per_s: 1, burst: 1, ..NO_BOUNDS };
+    let many = Bounds { in_flight: 1, ..NO_BOUNDS };
+    for bounds in [over, many] {
+        let book = Book::of([
+            Entry("flood", 1, Rights::READS, bounds, EVER),
+            Entry("other", 2, Rights::READS, NO_BOUNDS, EVER),
+        ]);
+        let (mut node, _port) = node_of(&book);
+        let served = |node: &mut Vec<Alone>| {
+            let mut served = Vec::new();
+            while let Some(connection) = node[0].shard.next_touched() {
+                if node[0].shard.wants(connection).output {
+                    let output = node[0].shard.take_output(connection, Vec::new());
+                    node[0].shard.sent(connection, output.len());
+                    served.push((connection, output[7]));
+                }
+            }
+            served
+        };
+        // Who was touched last is served first: the other is touched first.
+        let all = 0..=3 * LATE_SERVED_PER_TURN as u32;
+        node[0].begin_turn(20);
+        for connection in all.clone() {
+            if connection > 0 {
+                node[0].shard.open(connection, Listener::Any);
+            }
+            node[0].shard.receive(connection, &hello(if connection == 0 { "other" } else { "flood" }));
+        }
+        assert_eq!(served(&mut node).len(), all.clone().count(), "who is greeted has asked for nothing yet");
+        node[0].end_turn(20);
+
+        // The first of the flood may ask, and wait for its answer; whatever comes behind it is too much.
+        let (once, waits) = (balance(), request(1, 7, 0, true, &[]).repeat(2));
+        node[0].begin_turn(30);
+        for connection in all {
+            node[0].shard.receive(connection, if connection == 0 { &once } else { &waits });
+        }
+        node[0].shard.work();
+        let first = served(&mut node);
+        node[0].end_turn(30);
+        assert_eq!((first[0].0, first.len()), (0, 1 + LATE_SERVED_PER_TURN), "{first:?}");
+        let is_refused = |&(_, status): &(u32, u8)| status == Status::Overloaded as u8;
+        assert!(first[1..].iter().all(is_refused) && !is_refused(&first[0]), "{first:?}");
+    }
 }
 
 #[test]
