@@ -18,20 +18,20 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use florin_client::{Asset, Client};
-use florin_core::ledger::Kind;
+use florin_client::{Asset, Client, UserId};
 use florin_kafka::{Address, Publisher};
-use florin_record::{Entered, NewTransaction, TransactionId};
-use florin_schema::{UserId, Version};
 use rustix::process::Signal;
 
 #[path = "../../sources/kafka/tests/live/broker.rs"]
 #[allow(dead_code)]
 mod broker;
 mod nodes;
+#[path = "../recharges/mod.rs"]
+mod recharges;
 
 use broker::Broker;
 use nodes::{Node, told};
+use recharges::recharge;
 
 const TOPIC: &str = "cluster";
 const PARTITIONS: i32 = 24;
@@ -209,19 +209,8 @@ fn write(address: &str, is_over: &AtomicBool, written: &AtomicU64) {
         // All users have one before anybody is asked about.
         let due = USERS + began.elapsed().as_millis() as u64 * TRANSACTIONS_A_SECOND / 1_000;
         while row < due {
-            let mut random = [0; 10];
-            random[..8].copy_from_slice(&row.to_le_bytes());
-            let occurred_at_us = 1_795_320_306_000_000 + row as i64;
-            let transaction = NewTransaction {
-                transaction_id: TransactionId::at(occurred_at_us, random),
-                user_id: UserId::new(1 + row % USERS).expect("an id"),
-                asset: Asset::parse(b"COIN").expect("an asset"),
-                kind: Kind::Recharge,
-                amount: 1,
-                occurred_at_us,
-            };
-            let version = Version(1 + row / USERS);
-            publisher.offer(&Entered { transaction, version }).expect("the broker takes it");
+            let entered = recharge(row, 1 + row % USERS, 1 + row / USERS, 1);
+            publisher.offer(&entered).expect("the broker takes it");
             row += 1;
         }
         publisher.finish().expect("the broker takes it");

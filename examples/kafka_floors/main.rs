@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 use florin::node::{Node, NodeConfig};
 use florin::shard::{Hold, Holdings};
 use florin::sources::{Ledger, LedgerAddress};
-use florin_core::ledger::Kind;
 use florin_kafka::{Address, Publisher, Share};
-use florin_record::{Entered, NewTransaction, TransactionId};
-use florin_schema::{Asset, MapNode, NodeMap, Partitioner, UserId, Version};
+use florin_schema::{MapNode, NodeMap, Partitioner};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
@@ -29,9 +27,12 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 mod broker;
 #[path = "../floors/mod.rs"]
 mod floors;
+#[path = "../recharges/mod.rs"]
+mod recharges;
 
 use broker::{Broker, put};
 use floors::{Caller, applied, now_us, quantiles, ticks_by_thread, told, told_of_threads, until};
+use recharges::recharge;
 
 const TOPIC: &str = "floors";
 const PARTITIONS: i32 = 24;
@@ -80,18 +81,8 @@ fn publish(broker: &Broker, records: u64) {
     let address: Address = broker.address(TOPIC).parse().expect("an address");
     let mut publisher = Publisher::begin(&address, &mut |_| {}).expect("a topic");
     for row in 0..records {
-        let mut random = [0; 10];
-        random[..8].copy_from_slice(&row.to_le_bytes());
-        let occurred_at_us = 1_795_320_306_000_000 + row as i64;
-        let transaction = NewTransaction {
-            transaction_id: TransactionId::at(occurred_at_us, random),
-            user_id: UserId::new(row % USERS).expect("an id"),
-            asset: Asset::parse(b"COIN").expect("an asset"),
-            kind: Kind::Recharge,
-            amount: 1 + row as i64 % 1_000,
-            occurred_at_us,
-        };
-        publisher.offer(&Entered { transaction, version: Version(row / USERS + 1) }).expect("it is sent");
+        let entered = recharge(row, row % USERS, row / USERS + 1, 1 + row as i64 % 1_000);
+        publisher.offer(&entered).expect("it is sent");
     }
     publisher.finish().expect("it is there");
 }

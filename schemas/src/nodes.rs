@@ -127,6 +127,16 @@ pub struct MapNode {
     pub tls_port: u16,
 }
 
+/// `host:port`, with an IPv6 address in brackets.
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The same of a node, for people: with its port for TLS where it has no other.
+pub fn node_authority(host: &str, port: u16, tls_port: u16) -> String {
+    authority(host, if port == 0 { tls_port } else { port })
+}
+
 /// Which nodes hold which partition, as the nodes agree on it. Whoever knows one with a higher epoch forgets this one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeMap {

@@ -66,6 +66,7 @@ use crate::limits::{
     SCARCITY_LOG_US,
 };
 use crate::profiler::Profiler;
+use crate::shard::NO_NODES;
 use crate::tls::Identities;
 
 /// Where the admin port listens.
@@ -176,8 +177,7 @@ async fn shards(State(view): State<Arc<View>>) -> Response {
 
 async fn nodes(State(view): State<Arc<View>>) -> Response {
     let Some(nodes) = &view.nodes else {
-        let detail = "nodes: this node divides the users with no others, and answers about everybody";
-        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+        return Problem::new(StatusCode::NOT_FOUND, NO_NODES).into_response();
     };
     match nodes.standing().told {
         Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.to_vec()).into_response(),

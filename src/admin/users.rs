@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use florin_core::nodes::Place;
+use florin_schema::nodes::node_authority;
 use florin_schema::{UserId, decimal};
 
 use super::problem::Problem;
 use super::view::View;
 use crate::nodes::NodesStatus;
-use crate::nodes::config::shown;
 use crate::shard::{Look, Rights};
 
 /// A path that names a user's data.
@@ -71,7 +70,8 @@ fn elsewhere(nodes: &NodesStatus, user: UserId) -> Option<Problem> {
     if map.holders(partition).any(|place| map.nodes()[usize::from(place)].id == nodes.id) {
         return None;
     }
-    let owner = shown(&Place::of(&map.nodes()[usize::from(map.owner(partition)?)]));
+    let owner = &map.nodes()[usize::from(map.owner(partition)?)];
+    let owner = node_authority(&owner.host, owner.port, owner.tls_port);
     let detail =
         format!("user_id: {user} belongs to partition {partition}, which {owner} has: look at that node");
     Some(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))

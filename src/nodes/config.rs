@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use florin_core::nodes::Place;
-use florin_schema::nodes::HOST_BYTES_MAX;
+use florin_schema::nodes::{HOST_BYTES_MAX, node_authority};
 
 use crate::callers::SecretSource;
 use crate::node::Addresses;
@@ -91,8 +91,7 @@ pub fn place(advertise: Option<&Advertise>, addresses: &Addresses) -> Option<Pla
 
 /// As `host:port`, for people.
 pub fn shown(Place { host, port, tls_port }: &Place) -> String {
-    let port = if *port == 0 { tls_port } else { port };
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    node_authority(host, *port, *tls_port)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Described, Place};
-use florin_kafka::group::{self, Membership};
+use florin_core::nodes::Described;
+use florin_kafka::group::{Member, Membership};
 use florin_record::LedgerError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver};
 
@@ -48,7 +48,7 @@ pub(super) fn run(
             match order {
                 Order::Leave => membership.leave(),
                 Order::Describe => {
-                    let described = membership.described().map(|members| members.map(as_ours));
+                    let described = membership.described().map(|members| members.map(by_place));
                     if heard.blocking_send(Heard::Described(described)).is_err() {
                         return;
                     }
@@ -58,9 +58,6 @@ pub(super) fn run(
     }
 }
 
-fn as_ours(members: Vec<group::Member>) -> Described {
-    let one = |group::Member { place: group::Place { host, port, tls_port }, assigned }| {
-        (Place { host, port, tls_port }, assigned)
-    };
-    members.into_iter().map(one).collect()
+fn by_place(members: Vec<Member>) -> Described {
+    members.into_iter().map(|Member { place, assigned }| (place, assigned)).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use florin_core::nodes::{Place, Topic};
-use florin_kafka::group::{Membership, Place as GroupPlace};
+use florin_kafka::group::Membership;
 use florin_schema::MapNode;
 use tokio::sync::mpsc;
 
@@ -23,16 +23,17 @@ pub(super) fn join(node: &mut Node, group_config: &GroupConfig) -> Result<Nodes,
     let Ledger::Kafka(ledger) = node.ledger() else { return Err(NodesError::NoPartitions) };
     let (address, identity) = (Arc::clone(ledger.address()), ledger.identity().clone());
     let following = ledger.share().cloned().ok_or(NodesError::NoPartitions)?;
-    let Place { host, port, tls_port } =
+    let place =
         config::place(group_config.advertise.as_ref(), node.addresses()).ok_or(NodesError::NoListener)?;
     let division = node.take_division().ok_or(NodesError::NoPartitions)?;
-    let place = MapNode { id: node.identity().node, host: host.clone(), port, tls_port };
     let topic = Topic {
         partitioner: identity.partitioner,
         partitions: identity.partitions,
         standbys: group_config.standbys,
     };
-    let membership = Membership::join(&address, &group_config.name, &GroupPlace { host, port, tls_port })?;
+    let membership = Membership::join(&address, &group_config.name, &place)?;
+    let Place { host, port, tls_port } = place;
+    let place = MapNode { id: node.identity().node, host, port, tls_port };
     let status = Arc::new(NodesStatus::new(group_config.name.clone(), place.id));
     let stop = Arc::new(AtomicBool::new(false));
     let (orders, ordered) = mpsc::unbounded_channel();

@@ -72,8 +72,7 @@ pub(super) enum Share {
 pub(super) const NO_MAP: &str = "this node has not yet heard of the others that it divides the users with: ask again in a moment, or another";
 
 /// What one who asks for the nodes is told where users are not divided.
-pub(super) const NO_NODES: &str =
-    "nodes: this node divides the users with no others, and answers about everybody";
+pub const NO_NODES: &str = "nodes: this node divides the users with no others, and answers about everybody";
 
 /// Why a user is not answered about.
 pub(super) enum Elsewhere {

@@ -100,7 +100,7 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
-pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, NodesNews, holdings_link};
+pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, NO_NODES, NodesNews, holdings_link};
 pub use look::{Look, LookLink, LookPort, look_link};
 pub use memory::{Housekeeping, Pages};
 pub use metrics::ShardMetrics;

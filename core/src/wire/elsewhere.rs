@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use florin_schema::nodes::{authority, node_authority};
 use florin_schema::{MapNode, UserId, Version};
 
 use super::{Query, Request, Way};
@@ -34,31 +35,23 @@ impl NotOwner<'_> {
     /// In words.
     pub fn message(&self) -> String {
         let NotOwner { user, partition, owner, .. } = self;
-        format!(
-            "user_id: {user} belongs to partition {partition}, which {} has",
-            authority(owner, owner.port)
-        )
+        let owner = node_authority(&owner.host, owner.port, owner.tls_port);
+        format!("user_id: {user} belongs to partition {partition}, which {owner} has")
     }
 
     /// To the same path on the owner.
     pub fn redirect(&self, way: Way, request: &Request<'_>) -> Redirect {
-        let MapNode { port, tls_port, .. } = *self.owner;
-        let (scheme, port) = match way {
-            Way::Plain => ("http", port),
-            Way::Tls => ("https", tls_port),
+        let MapNode { host, port, tls_port, .. } = self.owner;
+        let (scheme, to) = match way {
+            Way::Plain => ("http", *port),
+            Way::Tls => ("https", *tls_port),
             // It is known here as a process, and would be nobody at a port.
             Way::Unix => ("http", 0),
         };
-        let owner = authority(self.owner, if port == 0 { self.owner.port } else { port });
-        let path = path(request).filter(|_| port != 0);
+        let owner = if to == 0 { node_authority(host, *port, *tls_port) } else { authority(host, to) };
+        let path = path(request).filter(|_| to != 0);
         Redirect { location: path.map(|path| format!("{scheme}://{owner}{path}")), owner }
     }
-}
-
-/// `host:port`, with an IPv6 address in brackets.
-fn authority(node: &MapNode, port: u16) -> String {
-    let host = &node.host;
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What was asked for, as its path says it.
@@ -84,4 +77,41 @@ fn path(request: &Request<'_>) -> Option<String> {
     }
     let question = if parameters.is_empty() { "" } else { "?" };
     Some(format!("/v1/users/{user}/{of}{question}{}", parameters.join("&")))
+}
+
+#[cfg(test)]
+mod tests {
+    use florin_schema::NodeId;
+
+    use super::*;
+    use crate::wire::{Parsed, http};
+
+    /// Nobody listens at port 0.
+    #[test]
+    fn an_owner_is_named_by_a_port_that_it_has() {
+        let node = |port, tls_port| MapNode { id: NodeId(1), host: "::1".to_owned(), port, tls_port };
+        let asked = "GET /v1/users/7/balance HTTP/1.1\r\nHost: h\r\n\r\n";
+        let mut users = Vec::new();
+        let Parsed::Request(request, _) = http::parse(asked.as_bytes(), &mut users) else {
+            panic!("a request")
+        };
+        let told = |owner: &MapNode, way| {
+            let answer = NotOwner { epoch: 1, user: UserId::default(), partition: 3, owner };
+            let Redirect { owner, location } = answer.redirect(way, &request);
+            (answer.message().rsplit_once(", which ").expect("whose").1.to_owned(), owner, location)
+        };
+        let named = |message: &str, owner: &str, location: Option<&str>| {
+            (message.to_owned(), owner.to_owned(), location.map(str::to_owned))
+        };
+        let both = node(7400, 7500);
+        let to = |scheme: &str, port| format!("{scheme}://[::1]:{port}/v1/users/7/balance");
+        assert_eq!(told(&both, Way::Plain), named("[::1]:7400 has", "[::1]:7400", Some(&to("http", 7400))));
+        assert_eq!(told(&both, Way::Tls), named("[::1]:7400 has", "[::1]:7500", Some(&to("https", 7500))));
+        assert_eq!(told(&both, Way::Unix), named("[::1]:7400 has", "[::1]:7400", None));
+        let by_tls = node(0, 7500);
+        for way in [Way::Plain, Way::Unix] {
+            assert_eq!(told(&by_tls, way), named("[::1]:7500 has", "[::1]:7500", None));
+        }
+        assert_eq!(told(&node(7400, 0), Way::Tls), named("[::1]:7400 has", "[::1]:7400", None));
+    }
 }

@@ -84,7 +84,7 @@ impl KafkaSource {
 
     fn partition_of(&self, user: UserId) -> u32 {
         let KafkaIdentity { partitioner, partitions, .. } = &self.identity;
-        partitioner.partition_of(user.to_string().as_bytes(), *partitions)
+        partitioner.partition_of_user(user, *partitions)
     }
 
     /// Accounts that were not read again are now, where their partitions are followed again.

@@ -2,23 +2,11 @@
 //! finds, or partitions that nobody has.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
+use florin_core::nodes::Place;
 use florin_schema::nodes::HOST_BYTES_MAX;
 
 use crate::limits::PARTITIONS_MAX;
-
-/// Where a node is asked. Displayed as the node calls itself as a client of the brokers, which the group's description repeats: nobody
-/// else has to be asked where it is.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
-    /// Its host's name or address; an IPv6 address without brackets.
-    pub host: String,
-    /// Of its any-shard listener; 0 where it has none.
-    pub port: u16,
-    /// Of its listener for TLS; 0 where it has none.
-    pub tls_port: u16,
-}
 
 /// A node in the group.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,35 +33,31 @@ pub enum Strange {
     },
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { host, port, tls_port } = self;
-        write!(f, "florin/{port}/{tls_port}/{host}")
-    }
+/// As a node calls itself as a client of the brokers, which the group's description repeats: nobody else has to be asked where it is.
+pub(super) fn client_id(Place { host, port, tls_port }: &Place) -> String {
+    format!("florin/{port}/{tls_port}/{host}")
 }
 
-impl Place {
-    /// How the group tells it from the other members: the same of all lives here, in the letters that Kafka has for names.
-    pub(super) fn instance(&self) -> String {
-        let is_legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
-        self.to_string().replace(|letter| !is_legal(letter), "_")
-    }
+/// How the group tells it from the other members: the same of all lives here, in the letters that Kafka has for names.
+pub(super) fn instance(place: &Place) -> String {
+    let is_legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-');
+    client_id(place).replace(|letter| !is_legal(letter), "_")
+}
 
-    fn read(client_id: &str) -> Option<Place> {
-        let mut parts = client_id.strip_prefix("florin/")?.splitn(3, '/');
-        let (port, tls_port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let host = parts.next().filter(|host| (1..=HOST_BYTES_MAX).contains(&host.len()))?.to_owned();
-        let place = Place { host, port, tls_port };
-        // As it is written, and in no other way.
-        ((port, tls_port) != (0, 0) && place.to_string() == client_id).then_some(place)
-    }
+fn place(found: &str) -> Option<Place> {
+    let mut parts = found.strip_prefix("florin/")?.splitn(3, '/');
+    let (port, tls_port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let host = parts.next().filter(|host| (1..=HOST_BYTES_MAX).contains(&host.len()))?.to_owned();
+    let place = Place { host, port, tls_port };
+    // As it is written, and in no other way.
+    ((port, tls_port) != (0, 0) && client_id(&place) == found).then_some(place)
 }
 
 impl Member {
     /// From a member's client id and its assignment, as Kafka's ConsumerProtocolAssignment lays it out.
-    pub fn read(client_id: &str, assignment: &[u8], topic: &str) -> Result<Member, Strange> {
-        let place = Place::read(client_id)
-            .ok_or_else(|| Strange::Client(client_id.chars().take(2 * HOST_BYTES_MAX).collect()))?;
+    pub fn read(found: &str, assignment: &[u8], topic: &str) -> Result<Member, Strange> {
+        let place =
+            place(found).ok_or_else(|| Strange::Client(found.chars().take(2 * HOST_BYTES_MAX).collect()))?;
         let assigned = partitions(assignment, topic)
             .map_err(|found| Strange::Assignment { topic: topic.to_owned(), found })?;
         Ok(Member { place, assigned })
@@ -165,7 +149,7 @@ mod tests {
             ("a/b", 7400, 0),
         ] {
             let place = Place { host: host.to_owned(), port, tls_port };
-            let member = Member::read(&place.to_string(), &assignment(&[("ledger", &[0, 7])]), "ledger");
+            let member = Member::read(&client_id(&place), &assignment(&[("ledger", &[0, 7])]), "ledger");
             assert_eq!(member, Ok(Member { place, assigned: BTreeSet::from([0, 7]) }));
         }
         for strange in [

@@ -11,6 +11,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use florin_core::nodes::Place;
 use florin_record::LedgerError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -22,7 +23,7 @@ use crate::client::config;
 use crate::failure::{Failure, forbidden_group, unavailable};
 use crate::limits::{GROUP_FETCH_KILOBYTES, GROUP_HEARTBEAT_MS, GROUP_SESSION_MS, QUERY_TIMEOUT};
 
-pub use described::{Member, Place};
+pub use described::Member;
 
 /// What the client library says goes into our log. What is assigned is not read.
 struct Idle;
@@ -141,9 +142,9 @@ fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membershi
     let mut config: ClientConfig = config(address)?;
     let refused = |error: &KafkaError| unavailable(&format!("group {group} cannot be joined"), error);
     let consumer: BaseConsumer<Idle> = config
-        .set("client.id", place.to_string())
+        .set("client.id", described::client_id(place))
         .set("group.id", group)
-        .set("group.instance.id", place.instance())
+        .set("group.instance.id", described::instance(place))
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", GROUP_SESSION_MS.to_string())
         .set("heartbeat.interval.ms", GROUP_HEARTBEAT_MS.to_string())

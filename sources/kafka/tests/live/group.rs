@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use florin_kafka::group::{Member, Membership, Place};
+use florin_core::nodes::Place;
+use florin_kafka::group::{Member, Membership};
 
 use super::broker::{Broker, Operation, Resource, USER};
 use super::login;
