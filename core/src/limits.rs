@@ -14,11 +14,11 @@ pub const SHARDS_MAX: u16 = 256;
 /// How long a map stands before its epoch is raised though nothing has changed, µs: for so long a caller may hold to a later one, told
 /// by a node that nobody else has heard of and that is gone.
 pub const MAP_STANDS_US: u64 = 5_000_000;
-/// How often a node that is about to end, and has left its group, says that it is still there, µs.
-pub const LEAVING_SPEAKS_US: u64 = 1_000_000;
-/// In how many descriptions of the group running such a node may have said nothing new and still be there: at four a second, five times
+/// How often a node that is not in its group, because it comes or is about to end, says that it is there, µs.
+pub const ABSENT_SPEAKS_US: u64 = 500_000;
+/// In how many descriptions of the group running such a node may have said nothing new and still be there: at four a second, four times
 /// what it takes to speak again.
-pub const LEAVING_UNHEARD_MAX: u32 = 20;
+pub const ABSENT_UNHEARD_MAX: u32 = 8;
 /// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
 pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of

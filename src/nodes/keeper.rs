@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Described, Member, News, Place, Report, Standing, Topic, View};
+use florin_core::nodes::{Described, Member, News, Place, Topic, View};
 use florin_kafka::Share;
 use florin_schema::{MapNode, NodeMap};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -79,7 +79,7 @@ impl Keeper {
             Vital::Nodes.at_work();
             tokio::select! {
                 Some(heard) = group.recv() => self.hear_group(heard),
-                Some(news) = letters.recv() => self.member.hear(&news, now_us()),
+                Some(news) = letters.recv() => self.member.hear(&news),
                 _ = turns.tick() => self.turn(),
             }
         }
@@ -113,7 +113,7 @@ impl Keeper {
     }
 
     fn describe(&mut self, described: Described, asked: &View) {
-        self.member.describe(&described, asked, now_us());
+        self.member.describe(&described, asked);
         let own = Place::of(&self.with.place);
         let heard: BTreeSet<Place> =
             self.member.view().living().map(|report| Place::of(&report.node)).collect();
@@ -133,7 +133,7 @@ impl Keeper {
         self.tell();
         self.follow(&held);
         self.show();
-        self.leave(&held);
+        self.leave();
         let kept = self.member.kept();
         let loading = kept.iter().filter(|partition| held.get(partition) != Some(&true)).count();
         let (map, is_told, lags) =
@@ -219,9 +219,10 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that others have what this node has, where it is about to end. Where they do already it keeps its place in the group,
-    /// and has the same again when it is started anew soon; else it leaves the group, so that they take it up.
-    fn leave(&mut self, held: &BTreeMap<u32, bool>) {
+    /// Sees to it that others have what this node has, where it is about to end. Where those that stand by have all of it they claim it, and
+    /// the node keeps its place in the group: it has the same again when it is started anew soon. Else it leaves the group, so that they
+    /// take it up.
+    fn leave(&mut self) {
         if self.leaving.is_none() && self.with.status.is_to_leave() {
             self.leaving = Some((Instant::now(), false));
             self.member.leave();
@@ -231,14 +232,9 @@ impl Keeper {
         if since.elapsed() < NODES_LEAVE_HEARD {
             return;
         }
-        let living = self.member.view().living();
-        let stay: Vec<&Arc<Report>> =
-            living.filter(|report| report.node.id != self.with.place.id && !report.is_leaving).collect();
-        let has = |partition| stay.iter().any(|report| report.held.get(partition) >= Some(&Standing::Ready));
-        let mut ready = held.iter().filter(|(_, is_ready)| **is_ready);
-        if self.member.is_last() || ready.all(|(partition, _)| has(partition)) {
+        if self.member.is_last() || self.member.may_end() {
             self.with.status.let_go();
-        } else if !has_left {
+        } else if !has_left && self.member.may_leave_group() {
             let _ = self.with.orders.send(Order::Leave);
             self.leaving = Some((since, true));
         }

@@ -75,6 +75,7 @@ struct ReportText {
     number: String,
     is_gone: bool,
     is_leaving: bool,
+    has_map: bool,
     assigned: Vec<u32>,
     loading: Vec<u32>,
     ready: Vec<u32>,
@@ -189,6 +190,7 @@ impl ReportText {
             number: report.number.to_string(),
             is_gone,
             is_leaving: report.is_leaving,
+            has_map: report.has_map,
             // Of one that is gone nobody asks what it had.
             assigned: report.assigned.iter().copied().filter(|_| !is_gone).collect(),
             loading: at(Standing::Loading),
@@ -198,7 +200,8 @@ impl ReportText {
     }
 
     fn read(self) -> Result<(Arc<Report>, bool), TextError> {
-        let ReportText { node, number: text, is_gone, is_leaving, assigned, loading, ready, owning } = self;
+        let ReportText { node, number: text, is_gone, is_leaving, has_map, assigned, loading, ready, owning } =
+            self;
         let each = |partitions: Vec<u32>, standing| {
             partitions.into_iter().map(move |partition| (partition, standing))
         };
@@ -213,7 +216,7 @@ impl ReportText {
             return Err(wrong("nodes.partitions", format!("partitions below {PARTITIONS_MAX}")));
         }
         let number = number("nodes.number", &text)?;
-        Ok((Arc::new(Report { node: node.read()?, number, is_leaving, assigned, held }), is_gone))
+        Ok((Arc::new(Report { node: node.read()?, number, is_leaving, has_map, assigned, held }), is_gone))
     }
 }
 
@@ -248,6 +251,7 @@ mod tests {
             node: node(id),
             number: 1_795_320_306_000_000,
             is_leaving: id == 2,
+            has_map: id != 2,
             assigned,
             held,
         })

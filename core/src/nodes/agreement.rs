@@ -7,10 +7,12 @@
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use florin_schema::{NodeId, NodeMap};
 
 use super::plan::{Plan, Topic};
+use super::planted::Planted;
 use super::view::{Report, View};
 use crate::limits::{HOLDERS_MAX, MAP_STANDS_US};
 
@@ -21,8 +23,13 @@ pub struct Agreement {
     view: View,
     map: Arc<NodeMap>,
     plan: Plan,
+    /// Whether the plan is not of this view.
+    is_stale: bool,
+    /// Of the maps that others tell those of the highest epoch, where that is not below the map's: what was not settled yet.
+    heard: Vec<Arc<NodeMap>>,
     /// Whether something was heard of every member of the group: before, a map would lack what the others know.
     is_complete: bool,
+    planted: Option<Planted>,
 }
 
 impl Agreement {
@@ -33,9 +40,23 @@ impl Agreement {
     pub fn new(topic: Topic) -> Agreement {
         assert!(topic.standbys < HOLDERS_MAX, "a map names an owner and a few standbys");
         let view = View::default();
-        let plan = Plan::of(&topic, &view);
+        let plan = Plan::of(&topic, &view, None);
         let map = Arc::new(plan.map.clone());
-        Agreement { topic, view, map, plan, is_complete: false }
+        Agreement {
+            topic,
+            view,
+            map,
+            plan,
+            is_stale: false,
+            heard: Vec::new(),
+            is_complete: false,
+            planted: None,
+        }
+    }
+
+    /// With a defect, for the simulation.
+    pub(super) fn plant(&mut self, planted: Planted) {
+        self.planted = Some(planted);
     }
 
     /// What is divided.
@@ -50,49 +71,59 @@ impl Agreement {
 
     /// What callers are told; `None` before something was heard of every member of the group, or somebody was met who had.
     pub fn map(&self) -> Option<&Arc<NodeMap>> {
-        self.is_complete.then_some(&self.map)
+        (self.is_complete || Planted::TellsTooEarly.is(self.planted)).then_some(&self.map)
     }
 
-    /// What follows from what is known.
+    /// What follows from what was known when it was settled last.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Takes in what a node says of itself: this one, whenever that changes. `now_us` is the time, µs since 1970 UTC.
-    pub fn hear(&mut self, report: Arc<Report>, now_us: u64) {
-        let mut view = self.view.clone();
-        view.hear(report);
-        self.learn(view, None, now_us);
+    /// Takes in what a node says of itself: this one, whenever that changes.
+    pub fn hear(&mut self, report: Arc<Report>) {
+        self.is_stale |= self.view.hear(report);
     }
 
     /// Takes in what another node knows, and the map that it tells.
-    pub fn meet(&mut self, other: &View, map: Option<&NodeMap>, now_us: u64) {
-        let mut view = self.view.clone();
-        view.merge(other);
+    pub fn meet(&mut self, other: &View, map: Option<&Arc<NodeMap>>) {
+        self.is_stale |= self.view.merge(other);
+        let Some(map) = map else { return };
         // Whoever has a map has heard of everybody, and now this one has.
-        self.is_complete |= map.is_some();
-        self.learn(view, map, now_us);
+        self.is_complete = true;
+        let highest = self.heard.first().map_or(self.map.epoch, |heard| heard.epoch);
+        if map.epoch > highest {
+            self.heard.clear();
+        }
+        let known = || self.heard.iter().chain((self.map.epoch == map.epoch).then_some(&self.map));
+        if map.epoch >= highest && !known().any(|known| Arc::ptr_eq(known, map) || known.says_as(map)) {
+            self.heard.push(Arc::clone(map));
+        }
     }
 
     /// As [`View::describe`]. `is_complete`: something was heard of all members of the group.
-    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View, is_complete: bool, now_us: u64) {
-        let mut view = self.view.clone();
-        view.describe(there, before);
+    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View, is_complete: bool) {
+        if !Planted::BuriesNobody.is(self.planted) {
+            self.is_stale |= self.view.describe(there, before);
+        }
         self.is_complete |= is_complete;
-        self.learn(view, None, now_us);
     }
 
-    fn learn(&mut self, view: View, heard: Option<&NodeMap>, now_us: u64) {
-        if view != self.view {
-            self.plan = Plan::of(&self.topic, &view);
-            self.view = view;
+    /// Draws the conclusions from all that was taken in. `now_us` is the time, µs since 1970 UTC.
+    pub fn settle(&mut self, now_us: u64) {
+        if core::mem::take(&mut self.is_stale) {
+            self.plan = Plan::of(&self.topic, &self.view, self.planted);
         }
-        let known = [Some(&*self.map), heard].into_iter().flatten();
-        let last = known.max_by_key(|map| (map.epoch, !map.says_as(&self.plan.map))).expect("its own");
-        let is_new = !last.says_as(&self.plan.map);
-        let epoch = match is_new || now_us.saturating_sub(last.epoch) > MAP_STANDS_US {
-            true => last.epoch.saturating_add(1).max(now_us),
-            false => last.epoch,
+        let heard = core::mem::take(&mut self.heard);
+        let highest = heard.first().map_or(self.map.epoch, |heard| heard.epoch);
+        let mut last = heard.iter().chain((self.map.epoch == highest).then_some(&self.map));
+        let is_new = last.any(|map| !map.says_as(&self.plan.map));
+        if Planted::KeepsEpoch.is(self.planted) && self.map.epoch > 0 {
+            self.map = Arc::new(self.plan.map.at(highest));
+            return;
+        }
+        let epoch = match is_new || now_us.saturating_sub(highest) > MAP_STANDS_US {
+            true => highest.saturating_add(1).max(now_us),
+            false => highest,
         };
         if epoch != self.map.epoch {
             self.map = Arc::new(self.plan.map.at(epoch));

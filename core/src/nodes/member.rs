@@ -18,8 +18,9 @@ use florin_schema::{MapNode, NodeId, NodeMap};
 
 use super::agreement::Agreement;
 use super::plan::Topic;
+use super::planted::Planted;
 use super::view::{Report, Standing, View};
-use crate::limits::{LEAVING_SPEAKS_US, LEAVING_UNHEARD_MAX};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX};
 
 /// What a node has of a partition, as callers are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,18 +75,20 @@ pub struct Member {
     assigned: BTreeSet<u32>,
     /// Of each partition that is followed, whether it is caught up.
     followed: BTreeMap<u32, bool>,
+    is_described: bool,
+    /// Who else is in the group, as it was described last.
+    others: BTreeSet<Place>,
     kept: BTreeSet<u32>,
     said: Option<Said>,
-    /// Of those that are leaving the number of the last word, and in how many descriptions running it was the last.
+    /// Of those that were not described last the number of the last word, and in how many descriptions running it was the last.
     unheard: BTreeMap<NodeId, (u64, u32)>,
+    planted: Option<Planted>,
 }
 
 #[derive(Debug)]
 struct Said {
     report: Arc<Report>,
     at_us: u64,
-    /// Whether another node is known to have heard it.
-    is_heard: bool,
 }
 
 impl Member {
@@ -101,10 +104,19 @@ impl Member {
             is_leaving: false,
             assigned: BTreeSet::new(),
             followed: BTreeMap::new(),
+            is_described: false,
+            others: BTreeSet::new(),
             kept: BTreeSet::new(),
             said: None,
             unheard: BTreeMap::new(),
+            planted: None,
         }
+    }
+
+    /// With a defect, for the simulation.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = Some(planted);
+        self.agreement.plant(planted);
     }
 
     /// The node itself.
@@ -128,47 +140,57 @@ impl Member {
     }
 
     /// Takes in what another node told.
-    pub fn hear(&mut self, news: &News, now_us: u64) {
-        if let Some(said) = &mut self.said {
-            said.is_heard |= news.view.report(self.node.id) == Some(&said.report);
-        }
-        self.agreement.meet(&news.view, news.map.as_deref(), now_us);
+    pub fn hear(&mut self, news: &News) {
+        self.agreement.meet(&news.view, news.map.as_ref());
     }
 
     /// Takes in who is in the group, which was asked for when `asked` was known. While that is being decided, there is nothing to take
-    /// in. A node that has left the group is there for as long as it goes on speaking.
-    pub fn describe(&mut self, described: &Described, asked: &View, now_us: u64) {
+    /// in. A node that is not in it, because it comes or is about to end, is there for as long as it goes on speaking.
+    pub fn describe(&mut self, described: &Described, asked: &View) {
         let assigned = described.get(&Place::of(&self.node));
-        self.assigned = assigned.cloned().unwrap_or_default();
+        if !Planted::KeepsAssignments.is(self.planted) {
+            self.assigned.clear();
+        }
+        self.assigned.extend(assigned.into_iter().flatten());
+        self.is_described = assigned.is_some();
         // One without this node is of a time before it came, or after it went: nothing was heard of the others yet, or nothing is to be.
         if assigned.is_none() && !self.is_leaving {
             return;
         }
-        self.listen_to_leaving(asked);
+        self.listen_to_absent(described, asked);
         let is_there = |report: &&Arc<Report>| {
-            let is_speaking =
-                || self.unheard.get(&report.node.id).is_some_and(|&(_, times)| times < LEAVING_UNHEARD_MAX);
-            described.contains_key(&Place::of(&report.node)) || report.is_leaving && is_speaking()
+            self.unheard.get(&report.node.id).is_none_or(|&(_, times)| times < ABSENT_UNHEARD_MAX)
         };
         let living = self.view().living();
         let mut there: BTreeSet<NodeId> = living.filter(is_there).map(|report| report.node.id).collect();
         there.insert(self.node.id);
-        let places: BTreeSet<Place> = self.view().living().map(|report| Place::of(&report.node)).collect();
-        let is_complete = described.keys().all(|place| places.contains(place));
-        self.agreement.describe(&there, asked, is_complete, now_us);
+        self.others = described.keys().filter(|place| **place != Place::of(&self.node)).cloned().collect();
+        // Whoever has a map knows of those that have left the group as well: it is waited for. Where nobody has one, nobody has left.
+        let has_none = |report: Option<&Arc<Report>>| report.is_some_and(|report| !report.has_map);
+        let is_complete = self.said_by_others().all(has_none);
+        self.agreement.describe(&there, asked, is_complete);
     }
 
-    /// Counts for how long nothing new was heard of those that are leaving.
-    fn listen_to_leaving(&mut self, asked: &View) {
+    /// The last words of the others in the group; `None` of those of whom nothing was heard.
+    fn said_by_others(&self) -> impl Iterator<Item = Option<&Arc<Report>>> {
+        let mut said: BTreeMap<&Place, Option<&Arc<Report>>> =
+            self.others.iter().map(|place| (place, None)).collect();
+        for report in self.view().living() {
+            if let Some(found) = said.get_mut(&Place::of(&report.node)) {
+                *found = Some(report);
+            }
+        }
+        said.into_values()
+    }
+
+    /// Counts for how long nothing new was heard of those that are not described.
+    fn listen_to_absent(&mut self, described: &Described, asked: &View) {
         let before = core::mem::take(&mut self.unheard);
-        for report in asked.living().filter(|report| report.is_leaving) {
+        for report in asked.living().filter(|report| !described.contains_key(&Place::of(&report.node))) {
             let last = before.get(&report.node.id).filter(|(number, _)| *number == report.number);
+            let last = last.filter(|_| !Planted::WaitsForTheSilent.is(self.planted));
             let times = last.map_or(0, |(_, times)| times.saturating_add(1));
             self.unheard.insert(report.node.id, (report.number, times));
-        }
-        // Whoever began to leave since.
-        for report in self.agreement.view().living().filter(|report| report.is_leaving) {
-            self.unheard.entry(report.node.id).or_insert((report.number, 0));
         }
     }
 
@@ -183,15 +205,31 @@ impl Member {
         self.is_leaving && !self.view().living().any(|report| others(&report))
     }
 
-    /// Whether it is about to end, has nothing left that others do not have, and somebody knows that.
+    /// Whether it is about to end, and all others in the group know of it, of whom one stays: whoever comes then hears of it from them.
+    /// It leaves the group where it may not end otherwise.
+    pub fn may_leave_group(&self) -> bool {
+        let has_map = |report: Option<&Arc<Report>>| report.is_some_and(|report| report.has_map);
+        let stays = |report: Option<&Arc<Report>>| report.is_some_and(|report| !report.is_leaving);
+        self.is_leaving && self.said_by_others().any(stays) && self.said_by_others().all(has_map)
+    }
+
+    /// Whether it is about to end, and others have claimed all that it has.
     pub fn may_end(&self) -> bool {
-        self.is_leaving && self.followed.is_empty() && self.said.as_ref().is_some_and(|said| said.is_heard)
+        let plan = self.agreement.plan();
+        let has_another = |partition: &u32| {
+            plan.place_of(self.node.id).is_none_or(|place| plan.has_another(place, *partition))
+        };
+        let mut ready = self.followed.iter().filter(|(_, is_ready)| **is_ready);
+        let is_done = ready.all(|(partition, _)| has_another(partition));
+        self.is_leaving && (is_done || Planted::EndsTooEarly.is(self.planted))
     }
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
     pub fn turn(&mut self, followed: BTreeMap<u32, bool>, now_us: u64) {
         self.followed = followed;
+        self.agreement.settle(now_us);
         self.speak(now_us);
+        self.agreement.settle(now_us);
         let plan = self.agreement.plan();
         let Some(place) = plan.place_of(self.node.id) else {
             // Another life has this one's place; the group says so as well, and this one ends.
@@ -202,7 +240,11 @@ impl Member {
         let is_needed = |partition: &u32| {
             self.map().is_some() || self.assigned.contains(partition) || self.followed.contains_key(partition)
         };
-        self.kept = plan.kept_by(place).filter(is_needed).collect();
+        let kept = plan.kept_by(place).filter(is_needed).collect();
+        let before = core::mem::replace(&mut self.kept, kept);
+        if Planted::LetsGoOfNothing.is(self.planted) {
+            self.kept.extend(before);
+        }
     }
 
     /// The partitions that are to be followed. What is not among them is followed until no caller is answered about it.
@@ -220,12 +262,13 @@ impl Member {
         match (self.kept.contains(&partition), self.followed.get(&partition)) {
             (false, _) => Hold::No,
             (true, Some(true)) => Hold::Ready,
+            (true, Some(false)) if Planted::AnswersEarly.is(self.planted) => Hold::Ready,
             (true, _) => Hold::Loading,
         }
     }
 
-    /// Says how it stands, where that has changed or others think that it is gone; while it is leaving, for nobody else says that it is
-    /// there, again and again.
+    /// Says how it stands, where that has changed or others think that it is gone; while the group does not say that it is there, again
+    /// and again.
     fn speak(&mut self, now_us: u64) {
         let held: BTreeMap<u32, Standing> = self
             .followed
@@ -233,26 +276,32 @@ impl Member {
             .map(|(&partition, &is_ready)| (partition, self.standing(partition, is_ready)))
             .collect();
         let is_as_before = self.said.as_ref().is_some_and(|Said { report, at_us, .. }| {
-            (&report.held, &report.assigned, report.is_leaving) == (&held, &self.assigned, self.is_leaving)
-                && !(self.is_leaving && now_us.abs_diff(*at_us) >= LEAVING_SPEAKS_US)
+            (&report.held, &report.assigned) == (&held, &self.assigned)
+                && (report.is_leaving, report.has_map) == (self.is_leaving, self.map().is_some())
+                && (self.is_described || now_us.abs_diff(*at_us) < ABSENT_SPEAKS_US)
         });
         if is_as_before && self.view().has(self.node.id) {
             return;
         }
         let number = self.view().next_number(self.node.id, self.number);
         let (node, assigned, is_leaving) = (self.node.clone(), self.assigned.clone(), self.is_leaving);
-        let report = Arc::new(Report { node, number, is_leaving, assigned, held });
-        self.said = Some(Said { report: Arc::clone(&report), at_us: now_us, is_heard: false });
-        self.agreement.hear(report, now_us);
+        let has_map = self.map().is_some();
+        let report = Arc::new(Report { node, number, is_leaving, has_map, assigned, held });
+        self.said = Some(Said { report: Arc::clone(&report), at_us: now_us });
+        self.agreement.hear(report);
     }
 
     fn standing(&self, partition: u32, is_ready: bool) -> Standing {
         if !is_ready {
-            return Standing::Loading;
+            let is_early = Planted::SaysReadyEarly.is(self.planted);
+            return if is_early { Standing::Ready } else { Standing::Loading };
         }
         let plan = self.agreement.plan();
         let claim = || plan.claim(plan.place_of(self.node.id)?, partition);
         let before = || self.said.as_ref()?.report.held.get(&partition)?.claim();
+        if Planted::ClaimsAnew.is(self.planted) {
+            return before().or_else(claim).map_or(Standing::Ready, Standing::Owning);
+        }
         claim().or_else(before).map_or(Standing::Ready, Standing::Owning)
     }
 }

@@ -16,13 +16,19 @@
 //! | [`plan`] | who owns, stands by and keeps a partition: nobody lets go of one before somebody else has it |
 //! | [`agreement`] | the map, and its epoch, which never falls |
 //! | [`member`] | one node: what it says of itself, follows, and tells callers |
+//! | `planted` | defects for the simulation to find |
 
 pub mod agreement;
 pub mod member;
 pub mod plan;
+mod planted;
 pub mod view;
 
 pub use agreement::Agreement;
 pub use member::{Described, Hold, Member, News, Place};
 pub use plan::{Plan, Topic};
+pub use planted::Planted;
 pub use view::{Report, Standing, View};
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use florin_schema::ids::mix;
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
 
+use super::planted::Planted;
 use super::view::{Standing, View};
 
 /// What is divided.
@@ -43,6 +44,7 @@ pub struct Plan {
 struct Claim {
     place: u16,
     is_assigned: bool,
+    is_leaving: bool,
     standing: Option<Standing>,
 }
 
@@ -59,7 +61,7 @@ impl Claim {
 
 impl Plan {
     /// The plan for what is known.
-    pub fn of(topic: &Topic, view: &View) -> Plan {
+    pub(super) fn of(topic: &Topic, view: &View, planted: Option<Planted>) -> Plan {
         let mut claims: Vec<Vec<Claim>> = vec![Vec::new(); topic.partitions as usize];
         let (mut nodes, mut stays) = (Vec::new(), Vec::new());
         for (report, place) in view.living().zip(0..) {
@@ -69,15 +71,15 @@ impl Plan {
             let assigned = report.assigned.iter().filter(|partition| !report.held.contains_key(partition));
             for (partition, standing) in held.chain(assigned.map(|&partition| (partition, None))) {
                 if let Some(claims) = claims.get_mut(partition as usize) {
-                    let is_assigned = report.assigned.contains(&partition);
-                    claims.push(Claim { place, is_assigned, standing });
+                    let (is_assigned, is_leaving) = (report.assigned.contains(&partition), report.is_leaving);
+                    claims.push(Claim { place, is_assigned, is_leaving, standing });
                 }
             }
         }
         let mut map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
         let (mut keepers, mut highest) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len()));
         for (claims, partition) in claims.into_iter().zip(0..) {
-            let one = Partition { standbys: topic.standbys, nodes: &stays, partition, claims };
+            let one = Partition { standbys: topic.standbys, nodes: &stays, partition, claims, planted };
             let owner = one.owner();
             map.push(owner, one.ready().into_iter().filter(|&place| Some(place) != owner));
             keepers.push(one.keepers());
@@ -96,6 +98,11 @@ impl Plan {
     pub fn kept_by(&self, place: u16) -> impl Iterator<Item = u32> + '_ {
         let keepers = self.keepers.iter().zip(0..);
         keepers.filter(move |(keepers, _)| keepers.contains(&place)).map(|(_, partition)| partition)
+    }
+
+    /// Whether another than the node at a place has claimed a partition since that one has.
+    pub fn has_another(&self, place: u16, partition: u32) -> bool {
+        self.claims[partition as usize].is_some_and(|(_, highest)| highest != place)
     }
 
     /// The number by which the node at a place, which is ready, is to claim a partition from now on; `None` where it has nothing to claim
@@ -129,6 +136,7 @@ struct Partition<'a> {
     nodes: &'a [Stay],
     partition: u32,
     claims: Vec<Claim>,
+    planted: Option<Planted>,
 }
 
 impl Partition<'_> {
@@ -138,10 +146,13 @@ impl Partition<'_> {
         mix(self.nodes[usize::from(place)].salt ^ u64::from(self.partition))
     }
 
-    /// Whoever is assigned it and ready; else whoever has claimed it last, else the first that is ready.
+    /// Of those that are ready one that stays: whoever is assigned it, else whoever has claimed it last, else the first.
     fn owner(&self) -> Option<u16> {
-        let ready = self.claims.iter().filter(|claim| claim.is_ready());
-        let best = ready.max_by_key(|claim| (claim.is_assigned, claim.standing, self.score(claim.place)));
+        let is_ready = |claim: &&Claim| claim.is_ready() || Planted::NamesLoading.is(self.planted);
+        let ready = self.claims.iter().filter(is_ready);
+        let best = ready.max_by_key(|claim| {
+            (!claim.is_leaving, claim.is_assigned, claim.standing, self.score(claim.place))
+        });
         best.map(|claim| claim.place)
     }
 
@@ -168,7 +179,8 @@ impl Partition<'_> {
         let ready = self.ready();
         let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
         let last = self.claim().map(|(_, place)| place);
-        let stays = |place: &u16| !is_settled || last.is_none_or(|last| last == *place);
+        let is_last = |place: u16| last.is_none_or(|last| last == place);
+        let stays = |place: &u16| !is_settled || is_last(*place) && !Planted::IgnoresClaims.is(self.planted);
         let others: Vec<u16> =
             ready.into_iter().filter(|place| !keepers.contains(place) && stays(place)).collect();
         keepers.extend(others);
@@ -177,6 +189,9 @@ impl Partition<'_> {
 
     /// The nodes that stand first for it, but for those who have it anyway.
     fn add_standbys(&self, keepers: &mut Vec<u16>) {
+        if Planted::StandsByForNothing.is(self.planted) {
+            return;
+        }
         for _ in 0..self.standbys {
             let stays =
                 |&place: &u16| !self.nodes[usize::from(place)].is_leaving && !keepers.contains(&place);

@@ -41,8 +41,11 @@ pub struct Report {
     pub node: MapNode,
     /// Raised with each change. The first of a life is the time at which it began, so that of two lives the later is known.
     pub number: u64,
-    /// Whether it is about to end. It has left the group, stands by for nothing new, and holds what it holds until others do.
+    /// Whether it is about to end. It stands by for nothing new, leaves the group unless others have all that it has, and holds what it
+    /// holds until one of them has claimed it.
     pub is_leaving: bool,
+    /// Whether it has a map: then it knows of everybody, those that are leaving as well.
+    pub has_map: bool,
     /// What the group has assigned to it.
     pub assigned: BTreeSet<u32>,
     /// What it holds.
@@ -69,35 +72,38 @@ pub struct View {
 }
 
 impl View {
-    /// Takes in what a node says of itself.
-    pub fn hear(&mut self, report: Arc<Report>) {
+    /// Takes in what a node says of itself; true where that was news, here and below.
+    pub fn hear(&mut self, report: Arc<Report>) -> bool {
         let id = report.node.id;
-        self.know(id, Known { report, is_gone: false });
-        self.bury_former_lives();
+        let is_news = self.know(id, &Known { report, is_gone: false });
+        if is_news {
+            self.bury_former_lives();
+        }
+        is_news
     }
 
     /// Takes in what another node knows.
-    pub fn merge(&mut self, other: &View) {
-        for (&id, known) in &other.known {
-            self.know(id, known.clone());
+    pub fn merge(&mut self, other: &View) -> bool {
+        let is_news = other.known.iter().fold(false, |is_news, (&id, known)| self.know(id, known) | is_news);
+        if is_news {
+            self.bury_former_lives();
         }
-        self.bury_former_lives();
+        is_news
     }
 
     /// These nodes are there, which was asked for once `before` was known: who else was known by then is gone.
-    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) {
-        for (id, Known { report, .. }) in &before.known {
-            if !there.contains(id) {
-                self.know(*id, Known { report: Arc::clone(report), is_gone: true });
-            }
-        }
+    pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) -> bool {
+        let absent = before.known.iter().filter(|(id, _)| !there.contains(id));
+        let gone = absent
+            .map(|(&id, Known { report, .. })| (id, Known { report: Arc::clone(report), is_gone: true }));
+        gone.fold(false, |is_news, (id, known)| self.know(id, &known) | is_news)
     }
 
     /// Of what another node says that it knows: each node's last word, and whether it is gone.
     pub fn of(known: impl IntoIterator<Item = (Arc<Report>, bool)>) -> View {
         let mut view = View::default();
         for (report, is_gone) in known {
-            view.know(report.node.id, Known { report, is_gone });
+            view.know(report.node.id, &Known { report, is_gone });
         }
         view.bury_former_lives();
         view
@@ -128,15 +134,14 @@ impl View {
         self.known.get(&id).map_or(first, |known| known.report.number + 1)
     }
 
-    fn know(&mut self, id: NodeId, news: Known) {
-        match self.known.get_mut(&id) {
-            Some(known) if news.is_later_than(known) => *known = news,
-            Some(_) => {}
-            None => {
-                self.known.insert(id, news);
-                self.forget();
-            }
+    fn know(&mut self, id: NodeId, news: &Known) -> bool {
+        let known = self.known.get(&id);
+        let is_news = known.is_none_or(|known| news.is_later_than(known));
+        if is_news {
+            self.known.insert(id, news.clone());
+            self.forget();
         }
+        is_news
     }
 
     /// Of two lives at one address the former is over.

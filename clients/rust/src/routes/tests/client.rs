@@ -49,8 +49,10 @@ struct Call {
     attempts: u32,
     /// What it was told by whom, for whoever looks into a seed.
     way: Vec<String>,
-    /// In how many turns a node was there that has a map, and whose address the client knows.
+    /// In how many turns a node was there that can tell of the others, and whose address the client knows.
     chances: u64,
+    /// The same, whether it can tell of others or not.
+    reachable: u64,
 }
 
 /// How a call ended.
@@ -59,6 +61,7 @@ pub struct Ended {
     pub attempts: u32,
     pub way: Vec<String>,
     pub chances: u64,
+    pub reachable: u64,
     /// In turns.
     pub took: u64,
     pub answer: Option<Answer>,
@@ -123,7 +126,20 @@ impl Client {
     pub fn begin(&mut self, user: UserId, now: u64) {
         let tour = Tour::default();
         let way = Vec::new();
-        self.calls.push(Call { user, began: now, tour, waits_until: now, attempts: 0, way, chances: 0 });
+        self.calls.push(Call {
+            user,
+            began: now,
+            tour,
+            waits_until: now,
+            attempts: 0,
+            way,
+            chances: 0,
+            reachable: 0,
+        });
+    }
+
+    pub fn asked_about(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.calls.iter().map(|call| call.user)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -155,7 +171,11 @@ impl Client {
         let mut ended = Vec::new();
         for mut call in std::mem::take(&mut self.calls) {
             let is_there = |address: &Address| matches!(behind(address), Behind::There(_));
-            call.chances += u64::from(self.roster.addresses().iter().flatten().any(is_there));
+            let can_tell =
+                |address: &Address| matches!(behind(address), Behind::There(node) if node.has_heard(now));
+            let mut known = self.roster.addresses().iter().flatten();
+            call.reachable += u64::from(known.clone().any(is_there));
+            call.chances += u64::from(known.any(can_tell));
             let answer = if call.waits_until <= now { self.ask(&mut call, now, behind, reply) } else { None };
             let is_over = answer.is_some() || now - call.began >= DEADLINE;
             match is_over {
@@ -164,6 +184,7 @@ impl Client {
                     attempts: call.attempts,
                     way: call.way,
                     chances: call.chances,
+                    reachable: call.reachable,
                     took: now - call.began,
                     answer,
                 }),

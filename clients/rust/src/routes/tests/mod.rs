@@ -18,10 +18,13 @@ mod world;
 use std::panic::catch_unwind;
 
 use client::Defect;
+use florin_core::nodes::Planted;
 use world::{BUSY, Tally, World};
 
 /// How many seeds are tried where nobody asks for more.
 const SEEDS: u64 = 30;
+/// In how many each planted defect of a node must be found.
+const PLANTED_SEEDS: u64 = 300;
 
 #[test]
 fn no_answer_is_wrong_and_none_is_missing() {
@@ -53,6 +56,19 @@ fn a_client_that_does_wrong_is_found_out() {
         eprintln!("{defect:?}: seed {seed:?}");
         assert!(seed.is_some(), "{defect:?} is not found in {SEEDS} seeds");
     }
+}
+
+/// The same of nodes.
+#[test]
+fn every_planted_defect_of_the_nodes_is_found() {
+    let is_found = |planted, seed| catch_unwind(|| World::of_defective(seed, planted).play(BUSY)).is_err();
+    let missed = Planted::ALL.into_iter().filter(|&planted| {
+        let seed = (0..PLANTED_SEEDS).find(|&seed| is_found(planted, seed));
+        eprintln!("{planted:?}: seed {seed:?}");
+        seed.is_none()
+    });
+    let missed: Vec<Planted> = missed.collect();
+    assert!(missed.is_empty(), "not found in {PLANTED_SEEDS} seeds: {missed:?}");
 }
 
 fn asked(name: &str) -> Option<u64> {

@@ -18,6 +18,13 @@ pub enum Reply {
     NotOwner(u64),
 }
 
+/// For so many turns a node that is told to end waits, as it does in production.
+const LEAVE_HEARD_TURNS: u64 = 10;
+
+/// After so many turns among the others, where it has come or has stood still, a node has heard of them all, and callers have its map. By
+/// then it may tell one that is later than the others' and knows less.
+const HEARD_TURNS: u64 = 20;
+
 /// How far it has read a partition.
 struct Held {
     position: usize,
@@ -31,7 +38,11 @@ pub struct Node {
     pub member: Member,
     /// Until which turn it stands still.
     pub frozen_until: u64,
+    began: u64,
     pub is_leaving: bool,
+    /// Until which turn it only says so: another that is leaving as well is heard of by then.
+    pub stays_until: u64,
+    pub has_left: bool,
     /// Whether it has asked the group who is there, and waits to hear.
     pub is_asking: bool,
     /// Each partition that it holds.
@@ -39,11 +50,14 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(place: MapNode, topic: Topic, now_us: u64) -> Node {
+    pub fn new(place: MapNode, topic: Topic, now: u64, now_us: u64) -> Node {
         Node {
             member: Member::new(place, topic, now_us),
             frozen_until: 0,
+            began: now,
             is_leaving: false,
+            stays_until: 0,
+            has_left: false,
             is_asking: false,
             held: BTreeMap::new(),
         }
@@ -51,6 +65,11 @@ impl Node {
 
     pub fn id(&self) -> NodeId {
         self.member.node().id
+    }
+
+    /// Whether it has been among the others for long enough to tell of them.
+    pub fn has_heard(&self, now: u64) -> bool {
+        now >= self.began.max(self.frozen_until) + HEARD_TURNS
     }
 
     pub fn place(&self) -> Place {
@@ -62,8 +81,8 @@ impl Node {
     }
 
     /// It is told to end.
-    pub fn leave(&mut self) {
-        self.is_leaving = true;
+    pub fn leave(&mut self, now: u64) {
+        (self.is_leaving, self.stays_until) = (true, now + LEAVE_HEARD_TURNS);
         self.member.leave();
     }
 
@@ -83,6 +102,11 @@ impl Node {
 
     pub fn is_ready(&self, partition: u32) -> bool {
         self.member.hold(partition) == Hold::Ready
+    }
+
+    /// Whether it has read the partition to its end once.
+    pub fn has_loaded(&self, partition: u32) -> bool {
+        self.held.get(&partition).is_some_and(|held| held.is_ready)
     }
 
     pub fn position(&self, partition: u32) -> Option<usize> {

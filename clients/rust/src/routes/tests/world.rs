@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
 
-use florin_core::nodes::{Described, News, Place, Topic, View};
+use florin_core::nodes::{Described, News, Place, Planted, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,6 +25,8 @@ const FOUND_AFTER: u64 = 30;
 /// How long a call may take where nobody is killed and nobody freezes, a turn for each round trip: some nodes that do not have the user
 /// any more, and their maps, each later than the last.
 const PLANNED_TURNS: u64 = 10;
+/// For so long something more happens soon.
+const BURST: u64 = 6;
 /// The time at which everything begins, µs since 1970 UTC, and what a turn takes of it.
 const BEGAN_US: u64 = 1_795_320_306_000_000;
 const TURN_US: u64 = 50_000;
@@ -106,6 +108,9 @@ pub struct World {
     /// Whether nobody is killed, and nobody freezes.
     is_planned: bool,
     lives: u64,
+    /// When something happened to a node last.
+    troubled_at: u64,
+    planted: Option<Planted>,
     letters: Vec<Letter>,
     descriptions: Vec<(u64, NodeId, Described, View)>,
     clients: Vec<Client>,
@@ -144,6 +149,8 @@ impl World {
             nodes_most: nodes,
             is_planned: seed.is_multiple_of(3),
             lives: 0,
+            troubled_at: 0,
+            planted: None,
             letters: Vec::new(),
             descriptions: Vec::new(),
             clients: Vec::new(),
@@ -161,6 +168,14 @@ impl World {
         let mut world = World::new(seed);
         let given: Vec<Address> = (0..world.nodes_most.min(2)).map(address).collect();
         world.clients = (0..3).map(|_| Client::new(&given, Some(defect))).collect();
+        world
+    }
+
+    /// Of nodes that have a defect.
+    pub fn of_defective(seed: u64, planted: Planted) -> World {
+        let mut world = World::new(seed);
+        world.planted = Some(planted);
+        world.nodes.values_mut().for_each(|node| node.member.plant(planted));
         world
     }
 
@@ -189,14 +204,23 @@ impl World {
         self.lives += 1;
         let id = NodeId(self.rng.random_range(1..u64::MAX));
         let place = MapNode { id, host: format!("node-{host}"), port: 7400, tls_port: 0 };
-        let node = Node::new(place, self.topic, BEGAN_US + TURN_US * self.now + self.lives % 50);
+        let mut node =
+            Node::new(place, self.topic, self.now, BEGAN_US + TURN_US * self.now + self.lives % 50);
+        if let Some(planted) = self.planted {
+            node.member.plant(planted);
+        }
         self.nodes.insert(id, node);
     }
 
-    /// Something happens to a node, now and then.
+    /// Something happens to a node, now and then; and where it has just happened, soon again: what moves twice before all have heard of
+    /// the first time is what goes wrong.
     fn trouble(&mut self) {
-        if !self.rng.random_ratio(1, 25) {
+        let rarely = if self.now - self.troubled_at < BURST { 4 } else { 40 };
+        if !self.rng.random_ratio(1, rarely) {
             return;
+        }
+        if self.now - self.troubled_at >= BURST || self.rng.random_ratio(3, 4) {
+            self.troubled_at = self.now;
         }
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let id = ids[self.rng.random_range(0..ids.len())];
@@ -208,9 +232,7 @@ impl World {
             }
             1 => self.nodes.get_mut(&id).unwrap().frozen_until = self.now + self.rng.random_range(1..120),
             2 if others_stay => {
-                let node = self.nodes.get_mut(&id).unwrap();
-                node.leave();
-                self.group.leave(&node.place());
+                self.nodes.get_mut(&id).unwrap().leave(self.now);
             }
             _ => {
                 let taken: BTreeSet<&str> = self.nodes.values().map(|node| node.host()).collect();
@@ -231,6 +253,7 @@ impl World {
         self.group.expire(self.now);
         self.deliver();
         self.run_nodes();
+        self.check_own_maps();
         self.note_who_has_what();
         if is_read {
             for client in &mut self.clients {
@@ -242,18 +265,18 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        let (now, now_us) = (self.now, BEGAN_US + TURN_US * self.now);
+        let now = self.now;
         let is_there = |node: &Node| node.frozen_until <= now;
         for letter in self.letters.extract_if(.., |letter| letter.at <= now) {
             if let Some(node) = self.nodes.get_mut(&letter.to).filter(|node| is_there(node)) {
-                node.member.hear(&letter.news, now_us);
+                node.member.hear(&letter.news);
             }
         }
         for (_, to, described, asked) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
             let Some(node) = self.nodes.get_mut(&to) else { continue };
             node.is_asking = false;
             if is_there(node) {
-                node.member.describe(&described, &asked, now_us);
+                node.member.describe(&described, &asked);
             }
         }
     }
@@ -265,7 +288,12 @@ impl World {
             if node.frozen_until > self.now {
                 continue;
             }
-            if !node.is_leaving {
+            let is_patient = node.stays_until > self.now;
+            if node.member.may_leave_group() && !is_patient {
+                node.has_left = true;
+                self.group.leave(&node.place());
+            }
+            if !node.has_left {
                 self.group.heartbeat(&node.place(), self.now);
             }
             let records = self.rng.random_range(1..60);
@@ -282,7 +310,7 @@ impl World {
             if self.rng.random_ratio(9, 10) {
                 self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
             }
-            if node.member.may_end() {
+            if node.member.may_end() && !is_patient {
                 self.nodes.remove(&id);
             }
         }
@@ -307,9 +335,8 @@ impl World {
 
     fn run_clients(&mut self) {
         let (now, nodes, log) = (self.now, &self.nodes, &self.log);
-        let by_host: BTreeMap<String, &Node> =
-            nodes.values().map(|node| (format!("{}:7400", node.host()), node)).collect();
-        let behind = |address: &Address| match by_host.get(&address.to_string()) {
+        let by_host: BTreeMap<&str, &Node> = nodes.values().map(|node| (node.host(), node)).collect();
+        let behind = |address: &Address| match by_host.get(host_of(address)) {
             None => Behind::Nobody,
             Some(node) if node.frozen_until > now => Behind::Frozen,
             // It answers no Hello before it has a map.
@@ -321,7 +348,7 @@ impl World {
         for client in &mut self.clients {
             client.greet(&behind);
             let shown: BTreeMap<UserId, Version> =
-                self.users.iter().map(|&user| (user, client.shown(user))).collect();
+                client.asked_about().map(|user| (user, client.shown(user))).collect();
             all.extend(
                 client.turn(now, &behind, &reply).into_iter().map(|ended| (shown[&ended.user], ended)),
             );
@@ -338,8 +365,10 @@ impl World {
         if self.is_planned {
             self.tally.planned_turns = self.tally.planned_turns.max(ended.took);
         }
+        // Somebody has to be there whom the client knows: all that it knew may have left at the same time.
+        let is_quick = ended.answer.is_some() && ended.took <= PLANNED_TURNS;
         assert!(
-            !self.is_planned || ended.answer.is_some() && ended.took <= PLANNED_TURNS,
+            !self.is_planned || is_quick || ended.reachable < ended.took,
             "seed {seed}, turn {now}: {user} of partition {partition} took {} turns: {:?}",
             ended.took,
             ended.way
@@ -348,7 +377,8 @@ impl World {
             self.tally.missed += 1;
             let needed = now - DEADLINE - FOUND_AFTER;
             let had = self.had_since.iter().find(|((of, _), since)| *of == partition && **since <= needed);
-            // Somebody has to be there who can tell of the others.
+            // Somebody has to be there who can tell of the others: whoever has only just come, or stood still, and is all that the client
+            // reaches, tells a map of what it knows itself, and of none of the others.
             assert!(
                 had.is_none() || ended.chances < DEADLINE / 2,
                 "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had: {:?}",
@@ -358,10 +388,29 @@ impl World {
         };
         self.tally.answered += 1;
         self.tally.from_standbys += u64::from(!answer.is_owner);
-        let position = self.nodes[&answer.by].position(partition).expect("whoever answers holds it");
+        let node = &self.nodes[&answer.by];
+        let position = node.position(partition).expect("whoever answers holds it");
+        assert!(node.has_loaded(partition), "seed {seed}, turn {now}: {} answers while it loads", answer.by);
         let told: u64 = self.log.records[&user].iter().filter(|&&offset| offset < position).count() as u64;
         assert_eq!(answer.version.0, told, "seed {seed}, turn {now}: {user} by {}", answer.by);
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
+    }
+
+    /// A node that names itself an owner has caught up.
+    fn check_own_maps(&self) {
+        for (&id, node) in self.nodes.iter().filter(|(_, node)| node.frozen_until <= self.now) {
+            let Some(map) = node.member.map() else { continue };
+            let Some(own) = map.nodes().iter().position(|node| node.id == id) else { continue };
+            let owned = (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(own as u16));
+            for partition in owned {
+                assert!(
+                    node.has_loaded(partition),
+                    "seed {}, turn {}: {id} owns {partition} and loads it",
+                    self.seed,
+                    self.now
+                );
+            }
+        }
     }
 
     /// Nothing has happened for a while.
@@ -370,6 +419,7 @@ impl World {
         let mut maps = self.nodes.values().map(|node| node.member.map().expect("it has met the others"));
         let map: &Arc<_> = maps.next().expect("somebody is left");
         assert!(maps.all(|other| other.says_as(map)), "seed {seed}: two nodes have two maps");
+        assert!(self.nodes.values().all(|node| !node.is_leaving), "seed {seed}: who is leaving stays");
         let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         assert_eq!(map.nodes().iter().map(|node| node.id).collect::<BTreeSet<_>>(), living, "seed {seed}");
         for partition in 0..map.partitions() {
@@ -410,6 +460,13 @@ impl World {
                 assert_eq!(self.tally.from_standbys, before.from_standbys, "seed {}", self.seed);
             }
         }
+    }
+}
+
+fn host_of(address: &Address) -> &str {
+    match address {
+        Address::Tcp { host, .. } => host,
+        other => unreachable!("nobody is at {other}"),
     }
 }
 

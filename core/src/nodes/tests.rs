@@ -1,0 +1,277 @@
+//! What the simulation cannot tell from good luck: the rules one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
+
+use super::view::{Report, Standing, View};
+use super::{Agreement, Described, Hold, Member, News, Place, Plan, Topic};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, MAP_STANDS_US};
+
+const TOPIC: Topic = Topic { partitioner: Partitioner::Murmur2, partitions: 1, standbys: 1 };
+
+fn node(id: u64) -> MapNode {
+    MapNode { id: NodeId(id), host: format!("node-{id}"), port: 7_400, tls_port: 0 }
+}
+
+fn report(id: u64, number: u64, held: Option<Standing>, assigned: &[u32]) -> Report {
+    let held = held.map(|standing| (0, standing)).into_iter().collect();
+    let assigned = assigned.iter().copied().collect();
+    Report { node: node(id), number, is_leaving: false, has_map: true, assigned, held }
+}
+
+fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
+    let view = View::of(reports.into_iter().map(|report| (Arc::new(report), false)));
+    Plan::of(&TOPIC, &view, None)
+}
+
+fn keepers(plan: &Plan) -> Vec<u64> {
+    let keeps = |id: &u64| plan.kept_by(plan.place_of(NodeId(*id)).unwrap()).next().is_some();
+    plan.map.nodes().iter().map(|node| node.id.0).filter(keeps).collect()
+}
+
+fn owner(plan: &Plan) -> Option<u64> {
+    plan.map.owner(0).map(|place| plan.map.nodes()[usize::from(place)].id.0)
+}
+
+/// Of nodes 1 to 4: who stands by where `assigned` is assigned the partition.
+fn standby(assigned: u64) -> u64 {
+    let of = |id| report(id, 1, None, if id == assigned { &[0] } else { &[] });
+    let keepers = keepers(&plan((1..=4).map(of)));
+    assert_eq!(keepers.len(), 2);
+    keepers.into_iter().find(|&id| id != assigned).unwrap()
+}
+
+#[test]
+fn who_has_it_keeps_it_until_owner_and_standby_are_ready_and_one_has_claimed_it_since() {
+    let (assigned, stands_by) = (1, standby(1));
+    let former = (2..=4).find(|&id| id != stands_by).unwrap();
+    let with = |of_assigned, of_standby| {
+        let of = |id| match id {
+            _ if id == assigned => report(id, 1, of_assigned, &[0]),
+            _ if id == stands_by => report(id, 1, of_standby, &[]),
+            _ if id == former => report(id, 1, Some(Standing::Owning(4)), &[]),
+            _ => report(id, 1, None, &[]),
+        };
+        plan((1..=4).map(of))
+    };
+    let (loading, ready) = (Some(Standing::Loading), Some(Standing::Ready));
+    for (of_assigned, of_standby, is_kept, owns) in [
+        (None, None, true, former),
+        (loading, ready, true, former),
+        (ready, loading, true, assigned),
+        (ready, ready, true, assigned),
+        (Some(Standing::Owning(3)), ready, true, assigned),
+        (Some(Standing::Owning(5)), loading, true, assigned),
+        (Some(Standing::Owning(5)), ready, false, assigned),
+    ] {
+        let plan = with(of_assigned, of_standby);
+        assert_eq!(keepers(&plan).contains(&former), is_kept, "{of_assigned:?} {of_standby:?}");
+        assert_eq!(owner(&plan), Some(owns), "{of_assigned:?} {of_standby:?}");
+    }
+}
+
+#[test]
+fn a_claim_is_above_all_that_are_known_and_is_made_once() {
+    let plan =
+        plan([report(1, 1, Some(Standing::Ready), &[0]), report(2, 1, Some(Standing::Owning(7)), &[])]);
+    assert_eq!((plan.claim(0, 0), plan.claim(1, 0)), (Some(8), None));
+    let plan = self::plan([
+        report(1, 1, Some(Standing::Owning(8)), &[0]),
+        report(2, 1, Some(Standing::Owning(7)), &[]),
+    ]);
+    assert_eq!((plan.claim(0, 0), plan.claim(1, 0)), (None, None));
+    assert!(plan.has_another(1, 0) && !plan.has_another(0, 0));
+    let plan = self::plan([report(1, 1, Some(Standing::Ready), &[0])]);
+    assert_eq!(plan.claim(0, 0), Some(1));
+    assert!(!plan.has_another(0, 0), "nobody has claimed it");
+    // Of two that have claimed by the same number one is the last, for everybody alike.
+    let plan = self::plan([
+        report(1, 1, Some(Standing::Owning(7)), &[]),
+        report(2, 1, Some(Standing::Owning(7)), &[]),
+    ]);
+    assert!(plan.has_another(0, 0) && !plan.has_another(1, 0));
+}
+
+#[test]
+fn who_is_leaving_owns_only_what_nobody_else_can_and_stands_by_for_nothing() {
+    let leaving = |standing| Report { is_leaving: true, ..report(1, 1, Some(standing), &[0]) };
+    let with = |other| plan([leaving(Standing::Owning(3)), report(2, 1, Some(other), &[])]);
+    assert_eq!(owner(&with(Standing::Loading)), Some(1));
+    assert_eq!(owner(&with(Standing::Ready)), Some(2));
+    assert_eq!(with(Standing::Ready).claim(1, 0), Some(4));
+    let gone_from_group =
+        Report { assigned: BTreeSet::new(), held: BTreeMap::new(), ..leaving(Standing::Ready) };
+    assert_eq!(keepers(&plan([gone_from_group, report(2, 1, None, &[0])])), [2]);
+}
+
+#[test]
+fn who_came_while_the_group_was_asked_is_not_gone() {
+    let (mut view, known) = (View::default(), View::of([(Arc::new(report(1, 1, None, &[])), false)]));
+    view.merge(&known);
+    assert!(view.hear(Arc::new(report(2, 1, None, &[]))));
+    assert!(view.describe(&BTreeSet::new(), &known));
+    assert_eq!((view.has(NodeId(1)), view.has(NodeId(2))), (false, true));
+    assert!(!view.describe(&BTreeSet::new(), &known), "it is no news");
+    // What is told of one that is gone brings it back only if it has said more since.
+    assert!(!view.merge(&known));
+    assert!(view.hear(Arc::new(report(1, 2, None, &[]))));
+    assert!(view.has(NodeId(1)));
+}
+
+#[test]
+fn of_two_lives_at_one_place_the_later_is_there() {
+    let at = |id, number, tls_port| {
+        let node = MapNode { tls_port, ..node(1) };
+        (Arc::new(Report { node: MapNode { id: NodeId(id), ..node }, ..report(1, number, None, &[]) }), false)
+    };
+    let view = View::of([at(5, 9, 0), at(6, 8, 0)]);
+    assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, false));
+    let view = View::of([at(5, 9, 0), at(6, 8, 7_443)]);
+    assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, true), "two ports are two places");
+}
+
+#[test]
+fn an_epoch_is_above_all_that_was_heard_and_stays_where_nothing_changes() {
+    let mut agreement = Agreement::new(TOPIC);
+    agreement.hear(Arc::new(report(1, 1, Some(Standing::Ready), &[0])));
+    agreement.settle(1_000);
+    assert_eq!(agreement.map(), None, "not all were heard");
+    agreement.describe(&BTreeSet::from([NodeId(1)]), &View::default(), true);
+    let epoch = |agreement: &Agreement| agreement.map().unwrap().epoch;
+    assert_eq!(epoch(&agreement), 1_000);
+    agreement.settle(1_000 + MAP_STANDS_US);
+    assert_eq!(epoch(&agreement), 1_000);
+    // The same map of a later epoch is taken over as it is.
+    let same = Arc::new(agreement.map().unwrap().at(2_000));
+    agreement.meet(&View::default(), Some(&same));
+    agreement.settle(1_500);
+    assert_eq!(epoch(&agreement), 2_000);
+    // Another of the same epoch, or a later one, is contradicted, though the clock is behind.
+    let other = |epoch| Arc::new(NodeMap::new(epoch, TOPIC.partitioner, Vec::new(), 2));
+    for (heard, is) in [(2_000, 2_001), (1_900, 2_001), (9_000, 9_001)] {
+        agreement.meet(&View::default(), Some(&other(heard)));
+        agreement.settle(1_500);
+        assert_eq!(epoch(&agreement), is);
+    }
+    agreement.settle(9_002 + MAP_STANDS_US);
+    assert_eq!(epoch(&agreement), 9_002 + MAP_STANDS_US, "nobody may hold to a later one for longer");
+}
+
+fn described(ids: &[u64]) -> Described {
+    ids.iter().map(|&id| (Place::of(&node(id)), BTreeSet::new())).collect()
+}
+
+fn describe(member: &mut Member, described: &Described) {
+    let asked = member.view().clone();
+    member.describe(described, &asked);
+}
+
+#[test]
+fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    member.turn(BTreeMap::new(), 1);
+    describe(&mut member, &described(&[2]));
+    assert_eq!(member.map(), None, "it is not in the group yet");
+    describe(&mut member, &described(&[1, 2]));
+    assert_eq!(member.map(), None, "nothing was heard of the other");
+    let view = View::of([(Arc::new(report(2, 1, None, &[])), false)]);
+    member.hear(&News { view: view.clone(), map: None });
+    describe(&mut member, &described(&[1, 2]));
+    assert_eq!(member.map(), None, "the other has a map, which knows of who has left");
+    let without = Report { has_map: false, ..report(2, 2, None, &[]) };
+    let mut both_new = Member::new(node(1), TOPIC, 1);
+    both_new.turn(BTreeMap::new(), 1);
+    both_new.hear(&News { view: View::of([(Arc::new(without), false)]), map: None });
+    describe(&mut both_new, &described(&[1, 2]));
+    assert!(both_new.map().is_some());
+    member.hear(&News { view, map: both_new.map().cloned() });
+    assert!(member.map().is_some());
+}
+
+#[test]
+fn before_there_is_a_map_nothing_is_taken_up_but_what_is_assigned() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    let mut group = described(&[1, 2]);
+    member.turn(BTreeMap::new(), 1);
+    assert!(member.kept().is_empty());
+    group.insert(Place::of(&node(1)), BTreeSet::from([0]));
+    describe(&mut member, &group);
+    member.turn(BTreeMap::new(), 2);
+    assert_eq!((member.kept(), member.hold(0)), (&BTreeSet::from([0]), Hold::Loading));
+    member.turn(BTreeMap::from([(0, true)]), 3);
+    assert_eq!(member.holds(), [Hold::Ready]);
+}
+
+#[test]
+fn who_is_not_described_is_there_for_as_long_as_it_speaks() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    member.turn(BTreeMap::new(), 1);
+    let hear = |member: &mut Member, number| {
+        let view = View::of([(Arc::new(report(2, number, None, &[])), false)]);
+        member.hear(&News { view, map: None });
+    };
+    hear(&mut member, 1);
+    for number in 2..9 {
+        (0..ABSENT_UNHEARD_MAX).for_each(|_| describe(&mut member, &described(&[1])));
+        assert!(member.view().has(NodeId(2)), "{number}");
+        hear(&mut member, number);
+    }
+    (0..=ABSENT_UNHEARD_MAX).for_each(|_| describe(&mut member, &described(&[1])));
+    assert!(!member.view().has(NodeId(2)));
+}
+
+#[test]
+fn who_is_not_described_speaks_again_and_who_is_does_not() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    let number = |member: &Member| member.view().report(NodeId(1)).unwrap().number;
+    member.turn(BTreeMap::new(), 1);
+    member.turn(BTreeMap::new(), ABSENT_SPEAKS_US);
+    assert_eq!(number(&member), 1);
+    member.turn(BTreeMap::new(), 1 + ABSENT_SPEAKS_US);
+    assert_eq!(number(&member), 2);
+    describe(&mut member, &described(&[1]));
+    member.turn(BTreeMap::new(), 2 + ABSENT_SPEAKS_US);
+    let before = number(&member);
+    member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
+    assert_eq!(number(&member), before);
+    // Somebody believes that it is gone.
+    let gone = View::of([(Arc::clone(member.view().report(NodeId(1)).unwrap()), true)]);
+    member.hear(&News { view: gone, map: None });
+    assert!(!member.view().has(NodeId(1)));
+    member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
+    assert_eq!(number(&member), before + 1);
+}
+
+#[test]
+fn a_node_ends_once_all_that_it_has_was_claimed_and_leaves_the_group_once_all_know() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    let followed = || BTreeMap::from([(0, true)]);
+    let turn = |member: &mut Member| member.turn(followed(), 1);
+    describe(&mut member, &described(&[1]));
+    turn(&mut member);
+    assert!(!member.may_end() && !member.is_last());
+    member.leave();
+    turn(&mut member);
+    assert!(member.is_last() && !member.may_end() && !member.may_leave_group());
+    let mut number = 0;
+    let mut hear = |member: &mut Member, change: &dyn Fn(&mut Report)| {
+        number += 1;
+        let mut said = report(2, number, None, &[]);
+        change(&mut said);
+        member.hear(&News { view: View::of([(Arc::new(said), false)]), map: None });
+        describe(member, &described(&[1, 2]));
+        turn(member);
+    };
+    hear(&mut member, &|said| said.has_map = false);
+    assert!(!member.is_last() && !member.may_leave_group());
+    hear(&mut member, &|said| said.is_leaving = true);
+    assert!(member.is_last() && !member.may_leave_group());
+    hear(&mut member, &|_| {});
+    assert!(member.may_leave_group() && !member.may_end());
+    hear(&mut member, &|said| said.held.extend([(0, Standing::Ready)]));
+    assert!(!member.may_end(), "it is not claimed");
+    hear(&mut member, &|said| said.held.extend([(0, Standing::Owning(9))]));
+    assert!(member.may_end());
+}
