@@ -239,6 +239,7 @@ fn number(field: &'static str, text: &str) -> Result<u64, TextError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NODES_BYTES_MAX;
 
     fn node(id: u64) -> MapNode {
         MapNode { id: NodeId(id), host: format!("node-{id}"), port: 7_400, tls_port: 0 }
@@ -273,6 +274,44 @@ mod tests {
         assert_eq!(Tidings::read(&whole.write()).unwrap(), whole);
         let without = Tidings { news: News { map: None, ..whole.news }, ..whole };
         assert_eq!(Tidings::read(&without.write()).unwrap(), without);
+    }
+
+    /// What `nodes` nodes of `each` partitions tell, each held by `holders` of them.
+    fn large(nodes: u64, each: u64, holders: u64) -> Tidings {
+        let held_by = |id: u64| {
+            let own = (0..holders).flat_map(move |back| {
+                (0..each).map(move |partition| {
+                    let standing = if back == 0 { Standing::Owning(partition) } else { Standing::Ready };
+                    (((id + nodes - back) % nodes * each + partition) as u32, standing)
+                })
+            });
+            own.collect::<BTreeMap<u32, Standing>>()
+        };
+        let report = |id: u64| {
+            let held = held_by(id);
+            let assigned = (id * each..(id + 1) * each).map(|partition| partition as u32).collect();
+            let node = node(10_000_000_000_000_000_000 + id);
+            Arc::new(Report { node, held, assigned, ..Report::clone(&report(id)) })
+        };
+        let reports: Vec<_> = (0..nodes).map(|id| (report(id), false)).collect();
+        let members = reports.iter().map(|(report, _)| report.node.clone()).collect();
+        let mut map = NodeMap::new(1_795_320_306_000_000, Partitioner::Murmur2, members, holders as usize);
+        for partition in 0..nodes * each {
+            let place = |ahead: u64| ((partition / each + ahead) % nodes) as u16;
+            map.push(Some(place(0)), (1..holders).map(place));
+        }
+        Tidings { node: NodeId(1), news: News { view: View::of(reports), map: Some(Arc::new(map)) } }
+    }
+
+    #[test]
+    fn what_the_largest_group_tells_is_read() {
+        for (nodes, each, holders) in [(100, 24, 2), (256, 32, 4)] {
+            let tidings = large(nodes, each, holders);
+            let bytes = tidings.write();
+            eprintln!("{nodes} nodes x {each} partitions x {holders} holders: {} bytes", bytes.len());
+            assert!(bytes.len() <= NODES_BYTES_MAX, "{}", bytes.len());
+            assert_eq!(Tidings::read(&bytes).unwrap(), tidings);
+        }
     }
 
     #[test]

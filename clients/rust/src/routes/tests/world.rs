@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
 
+use flatbuffers::FlatBufferBuilder;
 use florin_core::nodes::{Described, News, Place, Planted, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
@@ -72,6 +73,9 @@ pub struct Tally {
     /// The most turns that a call took where nobody was killed and nobody froze.
     pub planned_turns: u64,
     pub attempts: u64,
+    /// Messages between nodes, and what the largest map takes on the wire.
+    pub letters: u64,
+    pub map_bytes: u64,
 }
 
 impl Tally {
@@ -83,6 +87,8 @@ impl Tally {
         self.killed.add_assign(other.killed);
         self.maps_learned.add_assign(other.maps_learned);
         self.attempts.add_assign(other.attempts);
+        self.letters.add_assign(other.letters);
+        self.map_bytes = self.map_bytes.max(other.map_bytes);
         self.planned_turns = self.planned_turns.max(other.planned_turns);
     }
 }
@@ -308,6 +314,7 @@ impl World {
             let news = node.member.news();
             let to = ids[self.rng.random_range(0..ids.len())];
             if self.rng.random_ratio(9, 10) {
+                self.tally.letters += 1;
                 self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
             }
             if node.member.may_end() && !is_patient {
@@ -414,12 +421,16 @@ impl World {
     }
 
     /// Nothing has happened for a while.
-    fn check_rest(&self) {
+    fn check_rest(&mut self) {
         let seed = self.seed;
         let mut maps = self.nodes.values().map(|node| node.member.map().expect("it has met the others"));
         let map: &Arc<_> = maps.next().expect("somebody is left");
         assert!(maps.all(|other| other.says_as(map)), "seed {seed}: two nodes have two maps");
         assert!(self.nodes.values().all(|node| !node.is_leaving), "seed {seed}: who is leaving stays");
+        let mut builder = FlatBufferBuilder::new();
+        let root = map.write(&mut builder);
+        builder.finish_minimal(root);
+        self.tally.map_bytes = builder.finished_data().len() as u64;
         let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         assert_eq!(map.nodes().iter().map(|node| node.id).collect::<BTreeSet<_>>(), living, "seed {seed}");
         for partition in 0..map.partitions() {
