@@ -42,9 +42,9 @@ features: ## Lint builds with fewer kinds of ledgers and drivers than all, their
 		cargo clippy --package florin --all-targets --no-default-features --features $$set --locked -- -D warnings || exit 1; \
 	done
 
-debezium: ## Debezium's embedded engine publishes a PostgreSQL into a topic, and a node answers as its rows amount to (wants Maven and a JDK)
+debezium: ## Debezium's embedded engine publishes a PostgreSQL into a topic, and one node and three answer as its rows amount to (wants Maven and a JDK)
 	@scripts/needs test
-	FLORIN_DEBEZIUM="$$(scripts/debezium)" cargo test --workspace --locked --test command -- --nocapture what_debezium_publishes
+	FLORIN_DEBEZIUM="$$(scripts/debezium)" cargo test --workspace --locked --test answers -- --nocapture what_debezium_publishes
 
 hostile: ## What may go wrong, for longer than test has time: an hour at most (docs/promises.md)
 	@scripts/needs test

@@ -1,5 +1,6 @@
-//! Callers that read wire.md to the letter: one for frames, one for HTTP. Blocking, one request at a time.
+//! Callers that read wire.md to the letter: one for frames, one for HTTP; and the Rust client. Blocking, one request at a time.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -116,24 +117,7 @@ impl NativeCaller {
                 statistics_of_flatbuffer(&flatbuffers::root::<fb::Statistics<'_>>(&body).expect("statistics"))
             }
         };
-        assert_eq!((statistics.user_id, statistics.version, statistics.windows), (user, balance.version, 15));
-        let totals = |asset: &records::AssetStatistics| {
-            let windows: Vec<Totals> = asset
-                .windows
-                .iter()
-                .map(|w| {
-                    [w.credit_count as i64, w.credit_sum, w.debit_count as i64, w.debit_sum, w.largest_debit]
-                })
-                .collect();
-            (code(asset.asset), windows.try_into().expect("four windows"))
-        };
-        let account = Account {
-            balance,
-            statistics: statistics.statistics.iter().map(totals).collect(),
-            first_us: statistics.first_transaction_at_us,
-            last_us: statistics.last_transaction_at_us,
-        };
-        Answer { account, header }
+        Answer { account: account_of_records(balance, &statistics), header }
     }
 
     pub fn batch(&mut self, users: &[u64], encoding: Encoding) -> Vec<Option<Balance>> {
@@ -199,6 +183,27 @@ fn balance_of_flatbuffer(balance: &fb::Balance<'_>) -> Balance {
     }
 }
 
+fn account_of_records(balance: Balance, statistics: &records::Statistics) -> Account {
+    let of = (statistics.user_id, statistics.version, statistics.windows);
+    assert_eq!(of, (balance.user_id, balance.version, 15));
+    let totals = |asset: &records::AssetStatistics| {
+        let windows: Vec<Totals> = asset
+            .windows
+            .iter()
+            .map(|w| {
+                [w.credit_count as i64, w.credit_sum, w.debit_count as i64, w.debit_sum, w.largest_debit]
+            })
+            .collect();
+        (code(asset.asset), windows.try_into().expect("four windows"))
+    };
+    Account {
+        balance,
+        statistics: statistics.statistics.iter().map(totals).collect(),
+        first_us: statistics.first_transaction_at_us,
+        last_us: statistics.last_transaction_at_us,
+    }
+}
+
 fn statistics_of_flatbuffer(statistics: &fb::Statistics<'_>) -> records::Statistics {
     let windows = |asset: fb::AssetStatistics<'_>| {
         asset
@@ -229,35 +234,101 @@ fn statistics_of_flatbuffer(statistics: &fb::Statistics<'_>) -> records::Statist
     }
 }
 
+/// The Rust client.
+#[cfg(feature = "kafka")]
+pub struct ClientCaller {
+    runtime: tokio::runtime::Runtime,
+    client: florin_client::Client,
+}
+
+#[cfg(feature = "kafka")]
+impl ClientCaller {
+    pub fn connect(address: SocketAddr) -> ClientCaller {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
+        let client = florin_client::Client::builder().deadline(Duration::from_secs(60));
+        let client = runtime.block_on(client.connect(address)).expect("a node");
+        ClientCaller { runtime, client }
+    }
+
+    pub fn account(&self, user: u64) -> Account {
+        let id = florin_schema::UserId::new(user).expect("a legal id");
+        self.runtime.block_on(async {
+            let balance = self.client.get_balance(id).await.expect("a balance");
+            let all = florin_schema::WindowMask::ALL;
+            let statistics = self.client.get_statistics(id, all).await.expect("statistics");
+            account_of_records(balance_of_record(&balance.to_record()), &statistics.to_record())
+        })
+    }
+
+    pub fn batch(&self, users: &[u64]) -> Vec<Option<Balance>> {
+        let ids: Vec<_> =
+            users.iter().map(|&user| florin_schema::UserId::new(user).expect("a legal id")).collect();
+        let balances = self.runtime.block_on(self.client.get_balances(&ids)).expect("balances");
+        let balance = |entry: florin_client::Entry<'_>| {
+            let record = rkyv::deserialize::<records::Balance, Error>(entry.balance?).expect("a record");
+            Some(balance_of_record(&record))
+        };
+        balances.iter().map(balance).collect()
+    }
+}
+
+/// It goes where a node sends it.
 pub struct HttpCaller {
-    stream: BufReader<TcpStream>,
+    first: SocketAddr,
+    streams: HashMap<SocketAddr, BufReader<TcpStream>>,
+    /// How often it was sent on.
+    pub sent_on: usize,
 }
 
 impl HttpCaller {
     pub fn connect(address: SocketAddr) -> HttpCaller {
-        HttpCaller { stream: BufReader::new(connect(address)) }
+        HttpCaller { first: address, streams: HashMap::new(), sent_on: 0 }
     }
 
     fn call(&mut self, request: &str) -> Value {
-        self.stream.get_mut().write_all(request.as_bytes()).expect("a request is sent");
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a status line");
-        assert_eq!(line, "HTTP/1.1 200 OK\r\n");
-        let mut length = 0;
+        let mut node = self.first;
+        // A map that changes between the two may send on once more.
+        for _ in 0..3 {
+            match self.ask(node, request) {
+                Ok(answer) => return answer,
+                Err(other) => node = other,
+            }
+            self.sent_on += 1;
+        }
+        panic!("sent around in a circle: {request}");
+    }
+
+    /// A node's answer, or whom it names.
+    fn ask(&mut self, node: SocketAddr, request: &str) -> Result<Value, SocketAddr> {
+        let stream = self.streams.entry(node).or_insert_with(|| BufReader::new(connect(node)));
+        stream.get_mut().write_all(request.as_bytes()).expect("a request is sent");
+        let mut status = String::new();
+        stream.read_line(&mut status).expect("a status line");
+        let (mut length, mut location, mut line) = (0, None, String::new());
         loop {
             line.clear();
-            self.stream.read_line(&mut line).expect("a header");
+            stream.read_line(&mut line).expect("a header");
             if line == "\r\n" {
                 break;
             }
             let (name, value) = line.split_once(": ").expect("a header");
             if name.eq_ignore_ascii_case("content-length") {
                 length = value.trim().parse().expect("a length");
+            } else if name.eq_ignore_ascii_case("location") {
+                let place = value.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+                location = place.map(|place| place.parse().expect("an address"));
             }
         }
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("a body");
-        serde_json::from_slice(&body).expect("JSON")
+        stream.read_exact(&mut body).expect("a body");
+        match location {
+            Some(other) if status.starts_with("HTTP/1.1 307 ") => Err(other),
+            _ => {
+                assert_eq!(status, "HTTP/1.1 200 OK\r\n", "{}", String::from_utf8_lossy(&body));
+                Ok(serde_json::from_slice(&body).expect("JSON"))
+            }
+        }
     }
 
     fn get(&mut self, path: &str) -> Value {

@@ -10,6 +10,9 @@ mod bank;
 mod callers;
 mod checkpoints;
 #[cfg(feature = "kafka")]
+#[path = "../command/nodes/group.rs"]
+mod group;
+#[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -18,6 +21,10 @@ mod postgres_audit;
 #[cfg(feature = "postgres")]
 mod postgres_checkpoints;
 mod recomputed;
+#[cfg(feature = "kafka")]
+#[path = "../command/support.rs"]
+#[allow(dead_code)]
+mod support;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

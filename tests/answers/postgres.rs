@@ -23,7 +23,7 @@ CREATE TABLE transactions (
     UNIQUE (user_id, version));
 ALTER TABLE transactions REPLICA IDENTITY FULL";
 
-fn copy(server: &Server, rows: &[String]) {
+pub fn copy(server: &Server, rows: &[String]) {
     let mut psql: Command = server.psql();
     psql.arg("-c").arg("COPY transactions FROM STDIN");
     let mut psql = psql.stdin(Stdio::piped()).spawn().expect("psql");
@@ -31,7 +31,8 @@ fn copy(server: &Server, rows: &[String]) {
     assert!(psql.wait().expect("its end").success());
 }
 
-fn rows(ledger: &Path) -> Vec<String> {
+/// All of a ledger's file, as COPY reads them, in the order in which they were committed.
+pub fn rows(ledger: &Path) -> Vec<String> {
     let connection = rusqlite::Connection::open(ledger).expect("the ledger's file");
     let query = "SELECT seq, transaction_id, user_id, version, asset, kind, amount, occurred_at FROM transactions ORDER BY seq";
     let mut statement = connection.prepare(query).expect("the ledger's schema");

@@ -3,10 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-#[cfg(feature = "postgres")]
-use std::path::Path;
-#[cfg(feature = "postgres")]
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rdkafka::producer::Producer;
@@ -333,60 +329,5 @@ fn a_node_whose_broker_is_away_says_so_and_lacks_nothing_afterwards() {
         assert_eq!(metric(server, "florin_feed_rows_total"), Some(9 * (rounds + 1)));
         assert_eq!(metric(server, "florin_feed_rereads_total"), Some(0));
         assert!(metric(server, "florin_kafka_sessions_total") > Some(1));
-    }
-}
-
-/// Debezium's own embedded engine reads a PostgreSQL that florin writes to, first a snapshot and then its log, and Kafka's own Java client says
-/// the partitions: a node that follows the topic answers as the PostgreSQL's rows amount to. `make debezium` fetches them, and names their
-/// folder in `FLORIN_DEBEZIUM`.
-#[cfg(feature = "postgres")]
-#[test]
-fn what_debezium_publishes_is_answered_exactly() {
-    let (Some(jars), Some(broker)) = (std::env::var_os("FLORIN_DEBEZIUM"), Broker::shared()) else {
-        eprintln!("skipped: make debezium fetches it");
-        return;
-    };
-    let folder = TempDir::new().unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/sources/kafka/tests/debezium/Publish.java");
-    for schema in ["with-schema", "without-schema"] {
-        let postgres = crate::postgres::Server::start();
-        let ledger = format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port);
-        let topic = format!("debezium-{schema}");
-        let address = broker.address(&topic);
-        run(folder.path(), &["ledger", "init", &ledger]).ok();
-        run(folder.path(), &["generate", "--users", "300", "--transactions", "20000", "--ledger", &ledger])
-            .ok();
-        run(folder.path(), &["ledger", "init", &address, "--partitions", "6", "--replicas", "1"]).ok();
-        let offsets = folder.path().join(schema);
-        std::fs::create_dir(&offsets).unwrap();
-        let mut engine = Command::new("java");
-        engine.arg("-cp").arg(Path::new(&jars).join("*")).arg(source);
-        engine.args([
-            "127.0.0.1",
-            &postgres.port.to_string(),
-            "postgres",
-            "postgres",
-            &broker.bootstrap(),
-            &topic,
-        ]);
-        engine.arg(&offsets).arg(schema).stdin(Stdio::piped());
-        let mut engine = engine.spawn().unwrap();
-
-        let server =
-            Server::start(folder.path(), &["--ledger", &address, "--shards", "2", "--shards-per-cpu", "2"]);
-        reaches(&server, "florin_feed_rows_total", 20_000);
-        postgres.sql(
-            "INSERT INTO transactions (transaction_id, user_id, asset, kind, amount, occurred_at) \
-             SELECT gen_random_uuid()::text, i % 50, 'GEM', 1 + i % 4, 1 + i, 1795320306000000 + i FROM generate_series(1, 5000) i",
-        );
-        reaches(&server, "florin_feed_rows_total", 25_000);
-        let proven = run(folder.path(), &["audit", "--ledger", &ledger, "--node", &server.addr()]).ok();
-        eprintln!("{schema}: {proven}");
-        assert!(proven.contains("accounts are answered"), "{proven}");
-        assert_eq!(metric(&server, "florin_kafka_unreadable_total"), Some(0));
-        let checked = run(folder.path(), &["ledger", "check", &address]).ok();
-        assert!(checked.contains("lie where murmur2 says"), "{checked}");
-        drop(engine.stdin.take());
-        assert!(engine.wait().unwrap().success());
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
@@ -13,68 +12,19 @@ use std::time::Duration;
 
 use florin_client::{Client, UserId, Version};
 use rustix::process::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kafka::broker::Broker;
 use crate::kafka::send;
-use crate::support::{Server, florin, get, run, wait_for};
+use crate::support::{Server, get, run, wait_for};
 
-const PARTITIONS: usize = 24;
+pub mod group;
+
+use group::{Group, PARTITIONS, settles, told};
+
 const USERS: std::ops::Range<u64> = 1..201;
 /// A busy host's: who waits for longer has been failed.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A node of a group, on a port of its own or on that of a former life.
-struct Group<'a> {
-    folder: &'a Path,
-    ledger: String,
-    name: &'a str,
-}
-
-impl Group<'_> {
-    fn command(&self, listen: &str, more: &[&str]) -> std::process::Command {
-        let (ledger, group) = (self.ledger.as_str(), self.name);
-        let on = ["serve", "--listen", listen, "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let of = ["--ledger", ledger, "--group", group, "--shards", "1"];
-        florin(self.folder, &[&on[..], &of, more].concat())
-    }
-
-    fn start(&self, listen: &str) -> Server {
-        Server::spawn(self.command(listen, &[]))
-    }
-}
-
-/// What a node tells of all of them, on whichever port; `None` while it has no map.
-fn told(node: SocketAddr) -> Option<Value> {
-    let answer = get(node, "/v1/nodes");
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    let told: Value = serde_json::from_str(body).ok()?;
-    (!told["map"].is_null()).then_some(told)
-}
-
-/// Waits until all of these nodes tell that they are who there is, and that each partition has an owner and a standby, which both say that
-/// they have it.
-fn settles(nodes: &[SocketAddr]) -> Value {
-    let is_settled = |told: &Value| {
-        let map = &told["map"];
-        let partitions = map["partitions"].as_array().expect("a list");
-        let ports = |nodes: &Value| {
-            let all = nodes.as_array().expect("a list").iter().map(|node| node["port"].as_u64().unwrap());
-            all.collect::<std::collections::BTreeSet<_>>()
-        };
-        let there: std::collections::BTreeSet<u64> =
-            nodes.iter().map(|node| u64::from(node.port())).collect();
-        let holders = 2.min(nodes.len());
-        partitions.len() == PARTITIONS
-            && ports(&map["nodes"]) == there
-            && partitions.iter().all(|row| row.as_array().unwrap().len() == holders && !row[0].is_null())
-    };
-    for &node in nodes {
-        wait_for("a node's map is whole", || told(node).filter(&is_settled).map(drop));
-    }
-    told(nodes[0]).expect("it was there")
-}
 
 /// Whoever reads all users again and again, and panics where one read fails or goes back.
 struct Reader {
@@ -153,7 +103,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     broker.make_topic("divided", PARTITIONS as i32);
     send(broker, "divided", USERS, 1..=2);
     let group = Group { folder: folder.path(), ledger: broker.address("divided"), name: "divided" };
-    let mut nodes: Vec<Server> = (0..3).map(|_| group.start("127.0.0.1:0")).collect();
+    let mut nodes: Vec<Server> = (0..3).map(|_| group.start("127.0.0.1:0", &[])).collect();
     let any: Vec<SocketAddr> = nodes.iter().map(|node| node.any).collect();
     settles(&any);
 
@@ -206,7 +156,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     settles(&[any[0], any[2]]);
     send(broker, "divided", USERS, 3..=3);
     reader.goes_on();
-    nodes[1] = group.start(&any[1].to_string());
+    nodes[1] = group.start(&any[1].to_string(), &[]);
     settles(&any);
     reader.goes_on();
 
@@ -216,7 +166,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
         ending.signal(Signal::TERM);
         assert_eq!(ending.ended().0, Some(0));
         reader.goes_on();
-        nodes.insert(place, group.start(&any[place].to_string()));
+        nodes.insert(place, group.start(&any[place].to_string(), &[]));
         settles(&any);
         reader.goes_on();
     }
