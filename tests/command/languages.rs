@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{Server, end, get, run, write};
+use crate::support::{Server, built_go, end, get, run, write};
 
 const DOCUMENT: &str = include_str!("../../docs/languages.md");
 
@@ -80,13 +80,7 @@ fn gos_example_runs_as_it_is_printed() {
         std::fs::copy(clients.join("go").join(file), module.join(file)).expect("a module");
     }
     write(&module, "main.go", &example("go", &port));
-    let path = format!("{}:/usr/local/go/bin", std::env::var("PATH").unwrap_or_default());
-    let mut build = in_folder("env", &module, &["go", "build", "-o", "example", "."]);
-    let below = |folder: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/go").join(folder);
-    build.env("PATH", path).env("GOCACHE", below("cache")).env("GOMODCACHE", below("modules"));
-    // With nothing built before, on two busy cores, that takes as long as it takes.
-    let built = build.output().expect("go is there");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    built_go(&module, ".", &module.join("example"));
     let printed = end(Command::new(module.join("example")), "").ok();
     assert!(printed.starts_with("{\"user_id\":\"1\"") && printed.ends_with("} <nil>\n"), "{printed}");
 }

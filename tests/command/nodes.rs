@@ -1,16 +1,10 @@
 //! Nodes that divide a topic's users among them, as an operator has them: started, killed, ended, started again. All tests share one
 //! broker; without it they say so and do nothing.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use florin_client::{Client, UserId, Version};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -19,58 +13,12 @@ use crate::kafka::send;
 use crate::support::{Server, get, run, wait_for};
 
 pub mod group;
+mod readers;
 
 use group::{Group, PARTITIONS, settles, told};
+use readers::Reader;
 
 const USERS: std::ops::Range<u64> = 1..201;
-/// A busy host's: who waits for longer has been failed.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Whoever reads all users again and again, and panics where one read fails or goes back.
-struct Reader {
-    is_over: Arc<AtomicBool>,
-    reads: Arc<AtomicUsize>,
-    thread: JoinHandle<()>,
-}
-
-impl Reader {
-    fn of(node: SocketAddr) -> Reader {
-        let (is_over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (over, count) = (Arc::clone(&is_over), Arc::clone(&reads));
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = Client::builder().deadline(DEADLINE).connect(node).await.unwrap();
-                let mut shown: BTreeMap<u64, Version> = BTreeMap::new();
-                while !over.load(SeqCst) {
-                    for id in USERS {
-                        let user = UserId::new(id).unwrap();
-                        let balance =
-                            client.get_balance(user).await.unwrap_or_else(|error| panic!("{user}: {error}"));
-                        let before = shown.insert(id, balance.version());
-                        assert!(before <= Some(balance.version()), "{user} went back");
-                        count.fetch_add(1, SeqCst);
-                    }
-                }
-            });
-        });
-        Reader { is_over, reads, thread }
-    }
-
-    /// Everybody has been read twice since.
-    fn goes_on(&self) {
-        let before = self.reads.load(SeqCst);
-        wait_for("reads go on", || {
-            assert!(!self.thread.is_finished(), "a read has failed");
-            (self.reads.load(SeqCst) > before + 2 * USERS.count()).then_some(())
-        });
-    }
-
-    fn ends(self) {
-        self.is_over.store(true, SeqCst);
-        self.thread.join().expect("no read has failed");
-    }
-}
 
 /// What an operator sees of a user: the console is shown to this host by its own name.
 fn looked_at(admin: SocketAddr, user: u64) -> String {
@@ -148,29 +96,30 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     let map = |port| told(port).expect("there is one")["map"]["partitions"].clone();
     assert_eq!(map(any[0]), map(nodes[0].admin));
 
-    // By frames, of a client that was told of one of them.
-    let reader = Reader::of(any[0]);
-    reader.goes_on();
+    // By frames, of clients that were told of one of them.
+    let readers = [Reader::in_rust(any[0]), Reader::in_go(folder.path(), any[0])];
+    let go_on = || readers.iter().for_each(Reader::goes_on);
+    go_on();
     nodes[1].signal(Signal::KILL);
-    reader.goes_on();
+    go_on();
     settles(&[any[0], any[2]]);
     send(broker, "divided", USERS, 3..=3);
-    reader.goes_on();
+    go_on();
     nodes[1] = group.start(&any[1].to_string(), &[]);
     settles(&any);
-    reader.goes_on();
+    go_on();
 
     // Ended as an operator does, one after the other, and started again.
     for place in [2, 0] {
         let ending = nodes.remove(place);
         ending.signal(Signal::TERM);
         assert_eq!(ending.ended().0, Some(0));
-        reader.goes_on();
+        go_on();
         nodes.insert(place, group.start(&any[place].to_string(), &[]));
         settles(&any);
-        reader.goes_on();
+        go_on();
     }
-    reader.ends();
+    readers.into_iter().for_each(Reader::ends);
     for user in USERS {
         let (answer, _) = followed(any[0], user);
         assert!(answer.contains("\"version\":\"3\""), "{answer}");
