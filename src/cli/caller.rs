@@ -104,6 +104,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Another node, as the same caller asks it.
+    pub(super) fn another(&self, address: Address) -> Asked {
+        Asked { address, token: self.token.clone(), tls: self.tls.clone() }
+    }
+
     /// A client that asks it by frames, yet to be connected.
     pub fn client(&self) -> Builder {
         let token = self.token.as_ref().and_then(Secret::reveal_text).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `florin get`: what a node answers, as a table for people or as JSON for programs.
 
+mod json;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -7,10 +9,10 @@ use florin_client::records::{ArchivedBalance, AssetBalance, Balance, Statistics}
 use florin_client::{Address, Asset, Entry, Freshness, Origin, UserId, Version, Window, WindowMask};
 
 use super::caller::{Asked, CallerArgs, user_id};
-use super::http::{Answer, NoAnswer, Refused, request, whole_within};
+use super::http::{NoAnswer, Refused};
 use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
 use crate::callers::SecretError;
-use crate::limits::{CALL, GET_DEADLINE, REDIRECTS_MAX};
+use crate::limits::GET_DEADLINE;
 
 /// What to ask.
 #[derive(Subcommand, Debug)]
@@ -78,6 +80,16 @@ pub enum GetError {
     /// The node refused over HTTP.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// It answers otherwise than florin does.
+    #[error(
+        "{address} does not answer as this florin expects it: {why}; use the florin of the node's version"
+    )]
+    Foreign {
+        /// Who.
+        address: Address,
+        /// What is wrong.
+        why: String,
+    },
     /// No token where there should be one.
     #[error(transparent)]
     Token(#[from] SecretError),
@@ -93,7 +105,7 @@ pub(super) fn run(command: &GetCommand) -> Result<(), GetError> {
     | GetCommand::Balances { common, .. }) = command;
     let node = common.caller.asking(&common.addr)?;
     let text = if common.json {
-        json(command, common, &node)?
+        json::answer(command, common, &node)?
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(table(command, common, &node))?
@@ -150,51 +162,6 @@ impl CommonArgs {
         let given = given.iter().filter(|(_, value)| *value > 0);
         given.map(|(name, value)| format!("&{name}={value}")).collect()
     }
-}
-
-/// The JSON endpoints' own answer.
-fn json(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<String, GetError> {
-    let query = common.query();
-    let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
-    let answer = match command {
-        GetCommand::Balance { user, .. } => sent_on(node, &format!("/v1/users/{user}/balance{after_path}"))?,
-        GetCommand::Statistics { user, window, .. } => {
-            let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
-            let path = format!("/v1/users/{user}/statistics?window={}{query}", windows.join(","));
-            sent_on(node, &path)?
-        }
-        GetCommand::Balances { users, .. } => {
-            let ids: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
-            let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
-            request(node, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)?
-        }
-    };
-    Ok(answer.succeeded()?.body)
-}
-
-/// What is answered by whoever has the user: one of several nodes that divide them may send on to another.
-fn sent_on(node: &Asked, path: &str) -> Result<Answer, GetError> {
-    let (mut headers, mut answer) = whole_within(CALL, node, "GET", path, "")?;
-    for _ in 0..REDIRECTS_MAX {
-        let owner =
-            headers.get("location").filter(|_| answer.status == 307).and_then(|place| place.to_str().ok());
-        let Some(address) = owner.and_then(authority) else { break };
-        let there = Asked { address, token: node.token.clone(), tls: node.tls.clone() };
-        (headers, answer) = whole_within(CALL, &there, "GET", path, "")?;
-    }
-    Ok(answer)
-}
-
-/// The node that a whole address names.
-fn authority(location: &str) -> Option<Address> {
-    let (scheme, rest) = location.split_once("://")?;
-    let authority = rest.split('/').next()?;
-    let scheme = match scheme {
-        "http" => "florin",
-        "https" => "florins",
-        _ => return None,
-    };
-    format!("{scheme}://{authority}").parse().ok()
 }
 
 fn window(text: &str) -> Result<Window, String> {

@@ -12,6 +12,7 @@ use crate::kafka::broker::Broker;
 use crate::kafka::send;
 use crate::support::{Server, get, run, wait_for};
 
+mod asked;
 pub mod group;
 mod readers;
 
@@ -30,10 +31,10 @@ fn looked_at(admin: SocketAddr, user: u64) -> String {
     answer
 }
 
-/// A user's balance over HTTP from whoever has it, beginning with any node.
-fn followed(mut node: SocketAddr, user: u64) -> (String, usize) {
+/// What is answered over HTTP by whoever has the user, beginning with any node.
+fn followed(mut node: SocketAddr, user: u64, what: &str) -> (String, usize) {
     for sent_on in 0..3 {
-        let answer = get(node, &format!("/v1/users/{user}/balance"));
+        let answer = get(node, &format!("/v1/users/{user}/{what}"));
         if !answer.starts_with("HTTP/1.1 307 ") {
             return (answer, sent_on);
         }
@@ -59,7 +60,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     let mut sent_on = 0;
     for user in USERS {
         for &node in &any {
-            let (answer, ways) = followed(node, user);
+            let (answer, ways) = followed(node, user, "balance");
             assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"version\":\"2\""), "{answer}");
             sent_on += ways;
         }
@@ -121,7 +122,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     }
     readers.into_iter().for_each(Reader::ends);
     for user in USERS {
-        let (answer, _) = followed(any[0], user);
+        let (answer, _) = followed(any[0], user, "balance");
         assert!(answer.contains("\"version\":\"3\""), "{answer}");
     }
 }
