@@ -29,10 +29,11 @@ const drainTimeout = 10 * time.Second
 
 // settings are the command's flags.
 type settings struct {
-	ledger, listen, now, backend, http, json string
-	gcPercent                                int
-	memoryLimit                              int64
-	poll, maxStaleness                       time.Duration
+	ledger, listen, now, http, json string
+	backend                         backend.Target
+	gcPercent                       int
+	memoryLimit                     int64
+	poll, maxStaleness              time.Duration
 }
 
 func parse(arguments []string) (settings, error) {
@@ -41,7 +42,11 @@ func parse(arguments []string) (settings, error) {
 	flags.StringVar(&s.ledger, "ledger", "", "the ledger, `sqlite:PATH` or postgres://USER@HOST:PORT/DATABASE")
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:7500", "`ADDR` to serve on; port 0 picks one and prints it")
 	flags.StringVar(&s.now, "now", "", "fix the clock at `TIME`, in RFC 3339, to replay history")
-	flags.StringVar(&s.backend, "backend", "", "answer the reads from `florin://HOST:PORT` instead of from memory")
+	flags.StringVar(&s.backend.Address, "backend", "", "answer the reads from `florin://HOST:PORT`, or florins:// by TLS, instead of from memory")
+	flags.StringVar(&s.backend.TokenFile, "token-file", "", "the `FILE` with the token that proves to the backend who asks")
+	flags.StringVar(&s.backend.Authorities, "tls-ca", "", "the `FILE` with the authorities of the backend's certificate")
+	flags.StringVar(&s.backend.Certificate, "tls-cert", "", "the `FILE` with the certificate that proves to the backend who asks")
+	flags.StringVar(&s.backend.Key, "tls-key", "", "the `FILE` with its private key")
 	flags.StringVar(&s.http, "http", "std", "the HTTP library: std or fasthttp")
 	flags.StringVar(&s.json, "json", "std", "the JSON library: std or sonic")
 	flags.IntVar(&s.gcPercent, "gogc", 400, "GOGC: how many percent the heap may grow before it is collected")
@@ -54,7 +59,7 @@ func parse(arguments []string) (settings, error) {
 	switch {
 	case flags.NArg() > 0:
 		return s, fmt.Errorf("expected flags alone, got %q", flags.Arg(0))
-	case s.ledger == "" && s.backend == "":
+	case s.ledger == "" && s.backend.Address == "":
 		return s, errors.New("give --ledger " + ledger.Expected + ", or --backend florin://HOST:PORT, or both")
 	case s.ledger != "" && !ledger.IsAddress(s.ledger):
 		return s, fmt.Errorf("--ledger: expected %s, got %q", ledger.Expected, s.ledger)
@@ -135,7 +140,7 @@ func tune(s settings) {
 
 // source is where the reads are answered from; the view too, where that is in memory.
 func source(ctx context.Context, s settings, service *api.API) (reads.Source, *view.View, error) {
-	if s.backend != "" {
+	if s.backend.Address != "" {
 		node, err := backend.Dial(s.backend)
 		return node, nil, err
 	}

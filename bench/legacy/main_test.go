@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/florin-db/florin/bench/legacy/internal/backend"
 )
 
 func emptyLedger(t *testing.T) string {
@@ -69,7 +71,9 @@ func TestWrongFlagsAreNamed(t *testing.T) {
 	}
 	for _, s := range []settings{
 		{ledger: "sqlite:/nowhere/at/all.db"}, {ledger: "postgres://x@127.0.0.1:1/x"}, {ledger: "postgres://x@[::1/x"},
-		{backend: "http://x"}, {ledger: "sqlite:" + emptyLedger(t), now: "yesterday"},
+		{backend: backend.Target{Address: "http://x"}}, {backend: backend.Target{Address: "florin://x:1", TokenFile: "/nowhere"}},
+		{backend: backend.Target{Address: "florins://x:1", Authorities: "main.go"}},
+		{backend: backend.Target{Address: "florins://x:1", Certificate: "main.go"}}, {ledger: "sqlite:" + emptyLedger(t), now: "yesterday"},
 	} {
 		if err := run(s); err == nil {
 			t.Errorf("%+v was served", s)

@@ -17,13 +17,17 @@ import (
 // body lies in a connection's buffer, which the next replies overwrite.
 
 func metadata(header frame.Reply) Metadata {
-	return Metadata{
-		AsOf:        moment(header.AsOfUS),
+	metadata := Metadata{
 		Shard:       header.Shard,
 		Forwarded:   header.Flags&frame.Forwarded != 0,
 		Quarantined: header.Flags&frame.Quarantined != 0,
 		Lasting:     header.Flags&frame.Lasting != 0,
 	}
+	// In the place of a NOT_OWNER's stands a map's epoch.
+	if header.Status != uint8(StatusNotOwner) {
+		metadata.AsOf = moment(header.AsOfUS)
+	}
+	return metadata
 }
 
 func moment(us int64) time.Time { return time.UnixMicro(us).UTC() }

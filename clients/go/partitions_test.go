@@ -157,6 +157,19 @@ func TestEachUserIsAskedOfItsOwnerAtTheFirstAttempt(t *testing.T) {
 	same(t, fmt.Sprint(addresses), fmt.Sprint([]string{seedOf(d.nodes[0]), seedOf(d.nodes[1]), seedOf(d.nodes[2])}))
 }
 
+// A NOT_OWNER has an epoch where other answers have their watermark: it was shown as a time, which epochs look like.
+func TestWhoeverDoesNotHaveAUserSaysNothingOfALedger(t *testing.T) {
+	d := divide(t, 2)
+	d.tell(1_800_000_000_000_000, [][]uint16{{1}, {1}, {1}, {1}, {1}, {1}}, 0, 1)
+	client := d.client(Options{FailFast: true})
+	d.tell(1_800_000_000_000_001, [][]uint16{{0}, {0}, {0}, {0}, {0}, {0}}, 1)
+	_, err := client.GetBalance(t.Context(), 1)
+	var refusal *StatusError
+	if !errors.As(err, &refusal) || !errors.Is(err, ErrNotOwner) || !refusal.AsOf.IsZero() {
+		t.Errorf("%+v, %v", refusal, err)
+	}
+}
+
 // What has moved is learned in one round trip from whoever says that it is another's; also by a batch, which is put together anew.
 func TestANewMapIsLearnedFromWhoeverSaysThatAnotherHasTheUser(t *testing.T) {
 	d := divide(t, 3)

@@ -8,7 +8,8 @@ import (
 // Metadata says where an answer comes from and how fresh it is.
 type Metadata struct {
 	// AsOf is the watermark of the shard that answered: the answer holds every transaction that the ledger had
-	// committed by then. Of a batch it is the oldest among the shards that took part.
+	// committed by then. Of a batch it is the oldest among the shards that took part. Zero with ErrNotOwner, which says nothing of a
+	// ledger.
 	AsOf time.Time
 	// Shard is the shard that answered; of a batch that was split, the one that answered the first part.
 	Shard uint16

@@ -98,7 +98,8 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     assert_eq!(map(any[0]), map(nodes[0].admin));
 
     // By frames, of clients that were told of one of them.
-    let readers = [Reader::in_rust(any[0]), Reader::in_go(folder.path(), any[0])];
+    let (folder, seed) = (folder.path(), any[0]);
+    let readers = [Reader::in_rust(seed), Reader::in_go(folder, seed), Reader::of_service(folder, seed)];
     let go_on = || readers.iter().for_each(Reader::goes_on);
     go_on();
     nodes[1].signal(Signal::KILL);

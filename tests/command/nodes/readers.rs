@@ -1,19 +1,21 @@
 //! Callers who go on reading while nodes come and go: a read that fails, or shows an older version than was shown, ends them.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use florin_client::{Client, Status, UserId, Version};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::USERS;
-use crate::support::{built_go, wait_for};
+use crate::support::{built_go, get, wait_for};
 
 /// A busy host's: who waits for longer has been failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -62,6 +64,19 @@ impl Reader {
         })
     }
 
+    /// Over HTTP, of the Go service that answers from the nodes; it is built in `folder`.
+    pub fn of_service(folder: &Path, node: SocketAddr) -> Reader {
+        let service = Service::start(folder, &["--backend", &format!("florin://{node}")]);
+        Reader::begun(None, move |over, reads| {
+            let mut shown = Shown::default();
+            let mut connection = BufReader::new(TcpStream::connect(service.address).unwrap());
+            while !over.load(SeqCst) {
+                shown.round_by_http(&mut connection, reads);
+            }
+            service.ends();
+        })
+    }
+
     fn begun(child: Option<Child>, read: impl FnOnce(&AtomicBool, &AtomicUsize) + Send + 'static) -> Reader {
         let (is_over, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (over, count) = (Arc::clone(&is_over), Arc::clone(&reads));
@@ -99,6 +114,77 @@ impl Drop for Reader {
     }
 }
 
+/// The Go service of `bench/legacy`; killed when dropped.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Service {
+    fn start(folder: &Path, arguments: &[&str]) -> Service {
+        let program = folder.join("legacy");
+        built_go(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/legacy"), ".", &program);
+        let mut command = Command::new(program);
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it was just built");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let address = lines.find_map(|line| {
+            let line = line.expect("the service writes UTF-8");
+            line.split("address=").nth(1)?.split(' ').next()?.parse().ok()
+        });
+        let address = address.expect("it says where it listens");
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+        let service = Service { child, address };
+        wait_for("the service is ready", || {
+            get(address, "/readyz").starts_with("HTTP/1.1 200 ").then_some(())
+        });
+        service
+    }
+
+    fn ends(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it is there");
+        assert!(self.child.wait().expect("our own child").success(), "the service ends in order");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The body of an answer of 200, over a connection that is kept. The service waits for its nodes for two seconds at most, and a busy host
+/// takes longer: then it says so, and is asked again.
+fn asked(connection: &mut BufReader<TcpStream>, request: &str) -> Value {
+    let began = Instant::now();
+    loop {
+        let (head, body) = answered(connection, request);
+        let told = String::from_utf8_lossy(&body);
+        if head.starts_with("HTTP/1.1 200 ") {
+            return serde_json::from_str(&told).expect("JSON");
+        }
+        assert!(head.starts_with("HTTP/1.1 503 ") && began.elapsed() < DEADLINE, "{request}: {head}{told}");
+    }
+}
+
+fn answered(connection: &mut BufReader<TcpStream>, request: &str) -> (String, Vec<u8>) {
+    connection.get_mut().write_all(request.as_bytes()).expect("a connection");
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let from = head.len();
+        assert!(connection.read_line(&mut head).expect("a connection") > 0, "cut: {request}: {head}");
+        if let Some((name, value)) = head[from..].split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().expect("a length");
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).expect("a connection");
+    (head, body)
+}
+
 /// The last version of each user that was shown.
 #[derive(Default)]
 struct Shown(BTreeMap<UserId, Version>);
@@ -118,6 +204,30 @@ impl Shown {
             let version = entry.balance.expect("whoever is OK has one").version.to_native();
             self.note(user, Version(version));
             reads.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn round_by_http(&mut self, connection: &mut BufReader<TcpStream>, reads: &AtomicUsize) {
+        let mut note = |balance: &Value, id: u64| {
+            assert_eq!(balance["user_id"].as_str(), Some(id.to_string().as_str()));
+            let version = balance["version"].as_str().and_then(|version| version.parse().ok());
+            self.note(UserId::new(id).unwrap(), Version(version.expect("a version")));
+            reads.fetch_add(1, SeqCst);
+        };
+        for id in USERS {
+            let balance =
+                asked(connection, &format!("GET /v1/users/{id}/balance HTTP/1.1\r\nHost: t\r\n\r\n"));
+            note(&balance, id);
+        }
+        let ids: Vec<String> = USERS.map(|id| format!("\"{id}\"")).collect();
+        let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
+        let head = "POST /v1/balances:batchGet HTTP/1.1\r\nHost: t\r\nContent-Type: application/json";
+        let told = asked(connection, &format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let entries = told["balances"].as_array().expect("a list");
+        assert_eq!(entries.len(), ids.len());
+        for (entry, id) in entries.iter().zip(USERS) {
+            assert_eq!(entry["status"].as_str(), Some("OK"), "of a batch: {entry}");
+            note(&entry["balance"], id);
         }
     }
 

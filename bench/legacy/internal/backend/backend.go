@@ -1,9 +1,14 @@
-// Package backend answers the reads from a florin node: what is left of the service once florin has taken them over.
+// Package backend answers the reads from florin, one node or several: what is left of the service once florin has taken them over.
 package backend
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/florin-db/florin/bench/legacy/internal/domain"
@@ -14,18 +19,71 @@ import (
 // readyTimeout bounds how long a readiness probe waits for the node.
 const readyTimeout = time.Second
 
-// Node is a florin node.
+// readyUsers are how many users a readiness probe asks for: where nodes divide them, each of a few belongs to another partition, and one
+// that is being loaded is no reason to answer about nobody.
+const readyUsers = 16
+
+// Node is a florin node, or those that it divides the users with.
 type Node struct {
 	client *florin.Client
 }
 
-// Dial makes a client of the node at target, and does not wait for it.
-func Dial(target string) (*Node, error) {
-	client, err := florin.New(target, florin.Options{})
+// Target is a node, who asks it, and whom it must be.
+type Target struct {
+	// Address is florin://HOST:PORT or florins://HOST:PORT, or several with commas between; empty where the service asks none.
+	Address string
+	// TokenFile has the token that proves who asks; empty where none is shown.
+	TokenFile string
+	// Authorities are those of the nodes' certificates, Certificate and Key who asks, all in PEM; empty means the host's authorities,
+	// and no certificate.
+	Authorities, Certificate, Key string
+}
+
+// Dial makes a client of the node at the target, and does not wait for it.
+func Dial(target Target) (*Node, error) {
+	var options florin.Options
+	if target.TokenFile != "" {
+		text, err := os.ReadFile(target.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		options.Token = strings.TrimSpace(string(text))
+	}
+	var err error
+	if options.TLS, err = target.tls(); err != nil {
+		return nil, err
+	}
+	client, err := florin.New(target.Address, options)
 	if err != nil {
 		return nil, err
 	}
 	return &Node{client: client}, nil
+}
+
+// tls is nil where nothing is said of it.
+func (t Target) tls() (*tls.Config, error) {
+	if t.Authorities == "" && t.Certificate == "" && t.Key == "" {
+		return nil, nil
+	}
+	config := new(tls.Config)
+	if t.Authorities != "" {
+		text, err := os.ReadFile(t.Authorities)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-ca: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("--tls-ca: expected certificates in PEM, got none in %s", t.Authorities)
+		}
+	}
+	if t.Certificate != "" || t.Key != "" {
+		own, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+		config.Certificates = []tls.Certificate{own}
+	}
+	return config, nil
 }
 
 // Close ends its connections.
@@ -39,10 +97,20 @@ func (n *Node) Ready(ctx context.Context) error {
 		return err
 	}
 	// A node that is warming up says so to every read.
-	if _, err := n.client.GetBalance(ctx, 0); err != nil && !errors.Is(err, florin.ErrNotFound) {
-		return err
+	answers := make(chan error, readyUsers)
+	for userID := range uint64(readyUsers) {
+		go func() {
+			_, err := n.client.GetBalance(ctx, userID)
+			answers <- err
+		}()
 	}
-	return nil
+	var last error
+	for range readyUsers {
+		if last = <-answers; last == nil || errors.Is(last, florin.ErrNotFound) {
+			return nil
+		}
+	}
+	return last
 }
 
 // Origin implements [reads.Source].
@@ -135,7 +203,8 @@ func origin(metadata florin.Metadata) reads.Origin {
 // refusal passes on what the node refused, as it is; what the client itself reports is the service's own unavailability.
 func (n *Node) refusal(err error) error {
 	var refused *florin.StatusError
-	if errors.As(err, &refused) {
+	// That another node has a user is the client's to follow: where none of them had it in time, nobody can answer at the moment.
+	if errors.As(err, &refused) && refused.Status != florin.StatusNotOwner {
 		return &reads.Refusal{
 			Origin:  origin(refused.Metadata),
 			Status:  reads.Status(refused.Status.String()),
