@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::kafka::broker::Broker;
 use crate::kafka::send;
-use crate::support::{Server, get, run, wait_for};
+use crate::support::{Server, get, run};
 
 mod asked;
 pub mod group;
