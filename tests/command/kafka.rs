@@ -19,7 +19,8 @@ use broker::{Broker, put};
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn json(user: u64, version: u64, amount: u64) -> String {
+/// A recharge, as florin writes it.
+pub fn json(user: u64, version: u64, amount: u64) -> String {
     format!(
         r#"{{"transaction_id":"00000000-0000-4000-8000-{user:06x}{version:06x}","user_id":"{user}","version":"{version}","asset":"COIN","kind":"recharge","amount":"{amount}","occurred_at":"2026-11-22T04:05:06Z"}}"#
     )

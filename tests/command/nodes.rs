@@ -14,7 +14,10 @@ use crate::support::{Server, get, run};
 
 mod asked;
 pub mod group;
+mod load;
+mod network;
 mod readers;
+mod troubles;
 
 use group::{Group, PARTITIONS, settles, told};
 use readers::Reader;

@@ -24,7 +24,9 @@ impl Group<'_> {
     /// A node that will listen there.
     pub fn command(&self, listen: &str, more: &[&str]) -> Command {
         let (ledger, group) = (self.ledger.as_str(), self.name);
-        let on = ["serve", "--listen", listen, "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let (ip, _) = listen.rsplit_once(':').expect("an address and a port");
+        let shards = format!("{ip}:0");
+        let on = ["serve", "--listen", listen, "--shard-listen", &shards, "--admin", "127.0.0.1:0"];
         let of = ["--ledger", ledger, "--group", group, "--shards", "1"];
         florin(self.folder, &[&on[..], &of, more].concat())
     }

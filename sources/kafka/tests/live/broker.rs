@@ -2,7 +2,7 @@
 //! whoever started it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -54,8 +54,14 @@ pub enum Resource<'a> {
 pub struct Broker {
     folder: PathBuf,
     jars: PathBuf,
+    /// Among those of its cluster, from 1.
+    number: i32,
+    /// Of the cluster's controller, which the first broker is.
+    controller: u16,
     port: u16,
     secure: u16,
+    /// Where it is reached from another network.
+    outside: Option<SocketAddrV4>,
     authority: PathBuf,
     running: Option<Child>,
 }
@@ -69,20 +75,44 @@ impl Broker {
 
     /// Makes a broker, and starts it; none where none was fetched.
     pub fn start() -> Option<Broker> {
+        Broker::start_reached_by(None)
+    }
+
+    /// The same, which can also be reached at another of this host's addresses.
+    pub fn start_reached_by(outside: Option<Ipv4Addr>) -> Option<Broker> {
         let Some(jars) = jars() else {
             eprintln!("skipped: no Kafka is here; scripts/kafka fetches one, for Java 17 or newer");
             return None;
         };
+        let [controller, ..] = free_ports();
+        Some(Broker::make(jars, 1, controller, outside))
+    }
+
+    /// Another broker of the same cluster, reached alike.
+    pub fn joined(&self) -> Broker {
+        let outside = self.outside.map(|outside| *outside.ip());
+        Broker::make(self.jars.clone(), self.number + 1, self.controller, outside)
+    }
+
+    fn make(jars: PathBuf, number: i32, controller: u16, outside: Option<Ipv4Addr>) -> Broker {
         let folder = TempDir::with_prefix("florin-kafka-").unwrap().keep();
-        let [port, secure, controller] = free_ports();
+        let [port, secure, third] = free_ports();
+        let outside = outside.map(|ip| SocketAddrV4::new(ip, third));
         let authority = write_certificates(&folder);
         let data = folder.join("data");
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}");
+        if let Some(outside) = outside {
+            listeners += &format!(",OUTSIDE://{outside}");
+        }
+        let (roles, controls) = match number {
+            1 => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
+            _ => ("broker", String::new()),
+        };
         let settings = format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}\n\
+            "process.roles={roles}\nnode.id={number}\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             listeners={listeners}{controls}\nadvertised.listeners={listeners}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL\nlog.dirs={}\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,SECURE:SASL_SSL\nlog.dirs={}\n\
              ssl.keystore.type=PEM\nssl.keystore.location={}\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
              listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
              listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
@@ -97,22 +127,20 @@ impl Broker {
             folder.join("broker.pem").display()
         );
         std::fs::write(folder.join("server.properties"), settings).unwrap();
-        let made = Command::new("java")
-            .args([
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                &format!("{}/*", jars.display()),
-                "kafka.tools.StorageTool",
-            ])
-            .args(["format", "-t", "4L6g3nShT-eMCtK--X86sw", "--standalone", "-c"])
-            .arg(folder.join("server.properties"))
-            .args(["--add-scram", &format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]")])
-            .output()
-            .expect("a Java");
+        let mut format = Command::new("java");
+        format.args(["-XX:TieredStopAtLevel=1", "-cp", &format!("{}/*", jars.display())]);
+        format.args(["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"]);
+        format.arg(folder.join("server.properties"));
+        if number == 1 {
+            let user = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
+            format.args(["--standalone", "--add-scram", &user]);
+        }
+        let made = format.output().expect("a Java");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut broker = Broker { folder, jars, port, secure, authority, running: None };
+        let mut broker =
+            Broker { folder, jars, number, controller, port, secure, outside, authority, running: None };
         broker.resume();
-        Some(broker)
+        broker
     }
 
     /// Starts it again, on the same port.
@@ -170,6 +198,11 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where it is reached from another network.
+    pub fn bootstrap_outside(&self) -> String {
+        self.outside.expect("it is reached from there").to_string()
+    }
+
     /// A topic, as `--ledger` names it.
     pub fn address(&self, topic: &str) -> String {
         format!("kafka://{}/{topic}", self.bootstrap())
@@ -203,8 +236,6 @@ impl Broker {
             Resource::Cluster => (4, "kafka-cluster"),
         };
         let text = |text: &str| [&(text.len() as i16).to_be_bytes()[..], text.as_bytes()].concat();
-        let head =
-            [&CREATE_ACLS.to_be_bytes()[..], &1_i16.to_be_bytes(), &7_i32.to_be_bytes(), &text("tests")];
         let rule = [
             &1_i32.to_be_bytes()[..],
             &[kind],
@@ -214,13 +245,56 @@ impl Broker {
             &text("*"),
             &[operation as u8, ALLOW],
         ];
-        let request = [head.concat(), rule.concat()].concat();
+        // A time to wait, how many results, and the first one's error.
+        let answer = self.ask::<10>(CREATE_ACLS, 1, &rule.concat());
+        assert_eq!(answer[4..], [0, 0, 0, 1, 0, 0], "{answer:?}");
+    }
+
+    /// Makes this broker the one that coordinates all groups, by moving the one partition in which they stand. That takes a moment, for the
+    /// groups are read from there again. AlterPartitionReassignments, version 0, whose encoding is the later one.
+    pub fn coordinate(&self) {
+        const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
+        const GROUPS: &str = "__consumer_offsets";
+        let body = [
+            // A header of this encoding ends with tags, of which there are none.
+            &[0][..],
+            &30_000_i32.to_be_bytes(),
+            // Counts and lengths are one more than they are: one topic, one partition, one replica.
+            &[2, 1 + GROUPS.len() as u8],
+            GROUPS.as_bytes(),
+            &[2],
+            &0_i32.to_be_bytes(),
+            &[2],
+            &self.number.to_be_bytes(),
+            &[0, 0, 0],
+        ];
+        // Tags, a time to wait, and the error.
+        let answer = self.ask::<7>(ALTER_PARTITION_REASSIGNMENTS, 0, &body.concat());
+        assert_eq!(answer[5..], [0, 0], "{answer:?}");
+        let asker: BaseProducer = self.client().create().unwrap();
+        let deadline = Instant::now() + LONG;
+        let leads = || {
+            let told = asker.client().fetch_metadata(Some(GROUPS), Duration::from_secs(5)).ok()?;
+            Some(told.topics()[0].partitions().first()?.leader() == self.number)
+        };
+        while leads() != Some(true) {
+            assert!(Instant::now() < deadline, "broker {} does not coordinate", self.number);
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// What the broker answers first to a request of the protocol's, behind the request's number.
+    fn ask<const BYTES: usize>(&self, kind: i16, version: i16, body: &[u8]) -> [u8; BYTES] {
+        let name = b"tests";
+        let head = [&kind.to_be_bytes()[..], &version.to_be_bytes(), &7_i32.to_be_bytes()];
+        let request = [&head.concat()[..], &(name.len() as i16).to_be_bytes(), name, body].concat();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.write_all(&[&(request.len() as i32).to_be_bytes()[..], &request].concat()).unwrap();
-        // Its length, the request's number, a time to wait, how many results, and the first one's error.
-        let mut answer = [0; 18];
+        // Its length, and the request's number.
+        stream.read_exact(&mut [0; 8]).unwrap();
+        let mut answer = [0; BYTES];
         stream.read_exact(&mut answer).unwrap();
-        assert_eq!(answer[12..], [0, 0, 0, 1, 0, 0], "{answer:?}");
+        answer
     }
 
     pub fn client(&self) -> ClientConfig {
