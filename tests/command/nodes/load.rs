@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use super::group::PARTITIONS;
 use crate::history::{History, Read, Write};
 use crate::kafka::broker::put;
 use crate::kafka::json;
-use crate::support::wait_for;
+use crate::support::{built_go, wait_for};
 
 pub const USERS: u64 = 240;
 const ROWS_A_SECOND: u128 = 1_000;
@@ -391,7 +391,11 @@ struct Asked {
 
 impl Go {
     fn start(nodes: &str) -> Go {
-        let mut command = Command::new(built_asker());
+        // What is built stays below the checkout.
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = root.join("target/go/asker");
+        built_go(&root.join("clients/go"), "./internal/asker", &program);
+        let mut command = Command::new(program);
         command.arg(format!("florin://{nodes}")).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it was built");
         let questions = Mutex::new(child.stdin.take().expect("it is piped"));
@@ -436,19 +440,4 @@ impl Drop for Go {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What is built stays below the checkout.
-fn built_asker() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let below = root.join("target/go");
-    let program = below.join("asker");
-    let path = format!("{}:/usr/local/go/bin", std::env::var("PATH").unwrap_or_default());
-    let mut build = Command::new("env");
-    build.args(["go", "build", "-o"]).arg(&program).arg("./internal/asker");
-    build.current_dir(root.join("clients/go")).env("PATH", path).env("CGO_ENABLED", "0");
-    build.env("GOCACHE", below.join("cache")).env("GOMODCACHE", below.join("modules"));
-    let built = build.output().expect("go is there");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    program
 }
