@@ -81,5 +81,10 @@ pub const PUBLISH_PAUSE: Duration = Duration::from_millis(20);
 pub const GROUP_SESSION_MS: u32 = 6_000;
 /// Between two signs of life of a member, ms: five may be lost.
 pub const GROUP_HEARTBEAT_MS: u32 = 1_000;
+/// How often a member may be told that another with its address has joined until it believes it: brokers that stood still say so of one
+/// and the same, once or twice.
+pub const GROUP_FENCED_MAX: u32 = 3;
+/// How long after it was told so once that counts: nodes with one address tell each other within a sign of life or two.
+pub const GROUP_FENCED_WITHIN: Duration = Duration::from_secs(60);
 /// Kilobytes of records that a member may have been sent before it has said that it reads none, the least that the library takes.
 pub const GROUP_FETCH_KILOBYTES: u32 = 1;

@@ -4,12 +4,16 @@
 //! The group knows a member by its address (static membership): a node that is started anew there has what it had before, and the
 //! others load nothing for it; of two with one address the former is told that it is out. Which life of a node it is the group does
 //! not say, for brokers go on telling of a static member what it said when it first joined. That the node says itself.
+//!
+//! Brokers that stood still take a request to join that was given up, and the next one, for two members with one address, and tell the
+//! only one that there is that it is out. So whoever is told so joins again, and is out where that is said again and again.
 
 mod described;
 
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use florin_core::nodes::Place;
 use florin_record::LedgerError;
@@ -21,7 +25,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::address::Address;
 use crate::client::config;
 use crate::failure::{Failure, forbidden_group, unavailable};
-use crate::limits::{GROUP_FETCH_KILOBYTES, GROUP_HEARTBEAT_MS, GROUP_SESSION_MS, QUERY_TIMEOUT};
+use crate::limits::{
+    GROUP_FENCED_MAX, GROUP_FENCED_WITHIN, GROUP_FETCH_KILOBYTES, GROUP_HEARTBEAT_MS, GROUP_SESSION_MS,
+    QUERY_TIMEOUT,
+};
 
 pub use described::Member;
 
@@ -49,13 +56,20 @@ impl ConsumerContext for Idle {
     }
 }
 
-/// See the module. A process has one, and it is there for as long as the process: where the group takes partitions back while the client
-/// library ends, the library waits for itself, and for ever. So it is never ended, and without [`Membership::leave`] the group waits for
-/// it for as long as for one that has died.
+/// Never ended: where the group takes partitions back while the client library ends, the library waits for itself, and for ever. One in
+/// whose place another has come stays behind, and does nothing.
+type Joined = ManuallyDrop<BaseConsumer<Idle>>;
+
+/// See the module. A process has one, and it is there for as long as the process: without [`Membership::leave`] the group waits for it for
+/// as long as for one that has died.
 pub struct Membership {
-    consumer: ManuallyDrop<BaseConsumer<Idle>>,
+    consumer: RefCell<Joined>,
     address: Address,
     group: String,
+    place: Place,
+    /// How often it was said to be out, and when that was last.
+    fenced: Cell<Option<(u32, Instant)>>,
+    is_leaving: Cell<bool>,
     /// Whether the brokers have refused this user since they were last asked who is there.
     is_forbidden: AtomicBool,
 }
@@ -66,7 +80,15 @@ impl Membership {
     /// # Errors
     /// Where the settings are none that the client library takes.
     pub fn join(address: &Address, group: &str, place: &Place) -> Result<Membership, LedgerError> {
-        Ok(subscribed(address, group, place)?)
+        Ok(Membership {
+            consumer: RefCell::new(subscribed(address, group, place)?),
+            address: address.clone(),
+            group: group.to_owned(),
+            place: place.clone(),
+            fenced: Cell::new(None),
+            is_leaving: Cell::new(false),
+            is_forbidden: AtomicBool::new(false),
+        })
     }
 
     /// Lets the library do what it has to, for at most so long.
@@ -74,20 +96,36 @@ impl Membership {
     /// # Errors
     /// Where this is a member no more, and will not be again.
     pub fn turn(&self, wait: Duration) -> Result<(), LedgerError> {
-        if let Some(Err(error)) = self.consumer.poll(wait) {
+        if let Some(Err(error)) = self.consumer.borrow().poll(wait) {
             tracing::debug!("{error}");
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
                 self.is_forbidden.store(true, Relaxed);
             }
         }
-        match self.consumer.client().fatal_error() {
+        let fatal = self.consumer.borrow().client().fatal_error();
+        match fatal {
             None => Ok(()),
+            Some(_) if self.is_leaving.get() => Ok(()),
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) if self.joins_again() => {
+                tracing::warn!(group = self.group, "the group has taken this node for another; it joins again");
+                *self.consumer.borrow_mut() = subscribed(&self.address, &self.group, &self.place)?;
+                Ok(())
+            }
             Some((code, reason)) => Err(Failure::Replaced(format!(
                 "this node is in group {} no more ({code}: {reason}): see that no two nodes have one address, and restart it",
                 self.group
             ))
             .into()),
         }
+    }
+
+    /// Whether what it was told may be the brokers' own doing. Two with one address tell each other so by turns, and the former first.
+    fn joins_again(&self) -> bool {
+        let now = Instant::now();
+        let before = self.fenced.get().filter(|(_, at)| now.duration_since(*at) < GROUP_FENCED_WITHIN);
+        let times = before.map_or(0, |(times, _)| times) + 1;
+        self.fenced.set(Some((times, now)));
+        times < GROUP_FENCED_MAX
     }
 
     /// Asks who is in the group, and what each is assigned; `None` while that is being decided.
@@ -104,8 +142,8 @@ impl Membership {
             return Err(forbidden_group(&self.address, &self.group));
         }
         let what = || format!("the Kafka brokers do not say who is in group {}", self.group);
-        let groups = self
-            .consumer
+        let consumer = self.consumer.borrow();
+        let groups = consumer
             .fetch_group_list(Some(&self.group), QUERY_TIMEOUT)
             .map_err(|error| unavailable(&what(), &error))?;
         let Some(group) = groups.groups().iter().find(|group| group.name() == self.group) else {
@@ -129,16 +167,17 @@ impl Membership {
 
     /// Leaves the group, so that the others have its partitions at once; to be turned until it is [`Membership::has_left`].
     pub fn leave(&self) {
-        self.consumer.unsubscribe();
+        self.is_leaving.set(true);
+        self.consumer.borrow().unsubscribe();
     }
 
     /// Whether nothing is assigned to it any more.
     pub fn has_left(&self) -> bool {
-        self.consumer.assignment().is_ok_and(|assigned| assigned.count() == 0)
+        self.consumer.borrow().assignment().is_ok_and(|assigned| assigned.count() == 0)
     }
 }
 
-fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membership, Failure> {
+fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Joined, Failure> {
     let mut config: ClientConfig = config(address)?;
     let refused = |error: &KafkaError| unavailable(&format!("group {group} cannot be joined"), error);
     let consumer: BaseConsumer<Idle> = config
@@ -156,10 +195,5 @@ fn subscribed(address: &Address, group: &str, place: &Place) -> Result<Membershi
         .create_with_context(Idle)
         .map_err(|error| refused(&error))?;
     consumer.subscribe(&[&address.topic]).map_err(|error| refused(&error))?;
-    Ok(Membership {
-        consumer: ManuallyDrop::new(consumer),
-        address: address.clone(),
-        group: group.to_owned(),
-        is_forbidden: AtomicBool::new(false),
-    })
+    Ok(ManuallyDrop::new(consumer))
 }

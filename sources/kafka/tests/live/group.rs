@@ -71,6 +71,36 @@ fn nodes_are_told_of_each_other_by_the_group_alone() {
     divides(&[(&one, &first), (&two, &second)]);
 }
 
+/// Brokers that had stood still took two requests of one node for two nodes, and told the only one that there was that it was out: nodes
+/// ended for it, all of a group at once.
+#[test]
+fn a_node_that_is_taken_for_another_joins_again() {
+    let Some(broker) = Broker::shared() else { return };
+    broker.make_topic("fenced", PARTITIONS.cast_signed());
+    let (address, place) = (broker.address("fenced").parse().unwrap(), place(7005));
+    let join = || Membership::join(&address, "fenced-nodes", &place).unwrap();
+    let turned = |membership: &Membership| membership.turn(Duration::from_millis(20)).unwrap();
+    let joined = || {
+        let node = join();
+        eventually("it has joined", || {
+            turned(&node);
+            !node.has_left()
+        });
+        node
+    };
+    let node = joined();
+    for _ in 0..2 {
+        // One that joins, and is not heard of again.
+        let _other = joined();
+        let mut was_out = false;
+        eventually("the node has joined again", || {
+            turned(&node);
+            was_out |= node.has_left();
+            was_out && !node.has_left()
+        });
+    }
+}
+
 /// A user who may not join would wait for ever for a group that looks as if it had no members.
 #[test]
 fn a_right_to_join_that_is_missing_is_named_and_a_node_joins_once_it_is_there() {
