@@ -39,7 +39,40 @@ pub fn send(
     broker.send(topic, rows.iter().map(|(key, value)| (-1, key.as_bytes(), Some(value.as_bytes()))));
 }
 
-fn metric(server: &Server, name: &str) -> Option<u64> {
+/// What producers may get wrong, of users 1 to 7 who have two rows each: a duplicate, garbage, another content under a version that is taken, a
+/// value that is none, a tombstone, a record where no producer should put it, and a transaction that never was.
+pub fn send_wrong(broker: &Broker, topic: &str, partitions: i32) {
+    let (again, other, astray) = (json(1, 2, 1), json(2, 2, 5), json(5, 3, 1));
+    let long = "x".repeat(1 << 20);
+    let partition = |user: &str| {
+        let partitioner = florin_schema::Partitioner::Murmur2;
+        partitioner.partition_of(user.as_bytes(), partitions as u32).cast_signed()
+    };
+    broker.send(
+        topic,
+        [
+            (-1, &b"1"[..], Some(again.as_bytes())),
+            (-1, b"1", Some(b"garbage")),
+            (-1, b"2", Some(other.as_bytes())),
+            (-1, b"4", Some(long.as_bytes())),
+            ((partition("5") + 1) % partitions, b"5", Some(astray.as_bytes())),
+            (-1, b"6", None),
+        ],
+    );
+    let producer = broker.producer(&[("transactional.id", topic)]);
+    producer.init_transactions(LONG).unwrap();
+    producer.begin_transaction().unwrap();
+    put(&producer, topic, -1, b"7", Some(json(7, 3, 9).as_bytes()));
+    producer.flush(LONG).unwrap();
+    producer.abort_transaction(LONG).unwrap();
+}
+
+/// How a node that follows all of that counts it.
+pub const WRONG: [(&str, u64); 5] =
+    [("unreadable", 4), ("oversize", 1), ("misplaced", 1), ("contradicting", 1), ("changes", 1)];
+
+/// A counter or gauge of a node's.
+pub fn metric(server: &Server, name: &str) -> Option<u64> {
     let page = get(server.admin, "/metrics");
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
@@ -99,34 +132,8 @@ fn a_topic_is_made_checked_and_followed_and_what_is_wrong_in_it_is_counted() {
     let audited = get(server.admin, "/v1/audit");
     assert!(audited.contains("in the order in which they came"), "{audited}");
 
-    // A duplicate, garbage, another content under a version that is taken, a value that is none, a tombstone, a record where no
-    // producer should put it, and a transaction that never was.
-    let (again, other, astray) = (json(1, 2, 1), json(2, 2, 5), json(5, 3, 1));
-    let long = "x".repeat(1 << 20);
-    let partition = |user: &str| {
-        let partitioner = florin_schema::Partitioner::Murmur2;
-        partitioner.partition_of(user.as_bytes(), 3).cast_signed()
-    };
-    broker.send(
-        "served",
-        [
-            (-1, &b"1"[..], Some(again.as_bytes())),
-            (-1, b"1", Some(b"garbage")),
-            (-1, b"2", Some(other.as_bytes())),
-            (-1, b"4", Some(long.as_bytes())),
-            ((partition("5") + 1) % 3, b"5", Some(astray.as_bytes())),
-            (-1, b"6", None),
-        ],
-    );
-    let producer = broker.producer(&[("transactional.id", "served")]);
-    producer.init_transactions(LONG).unwrap();
-    producer.begin_transaction().unwrap();
-    put(&producer, "served", -1, b"7", Some(json(7, 3, 9).as_bytes()));
-    producer.flush(LONG).unwrap();
-    producer.abort_transaction(LONG).unwrap();
-    for (name, count) in
-        [("unreadable", 4), ("oversize", 1), ("misplaced", 1), ("contradicting", 1), ("changes", 1)]
-    {
+    send_wrong(broker, "served", 3);
+    for (name, count) in WRONG {
         reaches(&server, &format!("florin_kafka_{name}_total"), count);
     }
     // The accounts that they name say so, all others go on, and what comes next mends what can be mended.

@@ -18,6 +18,7 @@ mod load;
 mod network;
 mod readers;
 mod troubles;
+mod wrong;
 
 use group::{Group, PARTITIONS, settles, told};
 use readers::Reader;
