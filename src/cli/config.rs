@@ -9,6 +9,7 @@ use super::log::log_to_stderr;
 use super::output::say;
 use super::settings::{LogFormat, Settings};
 use crate::callers::Callers;
+use crate::nodes::GroupConfig;
 use crate::tls::Identity;
 
 /// What can be done with a configuration file.
@@ -32,6 +33,10 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     effective.principals.as_deref().map(Callers::open).transpose()?;
     effective.node.ledger.check_files().map_err(CliError::LedgerFiles)?;
     let identity = effective.node.tls.as_ref().map(|tls| Identity::read(&tls.files)).transpose()?;
+    if effective.node.tls.as_ref().is_some_and(|tls| tls.listen.is_some()) {
+        let asking = effective.group.as_ref().and_then(GroupConfig::asking);
+        asking.map(|tls| tls.connector()).transpose().map_err(CliError::Peers)?;
+    }
     let lasts = identity.map(|identity| lasting(identity.days_left(jiff::Timestamp::now().as_second())));
     say(&format!("{} can be used{}", config.display(), lasts.unwrap_or_default()));
     Ok(())

@@ -178,6 +178,9 @@ pub enum CliError {
     /// Files that the ledger's address names.
     #[error(transparent)]
     LedgerFiles(LedgerError),
+    /// What the other nodes are asked by.
+    #[error("--group, --group-tls-ca: the other nodes cannot be asked by TLS: {0}")]
+    Peers(florin_client::TlsError),
     /// `florin import`.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -234,7 +237,10 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Settings(error) => error.exit_code(),
-            CliError::Callers(_) | CliError::Certificates(_) | CliError::LedgerFiles(_) => 2,
+            CliError::Callers(_)
+            | CliError::Certificates(_)
+            | CliError::LedgerFiles(_)
+            | CliError::Peers(_) => 2,
             CliError::Service(error) => error.exit_code(),
             CliError::Demo(error) => error.exit_code(),
             CliError::Audit(error) => error.exit_code(),

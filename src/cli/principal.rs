@@ -34,8 +34,9 @@ pub enum PrincipalCommand {
         /// Who: letters, digits, - and _
         #[arg(value_name = "NAME")]
         name: String,
-        /// What a new one may do: balance, statistics, batch, metrics, write, admin
-        #[arg(long, value_name = "RIGHT,…", value_delimiter = ',', value_parser = right)]
+        /// What a new one may do: balance, statistics, batch, metrics, write, admin; none for whoever is only to be known, as a node that
+        /// divides the users with others
+        #[arg(long, value_name = "RIGHT,…", value_delimiter = ',', value_parser = right_or_none)]
         may: Vec<&'static str>,
         /// Enter this URI or DNS name of a certificate instead of a token
         #[arg(long, value_name = "NAME")]
@@ -90,8 +91,11 @@ pub enum PrincipalError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A new one without rights.
-    #[error("{0} is new: say what it may do (--may balance,statistics,batch)")]
+    #[error("{0} is new: say what it may do (--may balance,statistics,batch), or --may none")]
     NoRights(String),
+    /// Nothing and something.
+    #[error("--may: expected rights, or none alone, for whoever is only to be known")]
+    NoneAndRights,
     /// Rights of one that has some.
     #[error(
         "{0} stands in the file, which says what it may do: leave --may out, and change the file where that is to change"
@@ -128,6 +132,13 @@ fn right(text: &str) -> Result<&'static str, String> {
     let names = Rights::NAMED.map(|(name, _)| name);
     let expected = || format!("expected {}", names.join(", "));
     names.into_iter().find(|name| *name == text).ok_or_else(expected)
+}
+
+/// In the place of rights, where there are to be none.
+const NONE: &str = "none";
+
+fn right_or_none(text: &str) -> Result<&'static str, String> {
+    if text == NONE { Ok(NONE) } else { right(text).map_err(|expected| format!("{expected}, or none")) }
 }
 
 /// Runs `florin principal`.
@@ -177,8 +188,10 @@ fn add(name: &str, may: &[&str], certificate: Option<&str>, path: &Path) -> Resu
         Some(Place::InList(at)) => format!("{}{proved}, {}", &text[..at], &text[at..]),
         Some(Place::BesideName(at)) => format!("{}{list} = [{proved}]\n{}", &text[..at], &text[at..]),
         None if may.is_empty() => return Err(PrincipalError::NoRights(name.to_owned())),
+        None if may.len() > 1 && may.contains(&NONE) => return Err(PrincipalError::NoneAndRights),
         None => {
-            let may: Vec<String> = may.iter().map(|right| format!("\"{right}\"")).collect();
+            let rights = may.iter().filter(|right| **right != NONE);
+            let may: Vec<String> = rights.map(|right| format!("\"{right}\"")).collect();
             let gap = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
             let entry = format!(
                 "[[principal]]\nname = \"{name}\"\nmay = [{}]\n{list} = [{proved}]\n",
@@ -344,12 +357,15 @@ mod tests {
         add("a", &[], Some("spiffe://x/a"), &path).unwrap();
         add("a", &[], Some("a.example.com"), &path).unwrap();
         add("c", &["metrics"], Some("spiffe://x/c"), &path).unwrap();
+        assert!(matches!(add("d", &[NONE, "write"], None, &path), Err(PrincipalError::NoneAndRights)));
+        add("d", &[NONE], None, &path).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("name = \"d\"\nmay = []\n"));
         // One proof is one principal's, and no name breaks out of its quotes.
         assert!(matches!(add("b", &[], Some("spiffe://x/a"), &path), Err(PrincipalError::Unusable { .. })));
         add("b", &[], Some("x\", \"spiffe://x/y"), &path).unwrap();
         let entries = Principals::read(&path).unwrap().entries;
         let found = entries.iter().map(|entry| (&*entry.name, entry.tokens.len(), entry.certificates.len()));
-        assert_eq!(found.collect::<Vec<_>>(), [("a", 2, 2), ("b", 1, 1), ("c", 0, 1)]);
+        assert_eq!(found.collect::<Vec<_>>(), [("a", 2, 2), ("b", 1, 1), ("c", 0, 1), ("d", 1, 0)]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 

@@ -101,6 +101,9 @@ settings! {
     "standbys" standbys: Standbys, "N", default "1";
     /// A file with the token that proves this node to the others of --group, where they want one
     "group-token-file" group_token_file: PathBuf, "FILE";
+    /// The authorities of which the other nodes of --group must have their certificates, in PEM [default: those of --tls-client-ca, or
+    /// else those that this host trusts]
+    "group-tls-ca" group_tls_ca: PathBuf, "FILE";
     /// Answer UNAVAILABLE once the ledger has not been followed for so long
     "max-staleness-ms" max_staleness_ms: Staleness, "MS", default "30000";
     /// Keep checkpoints here, and start from the newest: a restart then reads of the ledger only what has come since
@@ -218,6 +221,7 @@ impl Settings {
             let without = [
                 ("--advertise", self.advertise.is_some()),
                 ("--group-token-file", self.group_token_file.is_some()),
+                ("--group-tls-ca", self.group_tls_ca.is_some()),
             ];
             let given = without.into_iter().find(|(_, is_given)| *is_given);
             return given.map_or(Ok(None), |(flag, _)| Err(SettingsError::GroupMissing { flag }));
@@ -235,6 +239,7 @@ impl Settings {
             standbys: self.standbys.map_or(1, |Standbys(count)| count),
             token: self.group_token_file.clone().map(SecretSource::File),
             tls: tls.map(|tls| tls.files.clone()),
+            authorities: self.group_tls_ca.clone(),
         }))
     }
 

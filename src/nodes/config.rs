@@ -1,8 +1,10 @@
 //! How a node takes part.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use florin_client::Tls;
 use florin_core::nodes::Place;
 use florin_schema::nodes::{HOST_BYTES_MAX, node_authority};
 
@@ -21,8 +23,20 @@ pub struct GroupConfig {
     pub standbys: usize,
     /// What proves to the others that it may ask them.
     pub token: Option<SecretSource>,
-    /// What it shows the others by TLS, and whose certificates they must show.
+    /// What it shows the others by TLS.
     pub tls: Option<TlsFiles>,
+    /// The file of the authorities of their certificates; none = those of callers' certificates, or else those that this host trusts.
+    pub authorities: Option<PathBuf>,
+}
+
+impl GroupConfig {
+    /// How the others are asked by TLS; `None` where this node has no certificate to show them.
+    pub fn asking(&self) -> Option<Tls> {
+        let files = self.tls.as_ref()?;
+        let tls = Tls::new().identity(&files.certificate, &files.key);
+        let authorities = self.authorities.as_ref().or(files.client_ca.as_ref());
+        Some(authorities.into_iter().fold(tls, |tls, authorities| tls.authorities(authorities)))
+    }
 }
 
 /// Where a node is reached, as it is told: what is left out is as it listens.

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::config::GroupConfig;
+use super::config::{GroupConfig, shown};
 use super::text::Tidings;
 use crate::callers::SecretSource;
 use crate::limits::{NODES_ASK, NODES_ASK_AGAIN, NODES_ASK_EVERY, NODES_ASKED_AT_ONCE, NODES_BYTES_MAX};
@@ -44,12 +44,8 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Asks nobody yet.
     pub(super) fn new(config: &GroupConfig, letters: mpsc::Sender<News>) -> Exchange {
-        let tls = config.tls.as_ref().map(|files| {
-            let tls = Tls::new().identity(&files.certificate, &files.key);
-            files.client_ca.iter().fold(tls, |tls, authorities| tls.authorities(authorities))
-        });
         let at_once = Semaphore::new(NODES_ASKED_AT_ONCE);
-        let asking = Arc::new(Asking { token: config.token.clone(), tls, at_once });
+        let asking = Arc::new(Asking { token: config.token.clone(), tls: config.asking(), at_once });
         Exchange { asking, letters, peers: BTreeMap::new() }
     }
 
@@ -107,7 +103,7 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
         let pause = match heard {
             Ok(news) => {
                 if !std::mem::take(&mut complaint).is_empty() {
-                    tracing::info!(host = place.host, port = place.port, "the node answers again");
+                    tracing::info!(node = shown(&place), "the node answers again");
                 }
                 if letters.send(news).await.is_err() {
                     return;
@@ -118,7 +114,7 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
                 way = None;
                 let why = why.to_string();
                 if complaint != why {
-                    tracing::warn!(host = place.host, port = place.port, "a node is not heard: {why}");
+                    tracing::warn!(node = shown(&place), "a node is not heard: {why}");
                     complaint = why;
                 }
                 NODES_ASK_AGAIN

@@ -42,14 +42,15 @@ impl Authority {
         Pair { certificate: self.issuer.pem(), key: self.issuer.key().serialize_pem() }
     }
 
-    /// A certificate for a node that is reached by these names and addresses, for a year.
+    /// A certificate for a node that is reached by these names and addresses, for a year. Nodes that divide users ask each other, so it is a
+    /// caller's as well.
     ///
     /// # Errors
     /// See [`AuthorityError`].
     pub fn node(&self, names: &[String]) -> Result<Pair, AuthorityError> {
         let mut params = lasting(1, names.to_vec())?;
         params.distinguished_name.push(DnType::CommonName, "florin");
-        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+        self.sign(params, &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
     }
 
     /// A certificate for a caller whose name is this URI, for a year.
@@ -60,16 +61,16 @@ impl Authority {
         let mut params = lasting(1, Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "caller of florin");
         params.subject_alt_names.push(SanType::URI(Ia5String::try_from(uri)?));
-        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+        self.sign(params, &[ExtendedKeyUsagePurpose::ClientAuth])
     }
 
     fn sign(
         &self,
         mut params: CertificateParams,
-        usage: ExtendedKeyUsagePurpose,
+        usages: &[ExtendedKeyUsagePurpose],
     ) -> Result<Pair, AuthorityError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages.to_vec();
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;

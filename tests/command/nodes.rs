@@ -17,11 +17,12 @@ pub mod group;
 mod load;
 mod network;
 mod readers;
+mod secured;
 mod troubles;
 mod wrong;
 
 use group::{Group, PARTITIONS, settles, told};
-use readers::Reader;
+use readers::{Caller, Reader};
 
 const USERS: std::ops::Range<u64> = 1..201;
 
@@ -102,8 +103,7 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     assert_eq!(map(any[0]), map(nodes[0].admin));
 
     // By frames, of clients that were told of one of them.
-    let (folder, seed) = (folder.path(), any[0]);
-    let readers = [Reader::in_rust(seed), Reader::in_go(folder, seed), Reader::of_service(folder, seed)];
+    let readers = Reader::all(folder.path(), &Caller::of(any[0]));
     let go_on = || readers.iter().for_each(Reader::goes_on);
     go_on();
     nodes[1].signal(Signal::KILL);

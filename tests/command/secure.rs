@@ -56,12 +56,17 @@ pub fn connect(address: SocketAddr, by: Option<&Arc<ClientConfig>>) -> Box<dyn T
 }
 
 /// The status of a request's answer, which is read to its end: the next may follow.
-pub fn ask(
+pub fn ask(stream: &mut dyn Talk, what: [&str; 2], token: Option<&str>, body: &str) -> io::Result<u16> {
+    asked(stream, what, token, body).map(|(status, _)| status)
+}
+
+/// The same, and the body.
+pub fn asked(
     stream: &mut dyn Talk,
     [method, path]: [&str; 2],
     token: Option<&str>,
     body: &str,
-) -> io::Result<u16> {
+) -> io::Result<(u16, Vec<u8>)> {
     let shown = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let typed = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let head = format!(
@@ -80,6 +85,7 @@ pub fn ask(
     let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
     let length =
         if method == "HEAD" { 0 } else { length.and_then(|length| length.parse().ok()).unwrap_or(0) };
-    io::copy(&mut stream.take(length), &mut io::sink())?;
-    head[9..12].parse().map_err(io::Error::other)
+    let mut body = Vec::new();
+    stream.take(length).read_to_end(&mut body)?;
+    Ok((head[9..12].parse().map_err(io::Error::other)?, body))
 }

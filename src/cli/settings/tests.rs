@@ -34,6 +34,7 @@ const FULL: &str = r#"
     advertise = "node-1.example.com:7400,tls=7500"
     standbys = 2
     group-token-file = "/etc/florin/group.token"
+    group-tls-ca = "/etc/florin/nodes-ca.crt"
     max-staleness-ms = 1000
     checkpoint = "/var/lib/florin/checkpoints"
     checkpoint-every-s = "off"
@@ -89,6 +90,7 @@ fn every_flag_is_a_key_and_every_key_a_flag() {
         advertise: Some("node-1.example.com:7400,tls=7500".parse().unwrap()),
         standbys: Some(Standbys(2)),
         group_token_file: Some("/etc/florin/group.token".into()),
+        group_tls_ca: Some("/etc/florin/nodes-ca.crt".into()),
         max_staleness_ms: Some(Staleness(1_000)),
         checkpoint: Some("/var/lib/florin/checkpoints".into()),
         checkpoint_every_s: Some(Every::Off),
@@ -382,6 +384,7 @@ fn a_group_takes_a_topic_and_a_port_and_nothing_of_it_is_said_in_vain() {
     assert!(refused("group = \"g\"").contains("a ledger in a Kafka topic"));
     assert!(refused("advertise = \"a\"").starts_with("--advertise is of no use without --group"));
     assert!(refused("group-token-file = \"a\"").starts_with("--group-token-file is of no use"));
+    assert!(refused("group-tls-ca = \"a\"").starts_with("--group-tls-ca is of no use"));
     for wrong in ["group = \"\"", "group = \"a b\"", "standbys = 4", "standbys = -1", "advertise = \"a:b\""] {
         assert!(Settings::parse(wrong).is_err(), "{wrong}");
     }

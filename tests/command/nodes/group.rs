@@ -21,11 +21,10 @@ pub struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// A node that will listen there.
+    /// A node that will listen there; `off` for one that is reached by TLS alone.
     pub fn command(&self, listen: &str, more: &[&str]) -> Command {
         let (ledger, group) = (self.ledger.as_str(), self.name);
-        let (ip, _) = listen.rsplit_once(':').expect("an address and a port");
-        let shards = format!("{ip}:0");
+        let shards = listen.rsplit_once(':').map_or("off".to_owned(), |(ip, _)| format!("{ip}:0"));
         let on = ["serve", "--listen", listen, "--shard-listen", &shards, "--admin", "127.0.0.1:0"];
         let of = ["--ledger", ledger, "--group", group, "--shards", "1"];
         florin(self.folder, &[&on[..], &of, more].concat())
@@ -48,12 +47,20 @@ pub fn told(node: SocketAddr) -> Option<Value> {
 /// Waits until all of these nodes tell that they are who there is, and that each partition has an owner and a standby, which both say that
 /// they have it.
 pub fn settles(nodes: &[SocketAddr]) -> Value {
+    settles_as(nodes, told)
+}
+
+/// The same, where `told` says how a node is asked. One without a port in plain is known by that for TLS.
+pub fn settles_as(nodes: &[SocketAddr], told: impl Fn(SocketAddr) -> Option<Value>) -> Value {
     let is_settled = |told: &Value| {
         let map = &told["map"];
         let partitions = map["partitions"].as_array().expect("a list");
         let ports = |nodes: &Value| {
-            let all = nodes.as_array().expect("a list").iter().map(|node| node["port"].as_u64().unwrap());
-            all.collect::<BTreeSet<_>>()
+            let port = |node: &Value| {
+                let ports = ["port", "tls_port"].map(|of| node[of].as_u64().expect("a port"));
+                ports.into_iter().find(|&port| port != 0).expect("one of both")
+            };
+            nodes.as_array().expect("a list").iter().map(port).collect::<BTreeSet<_>>()
         };
         let there: BTreeSet<u64> = nodes.iter().map(|node| u64::from(node.port())).collect();
         let holders = 2.min(nodes.len());

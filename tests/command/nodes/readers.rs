@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use florin_client::{Client, Status, UserId, Version};
+use florin_client::{Builder, Client, Status, Tls, UserId, Version};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -19,6 +19,55 @@ use crate::support::{built_go, get, wait_for};
 
 /// A busy host's: who waits for longer has been failed.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Who asks, whom, and what proves it: files, as `florin get` takes them.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// One of the nodes, as `--addr` takes it.
+    pub node: String,
+    pub token: Option<PathBuf>,
+    /// By TLS, the authorities of the nodes.
+    pub authorities: Option<PathBuf>,
+    /// A certificate and its key.
+    pub identity: Option<[PathBuf; 2]>,
+}
+
+impl Caller {
+    /// Anybody, in plain.
+    pub fn of(node: SocketAddr) -> Caller {
+        Caller { node: format!("florin://{node}"), token: None, authorities: None, identity: None }
+    }
+
+    /// As `florin get`, the Go service and the reader in Go take them.
+    pub fn flags(&self) -> Vec<String> {
+        let [certificate, key] = self.identity.clone().map_or([None, None], |files| files.map(Some));
+        let flags = [
+            ("--token-file", &self.token),
+            ("--tls-ca", &self.authorities),
+            ("--tls-cert", &certificate),
+            ("--tls-key", &key),
+        ];
+        let given = flags
+            .into_iter()
+            .filter_map(|(flag, file)| Some([flag.to_owned(), file.as_ref()?.display().to_string()]));
+        given.flatten().collect()
+    }
+
+    fn client(&self) -> Builder {
+        let mut client = Client::builder().deadline(DEADLINE);
+        if let Some(token) = &self.token {
+            client = client.token(std::fs::read_to_string(token).unwrap().trim());
+        }
+        if let Some(authorities) = &self.authorities {
+            let mut tls = Tls::new().authorities(authorities);
+            if let Some([certificate, key]) = &self.identity {
+                tls = tls.identity(certificate, key);
+            }
+            client = client.tls(tls);
+        }
+        client
+    }
+}
 
 /// Whoever reads all users again and again, one by one and as a batch.
 pub struct Reader {
@@ -31,12 +80,17 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// By the Rust client.
-    pub fn in_rust(node: SocketAddr) -> Reader {
+    /// By the Rust client, by the Go client, and over HTTP by the Go service; what is built for that lies in `folder`.
+    pub fn all(folder: &Path, caller: &Caller) -> [Reader; 3] {
+        [Reader::in_rust(caller), Reader::in_go(folder, caller), Reader::of_service(folder, caller)]
+    }
+
+    fn in_rust(caller: &Caller) -> Reader {
+        let caller = caller.clone();
         Reader::begun(None, move |over, reads| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let client = Client::builder().deadline(DEADLINE).connect(node).await.unwrap();
+                let client = caller.client().connect(caller.node.as_str()).await.unwrap();
                 let mut shown = Shown::default();
                 while !over.load(SeqCst) {
                     shown.round(&client, reads).await;
@@ -45,13 +99,13 @@ impl Reader {
         })
     }
 
-    /// By the Go client, in a process of its own that is built in `folder`.
-    pub fn in_go(folder: &Path, node: SocketAddr) -> Reader {
+    /// In a process of its own.
+    fn in_go(folder: &Path, caller: &Caller) -> Reader {
         let program = folder.join("reader");
         let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/go");
         built_go(&module, "./internal/reader", &program);
         let mut command = Command::new(program);
-        command.args(["--target", &format!("florin://{node}")]);
+        command.args(["--target", &caller.node]).args(caller.flags());
         command.args(["--first", &USERS.start.to_string(), "--last", &(USERS.end - 1).to_string()]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was just built");
@@ -64,9 +118,8 @@ impl Reader {
         })
     }
 
-    /// Over HTTP, of the Go service that answers from the nodes; it is built in `folder`.
-    pub fn of_service(folder: &Path, node: SocketAddr) -> Reader {
-        let service = Service::start(folder, &["--backend", &format!("florin://{node}")]);
+    fn of_service(folder: &Path, caller: &Caller) -> Reader {
+        let service = Service::start(folder, caller);
         Reader::begun(None, move |over, reads| {
             let mut shown = Shown::default();
             let mut connection = BufReader::new(TcpStream::connect(service.address).unwrap());
@@ -121,11 +174,12 @@ struct Service {
 }
 
 impl Service {
-    fn start(folder: &Path, arguments: &[&str]) -> Service {
+    fn start(folder: &Path, caller: &Caller) -> Service {
         let program = folder.join("legacy");
         built_go(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/legacy"), ".", &program);
         let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+        command.args(["--listen", "127.0.0.1:0", "--backend", &caller.node]).args(caller.flags());
+        command.stdin(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it was just built");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let address = lines.find_map(|line| {
