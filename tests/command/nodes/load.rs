@@ -38,6 +38,17 @@ const LONG: Duration = Duration::from_secs(120);
 /// The programs that read.
 pub const PROGRAMS: [&str; 2] = ["Rust", "Go"];
 
+fn partition_of(user: u64) -> usize {
+    Partitioner::Murmur2.partition_of(user.to_string().as_bytes(), PARTITIONS as u32) as usize
+}
+
+/// One of each.
+pub fn users_of_each_partition() -> impl Iterator<Item = u64> {
+    (0..PARTITIONS).map(|partition| {
+        (1..=USERS).find(|&user| partition_of(user) == partition).expect("every partition has users")
+    })
+}
+
 /// What a reader asks.
 #[derive(Clone, Copy)]
 struct Question {
@@ -201,9 +212,6 @@ impl Load {
     }
 
     async fn ask_on(&self, client: u64, program: usize, wish: Wish, asker: &Asker) {
-        let partition_of = |user: u64| {
-            Partitioner::Murmur2.partition_of(user.to_string().as_bytes(), PARTITIONS as u32) as usize
-        };
         let is_asked = |&user: &u64| !matches!(wish, Wish::Of(partition) if partition_of(user) != partition);
         let users: Vec<u64> = (1..=USERS).filter(is_asked).collect();
         assert!(!users.is_empty(), "every partition has users");

@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::group::{Group, PARTITIONS, settles};
-use super::load::{Load, Longest, PROGRAMS};
+use super::load::{self, Load, Longest, PROGRAMS};
 use super::network::Network;
 use crate::kafka::broker::Broker;
-use crate::support::Server;
+use crate::support::{Server, get, wait_for};
 
 const TOPIC: &str = "troubles";
 const NODES: usize = 3;
@@ -180,9 +180,20 @@ impl Scene<'_> {
         assert_eq!(code, Some(0), "{said}");
     }
 
+    /// All that are there agree, and are up to date: brokers that come back need some seconds, and a node that starts meanwhile ends.
     fn settle(&self) {
         let there = self.nodes.iter().filter(|(_, server)| server.is_some());
-        settles(&there.map(|(any, _)| *any).collect::<Vec<_>>());
+        let there: Vec<SocketAddr> = there.map(|(any, _)| *any).collect();
+        settles(&there);
+        for node in there {
+            for user in load::users_of_each_partition() {
+                let asked = format!("/v1/users/{user}/balance?max_age_ms=1000");
+                wait_for("a node is up to date", || {
+                    let answer = get(node, &asked);
+                    ["200", "307"].iter().any(|status| answer[9..].starts_with(status)).then_some(())
+                });
+            }
+        }
     }
 
     /// Lets so much time pass, in which everybody is answered.
