@@ -265,6 +265,7 @@ pub(crate) mod tests {
             strangers: Vec::new(),
             series: vec![Second { served: 10, p50_ns: 1, p99_ns: 2 }],
             instructions: None,
+            nodes: Vec::new(),
         }
     }
 

@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use florin_schema::{MapNode, Status, nodes::node_authority};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    generator::{self, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span},
+    generator::{self, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span},
     limits,
     sample::{self, Everyone, Host, Sample, ServerUse, Stranger},
-    targets::Target,
+    targets::{Target, hello::HelloError},
 };
 
 pub use crate::generator::Health;
@@ -72,6 +73,28 @@ pub struct Trial {
     pub series: Vec<Second>,
     /// User-side instructions, where the server ran under callgrind.
     pub instructions: Option<crate::callgrind::Instructions>,
+    /// Where nodes divide the users, what each has served.
+    #[serde(default)]
+    pub nodes: Vec<NodeShare>,
+}
+
+/// One of several nodes that divide the users.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// Its address, as the map has it.
+    pub node: String,
+    /// Questions that it has served in the window.
+    pub served: u64,
+}
+
+/// What each node has served; nothing where there is but one.
+fn shares(endpoints: &Endpoints, outcome: &Outcome) -> Vec<NodeShare> {
+    let Endpoints::ByOwner(owners, _) = endpoints else { return Vec::new() };
+    let share = |(place, served): (usize, u64)| {
+        let MapNode { host, port, tls_port, .. } = &owners.nodes()[place];
+        NodeShare { node: node_authority(host, *port, *tls_port), served }
+    };
+    owners.by_node(&outcome.by_lane).into_iter().map(share).collect()
 }
 
 impl Trial {
@@ -80,6 +103,19 @@ impl Trial {
         let errors = self.shed.values().sum::<u64>() + self.unsent + self.lost;
         let due = errors + self.latency.count;
         if due == 0 { 0.0 } else { errors as f64 / due as f64 }
+    }
+
+    /// What each node has served, as a sentence, and how many questions came to one whose user had moved; none where there is but one node.
+    pub fn divided(&self) -> Option<String> {
+        let all = self.nodes.iter().map(|share| share.served).sum::<u64>().max(1) as f64;
+        let share =
+            |NodeShare { node, served }: &NodeShare| format!("{node} {:.1} %", *served as f64 / all * 100.0);
+        let shares: Vec<String> = self.nodes.iter().map(share).collect();
+        let moved = self.shed.get(Status::NotOwner.name()).copied().unwrap_or_default();
+        (!shares.is_empty()).then(|| {
+            let (target, load, shares) = (&self.target, &self.load, shares.join(", "));
+            format!("{target}, {load}: served by {shares}; {moved} came to a node whose user had moved")
+        })
     }
 
     /// Whether somebody else was so busy on the same CPUs that this says more about them.
@@ -202,6 +238,14 @@ pub enum TrialError {
         /// Under what.
         load: String,
     },
+    /// Nodes that divide the users do not say who has whom.
+    #[error("{target}: {source}")]
+    Nodes {
+        /// Of whom.
+        target: String,
+        /// Why.
+        source: HelloError,
+    },
     /// The server's process.
     #[error("{target}: cannot sample its process, did it end? ({source})")]
     Sample {
@@ -229,8 +273,11 @@ pub fn measure(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Measured, TrialError> {
     let truth = settings.truth.clone().filter(|_| target.serves_ledger);
+    let endpoints = target
+        .endpoints_now()
+        .map_err(|source| TrialError::Nodes { target: target.label.clone(), source })?;
     let plan = Plan {
-        endpoints: target.endpoints.clone(),
+        endpoints,
         access: target.access.clone(),
         speech: target.speech,
         load,
@@ -251,7 +298,9 @@ pub fn measure(
         return Err(TrialError::Starved { target: target.label.clone(), load: load.to_string() });
     }
     let window = observer.finish(target, settings.span, &outcome)?;
-    Ok(assemble(target, load, settings, outcome, window))
+    let nodes = shares(&plan.endpoints, &outcome);
+    let measured = assemble(target, load, settings, outcome, window);
+    Ok(Measured { trial: Trial { nodes, ..measured.trial }, ..measured })
 }
 
 /// Looks at the server, the host and the clock as the window begins and ends.
@@ -389,6 +438,7 @@ fn assemble(
         strangers: window.strangers,
         series: series.collect(),
         instructions: None,
+        nodes: Vec::new(),
     };
     Measured { trial, intervals: outcome.intervals }
 }

@@ -55,7 +55,8 @@ pub(super) struct RunArgs {
     /// What to load: florin, http, valkey, memcached or limit, with options, like florin,encoding=flatbuffers,via=unix or
     /// http,addr=127.0.0.1:8080,pid=77; again for more. Options: label, encoding=rkyv|flatbuffers,
     /// via=shard|neighbour|any|unix|http (neighbour: every request has to be passed on), ask=get|mget (valkey; of florin, over RESP; of limit get), driver, shards, tls=on|FILE (by TLS; FILE: the authorities of a
-    /// running server), token=on|FILE (callers prove who they are), addr, pid, idle=CONNECTIONS (open beside the load's), binary, flag
+    /// running server), token=on|FILE (callers prove who they are), addr (one of
+    /// several nodes that divide the users tells of all: each is asked about its own), pid, idle=CONNECTIONS (open beside the load's), binary, flag
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(super) targets: Vec<TargetSpec>,
     /// How: CONNECTIONSxDEPTH for a closed loop; @RATE behind it for an open one, like 64x32@100000; again for more

@@ -109,6 +109,9 @@ pub(super) fn warn(trials: &[Trial]) {
             say::note(&format!("note: {target}, {load}: shed {shed:?}, not sent {unsent}, lost {lost}"));
         }
     }
+    for line in trials.iter().filter_map(Trial::divided) {
+        say::note(&format!("nodes: {line}"));
+    }
     for line in trials.iter().filter_map(Trial::disturbance) {
         say::note(&format!("note: disturbed: {line}"));
     }

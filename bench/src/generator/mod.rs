@@ -111,7 +111,9 @@ pub struct Outcome {
     pub asked: u64,
     /// Answered, in the window and outside.
     pub served: u64,
-    /// Refused for now, by status, in the window.
+    /// Answered in the window, by lane.
+    pub by_lane: Vec<u64>,
+    /// Refused for now, by status, in the window; NOT_OWNER are those whose users have moved to another node since the run began.
     pub shed: BTreeMap<Status, u64>,
     /// Due in the window, but never sent, because the backlog was full or the run over.
     pub unsent: u64,
@@ -338,7 +340,7 @@ fn connect_all(plan: &Plan, threads: usize) -> Result<Vec<Vec<Opened>>, Generato
     }
     let share = |thread| connections / threads + usize::from(thread < connections % threads);
     let connect = |index: usize| {
-        let endpoint = plan.endpoints.lane(index % lanes);
+        let endpoint = &plan.endpoints.all()[index % lanes];
         let failed = |source| GeneratorError::Connect { endpoint: endpoint.clone(), source };
         plan.access.open(endpoint, plan.speech).map_err(failed)
     };
@@ -402,8 +404,10 @@ fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome
     let reports = results.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut intervals: Vec<Histogram<u64>> = Vec::new();
     let mut lags: Option<Histogram<u64>> = None;
-    let mut shed = BTreeMap::new();
+    let (mut shed, mut by_lane) = (BTreeMap::new(), Vec::new());
     for report in &reports {
+        by_lane.resize(report.by_lane.len(), 0);
+        by_lane.iter_mut().zip(&report.by_lane).for_each(|(sum, served)| *sum += served);
         for (index, interval) in report.intervals.iter().enumerate() {
             match intervals.get_mut(index) {
                 Some(merged) => merged.add(interval).expect("all histograms here have the same bounds"),
@@ -422,6 +426,7 @@ fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome
         intervals,
         asked: sum(|report| report.asked),
         served: sum(|report| report.served),
+        by_lane,
         shed,
         unsent: sum(|report| report.unsent),
         lost: sum(|report| report.lost),

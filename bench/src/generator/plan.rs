@@ -8,7 +8,10 @@ use super::Access;
 use crate::{
     protocol::resp::{Ask, Values},
     truth::Truth,
-    work::{Arrivals, Population, Work, keys::Routing},
+    work::{
+        Arrivals, Population, Work,
+        keys::{Owners, Routing},
+    },
 };
 
 /// Where a server listens.
@@ -36,6 +39,8 @@ pub enum Endpoints {
     Any(Endpoint),
     /// Each shard's own, in their order.
     ByShard(Vec<Endpoint>),
+    /// Those of nodes that divide the users, by their owners' lanes.
+    ByOwner(Arc<Owners>, Vec<Endpoint>),
 }
 
 impl Endpoints {
@@ -43,13 +48,15 @@ impl Endpoints {
         match self {
             Endpoints::Any(_) => Routing::Any,
             Endpoints::ByShard(shards) => Routing::ByShard(shards.len() as u16),
+            Endpoints::ByOwner(owners, _) => Routing::ByOwner(Arc::clone(owners)),
         }
     }
 
-    pub(super) fn lane(&self, lane: usize) -> &Endpoint {
+    /// One for each lane.
+    pub fn all(&self) -> &[Endpoint] {
         match self {
-            Endpoints::Any(endpoint) => endpoint,
-            Endpoints::ByShard(shards) => &shards[lane],
+            Endpoints::Any(endpoint) => std::slice::from_ref(endpoint),
+            Endpoints::ByShard(endpoints) | Endpoints::ByOwner(_, endpoints) => endpoints,
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Report {
     pub(super) lags: Option<Histogram<u64>>,
     pub(super) asked: u64,
     pub(super) served: u64,
+    pub(super) by_lane: Vec<u64>,
     pub(super) shed: BTreeMap<Status, u64>,
     pub(super) unsent: u64,
     pub(super) lost: u64,
@@ -78,6 +79,8 @@ pub(super) struct Worker<P> {
     now_ns: u64,
     asked: u64,
     served: u64,
+    /// In the window, of each lane.
+    by_lane: Vec<u64>,
     shed: BTreeMap<Status, u64>,
 }
 
@@ -98,6 +101,7 @@ impl<P: Protocol> Worker<P> {
         let open = setup.schedule.take().map(|schedule| Open::new(schedule, &connections, &setup));
         let recorder = Recorder::new(setup.window);
         let usage = Usage::default();
+        let by_lane = vec![0; setup.lanes];
         Worker {
             setup,
             sockets,
@@ -115,6 +119,7 @@ impl<P: Protocol> Worker<P> {
             now_ns: 0,
             asked: 0,
             served: 0,
+            by_lane,
             shed: BTreeMap::new(),
         }
     }
@@ -364,6 +369,7 @@ impl<P: Protocol> Worker<P> {
                     match fate {
                         Fate::Served => {
                             self.served += 1;
+                            self.by_lane[connection.lane] += u64::from(self.setup.window.holds(counted_at));
                             self.recorder.record(self.now_ns.saturating_sub(since_ns), counted_at);
                         }
                         Fate::Shed(status) if self.setup.window.holds(counted_at) => {
@@ -394,6 +400,7 @@ impl<P: Protocol> Worker<P> {
             lags: self.open.map(|open| open.lags),
             asked: self.asked,
             served: self.served,
+            by_lane: self.by_lane,
             shed: self.shed,
             unsent,
             lost: self.connections.iter().map(|connection| connection.pending.waiting() as u64).sum(),

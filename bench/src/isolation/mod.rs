@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::mpsc, thread};
 use self::handshakes::{Flood, Halves, How};
 use crate::{
     affinity::Place,
-    generator::{self, Endpoint, Endpoints, GeneratorError, Load, Moment, Plan, Settings, Span},
+    generator::{self, Endpoint, GeneratorError, Load, Moment, Plan, Settings, Span},
     limits::{ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
     targets::Target,
     trial::{self, Measured, TrialError},
@@ -195,11 +195,7 @@ fn beside_greed(
 }
 
 fn address(target: &Target) -> Result<SocketAddr, IsolationError> {
-    let endpoint = match &target.endpoints {
-        Endpoints::Any(endpoint) => Some(endpoint),
-        Endpoints::ByShard(shards) => shards.first(),
-    };
-    match endpoint {
+    match target.endpoints.all().first() {
         Some(Endpoint::Tcp(address)) => Ok(*address),
         _ => Err(IsolationError::Needs("handshakes are made over TCP: say via=shard or via=any")),
     }

@@ -120,6 +120,7 @@ pub(crate) fn bearer(token: &str) -> Vec<u8> {
 /// What wire.md's table of statuses says backwards.
 fn status(code: u16) -> Status {
     match code {
+        307 => Status::NotOwner,
         404 => Status::NotFound,
         401 => Status::Unauthenticated,
         403 => Status::PermissionDenied,

@@ -66,7 +66,7 @@ pub enum Step {
 pub enum Fate {
     /// Answered.
     Served,
-    /// Refused for now, as an overloaded or starting server may.
+    /// Refused for now, as an overloaded or starting server may, and one whose users have moved to another.
     Shed(Status),
 }
 
@@ -206,7 +206,9 @@ impl<'a> Question<'a> {
     #[cold]
     pub(crate) fn refused(&self, status: Status, message: &[u8]) -> Result<Fate, Wrong> {
         match status {
-            Status::Stale | Status::Unavailable | Status::Overloaded => Ok(Fate::Shed(status)),
+            Status::Stale | Status::Unavailable | Status::Overloaded | Status::NotOwner => {
+                Ok(Fate::Shed(status))
+            }
             _ => Err(Wrong::Status {
                 user: self.user,
                 kind: self.kind,

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use florin_schema::Status;
+
 use super::value::is_value_of;
 use super::{Fate, Protocol, Question, Step, Wrong, beginning, http, malformed, number};
 use crate::limits::KEYS_PER_ASK_MAX;
@@ -16,6 +18,9 @@ use crate::{
 
 /// Marks a group whose array's head has been read; below it stands how many values are still to come.
 const BEGUN: u32 = 1 << 31;
+
+/// How florin's error about a user begins whom another node has.
+const MOVED: &[u8] = b"NOT_OWNER ";
 
 /// Valkey, and whatever else speaks its protocol.
 #[derive(Clone, Debug)]
@@ -114,7 +119,10 @@ impl Protocol for Resp {
                 *group.ok_or_else(|| malformed("an array with a value for each key", bytes))? |= BEGUN;
                 return Ok(Step::Skip(end + 1));
             }
-            [b'$', digits @ .., b'\r', b'\n'] => number(digits).filter(|&n| n <= limits::REPLY_BYTES_MAX),
+            [b'$', digits @ .., b'\r', b'\n'] => {
+                number(digits).filter(|&n| n <= limits::REPLY_BYTES_MAX).map(Some)
+            }
+            [b'-', message @ ..] if message.starts_with(MOVED) => Some(None),
             [b'-', message @ ..] => {
                 return Err(Wrong::Status {
                     user: question.user,
@@ -126,16 +134,22 @@ impl Protocol for Resp {
             _ => None,
         };
         let length = length.ok_or_else(|| malformed("a bulk string", bytes))?;
-        let consumed = end + 1 + length + 2;
-        let Some(value) = bytes.get(end + 1..consumed) else { return Ok(Step::Partial) };
-        let Some(value) = value.strip_suffix(b"\r\n") else {
-            return Err(malformed("a bulk string as long as it says", bytes));
+        let (consumed, fate) = match length {
+            None => (end + 1, Fate::Shed(Status::NotOwner)),
+            Some(length) => {
+                let consumed = end + 1 + length + 2;
+                let Some(value) = bytes.get(end + 1..consumed) else { return Ok(Step::Partial) };
+                let Some(value) = value.strip_suffix(b"\r\n") else {
+                    return Err(malformed("a bulk string as long as it says", bytes));
+                };
+                match self.values {
+                    Values::Balances => http::check(value, &question)?,
+                    Values::Loaded if is_value_of(value, question.user) => {}
+                    Values::Loaded => return Err(question.other_user(question.user, beginning(value))),
+                }
+                (consumed, Fate::Served)
+            }
         };
-        match self.values {
-            Values::Balances => http::check(value, &question)?,
-            Values::Loaded if is_value_of(value, question.user) => {}
-            Values::Loaded => return Err(question.other_user(question.user, beginning(value))),
-        }
         if self.ask == Ask::Mget {
             let group = pending.groups.front_mut().filter(|group| **group > BEGUN);
             let group = group.ok_or_else(|| malformed("an array before its values", bytes))?;
@@ -146,7 +160,7 @@ impl Protocol for Resp {
         }
         let since_ns = pending.asked(slot).since_ns;
         pending.release(slot);
-        Ok(Step::Answered { consumed, since_ns, fate: Fate::Served })
+        Ok(Step::Answered { consumed, since_ns, fate })
     }
 }
 

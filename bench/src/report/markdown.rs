@@ -23,6 +23,11 @@ pub(super) fn page(report: &Report) -> String {
         let _ = writeln!(text, "\nKnees at {objective}:\n\n{}", knees(&report.knees));
     }
     text.push_str(&instructions(&report.trials));
+    let divided: Vec<String> = report.trials.iter().filter_map(Trial::divided).collect();
+    if !divided.is_empty() {
+        let _ = writeln!(text, "\nNodes that divide the users:\n");
+        divided.iter().for_each(|line| text.push_str(&format!("- {line}\n")));
+    }
     let disturbances: Vec<String> = report.trials.iter().filter_map(Trial::disturbance).collect();
     if !disturbances.is_empty() {
         let _ = writeln!(text, "\n{DISTURBED}:\n");

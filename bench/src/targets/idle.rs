@@ -20,10 +20,6 @@ pub(super) fn connect(endpoints: &Endpoints, count: u32) -> Result<Vec<Connectio
     if count > 0 {
         allow_many_files();
     }
-    let endpoints = match endpoints {
-        Endpoints::Any(endpoint) => std::slice::from_ref(endpoint),
-        Endpoints::ByShard(shards) => shards,
-    };
     let open = |(number, endpoint): (u32, &Endpoint)| {
         let opened = match endpoint {
             Endpoint::Tcp(address) => TcpStream::connect(address).map(Connection::Tcp),
@@ -31,7 +27,7 @@ pub(super) fn connect(endpoints: &Endpoints, count: u32) -> Result<Vec<Connectio
         };
         opened.map_err(operation(format!("idle connection {number} of {count} to {endpoint}")))
     };
-    (1..=count).zip(endpoints.iter().cycle()).map(open).collect()
+    (1..=count).zip(endpoints.all().iter().cycle()).map(open).collect()
 }
 
 /// Each connection is a file of this process, and of the servers that it starts from then on. Where the limit stays too low, connecting

@@ -15,7 +15,7 @@ mod spec;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use florin_schema::{Encoding, UserId};
+use florin_schema::{Encoding, Status, UserId};
 
 pub(crate) use idle::allow_many_files;
 pub use postgres::PgCopy;
@@ -80,6 +80,7 @@ pub struct Target {
     pub serves_ledger: bool,
     /// Ends the server with the target.
     process: Option<Process>,
+    via: Via,
     someone: UserId,
     /// Open for as long as the target is, and silent.
     idle: Vec<idle::Connection>,
@@ -189,13 +190,12 @@ impl Target {
         if let Some(Given::File(token)) = &spec.token {
             access = access.with_token_of(token)?;
         }
-        let endpoints = match spec.via {
-            Via::Shard => Endpoints::ByShard(hello::shard_ports(address, &access)?),
-            Via::Neighbour => hello::neighbours(address, hello::shard_ports(address, &access)?)?,
-            Via::Any | Via::Http => Endpoints::Any(Endpoint::Tcp(address)),
-            Via::Unix => {
+        let endpoints = match (spec.kind, spec.via) {
+            (_, Via::Unix) => {
                 return Err(TargetError::Needs("a running server's unix socket is given as unix=PATH"));
             }
+            (Kind::Florin, via) => hello::endpoints(address, &access, via)?,
+            _ => Endpoints::Any(Endpoint::Tcp(address)),
         };
         Ok(Target {
             label: spec.label(),
@@ -208,6 +208,7 @@ impl Target {
             command: String::new(),
             serves_ledger: false,
             process: None,
+            via: spec.via,
             someone: bench.population.users()[0],
             idle: Vec::new(),
             stirring: None,
@@ -227,22 +228,41 @@ impl Target {
             command: process.command().to_owned(),
             serves_ledger: matches!(spec.kind, Kind::Florin | Kind::Http),
             process: Some(process),
+            via: spec.via,
             someone: bench.population.users()[0],
             idle: Vec::new(),
             stirring: None,
         }
     }
 
-    fn an_endpoint(&self) -> &Endpoint {
-        match &self.endpoints {
-            Endpoints::Any(endpoint) => endpoint,
-            Endpoints::ByShard(shards) => &shards[0],
+    /// Where it is asked now. Nodes that divide the users are asked again who has which: some may have moved since.
+    ///
+    /// # Errors
+    /// Where none of them tells.
+    pub fn endpoints_now(&self) -> Result<Endpoints, HelloError> {
+        let Endpoints::ByOwner(..) = &self.endpoints else { return Ok(self.endpoints.clone()) };
+        let known = self.endpoints.all().iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(*address),
+            Endpoint::Unix(_) => None,
+        });
+        let mut last = None;
+        for address in known {
+            match hello::endpoints(address, &self.access, self.via) {
+                Ok(endpoints) => return Ok(endpoints),
+                Err(error) => last = Some(error),
+            }
         }
+        Err(last.expect("they have endpoints"))
     }
 
     fn wait_until_it_answers(&self) -> Result<(), TargetError> {
-        let (endpoint, someone) = (self.an_endpoint(), self.someone);
-        let answers = || probe::answers(endpoint, &self.access, self.speech, someone);
+        let (endpoint, someone) = (&self.endpoints.all()[0], self.someone);
+        let answers = || match (probe::answers(endpoint, &self.access, self.speech, someone), &self.endpoints)
+        {
+            // Another of the nodes has this user.
+            (Err(said), Endpoints::ByOwner(..)) if said == Status::NotOwner.name() => Ok(()),
+            (answer, _) => answer,
+        };
         process::wait(self.process.as_ref(), endpoint, answers)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, io, path::PathBuf, str::FromStr, sync::Arc};
 
-use florin_schema::UserId;
+use florin_schema::{MapNode, NodeMap, UserId};
 use rand::{Rng, rngs::SmallRng, seq::SliceRandom};
 use rand_distr::{Distribution, Zipf};
 
@@ -178,27 +178,80 @@ struct Lane {
 }
 
 /// How keys go to lanes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Routing {
     /// One lane for everybody.
     Any,
     /// A lane for each of so many shards, by wire.md.
     ByShard(u16),
+    /// Those of the nodes that divide the users.
+    ByOwner(Arc<Owners>),
+}
+
+/// Nodes that divide the users, each with lanes of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owners {
+    map: NodeMap,
+    /// How many lanes each of the map's nodes has: one for each of its shards, one where any shard is asked, none where it owns nothing.
+    lanes: Vec<u16>,
+}
+
+impl Owners {
+    /// Nodes with so many lanes each, in the map's order. Every partition has an owner with a lane, or an error says which has none.
+    ///
+    /// # Errors
+    /// The partition.
+    pub fn new(map: NodeMap, lanes: Vec<u16>) -> Result<Owners, u32> {
+        let has_lane = |place: u16| lanes.get(usize::from(place)).is_some_and(|&lanes| lanes > 0);
+        match (0..map.partitions()).find(|&partition| !map.owner(partition).is_some_and(has_lane)) {
+            Some(partition) => Err(partition),
+            None => Ok(Owners { map, lanes }),
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes.iter().copied().map(usize::from).sum()
+    }
+
+    /// By its owner, and there by its shard.
+    fn lane(&self, user: UserId) -> u16 {
+        let owner = self.map.owner(self.map.partition_of(user)).map(usize::from).expect("each has one");
+        self.lanes[..owner].iter().sum::<u16>() + user.shard(self.lanes[owner]).0
+    }
+
+    /// What the lanes have counted, node by node: of each that has lanes, its place in the map.
+    pub fn by_node(&self, counted: &[u64]) -> Vec<(usize, u64)> {
+        let mut rest = counted;
+        let mut sums = Vec::new();
+        for (place, &lanes) in self.lanes.iter().enumerate().filter(|(_, lanes)| **lanes > 0) {
+            let (own, others) = rest.split_at(usize::from(lanes).min(rest.len()));
+            sums.push((place, own.iter().sum()));
+            rest = others;
+        }
+        sums
+    }
+
+    /// The map's.
+    pub fn nodes(&self) -> &[MapNode] {
+        self.map.nodes()
+    }
 }
 
 impl Routing {
     /// How many lanes there are.
-    pub fn lanes(self) -> usize {
+    pub fn lanes(&self) -> usize {
         match self {
             Routing::Any => 1,
-            Routing::ByShard(shards) => usize::from(shards),
+            Routing::ByShard(shards) => usize::from(*shards),
+            Routing::ByOwner(owners) => owners.lanes(),
         }
     }
 
-    fn lane(self, user: UserId) -> u16 {
+    fn lane(&self, user: UserId) -> u16 {
         match self {
             Routing::Any => 0,
-            Routing::ByShard(shards) => user.shard(shards).0,
+            Routing::ByShard(shards) => user.shard(*shards).0,
+            Routing::ByOwner(owners) => owners.lane(user),
         }
     }
 }
@@ -256,7 +309,9 @@ impl Draws {
 
 /// A shard that owns none of the users.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no user belongs to shard {shard}: give more users, or use the any-shard port")]
+#[error(
+    "no user belongs to shard {shard}, all nodes' counted through: give more users, or use the any-shard port"
+)]
 pub struct LaneEmpty {
     /// Which.
     pub shard: usize,

@@ -2,6 +2,7 @@
 //! a question was due.
 
 mod comparison;
+mod divided;
 mod node;
 mod server;
 

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::{AT_MOST, plan, run};
 
 /// A bench with a ledger of its own; the folder goes with it.
-fn bench() -> (TempDir, Bench) {
+pub fn bench() -> (TempDir, Bench) {
     let florin = Path::new(env!("CARGO_BIN_EXE_florin-bench")).with_file_name("florin");
     assert!(florin.exists(), "cargo test --workspace builds {}", florin.display());
     let folder = tempfile::tempdir().unwrap();
