@@ -12,7 +12,7 @@ use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
 use super::output::{counted, grouped};
-use crate::admin::activity::{Activity, Answers, Caller, Load, Said, Shard, Weight};
+use crate::admin::activity::{Activity, Answers, Caller, Load, Partition, Peer, Said, Shard, Weight};
 use crate::limits::SCREEN_PANEL_LINES;
 
 /// Seconds that the history of requests reaches back.
@@ -182,7 +182,7 @@ impl Drop for Stage {
 /// Draws the screen.
 fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     let activity = page.activity;
-    let (answers, callers) = (answers(activity), callers(activity));
+    let (answers, callers, nodes) = (answers(activity), callers(activity), nodes(activity));
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -190,6 +190,7 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
         Constraint::Length(height(activity.said.len()).min(frame.area().height / 3)),
         Constraint::Length(height(activity.shards.len() + 2).min(frame.area().height / 2)),
         Constraint::Min(height(answers.len()).max(4)),
+        Constraint::Max(height(nodes.len())),
         Constraint::Max(height(callers.len())),
         // A line each, whose end is its reason.
         Constraint::Max(height(page.refusals.len().min(SCREEN_PANEL_LINES))),
@@ -197,7 +198,8 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
         Constraint::Length(height(page.commands.len())),
         Constraint::Length(1),
     ]);
-    let [top, remark, said, table, lately, who, why, user, commands, bottom] = rows.areas(frame.area());
+    let [top, remark, said, table, lately, among, who, why, user, commands, bottom] =
+        rows.areas(frame.area());
     frame.render_widget(Paragraph::new(title(activity)), top);
     if let Some((words, weight)) = page.remark {
         frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
@@ -212,6 +214,7 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     frame.render_widget(sparkline.block(block), history);
     frame.render_widget(panel(" answers ", answers.into_iter().map(Line::raw)), answered);
     let refusals = page.refusals.iter().take(SCREEN_PANEL_LINES).map(|line| Line::raw(line.as_str()));
+    frame.render_widget(panel(" nodes ", nodes.into_iter().map(Line::raw)), among);
     frame.render_widget(panel(" callers ", callers.into_iter().map(Line::raw)), who);
     frame.render_widget(panel(" last refusals ", refusals), why);
     frame.render_widget(panel(" one user ", page.user.iter().map(|line| Line::raw(line.as_str()))), user);
@@ -251,6 +254,31 @@ fn callers(activity: &Activity) -> Vec<String> {
     };
     let shown = callers.iter().take(SCREEN_PANEL_LINES - usize::from(more.is_some())).map(line);
     shown.chain(more.map(|more| format!("and {} more", more + 1))).collect()
+}
+
+/// Nodes that divide the users, this one first, and what is furthest behind of what it follows.
+fn nodes(activity: &Activity) -> Vec<String> {
+    let mut nodes: Vec<&Peer> = activity.nodes.iter().collect();
+    nodes.sort_by_key(|of| !of.is_this);
+    let line = |of: &&Peer| {
+        let this = if of.is_this { " (this one)" } else { "" };
+        let (owns, stands_by) = (counted(of.owns as u64, "partition"), of.stands_by);
+        format!("{}{this}: owner of {owns}, standby of {stands_by}", of.address)
+    };
+    // One is for what is behind.
+    let room = SCREEN_PANEL_LINES - 1;
+    let more = nodes.len().checked_sub(room).filter(|more| *more > 0);
+    let shown = nodes.iter().take(room - usize::from(more.is_some())).map(line);
+    let shown = shown.chain(more.map(|more| format!("and {} more", more + 1)));
+    let behind = |of: &Partition| {
+        let lag = of.lag_records.filter(|lag| *lag > 0)?;
+        Some(format!("{} ({}) by {}", of.partition, of.role, counted(lag, "record")))
+    };
+    // As many as fit a line.
+    let behind: Vec<String> =
+        activity.partitions.iter().filter_map(behind).take(SCREEN_PANEL_LINES / 2).collect();
+    let behind = (!behind.is_empty()).then(|| format!("furthest behind: partition {}", behind.join(", ")));
+    shown.chain(behind).collect()
 }
 
 /// So many cells of the terminal.
@@ -366,6 +394,12 @@ mod tests {
         };
         let shard = |index| Shard { index, runs_on: Some(3), load: load.clone(), ..Shard::default() };
         let caller = |shed| Caller { name: format!("team-{shed}"), shed, ..Caller::default() };
+        let peer = |number| Peer {
+            address: format!("node-{number}:7400"),
+            is_this: number == 6,
+            owns: number,
+            stands_by: 2,
+        };
         let said =
             |about: &str, weight| Said { about: about.to_owned(), words: "so it is".to_owned(), weight };
         Activity {
@@ -380,6 +414,11 @@ mod tests {
                 ..Answers::default()
             }],
             callers: (0..9).map(caller).collect(),
+            nodes: (0..7).map(peer).collect(),
+            partitions: vec![
+                Partition { partition: 7, role: "owner".to_owned(), lag_records: Some(1_234) },
+                Partition { partition: 3, role: "standby".to_owned(), lag_records: Some(0) },
+            ],
             said: vec![said("node", Weight::Well), said("cores", Weight::Note), said("audit", Weight::Fault)],
             ..Activity::default()
         }
@@ -402,7 +441,7 @@ mod tests {
 
     #[test]
     fn the_screen_shows_what_the_node_does() {
-        let screen = drawn(120, 44);
+        let screen = drawn(120, 52);
         for text in [
             "reads/s",
             "4,321",
@@ -418,6 +457,9 @@ mod tests {
             "2/s            5,432",
             "team-8: 0 connections; refused 8 requests, 0 connections",
             "and 3 more",
+            "node-6:7400 (this one): owner of 6 partitions, standby of 2",
+            "node-1:7400: owner of 1 partition, standby of 2",
+            "furthest behind: partition 7 (owner) by 1,234 records",
             "nobody known: GET /v1/audit: 401",
         ] {
             assert!(screen.contains(text), "{text} is missing in\n{screen}");

@@ -33,6 +33,18 @@ pub struct Standing {
     pub told: Option<Arc<[u8]>>,
 }
 
+impl Standing {
+    /// Each partition that the node with this id follows, and what it is to it: `owner`, `standby` or `loading`.
+    pub fn roles(&self, id: NodeId) -> impl Iterator<Item = (u32, &'static str)> + '_ {
+        let owns = move |partition| self.map.as_ref().is_some_and(|map| map.owner_id(partition) == Some(id));
+        self.held.iter().map(move |(&partition, &is_ready)| match is_ready {
+            false => (partition, "loading"),
+            true if owns(partition) => (partition, "owner"),
+            true => (partition, "standby"),
+        })
+    }
+}
+
 /// How far its leaving is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Leaving {

@@ -2,10 +2,11 @@
 //! broker; without it they say so and do nothing.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::kafka::broker::Broker;
@@ -34,6 +35,15 @@ fn looked_at(admin: SocketAddr, user: u64) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("florin writes UTF-8");
     answer
+}
+
+/// What the console shows of a node.
+fn activity(admin: SocketAddr) -> Value {
+    let mut stream = TcpStream::connect(admin).expect("somebody listens");
+    write!(stream, "GET /v1/activity HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a connection");
+    let mut lines = BufReader::new(stream).lines().map(|line| line.expect("florin writes UTF-8"));
+    let told = lines.find_map(|line| line.strip_prefix("data:").map(str::to_owned)).expect("an event");
+    serde_json::from_str(&told).expect("JSON")
 }
 
 /// What is answered over HTTP by whoever has the user, beginning with any node.
@@ -99,6 +109,13 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
         // Who stands by for what is by chance, for ports are.
         assert!((1..PARTITIONS).contains(&page.lines().filter(is_of).count()), "{role}: {page}");
     }
+    let activity = activity(nodes[0].admin);
+    let owned =
+        activity["nodes"].as_array().expect("a list").iter().map(|node| node["owns"].as_u64().unwrap());
+    assert_eq!((owned.len(), owned.sum::<u64>()), (3, PARTITIONS as u64), "{activity}");
+    let here = activity["partitions"].as_array().expect("a list");
+    let is_at_end = |of: &Value| of["lag_records"].as_u64().unwrap_or(0) == 0 && of["role"].is_string();
+    assert!(!here.is_empty() && here.iter().all(is_at_end), "{activity}");
     let map = |port| told(port).expect("there is one")["map"]["partitions"].clone();
     assert_eq!(map(any[0]), map(nodes[0].admin));
 

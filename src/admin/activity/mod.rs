@@ -5,9 +5,11 @@
 //! | --- | --- |
 //! | `counts` | what a shard has counted at one moment, and what that is less than at another |
 //! | `sampler` | two looks at a node → an [`Activity`] |
+//! | `nodes` | the nodes that divide the users |
 //! | `words` | how the node stands, in sentences |
 
 mod counts;
+mod nodes;
 mod sampler;
 mod words;
 
@@ -42,6 +44,36 @@ pub struct Activity {
     pub answers: Vec<Answers>,
     /// Callers that are known by name.
     pub callers: Vec<Caller>,
+    /// Where nodes divide the users, all that this one knows.
+    pub nodes: Vec<Peer>,
+    /// Where they do, the partitions that this one follows, those furthest behind first.
+    pub partitions: Vec<Partition>,
+}
+
+/// One of several nodes that divide the users.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Peer {
+    /// Where it is asked.
+    pub address: String,
+    /// Whether it is the one that tells.
+    pub is_this: bool,
+    /// Partitions that it owns.
+    pub owns: usize,
+    /// Partitions that it answers about where their owners are gone.
+    pub stands_by: usize,
+}
+
+/// A partition of the ledger that this node follows.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Partition {
+    /// Its number.
+    pub partition: u32,
+    /// `owner`, `standby` or `loading`.
+    pub role: String,
+    /// Records to its end; none where that is not known.
+    pub lag_records: Option<u64>,
 }
 
 /// A sentence about the node.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use florin_schema::Status;
 
 use super::counts::{Counts, per_s};
+use super::nodes;
 use super::words::{self, Drift};
 use super::{Activity, Answers, Caller, Load, Shard};
 use crate::admin::metrics::resident_bytes;
@@ -57,6 +58,7 @@ impl Sampler {
             .map(|((shard, scheduled), counted)| shard_of(view, shard, scheduled, counted.load(over_s)))
             .collect();
         self.last = Some((now, counts));
+        let (nodes, partitions) = view.nodes.as_ref().map(|nodes| nodes::look(nodes)).unwrap_or_default();
         Activity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             driver: view.driver.clone(),
@@ -69,6 +71,8 @@ impl Sampler {
             shards,
             answers: answers(&total, &differences, over_s),
             callers: view.callers.as_ref().map(callers).unwrap_or_default(),
+            nodes,
+            partitions,
         }
     }
 }

@@ -112,6 +112,12 @@ function show(activity) {
   answers(activity);
   fill("callers", activity.callers.map((caller) =>
     [[caller.name, "words"], count(caller.connections), count(caller.shed), count(caller.turned_away)]));
+  fill("nodes", (activity.nodes || []).map((of) =>
+    [[of.is_this ? `${of.address} (this one)` : of.address, "words"], count(of.owns), count(of.stands_by)]));
+  fill("partitions", (activity.partitions || []).map((of) =>
+    [String(of.partition), [of.role, "words"], orDash(of.lag_records, count)]));
+  $("divided").hidden = (activity.nodes || []).length === 0;
+  $("followed").hidden = (activity.partitions || []).length === 0;
   $("callers").hidden = activity.callers.length === 0;
   $("callers-none").hidden = activity.callers.length > 0;
   if (activity.over_s > 0) note(activity);

@@ -45,13 +45,7 @@ pub(super) fn render(page: &mut String, view: &View) {
     let Some((id, standing)) = &standing else {
         return head(page, lag, Kind::Gauge, LAG);
     };
-    for (partition, is_ready) in &standing.held {
-        let is_owner = || map.is_some_and(|map| map.owner_id(*partition) == Some(*id));
-        let role = match is_ready {
-            false => "loading",
-            true if is_owner() => "owner",
-            true => "standby",
-        };
+    for (partition, role) in standing.roles(*id) {
         line(page, format_args!("{held}{{partition=\"{partition}\",as=\"{role}\"}}"), 1);
     }
     head(page, lag, Kind::Gauge, LAG);
