@@ -19,6 +19,9 @@ pub const ABSENT_SPEAKS_US: u64 = 500_000;
 /// In how many descriptions of the group running such a node may have said nothing new and still be there: at four a second, four times
 /// what it takes to speak again.
 pub const ABSENT_UNHEARD_MAX: u32 = 8;
+/// How long a node that is about to end waits for the others to hear what has just come about, µs: before it leaves its group that those
+/// who stand by claim what it has, and before it ends whose that is now.
+pub const LEAVE_HEARD_US: u64 = 500_000;
 /// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
 pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of
@@ -39,8 +42,6 @@ pub const NODES_ASK_AGAIN: Duration = Duration::from_millis(500);
 pub const NODES_TURN: Duration = Duration::from_millis(20);
 /// What the group and other nodes have said and was not looked at yet: whoever says more waits.
 pub const NODES_QUEUED_MAX: usize = 64;
-/// How long a node that is about to end waits before it believes that nobody else is: as long as two nodes take to hear of each other.
-pub const NODES_LEAVE_HEARD: Duration = Duration::from_millis(500);
 /// How long a node that was told to end waits for others to have what it has: a partition of some GiB is read in that.
 pub const NODES_LEAVE_MAX: Duration = Duration::from_secs(60);
 /// Nodes that one question over HTTP is sent on to, one after the other: while a partition moves, two may name each other.

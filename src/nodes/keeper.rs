@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Described, Member, News, Place, Topic, View};
+use florin_core::nodes::{Departure, Described, Member, News, Place, Topic, View};
 use florin_kafka::Share;
 use florin_schema::{MapNode, NodeMap};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -16,7 +16,7 @@ use super::group::{Heard, Order};
 use super::status::NodesStatus;
 use super::text::Tidings;
 use crate::clock::system_wall_us;
-use crate::limits::{GROUP_DESCRIBE_EVERY, NODES_LEAVE_HEARD, NODES_TURN};
+use crate::limits::{GROUP_DESCRIBE_EVERY, NODES_TURN};
 use crate::node::{Division, ShardHandle};
 use crate::shard::{Hold, Holdings};
 use crate::threads::Vital;
@@ -37,8 +37,7 @@ pub(super) struct Keeping {
 pub(super) struct Keeper {
     with: Keeping,
     member: Member,
-    /// Since when it is about to leave, and whether it has left the group for it.
-    leaving: Option<(Instant, bool)>,
+    has_left_group: bool,
     /// What was known when the group was last asked who is there, until it has answered.
     asked: Option<View>,
     described_at: Option<Instant>,
@@ -57,7 +56,7 @@ impl Keeper {
         Keeper {
             member: Member::new(with.place.clone(), with.topic, now_us()),
             with,
-            leaving: None,
+            has_left_group: false,
             asked: None,
             described_at: None,
             described: Described::new(),
@@ -173,14 +172,7 @@ impl Keeper {
     /// Tells the shards whose users they answer about.
     fn tell(&mut self) {
         let Some(map) = self.member.map() else { return };
-        let has_another =
-            |partition| map.owner_id(partition).is_some_and(|owner| owner != self.with.place.id);
-        let hold = |(hold, partition)| match hold {
-            // What it loads others have: callers are sent there, and do not wait.
-            Hold::Loading if has_another(partition) => Hold::No,
-            hold => hold,
-        };
-        let holds: Vec<Hold> = self.member.holds().into_iter().zip(0..).map(hold).collect();
+        let holds = self.member.holds();
         let is_told =
             |(told, before): &(Arc<NodeMap>, Vec<Hold>)| told.epoch == map.epoch && *before == holds;
         if !self.told.as_ref().is_some_and(is_told)
@@ -219,24 +211,19 @@ impl Keeper {
         }
     }
 
-    /// Sees to it that others have what this node has, where it is about to end. Where those that stand by have all of it they claim it, and
-    /// the node keeps its place in the group: it has the same again when it is started anew soon. Else it leaves the group, so that they
-    /// take it up.
+    /// Sees to it that others have what this node has, where it is about to end.
     fn leave(&mut self) {
-        if self.leaving.is_none() && self.with.status.is_to_leave() {
-            self.leaving = Some((Instant::now(), false));
-            self.member.leave();
+        let now_us = now_us();
+        if self.with.status.is_to_leave() {
+            self.member.leave(now_us);
         }
-        let Some((since, has_left)) = self.leaving else { return };
-        // Another that is about to end as well has been heard of by then.
-        if since.elapsed() < NODES_LEAVE_HEARD {
-            return;
-        }
-        if self.member.is_last() || self.member.may_end() {
-            self.with.status.let_go();
-        } else if !has_left && self.member.may_leave_group() {
-            let _ = self.with.orders.send(Order::Leave);
-            self.leaving = Some((since, true));
+        match self.member.departure(now_us) {
+            Departure::LeaveGroup if !self.has_left_group => {
+                let _ = self.with.orders.send(Order::Leave);
+                self.has_left_group = true;
+            }
+            Departure::End => self.with.status.let_go(),
+            Departure::LeaveGroup | Departure::Stay => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use super::agreement::Agreement;
 use super::plan::Topic;
 use super::planted::Planted;
 use super::view::{Report, Standing, View};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US};
 
 /// What a node has of a partition, as callers are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +31,17 @@ pub enum Hold {
     Loading,
     /// All of it.
     Ready,
+}
+
+/// What a node does next that was told to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// It stays: it was not told to end, or others do not have yet what it has, or do not know of it.
+    Stay,
+    /// It leaves its group, so that others are assigned what it has, and stays until they have it.
+    LeaveGroup,
+    /// Others have claimed all that it has, and were given time to hear of that; or nobody is left who could.
+    End,
 }
 
 /// Where a node is: what the group's description says of it.
@@ -71,7 +82,9 @@ pub struct Member {
     agreement: Agreement,
     /// Of its first word.
     number: u64,
-    is_leaving: bool,
+    /// Since when it is about to end, and since when nothing keeps it.
+    leaving_since: Option<u64>,
+    needless_since: Option<u64>,
     assigned: BTreeSet<u32>,
     /// Of each partition that is followed, whether it is caught up.
     followed: BTreeMap<u32, bool>,
@@ -101,7 +114,8 @@ impl Member {
             node,
             agreement: Agreement::new(topic),
             number: now_us,
-            is_leaving: false,
+            leaving_since: None,
+            needless_since: None,
             assigned: BTreeSet::new(),
             followed: BTreeMap::new(),
             is_described: false,
@@ -154,7 +168,7 @@ impl Member {
         self.assigned.extend(assigned.into_iter().flatten());
         self.is_described = assigned.is_some();
         // One without this node is of a time before it came, or after it went: nothing was heard of the others yet, or nothing is to be.
-        if assigned.is_none() && !self.is_leaving {
+        if assigned.is_none() && !self.is_leaving() {
             return;
         }
         self.listen_to_absent(described, asked);
@@ -195,33 +209,55 @@ impl Member {
     }
 
     /// It is about to end: others are to have what it has.
-    pub fn leave(&mut self) {
-        self.is_leaving = true;
+    pub fn leave(&mut self, now_us: u64) {
+        self.leaving_since.get_or_insert(now_us);
     }
 
-    /// Whether it is about to end, and nobody is known who stays.
-    pub fn is_last(&self) -> bool {
-        let others = |report: &&Arc<Report>| report.node.id != self.node.id && !report.is_leaving;
-        self.is_leaving && !self.view().living().any(|report| others(&report))
+    fn is_leaving(&self) -> bool {
+        self.leaving_since.is_some()
     }
 
-    /// Whether it is about to end, and all others in the group know of it, of whom one stays: whoever comes then hears of it from them.
-    /// It leaves the group where it may not end otherwise.
-    pub fn may_leave_group(&self) -> bool {
+    /// What it does next, where it was told to end. Where those that stand by have all that it has they claim it, and it keeps its place
+    /// in the group: started anew soon, it has the same again.
+    pub fn departure(&self, now_us: u64) -> Departure {
+        // A clock that is set back must not keep it.
+        let is_heard = |since: u64| now_us.abs_diff(since) >= LEAVE_HEARD_US;
+        match (self.leaving_since, self.needless_since) {
+            (Some(_), Some(since)) if is_heard(since) => Departure::End,
+            (Some(since), None) if is_heard(since) && self.is_known_to_others() => Departure::LeaveGroup,
+            _ => Departure::Stay,
+        }
+    }
+
+    /// Whether it is about to end, and all others in the group are known and about to end as well: nobody is left to have what it has.
+    fn is_last(&self) -> bool {
+        if !self.is_leaving() {
+            return false;
+        }
+        let is_ending = |report: Option<&Arc<Report>>| report.is_some_and(|report| report.is_leaving);
+        let is_other = |report: &&Arc<Report>| report.node.id != self.node.id;
+        self.said_by_others().all(is_ending)
+            && self.view().living().filter(is_other).all(|report| report.is_leaving)
+    }
+
+    /// Whether all others in the group have a map, and know of it by that, and one of them stays: whoever comes then hears of it from them.
+    fn is_known_to_others(&self) -> bool {
         let has_map = |report: Option<&Arc<Report>>| report.is_some_and(|report| report.has_map);
         let stays = |report: Option<&Arc<Report>>| report.is_some_and(|report| !report.is_leaving);
-        self.is_leaving && self.said_by_others().any(stays) && self.said_by_others().all(has_map)
+        self.said_by_others().any(stays) && self.said_by_others().all(has_map)
     }
 
     /// Whether it is about to end, and others have claimed all that it has.
-    pub fn may_end(&self) -> bool {
+    fn is_relieved(&self) -> bool {
+        if !self.is_leaving() {
+            return false;
+        }
         let plan = self.agreement.plan();
         let has_another = |partition: &u32| {
             plan.place_of(self.node.id).is_none_or(|place| plan.has_another(place, *partition))
         };
         let mut ready = self.followed.iter().filter(|(_, is_ready)| **is_ready);
-        let is_done = ready.all(|(partition, _)| has_another(partition));
-        self.is_leaving && (is_done || Planted::EndsTooEarly.is(self.planted))
+        ready.all(|(partition, _)| has_another(partition)) || Planted::EndsTooEarly.is(self.planted)
     }
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
@@ -230,6 +266,8 @@ impl Member {
         self.agreement.settle(now_us);
         self.speak(now_us);
         self.agreement.settle(now_us);
+        let is_needless = self.is_relieved() || self.is_last();
+        self.needless_since = is_needless.then(|| self.needless_since.unwrap_or(now_us));
         let plan = self.agreement.plan();
         let Some(place) = plan.place_of(self.node.id) else {
             // Another life has this one's place; the group says so as well, and this one ends.
@@ -240,7 +278,11 @@ impl Member {
         let is_needed = |partition: &u32| {
             self.map().is_some() || self.assigned.contains(partition) || self.followed.contains_key(partition)
         };
-        let kept = plan.kept_by(place).filter(is_needed).collect();
+        let mut kept: BTreeSet<u32> = plan.kept_by(place).filter(is_needed).collect();
+        if self.is_leaving() {
+            // It answers to the last for whoever has not heard yet of who has it now.
+            kept.extend(self.followed.keys());
+        }
         let before = core::mem::replace(&mut self.kept, kept);
         if Planted::LetsGoOfNothing.is(self.planted) {
             self.kept.extend(before);
@@ -257,12 +299,15 @@ impl Member {
         (0..self.agreement.topic().partitions).map(|partition| self.hold(partition)).collect()
     }
 
-    /// What it has of one partition.
+    /// What it has of one partition. What it loads and another owns callers are told that it does not have: they are sent there, and do
+    /// not wait.
     pub fn hold(&self, partition: u32) -> Hold {
+        let owner = || self.map().and_then(|map| map.owner_id(partition));
         match (self.kept.contains(&partition), self.followed.get(&partition)) {
             (false, _) => Hold::No,
             (true, Some(true)) => Hold::Ready,
             (true, Some(false)) if Planted::AnswersEarly.is(self.planted) => Hold::Ready,
+            (true, _) if owner().is_some_and(|owner| owner != self.node.id) => Hold::No,
             (true, _) => Hold::Loading,
         }
     }
@@ -270,21 +315,21 @@ impl Member {
     /// Says how it stands, where that has changed or others think that it is gone; while the group does not say that it is there, again
     /// and again.
     fn speak(&mut self, now_us: u64) {
-        let held: BTreeMap<u32, Standing> = self
-            .followed
-            .iter()
-            .map(|(&partition, &is_ready)| (partition, self.standing(partition, is_ready)))
-            .collect();
+        // Others must not name it any more, whatever becomes of those who have it now, when it has ended.
+        let is_relieved = self.is_relieved();
+        let said = self.followed.iter().filter(|_| !is_relieved);
+        let held: BTreeMap<u32, Standing> =
+            said.map(|(&partition, &is_ready)| (partition, self.standing(partition, is_ready))).collect();
         let is_as_before = self.said.as_ref().is_some_and(|Said { report, at_us, .. }| {
             (&report.held, &report.assigned) == (&held, &self.assigned)
-                && (report.is_leaving, report.has_map) == (self.is_leaving, self.map().is_some())
+                && (report.is_leaving, report.has_map) == (self.is_leaving(), self.map().is_some())
                 && (self.is_described || now_us.abs_diff(*at_us) < ABSENT_SPEAKS_US)
         });
         if is_as_before && self.view().has(self.node.id) {
             return;
         }
         let number = self.view().next_number(self.node.id, self.number);
-        let (node, assigned, is_leaving) = (self.node.clone(), self.assigned.clone(), self.is_leaving);
+        let (node, assigned, is_leaving) = (self.node.clone(), self.assigned.clone(), self.is_leaving());
         let has_map = self.map().is_some();
         let report = Arc::new(Report { node, number, is_leaving, has_map, assigned, held });
         self.said = Some(Said { report: Arc::clone(&report), at_us: now_us });

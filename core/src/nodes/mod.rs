@@ -25,7 +25,7 @@ mod planted;
 pub mod view;
 
 pub use agreement::Agreement;
-pub use member::{Described, Hold, Member, News, Place};
+pub use member::{Departure, Described, Hold, Member, News, Place};
 pub use plan::{Plan, Topic};
 pub use planted::Planted;
 pub use view::{Report, Standing, View};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
 
 use super::view::{Report, Standing, View};
-use super::{Agreement, Described, Hold, Member, News, Place, Plan, Topic};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, MAP_STANDS_US};
+use super::{Agreement, Departure, Described, Hold, Member, News, Place, Plan, Topic};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, MAP_STANDS_US};
 
 const TOPIC: Topic = Topic { partitioner: Partitioner::Murmur2, partitions: 1, standbys: 1 };
 
@@ -244,34 +244,95 @@ fn who_is_not_described_speaks_again_and_who_is_does_not() {
     assert_eq!(number(&member), before + 1);
 }
 
+/// A member 1 that is about to end, and what it hears of 2.
+struct Leaving {
+    member: Member,
+    number: u64,
+    now_us: u64,
+}
+
+impl Leaving {
+    fn hear(&mut self, change: impl Fn(&mut Report)) {
+        self.number += 1;
+        let mut said = report(2, self.number, None, &[]);
+        change(&mut said);
+        self.member.hear(&News { view: View::of([(Arc::new(said), false)]), map: None });
+        describe(&mut self.member, &described(&[1, 2]));
+        self.turn();
+    }
+
+    fn turn(&mut self) {
+        self.member.turn(BTreeMap::from([(0, true)]), self.now_us);
+    }
+
+    /// What it does at once, and once everybody has had time to hear.
+    fn does(&mut self) -> [Departure; 2] {
+        let at_once = self.member.departure(self.now_us);
+        self.now_us += LEAVE_HEARD_US;
+        self.turn();
+        [at_once, self.member.departure(self.now_us)]
+    }
+}
+
 #[test]
 fn a_node_ends_once_all_that_it_has_was_claimed_and_leaves_the_group_once_all_know() {
+    let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
+    describe(&mut one.member, &described(&[1, 2]));
+    one.turn();
+    one.hear(|_| {});
+    assert_eq!(one.does(), [Departure::Stay; 2], "nobody has told it to end");
+    one.member.leave(one.now_us);
+    one.turn();
+    one.hear(|said| said.has_map = false);
+    assert_eq!(one.does(), [Departure::Stay; 2], "the other does not know of it");
+    one.hear(|_| {});
+    assert_eq!(one.does(), [Departure::LeaveGroup; 2]);
+    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    assert_eq!(one.does(), [Departure::LeaveGroup; 2], "it is not claimed");
+    one.hear(|said| said.held.extend([(0, Standing::Owning(9))]));
+    assert_eq!(one.does(), [Departure::Stay, Departure::End]);
+    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    assert_eq!(one.does(), [Departure::LeaveGroup; 2], "whoever has claimed it has another life");
+}
+
+#[test]
+fn whoever_is_told_to_end_at_once_leaves_time_for_those_that_stand_by() {
+    let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
+    describe(&mut one.member, &described(&[1, 2]));
+    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    one.member.leave(one.now_us);
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay, Departure::LeaveGroup]);
+}
+
+#[test]
+fn the_last_node_ends_and_is_not_the_last_while_one_is_unheard() {
+    let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
+    describe(&mut one.member, &described(&[1, 2]));
+    one.turn();
+    one.member.leave(one.now_us);
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay; 2], "nothing was heard of the other");
+    one.hear(|said| said.is_leaving = true);
+    assert_eq!(one.does(), [Departure::Stay, Departure::End]);
+    one.hear(|_| {});
+    assert_eq!(one.does(), [Departure::LeaveGroup; 2]);
+}
+
+#[test]
+fn what_is_loaded_and_others_own_callers_are_sent_on_for() {
     let mut member = Member::new(node(1), TOPIC, 1);
-    let followed = || BTreeMap::from([(0, true)]);
-    let turn = |member: &mut Member| member.turn(followed(), 1);
-    describe(&mut member, &described(&[1]));
-    turn(&mut member);
-    assert!(!member.may_end() && !member.is_last());
-    member.leave();
-    turn(&mut member);
-    assert!(member.is_last() && !member.may_end() && !member.may_leave_group());
-    let mut number = 0;
-    let mut hear = |member: &mut Member, change: &dyn Fn(&mut Report)| {
-        number += 1;
-        let mut said = report(2, number, None, &[]);
-        change(&mut said);
-        member.hear(&News { view: View::of([(Arc::new(said), false)]), map: None });
-        describe(member, &described(&[1, 2]));
-        turn(member);
-    };
-    hear(&mut member, &|said| said.has_map = false);
-    assert!(!member.is_last() && !member.may_leave_group());
-    hear(&mut member, &|said| said.is_leaving = true);
-    assert!(member.is_last() && !member.may_leave_group());
-    hear(&mut member, &|_| {});
-    assert!(member.may_leave_group() && !member.may_end());
-    hear(&mut member, &|said| said.held.extend([(0, Standing::Ready)]));
-    assert!(!member.may_end(), "it is not claimed");
-    hear(&mut member, &|said| said.held.extend([(0, Standing::Owning(9))]));
-    assert!(member.may_end());
+    member.turn(BTreeMap::new(), 1);
+    let mut group = described(&[1, 2]);
+    group.insert(Place::of(&node(1)), BTreeSet::from([0]));
+    describe(&mut member, &group);
+    member.turn(BTreeMap::from([(0, false)]), 2);
+    assert_eq!(member.hold(0), Hold::Loading, "there is no map");
+    let owning = Report { has_map: false, ..report(2, 1, Some(Standing::Owning(1)), &[]) };
+    member.hear(&News { view: View::of([(Arc::new(owning), false)]), map: None });
+    describe(&mut member, &group);
+    member.turn(BTreeMap::from([(0, false)]), 3);
+    assert_eq!((member.hold(0), member.kept()), (Hold::No, &BTreeSet::from([0])));
+    member.turn(BTreeMap::from([(0, true)]), 4);
+    assert_eq!(member.hold(0), Hold::Ready);
 }

@@ -28,16 +28,14 @@ const PLANTED_SEEDS: u64 = 300;
 
 #[test]
 fn no_answer_is_wrong_and_none_is_missing() {
-    let from = asked("FLORIN_NODE_SEED").unwrap_or(0);
+    let (from, seeds) = (asked("FLORIN_NODE_SEED").unwrap_or(0), asked("FLORIN_NODE_SEEDS").unwrap_or(SEEDS));
     let mut reads = Tally::default();
-    for seed in from..from + asked("FLORIN_NODE_SEEDS").unwrap_or(SEEDS) {
+    for seed in from..from + seeds {
         reads.add(&World::new(seed).play(BUSY));
     }
-    eprintln!("{reads:?}");
-    assert!(
-        reads.answered > 0 && reads.moved > 0 && reads.from_standbys > 0,
-        "the seeds try too little: {reads:?}"
-    );
+    eprintln!("{seeds} seeds as predicted: {reads:?}");
+    let is_much = reads.answered > 0 && reads.moved > 0 && reads.from_standbys > 0;
+    assert!(is_much || seeds < SEEDS, "the seeds try too little: {reads:?}");
 }
 
 /// The largest that is promised is a hundred nodes of 24 partitions each, which the long form plays.

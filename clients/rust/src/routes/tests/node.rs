@@ -18,9 +18,6 @@ pub enum Reply {
     NotOwner(u64),
 }
 
-/// For so many turns a node that is told to end waits, as it does in production.
-const LEAVE_HEARD_TURNS: u64 = 10;
-
 /// After so many turns among the others, where it has come or has stood still, a node has heard of them all, and callers have its map. By
 /// then it may tell one that is later than the others' and knows less.
 const HEARD_TURNS: u64 = 20;
@@ -40,8 +37,6 @@ pub struct Node {
     pub frozen_until: u64,
     began: u64,
     pub is_leaving: bool,
-    /// Until which turn it only says so: another that is leaving as well is heard of by then.
-    pub stays_until: u64,
     pub has_left: bool,
     /// Whether it has asked the group who is there, and waits to hear.
     pub is_asking: bool,
@@ -56,7 +51,6 @@ impl Node {
             frozen_until: 0,
             began: now,
             is_leaving: false,
-            stays_until: 0,
             has_left: false,
             is_asking: false,
             held: BTreeMap::new(),
@@ -81,9 +75,9 @@ impl Node {
     }
 
     /// It is told to end.
-    pub fn leave(&mut self, now: u64) {
-        (self.is_leaving, self.stays_until) = (true, now + LEAVE_HEARD_TURNS);
-        self.member.leave();
+    pub fn leave(&mut self, now_us: u64) {
+        self.is_leaving = true;
+        self.member.leave(now_us);
     }
 
     /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns.

@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use flatbuffers::FlatBufferBuilder;
-use florin_core::nodes::{Described, News, Place, Planted, Topic, View};
+use florin_core::nodes::{Departure, Described, News, Place, Planted, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -73,6 +73,8 @@ pub struct Tally {
     /// The most turns that a call took where nobody was killed and nobody froze.
     pub planned_turns: u64,
     pub attempts: u64,
+    /// The most turns after a node has ended, as it was told to, in which another told callers that it owns something.
+    pub named_after_end_turns: u64,
     /// Messages between nodes, and what the largest map takes on the wire.
     pub letters: u64,
     pub map_bytes: u64,
@@ -90,6 +92,7 @@ impl Tally {
         self.letters.add_assign(other.letters);
         self.map_bytes = self.map_bytes.max(other.map_bytes);
         self.planned_turns = self.planned_turns.max(other.planned_turns);
+        self.named_after_end_turns = self.named_after_end_turns.max(other.named_after_end_turns);
     }
 }
 
@@ -122,6 +125,8 @@ pub struct World {
     clients: Vec<Client>,
     /// Since when a node has had a partition and was there.
     had_since: BTreeMap<(u32, NodeId), u64>,
+    /// When whoever was told to end has.
+    ended: BTreeMap<NodeId, u64>,
     tally: Tally,
 }
 
@@ -161,6 +166,7 @@ impl World {
             descriptions: Vec::new(),
             clients: Vec::new(),
             had_since: BTreeMap::new(),
+            ended: BTreeMap::new(),
             tally: Tally::default(),
         };
         (0..nodes).for_each(|host| world.start(host));
@@ -206,12 +212,15 @@ impl World {
         self.tally
     }
 
+    fn now_us(&self) -> u64 {
+        BEGAN_US + TURN_US * self.now
+    }
+
     fn start(&mut self, host: usize) {
         self.lives += 1;
         let id = NodeId(self.rng.random_range(1..u64::MAX));
         let place = MapNode { id, host: format!("node-{host}"), port: 7400, tls_port: 0 };
-        let mut node =
-            Node::new(place, self.topic, self.now, BEGAN_US + TURN_US * self.now + self.lives % 50);
+        let mut node = Node::new(place, self.topic, self.now, self.now_us() + self.lives % 50);
         if let Some(planted) = self.planted {
             node.member.plant(planted);
         }
@@ -238,7 +247,8 @@ impl World {
             }
             1 => self.nodes.get_mut(&id).unwrap().frozen_until = self.now + self.rng.random_range(1..120),
             2 if others_stay => {
-                self.nodes.get_mut(&id).unwrap().leave(self.now);
+                let now_us = self.now_us();
+                self.nodes.get_mut(&id).unwrap().leave(now_us);
             }
             _ => {
                 let taken: BTreeSet<&str> = self.nodes.values().map(|node| node.host()).collect();
@@ -260,6 +270,7 @@ impl World {
         self.deliver();
         self.run_nodes();
         self.check_own_maps();
+        self.check_ended();
         self.note_who_has_what();
         if is_read {
             for client in &mut self.clients {
@@ -289,22 +300,18 @@ impl World {
 
     fn run_nodes(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let now_us = self.now_us();
         for &id in &ids {
             let node = self.nodes.get_mut(&id).unwrap();
             if node.frozen_until > self.now {
                 continue;
-            }
-            let is_patient = node.stays_until > self.now;
-            if node.member.may_leave_group() && !is_patient {
-                node.has_left = true;
-                self.group.leave(&node.place());
             }
             if !node.has_left {
                 self.group.heartbeat(&node.place(), self.now);
             }
             let records = self.rng.random_range(1..60);
             let loads = self.rng.random_range(1..40);
-            node.follow(&self.log, records, loads, (self.now, BEGAN_US + TURN_US * self.now));
+            node.follow(&self.log, records, loads, (self.now, now_us));
             if !node.is_asking && self.rng.random_ratio(1, 3) {
                 node.is_asking = true;
                 let at = self.now + self.rng.random_range(1..4);
@@ -317,8 +324,17 @@ impl World {
                 self.tally.letters += 1;
                 self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
             }
-            if node.member.may_end() && !is_patient {
-                self.nodes.remove(&id);
+            match self.nodes[&id].member.departure(now_us) {
+                Departure::Stay => {}
+                Departure::LeaveGroup => {
+                    let node = self.nodes.get_mut(&id).unwrap();
+                    node.has_left = true;
+                    self.group.leave(&node.place());
+                }
+                Departure::End => {
+                    self.ended.insert(id, self.now);
+                    self.nodes.remove(&id);
+                }
             }
         }
     }
@@ -365,6 +381,25 @@ impl World {
         }
     }
 
+    /// How each node stands with a partition, for whoever looks into a seed.
+    fn standings(&self, partition: u32) -> String {
+        let of = |(id, node): (&NodeId, &Node)| {
+            let member = &node.member;
+            let owner = member.map().and_then(|map| map.owner_id(partition));
+            let report = member.view().report(*id);
+            let (hold, said) =
+                (member.hold(partition), report.and_then(|report| report.held.get(&partition)));
+            let is_assigned = self.group.owner(partition) == Some(&node.place());
+            let is_leaving = node.is_leaving.then_some(node.has_left);
+            let is_frozen = node.frozen_until > self.now;
+            format!(
+                "\n{id} {}: {hold:?}, says {said:?}, names {owner:?}, assigned {is_assigned}, leaving {is_leaving:?}, frozen {is_frozen}",
+                node.host()
+            )
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
     fn check(&mut self, shown: Version, ended: &Ended) {
         let (seed, now, user) = (self.seed, self.now, ended.user);
         let partition = self.log.partition_of(user);
@@ -376,9 +411,10 @@ impl World {
         let is_quick = ended.answer.is_some() && ended.took <= PLANNED_TURNS;
         assert!(
             !self.is_planned || is_quick || ended.reachable < ended.took,
-            "seed {seed}, turn {now}: {user} of partition {partition} took {} turns: {:?}",
+            "seed {seed}, turn {now}: {user} of partition {partition} took {} turns: {:?}{}",
             ended.took,
-            ended.way
+            ended.way,
+            self.standings(partition)
         );
         let Some(answer) = &ended.answer else {
             self.tally.missed += 1;
@@ -401,6 +437,23 @@ impl World {
         let told: u64 = self.log.records[&user].iter().filter(|&&offset| offset < position).count() as u64;
         assert_eq!(answer.version.0, told, "seed {seed}, turn {now}: {user} by {}", answer.by);
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
+    }
+
+    /// Callers are not sent to a node that is there no more, which they would find out by waiting.
+    fn check_ended(&mut self) {
+        for node in self.nodes.values().filter(|node| node.has_heard(self.now)) {
+            let Some(map) = node.member.map() else { continue };
+            for (at, ended) in map
+                .nodes()
+                .iter()
+                .zip(0..)
+                .filter_map(|(node, place)| Some((self.ended.get(&node.id)?, place)))
+            {
+                if (0..map.partitions()).any(|partition| map.owner(partition) == Some(ended)) {
+                    self.tally.named_after_end_turns = self.tally.named_after_end_turns.max(self.now - at);
+                }
+            }
+        }
     }
 
     /// A node that names itself an owner has caught up.
