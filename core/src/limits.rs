@@ -22,6 +22,9 @@ pub const ABSENT_UNHEARD_MAX: u32 = 8;
 /// How long a node that is about to end waits for the others to hear what has just come about, µs: before it leaves its group that those
 /// who stand by claim what it has, and before it ends whose that is now.
 pub const LEAVE_HEARD_US: u64 = 500_000;
+/// How long a node that has left its group to end waits for others to hear of it, µs: by then somebody who is in the group has asked it
+/// many times, or nobody there knows of it any more.
+pub const LEAVE_UNHEARD_US: u64 = 5_000_000;
 /// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
 pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of
@@ -30,8 +33,9 @@ pub const NODES_KNOWN_MAX: usize = 4 * NODES_MAX;
 /// Bytes of what a node tells of all nodes, several times those of the largest group: 256 nodes and 8,192 partitions with four holders
 /// each have 900,000. No shard keeps more for a caller, and no node reads more of another.
 pub const NODES_BYTES_MAX: usize = 1 << 20;
-/// Other nodes that are asked for what they know at the same time.
-pub const NODES_ASKED_AT_ONCE: usize = 8;
+/// Other nodes that are asked for what they know in a period, and at the same time: so many that what one of a hundred knows all know
+/// after three periods, and so few that a node of the largest group asks and answers as often as one of nine.
+pub const NODES_ASKED_EACH: usize = 8;
 /// How long another node may take to tell what it knows, connecting included: it has it ready, and one that stands still holds up others.
 pub const NODES_ASK: Duration = Duration::from_millis(250);
 /// Between two such questions to one node: how old what is known of it may be.

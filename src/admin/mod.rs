@@ -180,7 +180,7 @@ async fn nodes(State(view): State<Arc<View>>) -> Response {
         return Problem::new(StatusCode::NOT_FOUND, NO_NODES).into_response();
     };
     match nodes.standing().told {
-        Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.to_vec()).into_response(),
+        Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.whole().to_vec()).into_response(),
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nodes: nothing is known yet").into_response(),
     }
 }

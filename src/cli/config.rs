@@ -7,15 +7,16 @@ use clap::Subcommand;
 use super::CliError;
 use super::log::log_to_stderr;
 use super::output::say;
+use super::service::ServiceError;
 use super::settings::{LogFormat, Settings};
 use crate::callers::Callers;
-use crate::nodes::GroupConfig;
+use crate::nodes::{GroupConfig, NodesError};
 use crate::tls::Identity;
 
 /// What can be done with a configuration file.
 #[derive(Subcommand, Debug)]
 pub enum ConfigCommand {
-    /// Read a configuration file as `florin serve` would, with the principals, certificates, keys and passwords that it names, and say all that
+    /// Read a configuration file as `florin serve` would, with the principals, certificates, keys, passwords and tokens that it names, and say all that
     /// is wrong with it: every unknown key and bad value with its line
     Check {
         /// The file
@@ -32,6 +33,9 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     let effective = Settings::read(config)?.effective()?;
     effective.principals.as_deref().map(Callers::open).transpose()?;
     effective.node.ledger.check_files().map_err(CliError::LedgerFiles)?;
+    if let Some(group) = &effective.group {
+        group.check_files().map_err(|error| ServiceError::from(NodesError::from(error)))?;
+    }
     let identity = effective.node.tls.as_ref().map(|tls| Identity::read(&tls.files)).transpose()?;
     if effective.node.tls.as_ref().is_some_and(|tls| tls.listen.is_some()) {
         let asking = effective.group.as_ref().and_then(GroupConfig::asking);

@@ -76,7 +76,9 @@ impl ServiceError {
             ServiceError::AdminTaken { .. } => 13,
             ServiceError::AdminListen { .. } | ServiceError::AuditLog { .. } => 18,
             ServiceError::Nodes(NodesError::Group(error)) => error.exit_code,
-            ServiceError::Nodes(NodesError::NoPartitions | NodesError::NoListener) => 2,
+            ServiceError::Nodes(NodesError::NoPartitions | NodesError::NoListener | NodesError::Token(_)) => {
+                2
+            }
             ServiceError::OutOfGroup(_) => 24,
             ServiceError::Nodes(NodesError::Thread(_))
             | ServiceError::ControlPlane(_)

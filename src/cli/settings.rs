@@ -99,7 +99,7 @@ settings! {
     "advertise" advertise: Advertise, "HOST[:PORT][,tls=PORT]";
     /// How many nodes of --group follow each partition beside its owner, to answer at once where that is gone
     "standbys" standbys: Standbys, "N", default "1";
-    /// A file with the token that proves this node to the others of --group, where they want one
+    /// A file with the token that proves this node to the others of --group, where they want one; read again with each connection to one
     "group-token-file" group_token_file: PathBuf, "FILE";
     /// The authorities of which the other nodes of --group must have their certificates, in PEM [default: those of --tls-client-ca, or
     /// else those that this host trusts]
@@ -118,7 +118,8 @@ settings! {
     "principals" principals: PathBuf, "FILE";
     /// Write who was refused, and who did what only few may do, to the end of this file, as JSON lines; SIGHUP opens it anew
     "audit-log" audit_log: PathBuf, "FILE";
-    /// Listen on addresses that other hosts reach though nobody has to prove who it is: everybody there reads every balance
+    /// Listen on addresses that other hosts reach though nobody has to prove who it is: everybody there reads every balance. Also: show
+    /// the token of --group-token-file to whoever says that it is a node, in plain
     "insecure-listen" insecure_listen: Switch, "on|off", default "off";
     /// Compare what is answered with the ledger, again and again, and take so much of a CPU's time for it: accounts that differ are
     /// named in the log, quarantined and read again
@@ -233,14 +234,21 @@ impl Settings {
         if plain.or(by_tls).is_none() {
             return Err(SettingsError::GroupWithoutPort);
         }
-        Ok(Some(GroupConfig {
+        let config = GroupConfig {
             name: name.clone(),
             advertise: self.advertise.clone(),
             standbys: self.standbys.map_or(1, |Standbys(count)| count),
             token: self.group_token_file.clone().map(SecretSource::File),
-            tls: tls.map(|tls| tls.files.clone()),
+            is_open: self.insecure_listen == Some(Switch::On),
+            tls: tls.filter(|_| by_tls.is_some()).map(|tls| tls.files.clone()),
             authorities: self.group_tls_ca.clone(),
-        }))
+        };
+        // The others are asked as this one is: by TLS where it has that, and on other hosts where it is reached by them.
+        let (flag, reached) = by_tls.map_or(("--listen", plain), |_| ("--tls-listen", by_tls));
+        if let Some(address) = reached.filter(|reached| !config.may_ask(reached.ip(), by_tls.is_some())) {
+            return Err(SettingsError::GroupTokenOpen { flag, address });
+        }
+        Ok(Some(config))
     }
 
     /// Who comes by TLS, and what they are shown.
@@ -495,6 +503,18 @@ pub enum SettingsError {
     /// Nobody would reach it.
     #[error("--group: expected --listen or --tls-listen, where callers and the other nodes reach this one")]
     GroupWithoutPort,
+    /// A token would be shown to whoever says that it is a node.
+    #[error(
+        "--group: {flag} {address} is reached by other hosts, as the other nodes are: whoever says that it is one, or is on the way, would have \
+         the token of --group-token-file, and be believed; --tls-listen and --group-tls-ca FILE on each node keep strangers out, or, where \
+         whoever is there may have it, set --insecure-listen on"
+    )]
+    GroupTokenOpen {
+        /// By which it was given.
+        flag: &'static str,
+        /// Which.
+        address: SocketAddr,
+    },
     /// A group that is not there.
     #[error("--unix-group: {0}")]
     Group(Expected),

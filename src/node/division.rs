@@ -6,7 +6,7 @@ use super::Control;
 use crate::{
     limits::HOLDINGS_QUEUED_MAX,
     orders::Port,
-    shard::{Holdings, HoldingsLink, NodesNews, ShardSetup, holdings_link},
+    shard::{Holdings, HoldingsLink, NodesNews, NodesText, ShardSetup, holdings_link},
 };
 
 /// The way to each shard. Until something is told, none of them answers about a user.
@@ -23,7 +23,7 @@ impl Division {
     }
 
     /// Gives the shards what whoever asks for the nodes is answered from now on; see [`Division::tell`].
-    pub fn show(&mut self, nodes: Arc<[u8]>) -> bool {
+    pub fn show(&mut self, nodes: Arc<NodesText>) -> bool {
         self.tell_all(&NodesNews::Told(nodes))
     }
 

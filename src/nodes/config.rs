@@ -1,6 +1,6 @@
 //! How a node takes part.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use florin_client::Tls;
 use florin_core::nodes::Place;
 use florin_schema::nodes::{HOST_BYTES_MAX, node_authority};
 
-use crate::callers::SecretSource;
+use crate::callers::{SecretError, SecretSource};
 use crate::node::Addresses;
 use crate::tls::TlsFiles;
 
@@ -23,6 +23,8 @@ pub struct GroupConfig {
     pub standbys: usize,
     /// What proves to the others that it may ask them.
     pub token: Option<SecretSource>,
+    /// Whether whoever says that it is one of them may be shown the token and believed, and whoever is on the way read it.
+    pub is_open: bool,
     /// What it shows the others by TLS.
     pub tls: Option<TlsFiles>,
     /// The file of the authorities of their certificates; none = those of callers' certificates, or else those that this host trusts.
@@ -34,8 +36,29 @@ impl GroupConfig {
     pub fn asking(&self) -> Option<Tls> {
         let files = self.tls.as_ref()?;
         let tls = Tls::new().identity(&files.certificate, &files.key);
-        let authorities = self.authorities.as_ref().or(files.client_ca.as_ref());
-        Some(authorities.into_iter().fold(tls, |tls, authorities| tls.authorities(authorities)))
+        Some(self.own_authorities().into_iter().fold(tls, |tls, authorities| tls.authorities(authorities)))
+    }
+
+    /// The file of the authorities whose certificates the others must have, and no stranger has; `None` where this host's are believed.
+    fn own_authorities(&self) -> Option<&PathBuf> {
+        let files = self.tls.as_ref()?;
+        self.authorities.as_ref().or(files.client_ca.as_ref())
+    }
+
+    /// Whether a peer at an address may be asked. Where peers are whoever joins the group says; so what keeps strangers out, the token or
+    /// an authority of the group's own, is of use on this host, and by TLS with a certificate of that authority.
+    pub fn may_ask(&self, peer: IpAddr, by_tls: bool) -> bool {
+        let has_authority = self.own_authorities().is_some();
+        let is_open = self.is_open || (self.token.is_none() && !has_authority);
+        is_open || (by_tls && has_authority) || peer.to_canonical().is_loopback()
+    }
+
+    /// Opens the file with the token, where there is one.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    pub fn check_files(&self) -> Result<(), SecretError> {
+        self.token.as_ref().map(SecretSource::read).transpose().map(drop)
     }
 }
 
@@ -136,6 +159,43 @@ mod tests {
         ] {
             assert_eq!(read(wrong), Err(NoAddress), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_token_is_shown_on_this_host_and_by_tls_to_who_has_a_certificate_of_the_groups_authority() {
+        let files = |client_ca: Option<&str>| TlsFiles {
+            certificate: "a".into(),
+            key: "b".into(),
+            client_ca: client_ca.map(Into::into),
+        };
+        let group = |is_open, tls| GroupConfig {
+            name: "g".to_owned(),
+            advertise: None,
+            standbys: 1,
+            token: Some(SecretSource::Environment("T".to_owned())),
+            is_open,
+            tls,
+            authorities: None,
+        };
+        let plain = group(false, None);
+        for (peer, may) in
+            [("127.0.0.2", true), ("::1", true), ("::ffff:127.0.0.1", true), ("10.0.0.7", false)]
+        {
+            assert_eq!(plain.may_ask(peer.parse().unwrap(), false), may, "{peer}");
+        }
+        let elsewhere = "2001:db8::7".parse().unwrap();
+        assert!(group(true, None).may_ask(elsewhere, false));
+        let of_anybody = group(false, Some(files(None)));
+        assert!(!of_anybody.may_ask(elsewhere, true));
+        let of_its_own = group(false, Some(files(Some("c"))));
+        assert!(of_its_own.may_ask(elsewhere, true) && !of_its_own.may_ask(elsewhere, false));
+        // Who has no token is believed by its certificate, and asks nobody without one.
+        let without = GroupConfig { token: None, ..of_its_own };
+        assert!(without.may_ask(elsewhere, true) && !without.may_ask(elsewhere, false));
+        assert!(
+            GroupConfig { token: None, ..plain }.may_ask(elsewhere, false),
+            "nothing keeps strangers out"
+        );
     }
 
     #[test]

@@ -1,10 +1,16 @@
-//! What the others know: each node asks each other for it, again and again, at the port where callers are answered.
+//! What the others know: each node asks each other for it, again and again, at the port where callers are answered, and is told what is
+//! new since it asked last over that connection.
 //!
-//! A task asks one peer. Few ask at a time, each for a moment at most, so that peers that are gone or stand still hold up nobody.
+//! A task asks one peer, the more seldom the more peers there are, each time after another pause: so all are asked as if somebody drew a
+//! few of them in each period, and what one knows reaches all within a few periods. Few ask at a time, each for a moment at most, so that
+//! peers that are gone or stand still hold up nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use florin_client::Tls;
 use florin_core::nodes::{News, Place};
@@ -15,23 +21,44 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rand::Rng;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::config::{GroupConfig, shown};
-use super::text::Tidings;
+use super::text;
 use crate::callers::SecretSource;
-use crate::limits::{NODES_ASK, NODES_ASK_AGAIN, NODES_ASK_EVERY, NODES_ASKED_AT_ONCE, NODES_BYTES_MAX};
+use crate::limits::{NODES_ASK, NODES_ASK_AGAIN, NODES_ASK_EVERY, NODES_ASKED_EACH, NODES_BYTES_MAX};
 use crate::threads::{Vital, spawn_vital_task};
 
 /// Who asks, and what proves that it may.
 #[derive(Debug)]
 struct Asking {
-    token: Option<SecretSource>,
+    config: GroupConfig,
     tls: Option<Tls>,
     at_once: Semaphore,
+    /// How many there are to ask.
+    peers: AtomicUsize,
+}
+
+impl Asking {
+    /// Until a peer that has answered is asked again.
+    fn pause(&self) -> Duration {
+        let times = (self.peers.load(Relaxed) as f64 / NODES_ASKED_EACH as f64).max(1.0);
+        NODES_ASK_EVERY.mul_f64(times * rand::rng().random_range(0.5..1.5))
+    }
+}
+
+/// A connection to a peer.
+#[derive(Debug)]
+struct Way {
+    sender: SendRequest<Empty<Bytes>>,
+    /// What proves who asks, read with each connection: a peer that does not take it any more is asked over another.
+    token: Option<HeaderValue>,
+    /// Up to which version of what the peer knows this node has heard all. Of another life's it is of no use: that has another connection.
+    heard: u64,
 }
 
 /// The tasks, one for each peer. They end with this.
@@ -44,20 +71,25 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Asks nobody yet.
     pub(super) fn new(config: &GroupConfig, letters: mpsc::Sender<News>) -> Exchange {
-        let at_once = Semaphore::new(NODES_ASKED_AT_ONCE);
-        let asking = Arc::new(Asking { token: config.token.clone(), tls: config.asking(), at_once });
+        let at_once = Semaphore::new(NODES_ASKED_EACH);
+        let (tls, config) = (config.asking(), config.clone());
+        let asking = Arc::new(Asking { config, tls, at_once, peers: AtomicUsize::new(0) });
         Exchange { asking, letters, peers: BTreeMap::new() }
     }
 
     /// From now on these are asked, and no others. In the runtime that the tasks are to run on.
-    pub(super) fn ask(&mut self, places: impl IntoIterator<Item = Place>) {
+    pub(super) fn ask(&mut self, places: &BTreeSet<Place>) {
+        if self.peers.keys().eq(places) {
+            return;
+        }
+        self.asking.peers.store(places.len(), Relaxed);
         let mut before = std::mem::take(&mut self.peers);
         for place in places {
-            let task = before.remove(&place).unwrap_or_else(|| {
+            let task = before.remove(place).unwrap_or_else(|| {
                 let (asking, letters) = (Arc::clone(&self.asking), self.letters.clone());
                 spawn_vital_task(Vital::Nodes, ask_for_ever(place.clone(), asking, letters))
             });
-            self.peers.insert(place, task);
+            self.peers.insert(place.clone(), task);
         }
         before.values().for_each(JoinHandle::abort);
     }
@@ -76,6 +108,11 @@ enum NoLetter {
     Io(#[from] io::Error),
     #[error("{0}")]
     Tls(#[from] florin_client::TlsError),
+    #[error(
+        "it is at {0}, and whoever says so, or is on the way, would have the token of --group-token-file, and be believed: --tls-listen and \
+         --group-tls-ca FILE on each node keep strangers out, or, where whoever is there may have it, set --insecure-listen on"
+    )]
+    Exposed(IpAddr),
     #[error("the token that proves who asks cannot be had: {0}")]
     Token(#[from] crate::callers::SecretError),
     #[error("the connection broke: {0}")]
@@ -87,19 +124,19 @@ enum NoLetter {
     #[error("its answer was cut, or has more than {NODES_BYTES_MAX} bytes: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error("{0}")]
-    Text(#[from] super::text::TextError),
+    Text(#[from] text::TextError),
     #[error("it has not answered within {NODES_ASK:?}")]
     TooSlow,
 }
 
 async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<News>) {
-    let (mut way, mut last, mut complaint) = (None, None, String::new());
+    let (mut way, mut complaint) = (None, String::new());
     loop {
         Vital::Nodes.at_work();
         let permit = asking.at_once.acquire().await;
         let answer = timeout(NODES_ASK, asked(&mut way, &place, &asking)).await;
         drop(permit);
-        let heard = answer.unwrap_or(Err(NoLetter::TooSlow)).and_then(|body| read(&mut last, body));
+        let heard = answer.unwrap_or(Err(NoLetter::TooSlow));
         let pause = match heard {
             Ok(news) => {
                 if !std::mem::take(&mut complaint).is_empty() {
@@ -108,7 +145,7 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
                 if letters.send(news).await.is_err() {
                     return;
                 }
-                NODES_ASK_EVERY
+                asking.pause()
             }
             Err(why) => {
                 way = None;
@@ -124,34 +161,16 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
     }
 }
 
-/// What an answer says: most say the same as the one before.
-fn read(last: &mut Option<(Bytes, News)>, body: Bytes) -> Result<News, NoLetter> {
-    if let Some((_, news)) = last.as_ref().filter(|(before, _)| *before == body) {
-        return Ok(news.clone());
-    }
-    let news = Tidings::read(&body)?.news;
-    Ok(last.insert((body, news)).1.clone())
-}
-
 /// One question, over the connection of the last one where that is still there.
-async fn asked(
-    way: &mut Option<SendRequest<Empty<Bytes>>>,
-    place: &Place,
-    asking: &Asking,
-) -> Result<Bytes, NoLetter> {
-    if way.as_ref().is_none_or(SendRequest::is_closed) {
+async fn asked(way: &mut Option<Way>, place: &Place, asking: &Asking) -> Result<News, NoLetter> {
+    if way.as_ref().is_none_or(|way| way.sender.is_closed()) {
         *way = Some(connected(place, asking).await?);
     }
-    let sender = way.as_mut().expect("it was just made");
+    let Way { sender, token, heard } = way.as_mut().expect("it was just made");
     sender.ready().await?;
-    let mut request = Request::get("/v1/nodes").header(HOST, "florin");
-    if let Some(token) = &asking.token {
-        // It may have been replaced.
-        let token = token.read()?;
-        let value = HeaderValue::from_bytes(&[b"Bearer ", token.reveal()].concat());
-        let mut value = value.map_err(io::Error::other)?;
-        value.set_sensitive(true);
-        request = request.header(AUTHORIZATION, value);
+    let mut request = Request::get(format!("/v1/nodes?since={heard}")).header(HOST, "florin");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, token.clone());
     }
     let request = request.body(Empty::new()).map_err(io::Error::other)?;
     let response = sender.send_request(request).await?;
@@ -159,22 +178,41 @@ async fn asked(
         return Err(NoLetter::Status(response.status()));
     }
     let body = Limited::new(response.into_body(), NODES_BYTES_MAX).collect().await;
-    Ok(body.map_err(NoLetter::Body)?.to_bytes())
+    let news = text::read(&body.map_err(NoLetter::Body)?.to_bytes())?;
+    *heard = news.version;
+    Ok(news)
 }
 
-async fn connected(place: &Place, asking: &Asking) -> Result<SendRequest<Empty<Bytes>>, NoLetter> {
+async fn connected(place: &Place, asking: &Asking) -> Result<Way, NoLetter> {
     let Place { host, port, tls_port } = place;
-    let stream: Box<dyn Stream> = match &asking.tls {
+    let (stream, peer): (Box<dyn Stream>, IpAddr) = match &asking.tls {
         Some(tls) if *tls_port > 0 => {
             // The files may have been replaced.
             let connector = tls.connector()?;
             let stream = TcpStream::connect((host.as_str(), *tls_port)).await?;
-            Box::new(connector.secure(stream, host).await?)
+            let peer = stream.peer_addr()?.ip();
+            (Box::new(connector.secure(stream, host).await?), peer)
         }
-        _ => Box::new(TcpStream::connect((host.as_str(), *port)).await?),
+        _ => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            let peer = stream.peer_addr()?.ip();
+            (Box::new(stream), peer)
+        }
     };
+    let by_tls = asking.tls.is_some() && *tls_port > 0;
+    if !asking.config.may_ask(peer, by_tls) {
+        return Err(NoLetter::Exposed(peer));
+    }
+    let token = asking.config.token.as_ref().map(proof).transpose()?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     // It ends with the sender; why it broke is told to whoever asks next.
     spawn_vital_task(Vital::Nodes, async move { connection.await.ok() });
-    Ok(sender)
+    Ok(Way { sender, token, heard: 0 })
+}
+
+fn proof(token: &SecretSource) -> Result<HeaderValue, NoLetter> {
+    let value = HeaderValue::from_bytes(&[b"Bearer ", token.read()?.reveal()].concat());
+    let mut value = value.map_err(io::Error::other)?;
+    value.set_sensitive(true);
+    Ok(value)
 }

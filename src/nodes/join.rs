@@ -31,6 +31,7 @@ pub(super) fn join(node: &mut Node, group_config: &GroupConfig) -> Result<Nodes,
         partitions: identity.partitions,
         standbys: group_config.standbys,
     };
+    group_config.check_files()?;
     let membership = Membership::join(&address, &group_config.name, &place)?;
     let Place { host, port, tls_port } = place;
     let place = MapNode { id: node.identity().node, host, port, tls_port };

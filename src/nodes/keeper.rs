@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Departure, Described, Member, News, Place, Topic, View};
+use florin_core::nodes::{Departure, Described, Mark, Member, News, Place, Topic, View};
 use florin_kafka::Share;
 use florin_schema::{MapNode, NodeMap};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -14,7 +14,7 @@ use super::config::shown;
 use super::exchange::Exchange;
 use super::group::{Heard, Order};
 use super::status::NodesStatus;
-use super::text::Tidings;
+use super::text;
 use crate::clock::system_wall_us;
 use crate::limits::{GROUP_DESCRIBE_EVERY, NODES_TURN};
 use crate::node::{Division, ShardHandle};
@@ -41,10 +41,9 @@ pub(super) struct Keeper {
     /// What was known when the group was last asked who is there, until it has answered.
     asked: Option<View>,
     described_at: Option<Instant>,
-    described: Described,
     /// What the shards have been told.
     told: Option<(Arc<NodeMap>, Vec<Hold>)>,
-    shown: Option<News>,
+    shown: Option<(u64, Option<Mark>)>,
 }
 
 fn now_us() -> u64 {
@@ -59,7 +58,6 @@ impl Keeper {
             has_left_group: false,
             asked: None,
             described_at: None,
-            described: Described::new(),
             told: None,
             shown: None,
         }
@@ -78,7 +76,7 @@ impl Keeper {
             Vital::Nodes.at_work();
             tokio::select! {
                 Some(heard) = group.recv() => self.hear_group(heard),
-                Some(news) = letters.recv() => self.member.hear(&news),
+                Some(news) = letters.recv() => self.member.hear(news),
                 _ = turns.tick() => self.turn(),
             }
         }
@@ -119,7 +117,6 @@ impl Keeper {
         let unheard = described.keys().filter(|place| **place != own && !heard.contains(place));
         let unheard: Vec<String> = unheard.map(shown).collect();
         let is_member = described.contains_key(&own);
-        self.described = described;
         self.with.status.update(|standing| {
             (standing.is_member, standing.unheard, standing.trouble) = (is_member, unheard, None);
         });
@@ -152,10 +149,7 @@ impl Keeper {
             // A thread that has ended has told why.
             let _ = self.with.orders.send(Order::Describe);
         }
-        let own = Place::of(&self.with.place);
-        let living = self.member.view().living().map(|report| Place::of(&report.node));
-        let peers = self.described.keys().cloned().chain(living).filter(|place| *place != own);
-        self.with.exchange.ask(peers.collect::<BTreeSet<Place>>());
+        self.with.exchange.ask(self.member.peers());
     }
 
     /// The partitions that are followed, and whether all of each has been applied.
@@ -196,17 +190,13 @@ impl Keeper {
 
     /// Prepares what whoever asks is told of the nodes.
     fn show(&mut self) {
-        let epoch = |map: Option<&Arc<NodeMap>>| map.map(|map| map.epoch);
-        let is_shown = |news: &News| {
-            epoch(news.map.as_ref()) == epoch(self.member.map()) && news.view == *self.member.view()
-        };
-        if self.shown.as_ref().is_some_and(is_shown) {
+        let key = Some(text::key(&self.member));
+        if self.shown == key {
             return;
         }
-        let tidings = Tidings { node: self.with.place.id, news: self.member.news() };
-        let told: Arc<[u8]> = tidings.write().into();
+        let told = Arc::new(text::write(&self.member));
         if self.with.division.show(Arc::clone(&told)) {
-            self.shown = Some(tidings.news);
+            self.shown = key;
             self.with.status.update(|standing| standing.told = Some(told));
         }
     }

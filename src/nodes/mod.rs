@@ -37,6 +37,7 @@ use std::thread::JoinHandle;
 
 use florin_record::LedgerError;
 
+use crate::callers::SecretError;
 use crate::node::Node;
 
 pub use config::{Advertise, GroupConfig};
@@ -53,6 +54,9 @@ pub enum NodesError {
     /// Nobody else would reach it.
     #[error("--group: expected --listen or --tls-listen, where callers and the other nodes reach this one")]
     NoListener,
+    /// What proves it to the others.
+    #[error("--group-token-file: {0}")]
+    Token(#[from] SecretError),
     /// The group cannot be joined.
     #[error(transparent)]
     Group(#[from] LedgerError),

@@ -7,6 +7,7 @@ use florin_schema::{NodeId, NodeMap};
 use tokio::sync::watch;
 
 use crate::node::Obstacle;
+use crate::shard::NodesText;
 
 /// What is known at the moment.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Standing {
     /// Whether it had everything that it follows once: then it is ready, and stays so while it loads more.
     pub has_been_ready: bool,
     /// What whoever asks is told of the nodes; none = nothing yet.
-    pub told: Option<Arc<[u8]>>,
+    pub told: Option<Arc<NodesText>>,
 }
 
 impl Standing {

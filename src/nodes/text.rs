@@ -1,24 +1,17 @@
 //! What nodes tell each other, and whoever looks: the map, and how each node stands, as JSON. Read with distrust: whoever answers may
 //! be another build, or no florin.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use florin_core::nodes::{News, Report, Standing, View};
+use florin_core::nodes::{Mark, Member, News, Report, Standing};
 use florin_schema::nodes::HOST_BYTES_MAX;
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner, decimal};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{HOLDERS_MAX, NODES_KNOWN_MAX, NODES_MAX, PARTITIONS_MAX};
-
-/// All that a node tells.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tidings {
-    /// Who tells it.
-    pub node: NodeId,
-    /// What it knows.
-    pub news: News,
-}
+use crate::shard::NodesText;
 
 /// Why an answer is none.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +36,25 @@ fn wrong(field: &'static str, expected: impl Into<String>) -> TextError {
 /// No number of a report's and no epoch is as high: they are times in µs, and a few more.
 const NUMBERS_END: u64 = 1 << 62;
 
+/// What a node tells: whoever says what it knows is told which map there is, and of nodes what is new to it; whoever does not, all of it.
 #[derive(Serialize, Deserialize)]
-struct TidingsText {
+struct NewsText<Map> {
     node: String,
-    map: Option<MapText>,
+    version: String,
+    map: Option<Map>,
     nodes: Vec<ReportText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MarkText {
+    epoch: String,
+    digest: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct MapText {
     epoch: String,
+    digest: String,
     partitioner: String,
     nodes: Vec<NodeText>,
     /// By partition the places among the nodes of its owner, or null, and of its standbys.
@@ -88,43 +90,87 @@ struct ClaimText {
     claim: String,
 }
 
-impl Tidings {
-    /// As bytes.
-    pub fn write(&self) -> Vec<u8> {
-        let text = TidingsText {
-            node: self.node.0.to_string(),
-            map: self.news.map.as_deref().map(MapText::of),
-            nodes: self.news.view.known().map(|(report, is_gone)| ReportText::of(report, is_gone)).collect(),
-        };
-        serde_json::to_vec(&text).expect("it has string keys")
+/// What a node tells of itself and of the others. It has said the same already where its [`key`] is the same.
+pub fn write(member: &Member) -> NodesText {
+    let (node, version) = (member.node().id.0.to_string(), member.view().version().to_string());
+    let map = member.map().zip(member.mark()).map(|(map, mark)| MapText::of(map, mark));
+    let mark = member.mark().map(MarkText::of);
+    let whole = NewsText { node: node.clone(), version: version.clone(), map, nodes: Vec::new() };
+    let news = NewsText { node, version, map: mark, nodes: Vec::new() };
+    let mut parts: Vec<(u64, Vec<u8>)> = member
+        .view()
+        .since(0)
+        .map(|(since, report, is_gone)| (since, json(&ReportText::of(report, is_gone))))
+        .collect();
+    parts.sort_by_key(|(since, _)| Reverse(*since));
+    NodesText::new(before_nodes(&whole), before_nodes(&news), &parts)
+}
+
+/// What [`write`] depends on.
+pub fn key(member: &Member) -> (u64, Option<Mark>) {
+    (member.view().version(), member.mark())
+}
+
+/// As far as the list of nodes, which is the last field.
+fn before_nodes(text: &impl Serialize) -> Vec<u8> {
+    let mut bytes = json(text);
+    bytes.truncate(bytes.len() - "]}".len());
+    bytes
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("it has string keys")
+}
+
+/// What another node has told that was told what this one knows of it.
+///
+/// # Errors
+/// What is wrong with its answer.
+pub fn read(bytes: &[u8]) -> Result<News, TextError> {
+    let text: NewsText<MarkText> = florin_input::json(bytes)?;
+    if text.nodes.len() > NODES_KNOWN_MAX {
+        return Err(wrong("nodes", format!("at most {NODES_KNOWN_MAX}")));
+    }
+    let words = text.nodes.into_iter().map(ReportText::read).collect::<Result<_, TextError>>()?;
+    let map = text.map.map(MarkText::read).transpose()?;
+    Ok(News { version: number("version", &text.version)?, words, map })
+}
+
+/// The map in what a node tells people; `None` where it has none yet.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_map(bytes: &[u8]) -> Result<Option<NodeMap>, TextError> {
+    #[derive(Deserialize)]
+    struct Whole {
+        map: Option<MapText>,
+    }
+    florin_input::json::<Whole>(bytes)?.map.map(MapText::read).transpose()
+}
+
+impl MarkText {
+    fn of(mark: Mark) -> MarkText {
+        MarkText { epoch: mark.epoch.to_string(), digest: mark.digest.to_string() }
     }
 
-    /// From bytes that another node has sent.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn read(bytes: &[u8]) -> Result<Tidings, TextError> {
-        let text: TidingsText = florin_input::json(bytes)?;
-        if text.nodes.len() > NODES_KNOWN_MAX {
-            return Err(wrong("nodes", format!("at most {NODES_KNOWN_MAX}")));
-        }
-        let known: Result<Vec<_>, TextError> = text.nodes.into_iter().map(ReportText::read).collect();
-        let map = text.map.map(MapText::read).transpose()?;
-        let news = News { view: View::of(known?), map: map.map(Arc::new) };
-        Ok(Tidings { node: node_id(&text.node)?, news })
+    fn read(self) -> Result<Mark, TextError> {
+        let digest = decimal(&self.digest).ok_or_else(|| wrong("map.digest", "a whole number"))?;
+        Ok(Mark { epoch: number("map.epoch", &self.epoch)?, digest })
     }
 }
 
 impl MapText {
-    fn of(map: &NodeMap) -> MapText {
+    fn of(map: &NodeMap, mark: Mark) -> MapText {
         let holders = |partition| {
             let standbys = map.standbys(partition).map(Some);
             let mut holders: Vec<Option<u16>> = [map.owner(partition)].into_iter().chain(standbys).collect();
             holders.truncate(if holders == [None] { 0 } else { holders.len() });
             holders
         };
+        let MarkText { epoch, digest } = MarkText::of(mark);
         MapText {
-            epoch: map.epoch.to_string(),
+            epoch,
+            digest,
             partitioner: map.partitioner.to_string(),
             nodes: map.nodes().iter().map(NodeText::of).collect(),
             partitions: (0..map.partitions()).map(holders).collect(),
@@ -133,7 +179,7 @@ impl MapText {
     }
 
     fn read(self) -> Result<NodeMap, TextError> {
-        let MapText { epoch, partitioner, nodes, partitions, holders_each } = self;
+        let MapText { epoch, partitioner, nodes, partitions, holders_each, .. } = self;
         if nodes.len() > NODES_MAX {
             return Err(wrong("map.nodes", format!("at most {NODES_MAX}")));
         }
@@ -238,46 +284,99 @@ fn number(field: &'static str, text: &str) -> Result<u64, TextError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use florin_core::nodes::{Place, Topic};
+    use serde_json::Value;
+
     use super::*;
-    use crate::limits::NODES_BYTES_MAX;
+    use crate::limits::{NODES_ASK_EVERY, NODES_ASKED_EACH, NODES_BYTES_MAX};
 
     fn node(id: u64) -> MapNode {
         MapNode { id: NodeId(id), host: format!("node-{id}"), port: 7_400, tls_port: 0 }
     }
 
-    fn report(id: u64) -> Arc<Report> {
+    fn report(id: u64) -> Report {
         let held = [(1, Standing::Loading), (2, Standing::Ready), (3, Standing::Owning(9))];
         let (assigned, held) = ([1, 3].into(), held.into());
-        Arc::new(Report {
+        Report {
             node: node(id),
             number: 1_795_320_306_000_000,
             is_leaving: id == 2,
             has_map: id != 2,
             assigned,
             held,
-        })
+        }
     }
 
-    fn tidings() -> Tidings {
-        let mut map = NodeMap::new(7, Partitioner::Crc32, vec![node(1), node(2)], 2);
-        map.push(Some(1), [0]);
-        map.push(None, []);
-        map.push(None, [1]);
-        map.push(Some(0), []);
-        let view = View::of([(report(1), false), (report(u64::MAX), false)]);
-        Tidings { node: NodeId(1), news: News { view, map: Some(Arc::new(map)) } }
+    fn topic(partitions: u32, standbys: usize) -> Topic {
+        Topic { partitioner: Partitioner::Crc32, partitions, standbys }
+    }
+
+    /// A member that knows of these, and is in the group with them.
+    fn member(topic: Topic, words: Vec<(Arc<Report>, bool)>) -> Member {
+        let mut member = Member::new(node(u64::MAX), topic, 1);
+        let described = words.iter().map(|(report, _)| (Place::of(&report.node), BTreeSet::new()));
+        let described = described.chain([(Place::of(&node(u64::MAX)), BTreeSet::new())]).collect();
+        let mark = Mark { epoch: 7, digest: u64::MAX };
+        member.hear(News { version: 1, words, map: Some(mark) });
+        let asked = member.view().clone();
+        member.describe(&described, &asked);
+        member.turn(BTreeMap::new(), 9);
+        member
+    }
+
+    fn small() -> Member {
+        member(topic(4, 1), vec![(Arc::new(report(1)), false), (Arc::new(report(2)), true)])
+    }
+
+    fn answer(text: &NodesText, since: Option<u64>) -> Vec<u8> {
+        text.answer(since).concat()
     }
 
     #[test]
-    fn tidings_are_read_as_they_are_written() {
-        let whole = tidings();
-        assert_eq!(Tidings::read(&whole.write()).unwrap(), whole);
-        let without = Tidings { news: News { map: None, ..whole.news }, ..whole };
-        assert_eq!(Tidings::read(&without.write()).unwrap(), without);
+    fn news_are_read_as_they_are_written() {
+        let member = small();
+        let (text, all) = (write(&member), member.news(0));
+        assert!(all.map.is_some_and(|mark| mark.epoch > 7) && all.words.len() == 3);
+        let read = read(&answer(&text, Some(0))).unwrap();
+        assert_eq!((read.version, read.map), (all.version, all.map));
+        let of =
+            |news: &News, id| news.words.iter().find(|(report, _)| report.node.id.0 == id).cloned().unwrap();
+        assert_eq!(of(&read, 1), of(&all, 1));
+        // Of one that is gone it is told which, and no more.
+        let (gone, is_gone) = of(&read, 2);
+        assert!(
+            (gone.number, is_gone) == (report(2).number, true)
+                && gone.held.is_empty()
+                && gone.assigned.is_empty()
+        );
+        for since in 0..=all.version {
+            let told = super::read(&answer(&text, Some(since))).unwrap().words;
+            assert_eq!(told.len(), member.news(since).words.len(), "since {since}");
+        }
     }
 
-    /// What `nodes` nodes of `each` partitions tell, each held by `holders` of them.
-    fn large(nodes: u64, each: u64, holders: u64) -> Tidings {
+    #[test]
+    fn whoever_looks_is_shown_the_map() {
+        let member = small();
+        let told: Value = serde_json::from_slice(write(&member).whole()).unwrap();
+        let map = member.map().unwrap();
+        assert_eq!(told["map"]["epoch"], map.epoch.to_string());
+        assert_eq!(told["map"]["digest"], map.digest().to_string());
+        assert_eq!(told["map"]["partitions"].as_array().unwrap().len(), 4);
+        assert_eq!(told["map"]["partitions"][2], serde_json::json!([0]));
+        assert_eq!(told["map"]["partitions"][0], serde_json::json!([]));
+        assert_eq!(told["nodes"].as_array().unwrap().len(), 3);
+        assert_eq!(read_map(write(&member).whole()).unwrap().as_ref(), Some(&**map));
+        let without = write(&Member::new(node(1), topic(4, 1), 1));
+        let told: Value = serde_json::from_slice(without.whole()).unwrap();
+        assert!(told["map"].is_null() && told["nodes"].as_array().unwrap().is_empty());
+        assert_eq!(read_map(without.whole()).unwrap(), None);
+    }
+
+    /// One of `nodes` nodes of `each` partitions, each held by `holders` of them.
+    fn large(nodes: u64, each: u64, holders: u64) -> Member {
         let held_by = |id: u64| {
             let own = (0..holders).flat_map(move |back| {
                 (0..each).map(move |partition| {
@@ -287,64 +386,72 @@ mod tests {
             });
             own.collect::<BTreeMap<u32, Standing>>()
         };
-        let report = |id: u64| {
+        let word = |id: u64| {
             let held = held_by(id);
             let assigned = (id * each..(id + 1) * each).map(|partition| partition as u32).collect();
             let node = node(10_000_000_000_000_000_000 + id);
-            Arc::new(Report { node, held, assigned, ..Report::clone(&report(id)) })
+            (Arc::new(Report { node, held, assigned, ..report(1) }), false)
         };
-        let reports: Vec<_> = (0..nodes).map(|id| (report(id), false)).collect();
-        let members = reports.iter().map(|(report, _)| report.node.clone()).collect();
-        let mut map = NodeMap::new(1_795_320_306_000_000, Partitioner::Murmur2, members, holders as usize);
-        for partition in 0..nodes * each {
-            let place = |ahead: u64| ((partition / each + ahead) % nodes) as u16;
-            map.push(Some(place(0)), (1..holders).map(place));
-        }
-        Tidings { node: NodeId(1), news: News { view: View::of(reports), map: Some(Arc::new(map)) } }
+        member(topic((nodes * each) as u32, holders as usize - 1), (0..nodes).map(word).collect())
     }
 
+    /// What a node hears a second of the others where nothing changes, and once of a change of one of them.
     #[test]
-    fn what_the_largest_group_tells_is_read() {
-        for (nodes, each, holders) in [(100, 24, 2), (256, 32, 4)] {
-            let tidings = large(nodes, each, holders);
-            let bytes = tidings.write();
-            eprintln!("{nodes} nodes x {each} partitions x {holders} holders: {} bytes", bytes.len());
-            assert!(bytes.len() <= NODES_BYTES_MAX, "{}", bytes.len());
-            assert_eq!(Tidings::read(&bytes).unwrap(), tidings);
+    fn a_group_that_rests_says_little_and_what_the_largest_tells_is_read() {
+        for (nodes, each, holders) in [(2, 12, 2), (99, 24, 2), (255, 32, 4)] {
+            let member = large(nodes, each, holders);
+            let text = write(&member);
+            let version = member.view().version();
+            let bytes = |since| answer(&text, since).len();
+            let (whole, all, one, none) =
+                (bytes(None), bytes(Some(0)), bytes(Some(version - 1)), bytes(Some(version)));
+            let periods = 1_000 / NODES_ASK_EVERY.as_millis() as u64;
+            let asks = nodes.min(NODES_ASKED_EACH as u64) * periods;
+            eprintln!(
+                "{} nodes x {each} partitions x {holders} holders: {whole} bytes to people, {all} at first; {asks} questions a second, \
+                 {} bytes of answers where nothing is new; {} before, where each told all",
+                nodes + 1,
+                asks * none as u64,
+                nodes * periods * whole as u64
+            );
+            assert!(whole.max(all) <= NODES_BYTES_MAX, "{whole}");
+            assert!(none < 150 && one < none + all / 4, "{none} {one} {all}");
+            assert_eq!(read(&answer(&text, Some(0))).unwrap().words.len(), nodes as usize + 1);
         }
-    }
-
-    #[test]
-    fn of_one_that_is_gone_it_is_told_which_and_no_more() {
-        let mut whole = tidings();
-        whole.news.view = View::of([(report(2), true)]);
-        let read = Tidings::read(&whole.write()).unwrap();
-        let known: Vec<_> = read.news.view.known().collect();
-        assert_eq!((known[0].0.node.id, known[0].0.number, known[0].1), (NodeId(2), report(2).number, true));
-        assert!(known[0].0.held.is_empty() && !read.news.view.has(NodeId(2)));
     }
 
     #[test]
     fn nonsense_is_not_believed() {
-        let text = String::from_utf8(tidings().write()).unwrap();
+        let text = String::from_utf8(answer(&write(&small()), Some(0))).unwrap();
+        let epoch = small().map().unwrap().epoch;
+        let of_epoch = format!("\"epoch\":\"{epoch}\"");
         for (of, is) in [
-            ("\"partitions\":[[1,0]", "\"partitions\":[[2,0]"),
-            ("\"partitions\":[[1,0]", "\"partitions\":[[1,null]"),
-            ("\"partitions\":[[1,0]", "\"partitions\":[[1,0,0]"),
-            ("\"holders_each\":2", "\"holders_each\":0"),
-            ("\"epoch\":\"7\"", "\"epoch\":\"18446744073709551615\""),
+            (&*of_epoch, "\"epoch\":\"18446744073709551615\""),
+            ("\"digest\":\"", "\"digest\":\"-"),
+            ("\"version\":\"", "\"version\":\"x"),
             ("\"number\":\"1795320306000000\"", "\"number\":\"18446744073709551615\""),
             ("\"id\":\"1\"", "\"id\":\"0\""),
             ("\"host\":\"node-1\"", "\"host\":\"\""),
             ("\"ready\":[2]", "\"ready\":[8192]"),
             ("\"claim\":\"9\"", "\"claim\":\"18446744073709551615\""),
-            ("crc32", "md5"),
-            ("\"node\":\"1\"", "\"node\":1"),
             ("{", "["),
         ] {
             let wrong = text.replacen(of, is, 1);
             assert_ne!(wrong, text, "{of}");
-            assert!(Tidings::read(wrong.as_bytes()).is_err(), "{is}");
+            assert!(read(wrong.as_bytes()).is_err(), "{is}");
+        }
+        let text = String::from_utf8(write(&small()).whole().to_vec()).unwrap();
+        for (of, is) in [
+            (&*of_epoch, "\"epoch\":\"18446744073709551615\""),
+            ("[0]", "[9]"),
+            ("[0]", "[0,null]"),
+            ("[0]", "[0,0,0]"),
+            ("\"holders_each\":2", "\"holders_each\":0"),
+            ("crc32", "md5"),
+        ] {
+            let wrong = text.replacen(of, is, 1);
+            assert_ne!(wrong, text, "{of}");
+            assert!(read_map(wrong.as_bytes()).is_err(), "{is}");
         }
     }
 }

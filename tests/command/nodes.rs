@@ -14,6 +14,7 @@ use crate::kafka::send;
 use crate::support::{Server, get, run};
 
 mod asked;
+mod ended;
 pub mod group;
 mod load;
 mod network;

@@ -13,8 +13,17 @@ use florin_schema::{NodeId, NodeMap};
 
 use super::plan::{Plan, Topic};
 use super::planted::Planted;
-use super::view::{Report, View};
+use super::view::{Report, View, Word};
 use crate::limits::{HOLDERS_MAX, MAP_STANDS_US};
+
+/// Which map a node tells callers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// Of two that say different things the later has the higher one.
+    pub epoch: u64,
+    /// What it says, as a number ([`NodeMap::digest`]).
+    pub digest: u64,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -25,8 +34,10 @@ pub struct Agreement {
     plan: Plan,
     /// Whether the plan is not of this view.
     is_stale: bool,
+    /// What the map says.
+    digest: u64,
     /// Of the maps that others tell those of the highest epoch, where that is not below the map's: what was not settled yet.
-    heard: Vec<Arc<NodeMap>>,
+    heard: Vec<Mark>,
     /// Whether something was heard of every member of the group: before, a map would lack what the others know.
     is_complete: bool,
     planted: Option<Planted>,
@@ -46,6 +57,7 @@ impl Agreement {
             topic,
             view,
             map,
+            digest: plan.digest,
             plan,
             is_stale: false,
             heard: Vec::new(),
@@ -74,6 +86,11 @@ impl Agreement {
         (self.is_complete || Planted::TellsTooEarly.is(self.planted)).then_some(&self.map)
     }
 
+    /// Which map that is.
+    pub fn mark(&self) -> Option<Mark> {
+        self.map().map(|map| Mark { epoch: map.epoch, digest: self.digest })
+    }
+
     /// What follows from what was known when it was settled last.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -81,22 +98,22 @@ impl Agreement {
 
     /// Takes in what a node says of itself: this one, whenever that changes.
     pub fn hear(&mut self, report: Arc<Report>) {
-        self.is_stale |= self.view.hear(report);
+        self.is_stale |= self.view.hear([(report, false)]);
     }
 
-    /// Takes in what another node knows, and the map that it tells.
-    pub fn meet(&mut self, other: &View, map: Option<&Arc<NodeMap>>) {
-        self.is_stale |= self.view.merge(other);
-        let Some(map) = map else { return };
+    /// Takes in what another node knows, and which map it tells.
+    pub fn meet(&mut self, words: impl IntoIterator<Item = Word>, map: Option<Mark>) {
+        self.is_stale |= self.view.hear(words);
+        let Some(mark) = map else { return };
         // Whoever has a map has heard of everybody, and now this one has.
         self.is_complete = true;
-        let highest = self.heard.first().map_or(self.map.epoch, |heard| heard.epoch);
-        if map.epoch > highest {
+        let own = Mark { epoch: self.map.epoch, digest: self.digest };
+        let highest = self.heard.first().map_or(own.epoch, |heard| heard.epoch);
+        if mark.epoch > highest {
             self.heard.clear();
         }
-        let known = || self.heard.iter().chain((self.map.epoch == map.epoch).then_some(&self.map));
-        if map.epoch >= highest && !known().any(|known| Arc::ptr_eq(known, map) || known.says_as(map)) {
-            self.heard.push(Arc::clone(map));
+        if mark.epoch >= highest && mark != own && !self.heard.contains(&mark) {
+            self.heard.push(mark);
         }
     }
 
@@ -115,10 +132,11 @@ impl Agreement {
         }
         let heard = core::mem::take(&mut self.heard);
         let highest = heard.first().map_or(self.map.epoch, |heard| heard.epoch);
-        let mut last = heard.iter().chain((self.map.epoch == highest).then_some(&self.map));
-        let is_new = last.any(|map| !map.says_as(&self.plan.map));
+        let own = (self.map.epoch == highest).then_some(self.digest);
+        let is_new =
+            heard.iter().map(|heard| heard.digest).chain(own).any(|digest| digest != self.plan.digest);
         if Planted::KeepsEpoch.is(self.planted) && self.map.epoch > 0 {
-            self.map = Arc::new(self.plan.map.at(highest));
+            self.tell(highest);
             return;
         }
         let epoch = match is_new || now_us.saturating_sub(highest) > MAP_STANDS_US {
@@ -126,7 +144,11 @@ impl Agreement {
             false => highest,
         };
         if epoch != self.map.epoch {
-            self.map = Arc::new(self.plan.map.at(epoch));
+            self.tell(epoch);
         }
+    }
+
+    fn tell(&mut self, epoch: u64) {
+        (self.map, self.digest) = (Arc::new(self.plan.map.at(epoch)), self.plan.digest);
     }
 }

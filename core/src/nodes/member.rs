@@ -16,11 +16,11 @@ use alloc::vec::Vec;
 
 use florin_schema::{MapNode, NodeId, NodeMap};
 
-use super::agreement::Agreement;
+use super::agreement::{Agreement, Mark};
 use super::plan::Topic;
 use super::planted::Planted;
-use super::view::{Report, Standing, View};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US};
+use super::view::{Report, Standing, View, Word};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, LEAVE_UNHEARD_US};
 
 /// What a node has of a partition, as callers are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,13 +66,15 @@ impl Place {
 /// The group's members, and what each is assigned.
 pub type Described = BTreeMap<Place, BTreeSet<u32>>;
 
-/// What nodes tell each other.
+/// What a node tells another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct News {
-    /// What is known of all nodes.
-    pub view: View,
-    /// What callers are told; `None` before there is a map.
-    pub map: Option<Arc<NodeMap>>,
+    /// The version of what it knows: asked again, it tells what is new since.
+    pub version: u64,
+    /// What it knows of nodes, as far as that is new.
+    pub words: Vec<Word>,
+    /// Which map it tells callers; `None` before it has one.
+    pub map: Option<Mark>,
 }
 
 /// See the module.
@@ -91,6 +93,9 @@ pub struct Member {
     is_described: bool,
     /// Who else is in the group, as it was described last.
     others: BTreeSet<Place>,
+    peers: BTreeSet<Place>,
+    /// Of the view that the peers follow from; `None` where others are in the group since.
+    peers_of: Option<u64>,
     kept: BTreeSet<u32>,
     said: Option<Said>,
     /// Of those that were not described last the number of the last word, and in how many descriptions running it was the last.
@@ -120,6 +125,8 @@ impl Member {
             followed: BTreeMap::new(),
             is_described: false,
             others: BTreeSet::new(),
+            peers: BTreeSet::new(),
+            peers_of: None,
             kept: BTreeSet::new(),
             said: None,
             unheard: BTreeMap::new(),
@@ -148,14 +155,25 @@ impl Member {
         self.agreement.map()
     }
 
-    /// What other nodes are told.
-    pub fn news(&self) -> News {
-        News { view: self.view().clone(), map: self.map().cloned() }
+    /// Which map that is.
+    pub fn mark(&self) -> Option<Mark> {
+        self.agreement.mark()
+    }
+
+    /// What another node is told that has heard all up to a version, 0 for nothing yet.
+    pub fn news(&self, since: u64) -> News {
+        let words = self.view().since(since).map(|(_, report, is_gone)| (Arc::clone(report), is_gone));
+        News { version: self.view().version(), words: words.collect(), map: self.mark() }
     }
 
     /// Takes in what another node told.
-    pub fn hear(&mut self, news: &News) {
-        self.agreement.meet(&news.view, news.map.as_ref());
+    pub fn hear(&mut self, news: News) {
+        self.agreement.meet(news.words, news.map);
+    }
+
+    /// Where the others are that are to be asked for what they know: those in the group, and those that are there without being in it.
+    pub fn peers(&self) -> &BTreeSet<Place> {
+        &self.peers
     }
 
     /// Takes in who is in the group, which was asked for when `asked` was known. While that is being decided, there is nothing to take
@@ -167,6 +185,9 @@ impl Member {
         }
         self.assigned.extend(assigned.into_iter().flatten());
         self.is_described = assigned.is_some();
+        let own = Place::of(&self.node);
+        self.others = described.keys().filter(|place| **place != own).cloned().collect();
+        self.peers_of = None;
         // One without this node is of a time before it came, or after it went: nothing was heard of the others yet, or nothing is to be.
         if assigned.is_none() && !self.is_leaving() {
             return;
@@ -178,7 +199,6 @@ impl Member {
         let living = self.view().living();
         let mut there: BTreeSet<NodeId> = living.filter(is_there).map(|report| report.node.id).collect();
         there.insert(self.node.id);
-        self.others = described.keys().filter(|place| **place != Place::of(&self.node)).cloned().collect();
         // Whoever has a map knows of those that have left the group as well: it is waited for. Where nobody has one, nobody has left.
         let has_none = |report: Option<&Arc<Report>>| report.is_some_and(|report| !report.has_map);
         let is_complete = self.said_by_others().all(has_none);
@@ -248,16 +268,22 @@ impl Member {
     }
 
     /// Whether it is about to end, and others have claimed all that it has.
-    fn is_relieved(&self) -> bool {
-        if !self.is_leaving() {
-            return false;
-        }
+    fn is_relieved(&self, now_us: u64) -> bool {
+        let Some(since) = self.leaving_since else { return false };
         let plan = self.agreement.plan();
         let has_another = |partition: &u32| {
             plan.place_of(self.node.id).is_none_or(|place| plan.has_another(place, *partition))
         };
+        // Everybody who knew of it may be gone, and who came then knows of nobody that is out of the group, and claims nothing of its.
+        let is_forgotten = !self.is_described && now_us.abs_diff(since) >= LEAVE_UNHEARD_US;
+        let is_owned = |partition: &u32| {
+            let claims =
+                |report: &Report| report.held.get(partition).is_some_and(|held| held.claim().is_some());
+            is_forgotten && self.view().living().any(|report| !report.is_leaving && claims(report))
+        };
         let mut ready = self.followed.iter().filter(|(_, is_ready)| **is_ready);
-        ready.all(|(partition, _)| has_another(partition)) || Planted::EndsTooEarly.is(self.planted)
+        ready.all(|(partition, _)| has_another(partition) || is_owned(partition))
+            || Planted::EndsTooEarly.is(self.planted)
     }
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
@@ -266,7 +292,8 @@ impl Member {
         self.agreement.settle(now_us);
         self.speak(now_us);
         self.agreement.settle(now_us);
-        let is_needless = self.is_relieved() || self.is_last();
+        self.find_peers();
+        let is_needless = self.is_relieved(now_us) || self.is_last();
         self.needless_since = is_needless.then(|| self.needless_since.unwrap_or(now_us));
         let plan = self.agreement.plan();
         let Some(place) = plan.place_of(self.node.id) else {
@@ -312,11 +339,22 @@ impl Member {
         }
     }
 
+    fn find_peers(&mut self) {
+        let version = self.view().version();
+        if self.peers_of != Some(version) {
+            let own = Place::of(&self.node);
+            let living =
+                self.view().living().map(|report| Place::of(&report.node)).filter(|place| *place != own);
+            self.peers = living.chain(self.others.iter().cloned()).collect();
+            self.peers_of = Some(version);
+        }
+    }
+
     /// Says how it stands, where that has changed or others think that it is gone; while the group does not say that it is there, again
     /// and again.
     fn speak(&mut self, now_us: u64) {
         // Others must not name it any more, whatever becomes of those who have it now, when it has ended.
-        let is_relieved = self.is_relieved();
+        let is_relieved = self.is_relieved(now_us);
         let said = self.followed.iter().filter(|_| !is_relieved);
         let held: BTreeMap<u32, Standing> =
             said.map(|(&partition, &is_ready)| (partition, self.standing(partition, is_ready))).collect();

@@ -7,7 +7,7 @@
 //!     the group: its members ──────────▶┐
 //!     this node: what it was assigned,  │         plan                  epoch
 //!                what it holds ─────────▶ View ─────────▶ who owns, ─────────────▶ NodeMap ─▶ callers
-//!     other nodes: their views, maps ──▶┘                 who keeps ─▶ this node
+//!     other nodes: what they know ─────▶┘                 who keeps ─▶ this node
 //! ```
 //!
 //! | module | holds |
@@ -24,11 +24,11 @@ pub mod plan;
 mod planted;
 pub mod view;
 
-pub use agreement::Agreement;
+pub use agreement::{Agreement, Mark};
 pub use member::{Departure, Described, Hold, Member, News, Place};
 pub use plan::{Plan, Topic};
 pub use planted::Planted;
-pub use view::{Report, Standing, View};
+pub use view::{Report, Standing, View, Word};
 
 #[cfg(test)]
 mod tests;

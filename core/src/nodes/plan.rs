@@ -33,6 +33,8 @@ pub struct Topic {
 pub struct Plan {
     /// Who answers, with the epoch 0.
     pub map: NodeMap,
+    /// What the map says, as a number.
+    pub digest: u64,
     /// For each partition the places of those who hold it, or begin to.
     keepers: Vec<Vec<u16>>,
     /// For each partition the highest claim, and whose it is.
@@ -85,7 +87,7 @@ impl Plan {
             keepers.push(one.keepers());
             highest.push(one.claim());
         }
-        Plan { map, keepers, claims: highest }
+        Plan { digest: map.digest(), map, keepers, claims: highest }
     }
 
     /// The place of a node that is there.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
+use florin_schema::{MapNode, NodeId, Partitioner};
 
-use super::view::{Report, Standing, View};
-use super::{Agreement, Departure, Described, Hold, Member, News, Place, Plan, Topic};
+use super::view::{Report, Standing, View, Word};
+use super::{Agreement, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
 use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, MAP_STANDS_US};
 
 const TOPIC: Topic = Topic { partitioner: Partitioner::Murmur2, partitions: 1, standbys: 1 };
@@ -21,9 +21,18 @@ fn report(id: u64, number: u64, held: Option<Standing>, assigned: &[u32]) -> Rep
     Report { node: node(id), number, is_leaving: false, has_map: true, assigned, held }
 }
 
+fn view(words: impl IntoIterator<Item = Word>) -> View {
+    let mut view = View::default();
+    view.hear(words);
+    view
+}
+
+fn news(words: impl IntoIterator<Item = Word>, map: Option<Mark>) -> News {
+    News { version: 1, words: words.into_iter().collect(), map }
+}
+
 fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
-    let view = View::of(reports.into_iter().map(|report| (Arc::new(report), false)));
-    Plan::of(&TOPIC, &view, None)
+    Plan::of(&TOPIC, &view(reports.into_iter().map(|report| (Arc::new(report), false))), None)
 }
 
 fn keepers(plan: &Plan) -> Vec<u64> {
@@ -108,15 +117,15 @@ fn who_is_leaving_owns_only_what_nobody_else_can_and_stands_by_for_nothing() {
 
 #[test]
 fn who_came_while_the_group_was_asked_is_not_gone() {
-    let (mut view, known) = (View::default(), View::of([(Arc::new(report(1, 1, None, &[])), false)]));
-    view.merge(&known);
-    assert!(view.hear(Arc::new(report(2, 1, None, &[]))));
+    let first = (Arc::new(report(1, 1, None, &[])), false);
+    let (mut view, known) = (view([first.clone()]), view([first.clone()]));
+    assert!(view.hear([(Arc::new(report(2, 1, None, &[])), false)]));
     assert!(view.describe(&BTreeSet::new(), &known));
     assert_eq!((view.has(NodeId(1)), view.has(NodeId(2))), (false, true));
     assert!(!view.describe(&BTreeSet::new(), &known), "it is no news");
     // What is told of one that is gone brings it back only if it has said more since.
-    assert!(!view.merge(&known));
-    assert!(view.hear(Arc::new(report(1, 2, None, &[]))));
+    assert!(!view.hear([first]));
+    assert!(view.hear([(Arc::new(report(1, 2, None, &[])), false)]));
     assert!(view.has(NodeId(1)));
 }
 
@@ -126,9 +135,9 @@ fn of_two_lives_at_one_place_the_later_is_there() {
         let node = MapNode { tls_port, ..node(1) };
         (Arc::new(Report { node: MapNode { id: NodeId(id), ..node }, ..report(1, number, None, &[]) }), false)
     };
-    let view = View::of([at(5, 9, 0), at(6, 8, 0)]);
+    let view = view([at(5, 9, 0), at(6, 8, 0)]);
     assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, false));
-    let view = View::of([at(5, 9, 0), at(6, 8, 7_443)]);
+    let view = view([at(5, 9, 0), at(6, 8, 7_443)]);
     assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, true), "two ports are two places");
 }
 
@@ -144,14 +153,14 @@ fn an_epoch_is_above_all_that_was_heard_and_stays_where_nothing_changes() {
     agreement.settle(1_000 + MAP_STANDS_US);
     assert_eq!(epoch(&agreement), 1_000);
     // The same map of a later epoch is taken over as it is.
-    let same = Arc::new(agreement.map().unwrap().at(2_000));
-    agreement.meet(&View::default(), Some(&same));
+    let same = Mark { epoch: 2_000, ..agreement.mark().unwrap() };
+    agreement.meet([], Some(same));
     agreement.settle(1_500);
     assert_eq!(epoch(&agreement), 2_000);
     // Another of the same epoch, or a later one, is contradicted, though the clock is behind.
-    let other = |epoch| Arc::new(NodeMap::new(epoch, TOPIC.partitioner, Vec::new(), 2));
+    let other = |epoch| Mark { epoch, digest: 7 };
     for (heard, is) in [(2_000, 2_001), (1_900, 2_001), (9_000, 9_001)] {
-        agreement.meet(&View::default(), Some(&other(heard)));
+        agreement.meet([], Some(other(heard)));
         agreement.settle(1_500);
         assert_eq!(epoch(&agreement), is);
     }
@@ -176,17 +185,17 @@ fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for(
     assert_eq!(member.map(), None, "it is not in the group yet");
     describe(&mut member, &described(&[1, 2]));
     assert_eq!(member.map(), None, "nothing was heard of the other");
-    let view = View::of([(Arc::new(report(2, 1, None, &[])), false)]);
-    member.hear(&News { view: view.clone(), map: None });
+    let word = (Arc::new(report(2, 1, None, &[])), false);
+    member.hear(news([word.clone()], None));
     describe(&mut member, &described(&[1, 2]));
     assert_eq!(member.map(), None, "the other has a map, which knows of who has left");
     let without = Report { has_map: false, ..report(2, 2, None, &[]) };
     let mut both_new = Member::new(node(1), TOPIC, 1);
     both_new.turn(BTreeMap::new(), 1);
-    both_new.hear(&News { view: View::of([(Arc::new(without), false)]), map: None });
+    both_new.hear(news([(Arc::new(without), false)], None));
     describe(&mut both_new, &described(&[1, 2]));
     assert!(both_new.map().is_some());
-    member.hear(&News { view, map: both_new.map().cloned() });
+    member.hear(news([word], both_new.mark()));
     assert!(member.map().is_some());
 }
 
@@ -209,8 +218,7 @@ fn who_is_not_described_is_there_for_as_long_as_it_speaks() {
     let mut member = Member::new(node(1), TOPIC, 1);
     member.turn(BTreeMap::new(), 1);
     let hear = |member: &mut Member, number| {
-        let view = View::of([(Arc::new(report(2, number, None, &[])), false)]);
-        member.hear(&News { view, map: None });
+        member.hear(news([(Arc::new(report(2, number, None, &[])), false)], None));
     };
     hear(&mut member, 1);
     for number in 2..9 {
@@ -237,8 +245,8 @@ fn who_is_not_described_speaks_again_and_who_is_does_not() {
     member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
     assert_eq!(number(&member), before);
     // Somebody believes that it is gone.
-    let gone = View::of([(Arc::clone(member.view().report(NodeId(1)).unwrap()), true)]);
-    member.hear(&News { view: gone, map: None });
+    let gone = (Arc::clone(member.view().report(NodeId(1)).unwrap()), true);
+    member.hear(news([gone], None));
     assert!(!member.view().has(NodeId(1)));
     member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
     assert_eq!(number(&member), before + 1);
@@ -256,7 +264,7 @@ impl Leaving {
         self.number += 1;
         let mut said = report(2, self.number, None, &[]);
         change(&mut said);
-        self.member.hear(&News { view: View::of([(Arc::new(said), false)]), map: None });
+        self.member.hear(news([(Arc::new(said), false)], None));
         describe(&mut self.member, &described(&[1, 2]));
         self.turn();
     }
@@ -329,10 +337,38 @@ fn what_is_loaded_and_others_own_callers_are_sent_on_for() {
     member.turn(BTreeMap::from([(0, false)]), 2);
     assert_eq!(member.hold(0), Hold::Loading, "there is no map");
     let owning = Report { has_map: false, ..report(2, 1, Some(Standing::Owning(1)), &[]) };
-    member.hear(&News { view: View::of([(Arc::new(owning), false)]), map: None });
+    member.hear(news([(Arc::new(owning), false)], None));
     describe(&mut member, &group);
     member.turn(BTreeMap::from([(0, false)]), 3);
     assert_eq!((member.hold(0), member.kept()), (Hold::No, &BTreeSet::from([0])));
     member.turn(BTreeMap::from([(0, true)]), 4);
     assert_eq!(member.hold(0), Hold::Ready);
+}
+
+#[test]
+fn whoever_has_heard_up_to_a_version_is_told_what_is_new_since() {
+    let mut member = Member::new(node(1), TOPIC, 1);
+    member.turn(BTreeMap::new(), 1);
+    let told = |member: &Member, since| {
+        let News { version, words, .. } = member.news(since);
+        (version, words.iter().map(|(report, is_gone)| (report.node.id.0, *is_gone)).collect::<Vec<_>>())
+    };
+    let word = |id, number| (Arc::new(report(id, number, None, &[])), false);
+    let (first, all) = told(&member, 0);
+    assert_eq!(all, [(1, false)]);
+    assert_eq!(told(&member, first), (first, Vec::new()));
+    member.hear(news([word(2, 5), word(3, 5)], None));
+    let (second, new) = told(&member, first);
+    assert_eq!(new, [(2, false), (3, false)]);
+    // What was known is no news, by whomever it is told.
+    member.hear(news([word(2, 5), word(3, 4)], None));
+    assert_eq!(told(&member, second), (second, Vec::new()));
+    // That one is gone is.
+    member.hear(news([(word(2, 5).0, true)], None));
+    assert_eq!(told(&member, second).1, [(2, true)]);
+    // Of two lives at one place the former's end is news as well.
+    let later = Report { node: MapNode { id: NodeId(4), ..node(3) }, ..report(4, 6, None, &[]) };
+    member.hear(news([(Arc::new(later), false)], None));
+    assert_eq!(told(&member, second + 1).1, [(3, true), (4, false)]);
+    assert_eq!(told(&member, 0).1.len(), 4);
 }

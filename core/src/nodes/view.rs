@@ -53,65 +53,56 @@ pub struct Report {
 }
 
 /// What is known of one node.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     report: Arc<Report>,
     is_gone: bool,
+    /// The view's version since which this is so.
+    since: u64,
 }
 
-impl Known {
-    fn is_later_than(&self, other: &Known) -> bool {
-        (self.report.number, self.is_gone) > (other.report.number, other.is_gone)
-    }
-}
+/// What is known of a node, as it is told on: its last word, and whether it is gone.
+pub type Word = (Arc<Report>, bool);
 
 /// See the module.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct View {
     known: BTreeMap<NodeId, Known>,
+    /// Raised with each change: whoever has heard all up to a version is told what has changed since.
+    version: u64,
 }
 
 impl View {
-    /// Takes in what a node says of itself; true where that was news, here and below.
-    pub fn hear(&mut self, report: Arc<Report>) -> bool {
-        let id = report.node.id;
-        let is_news = self.know(id, &Known { report, is_gone: false });
-        if is_news {
+    /// Takes in what a node says of itself, or what another knows of some; true where that was news, here and below.
+    pub fn hear(&mut self, words: impl IntoIterator<Item = Word>) -> bool {
+        let before = self.version;
+        for (report, is_gone) in words {
+            self.know(report, is_gone);
+        }
+        if self.version != before {
             self.bury_former_lives();
         }
-        is_news
-    }
-
-    /// Takes in what another node knows.
-    pub fn merge(&mut self, other: &View) -> bool {
-        let is_news = other.known.iter().fold(false, |is_news, (&id, known)| self.know(id, known) | is_news);
-        if is_news {
-            self.bury_former_lives();
-        }
-        is_news
+        self.version != before
     }
 
     /// These nodes are there, which was asked for once `before` was known: who else was known by then is gone.
     pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) -> bool {
-        let absent = before.known.iter().filter(|(id, _)| !there.contains(id));
-        let gone = absent
-            .map(|(&id, Known { report, .. })| (id, Known { report: Arc::clone(report), is_gone: true }));
-        gone.fold(false, |is_news, (id, known)| self.know(id, &known) | is_news)
-    }
-
-    /// Of what another node says that it knows: each node's last word, and whether it is gone.
-    pub fn of(known: impl IntoIterator<Item = (Arc<Report>, bool)>) -> View {
-        let mut view = View::default();
-        for (report, is_gone) in known {
-            view.know(report.node.id, &Known { report, is_gone });
+        let version = self.version;
+        for (_, Known { report, .. }) in before.known.iter().filter(|(id, _)| !there.contains(id)) {
+            self.know(Arc::clone(report), true);
         }
-        view.bury_former_lives();
-        view
+        self.version != version
     }
 
-    /// All that is known: each node's last word, and whether it is gone.
-    pub fn known(&self) -> impl Iterator<Item = (&Arc<Report>, bool)> {
-        self.known.values().map(|known| (&known.report, known.is_gone))
+    /// Its version: 0 where nothing is known.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What has changed since a version, each with the one at which it did.
+    pub fn since(&self, version: u64) -> impl Iterator<Item = (u64, &Arc<Report>, bool)> {
+        let known = self.known.values().filter(move |known| known.since > version);
+        known.map(|known| (known.since, &known.report, known.is_gone))
     }
 
     /// The nodes that are there, by their ids.
@@ -134,14 +125,14 @@ impl View {
         self.known.get(&id).map_or(first, |known| known.report.number + 1)
     }
 
-    fn know(&mut self, id: NodeId, news: &Known) -> bool {
-        let known = self.known.get(&id);
-        let is_news = known.is_none_or(|known| news.is_later_than(known));
-        if is_news {
-            self.known.insert(id, news.clone());
+    fn know(&mut self, report: Arc<Report>, is_gone: bool) {
+        let id = report.node.id;
+        let is_later = |known: &Known| (report.number, is_gone) > (known.report.number, known.is_gone);
+        if self.known.get(&id).is_none_or(is_later) {
+            self.version += 1;
+            self.known.insert(id, Known { report, is_gone, since: self.version });
             self.forget();
         }
-        is_news
     }
 
     /// Of two lives at one address the former is over.
@@ -159,7 +150,9 @@ impl View {
         let former: Vec<NodeId> =
             self.known.values().filter(is_former).map(|known| known.report.node.id).collect();
         for id in former {
-            self.known.get_mut(&id).expect("it was just found").is_gone = true;
+            self.version += 1;
+            let known = self.known.get_mut(&id).expect("it was just found");
+            (known.is_gone, known.since) = (true, self.version);
         }
     }
 

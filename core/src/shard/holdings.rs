@@ -43,7 +43,57 @@ pub enum NodesNews {
     /// Whose users it answers about from now on.
     Holdings(Arc<Holdings>),
     /// What it answers whoever asks for the nodes: JSON, ready to be sent.
-    Told(Arc<[u8]>),
+    Told(Arc<NodesText>),
+}
+
+/// What a node tells of all that divide the users, in JSON, ready to be sent: to people all of it, to other nodes what is new to them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodesText {
+    whole: Vec<u8>,
+    /// The beginning of what other nodes are told, and then what it knows of each node, what is new last first, with commas between.
+    news: Vec<u8>,
+    head_bytes: usize,
+    /// For each of these nodes the version since which it is so, and where its part ends.
+    parts: Vec<(u64, usize)>,
+}
+
+/// By which both end.
+const NODES_END: &[u8] = b"]}";
+
+impl NodesText {
+    /// `whole_head` and `news_head` end where the list of nodes begins; `parts` are its entries, each with the version since which it is
+    /// so, the latest first.
+    ///
+    /// # Panics
+    /// Where they are in another order.
+    pub fn new(mut whole_head: Vec<u8>, news_head: Vec<u8>, parts: &[(u64, Vec<u8>)]) -> NodesText {
+        assert!(parts.is_sorted_by(|(one, _), (next, _)| one >= next), "the latest is first");
+        let (head_bytes, mut news) = (news_head.len(), news_head);
+        let mut ends = Vec::with_capacity(parts.len());
+        for (since, part) in parts {
+            if !ends.is_empty() {
+                news.push(b',');
+            }
+            news.extend_from_slice(part);
+            ends.push((*since, news.len()));
+        }
+        whole_head.extend_from_slice(&news[head_bytes..]);
+        whole_head.extend_from_slice(NODES_END);
+        NodesText { whole: whole_head, news, head_bytes, parts: ends }
+    }
+
+    /// All of it.
+    pub fn whole(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// An answer, in two pieces: all of it, or what is new to a node that has heard all up to a version.
+    pub fn answer(&self, since: Option<u64>) -> [&[u8]; 2] {
+        let Some(since) = since else { return [&self.whole, &[]] };
+        let new = self.parts.partition_point(|&(version, _)| version > since);
+        let end = new.checked_sub(1).map_or(self.head_bytes, |last| self.parts[last].1);
+        [&self.news[..end], NODES_END]
+    }
 }
 
 /// A shard's side of the way from whoever keeps the map.

@@ -392,8 +392,8 @@ impl Shard {
                 self.greet(connection, to, token);
                 true
             }
-            Query::Nodes => {
-                let told = self.greeting.nodes.as_deref();
+            Query::Nodes { since } => {
+                let told = self.greeting.nodes.as_ref().map(|nodes| nodes.answer(since));
                 self.responder.nodes(self.connections.out(connection), &to, told);
                 true
             }

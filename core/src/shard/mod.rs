@@ -100,7 +100,9 @@ use fingerprints::Fingerprints;
 use follow::Follow;
 use forwarding::Forwarding;
 pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
-pub use holdings::{Hold, Holdings, HoldingsLink, HoldingsPort, NO_NODES, NodesNews, holdings_link};
+pub use holdings::{
+    Hold, Holdings, HoldingsLink, HoldingsPort, NO_NODES, NodesNews, NodesText, holdings_link,
+};
 pub use look::{Look, LookLink, LookPort, look_link};
 pub use memory::{Housekeeping, Pages};
 pub use metrics::ShardMetrics;
@@ -213,7 +215,7 @@ struct Greeting {
     /// Where nodes divide the users among them.
     holdings: Option<Arc<Holdings>>,
     /// What whoever asks is told of those nodes.
-    nodes: Option<Arc<[u8]>>,
+    nodes: Option<Arc<NodesText>>,
 }
 
 impl Greeting {

@@ -370,7 +370,7 @@ impl Responder {
     }
 
     /// What is told of the nodes that divide the users with this one.
-    pub fn nodes(&mut self, out: &mut Vec<u8>, to: &ReplyTo, told: Option<&[u8]>) {
+    pub fn nodes(&mut self, out: &mut Vec<u8>, to: &ReplyTo, told: Option<[&[u8]; 2]>) {
         let Some(told) = told else {
             let (status, message) = match self.share {
                 Share::All => (Status::NotFound, NO_NODES),

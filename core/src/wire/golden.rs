@@ -58,7 +58,7 @@ fn assert_query(told: &Value, query: Query<'_>, users: &[UserId]) {
             assert_eq!(users.iter().map(|user| user.get()).collect::<Vec<_>>(), asked);
         }
         Query::Ping(payload) => assert_eq!(payload, hexadecimal(&body["payload_hex"])),
-        Query::Chat(_) | Query::Nodes => panic!("no frame asks that"),
+        Query::Chat(_) | Query::Nodes { .. } => panic!("no frame asks that"),
     }
 }
 

@@ -205,7 +205,10 @@ pub enum Query<'a> {
     /// What a RESP client wants to know of its connection or of this server.
     Chat(resp::Chat<'a>),
     /// Which nodes divide the users among them, and how each stands.
-    Nodes,
+    Nodes {
+        /// Up to which version whoever asks has heard all; none = all is told.
+        since: Option<u64>,
+    },
 }
 
 /// What a reply says of its origin; the header's other fields.

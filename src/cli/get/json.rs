@@ -11,7 +11,7 @@ use super::{CommonArgs, GetCommand, GetError, mask};
 use crate::cli::caller::Asked;
 use crate::cli::http::{Answer, NoAnswer, request, whole_within};
 use crate::limits::{CALL, REDIRECTS_MAX};
-use crate::nodes::text::Tidings;
+use crate::nodes::text;
 
 /// What is printed.
 pub(super) fn answer(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<String, GetError> {
@@ -135,12 +135,8 @@ fn elsewhere(entries: &[Box<RawValue>]) -> Vec<usize> {
 fn map(node: &Asked) -> Result<NodeMap, GetError> {
     let told = request(node, "GET", "/v1/nodes", "")?.succeeded()?.body;
     let foreign = |why| GetError::Foreign { address: node.address.clone(), why };
-    let told = Tidings::read(told.as_bytes()).map_err(|error| foreign(error.to_string()))?;
-    let map = told
-        .news
-        .map
-        .ok_or_else(|| foreign("it has said that others have some users, and has no map".to_owned()))?;
-    Ok(NodeMap::clone(&map))
+    let map = text::read_map(told.as_bytes()).map_err(|error| foreign(error.to_string()))?;
+    map.ok_or_else(|| foreign("it has said that others have some users, and has no map".to_owned()))
 }
 
 /// The addresses of nodes that hold the same users, the owner's first, and the places of these.

@@ -395,6 +395,24 @@ fn a_group_takes_a_topic_and_a_port_and_nothing_of_it_is_said_in_vain() {
         assert!(node.node.divides_users);
         let group = node.group.unwrap();
         assert_eq!((group.name.as_str(), group.standbys, group.advertise), ("g", 1, None));
+        let token = format!("{topic}group-token-file = \"t\"\nprincipals = \"p.toml\"\n");
+        let by_tls = "tls-listen = \"0.0.0.0:2\"\ntls-cert = \"c\"\ntls-key = \"k\"\n";
+        for (listens, is_kept) in [
+            ("", true),
+            ("listen = \"0.0.0.0:1\"\n", false),
+            ("listen = \"0.0.0.0:1\"\ninsecure-listen = \"on\"\n", true),
+            (by_tls, false),
+            (&format!("{by_tls}tls-client-ca = \"a\"\n"), true),
+            (&format!("{by_tls}group-tls-ca = \"a\"\n"), true),
+        ] {
+            match effective(&format!("{token}{listens}")) {
+                Ok(_) => assert!(is_kept, "{listens}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(!is_kept && said.contains("--group-tls-ca FILE"), "{listens}: {said}");
+                }
+            }
+        }
         let unheard = format!("{topic}listen = \"off\"\nshard-listen = \"off\"\nunix = \"s\"");
         assert!(refused(&unheard).starts_with("--group: expected --listen or --tls-listen"));
         assert!(effective("ledger = \"kafka://127.0.0.1:9092/l\"").unwrap().group.is_none());

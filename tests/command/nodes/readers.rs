@@ -85,7 +85,8 @@ impl Reader {
         [Reader::in_rust(caller), Reader::in_go(folder, caller), Reader::of_service(folder, caller)]
     }
 
-    fn in_rust(caller: &Caller) -> Reader {
+    /// By the Rust client alone.
+    pub fn in_rust(caller: &Caller) -> Reader {
         let caller = caller.clone();
         Reader::begun(None, move |over, reads| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -144,14 +144,28 @@ fn whoever_asks_for_the_nodes_is_told_what_was_prepared() {
     };
     let answer = ask(&mut alone, 20, "GET");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    for (at, told) in [(21, "{\"map\":null}"), (22, "{}")] {
-        assert!(port.orders.push(NodesNews::Told(Arc::from(told.as_bytes()))).is_ok());
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let parts = [(7, bytes("{\"a\":1}")), (7, bytes("{}")), (4, bytes("{\"c\":3}"))];
+    for (at, parts) in [(21, &parts[..0]), (22, &parts)] {
+        let text = NodesText::new(bytes("{\"map\":0,\"nodes\":["), bytes("{\"nodes\":["), parts);
+        assert!(port.orders.push(NodesNews::Told(Arc::new(text))).is_ok());
         let answer = ask(&mut alone, at, "GET");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{told}")), "{answer}");
+    }
+    for (asked, told) in [
+        ("", "{\"map\":0,\"nodes\":[{\"a\":1},{},{\"c\":3}]}"),
+        ("?since=0", "{\"nodes\":[{\"a\":1},{},{\"c\":3}]}"),
+        ("?since=4", "{\"nodes\":[{\"a\":1},{}]}"),
+        ("?since=6", "{\"nodes\":[{\"a\":1},{}]}"),
+        ("?since=7", "{\"nodes\":[]}"),
+    ] {
+        let asked = format!("GET /v1/nodes{asked} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let answer = alone.asked_at(0, 22, &asked);
+        let length = format!("\r\nContent-Length: {}\r\n", told.len());
+        assert!(answer.contains(&length) && answer.ends_with(&format!("\r\n\r\n{told}")), "{answer}");
     }
     let answer = ask(&mut alone, 23, "HEAD");
-    assert!(answer.contains("\r\nContent-Length: 2\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("\r\nContent-Length: 38\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     let answer = ask(&mut alone, 24, "POST");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }

@@ -243,8 +243,8 @@ impl Encoder {
         resp::chat(out, version, chat, answer, origin, unavailable);
     }
 
-    /// Answers with what a node tells of those that divide the users with it: `told`, in JSON.
-    pub fn nodes(&self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, told: &[u8]) {
+    /// Answers with what a node tells of those that divide the users with it: `told`, in JSON, in two pieces.
+    pub fn nodes(&self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, told: [&[u8]; 2]) {
         let Format::Http(reply) = to.format else { unreachable!("HTTP alone asks for it") };
         response::write(out, &Head::of(200, JSON, reply, origin), self.date.text(), told);
     }
@@ -308,13 +308,13 @@ impl Encoder {
         // A batch has no one shard that would be the right one.
         let port = version.and(self.ports.by(reply.way()));
         let head = Head { version, port, ..Head::of(200, JSON, reply, origin) };
-        response::write(out, &head, self.date.text(), &self.json);
+        response::write(out, &head, self.date.text(), [&self.json, &[]]);
     }
 
     fn problem(&mut self, out: &mut Vec<u8>, head: &Head<'_>, detail: &str) {
         self.json.clear();
         json::problem(&mut self.json, head.code, response::reason(head.code), detail);
-        response::write(out, head, self.date.text(), &self.json);
+        response::write(out, head, self.date.text(), [&self.json, &[]]);
     }
 }
 

@@ -62,12 +62,12 @@ pub(super) const fn reason(code: u16) -> &'static str {
 }
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: &[u8]) {
+pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: [&[u8]; 2]) {
     let Head { code, content_type, reply, origin, version, port, allow, redirect } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
     put(out, &["\r\nContent-Type: ", content_type]);
-    put(out, &["\r\nContent-Length: ", number.format(body.len())]);
+    put(out, &["\r\nContent-Length: ", number.format(body[0].len() + body[1].len())]);
     put(out, &["\r\nDate: "]);
     out.extend_from_slice(date);
     put(out, &["\r\nFlorin-As-Of: "]);
@@ -106,7 +106,7 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: &
     // An HTTP/1.0 caller learns only here that its connection stays.
     put(out, &["\r\nConnection: ", if reply.closes() { "close" } else { "keep-alive" }, "\r\n\r\n"]);
     if !reply.is_head() {
-        out.extend_from_slice(body);
+        body.into_iter().for_each(|piece| out.extend_from_slice(piece));
     }
 }
 

@@ -93,7 +93,7 @@ fn query<'a>(route: &Route, content: &[u8], users: &mut Vec<UserId>) -> Result<Q
         }
         Resource::Balance(user_id) => Ok(Query::Balance(user_id)),
         Resource::Statistics(user_id) => Ok(Query::Statistics(user_id, route.windows)),
-        Resource::Nodes => Ok(Query::Nodes),
+        Resource::Nodes => Ok(Query::Nodes { since: route.since }),
     }
 }
 

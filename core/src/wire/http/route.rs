@@ -52,7 +52,7 @@ impl Resource {
         match self {
             Resource::Statistics(_) => "window, min_version, max_age_ms or wait_ms",
             Resource::Balance(_) | Resource::Batch => "min_version, max_age_ms or wait_ms",
-            Resource::Nodes => "none",
+            Resource::Nodes => "since",
         }
     }
 }
@@ -66,6 +66,7 @@ pub(super) struct Route {
     pub(super) resource: Resource,
     pub(super) freshness: Freshness,
     pub(super) windows: WindowMask,
+    pub(super) since: Option<u64>,
 }
 
 /// What `head` asks.
@@ -127,11 +128,14 @@ fn user_id(text: &str) -> Result<UserId, HttpError> {
 }
 
 fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
-    let (mut min_version, mut max_age_ms, mut wait_ms, mut mask) = (None, None, None, None);
+    let (mut min_version, mut max_age_ms, mut wait_ms, mut mask, mut since) = (None, None, None, None, None);
     for pair in query.split('&').filter(|_| !query.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode("query", name)?, decode("query", value)?);
         match &*name {
+            "since" if resource == Resource::Nodes => {
+                once(&mut since, "since", number(&value, "since", u64::MAX)?)?;
+            }
             _ if resource == Resource::Nodes => {
                 return Err(HttpError::UnknownParameter {
                     known: resource.parameters(),
@@ -160,6 +164,7 @@ fn parameters(resource: Resource, query: &str) -> Result<Route, HttpError> {
             wait_ms: wait_ms.unwrap_or(0).min(WAIT_MS_MAX),
         },
         windows: mask.unwrap_or(WindowMask::ALL),
+        since,
     })
 }
 

@@ -70,7 +70,9 @@ fn each_request_is_read() {
         ("/v1/users/9223372036854775807/balance?", Query::Balance(UserId::MAX)),
         ("/v1/users/%34%32/bal%61nce", Query::Balance(user(42))),
         ("http://florin:7400/v1/users/42/balance", Query::Balance(user(42))),
-        ("/v1/nodes", Query::Nodes),
+        ("/v1/nodes", Query::Nodes { since: None }),
+        ("/v1/nodes?since=0", Query::Nodes { since: Some(0) }),
+        ("/v1/nodes?since=18446744073709551615", Query::Nodes { since: Some(u64::MAX) }),
         ("/v1/users/0/statistics", Query::Statistics(user(0), all)),
         ("/v1/users/7/statistics?window=24h,7d", Query::Statistics(user(7), WindowMask::new(3).unwrap())),
         (

@@ -57,6 +57,10 @@ impl Group {
         described
     }
 
+    pub fn has(&self, place: &Place) -> bool {
+        self.members.contains_key(place)
+    }
+
     pub fn owner(&self, partition: u32) -> Option<&Place> {
         self.assigned[partition as usize].as_ref()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use florin_core::nodes::{Hold, Member, Place, Topic};
+use florin_core::nodes::{Hold, Member, News, Place, Topic};
 use florin_schema::{MapNode, NodeId, UserId, Version};
 
 use super::world::Log;
@@ -40,6 +40,8 @@ pub struct Node {
     pub has_left: bool,
     /// Whether it has asked the group who is there, and waits to hear.
     pub is_asking: bool,
+    /// Up to which version of what another knows it has heard all.
+    heard: BTreeMap<NodeId, u64>,
     /// Each partition that it holds.
     held: BTreeMap<u32, Held>,
 }
@@ -53,8 +55,18 @@ impl Node {
             is_leaving: false,
             has_left: false,
             is_asking: false,
+            heard: BTreeMap::new(),
             held: BTreeMap::new(),
         }
+    }
+
+    pub fn hear(&mut self, from: NodeId, news: News) {
+        self.heard.insert(from, news.version);
+        self.member.hear(news);
+    }
+
+    pub fn heard_of(&self, other: NodeId) -> u64 {
+        self.heard.get(&other).copied().unwrap_or(0)
     }
 
     pub fn id(&self) -> NodeId {

@@ -26,6 +26,10 @@ const FOUND_AFTER: u64 = 30;
 /// How long a call may take where nobody is killed and nobody freezes, a turn for each round trip: some nodes that do not have the user
 /// any more, and their maps, each later than the last.
 const PLANNED_TURNS: u64 = 10;
+/// How many others a node asks in a turn: of a hundred half as many as in production.
+const ASKED_EACH_TURN: u64 = 2;
+/// By then all know that a node has ended which was told to: nearly always all do when it ends, where nothing is lost.
+const ENDED_TURNS: u64 = 20;
 /// For so long something more happens soon.
 const BURST: u64 = 6;
 /// The time at which everything begins, µs since 1970 UTC, and what a turn takes of it.
@@ -73,10 +77,9 @@ pub struct Tally {
     /// The most turns that a call took where nobody was killed and nobody froze.
     pub planned_turns: u64,
     pub attempts: u64,
-    /// The most turns after a node has ended, as it was told to, in which another told callers that it owns something.
-    pub named_after_end_turns: u64,
-    /// Messages between nodes, and what the largest map takes on the wire.
+    /// Messages between nodes, how many reports they had, and what the largest map takes on the wire.
     pub letters: u64,
+    pub words: u64,
     pub map_bytes: u64,
 }
 
@@ -90,9 +93,9 @@ impl Tally {
         self.maps_learned.add_assign(other.maps_learned);
         self.attempts.add_assign(other.attempts);
         self.letters.add_assign(other.letters);
+        self.words.add_assign(other.words);
         self.map_bytes = self.map_bytes.max(other.map_bytes);
         self.planned_turns = self.planned_turns.max(other.planned_turns);
-        self.named_after_end_turns = self.named_after_end_turns.max(other.named_after_end_turns);
     }
 }
 
@@ -100,6 +103,7 @@ impl Tally {
 struct Letter {
     at: u64,
     to: NodeId,
+    from: NodeId,
     news: News,
 }
 
@@ -199,7 +203,8 @@ impl World {
             self.trouble();
             self.turn(true);
         }
-        self.nodes.values_mut().for_each(|node| node.frozen_until = 0);
+        let now = self.now;
+        self.nodes.values_mut().for_each(|node| node.frozen_until = node.frozen_until.min(now));
         (0..QUIET).for_each(|_| self.turn(false));
         // A client whose every address is gone finds nobody, ever.
         if !self.nodes.values().any(|node| node.host() == "node-0") {
@@ -286,7 +291,7 @@ impl World {
         let is_there = |node: &Node| node.frozen_until <= now;
         for letter in self.letters.extract_if(.., |letter| letter.at <= now) {
             if let Some(node) = self.nodes.get_mut(&letter.to).filter(|node| is_there(node)) {
-                node.member.hear(&letter.news);
+                node.hear(letter.from, letter.news);
             }
         }
         for (_, to, described, asked) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
@@ -301,6 +306,8 @@ impl World {
     fn run_nodes(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let now_us = self.now_us();
+        let by_place: BTreeMap<Place, NodeId> =
+            self.nodes.values().map(|node| (node.place(), node.id())).collect();
         for &id in &ids {
             let node = self.nodes.get_mut(&id).unwrap();
             if node.frozen_until > self.now {
@@ -317,12 +324,8 @@ impl World {
                 let at = self.now + self.rng.random_range(1..4);
                 self.descriptions.push((at, id, self.group.described(), node.member.view().clone()));
             }
-            // To one other, as a GET of its map brings it, late or never.
-            let news = node.member.news();
-            let to = ids[self.rng.random_range(0..ids.len())];
-            if self.rng.random_ratio(9, 10) {
-                self.tally.letters += 1;
-                self.letters.push(Letter { at: self.now + self.rng.random_range(1..5), to, news });
+            for _ in 0..ASKED_EACH_TURN {
+                self.ask(id, &by_place);
             }
             match self.nodes[&id].member.departure(now_us) {
                 Departure::Stay => {}
@@ -339,10 +342,34 @@ impl World {
         }
     }
 
+    /// One of those that it knows of tells what is new to it; late, or never.
+    fn ask(&mut self, id: NodeId, by_place: &BTreeMap<Place, NodeId>) {
+        let peers = self.nodes[&id].member.peers();
+        if peers.is_empty() {
+            return;
+        }
+        let peer =
+            by_place.get(peers.iter().nth(self.rng.random_range(0..peers.len())).expect("below its length"));
+        let Some(peer) =
+            peer.and_then(|peer| self.nodes.get(peer)).filter(|peer| peer.frozen_until <= self.now)
+        else {
+            return;
+        };
+        let (from, at) = (peer.id(), self.now + self.rng.random_range(1..5));
+        if self.rng.random_ratio(9, 10) {
+            let news = peer.member.news(self.nodes[&id].heard_of(from));
+            self.tally.letters += 1;
+            self.tally.words += news.words.len() as u64;
+            self.letters.push(Letter { at, to: id, from, news });
+        }
+    }
+
     fn note_who_has_what(&mut self) {
         let now = self.now;
         let mut has: BTreeMap<(u32, NodeId), u64> = BTreeMap::new();
-        for (&id, node) in self.nodes.iter().filter(|(_, node)| node.frozen_until <= now) {
+        for (&id, node) in
+            self.nodes.iter().filter(|(_, node)| node.frozen_until <= now && self.is_findable(node))
+        {
             // One that has stood still lacks what others have shown, until it has read on.
             let has_all = |&partition: &u32| {
                 node.is_ready(partition) && node.position(partition) == Some(self.log.end(partition))
@@ -354,6 +381,15 @@ impl World {
         }
         self.tally.moved += has.keys().filter(|key| !self.had_since.contains_key(key)).count() as u64;
         self.had_since = has;
+    }
+
+    /// Whether others can hear of a node: one that has left the group is asked by those alone who know of it, and all of these may die.
+    fn is_findable(&self, node: &Node) -> bool {
+        let knows = |other: &Node| {
+            let is_there = other.frozen_until <= self.now && self.group.has(&other.place());
+            is_there && other.member.view().has(node.id())
+        };
+        self.group.has(&node.place()) || self.nodes.values().any(knows)
     }
 
     fn run_clients(&mut self) {
@@ -424,8 +460,9 @@ impl World {
             // reaches, tells a map of what it knows itself, and of none of the others.
             assert!(
                 had.is_none() || ended.chances < DEADLINE / 2,
-                "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had: {:?}",
-                ended.way
+                "seed {seed}, turn {now}: no answer about {user} of partition {partition}, which {had:?} has had: {:?}{}",
+                ended.way,
+                self.standings(partition)
             );
             return;
         };
@@ -439,19 +476,24 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
-    /// Callers are not sent to a node that is there no more, which they would find out by waiting.
-    fn check_ended(&mut self) {
-        for node in self.nodes.values().filter(|node| node.has_heard(self.now)) {
+    /// Whoever was there when a node ended as it was told to sends callers there no more, soon or at once: they would be refused.
+    fn check_ended(&self) {
+        for node in self.nodes.values() {
             let Some(map) = node.member.map() else { continue };
-            for (at, ended) in map
-                .nodes()
-                .iter()
-                .zip(0..)
-                .filter_map(|(node, place)| Some((self.ended.get(&node.id)?, place)))
-            {
-                if (0..map.partitions()).any(|partition| map.owner(partition) == Some(ended)) {
-                    self.tally.named_after_end_turns = self.tally.named_after_end_turns.max(self.now - at);
-                }
+            for (ended, place) in map.nodes().iter().zip(0..) {
+                let Some(&at) = self.ended.get(&ended.id).filter(|&&at| node.has_heard(at)) else { continue };
+                let mut owned =
+                    (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(place));
+                assert!(
+                    self.now - at < ENDED_TURNS || owned.next().is_none(),
+                    "seed {}, turn {}: {} names {}, which has ended at turn {at}: {:?}{}",
+                    self.seed,
+                    self.now,
+                    node.id(),
+                    ended.id,
+                    node.member.view().report(ended.id),
+                    self.standings(0)
+                );
             }
         }
     }
