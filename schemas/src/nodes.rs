@@ -203,6 +203,18 @@ impl NodeMap {
         self.holders.extend(standbys.take(self.holders_each - 1));
     }
 
+    /// Says anew who has a partition, as [`NodeMap::push`] does.
+    ///
+    /// # Panics
+    /// Where there is no such partition.
+    pub fn set(&mut self, partition: u32, owner: Option<u16>, standbys: impl IntoIterator<Item = u16>) {
+        let from = partition as usize * self.holders_each;
+        let row = &mut self.holders[from..from + self.holders_each];
+        let standbys = standbys.into_iter().chain(std::iter::repeat(NOBODY));
+        let holders = std::iter::once(owner.unwrap_or(NOBODY)).chain(standbys);
+        row.iter_mut().zip(holders).for_each(|(place, holder)| *place = holder);
+    }
+
     /// How many partitions there are.
     pub fn partitions(&self) -> u32 {
         self.holders.len().checked_div(self.holders_each).unwrap_or(0) as u32

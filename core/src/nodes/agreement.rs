@@ -32,6 +32,8 @@ pub struct Agreement {
     view: View,
     map: Arc<NodeMap>,
     plan: Plan,
+    /// How many there have been.
+    plans: u64,
     /// Whether the plan is not of this view.
     is_stale: bool,
     /// What the map says.
@@ -51,7 +53,7 @@ impl Agreement {
     pub fn new(topic: Topic) -> Agreement {
         assert!(topic.standbys < HOLDERS_MAX, "a map names an owner and a few standbys");
         let view = View::default();
-        let plan = Plan::of(&topic, &view, None);
+        let plan = Plan::new(&topic);
         let map = Arc::new(plan.map.clone());
         Agreement {
             topic,
@@ -59,6 +61,7 @@ impl Agreement {
             map,
             digest: plan.digest,
             plan,
+            plans: 0,
             is_stale: false,
             heard: Vec::new(),
             is_complete: false,
@@ -96,6 +99,11 @@ impl Agreement {
         &self.plan
     }
 
+    /// Which one that is: another has another number.
+    pub fn plan_number(&self) -> u64 {
+        self.plans
+    }
+
     /// Takes in what a node says of itself: this one, whenever that changes.
     pub fn hear(&mut self, report: Arc<Report>) {
         self.is_stale |= self.view.hear([(report, false)]);
@@ -128,7 +136,8 @@ impl Agreement {
     /// Draws the conclusions from all that was taken in. `now_us` is the time, µs since 1970 UTC.
     pub fn settle(&mut self, now_us: u64) {
         if core::mem::take(&mut self.is_stale) {
-            self.plan = Plan::of(&self.topic, &self.view, self.planted);
+            self.plan.update(&self.topic, &self.view, self.planted);
+            self.plans += 1;
         }
         let heard = core::mem::take(&mut self.heard);
         let highest = heard.first().map_or(self.map.epoch, |heard| heard.epoch);

@@ -97,6 +97,8 @@ pub struct Member {
     /// Of the view that the peers follow from; `None` where others are in the group since.
     peers_of: Option<u64>,
     kept: BTreeSet<u32>,
+    /// What it keeps by a plan, and the plan's number.
+    planned: Option<(u64, Vec<u32>)>,
     said: Option<Said>,
     /// Of those that were not described last the number of the last word, and in how many descriptions running it was the last.
     unheard: BTreeMap<NodeId, (u64, u32)>,
@@ -128,6 +130,7 @@ impl Member {
             peers: BTreeSet::new(),
             peers_of: None,
             kept: BTreeSet::new(),
+            planned: None,
             said: None,
             unheard: BTreeMap::new(),
             planted: None,
@@ -301,11 +304,15 @@ impl Member {
             self.kept.retain(|partition| self.followed.contains_key(partition));
             return;
         };
+        if self.planned.as_ref().is_none_or(|(number, _)| *number != self.agreement.plan_number()) {
+            self.planned = Some((self.agreement.plan_number(), plan.kept_by(place).collect()));
+        }
         // Before it is known who else is there, everybody seems to be missing.
         let is_needed = |partition: &u32| {
             self.map().is_some() || self.assigned.contains(partition) || self.followed.contains_key(partition)
         };
-        let mut kept: BTreeSet<u32> = plan.kept_by(place).filter(is_needed).collect();
+        let planned = self.planned.iter().flat_map(|(_, kept)| kept).copied();
+        let mut kept: BTreeSet<u32> = planned.filter(is_needed).collect();
         if self.is_leaving() {
             // It answers to the last for whoever has not heard yet of who has it now.
             kept.extend(self.followed.keys());
@@ -355,9 +362,11 @@ impl Member {
     fn speak(&mut self, now_us: u64) {
         // Others must not name it any more, whatever becomes of those who have it now, when it has ended.
         let is_relieved = self.is_relieved(now_us);
+        let place = self.agreement.plan().place_of(self.node.id);
         let said = self.followed.iter().filter(|_| !is_relieved);
-        let held: BTreeMap<u32, Standing> =
-            said.map(|(&partition, &is_ready)| (partition, self.standing(partition, is_ready))).collect();
+        let held: BTreeMap<u32, Standing> = said
+            .map(|(&partition, &is_ready)| (partition, self.standing(place, partition, is_ready)))
+            .collect();
         let is_as_before = self.said.as_ref().is_some_and(|Said { report, at_us, .. }| {
             (&report.held, &report.assigned) == (&held, &self.assigned)
                 && (report.is_leaving, report.has_map) == (self.is_leaving(), self.map().is_some())
@@ -374,13 +383,13 @@ impl Member {
         self.agreement.hear(report);
     }
 
-    fn standing(&self, partition: u32, is_ready: bool) -> Standing {
+    fn standing(&self, place: Option<u16>, partition: u32, is_ready: bool) -> Standing {
         if !is_ready {
             let is_early = Planted::SaysReadyEarly.is(self.planted);
             return if is_early { Standing::Ready } else { Standing::Loading };
         }
         let plan = self.agreement.plan();
-        let claim = || plan.claim(plan.place_of(self.node.id)?, partition);
+        let claim = || plan.claim(place?, partition);
         let before = || self.said.as_ref()?.report.held.get(&partition)?.claim();
         if Planted::ClaimsAnew.is(self.planted) {
             return before().or_else(claim).map_or(Standing::Ready, Standing::Owning);

@@ -8,6 +8,8 @@
 //! number above all claims that it knows, and lets go only once it knows of a higher one than its own. Who has made the highest claim of
 //! all knows of none: it has the partition, whatever the others know.
 
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -15,7 +17,8 @@ use florin_schema::ids::mix;
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner};
 
 use super::planted::Planted;
-use super::view::{Standing, View};
+use super::view::{Report, Standing, View};
+use crate::limits::HOLDERS_MAX;
 
 /// What is divided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,14 +38,28 @@ pub struct Plan {
     pub map: NodeMap,
     /// What the map says, as a number.
     pub digest: u64,
-    /// For each partition the places of those who hold it, or begin to.
-    keepers: Vec<Vec<u16>>,
-    /// For each partition the highest claim, and whose it is.
-    claims: Vec<Option<(u64, u16)>>,
+    /// What it follows from: the words of those that are there, in the order of the map's nodes.
+    reports: Vec<Arc<Report>>,
+    nodes: Vec<Stay>,
+    /// For each partition as many of those that stay, who stand first for it.
+    first: Vec<u16>,
+    first_each: usize,
+    rows: Vec<Row>,
+}
+
+/// What follows for one partition.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Row {
+    /// Of those who have to do with it, by their places.
+    claims: Vec<Claim>,
+    /// The places of those who hold it, or begin to.
+    keepers: Vec<u16>,
+    /// The highest claim, and whose it is.
+    highest: Option<(u64, u16)>,
 }
 
 /// What a node has to do with one partition.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Claim {
     place: u16,
     is_assigned: bool,
@@ -51,6 +68,12 @@ struct Claim {
 }
 
 impl Claim {
+    fn of(place: u16, report: &Report, partition: u32) -> Option<Claim> {
+        let (is_assigned, is_leaving) = (report.assigned.contains(&partition), report.is_leaving);
+        let standing = report.held.get(&partition).copied();
+        (is_assigned || standing.is_some()).then_some(Claim { place, is_assigned, is_leaving, standing })
+    }
+
     fn is_ready(&self) -> bool {
         self.standing >= Some(Standing::Ready)
     }
@@ -61,33 +84,120 @@ impl Claim {
     }
 }
 
+/// The partitions that a node has to do with; some twice.
+fn partitions(report: &Report) -> impl Iterator<Item = u32> + '_ {
+    report.held.keys().chain(&report.assigned).copied()
+}
+
 impl Plan {
-    /// The plan for what is known.
-    pub(super) fn of(topic: &Topic, view: &View, planted: Option<Planted>) -> Plan {
-        let mut claims: Vec<Vec<Claim>> = vec![Vec::new(); topic.partitions as usize];
-        let (mut nodes, mut stays) = (Vec::new(), Vec::new());
-        for (report, place) in view.living().zip(0..) {
-            nodes.push(report.node.clone());
-            stays.push(Stay { salt: salt(&report.node), is_leaving: report.is_leaving });
-            let held = report.held.iter().map(|(&partition, &standing)| (partition, Some(standing)));
-            let assigned = report.assigned.iter().filter(|partition| !report.held.contains_key(partition));
-            for (partition, standing) in held.chain(assigned.map(|&partition| (partition, None))) {
-                if let Some(claims) = claims.get_mut(partition as usize) {
-                    let (is_assigned, is_leaving) = (report.assigned.contains(&partition), report.is_leaving);
-                    claims.push(Claim { place, is_assigned, is_leaving, standing });
+    /// The plan where nobody is known.
+    pub(super) fn new(topic: &Topic) -> Plan {
+        let mut plan = Plan {
+            map: NodeMap::new(0, topic.partitioner, Vec::new(), 1 + topic.standbys),
+            digest: 0,
+            reports: Vec::new(),
+            nodes: Vec::new(),
+            first: Vec::new(),
+            first_each: 0,
+            rows: vec![Row::default(); topic.partitions as usize],
+        };
+        plan.begin(topic, Vec::new());
+        plan.digest = plan.map.digest();
+        plan
+    }
+
+    /// Makes it that of what is known now. What it says of a partition follows from what is said of that one, and from who is there and
+    /// stays: where these are the same as before, no more is looked at than what has been said anew.
+    pub(super) fn update(&mut self, topic: &Topic, view: &View, planted: Option<Planted>) {
+        let reports: Vec<Arc<Report>> = view.living().cloned().collect();
+        let is_same = |(one, other): (&Arc<Report>, &Arc<Report>)| {
+            Arc::ptr_eq(one, other) || (one.is_leaving == other.is_leaving && one.node == other.node)
+        };
+        if reports.len() == self.reports.len() && reports.iter().zip(&self.reports).all(is_same) {
+            for partition in self.replace(reports) {
+                self.settle(topic, partition, planted);
+            }
+        } else {
+            self.begin(topic, reports);
+            (0..topic.partitions).for_each(|partition| self.settle(topic, partition, planted));
+        }
+        self.digest = self.map.digest();
+    }
+
+    /// Others are there, or stay: everything begins anew.
+    fn begin(&mut self, topic: &Topic, reports: Vec<Arc<Report>>) {
+        let nodes = reports.iter().map(|report| report.node.clone()).collect();
+        self.map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
+        (0..topic.partitions).for_each(|_| self.map.push(None, []));
+        let stay = |report: &Arc<Report>| Stay { salt: salt(&report.node), is_leaving: report.is_leaving };
+        self.nodes = reports.iter().map(stay).collect();
+        self.rank(topic.partitions);
+        self.rows.iter_mut().for_each(|row| row.claims.clear());
+        for (report, place) in reports.iter().zip(0..) {
+            for partition in partitions(report) {
+                if let Some(row) = self.rows.get_mut(partition as usize)
+                    && row.claims.last().is_none_or(|last| last.place != place)
+                {
+                    row.claims.extend(Claim::of(place, report, partition));
                 }
             }
         }
-        let mut map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
-        let (mut keepers, mut highest) = (Vec::with_capacity(claims.len()), Vec::with_capacity(claims.len()));
-        for (claims, partition) in claims.into_iter().zip(0..) {
-            let one = Partition { standbys: topic.standbys, nodes: &stays, partition, claims, planted };
-            let owner = one.owner();
-            map.push(owner, one.ready().into_iter().filter(|&place| Some(place) != owner));
-            keepers.push(one.keepers());
-            highest.push(one.claim());
+        self.reports = reports;
+    }
+
+    /// The same nodes have said something else: of which partitions.
+    fn replace(&mut self, reports: Vec<Arc<Report>>) -> BTreeSet<u32> {
+        let mut changed = BTreeSet::new();
+        let before = core::mem::replace(&mut self.reports, reports);
+        for ((before, after), place) in before.iter().zip(&self.reports).zip(0..) {
+            if Arc::ptr_eq(before, after) {
+                continue;
+            }
+            for partition in partitions(before).chain(partitions(after)) {
+                let claim = Claim::of(place, after, partition);
+                let Some(row) = self.rows.get_mut(partition as usize) else { continue };
+                if claim != Claim::of(place, before, partition) && changed.insert((partition, place)) {
+                    row.claims.retain(|claim| claim.place != place);
+                    row.claims.extend(claim);
+                    row.claims.sort_unstable_by_key(|claim| claim.place);
+                }
+            }
         }
-        Plan { digest: map.digest(), map, keepers, claims: highest }
+        changed.into_iter().map(|(partition, _)| partition).collect()
+    }
+
+    /// Finds for each partition those that stand first.
+    fn rank(&mut self, partitions: u32) {
+        let staying = self.nodes.iter().filter(|node| !node.is_leaving).count();
+        self.first_each = staying.min(HOLDERS_MAX);
+        self.first.clear();
+        let mut best: Vec<(u64, u16)> = Vec::with_capacity(HOLDERS_MAX + 1);
+        for partition in 0..partitions {
+            best.clear();
+            for (node, place) in self.nodes.iter().zip(0..) {
+                let score = score(node, partition);
+                let is_among =
+                    best.len() < self.first_each || best.last().is_some_and(|&(last, _)| score >= last);
+                if is_among && !node.is_leaving {
+                    let at = best.partition_point(|&(better, _)| better > score);
+                    best.insert(at, (score, place));
+                    best.truncate(self.first_each);
+                }
+            }
+            self.first.extend(best.iter().map(|&(_, place)| place));
+        }
+    }
+
+    fn settle(&mut self, topic: &Topic, partition: u32, planted: Option<Planted>) {
+        let row = &mut self.rows[partition as usize];
+        let from = partition as usize * self.first_each;
+        let first = &self.first[from..from + self.first_each];
+        let claims = &row.claims[..];
+        let one =
+            Partition { standbys: topic.standbys, nodes: &self.nodes, first, partition, claims, planted };
+        let (owner, ready) = (one.owner(), one.ready());
+        (row.keepers, row.highest) = (one.keepers(&ready), one.claim());
+        self.map.set(partition, owner, ready.into_iter().filter(|&place| Some(place) != owner));
     }
 
     /// The place of a node that is there.
@@ -98,13 +208,13 @@ impl Plan {
 
     /// The partitions that the node at a place holds, or begins to; it lets go of all others.
     pub fn kept_by(&self, place: u16) -> impl Iterator<Item = u32> + '_ {
-        let keepers = self.keepers.iter().zip(0..);
-        keepers.filter(move |(keepers, _)| keepers.contains(&place)).map(|(_, partition)| partition)
+        let rows = self.rows.iter().zip(0..);
+        rows.filter(move |(row, _)| row.keepers.contains(&place)).map(|(_, partition)| partition)
     }
 
     /// Whether another than the node at a place has claimed a partition since that one has.
     pub fn has_another(&self, place: u16, partition: u32) -> bool {
-        self.claims[partition as usize].is_some_and(|(_, highest)| highest != place)
+        self.rows[partition as usize].highest.is_some_and(|(_, highest)| highest != place)
     }
 
     /// The number by which the node at a place, which is ready, is to claim a partition from now on; `None` where it has nothing to claim
@@ -113,7 +223,7 @@ impl Plan {
         if self.map.owner(partition) != Some(place) {
             return None;
         }
-        match self.claims[partition as usize] {
+        match self.rows[partition as usize].highest {
             Some((_, highest)) if highest == place => None,
             Some((number, _)) => Some(number.saturating_add(1)),
             None => Some(1),
@@ -127,25 +237,32 @@ fn salt(node: &MapNode) -> u64 {
 }
 
 /// A node as far as it may stand by.
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Stay {
     salt: u64,
     is_leaving: bool,
+}
+
+/// How well a node stands for a partition, for everybody alike: rendezvous hashing, so that a node that comes or goes moves no more than its
+/// own share.
+fn score(node: &Stay, partition: u32) -> u64 {
+    mix(node.salt ^ u64::from(partition))
 }
 
 /// One partition, and who has to do with it.
 struct Partition<'a> {
     standbys: usize,
     nodes: &'a [Stay],
+    /// Of those that stay, who stand first for it.
+    first: &'a [u16],
     partition: u32,
-    claims: Vec<Claim>,
+    claims: &'a [Claim],
     planted: Option<Planted>,
 }
 
 impl Partition<'_> {
-    /// How well a node stands for this partition, for everybody alike: rendezvous hashing, so that a node that comes or goes moves
-    /// no more than its own share.
     fn score(&self, place: u16) -> u64 {
-        mix(self.nodes[usize::from(place)].salt ^ u64::from(self.partition))
+        score(&self.nodes[usize::from(place)], self.partition)
     }
 
     /// Of those that are ready one that stays: whoever is assigned it, else whoever has claimed it last, else the first.
@@ -173,18 +290,17 @@ impl Partition<'_> {
 
     /// Who holds it, or begins to: who is assigned it, who stands by, and whoever is ready until all of these are and somebody else has
     /// claimed it since.
-    fn keepers(&self) -> Vec<u16> {
+    fn keepers(&self, ready: &[u16]) -> Vec<u16> {
         let assigned = self.claims.iter().filter(|claim| claim.is_assigned);
         let mut keepers: Vec<u16> = assigned.map(|claim| claim.place).collect();
         let is_assigned = !keepers.is_empty();
         self.add_standbys(&mut keepers);
-        let ready = self.ready();
         let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
         let last = self.claim().map(|(_, place)| place);
         let is_last = |place: u16| last.is_none_or(|last| last == place);
         let stays = |place: &u16| !is_settled || is_last(*place) && !Planted::IgnoresClaims.is(self.planted);
         let others: Vec<u16> =
-            ready.into_iter().filter(|place| !keepers.contains(place) && stays(place)).collect();
+            ready.iter().copied().filter(|place| !keepers.contains(place) && stays(place)).collect();
         keepers.extend(others);
         keepers
     }
@@ -194,7 +310,14 @@ impl Partition<'_> {
         if Planted::StandsByForNothing.is(self.planted) {
             return;
         }
-        for _ in 0..self.standbys {
+        let wanted = keepers.len() + self.standbys;
+        for &place in self.first {
+            if keepers.len() < wanted && !keepers.contains(&place) {
+                keepers.push(place);
+            }
+        }
+        // Where some of the first have it anyway, those behind them stand by.
+        while keepers.len() < wanted && self.first.len() == HOLDERS_MAX {
             let stays =
                 |&place: &u16| !self.nodes[usize::from(place)].is_leaving && !keepers.contains(&place);
             let others = (0..self.nodes.len() as u16).filter(stays);

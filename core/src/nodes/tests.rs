@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use florin_schema::{MapNode, NodeId, Partitioner};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::view::{Report, Standing, View, Word};
 use super::{Agreement, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
@@ -32,7 +34,9 @@ fn news(words: impl IntoIterator<Item = Word>, map: Option<Mark>) -> News {
 }
 
 fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
-    Plan::of(&TOPIC, &view(reports.into_iter().map(|report| (Arc::new(report), false))), None)
+    let mut plan = Plan::new(&TOPIC);
+    plan.update(&TOPIC, &view(reports.into_iter().map(|report| (Arc::new(report), false))), None);
+    plan
 }
 
 fn keepers(plan: &Plan) -> Vec<u64> {
@@ -135,10 +139,14 @@ fn of_two_lives_at_one_place_the_later_is_there() {
         let node = MapNode { tls_port, ..node(1) };
         (Arc::new(Report { node: MapNode { id: NodeId(id), ..node }, ..report(1, number, None, &[]) }), false)
     };
-    let view = view([at(5, 9, 0), at(6, 8, 0)]);
-    assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, false));
-    let view = view([at(5, 9, 0), at(6, 8, 7_443)]);
-    assert_eq!((view.has(NodeId(5)), view.has(NodeId(6))), (true, true), "two ports are two places");
+    let one_place = view([at(5, 9, 0), at(6, 8, 0)]);
+    assert_eq!((one_place.has(NodeId(5)), one_place.has(NodeId(6))), (true, false));
+    let two_ports = view([at(5, 9, 0), at(6, 8, 7_443)]);
+    assert_eq!(
+        (two_ports.has(NodeId(5)), two_ports.has(NodeId(6))),
+        (true, true),
+        "two ports are two places"
+    );
 }
 
 #[test]
@@ -371,4 +379,37 @@ fn whoever_has_heard_up_to_a_version_is_told_what_is_new_since() {
     member.hear(news([(Arc::new(later), false)], None));
     assert_eq!(told(&member, second + 1).1, [(3, true), (4, false)]);
     assert_eq!(told(&member, 0).1.len(), 4);
+}
+
+/// What is said: by whom, of which partitions how each stands and whether it is assigned, whether it leaves, whether it is gone.
+type Step = (u64, Vec<(u32, u8, bool)>, bool, bool);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let said = vec((0..4_u32, 0..5_u8, any::<bool>()), 0..5);
+    vec((1..9_u64, said, any::<bool>(), proptest::bool::weighted(0.1)), 1..40)
+}
+
+proptest! {
+    #[test]
+    fn a_plan_that_is_kept_up_is_the_one_that_is_made_anew(steps in steps(), standbys in 0..4_usize) {
+        let topic = Topic { partitions: 4, standbys, ..TOPIC };
+        let (mut view, mut kept_up) = (View::default(), Plan::new(&topic));
+        for ((id, said, is_leaving, is_gone), number) in steps.into_iter().zip(1..) {
+            let standing = |kind| match kind {
+                0 => Some(Standing::Loading),
+                1 => Some(Standing::Ready),
+                2 | 3 => Some(Standing::Owning(u64::from(kind) + id % 2)),
+                _ => None,
+            };
+            let held = said.iter().filter_map(|&(partition, kind, _)| Some((partition, standing(kind)?))).collect();
+            let assigned = said.iter().filter(|(.., is_assigned)| *is_assigned).map(|said| said.0).collect();
+            let report = Report { held, assigned, is_leaving, ..report(id, number, None, &[]) };
+            view.hear([(Arc::new(report), is_gone)]);
+            kept_up.update(&topic, &view, None);
+            let mut anew = Plan::new(&topic);
+            anew.update(&topic, &view, None);
+            prop_assert_eq!(&kept_up, &anew);
+            prop_assert_eq!(kept_up.digest, kept_up.map.digest());
+        }
+    }
 }

@@ -67,7 +67,7 @@ fn two_nodes_without_standbys_are_ended_at_once_and_nobody_is_told_to_wait() {
             }
         }
     });
-    let reader = Reader::in_rust(Caller::of(stays));
+    let reader = Reader::in_rust(&Caller::of(stays));
     reader.goes_on();
     for node in &nodes[1..] {
         node.signal(Signal::TERM);

@@ -28,6 +28,8 @@ struct Held {
     /// Until which turn it loads it.
     loads_until: u64,
     is_ready: bool,
+    /// Since when it has been there, and has had all of it; one that stands still lacks what others show, until it has read on.
+    had_since: Option<u64>,
 }
 
 /// See the module.
@@ -97,7 +99,7 @@ impl Node {
         let kept = self.member.kept();
         self.held.retain(|partition, _| kept.contains(partition));
         for &partition in kept {
-            let taken_up = Held { position: 0, loads_until: now + loads, is_ready: false };
+            let taken_up = Held { position: 0, loads_until: now + loads, is_ready: false, had_since: None };
             let held = self.held.entry(partition).or_insert(taken_up);
             held.position = (held.position + records).min(log.end(partition));
             held.is_ready |= now >= held.loads_until && held.position == log.end(partition);
@@ -106,8 +108,20 @@ impl Node {
         self.member.turn(followed.collect(), now_us);
     }
 
-    pub fn is_ready(&self, partition: u32) -> bool {
-        self.member.hold(partition) == Hold::Ready
+    /// Notes which partitions it has all of, if others can find it; and says how many it has come to have.
+    pub fn note(&mut self, log: &Log, now: u64, is_found: bool) -> u64 {
+        let mut moved = 0;
+        for (&partition, held) in &mut self.held {
+            let is_answered = is_found && self.member.hold(partition) == Hold::Ready;
+            let has_all = is_answered && held.position == log.end(partition);
+            moved += u64::from(has_all && held.had_since.is_none());
+            held.had_since = has_all.then(|| held.had_since.unwrap_or(now));
+        }
+        moved
+    }
+
+    pub fn had_since(&self, partition: u32) -> Option<u64> {
+        self.held.get(&partition)?.had_since
     }
 
     /// Whether it has read the partition to its end once.
@@ -117,10 +131,6 @@ impl Node {
 
     pub fn position(&self, partition: u32) -> Option<usize> {
         self.held.get(&partition).map(|held| held.position)
-    }
-
-    pub fn holds(&self) -> impl Iterator<Item = u32> + '_ {
-        self.held.keys().copied()
     }
 
     /// Answers about a user, with at least the version that was shown elsewhere.

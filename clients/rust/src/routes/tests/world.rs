@@ -127,8 +127,6 @@ pub struct World {
     letters: Vec<Letter>,
     descriptions: Vec<(u64, NodeId, Described, View)>,
     clients: Vec<Client>,
-    /// Since when a node has had a partition and was there.
-    had_since: BTreeMap<(u32, NodeId), u64>,
     /// When whoever was told to end has.
     ended: BTreeMap<NodeId, u64>,
     tally: Tally,
@@ -169,7 +167,6 @@ impl World {
             letters: Vec::new(),
             descriptions: Vec::new(),
             clients: Vec::new(),
-            had_since: BTreeMap::new(),
             ended: BTreeMap::new(),
             tally: Tally::default(),
         };
@@ -366,21 +363,11 @@ impl World {
 
     fn note_who_has_what(&mut self) {
         let now = self.now;
-        let mut has: BTreeMap<(u32, NodeId), u64> = BTreeMap::new();
-        for (&id, node) in
-            self.nodes.iter().filter(|(_, node)| node.frozen_until <= now && self.is_findable(node))
-        {
-            // One that has stood still lacks what others have shown, until it has read on.
-            let has_all = |&partition: &u32| {
-                node.is_ready(partition) && node.position(partition) == Some(self.log.end(partition))
-            };
-            for partition in node.holds().filter(has_all) {
-                let since = self.had_since.get(&(partition, id)).copied().unwrap_or(now);
-                has.insert((partition, id), since);
-            }
+        let is_found = |node: &&Node| node.frozen_until <= now && self.is_findable(node);
+        let found: BTreeSet<NodeId> = self.nodes.values().filter(is_found).map(Node::id).collect();
+        for (id, node) in &mut self.nodes {
+            self.tally.moved += node.note(&self.log, now, found.contains(id));
         }
-        self.tally.moved += has.keys().filter(|key| !self.had_since.contains_key(key)).count() as u64;
-        self.had_since = has;
     }
 
     /// Whether others can hear of a node: one that has left the group is asked by those alone who know of it, and all of these may die.
@@ -455,7 +442,8 @@ impl World {
         let Some(answer) = &ended.answer else {
             self.tally.missed += 1;
             let needed = now - DEADLINE - FOUND_AFTER;
-            let had = self.had_since.iter().find(|((of, _), since)| *of == partition && **since <= needed);
+            let has_had = |node: &&Node| node.had_since(partition).is_some_and(|since| since <= needed);
+            let had = self.nodes.values().find(has_had).map(Node::id);
             // Somebody has to be there who can tell of the others: whoever has only just come, or stood still, and is all that the client
             // reaches, tells a map of what it knows itself, and of none of the others.
             assert!(
@@ -476,9 +464,9 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
-    /// Whoever was there when a node ended as it was told to sends callers there no more, soon or at once: they would be refused.
+    /// Whoever stays, and was there when a node ended as it was told to, sends callers there no more: they would be refused.
     fn check_ended(&self) {
-        for node in self.nodes.values() {
+        for node in self.nodes.values().filter(|node| !node.is_leaving) {
             let Some(map) = node.member.map() else { continue };
             for (ended, place) in map.nodes().iter().zip(0..) {
                 let Some(&at) = self.ended.get(&ended.id).filter(|&&at| node.has_heard(at)) else { continue };
