@@ -48,29 +48,35 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
         shards: args.node.shards,
         ..TargetSpec::new(Kind::Florin)
     };
-    let specs = [spec];
+    // What the greedy one alone does to this host: a server that looks nothing up, knows nobody and refuses nothing.
+    let specs = [spec, TargetSpec { shards: None, ..TargetSpec::new(Kind::Limit) }];
     allow_many_files();
     let (bench, settings) = prepare(&args.node.common, &specs)?;
     let rounds = usize::from(args.node.rounds.rounds);
-    let progress = Progress::new((Trouble::ALL.len() * rounds) as u64);
-    let target = start_all(&specs, &bench, &progress)?.remove(0);
-    target.resume()?;
-    let mut made: Vec<Vec<f64>> = vec![Vec::new(); Trouble::ALL.len()];
-    let campaign = Campaign::run(Trouble::ALL.len(), 1, rounds, |index, _| {
-        let trouble = Trouble::ALL[index];
-        let name = strength.name(trouble);
+    let progress = Progress::new((CASES.len() * rounds) as u64);
+    let mut targets = start_all(&specs, &bench, &progress)?;
+    targets[LIMIT].bounded = Some(targets[LIMIT].access.clone());
+    let mut made: Vec<Vec<f64>> = vec![Vec::new(); CASES.len()];
+    let campaign = Campaign::run(CASES.len(), 1, rounds, |index, _| {
+        let case = &CASES[index];
+        let target = &targets[case.target];
+        let name = case.name(&strength);
         let load = args.load.load(args.node.common.setup.arrivals);
-        let found = measure(&target, load, &settings, trouble, &strength, &mut |rate| {
+        target.resume()?;
+        let found = measure(target, load, &settings, case.trouble, &strength, &mut |rate| {
             progress.say(format!("{name}: the others' {rate:.0}/s"));
-        })?;
+        });
+        target.pause();
         progress.advance();
+        let mut found = found?;
         made[index].extend(found.made_per_s);
+        found.measured.trial.target = name;
         Ok::<_, CliError>(found.measured)
     })?;
     drop(progress);
     let summaries = campaign.summary(None);
     let ratios: Vec<Option<f64>> =
-        (0..Trouble::ALL.len()).map(|index| campaign.p99_ratio(0, index, 0)).collect();
+        CASES.iter().enumerate().map(|(index, case)| campaign.p99_ratio(0, index, case.alone)).collect();
     let made: Vec<Option<f64>> =
         made.into_iter().map(|rates| (!rates.is_empty()).then(|| median(rates))).collect();
     say::result(&table(&summaries, &ratios, &made, args.quota));
@@ -80,22 +86,51 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     write_out(&args.node.common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
 }
 
-/// A line for each trouble: what it did to the others, and what it may.
+/// Some trouble with one of the servers.
+struct Case {
+    target: usize,
+    trouble: Trouble,
+    /// The case in which that server has none.
+    alone: usize,
+}
+
+const FLORIN: usize = 0;
+const LIMIT: usize = 1;
+
+/// Each trouble with florin, and what nobody can be spared on this host: the greedy one's requests and their answers, where nothing else
+/// is done with them.
+const CASES: [Case; 6] = [
+    Case { target: FLORIN, trouble: Trouble::None, alone: 0 },
+    Case { target: FLORIN, trouble: Trouble::HalfHandshakes, alone: 0 },
+    Case { target: FLORIN, trouble: Trouble::Handshakes, alone: 0 },
+    Case { target: FLORIN, trouble: Trouble::Greed, alone: 0 },
+    Case { target: LIMIT, trouble: Trouble::None, alone: 4 },
+    Case { target: LIMIT, trouble: Trouble::Greed, alone: 4 },
+];
+
+impl Case {
+    fn name(&self, strength: &Strength) -> String {
+        let name = strength.name(self.trouble);
+        if self.target == LIMIT { format!("limit: {name}") } else { name }
+    }
+}
+
+/// A line for each case: what it did to the others, and what it may.
 fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], quota: u32) -> String {
     let mut text = String::from(
         "| beside | others' p99 µs | × alone | at most | others served, at least | made or answered/s | generator |\n\
          | --- | ---: | ---: | --- | ---: | ---: | --- |\n",
     );
     let judged = |holds: bool| if holds { "reached" } else { "missed" };
-    for ((trouble, summary), (ratio, made)) in Trouble::ALL.iter().zip(summaries).zip(ratios.iter().zip(made))
-    {
-        let most = trouble.p99_most();
-        let is_alone = *trouble == Trouble::None;
+    for ((case, summary), (ratio, made)) in CASES.iter().zip(summaries).zip(ratios.iter().zip(made)) {
+        let most = case.trouble.p99_most();
+        let is_judged = case.target == FLORIN;
+        let has_bound = is_judged && case.trouble != Trouble::None;
         let ratio = ratio.unwrap_or(f64::INFINITY);
         let served = 1.0 - summary.medians.error_share;
-        let made = match (trouble, made) {
+        let made = match (case.trouble, made) {
             (_, None) => "–".to_owned(),
-            (Trouble::Greed, Some(rate)) => {
+            (Trouble::Greed, Some(rate)) if is_judged => {
                 let share = rate / f64::from(quota);
                 let holds = (share - 1.0).abs() <= QUOTA_TOLERANCE;
                 format!("{} ({share:.3} of its own: {})", grouped(*rate), judged(holds))
@@ -104,12 +139,12 @@ fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], qu
         };
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {ratio:.2} | {} | {:.3} % ({}) | {made} | {} |",
+            "| {} | {:.1} | {ratio:.2} | {} | {:.3} %{} | {made} | {} |",
             summary.target,
             summary.medians.p99_ns / 1e3,
-            if is_alone { "–".to_owned() } else { format!("{most}: {}", judged(ratio <= most)) },
+            if has_bound { format!("{most}: {}", judged(ratio <= most)) } else { "–".to_owned() },
             served * 100.0,
-            judged(served >= ISOLATED_SERVED_LEAST),
+            if is_judged { format!(" ({})", judged(served >= ISOLATED_SERVED_LEAST)) } else { String::new() },
             health(summary.medians.generator, summary.medians.generator_share),
         );
     }
@@ -199,22 +234,26 @@ mod tests {
 
     #[test]
     fn what_the_others_suffer_stands_beside_what_they_may() {
-        let p99_us = [100, 119, 130, 190];
-        let campaign = Campaign::run(4, 1, 1, |index, _| {
-            let mut trial = trial(["alone", "half", "whole", "greed"][index], "8 × 8", 5e3, 1.0);
+        let p99_us = [100, 119, 130, 190, 40, 72];
+        let names = ["alone", "half", "whole", "greed", "limit: alone", "limit: greed"];
+        let campaign = Campaign::run(names.len(), 1, 1, |index, _| {
+            let mut trial = trial(names[index], "8 × 8", 5e3, 1.0);
             trial.latency.p99_ns = p99_us[index] * 1_000;
             trial.lost = u64::from(index == 3) * 2;
             Ok::<_, ()>(Measured { trial, intervals: Vec::new() })
         })
         .unwrap();
-        let ratios: Vec<_> = (0..4).map(|index| campaign.p99_ratio(0, index, 0)).collect();
-        let text =
-            table(&campaign.summary(None), &ratios, &[None, None, Some(2_500.0), Some(1_910.0)], 2_000);
+        let ratios: Vec<_> =
+            CASES.iter().enumerate().map(|(index, case)| campaign.p99_ratio(0, index, case.alone)).collect();
+        let made = [None, None, Some(2_500.0), Some(1_910.0), None, Some(19_990.0)];
+        let text = table(&campaign.summary(None), &ratios, &made, 2_000);
         for line in [
             "| alone | 100.0 | 1.00 | – | 100.000 % (reached) | – |",
             "| half | 119.0 | 1.19 | 1.2: reached | 100.000 % (reached) | – |",
             "| whole | 130.0 | 1.30 | 1.2: missed | 100.000 % (reached) | 2,500 |",
             "| greed | 190.0 | 1.90 | 2: reached | 99.800 % (missed) | 1,910 (0.955 of its own: reached) |",
+            "| limit: alone | 40.0 | 1.00 | – | 100.000 % | – |",
+            "| limit: greed | 72.0 | 1.80 | – | 100.000 % | 19,990 |",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -117,7 +117,7 @@ pub fn measure(
 ) -> Result<Found, IsolationError> {
     let made = |source| IsolationError::Trouble { what: strength.name(trouble), source };
     let mut others = || trial::measure(target, load, settings, progress);
-    let (mut measured, made_per_s) = match trouble {
+    let (measured, made_per_s) = match trouble {
         Trouble::None => (others()?, None),
         Trouble::HalfHandshakes => {
             let held =
@@ -139,7 +139,6 @@ pub fn measure(
             (measured, Some(answered))
         }
     };
-    measured.trial.target = strength.name(trouble);
     Ok(Found { measured, made_per_s })
 }
 
