@@ -3,7 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `names` | reads JSON and TOML: a struct only by the names of its fields |
-//! | `file` | reads a file that somebody has named: bounded in bytes and in time |
+//! | `file` | reads a file that somebody has named: bounded in bytes and in time, and a secret only where nobody else can |
 //! | [`origin`] | who may give a command over HTTP: no web page |
 //! | `connections` | of an admin port: bounded in number and in silence (feature `port`) |
 //! | `limits` | what of that is the same everywhere |
@@ -18,5 +18,5 @@ mod limits;
 mod names;
 pub mod origin;
 
-pub use file::read_text;
+pub use file::{is_own, is_secret_kept, read_secret, read_secret_text, read_text};
 pub use names::{by_names, json};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use florin_input::read_text;
+use florin_input::{read_secret_text, read_text};
 use http::Method;
 use serde::Deserialize;
 
@@ -392,7 +392,7 @@ fn admission(file: &ServeFile) -> Result<Admission, Wrong> {
 
 fn key(path: &Path) -> Result<[u8; 16], Wrong> {
     let place = || "redact.key-file".to_owned();
-    let text = read_text(path, FILE_BYTES_MAX, FILE_READ)
+    let text = read_secret_text(path, FILE_BYTES_MAX, FILE_READ)
         .map_err(|error| (place(), format!("cannot read {}: {error}", path.display())))?;
     let digits = text.trim();
     let is_key = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());

@@ -24,14 +24,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::secret::{self, SecretSource};
+use super::secret::SecretSource;
 use super::token::{TokenHash, is_name, named_rights};
 use crate::limits::{
     PRINCIPAL_NAME_BYTES_MAX, PRINCIPALS_BYTES_MAX, PRINCIPALS_MAX, QUOTA_MAX, SIGNING_KEYS_MAX,
@@ -161,9 +163,10 @@ impl Principals {
 
 fn read_text(path: &Path) -> Result<String, FileError> {
     let failed = |source| FileError::Unreadable { path: path.to_owned(), source };
-    let file = secret::open(path).map_err(failed)?;
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
-    if !secret::is_own(&found) || found.mode() & 0o022 != 0 {
+    if !found.is_file() || !florin_input::is_own(&found) || found.mode() & 0o022 != 0 {
         let (mode, owner) = (found.mode() & 0o7777, found.uid());
         return Err(FileError::Exposed { path: path.to_owned(), mode, owner });
     }

@@ -1,14 +1,11 @@
 //! Where secrets come from: a file, the environment, or systemd's credentials. Never a flag, which every process of the host can
 //! read, nor a configuration file, which is shown around.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::{env, fmt, io};
 
-use crate::limits::SECRET_BYTES_MAX;
+use crate::limits::{CONFIG_READ, SECRET_BYTES_MAX};
 
 /// The folder in which systemd puts what `LoadCredential=` names.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -54,26 +51,13 @@ pub enum SecretSource {
 /// Why there is no secret. Says where, and never what.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// No such file, or no permission.
+    /// No such file, no permission, or others can get at it.
     #[error("cannot read {}: {source}", .path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// Others may read or write it.
-    #[error(
-        "{} has the mode {mode:03o} and belongs to user {owner}: expected a regular file of root's or of this process's user, which others \
-         may not read and whose group may not write it (chmod 600)", .path.display()
-    )]
-    Exposed {
-        /// Which.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-        /// Its owner.
-        owner: u32,
     },
     /// It is empty, too long, or no text where one is expected.
     #[error("{place}: expected one line of 1 to {SECRET_BYTES_MAX} bytes")]
@@ -119,31 +103,9 @@ impl SecretSource {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, SecretError> {
-    let failed = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let file = open(path).map_err(failed)?;
-    let found = file.metadata().map_err(failed)?;
-    if !is_own(&found) || found.mode() & 0o027 != 0 {
-        return Err(SecretError::Exposed {
-            path: path.to_owned(),
-            mode: found.mode() & 0o7777,
-            owner: found.uid(),
-        });
-    }
-    let mut bytes = Vec::new();
-    file.take(SECRET_BYTES_MAX as u64 + 3).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
-}
-
-/// Opens without waiting for whoever would write to a FIFO.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
-}
-
-/// Whether it is a regular file, and root or this process's user are who decides about it.
-pub(super) fn is_own(found: &std::fs::Metadata) -> bool {
-    let user = rustix::process::geteuid().as_raw();
-    found.is_file() && (found.uid() == 0 || found.uid() == user)
+    let most = SECRET_BYTES_MAX + "\r\n".len();
+    let bytes = florin_input::read_secret(path, most, CONFIG_READ);
+    bytes.map_err(|source| SecretError::Unreadable { path: path.to_owned(), source })
 }
 
 impl fmt::Display for SecretSource {

@@ -28,7 +28,7 @@ pub enum ConfigCommand {
 /// Runs `florin config`.
 pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check { config } = command;
-    // What a node would warn of, as of a key that everybody may read, is said here too.
+    // What a node would warn of is said here too.
     log_to_stderr("warn", LogFormat::Text);
     let effective = Settings::read(config)?.effective()?;
     effective.principals.as_deref().map(Callers::open).transpose()?;

@@ -1,11 +1,9 @@
 //! What a node shows its callers and whom of them it trusts: files, read when the node starts and again when it is told to.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use florin_input::read_text;
+use florin_input::{read_secret, read_text};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -202,10 +200,7 @@ fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    let text =
-        read_text(path, CERTIFICATES_BYTES_MAX, CONFIG_READ).map_err(|error| refused(error.to_string()))?;
-    if fs::metadata(path).is_ok_and(|about| about.mode() & 0o007 != 0) {
-        tracing::warn!(path = %path.display(), "everybody on this host may read the private key: chmod 600 it");
-    }
-    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| refused(error.to_string()))
+    let text = read_secret(path, CERTIFICATES_BYTES_MAX, CONFIG_READ);
+    let text = text.map_err(|error| refused(error.to_string()))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| refused(error.to_string()))
 }

@@ -68,6 +68,8 @@ fn is_answered(address: SocketAddr, config: &Arc<ClientConfig>) -> bool {
 /// Puts a file in another's place, as `mv` does.
 fn replace(folder: &Path, name: &str, text: &str) {
     write(folder, "next", text);
+    // A key among them is nobody else's to read.
+    std::fs::set_permissions(folder.join("next"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::rename(folder.join("next"), folder.join(name)).unwrap();
 }
 
@@ -81,7 +83,7 @@ fn certificates_authorities_and_tokens_are_replaced_without_a_lost_request() {
     let file = |name: &str| std::fs::read_to_string(at.join(name)).unwrap();
     for (name, from) in [("node.crt", "old/node.crt"), ("node.key", "old/node.key"), ("ca.crt", "old/ca.crt")]
     {
-        write(at, name, &file(from));
+        replace(at, name, &file(from));
     }
     let first = run(at, &["principal", "add", "reader", "--may", "balance"]).ok().trim().to_owned();
     let by_certificate = "\n[[principal]]\nname = \"caller\"\nmay = [\"balance\"]\ncertificates = [\"spiffe://florin.local/caller\"]\n";

@@ -126,6 +126,8 @@ fn redacted_evidence_names_nobody() {
         None
     });
     crate::support::write(folder.path(), "key", "000102030405060708090a0b0c0d0e0f\n");
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(folder.path().join("key"), own).expect("a file of its own");
     let config = "[redact]\nkey-file = \"key\"\n";
     let shadow = Shadow::configured(&folder, [&http(node.any), &http(wrong)], config, &["--redact"]);
     let mut caller = Caller::connect(shadow.listen);

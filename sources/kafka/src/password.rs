@@ -2,9 +2,7 @@
 //! was changed is found.
 
 use std::env;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::address::Login;
@@ -24,14 +22,6 @@ pub enum PasswordError {
         /// What the system says.
         #[source]
         source: io::Error,
-    },
-    /// Others could read it.
-    #[error("{} holds a password, and others may read it (mode {mode:o}): chmod 0600 it, or 0640 with a group of florin's own", path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
     },
     /// It is not one line.
     #[error("{} has no password: expected one line, and nothing but the password in it", path.display())]
@@ -63,12 +53,7 @@ pub fn find(login: &Login) -> Result<String, PasswordError> {
 
 fn in_file(path: &Path) -> Result<String, PasswordError> {
     let read = |source| PasswordError::Read { path: path.to_owned(), source };
-    let mode = fs::metadata(path).map_err(read)?.permissions().mode() & 0o777;
-    // A group may read it: systemd's credentials are files of root's that a service's group reads.
-    if mode & 0o037 != 0 {
-        return Err(PasswordError::Exposed { path: path.to_owned(), mode });
-    }
-    let text = florin_input::read_text(path, PASSWORD_BYTES_MAX, PASSWORD_READ).map_err(read)?;
+    let text = florin_input::read_secret_text(path, PASSWORD_BYTES_MAX, PASSWORD_READ).map_err(read)?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     if line.is_empty() || line.contains(['\n', '\r', '\0']) {
         return Err(PasswordError::Line { path: path.to_owned() });
@@ -78,6 +63,9 @@ fn in_file(path: &Path) -> Result<String, PasswordError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::address::Mechanism;
 
@@ -94,7 +82,7 @@ mod tests {
         assert_eq!(found("ge heim\n", 0o600).unwrap(), "ge heim");
         assert_eq!(found("geheim", 0o640).unwrap(), "geheim");
         for (text, mode, says) in [
-            ("geheim\n", 0o644, "others may read it (mode 644)"),
+            ("geheim\n", 0o644, "has the mode 644"),
             ("geheim\ngeheim\n", 0o600, "expected one line"),
             ("\n", 0o600, "expected one line"),
             (&"geheim".repeat(1_000), 0o600, "cannot read the password"),

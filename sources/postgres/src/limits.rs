@@ -21,7 +21,11 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Room for what a read brings: what a socket's buffer holds.
 pub const READ_BYTES: usize = 256 << 10;
 /// Bytes of a file of passwords that are read: some ten thousand lines.
-pub const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
+pub const PASSWORD_FILE_BYTES_MAX: usize = 1 << 20;
+/// Reading it, and a key: a file is there at once; a FIFO may have somebody who writes it.
+pub const PASSWORD_FILE_READ: Duration = Duration::from_secs(5);
+/// A private key in PEM.
+pub const KEY_BYTES_MAX: usize = 1 << 16;
 /// Bytes of a name that PostgreSQL keeps; a longer one would be cut in silence.
 pub const NAME_BYTES_MAX: usize = 63;
 /// The most columns that a table of PostgreSQL can have.

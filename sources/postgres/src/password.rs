@@ -1,13 +1,11 @@
 //! Where a password comes from: `passfile=`, PGPASSWORD, PGPASSFILE, `~/.pgpass`, in this order, each as libpq reads it.
 
 use std::env;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{Address, Host};
-use crate::limits::PASSWORD_FILE_BYTES_MAX;
+use crate::limits::{PASSWORD_FILE_BYTES_MAX, PASSWORD_FILE_READ};
 
 /// Why a file of passwords cannot be used. No password is in it.
 #[derive(Debug, thiserror::Error)]
@@ -20,14 +18,6 @@ pub enum PasswordError {
         /// What the system says.
         #[source]
         source: io::Error,
-    },
-    /// Others could read it.
-    #[error("{} holds passwords, and others may read it (mode {mode:o}): chmod 0600 it, or 0640 with a group of florin's own", path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
     },
     /// It is no file of passwords.
     #[error("{} is no file of passwords: expected a text of at most {PASSWORD_FILE_BYTES_MAX} bytes with lines HOST:PORT:DATABASE:USER:PASSWORD", path.display())]
@@ -71,18 +61,10 @@ pub fn find(address: &Address, host: &Host) -> Result<Option<Vec<u8>>, PasswordE
 
 fn in_file(path: &Path, address: &Address, host: &Host) -> Result<Option<Vec<u8>>, PasswordError> {
     let read = |source| PasswordError::Read { path: path.to_owned(), source };
-    let facts = fs::metadata(path).map_err(read)?;
-    let mode = facts.permissions().mode() & 0o777;
-    // A group may read it: systemd's credentials are files of root's that a service's group reads.
-    if mode & 0o037 != 0 {
-        return Err(PasswordError::Exposed { path: path.to_owned(), mode });
-    }
     let text = || PasswordError::Text { path: path.to_owned() };
-    if !facts.is_file() || facts.len() > PASSWORD_FILE_BYTES_MAX {
-        return Err(text());
-    }
-    let lines = fs::read_to_string(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => text(),
+    let lines = florin_input::read_secret_text(path, PASSWORD_FILE_BYTES_MAX, PASSWORD_FILE_READ);
+    let lines = lines.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge | io::ErrorKind::IsADirectory => text(),
         _ => read(error),
     })?;
     let wanted = login(address, host);
@@ -119,6 +101,9 @@ fn password_in(line: &str, wanted: &[String; 4]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn address(file: &Path) -> Address {
@@ -157,10 +142,10 @@ mod tests {
         let missing = written(lines, 0o600);
         let nowhere = Path::new("/nowhere/pgpass");
         for (path, says) in [
-            (exposed.path(), "others may read it (mode 644)"),
+            (exposed.path(), "has the mode 644"),
             (missing.path(), "has no password for db:5433:money:florin"),
             (nowhere, "cannot read the passwords"),
-            (Path::new("/"), "others may read it"),
+            (Path::new("/"), "has the mode"),
         ] {
             let error = found(path).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("secret"), "{error}");

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{
 };
 
 use crate::address::{Tls, TlsMode};
+use crate::limits::{KEY_BYTES_MAX, PASSWORD_FILE_READ};
 
 /// Why our side of TLS cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +57,10 @@ pub fn client(tls: &Tls) -> Result<ClientConfig, TlsError> {
         None => Ok(config.with_no_client_auth()),
         Some((certificate, key)) => {
             let chain = certificates(certificate, "the client's certificate")?;
-            let key_of = PrivateKeyDer::from_pem_file(key);
-            let key = key_of.map_err(|reason| unreadable("the client's key", key, reason))?;
+            let unreadable = |reason: String| unreadable("the client's key", key, reason);
+            let text = florin_input::read_secret(key, KEY_BYTES_MAX, PASSWORD_FILE_READ);
+            let text = text.map_err(|reason| unreadable(reason.to_string()))?;
+            let key = PrivateKeyDer::from_pem_slice(&text).map_err(|reason| unreadable(reason.to_string()))?;
             Ok(config.with_client_auth_cert(chain, key)?)
         }
     }

@@ -78,7 +78,7 @@ fn what_is_shown_can_change_while_callers_are_served() {
     }
     // A key of another certificate.
     let other = next.node(&["localhost".to_owned()]).unwrap();
-    fs::write(files.folder.path().join("node.key"), &other.key).unwrap();
+    files.write_key(&other.key);
     let refusal = identities.reload().unwrap_err().to_string();
     assert!(refusal.contains("--tls-key"), "{refusal}");
     assert!(is_taken(&new, &node));

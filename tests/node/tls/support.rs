@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     sync::Arc,
 };
 
@@ -51,7 +52,14 @@ impl Files {
 
     pub fn write_pair(&self, pair: &Pair) {
         fs::write(self.folder.path().join("node.crt"), &pair.certificate).unwrap();
-        fs::write(self.folder.path().join("node.key"), &pair.key).unwrap();
+        self.write_key(&pair.key);
+    }
+
+    /// Nobody else's to read, or the node refuses it.
+    pub fn write_key(&self, key: &str) {
+        let path = self.folder.path().join("node.key");
+        fs::write(&path, key).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     pub fn write_client_ca(&self, authority: &Authority) {
