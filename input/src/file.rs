@@ -119,7 +119,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::fs::write(&path, "secret").unwrap();
-        for (mode, is_kept) in [(0o600, true), (0o400, true), (0o640, true), (0o660, false), (0o644, false), (0o602, false)] {
+        for (mode, is_kept) in
+            [(0o600, true), (0o400, true), (0o640, true), (0o660, false), (0o644, false), (0o602, false)]
+        {
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
             let read = read_secret_text(&path, 1_000, Duration::from_secs(1));
             assert_eq!(is_secret_kept(&path).is_ok(), is_kept, "{mode:o}");

@@ -199,29 +199,31 @@ pub struct AssetError;
 impl Asset {
     /// Reads a code's text.
     pub const fn parse(code: &[u8]) -> Result<Asset, AssetError> {
-        if code.is_empty() || code.len() > 8 {
+        if code.is_empty() || code.len() > 8 || code[code.len() - 1] == 0 {
             return Err(AssetError);
         }
         let mut bytes = [0; 8];
-        let mut at = 0;
-        while at < code.len() {
-            if !matches!(code[at], b'A'..=b'Z' | b'0'..=b'9' | b'_') {
-                return Err(AssetError);
-            }
-            bytes[at] = code[at];
-            at += 1;
-        }
-        Ok(Asset(u64::from_le_bytes(bytes)))
+        bytes.split_at_mut(code.len()).0.copy_from_slice(code);
+        Asset::from_wire(u64::from_le_bytes(bytes))
     }
 
-    /// Reads the wire's integer.
+    /// Reads the wire's integer. All characters are looked at at once: a row's asset is read for each answer that is written as text.
+    #[inline]
     pub const fn from_wire(code: u64) -> Result<Asset, AssetError> {
-        let bytes = code.to_le_bytes();
-        let mut length = 8;
-        while length > 0 && bytes[length - 1] == 0 {
-            length -= 1;
+        const EACH: u64 = u64::MAX / 255;
+        const HIGH: u64 = 0x80 * EACH;
+        /// The high bit of each byte below 0x80 that is `least` or more.
+        const fn from(bytes: u64, least: u8) -> u64 {
+            bytes + (0x80 - least as u64) * EACH
         }
-        Asset::parse(bytes.split_at(length).0)
+        let low = code & !HIGH;
+        let letters = from(low, b'A') & !from(low, b'Z' + 1);
+        let digits = from(low, b'0') & !from(low, b'9' + 1);
+        let lines = !from(low ^ (b'_' as u64 * EACH), 1);
+        let good = (letters | digits | lines) & HIGH;
+        // All bytes up to the last that is none of the padding.
+        let used = if code == 0 { HIGH } else { HIGH >> (code.leading_zeros() & !7) };
+        if good == used && code & HIGH == 0 { Ok(Asset(code)) } else { Err(AssetError) }
     }
 
     /// The code as the wire carries it.
@@ -276,6 +278,28 @@ mod tests {
             ["USD", "COIN", "A", "AB", "B", "COIN2", "0", "_"].map(|c| Asset::parse(c.as_bytes()).unwrap());
         codes.sort();
         assert_eq!(codes.map(|c| c.to_string()), ["0", "A", "AB", "B", "COIN", "COIN2", "USD", "_"]);
+    }
+
+    #[test]
+    fn every_character_in_every_place_is_looked_at() {
+        for length in 1..=8 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    let mut code = vec![b'A' + at as u8; length];
+                    code[at] = byte;
+                    let is_good = matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
+                    assert_eq!(Asset::parse(&code).is_ok(), is_good, "{code:?}");
+                    let mut wire = [0; 8];
+                    wire[..length].copy_from_slice(&code);
+                    // Padding is no part of a code, and a code is never empty.
+                    let is_padding = byte == 0 && at == length - 1 && length > 1;
+                    let read = Asset::from_wire(u64::from_le_bytes(wire));
+                    assert_eq!(read.is_ok(), is_good || is_padding, "{wire:?}");
+                }
+            }
+        }
+        assert!(Asset::from_wire(0).is_err());
+        assert!(Asset::parse(b"").is_err() && Asset::parse(b"ABCDEFGHI").is_err());
     }
 
     #[test]

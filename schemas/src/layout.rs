@@ -54,6 +54,7 @@ impl AssetRow {
     ///
     /// # Panics
     /// Where the row was not written from an [`Asset`].
+    #[inline]
     pub fn asset(&self) -> Asset {
         Asset::from_wire(self.asset.get()).expect("a row's asset was checked when it was written")
     }

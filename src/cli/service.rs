@@ -332,7 +332,9 @@ impl Running {
         if let Some(mut admin) = self.admin {
             // Whoever holds a request open for longer has no claim on an answer.
             if timeout(ADMIN_END, &mut admin).await.is_err() {
-                warn!("requests on the admin port that were not answered within {ADMIN_END:?} of the end are cut");
+                warn!(
+                    "requests on the admin port that were not answered within {ADMIN_END:?} of the end are cut"
+                );
                 admin.abort();
                 let _ = admin.await;
             }

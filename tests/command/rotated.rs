@@ -69,7 +69,8 @@ fn is_answered(address: SocketAddr, config: &Arc<ClientConfig>) -> bool {
 fn replace(folder: &Path, name: &str, text: &str) {
     write(folder, "next", text);
     // A key among them is nobody else's to read.
-    std::fs::set_permissions(folder.join("next"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(folder.join("next"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     std::fs::rename(folder.join("next"), folder.join(name)).unwrap();
 }
 

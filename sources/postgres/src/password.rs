@@ -137,7 +137,7 @@ mod tests {
     /// Each cause has a sentence of its own, and none of them the password.
     #[test]
     fn a_file_that_cannot_be_used_says_why() {
-        let lines = "db:5433:money:somebody:secret";
+        let lines = "db:5433:money:somebody:geheim";
         let exposed = written(lines, 0o644);
         let missing = written(lines, 0o600);
         let nowhere = Path::new("/nowhere/pgpass");
@@ -148,7 +148,7 @@ mod tests {
             (Path::new("/"), "has the mode"),
         ] {
             let error = found(path).unwrap_err().to_string();
-            assert!(error.contains(says) && !error.contains("secret"), "{error}");
+            assert!(error.contains(says) && !error.contains("geheim"), "{error}");
         }
     }
 }

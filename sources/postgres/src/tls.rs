@@ -60,7 +60,8 @@ pub fn client(tls: &Tls) -> Result<ClientConfig, TlsError> {
             let unreadable = |reason: String| unreadable("the client's key", key, reason);
             let text = florin_input::read_secret(key, KEY_BYTES_MAX, PASSWORD_FILE_READ);
             let text = text.map_err(|reason| unreadable(reason.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(&text).map_err(|reason| unreadable(reason.to_string()))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(&text).map_err(|reason| unreadable(reason.to_string()))?;
             Ok(config.with_client_auth_cert(chain, key)?)
         }
     }
