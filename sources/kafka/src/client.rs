@@ -1,7 +1,6 @@
 //! The brokers, asked with time-outs: what a topic is, where its partitions begin and end, and a reader of some of them.
 
-use std::io;
-use std::path::Path;
+use std::fs::File;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,19 +96,20 @@ pub fn config(address: &Address) -> Result<ClientConfig, Failure> {
             .set("ssl.endpoint.identification.algorithm", names);
     }
     let (certificate, key) = identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
-    let readable = |file: &Path| std::fs::File::open(file).map(drop);
-    let files: [(_, _, fn(&Path) -> io::Result<()>); 3] = [
-        ("ssl.ca.location", root_certificates.as_ref(), readable),
-        ("ssl.certificate.location", certificate, readable),
-        ("ssl.key.location", key, florin_input::is_secret_kept),
-    ];
-    for (name, file, check) in files {
-        if let Some(file) = file {
-            // The library's words for a file that is missing do not name it.
-            let unreadable = |error| Failure::Unavailable(format!("cannot read {}: {error}", file.display()));
-            check(file).map_err(unreadable)?;
-            config.set(name, file.to_string_lossy());
+    for (name, file) in [
+        ("ssl.ca.location", root_certificates.as_ref()),
+        ("ssl.certificate.location", certificate),
+        ("ssl.key.location", key),
+    ] {
+        let Some(file) = file else { continue };
+        // The library's words for a file that is missing do not name it.
+        let unreadable = |error| Failure::Unavailable(format!("cannot read {}: {error}", file.display()));
+        match key {
+            Some(key) if key == file => florin_input::is_secret_kept(file),
+            _ => File::open(file).map(drop),
         }
+        .map_err(unreadable)?;
+        config.set(name, file.to_string_lossy());
     }
     if let Some(login) = &address.login {
         let password = password::find(login).map_err(|error| Failure::Unavailable(error.to_string()))?;
