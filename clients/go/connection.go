@@ -119,7 +119,7 @@ type sent struct {
 
 // elsewhere is where else a call that waits may be answered.
 type elsewhere struct {
-	// patience is after how long to ask elsewhere instead; 0 is never.
+	// patience is after how long, and how often from then on, to look for somebody else to ask instead; 0 is never.
 	patience time.Duration
 	// mayMove says that there is somebody else to ask; nil where there never is.
 	mayMove func(isSlow bool) bool
@@ -176,9 +176,10 @@ func (c *connection) wait(ctx context.Context, call *call, sent sent, with elsew
 	var slow, due <-chan time.Time
 	var overtaken <-chan struct{}
 	if with.patience > 0 {
-		timer := time.NewTimer(with.patience)
-		defer timer.Stop()
-		slow = timer.C
+		// Again and again: another node may be found, or heard again, while this one is silent.
+		ticker := time.NewTicker(with.patience)
+		defer ticker.Stop()
+		slow = ticker.C
 	}
 	if with.hedgeAfter > 0 {
 		timer := time.NewTimer(with.hedgeAfter)

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use florin_schema::{NodeId, Opcode, ShardIndex, Status, Version};
 use futures_util::future::{Either, select};
@@ -225,7 +225,8 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         }
     }
 
-    /// Waits for the reply, but where there is somebody else to ask no longer than a while.
+    /// Waits for the reply, but once there is somebody else to ask no longer than a while: another node may be found, or heard again,
+    /// while this one is silent.
     async fn reply(
         &self,
         choice: &Choice,
@@ -233,16 +234,23 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         request: &Request<'_>,
     ) -> Result<Result<RawReply, Error>, Failed> {
         let settings = &self.fleet.common().settings;
-        let calling = choice.connection.call(request);
-        if settings.retry == Retry::Never || !self.fleet.has_other(self.route, tour, choice) {
+        let mut calling = pin!(choice.connection.call(request));
+        if settings.retry == Retry::Never || !self.fleet.is_many() {
             return Ok(calling.await);
         }
         let patience = settings.stall_after + request.freshness.held();
-        timeout(patience, calling).await.map_err(|_| {
-            let address = choice.connection.address().clone();
-            let error = Error::Disconnected { address, cause: Disconnect::Stalled(patience) };
-            Failed { error, next: Next::AskAgain }
-        })
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Ok(reply) = timeout(patience, &mut calling).await {
+                return Ok(reply);
+            }
+            waited += patience;
+            if self.fleet.has_other(self.route, tour, choice) {
+                let address = choice.connection.address().clone();
+                let error = Error::Disconnected { address, cause: Disconnect::Stalled(waited) };
+                return Err(Failed { error, next: Next::AskAgain });
+            }
+        }
     }
 
     /// What follows an error. `floor` is what the client itself asked for, so that nothing goes back in time.

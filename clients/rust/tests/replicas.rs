@@ -66,6 +66,31 @@ async fn one_node_that_answers_is_enough_and_the_others_are_found_later() {
     assert!(matches!(impatient().connect(&*both).await.err().unwrap(), Error::Disconnected { .. }));
 }
 
+/// The first falls silent while nobody else is there. A call that waits for it goes on to the other as soon as that one comes.
+#[tokio::test]
+async fn a_node_that_comes_while_another_is_silent_is_asked() {
+    let gone = Fake::faultless(map(2)).await;
+    let (address, port) = (gone.address.clone(), gone.port);
+    drop(gone);
+    let silent = Fake::faultless(map(1)).await;
+    let path = Path::to(&silent.address).await;
+    let both = format!("{},{address}", path.address);
+    let client = impatient().silence_max(2 * fake::PATIENCE).connect(&*both).await.unwrap();
+    client.get_balance(user(1)).await.unwrap();
+    path.drop_all();
+    // Nor is there another connection.
+    path.lead(&address);
+    let before = client.counters().requests;
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_balance(user(1)).await }
+    });
+    eventually("it has been asked", || client.counters().requests > before).await;
+    let there = Fake::tcp_at(port, map(2), right).await;
+    assert_eq!(asking.await.unwrap().unwrap().to_record(), fake::balance(1));
+    assert!(!there.asked().is_empty());
+}
+
 /// A node that warms up, sheds, is behind what the caller asks for, answers late, drains, or says nothing: the other is
 /// asked within the deadline.
 #[tokio::test]
