@@ -134,7 +134,10 @@ fn die(way: &Way, postgres: u16) -> Result<(), String> {
     let pair = Authority::new("dying").and_then(|authority| authority.node(&["localhost".to_owned()]));
     let pair = pair.expect("a certificate");
     std::fs::write(folder.path().join("node.crt"), pair.certificate).expect("a folder of ours");
-    std::fs::write(folder.path().join("node.key"), pair.key).expect("a folder of ours");
+    let key = folder.path().join("node.key");
+    std::fs::write(&key, pair.key).expect("a folder of ours");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("a file of ours");
     let told = UnixDatagram::bind(folder.path().join("notify")).expect("a socket in a folder of ours");
     let mut command = florin(folder.path(), &[]);
     command
