@@ -61,8 +61,9 @@ impl Files {
     /// From now on the nodes' certificate is this authority's.
     fn show(&self, authority: &str) {
         for name in ["node.crt", "node.key"] {
-            let next = write(self.folder(), "next", &self.text(&format!("{authority}/{name}")));
-            std::fs::rename(next, self.at(name)).unwrap();
+            // A key remains nobody else's to read.
+            std::fs::copy(self.at(&format!("{authority}/{name}")), self.at("next")).unwrap();
+            std::fs::rename(self.at("next"), self.at(name)).unwrap();
         }
     }
 
