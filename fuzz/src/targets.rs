@@ -186,6 +186,9 @@ pub fn handshake(input: &[u8]) {
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, text).expect("written");
+            // One of them is a key.
+            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&path, own).expect("a file of ours");
             path
         };
         let files = TlsFiles {
