@@ -55,11 +55,12 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     let rounds = usize::from(args.node.rounds.rounds);
     let progress = Progress::new((CASES.len() * rounds) as u64);
     let mut targets = start_all(&specs, &bench, &progress)?;
-    targets[LIMIT].bounded = Some(targets[LIMIT].access.clone());
+    let limit = &mut targets[Server::Limit as usize];
+    limit.bounded = Some(limit.access.clone());
     let mut made: Vec<Vec<f64>> = vec![Vec::new(); CASES.len()];
     let campaign = Campaign::run(CASES.len(), 1, rounds, |index, _| {
         let case = &CASES[index];
-        let target = &targets[case.target];
+        let target = &targets[case.target as usize];
         let name = case.name(&strength);
         let load = args.load.load(args.node.common.setup.arrivals);
         target.resume()?;
@@ -88,30 +89,34 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
 
 /// Some trouble with one of the servers.
 struct Case {
-    target: usize,
+    target: Server,
     trouble: Trouble,
     /// The case in which that server has none.
     alone: usize,
 }
 
-const FLORIN: usize = 0;
-const LIMIT: usize = 1;
+/// In the order in which they are started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Florin,
+    Limit,
+}
 
 /// Each trouble with florin, and what nobody can be spared on this host: the greedy one's requests and their answers, where nothing else
 /// is done with them.
 const CASES: [Case; 6] = [
-    Case { target: FLORIN, trouble: Trouble::None, alone: 0 },
-    Case { target: FLORIN, trouble: Trouble::HalfHandshakes, alone: 0 },
-    Case { target: FLORIN, trouble: Trouble::Handshakes, alone: 0 },
-    Case { target: FLORIN, trouble: Trouble::Greed, alone: 0 },
-    Case { target: LIMIT, trouble: Trouble::None, alone: 4 },
-    Case { target: LIMIT, trouble: Trouble::Greed, alone: 4 },
+    Case { target: Server::Florin, trouble: Trouble::None, alone: 0 },
+    Case { target: Server::Florin, trouble: Trouble::HalfHandshakes, alone: 0 },
+    Case { target: Server::Florin, trouble: Trouble::Handshakes, alone: 0 },
+    Case { target: Server::Florin, trouble: Trouble::Greed, alone: 0 },
+    Case { target: Server::Limit, trouble: Trouble::None, alone: 4 },
+    Case { target: Server::Limit, trouble: Trouble::Greed, alone: 4 },
 ];
 
 impl Case {
     fn name(&self, strength: &Strength) -> String {
         let name = strength.name(self.trouble);
-        if self.target == LIMIT { format!("limit: {name}") } else { name }
+        if self.target == Server::Limit { format!("limit: {name}") } else { name }
     }
 }
 
@@ -124,7 +129,7 @@ fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], qu
     let judged = |holds: bool| if holds { "reached" } else { "missed" };
     for ((case, summary), (ratio, made)) in CASES.iter().zip(summaries).zip(ratios.iter().zip(made)) {
         let most = case.trouble.p99_most();
-        let is_judged = case.target == FLORIN;
+        let is_judged = case.target == Server::Florin;
         let has_bound = is_judged && case.trouble != Trouble::None;
         let ratio = ratio.unwrap_or(f64::INFINITY);
         let served = 1.0 - summary.medians.error_share;
