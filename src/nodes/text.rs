@@ -106,7 +106,7 @@ pub fn write(member: &Member) -> NodesText {
     NodesText::new(before_nodes(&whole), before_nodes(&news), &parts)
 }
 
-/// What [`write`] depends on.
+/// What [`write()`] depends on.
 pub fn key(member: &Member) -> (u64, Option<Mark>) {
     (member.view().version(), member.mark())
 }
