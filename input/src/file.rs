@@ -65,7 +65,10 @@ fn guarded(file: &File) -> io::Result<()> {
 }
 
 /// Opens without waiting for whoever would write to a FIFO.
-fn open(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// The system's.
+pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 

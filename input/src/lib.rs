@@ -18,5 +18,5 @@ mod limits;
 mod names;
 pub mod origin;
 
-pub use file::{is_own, is_secret_kept, read_secret, read_secret_text, read_text};
+pub use file::{is_own, is_secret_kept, open, read_secret, read_secret_text, read_text};
 pub use names::{by_names, json};

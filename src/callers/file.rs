@@ -24,12 +24,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -163,8 +161,7 @@ impl Principals {
 
 fn read_text(path: &Path) -> Result<String, FileError> {
     let failed = |source| FileError::Unreadable { path: path.to_owned(), source };
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let file = florin_input::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     if !found.is_file() || !florin_input::is_own(&found) || found.mode() & 0o022 != 0 {
         let (mode, owner) = (found.mode() & 0o7777, found.uid());
