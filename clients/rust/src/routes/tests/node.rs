@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use florin_core::nodes::{Hold, Member, News, Place, Topic};
+use florin_core::nodes::{Described, Hold, Member, News, Place, Topic, View};
 use florin_schema::{MapNode, NodeId, UserId, Version};
 
 use super::world::Log;
@@ -42,6 +42,8 @@ pub struct Node {
     pub has_left: bool,
     /// Whether it has asked the group who is there, and waits to hear.
     pub is_asking: bool,
+    /// In how many of the group's descriptions it was.
+    pub descriptions: u32,
     /// Up to which version of what another knows it has heard all.
     heard: BTreeMap<NodeId, u64>,
     /// Each partition that it holds.
@@ -57,6 +59,7 @@ impl Node {
             is_leaving: false,
             has_left: false,
             is_asking: false,
+            descriptions: 0,
             heard: BTreeMap::new(),
             held: BTreeMap::new(),
         }
@@ -65,6 +68,11 @@ impl Node {
     pub fn hear(&mut self, from: NodeId, news: News) {
         self.heard.insert(from, news.version);
         self.member.hear(news);
+    }
+
+    pub fn describe(&mut self, described: &Described, asked: &View) {
+        self.descriptions += u32::from(described.contains_key(&self.place()));
+        self.member.describe(described, asked);
     }
 
     pub fn heard_of(&self, other: NodeId) -> u64 {

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use flatbuffers::FlatBufferBuilder;
+use florin_core::limits::ABSENT_UNHEARD_MAX;
 use florin_core::nodes::{Departure, Described, News, Place, Planted, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
@@ -107,6 +108,13 @@ struct Letter {
     news: News,
 }
 
+/// How a node ended.
+struct End {
+    at: u64,
+    /// Who knew of it by then.
+    known_by: BTreeSet<NodeId>,
+}
+
 /// See the module.
 pub struct World {
     seed: u64,
@@ -127,8 +135,11 @@ pub struct World {
     letters: Vec<Letter>,
     descriptions: Vec<(u64, NodeId, Described, View)>,
     clients: Vec<Client>,
-    /// When whoever was told to end has.
-    ended: BTreeMap<NodeId, u64>,
+    /// Whoever was told to end and has.
+    ended: BTreeMap<NodeId, End>,
+    /// Of a node and one that it names, though that one has ended: the last word it has of it, and which of its descriptions of the group
+    /// was the last when it first named it by that.
+    misled: BTreeMap<(NodeId, NodeId), (u64, u32)>,
     tally: Tally,
 }
 
@@ -168,6 +179,7 @@ impl World {
             descriptions: Vec::new(),
             clients: Vec::new(),
             ended: BTreeMap::new(),
+            misled: BTreeMap::new(),
             tally: Tally::default(),
         };
         (0..nodes).for_each(|host| world.start(host));
@@ -295,7 +307,7 @@ impl World {
             let Some(node) = self.nodes.get_mut(&to) else { continue };
             node.is_asking = false;
             if is_there(node) {
-                node.member.describe(&described, &asked);
+                node.describe(&described, &asked);
             }
         }
     }
@@ -332,8 +344,10 @@ impl World {
                     self.group.leave(&node.place());
                 }
                 Departure::End => {
-                    self.ended.insert(id, self.now);
                     self.nodes.remove(&id);
+                    let knows = |node: &&Node| node.member.view().has(id);
+                    let known_by = self.nodes.values().filter(knows).map(Node::id).collect();
+                    self.ended.insert(id, End { at: self.now, known_by });
                 }
             }
         }
@@ -464,26 +478,42 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
-    /// Whoever stays, and was there when a node ended as it was told to, sends callers there no more: they would be refused.
-    fn check_ended(&self) {
+    /// Whoever stays, and was there and knew of a node when it ended as it was told to, sends callers there no more: they would be
+    /// refused. Whoever did not know of it may be told by somebody who has stood still since, and cannot know better before that counts
+    /// as gone.
+    fn check_ended(&mut self) {
+        let mut misled = BTreeMap::new();
         for node in self.nodes.values().filter(|node| !node.is_leaving) {
             let Some(map) = node.member.map() else { continue };
             for (ended, place) in map.nodes().iter().zip(0..) {
-                let Some(&at) = self.ended.get(&ended.id).filter(|&&at| node.has_heard(at)) else { continue };
+                let Some(end) = self.ended.get(&ended.id).filter(|end| node.has_heard(end.at)) else {
+                    continue;
+                };
                 let mut owned =
                     (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(place));
+                if self.now - end.at < ENDED_TURNS || owned.next().is_none() {
+                    continue;
+                }
+                let said = node.member.view().report(ended.id);
+                let number = said.map_or(0, |said| said.number);
+                let pair = (node.id(), ended.id);
+                let before = self.misled.get(&pair).filter(|(before, _)| *before == number);
+                let since = before.map_or(node.descriptions, |&(_, since)| since);
+                misled.insert(pair, (number, since));
+                // The first may have been asked for before it was told; by the last, nothing new was heard for as long as that may take.
                 assert!(
-                    self.now - at < ENDED_TURNS || owned.next().is_none(),
-                    "seed {}, turn {}: {} names {}, which has ended at turn {at}: {:?}{}",
+                    !end.known_by.contains(&node.id()) && node.descriptions - since < ABSENT_UNHEARD_MAX + 2,
+                    "seed {}, turn {}: {} names {}, which has ended at turn {}: {said:?}{}",
                     self.seed,
                     self.now,
                     node.id(),
                     ended.id,
-                    node.member.view().report(ended.id),
+                    end.at,
                     self.standings(0)
                 );
             }
         }
+        self.misled = misled;
     }
 
     /// A node that names itself an owner has caught up.
