@@ -84,7 +84,7 @@ fn florins_unit_allows_what_florin_asks_of_the_kernel() {
         .filter_map(|line| line.strip_prefix("SystemCallFilter="))
         .flat_map(str::split_whitespace)
         .collect();
-    for call in ["sched_setaffinity", "setpriority", "prlimit64"] {
+    for call in ["sched_setaffinity", "sched_setattr", "setpriority", "prlimit64"] {
         assert!(allowed.contains(&call), "{call}: {allowed:?}");
     }
 }

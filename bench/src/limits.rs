@@ -28,6 +28,9 @@ pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// A connection's unanswered requests of fewer bytes than this always fit into its socket's buffers, so that a send
 /// completes while it is submitted (Linux starts with 16 KiB of send buffer).
 pub const INLINE_SEND_BYTES: usize = 8_192;
+/// Questions that a load which must come last asks in one system call. Some kernels let nobody else onto the CPU until a call is over,
+/// and each takes some 8 µs of it.
+pub const BURST_OF_LAST: usize = 4;
 /// How long a thread sleeps at most without looking at the time and the flag that ends it.
 pub const TICK_NS: u64 = 20_000_000;
 /// How long an open loop goes on sending what was due before the end: without it the last few arrivals would count as

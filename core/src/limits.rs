@@ -450,6 +450,8 @@ pub const ACCEPTS_QUEUED_MAX: u32 = LISTENERS_MAX * LISTEN_BACKLOG.unsigned_abs(
 /// How much lower the priority is of threads for which no caller waits, or none who is served already: those that make handshakes
 /// and checkpoints, and the audit. On a CPU that they share with others they get a tenth.
 pub const NICE_OF_HOUSEKEEPING: i32 = 10;
+/// For how long a shard asks to run at a time, ns: the shortest that Linux takes. Whoever asks for less at a time comes first.
+pub const SHARD_SLICE_NS: u64 = 100_000;
 /// How long the feed waits for a shard before it looks again: one that goes on has emptied only part of its ring by then,
 /// and for one that stands still the feed does not burn a CPU (at 50 µs it took 11 % of one).
 pub const FEED_LOOK_AGAIN: Duration = Duration::from_micros(200);

@@ -24,6 +24,8 @@ mod quiet;
 mod refusals;
 #[path = "serving.rs"]
 mod serving;
+#[path = "slices.rs"]
+mod slices;
 #[path = "spinning.rs"]
 mod spinning;
 #[path = "support.rs"]

@@ -389,6 +389,7 @@ fn prepare<P: Protocol>(
             Span::Time { .. } => u64::MAX,
             Span::Requests { count, .. } => count / threads as u64,
         },
+        burst_max: if plan.settings.comes_last { limits::BURST_OF_LAST } else { usize::MAX },
         waiting: plan.settings.waiting,
         inline: match plan.load.depth() * request_bytes < limits::INLINE_SEND_BYTES {
             true => sockets::Inline::Surely,

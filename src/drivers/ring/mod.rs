@@ -4,7 +4,7 @@
 //! hands elsewhere), `serving` (connections), `sealing` (those by TLS),
 //! `queue` (the operations and the system call), `buffers` (where the kernel puts what arrives), `connections` (what is
 //! kept of each), `token` (how a completion is recognised), `spinning` (when it polls instead of sleeping), `setup` (how the
-//! ring is made, and refusals).
+//! ring is made, and refusals), `slices` (that it comes first where others are on its CPU).
 //!
 //! `cargo test --test node quiet` has strace watch a shard through 100,000 requests and finds nothing but
 //! `io_uring_enter`. To see the same on a node that runs, under load:
@@ -24,6 +24,7 @@ mod sealed;
 mod sealing;
 mod serving;
 mod setup;
+mod slices;
 mod spinning;
 mod token;
 
@@ -96,6 +97,7 @@ impl Driver for RingDriver {
 impl<E: Engine> RingDriver<E> {
     /// See [`Driver::set_up`].
     pub fn of(mut context: ShardContext<E>, sizes: RingSizes) -> Result<RingDriver<E>, DriverError> {
+        slices::take_short();
         let (queue, buffers) = setup::make(&sizes)?;
         let acceptors = mem::take(&mut context.listening).into_iter().map(Acceptor::new).collect();
         Ok(RingDriver {
