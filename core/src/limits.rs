@@ -23,7 +23,7 @@ pub const ABSENT_UNHEARD_MAX: u32 = 8;
 /// who stand by claim what it has, and before it ends whose that is now.
 pub const LEAVE_HEARD_US: u64 = 500_000;
 /// How long a node that has left its group to end waits for others to hear of it, µs: by then somebody who is in the group has asked it
-/// many times, or nobody there knows of it any more.
+/// many times, or nobody there knows of it any more. And how long one that knows of nobody else waits for the group to be described.
 pub const LEAVE_UNHEARD_US: u64 = 5_000_000;
 /// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
 pub const HOLDINGS_QUEUED_MAX: usize = 8;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 
@@ -145,7 +146,7 @@ pub struct NodeMap {
     pub epoch: u64,
     /// Of the topic's producers.
     pub partitioner: Partitioner,
-    nodes: Vec<MapNode>,
+    nodes: Arc<[MapNode]>,
     /// For each partition as many places among the nodes, or [`NOBODY`]: the owner's, then standbys'.
     holders: Vec<u16>,
     /// How many for each.
@@ -193,7 +194,7 @@ impl NodeMap {
     /// Where that is none, or above [`HOLDERS_MAX`].
     pub fn new(epoch: u64, partitioner: Partitioner, nodes: Vec<MapNode>, holders_each: usize) -> NodeMap {
         assert!((1..=HOLDERS_MAX).contains(&holders_each) && nodes.len() <= NODES_MAX);
-        NodeMap { epoch, partitioner, nodes, holders: Vec::new(), holders_each }
+        NodeMap { epoch, partitioner, nodes: nodes.into(), holders: Vec::new(), holders_each }
     }
 
     /// Adds the next partition: its owner, where it has one, and its standbys, as far as there is room for them.
@@ -213,6 +214,15 @@ impl NodeMap {
         let standbys = standbys.into_iter().chain(std::iter::repeat(NOBODY));
         let holders = std::iter::once(owner.unwrap_or(NOBODY)).chain(standbys);
         row.iter_mut().zip(holders).for_each(|(place, holder)| *place = holder);
+    }
+
+    /// Others are there: `moved` says at which place each of the former now is, whom it names already.
+    pub fn replace_nodes(&mut self, nodes: Vec<MapNode>, moved: impl Fn(u16) -> Option<u16>) {
+        assert!(nodes.len() <= NODES_MAX);
+        self.nodes = nodes.into();
+        for place in self.holders.iter_mut().filter(|place| **place != NOBODY) {
+            *place = moved(*place).unwrap_or(NOBODY);
+        }
     }
 
     /// How many partitions there are.
@@ -286,9 +296,17 @@ impl NodeMap {
         let node = |digest: u64, MapNode { id, host, port, tls_port }: &MapNode| {
             mix(text(mix(digest ^ id.0), host) ^ u64::from(*port) << 16 ^ u64::from(*tls_port))
         };
-        let head = text(mix(self.holders_each as u64), self.partitioner.name());
+        let head =
+            text(mix(self.holders_each as u64 ^ u64::from(self.partitions()) << 32), self.partitioner.name());
         let nodes = self.nodes.iter().fold(mix(head ^ self.nodes.len() as u64), node);
-        self.holders.iter().fold(nodes, |digest, &place| mix(digest ^ u64::from(place)))
+        (0..self.partitions()).fold(nodes, |digest, partition| digest.wrapping_add(self.digest_of(partition)))
+    }
+
+    /// What the digest has of one partition: it is their sum, and so is kept up where one changes.
+    pub fn digest_of(&self, partition: u32) -> u64 {
+        self.row(partition)
+            .iter()
+            .fold(mix(!u64::from(partition)), |digest, &place| mix(digest ^ u64::from(place)))
     }
 
     fn row(&self, partition: u32) -> &[u16] {
@@ -349,7 +367,7 @@ impl NodeMap {
         if let Some(&got) = holders.iter().find(|&&place| place != NOBODY && usize::from(place) >= count) {
             return Err(NodeMapError::Holder { nodes: count, got });
         }
-        Ok(NodeMap { epoch: map.epoch(), partitioner, nodes, holders, holders_each: each })
+        Ok(NodeMap { epoch: map.epoch(), partitioner, nodes: nodes.into(), holders, holders_each: each })
     }
 }
 
@@ -426,10 +444,13 @@ mod tests {
             there_and_back(&wrong).unwrap_err()
         };
         assert_eq!(wrong(|map| map.holders[2] = 2), NodeMapError::Holder { nodes: 2, got: 2 });
-        assert_eq!(wrong(|map| map.nodes[1].id = NodeId(0)), NodeMapError::Node(1));
-        assert_eq!(wrong(|map| map.nodes[0].port = 0), NodeMapError::Node(0));
-        assert_eq!(wrong(|map| map.nodes[0].host = "x".repeat(254)), NodeMapError::Node(0));
-        assert_eq!(wrong(|map| map.nodes = vec![node(1); 257]), NodeMapError::Nodes(257));
+        assert_eq!(wrong(|map| Arc::make_mut(&mut map.nodes)[1].id = NodeId(0)), NodeMapError::Node(1));
+        assert_eq!(wrong(|map| Arc::make_mut(&mut map.nodes)[0].port = 0), NodeMapError::Node(0));
+        assert_eq!(
+            wrong(|map| Arc::make_mut(&mut map.nodes)[0].host = "x".repeat(254)),
+            NodeMapError::Node(0)
+        );
+        assert_eq!(wrong(|map| map.nodes = vec![node(1); 257].into()), NodeMapError::Nodes(257));
         assert_eq!(wrong(|map| map.holders.clear()), NodeMapError::Partitions { holders: 0, each: 2 });
         assert_eq!(wrong(|map| map.holders_each = 5), NodeMapError::Partitions { holders: 6, each: 5 });
         assert_eq!(wrong(|map| map.holders_each = 0), NodeMapError::Partitions { holders: 6, each: 0 });

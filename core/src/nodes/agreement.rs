@@ -32,8 +32,10 @@ pub struct Agreement {
     view: View,
     map: Arc<NodeMap>,
     plan: Plan,
-    /// How many there have been.
-    plans: u64,
+    /// The partitions that it looked at, until [`Agreement::take_changed`]; some twice.
+    changed: Vec<u32>,
+    /// Whether others are there than when it was asked last.
+    are_nodes_changed: bool,
     /// Whether the plan is not of this view.
     is_stale: bool,
     /// What the map says.
@@ -61,7 +63,8 @@ impl Agreement {
             map,
             digest: plan.digest,
             plan,
-            plans: 0,
+            changed: Vec::new(),
+            are_nodes_changed: false,
             is_stale: false,
             heard: Vec::new(),
             is_complete: false,
@@ -99,9 +102,14 @@ impl Agreement {
         &self.plan
     }
 
-    /// Which one that is: another has another number.
-    pub fn plan_number(&self) -> u64 {
-        self.plans
+    /// Of which partitions the plan may say something else than when this was asked last; some twice.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// Whether others are there by the plan than when this was asked last.
+    pub fn take_nodes_changed(&mut self) -> bool {
+        core::mem::take(&mut self.are_nodes_changed)
     }
 
     /// Takes in what a node says of itself: this one, whenever that changes.
@@ -136,8 +144,9 @@ impl Agreement {
     /// Draws the conclusions from all that was taken in. `now_us` is the time, µs since 1970 UTC.
     pub fn settle(&mut self, now_us: u64) {
         if core::mem::take(&mut self.is_stale) {
-            self.plan.update(&self.topic, &self.view, self.planted);
-            self.plans += 1;
+            let (changed, are_nodes_changed) = self.plan.update(&self.topic, &self.view, self.planted);
+            self.changed.extend(changed);
+            self.are_nodes_changed |= are_nodes_changed;
         }
         let heard = core::mem::take(&mut self.heard);
         let highest = heard.first().map_or(self.map.epoch, |heard| heard.epoch);

@@ -91,14 +91,21 @@ pub struct Member {
     /// Of each partition that is followed, whether it is caught up.
     followed: BTreeMap<u32, bool>,
     is_described: bool,
+    /// Whether the group was described since others could hear that this one is about to end.
+    is_leaving_described: bool,
     /// Who else is in the group, as it was described last.
     others: BTreeSet<Place>,
     peers: BTreeSet<Place>,
-    /// Of the view that the peers follow from; `None` where others are in the group since.
-    peers_of: Option<u64>,
+    /// Whether others are in the group since the peers were found.
+    is_group_new: bool,
     kept: BTreeSet<u32>,
-    /// What it keeps by a plan, and the plan's number.
-    planned: Option<(u64, Vec<u32>)>,
+    /// Whether there was a map when that was found.
+    kept_with_map: bool,
+    /// What it keeps by the plan.
+    planned: BTreeSet<u32>,
+    /// Whether what it keeps, or how it stands, may be otherwise than it was found to be.
+    is_to_keep: bool,
+    is_to_say: bool,
     said: Option<Said>,
     /// Of those that were not described last the number of the last word, and in how many descriptions running it was the last.
     unheard: BTreeMap<NodeId, (u64, u32)>,
@@ -109,6 +116,7 @@ pub struct Member {
 struct Said {
     report: Arc<Report>,
     at_us: u64,
+    is_relieved: bool,
 }
 
 impl Member {
@@ -126,11 +134,15 @@ impl Member {
             assigned: BTreeSet::new(),
             followed: BTreeMap::new(),
             is_described: false,
+            is_leaving_described: false,
             others: BTreeSet::new(),
             peers: BTreeSet::new(),
-            peers_of: None,
+            is_group_new: true,
             kept: BTreeSet::new(),
-            planned: None,
+            kept_with_map: false,
+            planned: BTreeSet::new(),
+            is_to_keep: true,
+            is_to_say: true,
             said: None,
             unheard: BTreeMap::new(),
             planted: None,
@@ -183,18 +195,25 @@ impl Member {
     /// in. A node that is not in it, because it comes or is about to end, is there for as long as it goes on speaking.
     pub fn describe(&mut self, described: &Described, asked: &View) {
         let assigned = described.get(&Place::of(&self.node));
-        if !Planted::KeepsAssignments.is(self.planted) {
-            self.assigned.clear();
-        }
-        self.assigned.extend(assigned.into_iter().flatten());
         self.is_described = assigned.is_some();
+        if assigned.map_or(!self.assigned.is_empty(), |assigned| *assigned != self.assigned) {
+            if !Planted::KeepsAssignments.is(self.planted) {
+                self.assigned.clear();
+            }
+            self.assigned.extend(assigned.into_iter().flatten());
+            self.is_to_keep = true;
+        }
         let own = Place::of(&self.node);
-        self.others = described.keys().filter(|place| **place != own).cloned().collect();
-        self.peers_of = None;
+        let others = || described.keys().filter(|place| **place != own);
+        if !others().eq(&self.others) {
+            self.others = others().cloned().collect();
+            self.is_group_new = true;
+        }
         // One without this node is of a time before it came, or after it went: nothing was heard of the others yet, or nothing is to be.
         if assigned.is_none() && !self.is_leaving() {
             return;
         }
+        self.is_leaving_described |= asked.report(self.node.id).is_some_and(|report| report.is_leaving);
         self.listen_to_absent(described, asked);
         let is_there = |report: &&Arc<Report>| {
             self.unheard.get(&report.node.id).is_none_or(|&(_, times)| times < ABSENT_UNHEARD_MAX)
@@ -204,7 +223,7 @@ impl Member {
         there.insert(self.node.id);
         // Whoever has a map knows of those that have left the group as well: it is waited for. Where nobody has one, nobody has left.
         let has_none = |report: Option<&Arc<Report>>| report.is_some_and(|report| !report.has_map);
-        let is_complete = self.said_by_others().all(has_none);
+        let is_complete = self.map().is_none() && self.said_by_others().all(has_none);
         self.agreement.describe(&there, asked, is_complete);
     }
 
@@ -234,6 +253,7 @@ impl Member {
     /// It is about to end: others are to have what it has.
     pub fn leave(&mut self, now_us: u64) {
         self.leaving_since.get_or_insert(now_us);
+        self.is_to_keep = true;
     }
 
     fn is_leaving(&self) -> bool {
@@ -253,8 +273,10 @@ impl Member {
     }
 
     /// Whether it is about to end, and all others in the group are known and about to end as well: nobody is left to have what it has.
-    fn is_last(&self) -> bool {
-        if !self.is_leaving() {
+    fn is_last(&self, now_us: u64) -> bool {
+        let Some(since) = self.leaving_since else { return false };
+        // Somebody may have come since the group was described. Where it is not described any more, nobody can be waited for.
+        if !self.is_leaving_described && now_us.abs_diff(since) < LEAVE_UNHEARD_US {
             return false;
         }
         let is_ending = |report: Option<&Arc<Report>>| report.is_some_and(|report| report.is_leaving);
@@ -291,28 +313,32 @@ impl Member {
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
     pub fn turn(&mut self, followed: BTreeMap<u32, bool>, now_us: u64) {
-        self.followed = followed;
-        self.agreement.settle(now_us);
+        if followed != self.followed {
+            self.followed = followed;
+            (self.is_to_say, self.is_to_keep) = (true, true);
+        }
+        self.settle(now_us);
         self.speak(now_us);
-        self.agreement.settle(now_us);
+        self.settle(now_us);
         self.find_peers();
-        let is_needless = self.is_relieved(now_us) || self.is_last();
+        let is_needless = self.is_relieved(now_us) || self.is_last(now_us);
         self.needless_since = is_needless.then(|| self.needless_since.unwrap_or(now_us));
-        let plan = self.agreement.plan();
-        let Some(place) = plan.place_of(self.node.id) else {
+        if self.agreement.plan().place_of(self.node.id).is_none() {
             // Another life has this one's place; the group says so as well, and this one ends.
             self.kept.retain(|partition| self.followed.contains_key(partition));
+            self.is_to_keep = true;
             return;
-        };
-        if self.planned.as_ref().is_none_or(|(number, _)| *number != self.agreement.plan_number()) {
-            self.planned = Some((self.agreement.plan_number(), plan.kept_by(place).collect()));
+        }
+        let has_map = self.map().is_some();
+        let had_map = core::mem::replace(&mut self.kept_with_map, has_map);
+        if !core::mem::take(&mut self.is_to_keep) && has_map == had_map {
+            return;
         }
         // Before it is known who else is there, everybody seems to be missing.
         let is_needed = |partition: &u32| {
-            self.map().is_some() || self.assigned.contains(partition) || self.followed.contains_key(partition)
+            has_map || self.assigned.contains(partition) || self.followed.contains_key(partition)
         };
-        let planned = self.planned.iter().flat_map(|(_, kept)| kept).copied();
-        let mut kept: BTreeSet<u32> = planned.filter(is_needed).collect();
+        let mut kept: BTreeSet<u32> = self.planned.iter().copied().filter(is_needed).collect();
         if self.is_leaving() {
             // It answers to the last for whoever has not heard yet of who has it now.
             kept.extend(self.followed.keys());
@@ -320,6 +346,27 @@ impl Member {
         let before = core::mem::replace(&mut self.kept, kept);
         if Planted::LetsGoOfNothing.is(self.planted) {
             self.kept.extend(before);
+        }
+    }
+
+    /// Draws the conclusions from all that was taken in, and notes what they change for this node.
+    fn settle(&mut self, now_us: u64) {
+        self.agreement.settle(now_us);
+        let changed = self.agreement.take_changed();
+        let plan = self.agreement.plan();
+        let Some(place) = plan.place_of(self.node.id) else {
+            // Once it has a place again, all that it keeps is new.
+            self.planned.clear();
+            (self.is_to_say, self.is_to_keep) = (true, true);
+            return;
+        };
+        for partition in changed {
+            let is_other = match plan.keeps(place, partition) {
+                true => self.planned.insert(partition),
+                false => self.planned.remove(&partition),
+            };
+            self.is_to_keep |= is_other;
+            self.is_to_say = self.is_to_say || self.followed.contains_key(&partition);
         }
     }
 
@@ -347,13 +394,12 @@ impl Member {
     }
 
     fn find_peers(&mut self) {
-        let version = self.view().version();
-        if self.peers_of != Some(version) {
+        let are_others_there = self.agreement.take_nodes_changed();
+        if core::mem::take(&mut self.is_group_new) || are_others_there {
             let own = Place::of(&self.node);
-            let living =
-                self.view().living().map(|report| Place::of(&report.node)).filter(|place| *place != own);
+            let nodes = self.agreement.plan().map.nodes();
+            let living = nodes.iter().map(Place::of).filter(|place| *place != own);
             self.peers = living.chain(self.others.iter().cloned()).collect();
-            self.peers_of = Some(version);
         }
     }
 
@@ -363,23 +409,29 @@ impl Member {
         // Others must not name it any more, whatever becomes of those who have it now, when it has ended.
         let is_relieved = self.is_relieved(now_us);
         let place = self.agreement.plan().place_of(self.node.id);
-        let said = self.followed.iter().filter(|_| !is_relieved);
-        let held: BTreeMap<u32, Standing> = said
-            .map(|(&partition, &is_ready)| (partition, self.standing(place, partition, is_ready)))
-            .collect();
+        let is_to_say = core::mem::take(&mut self.is_to_say)
+            || self.said.as_ref().is_none_or(|said| said.is_relieved != is_relieved);
+        let held: Option<BTreeMap<u32, Standing>> = is_to_say.then(|| {
+            let said = self.followed.iter().filter(|_| !is_relieved);
+            said.map(|(&partition, &is_ready)| (partition, self.standing(place, partition, is_ready)))
+                .collect()
+        });
         let is_as_before = self.said.as_ref().is_some_and(|Said { report, at_us, .. }| {
-            (&report.held, &report.assigned) == (&held, &self.assigned)
+            held.as_ref().is_none_or(|held| report.held == *held)
+                && report.assigned == self.assigned
                 && (report.is_leaving, report.has_map) == (self.is_leaving(), self.map().is_some())
                 && (self.is_described || now_us.abs_diff(*at_us) < ABSENT_SPEAKS_US)
         });
         if is_as_before && self.view().has(self.node.id) {
+            self.said.iter_mut().for_each(|said| said.is_relieved = is_relieved);
             return;
         }
+        let held = held.unwrap_or_else(|| self.said.as_ref().expect("it has spoken").report.held.clone());
         let number = self.view().next_number(self.node.id, self.number);
         let (node, assigned, is_leaving) = (self.node.clone(), self.assigned.clone(), self.is_leaving());
         let has_map = self.map().is_some();
         let report = Arc::new(Report { node, number, is_leaving, has_map, assigned, held });
-        self.said = Some(Said { report: Arc::clone(&report), at_us: now_us });
+        self.said = Some(Said { report: Arc::clone(&report), at_us: now_us, is_relieved });
         self.agreement.hear(report);
     }
 

@@ -8,7 +8,6 @@
 //! number above all claims that it knows, and lets go only once it knows of a higher one than its own. Who has made the highest claim of
 //! all knows of none: it has the partition, whatever the others know.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -56,6 +55,27 @@ struct Row {
     keepers: Vec<u16>,
     /// The highest claim, and whose it is.
     highest: Option<(u64, u16)>,
+    /// Whether more stand by than those who stand first: who does depends on everybody.
+    is_beyond_first: bool,
+}
+
+impl Row {
+    /// What a node has to do with it from now on.
+    fn put(&mut self, place: u16, claim: Option<Claim>) {
+        match (self.claims.binary_search_by_key(&place, |claim| claim.place), claim) {
+            (Ok(at), Some(claim)) => self.claims[at] = claim,
+            (Ok(at), None) => drop(self.claims.remove(at)),
+            (Err(at), Some(claim)) => self.claims.insert(at, claim),
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Nodes have other places, in the same order; some have none.
+    fn move_to(&mut self, moved: impl Fn(u16) -> Option<u16>) {
+        self.claims.retain_mut(|claim| moved(claim.place).map(|place| claim.place = place).is_some());
+        self.keepers.retain_mut(|keeper| moved(*keeper).map(|place| *keeper = place).is_some());
+        self.highest = self.highest.and_then(|(number, place)| Some((number, moved(place)?)));
+    }
 }
 
 /// What a node has to do with one partition.
@@ -89,103 +109,167 @@ fn partitions(report: &Report) -> impl Iterator<Item = u32> + '_ {
     report.held.keys().chain(&report.assigned).copied()
 }
 
+/// Adds the partitions of which two reports of one node say something else; some twice.
+fn differing(before: &Report, after: &Report, changed: &mut Vec<u32>) {
+    if before.is_leaving != after.is_leaving {
+        changed.extend(partitions(before).chain(partitions(after)));
+        return;
+    }
+    let (mut was, mut is) = (before.held.iter().peekable(), after.held.iter().peekable());
+    loop {
+        let (one, other) = (was.peek().map(|(at, _)| **at), is.peek().map(|(at, _)| **at));
+        let Some(first) = one.into_iter().chain(other).min() else { break };
+        let is_as_before = was.next_if(|(at, _)| **at == first) == is.next_if(|(at, _)| **at == first);
+        changed.extend((!is_as_before).then_some(first));
+    }
+    if before.assigned != after.assigned {
+        changed.extend(before.assigned.symmetric_difference(&after.assigned));
+    }
+}
+
 impl Plan {
     /// The plan where nobody is known.
     pub(super) fn new(topic: &Topic) -> Plan {
-        let mut plan = Plan {
-            map: NodeMap::new(0, topic.partitioner, Vec::new(), 1 + topic.standbys),
-            digest: 0,
+        let mut map = NodeMap::new(0, topic.partitioner, Vec::new(), 1 + topic.standbys);
+        (0..topic.partitions).for_each(|_| map.push(None, []));
+        Plan {
+            digest: map.digest(),
+            map,
             reports: Vec::new(),
             nodes: Vec::new(),
             first: Vec::new(),
             first_each: 0,
             rows: vec![Row::default(); topic.partitions as usize],
-        };
-        plan.begin(topic, Vec::new());
-        plan.digest = plan.map.digest();
-        plan
+        }
     }
 
-    /// Makes it that of what is known now. What it says of a partition follows from what is said of that one, and from who is there and
-    /// stays: where these are the same as before, no more is looked at than what has been said anew.
-    pub(super) fn update(&mut self, topic: &Topic, view: &View, planted: Option<Planted>) {
-        let reports: Vec<Arc<Report>> = view.living().cloned().collect();
+    /// Makes it that of what is known now, and says which partitions were looked at, and whether others are there or stay. What it says of
+    /// a partition follows from what is said of that one, and from who stands first for it: where these are the same as before, it says
+    /// the same.
+    pub(super) fn update(
+        &mut self,
+        topic: &Topic,
+        view: &View,
+        planted: Option<Planted>,
+    ) -> (Vec<u32>, bool) {
         let is_same = |(one, other): (&Arc<Report>, &Arc<Report>)| {
             Arc::ptr_eq(one, other) || (one.is_leaving == other.is_leaving && one.node == other.node)
         };
-        if reports.len() == self.reports.len() && reports.iter().zip(&self.reports).all(is_same) {
-            for partition in self.replace(reports) {
-                self.settle(topic, partition, planted);
-            }
-        } else {
-            self.begin(topic, reports);
-            (0..topic.partitions).for_each(|partition| self.settle(topic, partition, planted));
+        let mut changed = Vec::new();
+        let are_same =
+            view.living().count() == self.reports.len() && view.living().zip(&self.reports).all(is_same);
+        if !are_same {
+            self.replace_nodes(topic, view.living().cloned().collect(), &mut changed);
         }
-        self.digest = self.map.digest();
-    }
-
-    /// Others are there, or stay: everything begins anew.
-    fn begin(&mut self, topic: &Topic, reports: Vec<Arc<Report>>) {
-        let nodes = reports.iter().map(|report| report.node.clone()).collect();
-        self.map = NodeMap::new(0, topic.partitioner, nodes, 1 + topic.standbys);
-        (0..topic.partitions).for_each(|_| self.map.push(None, []));
-        let stay = |report: &Arc<Report>| Stay { salt: salt(&report.node), is_leaving: report.is_leaving };
-        self.nodes = reports.iter().map(stay).collect();
-        self.rank(topic.partitions);
-        self.rows.iter_mut().for_each(|row| row.claims.clear());
-        for (report, place) in reports.iter().zip(0..) {
-            for partition in partitions(report) {
-                if let Some(row) = self.rows.get_mut(partition as usize)
-                    && row.claims.last().is_none_or(|last| last.place != place)
-                {
-                    row.claims.extend(Claim::of(place, report, partition));
-                }
-            }
-        }
-        self.reports = reports;
-    }
-
-    /// The same nodes have said something else: of which partitions.
-    fn replace(&mut self, reports: Vec<Arc<Report>>) -> BTreeSet<u32> {
-        let mut changed = BTreeSet::new();
-        let before = core::mem::replace(&mut self.reports, reports);
-        for ((before, after), place) in before.iter().zip(&self.reports).zip(0..) {
-            if Arc::ptr_eq(before, after) {
+        let mut said = Vec::new();
+        for (report, place) in view.living().zip(0..) {
+            let before = &mut self.reports[usize::from(place)];
+            if Arc::ptr_eq(before, report) {
                 continue;
             }
-            for partition in partitions(before).chain(partitions(after)) {
-                let claim = Claim::of(place, after, partition);
-                let Some(row) = self.rows.get_mut(partition as usize) else { continue };
-                if claim != Claim::of(place, before, partition) && changed.insert((partition, place)) {
-                    row.claims.retain(|claim| claim.place != place);
-                    row.claims.extend(claim);
-                    row.claims.sort_unstable_by_key(|claim| claim.place);
-                }
+            differing(before, report, &mut said);
+            *before = Arc::clone(report);
+            for partition in said.drain(..).filter(|&partition| partition < topic.partitions) {
+                changed.push(partition);
+                self.rows[partition as usize].put(place, Claim::of(place, report, partition));
             }
         }
-        changed.into_iter().map(|(partition, _)| partition).collect()
+        changed.sort_unstable();
+        changed.dedup();
+        changed.iter().for_each(|&partition| self.settle(topic, partition, planted));
+        (changed, !are_same)
     }
 
-    /// Finds for each partition those that stand first.
-    fn rank(&mut self, partitions: u32) {
+    /// Others are there, or stay. What was said of partitions moves with the nodes to their places. A partition is changed of which those
+    /// who are there no more said something, or for which others stand first.
+    fn replace_nodes(&mut self, topic: &Topic, reports: Vec<Arc<Report>>, changed: &mut Vec<u32>) {
+        let before = core::mem::take(&mut self.reports);
+        let place_in = |report: &Arc<Report>| {
+            let place = reports.binary_search_by_key(&report.node.id, |report| report.node.id).ok()?;
+            (reports[place].node == report.node).then_some(place as u16)
+        };
+        let moved: Vec<Option<u16>> = before.iter().map(place_in).collect();
+        let move_to = |place: u16| moved[usize::from(place)];
+        for (gone, _) in before.iter().zip(&moved).filter(|(_, moved)| moved.is_none()) {
+            changed.extend(partitions(gone).filter(|&partition| partition < topic.partitions));
+        }
+        if moved.iter().zip(0..).any(|(moved, place)| *moved != Some(place)) {
+            self.rows.iter_mut().for_each(|row| row.move_to(move_to));
+        }
+        self.map.replace_nodes(reports.iter().map(|report| report.node.clone()).collect(), move_to);
+        self.digest = self.map.digest();
+        let stay = |report: &Arc<Report>| Stay { salt: salt(&report.node), is_leaving: report.is_leaving };
+        let stayed = core::mem::replace(&mut self.nodes, reports.iter().map(stay).collect());
+        self.rank(topic.partitions, &stayed, &moved, changed);
+        // Of whoever comes, what it says is new.
+        let nothing = |Report { node, number, is_leaving, has_map, .. }: &Report| {
+            let (assigned, held) = Default::default();
+            let (node, number, is_leaving, has_map) = (node.clone(), *number, *is_leaving, *has_map);
+            Arc::new(Report { node, number, is_leaving, has_map, assigned, held })
+        };
+        let mut known: Vec<Option<Arc<Report>>> = vec![None; reports.len()];
+        for (report, place) in before.into_iter().zip(&moved) {
+            if let Some(place) = place {
+                known[usize::from(*place)] = Some(report);
+            }
+        }
+        self.reports = known
+            .into_iter()
+            .zip(&reports)
+            .map(|(known, report)| known.unwrap_or_else(|| nothing(report)))
+            .collect();
+        let beyond = self.rows.iter().zip(0..).filter(|(row, _)| row.is_beyond_first);
+        changed.extend(beyond.map(|(_, partition)| partition));
+    }
+
+    /// Finds for each partition those that stand first, of whom `stayed` had the places that moved; where these are others than before, it
+    /// is changed.
+    fn rank(&mut self, partitions: u32, stayed: &[Stay], moved: &[Option<u16>], changed: &mut Vec<u32>) {
         let staying = self.nodes.iter().filter(|node| !node.is_leaving).count();
-        self.first_each = staying.min(HOLDERS_MAX);
-        self.first.clear();
+        let each = core::mem::replace(&mut self.first_each, staying.min(HOLDERS_MAX));
+        let mut is_known = vec![false; self.nodes.len()];
+        for (before, place) in stayed.iter().zip(moved) {
+            if let Some(place) = place {
+                is_known[usize::from(*place)] = !before.is_leaving;
+            }
+        }
+        let is_new =
+            |place: &u16| !self.nodes[usize::from(*place)].is_leaving && !is_known[usize::from(*place)];
+        let new: Vec<u16> = (0..self.nodes.len() as u16).filter(is_new).collect();
+        let stays = |place: u16| {
+            moved[usize::from(place)].filter(|&place| !self.nodes[usize::from(place)].is_leaving)
+        };
+        let all: Vec<u16> = (0..self.nodes.len() as u16)
+            .filter(|&place| !self.nodes[usize::from(place)].is_leaving)
+            .collect();
+        let mut first = Vec::with_capacity(partitions as usize * self.first_each);
         let mut best: Vec<(u64, u16)> = Vec::with_capacity(HOLDERS_MAX + 1);
         for partition in 0..partitions {
+            let scored = |place: u16| (score(&self.nodes[usize::from(place)], partition), place);
+            let before = &self.first[partition as usize * each..][..each];
             best.clear();
-            for (node, place) in self.nodes.iter().zip(0..) {
-                let score = score(node, partition);
-                let is_among =
-                    best.len() < self.first_each || best.last().is_some_and(|&(last, _)| score >= last);
-                if is_among && !node.is_leaving {
-                    let at = best.partition_point(|&(better, _)| better > score);
-                    best.insert(at, (score, place));
+            best.extend(before.iter().filter_map(|&place| stays(place)).map(scored));
+            // As many as before, and all of them stay: who comes has to stand before one of them.
+            let is_kept = best.len() == each;
+            if !is_kept {
+                best.clear();
+            }
+            let mut is_other = each != self.first_each || !is_kept;
+            for &place in if is_kept { &new } else { &all } {
+                let scored = scored(place);
+                if best.len() < self.first_each || best.last().is_some_and(|last| scored > *last) {
+                    let at = best.partition_point(|better| *better > scored);
+                    best.insert(at, scored);
                     best.truncate(self.first_each);
+                    is_other = true;
                 }
             }
-            self.first.extend(best.iter().map(|&(_, place)| place));
+            first.extend(best.iter().map(|&(_, place)| place));
+            if is_other {
+                changed.push(partition);
+            }
         }
+        self.first = first;
     }
 
     fn settle(&mut self, topic: &Topic, partition: u32, planted: Option<Planted>) {
@@ -196,20 +280,25 @@ impl Plan {
         let one =
             Partition { standbys: topic.standbys, nodes: &self.nodes, first, partition, claims, planted };
         let (owner, ready) = (one.owner(), one.ready());
-        (row.keepers, row.highest) = (one.keepers(&ready), one.claim());
-        self.map.set(partition, owner, ready.into_iter().filter(|&place| Some(place) != owner));
+        row.is_beyond_first = one.find_keepers(&ready, &mut row.keepers);
+        row.highest = one.claim();
+        // Where nobody owns it nobody is ready.
+        if owner.is_some() || self.map.owner(partition).is_some() {
+            let before = self.map.digest_of(partition);
+            self.map.set(partition, owner, ready.into_iter().filter(|&place| Some(place) != owner));
+            self.digest = self.digest.wrapping_sub(before).wrapping_add(self.map.digest_of(partition));
+        }
     }
 
     /// The place of a node that is there.
     pub fn place_of(&self, id: NodeId) -> Option<u16> {
-        let place = self.map.nodes().iter().position(|node| node.id == id);
-        place.map(|place| place as u16)
+        let place = self.map.nodes().binary_search_by_key(&id, |node| node.id);
+        place.ok().map(|place| place as u16)
     }
 
-    /// The partitions that the node at a place holds, or begins to; it lets go of all others.
-    pub fn kept_by(&self, place: u16) -> impl Iterator<Item = u32> + '_ {
-        let rows = self.rows.iter().zip(0..);
-        rows.filter(move |(row, _)| row.keepers.contains(&place)).map(|(_, partition)| partition)
+    /// Whether the node at a place holds a partition, or begins to; otherwise it lets go of it.
+    pub fn keeps(&self, place: u16, partition: u32) -> bool {
+        self.rows[partition as usize].keepers.contains(&place)
     }
 
     /// Whether another than the node at a place has claimed a partition since that one has.
@@ -290,25 +379,29 @@ impl Partition<'_> {
 
     /// Who holds it, or begins to: who is assigned it, who stands by, and whoever is ready until all of these are and somebody else has
     /// claimed it since.
-    fn keepers(&self, ready: &[u16]) -> Vec<u16> {
-        let assigned = self.claims.iter().filter(|claim| claim.is_assigned);
-        let mut keepers: Vec<u16> = assigned.map(|claim| claim.place).collect();
+    /// True where some of them stand by who do not stand first.
+    fn find_keepers(&self, ready: &[u16], keepers: &mut Vec<u16>) -> bool {
+        keepers.clear();
+        keepers.extend(self.claims.iter().filter(|claim| claim.is_assigned).map(|claim| claim.place));
         let is_assigned = !keepers.is_empty();
-        self.add_standbys(&mut keepers);
+        let is_beyond_first = self.add_standbys(keepers);
         let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
         let last = self.claim().map(|(_, place)| place);
         let is_last = |place: u16| last.is_none_or(|last| last == place);
-        let stays = |place: &u16| !is_settled || is_last(*place) && !Planted::IgnoresClaims.is(self.planted);
-        let others: Vec<u16> =
-            ready.iter().copied().filter(|place| !keepers.contains(place) && stays(place)).collect();
-        keepers.extend(others);
-        keepers
+        let stays = |place: u16| !is_settled || is_last(place) && !Planted::IgnoresClaims.is(self.planted);
+        let named = keepers.len();
+        for &place in ready {
+            if !keepers[..named].contains(&place) && stays(place) {
+                keepers.push(place);
+            }
+        }
+        is_beyond_first
     }
 
-    /// The nodes that stand first for it, but for those who have it anyway.
-    fn add_standbys(&self, keepers: &mut Vec<u16>) {
+    /// The nodes that stand first for it, but for those who have it anyway. True where these are not enough.
+    fn add_standbys(&self, keepers: &mut Vec<u16>) -> bool {
         if Planted::StandsByForNothing.is(self.planted) {
-            return;
+            return false;
         }
         let wanted = keepers.len() + self.standbys;
         for &place in self.first {
@@ -317,12 +410,14 @@ impl Partition<'_> {
             }
         }
         // Where some of the first have it anyway, those behind them stand by.
-        while keepers.len() < wanted && self.first.len() == HOLDERS_MAX {
+        let is_beyond_first = keepers.len() < wanted && self.first.len() == HOLDERS_MAX;
+        while is_beyond_first && keepers.len() < wanted {
             let stays =
                 |&place: &u16| !self.nodes[usize::from(place)].is_leaving && !keepers.contains(&place);
             let others = (0..self.nodes.len() as u16).filter(stays);
-            let Some(next) = others.max_by_key(|&place| self.score(place)) else { return };
+            let Some(next) = others.max_by_key(|&place| self.score(place)) else { break };
             keepers.push(next);
         }
+        is_beyond_first
     }
 }

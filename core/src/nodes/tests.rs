@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::view::{Report, Standing, View, Word};
 use super::{Agreement, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, MAP_STANDS_US};
+use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, LEAVE_UNHEARD_US, MAP_STANDS_US};
 
 const TOPIC: Topic = Topic { partitioner: Partitioner::Murmur2, partitions: 1, standbys: 1 };
 
@@ -40,7 +40,7 @@ fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
 }
 
 fn keepers(plan: &Plan) -> Vec<u64> {
-    let keeps = |id: &u64| plan.kept_by(plan.place_of(NodeId(*id)).unwrap()).next().is_some();
+    let keeps = |id: &u64| plan.keeps(plan.place_of(NodeId(*id)).unwrap(), 0);
     plan.map.nodes().iter().map(|node| node.id.0).filter(keeps).collect()
 }
 
@@ -333,6 +333,34 @@ fn the_last_node_ends_and_is_not_the_last_while_one_is_unheard() {
     assert_eq!(one.does(), [Departure::Stay, Departure::End]);
     one.hear(|_| {});
     assert_eq!(one.does(), [Departure::LeaveGroup; 2]);
+}
+
+/// A node that was told to end as another came ended as the last of its group: what it knew of the group was older than that.
+#[test]
+fn the_last_node_ends_once_the_group_was_described_since_it_was_told_to() {
+    let leaving = || {
+        let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
+        one.turn();
+        describe(&mut one.member, &described(&[1]));
+        one.member.leave(one.now_us);
+        let asked = one.member.view().clone();
+        one.turn();
+        one.member.describe(&described(&[1]), &asked);
+        one
+    };
+    let mut one = leaving();
+    assert_eq!(one.does(), [Departure::Stay; 2], "the group was asked before");
+    describe(&mut one.member, &described(&[1]));
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay, Departure::End]);
+    let mut one = leaving();
+    describe(&mut one.member, &described(&[1, 2]));
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay; 2], "another has come");
+    let mut one = leaving();
+    one.now_us += LEAVE_UNHEARD_US;
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay, Departure::End], "nobody describes the group");
 }
 
 #[test]

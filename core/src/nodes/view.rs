@@ -6,8 +6,8 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use florin_schema::ids::mix;
 use florin_schema::{MapNode, NodeId};
 
 use crate::limits::NODES_KNOWN_MAX;
@@ -56,6 +56,8 @@ pub struct Report {
 #[derive(Clone, Debug)]
 struct Known {
     report: Arc<Report>,
+    /// Its address, as a number: two addresses with one number are compared.
+    address: u64,
     is_gone: bool,
     /// The view's version since which this is so.
     since: u64,
@@ -77,10 +79,11 @@ impl View {
     pub fn hear(&mut self, words: impl IntoIterator<Item = Word>) -> bool {
         let before = self.version;
         for (report, is_gone) in words {
+            let (id, known) = (report.node.id, self.version);
             self.know(report, is_gone);
-        }
-        if self.version != before {
-            self.bury_former_lives();
+            if self.version != known {
+                self.bury_former_life(id);
+            }
         }
         self.version != before
     }
@@ -130,29 +133,29 @@ impl View {
         let is_later = |known: &Known| (report.number, is_gone) > (known.report.number, known.is_gone);
         if self.known.get(&id).is_none_or(is_later) {
             self.version += 1;
-            self.known.insert(id, Known { report, is_gone, since: self.version });
+            let address = address(&report.node);
+            self.known.insert(id, Known { report, address, is_gone, since: self.version });
             self.forget();
         }
     }
 
-    /// Of two lives at one address the former is over.
-    fn bury_former_lives(&mut self) {
-        fn place(MapNode { host, port, tls_port, .. }: &MapNode) -> (&str, u16, u16) {
-            (host, *port, *tls_port)
-        }
-        let mut latest: BTreeMap<(&str, u16, u16), u64> = BTreeMap::new();
-        for Known { report, .. } in self.known.values() {
-            let number = latest.entry(place(&report.node)).or_default();
-            *number = report.number.max(*number);
-        }
-        let is_former =
-            |known: &&Known| !known.is_gone && latest[&place(&known.report.node)] > known.report.number;
-        let former: Vec<NodeId> =
-            self.known.values().filter(is_former).map(|known| known.report.node.id).collect();
-        for id in former {
-            self.version += 1;
-            let known = self.known.get_mut(&id).expect("it was just found");
-            (known.is_gone, known.since) = (true, self.version);
+    /// Of two lives at one address the former is over: of a node of which something was heard, and another.
+    fn bury_former_life(&mut self, id: NodeId) {
+        let Some(Known { report, address, .. }) = self.known.get(&id) else { return };
+        let (own, address) = (Arc::clone(report), *address);
+        let is_there = |other: &MapNode| {
+            (&other.host, other.port, other.tls_port) == (&own.node.host, own.node.port, own.node.tls_port)
+        };
+        let others =
+            self.known.values().filter(|known| known.address == address && known.report.node.id != id);
+        let others = others.filter(|known| is_there(&known.report.node)).map(|known| known.report.number);
+        let Some(latest) = others.max().map(|number| number.max(own.number)) else { return };
+        for known in self.known.values_mut() {
+            let is_former = known.address == address && !known.is_gone && known.report.number < latest;
+            if is_former && is_there(&known.report.node) {
+                self.version += 1;
+                (known.is_gone, known.since) = (true, self.version);
+            }
         }
     }
 
@@ -164,4 +167,10 @@ impl View {
             self.known.remove(&id);
         }
     }
+}
+
+/// A node's address, as a number.
+fn address(MapNode { host, port, tls_port, .. }: &MapNode) -> u64 {
+    let ports = u64::from(*port) << 16 | u64::from(*tls_port);
+    host.bytes().fold(mix(ports), |address, byte| mix(address ^ u64::from(byte)))
 }

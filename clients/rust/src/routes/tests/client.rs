@@ -138,6 +138,11 @@ impl Client {
         });
     }
 
+    /// So many turns go by in which it asks for nothing.
+    pub fn idle(&mut self, turns: u64) {
+        self.began += TURN * turns as u32;
+    }
+
     pub fn asked_about(&self) -> impl Iterator<Item = UserId> + '_ {
         self.calls.iter().map(|call| call.user)
     }

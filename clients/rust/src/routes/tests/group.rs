@@ -2,6 +2,7 @@
 //! places (static membership): a life that follows another there has what that one had.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use florin_core::nodes::{Described, Place};
 
@@ -15,11 +16,12 @@ pub struct Group {
     members: BTreeMap<Place, u64>,
     /// By partition.
     assigned: Vec<Option<Place>>,
+    described: Arc<Described>,
 }
 
 impl Group {
     pub fn new(partitions: u32) -> Group {
-        Group { members: BTreeMap::new(), assigned: vec![None; partitions as usize] }
+        Group { assigned: vec![None; partitions as usize], ..Group::default() }
     }
 
     pub fn heartbeat(&mut self, place: &Place, now: u64) {
@@ -46,7 +48,11 @@ impl Group {
     }
 
     /// Who is there, and what each is assigned.
-    pub fn described(&self) -> Described {
+    pub fn described(&self) -> Arc<Described> {
+        Arc::clone(&self.described)
+    }
+
+    fn describe(&self) -> Described {
         let mut described: Described =
             self.members.keys().map(|place| (place.clone(), BTreeSet::new())).collect();
         for (place, partition) in self.assigned.iter().zip(0..) {
@@ -65,8 +71,13 @@ impl Group {
         self.assigned[partition as usize].as_ref()
     }
 
-    /// As the cooperative sticky assignor does: even shares, and as few partitions moved as that takes.
     fn rebalance(&mut self) {
+        self.assign();
+        self.described = Arc::new(self.describe());
+    }
+
+    /// As the cooperative sticky assignor does: even shares, and as few partitions moved as that takes.
+    fn assign(&mut self) {
         let Some(most) = self.assigned.len().checked_div(self.members.len()) else {
             self.assigned.fill(None);
             return;

@@ -4,18 +4,26 @@
 //! network, and how far each node has read.
 //!
 //! What is checked, of each answer: it is the version at which its node has read the log, counted anew, and no client sees one go back.
+//! Of each node: it lets go of nothing that nobody else has, unless somebody was killed.
 //! Of each call: it is answered within its deadline wherever one node has been there and has had the user for long enough to be
 //! found. Of the end, when nothing has happened for a while: one map, whose owners are those that the group has assigned and whose
 //! standbys all stand by, nobody who was told to end still there, no partition held by anybody else, and every user read from its owner at the first attempt.
 //!
-//! `FLORIN_NODE_SEEDS=10000 cargo test -p florin-client --lib routes` tries more of them.
+//! `FLORIN_NODE_SEEDS=10000 cargo test -p florin-client --lib a_hundred_nodes` tries more of them, on all CPUs: from the one that
+//! `FLORIN_NODE_SEED` says, for as many seconds as `FLORIN_NODE_S` says.
 
 mod client;
 mod group;
 mod node;
 mod world;
 
-use std::panic::catch_unwind;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, available_parallelism};
+use std::time::Instant;
 
 use client::Defect;
 use florin_core::nodes::Planted;
@@ -26,24 +34,63 @@ const SEEDS: u64 = 30;
 /// In how many each planted defect must be found.
 const PLANTED_SEEDS: u64 = 300;
 
+/// Turns in which things happen to a hundred nodes: a few things, for the seeds are many.
+const BUSY_AMONG_HUNDRED: u64 = 100;
+
 #[test]
 fn no_answer_is_wrong_and_none_is_missing() {
-    let (from, seeds) = (asked("FLORIN_NODE_SEED").unwrap_or(0), asked("FLORIN_NODE_SEEDS").unwrap_or(SEEDS));
-    let mut reads = Tally::default();
-    for seed in from..from + seeds {
-        reads.add(&World::new(seed).play(BUSY));
-    }
-    eprintln!("{seeds} seeds as predicted: {reads:?}");
+    let asked = Asked::new();
+    let reads = play_all(&asked, SEEDS, |seed| World::new(seed).play(BUSY));
     let is_much = reads.answered > 0 && reads.moved > 0 && reads.from_standbys > 0;
-    assert!(is_much || seeds < SEEDS, "the seeds try too little: {reads:?}");
+    assert!(is_much || asked.seeds.is_some(), "the seeds try too little: {reads:?}");
 }
 
 /// The largest that is promised is a hundred nodes of 24 partitions each, which the long form plays.
 #[test]
 fn a_hundred_nodes_agree() {
-    let (partitions, busy) = if asked("FLORIN_NODE_SEEDS").is_some() { (2_400, BUSY) } else { (100, 20) };
-    let reads = World::of(7, 100, partitions).play(busy);
-    eprintln!("{reads:?}");
+    let asked = Asked::new();
+    match asked.seeds {
+        None => play_all(&Asked { first: 7, ..asked }, 1, |seed| World::of(seed, 100, 100).play(20)),
+        Some(_) => play_all(&asked, 1, |seed| World::of(seed, 100, 2_400).play(BUSY_AMONG_HUNDRED)),
+    };
+}
+
+/// Plays each seed on one of as many threads as there are CPUs, and says which were not as predicted.
+fn play_all(asked: &Asked, seeds: u64, play: impl Fn(u64) -> Tally + Sync) -> Tally {
+    let began = Instant::now();
+    let next = AtomicU64::new(asked.first);
+    let end = asked.first + asked.seeds.unwrap_or(seeds);
+    let (reads, failed) = (Mutex::new(Tally::default()), Mutex::new(Vec::new()));
+    let is_time = || asked.for_s.is_none_or(|most| began.elapsed().as_secs() < most);
+    let play_some = || {
+        while is_time() {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= end {
+                return;
+            }
+            match catch_unwind(AssertUnwindSafe(|| play(seed))) {
+                Ok(tally) => reads.lock().unwrap().add(&tally),
+                Err(_) => failed.lock().unwrap().push(seed),
+            }
+        }
+    };
+    let threads = available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(play_some)));
+    });
+    let (reads, failed) = (reads.into_inner().unwrap(), failed.into_inner().unwrap());
+    let last = next.into_inner().min(end);
+    assert!(
+        failed.is_empty(),
+        "of the seeds from {} to below {last} {failed:?} are not as predicted",
+        asked.first
+    );
+    eprintln!(
+        "seeds {} to below {last}, {} of them, as predicted: {reads:?}",
+        asked.first,
+        last - asked.first
+    );
+    reads
 }
 
 /// What these checks are worth: each of these clients is found out, one way or another.
@@ -61,7 +108,7 @@ fn a_client_that_does_wrong_is_found_out() {
 #[test]
 fn every_planted_defect_of_the_nodes_is_found() {
     let is_found = |planted, seed| catch_unwind(|| World::of_defective(seed, planted).play(BUSY)).is_err();
-    let seeds = asked("FLORIN_NODE_SEEDS").unwrap_or(PLANTED_SEEDS);
+    let seeds = Asked::new().seeds.unwrap_or(PLANTED_SEEDS);
     // Two who let go at the same time need luck that few thousand seeds have: the plan's own test has that rule.
     let tried = Planted::ALL.into_iter().filter(|&planted| planted != Planted::IgnoresClaims);
     let missed = tried.filter(|&planted| {
@@ -73,6 +120,21 @@ fn every_planted_defect_of_the_nodes_is_found() {
     assert!(missed.is_empty(), "not found in {seeds} seeds: {missed:?}");
 }
 
-fn asked(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+/// Which seeds are asked for.
+struct Asked {
+    first: u64,
+    seeds: Option<u64>,
+    /// For how long new ones are begun, seconds.
+    for_s: Option<u64>,
+}
+
+impl Asked {
+    fn new() -> Asked {
+        let asked = |name: &str| std::env::var(name).ok()?.parse().ok();
+        Asked {
+            first: asked("FLORIN_NODE_SEED").unwrap_or(0),
+            seeds: asked("FLORIN_NODE_SEEDS"),
+            for_s: asked("FLORIN_NODE_S"),
+        }
+    }
 }

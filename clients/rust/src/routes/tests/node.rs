@@ -1,9 +1,10 @@
 //! One node: how far it has read, and what it answers. What it follows, says and tells callers is the production code's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use florin_core::nodes::{Described, Hold, Member, News, Place, Topic, View};
-use florin_schema::{MapNode, NodeId, UserId, Version};
+use florin_schema::{MapNode, NodeId, NodeMap, UserId, Version};
 
 use super::world::Log;
 
@@ -44,6 +45,8 @@ pub struct Node {
     pub is_asking: bool,
     /// In how many of the group's descriptions it was.
     pub descriptions: u32,
+    /// Which of its maps was compared with what it holds, since it last let go of something.
+    pub checked: Option<Arc<NodeMap>>,
     /// Up to which version of what another knows it has heard all.
     heard: BTreeMap<NodeId, u64>,
     /// Each partition that it holds.
@@ -60,6 +63,7 @@ impl Node {
             has_left: false,
             is_asking: false,
             descriptions: 0,
+            checked: None,
             heard: BTreeMap::new(),
             held: BTreeMap::new(),
         }
@@ -102,18 +106,29 @@ impl Node {
         self.member.leave(now_us);
     }
 
-    /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns.
-    pub fn follow(&mut self, log: &Log, records: usize, loads: u64, (now, now_us): (u64, u64)) {
+    /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns. Says what it has let
+    /// go of that it had all of.
+    pub fn follow(&mut self, log: &Log, records: usize, loads: u64, (now, now_us): (u64, u64)) -> Vec<u32> {
+        let mut let_go = Vec::new();
         let kept = self.member.kept();
-        self.held.retain(|partition, _| kept.contains(partition));
-        for &partition in kept {
-            let taken_up = Held { position: 0, loads_until: now + loads, is_ready: false, had_since: None };
-            let held = self.held.entry(partition).or_insert(taken_up);
+        if !kept.iter().eq(self.held.keys()) {
+            let had = self.held.iter().filter(|(partition, held)| held.is_ready && !kept.contains(partition));
+            let_go.extend(had.map(|(&partition, _)| partition));
+            self.held.retain(|partition, _| kept.contains(partition));
+            for &partition in kept {
+                let taken_up =
+                    Held { position: 0, loads_until: now + loads, is_ready: false, had_since: None };
+                self.held.entry(partition).or_insert(taken_up);
+            }
+            self.checked = None;
+        }
+        for (&partition, held) in &mut self.held {
             held.position = (held.position + records).min(log.end(partition));
             held.is_ready |= now >= held.loads_until && held.position == log.end(partition);
         }
         let followed = self.held.iter().map(|(&partition, held)| (partition, held.is_ready));
         self.member.turn(followed.collect(), now_us);
+        let_go
     }
 
     /// Notes which partitions it has all of, if others can find it; and says how many it has come to have.
@@ -135,6 +150,11 @@ impl Node {
     /// Whether it has read the partition to its end once.
     pub fn has_loaded(&self, partition: u32) -> bool {
         self.held.get(&partition).is_some_and(|held| held.is_ready)
+    }
+
+    /// The partitions that it holds.
+    pub fn holds(&self) -> impl Iterator<Item = u32> + '_ {
+        self.held.keys().copied()
     }
 
     pub fn position(&self, partition: u32) -> Option<usize> {

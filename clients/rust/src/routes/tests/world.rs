@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use flatbuffers::FlatBufferBuilder;
-use florin_core::limits::ABSENT_UNHEARD_MAX;
+use florin_core::limits::{ABSENT_UNHEARD_MAX, MAP_STANDS_US};
 use florin_core::nodes::{Departure, Described, News, Place, Planted, Topic, View};
 use florin_schema::{MapNode, NodeId, Partitioner, UserId, Version};
 use rand::rngs::StdRng;
@@ -16,9 +16,11 @@ use super::group::Group;
 use super::node::Node;
 use crate::Address;
 
-/// Turns of 50 ms in which things happen, and in which nothing does.
+/// Turns of 50 ms in which things happen; and in which nothing does, by which all is at rest.
 pub const BUSY: u64 = 400;
 const QUIET: u64 = 200;
+/// For so long all is to be at rest: then the epoch is above that of a map that was told by somebody who is gone, and by nobody else.
+const RESTED: u64 = MAP_STANDS_US / TURN_US + 20;
 /// Turns before anybody asks.
 const STARTING: u64 = 100;
 /// So long must one node have had a user, and have been there, for a call to find it: the group has noticed who is gone, and nodes
@@ -133,7 +135,7 @@ pub struct World {
     troubled_at: u64,
     planted: Option<Planted>,
     letters: Vec<Letter>,
-    descriptions: Vec<(u64, NodeId, Described, View)>,
+    descriptions: Vec<(u64, NodeId, Arc<Described>, View)>,
     clients: Vec<Client>,
     /// Whoever was told to end and has.
     ended: BTreeMap<NodeId, End>,
@@ -214,14 +216,17 @@ impl World {
         }
         let now = self.now;
         self.nodes.values_mut().for_each(|node| node.frozen_until = node.frozen_until.min(now));
-        (0..QUIET).for_each(|_| self.turn(false));
+        self.rest();
         // A client whose every address is gone finds nobody, ever.
         if !self.nodes.values().any(|node| node.host() == "node-0") {
             self.start(0);
-            (0..QUIET).for_each(|_| self.turn(false));
+            self.rest();
         }
-        self.check_rest();
+        // Whose calls go to the owners asks for news seldom.
+        self.clients.iter_mut().for_each(|client| client.idle(QUIET));
         self.check_reads();
+        assert_eq!(self.unrest(), None, "seed {}: it was at rest", self.seed);
+        self.tally.map_bytes = self.map_bytes();
         self.tally.maps_learned = self.clients.iter().map(|client| client.learned).sum();
         self.tally
     }
@@ -327,7 +332,9 @@ impl World {
             }
             let records = self.rng.random_range(1..60);
             let loads = self.rng.random_range(1..40);
-            node.follow(&self.log, records, loads, (self.now, now_us));
+            let let_go = node.follow(&self.log, records, loads, (self.now, now_us));
+            self.check_let_go(id, &let_go);
+            let node = self.nodes.get_mut(&id).unwrap();
             if !node.is_asking && self.rng.random_ratio(1, 3) {
                 node.is_asking = true;
                 let at = self.now + self.rng.random_range(1..4);
@@ -478,6 +485,19 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
+    /// Nobody lets go of what nobody else has, where nobody was killed.
+    fn check_let_go(&self, id: NodeId, let_go: &[u32]) {
+        for &partition in let_go {
+            assert!(
+                !self.is_planned || self.nodes.values().any(|node| node.has_loaded(partition)),
+                "seed {}, turn {}: {id} lets go of {partition}, which nobody else has{}",
+                self.seed,
+                self.now,
+                self.standings(partition)
+            );
+        }
+    }
+
     /// Whoever stays, and was there and knew of a node when it ended as it was told to, sends callers there no more: they would be
     /// refused. Whoever did not know of it may be told by somebody who has stood still since, and cannot know better before that counts
     /// as gone.
@@ -517,9 +537,13 @@ impl World {
     }
 
     /// A node that names itself an owner has caught up.
-    fn check_own_maps(&self) {
-        for (&id, node) in self.nodes.iter().filter(|(_, node)| node.frozen_until <= self.now) {
-            let Some(map) = node.member.map() else { continue };
+    fn check_own_maps(&mut self) {
+        for (&id, node) in self.nodes.iter_mut().filter(|(_, node)| node.frozen_until <= self.now) {
+            let Some(map) = node.member.map().cloned() else { continue };
+            if node.checked.as_ref().is_some_and(|checked| Arc::ptr_eq(checked, &map)) {
+                continue;
+            }
+            node.checked = Some(Arc::clone(&map));
             let Some(own) = map.nodes().iter().position(|node| node.id == id) else { continue };
             let owned = (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(own as u16));
             for partition in owned {
@@ -533,33 +557,64 @@ impl World {
         }
     }
 
-    /// Nothing has happened for a while.
-    fn check_rest(&mut self) {
-        let seed = self.seed;
-        let mut maps = self.nodes.values().map(|node| node.member.map().expect("it has met the others"));
-        let map: &Arc<_> = maps.next().expect("somebody is left");
-        assert!(maps.all(|other| other.says_as(map)), "seed {seed}: two nodes have two maps");
-        assert!(self.nodes.values().all(|node| !node.is_leaving), "seed {seed}: who is leaving stays");
+    /// Lets nothing happen until all is at rest, and while it is to stay so.
+    fn rest(&mut self) {
+        let is_at_rest = (0..QUIET).any(|_| {
+            self.turn(false);
+            self.unrest().is_none()
+        });
+        assert!(is_at_rest, "seed {}: nothing happens, and {:?}", self.seed, self.unrest());
+        (0..RESTED).for_each(|_| self.turn(false));
+        assert_eq!(self.unrest(), None, "seed {}: it was at rest", self.seed);
+    }
+
+    /// What is not as it has to be once nothing has happened for a while.
+    fn unrest(&self) -> Option<String> {
+        let mut maps = self.nodes.values().map(|node| node.member.map());
+        let Some(map) = maps.next().flatten() else { return Some("a node has no map".to_owned()) };
+        let digest = |node: &Node| node.member.mark().map(|mark| mark.digest);
+        if self.nodes.values().any(|node| digest(node) != Some(map.digest()))
+            || !maps.flatten().all(|other| other.says_as(map))
+        {
+            return Some("two nodes have two maps".to_owned());
+        }
+        if self.nodes.values().any(|node| node.is_leaving) {
+            return Some("who is leaving stays".to_owned());
+        }
+        let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
+        if map.nodes().iter().map(|node| node.id).ne(living.iter().copied()) {
+            return Some("the map has others than are there".to_owned());
+        }
+        let mut hold: Vec<BTreeSet<NodeId>> = vec![BTreeSet::new(); map.partitions() as usize];
+        for (&id, node) in &self.nodes {
+            node.holds().for_each(|partition| hold[partition as usize].extend([id]));
+        }
+        let node_at = |place: u16| &map.nodes()[usize::from(place)];
+        (0..map.partitions()).find_map(|partition| {
+            let owner = map.owner(partition).map(|place| Place::of(node_at(place)));
+            let assigned = self.group.owner(partition);
+            if owner.as_ref() != assigned {
+                return Some(format!("partition {partition} has {owner:?}, and is assigned to {assigned:?}"));
+            }
+            let (standbys, wanted) =
+                (map.standbys(partition).count(), self.topic.standbys.min(living.len() - 1));
+            if standbys != wanted {
+                return Some(format!("partition {partition} has {standbys} standbys and not {wanted}"));
+            }
+            let named: BTreeSet<NodeId> = map.holders(partition).map(|place| node_at(place).id).collect();
+            let hold = &hold[partition as usize];
+            (*hold != named)
+                .then(|| format!("partition {partition} is held by {hold:?}, and is to be by {named:?}"))
+        })
+    }
+
+    /// What a map takes on the wire.
+    fn map_bytes(&self) -> u64 {
+        let map = self.nodes.values().find_map(|node| node.member.map()).expect("somebody has one");
         let mut builder = FlatBufferBuilder::new();
         let root = map.write(&mut builder);
         builder.finish_minimal(root);
-        self.tally.map_bytes = builder.finished_data().len() as u64;
-        let living: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
-        assert_eq!(map.nodes().iter().map(|node| node.id).collect::<BTreeSet<_>>(), living, "seed {seed}");
-        for partition in 0..map.partitions() {
-            let node_at = |place: u16| &map.nodes()[usize::from(place)];
-            let owner = map.owner(partition).map(|place| Place::of(node_at(place)));
-            assert_eq!(owner.as_ref(), self.group.owner(partition), "seed {seed}: partition {partition}");
-            let standbys = map.standbys(partition).count();
-            assert_eq!(
-                standbys,
-                self.topic.standbys.min(living.len() - 1),
-                "seed {seed}: partition {partition}"
-            );
-            let named: BTreeSet<NodeId> = map.holders(partition).map(|place| node_at(place).id).collect();
-            let hold = self.nodes.values().filter(|node| node.position(partition).is_some()).map(Node::id);
-            assert_eq!(hold.collect::<BTreeSet<_>>(), named, "seed {seed}: partition {partition}");
-        }
+        builder.finished_data().len() as u64
     }
 
     /// Once a client has asked twice, all of its calls go to the owner.
