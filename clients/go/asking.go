@@ -39,6 +39,7 @@ func (c *Client) pick(ctx context.Context, call *call, tour tour, mayWait bool) 
 			call.node = node
 			return connection, nil
 		}
+		c.fleet.Load().want(call.userID)
 		if !tour.refused.isEmpty() {
 			return nil, errRefused
 		}
@@ -281,13 +282,24 @@ func (c *Client) patience(call *call) time.Duration {
 	return c.options.StallAfter + call.held()
 }
 
-// hasOther says whether a good connection can be asked instead: of another node, where the one asked is slow.
+// hasOther says whether a good connection can be asked instead: of another node, where the one asked is slow. Where none can, who could
+// answer may have come back, and another may have been given the user meanwhile.
 func (c *Client) hasOther(call *call, tour tour, isSlow bool) bool {
 	if isSlow {
 		tour.refused.add(call.node)
 	}
-	_, other := c.find(call.userID, standsGood, tour)
-	return other != nil
+	// Who would be asked is who is meant: a good one that would not be is nobody to go to.
+	if _, other := c.find(call.userID, standsSilent, tour); other != nil && other.standing.Load() == standsGood {
+		return true
+	}
+	if isSlow {
+		c.fleet.Load().want(call.userID)
+		tour.isAstray = true
+		if _, witness := c.find(call.userID, standsGood, tour); witness != nil {
+			c.lookForNews(witness, false)
+		}
+	}
+	return false
 }
 
 // judge says what becomes of a call that has ended with err on the connection: an answer that shows less than has been shown is

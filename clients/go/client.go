@@ -52,6 +52,8 @@ type Options struct {
 
 	// dialer is the client's own; nil where Dial is the caller's, so that a socket's address means nothing here.
 	dialer *dialer
+	// pause is how long to wait before the next attempt to connect, after so many that failed; tests have another than the client's own.
+	pause func(failures int) time.Duration
 }
 
 // Client reads from one florin node, or from several that follow the same ledger. Any number of goroutines may share it, and should: their requests travel together.
@@ -116,6 +118,9 @@ func New(target string, options Options) (*Client, error) {
 	if options.Dial == nil {
 		options.dialer = cmp.Or(options.dialer, newDialer())
 		options.Dial = options.dialer.connect
+	}
+	if options.pause == nil {
+		options.pause = func(failures int) time.Duration { return pause(pauseMin, pauseMax, failures) }
 	}
 	c := &Client{options: options, hello: encodeHello(name, options.Token), changes: newChanges(), seen: newSeen()}
 	c.hedging = newHedging(options.Hedge)

@@ -46,7 +46,7 @@
 // A user is asked of its owner, and where that one is not heard of a standby at once; a batch is split by who holds its users. A node
 // that does not have a user any more says so, and tells the new map in one round trip; a map is never exchanged for an earlier one. So
 // a caller may rely on this: a node that is killed or freezes costs a call no more than Options.StallAfter where the partition has a
-// standby that the client hears (one that has just come is looked for every Options.StallAfter), a planned move costs a round trip or two and no error, and nothing goes back in time. Without a standby a call waits, until
+// standby that the client hears, somewhat more where that has just come (it is looked for, and tried again, while a call waits); a planned move costs a round trip or two and no error, and nothing goes back in time. Without a standby a call waits, until
 // its context ends, for somebody to have loaded the partition: ErrUnavailable, ErrNotOwner or ErrDisconnected says what the last node
 // said. A client that asks nothing learns nothing: name in the target addresses of which one will be there, or a name that has several.
 //

@@ -129,6 +129,26 @@ func (f *fleet) find(userID uint64, worst int32, tour tour) (*node, *connection)
 	return nil, nil
 }
 
+// want has those tried soon who could answer about the user and are not there: those who hold it, or else anybody. Of a single node
+// nothing says that it has come back.
+func (f *fleet) want(userID uint64) {
+	if !f.isMany() {
+		return
+	}
+	holders, isKnown := f.holdersOf(userID)
+	if !isKnown {
+		for node := range f.all {
+			node.seed.want()
+		}
+		return
+	}
+	for _, node := range holders {
+		if node != nil && node.find(userID, standsSilent) == nil {
+			node.seed.want()
+		}
+	}
+}
+
 // find is the fleet's.
 func (c *Client) find(userID uint64, worst int32, tour tour) (*node, *connection) {
 	return c.fleet.Load().find(userID, worst, tour)
@@ -154,6 +174,9 @@ func (c *Client) hear(told *nodeMap) {
 	for node := range old.all {
 		if next.nodes[node.place] != node {
 			node.leave()
+		} else {
+			// It may have come back.
+			node.seed.want()
 		}
 	}
 	c.changes.tell()

@@ -27,6 +27,10 @@ const (
 	// back as one.
 	pauseMin = 10 * time.Millisecond
 	pauseMax = 2 * time.Second
+	// wantedAfter is after how long a node that was away is tried again where it is needed, or said to be there, whatever the pause is:
+	// some half of this time or more after the last attempt, so that a call finds within a second who has come back, and a thousand
+	// clients of a node that is gone make some thousands of attempts a second at most.
+	wantedAfter = 250 * time.Millisecond
 	// settledAfter is how long a connection must have held to count as no failure: a server that accepts, and ends what it
 	// has accepted, is asked no more often than one that refuses.
 	settledAfter = pauseMax

@@ -34,6 +34,8 @@ type link struct {
 	ended chan struct{}
 	// renewal has room for the one wish that the connection be made anew.
 	renewal chan struct{}
+	// wanted has room for the one wish that the next attempt to connect be made instead of after its pause.
+	wanted chan struct{}
 	// parting are connections that the server is ending.
 	parting sync.WaitGroup
 
@@ -81,6 +83,7 @@ func (l *link) start(ctx context.Context) *link {
 	ctx, l.cancel = context.WithCancelCause(ctx)
 	l.ended = make(chan struct{})
 	l.renewal = make(chan struct{}, 1)
+	l.wanted = make(chan struct{}, 1)
 	go l.run(ctx)
 	return l
 }
@@ -99,7 +102,26 @@ func (l *link) run(ctx context.Context) {
 				failures = 0
 			}
 		}
-		sleep(ctx, pause(pauseMin, pauseMax, failures), nil)
+		l.rest(ctx, l.options.pause(failures))
+	}
+}
+
+// rest waits before the next attempt: no longer than a moment where the node is wanted, and never so short that many who want it
+// are a storm.
+func (l *link) rest(ctx context.Context, pause time.Duration) {
+	least := min(wantedAfter/2+rand.N(wantedAfter/2), pause)
+	sleep(ctx, least, nil)
+	sleep(ctx, pause-least, l.wanted)
+}
+
+// want has the node tried soon where it is away: somebody needs it, or has said that it is there.
+func (l *link) want() {
+	if l.current.Load() != nil {
+		return
+	}
+	select {
+	case l.wanted <- struct{}{}:
+	default:
 	}
 }
 
@@ -135,7 +157,7 @@ func (l *link) successor(ctx context.Context, connection *connection, failures i
 		case <-l.renewal:
 		}
 		if failures > 0 {
-			sleep(ctx, pause(pauseMin, pauseMax, failures-1), connection.gone)
+			sleep(ctx, l.options.pause(failures-1), connection.gone)
 		}
 		other, err := l.connect(ctx)
 		switch {

@@ -33,6 +33,8 @@ func TestThePartitionerIsKafkas(t *testing.T) {
 type divided struct {
 	t     *testing.T
 	nodes []*fake.Node
+	// ways lead to them, where they are asked by these.
+	ways  []*fake.Path
 	asked []atomic.Int64
 	// named is how many of them a map names.
 	named int
@@ -55,6 +57,30 @@ func divide(t *testing.T, nodes int) *divided {
 	return d
 }
 
+// divideByWays is divide, of nodes that are asked by ways.
+func divideByWays(t *testing.T, nodes int) *divided {
+	d := divide(t, nodes)
+	for _, node := range d.nodes {
+		node.SetPorts()
+		d.ways = append(d.ways, fake.Through(t, seedOf(node)))
+	}
+	return d
+}
+
+// leave cuts the way to a node, and lets nobody through any more.
+func (d *divided) leave(index int) {
+	d.ways[index].Lead(nowhere)
+	d.ways[index].Cut()
+}
+
+// address is where a node is asked.
+func (d *divided) address(index int) string {
+	if d.ways == nil {
+		return seedOf(d.nodes[index])
+	}
+	return d.ways[index].Address
+}
+
 func (d *divided) answer(index int, request fake.Request) []byte {
 	d.asked[index].Add(1)
 	users := []uint64{request.UserID}
@@ -75,8 +101,8 @@ func (d *divided) answer(index int, request fake.Request) []byte {
 // tell gives the nodes at the given places a map: of each partition its holders, the owner first.
 func (d *divided) tell(epoch uint64, holders [][]uint16, to ...int) {
 	told := &fake.Map{Epoch: epoch, Partitioner: "murmur2", Each: 2}
-	for index, node := range d.nodes[:d.named] {
-		host, port, _ := net.SplitHostPort(seedOf(node))
+	for index := range d.nodes[:d.named] {
+		host, port, _ := net.SplitHostPort(d.address(index))
 		number, _ := strconv.Atoi(port)
 		told.Nodes = append(told.Nodes, fake.MapNode{ID: uint64(index + 1), Host: host, Port: uint16(number)})
 	}
@@ -101,7 +127,7 @@ func (d *divided) count() (sum int64) {
 // client is given the first of the nodes, and knows all.
 func (d *divided) client(options Options) *Client {
 	d.t.Helper()
-	client := dial(d.t, d.nodes[0].Target, options)
+	client := dial(d.t, "florin://"+d.address(0), options)
 	eventually(d.t, "the map is known", func() bool { return client.fleet.Load().divided != nil })
 	connected(d.t, client)
 	return client
@@ -248,6 +274,115 @@ func TestAStandbyAnswersForAnOwnerThatIsGoneOrStandsStill(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// A standby had just been started when its owner stood still: a client that paused before it connected to the standby again had nobody to
+// ask for the rest of its pause.
+func TestAStandbyThatHasComeBackIsAskedWhereTheOwnerIsSilentOrGone(t *testing.T) {
+	for _, isGone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gone %v", isGone), func(t *testing.T) {
+			d := divideByWays(t, 2)
+			d.tell(1, slices.Repeat([][]uint16{{0, 1}}, 6), 0, 1)
+			client := d.client(Options{StallAfter: 20 * time.Millisecond, pause: never})
+			d.readAll(client)
+			d.leave(1)
+			eventually(t, "the standby is missed", func() bool { return client.Pool()[1].Good == 0 })
+			if isGone {
+				d.leave(0)
+				eventually(t, "the owner is missed", func() bool { return client.Pool()[0].Good == 0 })
+			} else {
+				d.ways[0].Drop()
+				d.ways[0].Lead(nowhere)
+			}
+			began, before := time.Now(), d.ways[1].Accepted()
+			var callers sync.WaitGroup
+			for userID := range uint64(20) {
+				callers.Go(func() { check(t, client, userID) })
+			}
+			// However many wait for it, it is tried no more often than this.
+			eventually(t, "it is tried", func() bool { return d.ways[1].Accepted() >= before+3 })
+			if tried, most := d.ways[1].Accepted()-before, int(time.Since(began)/(wantedAfter/2))+1; tried > most {
+				t.Errorf("%d attempts, expected %d at most", tried, most)
+			}
+			d.ways[1].Lead(seedOf(d.nodes[1]))
+			callers.Wait()
+		})
+	}
+}
+
+// A node that was away is tried as soon as a later map names it.
+func TestANodeThatALaterMapNamesIsTriedAtOnce(t *testing.T) {
+	d := divideByWays(t, 3)
+	d.tell(1, slices.Repeat([][]uint16{{0}}, 6), 0, 1, 2)
+	client := d.client(Options{pause: never})
+	d.leave(1)
+	eventually(t, "it is missed", func() bool { return client.Pool()[1].Good == 0 })
+	before := d.ways[1].Accepted()
+	d.tell(2, slices.Repeat([][]uint16{{2}}, 6), 0, 1, 2)
+	d.readAll(client)
+	eventually(t, "it is tried", func() bool { return d.ways[1].Accepted() > before })
+}
+
+// The owner stands still, its standby is gone for good, and by a map that the client does not have yet another node has the users: a call
+// waited for the owner, and asked nobody who could have told.
+func TestWhoWaitsOnASilentOwnerHearsWhoHasTheUserByNow(t *testing.T) {
+	d := divideByWays(t, 3)
+	d.tell(1, slices.Repeat([][]uint16{{0, 1}}, 6), 0, 1, 2)
+	client := d.client(Options{StallAfter: 20 * time.Millisecond, pause: never})
+	d.readAll(client)
+	d.leave(1)
+	d.ways[0].Drop()
+	d.ways[0].Lead(nowhere)
+	d.tell(2, slices.Repeat([][]uint16{{2}}, 6), 2)
+	before := client.Counters().Retries
+	d.readAll(client)
+	same(t, client.fleet.Load().epoch(), 2)
+	// Who is silent was asked again and again, for there was another who was heard, whom nobody would ask.
+	if retries := client.Counters().Retries - before; retries > dividedUsers {
+		t.Errorf("%d retries", retries)
+	}
+}
+
+// A batch failed as a whole where nobody was there for one of its users.
+func TestABatchLacksOnlyThoseForWhomNobodyIsThere(t *testing.T) {
+	d := divide(t, 2)
+	d.tell(1, [][]uint16{{0}, {0}, {0}, {1}, {1}, {1}}, 0, 1)
+	client := d.client(Options{})
+	d.readAll(client)
+	d.nodes[1].Close()
+	known := client.fleet.Load().divided
+	var users, gone []uint64
+	for userID := range uint64(dividedUsers) {
+		users = append(users, userID)
+		if known.partitionOf(userID) >= 3 {
+			gone = append(gone, userID)
+		}
+	}
+	batch, err := client.GetBalances(within(t, 3*time.Second), users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index, entry := range batch.Entries {
+		expected := StatusOK
+		if slices.Contains(gone, users[index]) {
+			expected = StatusUnavailable
+		}
+		if entry.UserID != users[index] || entry.Status != expected || (entry.Balance != nil) != (expected == StatusOK) {
+			t.Errorf("%+v, expected %v", entry, expected)
+		}
+	}
+	if batch.AsOf.IsZero() {
+		t.Error("nothing is said of those that were answered")
+	}
+	// Where nobody answers about any, there is no batch; nor where nobody wants one any more.
+	if _, err := client.GetBalances(within(t, 20*time.Millisecond), gone); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := client.GetBalances(ctx, users); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

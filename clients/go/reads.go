@@ -101,8 +101,9 @@ func (c *Client) Ping(ctx context.Context, payload []byte) (Metadata, error) {
 // GetBalances returns what several users hold: one entry for each id, in their order, duplicates included, each with its
 // own status. The ids are split by the nodes and shards that own them, and into requests of at most 1,024, all sent at once.
 //
-// MinVersion is judged entry by entry. An error is returned only where nothing could be answered, or where the caller has
-// to do something about it: the entries of one shard that is unavailable or overloaded say so by themselves.
+// MinVersion is judged entry by entry. An error is returned only where nothing could be answered, where ctx was cancelled, or where the
+// caller has to do something about it: where nobody answers about some of the users while there is time, the others have their balances,
+// and these entries say StatusUnavailable, StatusOverloaded or StatusStale.
 func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...ReadOption) (*Batch, error) {
 	batch := &Batch{Entries: make([]BatchEntry, len(userIDs))}
 	if len(userIDs) == 0 {
@@ -279,15 +280,15 @@ func sum(parts []*part) attempts {
 func join(batch *Batch, parts []*part) error {
 	var refusal error
 	answered := 0
-	for index, part := range parts {
-		var status *StatusError
+	for _, part := range parts {
+		status, isOwn := entryStatus(part.err)
 		switch {
 		case part.err == nil:
 			answered++
-		case errors.As(part.err, &status) && (status.Status == StatusUnavailable || status.Status == StatusOverloaded):
+		case isOwn:
 			refusal = part.err
 			for entry := range part.call.entries {
-				part.call.entries[entry].Status = status.Status
+				part.call.entries[entry].Status, part.call.entries[entry].Balance = status, nil
 			}
 		default:
 			return part.err
@@ -296,7 +297,10 @@ func join(batch *Batch, parts []*part) error {
 			batch.Entries[place] = part.call.entries[entry]
 		}
 		origin := part.call.origin
-		if index == 0 {
+		if part.err != nil {
+			continue
+		}
+		if answered == 1 {
 			batch.Metadata = origin
 			continue
 		}
@@ -310,4 +314,27 @@ func join(batch *Batch, parts []*part) error {
 		return refusal
 	}
 	return nil
+}
+
+// entryStatus is what an entry says where err is why it has no answer; false where the caller has to do something about it, or wants
+// none any more.
+func entryStatus(err error) (Status, bool) {
+	var status *StatusError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), isFinal(err):
+		return StatusOK, false
+	case errors.As(err, &status):
+		switch status.Status {
+		case StatusUnavailable, StatusOverloaded, StatusStale:
+			return status.Status, true
+		case StatusNotOwner:
+			if errors.Is(err, context.DeadlineExceeded) {
+				return StatusUnavailable, true
+			}
+			return StatusNotOwner, true
+		}
+		return StatusOK, false
+	default:
+		return StatusUnavailable, errors.Is(err, ErrDisconnected) || errors.Is(err, context.DeadlineExceeded)
+	}
 }

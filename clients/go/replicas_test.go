@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,6 +129,68 @@ func TestWhoeverCannotAnswerNowIsGoneRound(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The first falls silent while nobody else is there. A call that waits for it goes on to the other as soon as that one comes.
+func TestANodeThatComesWhileAnotherIsSilentIsAsked(t *testing.T) {
+	var isSilent atomic.Bool
+	silent := follower(t, 1, nil)
+	silent.SetWriter(func(socket net.Conn, _ int, answers []byte) error {
+		if isSilent.Load() {
+			return nil
+		}
+		_, err := socket.Write(answers)
+		return err
+	})
+	other := follower(t, 2, nil)
+	other.SetPorts()
+	way := fake.Through(t, nowhere)
+	client := dial(t, silent.Target+","+way.Address, Options{StallAfter: 20 * time.Millisecond, pause: never})
+	check(t, client, 1)
+	isSilent.Store(true)
+	before := way.Accepted()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := client.GetBalance(within(t, patience), 1)
+		answered <- err
+	}()
+	// Each time that the call looks for another, and finds nobody, the other is tried.
+	eventually(t, "it looks again", func() bool { return way.Accepted() >= before+3 })
+	way.Lead(seedOf(other))
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+// nowhere is where nobody listens: below the ports that are given out, for there a connection to a closed port may be one to itself.
+const nowhere = "127.0.0.1:1"
+
+// never is the pause before a node that was away is tried again, unless it is wanted.
+func never(int) time.Duration { return time.Hour }
+
+// A Hello that is never answered keeps no call from those who answer, nor any beyond its time where nobody does.
+func TestAHelloThatIsNeverAnsweredHoldsNobody(t *testing.T) {
+	mute := fake.Mute(t)
+	client := dial(t, "florin://"+mute+","+seedOf(follower(t, 2, nil)), Options{})
+	for userID := range uint64(50) {
+		check(t, client, userID)
+	}
+	alone, err := New("florin://"+mute, Options{SilenceMax: 2 * patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alone.Close()
+	for _, ask := range []func(context.Context) error{
+		alone.Ready,
+		func(ctx context.Context) error { return dropped(alone.GetBalance(ctx, 1)) },
+		func(ctx context.Context) error { return dropped(alone.GetBalances(ctx, []uint64{1, 2})) },
+	} {
+		if err := ask(within(t, 20*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func dropped[T any](_ T, err error) error { return err }
 
 func sheds(request fake.Request) []byte {
 	if request.Opcode == frame.Hello {

@@ -46,6 +46,7 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
         loop {
             let Some(choice) = self.fleet.pick(self.route, &tour) else {
                 // Whoever can be asked has been.
+                self.fleet.want(self.route);
                 match (tour.begin_again(), last.take()) {
                     (None, Some(error)) => return Err(error),
                     (rounds, error) => {
@@ -249,6 +250,11 @@ impl<T: Shown, R: Fn(&Address, RawReply) -> Result<T, Error>> Asking<'_, R> {
                 let address = choice.connection.address().clone();
                 let error = Error::Disconnected { address, cause: Disconnect::Stalled(waited) };
                 return Err(Failed { error, next: Next::AskAgain });
+            }
+            // Whoever could answer instead may have come back, and another may have been given the user meanwhile.
+            self.fleet.want(self.route);
+            if let Some(witness) = self.fleet.witness(self.route, tour, choice) {
+                self.look_for_news(&witness, false);
             }
         }
     }

@@ -7,6 +7,7 @@ use florin_schema::records::{AssetBalance, Balance, Balances};
 use florin_schema::{Asset, Status, UserId, Version};
 use rkyv::Archived;
 
+use crate::Error;
 use crate::reply::{self, Reply};
 
 /// One frame's share of the users.
@@ -24,10 +25,40 @@ impl Part {
 }
 
 /// Where the answer to one of the asked stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     part: usize,
     index: usize,
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was answered.
+    Answered(Reply<Balances>),
+    /// The node does not have one of its users, by a map that is known now: they are to be split anew.
+    Moved,
+    /// Nobody who could answer was there, or nobody had room, as long as there was time.
+    Refused(Error),
+}
+
+impl Outcome {
+    /// Why there is no answer.
+    pub fn refusal(&self) -> Option<Error> {
+        match self {
+            Outcome::Refused(error) => Some(error.clone()),
+            Outcome::Answered(_) | Outcome::Moved => None,
+        }
+    }
+}
+
+/// What is known of one of the asked.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// Its entry stands there.
+    At(Place),
+    /// It has no answer, for this reason.
+    Not { user_id: UserId, status: Status },
 }
 
 /// Splits `users` by who is asked for them.
@@ -55,60 +86,62 @@ pub(crate) fn split(users: &[UserId], group: impl Fn(UserId) -> u64) -> (Vec<Par
 #[derive(Debug)]
 pub struct BalancesReply {
     parts: Vec<Reply<Balances>>,
-    places: Vec<Place>,
+    told: Vec<Told>,
 }
 
 impl BalancesReply {
-    /// Of so many users, none of whom has an answer yet.
-    pub(crate) fn of(users: usize) -> BalancesReply {
-        BalancesReply { parts: Vec::new(), places: vec![Place::default(); users] }
+    /// Of these users, none of whom has an answer yet.
+    pub(crate) fn of(users: &[UserId]) -> BalancesReply {
+        let nobody = |&user_id: &UserId| Told::Not { user_id, status: Status::Unavailable };
+        BalancesReply { parts: Vec::new(), told: users.iter().map(nobody).collect() }
     }
 
-    /// Takes in the answers to those at `asked`, whose places among the answers are `places`; who has none yet.
-    pub(crate) fn add(
-        &mut self,
-        asked: Vec<usize>,
-        places: &[Place],
-        answers: Vec<Option<Reply<Balances>>>,
-    ) -> Vec<usize> {
+    /// Takes in what became of the frames for those at `asked`, whose places in these are `places`; who is to be asked anew.
+    pub(crate) fn add(&mut self, asked: Vec<usize>, places: &[Place], outcomes: Vec<Outcome>) -> Vec<usize> {
         let mut open = Vec::new();
-        let mut next = self.parts.len();
-        let numbers: Vec<Option<usize>> = answers
-            .iter()
-            .map(|answer| {
-                let number = answer.as_ref().map(|_| next);
-                next += usize::from(number.is_some());
-                number
-            })
-            .collect();
+        // Of each frame the number of its reply among all, or why there is none.
+        let mut numbers = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            numbers.push(match outcome {
+                Outcome::Answered(reply) => {
+                    self.parts.push(reply);
+                    Some(Ok(self.parts.len() - 1))
+                }
+                Outcome::Moved => None,
+                Outcome::Refused(error) => Some(Err(error.entry_status().unwrap_or(Status::Unavailable))),
+            });
+        }
         for (index, place) in asked.into_iter().zip(places) {
             match numbers[place.part] {
-                Some(part) => self.places[index] = Place { part, ..*place },
+                Some(Ok(part)) => self.told[index] = Told::At(Place { part, ..*place }),
+                Some(Err(status)) => {
+                    let user_id = self.entry(self.told[index]).user_id;
+                    self.told[index] = Told::Not { user_id, status };
+                }
                 None => open.push(index),
             }
         }
-        self.parts.extend(answers.into_iter().flatten());
         open
     }
 
     /// How many entries: as many as ids were asked.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.told.len()
     }
 
     /// Whether no id was asked.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.told.is_empty()
     }
 
     /// The answer to the id asked at `index`.
     pub fn get(&self, index: usize) -> Option<Entry<'_>> {
-        self.places.get(index).map(|&place| self.entry(place))
+        self.told.get(index).map(|&told| self.entry(told))
     }
 
     /// The entries in the order asked.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
-        self.places.iter().map(|&place| self.entry(place))
+        self.told.iter().map(|&told| self.entry(told))
     }
 
     /// The oldest watermark among the shards that took part, µs since 1970 UTC; `None` where no id was asked.
@@ -121,7 +154,13 @@ impl BalancesReply {
         &self.parts
     }
 
-    fn entry(&self, place: Place) -> Entry<'_> {
+    fn entry(&self, told: Told) -> Entry<'_> {
+        let place = match told {
+            Told::At(place) => place,
+            Told::Not { user_id, status } => {
+                return Entry { user_id, status, is_quarantined: false, balance: None };
+            }
+        };
         let entry = &self.parts[place.part].entries[place.index];
         Entry {
             user_id: UserId::new(entry.user_id.to_native()).expect("checked against what was asked"),
@@ -137,7 +176,7 @@ impl BalancesReply {
 pub struct Entry<'a> {
     /// As asked.
     pub user_id: UserId,
-    /// OK, or why there is no balance: NOT_FOUND, STALE, …
+    /// OK, or why there is no balance: NOT_FOUND, STALE, UNAVAILABLE (also where nobody was there who has the user), …
     pub status: Status,
     /// Whether this account's history is known to be incomplete: its balance may be older than the answer's `as_of_us`. Servers before
     /// this flag never set it; their answers say only that some account is ([`crate::Origin::is_quarantined`] of a part).

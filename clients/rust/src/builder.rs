@@ -8,6 +8,7 @@ use std::time::Duration;
 use florin_schema::frame::{HELLO_CLIENT_BYTES_MAX, HELLO_TOKEN_BYTES_MAX};
 use rand::Rng;
 
+use crate::limits::WANTED_AFTER;
 use crate::tls::{Connector, Tls, TlsError};
 use crate::{Address, Addresses, Client, Error, Hedge, Hooks};
 
@@ -36,7 +37,8 @@ pub enum Retry {
 }
 
 /// How long to wait before the next attempt to connect: a random time (full jitter) up to a bound that doubles with each
-/// failure, so that the clients of a node that restarts do not come back all at once.
+/// failure, so that the clients of a node that restarts do not come back all at once. A node that nodes say is there, or that a call
+/// waits for where no other can answer it, is tried again after 250 ms at most.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Backoff {
     /// The bound of the first wait.
@@ -55,6 +57,11 @@ impl Backoff {
     pub(crate) fn pause(&self, failures: u32, random: &mut impl Rng) -> Duration {
         let bound = self.first.saturating_mul(2u32.saturating_pow(failures)).min(self.most);
         bound.mul_f64(random.random())
+    }
+
+    /// After how much of a pause the attempt may be made that somebody waits for: never so soon that many who wait are a storm.
+    pub(crate) fn least(pause: Duration, random: &mut impl Rng) -> Duration {
+        WANTED_AFTER.mul_f64(random.random_range(0.5..1.0)).min(pause)
     }
 }
 

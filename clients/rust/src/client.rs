@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use tokio::time::{sleep, timeout};
 
 use crate::asking::Asking;
-use crate::batch::{self, BalancesReply, Part};
+use crate::batch::{self, BalancesReply, Outcome, Part};
 use crate::builder::{Builder, Retry, Settings};
 use crate::connection::read::RawReply;
 use crate::counters::{Counters, NodePool};
@@ -118,10 +118,11 @@ impl Client {
     }
 
     /// The balances of any number of users, in the order asked, duplicates included: one frame to each owning shard, and
-    /// more than one where a shard owns more than 1,024 of them, all in flight together. Each entry has its own status.
+    /// more than one where a shard owns more than 1,024 of them, all in flight together. Each entry has its own status: where nobody
+    /// answers about some of the users until the deadline, the others have their balances, and these say UNAVAILABLE, OVERLOADED or STALE.
     ///
     /// # Errors
-    /// Where any of the frames fails.
+    /// Where nobody has answered about any of them, or where a frame fails in a way that somebody has to do something about.
     pub async fn get_balances(&self, users: &[UserId]) -> Result<BalancesReply, Error> {
         let watch = Watch::begin(&self.fleet, "GetBalances", users.len());
         let answer = self.get_parts(users, watch.as_ref()).await;
@@ -132,35 +133,35 @@ impl Client {
     /// Asks for all of them; for those again, and split anew, whose nodes did not have one of a frame's users.
     async fn get_parts(&self, users: &[UserId], watch: Option<&Watch>) -> Result<BalancesReply, Error> {
         let (began, mut rounds) = (Instant::now(), 0);
-        let mut answer = BalancesReply::of(users.len());
+        let mut answer = BalancesReply::of(users);
+        let mut refused = None;
         let mut open: Vec<usize> = (0..users.len()).collect();
         while !open.is_empty() {
             let client = self.with_deadline(self.deadline.saturating_sub(began.elapsed()));
             let asked: Vec<UserId> = open.iter().map(|&index| users[index]).collect();
             let divided = self.fleet.epoch();
             let (parts, places) = batch::split(&asked, self.fleet.groups());
-            let answers = try_join_all(parts.iter().map(|part| client.get_part(part, divided, watch))).await;
-            let answers = answers.map_err(|error| match error {
-                Error::Deadline { last, .. } => Error::Deadline { after: self.deadline, last },
-                error => error,
-            })?;
-            open = answer.add(open, &places, answers);
+            let outcomes =
+                try_join_all(parts.iter().map(|part| client.get_part(part, divided, watch))).await?;
+            refused = outcomes.iter().find_map(Outcome::refusal).or(refused);
+            open = answer.add(open, &places, outcomes);
             if !open.is_empty() && rounds > 0 {
                 sleep(Fleet::pause(rounds)).await;
             }
             rounds += 1;
         }
-        Ok(answer)
+        match refused {
+            Some(Error::Deadline { last, .. }) if answer.parts().is_empty() => {
+                Err(Error::Deadline { after: self.deadline, last })
+            }
+            Some(error) if answer.parts().is_empty() => Err(error),
+            _ => Ok(answer),
+        }
     }
 
-    /// The answer of one frame; `None` where the node does not have one of its users, and another map is known by now than that of
-    /// the epoch `divided`.
-    async fn get_part(
-        &self,
-        part: &Part,
-        divided: u64,
-        watch: Option<&Watch>,
-    ) -> Result<Option<Reply<Balances>>, Error> {
+    /// What becomes of one frame. It has moved where the node does not have one of its users, and another map is known by now than
+    /// that of the epoch `divided`.
+    async fn get_part(&self, part: &Part, divided: u64, watch: Option<&Watch>) -> Result<Outcome, Error> {
         let body = part.body();
         let request = self.request(Opcode::GetBalances, 0, &body);
         let read = |address: &Address, raw| {
@@ -169,8 +170,11 @@ impl Client {
             Ok(answer)
         };
         match self.call(Route::Owner(part.users[0]), &request, Some(divided), watch, &read).await {
-            Err(Error::NotOwner(_)) if self.fleet.common().settings.retry != Retry::Never => Ok(None),
-            answer => answer.map(Some),
+            Err(Error::NotOwner(_)) if self.fleet.common().settings.retry != Retry::Never => {
+                Ok(Outcome::Moved)
+            }
+            Err(error) if error.entry_status().is_some() => Ok(Outcome::Refused(error)),
+            answer => answer.map(Outcome::Answered),
         }
     }
 

@@ -139,6 +139,25 @@ impl Error {
         )
     }
 
+    /// What an entry of a batch says where this is why it has no answer; `None` where somebody has to do something about it.
+    pub(crate) fn entry_status(&self) -> Option<Status> {
+        match self {
+            error if error.is_final() => None,
+            Error::Stale(_) => Some(Status::Stale),
+            Error::Overloaded(_) => Some(Status::Overloaded),
+            Error::NotOwner(_) => Some(Status::NotOwner),
+            Error::Unavailable(_) | Error::Disconnected { .. } | Error::OtherNode { .. } => {
+                Some(Status::Unavailable)
+            }
+            // Whoever had the user's partition and has lost it is nobody who can be told of.
+            Error::Deadline { last, .. } => {
+                let last = last.as_ref().and_then(|last| last.entry_status());
+                Some(last.filter(|last| *last != Status::NotOwner).unwrap_or(Status::Unavailable))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether somebody has to do something before a connection can be made.
     pub(crate) fn is_final(&self) -> bool {
         matches!(

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use florin_schema::{NodeId, NodeMap, UserId};
 use futures_util::future::{join_all, select, select_all};
+use tokio::time::timeout;
 
 use crate::builder::{Backoff, Settings};
 use crate::connection::{Common, Connection};
 use crate::counters::NodePool;
 use crate::hedge::Hedging;
+use crate::limits::WANTED_AFTER;
 use crate::routes::{self, Asked, Reach, Roster, Tour};
 use crate::seen::Seen;
 use crate::tls::Connector;
@@ -120,6 +122,8 @@ impl Fleet {
                 }
             }
             *held = Arc::new(known);
+            // A node that it names may have come back.
+            held.there().for_each(|node| node.want(Route::Any));
         }
         Arc::clone(&held)
     }
@@ -193,6 +197,31 @@ impl Fleet {
         other.is_some_and(|other| other.connection.is_good())
     }
 
+    /// Has those tried soon who could answer the request and are not there: those who hold the user's partition, or else anybody. Of a
+    /// single node nothing says that it has come back.
+    pub fn want(&self, route: Route) {
+        let known = self.known();
+        if known.nodes.len() == 1 {
+            return;
+        }
+        let order = known.roster.order(route.user());
+        let mut holders = order.holders().iter().flatten().peekable();
+        match holders.peek() {
+            None => known.there().for_each(|node| node.want(route)),
+            Some(_) => {
+                holders.filter_map(|&place| known.nodes[place].as_ref()).for_each(|node| node.want(route))
+            }
+        }
+    }
+
+    /// Somebody else than `choice` who is heard, whether or not it has the user: it may know who has by now.
+    pub fn witness(&self, route: Route, tour: &Tour, choice: &Choice) -> Option<Choice> {
+        let mut anybody = *tour;
+        anybody.astray();
+        let other = self.choose(route, &anybody, Some(choice.place));
+        other.filter(|other| other.connection.is_good())
+    }
+
     /// Whom a second request is asked of while `first` is unanswered: another node that is heard, else the same over another
     /// connection.
     pub fn second(&self, route: Route, first: &Choice, tour: &Tour) -> Option<Choice> {
@@ -206,11 +235,7 @@ impl Fleet {
 
     fn choose(&self, route: Route, tour: &Tour, beside: Option<usize>) -> Option<Choice> {
         let known = self.known();
-        let user = match route {
-            Route::Owner(user_id) => Some(user_id),
-            Route::Any => None,
-        };
-        let order = known.roster.order(user);
+        let order = known.roster.order(route.user());
         let place = match known.nodes.len() {
             1 => (beside.is_none() && tour.is_fresh()).then_some(0),
             _ => routes::pick(|place| known.reach(place, route), &order, tour, beside),
@@ -228,6 +253,16 @@ impl Fleet {
 
     /// Waits until a connection that may take the request is up, or none will be.
     pub async fn up(&self, route: Route) {
+        loop {
+            // Whoever comes while nobody is there is found at once, and by a map that is heard meanwhile.
+            self.want(route);
+            if timeout(WANTED_AFTER, self.is_up(route)).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn is_up(&self, route: Route) {
         let known = self.known();
         let up = select_all(known.there().map(|node| Box::pin(node.up(route))));
         let refused = join_all(known.there().map(|node| node.refused()));

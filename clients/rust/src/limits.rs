@@ -17,6 +17,10 @@ pub const LEARN_EVERY: Duration = Duration::from_secs(1);
 /// How often by a client that goes on losing connections: once for all those of a node, and more often than nodes can end one after
 /// the other.
 pub const LOST_EVERY: Duration = Duration::from_millis(100);
+/// After how long a node that was away is tried again where it is needed, or said to be there, whatever the settings' pause is: some
+/// half of this time or more after the last attempt, so that a call finds within a second who has come back, and a thousand
+/// clients of a node that is gone make some thousands of attempts a second at most.
+pub const WANTED_AFTER: Duration = Duration::from_millis(250);
 /// How often by a client whose calls go to the owners: nodes that were added must be known before those that are known have gone.
 pub const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// The most shards that are believed: each port takes a connection, or several.

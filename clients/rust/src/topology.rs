@@ -90,6 +90,16 @@ pub(crate) enum Route {
     Any,
 }
 
+impl Route {
+    /// The user that it is about.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            Route::Owner(user_id) => Some(user_id),
+            Route::Any => None,
+        }
+    }
+}
+
 impl Topology {
     /// Begins to connect to the address.
     pub fn open(address: &Address, common: &Common) -> Arc<Topology> {
@@ -145,6 +155,11 @@ impl Topology {
     /// How it can be asked for this.
     pub fn reach(&self, route: Route) -> Reach {
         self.choose(route, Lane::peek).reach()
+    }
+
+    /// Has it tried soon where it is down and somebody needs it for this.
+    pub fn want(&self, route: Route) {
+        self.choose(route, Lane::peek).want();
     }
 
     fn choose(&self, route: Route, next: fn(&Lane) -> &Arc<Connection>) -> Arc<Connection> {

@@ -5,20 +5,26 @@ mod fake;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fake::follower::map;
-use fake::{Answer, Asked, Fake, entry_of, user};
+use fake::path::Path;
+use fake::{Answer, Asked, Fake, entry_of, eventually, user};
 use florin_client::records::Balances;
-use florin_client::{Backoff, Client, Error};
+use florin_client::{Backoff, Builder, Client, Error};
 use florin_schema::{MapNode, NodeId, NodeMap, Opcode, Partitioner, Status};
 
 const PARTITIONS: u32 = 6;
 const USERS: u64 = 60;
+/// Where nobody listens: below the ports that are given out, for there a connection to a closed port may be one to itself.
+const NOWHERE: &str = "127.0.0.1:1";
+const STALL_AFTER: Duration = Duration::from_millis(30);
 
 /// Nodes, who holds what, and the map that they tell.
 struct Nodes {
     fakes: Vec<Fake>,
+    /// The ways to them, where they are asked by these.
+    ways: Vec<Path>,
     held: Vec<Held>,
     epoch: u64,
 }
@@ -34,19 +40,46 @@ impl Nodes {
             fakes.push(Fake::tcp(map(id), move |asked| answer(asked, &own)).await);
             held.push(holds);
         }
-        Nodes { fakes, held, epoch: 0 }
+        Nodes { fakes, ways: vec![], held, epoch: 0 }
+    }
+
+    /// The same, of nodes that are asked by ways.
+    async fn start_by_ways(count: u64) -> Nodes {
+        let mut nodes = Nodes::start(count).await;
+        for fake in &nodes.fakes {
+            nodes.ways.push(Path::to(&fake.address).await);
+        }
+        nodes
+    }
+
+    /// Where a node is asked.
+    fn address(&self, place: usize) -> &str {
+        self.ways.get(place).map_or(&self.fakes[place].address, |way| &way.address)
+    }
+
+    /// Cuts the way to a node, and lets nobody through any more.
+    fn leave(&self, place: usize) {
+        self.ways[place].lead(NOWHERE);
+        self.ways[place].cut();
+    }
+
+    /// Loses all that travels to a node and from it.
+    fn silence(&self, place: usize) {
+        self.ways[place].drop_all();
+        // Nor is there another connection.
+        self.ways[place].lead(NOWHERE);
     }
 
     /// By partition the owner and its standbys.
     fn divide(&mut self, holders: &[&[u16]]) {
         self.epoch += 1;
-        let node = |(fake, id): (&Fake, u64)| MapNode {
-            id: NodeId(id),
+        let node = |place: usize| MapNode {
+            id: NodeId(place as u64 + 1),
             host: "127.0.0.1".to_owned(),
-            port: fake.port,
+            port: self.address(place).rsplit_once(':').unwrap().1.parse().unwrap(),
             tls_port: 0,
         };
-        let nodes = self.fakes.iter().zip(1..).map(node).collect();
+        let nodes = (0..self.fakes.len()).map(node).collect();
         let mut map = NodeMap::new(self.epoch, Partitioner::Murmur2, nodes, 2);
         for holders in holders {
             map.push(Some(holders[0]), holders[1..].iter().copied());
@@ -58,6 +91,11 @@ impl Nodes {
         }
     }
 
+    /// The same of each partition.
+    fn divide_alike(&mut self, holders: &[u16]) {
+        self.divide(&[holders; PARTITIONS as usize]);
+    }
+
     async fn client(&self) -> Client {
         let backoff = Backoff { first: Duration::from_millis(1), most: Duration::from_millis(20) };
         // A host that is slow for a moment is no reason to ask a standby.
@@ -65,6 +103,17 @@ impl Nodes {
         let builder = Client::builder().backoff(backoff).deadline(fake::PATIENCE).stall_after(patient);
         // It is given one of them.
         builder.connect(&*self.fakes[0].address).await.unwrap()
+    }
+
+    /// A client that tries a node that was away only where it is wanted, once it is connected to each.
+    async fn client_that_waits(&self, stall_after: Duration) -> Client {
+        let backoff = Backoff { first: Duration::from_secs(3_600), most: Duration::from_secs(3_600) };
+        let builder = Builder::default().backoff(backoff).deadline(fake::PATIENCE);
+        let builder = builder.stall_after(stall_after).silence_max(2 * fake::PATIENCE);
+        let client = builder.connect(self.address(0)).await.unwrap();
+        let is_there = || client.pool().iter().filter(|node| node.good > 0).count() == self.fakes.len();
+        eventually("each is connected to", is_there).await;
+        client
     }
 
     /// How many questions each has been asked.
@@ -172,4 +221,93 @@ async fn a_standby_answers_for_an_owner_that_is_gone() {
     let alone = (0..USERS).find(|&id| partition_of(id) == 5).unwrap();
     let error = client.with_deadline(Duration::from_secs(1)).get_balance(user(alone)).await.unwrap_err();
     assert!(matches!(error, Error::Deadline { last: Some(_), .. }), "{error}");
+}
+
+/// A standby had just been started when its owner stood still: a client that paused before it connected to the standby again had nobody
+/// to ask for the rest of its pause.
+#[tokio::test]
+async fn a_standby_that_has_come_back_is_asked_where_the_owner_is_silent_or_gone() {
+    for is_gone in [false, true] {
+        let mut nodes = Nodes::start_by_ways(2).await;
+        nodes.divide_alike(&[0, 1]);
+        let client = nodes.client_that_waits(STALL_AFTER).await;
+        read_all(&client).await;
+        nodes.leave(1);
+        eventually("the standby is missed", || client.pool()[1].good == 0).await;
+        if is_gone {
+            nodes.leave(0);
+            eventually("the owner is missed", || client.pool()[0].good == 0).await;
+        } else {
+            nodes.silence(0);
+        }
+        let (began, before) = (Instant::now(), nodes.ways[1].accepted());
+        let calls: Vec<_> = (0..20)
+            .map(|id| {
+                let client = client.clone();
+                tokio::spawn(async move { client.get_balance(user(id)).await })
+            })
+            .collect();
+        // However many wait for it, it is tried no more often than this.
+        eventually("it is tried", || nodes.ways[1].accepted() >= before + 3).await;
+        let tried = (nodes.ways[1].accepted() - before) as u128;
+        assert!(tried <= began.elapsed().as_millis() / 125 + 1, "{tried} attempts in {:?}", began.elapsed());
+        nodes.ways[1].lead(&nodes.fakes[1].address);
+        for (call, id) in calls.into_iter().zip(0..) {
+            assert_eq!(call.await.unwrap().unwrap().to_record(), fake::balance(id));
+        }
+    }
+}
+
+/// A node that was away is tried as soon as a later map names it.
+#[tokio::test]
+async fn a_node_that_a_later_map_names_is_tried_at_once() {
+    let mut nodes = Nodes::start_by_ways(3).await;
+    nodes.divide_alike(&[0]);
+    let client = nodes.client_that_waits(fake::PATIENCE).await;
+    nodes.leave(1);
+    eventually("it is missed", || client.pool()[1].good == 0).await;
+    let before = nodes.ways[1].accepted();
+    nodes.divide_alike(&[2]);
+    read_all(&client).await;
+    eventually("it is tried", || nodes.ways[1].accepted() > before).await;
+}
+
+/// The owner stands still, its standby is gone for good, and by a map that the client does not have yet another node has the users: a
+/// call waited for the owner, and asked nobody who could have told.
+#[tokio::test]
+async fn who_waits_on_a_silent_owner_hears_who_has_the_user_by_now() {
+    let mut nodes = Nodes::start_by_ways(3).await;
+    nodes.divide_alike(&[0, 1]);
+    let client = nodes.client_that_waits(STALL_AFTER).await;
+    read_all(&client).await;
+    nodes.leave(1);
+    nodes.silence(0);
+    nodes.divide_alike(&[2]);
+    read_all(&client).await;
+    assert!(nodes.fakes[2].asked().len() >= USERS as usize);
+}
+
+/// A batch failed as a whole where nobody was there for one of its users.
+#[tokio::test]
+async fn a_batch_lacks_only_those_for_whom_nobody_is_there() {
+    let mut nodes = Nodes::start(2).await;
+    nodes.divide(&[&[0], &[0], &[0], &[1], &[1], &[1]]);
+    let client = nodes.client().await;
+    read_all(&client).await;
+    drop(nodes.fakes.remove(1));
+    let (there, gone): (Vec<u64>, Vec<u64>) = (0..USERS).partition(|&id| partition_of(id) < 3);
+    let hasty = client.with_deadline(Duration::from_secs(3));
+    let users: Vec<_> = (0..USERS).map(user).collect();
+    let batch = hasty.get_balances(&users).await.unwrap();
+    assert_eq!(batch.len(), users.len());
+    for (id, entry) in (0..).zip(batch.iter()) {
+        let status = if there.contains(&id) { Status::Ok } else { Status::Unavailable };
+        assert_eq!((entry.user_id, entry.status), (user(id), status));
+        assert_eq!(entry.balance.is_some(), status == Status::Ok);
+    }
+    assert!(batch.as_of_us().is_some());
+    // Where nobody answers about any, there is no batch.
+    let users: Vec<_> = gone.into_iter().map(user).collect();
+    let error = client.with_deadline(Duration::from_millis(100)).get_balances(&users).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { after, .. } if after == Duration::from_millis(100)), "{error}");
 }

@@ -47,6 +47,18 @@ func Through(t testing.TB, to string) *Path {
 	return p
 }
 
+// Mute begins to listen at the address that it returns, and takes connections on which it says nothing, until the test ends.
+func Mute(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel takes them.
+	t.Cleanup(func() { listener.Close() })
+	return listener.Addr().String()
+}
+
 // Lead makes new connections lead to another address.
 func (p *Path) Lead(to string) {
 	p.mu.Lock()

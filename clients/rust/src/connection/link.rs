@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::select;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -11,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::dial::Dialled;
 use super::session::{Running, Standing};
 use super::{Shared, State, dial};
-use crate::builder::Retry;
+use crate::builder::{Backoff, Retry};
 use crate::counters::add;
 use crate::{Disconnect, Error};
 
@@ -43,10 +44,20 @@ impl Link {
             add(&shared.tally.disconnects, 1);
             self.state.send_replace(State::Down(error));
             while parting.try_join_next().is_some() {}
-            let pause = shared.settings.backoff.pause(failures, &mut rand::rng());
-            sleep(pause).await;
+            self.rest(failures).await;
             failures = failures.saturating_add(1);
         }
+    }
+
+    /// Waits before the next attempt: no longer than a moment where the node is wanted.
+    async fn rest(&self, failures: u32) {
+        let pause = self.shared.settings.backoff.pause(failures, &mut rand::rng());
+        let least = Backoff::least(pause, &mut rand::rng());
+        let wanted = pin!(async {
+            sleep(least).await;
+            self.shared.wanted.notified().await;
+        });
+        select(pin!(sleep(pause)), wanted).await;
     }
 
     /// Serves with a session, and with those that take its place, until there is none; answers why.

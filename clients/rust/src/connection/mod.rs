@@ -109,6 +109,8 @@ struct Shared {
     expected: Expected,
     /// Asks for the session to be made anew.
     renewal: Arc<Notify>,
+    /// Asks for the next attempt to connect, instead of after its pause.
+    wanted: Notify,
 }
 
 impl Shared {
@@ -165,6 +167,7 @@ impl Connection {
             heard,
             expected,
             renewal: Arc::new(Notify::new()),
+            wanted: Notify::new(),
         });
         let state = Arc::new(watch::Sender::new(State::Connecting));
         let link = link::Link { shared: Arc::clone(&shared), state: Arc::clone(&state) };
@@ -185,6 +188,13 @@ impl Connection {
     /// What makes it connect anew.
     pub fn renewal(&self) -> Arc<Notify> {
         Arc::clone(&self.shared.renewal)
+    }
+
+    /// Somebody needs it, or has said that there is a node: it is tried soon where it is down.
+    pub fn want(&self) {
+        if self.reach() == Reach::Down {
+            self.shared.wanted.notify_one();
+        }
     }
 
     /// Who answers; `None` where nobody does.
