@@ -18,23 +18,38 @@ pub(super) fn answer(command: &GetCommand, common: &CommonArgs, node: &Asked) ->
     let query = common.query();
     let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
     match command {
-        GetCommand::Balance { user, .. } => sent_on(node, &format!("/v1/users/{user}/balance{after_path}")),
+        GetCommand::Balance { user, .. } => {
+            sent_on(node, *user, &format!("/v1/users/{user}/balance{after_path}"))
+        }
         GetCommand::Statistics { user, window, .. } => {
             let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
-            sent_on(node, &format!("/v1/users/{user}/statistics?window={}{query}", windows.join(",")))
+            sent_on(node, *user, &format!("/v1/users/{user}/statistics?window={}{query}", windows.join(",")))
         }
         GetCommand::Balances { users, .. } => balances(node, users, &after_path),
     }
 }
 
-/// What is answered by whoever has the user: one of several nodes that divide them may send on to another.
-fn sent_on(node: &Asked, path: &str) -> Result<String, GetError> {
-    let (mut headers, mut answer) = whole_within(CALL, node, "GET", path, "")?;
+/// What is answered by whoever has the user: one of several nodes that divide them may send on to another. Where that one has just died,
+/// and the group does not know it yet, by those that stand by for it.
+fn sent_on(node: &Asked, user: UserId, path: &str) -> Result<String, GetError> {
+    let ask = |node: &Asked| whole_within(CALL, node, "GET", path, "");
+    // Whoever answered last.
+    let mut teller = node.another(node.address.clone());
+    let (mut headers, mut answer) = ask(&teller)?;
     for _ in 0..REDIRECTS_MAX {
         let owner =
             headers.get("location").filter(|_| answer.status == 307).and_then(|place| place.to_str().ok());
         let Some(address) = owner.and_then(authority) else { break };
-        (headers, answer) = whole_within(CALL, &node.another(address), "GET", path, "")?;
+        let owner = node.another(address);
+        (teller, (headers, answer)) = match ask(&owner) {
+            Ok(answered) => (owner, answered),
+            Err(gone) => {
+                let parts = divided(&map(&teller)?, &teller.address, &[user], &[0]);
+                let holders = parts.into_iter().flat_map(|(holders, _)| holders);
+                let standbys: Vec<Address> = holders.filter(|holder| *holder != owner.address).collect();
+                first(node, &standbys, ask)?.ok_or(gone)?
+            }
+        };
     }
     Ok(answer.succeeded()?.body)
 }
@@ -88,11 +103,11 @@ fn balances(node: &Asked, users: &[UserId], after_path: &str) -> Result<String, 
 }
 
 /// The first who can be reached, and its answer; nobody where there is none to ask.
-fn first(
+fn first<T>(
     node: &Asked,
     holders: &[Address],
-    ask: impl Fn(&Asked) -> Result<Answer, NoAnswer>,
-) -> Result<Option<(Asked, Answer)>, NoAnswer> {
+    ask: impl Fn(&Asked) -> Result<T, NoAnswer>,
+) -> Result<Option<(Asked, T)>, NoAnswer> {
     let mut failure = None;
     for holder in holders {
         let holder = node.another(holder.clone());

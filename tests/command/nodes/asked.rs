@@ -12,7 +12,7 @@ use super::group::{Group, PARTITIONS, settles, told};
 use super::{USERS, followed};
 use crate::kafka::broker::Broker;
 use crate::kafka::send;
-use crate::support::{Server, run, wait_for};
+use crate::support::{Server, get, run, wait_for};
 
 /// Waits until each of so many nodes is some of the users' owner.
 fn divide(node: SocketAddr, users: &[u64], nodes: usize) {
@@ -98,6 +98,15 @@ fn florin_get_asks_each_node_for_what_it_has() {
     }
 
     // A node that has just died: those that stand by for it are asked at once.
+    let of_the_third = |user: &&u64| {
+        let answer = get(nodes[0].any, &format!("/v1/users/{user}/balance"));
+        answer.contains(&format!("Location: http://{}/", nodes[2].addr()))
+    };
+    let user = users.iter().find(of_the_third).expect("each has some of the users").to_string();
     nodes[2].signal(Signal::KILL);
-    holds(&nodes[0].addr());
+    for what in [&["balance", &user][..], &["statistics", &user, "--window", "lifetime"]] {
+        let told: Value = serde_json::from_str(&asked(&node, &[what, &["--json"]].concat())).expect("JSON");
+        assert_eq!(told["version"].as_str(), Some("2"), "{told}");
+    }
+    holds(&node);
 }
