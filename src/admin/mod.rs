@@ -45,11 +45,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use florin_input::connections::{self, Bounds, Port};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -175,12 +177,26 @@ async fn shards(State(view): State<Arc<View>>) -> Response {
     json(&shards::map(&view))
 }
 
-async fn nodes(State(view): State<Arc<View>>) -> Response {
+/// What is asked of the nodes, as at the shards' ports.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct News {
+    /// Only what is new since this version.
+    since: Option<u64>,
+}
+
+async fn nodes(State(view): State<Arc<View>>, asked: Result<Query<News>, QueryRejection>) -> Response {
     let Some(nodes) = &view.nodes else {
         return Problem::new(StatusCode::NOT_FOUND, NO_NODES).into_response();
     };
+    let Ok(Query(News { since })) = asked else {
+        let expected = "since: expected a version, which an answer has told, and no other parameter";
+        return Problem::new(StatusCode::BAD_REQUEST, expected).into_response();
+    };
     match nodes.standing().told {
-        Some(told) => ([(header::CONTENT_TYPE, "application/json")], told.whole().to_vec()).into_response(),
+        Some(told) => {
+            ([(header::CONTENT_TYPE, "application/json")], told.answer(since).concat()).into_response()
+        }
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nodes: nothing is known yet").into_response(),
     }
 }

@@ -119,6 +119,19 @@ fn three_nodes_divide_a_topic_and_no_read_fails_whatever_becomes_of_one() {
     assert!(!here.is_empty() && here.iter().all(is_at_end), "{activity}");
     let map = |port| told(port).expect("there is one")["map"]["partitions"].clone();
     assert_eq!(map(any[0]), map(nodes[0].admin));
+    // What is new since a version is asked of both ports alike; the admin port left the question out and told everything.
+    for port in [any[0], nodes[0].admin] {
+        let news = get(port, &format!("/v1/nodes?since={}", u64::MAX));
+        let (head, body) = news.split_once("\r\n\r\n").expect("a body");
+        let news: Value = serde_json::from_str(body).expect("JSON");
+        let is_empty = news["nodes"].as_array().is_some_and(Vec::is_empty);
+        assert!(head.starts_with("HTTP/1.1 200 ") && is_empty, "{head}: {news}");
+        assert!(news["map"]["partitions"].is_null() && news["map"]["epoch"].is_string(), "{news}");
+        for wrong in ["since=x", "since=-1", "until=1"] {
+            let refused = get(port, &format!("/v1/nodes?{wrong}"));
+            assert!(refused.starts_with("HTTP/1.1 400 "), "{wrong}: {refused}");
+        }
+    }
 
     // By frames, of clients that were told of one of them.
     let readers = Reader::all(folder.path(), &Caller::of(any[0]));
