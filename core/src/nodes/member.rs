@@ -87,6 +87,8 @@ pub struct Member {
     /// Since when it is about to end, and since when nothing keeps it.
     leaving_since: Option<u64>,
     needless_since: Option<u64>,
+    /// When its turn was last.
+    turned_at_us: u64,
     assigned: BTreeSet<u32>,
     /// Of each partition that is followed, whether it is caught up.
     followed: BTreeMap<u32, bool>,
@@ -131,6 +133,7 @@ impl Member {
             number: now_us,
             leaving_since: None,
             needless_since: None,
+            turned_at_us: now_us,
             assigned: BTreeSet::new(),
             followed: BTreeMap::new(),
             is_described: false,
@@ -313,6 +316,11 @@ impl Member {
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
     pub fn turn(&mut self, followed: BTreeMap<u32, bool>, now_us: u64) {
+        // Whoever has stood still knows nothing of what has become of the others: what it waits for to end begins anew.
+        if core::mem::replace(&mut self.turned_at_us, now_us).abs_diff(now_us) >= LEAVE_HEARD_US {
+            self.leaving_since = self.leaving_since.map(|_| now_us);
+            (self.needless_since, self.is_leaving_described) = (None, false);
+        }
         if followed != self.followed {
             self.followed = followed;
             (self.is_to_say, self.is_to_keep) = (true, true);

@@ -281,11 +281,19 @@ impl Leaving {
         self.member.turn(BTreeMap::from([(0, true)]), self.now_us);
     }
 
+    /// So long goes by, µs, and it does not stand still.
+    fn wait(&mut self, us: u64) {
+        let end = self.now_us + us;
+        while self.now_us < end {
+            self.now_us = end.min(self.now_us + LEAVE_HEARD_US / 5);
+            self.turn();
+        }
+    }
+
     /// What it does at once, and once everybody has had time to hear.
     fn does(&mut self) -> [Departure; 2] {
         let at_once = self.member.departure(self.now_us);
-        self.now_us += LEAVE_HEARD_US;
-        self.turn();
+        self.wait(LEAVE_HEARD_US);
         [at_once, self.member.departure(self.now_us)]
     }
 }
@@ -358,9 +366,18 @@ fn the_last_node_ends_once_the_group_was_described_since_it_was_told_to() {
     one.turn();
     assert_eq!(one.does(), [Departure::Stay; 2], "another has come");
     let mut one = leaving();
+    one.wait(LEAVE_UNHEARD_US);
+    assert_eq!(one.does(), [Departure::Stay, Departure::End], "nobody describes the group");
+    // One that stood still as it was about to end has to look again.
+    let mut one = leaving();
+    describe(&mut one.member, &described(&[1]));
+    one.turn();
     one.now_us += LEAVE_UNHEARD_US;
     one.turn();
-    assert_eq!(one.does(), [Departure::Stay, Departure::End], "nobody describes the group");
+    assert_eq!(one.does(), [Departure::Stay; 2], "it knows nothing of what came meanwhile");
+    describe(&mut one.member, &described(&[1]));
+    one.turn();
+    assert_eq!(one.does(), [Departure::Stay, Departure::End]);
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub struct World {
     nodes_most: usize,
     /// Whether nobody is killed, and nobody freezes.
     is_planned: bool,
+    /// Whether partitions move back before all have heard that they have moved. Nobody asks for users then: what others say comes too late.
+    is_hasty: bool,
     lives: u64,
     /// When something happened to a node last.
     troubled_at: u64,
@@ -174,6 +176,7 @@ impl World {
             nodes: BTreeMap::new(),
             nodes_most: nodes,
             is_planned: seed.is_multiple_of(3),
+            is_hasty: false,
             lives: 0,
             troubled_at: 0,
             planted: None,
@@ -187,6 +190,17 @@ impl World {
         (0..nodes).for_each(|host| world.start(host));
         let given: Vec<Address> = (0..nodes.min(2)).map(address).collect();
         world.clients = (0..3).map(|_| Client::new(&given, None)).collect();
+        world
+    }
+
+    /// Of a few nodes that hear of each other seldom and late, while partitions move back and forth. `planted`: what is wrong with them.
+    pub fn hasty(seed: u64, planted: Option<Planted>) -> World {
+        let nodes = 3 + (seed % 3) as usize;
+        let mut world = World::of(seed, nodes, nodes as u32);
+        (world.is_hasty, world.topic.standbys, world.planted) = (true, 0, planted);
+        world.clients.clear();
+        world.nodes.clear();
+        (0..nodes).for_each(|host| world.start(host));
         world
     }
 
@@ -216,6 +230,9 @@ impl World {
         }
         let now = self.now;
         self.nodes.values_mut().for_each(|node| node.frozen_until = node.frozen_until.min(now));
+        if self.is_hasty {
+            return self.tally;
+        }
         self.rest();
         // A client whose every address is gone finds nobody, ever.
         if !self.nodes.values().any(|node| node.host() == "node-0") {
@@ -250,6 +267,7 @@ impl World {
     /// the first time is what goes wrong.
     fn trouble(&mut self) {
         let rarely = if self.now - self.troubled_at < BURST { 4 } else { 40 };
+        let rarely = if self.is_hasty { 8 } else { rarely };
         if !self.rng.random_ratio(1, rarely) {
             return;
         }
@@ -259,7 +277,12 @@ impl World {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         let id = ids[self.rng.random_range(0..ids.len())];
         let others_stay = self.nodes.values().any(|node| node.id() != id && !node.is_leaving);
-        match self.rng.random_range(if self.is_planned { 2..4 } else { 0..4 }) {
+        let troubles = match (self.is_hasty, self.is_planned) {
+            (true, _) => 1..4,
+            (false, true) => 2..4,
+            (false, false) => 0..4,
+        };
+        match self.rng.random_range(troubles) {
             0 if others_stay => {
                 self.nodes.remove(&id);
                 self.tally.killed += 1;
@@ -289,7 +312,9 @@ impl World {
         self.deliver();
         self.run_nodes();
         self.check_own_maps();
-        self.check_ended();
+        if !self.is_hasty {
+            self.check_ended();
+        }
         self.note_who_has_what();
         if is_read {
             for client in &mut self.clients {
@@ -331,7 +356,7 @@ impl World {
                 self.group.heartbeat(&node.place(), self.now);
             }
             let records = self.rng.random_range(1..60);
-            let loads = self.rng.random_range(1..40);
+            let loads = self.rng.random_range(1..if self.is_hasty { 6 } else { 40 });
             let let_go = node.follow(&self.log, records, loads, (self.now, now_us));
             self.check_let_go(id, &let_go);
             let node = self.nodes.get_mut(&id).unwrap();
@@ -373,8 +398,9 @@ impl World {
         else {
             return;
         };
-        let (from, at) = (peer.id(), self.now + self.rng.random_range(1..5));
-        if self.rng.random_ratio(9, 10) {
+        let late = if self.is_hasty { 40 } else { 5 };
+        let (from, at) = (peer.id(), self.now + self.rng.random_range(1..late));
+        if self.rng.random_ratio(if self.is_hasty { 1 } else { 9 }, 10) {
             let news = peer.member.news(self.nodes[&id].heard_of(from));
             self.tally.letters += 1;
             self.tally.words += news.words.len() as u64;
@@ -485,11 +511,17 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
-    /// Nobody lets go of what nobody else has, where nobody was killed.
+    /// Nobody lets go of what nobody else has, where nobody was killed; where all is heard late, the one that it knows to own it may have
+    /// ended as one that nobody asks any more.
     fn check_let_go(&self, id: NodeId, let_go: &[u32]) {
         for &partition in let_go {
+            let owner = self.nodes[&id].member.map().and_then(|map| map.owner_id(partition));
+            if self.is_hasty && owner.is_some_and(|owner| self.ended.contains_key(&owner)) {
+                continue;
+            }
             assert!(
-                !self.is_planned || self.nodes.values().any(|node| node.has_loaded(partition)),
+                !(self.is_planned || self.is_hasty)
+                    || self.nodes.values().any(|node| node.has_loaded(partition)),
                 "seed {}, turn {}: {id} lets go of {partition}, which nobody else has{}",
                 self.seed,
                 self.now,
