@@ -1,4 +1,7 @@
-//! Eight decimal digits at once, in one word: tested where they are used (`line.rs`).
+//! Decimal digits, several at once in one word: tested where they are used (`line.rs`, `time.rs`).
+//!
+//! Each step divides all parts of the word at once: by 10,000, by 100, by 10. A multiplication and a shift are exact for parts as small
+//! as these; and `(part << bits) - quotient * ((divisor << bits) - 1)` is the quotient with the remainder behind it, in one subtraction.
 
 /// The digit 0, eight times.
 pub(super) const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
@@ -9,13 +12,24 @@ pub(super) fn ascii(number: u64) -> [u8; 8] {
     (eight_digits(number) | ZEROS).to_le_bytes()
 }
 
-/// The same as numbers from 0 to 9, the first in the lowest byte. Each step divides every part of the word at once: by 10,000, by 100,
-/// by 10; a multiplication and a shift are exact for parts as small as these.
+/// The same as numbers from 0 to 9, the first in the lowest byte.
 #[inline(always)]
 pub(super) fn eight_digits(number: u64) -> u64 {
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let fours = (number << 32) - number / 10_000 * ((10_000 << 32) - 1);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | ((fours - hundreds * 100) << 16);
-    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | ((twos - tens * 10) << 8)
+    pairs_digits((fours << 16) - hundreds * ((100 << 16) - 1))
+}
+
+/// Four numbers below 100, two digits each, as [`ascii`] has them.
+#[inline(always)]
+pub(super) fn ascii_pairs(pairs: [u64; 4]) -> [u8; 8] {
+    let [first, second, third, fourth] = pairs;
+    (pairs_digits(first | second << 16 | third << 32 | fourth << 48) | ZEROS).to_le_bytes()
+}
+
+/// Each in 16 bits, the first in the lowest.
+#[inline(always)]
+fn pairs_digits(pairs: u64) -> u64 {
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    (pairs << 8) - tens * ((10 << 8) - 1)
 }

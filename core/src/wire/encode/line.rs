@@ -2,110 +2,146 @@
 //! vector that is asked for room at each piece costs more than the digits (`json.rs`).
 
 use alloc::vec::Vec;
+use core::mem;
 
 use super::digits::{ZEROS, ascii, eight_digits};
 use super::time;
 
 const EIGHT_DIGITS: u64 = 100_000_000;
+/// Bytes of a number's label.
+const LABEL: usize = 24;
 
-/// The end of a vector, with room for `N` bytes.
-pub(super) struct Line<'a, const N: usize> {
-    room: &'a mut [u8; N],
+/// Text of at most `N` bytes that is always the same: it goes out by a store of all of them.
+#[derive(Clone, Copy)]
+pub(super) struct Text<const N: usize> {
+    bytes: [u8; N],
     len: usize,
 }
 
-impl<const N: usize> Line<'_, N> {
+impl<const N: usize> Text<N> {
+    pub(super) const fn new(text: &str) -> Text<N> {
+        let mut bytes = [0; N];
+        bytes.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
+        Text { bytes, len: text.len() }
+    }
+}
+
+/// What is left of the room at the end of a vector.
+pub(super) struct Line<'a> {
+    room: &'a mut [u8],
+}
+
+impl Line<'_> {
     /// Appends what `write` writes.
     ///
     /// # Panics
-    /// Where that is more than `N` bytes: a defect, for all that is written has a length that is known. Of the last number or time there
-    /// are eight bytes, however short it is.
+    /// Where that is more than `room_bytes`: a defect, for all that is written has a length that is known. The last piece needs as
+    /// much as its store takes, however short it is: a text `N` bytes, a number with its label 33.
     #[inline(always)]
-    pub(super) fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Line<'_, N>)) {
+    pub(super) fn append(out: &mut Vec<u8>, room_bytes: usize, write: impl FnOnce(&mut Line<'_>)) {
         let from = out.len();
-        out.extend_from_slice(&[0; N]);
-        let mut line = Line { room: out.last_chunk_mut().expect("it was appended"), len: 0 };
+        out.resize(from + room_bytes, 0);
+        let mut line = Line { room: &mut out[from..] };
         write(&mut line);
-        let len = line.len;
-        out.truncate(from + len);
+        let left = line.room.len();
+        out.truncate(from + room_bytes - left);
     }
 
     #[inline(always)]
-    pub(super) fn text<const K: usize>(&mut self, text: &[u8; K]) {
-        self.beginning(text, K);
+    pub(super) fn text<const N: usize>(&mut self, text: Text<N>) {
+        self.beginning(&text.bytes, text.len);
     }
 
     /// The first `len` bytes of `text`, by a store of all of them.
     #[inline(always)]
-    pub(super) fn beginning<const K: usize>(&mut self, text: &[u8; K], len: usize) {
-        self.room[self.len..self.len + K].copy_from_slice(text);
-        self.len += len;
+    pub(super) fn beginning<const N: usize>(&mut self, text: &[u8; N], len: usize) {
+        let room = mem::take(&mut self.room);
+        *room.first_chunk_mut().expect("room for it") = *text;
+        self.room = &mut room[len..];
+    }
+
+    /// A number behind its label.
+    #[inline(always)]
+    pub(super) fn unsigned(&mut self, label: Text<LABEL>, number: u64) {
+        self.number(label, false, number);
     }
 
     #[inline(always)]
-    pub(super) fn unsigned(&mut self, number: u64) {
+    pub(super) fn signed(&mut self, label: Text<LABEL>, number: i64) {
+        self.number(label, number < 0, number.unsigned_abs());
+    }
+
+    #[inline(always)]
+    fn number(&mut self, label: Text<LABEL>, is_negative: bool, number: u64) {
         match number {
-            0..EIGHT_DIGITS => self.short(number),
-            _ => self.long(number),
+            0..EIGHT_DIGITS => self.short(label, is_negative, number),
+            // The line itself is handed over and comes back: where somebody else might write to it, it would lie in memory for all.
+            _ => *self = Line { room: mem::take(&mut self.room) }.with_long(label, is_negative, number),
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn signed(&mut self, number: i64) {
-        if number < 0 {
-            self.text(b"-");
-        }
-        self.unsigned(number.unsigned_abs());
     }
 
     /// As [`time::rfc3339`] says it.
     #[inline(always)]
     pub(super) fn moment(&mut self, us: i64) {
-        self.text(&time::rfc3339(us));
+        let (place, rest) = mem::take(&mut self.room).split_first_chunk_mut().expect("room for a time");
+        time::write_rfc3339(place, us);
+        self.room = rest;
     }
 
     #[inline(always)]
-    fn short(&mut self, number: u64) {
+    fn short(&mut self, label: Text<LABEL>, is_negative: bool, number: u64) {
         let digits = eight_digits(number);
         // The last digit stands, even if it is a zero.
         let leading_zeros = (digits | 1 << 56).trailing_zeros() / 8;
-        self.beginning(&((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes(), 8 - leading_zeros as usize);
+        let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
+        // Room for all of it is asked for once. Nobody can tell in advance which are negative.
+        let room = mem::take(&mut self.room);
+        let place: &mut [u8; LABEL + 1 + 8] = room.first_chunk_mut().expect("room for it");
+        place[..LABEL].copy_from_slice(&label.bytes);
+        place[label.len] = b'-';
+        let from = label.len + usize::from(is_negative);
+        place[from..from + 8].copy_from_slice(&digits);
+        self.room = &mut room[from + 8 - leading_zeros as usize..];
     }
 
     #[cold]
-    fn long(&mut self, number: u64) {
+    fn with_long(mut self, label: Text<LABEL>, is_negative: bool, number: u64) -> Self {
         match number / EIGHT_DIGITS {
-            first @ 0..EIGHT_DIGITS => self.short(first),
+            first @ 0..EIGHT_DIGITS => self.short(label, is_negative, first),
             first => {
-                self.short(first / EIGHT_DIGITS);
-                self.text(&ascii(first % EIGHT_DIGITS));
+                self.short(label, is_negative, first / EIGHT_DIGITS);
+                self.beginning(&ascii(first % EIGHT_DIGITS), 8);
             }
         }
-        self.text(&ascii(number % EIGHT_DIGITS));
+        self.beginning(&ascii(number % EIGHT_DIGITS), 8);
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
+    use alloc::format;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn written(write: impl FnOnce(&mut Line<'_, 32>)) -> Vec<u8> {
+    fn written(write: impl FnOnce(&mut Line<'_>)) -> Vec<u8> {
         let mut out = b"before ".to_vec();
-        Line::append(&mut out, write);
+        Line::append(&mut out, 64, write);
         out
     }
 
     fn check(number: u64) {
         assert_eq!(
-            written(|line| line.unsigned(number)),
-            [b"before ", number.to_string().as_bytes()].concat()
+            written(|line| line.unsigned(Text::new("is "), number)),
+            format!("before is {number}").into_bytes()
         );
         let signed = number as i64;
-        assert_eq!(written(|line| line.signed(signed)), [b"before ", signed.to_string().as_bytes()].concat());
+        assert_eq!(
+            written(|line| line.signed(Text::new("is "), signed)),
+            format!("before is {signed}").into_bytes()
+        );
     }
 
     #[test]

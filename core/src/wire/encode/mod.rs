@@ -142,7 +142,7 @@ impl Encoder {
         let of = Version(balance.root.version.get());
         match format {
             Format::Resp(RespReply { version, shape }) => {
-                resp::value(out, version, shape, origin, of, "balance", |out| json::balance(out, balance));
+                resp::value(out, version, shape, origin, of, "balance", |out| resp_balance(out, balance));
             }
             Format::Http(reply) => {
                 self.json.clear();
@@ -173,7 +173,7 @@ impl Encoder {
                 self.respond(out, reply, origin, Some(answer.version));
             }
             Format::Resp(RespReply { version, shape }) => {
-                let write = |out: &mut Vec<u8>| json::statistics(out, answer);
+                let write = |out: &mut Vec<u8>| resp::counted(out, |out| json::statistics(out, answer));
                 resp::value(out, version, shape, origin, answer.version, "statistics", write);
             }
         }
@@ -198,7 +198,7 @@ impl Encoder {
                 }
                 for entry in entries {
                     let write =
-                        entry.balance.map(|balance| move |out: &mut Vec<u8>| json::balance(out, balance));
+                        entry.balance.map(|balance| move |out: &mut Vec<u8>| resp_balance(out, balance));
                     resp::entry(out, version, entry.status, entry.quarantined, write);
                 }
             }
@@ -321,6 +321,12 @@ impl Encoder {
 const PLAIN: u8 = 0;
 const RKYV: u8 = Encoding::Rkyv as u8;
 const FLATBUFFERS: u8 = Encoding::FlatBuffers as u8;
+
+/// Appends a balance's JSON in a bulk string.
+#[inline(always)]
+fn resp_balance(out: &mut Vec<u8>, balance: BalanceView<'_>) {
+    resp::counted_line(out, json::balance_room(balance), |line| json::write_balance(line, balance));
+}
 
 /// What a header says of the body behind it.
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::{Status, Version};
 
+use super::line::{Line, Text};
 use super::{HelloAnswer, time};
 use crate::wire::resp::{COMMANDS, Chat, Described};
 use crate::wire::{Origin, RespShape, RespVersion};
@@ -25,7 +26,7 @@ pub(super) const fn word(status: Status) -> &'static str {
     }
 }
 
-/// A reply about one user: JSON, which `write` appends.
+/// A reply about one user: JSON in a bulk string, which `write` appends.
 pub(super) fn value(
     out: &mut Vec<u8>,
     version: RespVersion,
@@ -39,7 +40,7 @@ pub(super) fn value(
         RespShape::Told => {
             map(out, version, 7);
             bulk(out, name.as_bytes());
-            counted(out, write);
+            write(out);
             bulk(out, b"version");
             bulk(out, itoa::Buffer::new().format(of.0).as_bytes());
             bulk(out, b"as_of");
@@ -56,11 +57,11 @@ pub(super) fn value(
             }
         }
         _ if origin.flags & REPLY_QUARANTINED != 0 => error(out, "", QUARANTINED),
-        _ => counted(out, write),
+        _ => write(out),
     }
 }
 
-/// An entry of several users: JSON that `write` appends, or nil of an unknown one.
+/// An entry of several users: JSON in a bulk string that `write` appends, or nil of an unknown one.
 pub(super) fn entry(
     out: &mut Vec<u8>,
     version: RespVersion,
@@ -70,20 +71,40 @@ pub(super) fn entry(
 ) {
     match (status, write) {
         (Status::Ok | Status::Unavailable, _) if quarantined => error(out, "", QUARANTINED),
-        (Status::Ok, Some(write)) => counted(out, write),
+        (Status::Ok, Some(write)) => write(out),
         (Status::NotFound, _) => nil(out, version),
         (status, _) => error(out, word(status), "this user cannot be answered at the moment: ask again"),
     }
 }
 
-/// A bulk string that `write` appends. Most have three digits' bytes, and are moved where they have not.
-#[inline]
-fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    const HEAD: &[u8; 6] = b"$000\r\n";
+/// What a bulk string begins with, before its length is known.
+const COUNTED: &str = "$000\r\n";
+
+/// A bulk string that `write` appends.
+pub(super) fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let from = out.len();
-    out.extend_from_slice(HEAD);
+    out.extend_from_slice(COUNTED.as_bytes());
     write(out);
-    let bytes = out.len() - from - HEAD.len();
+    end(out);
+    count(out, from);
+}
+
+/// One that `write` writes into so much room.
+#[inline(always)]
+pub(super) fn counted_line(out: &mut Vec<u8>, room_bytes: usize, write: impl FnOnce(&mut Line<'_>)) {
+    let from = out.len();
+    Line::append(out, COUNTED.len() + room_bytes, |line| {
+        line.text(const { Text::<8>::new(COUNTED) });
+        write(line);
+        line.text(const { Text::<2>::new("\r\n") });
+    });
+    count(out, from);
+}
+
+/// Says how long the bulk string at the end of `out` is. Most have three digits' bytes, and are moved where they have not.
+#[inline(always)]
+fn count(out: &mut Vec<u8>, from: usize) {
+    let bytes = out.len() - from - COUNTED.len() - "\r\n".len();
     match bytes {
         100..=999 => {
             let digits = [bytes / 100, bytes / 10 % 10, bytes % 10].map(|digit| b'0' + digit as u8);
@@ -95,7 +116,6 @@ fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
             out.splice(from + 1..from + 4, digits);
         }
     }
-    end(out);
 }
 
 /// What a client wants to know, of a node that may say `unavailable` instead of data.

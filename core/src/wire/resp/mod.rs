@@ -66,8 +66,32 @@ pub fn plain_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
         return None;
     }
     let (digits, end) = digits.split_at_checked(key_bytes.checked_sub(PREFIX.len())?)?;
-    let id = command::decimal_id(digits).filter(|_| end.starts_with(b"\r\n"))?;
-    Some((id, bytes.len() - end.len() + 2))
+    let upto = &bytes[..bytes.len() - end.len()];
+    let id = match upto.last_chunk() {
+        Some(last) if (1..=last.len()).contains(&digits.len()) => {
+            UserId::new(few_digits(last, digits.len())?)
+        }
+        _ => command::decimal_id(digits),
+    };
+    let id = id.filter(|_| end.starts_with(b"\r\n"))?;
+    Some((id, upto.len() + 2))
+}
+
+/// The number that the last `digits` of these bytes spell, as [`florin_schema::decimal`] reads it: what stands before them counts as zeros, and
+/// neighbours are put together, then pairs, then fours.
+#[inline(always)]
+fn few_digits(bytes: &[u8; 8], digits: usize) -> Option<u64> {
+    const EACH: u64 = u64::MAX / 255;
+    let before = 64 - 8 * digits;
+    let word = ((u64::from_le_bytes(*bytes) ^ (b'0' as u64 * EACH)) >> before) << before;
+    let is_number = (word | word.wrapping_add((0x80 - 10) * EACH)) & (0x80 * EACH) == 0;
+    let begins_with_zero = (word >> before) & 0xff == 0;
+    if !is_number || (begins_with_zero && digits > 1) {
+        return None;
+    }
+    let pairs = (word.wrapping_mul(10) + (word >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// Refuses a command of which only a part has come in time.

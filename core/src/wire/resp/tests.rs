@@ -196,6 +196,15 @@ proptest! {
         prop_assert_eq!(read.collect::<Vec<_>>(), words);
     }
 
+    /// Digits that are looked at all at once spell what they spell one by one.
+    #[test]
+    fn few_digits_are_the_number(
+        bytes in prop::array::uniform8(prop_oneof![9 => b'0'..=b'9', 1 => any::<u8>()]),
+        digits in 1..=8_usize,
+    ) {
+        prop_assert_eq!(few_digits(&bytes, digits), florin_schema::decimal(&bytes[8 - digits..]));
+    }
+
     /// Whatever comes, it is read, awaited or refused, and the fast way takes nothing that the other does not.
     #[test]
     fn nothing_that_comes_is_a_surprise(bytes in prop::collection::vec(
