@@ -322,8 +322,8 @@ const PLAIN: u8 = 0;
 const RKYV: u8 = Encoding::Rkyv as u8;
 const FLATBUFFERS: u8 = Encoding::FlatBuffers as u8;
 
-/// Appends a balance's JSON in a bulk string.
-#[inline(always)]
+/// Appends a balance's JSON in a bulk string. Once and for all: what is inlined in several places is in none of them.
+#[inline(never)]
 fn resp_balance(out: &mut Vec<u8>, balance: BalanceView<'_>) {
     resp::counted_line(out, json::balance_room(balance), |line| json::write_balance(line, balance));
 }

@@ -27,6 +27,7 @@ pub(super) const fn word(status: Status) -> &'static str {
 }
 
 /// A reply about one user: JSON in a bulk string, which `write` appends.
+#[inline(always)]
 pub(super) fn value(
     out: &mut Vec<u8>,
     version: RespVersion,
@@ -36,28 +37,31 @@ pub(super) fn value(
     name: &str,
     write: impl FnOnce(&mut Vec<u8>),
 ) {
-    match shape {
-        RespShape::Told => {
-            map(out, version, 7);
-            bulk(out, name.as_bytes());
-            write(out);
-            bulk(out, b"version");
-            bulk(out, itoa::Buffer::new().format(of.0).as_bytes());
-            bulk(out, b"as_of");
-            bulk(out, &time::rfc3339(origin.as_of_us));
-            bulk(out, b"shard");
-            bulk(out, itoa::Buffer::new().format(origin.shard).as_bytes());
-            for (name, flag) in [
-                ("forwarded", REPLY_FORWARDED),
-                ("quarantined", REPLY_QUARANTINED),
-                ("lasting", REPLY_LASTING),
-            ] {
-                bulk(out, name.as_bytes());
-                boolean(out, version, origin.flags & flag != 0);
-            }
-        }
-        _ if origin.flags & REPLY_QUARANTINED != 0 => error(out, "", QUARANTINED),
-        _ => write(out),
+    if shape == RespShape::Told {
+        map(out, version, 7);
+        bulk(out, name.as_bytes());
+        write(out);
+        tell(out, version, &origin, of);
+    } else if origin.flags & REPLY_QUARANTINED != 0 {
+        error(out, "", QUARANTINED);
+    } else {
+        write(out);
+    }
+}
+
+/// What HTTP says in headers.
+fn tell(out: &mut Vec<u8>, version: RespVersion, origin: &Origin, of: Version) {
+    bulk(out, b"version");
+    bulk(out, itoa::Buffer::new().format(of.0).as_bytes());
+    bulk(out, b"as_of");
+    bulk(out, &time::rfc3339(origin.as_of_us));
+    bulk(out, b"shard");
+    bulk(out, itoa::Buffer::new().format(origin.shard).as_bytes());
+    for (name, flag) in
+        [("forwarded", REPLY_FORWARDED), ("quarantined", REPLY_QUARANTINED), ("lasting", REPLY_LASTING)]
+    {
+        bulk(out, name.as_bytes());
+        boolean(out, version, origin.flags & flag != 0);
     }
 }
 
