@@ -82,8 +82,9 @@ pub fn plain_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
 #[inline(always)]
 fn few_digits(bytes: &[u8; 8], digits: usize) -> Option<u64> {
     const EACH: u64 = u64::MAX / 255;
+    const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
     let before = 64 - 8 * digits;
-    let word = ((u64::from_le_bytes(*bytes) ^ (b'0' as u64 * EACH)) >> before) << before;
+    let word = ((u64::from_le_bytes(*bytes) ^ ZEROS) >> before) << before;
     let is_number = (word | word.wrapping_add((0x80 - 10) * EACH)) & (0x80 * EACH) == 0;
     let begins_with_zero = (word >> before) & 0xff == 0;
     if !is_number || (begins_with_zero && digits > 1) {
