@@ -104,7 +104,7 @@ fn a_client_that_does_wrong_is_found_out() {
     }
 }
 
-/// Partitions move back before all have heard that they have moved.
+/// Partitions move back before all have heard that they have moved. Of the first thousand seeds one is not as predicted: 130.
 #[test]
 fn nobody_lets_go_of_what_nobody_else_has() {
     let reads = play_all(&Asked::new(), SEEDS, |seed| World::hasty(seed, None).play(BUSY));
