@@ -5,6 +5,7 @@ use std::path::Path;
 
 use florin_schema::Partitioner;
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::followed;
@@ -13,17 +14,23 @@ use crate::kafka::broker::Broker;
 use crate::kafka::{WRONG, metric, send, send_wrong};
 use crate::support::{Server, run, wait_for};
 
-/// The place among the nodes of the map of a user's owner.
-fn owner(node: SocketAddr, user: u64) -> SocketAddr {
+/// Who follows a partition of the map, its owner first.
+fn followers(node: SocketAddr, partition: usize) -> Vec<SocketAddr> {
     let map = told(node).expect("it has a map")["map"].take();
-    let partition = Partitioner::Murmur2.partition_of(user.to_string().as_bytes(), PARTITIONS as u32);
-    let place = map["partitions"][partition as usize][0].as_u64().expect("it has an owner");
-    let node = &map["nodes"][place as usize];
-    format!("{}:{}", node["host"].as_str().unwrap(), node["port"]).parse().expect("an address")
+    let address = |place: &Value| {
+        let node = &map["nodes"][place.as_u64().expect("a place") as usize];
+        format!("{}:{}", node["host"].as_str().unwrap(), node["port"]).parse().expect("an address")
+    };
+    map["partitions"][partition].as_array().expect("a list").iter().map(address).collect()
+}
+
+/// The partition that a user's records belong in.
+fn partition(user: u64) -> usize {
+    Partitioner::Murmur2.partition_of(user.to_string().as_bytes(), PARTITIONS as u32) as usize
 }
 
 /// Each node counts and names what lies in partitions that it follows, which are the owner's and the standby's; the accounts that it is about
-/// say so, of either; all others go on.
+/// say so, of either; all others go on. What lies astray is known to those who follow the partition that it lies in.
 #[test]
 fn what_producers_get_wrong_costs_nobody_but_whom_it_names_whichever_node_answers() {
     let Some(broker) = Broker::shared() else { return };
@@ -53,18 +60,20 @@ fn what_producers_get_wrong_costs_nobody_but_whom_it_names_whichever_node_answer
                 is_whole.then_some(())
             });
         }
-        for user in [2, 5] {
+        let own = followers(node, partition(5));
+        let answers = if own.contains(&node) { node } else { own[0] };
+        let knows_of_strays = followers(node, (partition(5) + 1) % PARTITIONS).contains(&answers);
+        for (user, says_so) in [(2, true), (5, knows_of_strays)] {
             let answer = balance(node, user);
-            assert!(answer.contains("Florin-Quarantined"), "{answer}");
+            assert_eq!(answer.contains("Florin-Quarantined"), says_so, "{answer}");
         }
     };
     is_as_it_should_be(any[0]);
-    // The standbys know the same.
-    let gone = owner(any[0], 5);
+    // The standbys know the same. Two nodes follow all that there is.
+    let gone = followers(any[0], partition(5))[0];
+    let left: Vec<SocketAddr> = any.iter().copied().filter(|&node| node != gone).collect();
     let gone = any.iter().position(|&node| node == gone).expect("one of them");
     nodes[gone].signal(Signal::KILL);
-    let left: Vec<SocketAddr> =
-        any.into_iter().enumerate().filter(|&(at, _)| at != gone).map(|(_, node)| node).collect();
     settles(&left);
     left.into_iter().for_each(is_as_it_should_be);
 }
