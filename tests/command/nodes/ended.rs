@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::USERS;
 use super::group::{Group, PARTITIONS, told};
-use super::readers::{Caller, Reader};
+use super::readers::{Caller, PAUSE, Reader};
 use crate::kafka::broker::Broker;
 use crate::kafka::send;
 use crate::support::{Server, wait_for};
@@ -64,6 +64,7 @@ fn two_nodes_without_standbys_are_ended_at_once_and_nobody_is_told_to_wait() {
             for user in USERS {
                 let answer = wait_for("who is named is there", || tried(stays, user));
                 assert!(answer.starts_with("HTTP/1.1 200 "), "user {user}: {answer}");
+                std::thread::sleep(PAUSE);
             }
         }
     });

@@ -20,6 +20,9 @@ use crate::support::{built_go, get, wait_for};
 /// A busy host's: who waits for longer has been failed.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Between two of a reader's reads: the nodes, and the tests beside this one, are to have the CPUs. As the Go reader's.
+pub const PAUSE: Duration = Duration::from_millis(1);
+
 /// Who asks, whom, and what proves it: files, as `florin get` takes them.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -251,6 +254,7 @@ impl Shown {
             let balance = client.get_balance(user).await.unwrap_or_else(|error| panic!("{user}: {error}"));
             self.note(user, balance.version());
             reads.fetch_add(1, SeqCst);
+            tokio::time::sleep(PAUSE).await;
         }
         let batch = client.get_balances(&users).await.unwrap_or_else(|error| panic!("a batch: {error}"));
         assert_eq!(batch.iter().len(), users.len());
@@ -273,6 +277,7 @@ impl Shown {
             let balance =
                 asked(connection, &format!("GET /v1/users/{id}/balance HTTP/1.1\r\nHost: t\r\n\r\n"));
             note(&balance, id);
+            std::thread::sleep(PAUSE);
         }
         let ids: Vec<String> = USERS.map(|id| format!("\"{id}\"")).collect();
         let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
