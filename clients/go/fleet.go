@@ -84,10 +84,9 @@ func (f *fleet) isOwner(userID uint64, node *node) bool {
 	return holders[0] == nil || holders[0] == node
 }
 
-// find returns a node and a connection for the user, that stands no worse than so; nil where there is none among those
-// that have not refused. The best standing comes first. Where it is known who holds the user, others are asked only where none of
-// these can be, or where the map is wrong, and from the second round on: by then they may know better. Among others the one is asked that stands first for this
-// user, for every client alike: so a node's users go to all others when it is gone.
+// find returns a node and a connection for the user, that stands no worse than so; nil where there is none among those that have not
+// refused. The best standing comes first. Where it is known who holds the user, others are asked only where none of these can be; and
+// where the map is wrong, and from the second round on, before holders that are not heard: by then they may know better.
 func (f *fleet) find(userID uint64, worst int32, tour tour) (*node, *connection) {
 	if !f.isMany() {
 		if !tour.refused.isEmpty() {
@@ -96,6 +95,7 @@ func (f *fleet) find(userID uint64, worst int32, tour tour) (*node, *connection)
 		return f.nodes[0], f.nodes[0].find(userID, worst)
 	}
 	holders, isKnown := f.holdersOf(userID)
+	mayKnowBetter := tour.rounds > 0 || tour.isAstray
 	for standing := range worst + 1 {
 		for _, node := range holders {
 			if node == nil || tour.refused.has(node) {
@@ -105,28 +105,37 @@ func (f *fleet) find(userID uint64, worst int32, tour tour) (*node, *connection)
 				return node, connection
 			}
 		}
+		if mayKnowBetter {
+			if node, connection := f.best(userID, standing, tour); connection != nil {
+				return node, connection
+			}
+		}
 	}
-	if isKnown && tour.rounds == 0 && !tour.refused.isEmpty() && !tour.isAstray {
+	if mayKnowBetter || isKnown && !tour.refused.isEmpty() {
 		return nil, nil
 	}
 	for standing := range worst + 1 {
-		var best *node
-		var found *connection
-		var highest uint64
-		for node := range f.all {
-			score := frame.Mix(userID ^ node.salt)
-			if tour.refused.has(node) || (best != nil && score <= highest) {
-				continue
-			}
-			if connection := node.find(userID, standing); connection != nil {
-				best, found, highest = node, connection, score
-			}
-		}
-		if best != nil {
-			return best, found
+		if node, connection := f.best(userID, standing, tour); connection != nil {
+			return node, connection
 		}
 	}
 	return nil, nil
+}
+
+// best returns, of all that have not refused and stand so, the one that stands first for this user, for every client alike: so a node's
+// users go to all others when it is gone.
+func (f *fleet) best(userID uint64, standing int32, tour tour) (best *node, found *connection) {
+	var highest uint64
+	for node := range f.all {
+		score := frame.Mix(userID ^ node.salt)
+		if tour.refused.has(node) || (best != nil && score <= highest) {
+			continue
+		}
+		if connection := node.find(userID, standing); connection != nil {
+			best, found, highest = node, connection, score
+		}
+	}
+	return best, found
 }
 
 // want has those tried soon who could answer about the user and are not there: those who hold it, or else anybody. Of a single node

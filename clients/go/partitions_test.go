@@ -277,6 +277,33 @@ func TestAStandbyAnswersForAnOwnerThatIsGoneOrStandsStill(t *testing.T) {
 	}
 }
 
+// Both holders stood still, and calls asked them over and over, and not the one that could tell who has the user by now.
+func TestFromTheSecondRoundOnWhoIsHeardIsAskedBeforeHoldersThatAreSilent(t *testing.T) {
+	d := divide(t, 3)
+	d.tell(1, slices.Repeat([][]uint16{{0, 1}}, 6), 0, 1, 2)
+	client := d.client(Options{StallAfter: 20 * time.Millisecond})
+	d.readAll(client)
+	for _, node := range d.nodes[:2] {
+		node.SetWriter(func(net.Conn, int, []byte) error { return nil })
+	}
+	holders, _ := client.fleet.Load().holdersOf(1)
+	eventually(t, "both are silent", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, _ = client.GetBalance(ctx, 1)
+		return holders[0].find(1, standsGood) == nil && holders[1].find(1, standsGood) == nil
+	})
+	asked := func(tour tour) *node {
+		node, _ := client.find(1, standsSilent, tour)
+		return node
+	}
+	other := asked(tour{rounds: 1})
+	if asked(tour{}) != holders[0] || other == holders[0] || other == holders[1] || asked(tour{isAstray: true}) != other {
+		t.Errorf("asked %s, then %s", asked(tour{}).address, other.address)
+	}
+	same(t, asked(tour{rounds: 1, refused: places{}.with(other)}), holders[0])
+}
+
 // A standby had just been started when its owner stood still: a client that paused before it connected to the standby again had nobody to
 // ask for the rest of its pause.
 func TestAStandbyThatHasComeBackIsAskedWhereTheOwnerIsSilentOrGone(t *testing.T) {

@@ -25,6 +25,10 @@ pub const LEAVE_HEARD_US: u64 = 500_000;
 /// How long a node that has left its group to end waits for others to hear of it, µs: by then somebody who is in the group has asked it
 /// many times, or nobody there knows of it any more. And how long one that knows of nobody else waits for the group to be described.
 pub const LEAVE_UNHEARD_US: u64 = 5_000_000;
+/// How lately a node must itself have told that it stays and has a partition, for another to let go of that one for it, µs. A node that is
+/// about to end and that nobody knows any more ends although what it has was claimed before it claimed it: by twice this, whoever has
+/// relied on it has not done so lately.
+pub const HEARD_LATELY_US: u64 = LEAVE_UNHEARD_US / 2;
 /// Maps of nodes that one shard has not yet taken over: it does so at its next turn, so that more wait only where it stands still.
 pub const HOLDINGS_QUEUED_MAX: usize = 8;
 /// Lives of nodes that a node remembers, for those that are gone must not come back by what others still tell of them: those of

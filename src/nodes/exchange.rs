@@ -5,11 +5,11 @@
 //! few of them in each period, and what one knows reaches all within a few periods. Few ask at a time, each for a moment at most, so that
 //! peers that are gone or stand still hold up nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use florin_client::Tls;
@@ -30,6 +30,7 @@ use tokio::time::{sleep, timeout};
 use super::config::{GroupConfig, shown};
 use super::text;
 use crate::callers::SecretSource;
+use crate::clock::system_wall_us;
 use crate::limits::{NODES_ASK, NODES_ASK_AGAIN, NODES_ASK_EVERY, NODES_ASKED_EACH, NODES_BYTES_MAX};
 use crate::threads::{Vital, spawn_vital_task};
 
@@ -61,43 +62,63 @@ struct Way {
     heard: u64,
 }
 
+/// What a peer has told, and when it was asked for it.
+pub(super) struct Letter {
+    pub(super) news: News,
+    pub(super) asked_us: u64,
+}
+
+struct Peer {
+    task: JoinHandle<()>,
+    /// Whether it is known to be there: otherwise it is asked for everything.
+    is_known: Arc<AtomicBool>,
+}
+
 /// The tasks, one for each peer. They end with this.
 pub(super) struct Exchange {
     asking: Arc<Asking>,
-    letters: mpsc::Sender<News>,
-    peers: BTreeMap<Place, JoinHandle<()>>,
+    letters: mpsc::Sender<Letter>,
+    peers: BTreeMap<Place, Peer>,
 }
 
 impl Exchange {
     /// Asks nobody yet.
-    pub(super) fn new(config: &GroupConfig, letters: mpsc::Sender<News>) -> Exchange {
+    pub(super) fn new(config: &GroupConfig, letters: mpsc::Sender<Letter>) -> Exchange {
         let at_once = Semaphore::new(NODES_ASKED_EACH);
         let (tls, config) = (config.asking(), config.clone());
         let asking = Arc::new(Asking { config, tls, at_once, peers: AtomicUsize::new(0) });
         Exchange { asking, letters, peers: BTreeMap::new() }
     }
 
-    /// From now on these are asked, and no others. In the runtime that the tasks are to run on.
-    pub(super) fn ask(&mut self, places: &BTreeSet<Place>) {
-        if self.peers.keys().eq(places) {
-            return;
+    /// From now on these are asked, and no others: [`florin_core::nodes::Member::peers`]. In the runtime that the tasks are to run on.
+    pub(super) fn ask(&mut self, places: &BTreeMap<Place, bool>) {
+        if !self.peers.keys().eq(places.keys()) {
+            self.replace(places);
         }
+        for (peer, is_known) in self.peers.values().zip(places.values()) {
+            peer.is_known.store(*is_known, Relaxed);
+        }
+    }
+
+    fn replace(&mut self, places: &BTreeMap<Place, bool>) {
         self.asking.peers.store(places.len(), Relaxed);
         let mut before = std::mem::take(&mut self.peers);
-        for place in places {
-            let task = before.remove(place).unwrap_or_else(|| {
+        for place in places.keys() {
+            let peer = before.remove(place).unwrap_or_else(|| {
                 let (asking, letters) = (Arc::clone(&self.asking), self.letters.clone());
-                spawn_vital_task(Vital::Nodes, ask_for_ever(place.clone(), asking, letters))
+                let is_known = Arc::new(AtomicBool::new(false));
+                let asks = ask_for_ever(place.clone(), asking, letters, Arc::clone(&is_known));
+                Peer { task: spawn_vital_task(Vital::Nodes, asks), is_known }
             });
-            self.peers.insert(place.clone(), task);
+            self.peers.insert(place.clone(), peer);
         }
-        before.values().for_each(JoinHandle::abort);
+        before.values().for_each(|peer| peer.task.abort());
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.peers.values().for_each(JoinHandle::abort);
+        self.peers.values().for_each(|peer| peer.task.abort());
     }
 }
 
@@ -129,12 +150,18 @@ enum NoLetter {
     TooSlow,
 }
 
-async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<News>) {
+async fn ask_for_ever(
+    place: Place,
+    asking: Arc<Asking>,
+    letters: mpsc::Sender<Letter>,
+    is_known: Arc<AtomicBool>,
+) {
     let (mut way, mut complaint) = (None, String::new());
     loop {
         Vital::Nodes.at_work();
         let permit = asking.at_once.acquire().await;
-        let answer = timeout(NODES_ASK, asked(&mut way, &place, &asking)).await;
+        let asked_us = system_wall_us().cast_unsigned();
+        let answer = timeout(NODES_ASK, asked(&mut way, &place, &asking, is_known.load(Relaxed))).await;
         drop(permit);
         let heard = answer.unwrap_or(Err(NoLetter::TooSlow));
         let pause = match heard {
@@ -142,7 +169,7 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
                 if !std::mem::take(&mut complaint).is_empty() {
                     tracing::info!(node = shown(&place), "the node answers again");
                 }
-                if letters.send(news).await.is_err() {
+                if letters.send(Letter { news, asked_us }).await.is_err() {
                     return;
                 }
                 asking.pause()
@@ -162,13 +189,19 @@ async fn ask_for_ever(place: Place, asking: Arc<Asking>, letters: mpsc::Sender<N
 }
 
 /// One question, over the connection of the last one where that is still there.
-async fn asked(way: &mut Option<Way>, place: &Place, asking: &Asking) -> Result<News, NoLetter> {
+async fn asked(
+    way: &mut Option<Way>,
+    place: &Place,
+    asking: &Asking,
+    is_known: bool,
+) -> Result<News, NoLetter> {
     if way.as_ref().is_none_or(|way| way.sender.is_closed()) {
         *way = Some(connected(place, asking).await?);
     }
     let Way { sender, token, heard } = way.as_mut().expect("it was just made");
     sender.ready().await?;
-    let mut request = Request::get(format!("/v1/nodes?since={heard}")).header(HOST, "florin");
+    let since = if is_known { *heard } else { 0 };
+    let mut request = Request::get(format!("/v1/nodes?since={since}")).header(HOST, "florin");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, token.clone());
     }

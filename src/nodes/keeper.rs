@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Departure, Described, Mark, Member, News, Place, Topic, View};
+use florin_core::nodes::{Departure, Described, Mark, Member, Place, Topic, View};
 use florin_kafka::Share;
 use florin_schema::{MapNode, NodeMap};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::config::shown;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Letter};
 use super::group::{Heard, Order};
 use super::status::NodesStatus;
 use super::text;
@@ -67,7 +67,7 @@ impl Keeper {
     pub(super) async fn run(
         mut self,
         mut group: Receiver<Heard>,
-        mut letters: Receiver<News>,
+        mut letters: Receiver<Letter>,
         stop: Arc<AtomicBool>,
     ) {
         let mut turns = interval(NODES_TURN);
@@ -76,7 +76,7 @@ impl Keeper {
             Vital::Nodes.at_work();
             tokio::select! {
                 Some(heard) = group.recv() => self.hear_group(heard),
-                Some(news) = letters.recv() => self.member.hear(news),
+                Some(letter) = letters.recv() => self.member.hear(letter.news, letter.asked_us),
                 _ = turns.tick() => self.turn(),
             }
         }

@@ -133,7 +133,7 @@ pub fn read(bytes: &[u8]) -> Result<News, TextError> {
     }
     let words = text.nodes.into_iter().map(ReportText::read).collect::<Result<_, TextError>>()?;
     let map = text.map.map(MarkText::read).transpose()?;
-    Ok(News { version: number("version", &text.version)?, words, map })
+    Ok(News { teller: node_id(&text.node)?, version: number("version", &text.version)?, words, map })
 }
 
 /// The map in what a node tells people; `None` where it has none yet.
@@ -319,7 +319,7 @@ mod tests {
         let described = words.iter().map(|(report, _)| (Place::of(&report.node), BTreeSet::new()));
         let described = described.chain([(Place::of(&node(u64::MAX)), BTreeSet::new())]).collect();
         let mark = Mark { epoch: 7, digest: u64::MAX };
-        member.hear(News { version: 1, words, map: Some(mark) });
+        member.hear(News { teller: NodeId(1), version: 1, words, map: Some(mark) }, 1);
         let asked = member.view().clone();
         member.describe(&described, &asked);
         member.turn(BTreeMap::new(), 9);
@@ -340,7 +340,7 @@ mod tests {
         let (text, all) = (write(&member), member.news(0));
         assert!(all.map.is_some_and(|mark| mark.epoch > 7) && all.words.len() == 3);
         let read = read(&answer(&text, Some(0))).unwrap();
-        assert_eq!((read.version, read.map), (all.version, all.map));
+        assert_eq!((read.teller, read.version, read.map), (all.teller, all.version, all.map));
         let of =
             |news: &News, id| news.words.iter().find(|(report, _)| report.node.id.0 == id).cloned().unwrap();
         assert_eq!(of(&read, 1), of(&all, 1));

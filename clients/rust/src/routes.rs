@@ -117,8 +117,9 @@ impl Tour {
 }
 
 /// Whom a request is asked of, but for `beside`: of those that are heard, or else up, the one that stands first. Where it is known who
-/// holds the user's partition, others are asked only where none of these can be, or where the map is wrong, and from the second round
-/// on: by then they may know better. While nobody has refused and nobody is up, one that is not, which says why. `reach` is of a place, where there is somebody.
+/// holds the user's partition, others are asked only where none of these can be; and where the map is wrong, and from the second round
+/// on, before holders that are not heard: by then they may know better. While nobody has refused and nobody is up, one that is not, which
+/// says why. `reach` is of a place, where there is somebody.
 pub(crate) fn pick(
     reach: impl Fn(usize) -> Option<Reach>,
     order: &Order<'_>,
@@ -128,19 +129,20 @@ pub(crate) fn pick(
     let is_open = |&place: &usize, least: Reach| {
         !tour.refused.has(place) && beside != Some(place) && reach(place).is_some_and(|reach| reach >= least)
     };
-    let mut holders = order.holders.iter().flatten().copied().filter(|place| is_open(place, Reach::Up));
-    if let Some(first) = holders.next() {
-        let is_good = |place: &usize| is_open(place, Reach::Good);
-        return Some(if is_good(&first) { first } else { holders.find(is_good).unwrap_or(first) });
-    }
-    let is_first = tour.refused.is_empty() && beside.is_none();
-    if !is_first && tour.rounds == 0 && order.is_known() && !tour.is_astray {
-        return None;
-    }
+    let holder = |least| order.holders.iter().flatten().copied().find(|place| is_open(place, least));
     let best = |least| {
         let open = (0..order.salts.len()).filter(|place| is_open(place, least));
         open.max_by_key(|&place| order.score(place))
     };
+    let may_know_better = tour.rounds > 0 || tour.is_astray;
+    let heard = holder(Reach::Good).or_else(|| if may_know_better { best(Reach::Good) } else { None });
+    if let Some(place) = heard.or_else(|| holder(Reach::Up)) {
+        return Some(place);
+    }
+    let is_first = tour.refused.is_empty() && beside.is_none();
+    if !is_first && !may_know_better && order.is_known() {
+        return None;
+    }
     let up = best(Reach::Good).or_else(|| best(Reach::Up));
     let anyone = || best(Reach::Down).or_else(|| best(Reach::Refused));
     if is_first { up.or_else(anyone) } else { up }

@@ -117,9 +117,12 @@ impl Agreement {
         self.is_stale |= self.view.hear([(report, false)]);
     }
 
-    /// Takes in what another node knows, and which map it tells.
-    pub fn meet(&mut self, words: impl IntoIterator<Item = Word>, map: Option<Mark>) {
-        self.is_stale |= self.view.hear(words);
+    /// Takes in what another node knows, and which map it tells. `teller`: its id, where it is in the group.
+    pub fn meet(&mut self, teller: Option<NodeId>, words: impl IntoIterator<Item = Word>, map: Option<Mark>) {
+        self.is_stale |= match teller {
+            Some(teller) => self.view.hear_from(teller, words),
+            None => self.view.hear(words),
+        };
         let Some(mark) = map else { return };
         // Whoever has a map has heard of everybody, and now this one has.
         self.is_complete = true;

@@ -20,7 +20,9 @@ use super::agreement::{Agreement, Mark};
 use super::plan::Topic;
 use super::planted::Planted;
 use super::view::{Report, Standing, View, Word};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, LEAVE_UNHEARD_US};
+use crate::limits::{
+    ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, HEARD_LATELY_US, LEAVE_HEARD_US, LEAVE_UNHEARD_US,
+};
 
 /// What a node has of a partition, as callers are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +71,8 @@ pub type Described = BTreeMap<Place, BTreeSet<u32>>;
 /// What a node tells another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct News {
+    /// Who tells it.
+    pub teller: NodeId,
     /// The version of what it knows: asked again, it tells what is new since.
     pub version: u64,
     /// What it knows of nodes, as far as that is new.
@@ -97,7 +101,7 @@ pub struct Member {
     is_leaving_described: bool,
     /// Who else is in the group, as it was described last.
     others: BTreeSet<Place>,
-    peers: BTreeSet<Place>,
+    peers: BTreeMap<Place, bool>,
     /// Whether others are in the group since the peers were found.
     is_group_new: bool,
     kept: BTreeSet<u32>,
@@ -111,6 +115,8 @@ pub struct Member {
     said: Option<Said>,
     /// Of those that were not described last the number of the last word, and in how many descriptions running it was the last.
     unheard: BTreeMap<NodeId, (u64, u32)>,
+    /// When each of the others was asked last of those times that it told something itself.
+    told_us: BTreeMap<NodeId, u64>,
     planted: Option<Planted>,
 }
 
@@ -139,7 +145,7 @@ impl Member {
             is_described: false,
             is_leaving_described: false,
             others: BTreeSet::new(),
-            peers: BTreeSet::new(),
+            peers: BTreeMap::new(),
             is_group_new: true,
             kept: BTreeSet::new(),
             kept_with_map: false,
@@ -148,6 +154,7 @@ impl Member {
             is_to_say: true,
             said: None,
             unheard: BTreeMap::new(),
+            told_us: BTreeMap::new(),
             planted: None,
         }
     }
@@ -181,16 +188,28 @@ impl Member {
     /// What another node is told that has heard all up to a version, 0 for nothing yet.
     pub fn news(&self, since: u64) -> News {
         let words = self.view().since(since).map(|(_, report, is_gone)| (Arc::clone(report), is_gone));
-        News { version: self.view().version(), words: words.collect(), map: self.mark() }
+        News {
+            teller: self.node.id,
+            version: self.view().version(),
+            words: words.collect(),
+            map: self.mark(),
+        }
     }
 
-    /// Takes in what another node told.
-    pub fn hear(&mut self, news: News) {
-        self.agreement.meet(news.words, news.map);
+    /// Takes in what another node told, which was asked for it at `asked_us`.
+    pub fn hear(&mut self, news: News, asked_us: u64) {
+        let News { teller, words, map, .. } = news;
+        let told_us = self.told_us.entry(teller).or_default();
+        *told_us = asked_us.max(*told_us);
+        let place = words.iter().find(|(report, _)| report.node.id == teller);
+        let is_described = place.is_some_and(|(report, _)| self.others.contains(&Place::of(&report.node)));
+        self.agreement.meet(is_described.then_some(teller), words, map);
     }
 
     /// Where the others are that are to be asked for what they know: those in the group, and those that are there without being in it.
-    pub fn peers(&self) -> &BTreeSet<Place> {
+    /// False of those in the group that are not known to be there: they are to tell all that they know, for what they have told before
+    /// is known to be over.
+    pub fn peers(&self) -> &BTreeMap<Place, bool> {
         &self.peers
     }
 
@@ -218,6 +237,8 @@ impl Member {
         }
         self.is_leaving_described |= asked.report(self.node.id).is_some_and(|report| report.is_leaving);
         self.listen_to_absent(described, asked);
+        let view = self.agreement.view();
+        self.told_us.retain(|id, _| view.has(*id));
         let is_there = |report: &&Arc<Report>| {
             self.unheard.get(&report.node.id).is_none_or(|&(_, times)| times < ABSENT_UNHEARD_MAX)
         };
@@ -282,7 +303,12 @@ impl Member {
         if !self.is_leaving_described && now_us.abs_diff(since) < LEAVE_UNHEARD_US {
             return false;
         }
-        let is_ending = |report: Option<&Arc<Report>>| report.is_some_and(|report| report.is_leaving);
+        // What was heard of a place before may be of a former life.
+        let has_told = |report: &Report| {
+            self.has_told_since(report.node.id, since) || now_us.abs_diff(since) >= LEAVE_UNHEARD_US
+        };
+        let is_ending =
+            |report: Option<&Arc<Report>>| report.is_some_and(|report| report.is_leaving && has_told(report));
         let is_other = |report: &&Arc<Report>| report.node.id != self.node.id;
         self.said_by_others().all(is_ending)
             && self.view().living().filter(is_other).all(|report| report.is_leaving)
@@ -295,23 +321,46 @@ impl Member {
         self.said_by_others().any(stays) && self.said_by_others().all(has_map)
     }
 
-    /// Whether it is about to end, and others have claimed all that it has.
+    /// Whether it is about to end, and others have claimed all that it has, and have told so since: what was heard before may be of one that
+    /// has ended.
     fn is_relieved(&self, now_us: u64) -> bool {
         let Some(since) = self.leaving_since else { return false };
         let plan = self.agreement.plan();
         let has_another = |partition: &u32| {
-            plan.place_of(self.node.id).is_none_or(|place| plan.has_another(place, *partition))
+            let has_told = |id| self.has_told_since(id, since);
+            plan.place_of(self.node.id)
+                .is_none_or(|place| plan.claimants_since(place, *partition).any(has_told))
         };
         // Everybody who knew of it may be gone, and who came then knows of nobody that is out of the group, and claims nothing of its.
         let is_forgotten = !self.is_described && now_us.abs_diff(since) >= LEAVE_UNHEARD_US;
-        let is_owned = |partition: &u32| {
-            let claims =
-                |report: &Report| report.held.get(partition).is_some_and(|held| held.claim().is_some());
-            is_forgotten && self.view().living().any(|report| !report.is_leaving && claims(report))
-        };
+        let is_owned = |partition: &u32| is_forgotten && self.is_claimed(*partition, now_us);
         let mut ready = self.followed.iter().filter(|(_, is_ready)| **is_ready);
         ready.all(|(partition, _)| has_another(partition) || is_owned(partition))
             || Planted::EndsTooEarly.is(self.planted)
+    }
+
+    /// Whether another has claimed a partition, whenever it did, and has told lately that it stays and has it.
+    fn is_claimed(&self, partition: u32, now_us: u64) -> bool {
+        let is_other = |report: &&Arc<Report>| !report.is_leaving && report.node.id != self.node.id;
+        let claims =
+            |report: &Arc<Report>| report.held.get(&partition).is_some_and(|held| held.claim().is_some());
+        let mut others = self.view().living().filter(is_other);
+        others.any(|report| claims(report) && self.has_told_lately(report.node.id, now_us))
+    }
+
+    fn has_told_since(&self, id: NodeId, since_us: u64) -> bool {
+        self.told_us.get(&id).is_some_and(|told_us| *told_us >= since_us)
+    }
+
+    fn has_told_lately(&self, id: NodeId, now_us: u64) -> bool {
+        self.told_us.get(&id).is_some_and(|told_us| now_us.abs_diff(*told_us) < HEARD_LATELY_US)
+    }
+
+    /// Whether it goes on following a partition that it has all of and does not keep by the plan: until one that has claimed it since has
+    /// told lately that it has it. What others say of that one may be older than its end.
+    fn is_held_over(&self, place: u16, partition: u32, now_us: u64) -> bool {
+        let mut since = self.agreement.plan().claimants_since(place, partition);
+        !since.any(|id| self.has_told_lately(id, now_us)) && !Planted::IgnoresClaims.is(self.planted)
     }
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
@@ -331,12 +380,12 @@ impl Member {
         self.find_peers();
         let is_needless = self.is_relieved(now_us) || self.is_last(now_us);
         self.needless_since = is_needless.then(|| self.needless_since.unwrap_or(now_us));
-        if self.agreement.plan().place_of(self.node.id).is_none() {
+        let Some(place) = self.agreement.plan().place_of(self.node.id) else {
             // Another life has this one's place; the group says so as well, and this one ends.
             self.kept.retain(|partition| self.followed.contains_key(partition));
             self.is_to_keep = true;
             return;
-        }
+        };
         let has_map = self.map().is_some();
         let had_map = core::mem::replace(&mut self.kept_with_map, has_map);
         if !core::mem::take(&mut self.is_to_keep) && has_map == had_map {
@@ -347,9 +396,16 @@ impl Member {
             has_map || self.assigned.contains(partition) || self.followed.contains_key(partition)
         };
         let mut kept: BTreeSet<u32> = self.planned.iter().copied().filter(is_needed).collect();
+        let unplanned = self.followed.iter().filter(|(partition, _)| !self.planned.contains(partition));
         if self.is_leaving() {
             // It answers to the last for whoever has not heard yet of who has it now.
             kept.extend(self.followed.keys());
+        } else {
+            let is_held_over = |partition: &&u32| self.is_held_over(place, **partition, now_us);
+            let ready = unplanned.filter(|(_, is_ready)| **is_ready).map(|(partition, _)| partition);
+            let by_plan = kept.len();
+            kept.extend(ready.filter(is_held_over));
+            self.is_to_keep = kept.len() > by_plan;
         }
         let before = core::mem::replace(&mut self.kept, kept);
         if Planted::LetsGoOfNothing.is(self.planted) {
@@ -407,7 +463,8 @@ impl Member {
             let own = Place::of(&self.node);
             let nodes = self.agreement.plan().map.nodes();
             let living = nodes.iter().map(Place::of).filter(|place| *place != own);
-            self.peers = living.chain(self.others.iter().cloned()).collect();
+            let others = self.others.iter().cloned().map(|place| (place, false));
+            self.peers = others.chain(living.map(|place| (place, true))).collect();
         }
     }
 

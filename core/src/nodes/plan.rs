@@ -5,8 +5,9 @@
 //! gone, somebody who stands by.
 //!
 //! Two who know different things could each let go because the other has it. So whoever finds that it is the owner claims it, by a
-//! number above all claims that it knows, and lets go only once it knows of a higher one than its own. Who has made the highest claim of
-//! all knows of none: it has the partition, whatever the others know.
+//! number above all claims that it knows, and lets go only once it knows that a node that stays has made a higher one than its own. Who
+//! has made the highest claim of all knows of none: it has the partition, whatever the others know. A node that is about to end is
+//! nobody to rely on: it may have ended by now.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -301,9 +302,13 @@ impl Plan {
         self.rows[partition as usize].keepers.contains(&place)
     }
 
-    /// Whether another than the node at a place has claimed a partition since that one has.
-    pub fn has_another(&self, place: u16, partition: u32) -> bool {
-        self.rows[partition as usize].highest.is_some_and(|(_, highest)| highest != place)
+    /// Of those that stay, who has claimed a partition since the node at a place has.
+    pub fn claimants_since(&self, place: u16, partition: u32) -> impl Iterator<Item = NodeId> + '_ {
+        let claims = &self.rows[partition as usize].claims;
+        let own = claims.binary_search_by_key(&place, |claim| claim.place).ok();
+        let own = own.and_then(|at| claims[at].number());
+        let since = claims.iter().filter(move |claim| !claim.is_leaving && claim.number() > own);
+        since.map(|claim| self.map.nodes()[usize::from(claim.place)].id)
     }
 
     /// The number by which the node at a place, which is ready, is to claim a partition from now on; `None` where it has nothing to claim
@@ -377,8 +382,13 @@ impl Partition<'_> {
         self.claims.iter().filter_map(Claim::number).max()
     }
 
-    /// Who holds it, or begins to: who is assigned it, who stands by, and whoever is ready until all of these are and somebody else has
-    /// claimed it since.
+    /// The highest claim of those that stay.
+    fn staying_claim(&self) -> Option<(u64, u16)> {
+        self.claims.iter().filter(|claim| !claim.is_leaving).filter_map(Claim::number).max()
+    }
+
+    /// Who holds it, or begins to: who is assigned it, who stands by, and whoever is ready until all of these are and somebody else who
+    /// stays has claimed it since.
     /// True where some of them stand by who do not stand first.
     fn find_keepers(&self, ready: &[u16], keepers: &mut Vec<u16>) -> bool {
         keepers.clear();
@@ -386,13 +396,13 @@ impl Partition<'_> {
         let is_assigned = !keepers.is_empty();
         let is_beyond_first = self.add_standbys(keepers);
         let is_settled = is_assigned && keepers.iter().all(|place| ready.contains(place));
-        let last = self.claim().map(|(_, place)| place);
-        let is_last = |place: u16| last.is_none_or(|last| last == place);
-        let stays = |place: u16| !is_settled || is_last(place) && !Planted::IgnoresClaims.is(self.planted);
+        let last = self.staying_claim();
         let named = keepers.len();
-        for &place in ready {
-            if !keepers[..named].contains(&place) && stays(place) {
-                keepers.push(place);
+        for claim in self.claims.iter().filter(|claim| claim.is_ready()) {
+            let has_another = last > claim.number() || Planted::IgnoresClaims.is(self.planted);
+            let lets_go = is_settled && has_another;
+            if !lets_go && !keepers[..named].contains(&claim.place) {
+                keepers.push(claim.place);
             }
         }
         is_beyond_first

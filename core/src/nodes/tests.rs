@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::view::{Report, Standing, View, Word};
 use super::{Agreement, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
-use crate::limits::{ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, LEAVE_HEARD_US, LEAVE_UNHEARD_US, MAP_STANDS_US};
+use crate::limits::{
+    ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, HEARD_LATELY_US, LEAVE_HEARD_US, LEAVE_UNHEARD_US, MAP_STANDS_US,
+};
 
 const TOPIC: Topic = Topic { partitioner: Partitioner::Murmur2, partitions: 1, standbys: 1 };
 
@@ -30,7 +32,7 @@ fn view(words: impl IntoIterator<Item = Word>) -> View {
 }
 
 fn news(words: impl IntoIterator<Item = Word>, map: Option<Mark>) -> News {
-    News { version: 1, words: words.into_iter().collect(), map }
+    News { teller: NodeId(2), version: 1, words: words.into_iter().collect(), map }
 }
 
 fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
@@ -42,6 +44,10 @@ fn plan(reports: impl IntoIterator<Item = Report>) -> Plan {
 fn keepers(plan: &Plan) -> Vec<u64> {
     let keeps = |id: &u64| plan.keeps(plan.place_of(NodeId(*id)).unwrap(), 0);
     plan.map.nodes().iter().map(|node| node.id.0).filter(keeps).collect()
+}
+
+fn claimants(plan: &Plan, since: u16) -> Vec<u64> {
+    plan.claimants_since(since, 0).map(|id| id.0).collect()
 }
 
 fn owner(plan: &Plan) -> Option<u64> {
@@ -95,16 +101,16 @@ fn a_claim_is_above_all_that_are_known_and_is_made_once() {
         report(2, 1, Some(Standing::Owning(7)), &[]),
     ]);
     assert_eq!((plan.claim(0, 0), plan.claim(1, 0)), (None, None));
-    assert!(plan.has_another(1, 0) && !plan.has_another(0, 0));
+    assert_eq!((claimants(&plan, 0), claimants(&plan, 1)), (vec![], vec![1]));
     let plan = self::plan([report(1, 1, Some(Standing::Ready), &[0])]);
     assert_eq!(plan.claim(0, 0), Some(1));
-    assert!(!plan.has_another(0, 0), "nobody has claimed it");
+    assert!(claimants(&plan, 0).is_empty(), "nobody has claimed it");
     // Of two that have claimed by the same number one is the last, for everybody alike.
     let plan = self::plan([
         report(1, 1, Some(Standing::Owning(7)), &[]),
         report(2, 1, Some(Standing::Owning(7)), &[]),
     ]);
-    assert!(plan.has_another(0, 0) && !plan.has_another(1, 0));
+    assert_eq!((claimants(&plan, 0), claimants(&plan, 1)), (vec![2], vec![]));
 }
 
 #[test]
@@ -119,6 +125,24 @@ fn who_is_leaving_owns_only_what_nobody_else_can_and_stands_by_for_nothing() {
     assert_eq!(keepers(&plan([gone_from_group, report(2, 1, None, &[0])])), [2]);
 }
 
+/// Two let go of a partition for a node that was about to end, and had ended by then.
+#[test]
+fn nobody_relies_on_who_is_leaving() {
+    let topic = Topic { standbys: 0, ..TOPIC };
+    let keeps = |is_leaving, of_assigned| {
+        let mut plan = Plan::new(&topic);
+        let claimed = Report { is_leaving, ..report(1, 1, Some(Standing::Owning(9)), &[]) };
+        let all =
+            [claimed, report(2, 1, Some(Standing::Owning(2)), &[]), report(3, 1, Some(of_assigned), &[0])];
+        plan.update(&topic, &view(all.map(|report| (Arc::new(report), false))), None);
+        assert_eq!(keepers(&plan).contains(&2), claimants(&plan, 1).is_empty());
+        keepers(&plan).contains(&2)
+    };
+    assert!(!keeps(false, Standing::Owning(1)));
+    assert!(keeps(true, Standing::Owning(1)) && keeps(true, Standing::Ready));
+    assert!(!keeps(true, Standing::Owning(10)), "who stays has claimed it");
+}
+
 #[test]
 fn who_came_while_the_group_was_asked_is_not_gone() {
     let first = (Arc::new(report(1, 1, None, &[])), false);
@@ -131,6 +155,19 @@ fn who_came_while_the_group_was_asked_is_not_gone() {
     assert!(!view.hear([first]));
     assert!(view.hear([(Arc::new(report(1, 2, None, &[])), false)]));
     assert!(view.has(NodeId(1)));
+}
+
+/// A node of whom others had said that it was gone stayed so for one that it did not know of, and never told anything else.
+#[test]
+fn who_speaks_of_itself_is_there_and_hearsay_of_it_is_not_enough() {
+    let word = |id, number| (Arc::new(report(id, number, None, &[])), false);
+    let gone = |id, number| (word(id, number).0, true);
+    let mut view = view([gone(1, 5), gone(2, 5), gone(3, 5)]);
+    assert!(view.hear_from(NodeId(1), [word(1, 5), word(2, 5)]));
+    assert_eq!((view.has(NodeId(1)), view.has(NodeId(2))), (true, false));
+    assert!(!view.hear_from(NodeId(2), [word(2, 4)]), "it was said before");
+    assert!(!view.hear_from(NodeId(3), [gone(3, 5)]));
+    assert!(!view.has(NodeId(2)) && !view.has(NodeId(3)));
 }
 
 #[test]
@@ -162,13 +199,13 @@ fn an_epoch_is_above_all_that_was_heard_and_stays_where_nothing_changes() {
     assert_eq!(epoch(&agreement), 1_000);
     // The same map of a later epoch is taken over as it is.
     let same = Mark { epoch: 2_000, ..agreement.mark().unwrap() };
-    agreement.meet([], Some(same));
+    agreement.meet(None, [], Some(same));
     agreement.settle(1_500);
     assert_eq!(epoch(&agreement), 2_000);
     // Another of the same epoch, or a later one, is contradicted, though the clock is behind.
     let other = |epoch| Mark { epoch, digest: 7 };
     for (heard, is) in [(2_000, 2_001), (1_900, 2_001), (9_000, 9_001)] {
-        agreement.meet([], Some(other(heard)));
+        agreement.meet(None, [], Some(other(heard)));
         agreement.settle(1_500);
         assert_eq!(epoch(&agreement), is);
     }
@@ -194,16 +231,16 @@ fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for(
     describe(&mut member, &described(&[1, 2]));
     assert_eq!(member.map(), None, "nothing was heard of the other");
     let word = (Arc::new(report(2, 1, None, &[])), false);
-    member.hear(news([word.clone()], None));
+    member.hear(news([word.clone()], None), 1);
     describe(&mut member, &described(&[1, 2]));
     assert_eq!(member.map(), None, "the other has a map, which knows of who has left");
     let without = Report { has_map: false, ..report(2, 2, None, &[]) };
     let mut both_new = Member::new(node(1), TOPIC, 1);
     both_new.turn(BTreeMap::new(), 1);
-    both_new.hear(news([(Arc::new(without), false)], None));
+    both_new.hear(news([(Arc::new(without), false)], None), 1);
     describe(&mut both_new, &described(&[1, 2]));
     assert!(both_new.map().is_some());
-    member.hear(news([word], both_new.mark()));
+    member.hear(news([word], both_new.mark()), 1);
     assert!(member.map().is_some());
 }
 
@@ -226,7 +263,7 @@ fn who_is_not_described_is_there_for_as_long_as_it_speaks() {
     let mut member = Member::new(node(1), TOPIC, 1);
     member.turn(BTreeMap::new(), 1);
     let hear = |member: &mut Member, number| {
-        member.hear(news([(Arc::new(report(2, number, None, &[])), false)], None));
+        member.hear(news([(Arc::new(report(2, number, None, &[])), false)], None), 1);
     };
     hear(&mut member, 1);
     for number in 2..9 {
@@ -254,7 +291,7 @@ fn who_is_not_described_speaks_again_and_who_is_does_not() {
     assert_eq!(number(&member), before);
     // Somebody believes that it is gone.
     let gone = (Arc::clone(member.view().report(NodeId(1)).unwrap()), true);
-    member.hear(news([gone], None));
+    member.hear(news([gone], None), 1);
     assert!(!member.view().has(NodeId(1)));
     member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
     assert_eq!(number(&member), before + 1);
@@ -272,7 +309,7 @@ impl Leaving {
         self.number += 1;
         let mut said = report(2, self.number, None, &[]);
         change(&mut said);
-        self.member.hear(news([(Arc::new(said), false)], None));
+        self.member.hear(news([(Arc::new(said), false)], None), self.now_us);
         describe(&mut self.member, &described(&[1, 2]));
         self.turn();
     }
@@ -343,6 +380,43 @@ fn the_last_node_ends_and_is_not_the_last_while_one_is_unheard() {
     assert_eq!(one.does(), [Departure::LeaveGroup; 2]);
 }
 
+/// A node let go of a partition for one that had ended, and of which it had only heard.
+#[test]
+fn who_lets_go_has_heard_lately_from_the_one_that_has_it_itself() {
+    let mut member = Member::new(node(1), Topic { standbys: 0, ..TOPIC }, 1);
+    let mut group = described(&[1, 2]);
+    group.insert(Place::of(&node(1)), BTreeSet::from([0]));
+    describe(&mut member, &group);
+    (1..4).for_each(|now_us| member.turn(BTreeMap::from([(0, true)]), now_us));
+    let moved = described(&[1, 2]);
+    let owning = (Arc::new(report(2, 1, Some(Standing::Owning(9)), &[0])), false);
+    let told = |teller, words: Vec<Word>| News { teller: NodeId(teller), ..news(words, None) };
+    let mut hear = |news, asked_us| {
+        member.hear(news, asked_us);
+        describe(&mut member, &moved);
+        (0..2).for_each(|_| member.turn(BTreeMap::from([(0, true)]), HEARD_LATELY_US));
+        member.kept().contains(&0)
+    };
+    assert!(hear(told(3, vec![owning]), HEARD_LATELY_US), "another says so");
+    assert!(hear(told(2, Vec::new()), 0), "it was asked too long ago");
+    assert!(!hear(told(2, Vec::new()), 1));
+}
+
+/// A node ended as the last of its group: it took the word of a former life for that of the one that had just come there.
+#[test]
+fn the_last_node_has_heard_that_the_others_end_since_it_is_to_end_itself() {
+    let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
+    describe(&mut one.member, &described(&[1, 2]));
+    one.hear(|said| said.is_leaving = true);
+    one.now_us += 1;
+    one.member.leave(one.now_us);
+    one.turn();
+    describe(&mut one.member, &described(&[1, 2]));
+    assert_eq!(one.does(), [Departure::Stay; 2], "it was told before");
+    one.hear(|said| said.is_leaving = true);
+    assert_eq!(one.does(), [Departure::Stay, Departure::End]);
+}
+
 /// A node that was told to end as another came ended as the last of its group: what it knew of the group was older than that.
 #[test]
 fn the_last_node_ends_once_the_group_was_described_since_it_was_told_to() {
@@ -390,7 +464,7 @@ fn what_is_loaded_and_others_own_callers_are_sent_on_for() {
     member.turn(BTreeMap::from([(0, false)]), 2);
     assert_eq!(member.hold(0), Hold::Loading, "there is no map");
     let owning = Report { has_map: false, ..report(2, 1, Some(Standing::Owning(1)), &[]) };
-    member.hear(news([(Arc::new(owning), false)], None));
+    member.hear(news([(Arc::new(owning), false)], None), 1);
     describe(&mut member, &group);
     member.turn(BTreeMap::from([(0, false)]), 3);
     assert_eq!((member.hold(0), member.kept()), (Hold::No, &BTreeSet::from([0])));
@@ -410,18 +484,18 @@ fn whoever_has_heard_up_to_a_version_is_told_what_is_new_since() {
     let (first, all) = told(&member, 0);
     assert_eq!(all, [(1, false)]);
     assert_eq!(told(&member, first), (first, Vec::new()));
-    member.hear(news([word(2, 5), word(3, 5)], None));
+    member.hear(news([word(2, 5), word(3, 5)], None), 1);
     let (second, new) = told(&member, first);
     assert_eq!(new, [(2, false), (3, false)]);
     // What was known is no news, by whomever it is told.
-    member.hear(news([word(2, 5), word(3, 4)], None));
+    member.hear(news([word(2, 5), word(3, 4)], None), 1);
     assert_eq!(told(&member, second), (second, Vec::new()));
     // That one is gone is.
-    member.hear(news([(word(2, 5).0, true)], None));
+    member.hear(news([(word(2, 5).0, true)], None), 1);
     assert_eq!(told(&member, second).1, [(2, true)]);
     // Of two lives at one place the former's end is news as well.
     let later = Report { node: MapNode { id: NodeId(4), ..node(3) }, ..report(4, 6, None, &[]) };
-    member.hear(news([(Arc::new(later), false)], None));
+    member.hear(news([(Arc::new(later), false)], None), 1);
     assert_eq!(told(&member, second + 1).1, [(3, true), (4, false)]);
     assert_eq!(told(&member, 0).1.len(), 4);
 }

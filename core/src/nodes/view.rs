@@ -88,6 +88,23 @@ impl View {
         self.version != before
     }
 
+    /// As [`View::hear`], told by a node that is in the group: what it says of itself holds, whoever takes it for gone.
+    pub fn hear_from(&mut self, teller: NodeId, words: impl IntoIterator<Item = Word>) -> bool {
+        let before = self.version;
+        let said = |known: &Known, report: &Report| known.is_gone && known.report.number == report.number;
+        for (report, is_gone) in words {
+            let known = self.known.get_mut(&teller).filter(|known| said(known, &report));
+            if let Some(known) = known.filter(|_| report.node.id == teller && !is_gone) {
+                self.version += 1;
+                (known.report, known.is_gone, known.since) = (report, false, self.version);
+                self.bury_former_life(teller);
+            } else {
+                self.hear([(report, is_gone)]);
+            }
+        }
+        self.version != before
+    }
+
     /// These nodes are there, which was asked for once `before` was known: who else was known by then is gone.
     pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) -> bool {
         let version = self.version;

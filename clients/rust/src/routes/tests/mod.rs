@@ -104,14 +104,27 @@ fn a_client_that_does_wrong_is_found_out() {
     }
 }
 
-/// Partitions move back before all have heard that they have moved. Of the first thousand seeds one is not as predicted: 130.
+/// Partitions move back before all have heard that they have moved.
 #[test]
 fn nobody_lets_go_of_what_nobody_else_has() {
     let reads = play_all(&Asked::new(), SEEDS, |seed| World::hasty(seed, None).play(BUSY));
     assert!(reads.moved > 0, "nothing moves: {reads:?}");
 }
 
-/// The same of nodes.
+/// Seeds that were not as predicted once, and of which each has told of a defect. Of the small worlds: a node that stood still told of one
+/// that had ended meanwhile (1013); nodes ended as the last of their group while others came (1494, 2764, 3300), or while somebody relied
+/// on them, for they had stood still (3337, 6866, 8203); one that had left its group, and that nobody knew any more, took the one that
+/// stayed for gone, and did not end (1031); clients asked nodes that stand still over and over, and not those that knew better (3229). Of
+/// those in which news is slow: a node ended that nobody knew any more, and another let go of a partition for what it had heard of it (130).
+#[test]
+fn what_went_wrong_once_does_not_again() {
+    for seed in [1013, 1031, 1494, 2764, 3229, 3300, 3337, 6866, 8203] {
+        World::new(seed).play(BUSY);
+    }
+    World::hasty(130, None).play(BUSY);
+}
+
+/// As with clients: what these checks are worth of nodes.
 #[test]
 fn every_planted_defect_of_the_nodes_is_found() {
     let seeds = Asked::new().seeds.unwrap_or(PLANTED_SEEDS);

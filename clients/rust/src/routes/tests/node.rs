@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use florin_core::nodes::{Described, Hold, Member, News, Place, Topic, View};
 use florin_schema::{MapNode, NodeId, NodeMap, UserId, Version};
+use rand::Rng;
+use rand::seq::SliceRandom;
 
 use super::world::Log;
 
@@ -47,6 +49,8 @@ pub struct Node {
     pub descriptions: u32,
     /// Which of its maps was compared with what it holds, since it last let go of something.
     pub checked: Option<Arc<NodeMap>>,
+    /// The peers that it asks before it asks any of them again, the last one first.
+    to_ask: Vec<Place>,
     /// Up to which version of what another knows it has heard all.
     heard: BTreeMap<NodeId, u64>,
     /// Each partition that it holds.
@@ -64,19 +68,31 @@ impl Node {
             is_asking: false,
             descriptions: 0,
             checked: None,
+            to_ask: Vec::new(),
             heard: BTreeMap::new(),
             held: BTreeMap::new(),
         }
     }
 
-    pub fn hear(&mut self, from: NodeId, news: News) {
-        self.heard.insert(from, news.version);
-        self.member.hear(news);
+    pub fn hear(&mut self, news: News, asked_us: u64) {
+        self.heard.insert(news.teller, news.version);
+        self.member.hear(news, asked_us);
     }
 
     pub fn describe(&mut self, described: &Described, asked: &View) {
         self.descriptions += u32::from(described.contains_key(&self.place()));
         self.member.describe(described, asked);
+    }
+
+    /// Whom it asks next, and whether that one is known to be there: all in turn, each time in another order, as if each had its own pauses.
+    pub fn next_peer(&mut self, rng: &mut impl Rng) -> Option<(Place, bool)> {
+        if self.to_ask.is_empty() {
+            self.to_ask.extend(self.member.peers().keys().cloned());
+            self.to_ask.shuffle(rng);
+        }
+        let place = self.to_ask.pop()?;
+        let is_known = *self.member.peers().get(&place)?;
+        Some((place, is_known))
     }
 
     pub fn heard_of(&self, other: NodeId) -> u64 {
@@ -106,14 +122,11 @@ impl Node {
         self.member.leave(now_us);
     }
 
-    /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns. Says what it has let
-    /// go of that it had all of.
+    /// Reads on, `records` of each partition, and does what is to be done. What it takes up is loaded for so many turns. Says what it lets go
+    /// of that it has all of: with its next turn, which comes late where it stands still.
     pub fn follow(&mut self, log: &Log, records: usize, loads: u64, (now, now_us): (u64, u64)) -> Vec<u32> {
-        let mut let_go = Vec::new();
         let kept = self.member.kept();
         if !kept.iter().eq(self.held.keys()) {
-            let had = self.held.iter().filter(|(partition, held)| held.is_ready && !kept.contains(partition));
-            let_go.extend(had.map(|(&partition, _)| partition));
             self.held.retain(|partition, _| kept.contains(partition));
             for &partition in kept {
                 let taken_up =
@@ -128,7 +141,15 @@ impl Node {
         }
         let followed = self.held.iter().map(|(&partition, held)| (partition, held.is_ready));
         self.member.turn(followed.collect(), now_us);
-        let_go
+        let has = self.held.iter().filter(|(_, held)| held.is_ready);
+        has.map(|(&partition, _)| partition)
+            .filter(|partition| !self.member.kept().contains(partition))
+            .collect()
+    }
+
+    /// Whether it has all of the partition, and does not let go of it.
+    pub fn has(&self, partition: u32) -> bool {
+        self.has_loaded(partition) && self.member.kept().contains(&partition)
     }
 
     /// Notes which partitions it has all of, if others can find it; and says how many it has come to have.

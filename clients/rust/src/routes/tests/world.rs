@@ -16,9 +16,10 @@ use super::group::Group;
 use super::node::Node;
 use crate::Address;
 
-/// Turns of 50 ms in which things happen; and in which nothing does, by which all is at rest.
+/// Turns of 50 ms in which things happen; and in which nothing does, by which all is at rest: a node of a hundred has asked each other
+/// eight times by then.
 pub const BUSY: u64 = 400;
-const QUIET: u64 = 200;
+const QUIET: u64 = 400;
 /// For so long all is to be at rest: then the epoch is above that of a map that was told by somebody who is gone, and by nobody else.
 const RESTED: u64 = MAP_STANDS_US / TURN_US + 20;
 /// Turns before anybody asks.
@@ -106,7 +107,7 @@ impl Tally {
 struct Letter {
     at: u64,
     to: NodeId,
-    from: NodeId,
+    asked_us: u64,
     news: News,
 }
 
@@ -330,7 +331,7 @@ impl World {
         let is_there = |node: &Node| node.frozen_until <= now;
         for letter in self.letters.extract_if(.., |letter| letter.at <= now) {
             if let Some(node) = self.nodes.get_mut(&letter.to).filter(|node| is_there(node)) {
-                node.hear(letter.from, letter.news);
+                node.hear(letter.news, letter.asked_us);
             }
         }
         for (_, to, described, asked) in self.descriptions.extract_if(.., |(at, ..)| *at <= now) {
@@ -385,26 +386,22 @@ impl World {
         }
     }
 
-    /// One of those that it knows of tells what is new to it; late, or never.
+    /// The next of those that it knows of tells what is new to it; late, or never.
     fn ask(&mut self, id: NodeId, by_place: &BTreeMap<Place, NodeId>) {
-        let peers = self.nodes[&id].member.peers();
-        if peers.is_empty() {
-            return;
-        }
-        let peer =
-            by_place.get(peers.iter().nth(self.rng.random_range(0..peers.len())).expect("below its length"));
-        let Some(peer) =
-            peer.and_then(|peer| self.nodes.get(peer)).filter(|peer| peer.frozen_until <= self.now)
-        else {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some((place, is_known)) = node.next_peer(&mut self.rng) else { return };
+        let peer = by_place.get(&place).and_then(|peer| self.nodes.get(peer));
+        let Some(peer) = peer.filter(|peer| peer.frozen_until <= self.now) else {
             return;
         };
         let late = if self.is_hasty { 40 } else { 5 };
-        let (from, at) = (peer.id(), self.now + self.rng.random_range(1..late));
+        let at = self.now + self.rng.random_range(1..late);
         if self.rng.random_ratio(if self.is_hasty { 1 } else { 9 }, 10) {
-            let news = peer.member.news(self.nodes[&id].heard_of(from));
+            let since = if is_known { self.nodes[&id].heard_of(peer.id()) } else { 0 };
+            let news = peer.member.news(since);
             self.tally.letters += 1;
             self.tally.words += news.words.len() as u64;
-            self.letters.push(Letter { at, to: id, from, news });
+            self.letters.push(Letter { at, to: id, asked_us: self.now_us(), news });
         }
     }
 
@@ -511,17 +508,11 @@ impl World {
         assert!(answer.version >= shown, "seed {seed}, turn {now}: {user} went back from {shown}");
     }
 
-    /// Nobody lets go of what nobody else has, where nobody was killed; where all is heard late, the one that it knows to own it may have
-    /// ended as one that nobody asks any more.
+    /// Nobody lets go of what nobody else has, where nobody was killed.
     fn check_let_go(&self, id: NodeId, let_go: &[u32]) {
         for &partition in let_go {
-            let owner = self.nodes[&id].member.map().and_then(|map| map.owner_id(partition));
-            if self.is_hasty && owner.is_some_and(|owner| self.ended.contains_key(&owner)) {
-                continue;
-            }
             assert!(
-                !(self.is_planned || self.is_hasty)
-                    || self.nodes.values().any(|node| node.has_loaded(partition)),
+                !(self.is_planned || self.is_hasty) || self.nodes.values().any(|node| node.has(partition)),
                 "seed {}, turn {}: {id} lets go of {partition}, which nobody else has{}",
                 self.seed,
                 self.now,
@@ -532,7 +523,7 @@ impl World {
 
     /// Whoever stays, and was there and knew of a node when it ended as it was told to, sends callers there no more: they would be
     /// refused. Whoever did not know of it may be told by somebody who has stood still since, and cannot know better before that counts
-    /// as gone.
+    /// as gone; and not while the group has its place, where another life may be that has said nothing yet.
     fn check_ended(&mut self) {
         let mut misled = BTreeMap::new();
         for node in self.nodes.values().filter(|node| !node.is_leaving) {
@@ -550,6 +541,7 @@ impl World {
                 let number = said.map_or(0, |said| said.number);
                 let pair = (node.id(), ended.id);
                 let before = self.misled.get(&pair).filter(|(before, _)| *before == number);
+                let before = before.filter(|_| !self.group.has(&Place::of(ended)));
                 let since = before.map_or(node.descriptions, |&(_, since)| since);
                 misled.insert(pair, (number, since));
                 // The first may have been asked for before it was told; by the last, nothing new was heard for as long as that may take.
