@@ -26,7 +26,7 @@ pub struct Mark {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Agreement {
     topic: Topic,
     view: View,

@@ -82,7 +82,7 @@ pub struct News {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Member {
     node: MapNode,
     agreement: Agreement,
@@ -120,7 +120,7 @@ pub struct Member {
     planted: Option<Planted>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Said {
     report: Arc<Report>,
     at_us: u64,

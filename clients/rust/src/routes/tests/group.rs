@@ -10,7 +10,7 @@ use florin_core::nodes::{Described, Place};
 pub const SESSION_TURNS: u64 = 40;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Group {
     /// When each was last heard.
     members: BTreeMap<Place, u64>,

@@ -26,6 +26,7 @@ pub enum Reply {
 const HEARD_TURNS: u64 = 20;
 
 /// How far it has read a partition.
+#[derive(Clone)]
 struct Held {
     position: usize,
     /// Until which turn it loads it.
@@ -36,6 +37,7 @@ struct Held {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub struct Node {
     pub member: Member,
     /// Until which turn it stands still.
