@@ -1,7 +1,8 @@
-//! What a GetBalance costs a shard without any kernel: `cargo run --release --example lookup_speed [USERS] [DEPTH]`.
+//! What a GetBalance costs a shard without any kernel: `cargo run --release --example lookup_speed [USERS] [DEPTH] [rkyv|resp|http]`.
 //!
-//! One shard, rkyv, uniform keys, DEPTH requests a buffer, 16 connections' buffers a turn; prints ns a request, parsing and encoding included. Run it
-//! with `/sys/kernel/mm/transparent_hugepage/enabled` at `never` and at `madvise` to see what huge pages do.
+//! One shard, rkyv, RESP or HTTP, uniform keys, DEPTH requests a buffer, 16 connections' buffers a turn; prints ns a request, parsing and
+//! encoding included. Run it with `/sys/kernel/mm/transparent_hugepage/enabled` at `never` and at `madvise` to see what huge pages do. A
+//! difference of instructions is exact where nothing else is: `valgrind --tool=callgrind --toggle-collect='*round_ns*' …` counts them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,9 +12,9 @@ use florin::clock::Now;
 use florin::ledger::{Kind, Transaction};
 use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
 use florin::mesh::{self, Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
+use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
 use florin_schema::frame::{RequestHeader, VERSION};
-use florin_schema::{Asset, Encoding, Opcode, UserId, Version};
+use florin_schema::{Asset, Encoding, Opcode, Status, UserId, Version};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -22,24 +23,32 @@ const NOW: Now = Now { wall_us: 1_795_320_306_000_000, monotonic_us: 1_000_000 }
 /// Of one round.
 const REQUESTS: u64 = 1_000_000;
 const ROUNDS: usize = 15;
+/// Amounts are below, and times as far back at most.
+const AMOUNT_MAX: i64 = 1_000_000;
+const DAYS_US: i64 = 30 * 86_400_000_000;
 /// Connections that have sent when a turn begins.
 const BUFFERS_PER_TURN: usize = 16;
-/// A reply without any asset, and what each adds.
-const REPLY_BYTES: u64 = 64;
-const ASSET_BYTES: u64 = 24;
 const ASSETS: [&[u8]; 3] = [b"COIN", b"DIAMOND", b"USD"];
 
 fn main() {
-    let mut arguments =
-        std::env::args().skip(1).map(|argument| argument.parse().expect("an argument is a number"));
-    let users: u64 = arguments.next().unwrap_or(1_000_000);
-    let depth: u64 = arguments.next().unwrap_or(32);
-    let mut shard = loaded(users);
+    let mut arguments = std::env::args().skip(1);
+    let mut number = |otherwise| match arguments.next() {
+        Some(argument) => argument.parse().expect("USERS and DEPTH are numbers"),
+        None => otherwise,
+    };
+    let (users, depth) = (number(1_000_000), number(32));
+    let request = match arguments.next().as_deref() {
+        None | Some("rkyv") => frame,
+        Some("resp") => command,
+        Some("http") => head,
+        Some(other) => panic!("{other}: one asks over rkyv, resp or http"),
+    };
+    let mut loaded = Loaded::new(users);
     for connection in 0..BUFFERS_PER_TURN as u32 {
-        shard.open(connection, Listener::Any);
+        loaded.shard.open(connection, Listener::Any);
     }
-    let inputs = Inputs::new(users, depth);
-    let mut times_ns: Vec<f64> = (0..ROUNDS).map(|_| round_ns(&mut shard, &inputs)).collect();
+    let inputs = Inputs::new(users, depth, request);
+    let mut times_ns: Vec<f64> = (0..ROUNDS).map(|_| round_ns(&mut loaded, &inputs)).collect();
     times_ns.sort_by(f64::total_cmp);
     println!(
         "{:.1} ns a request (median of {ROUNDS} rounds; {:.1} to {:.1})",
@@ -54,40 +63,51 @@ fn assets(user: u64) -> u64 {
     1 + UserId::new(user).expect("a legal id").hashed().hash() % ASSETS.len() as u64
 }
 
+fn frame(user: u64) -> Vec<u8> {
+    let header = RequestHeader {
+        length: U32::new(24),
+        version: VERSION,
+        opcode: Opcode::GetBalance as u8,
+        encoding: Encoding::Rkyv as u8,
+        flags: 0,
+        request_id: U64::new(7),
+        user_id: U64::new(user),
+    };
+    header.as_bytes().to_vec()
+}
+
+fn command(user: u64) -> Vec<u8> {
+    let key = format!("balance:{user}");
+    format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).into_bytes()
+}
+
+fn head(user: u64) -> Vec<u8> {
+    format!("GET /v1/users/{user}/balance HTTP/1.1\r\nHost: florin\r\n\r\n").into_bytes()
+}
+
 /// Buffers of requests, as a driver would hand them in.
 struct Inputs {
     buffers: Vec<Vec<u8>>,
     requests: u64,
-    reply_bytes: u64,
 }
 
 impl Inputs {
-    fn new(users: u64, depth: u64) -> Inputs {
+    fn new(users: u64, depth: u64, request: fn(u64) -> Vec<u8>) -> Inputs {
         let mut random = StdRng::seed_from_u64(7);
-        let mut reply_bytes = 0;
-        let mut header = |request_id| {
-            let user = random.random_range(0..users);
-            reply_bytes += REPLY_BYTES + ASSET_BYTES * assets(user);
-            RequestHeader {
-                length: U32::new(24),
-                version: VERSION,
-                opcode: Opcode::GetBalance as u8,
-                encoding: Encoding::Rkyv as u8,
-                flags: 0,
-                request_id: U64::new(request_id),
-                user_id: U64::new(user),
-            }
-        };
-        let buffers: Vec<Vec<u8>> = (0..REQUESTS / depth)
-            .map(|_| (0..depth).flat_map(|id| header(id).as_bytes().to_vec()).collect())
-            .collect();
-        Inputs { requests: buffers.len() as u64 * depth, buffers, reply_bytes }
+        let mut buffer = |_| (0..depth).flat_map(|_| request(random.random_range(0..users))).collect();
+        let buffers: Vec<Vec<u8>> = (0..REQUESTS / depth).map(&mut buffer).collect();
+        Inputs { requests: buffers.len() as u64 * depth, buffers }
     }
 }
 
 /// Every buffer once, and a turn for as many as there are connections.
-fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
-    let mut sent = 0;
+#[inline(never)]
+fn round_ns(loaded: &mut Loaded, inputs: &Inputs) -> f64 {
+    let Loaded { shard, metrics } = loaded;
+    let answered = |metrics: &ShardMetrics| {
+        metrics.opcodes[Opcode::GetBalance as usize].answers[Status::Ok as usize].get()
+    };
+    let answered_before = answered(metrics);
     let begun = Instant::now();
     for turn in inputs.buffers.chunks(BUFFERS_PER_TURN) {
         shard.begin_turn(NOW);
@@ -99,7 +119,6 @@ fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
             if shard.wants(connection).output {
                 let output = shard.take_output(connection, Vec::new());
                 shard.sent(connection, output.len());
-                sent += output.len();
                 shard.recycle(output);
             }
         }
@@ -107,45 +126,57 @@ fn round_ns(shard: &mut Shard, inputs: &Inputs) -> f64 {
         shard.park();
     }
     let took_ns = begun.elapsed().as_nanos() as f64;
-    assert_eq!(sent as u64, inputs.reply_bytes, "every request is answered with a balance");
+    let answers = answered(metrics) - answered_before;
+    assert_eq!(answers, inputs.requests, "every request is answered with a balance");
     took_ns / inputs.requests as f64
 }
 
-/// A shard with one transaction for each of a user's assets.
-fn loaded(users: u64) -> Shard {
-    let (mut rows, events) = mesh::ring(FEED_RING_SLOTS);
-    let (requests, _) = mesh::ring(REREADS_MAX);
-    let watermark = Arc::new(Latest::new());
-    watermark.store(NOW.wall_us, NOW.monotonic_us);
-    let feed = FeedLink {
-        events,
-        requests,
-        applied_batch: Arc::new(AtomicU64::new(0)),
-        watermark,
-        housekeeping: Default::default(),
-    };
-    let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
-    for version in 1..=ASSETS.len() as u64 {
-        for user in (0..users).filter(|&user| assets(user) >= version) {
-            let mut row = FeedEvent::Row(Transaction {
-                user_id: UserId::new(user).expect("a legal id"),
-                version: Version(version),
-                asset: Asset::parse(ASSETS[version as usize - 1]).expect("a legal code"),
-                kind: Kind::Recharge,
-                amount: 5,
-                occurred_at_us: NOW.wall_us,
-            });
-            while let Err(same) = rows.push(row) {
-                row = same;
-                shard.begin_turn(NOW);
-                shard.work();
+/// A shard with one transaction for each of a user's assets, of different amounts and times.
+struct Loaded {
+    shard: Shard,
+    metrics: Arc<ShardMetrics>,
+}
+
+impl Loaded {
+    fn new(users: u64) -> Loaded {
+        let (mut rows, events) = mesh::ring(FEED_RING_SLOTS);
+        let (requests, _) = mesh::ring(REREADS_MAX);
+        let watermark = Arc::new(Latest::new());
+        watermark.store(NOW.wall_us, NOW.monotonic_us);
+        let feed = FeedLink {
+            events,
+            requests,
+            applied_batch: Arc::new(AtomicU64::new(0)),
+            watermark,
+            housekeeping: Default::default(),
+        };
+        let setup = ShardSetup::alone(Arc::new(Parking::new()), feed);
+        let metrics = Arc::clone(&setup.metrics);
+        let mut shard = Shard::new(setup);
+        let mut random = StdRng::seed_from_u64(11);
+        for version in 1..=ASSETS.len() as u64 {
+            for user in (0..users).filter(|&user| assets(user) >= version) {
+                let before_us = random.random_range(0..DAYS_US);
+                let mut row = FeedEvent::Row(Transaction {
+                    user_id: UserId::new(user).expect("a legal id"),
+                    version: Version(version),
+                    asset: Asset::parse(ASSETS[version as usize - 1]).expect("a legal code"),
+                    kind: Kind::Recharge,
+                    amount: random.random_range(1..AMOUNT_MAX),
+                    occurred_at_us: NOW.wall_us - before_us,
+                });
+                while let Err(same) = rows.push(row) {
+                    row = same;
+                    shard.begin_turn(NOW);
+                    shard.work();
+                }
             }
         }
-    }
-    while shard.park() == florin::shard::Park::Busy {
+        while shard.park() == florin::shard::Park::Busy {
+            shard.begin_turn(NOW);
+            shard.work();
+        }
         shard.begin_turn(NOW);
-        shard.work();
+        Loaded { shard, metrics }
     }
-    shard.begin_turn(NOW);
-    shard
 }

@@ -1,4 +1,4 @@
-//! In the steady state a shard answers GetBalance, GetStatistics and Ping without allocating, in each encoding, for
+//! In the steady state a shard answers GetBalance, GetStatistics and Ping without allocating, in each encoding, over HTTP and RESP, for
 //! its own users and for its neighbour's; and it takes in rows, grows, and copies its accounts out without.
 //!
 //! `cargo test --test allocations`. The counter stands in for the global allocator of this test alone, and counts
@@ -238,6 +238,28 @@ fn requests_over_http_allocate_nothing() {
             let request = format!("GET /v1/users/{user}/{path} HTTP/1.1\r\nHost: florin\r\n\r\n");
             assert_eq!(node.allocations(1, request.as_bytes()), 0, "1,000 times {path} of user {user}");
         }
+    }
+}
+
+#[test]
+fn requests_over_resp_allocate_nothing() {
+    let get = |key: &str| format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
+    let is_own = |user: &u64| UserId::new(*user).expect("a legal id").shard(2) == ShardIndex(0);
+    let own: Vec<u64> = (0..USERS).filter(is_own).collect();
+    let all = |name: &str| own.iter().map(|user| get(&format!("{name}:{user}"))).collect::<String>();
+    let told = |word: &str| format!("*2\r\n${}\r\n{word}\r\n$1\r\n{}\r\n", word.len(), own[0]);
+    let theirs = (0..USERS).find(|user| !is_own(user)).expect("some are the neighbour's");
+    for commands in [
+        all("balance"),
+        all("statistics"),
+        get(&format!("balance:{theirs}")),
+        get(&format!("statistics:{theirs}")),
+        told("FLORIN.BALANCE"),
+        told("FLORIN.STATISTICS"),
+        "*1\r\n$4\r\nPING\r\n".to_owned(),
+    ] {
+        let mut node = Node::new();
+        assert_eq!(node.allocations(0, commands.as_bytes()), 0, "1,000 times {commands:?}");
     }
 }
 
