@@ -45,13 +45,45 @@ pub fn least_bytes(begun: &[u8]) -> usize {
 }
 
 /// Whose balance the GET at the beginning of `bytes` asks for, and how long it is; `None` for everything else, which [`parse`] reads.
-#[inline]
+#[inline(always)]
 pub fn plain_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
-    const HEAD: &[u8; 14] = b"*2\r\n$3\r\nGET\r\n$";
-    const PREFIX: &[u8; 8] = b"balance:";
-    let (head, rest) = bytes.split_first_chunk::<{ HEAD.len() }>()?;
+    usual_balance(bytes).or_else(|| other_balance(bytes))
+}
+
+/// The same of an id of two to eight digits: all that stands before them has its place, and is compared at once.
+#[inline(always)]
+fn usual_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
+    const HEAD: &[u8; 26] = b"*2\r\n$3\r\nget\r\n$1\0\r\nbalance:";
+    // Letters as clients write them: in upper or lower case.
+    const LOWER: u64 = u64::from_le_bytes([b' ', b' ', b' ', 0, 0, 0, 0, 0]);
+    let word = |text: &[u8; HEAD.len()], at: usize| {
+        u64::from_le_bytes(*text[at..].first_chunk().expect("all of them lie in it"))
+    };
+    let head: &[u8; HEAD.len()] = bytes.first_chunk()?;
+    let command = (word(head, 8) | LOWER) << 8 >> 8;
+    let differs = word(head, 0) ^ word(HEAD, 0)
+        | command ^ word(HEAD, 8)
+        | word(head, 16) ^ word(HEAD, 16)
+        | word(head, 18) ^ word(HEAD, 18);
+    // Where 0 stands in its place is the last digit of the key's length.
+    let digits = usize::from(head[15].wrapping_sub(b'0')) + 2;
+    if differs != 0 || digits > 8 {
+        return None;
+    }
+    let end = HEAD.len() + digits;
+    let (last, end_of_line) = bytes.get(end - 8..end + 2)?.split_first_chunk()?;
+    if end_of_line != b"\r\n" {
+        return None;
+    }
+    Some((UserId::new(few_digits(last, digits)?)?, end + 2))
+}
+
+/// Out of line: it would stand in the loop of those that are read at once.
+#[inline(never)]
+fn other_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
+    let (head, rest) = bytes.split_first_chunk()?;
     // As clients write it: in upper or lower case.
-    if head != HEAD && head != b"*2\r\n$3\r\nget\r\n$" {
+    if head != b"*2\r\n$3\r\nGET\r\n$" && head != b"*2\r\n$3\r\nget\r\n$" {
         return None;
     }
     let (key_bytes, rest) = match rest {
@@ -61,20 +93,9 @@ pub fn plain_balance(bytes: &[u8]) -> Option<(UserId, usize)> {
         [ones @ b'0'..=b'9', b'\r', b'\n', rest @ ..] => (usize::from(ones - b'0'), rest),
         _ => return None,
     };
-    let (prefix, digits) = rest.split_first_chunk::<{ PREFIX.len() }>()?;
-    if prefix != PREFIX {
-        return None;
-    }
-    let (digits, end) = digits.split_at_checked(key_bytes.checked_sub(PREFIX.len())?)?;
-    let upto = &bytes[..bytes.len() - end.len()];
-    let id = match upto.last_chunk() {
-        Some(last) if (1..=last.len()).contains(&digits.len()) => {
-            UserId::new(few_digits(last, digits.len())?)
-        }
-        _ => command::decimal_id(digits),
-    };
-    let id = id.filter(|_| end.starts_with(b"\r\n"))?;
-    Some((id, upto.len() + 2))
+    let (key, rest) = rest.split_at_checked(key_bytes)?;
+    let id = key.strip_prefix(b"balance:").and_then(command::decimal_id)?;
+    rest.starts_with(b"\r\n").then_some((id, bytes.len() - rest.len() + 2))
 }
 
 /// The number that the last `digits` of these bytes spell, as [`florin_schema::decimal`] reads it: what stands before them counts as zeros, and
