@@ -117,6 +117,8 @@ pub const CLOCK_BACK_HOURS: i32 = 2;
 /// makes of it, and a week. What lies farther ahead is read again when its time comes, so that an account's buckets are
 /// bounded whatever its rows say.
 pub const CLOCK_AHEAD_HOURS: i32 = 7 * 24;
+/// Days whose dates a shard keeps as text: those on which most of the accounts that are asked for were changed last, in 1 KiB.
+pub const DATES_KEPT: usize = 64;
 /// Frames of one connection that are answered in one turn; the rest waits a turn, so that a caller that pipelines
 /// without end costs its neighbours no more than this many lookups (about 30 µs).
 pub const FRAMES_PER_TURN: usize = 128;

@@ -1,9 +1,8 @@
 //! The Date header's value (RFC 9110, section 6.6.1): formatted once a second, not once an answer.
 
-use super::digits::ascii;
-use super::time::civil;
+use super::digits::pair;
+use super::time::{DAY_S, civil};
 
-const DAY_S: i64 = 86_400;
 const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -45,10 +44,16 @@ fn imf_fixdate(second: i64) -> [u8; 29] {
     let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
     text[..3].copy_from_slice(WEEKDAYS[day.rem_euclid(7) as usize]);
     text[8..11].copy_from_slice(MONTHS[month as usize - 1]);
-    for (place, number) in [(5, of_month), (17, of_day / 3_600), (20, of_day / 60 % 60), (23, of_day % 60)] {
-        text[place..place + 2].copy_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+    for (place, number) in [
+        (5, of_month),
+        (12, year / 100),
+        (14, year % 100),
+        (17, of_day / 3_600),
+        (20, of_day / 60 % 60),
+        (23, of_day % 60),
+    ] {
+        text[place..place + 2].copy_from_slice(&pair(u64::from(number)));
     }
-    text[12..16].copy_from_slice(&ascii(u64::from(year))[4..]);
     text
 }
 

@@ -15,21 +15,32 @@ pub(super) fn ascii(number: u64) -> [u8; 8] {
 /// The same as numbers from 0 to 9, the first in the lowest byte.
 #[inline(always)]
 pub(super) fn eight_digits(number: u64) -> u64 {
-    let fours = (number << 32) - number / 10_000 * ((10_000 << 32) - 1);
+    let fours = (number << 32) - ((number * 3_518_437_209) >> 45) * ((10_000 << 32) - 1);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
     pairs_digits((fours << 16) - hundreds * ((100 << 16) - 1))
 }
 
-/// Four numbers below 100, two digits each, as [`ascii`] has them.
-#[inline(always)]
-pub(super) fn ascii_pairs(pairs: [u64; 4]) -> [u8; 8] {
-    let [first, second, third, fourth] = pairs;
-    (pairs_digits(first | second << 16 | third << 32 | fourth << 48) | ZEROS).to_le_bytes()
-}
-
-/// Each in 16 bits, the first in the lowest.
+/// Four numbers below 100, each in 16 bits, the first in the lowest.
 #[inline(always)]
 fn pairs_digits(pairs: u64) -> u64 {
     let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
     (pairs << 8) - tens * ((10 << 8) - 1)
+}
+
+/// The two digits of a number below 100, and of some above, so that seven bits are a place of it.
+const PAIRS: [[u8; 2]; 128] = {
+    let mut pairs = [[0; 2]; 128];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
+/// The digits of a number below 100: looked up, where they are to stand by themselves.
+#[inline(always)]
+pub(super) fn pair(number: u64) -> [u8; 2] {
+    debug_assert!(number < 100);
+    PAIRS[number as usize % PAIRS.len()]
 }

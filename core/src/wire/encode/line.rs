@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::mem;
 
 use super::digits::{ZEROS, ascii, eight_digits};
-use super::time;
+use super::time::Days;
 
 const EIGHT_DIGITS: u64 = 100_000_000;
-/// Bytes of a number's label.
-const LABEL: usize = 24;
+/// Bytes that a number needs with its label, of which the store of 24 at the most.
+const NUMBER: usize = 24 + 1 + 8;
 
 /// Text of at most `N` bytes that is always the same: it goes out by a store of all of them.
 #[derive(Clone, Copy)]
@@ -20,9 +20,39 @@ pub(super) struct Text<const N: usize> {
 
 impl<const N: usize> Text<N> {
     pub(super) const fn new(text: &str) -> Text<N> {
-        let mut bytes = [0; N];
-        bytes.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
-        Text { bytes, len: text.len() }
+        Text::of([text])
+    }
+
+    /// Several, one behind the other.
+    pub(super) const fn of<const PARTS: usize>(parts: [&str; PARTS]) -> Text<N> {
+        let (mut bytes, mut len, mut part) = ([0; N], 0, 0);
+        while part < PARTS {
+            let text = parts[part].as_bytes();
+            bytes.split_at_mut(len).1.split_at_mut(text.len()).0.copy_from_slice(text);
+            (len, part) = (len + text.len(), part + 1);
+        }
+        Text { bytes, len }
+    }
+}
+
+/// An integer of 64 bits, signed or not.
+#[derive(Clone, Copy)]
+pub(super) struct Number {
+    is_negative: bool,
+    magnitude: u64,
+}
+
+impl From<u64> for Number {
+    #[inline(always)]
+    fn from(number: u64) -> Number {
+        Number { is_negative: false, magnitude: number }
+    }
+}
+
+impl From<i64> for Number {
+    #[inline(always)]
+    fn from(number: i64) -> Number {
+        Number { is_negative: number < 0, magnitude: number.unsigned_abs() }
     }
 }
 
@@ -60,62 +90,106 @@ impl Line<'_> {
         self.room = &mut room[len..];
     }
 
+    /// A code's text, which was checked when it was written, behind its label.
+    #[inline(always)]
+    pub(super) fn code(&mut self, label: &Text<16>, code: u64) {
+        let room = mem::take(&mut self.room);
+        let place: &mut [u8; 16 + 8] = room.first_chunk_mut().expect("room for it");
+        place[..16].copy_from_slice(&label.bytes);
+        place[label.len..label.len + 8].copy_from_slice(&code.to_le_bytes());
+        self.room = &mut room[label.len + 8 - code.leading_zeros() as usize / 8..];
+    }
+
     /// A number behind its label.
     #[inline(always)]
-    pub(super) fn unsigned(&mut self, label: Text<LABEL>, number: u64) {
-        self.number(label, false, number);
-    }
-
-    #[inline(always)]
-    pub(super) fn signed(&mut self, label: Text<LABEL>, number: i64) {
-        self.number(label, number < 0, number.unsigned_abs());
-    }
-
-    #[inline(always)]
-    fn number(&mut self, label: Text<LABEL>, is_negative: bool, number: u64) {
-        match number {
-            0..EIGHT_DIGITS => self.short(label, is_negative, number),
+    pub(super) fn number<const N: usize>(&mut self, label: &'static Text<N>, number: impl Into<Number>) {
+        let number = number.into();
+        match number.magnitude {
+            0..EIGHT_DIGITS => {
+                let room = mem::take(&mut self.room);
+                let place: &mut [u8; NUMBER] = room.first_chunk_mut().expect("room for it");
+                let end = short(place, 0, label, number);
+                self.room = &mut room[end..];
+            }
             // The line itself is handed over and comes back: where somebody else might write to it, it would lie in memory for all.
-            _ => *self = Line { room: mem::take(&mut self.room) }.with_long(label, is_negative, number),
+            _ => *self = Line { room: mem::take(&mut self.room) }.with_long(label, number),
         }
     }
 
-    /// As [`time::rfc3339`] says it.
+    /// Two of them, one behind the other: room for both is asked for once.
     #[inline(always)]
-    pub(super) fn moment(&mut self, us: i64) {
-        let (place, rest) = mem::take(&mut self.room).split_first_chunk_mut().expect("room for a time");
-        time::write_rfc3339(place, us);
-        self.room = rest;
+    pub(super) fn numbers<const N: usize, const M: usize>(
+        &mut self,
+        labels: (&'static Text<N>, &'static Text<M>),
+        numbers: (impl Into<Number>, impl Into<Number>),
+    ) {
+        let (first, second) = (numbers.0.into(), numbers.1.into());
+        if first.magnitude.max(second.magnitude) < EIGHT_DIGITS {
+            let room = mem::take(&mut self.room);
+            let place: &mut [u8; 2 * NUMBER] = room.first_chunk_mut().expect("room for it");
+            let begin = short(place, 0, labels.0, first);
+            let end = short(place, begin, labels.1, second);
+            self.room = &mut room[end..];
+        } else {
+            *self = Line { room: mem::take(&mut self.room) }.with_either_long(labels, (first, second));
+        }
     }
 
+    /// A text in which [`TIME`](super::time::TIME) stands at `at`, with a time in its place, as [`rfc3339`](super::time::rfc3339) says it.
     #[inline(always)]
-    fn short(&mut self, label: Text<LABEL>, is_negative: bool, number: u64) {
-        let digits = eight_digits(number);
-        // The last digit stands, even if it is a zero.
-        let leading_zeros = (digits | 1 << 56).trailing_zeros() / 8;
-        let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
-        // Room for all of it is asked for once. Nobody can tell in advance which are negative.
+    pub(super) fn moment<const N: usize>(&mut self, text: &Text<N>, at: usize, us: i64, days: &mut Days) {
         let room = mem::take(&mut self.room);
-        let place: &mut [u8; LABEL + 1 + 8] = room.first_chunk_mut().expect("room for it");
-        place[..LABEL].copy_from_slice(&label.bytes);
-        place[label.len] = b'-';
-        let from = label.len + usize::from(is_negative);
-        place[from..from + 8].copy_from_slice(&digits);
-        self.room = &mut room[from + 8 - leading_zeros as usize..];
+        let place: &mut [u8; N] = room.first_chunk_mut().expect("room for it");
+        *place = text.bytes;
+        days.write(place[at..].first_chunk_mut().expect("a time stands there"), us);
+        self.room = &mut room[text.len..];
     }
 
     #[cold]
-    fn with_long(mut self, label: Text<LABEL>, is_negative: bool, number: u64) -> Self {
-        match number / EIGHT_DIGITS {
-            first @ 0..EIGHT_DIGITS => self.short(label, is_negative, first),
+    fn with_long<const N: usize>(mut self, label: &'static Text<N>, number: Number) -> Self {
+        let Number { is_negative, magnitude } = number;
+        let begins_with = |magnitude| Number { is_negative, magnitude };
+        match magnitude / EIGHT_DIGITS {
+            first @ 0..EIGHT_DIGITS => self.number(label, begins_with(first)),
             first => {
-                self.short(label, is_negative, first / EIGHT_DIGITS);
+                self.number(label, begins_with(first / EIGHT_DIGITS));
                 self.beginning(&ascii(first % EIGHT_DIGITS), 8);
             }
         }
-        self.beginning(&ascii(number % EIGHT_DIGITS), 8);
+        self.beginning(&ascii(magnitude % EIGHT_DIGITS), 8);
         self
     }
+
+    #[cold]
+    fn with_either_long<const N: usize, const M: usize>(
+        mut self,
+        labels: (&'static Text<N>, &'static Text<M>),
+        numbers: (Number, Number),
+    ) -> Self {
+        self.number(labels.0, numbers.0);
+        self.number(labels.1, numbers.1);
+        self
+    }
+}
+
+/// Writes a number of at most eight digits behind its label to `at`; where it ends.
+#[inline(always)]
+fn short<const P: usize, const N: usize>(
+    place: &mut [u8; P],
+    at: usize,
+    label: &'static Text<N>,
+    number: Number,
+) -> usize {
+    let digits = eight_digits(number.magnitude);
+    // The last digit stands, even if it is a zero.
+    let leading_zeros = (digits | 1 << 56).trailing_zeros() / 8;
+    let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
+    place[at..at + N].copy_from_slice(&label.bytes);
+    // Nobody can tell in advance which are negative.
+    place[at + label.len] = b'-';
+    let from = at + label.len + usize::from(number.is_negative);
+    place[from..from + 8].copy_from_slice(&digits);
+    from + 8 - leading_zeros as usize
 }
 
 #[cfg(test)]
@@ -128,18 +202,18 @@ mod tests {
 
     fn written(write: impl FnOnce(&mut Line<'_>)) -> Vec<u8> {
         let mut out = b"before ".to_vec();
-        Line::append(&mut out, 64, write);
+        Line::append(&mut out, 96, write);
         out
     }
 
     fn check(number: u64) {
         assert_eq!(
-            written(|line| line.unsigned(Text::new("is "), number)),
+            written(|line| line.number(const { &Text::<4>::new("is ") }, number)),
             format!("before is {number}").into_bytes()
         );
         let signed = number as i64;
         assert_eq!(
-            written(|line| line.signed(Text::new("is "), signed)),
+            written(|line| line.number(const { &Text::<4>::new("is ") }, signed)),
             format!("before is {signed}").into_bytes()
         );
     }
@@ -168,6 +242,14 @@ mod tests {
         #[test]
         fn any_number(number: u64, shift in 0_u32..64) {
             check(number >> shift);
+        }
+
+        #[test]
+        fn any_two(first: u64, second: i64, shifts in prop::array::uniform2(0_u32..64)) {
+            let (first, second) = (first >> shifts[0], second >> shifts[1]);
+            let labels = const { (&Text::<24>::new("one is "), &Text::<16>::new(", the other ")) };
+            let got = written(|line| line.numbers(labels, (first, second)));
+            prop_assert_eq!(got, format!("before one is {first}, the other {second}").into_bytes());
         }
     }
 }

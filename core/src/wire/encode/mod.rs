@@ -33,6 +33,7 @@ use zerocopy::little_endian::{I64, U16, U32, U64};
 use self::date::Date;
 use self::flat::FlatWriter;
 use self::response::{Head, JSON, PROBLEM};
+use self::time::Days;
 use super::resp::Chat;
 use super::{
     BatchEntry, Format, HttpReply, NotOwner, Origin, Rejection, ReplyTo, Request, RespReply, RespShape,
@@ -88,6 +89,8 @@ pub struct Encoder {
     json: Vec<u8>,
     /// What an HTTP response's Date says.
     date: Date,
+    /// For times.
+    days: Days,
     /// Where this shard is asked without a hop, if it has ports of its own.
     ports: OwnPorts,
 }
@@ -101,7 +104,13 @@ impl Default for Encoder {
 impl Encoder {
     /// An encoder with its templates built.
     pub fn new() -> Encoder {
-        Encoder { flat: FlatWriter::new(), json: Vec::new(), date: Date::new(), ports: OwnPorts::default() }
+        Encoder {
+            flat: FlatWriter::new(),
+            json: Vec::new(),
+            date: Date::new(),
+            days: Days::new(),
+            ports: OwnPorts::default(),
+        }
     }
 
     /// The shard's own ports, which callers over HTTP are told whose request had to be passed on.
@@ -136,17 +145,31 @@ impl Encoder {
         }
     }
 
+    /// Out of line, and decided there: what another format needs in its registers, frames would do without.
     #[inline(never)]
     fn json_balance(&mut self, out: &mut Vec<u8>, format: Format, origin: Origin, balance: &[u8]) {
+        match format {
+            Format::Resp(reply) if resp::is_alone(reply, &origin) => {
+                resp::balance(out, balance, &mut self.days);
+            }
+            _ => self.headed_balance(out, format, origin, balance),
+        }
+    }
+
+    /// One with something before it.
+    #[inline(never)]
+    fn headed_balance(&mut self, out: &mut Vec<u8>, format: Format, origin: Origin, balance: &[u8]) {
         let balance = BalanceView::new(balance).expect("a view's bytes");
         let of = Version(balance.root.version.get());
         match format {
-            Format::Resp(RespReply { version, shape }) => {
-                resp::value(out, version, shape, origin, of, "balance", |out| resp_balance(out, balance));
+            Format::Resp(reply) => {
+                resp::value(out, reply, origin, of, "balance", |out| {
+                    resp::balance(out, balance.bytes, &mut self.days)
+                });
             }
             Format::Http(reply) => {
                 self.json.clear();
-                json::balance(&mut self.json, balance);
+                json::balance(&mut self.json, balance, &mut self.days);
                 self.respond(out, reply, origin, Some(of));
             }
             Format::Rkyv | Format::FlatBuffers => unreachable!("no JSON is in a frame"),
@@ -169,12 +192,14 @@ impl Encoder {
             }
             Format::Http(reply) => {
                 self.json.clear();
-                json::statistics(&mut self.json, answer);
+                json::statistics(&mut self.json, answer, &mut self.days);
                 self.respond(out, reply, origin, Some(answer.version));
             }
-            Format::Resp(RespReply { version, shape }) => {
-                let write = |out: &mut Vec<u8>| resp::counted(out, |out| json::statistics(out, answer));
-                resp::value(out, version, shape, origin, answer.version, "statistics", write);
+            Format::Resp(reply) => {
+                let write = |out: &mut Vec<u8>| {
+                    resp::counted(out, |out| json::statistics(out, answer, &mut self.days))
+                };
+                resp::value(out, reply, origin, answer.version, "statistics", write);
             }
         }
     }
@@ -189,7 +214,7 @@ impl Encoder {
             }
             Format::Http(reply) => {
                 self.json.clear();
-                json::balances(&mut self.json, entries);
+                json::balances(&mut self.json, entries, &mut self.days);
                 self.respond(out, reply, origin, None);
             }
             Format::Resp(RespReply { version, shape }) => {
@@ -197,8 +222,10 @@ impl Encoder {
                     resp::array(out, entries.len());
                 }
                 for entry in entries {
-                    let write =
-                        entry.balance.map(|balance| move |out: &mut Vec<u8>| resp_balance(out, balance));
+                    let days = &mut self.days;
+                    let write = entry
+                        .balance
+                        .map(|balance| |out: &mut Vec<u8>| resp::balance(out, balance.bytes, days));
                     resp::entry(out, version, entry.status, entry.quarantined, write);
                 }
             }
@@ -244,9 +271,9 @@ impl Encoder {
     }
 
     /// Answers with what a node tells of those that divide the users with it: `told`, in JSON, in two pieces.
-    pub fn nodes(&self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, told: [&[u8]; 2]) {
+    pub fn nodes(&mut self, out: &mut Vec<u8>, to: ReplyTo, origin: Origin, told: [&[u8]; 2]) {
         let Format::Http(reply) = to.format else { unreachable!("HTTP alone asks for it") };
-        response::write(out, &Head::of(200, JSON, reply, origin), self.date.text(), told);
+        response::write(out, &Head::of(200, JSON, reply, origin), self.date.text(), &mut self.days, told);
     }
 
     /// Answers any request with a status that is not OK.
@@ -304,29 +331,23 @@ impl Encoder {
         }
     }
 
-    fn respond(&self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
+    fn respond(&mut self, out: &mut Vec<u8>, reply: HttpReply, origin: Origin, version: Option<Version>) {
         // A batch has no one shard that would be the right one.
         let port = version.and(self.ports.by(reply.way()));
         let head = Head { version, port, ..Head::of(200, JSON, reply, origin) };
-        response::write(out, &head, self.date.text(), [&self.json, &[]]);
+        response::write(out, &head, self.date.text(), &mut self.days, [&self.json, &[]]);
     }
 
     fn problem(&mut self, out: &mut Vec<u8>, head: &Head<'_>, detail: &str) {
         self.json.clear();
         json::problem(&mut self.json, head.code, response::reason(head.code), detail);
-        response::write(out, head, self.date.text(), [&self.json, &[]]);
+        response::write(out, head, self.date.text(), &mut self.days, [&self.json, &[]]);
     }
 }
 
 const PLAIN: u8 = 0;
 const RKYV: u8 = Encoding::Rkyv as u8;
 const FLATBUFFERS: u8 = Encoding::FlatBuffers as u8;
-
-/// Appends a balance's JSON in a bulk string. Once and for all: what is inlined in several places is in none of them.
-#[inline(never)]
-fn resp_balance(out: &mut Vec<u8>, balance: BalanceView<'_>) {
-    resp::counted_line(out, json::balance_room(balance), |line| json::write_balance(line, balance));
-}
 
 /// What a header says of the body behind it.
 #[derive(Clone, Copy)]

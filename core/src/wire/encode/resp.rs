@@ -5,12 +5,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
+use florin_schema::layout::BalanceView;
 use florin_schema::{Status, Version};
 
-use super::line::{Line, Text};
+use super::digits::pair;
+use super::json::{self, Around};
+use super::line::Line;
+use super::time::Days;
 use super::{HelloAnswer, time};
 use crate::wire::resp::{COMMANDS, Chat, Described};
-use crate::wire::{Origin, RespShape, RespVersion};
+use crate::wire::{Origin, RespReply, RespShape, RespVersion};
 
 /// Said in place of a value that is known to be incomplete: alone it could not say so.
 const QUARANTINED: &str = "QUARANTINED this account's history is known to be incomplete: FLORIN.BALANCE and FLORIN.STATISTICS show what is \
@@ -26,26 +30,31 @@ pub(super) const fn word(status: Status) -> &'static str {
     }
 }
 
-/// A reply about one user: JSON in a bulk string, which `write` appends.
+/// Whether a reply about one user is JSON and nothing else.
 #[inline(always)]
+pub(super) fn is_alone(reply: RespReply, origin: &Origin) -> bool {
+    reply.shape != RespShape::Told && origin.flags & REPLY_QUARANTINED == 0
+}
+
+/// A reply about one user: JSON in a bulk string, which `write` appends.
 pub(super) fn value(
     out: &mut Vec<u8>,
-    version: RespVersion,
-    shape: RespShape,
+    reply: RespReply,
     origin: Origin,
     of: Version,
     name: &str,
     write: impl FnOnce(&mut Vec<u8>),
 ) {
-    if shape == RespShape::Told {
+    let version = reply.version;
+    if is_alone(reply, &origin) {
+        write(out);
+    } else if reply.shape == RespShape::Told {
         map(out, version, 7);
         bulk(out, name.as_bytes());
         write(out);
         tell(out, version, &origin, of);
-    } else if origin.flags & REPLY_QUARANTINED != 0 {
-        error(out, "", QUARANTINED);
     } else {
-        write(out);
+        error(out, "", QUARANTINED);
     }
 }
 
@@ -93,15 +102,13 @@ pub(super) fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     count(out, from);
 }
 
-/// One that `write` writes into so much room.
-#[inline(always)]
-pub(super) fn counted_line(out: &mut Vec<u8>, room_bytes: usize, write: impl FnOnce(&mut Line<'_>)) {
+/// Appends a balance's JSON in a bulk string. Once and for all: what is inlined in several places is in none of them.
+#[inline(never)]
+pub(super) fn balance(out: &mut Vec<u8>, view: &[u8], days: &mut Days) {
+    let BalanceView { rows, root, .. } = BalanceView::new(view).expect("a view's bytes");
+    const BULK: Around = Around::new(COUNTED, "\r\n");
     let from = out.len();
-    Line::append(out, COUNTED.len() + room_bytes, |line| {
-        line.text(const { Text::<8>::new(COUNTED) });
-        write(line);
-        line.text(const { Text::<2>::new("\r\n") });
-    });
+    Line::append(out, json::balance_room(rows), |line| json::write_balance(line, &BULK, rows, root, days));
     count(out, from);
 }
 
@@ -111,8 +118,8 @@ fn count(out: &mut Vec<u8>, from: usize) {
     let bytes = out.len() - from - COUNTED.len() - "\r\n".len();
     match bytes {
         100..=999 => {
-            let digits = [bytes / 100, bytes / 10 % 10, bytes % 10].map(|digit| b'0' + digit as u8);
-            out[from + 1..from + 4].copy_from_slice(&digits);
+            let [tens, ones] = pair(bytes as u64 % 100);
+            out[from + 1..from + 4].copy_from_slice(&[b'0' + (bytes / 100) as u8, tens, ones]);
         }
         _ => {
             let mut number = itoa::Buffer::new();

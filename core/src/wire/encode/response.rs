@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use florin_schema::Version;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 
-use super::time;
+use super::time::Days;
 use crate::wire::{HttpReply, Origin, Redirect};
 
 /// The media type of an answer.
@@ -62,7 +62,7 @@ pub(super) const fn reason(code: u16) -> &'static str {
 }
 
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
-pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: [&[u8]; 2]) {
+pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], days: &mut Days, body: [&[u8]; 2]) {
     let Head { code, content_type, reply, origin, version, port, allow, redirect } = *head;
     let mut number = itoa::Buffer::new();
     put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
@@ -71,7 +71,7 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], body: [
     put(out, &["\r\nDate: "]);
     out.extend_from_slice(date);
     put(out, &["\r\nFlorin-As-Of: "]);
-    out.extend_from_slice(&time::rfc3339(origin.as_of_us));
+    out.extend_from_slice(&days.rfc3339(origin.as_of_us));
     if let Some(version) = version {
         put(out, &["\r\nFlorin-Version: ", number.format(version.0)]);
     }

@@ -339,8 +339,7 @@ fn the_longest_of_all_has_room() {
     let (user_id, version, moment) = (i64::MAX as u64, u64::MAX, 253_402_300_799_999_999);
     let row =
         |code| records::AssetBalance { asset: asset(code).to_wire(), available: i64::MIN, held: i64::MIN };
-    let rows = vec![row("ABCDEFGH"), row("ABCDEFGI")];
-    let balance = records::Balance { user_id, version, updated_at_us: moment, balances: rows };
+    let rows = [row("ABCDEFGH"), row("ABCDEFGI")];
     let totals = WindowTotals {
         credit_count: u64::MAX.into(),
         credit_sum: i64::MIN.into(),
@@ -357,11 +356,23 @@ fn the_longest_of_all_has_room() {
         assets: &[AssetTotals { asset: asset("ABCDEFGH"), windows: [totals; 4] }],
     };
     let reply = |opcode| to(opcode, Format::Http(HttpReply::KEEP_ALIVE));
-    let bytes = archived(&balance);
-    let view = BalanceView::new(&bytes).unwrap();
-    let response = written(|encoder, out| encoder.balance(out, reply(Opcode::GetBalance), ORIGIN, view));
-    let got: serde_json::Value = serde_json::from_slice(split(&response).1).unwrap();
-    assert_eq!(got, balance_value(&balance));
+    // The shortest has a length of two digits in its bulk string.
+    let shortest = ((1, 1, 0), 0);
+    let longest = (0..=rows.len()).map(|assets| ((user_id, version, moment), assets));
+    for ((user_id, version, moment), assets) in longest.chain([shortest]) {
+        let balances = rows[..assets].to_vec();
+        let balance = records::Balance { user_id, version, updated_at_us: moment, balances };
+        let bytes = archived(&balance);
+        let view = BalanceView::new(&bytes).unwrap();
+        let response = written(|encoder, out| encoder.balance(out, reply(Opcode::GetBalance), ORIGIN, view));
+        let (_, body) = split(&response);
+        let got: serde_json::Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(got, balance_value(&balance));
+        let bulk = RespReply { version: RespVersion::Two, shape: RespShape::Value };
+        let get = to(Opcode::GetBalance, Format::Resp(bulk));
+        let reply = written(|encoder, out| encoder.balance(out, get, ORIGIN, view));
+        assert_eq!(reply, [format!("${}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat());
+    }
     let response = written(|encoder, out| {
         encoder.statistics(out, reply(Opcode::GetStatistics), ORIGIN, &answer);
     });

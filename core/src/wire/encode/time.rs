@@ -1,10 +1,12 @@
 //! RFC 3339 times in UTC with microseconds, in fixed places of an array: each HTTP answer has two of them. jiff, which reads and
 //! writes all other times, looks for the form first; tests hold the two together.
 
-use super::digits::ascii_pairs;
+use super::digits::pair;
+use crate::limits::DATES_KEPT;
 
-const DAY_US: i64 = DAY_S as i64 * 1_000_000;
-const DAY_S: u64 = 86_400;
+/// Seconds of a day.
+pub(super) const DAY_S: i64 = 86_400;
+const DAY_US: i64 = DAY_S * 1_000_000;
 /// 0000-01-01T00:00:00Z, in days since 1970.
 const FIRST_DAY: i64 = -719_528;
 /// 9999-12-31T00:00:00Z, in days since 1970.
@@ -12,41 +14,91 @@ const LAST_DAY: i64 = 2_932_896;
 const FIRST_US: i64 = FIRST_DAY * DAY_US;
 const LAST_US: i64 = LAST_DAY * DAY_US + DAY_US - 1;
 
+/// What a time's digits are written into.
+pub(super) const TIME: &str = "0000-00-00T00:00:00.000000Z";
+const NO_TIME: [u8; TIME.len()] = *TIME.as_bytes().first_chunk().expect("all of it");
+
 /// `us` microseconds since 1970 UTC as `2026-11-22T04:05:06.000007Z`.
 ///
 /// # Panics
-/// As [`write_rfc3339`].
-pub(super) fn rfc3339(us: i64) -> [u8; 27] {
-    let mut text = [0; 27];
-    write_rfc3339(&mut text, us);
+/// Outside the years 0000 to 9999, which RFC 3339 cannot write: the ledger refuses such times.
+pub(super) fn rfc3339(us: i64) -> [u8; TIME.len()] {
+    let mut text = NO_TIME;
+    let (day, of_day_us) = split(us);
+    write(&mut text, date(day), of_day_us);
     text
 }
 
-/// The same where it is to stand: a text in small pieces that is copied as a whole waits for each of them.
-///
-/// # Panics
-/// Outside the years 0000 to 9999, which RFC 3339 cannot write: the ledger refuses such times.
+/// The dates of days of which was told lately: accounts were changed last on one of few days. A day has one place.
+pub(super) struct Days {
+    dates: [Date; DATES_KEPT],
+}
+
+/// A day since the first one, as text.
+#[derive(Clone, Copy)]
+struct Date {
+    day: u32,
+    text: [u8; 10],
+}
+
+impl Days {
+    pub(super) fn new() -> Days {
+        Days { dates: [Date { day: 0, text: date(0) }; DATES_KEPT] }
+    }
+
+    /// As [`rfc3339`].
+    ///
+    /// # Panics
+    /// As there.
+    pub(super) fn rfc3339(&mut self, us: i64) -> [u8; TIME.len()] {
+        let mut text = NO_TIME;
+        self.write(&mut text, us);
+        text
+    }
+
+    /// The same where [`TIME`] stands already: a text in small pieces that is copied as a whole waits for each of them.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline(always)]
+    pub(super) fn write(&mut self, text: &mut [u8; TIME.len()], us: i64) {
+        let (day, of_day_us) = split(us);
+        let kept = &mut self.dates[day as usize % DATES_KEPT];
+        if kept.day != day {
+            *kept = Date { day, text: date(day) };
+        }
+        write(text, kept.text, of_day_us);
+    }
+}
+
+/// The day since the first one, and the microseconds of it.
 #[inline(always)]
-pub(super) fn write_rfc3339(text: &mut [u8; 27], us: i64) {
+fn split(us: i64) -> (u32, u64) {
     assert!((FIRST_US..=LAST_US).contains(&us), "{us} µs since 1970 lie outside the years 0000 to 9999");
     let since_us = us.abs_diff(FIRST_US);
-    let (since_s, micros) = (since_us / 1_000_000, since_us % 1_000_000);
-    let (year, month, day) = civil((since_s / DAY_S) as i64 + FIRST_DAY);
-    let [hour, minute, second] = clock(since_s % DAY_S);
-    let micros = micros_pairs(micros);
+    ((since_us / DAY_US as u64) as u32, since_us % DAY_US as u64)
+}
 
-    let date = ascii_pairs([year / 100, year % 100, month, day].map(u64::from));
-    let clock = ascii_pairs([hour, minute, second, micros[0]]);
-    let micros = ascii_pairs([micros[1], micros[2], 0, 0]);
-    *text = *b"0000-00-00T00:00:00.000000Z";
-    text[0..4].copy_from_slice(&date[..4]);
-    text[5..7].copy_from_slice(&date[4..6]);
-    text[8..10].copy_from_slice(&date[6..]);
-    text[11..13].copy_from_slice(&clock[..2]);
-    text[14..16].copy_from_slice(&clock[2..4]);
-    text[17..19].copy_from_slice(&clock[4..6]);
-    text[20..22].copy_from_slice(&clock[6..]);
-    text[22..26].copy_from_slice(&micros[..4]);
+#[cold]
+fn date(day: u32) -> [u8; 10] {
+    let (year, month, of_month) = civil(i64::from(day) + FIRST_DAY);
+    let mut text = *b"0000-00-00";
+    for (place, number) in [(0, year / 100), (2, year % 100), (5, month), (8, of_month)] {
+        text[place..place + 2].copy_from_slice(&pair(u64::from(number)));
+    }
+    text
+}
+
+#[inline(always)]
+fn write(text: &mut [u8; TIME.len()], date: [u8; 10], of_day_us: u64) {
+    text[..10].copy_from_slice(&date);
+    let [hour, minute, second] = clock(of_day_us / 1_000_000);
+    let [first, second_of_micros, last] = micros_pairs(of_day_us % 1_000_000);
+    for (place, number) in
+        [(11, hour), (14, minute), (17, second), (20, first), (22, second_of_micros), (24, last)]
+    {
+        text[place..place + 2].copy_from_slice(&pair(number));
+    }
 }
 
 /// Hour, minute and second of a second of the day: its part of an hour in 32 bits behind the point, whose sixtieths are minutes. The
@@ -101,8 +153,25 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_is_kept_gives_way_to_another() {
+        let mut days = Days::new();
+        for us in [
+            0,
+            1,
+            DATES_KEPT as i64 * DAY_US,
+            DAY_US,
+            0,
+            FIRST_US,
+            LAST_US,
+            FIRST_US + DATES_KEPT as i64 * DAY_US,
+        ] {
+            assert_eq!(days.rfc3339(us), rfc3339(us));
+        }
+    }
+
+    #[test]
     fn every_second_of_a_day_and_every_microsecond_of_a_second() {
-        for second in 0..DAY_S {
+        for second in 0..DAY_S as u64 {
             assert_eq!(clock(second), [second / 3_600, second / 60 % 60, second % 60]);
         }
         for micros in 0..1_000_000 {
