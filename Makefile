@@ -1,13 +1,13 @@
 # The commands of this repository. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster compare peers test test-go features hostile mutants soak debezium
+.PHONY: help run cluster compare peers generators test test-go features hostile mutants soak debezium
 
 # rustup puts cargo, and Go's archive puts go, where a shell that is already open does not look.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin:/usr/local/go/bin
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build florin and run its demonstration (ARGS="--seconds 10" ends it by itself)
 	@scripts/needs run
@@ -25,6 +25,11 @@ compare: ## Florin against the Go service that it replaces and a plain Rust one,
 peers: ## Florin's own protocol beside Valkey, with and without MGET, and memcached: CPU a request, in half an hour
 	@scripts/needs peers
 	@scripts/compare peers $(ARGS)
+
+generators: ## Florin asked by wrk and by valkey-benchmark beside florin-bench, in five minutes
+	@scripts/needs generators
+	cargo build --release --locked --workspace --bins
+	@scripts/generators
 
 test: ## Everything that CI checks: format, lints, tests, documentation, dependencies
 	@scripts/needs test

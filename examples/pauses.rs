@@ -3,7 +3,8 @@
 //! `cargo run --release --example pauses [ACCOUNTS] [GROWN] [ROUNDS] [SECONDS] [FOLDER]`
 //!
 //! One shard with so many accounts (1 M), 64 callers that ask one thing at a time, 10,000 rows a second. Quiet seconds and seconds in
-//! which a checkpoint is written take turns; then seconds in which 50,000 rows a second more come for accounts that are there, and as
+//! which a checkpoint is written take turns, and the time in which a million rows are applied that were committed at once; then seconds
+//! in which 50,000 rows a second more come for accounts that are there, and as
 //! many for new ones, until there are GROWN (8 M). Prints of each the reads a second, their 99th percentile, and the longest turn of
 //! the shard by what it was for.
 //!
@@ -18,6 +19,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ const WRITTEN_AT_ONCE: u64 = 100;
 const COMMITS_PER_S: u32 = 100;
 /// Rows that come with each of its commits while the table grows, or while its growth is compared with their own cost.
 const MORE_AT_ONCE: u64 = 500;
+/// Of one commit.
+const BURST: u64 = 1_000_000;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -65,9 +69,14 @@ fn main() -> Result<(), Failure> {
     let address = node.addresses().listen.ok_or("an any-shard port")?;
     let (is_over, coming, seen) =
         (AtomicBool::new(false), Mutex::new(Coming::Rows(0)), Mutex::new(Vec::new()));
+    // A burst is ready; it is to be committed.
+    let ((burst_is_ready, ready), (go, burst_may_go)) = (mpsc::channel(), mpsc::channel());
     thread::scope(|scope| {
         let reader = scope.spawn(|| read(address, &metrics, &is_over, &seen));
-        let writer = scope.spawn(|| write(&ledger, accounts..grown, &coming, &is_over));
+        let writer = scope.spawn(|| {
+            let burst = (burst_is_ready, burst_may_go);
+            write(&ledger, accounts..grown, &coming, burst, &is_over)
+        });
         let measured = || -> Result<(), Failure> {
             let phase = |name: &str, run: &mut dyn FnMut(Instant) -> Result<(), Failure>| {
                 measure(name, Duration::from_secs(seconds), (&metrics, &shard), &seen, run)
@@ -75,6 +84,16 @@ fn main() -> Result<(), Failure> {
             for _ in 0..rounds {
                 phase("quiet", &mut |until| wait(until))?;
                 phase("checkpoint", &mut |until| make_checkpoints(&node, until))?;
+                *coming.lock().map_err(|_| "nobody panics while it is told")? = Coming::Burst;
+                ready.recv()?;
+                let all = metrics.applied.get() + BURST;
+                phase("burst", &mut |_| {
+                    go.send(())?;
+                    while metrics.applied.get() < all {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    Ok(())
+                })?;
             }
             while metrics.accounts.get() < grown {
                 for (name, more) in [("updates", Coming::Rows(MORE_AT_ONCE)), ("growth", Coming::Accounts)] {
@@ -204,6 +223,8 @@ enum Coming {
     Rows(u64),
     /// Accounts.
     Accounts,
+    /// A million rows with one commit, which waits for a word.
+    Burst,
 }
 
 /// Rows of one account after the other, and new accounts.
@@ -211,16 +232,34 @@ fn write(
     ledger: &Path,
     mut new: Range<u64>,
     coming: &Mutex<Coming>,
+    (is_ready, may_go): (Sender<()>, Receiver<()>),
     is_over: &AtomicBool,
 ) -> Result<(), Failure> {
     let mut rows = Rows::open(ledger)?;
     let who = format!("i % {0}, 2 + i / {0}", new.start);
-    let (begun, mut commits, mut written) = (Instant::now(), 0, 0);
+    let (mut begun, mut commits, mut written) = (Instant::now(), 0, 0);
     while !is_over.load(Relaxed) {
-        let coming = *coming.lock().map_err(|_| "nobody panics while it tells")?;
-        let (more, accounts) = match coming {
+        let kind = {
+            let mut coming = coming.lock().map_err(|_| "nobody panics while it tells")?;
+            match *coming {
+                Coming::Burst => std::mem::replace(&mut *coming, Coming::Rows(0)),
+                lasting => lasting,
+            }
+        };
+        let (more, accounts) = match kind {
             Coming::Rows(more) => (more, 0),
             Coming::Accounts => (0, MORE_AT_ONCE.min(new.end - new.start)),
+            Coming::Burst => {
+                rows.connection.execute_batch("BEGIN")?;
+                rows.add("9000", &who, written, BURST)?;
+                is_ready.send(())?;
+                may_go.recv()?;
+                rows.connection.execute_batch("COMMIT")?;
+                written += BURST;
+                // What was due meanwhile is not made up for.
+                (begun, commits) = (Instant::now(), 0);
+                continue;
+            }
         };
         rows.add("9000", &who, written, WRITTEN_AT_ONCE + more)?;
         rows.add("8000", "i, 1", new.start, accounts)?;
