@@ -146,6 +146,9 @@ pub const WAITING_MAX: usize = 1_024;
 pub const CONNECTION_WAITS_MAX: u32 = 32;
 /// Silence in the middle of a request after which its connection is closed.
 pub const PARTIAL_REQUEST_US: u64 = 10_000_000;
+/// How long a connection may prove nothing, where who proves nothing may nothing: else strangers who only connect, and stay, take every
+/// place. As long as half a request may take.
+pub const UNPROVED_US: u64 = PARTIAL_REQUEST_US;
 /// How long a draining node goes on answering.
 pub const DRAIN_US: u64 = 10_000_000;
 /// How long a draining connection that is quiet is kept, for what is on its way to it: many round trips within a region.

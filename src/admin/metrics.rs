@@ -85,7 +85,7 @@ const PER_SHARD: &[PerShard] = &[
     (
         "florin_connections_timed_out_total",
         Kind::Counter,
-        "Connections closed because a request began and did not go on.",
+        "Connections closed because a request began and did not go on, or because nobody proved in time whose they are.",
         |m| &m.timed_out,
     ),
     (

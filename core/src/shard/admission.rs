@@ -134,7 +134,7 @@ impl Shard {
     #[inline(never)]
     pub(super) fn take_back(&mut self, connection: u32, request: &Request<'_>) {
         if let (Some(number), Some(callers)) = (self.metered(connection), &mut self.callers) {
-            callers.take_back(number, cost(request, self.users.len()));
+            callers.give_back(number, cost(request, self.users.len()));
         }
     }
 }

@@ -384,13 +384,12 @@ impl Callers {
         else {
             return Ok(());
         };
-        let needed = needed.min(quota.bounds().burst.max(1));
         let lease = &mut self.leases[index];
         if lease.left < needed {
             if now_us < lease.again_us {
                 return Err(lease.again_us);
             }
-            match quota.lease(needed - lease.left, now_us) {
+            match quota.lease(needed, lease.left, now_us) {
                 Ok(more) => lease.left += more,
                 Err(again_us) => {
                     // Less may be enough for the next; one that asks for one is who is to be kept from asking all the time.
@@ -412,12 +411,6 @@ impl Callers {
         let more = lease.left.min(wanted - 1);
         lease.left -= more;
         1 + more
-    }
-
-    /// A request for which was drawn was not made.
-    pub fn take_back(&mut self, number: u16, needed: u32) {
-        let burst = self.directory.quota(number).map_or(0, |quota| quota.bounds().burst.max(1));
-        self.give_back(number, needed.min(burst));
     }
 
     /// What was drawn was not used.
@@ -473,6 +466,8 @@ impl Shard {
             self.note_refusal(connection, Opcode::Hello, None, status);
             self.connections[connection].close_unread();
             self.connections.touch(connection);
+        } else if principal.may_nothing() {
+            self.await_proof(connection);
         }
     }
 
@@ -495,7 +490,7 @@ impl Shard {
         let Some(callers) = &mut self.callers else { return Ok(()) };
         if token.is_empty() {
             let principal = self.connections[connection].principal();
-            let may_nothing = principal.and_then(|principal| principal.refusal(Opcode::Ping)).is_some();
+            let may_nothing = principal.is_some_and(Principal::may_nothing);
             return if may_nothing { Err(Unproved::Missing) } else { Ok(()) };
         }
         let principal = callers.by_token(connection, token, self.now)?;
@@ -575,12 +570,17 @@ impl Shard {
         callers.leases.clear();
         callers.next_end_us = i64::MAX;
         for connection in self.connections.indices() {
+            let Some(callers) = &mut self.callers else { return };
             let session = &mut self.connections[connection];
             if let Some(principal) = session.principal().filter(|_| session.open) {
-                session.become_of(callers.directory.again(principal, self.now.wall_us));
+                let found = callers.directory.again(principal, self.now.wall_us);
+                session.become_of(found);
                 let directory = Arc::clone(&callers.directory);
                 let end_us = callers.at(connection).look_again(&*directory, self.now.wall_us);
                 callers.next_end_us = callers.next_end_us.min(end_us);
+                if found.may_nothing() && session.unproved_since_us.is_none() {
+                    self.await_proof(connection);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How connections end because of the time: a request that does not go on, and a drain.
+//! How connections end because of the time: a request that does not go on, a caller that proves nothing, and a drain.
 //!
 //! Time-outs are judged by what had been read when the kernel was last asked, never by the clock alone: a process that
 //! was stopped for a minute finds its callers' bytes first, and then looks at who has been silent.
@@ -7,7 +7,9 @@ use florin_schema::frame::REPLY_DRAINING;
 
 use super::Shard;
 use super::connections::Ending;
-use crate::limits::{DRAIN_ANSWER_US, DRAIN_QUIET_US, DRAIN_READ_US, DRAIN_STALL_US, PARTIAL_REQUEST_US};
+use crate::limits::{
+    DRAIN_ANSWER_US, DRAIN_QUIET_US, DRAIN_READ_US, DRAIN_STALL_US, PARTIAL_REQUEST_US, UNPROVED_US,
+};
 use crate::wire::{self, Protocol};
 
 impl Shard {
@@ -59,19 +61,39 @@ impl Shard {
         }
     }
 
-    /// Connections whose request began and did not go on.
+    /// Connections whose request began and did not go on, and those of strangers.
     fn end_the_silent(&mut self) {
         let now_us = self.judged_us();
         while let Some(connection) = self.connections.next_due(now_us) {
             let session = &self.connections[connection];
-            let Some(since_us) = session.partial_since_us.filter(|_| session.open) else { continue };
-            let due_us = since_us + PARTIAL_REQUEST_US;
-            if due_us > now_us {
-                self.connections.look_at(connection, due_us);
-            } else {
+            if !session.open || session.is_closing() {
+                continue;
+            }
+            let request_us = session.partial_since_us.map(|since_us| since_us + PARTIAL_REQUEST_US);
+            let proof_us = session.unproved_since_us.map(|since_us| since_us + UNPROVED_US);
+            let is_over = |due_us: Option<u64>| due_us.is_some_and(|due_us| due_us <= now_us);
+            if is_over(request_us) {
                 self.time_out(connection);
+            } else if is_over(proof_us) {
+                self.turn_out(connection);
+            } else if let Some(due_us) = request_us.into_iter().chain(proof_us).min() {
+                self.connections.look_at(connection, due_us);
             }
         }
+    }
+
+    /// A connection that may nothing before it has proved whose it is has so long for that, from now on.
+    pub(super) fn await_proof(&mut self, connection: u32) {
+        let now_us = self.now.monotonic_us;
+        self.connections[connection].unproved_since_us = Some(now_us);
+        self.connections.look_at(connection, now_us + UNPROVED_US);
+    }
+
+    /// Closes the connection of somebody who has proved nothing. Whatever was asked has been refused.
+    fn turn_out(&mut self, connection: u32) {
+        self.connections[connection].close_unread();
+        self.responder.metrics.timed_out.add(1);
+        self.connections.touch(connection);
     }
 
     /// Closes a connection in the middle of a request, over HTTP with an answer that says why.

@@ -163,6 +163,11 @@ impl Principal {
         self.rights.hold(Rights::READS) && !self.is_metered
     }
 
+    /// Whether it has to prove who it is before it may anything at all.
+    pub const fn may_nothing(self) -> bool {
+        self.refusal(Opcode::Ping).is_some()
+    }
+
     /// How a request of this kind is refused, if it is. Hello is open to all, for with it a caller proves who it is; a Ping to
     /// those who have.
     pub const fn refusal(self, opcode: Opcode) -> Option<Status> {
@@ -193,7 +198,7 @@ pub const fn message(status: Status, opcode: Opcode) -> &'static str {
     match (status, opcode) {
         (Status::Unauthenticated, _) => {
             "token: expected one, for this node answers only callers that it knows: send it with a Hello, over HTTP as \
-             Authorization: Bearer"
+             Authorization: Bearer, over RESP with AUTH"
         }
         (_, Opcode::GetBalance) => {
             "balance: this caller may not ask for it; whoever runs this node grants it with may = [\"balance\"]"

@@ -3,7 +3,7 @@
 //! principal has no quota there is nothing to touch.
 //!
 //! The rate is held by one word, the time at which everything that was granted is paid for (the generic cell rate
-//! algorithm, ITU-T I.371). It may lie ahead of the clock by the burst, and no further.
+//! algorithm, ITU-T I.371). It may lie ahead of the clock by the burst, and by what one batch has beyond it.
 
 use alloc::format;
 use alloc::string::String;
@@ -130,13 +130,14 @@ impl Quota {
         &self.usage
     }
 
-    /// Takes credit for at least `needed` requests at `now_us`, and for some more where there is; else when there may be enough.
+    /// Takes credit at `now_us` for what `needed` requests want beyond what is at hand, which is less, and for some more where there is;
+    /// else when there may be enough.
     ///
     /// # Errors
     /// The time, µs of the same clock.
-    pub fn lease(&self, needed: u32, now_us: u64) -> Result<u32, u64> {
+    pub fn lease(&self, needed: u32, at_hand: u32, now_us: u64) -> Result<u32, u64> {
         let some = (self.rate() / QUOTA_LEASES_PER_S).min(u64::from(QUOTA_LEASE_MAX)) as u32;
-        self.grant(needed, some, now_us)
+        self.grant(needed, at_hand, some, now_us)
     }
 
     /// Takes credit for one request and no more, for one who would not use the rest.
@@ -144,13 +145,13 @@ impl Quota {
     /// # Errors
     /// As [`Quota::lease`].
     pub fn take_one(&self, now_us: u64) -> Result<(), u64> {
-        if self.bounds.meters_requests() { self.grant(1, 1, now_us).map(drop) } else { Ok(()) }
+        if self.bounds.meters_requests() { self.grant(1, 0, 1, now_us).map(drop) } else { Ok(()) }
     }
 
-    fn grant(&self, needed: u32, some: u32, now_us: u64) -> Result<u32, u64> {
+    fn grant(&self, needed: u32, at_hand: u32, some: u32, now_us: u64) -> Result<u32, u64> {
         let mut outcome = Err(0);
         let _ = self.usage.paid_at.fetch_update(Relaxed, Relaxed, |paid_at| {
-            let terms = self.terms(needed, some, now_us * UNITS_PER_US, paid_at);
+            let terms = self.terms(needed, at_hand, some, (now_us * UNITS_PER_US, paid_at));
             outcome = terms.map(|(granted, _)| granted);
             terms.map(|(_, paid_at)| paid_at).ok()
         });
@@ -163,18 +164,24 @@ impl Quota {
 
     /// How many are granted, `some` where there is so much, and when they are paid for; or when there is enough for those that are
     /// needed. In units.
-    fn terms(&self, needed: u32, some: u32, now: u64, paid_at: u64) -> Result<(u32, u64), u64> {
+    fn terms(
+        &self,
+        needed: u32,
+        at_hand: u32,
+        some: u32,
+        (now, paid_at): (u64, u64),
+    ) -> Result<(u32, u64), u64> {
         let rate = self.rate();
         let burst = self.bounds.burst.clamp(1, QUOTA_MAX);
-        // A batch larger than the burst waits for a whole one.
-        let needed = needed.min(burst);
         let cost = |requests: u32| (u64::from(requests) * UNITS_PER_S).div_ceil(rate);
         let (from, latest) = (paid_at.max(now), now + cost(burst));
-        if from + cost(needed) > latest {
-            return Err(now + (from + cost(needed) - latest));
+        // A batch larger than the burst waits for a whole one, and is owed for the rest of it: else many small bursts would be large ones.
+        let at_once = cost(needed.min(burst).saturating_sub(at_hand));
+        if from + at_once > latest {
+            return Err(now + (from + at_once - latest));
         }
         let all = ((latest - from) * rate / UNITS_PER_S) as u32;
-        let granted = some.min(all).max(needed);
+        let granted = some.min(all).max(needed - at_hand);
         Ok((granted, from + cost(granted)))
     }
 
@@ -220,7 +227,7 @@ mod tests {
             for left in &mut left {
                 for _ in 0..2_000 {
                     if *left < needed {
-                        match quota.lease(needed - *left, now_us) {
+                        match quota.lease(needed, *left, now_us) {
                             Ok(more) => *left += more,
                             Err(again_us) => {
                                 assert!(again_us > now_us);
@@ -250,21 +257,33 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_counts_as_so_many_as_it_has_users_and_one_larger_than_the_burst_waits_for_a_whole_one() {
-        let got = granted(&quota(1_000, 100), 1, 64);
-        assert!((9_500..=10_100 + 64).contains(&got), "{got}");
-        assert_eq!(quota(1_000, 100).lease(1_024, 1_000_000), Ok(100));
+    fn a_batch_counts_as_so_many_as_it_has_users_however_small_the_burst() {
+        for (rate, burst, users) in [(1_000, 100, 64), (1_000, 100, 1_024), (1_000, 1, 1_024), (7, 3, 64)] {
+            for shards in [1, 5] {
+                let got = granted(&quota(rate, burst), shards, users);
+                // The last may have been answered just now, and be owed for; what a shard has left over counts as used.
+                let least = 10 * u64::from(rate) - u64::from(rate) / 20;
+                let most = 10 * u64::from(rate) + u64::from(burst + users);
+                assert!((least..=most).contains(&got), "{users} of {rate} burst {burst} on {shards}: {got}");
+            }
+        }
+        let large = quota(1_000, 100);
+        // What is at hand is a part of the burst that is waited for.
+        assert_eq!(large.lease(10, 0, 1_000_000), Ok(10));
+        assert_eq!(large.lease(1_024, 10, 1_000_000), Ok(1_014));
+        assert_eq!(large.lease(1, 0, 1_000_000), Err(1_925_000));
+        assert_eq!(large.lease(1_024, 0, 1_000_000), Err(2_024_000));
         let spent = quota(1_000, 100);
-        spent.lease(100, 1_000_000).unwrap();
-        assert_eq!(spent.lease(1_024, 1_000_000), Err(1_100_000));
-        assert_eq!(spent.lease(10, 1_000_000), Err(1_010_000));
-        assert!(spent.lease(10, 1_010_000).is_ok());
+        spent.lease(100, 0, 1_000_000).unwrap();
+        assert_eq!(spent.lease(1_024, 0, 1_000_000), Err(1_100_000));
+        assert_eq!(spent.lease(10, 0, 1_000_000), Err(1_010_000));
+        assert!(spent.lease(10, 0, 1_010_000).is_ok());
     }
 
     #[test]
     fn silence_earns_one_burst_and_no_more() {
         let quota = quota(10, 20);
-        let at_once = |now_us| (0..1_000).filter(|_| quota.lease(1, now_us).is_ok()).count();
+        let at_once = |now_us| (0..1_000).filter(|_| quota.lease(1, 0, now_us).is_ok()).count();
         assert_eq!(at_once(1_000_000), 20);
         assert_eq!(at_once(1_000_000_000_000), 20);
         assert_eq!(at_once(1_000_000_500_000), 5);

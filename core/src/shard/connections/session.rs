@@ -107,6 +107,8 @@ pub(in crate::shard) struct Session {
     pub active_us: u64,
     /// When the request at the head of the input began to wait for its rest, monotonic µs.
     pub partial_since_us: Option<u64>,
+    /// Since when it has proved nothing, though it may nothing before it has, monotonic µs.
+    pub unproved_since_us: Option<u64>,
     /// Whether the lists of connections hold it; [`Connections`](super::Connections) alone changes these.
     pub(super) timed: bool,
     pub(super) touched: bool,
@@ -137,6 +139,7 @@ impl Session {
             frames: 0,
             active_us: 0,
             partial_since_us: None,
+            unproved_since_us: None,
             timed: false,
             touched: false,
             ready: false,
@@ -173,6 +176,9 @@ impl Session {
 
     /// It is somebody else's from now on: a Hello has proved it, a request says who makes it, or the directory of callers has changed.
     pub fn become_of(&mut self, principal: Principal) {
+        if principal.number().is_some() {
+            self.unproved_since_us = None;
+        }
         self.principal = Some(principal);
     }
 

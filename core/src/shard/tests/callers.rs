@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::super::quota::{Bounds, Quota};
 use super::*;
-use crate::limits::{LATE_SERVED_PER_TURN, WRONG_TOKEN_US, WRONG_TOKENS_BURST};
+use crate::limits::{LATE_SERVED_PER_TURN, UNPROVED_US, WRONG_TOKEN_US, WRONG_TOKENS_BURST};
 
 /// One caller of a [`Book`]: its token, its number, its rights, its quota, and when its token's time is over.
 struct Entry(&'static str, u16, Rights, Bounds, i64);
@@ -209,6 +209,47 @@ fn a_proof_ends_while_its_connection_is_there() {
     assert_eq!(statuses_at(1_001, &[hello("all"), balance()].concat()), [6, 6]);
 }
 
+/// Else strangers who connect and stay would take every place.
+#[test]
+fn who_proves_nothing_is_let_go() {
+    let knows = || Entry("all", 1, Rights::READS, NO_BOUNDS, EVER);
+    // What connection 0 says at first and in the middle of its time, and whether it is still there when that is over.
+    let stays = |book: Arc<Book>, first: &[u8], then: &[u8]| {
+        let (mut node, port) = node_of(&book);
+        node[0].turn_with(20, first);
+        node[0].turn_with(20 + UNPROVED_US / 2, then);
+        node[0].turn(9 + UNPROVED_US);
+        node[0].send_output();
+        assert!(!node[0].shard.wants(0).close, "it has not had its time");
+        node[0].turn(10 + UNPROVED_US);
+        // Judged by what had been read when the turn began.
+        node[0].turn(10 + UNPROVED_US);
+        node[0].send_output();
+        (!node[0].shard.wants(0).close, node, port)
+    };
+    let strangers = || Book::of([knows()]);
+    let unknown = [get(""), get("Authorization: Bearer wrong\r\n")];
+    for said in [&[][..], &hello("wrong"), &balance(), &unknown[0], &unknown[1]] {
+        assert!(!stays(strangers(), said, said).0, "{}", said.escape_ascii());
+    }
+    let known = get("Authorization: Bearer all\r\n");
+    for (first, then) in [(&hello("all")[..], &[][..]), (&[], &hello("all")), (&known, &unknown[0])] {
+        assert!(stays(strangers(), first, then).0, "{}, {}", first.escape_ascii(), then.escape_ascii());
+    }
+    assert!(stays(Book::open([knows()], Rights::STATISTICS), &[], &[]).0, "who need not prove anything");
+
+    // Whoever is not known any more has as long to be known again.
+    let (_, mut node, mut port) = stays(strangers(), &hello("all"), &[]);
+    assert!(port.news.push(Book::of([])).is_ok());
+    let later_us = 3 * UNPROVED_US;
+    node[0].turn(later_us);
+    node[0].turn(later_us - 1 + UNPROVED_US);
+    assert!(!node[0].shard.wants(0).close);
+    node[0].turn(later_us + UNPROVED_US);
+    node[0].turn(later_us + UNPROVED_US);
+    assert!(node[0].shard.wants(0).close);
+}
+
 #[test]
 fn an_address_shows_so_many_wrong_tokens_and_no_more() {
     let (mut node, _port) = node_of(&Book::of([Entry("all", 1, Rights::READS, NO_BOUNDS, EVER)]));
@@ -253,6 +294,11 @@ fn requests_are_counted_against_their_callers_quota() {
     assert_eq!(ok(&mut node, 10_030, &balance().repeat(100)), 10);
     assert_eq!(ok(&mut node, 1_000_000, &balance().repeat(100)), 50);
     assert!(book.entries[0].1.usage().shed() > 90);
+    // A batch has more than may come at once: it waits for that much, and what it has beyond is waited for by who comes after it.
+    let large = request(3, 7, 0, false, &[0; 200]);
+    assert_eq!(ok(&mut node, 2_000_000, &[large, balance()].concat()), 1);
+    assert_eq!(ok(&mut node, 2_140_000, &balance()), 0);
+    assert_eq!(ok(&mut node, 2_160_000, &balance()), 1);
 }
 
 /// However many connections one refuses to be heard on, others do not wait until all of its refusals are sent.
