@@ -408,8 +408,11 @@ func TestABatchLacksOnlyThoseForWhomNobodyIsThere(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := client.GetBalances(ctx, users); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	// Some of it may have been answered before that is looked at.
+	for range 200 {
+		if _, err := client.GetBalances(ctx, users); !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
 	}
 }
 

@@ -113,7 +113,7 @@ func (c *Client) GetBalances(ctx context.Context, userIDs []uint64, options ...R
 	ctx, began := c.options.Hooks.start(ctx, frame.GetBalances, len(userIDs))
 	c.doAll(ctx, parts, asked)
 	parts = c.follow(ctx, userIDs, parts, asked)
-	err := join(batch, parts)
+	err := join(ctx, batch, parts)
 	c.options.Hooks.end(ctx, began, parts[0].call, len(userIDs), sum(parts), err)
 	for _, part := range parts {
 		part.call.free()
@@ -277,7 +277,7 @@ func sum(parts []*part) attempts {
 }
 
 // join puts the parts' entries into the batch.
-func join(batch *Batch, parts []*part) error {
+func join(ctx context.Context, batch *Batch, parts []*part) error {
 	var refusal error
 	answered := 0
 	for _, part := range parts {
@@ -285,6 +285,9 @@ func join(batch *Batch, parts []*part) error {
 		switch {
 		case part.err == nil:
 			answered++
+		case errors.Is(ctx.Err(), context.Canceled):
+			// Nobody wants the others' answers any more, whatever became of these.
+			return fmt.Errorf("%w (%w)", part.err, ctx.Err())
 		case isOwn:
 			refusal = part.err
 			for entry := range part.call.entries {
