@@ -176,7 +176,7 @@ impl Session {
 
     /// It is somebody else's from now on: a Hello has proved it, a request says who makes it, or the directory of callers has changed.
     pub fn become_of(&mut self, principal: Principal) {
-        if principal.number().is_some() {
+        if !principal.may_nothing() {
             self.unproved_since_us = None;
         }
         self.principal = Some(principal);

@@ -238,6 +238,14 @@ fn who_proves_nothing_is_let_go() {
     }
     assert!(stays(Book::open([knows()], Rights::STATISTICS), &[], &[]).0, "who need not prove anything");
 
+    // Who need not prove anything any more.
+    let (mut node, mut port) = node_of(&strangers());
+    assert!(port.news.push(Book::open([knows()], Rights::STATISTICS)).is_ok());
+    node[0].turn(20);
+    node[0].turn(20 + UNPROVED_US);
+    node[0].turn(20 + UNPROVED_US);
+    assert!(!node[0].shard.wants(0).close);
+
     // Whoever is not known any more has as long to be known again.
     let (_, mut node, mut port) = stays(strangers(), &hello("all"), &[]);
     assert!(port.news.push(Book::of([])).is_ok());
