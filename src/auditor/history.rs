@@ -25,8 +25,6 @@ pub struct Piece {
     pub histories: Vec<History>,
     /// To whom.
     pub below: Below,
-    /// Rows read.
-    pub rows: u64,
 }
 
 impl History {
@@ -111,14 +109,12 @@ pub fn read_piece(scan: &mut dyn Scan, from: UserId, wall_us: i64) -> Result<Pie
         Ok(row) => Some(row.user_id),
         Err(unreadable) => unreadable.user_id,
     };
-    let mut piece = Piece { histories: Vec::new(), below: Below::End, rows: rows.len() as u64 };
+    let mut piece = Piece { histories: Vec::new(), below: Below::End };
     if rows.len() == AUDIT_ROWS_PER_READ
         && let Some(last) = rows.last().and_then(user_of)
     {
         if rows.first().and_then(user_of) == Some(last) {
-            let history = History::read(scan, last, ALL, wall_us)?;
-            piece.rows = history.version().0;
-            piece.histories.push(history);
+            piece.histories.push(History::read(scan, last, ALL, wall_us)?);
             piece.below = UserId::new(last.get() + 1).map_or(Below::End, Below::User);
             return Ok(piece);
         }

@@ -107,10 +107,9 @@ impl<'a> Pass<'a> {
         self.shards.watch()?;
         let wall_us = self.shards.wall_us();
         let (scan, pace) = (&mut *self.scan, &mut *self.pace);
-        let Piece { histories, below, rows } = pace.work(|| read_piece(scan, from, wall_us))?;
+        let Piece { histories, below } = pace.work(|| read_piece(scan, from, wall_us))?;
         // The shards hold all that was read, and maybe more.
         self.shards.wait_until_complete(self.shards.monotonic_us())?;
-        self.report.rows += rows;
         let mut by_shard: Vec<Histories> = (0..self.shards.count()).map(|_| BTreeMap::new()).collect();
         for history in histories {
             by_shard[self.shards.of(history.user())].insert(history.user(), history);
@@ -187,7 +186,10 @@ impl<'a> Pass<'a> {
         };
         let bucket = bucket_of(history.user().hashed());
         match rows {
-            Some(rows) => self.ledger[bucket] = self.ledger[bucket].plus(rows),
+            Some(rows) => {
+                self.report.rows += rows.rows;
+                self.ledger[bucket] = self.ledger[bucket].plus(rows);
+            }
             None => self.explained[bucket] = true,
         }
         Ok(())

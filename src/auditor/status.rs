@@ -21,7 +21,7 @@ pub struct Report {
     pub quarantined: u64,
     /// Accounts whose balance is equal, and whose windows are not held for this time and say so.
     pub windows_unknown: u64,
-    /// Rows read.
+    /// The ledger's rows of the accounts that were met. One that was read twice, because its account came last in a read, counts once.
     pub rows: u64,
     /// Buckets whose rows are exactly the ledger's, of 1,024.
     pub buckets: u64,

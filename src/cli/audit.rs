@@ -127,6 +127,7 @@ struct Seen {
     equal: u64,
     incomplete: u64,
     without_windows: u64,
+    /// Of the accounts that are equal.
     rows: u64,
     differences: u64,
     /// The earliest and the latest time of the answers, µs since 1970.
@@ -147,7 +148,6 @@ impl Audit {
         let mut from = Below::NOBODY;
         while let Below::User(user) = from {
             let piece = read_piece(&mut *self.scan, user, wall_us())?;
-            self.seen.rows += piece.rows;
             for history in piece.histories {
                 self.compare(history)?;
             }
@@ -167,7 +167,7 @@ impl Audit {
             }
             let outcome = answered.compare(&history);
             let Outcome::Different(difference) = outcome else {
-                self.seen.note(&outcome, &answered);
+                self.seen.note(&outcome, &history, &answered);
                 return Ok(());
             };
             if Instant::now() > until {
@@ -264,9 +264,12 @@ impl Answered {
 }
 
 impl Seen {
-    fn note(&mut self, outcome: &Outcome, answered: &Answered) {
+    fn note(&mut self, outcome: &Outcome, history: &History, answered: &Answered) {
         match outcome {
-            Outcome::Equal => self.equal += 1,
+            Outcome::Equal => {
+                self.equal += 1;
+                self.rows += history.version().0;
+            }
             Outcome::WindowsUnknown => self.without_windows += 1,
             Outcome::Quarantined => self.incomplete += 1,
             Outcome::Nobody | Outcome::Different(_) => return,

@@ -1,6 +1,6 @@
 //! The audit as an operator has it: a flag, a page, and a command that looks from outside.
 
-use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for};
+use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write};
 
 /// Changes a ledger as florin never would.
 fn tamper(path: &std::path::Path, sql: &str) {
@@ -52,4 +52,32 @@ fn a_node_is_audited_from_within_and_from_outside() {
     let found = run(folder.path(), &command);
     assert!(found.out.contains("user 1, version 2, balance:"), "{found:?}");
     assert!(found.refused(1).contains("1 of 3 accounts"), "it says how many");
+}
+
+/// The rows that were read were counted, and those of the account that comes last in a read are read again with the next: a ledger of
+/// 1,000,003 rows was told as 1,057,599.
+#[test]
+fn each_row_of_the_ledger_counts_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A read of 1,024 rows ends in the middle of user 10; user 12 has more rows than a read.
+    let row = |number: u32, user: u32| {
+        format!("00000000-0000-4000-8000-{number:012},{user},COIN,recharge,5,2026-11-20T10:00:00Z\n")
+    };
+    let users = (0..1_100).map(|number| number / 100).chain([11; 100]).chain([12; 2_500]).chain([13]);
+    let rows: String = (1..).zip(users).map(|(number, user)| row(number, user)).collect();
+    write(
+        folder.path(),
+        "rows.csv",
+        &format!("transaction_id,user_id,asset,kind,amount,occurred_at\n{rows}"),
+    );
+    run(folder.path(), &["import", "rows.csv"]).ok();
+    let server = Server::start(folder.path(), &["--audit", "100%"]);
+    let said = run(folder.path(), &["audit", "--node", &server.addr()]).ok();
+    assert!(said.contains("14 accounts are answered") && said.contains(" as 3,701 rows of "), "{said}");
+    // The node's own audit says the same of itself.
+    let audit = wait_for("a pass", || {
+        let audit = get(server.admin, "/v1/audit");
+        audit.contains(r#""last":{"#).then_some(audit)
+    });
+    assert!(audit.contains(r#""rows":"3701""#), "{audit}");
 }
