@@ -2,6 +2,7 @@
 
 use std::io;
 
+use florin_input::kernel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -18,9 +19,8 @@ pub(super) fn check_kernel() -> Result<(), StartError> {
 }
 
 fn check_release(release: &str) -> Result<(), StartError> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) < KERNEL_MIN => {
+    match kernel::version(release) {
+        Some(version) if version < KERNEL_MIN => {
             Err(StartError::KernelTooOld { release: release.to_owned() })
         }
         // A release that says nothing is not held against it: the rings' set-up will tell.

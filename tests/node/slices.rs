@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use florin_input::kernel;
+
 use super::support::start;
 
 /// Of the kernel's own account of the thread. Linux has it since 6.12.
@@ -20,8 +22,7 @@ fn a_shard_asks_for_the_shortest_slices() {
     };
     let (shard, own): (u64, u64) = (thread.map_or(0, slice_ns), own.map_or(0, slice_ns));
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split('.').map(|word| word.parse::<u32>().unwrap_or(0));
-    let has_short_ones = (numbers.next(), numbers.next()) >= (Some(6), Some(12));
+    let has_short_ones = kernel::version(&release) >= Some((6, 12));
     if own == 0 || !has_short_ones {
         println!("this kernel ({release}) does not tell, or has slices of one length: not tried");
         return;

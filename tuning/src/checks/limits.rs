@@ -1,5 +1,7 @@
 //! Checks of what the kernel and the control group allow.
 
+use florin_input::kernel;
+
 use super::{Finding, Scene, Status};
 use crate::host::{Host, field};
 use crate::limits::{MEMLOCK_BYTES_PER_SHARD, NOFILE_MIN};
@@ -10,10 +12,8 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Whether the kernel has what the ring driver uses.
 pub(super) fn kernel(scene: &Scene<'_>) -> Finding {
     let release = &scene.host.kernel;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().ok());
-    let version = numbers.next().flatten().zip(numbers.next().flatten());
     Finding {
-        status: match version {
+        status: match kernel::version(release) {
             None => Status::Unknown,
             Some(version) if version >= KERNEL_MIN => Status::Ok,
             Some(_) => Status::Fail,
