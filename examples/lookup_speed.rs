@@ -5,14 +5,13 @@
 //! difference of instructions is exact where nothing else is: `valgrind --tool=callgrind --toggle-collect='*round_ns*' …` counts them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use florin::clock::Now;
+use florin::follower::{Outlet, link};
 use florin::ledger::{Kind, Transaction};
-use florin::limits::{FEED_RING_SLOTS, REREADS_MAX};
-use florin::mesh::{self, Latest, Parking};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardMetrics, ShardSetup};
+use florin::mesh::Parking;
+use florin::shard::{FeedEvent, Listener, Shard, ShardMetrics, ShardSetup};
 use florin_schema::frame::{RequestHeader, VERSION};
 use florin_schema::{Asset, Encoding, Opcode, Status, UserId, Version};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -139,18 +138,10 @@ struct Loaded {
 
 impl Loaded {
     fn new(users: u64) -> Loaded {
-        let (mut rows, events) = mesh::ring(FEED_RING_SLOTS);
-        let (requests, _) = mesh::ring(REREADS_MAX);
-        let watermark = Arc::new(Latest::new());
-        watermark.store(NOW.wall_us, NOW.monotonic_us);
-        let feed = FeedLink {
-            events,
-            requests,
-            applied_batch: Arc::new(AtomicU64::new(0)),
-            watermark,
-            housekeeping: Default::default(),
-        };
-        let setup = ShardSetup::alone(Arc::new(Parking::new()), feed);
+        let parking = Arc::new(Parking::new());
+        let (mut outlet, feed) = link(Arc::clone(&parking), Arc::new(|| {}));
+        outlet.publish(NOW.wall_us, NOW.monotonic_us);
+        let setup = ShardSetup::alone(parking, feed);
         let metrics = Arc::clone(&setup.metrics);
         let mut shard = Shard::new(setup);
         let mut random = StdRng::seed_from_u64(11);
@@ -165,7 +156,7 @@ impl Loaded {
                     amount: random.random_range(1..AMOUNT_MAX),
                     occurred_at_us: NOW.wall_us - before_us,
                 });
-                while let Err(same) = rows.push(row) {
+                while let Err(same) = outlet.send(row) {
                     row = same;
                     shard.begin_turn(NOW);
                     shard.work();

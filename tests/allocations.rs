@@ -8,17 +8,16 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Acquire;
 
 use florin::callers::{Callers, TokenHash};
 use florin::clock::Now;
+use florin::follower::{MeshOutlet, Outlet, link};
 use florin::ledger::{Kind, Transaction};
-use florin::limits::{CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM, FEED_RING_SLOTS, REREADS_MAX};
-use florin::mesh::{self, Latest, Parking, Sender};
+use florin::limits::{CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM};
+use florin::mesh::Parking;
 use florin::shard::{
-    AuditAnswer, AuditOrder, CheckpointAnswer, CheckpointOrder, FeedEvent, FeedLink, Listener, Shard,
-    ShardMetrics, ShardSetup, audit_link, checkpoint_link,
+    AuditAnswer, AuditOrder, CheckpointAnswer, CheckpointOrder, FeedEvent, Listener, Shard, ShardMetrics,
+    ShardSetup, audit_link, checkpoint_link,
 };
 use florin_schema::frame::{RequestHeader, VERSION};
 use florin_schema::generated;
@@ -72,21 +71,13 @@ impl Node {
         let mut shards = Vec::new();
         for (index, peers) in florin::shard::mesh(&parkings).into_iter().enumerate() {
             let index = ShardIndex(index as u16);
-            let (mut events_in, events) = mesh::ring(FEED_RING_SLOTS);
-            let (requests, _) = mesh::ring(REREADS_MAX);
-            let watermark = Arc::new(Latest::new());
-            watermark.store(NOW.wall_us, NOW.monotonic_us);
+            let parking = &parkings[usize::from(index.0)];
+            let (mut outlet, feed) = link(Arc::clone(parking), Arc::new(|| {}));
+            outlet.publish(NOW.wall_us, NOW.monotonic_us);
             for row in rows().filter(|row| row.user_id.shard(2) == index) {
-                events_in.push(FeedEvent::Row(row)).expect("room for every row");
+                outlet.send(FeedEvent::Row(row)).expect("room for every row");
             }
-            let feed = FeedLink {
-                events,
-                requests,
-                applied_batch: Arc::new(AtomicU64::new(0)),
-                watermark,
-                housekeeping: Default::default(),
-            };
-            let alone = ShardSetup::alone(Arc::clone(&parkings[usize::from(index.0)]), feed);
+            let alone = ShardSetup::alone(Arc::clone(parking), feed);
             let shard = Shard::new(ShardSetup { index, shards: 2, peers, ports: vec![1, 2], ..alone });
             shards.push(match callers {
                 Some(callers) => shard.with_callers(callers.link()),
@@ -276,28 +267,18 @@ fn users_who_are_not_there_allocate_nothing() {
 struct Fed {
     shard: Shard,
     metrics: Arc<ShardMetrics>,
-    events: Sender<FeedEvent>,
-    applied_batch: Arc<AtomicU64>,
+    outlet: MeshOutlet,
     turn: u64,
 }
 
 impl Fed {
     fn new() -> Fed {
-        let (events_in, events) = mesh::ring(FEED_RING_SLOTS);
-        let (requests, _) = mesh::ring(REREADS_MAX);
-        let watermark = Arc::new(Latest::new());
-        watermark.store(NOW.wall_us, NOW.monotonic_us);
-        let applied_batch = Arc::new(AtomicU64::new(0));
-        let feed = FeedLink {
-            events,
-            requests,
-            applied_batch: Arc::clone(&applied_batch),
-            watermark,
-            housekeeping: Default::default(),
-        };
-        let setup = ShardSetup::alone(Arc::new(Parking::new()), feed);
+        let parking = Arc::new(Parking::new());
+        let (mut outlet, feed) = link(Arc::clone(&parking), Arc::new(|| {}));
+        outlet.publish(NOW.wall_us, NOW.monotonic_us);
+        let setup = ShardSetup::alone(parking, feed);
         let metrics = Arc::clone(&setup.metrics);
-        Fed { shard: Shard::new(setup), metrics, events: events_in, applied_batch, turn: 0 }
+        Fed { shard: Shard::new(setup), metrics, outlet, turn: 0 }
     }
 
     fn turn(&mut self) {
@@ -309,7 +290,7 @@ impl Fed {
     }
 
     fn send(&mut self, mut event: FeedEvent) {
-        while let Err(same) = self.events.push(event) {
+        while let Err(same) = self.outlet.send(event) {
             event = same;
             self.turn();
         }
@@ -331,7 +312,7 @@ impl Fed {
         }
         self.send(FeedEvent::CommitEnd);
         self.send(FeedEvent::BatchEnd(version));
-        while self.applied_batch.load(Acquire) < version {
+        while self.outlet.applied_batch() < version {
             self.turn();
         }
         ALLOCATIONS.with(Cell::get) - before

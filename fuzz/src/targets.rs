@@ -2,14 +2,14 @@
 //! package tries some in every run of the tests.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use florin::checkpoint;
 use florin::clock::Now;
+use florin::follower::{Outlet, link_of};
 use florin::ledger::{Horizon, Kind, Transaction};
-use florin::mesh::{self, Latest, Parking};
+use florin::mesh::Parking;
 use florin::shard::table::{Table, Walk};
-use florin::shard::{FeedEvent, FeedLink, Listener, Shard, ShardSetup};
+use florin::shard::{FeedEvent, Listener, Shard, ShardSetup};
 use florin::wire::{self, Parsed};
 use florin_schema::{Asset, UserId, Version};
 
@@ -277,10 +277,9 @@ struct Session {
 
 impl Session {
     fn new() -> Session {
-        let (mut events, shard_events) = mesh::ring(64);
-        let (shard_requests, _requests) = mesh::ring(8);
-        let watermark = Arc::new(Latest::new());
-        watermark.store(1_000, 1);
+        let parking = Arc::new(Parking::new());
+        let (mut outlet, feed) = link_of(64, 8, Arc::clone(&parking), Arc::new(|| {}));
+        outlet.publish(1_000, 1);
         for (user, version) in [(0, 1), (1, 1), (1, 2), (42, 1), (7, 3)] {
             let row = Transaction {
                 user_id: UserId::new(user).expect("a legal id"),
@@ -290,16 +289,9 @@ impl Session {
                 amount: 5,
                 occurred_at_us: 0,
             };
-            assert!(events.push(FeedEvent::Row(row)).is_ok(), "room");
+            assert!(outlet.send(FeedEvent::Row(row)).is_ok(), "room");
         }
-        let feed = FeedLink {
-            events: shard_events,
-            requests: shard_requests,
-            applied_batch: Arc::new(AtomicU64::new(0)),
-            watermark,
-            housekeeping: Default::default(),
-        };
-        let mut shard = Shard::new(ShardSetup::alone(Arc::new(Parking::new()), feed));
+        let mut shard = Shard::new(ShardSetup::alone(parking, feed));
         let now = Now { wall_us: 1_000, monotonic_us: 1 };
         shard.begin_turn(now);
         shard.work();
