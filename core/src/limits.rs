@@ -440,6 +440,8 @@ pub const DEMO_READERS: u32 = 8;
 pub const DEMO_BATCH_USERS: usize = 16;
 /// How long a call of `florin get` may take besides what it was told to wait.
 pub const GET_DEADLINE: Duration = Duration::from_secs(5);
+/// The least that it gives each of several nodes that it may have to ask for JSON, however little is left: a healthy one answers far sooner.
+pub const GET_SHARE_MIN: Duration = Duration::from_millis(100);
 /// Transactions that `florin apply` puts into one request, unless one line holds more: few enough that a refused one is found cheaply.
 pub const APPLY_BATCH_TRANSACTIONS: usize = 1_000;
 /// Times that it repeats a request while the server says that it is busy: with [`APPLY_PAUSE`] some seconds, as a burst of others takes.

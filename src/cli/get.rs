@@ -119,11 +119,10 @@ async fn table(
     common: &CommonArgs,
     node: &Asked,
 ) -> Result<String, florin_client::Error> {
-    let deadline = GET_DEADLINE + Duration::from_millis(common.wait_ms.into());
     let client = node
         .client()
         .client_name(concat!("florin-get/", env!("CARGO_PKG_VERSION")))
-        .deadline(deadline)
+        .deadline(common.deadline())
         .connect(node.address.clone())
         .await?
         .with_freshness(common.freshness());
@@ -145,6 +144,11 @@ async fn table(
 }
 
 impl CommonArgs {
+    /// How long all of it may take.
+    fn deadline(&self) -> Duration {
+        GET_DEADLINE + Duration::from_millis(self.wait_ms.into())
+    }
+
     fn freshness(&self) -> Freshness {
         let version = Freshness::at_least(Version(self.min_version));
         let aged = if self.max_age_ms > 0 {

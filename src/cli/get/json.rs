@@ -1,6 +1,7 @@
 //! The JSON endpoints' own answers. Where nodes divide the users, each is asked for its own.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use florin_client::{Address, UserId, Window};
 use florin_schema::{MapNode, NodeMap};
@@ -9,49 +10,63 @@ use serde_json::value::RawValue;
 
 use super::{CommonArgs, GetCommand, GetError, mask};
 use crate::cli::caller::Asked;
-use crate::cli::http::{Answer, NoAnswer, request, whole_within};
-use crate::limits::{CALL, REDIRECTS_MAX};
+use crate::cli::http::{Answer, NoAnswer, request_within, whole_within};
+use crate::limits::{GET_SHARE_MIN, REDIRECTS_MAX};
 use crate::nodes::text;
 
 /// What is printed.
 pub(super) fn answer(command: &GetCommand, common: &CommonArgs, node: &Asked) -> Result<String, GetError> {
+    let until = Instant::now() + common.deadline();
     let query = common.query();
     let after_path = if query.is_empty() { String::new() } else { format!("?{}", &query[1..]) };
     match command {
         GetCommand::Balance { user, .. } => {
-            sent_on(node, *user, &format!("/v1/users/{user}/balance{after_path}"))
+            sent_on(node, until, *user, &format!("/v1/users/{user}/balance{after_path}"))
         }
         GetCommand::Statistics { user, window, .. } => {
             let windows: Vec<&str> = mask(window).iter().map(Window::name).collect();
-            sent_on(node, *user, &format!("/v1/users/{user}/statistics?window={}{query}", windows.join(",")))
+            let path = format!("/v1/users/{user}/statistics?window={}{query}", windows.join(","));
+            sent_on(node, until, *user, &path)
         }
-        GetCommand::Balances { users, .. } => balances(node, users, &after_path),
+        GetCommand::Balances { users, .. } => balances(node, until, users, &after_path),
     }
 }
 
+/// How long one of `count` may take who may have to be asked until then, one after the other.
+fn share(until: Instant, count: usize) -> Duration {
+    let left = until.saturating_duration_since(Instant::now());
+    let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+    Duration::from_millis((left / count).as_millis().try_into().unwrap_or(u64::MAX)).max(GET_SHARE_MIN)
+}
+
 /// What is answered by whoever has the user: one of several nodes that divide them may send on to another. Where that one has just died,
-/// and the group does not know it yet, by those that stand by for it.
-fn sent_on(node: &Asked, user: UserId, path: &str) -> Result<String, GetError> {
-    let ask = |node: &Asked| whole_within(CALL, node, "GET", path, "");
+/// and the group does not know it yet, by those that stand by for it: where these cannot either, the owner is to blame.
+fn sent_on(node: &Asked, until: Instant, user: UserId, path: &str) -> Result<String, GetError> {
+    let ask = |node: &Asked, limit| whole_within(limit, node, "GET", path, "");
     // Whoever answered last.
     let mut teller = node.another(node.address.clone());
-    let (mut headers, mut answer) = ask(&teller)?;
+    let (mut headers, mut answer) = ask(&teller, share(until, 1))?;
     for _ in 0..REDIRECTS_MAX {
         let owner =
             headers.get("location").filter(|_| answer.status == 307).and_then(|place| place.to_str().ok());
         let Some(address) = owner.and_then(authority) else { break };
         let owner = node.another(address);
-        (teller, (headers, answer)) = match ask(&owner) {
+        (teller, (headers, answer)) = match ask(&owner, share(until, 2)) {
             Ok(answered) => (owner, answered),
             Err(gone) => {
-                let parts = divided(&map(&teller)?, &teller.address, &[user], &[0]);
-                let holders = parts.into_iter().flat_map(|(holders, _)| holders);
-                let standbys: Vec<Address> = holders.filter(|holder| *holder != owner.address).collect();
-                first(node, &standbys, ask)?.ok_or(gone)?
+                let others = standbys(&teller, until, user, &owner).unwrap_or_default();
+                first(node, until, &others, ask).ok().flatten().ok_or(gone)?
             }
         };
     }
     Ok(answer.succeeded()?.body)
+}
+
+/// Who holds a user besides the owner, as a node knows it.
+fn standbys(teller: &Asked, until: Instant, user: UserId, owner: &Asked) -> Result<Vec<Address>, GetError> {
+    let parts = divided(&map(teller, share(until, 2))?, &teller.address, &[user], &[0]);
+    let holders = parts.into_iter().flat_map(|(holders, _)| holders);
+    Ok(holders.filter(|holder| *holder != owner.address).collect())
 }
 
 /// The node that a whole address names.
@@ -67,13 +82,13 @@ fn authority(location: &str) -> Option<Address> {
 }
 
 /// What is answered about each user, in their order; about those of other nodes by these.
-fn balances(node: &Asked, users: &[UserId], after_path: &str) -> Result<String, GetError> {
-    let ask = |node: &Asked, users: &[UserId]| -> Result<Answer, NoAnswer> {
+fn balances(node: &Asked, until: Instant, users: &[UserId], after_path: &str) -> Result<String, GetError> {
+    let ask = |node: &Asked, limit, users: &[UserId]| -> Result<Answer, NoAnswer> {
         let ids: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
         let body = format!("{{\"user_ids\":[{}]}}", ids.join(","));
-        request(node, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)
+        request_within(limit, node, "POST", &format!("/v1/balances:batchGet{after_path}"), &body)
     };
-    let whole = ask(node, users)?.succeeded()?.body;
+    let whole = ask(node, share(until, 1), users)?.succeeded()?.body;
     let mut entries = read(node, &whole, users)?;
     if elsewhere(&entries).is_empty() {
         return Ok(whole);
@@ -85,12 +100,13 @@ fn balances(node: &Asked, users: &[UserId], after_path: &str) -> Result<String, 
         if places.is_empty() || matches!(teller.address, Address::Unix(_)) {
             break;
         }
-        let parts = divided(&map(&teller)?, &teller.address, users, &places);
-        for (holders, places) in parts {
+        let parts = divided(&map(&teller, share(until, 2))?, &teller.address, users, &places);
+        let count = parts.len();
+        for (done, (holders, places)) in parts.into_iter().enumerate() {
             let users: Vec<UserId> = places.iter().map(|&place| users[place]).collect();
-            let Some((holder, answer)) = first(node, &holders, |holder| ask(holder, &users))? else {
-                continue;
-            };
+            let until = Instant::now() + share(until, count - done);
+            let answered = first(node, until, &holders, |holder, limit| ask(holder, limit, &users))?;
+            let Some((holder, answer)) = answered else { continue };
             let answered = read(&holder, &answer.succeeded()?.body, &users)?;
             if !elsewhere(&answered).is_empty() {
                 teller = holder;
@@ -105,13 +121,14 @@ fn balances(node: &Asked, users: &[UserId], after_path: &str) -> Result<String, 
 /// The first who can be reached, and its answer; nobody where there is none to ask.
 fn first<T>(
     node: &Asked,
+    until: Instant,
     holders: &[Address],
-    ask: impl Fn(&Asked) -> Result<T, NoAnswer>,
+    ask: impl Fn(&Asked, Duration) -> Result<T, NoAnswer>,
 ) -> Result<Option<(Asked, T)>, NoAnswer> {
     let mut failure = None;
-    for holder in holders {
+    for (done, holder) in holders.iter().enumerate() {
         let holder = node.another(holder.clone());
-        match ask(&holder) {
+        match ask(&holder, share(until, holders.len() - done)) {
             Ok(answer) => return Ok(Some((holder, answer))),
             Err(error) => failure = Some(error),
         }
@@ -147,8 +164,8 @@ fn elsewhere(entries: &[Box<RawValue>]) -> Vec<usize> {
 }
 
 /// Who has what, as a node knows it.
-fn map(node: &Asked) -> Result<NodeMap, GetError> {
-    let told = request(node, "GET", "/v1/nodes", "")?.succeeded()?.body;
+fn map(node: &Asked, limit: Duration) -> Result<NodeMap, GetError> {
+    let told = request_within(limit, node, "GET", "/v1/nodes", "")?.succeeded()?.body;
     let foreign = |why| GetError::Foreign { address: node.address.clone(), why };
     let map = text::read_map(told.as_bytes()).map_err(|error| foreign(error.to_string()))?;
     map.ok_or_else(|| foreign("it has said that others have some users, and has no map".to_owned()))
@@ -181,9 +198,14 @@ fn reached(MapNode { host, port, tls_port, .. }: &MapNode, way: &Address) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use florin_schema::{NodeId, Partitioner};
 
     use super::*;
+    use crate::limits::GET_DEADLINE;
 
     #[test]
     fn users_are_asked_of_their_holders_the_owner_first_and_in_the_callers_way() {
@@ -204,6 +226,30 @@ mod tests {
         assert_eq!(all, places);
         let by_tls = divided(&map, &at("florins://localhost:1"), &users, &places);
         assert!(by_tls.iter().all(|(holders, _)| *holders == [at("florins://[::1]:7501")]), "{by_tls:?}");
+    }
+
+    /// A frozen owner was waited for as long as for any command's answer, 30 seconds, where the text form waits for five.
+    #[test]
+    fn a_frozen_owner_is_waited_for_no_longer_than_the_deadline_and_named() {
+        // It takes connections, as a stopped process does, and says nothing.
+        let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
+        let owner = Address::from(frozen.local_addr().unwrap());
+        let teller = TcpListener::bind("127.0.0.1:0").unwrap();
+        let node = Asked { address: teller.local_addr().unwrap().into(), token: None, tls: None };
+        let sent_on_to = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{owner}/\r\n");
+        let answers = [sent_on_to, "HTTP/1.1 404 Not Found\r\n".to_owned()];
+        let telling = thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = teller.accept().unwrap();
+                assert!(stream.read(&mut [0; 4_096]).unwrap() > 0);
+                write!(stream, "{answer}content-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            }
+        });
+        let whole = GET_DEADLINE;
+        let error = sent_on(&node, Instant::now() + whole, UserId::new(1).unwrap(), "/").unwrap_err();
+        let GetError::Http(NoAnswer::TooSlow { address, limit }) = error else { panic!("{error}") };
+        assert!(address == owner && limit <= whole / 2, "{address} {limit:?}");
+        telling.join().unwrap();
     }
 
     #[test]
