@@ -3,6 +3,7 @@ package florin
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/florin-db/florin/clients/go/internal/frame"
 )
@@ -106,7 +107,11 @@ type DisconnectedError struct {
 }
 
 func (e *DisconnectedError) Error() string {
-	return fmt.Sprintf("florin: no connection to %s: %v", e.Address, e.Cause)
+	hint := ""
+	if errors.Is(e.Cause, syscall.ECONNREFUSED) {
+		hint = "; is the node running, and with this address?"
+	}
+	return fmt.Sprintf("florin: no connection to %s: %v%s", e.Address, e.Cause, hint)
 }
 
 // Unwrap returns the cause.

@@ -171,7 +171,7 @@ var lies = []lie{
 	{what: "another encoding", change: at(6, 1), expected: "encoding: expected 2, got 1"},
 	{what: "no status", change: at(7, 77), expected: "status: expected 0 to 9, got 77"},
 	{what: "a body of garbage", change: at(32, 255, 255, 255, 255, 255, 255, 255, 255), expected: "protocol error: body: "},
-	{what: "garbage", change: instead("HTTP/1.1 400 Bad Request\r\n\r\n"), expected: "length: expected 32 to 1048576, got 1347703880"},
+	{what: "garbage", change: instead("-ERR unknown command\r\n"), expected: "length: expected 32 to 1048576, got 1381123373"},
 	{what: "half a frame and the end", change: firstBytes(40), ends: true, expected: "in the middle of a reply, after 40 of "},
 	{what: "three bytes and the end", change: firstBytes(3), ends: true, expected: "in the middle of a reply, after 3 of at least 32 bytes"},
 	{what: "nothing", change: firstBytes(0), expected: "no whole reply came"},
@@ -180,7 +180,8 @@ var lies = []lie{
 	{what: "no Hello", toHello: true, change: firstBytes(0), expected: "its answer to Hello: "},
 	{what: "a Hello that drips", toHello: true, change: at(0), every: 50 * time.Millisecond, expected: "its answer to Hello: "},
 	{what: "half a Hello and the end", toHello: true, change: firstBytes(50), ends: true, expected: "in the middle of a reply, after 50 of "},
-	{what: "TLS in place of a Hello", toHello: true, change: instead("\x15\x03\x01\x00\x02\x02\x28"), expected: "version: expected 1, got 2"},
+	{what: "TLS in place of a Hello", toHello: true, change: instead("\x15\x03\x01\x00\x02\x02\x28"), expected: "write florins:// before its address"},
+	{what: "HTTP in place of a Hello", toHello: true, change: instead("HTTP/1.1 400 Bad Request\r\n\r\n"), expected: "this is a node's admin port"},
 	{what: "a Hello to nobody", toHello: true, change: at(8, 99), expected: "request_id: expected one that was sent, got 99"},
 	{what: "another version's Hello", toHello: true, change: at(4, 2), expected: "version: expected 1, got 2"},
 }

@@ -12,6 +12,7 @@
 //! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
 //! | [`nodes`] | which partition a user belongs to, and the map of the nodes that hold it |
 //! | [`media`] | JSON's media type |
+//! | `stranger` | who speaks where something else was expected: [`Stranger`] |
 //! | [`generated`] | the FlatBuffers code that `flatc` makes of `florin.fbs` |
 
 // Not `forbid`: the generated code of `generated` needs an exception.
@@ -25,11 +26,13 @@ pub mod layout;
 pub mod media;
 pub mod nodes;
 pub mod records;
+mod stranger;
 
 pub use decimal::{decimal, misspelling};
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 pub use nodes::{MapNode, NodeMap, NodeMapError, Partitioner, UnknownPartitioner};
+pub use stranger::Stranger;
 
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.
 pub const LEDGER_SQL: &str = include_str!("../ledger.sql");

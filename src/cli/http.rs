@@ -6,16 +6,20 @@ use std::fmt::Display;
 use std::io;
 use std::iter;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use florin_client::{Address, Tls, TlsError, TlsFailure};
 use florin_input::connections::Stream;
+use florin_schema::Stranger;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{HeaderMap, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -93,6 +97,14 @@ pub enum NoAnswer {
         /// Why.
         failure: TlsFailure,
     },
+    /// It is for TLS.
+    #[error(
+        "florin at {address} answers by TLS, and was asked in plain: write florins:// before its address"
+    )]
+    Secured {
+        /// Where.
+        address: Address,
+    },
     /// It did not answer, or not to the end.
     #[error("florin at {address} has not answered within {limit:?}: it is stopped, overloaded, or no florin")]
     TooSlow {
@@ -159,6 +171,54 @@ async fn exchange(node: &Asked, request: Request) -> Result<(HeaderMap, Answer),
 
 type Request = hyper::Request<Full<Bytes>>;
 
+/// A connection in plain. One to a port for TLS is told by the first bytes that come, for what hyper makes of them is of no help.
+struct Plain {
+    stream: TcpStream,
+    has_heard: bool,
+}
+
+/// What stands in such a connection's error.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer by TLS")]
+struct ByTls;
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        let heard = &into.filled()[before..];
+        if !self.has_heard && !heard.is_empty() {
+            self.has_heard = true;
+            if Stranger::of(heard) == Some(Stranger::Tls) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, ByTls)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// A request, with what proves who asks. Its connection serves no other.
 pub(super) fn prepared(node: &Asked, method: &str, path: &str, body: &str) -> Result<Request, NoAnswer> {
     let failed = |source| NoAnswer::Io { address: node.address.clone(), source };
@@ -195,7 +255,8 @@ pub(super) async fn connected(node: &Asked) -> Result<Box<dyn Stream>, NoAnswer>
             return Err(TlsError::Plain(address.clone()).into());
         }
         Address::Tcp { host, port } => {
-            Box::new(TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?)
+            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
+            Box::new(Plain { stream, has_heard: false })
         }
         Address::Unix(path) => Box::new(UnixStream::connect::<&Path>(path).await.map_err(failed)?),
     })
@@ -218,15 +279,27 @@ pub(super) async fn begun(
     // sent yet may hear no more than that it was canceled.
     drop(sender);
     match connection.await {
-        Ok(Err(why)) if refusal(&error).is_none() && refusal(&why).is_some() => Err(broken(why)),
+        Ok(Err(why)) if refusal(&error).is_none() && (refusal(&why).is_some() || is_by_tls(&why)) => {
+            Err(broken(why))
+        }
         _ => Err(broken(error)),
     }
 }
 
 /// What a node thinks of a caller's certificate, where that is what an error tells.
 fn refusal(error: &hyper::Error) -> Option<TlsFailure> {
+    causes(error).find_map(TlsFailure::of)
+}
+
+/// Whether a port for TLS was asked in plain.
+fn is_by_tls(error: &hyper::Error) -> bool {
+    causes(error).any(|cause| cause.get_ref().is_some_and(|cause| cause.is::<ByTls>()))
+}
+
+/// The errors of a connection behind hyper's.
+fn causes(error: &hyper::Error) -> impl Iterator<Item = &io::Error> {
     let sources = iter::successors(error.source(), |&error| error.source());
-    sources.filter_map(<dyn Error>::downcast_ref).find_map(TlsFailure::of)
+    sources.filter_map(<dyn Error>::downcast_ref)
 }
 
 /// A response's whole answer.
@@ -252,6 +325,7 @@ impl NoAnswer {
         let address = address.clone();
         match refusal(&error) {
             Some(failure) => NoAnswer::Untrusted { address, failure },
+            None if is_by_tls(&error) => NoAnswer::Secured { address },
             None if error.is_parse() => NoAnswer::NotHttp { address, found: error.to_string() },
             None => NoAnswer::Io { address, source: io::Error::other(error) },
         }
@@ -266,12 +340,8 @@ impl NoAnswer {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::pin::Pin;
     use std::sync::mpsc;
-    use std::task::{Context, Poll};
     use std::thread;
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     use super::*;
 
@@ -340,6 +410,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(ask(&whole[..cut]).is_err(), "{cut}");
         }
+        assert!(matches!(ask(b"\x15\x03\x03\x00\x02\x02\x32"), Err(NoAnswer::Secured { .. })));
         assert!(matches!(ask(b"-ERR unknown command\r\n"), Err(NoAnswer::NotHttp { .. })));
         // A node that was killed is none that speaks something else.
         assert!(matches!(ask(b""), Err(NoAnswer::Io { .. })));

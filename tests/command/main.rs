@@ -42,6 +42,7 @@ mod pages;
 mod postgres;
 mod principals;
 mod profile;
+mod reached;
 mod rotated;
 mod secrets;
 mod secure;

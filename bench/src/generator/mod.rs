@@ -46,7 +46,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum GeneratorError {
     /// Nobody listens.
-    #[error("cannot connect to {endpoint}: {source}")]
+    #[error("cannot connect to {endpoint}: {source}; does the server run, and with this address?")]
     Connect {
         /// Where to.
         endpoint: Endpoint,

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum HelloError {
     /// The connection.
-    #[error("asking {address} for its shards: {source}")]
+    #[error("asking {address} for its shards: {source}{}", unreached(source))]
     Connection {
         /// Where.
         address: SocketAddr,
@@ -34,6 +34,16 @@ pub enum HelloError {
         /// What is wrong.
         what: String,
     },
+}
+
+/// What to do where nobody was reached.
+fn unreached(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut => {
+            "; does the server run, and with this address?"
+        }
+        _ => "",
+    }
 }
 
 /// Where the server at `address` is asked so: one of several nodes that divide the users tells of all of them.

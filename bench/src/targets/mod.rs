@@ -112,7 +112,9 @@ pub enum TargetError {
         said: String,
     },
     /// It runs, but does not answer.
-    #[error("{program} does not answer at {endpoint} within {seconds} s: {last}")]
+    #[error(
+        "{program} does not answer at {endpoint} within {seconds} s: {last}; does it run, and with this address?"
+    )]
     Silent {
         /// What was started, or the address.
         program: String,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use florin_schema::frame::{self, ReplyHeader, RequestHeader};
-use florin_schema::{Encoding, Opcode, UserId};
+use florin_schema::{Encoding, Opcode, Stranger, UserId};
 use zerocopy::IntoBytes;
 
 use crate::limits::{CALM_PAUSE, START_POLL, STIR_PINGS};
@@ -23,6 +23,7 @@ use crate::{
     },
     protocol::{
         Fate, Http, Native, Protocol, Step,
+        hello::BY_TLS,
         resp::{Resp, Values},
     },
     work::Kind,
@@ -151,7 +152,12 @@ fn ask<P: Protocol>(mut stream: Box<dyn Stream>, mut protocol: P, user: UserId) 
         }
         match stream.read(&mut chunk) {
             Ok(0) => return Err("the connection was closed".to_owned()),
-            Ok(length) => bytes.extend_from_slice(&chunk[..length]),
+            Ok(length) => {
+                bytes.extend_from_slice(&chunk[..length]);
+                if Stranger::of(&bytes) == Some(Stranger::Tls) {
+                    return Err(BY_TLS.to_owned());
+                }
+            }
             Err(error) => return Err(error.to_string()),
         }
     }

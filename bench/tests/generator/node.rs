@@ -1,7 +1,7 @@
 //! The bench asks a node in each of the ways that a node answers. One of them had never been tried, and waited five minutes for a word
 //! that no node says.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use florin::callers::Token;
 use florin_bench::{
@@ -96,6 +96,7 @@ fn a_running_node_is_asked_by_tls_and_with_a_token() {
         fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
     let address = process::free_address().unwrap();
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let ledger = format!("sqlite:{}", bench.ledger.as_ref().unwrap().display());
     let mut command = Command::new(&bench.florin);
     command.args([
@@ -123,6 +124,14 @@ fn a_running_node_is_asked_by_tls_and_with_a_token() {
     for via in ["shard", "any", "http"] {
         let spec: TargetSpec = format!("{running},via={via}").parse().unwrap();
         ask(&Target::start(&spec, &bench).unwrap(), &bench, via);
+    }
+    // Asked in plain it was told as "failed to fill whole buffer", and where nobody listens that was all that was said.
+    for kind in ["florin,via=shard", "florin,via=any", "http"] {
+        for (address, next) in [(address, "say tls=on"), (nobody, "with this address?")] {
+            let spec: TargetSpec = format!("{kind},addr={address}").parse().unwrap();
+            let told = Target::start(&spec, &bench).err().expect("nobody who answers in plain").to_string();
+            assert!(told.contains(&address.to_string()) && told.contains(next), "{kind}: {told}");
+        }
     }
 }
 

@@ -237,16 +237,16 @@ pub struct Refusal {
 #[non_exhaustive]
 pub enum Disconnect {
     /// It was never made.
-    #[error("cannot connect: {0}")]
+    #[error("cannot connect: {0}; is the node running, and with this address?")]
     Connect(Arc<io::Error>),
     /// TLS did not come about, or the node refused the caller's certificate.
     #[error(transparent)]
     Tls(Arc<TlsFailure>),
     /// It was not made in time.
-    #[error("no connection within {0:?}")]
+    #[error("no connection within {0:?}; is the address right, and does a firewall let callers through?")]
     ConnectTimeout(Duration),
     /// It was made, and its Hello not answered in time: what listens there may be no node, or not turn.
-    #[error("connected, but no answer to Hello within {0:?}")]
+    #[error("connected, but no answer to Hello within {0:?}: it is stopped, overloaded, or no florin")]
     NoHello(Duration),
     /// It is being made.
     #[error("not yet connected")]
@@ -294,6 +294,16 @@ fn bytes(expected: Option<u32>) -> String {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
+    /// A port for TLS was asked in plain.
+    #[error(
+        "expected an answer in plain, got one by TLS: this port is for TLS, write florins:// before its address"
+    )]
+    Tls,
+    /// It speaks HTTP alone.
+    #[error(
+        "expected an answer in frames, got one in HTTP: this is a node's admin port, or no florin; give the port that florin serve calls any shard, or tls"
+    )]
+    Http,
     /// No reply is so short, or so long.
     #[error("length: expected 32 to {max} bytes, got {got}")]
     Length {

@@ -159,12 +159,25 @@ func CheckStart(bytes []byte) error {
 	}
 	if length := binary.LittleEndian.Uint32(bytes); length < ReplyHeaderBytes || length > ReplyBytesMax {
 		expected := fmt.Sprintf("%d to %d", ReplyHeaderBytes, ReplyBytesMax)
-		return &FieldError{Field: "length", Expected: expected, Got: fmt.Sprint(length)}
+		return foreign(bytes, &FieldError{Field: "length", Expected: expected, Got: fmt.Sprint(length)})
 	}
 	if len(bytes) > 4 && bytes[4] != Version {
-		return &FieldError{Field: "version", Expected: fmt.Sprint(Version), Got: fmt.Sprint(bytes[4])}
+		return foreign(bytes, &FieldError{Field: "version", Expected: fmt.Sprint(Version), Got: fmt.Sprint(bytes[4])})
 	}
 	return nil
+}
+
+// foreign tells a wrong header as of the protocol that it is of, where that shows: a record of TLS (RFC 8446, section 5.1), with
+// which a port for TLS answers whoever asks in plain, or a status line of HTTP.
+func foreign(bytes []byte, err *FieldError) error {
+	switch {
+	case bytes[0] >= 20 && bytes[0] <= 23 && bytes[1] == 3 && bytes[2] <= 4:
+		return &FieldError{Field: "reply", Expected: "one in plain", Got: "TLS: this port is for TLS, write florins:// before its address"}
+	case string(bytes[:4]) == "HTTP":
+		return &FieldError{Field: "reply", Expected: "one in frames", Got: "HTTP: this is a node's admin port, or no florin; give the " +
+			"port that florin serve calls any shard, or tls"}
+	}
+	return err
 }
 
 // Shard returns the shard of so many that owns the user: wire.md, "Routing".

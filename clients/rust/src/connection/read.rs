@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use florin_schema::Stranger;
 use florin_schema::frame::{ReplyHeader, VERSION};
 use rkyv::util::AlignedVec;
 use zerocopy::FromBytes;
@@ -112,17 +113,26 @@ fn next(bytes: &[u8]) -> Result<Option<ReplyHeader>, ProtocolError> {
     let Some(&length) = bytes.first_chunk() else { return Ok(None) };
     let got = u32::from_le_bytes(length);
     if !(HEADER_BYTES..=REPLY_BYTES_MAX).contains(&(got as usize)) {
-        return Err(ProtocolError::Length { max: REPLY_BYTES_MAX, got });
+        return Err(foreign(bytes, ProtocolError::Length { max: REPLY_BYTES_MAX, got }));
     }
     match bytes.get(4) {
         Some(&VERSION) | None => {}
-        Some(&other) => return Err(ProtocolError::Version(other)),
+        Some(&other) => return Err(foreign(bytes, ProtocolError::Version(other))),
     }
     if bytes.len() < got as usize {
         return Ok(None);
     }
     let (header, _) = ReplyHeader::read_from_prefix(bytes).expect("the frame is there, so its header is");
     Ok(Some(header))
+}
+
+/// What a wrong header is told as: the protocol that it is of, where that shows.
+fn foreign(bytes: &[u8], error: ProtocolError) -> ProtocolError {
+    match Stranger::of(bytes) {
+        Some(Stranger::Tls) => ProtocolError::Tls,
+        Some(Stranger::Http) => ProtocolError::Http,
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +176,9 @@ mod tests {
         let wrong = read(&mut ReadBuffer::default(), &31u32.to_le_bytes()).unwrap_err();
         assert_eq!(wrong, ProtocolError::Length { max: REPLY_BYTES_MAX, got: 31 });
         let wrong = read(&mut ReadBuffer::default(), b"HTTP/1.1 200 OK").unwrap_err();
-        assert!(matches!(wrong, ProtocolError::Length { .. }));
+        assert_eq!(wrong, ProtocolError::Http);
+        let wrong = read(&mut ReadBuffer::default(), b"\x15\x03\x03\x00\x02\x02\x32").unwrap_err();
+        assert_eq!(wrong, ProtocolError::Tls);
         let wrong = read(&mut ReadBuffer::default(), &[32, 0, 0, 0, 2]).unwrap_err();
         assert_eq!(wrong, ProtocolError::Version(2));
     }
