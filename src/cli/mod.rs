@@ -109,6 +109,7 @@ enum Command {
     /// Say what a node takes: memory, cores, disk, and how long a start takes
     Size(size::SizeArgs),
     /// Write down, in one folder and without secrets, what somebody who helps needs to know
+    #[command(after_help = support::EXIT_CODES)]
     Support(support::SupportArgs),
 }
 
@@ -248,6 +249,7 @@ impl CliError {
             #[cfg(feature = "kafka")]
             CliError::Publish(error) => error.exit_code(),
             CliError::Shadow(error) => error.exit_code(),
+            CliError::Support(error) => error.exit_code(),
             CliError::Import(ImportError::Ledger(error))
             | CliError::Generate(GenerateError::Ledger(error)) => error.exit_code,
             CliError::Import(_)
@@ -257,7 +259,6 @@ impl CliError {
             | CliError::Apply(_)
             | CliError::Checkpoint(_)
             | CliError::Principal(_)
-            | CliError::Support(_)
             | CliError::Tls(_)
             | CliError::Tune(_) => 1,
         }

@@ -1,7 +1,8 @@
 //! `florin support`: all that somebody who helps needs to know, in one folder, and nothing that is secret.
 //!
 //! What is not known to be harmless stays out: of a configuration only keys that there are, and of the audit no evidence, which holds
-//! balances. Passwords and tokens are taken out of every text.
+//! balances. Passwords and tokens are taken out of every text. What the folder should hold and does not is told, with the reason: whoever
+//! passes it on learns so before whoever opens it.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,8 +16,16 @@ use super::caller::{AdminArgs, Asked};
 use super::http::request;
 use super::output::say;
 use super::settings::KEYS;
-use crate::callers::SecretError;
+use crate::callers::{Secret, SecretError};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ, SUPPORT_LOG_BYTES, SUPPORT_LOG_LINES};
+
+/// What `florin support --help` ends with.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes:
+   0  the folder holds all that it should
+   1  it could not be written
+   2  flags
+   3  it is written and lacks something: what, and why, is said, and stands in its missing.txt";
 
 /// Flags of `florin support`.
 #[derive(Args, Debug)]
@@ -48,6 +57,24 @@ pub enum SupportError {
     /// No token where there should be one.
     #[error(transparent)]
     Token(#[from] SecretError),
+    /// It is there, and lacks something.
+    #[error("{} lacks what follows; mend that and write another, or pass it on as it is:\n{missing}", .path.display())]
+    Incomplete {
+        /// Which.
+        path: PathBuf,
+        /// A line for each reason.
+        missing: String,
+    },
+}
+
+impl SupportError {
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SupportError::Folder { .. } | SupportError::Token(_) => 1,
+            SupportError::Incomplete { .. } => 3,
+        }
+    }
 }
 
 /// What the admin port is asked, and the file for it.
@@ -62,70 +89,124 @@ const ASKED: [(&str, &str); 5] = [
 /// Runs `florin support`.
 pub(super) fn run(args: &SupportArgs) -> Result<(), SupportError> {
     let admin = args.node.asking()?;
-    let folder = Folder::new(&args.folder)?;
-    folder.write("version.txt", &format!("florin {}\n", env!("CARGO_PKG_VERSION")))?;
+    let mut folder = Folder::new(&args.folder, admin.token.as_ref())?;
+    folder.take("version.txt", Ok(format!("florin {}\n", env!("CARGO_PKG_VERSION"))))?;
     for (path, name) in ASKED {
-        folder.write(name, &asked(&admin, path))?;
+        folder.take(name, asked(&admin, path))?;
     }
     if let Some(config) = &args.config {
-        folder.write("florin.toml", &configuration(config))?;
+        folder.take("florin.toml", configuration(config))?;
     }
     let log = match &args.log {
-        Some(path) => end_of(path),
+        Some(path) => end_of(path).map_err(|error| format!("cannot read {}: {error}", path.display())),
         None => journal(),
     };
-    folder.write("log.txt", &log.unwrap_or_else(|error| format!("no log: {error}\n")))?;
-    host(&args.folder.join("host"));
-    say(&format!(
-        "{} is written: configuration without secrets, metrics, state, log and facts of this host. Look at it before you pass it on.",
-        args.folder.display()
-    ));
-    Ok(())
+    folder.take("log.txt", log)?;
+    folder.note("host", host(&args.folder.join("host")));
+    if args.config.is_none() {
+        say("Without the node's configuration: where it has a file, --config FILE takes that along.");
+    }
+    folder.conclude()
 }
 
 /// Where it is written, and nothing without having been looked through.
-struct Folder<'a>(&'a Path);
+struct Folder<'a> {
+    path: &'a Path,
+    token: Option<&'a Secret>,
+    holds: Vec<&'static str>,
+    /// What it should hold, and why it does not.
+    lacks: Vec<(&'static str, String)>,
+}
 
-impl Folder<'_> {
-    fn new(path: &Path) -> Result<Folder<'_>, SupportError> {
+impl<'a> Folder<'a> {
+    fn new(path: &'a Path, token: Option<&'a Secret>) -> Result<Folder<'a>, SupportError> {
         fs::create_dir(path).map_err(|source| SupportError::Folder { path: path.to_owned(), source })?;
-        Ok(Folder(path))
+        Ok(Folder { path, token, holds: Vec::new(), lacks: Vec::new() })
+    }
+
+    /// Writes a text, or notes why there is none.
+    fn take(&mut self, name: &'static str, text: Result<String, String>) -> Result<(), SupportError> {
+        let written = match text {
+            Ok(text) => Ok(self.write(name, &text)?),
+            Err(why) => Err(why),
+        };
+        self.note(name, written);
+        Ok(())
+    }
+
+    fn note(&mut self, name: &'static str, done: Result<(), String>) {
+        match done {
+            Ok(()) => self.holds.push(name),
+            Err(why) => self.lacks.push((name, why)),
+        }
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), SupportError> {
-        let path = self.0.join(name);
-        let text: String = text.lines().map(|line| without_secrets(line) + "\n").collect();
+        let path = self.path.join(name);
+        let text: String =
+            text.lines().map(|line| without_secrets(&self.without_token(line)) + "\n").collect();
         fs::write(&path, text).map_err(|source| SupportError::Folder { path, source })
+    }
+
+    /// Whoever answers may repeat what was shown to it.
+    fn without_token(&self, text: &str) -> String {
+        match self.token.and_then(Secret::reveal_text) {
+            Some(token) if !token.is_empty() => text.replace(token, "(left out)"),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// Says what there is; an error where something is missing.
+    fn conclude(self) -> Result<(), SupportError> {
+        let (path, holds) = (self.path.display(), self.holds.join(", "));
+        say(&format!("{path} holds {holds}, without secrets. Look at it before you pass it on."));
+        // One reason is told once: a node that is down lacks every page.
+        let mut missing: Vec<(String, Vec<&str>)> = Vec::new();
+        for (name, why) in &self.lacks {
+            match missing.iter_mut().find(|(known, _)| known == why) {
+                Some((_, names)) => names.push(name),
+                None => missing.push((why.clone(), vec![name])),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let line =
+            |(why, names): &(String, Vec<&str>)| format!("{}: {}", names.join(", "), self.without_token(why));
+        let missing = missing.iter().map(line).collect::<Vec<_>>().join("\n");
+        self.write("missing.txt", &missing)?;
+        Err(SupportError::Incomplete { path: self.path.to_owned(), missing })
     }
 }
 
-/// A node that is down has no answers, and that is worth knowing too.
-fn asked(admin: &Asked, path: &str) -> String {
-    match request(admin, "GET", path, "") {
-        Ok(answer) if path == "/v1/audit" => without_evidence(&answer.body),
-        Ok(answer) => answer.body,
-        Err(error) => format!("no answer: {error}\n"),
-    }
+/// What the node says. That it is not ready, and why, or keeps no checkpoints, or is not audited, is an answer as any other.
+fn asked(admin: &Asked, path: &str) -> Result<String, String> {
+    let answer = request(admin, "GET", path, "").map_err(|error| error.to_string())?;
+    let is_about_itself =
+        matches!((path, answer.status), ("/readyz", 503) | ("/v1/checkpoint" | "/v1/audit", 409));
+    let body = if is_about_itself {
+        answer.body
+    } else {
+        answer.succeeded().map_err(|refused| refused.to_string())?.body
+    };
+    if path == "/v1/audit" { without_evidence(&body) } else { Ok(body) }
 }
 
 /// Evidence holds balances: how much of it there is says enough.
-fn without_evidence(body: &str) -> String {
-    let Ok(mut audit) = florin_input::json::<serde_json::Value>(body.as_bytes()) else {
-        return "not what was expected\n".to_owned();
-    };
+fn without_evidence(body: &str) -> Result<String, String> {
+    let mut audit = florin_input::json::<serde_json::Value>(body.as_bytes())
+        .map_err(|error| format!("expected JSON of what the audit has found: {error}"))?;
     if let Some(evidence) = audit.get_mut("evidence") {
         let count = evidence.as_array().map_or(0, Vec::len);
         *evidence = format!("{count} left out").into();
     }
-    audit.to_string()
+    Ok(audit.to_string())
 }
 
 /// The keys that there are, each on a line of its own. Comments and whatever is no key may be anything.
-fn configuration(path: &Path) -> String {
-    let text = match florin_input::read_text(path, CONFIG_BYTES_MAX, CONFIG_READ) {
-        Ok(text) => text,
-        Err(error) => return format!("# not read: {error}\n"),
-    };
+fn configuration(path: &Path) -> Result<String, String> {
+    let text = florin_input::read_text(path, CONFIG_BYTES_MAX, CONFIG_READ)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let (table, errors) = DeTable::parse_recoverable(&text);
     let mut shown = format!("# {} mistakes\n", errors.len());
     for (key, value) in table.get_ref() {
@@ -143,7 +224,7 @@ fn configuration(path: &Path) -> String {
             _ => shown.push_str("# a key that florin does not know was left out\n"),
         }
     }
-    shown
+    Ok(shown)
 }
 
 fn text_of(value: &DeValue<'_>) -> String {
@@ -171,21 +252,33 @@ fn end_of(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn journal() -> io::Result<String> {
+/// What the journal has of the unit: where a node was started otherwise it has nothing, and says so in a line of its own (`-q` leaves that out).
+fn journal() -> Result<String, String> {
     let lines = SUPPORT_LOG_LINES.to_string();
-    let output = Command::new("journalctl")
-        .args(["-u", "florin", "--no-pager", "-o", "short-iso", "-n", &lines])
-        .output()?;
+    let mut journalctl = Command::new("journalctl");
+    journalctl.args(["-q", "-u", "florin", "--no-pager", "-o", "short-iso", "-n", &lines]);
+    let output =
+        journalctl.output().map_err(|error| format!("cannot run journalctl: {error}; {ANOTHER_LOG}"))?;
+    if output.stdout.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+        let said = if said.is_empty() { said } else { format!(" ({said})") };
+        return Err(format!("journalctl -u florin shows this user no line{said}; {ANOTHER_LOG}"));
+    }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+const ANOTHER_LOG: &str =
+    "name the file that the node's log is in (--log FILE), or run this as somebody who may read the journal";
+
 /// As far as everybody may read it: what `florin tune record` writes. A host that cannot be recorded is no reason to stop.
-fn host(folder: &Path) {
+fn host(folder: &Path) -> Result<(), String> {
     let recorded = std::env::current_exe()
-        .and_then(|florin| Command::new(florin).args(["tune", "record"]).arg(folder).output());
-    if !recorded.is_ok_and(|output| output.status.success()) {
-        say("this host could not be written down: florin tune record says why");
+        .and_then(|florin| Command::new(florin).args(["tune", "record"]).arg(folder).output())
+        .map_err(|error| format!("cannot run florin tune record: {error}"))?;
+    if !recorded.status.success() {
+        return Err(format!("florin tune record: {}", String::from_utf8_lossy(&recorded.stderr).trim()));
     }
+    Ok(())
 }
 
 /// Words behind which a secret stands: in addresses, in headers, in configurations.
@@ -202,8 +295,14 @@ fn without_secrets(line: &str) -> String {
         let rest = lower[end..].trim_start_matches(['"', '\'']);
         let gap = rest.trim_start();
         // `florin_wrong_tokens_total 0` is no secret: one is set off by a sign, or follows `Bearer`.
+        // What florin says of a proof that is wrong is the reason for something, and repeats none:
+        // `token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS …`.
+        let is_said = gap
+            .strip_prefix(':')
+            .map(str::trim_start)
+            .is_some_and(|said| said.starts_with("expected ") || said.starts_with("bearer,"));
         let is_set = gap.starts_with(['=', ':']) || (word == "bearer" && gap.len() < rest.len());
-        is_set.then_some(end)
+        (is_set && !is_said).then_some(end)
     });
     if let Some(end) = found.min() {
         line.truncate(end);
@@ -249,6 +348,11 @@ mod tests {
             ("got Bearer hunter2", "got Bearer (left out)"),
             ("the token was refused: token=hunter2", "the token was refused: token (left out)"),
             ("{\"token\":\"hunter2\"}", "{\"token (left out)"),
+            (
+                "token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS the caller's",
+                "token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS the caller's",
+            ),
+            ("token: hunter2; token: expected one", "token (left out)"),
             ("florin_wrong_tokens_total{shard=\"0\"} 0", "florin_wrong_tokens_total{shard=\"0\"} 0"),
             ("http://127.0.0.1:7300/v1", "http://127.0.0.1:7300/v1"),
         ] {

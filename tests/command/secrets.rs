@@ -1,9 +1,10 @@
 //! `florin support` is passed on to strangers: what is planted where secrets lie must be in none of its files.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Server, folder_with_ledger, run, write};
+use crate::support::{NOBODY, Server, end, florin, folder_with_ledger, run, write};
 
 const SECRET: &str = "hunter2-of-the-bank";
 
@@ -68,6 +69,59 @@ fn a_node_that_is_down_is_told_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("support").display().to_string();
     let log = write(folder.path(), "log", "INFO x\n").display().to_string();
-    run(folder.path(), &["support", &out, "--admin", "127.0.0.1:1", "--log", &log]).ok();
-    assert!(fs::read_to_string(format!("{out}/readyz.json")).unwrap().starts_with("no answer: "));
+    let said = run(folder.path(), &["support", &out, "--admin", NOBODY, "--log", &log]).refused(3);
+    let pages = "readyz.json, metrics.txt, shards.json, checkpoint.json, audit.json: cannot reach florin at 127.0.0.1:1";
+    assert!(said.contains(pages) && said.contains("is `florin serve` running"), "{said}");
+    let left = |name: &str| fs::read_to_string(format!("{out}/{name}"));
+    assert!(left("missing.txt").unwrap().starts_with(pages) && left("log.txt").unwrap().contains("INFO x"));
+    left("readyz.json").unwrap_err();
+}
+
+/// It ended with 0, with pages that held a refusal whose reason had been taken for a secret: "token (left out)".
+#[test]
+fn what_the_folder_lacks_is_told_with_the_reason() {
+    let folder = folder_with_ledger();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for (name, may) in [("whole", "metrics,admin"), ("half", "metrics")] {
+        let token = run(folder.path(), &["principal", "add", name, "--may", may]).ok();
+        fs::set_permissions(write(folder.path(), name, &token), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let server = Server::start(folder.path(), &["--shards", "1", "--principals", "principals.toml"]);
+    let admin = server.admin.to_string();
+    // No unit has started this node: the journal is empty, as where a user may not read it.
+    let journalctl = |script: &str| {
+        let program = write(folder.path(), "journalctl", &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let support = |out: &str, more: &[&str]| {
+        let mut command = florin(folder.path(), &[&["support", out, "--admin", &admin], more].concat());
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", folder.path().display())).env_remove("FLORIN_TOKEN");
+        end(command, "")
+    };
+    let why = "token: expected one of a caller who may ";
+
+    journalctl("exit 1");
+    let said = support("stranger", &[]).refused(3);
+    assert!(said.contains(&format!(
+        "metrics.txt, shards.json, checkpoint.json: the node answered 401: {why}metrics"
+    )));
+    assert!(said.contains(&format!("audit.json: the node answered 401: {why}admin")), "{said}");
+    assert!(said.contains("log.txt: journalctl ") && said.contains("--log FILE"), "{said}");
+    let missing = fs::read_to_string(at("stranger/missing.txt")).unwrap();
+    assert!(missing.contains(&format!("{why}metrics")) && said.contains(&missing), "{missing}");
+
+    journalctl("echo INFO ready");
+    let said = support("half-seen", &["--token-file", "half"]).refused(3);
+    assert!(
+        said.contains("\naudit.json: the node answered 403: ") && !said.contains("metrics.txt"),
+        "{said}"
+    );
+
+    let said = support("all", &["--token-file", "whole"]).ok();
+    let all =
+        "version.txt, readyz.json, metrics.txt, shards.json, checkpoint.json, audit.json, log.txt, host";
+    assert!(said.contains(&format!("all holds {all}, without secrets")), "{said}");
+    assert!(fs::read_to_string(at("all/log.txt")).unwrap() == "INFO ready\n");
+    fs::read_to_string(at("all/missing.txt")).unwrap_err();
 }
