@@ -164,6 +164,29 @@ fn every_alert_fires_for_what_it_is_for_and_in_time() {
     }
 }
 
+/// The scrape jobs that the page shows are as Prometheus reads them.
+#[test]
+fn prometheus_reads_the_scrape_jobs_of_the_page() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/deploy.md")).unwrap();
+    let jobs: Vec<&str> =
+        page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(jobs.len() == 2 && jobs.iter().all(|job| job.contains("job_name: florin\n")), "{jobs:?}");
+    let Some(promtool) = promtool() else {
+        eprintln!(
+            "skipped: prometheus_reads_the_scrape_jobs_of_the_page needs promtool (package prometheus)"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for job in jobs {
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, job).unwrap();
+        let output = promtool(&["check", "config", "--syntax-only", file.to_str().unwrap()]);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{said}\n{job}");
+    }
+}
+
 /// The names of all alerts, in their order.
 fn alerts() -> Vec<String> {
     let rules = fs::read_to_string(deploy().join("grafana/alerts.yml")).unwrap();

@@ -2,6 +2,8 @@
 //! are run, in their order; a node that is started is left running until the next.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use tempfile::TempDir;
 
@@ -36,6 +38,9 @@ impl Reader {
         line = line.replace("7400", &node.any.port().to_string());
         if let Some(tls) = node.tls {
             line = line.replace("localhost:7500", &format!("localhost:{}", tls.port()));
+        }
+        if let Some(admin) = node.tls_admin {
+            line = line.replace("localhost:7301", &format!("localhost:{}", admin.port()));
         }
         if line.starts_with("florin get ") && !line.contains("--addr") {
             line.push_str(&format!(" --addr 127.0.0.1:{}", node.any.port()));
@@ -122,6 +127,34 @@ impl Reader {
     }
 }
 
+/// What follows a key of a file in YAML.
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "))
+}
+
+/// docs/deploy.md's scrape job, with the files that the walk has made: as Prometheus asks.
+fn scraped(folder: &Path, tls_admin: SocketAddr) {
+    let page = include_str!("../../docs/deploy.md");
+    let block =
+        blocks(page).into_iter().find(|block| block.text.contains("scheme: https")).expect("such a job");
+    let file = |key: &str| {
+        let path = Path::new(value(&block.text, key).unwrap_or_else(|| panic!("{key} in {}", block.text)));
+        let name = path.file_name().expect("a file").to_owned();
+        let made =
+            [folder.join("certs").join(&name), folder.join(&name)].into_iter().find(|path| path.exists());
+        made.unwrap_or_else(|| panic!("the walk makes no {}", name.display())).display().to_string()
+    };
+    let (ca, certificate, key, token) =
+        (file("ca_file"), file("cert_file"), file("key_file"), file("credentials_file"));
+    let metrics = format!("https://localhost:{}/metrics", tls_admin.port());
+    let by_certificate = format!("--cacert {ca} --cert {certificate} --key {key}");
+    let by_token = format!("{by_certificate} -H \"Authorization: Bearer $(cat {token})\"");
+    for proof in [by_certificate, by_token] {
+        let page = shell(folder, &format!("curl -sSf {proof} {metrics}"));
+        assert!(page.contains("\nflorin_accounts"), "{page}");
+    }
+}
+
 #[test]
 fn every_command_of_the_page_about_security_works() {
     let mut reader = Reader::new();
@@ -130,6 +163,7 @@ fn every_command_of_the_page_about_security_works() {
     }
     let node = reader.node.as_ref().expect("the walk ends with one");
     assert!(node.tls.is_some() && node.tls_admin.is_some(), "it ends with TLS");
+    scraped(reader.folder.path(), node.tls_admin.expect("it is there"));
     wait_for("the refusal in the audit log", || {
         let log = std::fs::read_to_string(reader.folder.path().join("audit.jsonl")).ok()?;
         let is_there = |line: &str| {
