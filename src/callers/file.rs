@@ -74,7 +74,10 @@ pub struct Principals {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// No such file, or no permission.
-    #[error("cannot read the principals {}: {source}", .path.display())]
+    #[error(
+        "cannot read the principals {}: {source}; `florin principal add NAME` makes such a file where there is none",
+        .path.display()
+    )]
     Unreadable {
         /// Which.
         path: PathBuf,

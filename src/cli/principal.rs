@@ -22,7 +22,7 @@ From nothing to tokens:
   florin serve --principals principals.toml --listen 0.0.0.0:7400
   FLORIN_TOKEN=$(cat team-a.token) florin get balance 42
 
-To replace a token without a lost request: add the same name again, SIGHUP the node, give the new token to whoever asks, take the
+To replace a token without a lost request: add the same name again, SIGHUP the node, give the new token to whoever asks, take the \
 old hash out of the file, SIGHUP again. docs/security.md has the whole of it.";
 
 /// What can be done with principals.

@@ -24,11 +24,11 @@ use crate::threads::{Vital, spawn_vital_task};
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and docs/node.md say the same.
 pub(super) const EXIT_CODES: &str = "\
 Signals:
-  SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart.
-  The principals are read again, and hold for connections that are there too; so are certificates and keys, for those to come.
-  SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds;
-  then the exit code is 0. A second one ends the process at once. A node of --group drains once others have its users, and waits a
-  minute at most for that.
+  SIGHUP reads the configuration again and takes over log and admin-host; what else has changed is named, and takes a restart. \
+The principals are read again, and hold for connections that are there too; so are certificates and keys, for those to come.
+  SIGTERM and SIGINT drain: no new connections, an answer to everything that has arrived, at most 10 seconds; \
+then the exit code is 0. A second one ends the process at once. A node of --group drains once others have its users, and waits a \
+minute at most for that.
 
 Exit codes:
    0  ended by a signal

@@ -456,7 +456,7 @@ fn text_of(value: &DeValue<'_>) -> Result<String, String> {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// No such file, or no permission.
-    #[error("cannot read the configuration {}: {source}", .path.display())]
+    #[error("cannot read the configuration {}: {source}; name one that is there (--config)", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

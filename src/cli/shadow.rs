@@ -21,8 +21,8 @@ use super::systemd::{feed_watchdog, inherited_sockets, keep_socket, tell_ready, 
 
 /// What `florin shadow --help` ends with.
 pub(super) const AFTER_HELP: &str = "\
-The primary's answers go back byte for byte, whatever the candidate does. Only requests that read are mirrored: GET, HEAD
-and POST /v1/balances:batchGet. SIGTERM and SIGINT drain, write the report, and end with a verdict; a second one ends at once.
+The primary's answers go back byte for byte, whatever the candidate does. Only requests that read are mirrored: GET, HEAD \
+and POST /v1/balances:batchGet. SIGTERM and SIGINT drain, write the report, and end with a verdict; a second one ends at once. \
 docs/shadow.md says what the verdicts mean, and what a configuration file may hold.
 
 Exit codes:
@@ -34,8 +34,8 @@ Exit codes:
   20  not consistent: mismatches, errors of the candidate, or too many requests that were not comparable
   21  consistent as far as it was compared, but not complete: some of it was not compared, or was only ever refused
   22  consistent and complete, but it was little: fewer answers or users than the configuration's [enough]
-  23  consistent and complete, but unproven: of more than unproven-max of the requests nobody has seen whether what the candidate
-      said at first was ever true, or both sides say themselves that transactions are missing
+  23  consistent and complete, but unproven: of more than unproven-max of the requests nobody has seen whether what the candidate \
+said at first was ever true, or both sides say themselves that transactions are missing
   24  consistent, but the recording that was replayed is cut or damaged: what it still holds was compared
   25  consistent as far as it was compared, but the candidate or the primary could not be reached";
 

@@ -49,6 +49,7 @@ pub(super) fn neighbours(scene: &Scene<'_>) -> Finding {
             Status::Warn
         },
         found: match strangers.len() {
+            0 if quiet.is_empty() => "each shard's CPU keeps house too".to_owned(),
             0 => format!("no other process may run on {}", quiet.or_none()),
             strangers => {
                 let strangers =
