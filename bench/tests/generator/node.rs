@@ -129,7 +129,7 @@ fn a_running_node_is_asked_by_tls_and_with_a_token() {
     for kind in ["florin,via=shard", "florin,via=any", "http"] {
         for (address, next) in [(address, "say tls=on"), (nobody, "with this address?")] {
             let spec: TargetSpec = format!("{kind},addr={address}").parse().unwrap();
-            let told = Target::start(&spec, &bench).err().expect("nobody who answers in plain").to_string();
+            let told = Target::start(&spec, &bench).expect_err("nobody who answers in plain").to_string();
             assert!(told.contains(&address.to_string()) && told.contains(next), "{kind}: {told}");
         }
     }
