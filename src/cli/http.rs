@@ -49,11 +49,15 @@ impl Answer {
         if self.is_success() { Ok(self) } else { Err(Refused { status: self.status, detail: self.detail() }) }
     }
 
-    /// A refusal's own words, or its whole body where it has none.
+    /// A refusal's own words, or its whole body where it has none; and what to do where a port for reads was asked for what the admin port has.
     pub fn detail(&self) -> String {
         let problem: Option<serde_json::Value> = florin_input::json(self.body.as_bytes()).ok();
         let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
-        detail.unwrap_or(self.body.trim()).to_owned()
+        let detail = detail.unwrap_or(self.body.trim());
+        let is_read_port = self.status == 404 && detail.starts_with("path: expected /v1/users/");
+        let next =
+            if is_read_port { "; this port is for reads alone: give the node's admin port" } else { "" };
+        format!("{detail}{next}")
     }
 }
 

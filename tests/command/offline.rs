@@ -244,3 +244,20 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let status = florin(folder.path(), &["config", "check"]).stdout(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
+
+/// "Connection refused" was all that was said.
+#[cfg(all(feature = "kafka", feature = "postgres"))]
+#[test]
+fn a_ledgers_server_that_is_not_there_is_told_with_what_to_look_at() {
+    let folder = TempDir::new().unwrap();
+    for (ledger, next) in [
+        (
+            format!("postgres://florin@{NOBODY}/none"),
+            "does it run, and listen there (listen_addresses, port)?",
+        ),
+        (format!("kafka://{NOBODY}/none"), "does a broker run, and listen there (listeners)?"),
+    ] {
+        let said = run(folder.path(), &["ledger", "check", &ledger]).refused(21);
+        assert!(said.contains(NOBODY) && said.contains(next), "{said}");
+    }
+}

@@ -15,7 +15,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
-use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, unavailable};
+use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, next_step, unavailable};
 use crate::limits::{
     AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, FETCH_WAIT_MS, LEADER_PAUSE,
     PARTITIONS_MAX, QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
@@ -269,9 +269,10 @@ impl Asker {
         }
         self.listen();
         Failure::Unavailable(format!(
-            "the Kafka brokers {} do not say {what} ({error}){}",
+            "the Kafka brokers {} do not say {what} ({error}){}{}",
             self.address.brokers.join(","),
-            complaint(&self.consumer)
+            complaint(&self.consumer),
+            next_step(error)
         ))
     }
 

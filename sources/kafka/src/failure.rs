@@ -158,5 +158,15 @@ pub fn judge(error: &KafkaError, address: &Address) -> Verdict {
 
 /// Something was asked of the brokers, and did not come.
 pub fn unavailable(what: &str, error: &KafkaError) -> Failure {
-    Failure::Unavailable(format!("{what}: {error}"))
+    Failure::Unavailable(format!("{what}: {error}{}", next_step(error)))
+}
+
+/// What to do where no broker was reached.
+pub fn next_step(error: &KafkaError) -> &'static str {
+    match error.rdkafka_error_code() {
+        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve) => {
+            "; does a broker run, and listen there (listeners)?"
+        }
+        _ => "",
+    }
 }

@@ -39,7 +39,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nobody answers there, or who does hangs up.
-    #[error("cannot reach PostgreSQL at {place}: {source}")]
+    #[error(
+        "cannot reach PostgreSQL at {place}: {source}; does it run, and listen there (listen_addresses, port)?"
+    )]
     Reach {
         /// Where it should be.
         place: String,

@@ -164,5 +164,8 @@ async fn a_server_that_says_nothing_is_given_up_on() {
 async fn a_server_that_is_not_there_is_named() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = greet(&format!("postgres://reader@127.0.0.1:{port}/d")).await.unwrap_err().to_string();
-    assert!(error.contains("cannot reach PostgreSQL at 127.0.0.1"), "{error}");
+    assert!(
+        error.contains("cannot reach PostgreSQL at 127.0.0.1") && error.contains("listen_addresses"),
+        "{error}"
+    );
 }
