@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/florin-db/florin/clients/go/internal/frame"
 	wire "github.com/florin-db/florin/clients/go/internal/generated/florin/v1"
@@ -94,8 +96,8 @@ func readNodeMap(table *wire.NodeMap) (*nodeMap, error) {
 	for index := range table.NodesLength() {
 		table.Nodes(&row, index)
 		host := row.Host()
-		if len(host) == 0 || len(host) > frame.HostBytesMax || row.NodeId() == 0 || row.Port() == 0 && row.TlsPort() == 0 {
-			expected := fmt.Sprintf("of each node an id, a host of 1 to %d bytes and a port", frame.HostBytesMax)
+		if !isHost(host) || row.NodeId() == 0 || row.Port() == 0 && row.TlsPort() == 0 {
+			expected := fmt.Sprintf("of each node an id, a host of 1 to %d letters, digits, -, ., _ and : and a port", frame.HostBytesMax)
 			return nil, unexpected("body", expected, fmt.Sprintf("none of node %d", index))
 		}
 		m.nodes = append(m.nodes, mapNode{id: row.NodeId(), host: string(host), port: row.Port(), tlsPort: row.TlsPort()})
@@ -109,4 +111,13 @@ func readNodeMap(table *wire.NodeMap) (*nodeMap, error) {
 		m.holders[index] = place
 	}
 	return m, nil
+}
+
+// isHost tells whether this may be a node's host: what others say of nodes ends in logs, and in names that are looked up.
+func isHost(host []byte) bool {
+	illegal := func(letter byte) bool {
+		isDigit, isLetter := '0' <= letter && letter <= '9', 'a' <= letter|0x20 && letter|0x20 <= 'z'
+		return !isDigit && !isLetter && strings.IndexByte("-._:", letter) < 0
+	}
+	return 1 <= len(host) && len(host) <= frame.HostBytesMax && !slices.ContainsFunc(host, illegal)
 }

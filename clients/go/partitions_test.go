@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -472,5 +473,15 @@ func TestTheMapIsAskedForSoonOnceSomethingIsLost(t *testing.T) {
 		{13 * time.Second, 3, true, true},
 	} {
 		same(t, news.isDue(now.Add(step.after), step.good, step.isWell), step.isDue)
+	}
+}
+
+// A map's host ends in logs, and in names that are looked up.
+func TestAHostIsOneOfANetwork(t *testing.T) {
+	for _, host := range []string{"localhost", "10.0.0.1", "2001:db8::1", "a_b-c.example.com", strings.Repeat("x", 253)} {
+		same(t, isHost([]byte(host)), true)
+	}
+	for _, host := range []string{"", "a b", "a\r\nb", "a/b", "a@b", "ä", "\x1b[31m", strings.Repeat("x", 254)} {
+		same(t, isHost([]byte(host)), false)
 	}
 }

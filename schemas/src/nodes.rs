@@ -129,6 +129,12 @@ pub struct MapNode {
     pub tls_port: u16,
 }
 
+/// Whether this may be a node's host: what others say of nodes stands in headers of HTTP, metrics and logs.
+pub fn is_host(host: &str) -> bool {
+    let is_legal = |letter: u8| letter.is_ascii_alphanumeric() || b"-._:".contains(&letter);
+    (1..=HOST_BYTES_MAX).contains(&host.len()) && host.bytes().all(is_legal)
+}
+
 /// `host:port`, with an IPv6 address in brackets.
 pub fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -161,7 +167,7 @@ pub enum NodeMapError {
     Nodes(usize),
     /// A node that cannot be asked.
     #[error(
-        "nodes: expected an id, a host of 1 to {HOST_BYTES_MAX} bytes and a port of each, got none of node {0}"
+        "nodes: expected an id, a host of 1 to {HOST_BYTES_MAX} letters, digits, -, ., _ and : and a port of each, got none of node {0}"
     )]
     Node(usize),
     /// No partitions, too many, or not as many holders of each.
@@ -351,8 +357,7 @@ impl NodeMap {
         let mut nodes = Vec::with_capacity(count);
         for (place, node) in map.nodes().iter().flatten().enumerate() {
             let host = node.host().unwrap_or_default();
-            let is_named = (1..=HOST_BYTES_MAX).contains(&host.len());
-            if !is_named || node.node_id() == 0 || (node.port(), node.tls_port()) == (0, 0) {
+            if !is_host(host) || node.node_id() == 0 || (node.port(), node.tls_port()) == (0, 0) {
                 return Err(NodeMapError::Node(place));
             }
             let (id, port, tls_port) = (NodeId(node.node_id()), node.port(), node.tls_port());
@@ -448,6 +453,11 @@ mod tests {
         assert_eq!(wrong(|map| Arc::make_mut(&mut map.nodes)[0].port = 0), NodeMapError::Node(0));
         assert_eq!(
             wrong(|map| Arc::make_mut(&mut map.nodes)[0].host = "x".repeat(254)),
+            NodeMapError::Node(0)
+        );
+        // It would have made a header of its own in the answer that names the owner.
+        assert_eq!(
+            wrong(|map| Arc::make_mut(&mut map.nodes)[0].host = "x\r\nSet-Cookie: y".to_owned()),
             NodeMapError::Node(0)
         );
         assert_eq!(wrong(|map| map.nodes = vec![node(1); 257].into()), NodeMapError::Nodes(257));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use florin_core::nodes::{Mark, Member, News, Report, Standing};
-use florin_schema::nodes::HOST_BYTES_MAX;
+use florin_schema::nodes::{HOST_BYTES_MAX, is_host};
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner, decimal};
 use serde::{Deserialize, Serialize};
 
@@ -218,8 +218,10 @@ impl NodeText {
 
     fn read(self) -> Result<MapNode, TextError> {
         let NodeText { id, host, port, tls_port } = self;
-        if !(1..=HOST_BYTES_MAX).contains(&host.len()) || (port, tls_port) == (0, 0) {
-            return Err(wrong("node", format!("a host of 1 to {HOST_BYTES_MAX} bytes and a port")));
+        if !is_host(&host) || (port, tls_port) == (0, 0) {
+            let expected =
+                format!("a host of 1 to {HOST_BYTES_MAX} letters, digits, -, ., _ and : and a port");
+            return Err(wrong("node", expected));
         }
         Ok(MapNode { id: node_id(&id)?, host, port, tls_port })
     }
@@ -432,6 +434,8 @@ mod tests {
             ("\"number\":\"1795320306000000\"", "\"number\":\"18446744073709551615\""),
             ("\"id\":\"1\"", "\"id\":\"0\""),
             ("\"host\":\"node-1\"", "\"host\":\"\""),
+            ("\"host\":\"node-1\"", "\"host\":\"node-1\\r\\nx\""),
+            ("\"host\":\"node-1\"", "\"host\":\"node\\\"} 1\""),
             ("\"ready\":[2]", "\"ready\":[8192]"),
             ("\"claim\":\"9\"", "\"claim\":\"18446744073709551615\""),
             ("{", "["),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use florin_core::nodes::Place;
-use florin_schema::nodes::HOST_BYTES_MAX;
+use florin_schema::nodes::{HOST_BYTES_MAX, is_host};
 
 use crate::limits::PARTITIONS_MAX;
 
@@ -47,7 +47,7 @@ pub(super) fn instance(place: &Place) -> String {
 fn place(found: &str) -> Option<Place> {
     let mut parts = found.strip_prefix("florin/")?.splitn(3, '/');
     let (port, tls_port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let host = parts.next().filter(|host| (1..=HOST_BYTES_MAX).contains(&host.len()))?.to_owned();
+    let host = parts.next().filter(|host| is_host(host))?.to_owned();
     let place = Place { host, port, tls_port };
     // As it is written, and in no other way.
     ((port, tls_port) != (0, 0) && client_id(&place) == found).then_some(place)
@@ -146,7 +146,7 @@ mod tests {
             ("10.0.0.7", 7400, 0),
             ("2001:db8::2", 7400, 7500),
             ("node-1.example.org", 0, 7500),
-            ("a/b", 7400, 0),
+            ("a_b", 7400, 0),
         ] {
             let place = Place { host: host.to_owned(), port, tls_port };
             let member = Member::read(&client_id(&place), &assignment(&[("ledger", &[0, 7])]), "ledger");
@@ -156,6 +156,8 @@ mod tests {
             "rdkafka",
             "florin",
             "florin/7400/0/",
+            "florin/7400/0/a/b",
+            "florin/7400/0/a\r\nb",
             "florin/7400/host",
             "florin/0/0/host",
             "florin/+7400/0/host",
