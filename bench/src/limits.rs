@@ -84,6 +84,8 @@ pub const SAMPLED_USERS: usize = 10_000;
 pub const LOAD_BATCH: usize = 512;
 /// How long one attempt to reach a server may take.
 pub const PROBE_TIME: Duration = Duration::from_secs(2);
+/// Bytes of a file of authorities: those of all that a host trusts have some 200 KiB.
+pub const AUTHORITIES_BYTES_MAX: usize = 1_024 * 1_024;
 /// Pings in one write of those that keep a calm server awake.
 pub const STIR_PINGS: usize = 256;
 /// How often a calm shard that is alone is woken: a hundredth of what 20,000 requests cost it in that time under valgrind. Where they

@@ -1,9 +1,6 @@
 //! The `florin-bench` command.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser;
 use florin_bench::cli::{self, Cli};
@@ -12,8 +9,7 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever has closed this has nothing to read.
-            let _ = writeln!(io::stderr(), "florin-bench: {error}");
+            cli::note(&format!("florin-bench: {error}"));
             ExitCode::FAILURE
         }
     }

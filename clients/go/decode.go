@@ -3,7 +3,9 @@ package florin
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	flatbuffers "github.com/google/flatbuffers/go"
@@ -32,6 +34,16 @@ func metadata(header frame.Reply) Metadata {
 
 func moment(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
+// printable is a rune as a terminal or a log may be given it: what would move the cursor, end a line, set a colour or turn the text
+// round is U+FFFD. The server's words may be a stranger's.
+func printable(r rune) rune {
+	// Two that end lines are no controls, and those that set a direction of writing are all of Bidi_Control.
+	if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || unicode.Is(unicode.Bidi_Control, r) {
+		return unicode.ReplacementChar
+	}
+	return r
+}
+
 // checkHeader refuses a header that does not answer the request, and turns any status but OK into its error.
 func checkHeader(header frame.Reply, opcode frame.Opcode, body []byte) error {
 	if header.Status > frame.StatusMax {
@@ -48,6 +60,7 @@ func checkHeader(header frame.Reply, opcode frame.Opcode, body []byte) error {
 		if runes := []rune(message); len(runes) > messageRunesMax {
 			message = string(runes[:messageRunesMax])
 		}
+		message = strings.Map(printable, message)
 		return &StatusError{Metadata: metadata(header), Status: Status(header.Status), Message: message}
 	}
 	if header.Opcode != opcode {

@@ -261,6 +261,8 @@ func TestAnAnswerThatIsNotWhatWasAskedIsTold(t *testing.T) {
 			return node.Answer(request)
 		case request.Opcode == frame.GetBalance && request.UserID == 3:
 			return fake.Refuse(request, uint8(StatusInternal), strings.Repeat("x", 1<<19))
+		case request.Opcode == frame.GetBalance && request.UserID == 5:
+			return fake.Refuse(request, uint8(StatusInternal), "\x1b]0;x\a\n\u202ey")
 		}
 		return node.Answer(request)
 	})
@@ -270,6 +272,10 @@ func TestAnAnswerThatIsNotWhatWasAskedIsTold(t *testing.T) {
 	}
 	if _, err := client.GetBalance(within(t, patience), 3); !errors.Is(err, ErrInternal) || len(err.Error()) > 2000 {
 		t.Errorf("got %d bytes", len(err.Error()))
+	}
+	// A terminal that shows the sentence is not told anything by it.
+	if _, err := client.GetBalance(within(t, patience), 5); !errors.Is(err, ErrInternal) || !strings.HasSuffix(err.Error(), ": \ufffd]0;x\ufffd\ufffd\ufffdy") {
+		t.Errorf("got %q", err)
 	}
 	check(t, client, 4)
 }

@@ -60,12 +60,13 @@ func secure(ctx context.Context, socket net.Conn, config *tls.Config, serverName
 
 // The alerts by which a node says what it thinks of a caller's certificate (RFC 8446, section 6).
 const (
-	alertBadCertificate      = tls.AlertError(42)
-	alertCertificateExpired  = tls.AlertError(45)
-	alertCertificateUnknown  = tls.AlertError(46)
-	alertUnknownAuthority    = tls.AlertError(48)
-	alertDecryptError        = tls.AlertError(51)
-	alertCertificateRequired = tls.AlertError(116)
+	alertBadCertificate         = tls.AlertError(42)
+	alertUnsupportedCertificate = tls.AlertError(43)
+	alertCertificateExpired     = tls.AlertError(45)
+	alertCertificateUnknown     = tls.AlertError(46)
+	alertUnknownAuthority       = tls.AlertError(48)
+	alertDecryptError           = tls.AlertError(51)
+	alertCertificateRequired    = tls.AlertError(116)
 )
 
 // explained says what is missing, where a failure is TLS's; others are as they are. A node looks at a caller's certificate after
@@ -84,8 +85,12 @@ func explained(err error) error {
 		problem = "the node's certificate is for another name; correct the target, or give its name in Options.TLS.ServerName"
 	case errors.As(err, &authority):
 		problem = "the node's certificate is of an authority that nobody here trusts; give it in Options.TLS.RootCAs"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		problem = "by this host's clock the node's certificate has ended, or is not valid yet; whoever runs the node gives it another (--tls-cert)"
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		problem = "the node's certificate is not for servers; it needs the extended key usage serverAuth (--tls-cert)"
 	case errors.As(err, &invalid):
-		problem = "the node's certificate is not valid"
+		problem = "the node's certificate is not valid; whoever runs the node gives it another (--tls-cert)"
 	case errors.As(err, &header):
 		problem = "what answers there does not speak TLS; expected a port of --tls-listen"
 	case errors.As(err, &remote) && remote.Op == "remote error":
@@ -99,7 +104,9 @@ func explained(err error) error {
 		case is(alertUnknownAuthority, alertBadCertificate, alertCertificateUnknown, alertDecryptError):
 			problem = "the node does not take the certificate in Options.TLS.Certificates: expected one of its --tls-client-ca"
 		case is(alertCertificateExpired):
-			problem = "the certificate in Options.TLS.Certificates is no longer valid"
+			problem = "by the node's clock the certificate in Options.TLS.Certificates has ended, or is not valid yet; give another there"
+		case is(alertUnsupportedCertificate):
+			problem = "the certificate in Options.TLS.Certificates is not for callers; it needs the extended key usage clientAuth"
 		default:
 			problem = "the node refuses"
 		}

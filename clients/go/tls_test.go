@@ -41,7 +41,9 @@ func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certif
 		t.Fatal(err)
 	}
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	}
 	parent, signer := a.certificate, a.key
 	if parent == nil {
 		parent, signer = template, key
@@ -71,7 +73,12 @@ func (a *authority) pool() *x509.CertPool {
 
 // server is a node's side, which asks for certificates of this authority.
 func (a *authority) server(t *testing.T, asks tls.ClientAuthType) *tls.Config {
-	pair := a.pair(t, &x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	return a.serverOf(t, asks, &x509.Certificate{})
+}
+
+func (a *authority) serverOf(t *testing.T, asks tls.ClientAuthType, template *x509.Certificate) *tls.Config {
+	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	pair := a.pair(t, template)
 	return &tls.Config{
 		Certificates: []tls.Certificate{pair}, ClientAuth: asks, ClientCAs: a.pool(), MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"florin", "http/1.1"},
@@ -82,6 +89,23 @@ func (a *authority) caller(t *testing.T) tls.Certificate {
 	return a.pair(t, &x509.Certificate{
 		DNSNames: []string{"caller"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
+}
+
+// Certificates that nobody takes: whose time is over, whose time is to come, and for another purpose.
+func ended(usage x509.ExtKeyUsage) *x509.Certificate {
+	return &x509.Certificate{
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{usage},
+	}
+}
+
+func early(usage x509.ExtKeyUsage) *x509.Certificate {
+	return &x509.Certificate{
+		NotBefore: time.Now().Add(time.Hour), NotAfter: time.Now().Add(2 * time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{usage},
+	}
+}
+
+func only(usage x509.ExtKeyUsage) *x509.Certificate {
+	return &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{usage}}
 }
 
 func TestByTLSEveryShardIsReached(t *testing.T) {
@@ -107,6 +131,14 @@ func TestWhatIsMissingForTLSIsSaid(t *testing.T) {
 	own, other := newAuthority(t), newAuthority(t)
 	open := fake.StartTLS(t, 1, own.server(t, tls.NoClientCert))
 	asking := fake.StartTLS(t, 1, own.server(t, tls.RequireAndVerifyClientCert))
+	server, caller := x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth
+	node := func(template *x509.Certificate) string {
+		return fake.StartTLS(t, 1, own.serverOf(t, tls.NoClientCert, template)).Target
+	}
+	shows := func(template *x509.Certificate) *tls.Config {
+		return &tls.Config{RootCAs: own.pool(), Certificates: []tls.Certificate{own.pair(t, template)}}
+	}
+	trusts := &tls.Config{RootCAs: own.pool()}
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +164,12 @@ func TestWhatIsMissingForTLSIsSaid(t *testing.T) {
 		"no certificate":         {asking.Target, &tls.Config{RootCAs: own.pool()}, "Certificates"},
 		"a foreign certificate": {asking.Target, &tls.Config{
 			RootCAs: own.pool(), Certificates: []tls.Certificate{other.caller(t)}}, "certificate"},
-		"a port without TLS": {"florins://" + plain.Addr().String(), &tls.Config{RootCAs: own.pool()}, "--tls-listen"},
+		"a node whose time is over":      {node(ended(server)), trusts, "the node's certificate has ended, or is not valid yet"},
+		"a node whose time is to come":   {node(early(server)), trusts, "the node's certificate has ended, or is not valid yet"},
+		"a node with a caller's":         {node(only(caller)), trusts, "extended key usage serverAuth"},
+		"a caller whose time is over":    {asking.Target, shows(ended(caller)), "Certificates has ended, or is not valid yet"},
+		"a caller whose time is to come": {asking.Target, shows(early(caller)), "Certificates has ended, or is not valid yet"},
+		"a port without TLS":             {"florins://" + plain.Addr().String(), &tls.Config{RootCAs: own.pool()}, "--tls-listen"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := New(test.target, Options{TLS: test.config})

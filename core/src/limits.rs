@@ -264,9 +264,15 @@ pub const CONFIG_BYTES_MAX: usize = 64 * 1_024;
 /// How long a configuration that is no file may take to come: what feeds a pipe does it at once, and a reload keeps the control
 /// plane's thread for so long.
 pub const CONFIG_READ: Duration = Duration::from_secs(2);
+/// How long `florin principal add` waits for others who change the file, some milliseconds each.
+pub const PRINCIPALS_LOCK: Duration = Duration::from_secs(30);
+/// How often it looks whether they are done: as long as one takes.
+pub const PRINCIPALS_LOCK_LOOK: Duration = Duration::from_millis(5);
 /// How long a command waits for an answer over HTTP, from the look-up of the name to the last byte: above what a commit behind a
 /// long import takes.
 pub const CALL: Duration = Duration::from_secs(30);
+/// How long `florin support` waits for all that it asks: a node that is to be looked at often stands still, and is asked five times.
+pub const SUPPORT_CALLS: Duration = Duration::from_secs(30);
 /// The longest answer that a command keeps. A receipt of [`APPLY_TRANSACTIONS_MAX`] has 1.5 MB, a batch of 1,024 users with sixteen
 /// assets each some 1.4 MB.
 pub const CALL_ANSWER_BYTES_MAX: usize = 4 * 1_024 * 1_024;

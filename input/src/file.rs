@@ -28,6 +28,25 @@ pub fn read_secret(path: &Path, bytes_max: usize, patience: Duration) -> io::Res
     read(&mut file, bytes_max, patience)
 }
 
+/// The text of a file that says whom to trust: who may write it decides that.
+///
+/// # Errors
+/// As [`read_text`]; and where others than root and this process's user may write it.
+pub fn read_trusted(path: &Path, bytes_max: usize, patience: Duration) -> io::Result<String> {
+    let mut file = open(path)?;
+    let facts = file.metadata()?;
+    if !is_own_alone(&facts) {
+        let why = format!(
+            "it says whom to trust, has the mode {:03o} and belongs to user {}: expected one of root's or of this process's user, which \
+             nobody else may write (chmod go-w)",
+            facts.mode() & 0o7777,
+            facts.uid()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    text(read(&mut file, bytes_max, patience)?)
+}
+
 /// As [`read_secret`], where the secret is text.
 ///
 /// # Errors
@@ -45,8 +64,13 @@ pub fn is_secret_kept(path: &Path) -> io::Result<()> {
 }
 
 /// Whether root or this process's user are who decides about a file.
-pub fn is_own(facts: &Metadata) -> bool {
+fn is_own(facts: &Metadata) -> bool {
     facts.uid() == 0 || facts.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Whether nobody else may write what it is of, either.
+pub fn is_own_alone(facts: &Metadata) -> bool {
+    is_own(facts) && facts.mode() & 0o022 == 0
 }
 
 /// A group may read it: systemd's credentials are files of root's that a service's group reads.
@@ -141,6 +165,28 @@ mod tests {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
             assert_eq!(is_secret_kept(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
+
+    #[test]
+    fn what_others_may_write_says_nobody_whom_to_trust() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.crt");
+        std::fs::write(&path, "an authority").unwrap();
+        let read = || read_trusted(&path, 1_000, Duration::from_secs(1));
+        for (mode, is_trusted) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            match read() {
+                Ok(text) => assert!(is_trusted && text == "an authority", "{mode:o}"),
+                Err(error) => {
+                    assert!(!is_trusted && error.to_string().contains("chmod go-w"), "{mode:o}: {error}")
+                }
+            }
+        }
+        // Somebody else's, which only root can make.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+            assert_eq!(read().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         }
     }
 

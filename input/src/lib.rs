@@ -20,5 +20,5 @@ mod limits;
 mod names;
 pub mod origin;
 
-pub use file::{is_own, is_secret_kept, open, read_secret, read_secret_text, read_text};
+pub use file::{is_own_alone, is_secret_kept, open, read_secret, read_secret_text, read_text, read_trusted};
 pub use names::{by_names, json};

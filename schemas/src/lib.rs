@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`ids`] | [`UserId`], [`Version`], [`Asset`], and the routing function |
 //! | [`decimal`](decimal()) | the one spelling of a number in text |
+//! | [`printable`](printable()) | what may be shown of a stranger's text |
 //! | [`frame`] | request and reply headers, opcodes, encodings, statuses, limits |
 //! | [`records`] | the rkyv records: [`records::Balance`], [`records::Statistics`], [`records::Balances`] |
 //! | [`layout`] | the same records' archived bytes as plain structs, for readers and writers of raw bytes |
@@ -25,6 +26,7 @@ pub mod ids;
 pub mod layout;
 pub mod media;
 pub mod nodes;
+mod printable;
 pub mod records;
 mod stranger;
 
@@ -32,6 +34,7 @@ pub use decimal::{decimal, misspelling};
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 pub use nodes::{MapNode, NodeMap, NodeMapError, Partitioner, UnknownPartitioner};
+pub use printable::printable;
 pub use stranger::Stranger;
 
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.

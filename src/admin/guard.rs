@@ -45,14 +45,14 @@ impl Guard {
         &self,
         headers: &HeaderMap,
         from: Option<IpAddr>,
-        names: &[&str],
+        certificate: Proof<'_>,
     ) -> Result<Principal, Problem> {
         let Some(callers) = &self.callers else { return Ok(Principal::ANONYMOUS) };
         let directory = callers.current();
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         // A token, if one is shown, says more than a certificate.
         let Some(value) = values.next() else {
-            return Ok(directory.principal(Proof::Certificate(names), self.clock.now().wall_us));
+            return Ok(directory.principal(certificate, self.clock.now().wall_us));
         };
         if values.next().is_some() {
             let detail = "authorization: expected once, got it twice";
@@ -128,9 +128,11 @@ impl Guard {
             return next.run(request).await;
         };
         let asked = Asked::of(&request);
-        let names = request.extensions().get::<PeerNames>().map(PeerNames::proved).unwrap_or_default();
+        let proved = request.extensions().get::<PeerNames>().map(PeerNames::proved);
+        let (names, until_us) = proved.unwrap_or((&[], i64::MAX));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let principal = guard.principal(request.headers(), asked.from, &names);
+        let certificate = Proof::Certificate { names: &names, until_us };
+        let principal = guard.principal(request.headers(), asked.from, certificate);
         let known = principal.as_ref().ok().copied();
         let admitted = principal.and_then(|principal| match principal.lacks(needed) {
             None => guard.draw(principal, needed).map(|in_flight| (principal, in_flight)),
@@ -200,7 +202,8 @@ impl Asked {
 
 fn action(method: &Method, path: &str) -> String {
     let end = (0..=AUDIT_LOG_PATH_BYTES_MAX).rev().find(|&at| path.is_char_boundary(at)).unwrap_or(0);
-    format!("{method} {}", &path[..end.min(path.len())])
+    let path: String = path[..end.min(path.len())].chars().map(florin_schema::printable).collect();
+    format!("{method} {path}")
 }
 
 fn refusal(status: Status, needed: Rights) -> Problem {
@@ -255,5 +258,7 @@ mod tests {
             Asked::of(&Request::builder().uri("/v1/users/1/balance").body(Default::default()).unwrap());
         assert_eq!((&*asked.action, asked.user), ("GET /v1/users/{user}/balance", UserId::new(1)));
         assert_eq!(action(&Method::GET, &"/ä".repeat(100)).len(), "GET ".len() + 128 - 1);
+        // Whoever reads the log on a terminal sees what was asked, in its order.
+        assert_eq!(action(&Method::GET, "/\u{202e}x"), "GET /\u{fffd}x");
     }
 }

@@ -34,7 +34,8 @@ impl Secure {
             let stream = ready!(Pin::new(accept).poll(cx))?;
             let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
             if let Some(read) = shown.map(CertificateNames::of) {
-                names.prove(read.map_err(io::Error::other)?.all().into_iter().map(str::to_owned).collect());
+                let read = read.map_err(io::Error::other)?;
+                names.prove(read.all().into_iter().map(str::to_owned).collect(), read.until_us);
             }
             *self = Secure::Open(stream);
         }

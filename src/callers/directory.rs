@@ -146,12 +146,13 @@ impl Directory {
                 let known = &self.entries[usize::from(self.place_of_token(&hash)?)];
                 Some(self.proved(known, Rights::ALL, Mark::of_token(&hash), i64::MAX))
             }
-            Proof::Certificate(names) => {
+            Proof::Certificate { names, until_us } if wall_us < until_us => {
                 let (name, place) =
                     names.iter().find_map(|name| Some((name, *self.certificates.get(*name)?)))?;
                 let known = &self.entries[usize::from(place)];
-                Some(self.proved(known, Rights::ALL, Mark::of_certificate(name), i64::MAX))
+                Some(self.proved(known, Rights::ALL, Mark::of_certificate(name), until_us))
             }
+            Proof::Certificate { .. } => None,
             Proof::Process { uid, gid } => {
                 let by_uid = self.uids.get(&uid).map(|place| (place, Mark::new(Mark::UID, uid.into())));
                 let by_gid = || self.gids.get(&gid).map(|place| (place, Mark::new(Mark::GID, gid.into())));
@@ -246,6 +247,10 @@ mod tests {
         SigningKey::new(kid, &Secret::new(vec![byte; 32])).unwrap()
     }
 
+    const fn certificate<'a>(names: &'a [&'a str]) -> Proof<'a> {
+        Proof::Certificate { names, until_us: 10_000_000 }
+    }
+
     fn directory(keys: Vec<SigningKey>, text: &str) -> Directory {
         let principals = Principals::parse(text).unwrap();
         let numbered = principals.entries.into_iter().zip(0..);
@@ -281,8 +286,8 @@ mod tests {
             (Proof::Token(b"other"), Some(1)),
             (Proof::Token(b"another"), None),
             (Proof::Token(b""), None),
-            (Proof::Certificate(&["x", "spiffe://x/a"]), Some(0)),
-            (Proof::Certificate(&["spiffe://x/A", "spiffe://x/"]), None),
+            (certificate(&["x", "spiffe://x/a"]), Some(0)),
+            (certificate(&["spiffe://x/A", "spiffe://x/"]), None),
             (Proof::Process { uid: 7, gid: 7 }, Some(0)),
             (Proof::Process { uid: 8, gid: 7 }, Some(1)),
             (Proof::Process { uid: 8, gid: 8 }, None),
@@ -309,6 +314,18 @@ mod tests {
         assert_eq!(number(&directory, Proof::Token(nobody.reveal())), None);
     }
 
+    /// Whoever stayed connected had the rights of a certificate that nobody could have connected with any more.
+    #[test]
+    fn a_certificate_proves_nothing_once_it_has_ended() {
+        let directory =
+            directory(Vec::new(), &two("may = [\"balance\"]\ncertificates = [\"x\"]", "may = []"));
+        let found = |wall_us| directory.principal(certificate(&["x"]), wall_us);
+        assert_eq!((found(0).number(), found(0).until_us()), (Some(0), 10_000_000));
+        assert_eq!((found(9_999_999).number(), found(10_000_000).number()), (Some(0), None));
+        let again = |wall_us| directory.again(found(0), wall_us).map(Principal::rights);
+        assert_eq!((again(9_999_999), again(10_000_000)), (Some(Rights::BALANCE), None));
+    }
+
     /// Whoever is connected has what the newest file grants to the very proof that it has shown.
     #[test]
     fn what_was_proved_is_found_again_or_not() {
@@ -323,7 +340,7 @@ mod tests {
             Proof::Token(token.reveal()),
             Proof::Process { uid: 7, gid: 0 },
             Proof::Process { uid: 0, gid: 8 },
-            Proof::Certificate(&["x"]),
+            certificate(&["x"]),
         ];
         let of = |directory: &Directory, proof| {
             let again = directory.again(before.principal(proof, 0), 1);
@@ -340,7 +357,8 @@ mod tests {
             let widened = if is_signed { Rights::NONE } else { Rights::STATISTICS };
             assert_eq!(of(&wider, proof), Some((widened, false)), "{proof:?}");
             assert_eq!(of(&without, proof), None, "{proof:?}");
-            assert_eq!(before.again(before.principal(proof, 0), 10_000_000).is_none(), is_signed);
+            let ends = is_signed || matches!(proof, Proof::Certificate { .. });
+            assert_eq!(before.again(before.principal(proof, 0), 10_000_000).is_none(), ends);
         }
     }
 }

@@ -127,8 +127,19 @@ impl Principals {
     /// # Errors
     /// All that is wrong with it.
     pub fn read(path: &Path) -> Result<Principals, FileError> {
+        Principals::read_with_text(path).map(|(principals, _)| principals)
+    }
+
+    /// The same, and the file's text, for who is to write it anew.
+    ///
+    /// # Errors
+    /// See [`Principals::read`].
+    pub fn read_with_text(path: &Path) -> Result<(Principals, String), FileError> {
         let text = read_text(path)?;
-        Principals::parse(&text).map_err(|defects| FileError::Defects { path: path.to_owned(), defects })
+        match Principals::parse(&text) {
+            Ok(principals) => Ok((principals, text)),
+            Err(defects) => Err(FileError::Defects { path: path.to_owned(), defects }),
+        }
     }
 
     /// Reads its text.
@@ -166,7 +177,7 @@ fn read_text(path: &Path) -> Result<String, FileError> {
     let failed = |source| FileError::Unreadable { path: path.to_owned(), source };
     let file = florin_input::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
-    if !found.is_file() || !florin_input::is_own(&found) || found.mode() & 0o022 != 0 {
+    if !found.is_file() || !florin_input::is_own_alone(&found) {
         let (mode, owner) = (found.mode() & 0o7777, found.uid());
         return Err(FileError::Exposed { path: path.to_owned(), mode, owner });
     }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::caller::{AdminArgs, Asked};
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
-use super::output::{counted, grouped, say, were};
+use super::output::{counted, grouped, say, shown, were};
 use crate::callers::SecretError;
 use crate::limits::{
     APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
@@ -217,7 +217,7 @@ impl fmt::Display for Tally {
 impl Tally {
     fn fail(&mut self, line: u64, why: &str) {
         self.failed += 1;
-        eprintln!("line {line}: {why}");
+        eprintln!("{}", shown(&format!("line {line}: {why}")));
     }
 }
 

@@ -33,8 +33,12 @@ impl CallerArgs {
     /// The node at `address`, as this caller asks it.
     ///
     /// # Errors
-    /// Where there should be a token, and it cannot be had.
+    /// Where there should be a token, and it cannot be had; where others may read the certificate's key.
     pub(super) fn asking(&self, address: &Address) -> Result<Asked, SecretError> {
+        if let Some(path) = &self.tls_key {
+            let kept = florin_input::is_secret_kept(path);
+            kept.map_err(|source| SecretError::Unreadable { path: path.clone(), source })?;
+        }
         Ok(Asked { address: address.clone(), token: self.token()?, tls: self.tls() })
     }
 

@@ -10,7 +10,7 @@ use super::output::say;
 use super::service::ServiceError;
 use super::settings::{LogFormat, Settings};
 use crate::callers::Callers;
-use crate::nodes::{GroupConfig, NodesError};
+use crate::nodes::GroupConfig;
 use crate::tls::Identity;
 
 /// What can be done with a configuration file.
@@ -34,32 +34,40 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), CliError> {
     effective.principals.as_deref().map(Callers::open).transpose()?;
     effective.node.ledger.check_files().map_err(CliError::LedgerFiles)?;
     if let Some(group) = &effective.group {
-        group.check_files().map_err(|error| ServiceError::from(NodesError::from(error)))?;
+        group.check_files().map_err(ServiceError::from)?;
     }
     let identity = effective.node.tls.as_ref().map(|tls| Identity::read(&tls.files)).transpose()?;
     if effective.node.tls.as_ref().is_some_and(|tls| tls.listen.is_some()) {
         let asking = effective.group.as_ref().and_then(GroupConfig::asking);
         asking.map(|tls| tls.connector()).transpose().map_err(CliError::Peers)?;
     }
-    let lasts = identity.map(|identity| lasting(identity.days_left(jiff::Timestamp::now().as_second())));
+    let lasts = identity.map(|identity| lasting(&identity, jiff::Timestamp::now().as_second()));
     say(&format!("{} can be used{}", config.display(), lasts.unwrap_or_default()));
     Ok(())
 }
 
-fn lasting(days: f64) -> String {
-    if days < 0.0 {
-        return format!(", but the certificate of --tls-cert ended {:.1} days ago: callers refuse it", -days);
+fn lasting(identity: &Identity, now_s: i64) -> String {
+    match identity.is_out_of_time(now_s) {
+        Some(out_of_time) => format!(", but {out_of_time}"),
+        None => format!("; the certificate of --tls-cert ends in {:.1} days", identity.days_left(now_s)),
     }
-    format!("; the certificate of --tls-cert ends in {days:.1} days")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::lasting;
+    use crate::cli::tls::made;
 
+    use super::*;
+
+    /// Of one whose time was to come it said how long it would last, and a node told of neither.
     #[test]
-    fn a_certificate_that_has_ended_is_told() {
-        assert!(lasting(13.96).ends_with("ends in 14.0 days"));
-        assert!(lasting(-3.0).contains("ended 3.0 days ago"));
+    fn a_certificate_whose_time_is_not_now_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::read(&made(folder.path())).unwrap();
+        let day_s = 86_400;
+        let said = |now_s| lasting(&identity, now_s);
+        assert!(said(identity.certificate_ends_s - 14 * day_s).ends_with("ends in 14.0 days"));
+        assert!(said(identity.certificate_ends_s + 3 * day_s).contains("ended 3.0 days ago"));
+        assert!(said(identity.certificate_begins_s - 2 * day_s).contains("valid in 2.0 days only"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::output::shown;
 use super::settings::LogFormat;
 
 /// Whoever reads the log expects nothing but JSON.
@@ -53,6 +54,6 @@ pub(super) fn complain(error: &dyn std::fmt::Display, exit_code: u8) {
             json!({"timestamp": timestamp, "level": "ERROR", "message": message, "exit_code": exit_code})
         );
     } else {
-        eprintln!("{message}");
+        eprintln!("{}", shown(&message));
     }
 }

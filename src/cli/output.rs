@@ -4,9 +4,15 @@ use std::io::{self, Write};
 
 use jiff::Timestamp;
 
-/// Prints a line. A reader that has seen enough (`florin get … | head`) is no error.
+/// Prints a line, or several. A reader that has seen enough (`florin get … | head`) is no error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    let _ = writeln!(io::stdout().lock(), "{}", shown(text));
+}
+
+/// A text as a terminal is given it: parts of it may be a server's words, whoever that is.
+pub(super) fn shown(text: &str) -> String {
+    let keeps_layout = |character| matches!(character, '\n' | '\t');
+    text.chars().map(|c| if keeps_layout(c) { c } else { florin_schema::printable(c) }).collect()
 }
 
 /// 1,234,567.

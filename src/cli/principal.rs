@@ -5,14 +5,17 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use toml::de::{DeTable, DeValue};
 
 use super::output::{Align, Table, say};
 use crate::callers::{Callers, CallersError, Directory, FileError, Principals, Token, sign};
-use crate::limits::SIGNED_TOKEN_MAX;
+use crate::limits::{PRINCIPALS_LOCK, PRINCIPALS_LOCK_LOOK, SIGNED_TOKEN_MAX};
 use crate::shard::Rights;
 
 /// What `florin principal --help` ends with.
@@ -117,6 +120,15 @@ pub enum PrincipalError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody else writes it.
+    #[error(
+        "{}: another process has had the folder locked for {PRINCIPALS_LOCK:?}; nothing was entered: end it, or try again once it has ended",
+        .path.display()
+    )]
+    Busy {
+        /// Which.
+        path: PathBuf,
+    },
     /// Nobody of that name.
     #[error("{0} does not stand in the file: florin principal add enters it")]
     Nobody(String),
@@ -173,13 +185,14 @@ impl Proof<'_> {
 
 fn add(name: &str, may: &[&str], certificate: Option<&str>, path: &Path) -> Result<(), PrincipalError> {
     let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => {
-            Principals::read(path)?;
-            text
+    let path = &followed(path).map_err(failed)?;
+    let _alone = alone(path)?;
+    let text = match Principals::read_with_text(path) {
+        Ok((_, text)) => text,
+        Err(FileError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            String::new()
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(error.into()),
     };
     let proof = certificate.map_or_else(|| Proof::Token(Token::random()), Proof::Certificate);
     let (list, proved) = proof.entry();
@@ -241,6 +254,36 @@ fn place_of(text: &str, name: &str, list: &str) -> Option<Place> {
     }
     let line = text[..found.get("name")?.span().start].rfind('\n').map_or(0, |end| end + 1);
     Some(Place::BesideName(line))
+}
+
+/// The file that a link leads to: what is put in the place of a link would leave that one as it was.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            Ok(path.to_owned())
+        }
+        found => found,
+    }
+}
+
+/// Nobody else's `florin principal add` changes the file as long as this is held: of two that had read it, the second put its text in
+/// the place of the first's, whose token had been printed by then. The file itself is replaced, so its folder is what is locked.
+fn alone(path: &Path) -> Result<File, PrincipalError> {
+    let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let folder = File::open(folder).map_err(failed)?;
+    let end = Instant::now() + PRINCIPALS_LOCK;
+    loop {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => thread::sleep(PRINCIPALS_LOCK_LOOK),
+            Err(Errno::WOULDBLOCK) => return Err(PrincipalError::Busy { path: path.to_owned() }),
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
 }
 
 /// Puts another text in the file's place, with the same owner and mode; a node reads the one or the other.
@@ -367,6 +410,39 @@ mod tests {
         let found = entries.iter().map(|entry| (&*entry.name, entry.tokens.len(), entry.certificates.len()));
         assert_eq!(found.collect::<Vec<_>>(), [("a", 2, 2), ("b", 1, 1), ("c", 0, 1), ("d", 1, 0)]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// Of twenty who were entered at once one stood in the file, and the others' tokens had been handed out.
+    #[test]
+    fn who_is_entered_at_once_with_others_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("principals.toml");
+        thread::scope(|scope| {
+            for number in 0..20 {
+                let path = &path;
+                scope.spawn(move || add(&format!("p{number}"), &["balance"], None, path).unwrap());
+            }
+        });
+        assert_eq!(Principals::read(&path).unwrap().entries.len(), 20);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// A link was replaced by a file, so that what it led to, which others read too, stayed as it was; a FIFO held the command for ever.
+    #[test]
+    fn a_link_leads_to_the_file_and_what_is_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("principals.toml"), folder.path().join("link"));
+        add("a", &["balance"], None, &path).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        add("b", &["balance"], None, &link).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(Principals::read(&path).unwrap().entries.len(), 2);
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        assert!(matches!(add("a", &["balance"], None, &fifo), Err(PrincipalError::File(_))));
+        let nowhere = folder.path().join("nowhere");
+        std::os::unix::fs::symlink(folder.path().join("gone"), &nowhere).unwrap();
+        assert!(matches!(add("a", &["balance"], None, &nowhere), Err(PrincipalError::Write { .. })));
     }
 
     /// A comment, an order and a spelling that somebody has chosen stay.

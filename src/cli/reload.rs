@@ -61,10 +61,14 @@ impl Reload {
         let Some(identities) = &self.identities else { return };
         match identities.reload() {
             Ok(identity) => {
-                let days = identity.days_left(jiff::Timestamp::now().as_second());
+                let now_s = jiff::Timestamp::now().as_second();
+                let days = identity.days_left(now_s);
                 info!(
                     "SIGHUP: new callers by TLS are shown the certificate of now, which ends in {days:.1} days"
                 );
+                if let Some(out_of_time) = identity.is_out_of_time(now_s) {
+                    warn!("{out_of_time}");
+                }
             }
             Err(error) => error!("SIGHUP: callers by TLS are shown what they were shown before: {error}"),
         }

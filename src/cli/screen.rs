@@ -11,7 +11,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::output::{counted, grouped};
+use super::output::{counted, grouped, shown};
 use crate::admin::activity::{Activity, Answers, Caller, Load, Partition, Peer, Said, Shard, Weight};
 use crate::limits::SCREEN_PANEL_LINES;
 
@@ -126,8 +126,8 @@ impl Stage {
             Stage::Lines => {
                 let mut out = io::stdout().lock();
                 match page.remark {
-                    Some((words, Weight::Fault)) => writeln!(out, "{words}"),
-                    _ => writeln!(out, "{}", line(page.activity)),
+                    Some((words, Weight::Fault)) => writeln!(out, "{}", shown(words)),
+                    _ => writeln!(out, "{}", shown(&line(page.activity))),
                 }
             }
         }

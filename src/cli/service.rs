@@ -76,9 +76,12 @@ impl ServiceError {
             ServiceError::AdminTaken { .. } => 13,
             ServiceError::AdminListen { .. } | ServiceError::AuditLog { .. } => 18,
             ServiceError::Nodes(NodesError::Group(error)) => error.exit_code,
-            ServiceError::Nodes(NodesError::NoPartitions | NodesError::NoListener | NodesError::Token(_)) => {
-                2
-            }
+            ServiceError::Nodes(
+                NodesError::NoPartitions
+                | NodesError::NoListener
+                | NodesError::Token(_)
+                | NodesError::Authorities(_),
+            ) => 2,
             ServiceError::OutOfGroup(_) => 24,
             ServiceError::Nodes(NodesError::Thread(_))
             | ServiceError::ControlPlane(_)

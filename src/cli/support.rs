@@ -8,16 +8,17 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use toml::de::{DeTable, DeValue};
 
 use super::caller::{AdminArgs, Asked};
-use super::http::request;
-use super::output::say;
+use super::http::request_within;
+use super::output::{say, shown};
 use super::settings::KEYS;
 use crate::callers::{Secret, SecretError};
-use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ, SUPPORT_LOG_BYTES, SUPPORT_LOG_LINES};
+use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ, SUPPORT_CALLS, SUPPORT_LOG_BYTES, SUPPORT_LOG_LINES};
 
 /// What `florin support --help` ends with.
 pub(super) const EXIT_CODES: &str = "\
@@ -91,8 +92,10 @@ pub(super) fn run(args: &SupportArgs) -> Result<(), SupportError> {
     let admin = args.node.asking()?;
     let mut folder = Folder::new(&args.folder, admin.token.as_ref())?;
     folder.take("version.txt", Ok(format!("florin {}\n", env!("CARGO_PKG_VERSION"))))?;
+    let end = Instant::now() + SUPPORT_CALLS;
     for (path, name) in ASKED {
-        folder.take(name, asked(&admin, path))?;
+        let left = end.saturating_duration_since(Instant::now());
+        folder.take(name, asked(&admin, path, left))?;
     }
     if let Some(config) = &args.config {
         folder.take("florin.toml", configuration(config))?;
@@ -144,7 +147,7 @@ impl<'a> Folder<'a> {
     fn write(&self, name: &str, text: &str) -> Result<(), SupportError> {
         let path = self.path.join(name);
         let text: String =
-            text.lines().map(|line| without_secrets(&self.without_token(line)) + "\n").collect();
+            text.lines().map(|line| shown(&without_secrets(&self.without_token(line))) + "\n").collect();
         fs::write(&path, text).map_err(|source| SupportError::Folder { path, source })
     }
 
@@ -180,8 +183,8 @@ impl<'a> Folder<'a> {
 }
 
 /// What the node says. That it is not ready, and why, or keeps no checkpoints, or is not audited, is an answer as any other.
-fn asked(admin: &Asked, path: &str) -> Result<String, String> {
-    let answer = request(admin, "GET", path, "").map_err(|error| error.to_string())?;
+fn asked(admin: &Asked, path: &str, patience: Duration) -> Result<String, String> {
+    let answer = request_within(patience, admin, "GET", path, "").map_err(|error| error.to_string())?;
     let is_about_itself =
         matches!((path, answer.status), ("/readyz", 503) | ("/v1/checkpoint" | "/v1/audit", 409));
     let body = if is_about_itself {

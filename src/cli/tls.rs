@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, UdpSocket};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -44,6 +44,19 @@ pub enum TlsCommandError {
         /// Why.
         source: io::Error,
     },
+    /// Others may put their own files in the place of these.
+    #[error(
+        "{} has the mode {mode:03o} and belongs to user {owner}: expected a folder of root's or of this process's user, which nobody \
+         else may write (chmod go-w), or one that is not there yet", folder.display()
+    )]
+    Exposed {
+        /// Which.
+        folder: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Its owner.
+        owner: u32,
+    },
     /// A name that no certificate can have.
     #[error("{0}; expected DNS names and IP addresses (--name), and a URI (--caller)")]
     Authority(#[from] AuthorityError),
@@ -75,6 +88,14 @@ fn init(args: &InitArgs) -> Result<(), TlsCommandError> {
     };
     let folder = &args.folder;
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+    let found = fs::metadata(folder).map_err(failed(folder))?;
+    if !florin_input::is_own_alone(&found) {
+        return Err(TlsCommandError::Exposed {
+            folder: folder.clone(),
+            mode: found.mode() & 0o7777,
+            owner: found.uid(),
+        });
+    }
     let files = pairs.iter().flat_map(|(name, Pair { certificate, key })| {
         [(folder.join(format!("{name}.crt")), certificate), (folder.join(format!("{name}.key")), key)]
     });
@@ -150,12 +171,47 @@ fn own_address((any, elsewhere): &(&str, &str)) -> Option<String> {
     (!address.is_unspecified()).then(|| address.to_string())
 }
 
+/// What a node takes of what is made in a folder, for tests.
+#[cfg(test)]
+pub(super) fn made(folder: &Path) -> crate::tls::TlsFiles {
+    let folder = folder.join("made");
+    let caller = vec!["spiffe://a/b".to_owned()];
+    init(&InitArgs { folder: folder.clone(), name: Vec::new(), caller }).unwrap();
+    let path = |name| folder.join(name);
+    crate::tls::TlsFiles {
+        certificate: path("node.crt"),
+        key: path("node.key"),
+        client_ca: Some(path("ca.crt")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::tls::{Identity, TlsFiles};
+
+    /// Keys were made in a folder of anybody's, who could put others in their place.
+    #[test]
+    fn a_folder_that_others_may_write_gets_no_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().join("shared");
+        fs::create_dir(&shared).unwrap();
+        let args =
+            InitArgs { folder: shared.clone(), name: Vec::new(), caller: vec!["spiffe://a/b".to_owned()] };
+        for mode in [0o777, 0o1777, 0o775] {
+            fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+            let refusal = init(&args).unwrap_err().to_string();
+            assert!(
+                refusal.contains(&format!("the mode {mode:o}")) && refusal.contains("chmod go-w"),
+                "{refusal}"
+            );
+        }
+        assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+        init(&args).unwrap();
+    }
 
     #[test]
     fn what_is_made_works_is_nobody_elses_and_is_never_overwritten() {

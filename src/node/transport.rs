@@ -63,6 +63,9 @@ impl Transport {
             return Err(StartError::TlsNeedsRing { driver });
         }
         let identities = Arc::new(Identities::read(tls.files.clone())?);
+        if let Some(out_of_time) = identities.current().is_out_of_time(jiff::Timestamp::now().as_second()) {
+            tracing::warn!("{out_of_time}");
+        }
         let listeners = bind(config, tls, shards, addresses)?;
         let tally = Arc::<TlsTally>::default();
         let ways = (0..shards).map(|shard| handover::way(shard, &control.wakers, &tally));

@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use florin_client::Tls;
 use florin_core::nodes::Place;
-use florin_schema::nodes::{HOST_BYTES_MAX, node_authority};
+use florin_schema::nodes::{is_host, node_authority};
 
+use super::NodesError;
 use crate::callers::{SecretError, SecretSource};
+use crate::limits::{CERTIFICATES_BYTES_MAX, CONFIG_READ};
 use crate::node::Addresses;
 use crate::tls::TlsFiles;
 
@@ -53,12 +55,18 @@ impl GroupConfig {
         is_open || (by_tls && has_authority) || peer.to_canonical().is_loopback()
     }
 
-    /// Opens the file with the token, where there is one.
+    /// Opens the file with the token, where there is one, and that of the authorities to whose nodes it is shown.
     ///
     /// # Errors
-    /// Where it cannot be had.
-    pub fn check_files(&self) -> Result<(), SecretError> {
-        self.token.as_ref().map(SecretSource::read).transpose().map(drop)
+    /// Where they cannot be had, or others may write the latter.
+    pub fn check_files(&self) -> Result<(), NodesError> {
+        if let Some(path) = self.own_authorities() {
+            let read = florin_input::read_trusted(path, CERTIFICATES_BYTES_MAX, CONFIG_READ);
+            let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
+            read.map_err(|source| NodesError::Authorities(unreadable(source)))?;
+        }
+        self.token.as_ref().map(SecretSource::read).transpose()?;
+        Ok(())
     }
 }
 
@@ -95,8 +103,7 @@ impl FromStr for Advertise {
             }
             None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
         };
-        let is_legal = |letter: char| letter.is_ascii_alphanumeric() || "-._:".contains(letter);
-        if !(1..=HOST_BYTES_MAX).contains(&host.len()) || !host.chars().all(is_legal) {
+        if !is_host(host) {
             return Err(NoAddress);
         }
         Ok(Advertise { host: host.to_owned(), port: port.map(self::port).transpose()?, tls_port })

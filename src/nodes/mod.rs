@@ -57,6 +57,9 @@ pub enum NodesError {
     /// What proves it to the others.
     #[error("--group-token-file: {0}")]
     Token(#[from] SecretError),
+    /// To whose nodes that is shown.
+    #[error("--group-tls-ca: {0}")]
+    Authorities(#[source] SecretError),
     /// The group cannot be joined.
     #[error(transparent)]
     Group(#[from] LedgerError),

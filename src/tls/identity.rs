@@ -1,16 +1,18 @@
 //! What a node shows its callers and whom of them it trusts: files, read when the node starts and again when it is told to.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
-use florin_input::{read_secret, read_text};
+use florin_input::{read_secret, read_text, read_trusted};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
 
-use super::names::not_after_s;
+use super::names::valid_s;
 use crate::limits::{CERTIFICATES_BYTES_MAX, CONFIG_READ};
 
 /// Where certificates and keys lie, all in PEM.
@@ -61,7 +63,9 @@ pub struct Identity {
     pub callers: Arc<ServerConfig>,
     /// For the admin port.
     pub admin: Arc<ServerConfig>,
-    /// When the node's certificate ends, seconds since 1970 UTC.
+    /// When the node's certificate begins to be valid, seconds since 1970 UTC.
+    pub certificate_begins_s: i64,
+    /// When it ends.
     pub certificate_ends_s: i64,
     /// When the first of the callers' authorities ends.
     pub authorities_end_s: Option<i64>,
@@ -71,6 +75,15 @@ impl Identity {
     /// Days until the node's certificate ends, at `now_s`, seconds since 1970 UTC; below 0 where it has.
     pub fn days_left(&self, now_s: i64) -> f64 {
         days_between(now_s, self.certificate_ends_s)
+    }
+
+    /// Why callers refuse the node's certificate at `now_s`, whatever they trust.
+    pub fn is_out_of_time(&self, now_s: i64) -> Option<OutOfTime> {
+        if now_s < self.certificate_begins_s {
+            return Some(OutOfTime::Early(days_between(now_s, self.certificate_begins_s)));
+        }
+        let days = self.days_left(now_s);
+        (days < 0.0).then_some(OutOfTime::Late(-days))
     }
 
     /// The same of the first of the callers' authorities.
@@ -84,16 +97,19 @@ impl Identity {
     /// Whatever makes it unusable.
     pub fn read(files: &TlsFiles) -> Result<Identity, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let chain = certificates("--tls-cert", "certificates", &files.certificate)?;
-        let ends = |chain: &[CertificateDer<'_>]| chain.iter().filter_map(not_after_s).min();
-        let certificate_ends_s = ends(&chain[..1]).unwrap_or_default();
+        let chain = certificates("--tls-cert", "certificates", &files.certificate, read_text)?;
+        let ends =
+            |chain: &[CertificateDer<'_>]| chain.iter().filter_map(valid_s).map(|(_, end_s)| end_s).min();
+        let (certificate_begins_s, certificate_ends_s) = valid_s(&chain[0]).unwrap_or_default();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(TlsError::Provider)?;
         let (builder, authorities_end_s) = match &files.client_ca {
             None => (builder.with_no_client_auth(), None),
             Some(path) => {
-                let authorities = certificates("--tls-client-ca", "certificates of authorities", path)?;
+                // Whoever may write there may make a certificate in anybody's name.
+                let authorities =
+                    certificates("--tls-client-ca", "certificates of authorities", path, read_trusted)?;
                 let verifier = trust(path, &authorities, &provider)?;
                 (builder.with_client_cert_verifier(verifier), ends(&authorities))
             }
@@ -114,10 +130,22 @@ impl Identity {
         Ok(Identity {
             callers: Arc::new(config),
             admin: Arc::new(admin),
+            certificate_begins_s,
             certificate_ends_s,
             authorities_end_s,
         })
     }
+}
+
+/// A certificate's time is not now, and how many days away it is.
+#[derive(Clone, Copy, PartialEq, Debug, thiserror::Error)]
+pub enum OutOfTime {
+    /// To come.
+    #[error("the certificate of --tls-cert is valid in {0:.1} days only: until then callers refuse it")]
+    Early(f64),
+    /// Over.
+    #[error("the certificate of --tls-cert ended {0:.1} days ago: callers refuse it")]
+    Late(f64),
 }
 
 /// The identity of now, and where it is read from.
@@ -181,10 +209,10 @@ fn certificates(
     setting: &'static str,
     expected: &'static str,
     path: &Path,
+    read: fn(&Path, usize, Duration) -> io::Result<String>,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let refused = |reason: String| TlsError::File { setting, expected, path: path.to_owned(), reason };
-    let text =
-        read_text(path, CERTIFICATES_BYTES_MAX, CONFIG_READ).map_err(|error| refused(error.to_string()))?;
+    let text = read(path, CERTIFICATES_BYTES_MAX, CONFIG_READ).map_err(|error| refused(error.to_string()))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),

@@ -12,6 +12,8 @@ pub struct CertificateNames {
     pub uris: Vec<String>,
     /// DNS names, in lower case.
     pub dns: Vec<String>,
+    /// When the certificate ends, µs since 1970 UTC.
+    pub until_us: i64,
 }
 
 /// Why a certificate that was verified names nobody.
@@ -40,7 +42,10 @@ impl CertificateNames {
         if !read.validity().is_valid() {
             return Err(NamesError::Expired);
         }
-        let mut names = CertificateNames::default();
+        // RFC 5280: the second named is the last that is of it.
+        let until_s = read.validity().not_after.timestamp().saturating_add(1);
+        let mut names =
+            CertificateNames { until_us: until_s.saturating_mul(1_000_000), ..CertificateNames::default() };
         let alternative = read.subject_alternative_name().map_err(|_| NamesError::Unreadable)?;
         for name in alternative.map(|extension| &extension.value.general_names).into_iter().flatten() {
             let (list, name) = match name {
@@ -65,8 +70,9 @@ impl CertificateNames {
     }
 }
 
-/// When a certificate ends, seconds since 1970 UTC; `None` where it cannot be read.
-pub(super) fn not_after_s(certificate: &CertificateDer<'_>) -> Option<i64> {
+/// When a certificate begins to be valid, and when it ends, seconds since 1970 UTC; `None` where it cannot be read.
+pub(super) fn valid_s(certificate: &CertificateDer<'_>) -> Option<(i64, i64)> {
     let (_, read) = X509Certificate::from_der(certificate).ok()?;
-    Some(read.validity().not_after.timestamp())
+    let validity = read.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }

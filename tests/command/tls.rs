@@ -134,6 +134,11 @@ fn what_is_missing_between_a_command_and_a_node_is_said() {
             .refused(1);
         assert!(err.contains("nothing of line 1") && !err.contains("may or may not"), "{err}");
     }
+    // A caller's key is its own too.
+    let key = node.at().join("other/caller.key");
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let err = node.get(&["balance", "1"], &other).refused(1);
+    assert!(err.contains("other/caller.key") && err.contains("chmod 600"), "{err}");
     let err = run(node.at(), &["get", "balance", "1", "--tls-cert", "certs/caller.crt"]).refused(2);
     assert!(err.contains("--tls-key"), "{err}");
 }
@@ -301,6 +306,15 @@ fn a_configuration_is_checked_with_the_files_that_it_names() {
         let err = check(changed, value).refused(2);
         assert!(err.contains(expected), "{changed} = {value}: {err}");
     }
+    // Who may write the authorities may make a certificate in anybody's name.
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(at.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode("certs/ca.crt", 0o666);
+    let err = check("", "").refused(2);
+    assert!(err.contains("--tls-client-ca certs/ca.crt") && err.contains("chmod go-w"), "{err}");
+    mode("certs/ca.crt", 0o644);
+    check("", "").ok();
     // A key that everybody may read is nobody's proof.
     std::fs::set_permissions(at.join("certs/node.key"), std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .unwrap();

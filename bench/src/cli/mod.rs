@@ -20,3 +20,4 @@ mod setup;
 pub use args::Cli;
 pub use commands::run;
 pub use error::CliError;
+pub use say::note;

@@ -19,7 +19,7 @@ use rustls::{
 
 use super::{Endpoint, Speech, sealing::Sealing};
 use crate::{
-    limits::{PROBE_TIME, TLS_RECORD_BYTES},
+    limits::{AUTHORITIES_BYTES_MAX, PROBE_TIME, TLS_RECORD_BYTES},
     protocol::{hello, http},
 };
 
@@ -77,9 +77,9 @@ impl Access {
     pub fn by_tls(self, authorities: &Path) -> Result<Access, AccessError> {
         let refused = |reason: String| AccessError::Authorities { path: authorities.to_owned(), reason };
         let mut roots = RootCertStore::empty();
-        let certificates =
-            CertificateDer::pem_file_iter(authorities).map_err(|error| refused(error.to_string()))?;
-        for certificate in certificates {
+        let text = florin_input::read_text(authorities, AUTHORITIES_BYTES_MAX, PROBE_TIME)
+            .map_err(|error| refused(error.to_string()))?;
+        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
             let certificate = certificate.map_err(|error| refused(error.to_string()))?;
             roots.add(certificate).map_err(|error| refused(error.to_string()))?;
         }

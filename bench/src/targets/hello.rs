@@ -11,6 +11,7 @@ use florin_schema::{MapNode, NodeMap, generated::HelloReply};
 use super::Via;
 use crate::{
     generator::{Access, Endpoint, Endpoints},
+    limits::PROBE_TIME,
     protocol::hello,
     work::keys::Owners,
 };
@@ -124,7 +125,12 @@ impl Told {
 fn told(address: SocketAddr, access: &Access) -> Result<Told, HelloError> {
     let wrong = |what: String| HelloError::Answer { address, what };
     let body = exchange(address, access).map_err(|source| match source.kind() {
+        // What is wrong with a certificate says nothing of who answers there.
+        _ if source.get_ref().is_some_and(|error| error.is::<rustls::Error>()) => {
+            HelloError::Connection { address, source }
+        }
         io::ErrorKind::InvalidData => wrong(source.to_string()),
+        io::ErrorKind::WouldBlock => wrong(format!("no answer within {PROBE_TIME:?}")),
         _ => HelloError::Connection { address, source },
     })?;
     let reply = flatbuffers::root::<HelloReply<'_>>(&body).map_err(|error| wrong(error.to_string()))?;

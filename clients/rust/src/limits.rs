@@ -49,6 +49,8 @@ pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
 pub const HEDGES_KEPT: i64 = 100;
 /// After how long a silence that was too long is looked at again.
 pub const SECOND_LOOK: Duration = Duration::from_millis(20);
+/// Bytes of a file of certificates or of a key: those of all authorities that a host trusts have some 200 KiB.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Characters that are kept of what a server says: its own sentences have some hundred, and what a stranger says ends in logs.
 pub const MESSAGE_CHARS_MAX: usize = 1024;
 /// Users that each half remembers: some 4 MiB in all.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::layout::SCHEMA_FINGERPRINT;
 use florin_schema::records::{AssetBalance, Balance, Statistics, WindowStatistics};
-use florin_schema::{Asset, Opcode, ShardIndex, Status, Version, Window, WindowMask};
+use florin_schema::{Asset, Opcode, ShardIndex, Status, Version, Window, WindowMask, printable};
 use rkyv::api::high::HighValidator;
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
@@ -201,7 +201,7 @@ pub(crate) fn refusal(address: &Address, reply: &RawReply) -> Result<Refusal, Er
     })?;
     let origin = Origin::of(reply);
     Ok(Refusal {
-        message: message.chars().take(MESSAGE_CHARS_MAX).collect(),
+        message: message.chars().take(MESSAGE_CHARS_MAX).map(printable).collect(),
         shard: origin.shard,
         as_of_us: origin.as_of_us,
         is_quarantined: origin.is_quarantined(),

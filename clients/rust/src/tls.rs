@@ -3,7 +3,8 @@
 //! The flags that errors name beside the methods are those of florin's own commands.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Address;
+use crate::limits::PEM_BYTES_MAX;
 
 /// Whom nodes reached by TLS must be, and who the caller is; see [`crate::Builder::tls`]. Files are in PEM, and are read when a
 /// client connects first: for new certificates, make a new client, and drop the old one once its calls have ended.
@@ -69,8 +71,8 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = certificates("certificate", certificate)?;
-                let read = PrivateKeyDer::from_pem_file(key);
-                let private = read.map_err(|error| unreadable("private key", key, error))?;
+                let private = PrivateKeyDer::from_pem_slice(&read("private key", key)?);
+                let private = private.map_err(|error| unreadable("private key", key, error))?;
                 builder.with_client_auth_cert(chain, private)?
             }
         };
@@ -98,8 +100,22 @@ impl Tls {
     }
 }
 
+/// A file that has no end, a device say, would take all memory.
+fn read(what: &'static str, file: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|open| open.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(count) if count as u64 > PEM_BYTES_MAX => {
+            Err(unreadable(what, file, format!("more than {PEM_BYTES_MAX} bytes")))
+        }
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(unreadable(what, file, error)),
+    }
+}
+
 fn certificates(what: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let bytes = read(what, file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(found) if found.is_empty() => Err(unreadable(what, file, "no certificate in it")),
         found => found.map_err(|error| unreadable(what, file, error)),
@@ -197,7 +213,18 @@ impl TlsFailure {
                 Certificate::UnknownIssuer | Certificate::BadSignature => {
                     "the node's certificate is of an authority that nobody here trusts: name it (Tls::authorities, --tls-ca)"
                 }
-                _ => "the node's certificate is not valid",
+                Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                    "the node's certificate has ended: whoever runs the node gives it a new one (--tls-cert), or this host's clock is wrong"
+                }
+                Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                    "the node's certificate is not valid yet: this host's clock is wrong, or the node needs another (--tls-cert)"
+                }
+                Certificate::InvalidPurpose | Certificate::InvalidPurposeContext { .. } => {
+                    "the node's certificate is not for servers: it needs the extended key usage serverAuth (--tls-cert)"
+                }
+                _ => {
+                    "the node's certificate is not valid: whoever runs the node gives it another (--tls-cert)"
+                }
             },
             rustls::Error::InvalidMessage(_) => {
                 "what answers there does not speak TLS: expected a port of --tls-listen, or of --tls-admin"
@@ -208,8 +235,12 @@ impl TlsFailure {
             rustls::Error::AlertReceived(
                 Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown | Alert::DecryptError,
             ) => "the node does not take this certificate: expected one of its --tls-client-ca",
+            // Which of both it is, RFC 8446 has no two alerts for.
             rustls::Error::AlertReceived(Alert::CertificateExpired) => {
-                "the caller's certificate is no longer valid"
+                "by the node's clock the caller's certificate has ended, or is not valid yet: give another (Tls::identity, --tls-cert)"
+            }
+            rustls::Error::AlertReceived(Alert::UnsupportedCertificate) => {
+                "the caller's certificate is not for callers: it needs the extended key usage clientAuth (Tls::identity, --tls-cert)"
             }
             _ => "the handshake failed",
         };

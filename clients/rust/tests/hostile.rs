@@ -133,6 +133,11 @@ const LIES: &[(&str, Lie, &str)] = &[
         "the server failed: xxx",
     ),
     (
+        "words to the terminal that shows them",
+        |asked| Answer::Bytes(asked.reply(Status::Internal, 0, "\u{1b}]0;x\u{7}\n\u{202e}y".as_bytes())),
+        "the server failed: \u{fffd}]0;x\u{fffd}\u{fffd}\u{fffd}y",
+    ),
+    (
         "half a frame and the end",
         |asked| {
             let frame = asked.right_answer();

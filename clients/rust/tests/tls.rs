@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use fake::{Answer, Fake, Map, eventually, user};
 use florin_client::{Backoff, Client, Disconnect, Error, Retry, Routing, Tls, TlsError};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -42,16 +45,29 @@ impl Authority {
     }
 
     fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        self.sign_for(name, usage, Time::Now)
+    }
+
+    fn sign_for(&self, name: &str, usage: ExtendedKeyUsagePurpose, time: Time) -> (String, String) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.extended_key_usages = vec![usage];
+        match time {
+            Time::Now => {}
+            Time::Over => params.not_after = date_time_ymd(2020, 1, 1),
+            Time::ToCome => params.not_before = date_time_ymd(4000, 1, 1),
+        }
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     /// A node's side, for this name.
     fn server(&self, name: &str, asks: Asks) -> Arc<ServerConfig> {
+        self.server_of(self.sign(name, ExtendedKeyUsagePurpose::ServerAuth), asks)
+    }
+
+    /// The same with this certificate and its key.
+    fn server_of(&self, (certificate, key): (String, String), asks: Asks) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
-        let (certificate, key) = self.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13])
             .unwrap();
@@ -71,6 +87,14 @@ impl Authority {
         Arc::new(config)
     }
 
+    /// A caller with these.
+    fn showing(&self, (certificate, key): (String, String), name: &str) -> Tls {
+        let files = [".crt", ".key"].map(|kind| self.file(&format!("{name}{kind}")));
+        std::fs::write(&files[0], certificate).unwrap();
+        std::fs::write(&files[1], key).unwrap();
+        self.trusting().identity(&files[0], &files[1])
+    }
+
     fn trusting(&self) -> Tls {
         Tls::new().authorities(self.file("ca"))
     }
@@ -78,6 +102,14 @@ impl Authority {
     fn known(&self) -> Tls {
         self.trusting().identity(self.file("caller.crt"), self.file("caller.key"))
     }
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy)]
+enum Time {
+    Now,
+    Over,
+    ToCome,
 }
 
 #[derive(Clone, Copy)]
@@ -192,6 +224,39 @@ async fn what_is_missing_for_tls_is_said() {
     Client::builder().tls(tls).connect(&*address).await.unwrap().ping(b"").await.unwrap();
 }
 
+/// A caller whose time was to come was told that its certificate was valid no longer, and of nodes nothing was said but that theirs were
+/// not valid.
+#[tokio::test]
+async fn a_certificate_that_nobody_takes_is_told_with_what_to_do() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let own = Authority::new();
+    let asking = faultless(Map::one_shard(), own.server("localhost", Asks::ForCertificates)).await;
+    let neither = "has ended, or is not valid yet: give another";
+    for (time, usage, of_node, of_caller) in [
+        (Time::Over, [ServerAuth, ClientAuth], "has ended: whoever runs the node", neither),
+        (Time::ToCome, [ServerAuth, ClientAuth], "is not valid yet: this host's clock", neither),
+        (
+            Time::Now,
+            [ClientAuth, ServerAuth],
+            "extended key usage serverAuth",
+            "extended key usage clientAuth",
+        ),
+    ] {
+        let [node_usage, caller_usage] = usage;
+        let config = own.server_of(own.sign_for("localhost", node_usage, time), Asks::Nothing);
+        let node = faultless(Map::one_shard(), config).await;
+        let caller = own.showing(own.sign_for("caller", caller_usage, time), "odd");
+        for (port, tls, expected) in [(node.port, own.trusting(), of_node), (asking.port, caller, of_caller)]
+        {
+            let address = format!("florins://localhost:{port}");
+            let connecting = Client::builder().tls(tls).retry(Retry::Never).connect(&*address).await;
+            let error = connecting.map(drop).unwrap_err();
+            assert!(matches!(error, Error::Disconnected { cause: Disconnect::Tls(_), .. }), "{error:?}");
+            assert!(error.to_string().contains(expected), "{expected}: {error}");
+        }
+    }
+}
+
 /// Nothing is said in plain that was to be kept from others: neither a Hello nor a token.
 #[tokio::test]
 async fn certificates_for_a_plain_address_are_refused() {
@@ -213,6 +278,8 @@ async fn files_that_are_of_no_use_are_named() {
     let missing = Path::new("nowhere.pem");
     for (tls, file) in [
         (Tls::new().authorities(missing), missing),
+        // It has no end.
+        (Tls::new().authorities("/dev/zero"), Path::new("/dev/zero")),
         (Tls::new().authorities(&key), &*key),
         (authority.trusting().identity(missing, &key), missing),
         (authority.trusting().identity(authority.file("caller.crt"), missing), missing),

@@ -29,8 +29,13 @@ use crate::wire::{Query, ReplyTo, Request};
 pub enum Proof<'a> {
     /// A Hello's, or an Authorization header's.
     Token(&'a [u8]),
-    /// A client certificate that was verified: its URI and DNS names.
-    Certificate(&'a [&'a str]),
+    /// A client certificate that was verified.
+    Certificate {
+        /// Its URI and DNS names.
+        names: &'a [&'a str],
+        /// When it ends, µs since 1970 UTC.
+        until_us: i64,
+    },
     /// The process at the other end of a unix socket.
     Process {
         /// Its user.

@@ -30,17 +30,17 @@ pub struct PeerAddress(pub SocketAddr);
 /// The names that a peer has proved to be its own, as by a certificate; none where it was not asked, or has proved nothing. One of a
 /// request's extensions.
 #[derive(Clone, Default, Debug)]
-pub struct PeerNames(Arc<OnceLock<Vec<String>>>);
+pub struct PeerNames(Arc<OnceLock<(Vec<String>, i64)>>);
 
 impl PeerNames {
-    /// It has proved these; the first that are said hold as long as its connection.
-    pub fn prove(&self, names: Vec<String>) {
-        let _ = self.0.set(names);
+    /// It has proved these until then, µs since 1970 UTC; the first that are said hold as long as its connection.
+    pub fn prove(&self, names: Vec<String>, until_us: i64) {
+        let _ = self.0.set((names, until_us));
     }
 
-    /// Those that it has proved.
-    pub fn proved(&self) -> &[String] {
-        self.0.get().map_or(&[], Vec::as_slice)
+    /// Those that it has proved, and until when, µs since 1970 UTC.
+    pub fn proved(&self) -> (&[String], i64) {
+        self.0.get().map_or((&[], i64::MAX), |(names, until_us)| (names.as_slice(), *until_us))
     }
 }
 

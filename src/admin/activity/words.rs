@@ -166,7 +166,11 @@ fn audit(said: &mut Vec<Said>, audit: &AuditHandle, accounts: u64) {
 
 fn certificate(said: &mut Vec<Said>, view: &View) {
     let Some(tls) = &view.tls else { return };
-    let days = tls.identities.current().days_left(jiff::Timestamp::now().as_second());
+    let (identity, now_s) = (tls.identities.current(), jiff::Timestamp::now().as_second());
+    if let Some(out_of_time) = identity.is_out_of_time(now_s) {
+        return say(said, "certificate", Weight::Fault, out_of_time.to_string());
+    }
+    let days = identity.days_left(now_s);
     // The alert begins there too.
     let weight = if days < 14.0 { Weight::Fault } else { Weight::Well };
     say(said, "certificate", weight, format!("good for {days:.0} more days"));

@@ -49,7 +49,9 @@ fn sent_on(node: &Asked, until: Instant, user: UserId, path: &str) -> Result<Str
     for _ in 0..REDIRECTS_MAX {
         let owner =
             headers.get("location").filter(|_| answer.status == 307).and_then(|place| place.to_str().ok());
-        let Some(address) = owner.and_then(authority) else { break };
+        // Nothing that was to be said by TLS is said in plain, a token above all.
+        let address = owner.and_then(authority).filter(|address| is_same_way(address, &node.address));
+        let Some(address) = address else { break };
         let owner = node.another(address);
         (teller, (headers, answer)) = match ask(&owner, share(until, 2)) {
             Ok(answered) => (owner, answered),
@@ -67,6 +69,11 @@ fn standbys(teller: &Asked, until: Instant, user: UserId, owner: &Asked) -> Resu
     let parts = divided(&map(teller, share(until, 2))?, &teller.address, &[user], &[0]);
     let holders = parts.into_iter().flat_map(|(holders, _)| holders);
     Ok(holders.filter(|holder| *holder != owner.address).collect())
+}
+
+/// Whether both are asked by TLS, or both in plain.
+fn is_same_way(one: &Address, other: &Address) -> bool {
+    matches!(one, Address::Tls { .. }) == matches!(other, Address::Tls { .. })
 }
 
 /// The node that a whole address names.
@@ -250,6 +257,15 @@ mod tests {
         let GetError::Http(NoAnswer::TooSlow { address, limit }) = error else { panic!("{error}") };
         assert!(address == owner && limit <= whole / 2, "{address} {limit:?}");
         telling.join().unwrap();
+    }
+
+    /// A node by TLS could send a caller, and its token, to one in plain.
+    #[test]
+    fn nobody_is_sent_from_tls_to_a_port_in_plain() {
+        let at = |text: &str| text.parse::<Address>().unwrap();
+        let may_follow = |from: &str, location| is_same_way(&authority(location).unwrap(), &at(from));
+        assert!(may_follow("florins://a:1", "https://b:2/v1") && may_follow("a:1", "http://b:2/v1"));
+        assert!(!may_follow("florins://a:1", "http://b:2/v1") && !may_follow("a:1", "https://b:2/v1"));
     }
 
     #[test]

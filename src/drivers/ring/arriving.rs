@@ -102,7 +102,8 @@ impl<E: Engine> RingDriver<E> {
         match names {
             None => shard.open(slot, Listener::Tls),
             Some(names) => {
-                let principal = shard.proved(Proof::Certificate(&names.all()));
+                let principal =
+                    shard.proved(Proof::Certificate { names: &names.all(), until_us: names.until_us });
                 shard.open_as(slot, Listener::Tls, Some(principal));
             }
         }

@@ -3,8 +3,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use florin::node::NodeConfig;
 use florin::shard::Rights;
+use florin::tls::CertificateNames;
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::super::callers::{Kind, Known, Talk, everything_of, uri};
 use super::super::support::shard_counts;
@@ -50,5 +54,22 @@ fn a_certificate_is_whose_it_is_and_nobody_elses() {
         let reader = token("balance", Some(Rights::BALANCE));
         everything_of(&reader, "mTLS, a stranger's", shards, &by_tls(&shows("stranger"), address));
         everything_of(&reader, "mTLS, of all", shards, &by_tls(&shows("all"), address));
+    }
+}
+
+/// Whoever stayed connected kept the rights of a certificate by which nobody could connect any more. The clock that judges it is the node's.
+#[test]
+fn a_certificate_says_nothing_once_it_has_ended() {
+    let (known, files) = (Known::new(), Files::new());
+    let pair = files.authority.caller(&uri("balance")).unwrap();
+    let certificate = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap();
+    let end_us = CertificateNames::of(&certificate).unwrap().until_us;
+    let config = Arc::new(client(&files.authority, Some(&pair)));
+    for (now_us, may) in [(end_us - 1, Some(Rights::BALANCE)), (end_us, None)] {
+        let plain = files.config(1, Callers::ShowCertificates);
+        let (node, _) = known.start_as(NodeConfig { fixed_wall_us: Some(now_us), ..plain });
+        let address = node.addresses().tls_shard_listen[0];
+        let kind = Kind { name: "balance", token: None, may };
+        everything_of(&kind, "mTLS", 1, &by_tls(&config, address));
     }
 }
