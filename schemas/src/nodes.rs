@@ -210,16 +210,27 @@ impl NodeMap {
         self.holders.extend(standbys.take(self.holders_each - 1));
     }
 
-    /// Says anew who has a partition, as [`NodeMap::push`] does.
+    /// Says anew who has a partition, as [`NodeMap::push`] does, and by how much that raises the digest, modulo 2⁶⁴.
     ///
     /// # Panics
     /// Where there is no such partition.
-    pub fn set(&mut self, partition: u32, owner: Option<u16>, standbys: impl IntoIterator<Item = u16>) {
+    pub fn set(
+        &mut self,
+        partition: u32,
+        owner: Option<u16>,
+        standbys: impl IntoIterator<Item = u16>,
+    ) -> u64 {
+        let mut holders = [NOBODY; HOLDERS_MAX];
+        holders[0] = owner.unwrap_or(NOBODY);
+        holders[1..].iter_mut().zip(standbys).for_each(|(place, holder)| *place = holder);
+        let holders = &holders[..self.holders_each];
+        if self.row(partition) == holders {
+            return 0;
+        }
+        let before = self.digest_of(partition);
         let from = partition as usize * self.holders_each;
-        let row = &mut self.holders[from..from + self.holders_each];
-        let standbys = standbys.into_iter().chain(std::iter::repeat(NOBODY));
-        let holders = std::iter::once(owner.unwrap_or(NOBODY)).chain(standbys);
-        row.iter_mut().zip(holders).for_each(|(place, holder)| *place = holder);
+        self.holders[from..from + self.holders_each].copy_from_slice(holders);
+        self.digest_of(partition).wrapping_sub(before)
     }
 
     /// Others are there: `moved` says at which place each of the former now is, whom it names already.
@@ -264,16 +275,21 @@ impl NodeMap {
         self.owner(partition).map(|place| self.nodes[usize::from(place)].id)
     }
 
+    /// The partitions that the node at a place owns.
+    pub fn owned_by(&self, place: u16) -> impl Iterator<Item = u32> {
+        let rows = self.holders.chunks(self.holders_each.max(1)).zip(0..);
+        rows.filter(move |(row, _)| row[0] == place).map(|(_, partition)| partition)
+    }
+
     /// How many partitions have no owner.
     pub fn without_owner(&self) -> usize {
         (0..self.partitions()).filter(|&partition| self.owner(partition).is_none()).count()
     }
 
-    /// How many partitions have an owner, and fewer standbys than there is room for.
-    pub fn without_standby(&self) -> usize {
-        let lacks = |&partition: &u32| {
-            self.owner(partition).is_some() && self.holders(partition).count() < self.holders_each
-        };
+    /// How many partitions have an owner, and fewer than `standbys` beside it.
+    pub fn without_standby(&self, standbys: usize) -> usize {
+        let lacks =
+            |&partition: &u32| self.owner(partition).is_some() && self.standbys(partition).count() < standbys;
         (0..self.partitions()).filter(lacks).count()
     }
 
@@ -435,7 +451,8 @@ mod tests {
         assert_eq!(there_and_back(&map), Ok(map.clone()));
         assert_eq!((map.partitions(), map.owner(0), map.owner(1)), (3, Some(1), None));
         assert_eq!((map.owner_id(0), map.owner_id(1)), (Some(NodeId(2)), None));
-        assert_eq!((map.without_owner(), map.without_standby()), (1, 1));
+        assert_eq!((map.owned_by(0).collect(), map.owned_by(1).collect()), (vec![2], vec![0]));
+        assert_eq!((map.without_owner(), map.without_standby(1), map.without_standby(0)), (1, 1, 0));
         let holders = |partition| map.holders(partition).collect::<Vec<u16>>();
         assert_eq!((holders(0), holders(1), holders(2)), (vec![1, 0], vec![1], vec![0]));
         let mut later = NodeMap { epoch: 8, ..map.clone() };

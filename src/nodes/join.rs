@@ -35,7 +35,7 @@ pub(super) fn join(node: &mut Node, group_config: &GroupConfig) -> Result<Nodes,
     let membership = Membership::join(&address, &group_config.name, &place)?;
     let Place { host, port, tls_port } = place;
     let place = MapNode { id: node.identity().node, host, port, tls_port };
-    let status = Arc::new(NodesStatus::new(group_config.name.clone(), place.id));
+    let status = Arc::new(NodesStatus::new(group_config.name.clone(), group_config.standbys, place.id));
     let stop = Arc::new(AtomicBool::new(false));
     let (orders, ordered) = mpsc::unbounded_channel();
     let (told, heard) = mpsc::channel(NODES_QUEUED_MAX);

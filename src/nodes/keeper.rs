@@ -1,10 +1,10 @@
 //! The thread that keeps the map: it takes in what the group, the others and this node's own ledger say, and does what follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use florin_core::nodes::{Departure, Described, Mark, Member, Place, Topic, View};
+use florin_core::nodes::{ByPartition, Departure, Described, Mark, Member, Place, Topic, View};
 use florin_kafka::Share;
 use florin_schema::{MapNode, NodeMap};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -125,19 +125,20 @@ impl Keeper {
     fn turn(&mut self) {
         self.ask();
         let held = self.held();
-        self.member.turn(held.clone(), now_us());
+        self.member.turn(&held, now_us());
         self.tell();
         self.follow(&held);
         self.show();
         self.leave();
         let kept = self.member.kept();
-        let loading = kept.iter().filter(|partition| held.get(partition) != Some(&true)).count();
+        let loading = kept.partitions().filter(|&partition| held.get(partition) != Some(&true)).count();
         let (map, is_told, lags) =
             (self.member.map().cloned(), self.told.is_some(), self.with.following.lags());
         self.with.status.update(|standing| {
             standing.has_been_ready |= standing.is_member && is_told && loading == 0;
             (standing.kept, standing.loading, standing.lags) = (kept.len(), loading, lags);
-            (standing.map, standing.held) = (map, held);
+            (standing.map, standing.held) =
+                (map, held.iter().map(|(at, &is_ready)| (at, is_ready)).collect());
         });
     }
 
@@ -153,7 +154,7 @@ impl Keeper {
     }
 
     /// The partitions that are followed, and whether all of each has been applied.
-    fn held(&self) -> BTreeMap<u32, bool> {
+    fn held(&self) -> ByPartition<bool> {
         let reached_us = self.with.shards.iter().map(|shard| shard.watermark.load().1).min().unwrap_or(0);
         let has_reached = |at: u64| reached_us > 0 && at <= reached_us;
         let standings = self.with.following.standings();
@@ -177,14 +178,13 @@ impl Keeper {
     }
 
     /// Follows what it keeps. What it does not keep any more is let go of once no shard answers about it.
-    fn follow(&mut self, held: &BTreeMap<u32, bool>) {
+    fn follow(&mut self, held: &ByPartition<bool>) {
         let (kept, is_taken_over) = (self.member.kept(), self.with.division.is_taken_over());
         let told = self.told.as_ref().map(|(_, holds)| holds);
         let is_let_go =
             |partition: u32| told.is_none_or(|holds| holds[partition as usize] == Hold::No && is_taken_over);
-        let still =
-            held.keys().copied().filter(|partition| !kept.contains(partition) && !is_let_go(*partition));
-        let wanted: BTreeSet<u32> = kept.iter().copied().chain(still).collect();
+        let still = held.partitions().filter(|&partition| !kept.has(partition) && !is_let_go(partition));
+        let wanted: BTreeSet<u32> = kept.partitions().chain(still).collect();
         self.with.following.want(&wanted);
     }
 

@@ -63,6 +63,8 @@ enum Leaving {
 pub struct NodesStatus {
     /// The group's name.
     pub group: String,
+    /// How many nodes are to follow each partition beside its owner.
+    pub standbys: usize,
     /// Which node this is.
     pub id: NodeId,
     standing: Mutex<Standing>,
@@ -72,9 +74,9 @@ pub struct NodesStatus {
 
 impl NodesStatus {
     /// Of a node that nobody has heard of.
-    pub fn new(group: String, id: NodeId) -> NodesStatus {
+    pub fn new(group: String, standbys: usize, id: NodeId) -> NodesStatus {
         let (leaving, failed) = (watch::Sender::default(), watch::Sender::default());
-        NodesStatus { group, id, standing: Mutex::default(), leaving, failed }
+        NodesStatus { group, standbys, id, standing: Mutex::default(), leaving, failed }
     }
 
     /// What is known at the moment.

@@ -2,10 +2,9 @@
 //! be another build, or no florin.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use florin_core::nodes::{Mark, Member, News, Report, Standing};
+use florin_core::nodes::{ByPartition, Mark, Member, News, Report, Standing};
 use florin_schema::nodes::{HOST_BYTES_MAX, is_host};
 use florin_schema::{MapNode, NodeId, NodeMap, Partitioner, decimal};
 use serde::{Deserialize, Serialize};
@@ -231,7 +230,7 @@ impl ReportText {
     fn of(report: &Report, is_gone: bool) -> ReportText {
         let at = |standing| {
             let held = report.held.iter().filter(|(_, found)| **found == standing && !is_gone);
-            held.map(|(&partition, _)| partition).collect()
+            held.map(|(partition, _)| partition).collect()
         };
         ReportText {
             node: NodeText::of(&report.node),
@@ -240,7 +239,7 @@ impl ReportText {
             is_leaving: report.is_leaving,
             has_map: report.has_map,
             // Of one that is gone nobody asks what it had.
-            assigned: report.assigned.iter().copied().filter(|_| !is_gone).collect(),
+            assigned: report.assigned.partitions().filter(|_| !is_gone).collect(),
             loading: at(Standing::Loading),
             ready: at(Standing::Ready),
             owning: report.held.iter().filter(|_| !is_gone).filter_map(ClaimText::of).collect(),
@@ -253,14 +252,15 @@ impl ReportText {
         let each = |partitions: Vec<u32>, standing| {
             partitions.into_iter().map(move |partition| (partition, standing))
         };
-        let mut held: BTreeMap<u32, Standing> =
+        let mut held: Vec<(u32, Standing)> =
             each(loading, Standing::Loading).chain(each(ready, Standing::Ready)).collect();
         for ClaimText { partition, claim } in owning {
-            held.insert(partition, Standing::Owning(number("nodes.claim", &claim)?));
+            held.push((partition, Standing::Owning(number("nodes.claim", &claim)?)));
         }
-        let assigned: BTreeSet<u32> = assigned.into_iter().collect();
-        let is_there = |&partition: &u32| (partition as usize) < PARTITIONS_MAX;
-        if !held.keys().chain(&assigned).all(is_there) {
+        let (held, assigned): (ByPartition<Standing>, ByPartition<()>) =
+            (held.into_iter().collect(), assigned.into_iter().collect());
+        let is_there = |partition: u32| (partition as usize) < PARTITIONS_MAX;
+        if !held.partitions().chain(assigned.partitions()).all(is_there) {
             return Err(wrong("nodes.partitions", format!("partitions below {PARTITIONS_MAX}")));
         }
         let number = number("nodes.number", &text)?;
@@ -269,7 +269,7 @@ impl ReportText {
 }
 
 impl ClaimText {
-    fn of((&partition, standing): (&u32, &Standing)) -> Option<ClaimText> {
+    fn of((partition, standing): (u32, &Standing)) -> Option<ClaimText> {
         standing.claim().map(|claim| ClaimText { partition, claim: claim.to_string() })
     }
 }
@@ -286,7 +286,7 @@ fn number(field: &'static str, text: &str) -> Result<u64, TextError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     use florin_core::nodes::{Place, Topic};
     use serde_json::Value;
@@ -300,7 +300,7 @@ mod tests {
 
     fn report(id: u64) -> Report {
         let held = [(1, Standing::Loading), (2, Standing::Ready), (3, Standing::Owning(9))];
-        let (assigned, held) = ([1, 3].into(), held.into());
+        let (assigned, held) = ([1, 3].into_iter().collect(), held.into_iter().collect());
         Report {
             node: node(id),
             number: 1_795_320_306_000_000,
@@ -324,7 +324,7 @@ mod tests {
         member.hear(News { teller: NodeId(1), version: 1, words, map: Some(mark) }, 1);
         let asked = member.view().clone();
         member.describe(&described, &asked);
-        member.turn(BTreeMap::new(), 9);
+        member.turn(&ByPartition::default(), 9);
         member
     }
 
@@ -386,7 +386,7 @@ mod tests {
                     (((id + nodes - back) % nodes * each + partition) as u32, standing)
                 })
             });
-            own.collect::<BTreeMap<u32, Standing>>()
+            own.collect::<ByPartition<Standing>>()
         };
         let word = |id: u64| {
             let held = held_by(id);
@@ -449,8 +449,8 @@ mod tests {
             (&*of_epoch, "\"epoch\":\"18446744073709551615\""),
             ("[0]", "[9]"),
             ("[0]", "[0,null]"),
-            ("[0]", "[0,0,0]"),
-            ("\"holders_each\":2", "\"holders_each\":0"),
+            ("[0]", "[0,0,0,0]"),
+            ("\"holders_each\":3", "\"holders_each\":0"),
             ("crc32", "md5"),
         ] {
             let wrong = text.replacen(of, is, 1);

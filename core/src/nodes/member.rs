@@ -12,11 +12,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use florin_schema::{MapNode, NodeId, NodeMap};
 
 use super::agreement::{Agreement, Mark};
+use super::by_partition::ByPartition;
 use super::plan::Topic;
 use super::planted::Planted;
 use super::view::{Report, Standing, View, Word};
@@ -63,6 +65,11 @@ impl Place {
         let MapNode { host, port, tls_port, .. } = node;
         Place { host: host.clone(), port: *port, tls_port: *tls_port }
     }
+
+    /// What it is ordered by.
+    fn parts(&self) -> (&str, u16, u16) {
+        (&self.host, self.port, self.tls_port)
+    }
 }
 
 /// The group's members, and what each is assigned.
@@ -93,9 +100,9 @@ pub struct Member {
     needless_since: Option<u64>,
     /// When its turn was last.
     turned_at_us: u64,
-    assigned: BTreeSet<u32>,
+    assigned: ByPartition<()>,
     /// Of each partition that is followed, whether it is caught up.
-    followed: BTreeMap<u32, bool>,
+    followed: ByPartition<bool>,
     is_described: bool,
     /// Whether the group was described since others could hear that this one is about to end.
     is_leaving_described: bool,
@@ -104,7 +111,7 @@ pub struct Member {
     peers: BTreeMap<Place, bool>,
     /// Whether others are in the group since the peers were found.
     is_group_new: bool,
-    kept: BTreeSet<u32>,
+    kept: ByPartition<()>,
     /// Whether there was a map when that was found.
     kept_with_map: bool,
     /// What it keeps by the plan.
@@ -140,14 +147,14 @@ impl Member {
             leaving_since: None,
             needless_since: None,
             turned_at_us: now_us,
-            assigned: BTreeSet::new(),
-            followed: BTreeMap::new(),
+            assigned: ByPartition::default(),
+            followed: ByPartition::default(),
             is_described: false,
             is_leaving_described: false,
             others: BTreeSet::new(),
             peers: BTreeMap::new(),
             is_group_new: true,
-            kept: BTreeSet::new(),
+            kept: ByPartition::default(),
             kept_with_map: false,
             planned: BTreeSet::new(),
             is_to_keep: true,
@@ -218,11 +225,10 @@ impl Member {
     pub fn describe(&mut self, described: &Described, asked: &View) {
         let assigned = described.get(&Place::of(&self.node));
         self.is_described = assigned.is_some();
-        if assigned.map_or(!self.assigned.is_empty(), |assigned| *assigned != self.assigned) {
-            if !Planted::KeepsAssignments.is(self.planted) {
-                self.assigned.clear();
-            }
-            self.assigned.extend(assigned.into_iter().flatten());
+        if !self.assigned.partitions().eq(assigned.into_iter().flatten().copied()) {
+            let before = core::mem::take(&mut self.assigned);
+            let before = before.partitions().filter(|_| Planted::KeepsAssignments.is(self.planted));
+            self.assigned = before.chain(assigned.into_iter().flatten().copied()).collect();
             self.is_to_keep = true;
         }
         let own = Place::of(&self.node);
@@ -237,8 +243,7 @@ impl Member {
         }
         self.is_leaving_described |= asked.report(self.node.id).is_some_and(|report| report.is_leaving);
         self.listen_to_absent(described, asked);
-        let view = self.agreement.view();
-        self.told_us.retain(|id, _| view.has(*id));
+        self.forget_tellers();
         let is_there = |report: &&Arc<Report>| {
             self.unheard.get(&report.node.id).is_none_or(|&(_, times)| times < ABSENT_UNHEARD_MAX)
         };
@@ -263,10 +268,24 @@ impl Member {
         said.into_values()
     }
 
+    /// Whoever is gone has told nothing.
+    fn forget_tellers(&mut self) {
+        let mut living = self.agreement.view().living().map(|report| report.node.id).peekable();
+        self.told_us.retain(|told, _| {
+            while living.next_if(|id| id < told).is_some() {}
+            living.peek() == Some(told)
+        });
+    }
+
     /// Counts for how long nothing new was heard of those that are not described.
     fn listen_to_absent(&mut self, described: &Described, asked: &View) {
         let before = core::mem::take(&mut self.unheard);
-        for report in asked.living().filter(|report| !described.contains_key(&Place::of(&report.node))) {
+        let described: Vec<_> = described.keys().map(Place::parts).collect();
+        let is_absent = |report: &&Arc<Report>| {
+            let MapNode { host, port, tls_port, .. } = &report.node;
+            described.binary_search(&(host, *port, *tls_port)).is_err()
+        };
+        for report in asked.living().filter(is_absent) {
             let last = before.get(&report.node.id).filter(|(number, _)| *number == report.number);
             let last = last.filter(|_| !Planted::WaitsForTheSilent.is(self.planted));
             let times = last.map_or(0, |(_, times)| times.saturating_add(1));
@@ -335,7 +354,7 @@ impl Member {
         let is_forgotten = !self.is_described && now_us.abs_diff(since) >= LEAVE_UNHEARD_US;
         let is_owned = |partition: &u32| is_forgotten && self.is_claimed(*partition, now_us);
         let mut ready = self.followed.iter().filter(|(_, is_ready)| **is_ready);
-        ready.all(|(partition, _)| has_another(partition) || is_owned(partition))
+        ready.all(|(partition, _)| has_another(&partition) || is_owned(&partition))
             || Planted::EndsTooEarly.is(self.planted)
     }
 
@@ -343,7 +362,7 @@ impl Member {
     fn is_claimed(&self, partition: u32, now_us: u64) -> bool {
         let is_other = |report: &&Arc<Report>| !report.is_leaving && report.node.id != self.node.id;
         let claims =
-            |report: &Arc<Report>| report.held.get(&partition).is_some_and(|held| held.claim().is_some());
+            |report: &Arc<Report>| report.held.get(partition).is_some_and(|held| held.claim().is_some());
         let mut others = self.view().living().filter(is_other);
         others.any(|report| claims(report) && self.has_told_lately(report.node.id, now_us))
     }
@@ -364,14 +383,14 @@ impl Member {
     }
 
     /// Takes in which partitions are followed, and whether each is caught up, and says so; then finds what is to be followed.
-    pub fn turn(&mut self, followed: BTreeMap<u32, bool>, now_us: u64) {
+    pub fn turn(&mut self, followed: &ByPartition<bool>, now_us: u64) {
         // Whoever has stood still knows nothing of what has become of the others: what it waits for to end begins anew.
         if core::mem::replace(&mut self.turned_at_us, now_us).abs_diff(now_us) >= LEAVE_HEARD_US {
             self.leaving_since = self.leaving_since.map(|_| now_us);
             (self.needless_since, self.is_leaving_described) = (None, false);
         }
-        if followed != self.followed {
-            self.followed = followed;
+        if *followed != self.followed {
+            self.followed.clone_from(followed);
             (self.is_to_say, self.is_to_keep) = (true, true);
         }
         self.settle(now_us);
@@ -382,7 +401,7 @@ impl Member {
         self.needless_since = is_needless.then(|| self.needless_since.unwrap_or(now_us));
         let Some(place) = self.agreement.plan().place_of(self.node.id) else {
             // Another life has this one's place; the group says so as well, and this one ends.
-            self.kept.retain(|partition| self.followed.contains_key(partition));
+            self.kept = self.kept.partitions().filter(|&partition| self.followed.has(partition)).collect();
             self.is_to_keep = true;
             return;
         };
@@ -392,25 +411,24 @@ impl Member {
             return;
         }
         // Before it is known who else is there, everybody seems to be missing.
-        let is_needed = |partition: &u32| {
-            has_map || self.assigned.contains(partition) || self.followed.contains_key(partition)
-        };
-        let mut kept: BTreeSet<u32> = self.planned.iter().copied().filter(is_needed).collect();
+        let is_needed =
+            |partition: &u32| has_map || self.assigned.has(*partition) || self.followed.has(*partition);
+        let mut kept: Vec<u32> = self.planned.iter().copied().filter(is_needed).collect();
         let unplanned = self.followed.iter().filter(|(partition, _)| !self.planned.contains(partition));
         if self.is_leaving() {
             // It answers to the last for whoever has not heard yet of who has it now.
-            kept.extend(self.followed.keys());
+            kept.extend(self.followed.partitions());
         } else {
-            let is_held_over = |partition: &&u32| self.is_held_over(place, **partition, now_us);
+            let is_held_over = |partition: &u32| self.is_held_over(place, *partition, now_us);
             let ready = unplanned.filter(|(_, is_ready)| **is_ready).map(|(partition, _)| partition);
             let by_plan = kept.len();
             kept.extend(ready.filter(is_held_over));
             self.is_to_keep = kept.len() > by_plan;
         }
-        let before = core::mem::replace(&mut self.kept, kept);
         if Planted::LetsGoOfNothing.is(self.planted) {
-            self.kept.extend(before);
+            kept.extend(self.kept.partitions());
         }
+        self.kept = kept.into_iter().collect();
     }
 
     /// Draws the conclusions from all that was taken in, and notes what they change for this node.
@@ -430,25 +448,31 @@ impl Member {
                 false => self.planned.remove(&partition),
             };
             self.is_to_keep |= is_other;
-            self.is_to_say = self.is_to_say || self.followed.contains_key(&partition);
+            self.is_to_say = self.is_to_say || self.followed.has(partition);
         }
     }
 
     /// The partitions that are to be followed. What is not among them is followed until no caller is answered about it.
-    pub fn kept(&self) -> &BTreeSet<u32> {
+    pub fn kept(&self) -> &ByPartition<()> {
         &self.kept
     }
 
     /// What it has of each partition of the topic.
     pub fn holds(&self) -> Vec<Hold> {
-        (0..self.agreement.topic().partitions).map(|partition| self.hold(partition)).collect()
+        let mut holds = vec![Hold::No; self.agreement.topic().partitions as usize];
+        for partition in self.kept.partitions() {
+            if let Some(hold) = holds.get_mut(partition as usize) {
+                *hold = self.hold(partition);
+            }
+        }
+        holds
     }
 
     /// What it has of one partition. What it loads and another owns callers are told that it does not have: they are sent there, and do
     /// not wait.
     pub fn hold(&self, partition: u32) -> Hold {
         let owner = || self.map().and_then(|map| map.owner_id(partition));
-        match (self.kept.contains(&partition), self.followed.get(&partition)) {
+        match (self.kept.has(partition), self.followed.get(partition)) {
             (false, _) => Hold::No,
             (true, Some(true)) => Hold::Ready,
             (true, Some(false)) if Planted::AnswersEarly.is(self.planted) => Hold::Ready,
@@ -476,9 +500,9 @@ impl Member {
         let place = self.agreement.plan().place_of(self.node.id);
         let is_to_say = core::mem::take(&mut self.is_to_say)
             || self.said.as_ref().is_none_or(|said| said.is_relieved != is_relieved);
-        let held: Option<BTreeMap<u32, Standing>> = is_to_say.then(|| {
+        let held: Option<ByPartition<Standing>> = is_to_say.then(|| {
             let said = self.followed.iter().filter(|_| !is_relieved);
-            said.map(|(&partition, &is_ready)| (partition, self.standing(place, partition, is_ready)))
+            said.map(|(partition, &is_ready)| (partition, self.standing(place, partition, is_ready)))
                 .collect()
         });
         let is_as_before = self.said.as_ref().is_some_and(|Said { report, at_us, .. }| {
@@ -507,7 +531,7 @@ impl Member {
         }
         let plan = self.agreement.plan();
         let claim = || plan.claim(place?, partition);
-        let before = || self.said.as_ref()?.report.held.get(&partition)?.claim();
+        let before = || self.said.as_ref()?.report.held.get(partition)?.claim();
         if Planted::ClaimsAnew.is(self.planted) {
             return before().or_else(claim).map_or(Standing::Ready, Standing::Owning);
         }

@@ -16,15 +16,18 @@
 //! | [`plan`] | who owns, stands by and keeps a partition: nobody lets go of one before somebody else has it |
 //! | [`agreement`] | the map, and its epoch, which never falls |
 //! | [`member`] | one node: what it says of itself, follows, and tells callers |
+//! | [`by_partition`] | what is said of partitions, side by side |
 //! | `planted` | defects for the simulation to find |
 
 pub mod agreement;
+pub mod by_partition;
 pub mod member;
 pub mod plan;
 mod planted;
 pub mod view;
 
 pub use agreement::{Agreement, Mark};
+pub use by_partition::ByPartition;
 pub use member::{Departure, Described, Hold, Member, News, Place};
 pub use plan::{Plan, Topic};
 pub use planted::Planted;

@@ -90,8 +90,8 @@ struct Claim {
 
 impl Claim {
     fn of(place: u16, report: &Report, partition: u32) -> Option<Claim> {
-        let (is_assigned, is_leaving) = (report.assigned.contains(&partition), report.is_leaving);
-        let standing = report.held.get(&partition).copied();
+        let (is_assigned, is_leaving) = (report.assigned.has(partition), report.is_leaving);
+        let standing = report.held.get(partition).copied();
         (is_assigned || standing.is_some()).then_some(Claim { place, is_assigned, is_leaving, standing })
     }
 
@@ -107,7 +107,7 @@ impl Claim {
 
 /// The partitions that a node has to do with; some twice.
 fn partitions(report: &Report) -> impl Iterator<Item = u32> + '_ {
-    report.held.keys().chain(&report.assigned).copied()
+    report.held.partitions().chain(report.assigned.partitions())
 }
 
 /// Adds the partitions of which two reports of one node say something else; some twice.
@@ -116,22 +116,16 @@ fn differing(before: &Report, after: &Report, changed: &mut Vec<u32>) {
         changed.extend(partitions(before).chain(partitions(after)));
         return;
     }
-    let (mut was, mut is) = (before.held.iter().peekable(), after.held.iter().peekable());
-    loop {
-        let (one, other) = (was.peek().map(|(at, _)| **at), is.peek().map(|(at, _)| **at));
-        let Some(first) = one.into_iter().chain(other).min() else { break };
-        let is_as_before = was.next_if(|(at, _)| **at == first) == is.next_if(|(at, _)| **at == first);
-        changed.extend((!is_as_before).then_some(first));
-    }
-    if before.assigned != after.assigned {
-        changed.extend(before.assigned.symmetric_difference(&after.assigned));
-    }
+    before.held.differing(&after.held, changed);
+    before.assigned.differing(&after.assigned, changed);
 }
 
 impl Plan {
     /// The plan where nobody is known.
     pub(super) fn new(topic: &Topic) -> Plan {
-        let mut map = NodeMap::new(0, topic.partitioner, Vec::new(), 1 + topic.standbys);
+        // One more than are to have it: where the next owner falls silent before it claims it, callers go to the one that waits for that.
+        let holders_each = HOLDERS_MAX.min(2 + topic.standbys);
+        let mut map = NodeMap::new(0, topic.partitioner, Vec::new(), holders_each);
         (0..topic.partitions).for_each(|_| map.push(None, []));
         Plan {
             digest: map.digest(),
@@ -248,6 +242,15 @@ impl Plan {
         for partition in 0..partitions {
             let scored = |place: u16| (score(&self.nodes[usize::from(place)], partition), place);
             let before = &self.first[partition as usize * each..][..each];
+            // Mostly the same stand first: all of them stay, and who comes stands behind them.
+            let last = before.last().and_then(|&place| stays(place)).map(scored);
+            if each == self.first_each
+                && new.iter().all(|&place| last.is_some_and(|last| scored(place) < last))
+                && before.iter().all(|&place| stays(place).is_some())
+            {
+                first.extend(before.iter().filter_map(|&place| stays(place)));
+                continue;
+            }
             best.clear();
             best.extend(before.iter().filter_map(|&place| stays(place)).map(scored));
             // As many as before, and all of them stay: who comes has to stand before one of them.
@@ -283,12 +286,8 @@ impl Plan {
         let (owner, ready) = (one.owner(), one.ready());
         row.is_beyond_first = one.find_keepers(&ready, &mut row.keepers);
         row.highest = one.claim();
-        // Where nobody owns it nobody is ready.
-        if owner.is_some() || self.map.owner(partition).is_some() {
-            let before = self.map.digest_of(partition);
-            self.map.set(partition, owner, ready.into_iter().filter(|&place| Some(place) != owner));
-            self.digest = self.digest.wrapping_sub(before).wrapping_add(self.map.digest_of(partition));
-        }
+        let others = ready.into_iter().filter(|&place| Some(place) != owner);
+        self.digest = self.digest.wrapping_add(self.map.set(partition, owner, others));
     }
 
     /// The place of a node that is there.
@@ -373,7 +372,9 @@ impl Partition<'_> {
     fn ready(&self) -> Vec<u16> {
         let ready = self.claims.iter().filter(|claim| claim.is_ready());
         let mut places: Vec<u16> = ready.map(|claim| claim.place).collect();
-        places.sort_by_key(|&place| core::cmp::Reverse(self.score(place)));
+        if places.len() > 1 {
+            places.sort_by_cached_key(|&place| core::cmp::Reverse(self.score(place)));
+        }
         places
     }
 

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::view::{Report, Standing, View, Word};
-use super::{Agreement, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
+use super::{Agreement, ByPartition, Departure, Described, Hold, Mark, Member, News, Place, Plan, Topic};
 use crate::limits::{
     ABSENT_SPEAKS_US, ABSENT_UNHEARD_MAX, HEARD_LATELY_US, LEAVE_HEARD_US, LEAVE_UNHEARD_US, MAP_STANDS_US,
 };
@@ -121,8 +121,19 @@ fn who_is_leaving_owns_only_what_nobody_else_can_and_stands_by_for_nothing() {
     assert_eq!(owner(&with(Standing::Ready)), Some(2));
     assert_eq!(with(Standing::Ready).claim(1, 0), Some(4));
     let gone_from_group =
-        Report { assigned: BTreeSet::new(), held: BTreeMap::new(), ..leaving(Standing::Ready) };
+        Report { assigned: ByPartition::default(), held: ByPartition::default(), ..leaving(Standing::Ready) };
     assert_eq!(keepers(&plan([gone_from_group, report(2, 1, None, &[0])])), [2]);
+}
+
+/// The next owner stood still before it had claimed the partition, and callers were told of nobody else.
+#[test]
+fn whoever_hands_over_is_named_until_it_lets_go() {
+    let topic = Topic { standbys: 0, ..TOPIC };
+    let mut plan = Plan::new(&topic);
+    let words = [report(1, 1, Some(Standing::Owning(3)), &[]), report(2, 1, Some(Standing::Ready), &[0])];
+    plan.update(&topic, &view(words.map(|report| (Arc::new(report), false))), None);
+    assert_eq!(plan.map.holders(0).collect::<Vec<u16>>(), [1, 0]);
+    assert_eq!(plan.map.without_standby(topic.standbys), 0);
 }
 
 /// Two let go of a partition for a node that was about to end, and had ended by then.
@@ -225,7 +236,7 @@ fn describe(member: &mut Member, described: &Described) {
 #[test]
 fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for() {
     let mut member = Member::new(node(1), TOPIC, 1);
-    member.turn(BTreeMap::new(), 1);
+    member.turn(&ByPartition::default(), 1);
     describe(&mut member, &described(&[2]));
     assert_eq!(member.map(), None, "it is not in the group yet");
     describe(&mut member, &described(&[1, 2]));
@@ -236,7 +247,7 @@ fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for(
     assert_eq!(member.map(), None, "the other has a map, which knows of who has left");
     let without = Report { has_map: false, ..report(2, 2, None, &[]) };
     let mut both_new = Member::new(node(1), TOPIC, 1);
-    both_new.turn(BTreeMap::new(), 1);
+    both_new.turn(&ByPartition::default(), 1);
     both_new.hear(news([(Arc::new(without), false)], None), 1);
     describe(&mut both_new, &described(&[1, 2]));
     assert!(both_new.map().is_some());
@@ -248,20 +259,20 @@ fn there_is_a_map_once_all_are_heard_and_where_others_have_one_it_is_waited_for(
 fn before_there_is_a_map_nothing_is_taken_up_but_what_is_assigned() {
     let mut member = Member::new(node(1), TOPIC, 1);
     let mut group = described(&[1, 2]);
-    member.turn(BTreeMap::new(), 1);
+    member.turn(&ByPartition::default(), 1);
     assert!(member.kept().is_empty());
     group.insert(Place::of(&node(1)), BTreeSet::from([0]));
     describe(&mut member, &group);
-    member.turn(BTreeMap::new(), 2);
-    assert_eq!((member.kept(), member.hold(0)), (&BTreeSet::from([0]), Hold::Loading));
-    member.turn(BTreeMap::from([(0, true)]), 3);
+    member.turn(&ByPartition::default(), 2);
+    assert_eq!((member.kept(), member.hold(0)), (&ByPartition::from([(0, ())]), Hold::Loading));
+    member.turn(&ByPartition::from([(0, true)]), 3);
     assert_eq!(member.holds(), [Hold::Ready]);
 }
 
 #[test]
 fn who_is_not_described_is_there_for_as_long_as_it_speaks() {
     let mut member = Member::new(node(1), TOPIC, 1);
-    member.turn(BTreeMap::new(), 1);
+    member.turn(&ByPartition::default(), 1);
     let hear = |member: &mut Member, number| {
         member.hear(news([(Arc::new(report(2, number, None, &[])), false)], None), 1);
     };
@@ -279,21 +290,21 @@ fn who_is_not_described_is_there_for_as_long_as_it_speaks() {
 fn who_is_not_described_speaks_again_and_who_is_does_not() {
     let mut member = Member::new(node(1), TOPIC, 1);
     let number = |member: &Member| member.view().report(NodeId(1)).unwrap().number;
-    member.turn(BTreeMap::new(), 1);
-    member.turn(BTreeMap::new(), ABSENT_SPEAKS_US);
+    member.turn(&ByPartition::default(), 1);
+    member.turn(&ByPartition::default(), ABSENT_SPEAKS_US);
     assert_eq!(number(&member), 1);
-    member.turn(BTreeMap::new(), 1 + ABSENT_SPEAKS_US);
+    member.turn(&ByPartition::default(), 1 + ABSENT_SPEAKS_US);
     assert_eq!(number(&member), 2);
     describe(&mut member, &described(&[1]));
-    member.turn(BTreeMap::new(), 2 + ABSENT_SPEAKS_US);
+    member.turn(&ByPartition::default(), 2 + ABSENT_SPEAKS_US);
     let before = number(&member);
-    member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
+    member.turn(&ByPartition::default(), 9 * ABSENT_SPEAKS_US);
     assert_eq!(number(&member), before);
     // Somebody believes that it is gone.
     let gone = (Arc::clone(member.view().report(NodeId(1)).unwrap()), true);
     member.hear(news([gone], None), 1);
     assert!(!member.view().has(NodeId(1)));
-    member.turn(BTreeMap::new(), 9 * ABSENT_SPEAKS_US);
+    member.turn(&ByPartition::default(), 9 * ABSENT_SPEAKS_US);
     assert_eq!(number(&member), before + 1);
 }
 
@@ -315,7 +326,7 @@ impl Leaving {
     }
 
     fn turn(&mut self) {
-        self.member.turn(BTreeMap::from([(0, true)]), self.now_us);
+        self.member.turn(&ByPartition::from([(0, true)]), self.now_us);
     }
 
     /// So long goes by, µs, and it does not stand still.
@@ -348,11 +359,11 @@ fn a_node_ends_once_all_that_it_has_was_claimed_and_leaves_the_group_once_all_kn
     assert_eq!(one.does(), [Departure::Stay; 2], "the other does not know of it");
     one.hear(|_| {});
     assert_eq!(one.does(), [Departure::LeaveGroup; 2]);
-    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    one.hear(|said| said.held = [(0, Standing::Ready)].into_iter().collect());
     assert_eq!(one.does(), [Departure::LeaveGroup; 2], "it is not claimed");
-    one.hear(|said| said.held.extend([(0, Standing::Owning(9))]));
+    one.hear(|said| said.held = [(0, Standing::Owning(9))].into_iter().collect());
     assert_eq!(one.does(), [Departure::Stay, Departure::End]);
-    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    one.hear(|said| said.held = [(0, Standing::Ready)].into_iter().collect());
     assert_eq!(one.does(), [Departure::LeaveGroup; 2], "whoever has claimed it has another life");
 }
 
@@ -360,7 +371,7 @@ fn a_node_ends_once_all_that_it_has_was_claimed_and_leaves_the_group_once_all_kn
 fn whoever_is_told_to_end_at_once_leaves_time_for_those_that_stand_by() {
     let mut one = Leaving { member: Member::new(node(1), TOPIC, 1), number: 0, now_us: 1 };
     describe(&mut one.member, &described(&[1, 2]));
-    one.hear(|said| said.held.extend([(0, Standing::Ready)]));
+    one.hear(|said| said.held = [(0, Standing::Ready)].into_iter().collect());
     one.member.leave(one.now_us);
     one.turn();
     assert_eq!(one.does(), [Departure::Stay, Departure::LeaveGroup]);
@@ -387,15 +398,15 @@ fn who_lets_go_has_heard_lately_from_the_one_that_has_it_itself() {
     let mut group = described(&[1, 2]);
     group.insert(Place::of(&node(1)), BTreeSet::from([0]));
     describe(&mut member, &group);
-    (1..4).for_each(|now_us| member.turn(BTreeMap::from([(0, true)]), now_us));
+    (1..4).for_each(|now_us| member.turn(&ByPartition::from([(0, true)]), now_us));
     let moved = described(&[1, 2]);
     let owning = (Arc::new(report(2, 1, Some(Standing::Owning(9)), &[0])), false);
     let told = |teller, words: Vec<Word>| News { teller: NodeId(teller), ..news(words, None) };
     let mut hear = |news, asked_us| {
         member.hear(news, asked_us);
         describe(&mut member, &moved);
-        (0..2).for_each(|_| member.turn(BTreeMap::from([(0, true)]), HEARD_LATELY_US));
-        member.kept().contains(&0)
+        (0..2).for_each(|_| member.turn(&ByPartition::from([(0, true)]), HEARD_LATELY_US));
+        member.kept().has(0)
     };
     assert!(hear(told(3, vec![owning]), HEARD_LATELY_US), "another says so");
     assert!(hear(told(2, Vec::new()), 0), "it was asked too long ago");
@@ -457,25 +468,25 @@ fn the_last_node_ends_once_the_group_was_described_since_it_was_told_to() {
 #[test]
 fn what_is_loaded_and_others_own_callers_are_sent_on_for() {
     let mut member = Member::new(node(1), TOPIC, 1);
-    member.turn(BTreeMap::new(), 1);
+    member.turn(&ByPartition::default(), 1);
     let mut group = described(&[1, 2]);
     group.insert(Place::of(&node(1)), BTreeSet::from([0]));
     describe(&mut member, &group);
-    member.turn(BTreeMap::from([(0, false)]), 2);
+    member.turn(&ByPartition::from([(0, false)]), 2);
     assert_eq!(member.hold(0), Hold::Loading, "there is no map");
     let owning = Report { has_map: false, ..report(2, 1, Some(Standing::Owning(1)), &[]) };
     member.hear(news([(Arc::new(owning), false)], None), 1);
     describe(&mut member, &group);
-    member.turn(BTreeMap::from([(0, false)]), 3);
-    assert_eq!((member.hold(0), member.kept()), (Hold::No, &BTreeSet::from([0])));
-    member.turn(BTreeMap::from([(0, true)]), 4);
+    member.turn(&ByPartition::from([(0, false)]), 3);
+    assert_eq!((member.hold(0), member.kept()), (Hold::No, &ByPartition::from([(0, ())])));
+    member.turn(&ByPartition::from([(0, true)]), 4);
     assert_eq!(member.hold(0), Hold::Ready);
 }
 
 #[test]
 fn whoever_has_heard_up_to_a_version_is_told_what_is_new_since() {
     let mut member = Member::new(node(1), TOPIC, 1);
-    member.turn(BTreeMap::new(), 1);
+    member.turn(&ByPartition::default(), 1);
     let told = |member: &Member, since| {
         let News { version, words, .. } = member.news(since);
         (version, words.iter().map(|(report, is_gone)| (report.node.id.0, *is_gone)).collect::<Vec<_>>())
@@ -509,6 +520,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #[test]
+    fn what_is_said_of_partitions_differs_as_maps_do(
+        one in vec((0..9_u32, 0..3_u8), 0..12),
+        two in vec((0..9_u32, 0..3_u8), 0..12),
+    ) {
+        let said = |all: &[(u32, u8)]| -> (ByPartition<u8>, BTreeMap<u32, u8>) {
+            (all.iter().copied().collect(), all.iter().copied().collect())
+        };
+        let ((one, one_map), (two, two_map)) = (said(&one), said(&two));
+        prop_assert!(one.iter().eq(one_map.iter().map(|(&partition, of)| (partition, of))));
+        prop_assert!((0..9).all(|partition| one.get(partition) == one_map.get(&partition)));
+        let mut changed = Vec::new();
+        one.differing(&two, &mut changed);
+        let differ = (0..9).filter(|partition| one_map.get(partition) != two_map.get(partition));
+        prop_assert_eq!(changed, differ.collect::<Vec<u32>>());
+    }
+
     #[test]
     fn a_plan_that_is_kept_up_is_the_one_that_is_made_anew(steps in steps(), standbys in 0..4_usize) {
         let topic = Topic { partitions: 4, standbys, ..TOPIC };

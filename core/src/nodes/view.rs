@@ -4,12 +4,14 @@
 //! after its last word was heard, does not have it. A node that hears that it is gone, and is not, raises its number. So of two
 //! things known of one node one is always the later, and views that meet become the same, in whichever order they meet.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use florin_schema::ids::mix;
 use florin_schema::{MapNode, NodeId};
 
+use super::by_partition::ByPartition;
 use crate::limits::NODES_KNOWN_MAX;
 
 /// How far a node is with a partition that it holds.
@@ -47,14 +49,15 @@ pub struct Report {
     /// Whether it has a map: then it knows of everybody, those that are leaving as well.
     pub has_map: bool,
     /// What the group has assigned to it.
-    pub assigned: BTreeSet<u32>,
+    pub assigned: ByPartition<()>,
     /// What it holds.
-    pub held: BTreeMap<u32, Standing>,
+    pub held: ByPartition<Standing>,
 }
 
 /// What is known of one node.
 #[derive(Clone, Debug)]
 struct Known {
+    id: NodeId,
     report: Arc<Report>,
     /// Its address, as a number: two addresses with one number are compared.
     address: u64,
@@ -69,7 +72,8 @@ pub type Word = (Arc<Report>, bool);
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    known: BTreeMap<NodeId, Known>,
+    /// In the order of their ids.
+    known: Vec<Known>,
     /// Raised with each change: whoever has heard all up to a version is told what has changed since.
     version: u64,
 }
@@ -93,8 +97,10 @@ impl View {
         let before = self.version;
         let said = |known: &Known, report: &Report| known.is_gone && known.report.number == report.number;
         for (report, is_gone) in words {
-            let known = self.known.get_mut(&teller).filter(|known| said(known, &report));
-            if let Some(known) = known.filter(|_| report.node.id == teller && !is_gone) {
+            let is_own = report.node.id == teller && !is_gone;
+            let place = if is_own { self.place_of(teller).ok() } else { None };
+            let known = place.map(|place| &mut self.known[place]);
+            if let Some(known) = known.filter(|known| said(known, &report)) {
                 self.version += 1;
                 (known.report, known.is_gone, known.since) = (report, false, self.version);
                 self.bury_former_life(teller);
@@ -108,8 +114,12 @@ impl View {
     /// These nodes are there, which was asked for once `before` was known: who else was known by then is gone.
     pub fn describe(&mut self, there: &BTreeSet<NodeId>, before: &View) -> bool {
         let version = self.version;
-        for (_, Known { report, .. }) in before.known.iter().filter(|(id, _)| !there.contains(id)) {
-            self.know(Arc::clone(report), true);
+        let mut there = there.iter().peekable();
+        for Known { id, report, .. } in &before.known {
+            while there.next_if(|there| *there < id).is_some() {}
+            if there.peek() != Some(&id) {
+                self.know(Arc::clone(report), true);
+            }
         }
         self.version != version
     }
@@ -121,18 +131,18 @@ impl View {
 
     /// What has changed since a version, each with the one at which it did.
     pub fn since(&self, version: u64) -> impl Iterator<Item = (u64, &Arc<Report>, bool)> {
-        let known = self.known.values().filter(move |known| known.since > version);
+        let known = self.known.iter().filter(move |known| known.since > version);
         known.map(|known| (known.since, &known.report, known.is_gone))
     }
 
     /// The nodes that are there, by their ids.
     pub fn living(&self) -> impl Iterator<Item = &Arc<Report>> {
-        self.known.values().filter(|known| !known.is_gone).map(|known| &known.report)
+        self.known.iter().filter(|known| !known.is_gone).map(|known| &known.report)
     }
 
     /// The last word of a node that is there.
     pub fn report(&self, id: NodeId) -> Option<&Arc<Report>> {
-        self.known.get(&id).filter(|known| !known.is_gone).map(|known| &known.report)
+        self.known(id).filter(|known| !known.is_gone).map(|known| &known.report)
     }
 
     /// Whether something was heard of a node, and not that it is gone.
@@ -142,32 +152,46 @@ impl View {
 
     /// The number above all that is known of a node: what it says next must have it to be heard. Of a life that is unknown `first`.
     pub fn next_number(&self, id: NodeId, first: u64) -> u64 {
-        self.known.get(&id).map_or(first, |known| known.report.number + 1)
+        self.known(id).map_or(first, |known| known.report.number + 1)
     }
 
     fn know(&mut self, report: Arc<Report>, is_gone: bool) {
-        let id = report.node.id;
+        let (id, place) = (report.node.id, self.place_of(report.node.id));
         let is_later = |known: &Known| (report.number, is_gone) > (known.report.number, known.is_gone);
-        if self.known.get(&id).is_none_or(is_later) {
-            self.version += 1;
-            let address = address(&report.node);
-            self.known.insert(id, Known { report, address, is_gone, since: self.version });
-            self.forget();
+        if place.is_ok_and(|place| !is_later(&self.known[place])) {
+            return;
         }
+        self.version += 1;
+        let address = address(&report.node);
+        let known = Known { id, report, address, is_gone, since: self.version };
+        match place {
+            Ok(place) => self.known[place] = known,
+            Err(place) => {
+                self.known.insert(place, known);
+                self.forget();
+            }
+        }
+    }
+
+    fn place_of(&self, id: NodeId) -> Result<usize, usize> {
+        self.known.binary_search_by_key(&id, |known| known.id)
+    }
+
+    fn known(&self, id: NodeId) -> Option<&Known> {
+        Some(&self.known[self.place_of(id).ok()?])
     }
 
     /// Of two lives at one address the former is over: of a node of which something was heard, and another.
     fn bury_former_life(&mut self, id: NodeId) {
-        let Some(Known { report, address, .. }) = self.known.get(&id) else { return };
+        let Some(Known { report, address, .. }) = self.known(id) else { return };
         let (own, address) = (Arc::clone(report), *address);
         let is_there = |other: &MapNode| {
             (&other.host, other.port, other.tls_port) == (&own.node.host, own.node.port, own.node.tls_port)
         };
-        let others =
-            self.known.values().filter(|known| known.address == address && known.report.node.id != id);
+        let others = self.known.iter().filter(|known| known.address == address && known.id != id);
         let others = others.filter(|known| is_there(&known.report.node)).map(|known| known.report.number);
         let Some(latest) = others.max().map(|number| number.max(own.number)) else { return };
-        for known in self.known.values_mut() {
+        for known in &mut self.known {
             let is_former = known.address == address && !known.is_gone && known.report.number < latest;
             if is_former && is_there(&known.report.node) {
                 self.version += 1;
@@ -179,9 +203,12 @@ impl View {
     /// Whoever is gone for longest is forgotten first.
     fn forget(&mut self) {
         if self.known.len() > NODES_KNOWN_MAX {
-            let first = self.known.iter().min_by_key(|(_, known)| (!known.is_gone, known.report.number));
-            let id = *first.expect("there are some").0;
-            self.known.remove(&id);
+            let places = 0..self.known.len();
+            let first = places.min_by_key(|&place| {
+                let Known { is_gone, report, .. } = &self.known[place];
+                (!is_gone, report.number)
+            });
+            self.known.remove(first.expect("there are some"));
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn look(status: &NodesStatus) -> (Vec<Peer>, Vec<Partition>) {
         Peer {
             address: node_authority(host, *port, *tls_port),
             is_this: *id == status.id,
-            owns: all.clone().filter(|&partition| map.owner(partition) == Some(place)).count(),
+            owns: map.owned_by(place).count(),
             stands_by: all.filter(|&partition| map.standbys(partition).any(|of| of == place)).count(),
         }
     };

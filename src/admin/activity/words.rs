@@ -117,7 +117,11 @@ fn nodes(said: &mut Vec<Said>, nodes: &NodesStatus) {
         }
     };
     fault(Weight::Fault, map.without_owner(), "partitions have no owner: nobody answers about their users");
-    fault(Weight::Note, map.without_standby(), "partitions have fewer standbys than --standbys says");
+    fault(
+        Weight::Note,
+        map.without_standby(nodes.standbys),
+        "partitions have fewer standbys than --standbys says",
+    );
 }
 
 fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {

@@ -7,6 +7,7 @@ use crate::admin::View;
 pub(super) fn render(page: &mut String, view: &View) {
     let standing = view.nodes.as_ref().map(|nodes| (nodes.id, nodes.standing()));
     let map = standing.as_ref().and_then(|(_, standing)| standing.map.as_deref());
+    let standbys = view.nodes.as_ref().map_or(0, |nodes| nodes.standbys);
     let gauges: [(&str, &str, Option<u64>); 4] = [
         (
             "florin_nodes",
@@ -26,7 +27,7 @@ pub(super) fn render(page: &mut String, view: &View) {
         (
             "florin_partitions_without_standby",
             "Partitions that fewer nodes follow beside their owner than --standbys says, as this node knows it.",
-            map.map(|map| map.without_standby() as u64),
+            map.map(|map| map.without_standby(standbys) as u64),
         ),
     ];
     for (name, help, value) in gauges {

@@ -29,6 +29,19 @@ pub enum Defect {
     GoesBack,
     /// It takes a node that does not hold the user for one that knows of no transactions.
     BelievesAnybody,
+    /// It forgets who has been asked in vain.
+    AsksTheSame,
+}
+
+impl Defect {
+    /// All of them.
+    pub const ALL: [Defect; 5] = [
+        Defect::IgnoresEpochs,
+        Defect::NeverRelearns,
+        Defect::GoesBack,
+        Defect::BelievesAnybody,
+        Defect::AsksTheSame,
+    ];
 }
 
 /// Somebody behind an address, as the network has it.
@@ -219,6 +232,7 @@ impl Client {
         let order = self.roster.order(Some(call.user));
         let Some(place) = routes::pick(reach, &order, &call.tour, None) else {
             call.tour.begin_again();
+            call.way.push(format!("turn {now}: nobody is left"));
             call.waits_until = now + 1;
             return None;
         };
@@ -231,8 +245,11 @@ impl Client {
             }
             Behind::Frozen => {
                 self.stalled.insert(place, now);
+                call.way.push(format!("turn {now}, place {place}: stands still"));
                 call.waits_until = now + STALL;
-                call.tour.failed(place, Next::AskAgain);
+                if self.defect != Some(Defect::AsksTheSame) {
+                    call.tour.failed(place, Next::AskAgain);
+                }
                 return None;
             }
             Behind::There(node) => {
@@ -282,7 +299,9 @@ impl Client {
         ));
         let next = Next::after(&error, true, false);
         assert_ne!(next, Next::Tell, "{error}");
-        call.tour.failed(place, next);
+        if self.defect != Some(Defect::AsksTheSame) {
+            call.tour.failed(place, next);
+        }
         None
     }
 
@@ -315,7 +334,9 @@ impl Client {
         };
         if self.roster.learn(Arc::clone(map), false, id_at) {
             self.learned += 1;
-            self.stalled.clear();
+            // A node keeps its place, and its connections, for as long as it is known.
+            let known = self.roster.addresses();
+            self.stalled.retain(|&place, _| known.get(place) == addresses.get(place));
         }
         assert!(self.roster.epoch() >= known, "a client went back from the map of {known}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use florin_core::nodes::{Described, Hold, Member, News, Place, Topic, View};
+use florin_core::nodes::{ByPartition, Described, Hold, Member, News, Place, Topic, View};
 use florin_schema::{MapNode, NodeId, NodeMap, UserId, Version};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -56,7 +56,9 @@ pub struct Node {
     /// Up to which version of what another knows it has heard all.
     heard: BTreeMap<NodeId, u64>,
     /// Each partition that it holds.
-    held: BTreeMap<u32, Held>,
+    held: ByPartition<Held>,
+    /// Whether it has all of each, as its member is told.
+    followed: ByPartition<bool>,
 }
 
 impl Node {
@@ -72,7 +74,8 @@ impl Node {
             checked: None,
             to_ask: Vec::new(),
             heard: BTreeMap::new(),
-            held: BTreeMap::new(),
+            held: ByPartition::default(),
+            followed: ByPartition::default(),
         }
     }
 
@@ -128,37 +131,40 @@ impl Node {
     /// of that it has all of: with its next turn, which comes late where it stands still.
     pub fn follow(&mut self, log: &Log, records: usize, loads: u64, (now, now_us): (u64, u64)) -> Vec<u32> {
         let kept = self.member.kept();
-        if !kept.iter().eq(self.held.keys()) {
-            self.held.retain(|partition, _| kept.contains(partition));
-            for &partition in kept {
-                let taken_up =
-                    Held { position: 0, loads_until: now + loads, is_ready: false, had_since: None };
-                self.held.entry(partition).or_insert(taken_up);
-            }
+        let mut is_changed = !kept.partitions().eq(self.held.partitions());
+        if is_changed {
+            let taken_up = Held { position: 0, loads_until: now + loads, is_ready: false, had_since: None };
+            let held = |partition| self.held.get(partition).unwrap_or(&taken_up).clone();
+            self.held = kept.partitions().map(|partition| (partition, held(partition))).collect();
             self.checked = None;
         }
-        for (&partition, held) in &mut self.held {
+        for (partition, held) in self.held.iter_mut() {
             held.position = (held.position + records).min(log.end(partition));
-            held.is_ready |= now >= held.loads_until && held.position == log.end(partition);
+            if !held.is_ready && now >= held.loads_until && held.position == log.end(partition) {
+                (held.is_ready, is_changed) = (true, true);
+            }
         }
-        let followed = self.held.iter().map(|(&partition, held)| (partition, held.is_ready));
-        self.member.turn(followed.collect(), now_us);
+        if is_changed {
+            self.followed = self.held.iter().map(|(partition, held)| (partition, held.is_ready)).collect();
+        }
+        self.member.turn(&self.followed, now_us);
         let has = self.held.iter().filter(|(_, held)| held.is_ready);
-        has.map(|(&partition, _)| partition)
-            .filter(|partition| !self.member.kept().contains(partition))
-            .collect()
+        has.map(|(partition, _)| partition).filter(|&partition| !self.member.kept().has(partition)).collect()
     }
 
     /// Whether it has all of the partition, and does not let go of it.
     pub fn has(&self, partition: u32) -> bool {
-        self.has_loaded(partition) && self.member.kept().contains(&partition)
+        self.has_loaded(partition) && self.member.kept().has(partition)
     }
 
     /// Notes which partitions it has all of, if others can find it; and says how many it has come to have.
     pub fn note(&mut self, log: &Log, now: u64, is_found: bool) -> u64 {
         let mut moved = 0;
-        for (&partition, held) in &mut self.held {
-            let is_answered = is_found && self.member.hold(partition) == Hold::Ready;
+        // Whoever lets go of nothing answers about all that it has read.
+        let lets_go = !self.held.partitions().eq(self.member.kept().partitions());
+        for (partition, held) in self.held.iter_mut() {
+            let is_kept = !lets_go && held.is_ready;
+            let is_answered = is_found && (is_kept || self.member.hold(partition) == Hold::Ready);
             let has_all = is_answered && held.position == log.end(partition);
             moved += u64::from(has_all && held.had_since.is_none());
             held.had_since = has_all.then(|| held.had_since.unwrap_or(now));
@@ -167,21 +173,21 @@ impl Node {
     }
 
     pub fn had_since(&self, partition: u32) -> Option<u64> {
-        self.held.get(&partition)?.had_since
+        self.held.get(partition)?.had_since
     }
 
     /// Whether it has read the partition to its end once.
     pub fn has_loaded(&self, partition: u32) -> bool {
-        self.held.get(&partition).is_some_and(|held| held.is_ready)
+        self.held.get(partition).is_some_and(|held| held.is_ready)
     }
 
     /// The partitions that it holds.
     pub fn holds(&self) -> impl Iterator<Item = u32> + '_ {
-        self.held.keys().copied()
+        self.held.partitions()
     }
 
     pub fn position(&self, partition: u32) -> Option<usize> {
-        self.held.get(&partition).map(|held| held.position)
+        self.held.get(partition).map(|held| held.position)
     }
 
     /// Answers about a user, with at least the version that was shown elsewhere.
@@ -191,7 +197,8 @@ impl Node {
             Hold::No => Reply::NotOwner(self.member.map().map_or(0, |map| map.epoch)),
             Hold::Loading => Reply::Unavailable,
             Hold::Ready => {
-                let version = log.version(user, self.held[&partition].position);
+                let position = self.position(partition).expect("it follows what it is ready to answer about");
+                let version = log.version(user, position);
                 if version < floor { Reply::Stale } else { Reply::Version(version) }
             }
         }

@@ -32,8 +32,7 @@ impl World {
             let member = &node.member;
             let owner = member.map().and_then(|map| map.owner_id(partition));
             let report = member.view().report(*id);
-            let (hold, said) =
-                (member.hold(partition), report.and_then(|report| report.held.get(&partition)));
+            let (hold, said) = (member.hold(partition), report.and_then(|report| report.held.get(partition)));
             let is_assigned = self.group.owner(partition) == Some(&node.place());
             let is_leaving = node.is_leaving.then_some(node.has_left);
             let is_frozen = node.frozen_until > self.now;
@@ -110,9 +109,7 @@ impl World {
                 let Some(end) = self.ended.get(&ended.id).filter(|end| node.has_heard(end.at)) else {
                     continue;
                 };
-                let mut owned =
-                    (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(place));
-                if self.now - end.at < ENDED_TURNS || owned.next().is_none() {
+                if self.now - end.at < ENDED_TURNS || map.owned_by(place).next().is_none() {
                     continue;
                 }
                 let said = node.member.view().report(ended.id);
@@ -147,8 +144,7 @@ impl World {
             }
             node.checked = Some(Arc::clone(&map));
             let Some(own) = map.nodes().iter().position(|node| node.id == id) else { continue };
-            let owned = (0..map.partitions()).filter(|&partition| map.owner(partition) == Some(own as u16));
-            for partition in owned {
+            for partition in map.owned_by(own as u16) {
                 assert!(
                     node.has_loaded(partition),
                     "seed {}, turn {}: {id} owns {partition} and loads it",
@@ -174,8 +170,10 @@ impl World {
     pub(super) fn unrest(&self) -> Option<String> {
         let mut maps = self.nodes.values().map(|node| node.member.map());
         let Some(map) = maps.next().flatten() else { return Some("a node has no map".to_owned()) };
-        let digest = |node: &Node| node.member.mark().map(|mark| mark.digest);
-        if self.nodes.values().any(|node| digest(node) != Some(map.digest()))
+        let mut digests = self.nodes.values().map(|node| node.member.mark().map(|mark| mark.digest));
+        let first = digests.next().flatten();
+        if digests.any(|digest| digest != first)
+            || first != Some(map.digest())
             || !maps.flatten().all(|other| other.says_as(map))
         {
             return Some("two nodes have two maps".to_owned());
