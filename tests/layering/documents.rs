@@ -124,7 +124,7 @@ fn promises_name_tests_that_are_there() {
     };
     let mut named: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
     let count = named.len();
-    let mut open: Vec<PathBuf> = ["core", "src", "sources", "tests", "clients", "fuzz"]
+    let mut open: Vec<PathBuf> = ["core", "src", "input", "sources", "tests", "clients", "fuzz"]
         .iter()
         .map(|folder| root.join(folder))
         .collect();
