@@ -225,7 +225,7 @@ async fn garbage_fails_the_callers_and_the_next_connection_serves_them() {
     .await;
     let client = fake::patient().connect(&*fake.address).await.unwrap();
     let error = client.get_balance(user(1)).await.unwrap_err();
-    assert!(matches!(error, Error::Protocol { error: ProtocolError::Length { .. }, .. }), "{error}");
+    assert!(matches!(error, Error::Protocol { error: ProtocolError::Http, .. }), "{error}");
     eventually("it connects again", || fake.accepted() == 2).await;
     let balance = loop {
         // Until the new connection is up, calls fail with what ended the old one.
