@@ -34,7 +34,7 @@ pub use decimal::{decimal, misspelling};
 pub use frame::{Encoding, Opcode, Status, Window, WindowMask};
 pub use ids::{Asset, AssetError, HashedUser, LedgerId, NodeId, NodeIdentity, ShardIndex, UserId, Version};
 pub use nodes::{MapNode, NodeMap, NodeMapError, Partitioner, UnknownPartitioner};
-pub use printable::printable;
+pub use printable::{printable, printable_lines};
 pub use stranger::Stranger;
 
 /// The ledger's SQL schema, `ledger.sql`: for an empty SQLite file, and, but for the line that it marks, for PostgreSQL.

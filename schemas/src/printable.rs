@@ -19,6 +19,16 @@ pub const fn printable(character: char) -> char {
     }
 }
 
+/// A text of several lines as a terminal may be given it, parts of which are a stranger's: each character as [`printable`] has it, but for
+/// the ends of lines and tabs, which stay.
+///
+/// ```
+/// assert_eq!(florin_schema::printable_lines("one\ttwo\n\u{1b}[2J"), "one\ttwo\n\u{fffd}[2J");
+/// ```
+pub fn printable_lines(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '\n' | '\t') { c } else { printable(c) }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::thread;
 
 use clap::Args;
+use florin_schema::printable_lines;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::caller::{AdminArgs, Asked};
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
-use super::output::{counted, grouped, say, shown, were};
+use super::output::{counted, grouped, say, were};
 use crate::callers::SecretError;
 use crate::limits::{
     APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
@@ -217,7 +218,7 @@ impl fmt::Display for Tally {
 impl Tally {
     fn fail(&mut self, line: u64, why: &str) {
         self.failed += 1;
-        eprintln!("{}", shown(&format!("line {line}: {why}")));
+        eprintln!("{}", printable_lines(&format!("line {line}: {why}")));
     }
 }
 

@@ -3,10 +3,10 @@
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use florin_schema::printable_lines;
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::output::shown;
 use super::settings::LogFormat;
 
 /// Whoever reads the log expects nothing but JSON.
@@ -54,6 +54,6 @@ pub(super) fn complain(error: &dyn std::fmt::Display, exit_code: u8) {
             json!({"timestamp": timestamp, "level": "ERROR", "message": message, "exit_code": exit_code})
         );
     } else {
-        eprintln!("{}", shown(&message));
+        eprintln!("{}", printable_lines(&message));
     }
 }

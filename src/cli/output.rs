@@ -2,17 +2,12 @@
 
 use std::io::{self, Write};
 
+use florin_schema::printable_lines;
 use jiff::Timestamp;
 
 /// Prints a line, or several. A reader that has seen enough (`florin get … | head`) is no error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{}", shown(text));
-}
-
-/// A text as a terminal is given it: parts of it may be a server's words, whoever that is.
-pub(super) fn shown(text: &str) -> String {
-    let keeps_layout = |character| matches!(character, '\n' | '\t');
-    text.chars().map(|c| if keeps_layout(c) { c } else { florin_schema::printable(c) }).collect()
+    let _ = writeln!(io::stdout().lock(), "{}", printable_lines(text));
 }
 
 /// 1,234,567.

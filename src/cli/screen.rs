@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::thread;
 use std::time::Duration;
 
+use florin_schema::printable_lines;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
 use ratatui::layout::{Alignment, Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -11,7 +12,7 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::output::{counted, grouped, shown};
+use super::output::{counted, grouped};
 use crate::admin::activity::{Activity, Answers, Caller, Load, Partition, Peer, Said, Shard, Weight};
 use crate::limits::SCREEN_PANEL_LINES;
 
@@ -126,8 +127,8 @@ impl Stage {
             Stage::Lines => {
                 let mut out = io::stdout().lock();
                 match page.remark {
-                    Some((words, Weight::Fault)) => writeln!(out, "{}", shown(words)),
-                    _ => writeln!(out, "{}", shown(&line(page.activity))),
+                    Some((words, Weight::Fault)) => writeln!(out, "{}", printable_lines(words)),
+                    _ => writeln!(out, "{}", printable_lines(&line(page.activity))),
                 }
             }
         }

@@ -11,11 +11,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use florin_schema::printable_lines;
 use toml::de::{DeTable, DeValue};
 
 use super::caller::{AdminArgs, Asked};
 use super::http::request_within;
-use super::output::{say, shown};
+use super::output::say;
 use super::settings::KEYS;
 use crate::callers::{Secret, SecretError};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_READ, SUPPORT_CALLS, SUPPORT_LOG_BYTES, SUPPORT_LOG_LINES};
@@ -146,8 +147,10 @@ impl<'a> Folder<'a> {
 
     fn write(&self, name: &str, text: &str) -> Result<(), SupportError> {
         let path = self.path.join(name);
-        let text: String =
-            text.lines().map(|line| shown(&without_secrets(&self.without_token(line))) + "\n").collect();
+        let text: String = text
+            .lines()
+            .map(|line| printable_lines(&without_secrets(&self.without_token(line))) + "\n")
+            .collect();
         fs::write(&path, text).map_err(|source| SupportError::Folder { path, source })
     }
 
