@@ -12,7 +12,7 @@ use super::{
 use crate::{
     affinity::Place,
     campaign::{Campaign, Summary, median},
-    generator::{Endpoint, Endpoints, Settings, Until},
+    generator::{Endpoint, Endpoints},
     isolation::{
         IsolationError, Strength, Trouble,
         handshakes::{Flood, How},
@@ -52,7 +52,6 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     let specs = [spec, TargetSpec { shards: None, ..TargetSpec::new(Kind::Limit) }];
     allow_many_files();
     let (bench, settings) = prepare(&args.node.common, &specs)?;
-    let settings = Settings { until: Until::Arrival, ..settings };
     let rounds = usize::from(args.node.rounds.rounds);
     let progress = Progress::new((CASES.len() * rounds) as u64);
     let mut targets = start_all(&specs, &bench, &progress)?;

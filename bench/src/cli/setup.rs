@@ -14,7 +14,7 @@ use super::error::CliError;
 use crate::limits::ASSETS_USUAL;
 use crate::{
     affinity::Cpus,
-    generator::{Settings, Span, Until, Waiting},
+    generator::{Settings, Span, Waiting},
     targets::{Bench, Kind, PgCopy, TargetError, TargetSpec, Tool, ledger},
     truth::Truth,
     work::{Arrivals, KeyShape, Mix, Population, Work},
@@ -106,7 +106,6 @@ pub(super) fn set_up(
         cpus: setup.cpus.0.clone(),
         comes_last: false,
         waiting: if setup.spin { Waiting::Spinning } else { Waiting::Parked },
-        until: Until::Read,
         keys_drawn: asked.keys_drawn,
         truth: truth.transpose().map_err(TargetError::Ledger)?.map(Arc::new),
     };

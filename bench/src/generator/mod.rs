@@ -33,7 +33,7 @@ use self::{access::Opened, sockets::SocketsError, worker::Worker};
 pub(crate) use self::{access::client, recorder::histogram};
 pub use self::{
     access::{Access, AccessError, Stream},
-    plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Until, Waiting},
+    plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting},
 };
 use crate::{
     affinity::{Cpus, Place},
@@ -391,7 +391,6 @@ fn prepare<P: Protocol>(
         },
         burst_max: if plan.settings.comes_last { limits::BURST_OF_LAST } else { usize::MAX },
         waiting: plan.settings.waiting,
-        until: plan.settings.until,
         inline: match plan.load.depth() * request_bytes < limits::INLINE_SEND_BYTES {
             true => sockets::Inline::Surely,
             false => sockets::Inline::Perhaps,
@@ -399,7 +398,7 @@ fn prepare<P: Protocol>(
         schedule,
         sealings,
     };
-    Ok(Worker::new(setup, sockets::Sockets::new(files, plan.settings.until)?, protocol, draws, kinds, shared))
+    Ok(Worker::new(setup, sockets::Sockets::new(files)?, protocol, draws, kinds, shared))
 }
 
 fn merge(results: Vec<Result<worker::Report, GeneratorError>>) -> Result<Outcome, GeneratorError> {

@@ -146,17 +146,6 @@ pub enum Waiting {
     Spinning,
 }
 
-/// Until when an answer's latency counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Until {
-    /// Until the caller has read it, from when its question was due: what a caller feels.
-    #[default]
-    Read,
-    /// Until it is at the caller's socket, from when its question was sent: what the server and the way to it take, and nothing of how
-    /// long the caller waits for a CPU that others use as well. Over TCP alone, where the kernel writes down when (SO_TIMESTAMPNS).
-    Arrival,
-}
-
 /// When a run ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Span {
@@ -191,8 +180,6 @@ pub struct Settings {
     pub comes_last: bool,
     /// See [`Waiting`].
     pub waiting: Waiting,
-    /// See [`Until`].
-    pub until: Until,
     /// Keys drawn beforehand, for each thread: see [`crate::limits::KEYS_DRAWN`].
     pub keys_drawn: usize,
     /// What answers must say, where that is known.

@@ -16,10 +16,9 @@ use std::{
 
 use io_uring::{
     IoUring, cqueue, opcode, squeue,
-    types::{BufRingEntry, CancelBuilder, Fixed, RecvMsgOut, SubmitArgs, Timespec},
+    types::{BufRingEntry, CancelBuilder, Fixed, SubmitArgs, Timespec},
 };
 
-use super::Until;
 use crate::limits;
 use crate::limits::CANCEL_TIME;
 
@@ -49,11 +48,7 @@ pub enum SocketsError {
 #[must_use = "a buffer that is not given back is lost to the kernel"]
 pub struct Filled {
     buffer: u16,
-    /// Where they begin: the kernel's own words stand before them where it stamps what arrives.
-    from: u32,
     length: u32,
-    /// When the last of them arrived, ns since 1970; where that is stamped.
-    pub arrived_ns: Option<u64>,
 }
 
 /// Something that has happened on a connection.
@@ -123,20 +118,13 @@ pub struct Sockets {
     in_flight: usize,
     /// Sends submitted since the last wait that will complete while they are submitted.
     inline_sends: usize,
-    /// What receives that are stamped ask for.
-    stamped: Option<Box<Stamped>>,
     _files: Vec<OwnedFd>,
 }
 
 impl Sockets {
-    /// Takes over `files`, connected stream sockets; connection n is the nth. Belongs to the calling thread. Until [`Until::Arrival`] it
-    /// is known of all bytes when they arrived.
-    pub fn new(files: Vec<OwnedFd>, until: Until) -> Result<Sockets, SocketsError> {
+    /// Takes over `files`, connected stream sockets; connection n is the nth. Belongs to the calling thread.
+    pub fn new(files: Vec<OwnedFd>) -> Result<Sockets, SocketsError> {
         let refused = |operation| move |source| SocketsError::Refused { operation, source };
-        let stamped = match until {
-            Until::Read => None,
-            Until::Arrival => Some(Stamped::new(&files).map_err(refused("stamping what arrives"))?),
-        };
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -156,21 +144,17 @@ impl Sockets {
         .map_err(refused("registering the buffers"))?;
         buffers.publish();
         let sending = ManuallyDrop::new(files.iter().map(|_| None).collect());
-        Ok(Sockets { ring, buffers, sending, in_flight: 0, inline_sends: 0, stamped, _files: files })
+        Ok(Sockets { ring, buffers, sending, in_flight: 0, inline_sends: 0, _files: files })
     }
 
     /// Asks for whatever arrives on a connection, until a completion says otherwise.
     pub fn receive(&mut self, connection: u32) {
-        let entry = match &self.stamped {
-            None => opcode::RecvMulti::new(Fixed(connection), GROUP).build(),
-            Some(stamped) => {
-                opcode::RecvMsgMulti::new(Fixed(connection), &raw const stamped.0, GROUP).build()
-            }
-        };
+        let entry = opcode::RecvMulti::new(Fixed(connection), GROUP)
+            .build()
+            .user_data(Operation::Receive.token(connection));
         self.in_flight += 1;
-        // SAFETY: the entry points to no memory of its own but to `stamped`, which names no memory, is boxed and never changed; that and
-        // the provided buffers outlive the ring's operations.
-        unsafe { self.push(&entry.user_data(Operation::Receive.token(connection))) };
+        // SAFETY: the entry points to no memory of its own; the provided buffers outlive the ring's operations.
+        unsafe { self.push(&entry) };
     }
 
     /// Sends all of `bytes`. A connection has one send in flight; `inline` says that the socket's buffer surely has
@@ -221,7 +205,7 @@ impl Sockets {
             self.in_flight -= 1;
         }
         Some(match operation {
-            Operation::Receive => self.received(connection, &completion, more),
+            Operation::Receive => received(connection, &completion, more),
             Operation::Send => self.sent(connection, completion.result()),
             Operation::Cancel => Completion::Nothing,
         })
@@ -238,34 +222,6 @@ impl Sockets {
             _ => io::ErrorKind::WriteZero.into(),
         };
         Completion::Closed { connection, error: Some(error) }
-    }
-
-    #[inline]
-    fn received(&mut self, connection: u32, completion: &cqueue::Entry, armed: bool) -> Completion {
-        match (completion.result(), cqueue::buffer_select(completion.flags())) {
-            (length @ 1.., Some(buffer)) => {
-                let filled = Filled { buffer, from: 0, length: length as u32, arrived_ns: None };
-                let Some(stamped) = &self.stamped else {
-                    return Completion::Received { connection, filled, armed };
-                };
-                match stamped.read(self.buffers.filled(&filled)) {
-                    (0, _) => {
-                        self.give_back(filled);
-                        Completion::Closed { connection, error: None }
-                    }
-                    (payload, arrived_ns) => {
-                        let from = filled.length - payload;
-                        let filled = Filled { from, length: payload, arrived_ns, ..filled };
-                        Completion::Received { connection, filled, armed }
-                    }
-                }
-            }
-            (error, _) if error == -libc::ENOBUFS => Completion::OutOfBuffers { connection },
-            (error, _) => {
-                let error = (error < 0).then(|| io::Error::from_raw_os_error(-error));
-                Completion::Closed { connection, error }
-            }
-        }
     }
 
     /// What has arrived.
@@ -323,50 +279,16 @@ pub enum Inline {
     Perhaps,
 }
 
-/// The message that receives ask for where the kernel is to say when bytes arrived: no name, and room for one time.
-struct Stamped(libc::msghdr);
-
-impl Stamped {
-    /// A control message with one `timespec`: its head, which says what it is, and two words.
-    const CONTROL_BYTES: usize = size_of::<libc::cmsghdr>() + size_of::<libc::timespec>();
-
-    /// From now on the kernel stamps what arrives at `files`.
-    fn new(files: &[OwnedFd]) -> io::Result<Box<Stamped>> {
-        let on: libc::c_int = 1;
-        for file in files {
-            // SAFETY: the option's value is an int, of that size, and is read before the call returns.
-            let refused = unsafe {
-                libc::setsockopt(
-                    file.as_raw_fd(),
-                    libc::SOL_SOCKET,
-                    libc::SO_TIMESTAMPNS,
-                    (&raw const on).cast(),
-                    size_of_val(&on) as libc::socklen_t,
-                )
-            };
-            if refused != 0 {
-                return Err(io::Error::last_os_error());
-            }
+fn received(connection: u32, completion: &cqueue::Entry, armed: bool) -> Completion {
+    match (completion.result(), cqueue::buffer_select(completion.flags())) {
+        (length @ 1.., Some(buffer)) => {
+            Completion::Received { connection, filled: Filled { buffer, length: length as u32 }, armed }
         }
-        // SAFETY: a message of integers and pointers, all of which may be null: it names no memory.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        message.msg_controllen = Stamped::CONTROL_BYTES;
-        Ok(Box::new(Stamped(message)))
-    }
-
-    /// How many bytes of the payload stand at the end of a buffer, and when they arrived, ns since 1970.
-    #[inline]
-    fn read(&self, filled: &[u8]) -> (u32, Option<u64>) {
-        let received = RecvMsgOut::parse(filled, &self.0).expect("the kernel fills what it was asked for");
-        let words = |at: usize| received.control_data().get(at..at + 8).and_then(|word| word.try_into().ok());
-        let head = [libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS].map(i32::to_ne_bytes);
-        let time = match words(8) {
-            Some(kind) if <[u8; 8]>::as_slice(&kind) == head.as_flattened() => words(16)
-                .zip(words(24))
-                .map(|(seconds, ns)| u64::from_ne_bytes(seconds) * 1_000_000_000 + u64::from_ne_bytes(ns)),
-            _ => None,
-        };
-        (received.payload_data().len() as u32, time)
+        (error, _) if error == -libc::ENOBUFS => Completion::OutOfBuffers { connection },
+        (error, _) => {
+            let error = (error < 0).then(|| io::Error::from_raw_os_error(-error));
+            Completion::Closed { connection, error }
+        }
     }
 }
 
@@ -418,15 +340,12 @@ impl Buffers {
 
     #[inline]
     fn filled(&self, filled: &Filled) -> &[u8] {
-        assert!(
-            filled.from + filled.length <= limits::BUFFER_BYTES,
-            "the kernel filled more than the buffer"
-        );
+        assert!(filled.length <= limits::BUFFER_BYTES, "the kernel filled more than the buffer");
         // SAFETY: offset and length lie inside the allocation (asserted), which was zeroed, so it is initialised. A
         // buffer named by a `Filled` is ours until that is given back, which needs `&mut`, so nobody writes meanwhile.
         unsafe {
             std::slice::from_raw_parts(
-                self.memory.as_ptr().add(self.offset(filled.buffer) + filled.from as usize),
+                self.memory.as_ptr().add(self.offset(filled.buffer)),
                 filled.length as usize,
             )
         }
@@ -471,75 +390,3 @@ const _: () = {
     assert!(limits::BUFFERS_MAX <= 1 << 15, "the kernel has at most 32,768 buffers in a group");
     assert!((limits::BUFFERS_MIN * size_of::<BufRingEntry>()).is_multiple_of(PAGE_BYTES));
 };
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-    use super::*;
-
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (ours, listener.accept().unwrap().0)
-    }
-
-    fn wall_ns() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
-    }
-
-    fn next(sockets: &mut Sockets) -> Completion {
-        loop {
-            match sockets.reap() {
-                Some(completion) => return completion,
-                None => sockets.wait(limits::TICK_NS).unwrap(),
-            }
-        }
-    }
-
-    /// What `theirs` sends, as it comes; and when the last of it came.
-    fn exchange(theirs: &mut TcpStream, sockets: &mut Sockets, sent: &[u8]) -> Option<u64> {
-        let before_ns = wall_ns();
-        theirs.write_all(sent).unwrap();
-        // On loopback they are there when the write has returned; whoever reads them later knows that all the same.
-        let after_ns = wall_ns();
-        let (mut came, mut arrived_ns) = (Vec::new(), None);
-        while came.len() < sent.len() {
-            match next(sockets) {
-                Completion::Received { filled, armed, .. } => {
-                    came.extend_from_slice(sockets.bytes(&filled));
-                    arrived_ns = filled.arrived_ns;
-                    assert!(arrived_ns.is_none_or(|at| (before_ns..=after_ns).contains(&at)));
-                    sockets.give_back(filled);
-                    if !armed {
-                        sockets.receive(0);
-                    }
-                }
-                Completion::OutOfBuffers { .. } => sockets.receive(0),
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(came, sent);
-        arrived_ns
-    }
-
-    #[test]
-    fn bytes_are_the_same_and_the_end_is_told_whether_or_not_it_is_known_when_they_came() {
-        for until in [Until::Read, Until::Arrival] {
-            let (ours, mut theirs) = pair();
-            let mut sockets = Sockets::new(vec![ours.into()], until).unwrap();
-            sockets.receive(0);
-            let mut arrived_ns = exchange(&mut theirs, &mut sockets, &[7; 3 * limits::BUFFER_BYTES as usize]);
-            // The kernel begins to stamp soon after it was asked to.
-            let until_when = Instant::now() + Duration::from_secs(30);
-            while until == Until::Arrival && arrived_ns.is_none() && Instant::now() < until_when {
-                arrived_ns = exchange(&mut theirs, &mut sockets, b"answer");
-            }
-            assert_eq!(arrived_ns.is_some(), until == Until::Arrival);
-            theirs.shutdown(Shutdown::Write).unwrap();
-            assert!(matches!(next(&mut sockets), Completion::Closed { error: None, .. }));
-        }
-    }
-}

@@ -1,17 +1,12 @@
 //! One generator thread. [`Worker::run`] is its loop.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, sync::Arc, sync::atomic::Ordering, time::Instant};
 
 use florin_schema::Status;
 use hdrhistogram::Histogram;
 
 use super::{
-    GeneratorError, Shared, Until, Waiting, Window,
+    GeneratorError, Shared, Waiting, Window,
     backlog::Backlog,
     connection::Connection,
     pending::Asked,
@@ -35,7 +30,6 @@ pub(super) struct Setup {
     /// The open loop's: questions in one turn.
     pub(super) burst_max: usize,
     pub(super) waiting: Waiting,
-    pub(super) until: Until,
     pub(super) inline: Inline,
     /// The open loop's; none in a closed one.
     pub(super) schedule: Option<Schedule>,
@@ -86,8 +80,6 @@ pub(super) struct Worker<P> {
     usage: Usage,
     shared: Arc<Shared>,
     epoch: Instant,
-    /// The same, ns since 1970, by which the kernel stamps what arrives.
-    epoch_wall_ns: u64,
     now_ns: u64,
     asked: u64,
     served: u64,
@@ -128,7 +120,6 @@ impl<P: Protocol> Worker<P> {
             usage,
             shared,
             epoch: Instant::now(),
-            epoch_wall_ns: 0,
             now_ns: 0,
             asked: 0,
             served: 0,
@@ -140,8 +131,6 @@ impl<P: Protocol> Worker<P> {
     /// The loop: ask what is due, send it, wait, read answers.
     pub(super) fn run(mut self) -> Result<Report, GeneratorError> {
         self.epoch = *self.shared.epoch.wait();
-        let wall_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        self.epoch_wall_ns = wall_ns.saturating_sub(self.epoch.elapsed().as_nanos() as u64);
         for index in 0..self.connections.len() as u32 {
             self.sockets.receive(index);
             self.touch(index);
@@ -259,13 +248,12 @@ impl<P: Protocol> Worker<P> {
                     return;
                 }
                 let Some(due_ns) = open.backlog.pop(lane) else { break };
-                let since_ns = if self.setup.until == Until::Arrival { self.now_ns } else { due_ns };
                 let (members, next) = &mut open.lanes[lane];
                 // Some connection has a free slot, so this ends.
                 loop {
                     let index = members[*next];
                     *next = if *next + 1 == members.len() { 0 } else { *next + 1 };
-                    if self.ask(index, since_ns) {
+                    if self.ask(index, due_ns) {
                         self.touch(index);
                         break;
                     }
@@ -374,7 +362,6 @@ impl<P: Protocol> Worker<P> {
     /// Reads all whole answers of `carried`, or of `filled` where nothing was carried; returns how many bytes they take.
     fn read(&mut self, index: u32, filled: &Filled, carried: Option<&[u8]>) -> Result<usize, Wrong> {
         let bytes = carried.unwrap_or_else(|| self.sockets.bytes(filled));
-        let came_ns = filled.arrived_ns.map_or(self.now_ns, |at| at.saturating_sub(self.epoch_wall_ns));
         let connection = &mut self.connections[index as usize];
         let mut at = 0;
         while at < bytes.len() {
@@ -394,7 +381,7 @@ impl<P: Protocol> Worker<P> {
                         Fate::Served => {
                             self.served += 1;
                             self.by_lane[connection.lane] += u64::from(self.setup.window.holds(counted_at));
-                            self.recorder.record(came_ns.saturating_sub(since_ns), counted_at);
+                            self.recorder.record(self.now_ns.saturating_sub(since_ns), counted_at);
                         }
                         Fate::Shed(status) if self.setup.window.holds(counted_at) => {
                             *self.shed.entry(status).or_default() += 1;

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::mpsc, thread};
 use self::handshakes::{Flood, Halves, How};
 use crate::{
     affinity::Place,
-    generator::{self, Endpoint, GeneratorError, Load, Moment, Plan, Settings, Span, Until},
+    generator::{self, Endpoint, GeneratorError, Load, Moment, Plan, Settings, Span},
     limits::{ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
     targets::Target,
     trial::{self, Measured, TrialError},
@@ -171,7 +171,6 @@ fn beside_greed(
             cpus: strength.place.cpus.clone(),
             comes_last: strength.place.comes_last,
             truth: None,
-            until: Until::Read,
             ..settings.clone()
         },
     };

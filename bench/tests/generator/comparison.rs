@@ -14,7 +14,7 @@ use florin_bench::compare::{
 };
 use florin_bench::environment::Environment;
 use florin_bench::generator::Settings;
-use florin_bench::generator::{Endpoint, Span, Until, Waiting};
+use florin_bench::generator::{Endpoint, Span, Waiting};
 use florin_bench::ramp::Objective;
 use florin_bench::targets::{Bench, TargetSpec, Tool};
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
@@ -102,7 +102,6 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Comparison {
             cpus: Vec::new(),
             comes_last: false,
             waiting: Waiting::Parked,
-            until: Until::Read,
             keys_drawn: 1_024,
             truth: None,
         },

@@ -14,7 +14,7 @@ use std::{
 
 use florin_bench::generator::{
     self, Access, Endpoint, Endpoints, GeneratorError, Load, Moment, Outcome, Plan, Settings, Span, Speech,
-    Until, Waiting,
+    Waiting,
 };
 use florin_bench::protocol::{
     Wrong,
@@ -37,7 +37,6 @@ fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
         cpus: Vec::new(),
         comes_last: false,
         waiting: Waiting::Parked,
-        until: Until::Read,
         keys_drawn: 4_096,
         truth: None,
     };
