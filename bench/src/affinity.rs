@@ -1,6 +1,6 @@
 //! Which CPUs threads and servers run on.
 
-use std::{fmt, io, process::Command, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -37,31 +37,6 @@ pub fn pin_current(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cpus.iter().for_each(|&cpu| set.set(cpu));
     Ok(sched_setaffinity(None, &set)?)
-}
-
-/// Where a thread runs, and whether it comes before others there.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Place {
-    /// One of these CPUs; wherever the kernel likes, where there are none.
-    pub cpus: Vec<usize>,
-    /// Whoever else wants to run there comes first: for a load that must not take time from the one that is measured.
-    pub comes_last: bool,
-}
-
-impl Place {
-    /// Takes the calling thread there.
-    pub fn take(&self) -> io::Result<()> {
-        pin_current(&self.cpus)?;
-        if self.comes_last {
-            // Of SCHED_IDLE, from which everybody else takes the CPU at once; a low nice value alone keeps it for some ms.
-            let thread = rustix::thread::gettid().to_string();
-            let status = Command::new("chrt").args(["--idle", "--pid", "0", &thread]).status()?;
-            if !status.success() {
-                return Err(io::Error::other("chrt (util-linux) could not put it behind all others"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Does something while the calling thread, and so each process that it starts, is pinned to `cpus`.

@@ -28,9 +28,6 @@ pub const REPLY_BYTES_MAX: usize = 4 << 20;
 /// A connection's unanswered requests of fewer bytes than this always fit into its socket's buffers, so that a send
 /// completes while it is submitted (Linux starts with 16 KiB of send buffer).
 pub const INLINE_SEND_BYTES: usize = 8_192;
-/// Questions that a load which must come last asks in one system call. Some kernels let nobody else onto the CPU until a call is over,
-/// and each takes some 8 µs of it.
-pub const BURST_OF_LAST: usize = 4;
 /// How long a thread sleeps at most without looking at the time and the flag that ends it.
 pub const TICK_NS: u64 = 20_000_000;
 /// How long an open loop goes on sending what was due before the end: without it the last few arrivals would count as
@@ -132,6 +129,8 @@ pub const TOKEN_CPU_MOST: f64 = 1.02;
 pub const HALF_LIFE: Duration = Duration::from_secs(5);
 /// From how many of this host's addresses half handshakes come: a server takes 512 of each.
 pub const HALF_ADDRESSES: usize = 4;
+/// Questions in flight on each connection of one who asks too often.
+pub const GREEDY_DEPTH: usize = 4;
 /// The most that others' 99th percentile may be beside handshakes, as a multiple of what it is without.
 pub const ISOLATED_P99_MOST: f64 = 1.2;
 /// The same beside one who asks many times as often as it may.

@@ -10,7 +10,7 @@ use super::{
     flags::{LoadSpec, not_negative, positive, seconds},
     setup::{Setup, cpus},
 };
-use crate::{affinity::Cpus, targets::TargetSpec, work::Mix};
+use crate::{affinity::Cpus, isolation::Trouble, targets::TargetSpec, work::Mix};
 
 /// Measures servers: how fast, at which latency, at what cost.
 #[derive(Parser, Debug)]
@@ -45,6 +45,9 @@ pub(super) enum Command {
     Limit(LimitArgs),
     /// How fast this host's memory answers, in small pages and in huge ones: which tables of two hosts can be compared
     Memory(MemoryArgs),
+    /// The process that makes the trouble of `isolation`, until its standard input ends
+    #[command(hide = true)]
+    MakeTrouble(MakeTroubleArgs),
     /// The server that `limit` measures
     #[command(hide = true)]
     ServeFixed(ServeFixedArgs),
@@ -157,6 +160,23 @@ pub(super) struct IsolationArgs {
     pub(super) trouble_cpus: Cpus,
     #[command(flatten)]
     pub(super) node: OneNode,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct MakeTroubleArgs {
+    /// What
+    pub(super) trouble: Trouble,
+    /// For a running server
+    #[arg(long, value_name = "TARGET")]
+    pub(super) target: TargetSpec,
+    /// Half handshakes, threads, or the greedy one's connections
+    #[arg(long, value_name = "N")]
+    pub(super) count: usize,
+    /// How often the greedy one asks a second
+    #[arg(long, value_name = "RATE", value_parser = not_negative)]
+    pub(super) rate: f64,
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 /// What is measured of a node that the bench starts, whatever is done to it.

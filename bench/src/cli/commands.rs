@@ -45,6 +45,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Scale(args) => super::scale::run(&args),
         Command::Isolation(args) => super::isolation::run(&args),
         Command::Handshakes(args) => super::isolation::handshakes(&args),
+        Command::MakeTrouble(args) => super::isolation::make(&args),
         Command::Memory(args) => memory(&args),
         Command::Limit(args) => limit(args),
         Command::ServeFixed(args) => Ok(targets::fixed::serve(args.listen, &args.unix, args.assets)?),

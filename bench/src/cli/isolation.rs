@@ -1,20 +1,20 @@
 //! `florin-bench isolation` and `florin-bench handshakes`: what trouble with some callers costs the others, and what a handshake takes.
 
-use std::{fmt::Write, thread};
+use std::{env, fmt::Write, io, thread};
 
 use super::{
-    args::{HandshakesArgs, IsolationArgs},
+    args::{HandshakesArgs, IsolationArgs, MakeTroubleArgs},
     error::CliError,
     measuring::{prepare, report, start_all, warn, write_out},
     progress::Progress,
     say,
 };
 use crate::{
-    affinity::Place,
+    affinity,
     campaign::{Campaign, Summary, median},
     generator::{Endpoint, Endpoints},
     isolation::{
-        IsolationError, Strength, Trouble,
+        self, BEGUN, IsolationError, Strength, Trouble,
         handshakes::{Flood, How},
         measure,
     },
@@ -24,23 +24,11 @@ use crate::{
         markdown::{grouped, health},
     },
     sample::Sample,
-    targets::{Given, Kind, Target, TargetSpec, Via, allow_many_files},
+    targets::{Given, Kind, Target, TargetSpec, Via, allow_many_files, operation},
 };
 
 /// The others' load alone, and beside each trouble, interleaved.
 pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
-    let strength = Strength {
-        half_handshakes: args.half_handshakes,
-        handshake_threads: args.handshake_threads,
-        connections: args.connections,
-        quota_per_s: args.quota,
-        times: args.times,
-        place: match args.trouble_cpus.0.as_slice() {
-            // Beside the load that is measured, which is not to wait for it.
-            [] => Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: true },
-            cpus => Place { cpus: cpus.to_vec(), comes_last: false },
-        },
-    };
     let spec = TargetSpec {
         tls: Some(Given::Made),
         token: Some(Given::Made),
@@ -52,11 +40,26 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     let specs = [spec, TargetSpec { shards: None, ..TargetSpec::new(Kind::Limit) }];
     allow_many_files();
     let (bench, settings) = prepare(&args.node.common, &specs)?;
+    let strength = Strength {
+        half_handshakes: args.half_handshakes,
+        handshake_threads: args.handshake_threads,
+        connections: args.connections,
+        quota_per_s: args.quota,
+        times: args.times,
+        program: env::current_exe().map_err(operation("finding this program's own file"))?,
+        ledger: bench.ledger.clone().expect("a server that the bench starts has one"),
+        cpus: match args.trouble_cpus.0.as_slice() {
+            // Beside the load that is measured, which is not to wait for it.
+            [] => args.node.common.setup.cpus.clone(),
+            _ => args.trouble_cpus.clone(),
+        },
+        comes_last: args.trouble_cpus.0.is_empty(),
+    };
     let rounds = usize::from(args.node.rounds.rounds);
     let progress = Progress::new((CASES.len() * rounds) as u64);
     let mut targets = start_all(&specs, &bench, &progress)?;
     let limit = &mut targets[Server::Limit as usize];
-    limit.bounded = Some(limit.access.clone());
+    limit.bounded = limit.endpoints.all().first().map(|endpoint| format!("limit,addr={endpoint}"));
     let mut made: Vec<Vec<f64>> = vec![Vec::new(); CASES.len()];
     let campaign = Campaign::run(CASES.len(), 1, rounds, |index, _| {
         let case = &CASES[index];
@@ -64,7 +67,8 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
         let name = case.name(&strength);
         let load = args.load.load(args.node.common.setup.arrivals);
         target.resume()?;
-        let found = measure(target, load, &settings, case.trouble, &strength, &mut |rate| {
+        let trouble = case.trouble.map(|trouble| (trouble, &strength));
+        let found = measure(target, load, &settings, trouble, &mut |rate| {
             progress.say(format!("{name}: the others' {rate:.0}/s"));
         });
         target.pause();
@@ -87,10 +91,32 @@ pub(super) fn run(args: &IsolationArgs) -> Result<(), CliError> {
     write_out(&args.node.common, &campaign, &Report { summaries, trials, ..report(&bench, &settings) })
 }
 
+/// The trouble of `isolation`, in its process.
+pub(super) fn make(args: &MakeTroubleArgs) -> Result<(), CliError> {
+    let specs = [args.target.clone()];
+    let (bench, settings) = prepare(&args.common, &specs)?;
+    affinity::pin_current(&args.common.setup.cpus.0)
+        .map_err(operation(format!("pinning to CPUs {}", args.common.setup.cpus)))?;
+    allow_many_files();
+    let target = Target::start(&specs[0], &bench)?;
+    let made = isolation::make(
+        (args.trouble, args.count, args.rate),
+        &target,
+        &settings,
+        &mut || say::result(BEGUN),
+        // It ends as well where whoever has started it ends.
+        &mut || drop(io::copy(&mut io::stdin(), &mut io::sink())),
+    )?;
+    if let Some(rate) = made {
+        say::result(&rate.to_string());
+    }
+    Ok(())
+}
+
 /// Some trouble with one of the servers.
 struct Case {
     target: Server,
-    trouble: Trouble,
+    trouble: Option<Trouble>,
     /// The case in which that server has none.
     alone: usize,
 }
@@ -105,17 +131,17 @@ enum Server {
 /// Each trouble with florin, and what nobody can be spared on this host: the greedy one's requests and their answers, where nothing else
 /// is done with them.
 const CASES: [Case; 6] = [
-    Case { target: Server::Florin, trouble: Trouble::None, alone: 0 },
-    Case { target: Server::Florin, trouble: Trouble::HalfHandshakes, alone: 0 },
-    Case { target: Server::Florin, trouble: Trouble::Handshakes, alone: 0 },
-    Case { target: Server::Florin, trouble: Trouble::Greed, alone: 0 },
-    Case { target: Server::Limit, trouble: Trouble::None, alone: 4 },
-    Case { target: Server::Limit, trouble: Trouble::Greed, alone: 4 },
+    Case { target: Server::Florin, trouble: None, alone: 0 },
+    Case { target: Server::Florin, trouble: Some(Trouble::HalfHandshakes), alone: 0 },
+    Case { target: Server::Florin, trouble: Some(Trouble::Handshakes), alone: 0 },
+    Case { target: Server::Florin, trouble: Some(Trouble::Greed), alone: 0 },
+    Case { target: Server::Limit, trouble: None, alone: 4 },
+    Case { target: Server::Limit, trouble: Some(Trouble::Greed), alone: 4 },
 ];
 
 impl Case {
     fn name(&self, strength: &Strength) -> String {
-        let name = strength.name(self.trouble);
+        let name = self.trouble.map_or_else(|| "alone".to_owned(), |trouble| strength.name(trouble));
         if self.target == Server::Limit { format!("limit: {name}") } else { name }
     }
 }
@@ -128,14 +154,13 @@ fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], qu
     );
     let judged = |holds: bool| if holds { "reached" } else { "missed" };
     for ((case, summary), (ratio, made)) in CASES.iter().zip(summaries).zip(ratios.iter().zip(made)) {
-        let most = case.trouble.p99_most();
         let is_judged = case.target == Server::Florin;
-        let has_bound = is_judged && case.trouble != Trouble::None;
+        let most = case.trouble.filter(|_| is_judged).map(Trouble::p99_most);
         let ratio = ratio.unwrap_or(f64::INFINITY);
         let served = 1.0 - summary.medians.error_share;
         let made = match (case.trouble, made) {
             (_, None) => "–".to_owned(),
-            (Trouble::Greed, Some(rate)) if is_judged => {
+            (Some(Trouble::Greed), Some(rate)) if is_judged => {
                 let share = rate / f64::from(quota);
                 let holds = (share - 1.0).abs() <= QUOTA_TOLERANCE;
                 format!("{} ({share:.3} of its own: {})", grouped(*rate), judged(holds))
@@ -147,7 +172,7 @@ fn table(summaries: &[Summary], ratios: &[Option<f64>], made: &[Option<f64>], qu
             "| {} | {:.1} | {ratio:.2} | {} | {:.3} %{} | {made} | {} |",
             summary.target,
             summary.medians.p99_ns / 1e3,
-            if has_bound { format!("{most}: {}", judged(ratio <= most)) } else { "–".to_owned() },
+            most.map_or_else(|| "–".to_owned(), |most| format!("{most}: {}", judged(ratio <= most))),
             served * 100.0,
             if is_judged { format!(" ({})", judged(served >= ISOLATED_SERVED_LEAST)) } else { String::new() },
             health(summary.medians.generator, summary.medians.generator_share),
@@ -215,8 +240,10 @@ fn connections(target: &Target, how: How, args: &HandshakesArgs) -> Result<Conne
     };
     let pid = target.pid.expect("the bench has started it");
     let before = Sample::take(pid).map_err(failed)?;
-    let place = Place { cpus: args.node.common.setup.cpus.0.clone(), comes_last: false };
-    let flood = Flood::begin(*address, &target.access, how, args.threads, &place);
+    let flood = affinity::pinned(&args.node.common.setup.cpus.0, || {
+        Flood::begin(*address, &target.access, how, args.threads)
+    });
+    let flood = flood.map_err(failed)?;
     thread::sleep(args.node.common.duration);
     let made = flood.end().map_err(failed)?;
     let server = Sample::take(pid).map_err(failed)?.since(&before, made.count);

@@ -104,7 +104,6 @@ pub(super) fn set_up(
         population: population.clone(),
         span: Span::Time { warmup: asked.warmup, measure: asked.duration },
         cpus: setup.cpus.0.clone(),
-        comes_last: false,
         waiting: if setup.spin { Waiting::Spinning } else { Waiting::Parked },
         keys_drawn: asked.keys_drawn,
         truth: truth.transpose().map_err(TargetError::Ledger)?.map(Arc::new),

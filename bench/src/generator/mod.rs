@@ -36,7 +36,7 @@ pub use self::{
     plan::{Endpoint, Endpoints, Load, Plan, Settings, Span, Speech, Waiting},
 };
 use crate::{
-    affinity::{Cpus, Place},
+    affinity::{self, Cpus},
     limits,
     protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Values},
     work::{Draws, Kind, Schedule, keys::DrawPlan, keys::LaneEmpty},
@@ -355,11 +355,8 @@ fn prepare<P: Protocol>(
     protocol: P,
     shared: Arc<Shared>,
 ) -> Result<Worker<P>, GeneratorError> {
-    let place = Place {
-        cpus: plan.settings.cpus.get(index).copied().into_iter().collect(),
-        comes_last: plan.settings.comes_last,
-    };
-    place.take().map_err(|source| GeneratorError::Pin { cpus: Cpus(place.cpus.clone()), source })?;
+    let cpus: Vec<usize> = plan.settings.cpus.get(index).copied().into_iter().collect();
+    affinity::pin_current(&cpus).map_err(|source| GeneratorError::Pin { cpus: Cpus(cpus), source })?;
     let mut random = SmallRng::seed_from_u64(plan.settings.work.seed.wrapping_add(index as u64));
     let draw_plan = DrawPlan {
         population: &plan.settings.population,
@@ -389,7 +386,6 @@ fn prepare<P: Protocol>(
             Span::Time { .. } => u64::MAX,
             Span::Requests { count, .. } => count / threads as u64,
         },
-        burst_max: if plan.settings.comes_last { limits::BURST_OF_LAST } else { usize::MAX },
         waiting: plan.settings.waiting,
         inline: match plan.load.depth() * request_bytes < limits::INLINE_SEND_BYTES {
             true => sockets::Inline::Surely,

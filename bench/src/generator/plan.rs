@@ -176,8 +176,6 @@ pub struct Settings {
     pub span: Span,
     /// One thread on each of these CPUs; without any, one thread wherever the kernel puts it.
     pub cpus: Vec<usize>,
-    /// See [`Place::comes_last`](crate::affinity::Place).
-    pub comes_last: bool,
     /// See [`Waiting`].
     pub waiting: Waiting,
     /// Keys drawn beforehand, for each thread: see [`crate::limits::KEYS_DRAWN`].

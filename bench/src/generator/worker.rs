@@ -27,8 +27,6 @@ pub(super) struct Setup {
     pub(super) lanes: usize,
     pub(super) window: Window,
     pub(super) requests_max: u64,
-    /// The open loop's: questions in one turn.
-    pub(super) burst_max: usize,
     pub(super) waiting: Waiting,
     pub(super) inline: Inline,
     /// The open loop's; none in a closed one.
@@ -60,8 +58,6 @@ struct Open {
     lanes: Vec<(Vec<u32>, usize)>,
     /// Free slots on each lane's connections, all together.
     free: Vec<usize>,
-    /// The last turn asked as much as one may.
-    is_held_back: bool,
 }
 
 /// One thread's connections and everything it needs to load them.
@@ -186,7 +182,6 @@ impl<P: Protocol> Worker<P> {
             return 0;
         }
         match &self.open {
-            Some(open) if open.is_held_back => 0,
             Some(open) if self.is_asking() => {
                 open.schedule.peek().saturating_sub(self.now_ns).min(limits::TICK_NS)
             }
@@ -236,15 +231,12 @@ impl<P: Protocol> Worker<P> {
 
     /// Open loop: the backlog goes to connections with free slots, in turn.
     fn dispatch(&mut self, open: &mut Open) {
-        open.is_held_back = false;
         if open.backlog.is_empty() {
             return;
         }
-        let most = self.setup.requests_max.min(self.asked.saturating_add(self.setup.burst_max as u64));
         for lane in 0..open.lanes.len() {
             while open.free[lane] > 0 {
-                if self.asked == most {
-                    open.is_held_back = most < self.setup.requests_max;
+                if self.asked == self.setup.requests_max {
                     return;
                 }
                 let Some(due_ns) = open.backlog.pop(lane) else { break };
@@ -428,14 +420,7 @@ impl Open {
             lanes[connection.lane].0.push(index as u32);
         }
         let free = lanes.iter().map(|(members, _)| members.len() * setup.depth).collect();
-        Open {
-            schedule,
-            backlog: Backlog::new(setup.lanes),
-            lags: recorder::histogram(),
-            lanes,
-            free,
-            is_held_back: false,
-        }
+        Open { schedule, backlog: Backlog::new(setup.lanes), lags: recorder::histogram(), lanes, free }
     }
 }
 

@@ -18,7 +18,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt::set_socket_li
 use rustls::{ClientConfig, HandshakeKind, client::Resumption};
 
 use crate::{
-    affinity::Place,
     generator::{Access, Stream, client, histogram},
     limits::{HALF_ADDRESSES, HALF_LIFE, PROBE_TIME},
     protocol::hello,
@@ -67,15 +66,11 @@ pub struct Flood {
 
 impl Flood {
     /// Begins, from so many threads.
-    pub fn begin(address: SocketAddr, access: &Access, how: How, threads: usize, place: &Place) -> Flood {
+    pub fn begin(address: SocketAddr, access: &Access, how: How, threads: usize) -> Flood {
         let stop = Arc::<AtomicBool>::default();
         let threads = (0..threads).map(|_| {
             let (stop, access, config) = (Arc::clone(&stop), access.clone(), config(access, how));
-            let place = place.clone();
-            thread::spawn(move || {
-                place.take()?;
-                repeat(&stop, || once(address, &access, config.as_ref()))
-            })
+            thread::spawn(move || repeat(&stop, || once(address, &access, config.as_ref())))
         });
         Flood { threads: threads.collect(), stop, began: Instant::now() }
     }
@@ -166,7 +161,7 @@ impl Halves {
     ///
     /// # Errors
     /// Where there is nobody to begin with, or this process has no files left.
-    pub fn begin(address: SocketAddr, access: &Access, count: usize, place: &Place) -> io::Result<Halves> {
+    pub fn begin(address: SocketAddr, access: &Access, count: usize) -> io::Result<Halves> {
         let config = access.tls().ok_or_else(|| io::Error::other("half a handshake is of TLS"))?;
         let mut hello = Vec::new();
         client(config, address)?.write_tls(&mut hello)?;
@@ -178,9 +173,7 @@ impl Halves {
         };
         let mut held = (0..count).map(&begin).collect::<io::Result<VecDeque<TcpStream>>>()?;
         let (end, ended) = mpsc::channel::<()>();
-        let place = place.clone();
         let renew = move || {
-            place.take()?;
             let each = HALF_LIFE / count.max(1) as u32;
             let mut number = count;
             while ended.recv_timeout(each) == Err(RecvTimeoutError::Timeout) {

@@ -1,25 +1,29 @@
 //! What trouble with some callers costs all others: handshakes that are begun and left, floods of whole ones, and one caller who asks
 //! far more often than it may. The others' load is measured alone and beside each, in turn.
+//!
+//! Trouble is made by a process of its own ([`Maker`]), as it is where others make it: threads of the one that measures would share its
+//! memory and its locks, and it would wait for them.
 
 pub mod handshakes;
+mod maker;
 
-use std::{io, net::SocketAddr, sync::mpsc, thread};
+use std::{io, net::SocketAddr};
+
+use clap::ValueEnum;
 
 use self::handshakes::{Flood, Halves, How};
+pub use self::maker::{BEGUN, Maker, Strength};
 use crate::{
-    affinity::Place,
     generator::{self, Endpoint, GeneratorError, Load, Moment, Plan, Settings, Span},
-    limits::{ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
+    limits::{GREEDY_DEPTH, ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
     targets::Target,
     trial::{self, Measured, TrialError},
     work::Arrivals,
 };
 
 /// What goes on beside the load that is measured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Trouble {
-    /// Nothing.
-    None,
     /// Handshakes that are begun and go no further.
     HalfHandshakes,
     /// As many whole ones as some threads can make.
@@ -29,49 +33,14 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// All of it, nothing first.
-    pub const ALL: [Trouble; 4] =
-        [Trouble::None, Trouble::HalfHandshakes, Trouble::Handshakes, Trouble::Greed];
+    /// All of it.
+    pub const ALL: [Trouble; 3] = [Trouble::HalfHandshakes, Trouble::Handshakes, Trouble::Greed];
 
     /// The most that the others' 99th percentile may be, as a multiple of what it is alone.
     pub const fn p99_most(self) -> f64 {
         match self {
-            Trouble::None | Trouble::HalfHandshakes | Trouble::Handshakes => ISOLATED_P99_MOST,
+            Trouble::HalfHandshakes | Trouble::Handshakes => ISOLATED_P99_MOST,
             Trouble::Greed => ISOLATED_P99_MOST_OF_FLOODED,
-        }
-    }
-}
-
-/// How much trouble.
-#[derive(Clone, Debug)]
-pub struct Strength {
-    /// Half handshakes at any time.
-    pub half_handshakes: usize,
-    /// Threads that make whole ones.
-    pub handshake_threads: usize,
-    /// Connections of the greedy one.
-    pub connections: usize,
-    /// What it may ask a second.
-    pub quota_per_s: u32,
-    /// How many times as often it asks.
-    pub times: u32,
-    /// Where all of it is made.
-    pub place: Place,
-}
-
-impl Strength {
-    /// What a trouble of this strength is called.
-    pub fn name(&self, trouble: Trouble) -> String {
-        match trouble {
-            Trouble::None => "alone".to_owned(),
-            Trouble::HalfHandshakes => format!("{} half handshakes", self.half_handshakes),
-            Trouble::Handshakes => format!("handshakes from {} threads", self.handshake_threads),
-            Trouble::Greed => {
-                format!(
-                    "one at {} × its {}/s, {} connections",
-                    self.times, self.quota_per_s, self.connections
-                )
-            }
         }
     }
 }
@@ -106,91 +75,81 @@ pub struct Found {
     pub made_per_s: Option<f64>,
 }
 
-/// Loads `target` once, beside some trouble.
+/// Loads `target` once, beside some trouble or alone.
 pub fn measure(
     target: &Target,
     load: Load,
     settings: &Settings,
-    trouble: Trouble,
-    strength: &Strength,
+    trouble: Option<(Trouble, &Strength)>,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Found, IsolationError> {
-    let made = |source| IsolationError::Trouble { what: strength.name(trouble), source };
-    let mut others = || trial::measure(target, load, settings, progress);
-    let (measured, made_per_s) = match trouble {
-        Trouble::None => (others()?, None),
-        Trouble::HalfHandshakes => {
-            let held =
-                Halves::begin(address(target)?, &target.access, strength.half_handshakes, &strength.place);
-            let held = held.map_err(made)?;
-            let measured = others()?;
-            held.end().map_err(made)?;
-            (measured, None)
-        }
-        Trouble::Handshakes => {
-            let threads = strength.handshake_threads;
-            let flood = Flood::begin(address(target)?, &target.access, How::Full, threads, &strength.place);
-            let measured = others();
-            let handshakes = flood.end().map_err(made)?;
-            (measured?, Some(handshakes.rate()))
-        }
-        Trouble::Greed => {
-            let (measured, answered) = beside_greed(target, settings, strength, &mut others)?;
-            (measured, Some(answered))
-        }
+    let Some((trouble, strength)) = trouble else {
+        return Ok(Found { measured: trial::measure(target, load, settings, progress)?, made_per_s: None });
     };
+    let failed = |source| IsolationError::Trouble { what: strength.name(trouble), source };
+    let needs = IsolationError::Needs("trouble takes a server that bounds somebody, which the bench starts");
+    let bounded = target.bounded.as_deref().ok_or(needs)?;
+    let maker = Maker::begin(trouble, strength, bounded, settings).map_err(failed)?;
+    let measured = trial::measure(target, load, settings, progress)?;
+    let made_per_s = maker.end().map_err(failed)?;
     Ok(Found { measured, made_per_s })
 }
 
-/// The others', from when the greedy one's connections are there and its burst is over, and what it was answered a second.
-fn beside_greed(
+/// Makes trouble for `target` until `is_over` returns, and says how much a second, as [`Found::made_per_s`]. `has_begun` is called when all
+/// of it is there. Whoever is greedy ends by itself, at the end of its window.
+///
+/// `count`: half handshakes, threads, or the greedy one's connections, who asks `rate` times a second.
+pub fn make(
+    (trouble, count, rate): (Trouble, usize, f64),
     target: &Target,
     settings: &Settings,
-    strength: &Strength,
-    others: &mut dyn FnMut() -> Result<Measured, TrialError>,
-) -> Result<(Measured, f64), IsolationError> {
-    let needs =
-        IsolationError::Needs("a greedy caller takes a server that bounds it, which the bench starts");
-    let access = target.bounded.clone().ok_or(needs)?;
+    has_begun: &mut dyn FnMut(),
+    is_over: &mut dyn FnMut(),
+) -> Result<Option<f64>, IsolationError> {
+    let failed = |source| IsolationError::Trouble { what: "handshakes".to_owned(), source };
+    match trouble {
+        Trouble::HalfHandshakes => {
+            let held = Halves::begin(address(target)?, &target.access, count).map_err(failed)?;
+            has_begun();
+            is_over();
+            held.end().map_err(failed)?;
+            Ok(None)
+        }
+        Trouble::Handshakes => {
+            let flood = Flood::begin(address(target)?, &target.access, How::Full, count);
+            has_begun();
+            is_over();
+            Ok(Some(flood.end().map_err(failed)?.rate()))
+        }
+        Trouble::Greed => ask_greedily((count, rate), target, settings, has_begun).map(Some),
+    }
+}
+
+/// What the greedy one is answered a second, once its connections are there and its burst is over: for as long as the others warm up and are
+/// measured.
+fn ask_greedily(
+    (connections, rate): (usize, f64),
+    target: &Target,
+    settings: &Settings,
+    has_begun: &mut dyn FnMut(),
+) -> Result<f64, IsolationError> {
     let Span::Time { warmup, measure } = settings.span else {
         return Err(IsolationError::Needs("trouble lasts for a time, not for a number of requests"));
     };
     let window = warmup + measure;
     let plan = Plan {
         endpoints: target.endpoints.clone(),
-        access,
+        access: target.access.clone(),
         speech: target.speech,
-        load: Load::Open {
-            connections: strength.connections,
-            depth: 4,
-            rate: f64::from(strength.quota_per_s) * f64::from(strength.times),
-            arrivals: Arrivals::Uniform,
-        },
-        settings: Settings {
-            span: Span::Time { warmup, measure: window },
-            cpus: strength.place.cpus.clone(),
-            comes_last: strength.place.comes_last,
-            truth: None,
-            ..settings.clone()
-        },
+        load: Load::Open { connections, depth: GREEDY_DEPTH, rate, arrivals: Arrivals::Uniform },
+        settings: Settings { span: Span::Time { warmup, measure: window }, ..settings.clone() },
     };
-    let (begun, has_begun) = mpsc::channel();
-    thread::scope(|scope| {
-        let greedy = scope.spawn(move || {
-            generator::run(&plan, &mut |moment, _| {
-                if moment == Moment::Begin {
-                    // Nobody waits any more where the others have failed.
-                    let _ = begun.send(());
-                }
-            })
-        });
-        // An error says that it has ended before it began, and why says its outcome.
-        let measured = has_begun.recv().map(|()| others());
-        let outcome = greedy.join().expect("a generator does not panic")?;
-        let measured =
-            measured.map_err(|_| IsolationError::Needs("the greedy one has ended before it began"))??;
-        Ok((measured, outcome.latencies().len() as f64 / window.as_secs_f64()))
-    })
+    let outcome = generator::run(&plan, &mut |moment, _| {
+        if moment == Moment::Begin {
+            has_begun();
+        }
+    })?;
+    Ok(outcome.latencies().len() as f64 / window.as_secs_f64())
 }
 
 fn address(target: &Target) -> Result<SocketAddr, IsolationError> {

@@ -61,6 +61,7 @@ pub(super) fn start(spec: &TargetSpec, bench: &Bench) -> Result<Target, TargetEr
             }
         }
     };
+    let bounded = bounded.map(|options| format!("florin,addr={address},{options}"));
     Ok(Target { stirring, access, bounded, ..Target::started(spec, bench, process, endpoints) })
 }
 

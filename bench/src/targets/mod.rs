@@ -68,8 +68,8 @@ pub struct Target {
     pub endpoints: Endpoints,
     /// What callers are let in by.
     pub access: Access,
-    /// What one whose requests a second are bounded is let in by, where there is one.
-    pub bounded: Option<Access>,
+    /// What `--target` takes of another process, for one whose requests a second are bounded; none where nobody's are.
+    pub bounded: Option<String>,
     /// Whose CPU is counted.
     pub pid: Option<rustix::process::Pid>,
     /// The CPUs that it was pinned to by the bench; empty: not known.
@@ -176,7 +176,8 @@ impl Target {
             (Kind::Http, None) => florin::start_http(spec, bench)?,
             (Kind::Valkey, _) => peers::valkey(spec, bench)?,
             (Kind::Memcached, _) => peers::memcached(spec, bench)?,
-            (Kind::Limit, _) => fixed::start(spec, bench)?,
+            (Kind::Limit, Some(address)) => Target::running(spec, bench, address)?,
+            (Kind::Limit, None) => fixed::start(spec, bench)?,
         };
         target.wait_until_it_answers()?;
         target.idle = idle::connect(&target.endpoints, spec.idle)?;

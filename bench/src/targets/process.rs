@@ -176,6 +176,13 @@ pub(crate) fn tied(command: Command) -> Command {
     wrapped(outer, command)
 }
 
+/// The command, of SCHED_IDLE: everybody else takes the CPU from it at once. A low nice value alone keeps it for some ms.
+pub(crate) fn behind_all(command: Command) -> Command {
+    let mut outer = Command::new("chrt");
+    outer.args(["--idle", "0"]);
+    wrapped(outer, command)
+}
+
 /// Says whether there is such a program before it is started by another, which would say it less clearly.
 fn find(program: &OsStr) -> io::Result<()> {
     if Path::new(program).components().count() > 1 {

@@ -15,8 +15,8 @@ pub(super) struct Secured {
     pub(super) listen: Option<SocketAddr>,
     /// What the load's callers are let in by.
     pub(super) access: Access,
-    /// What one whose requests a second are bounded is let in by.
-    pub(super) bounded: Option<Access>,
+    /// The options by which one whose requests a second are bounded is let in.
+    pub(super) bounded: Option<String>,
 }
 
 impl Secured {
@@ -72,7 +72,10 @@ impl Secured {
             let burst = (rate / QUOTA_BURSTS_PER_S).max(1);
             text += &entry("bounded", &of_bounded);
             text += &format!("requests_per_s = {rate}\nburst = {burst}\n");
-            self.bounded = Some(self.access.clone().with_token(of_bounded.reveal()));
+            let file = folder.join("bounded.token");
+            write(&file, of_bounded.reveal())?;
+            let tls = self.listen.map(|_| format!("tls={},", folder.join(AUTHORITY).display()));
+            self.bounded = Some(format!("{}token={}", tls.unwrap_or_default(), file.display()));
         }
         let path = folder.join("principals.toml");
         write(&path, &text)?;
@@ -84,7 +87,7 @@ impl Secured {
 
 const AUTHORITY: &str = "ca.crt";
 
-/// Nobody else's to read: one is a key.
+/// Nobody else's to read: some are keys and tokens.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))

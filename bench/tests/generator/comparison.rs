@@ -100,7 +100,6 @@ fn plan(servers: &[Server; 2], caller: &Path) -> Comparison {
             population,
             span: Span::Time { warmup: Duration::ZERO, measure: Duration::from_millis(50) },
             cpus: Vec::new(),
-            comes_last: false,
             waiting: Waiting::Parked,
             keys_drawn: 1_024,
             truth: None,

@@ -35,7 +35,6 @@ fn plan(endpoints: Endpoints, speech: Speech, load: Load, span: Span) -> Plan {
         population: Population::first(1_000).unwrap(),
         span,
         cpus: Vec::new(),
-        comes_last: false,
         waiting: Waiting::Parked,
         keys_drawn: 4_096,
         truth: None,

@@ -1,11 +1,18 @@
 //! The bench asks a node in each of the ways that a node answers. One of them had never been tried, and waited five minutes for a word
 //! that no node says.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use florin::callers::Token;
 use florin_bench::{
-    affinity::Place,
+    affinity::Cpus,
     generator::{Access, Endpoint, Load, Span, Speech},
     isolation::{self, Strength, Trouble},
     targets::{
@@ -147,17 +154,21 @@ fn others_are_measured_beside_each_trouble() {
         connections: 16,
         quota_per_s: 200,
         times: 10,
-        place: Place::default(),
+        program: PathBuf::from(env!("CARGO_BIN_EXE_florin-bench")),
+        ledger: bench.ledger.clone().unwrap(),
+        cpus: Cpus::default(),
+        comes_last: true,
     };
     let load = Load::Open { connections: 2, depth: 8, rate: 200.0, arrivals: Arrivals::Uniform };
     let span = Span::Time { warmup: Duration::ZERO, measure: Duration::from_secs(1) };
     let mut settings = plan(target.endpoints.clone(), target.speech, load, span).settings;
     settings.population = bench.population.clone();
-    for trouble in Trouble::ALL {
-        let found = isolation::measure(&target, load, &settings, trouble, &strength, &mut |_| {}).unwrap();
+    for trouble in [None].into_iter().chain(Trouble::ALL.map(Some)) {
+        let beside = trouble.map(|trouble| (trouble, &strength));
+        let found = isolation::measure(&target, load, &settings, beside, &mut |_| {}).unwrap();
         let trial = &found.measured.trial;
         assert!(trial.shed.is_empty(), "nobody bounds the others: {trouble:?}: {:?}", trial.shed);
-        let makes = matches!(trouble, Trouble::Handshakes | Trouble::Greed);
+        let makes = matches!(trouble, Some(Trouble::Handshakes | Trouble::Greed));
         assert_eq!(
             found.made_per_s.is_some_and(|rate| rate > 0.0),
             makes,
