@@ -131,6 +131,8 @@ pub const HALF_LIFE: Duration = Duration::from_secs(5);
 pub const HALF_ADDRESSES: usize = 4;
 /// Questions in flight on each connection of one who asks too often.
 pub const GREEDY_DEPTH: usize = 4;
+/// For so long it asks at most, should nobody end it.
+pub const GREEDY_MOST: Duration = Duration::from_secs(600);
 /// The most that others' 99th percentile may be beside handshakes, as a multiple of what it is without.
 pub const ISOLATED_P99_MOST: f64 = 1.2;
 /// The same beside one who asks many times as often as it may.

@@ -7,15 +7,15 @@
 pub mod handshakes;
 mod maker;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::mpsc, thread, time::Instant};
 
 use clap::ValueEnum;
 
 use self::handshakes::{Flood, Halves, How};
 pub use self::maker::{BEGUN, Maker, Strength};
 use crate::{
-    generator::{self, Endpoint, GeneratorError, Load, Moment, Plan, Settings, Span},
-    limits::{GREEDY_DEPTH, ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
+    generator::{self, Endpoint, GeneratorError, Load, Plan, Settings, Span},
+    limits::{GREEDY_DEPTH, GREEDY_MOST, ISOLATED_P99_MOST, ISOLATED_P99_MOST_OF_FLOODED},
     targets::Target,
     trial::{self, Measured, TrialError},
     work::Arrivals,
@@ -96,7 +96,7 @@ pub fn measure(
 }
 
 /// Makes trouble for `target` until `is_over` returns, and says how much a second, as [`Found::made_per_s`]. `has_begun` is called when all
-/// of it is there. Whoever is greedy ends by itself, at the end of its window.
+/// of it is there. Until the process ends the greedy one goes on: what its end takes is nobody's trouble.
 ///
 /// `count`: half handshakes, threads, or the greedy one's connections, who asks `rate` times a second.
 pub fn make(
@@ -121,35 +121,48 @@ pub fn make(
             is_over();
             Ok(Some(flood.end().map_err(failed)?.rate()))
         }
-        Trouble::Greed => ask_greedily((count, rate), target, settings, has_begun).map(Some),
+        Trouble::Greed => ask_greedily((count, rate), target, settings, has_begun, is_over).map(Some),
     }
 }
 
-/// What the greedy one is answered a second, once its connections are there and its burst is over: for as long as the others warm up and are
-/// measured.
+/// What the greedy one is answered a second, once its connections are there and its burst is over.
 fn ask_greedily(
     (connections, rate): (usize, f64),
     target: &Target,
     settings: &Settings,
     has_begun: &mut dyn FnMut(),
+    is_over: &mut dyn FnMut(),
 ) -> Result<f64, IsolationError> {
-    let Span::Time { warmup, measure } = settings.span else {
+    let Span::Time { warmup, .. } = settings.span else {
         return Err(IsolationError::Needs("trouble lasts for a time, not for a number of requests"));
     };
-    let window = warmup + measure;
     let plan = Plan {
         endpoints: target.endpoints.clone(),
         access: target.access.clone(),
         speech: target.speech,
-        load: Load::Open { connections, depth: GREEDY_DEPTH, rate, arrivals: Arrivals::Uniform },
-        settings: Settings { span: Span::Time { warmup, measure: window }, ..settings.clone() },
+        load: Load::Open { connections, depth: GREEDY_DEPTH, rate, arrivals: Arrivals::Poisson },
+        settings: Settings { span: Span::Time { warmup, measure: GREEDY_MOST }, ..settings.clone() },
     };
-    let outcome = generator::run(&plan, &mut |moment, _| {
-        if moment == Moment::Begin {
-            has_begun();
-        }
-    })?;
-    Ok(outcome.latencies().len() as f64 / window.as_secs_f64())
+    let (told, counts) = mpsc::channel();
+    let greedy = thread::spawn(move || {
+        generator::run(&plan, &mut |_, served| {
+            // Nobody listens any more at the end.
+            let _ = told.send((Instant::now(), served));
+        })
+    });
+    let begun = counts.recv();
+    if begun.is_ok() {
+        has_begun();
+        is_over();
+    }
+    match (begun, counts.try_iter().last()) {
+        _ if greedy.is_finished() => Err(match greedy.join().expect("a generator does not panic") {
+            Err(error) => error.into(),
+            Ok(_) => IsolationError::Needs("the greedy one has ended before the others"),
+        }),
+        (Ok((from, before)), Some((to, served))) => Ok((served - before) as f64 / (to - from).as_secs_f64()),
+        _ => Err(IsolationError::Needs("trouble lasts for half a second at least")),
+    }
 }
 
 fn address(target: &Target) -> Result<SocketAddr, IsolationError> {
