@@ -42,7 +42,10 @@ var legacyBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(folder, "legacy")
-	if output, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", path, ".")
+	// As it is vetted: what it needs is compiled once.
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, output)
 	}
 	return path, nil
@@ -64,6 +67,9 @@ type process struct {
 	mu      sync.Mutex
 	output  strings.Builder
 	changed chan struct{}
+	// ended is closed when it has, with this.
+	ended chan struct{}
+	err   error
 }
 
 func (p *process) Write(text []byte) (int, error) {
@@ -86,17 +92,21 @@ func (p *process) said() string {
 // start runs a server until the test ends, and waits until it has said its address, as the pattern's first group.
 func start(t *testing.T, name string, address *regexp.Regexp, path string, arguments ...string) *process {
 	t.Helper()
-	p := &process{name: name, command: exec.Command(path, arguments...), changed: make(chan struct{}, 1)}
+	p := &process{name: name, command: exec.Command(path, arguments...), changed: make(chan struct{}, 1), ended: make(chan struct{})}
 	p.command.Stdout, p.command.Stderr = p, p
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		p.err = p.command.Wait()
+		close(p.ended)
+	}()
 	t.Cleanup(func() {
 		if err := p.command.Process.Signal(os.Interrupt); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := p.command.Wait(); err != nil {
-			t.Errorf("%s did not end well: %v\n%s", name, err, p.said())
+		if <-p.ended; p.err != nil {
+			t.Errorf("%s did not end well: %v\n%s", name, p.err, p.said())
 		}
 	})
 	deadline := time.After(patience)
@@ -107,6 +117,8 @@ func start(t *testing.T, name string, address *regexp.Regexp, path string, argum
 		}
 		select {
 		case <-p.changed:
+		case <-p.ended:
+			t.Fatalf("%s ended before it said an address: %v\n%s", name, p.err, p.said())
 		case <-deadline:
 			t.Fatalf("%s said no address within %v:\n%s", name, patience, p.said())
 		}

@@ -36,11 +36,11 @@ func openSQLite(path string) (*sqliteLedger, error) {
 func (l *sqliteLedger) open() error {
 	location := (&url.URL{Scheme: "file", OmitHost: true, Path: l.path}).String()
 	var err error
-	if l.reader, err = sql.Open("sqlite", location+"?mode=rw&_pragma=busy_timeout(5000)&_pragma=query_only(1)"); err != nil {
+	if l.reader, err = sql.Open("sqlite", location+"?mode=rw&_pragma=busy_timeout(30000)&_pragma=query_only(1)"); err != nil {
 		return err
 	}
 	l.reader.SetMaxOpenConns(1)
-	if l.writer, err = sql.Open("sqlite", location+"?mode=rw&_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=synchronous(full)"); err != nil {
+	if l.writer, err = sql.Open("sqlite", location+"?mode=rw&_txlock=immediate&_pragma=busy_timeout(30000)&_pragma=synchronous(full)"); err != nil {
 		return err
 	}
 	l.writer.SetMaxOpenConns(1)
