@@ -72,28 +72,31 @@ func TestTheShadowFindsFlorinTheSame(t *testing.T) {
 			"--primary", "http://"+legacy.address, "--candidate", scheme+"://"+florin.address, "--report", t.TempDir(), "--config", config)
 		listen := shadowAddress.FindStringSubmatch(shadow.said())[1]
 
-		const rounds = 400
+		// Four rounds of reads for each of writes: on a slow disk all reads were over before most users had any row.
+		const writes, rounds = 100, 400
+		turns := make(chan int, rounds)
 		var callers sync.WaitGroup
-		callers.Add(2)
-		go func() {
-			defer callers.Done()
-			for round := range rounds / 4 {
+		callers.Go(func() {
+			defer close(turns)
+			for round := range writes {
 				row := func(at, user int) string {
 					return fmt.Sprintf(`{"transaction_id":"00000000-0000-4000-8000-%012d","user_id":"%d","asset":"COIN",`+
 						`"kind":"recharge","amount":"%d","occurred_at":"2026-11-22T04:05:06Z"}`, 10*round+at, user, at+1)
 				}
 				rows := []string{row(0, 1), row(1, round%7), row(2, 3)}
 				submit(t, listen, "/v1/transactions", "["+strings.Join(rows, ",")+"]")
+				for turn := range rounds / writes {
+					turns <- rounds/writes*round + turn
+				}
 			}
-		}()
-		go func() {
-			defer callers.Done()
-			for round := range rounds {
-				fetch(t, listen, fmt.Sprintf("/v1/users/%d/balance", round%9))
-				fetch(t, listen, fmt.Sprintf("/v1/users/%d/statistics?window=24h,lifetime", round%9))
+		})
+		callers.Go(func() {
+			for turn := range turns {
+				fetch(t, listen, fmt.Sprintf("/v1/users/%d/balance", turn%9))
+				fetch(t, listen, fmt.Sprintf("/v1/users/%d/statistics?window=24h,lifetime", turn%9))
 				submit(t, listen, "/v1/balances:batchGet", `{"user_ids":["1","2","3","99"]}`)
 			}
-		}()
+		})
 		callers.Wait()
 
 		state := settled(t, shadow, 3*rounds)

@@ -122,6 +122,7 @@ impl Maker {
 
     /// Why, it has told on standard error.
     fn failed(&mut self, said: &str) -> io::Error {
+        self.until = None;
         let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         io::Error::other(format!("the process that makes it has ended ({status}) and said {:?}", said.trim()))
     }
