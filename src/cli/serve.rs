@@ -96,8 +96,6 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     runtime.block_on(async {
         spawn_vital_task(Vital::Reload, reload.on_hangup(hangups));
         let running = service.run()?;
-        #[cfg(feature = "fault-injection")]
-        spawn_vital_task(Vital::Reload, hang_on_sigusr2(running.control()));
         tell_systemd(Arc::clone(&running.view), running.control());
         spawn_vital_task(Vital::Readiness, report_state(Arc::clone(&running.view), started, slow));
         until_ended(running, signals).await
@@ -163,15 +161,5 @@ fn report_memory(view: &View) {
     info!("memory: {}", words.join(", "));
     if far > all / 10 {
         warn!("{} MiB lie on nodes without a shard: was florin started under numactl?", far >> 20);
-    }
-}
-
-/// A fault for tests.
-#[cfg(feature = "fault-injection")]
-async fn hang_on_sigusr2(control: crate::node::Control) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut orders = signal(SignalKind::user_defined2()).expect("a test's host has signals");
-    while orders.recv().await.is_some() {
-        control.hang();
     }
 }

@@ -11,35 +11,12 @@ pub struct Shutdown {
     has_begun: AtomicBool,
     /// Shards that still have something to answer.
     undrained: AtomicU16,
-    #[cfg(feature = "fault-injection")]
-    hang: AtomicBool,
 }
 
 impl Shutdown {
     /// Of a node that serves.
     pub fn new(shards: u16) -> Shutdown {
-        Shutdown {
-            has_begun: AtomicBool::new(false),
-            undrained: AtomicU16::new(shards),
-            #[cfg(feature = "fault-injection")]
-            hang: AtomicBool::new(false),
-        }
-    }
-
-    /// A fault: one shard is never to turn again.
-    #[cfg(feature = "fault-injection")]
-    pub fn hang(&self) {
-        self.hang.store(true, Ordering::Release);
-    }
-
-    /// Does not return to the first shard that comes after that was ordered.
-    #[cfg(feature = "fault-injection")]
-    pub fn hang_if_ordered(&self) {
-        if self.hang.swap(false, Ordering::AcqRel) {
-            loop {
-                std::thread::park();
-            }
-        }
+        Shutdown { has_begun: AtomicBool::new(false), undrained: AtomicU16::new(shards) }
     }
 
     /// Accept nothing more, answer what has arrived, end.

@@ -149,13 +149,6 @@ impl Control {
         self.wake();
     }
 
-    /// A fault: makes one shard hang.
-    #[cfg(feature = "fault-injection")]
-    pub fn hang(&self) {
-        self.shutdown.hang();
-        self.wake();
-    }
-
     /// What wakes one shard: for whoever puts something into one of its rings.
     fn waking(&self, shard: ShardIndex) -> Arc<dyn Fn() + Send + Sync> {
         let wakers = Arc::clone(&self.wakers);

@@ -115,6 +115,28 @@ impl Machine {
         fs::copy(from, self.path(to)).unwrap();
     }
 
+    /// Stops one thread of a process of the machine, as a debugger does, until it dies: whatever else happens to it. That is done by a process
+    /// which ends then.
+    #[track_caller]
+    pub fn stop_thread(&self, pid: &str, name: &str) -> Child {
+        let is_it =
+            |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let tasks = fs::read_dir(self.path(&format!("/proc/{pid}/task"))).unwrap();
+        let task = tasks.map(|task| task.unwrap().path()).find(is_it).expect("a thread of that name");
+        let hold = "import ctypes, os, sys\n\
+            thread, ptrace = int(sys.argv[1]), ctypes.CDLL(None, use_errno=True).ptrace\n\
+            SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000\n\
+            for request in SEIZE, INTERRUPT:\n\
+            \tif ptrace(request, thread, None, None): sys.exit(os.strerror(ctypes.get_errno()))\n\
+            while os.WIFSTOPPED(os.waitpid(thread, WALL)[1]): pass\n";
+        let init = self.init.to_string();
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--pid", "--target", &init, "--", "python3", "-c", hold])
+            .arg(task.file_name().unwrap());
+        command.stdin(Stdio::null()).spawn().unwrap()
+    }
+
     /// Gives the machine an address, from outside: the small Debian has no `ip`.
     #[track_caller]
     pub fn add_address(&self, address: &str) {

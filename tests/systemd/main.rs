@@ -204,17 +204,17 @@ fn a_shard_that_hangs_is_killed_by_the_watchdog_and_comes_back() {
     let Some(machine) = machine("a_shard_that_hangs_is_killed_by_the_watchdog_and_comes_back") else {
         return;
     };
-    machine.put(&supplies::faulty(), "/usr/bin/florin");
     drop_in(&machine, "florin.service", "[Service]\nWatchdogSec=2s\n");
     machine.ok("systemctl start florin");
     let main = machine.property("florin", "MainPID");
-    machine.ok("systemctl kill --kill-whom=main --signal=USR2 florin");
+    let mut tracer = machine.stop_thread(&main, "florin-shard-0");
     machine.wait_for_property("florin", "NRestarts", "1");
     machine.wait_for_property("florin", "ActiveState", "active");
     assert_ne!(machine.property("florin", "MainPID"), main);
     machine.ok(ASK);
     let log = machine.ok("journalctl --no-pager --unit=florin");
     assert!(log.contains("have not turned for") && log.contains("Watchdog timeout"), "{log}");
+    assert!(tracer.wait().unwrap().success(), "the thread was not held until it died");
 }
 
 #[test]

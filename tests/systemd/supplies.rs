@@ -1,4 +1,4 @@
-//! What a machine is made of: a Debian tree, florin's package in two versions, and florin with a fault. All below target/.
+//! What a machine is made of: a Debian tree, and florin's package in two versions. All below target/.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,14 +91,4 @@ pub fn package(version: &str) -> PathBuf {
         .arg(&package));
     made.insert(version.to_owned(), package.clone());
     package
-}
-
-/// florin with the fault that SIGUSR2 orders: the same crate, built once more with a feature that no package has.
-pub fn faulty() -> PathBuf {
-    let release: &[&str] = if FLORIN.contains("/release/") { &["--release"] } else { &[] };
-    run(command(env!("CARGO"))
-        .args(["build", "--quiet", "--workspace", "--locked", "--example", "faulty"])
-        .args(["--features", "florin/fault-injection"])
-        .args(release));
-    Path::new(FLORIN).with_file_name("examples").join("faulty")
 }

@@ -240,8 +240,6 @@ impl<E: Engine> RingDriver<E> {
             self.watch_waker();
         }
         self.end.at_work();
-        #[cfg(feature = "fault-injection")]
-        self.context.shutdown.hang_if_ordered();
         if self.drain.begins(&self.context.shutdown, self.monotonic_us) {
             self.context.shard.drain();
         }
