@@ -70,10 +70,8 @@ impl Strength {
         if !self.cpus.0.is_empty() {
             command.args(["--cpus", &self.cpus.to_string()]);
         }
-        if let Span::Time { warmup, measure } = settings.span {
-            for (flag, time) in [("--warmup", warmup), ("--duration", measure)] {
-                command.args([flag, &time.as_secs_f64().to_string()]);
-            }
+        if let Span::Time { warmup, .. } = settings.span {
+            command.args(["--warmup", &warmup.as_secs_f64().to_string()]);
         }
         tied(if self.comes_last { behind_all(command) } else { command })
     }
