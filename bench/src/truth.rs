@@ -2,15 +2,20 @@
 //! are the right ones, and an answer costs the generator no more than one look into a table.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     path::Path,
+    sync::Arc,
 };
 
 use florin::ledger::{Counting, Holdings, Kind};
 use florin_schema::{Asset, UserId};
 
-use crate::targets::ledger::{LedgerError, each_row};
+use crate::{
+    targets::ledger::{LedgerError, each_row},
+    work::Kind as Asked,
+};
 
 /// Everything in an answer that the ledger determines and no clock changes: the version and, of each asset, its amounts or its
 /// lifetime's totals. In whichever order the assets come, the same content has the same digest.
@@ -65,16 +70,56 @@ impl Truth {
         Ok(Truth { users })
     }
 
-    /// Whether this is `user`'s balance. Of somebody whom the ledger does not have, nothing is known.
+    /// Whether it is so. Of somebody whom the ledger does not have, nothing is known.
     #[inline]
-    pub fn is_balance(&self, user: UserId, found: Digest) -> bool {
-        self.users.get(&user.get()).is_none_or(|expected| expected.balance == found)
+    pub fn holds(&self, claim: &Claim) -> bool {
+        self.users.get(&claim.user.get()).is_none_or(|expected| {
+            claim.digest
+                == match claim.kind {
+                    Asked::Statistics => expected.statistics,
+                    Asked::Balance | Asked::Batch(_) => expected.balance,
+                }
+        })
+    }
+}
+
+/// What an answer says of a user. Of statistics, as far as no clock changes them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Of whom.
+    pub user: UserId,
+    /// What was asked.
+    pub kind: Asked,
+    /// What it comes to.
+    pub digest: Digest,
+}
+
+/// What answers have said, until all of a turn is compared with the truth: then a look into the table does not wait for the one before it
+/// to have come from memory, and the generator can ask as much as a server can answer.
+#[derive(Debug)]
+pub struct Claims {
+    truth: Arc<Truth>,
+    waiting: RefCell<Vec<Claim>>,
+}
+
+impl Claims {
+    /// To be compared with `truth`.
+    pub fn new(truth: Arc<Truth>) -> Claims {
+        Claims { truth, waiting: RefCell::default() }
     }
 
-    /// Whether these are `user`'s statistics, as far as no clock changes them.
+    /// One more.
     #[inline]
-    pub fn is_statistics(&self, user: UserId, found: Digest) -> bool {
-        self.users.get(&user.get()).is_none_or(|expected| expected.statistics == found)
+    pub fn push(&self, claim: Claim) {
+        self.waiting.borrow_mut().push(claim);
+    }
+
+    /// Compares all that wait; the first that does not hold, if any.
+    pub fn settle(&self) -> Option<Claim> {
+        let mut waiting = self.waiting.borrow_mut();
+        let wrong = waiting.iter().find(|claim| !self.truth.holds(claim)).copied();
+        waiting.clear();
+        wrong
     }
 }
 
@@ -190,12 +235,21 @@ pub(crate) mod tests {
             digest.add(coin, [available as u64, held]);
             digest
         };
-        assert!(truth.is_balance(user, balance(4, 400, 50)));
-        for wrong in [balance(5, 400, 50), balance(4, 401, 50), balance(4, 50, 400), Digest::at(4)] {
-            assert!(!truth.is_balance(user, wrong));
+        let claims = Claims::new(Arc::new(truth));
+        let wrong = |kind, digests: &[Digest]| {
+            digests.iter().for_each(|&digest| claims.push(Claim { user, kind, digest }));
+            claims.settle().map(|claim| claim.digest)
+        };
+        let right = balance(4, 400, 50);
+        assert_eq!(wrong(Asked::Balance, &[right]), None);
+        for other in [balance(5, 400, 50), balance(4, 401, 50), balance(4, 50, 400), Digest::at(4)] {
+            assert_eq!(wrong(Asked::Balance, &[right, other, right]), Some(other));
+            assert_eq!(wrong(Asked::Batch(1), &[other]), Some(other));
         }
         let mut statistics = Digest::at(4);
         statistics.add(coin, [1, 500, 2, 50, 30]);
-        assert!(truth.is_statistics(user, statistics) && !truth.is_statistics(user, Digest::at(4)));
+        assert_eq!(wrong(Asked::Statistics, &[statistics]), None);
+        assert_eq!(wrong(Asked::Statistics, &[Digest::at(4)]), Some(Digest::at(4)));
+        assert_eq!(wrong(Asked::Statistics, &[]), None, "what was compared is gone");
     }
 }

@@ -39,6 +39,7 @@ use crate::{
     affinity::{self, Cpus},
     limits,
     protocol::{Http, Memcached, Native, Protocol, Resp, Wrong, resp::Values},
+    truth::Claims,
     work::{Draws, Kind, Schedule, keys::DrawPlan, keys::LaneEmpty},
 };
 
@@ -248,7 +249,7 @@ pub fn run(plan: &Plan, observe: &mut dyn FnMut(Moment, u64)) -> Result<Outcome,
         }
         Speech::Resp(ask, values) => {
             let truth = plan.settings.truth.clone().filter(|_| values == Values::Balances);
-            run_as(plan, || Resp { ask, values, truth: truth.clone() }, observe)
+            run_as(plan, || Resp { ask, values, claims: truth.clone().map(Claims::new) }, observe)
         }
         Speech::Memcached => run_as(plan, Memcached::default, observe),
     }

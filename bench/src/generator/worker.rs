@@ -294,13 +294,17 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Handles what has completed, up to a bound; returns how much that was.
+    /// Handles what has completed, up to a bound, and checks what was said; returns how much that was.
     fn reap(&mut self) -> Result<usize, GeneratorError> {
+        let handled = self.read_completed()?;
+        self.protocol.settle()?;
+        self.shared.publish(self.setup.thread, self.served);
+        Ok(handled)
+    }
+
+    fn read_completed(&mut self) -> Result<usize, GeneratorError> {
         for handled in 0..limits::COMPLETIONS_PER_TURN {
-            let Some(completion) = self.sockets.reap() else {
-                self.shared.publish(self.setup.thread, self.served);
-                return Ok(handled);
-            };
+            let Some(completion) = self.sockets.reap() else { return Ok(handled) };
             match completion {
                 Completion::Received { connection, filled, armed } => {
                     self.receive(connection, filled)?;
@@ -326,7 +330,6 @@ impl<P: Protocol> Worker<P> {
                 Completion::Nothing => {}
             }
         }
-        self.shared.publish(self.setup.thread, self.served);
         Ok(limits::COMPLETIONS_PER_TURN)
     }
 

@@ -9,7 +9,7 @@ use crate::limits::HEADERS_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    truth::Truth,
+    truth::{Claims, Truth},
     work::Kind,
 };
 
@@ -22,7 +22,7 @@ pub struct Http {
     asking: Vec<u8>,
     /// A header that says who asks; empty where nobody does.
     shown: Vec<u8>,
-    truth: Option<Arc<Truth>>,
+    claims: Option<Claims>,
 }
 
 impl Protocol for Http {
@@ -67,7 +67,7 @@ impl Protocol for Http {
                 None => return Ok(Step::Partial),
             },
         };
-        let question = Question::of(pending, slot, self.truth.as_deref());
+        let question = Question::of(pending, slot, self.claims());
         let fate = match head.code {
             200 => {
                 check(body, &question)?;
@@ -79,12 +79,16 @@ impl Protocol for Http {
         pending.release(slot);
         Ok(Step::Answered { consumed, since_ns, fate })
     }
+
+    fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
 }
 
 impl Http {
     /// Checks values against `truth` where there is one.
     pub fn new(truth: Option<Arc<Truth>>) -> Http {
-        Http { truth, ..Http::default() }
+        Http { claims: truth.map(Claims::new), ..Http::default() }
     }
 
     /// Each request shows this token.
@@ -312,7 +316,8 @@ mod tests {
         ] {
             let read = |body: &str| {
                 let mut http = Http::new(Some(Arc::clone(&truth)));
-                http.reply(&respond(200, body), &mut ask(kind, &[42]))
+                let step = http.reply(&respond(200, body), &mut ask(kind, &[42]))?;
+                http.settle().map(|()| step)
             };
             assert!(matches!(read(body), Ok(Step::Answered { fate: Fate::Served, .. })), "{:?}", read(body));
             for cut in 0..body.len() {

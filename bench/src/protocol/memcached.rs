@@ -6,6 +6,7 @@ use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
+    truth::Claims,
     work::Kind,
 };
 
@@ -75,6 +76,10 @@ impl Protocol for Memcached {
         let since_ns = pending.asked(slot).since_ns;
         pending.release(slot);
         Ok(Step::Answered { consumed, since_ns, fate: Fate::Served })
+    }
+
+    fn claims(&self) -> Option<&Claims> {
+        None
     }
 }
 

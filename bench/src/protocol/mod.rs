@@ -18,7 +18,7 @@ pub use resp::Resp;
 
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
-    truth::{Digest, Truth},
+    truth::{Claim, Claims, Digest},
     work::Kind,
 };
 
@@ -39,8 +39,20 @@ pub trait Protocol {
     /// Ends a burst of questions.
     fn finish(&mut self, _out: &mut Vec<u8>, _pending: &mut Pending) {}
 
-    /// Reads the first answer of `bytes`, checks it against its question, and releases that one's slot.
+    /// Reads the first answer of `bytes`, checks it against its question, and releases that one's slot. Its values are compared with the
+    /// ledger, where that is known, once [`Protocol::claims`] are settled.
     fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong>;
+
+    /// What answers have said that has not been compared with the ledger yet; none where nothing is known of it.
+    fn claims(&self) -> Option<&Claims>;
+
+    /// Compares with the ledger what answers have said since the last time.
+    fn settle(&mut self) -> Result<(), Wrong> {
+        match self.claims().and_then(Claims::settle) {
+            None => Ok(()),
+            Some(Claim { user, kind, .. }) => Err(Wrong::Implausible { user, kind, what: OTHER_VALUES }),
+        }
+    }
 }
 
 /// What [`Protocol::reply`] has made of the bytes.
@@ -150,8 +162,8 @@ pub(crate) struct Question<'a> {
     pub(crate) kind: Kind,
     pub(crate) user: UserId,
     pub(crate) batch: &'a [UserId],
-    /// What the ledger says, where it is known that the server serves it and nobody writes to it.
-    truth: Option<&'a Truth>,
+    /// What answers say, where it is known which ledger the server serves and that nobody writes to it.
+    claims: Option<&'a Claims>,
 }
 
 /// A wrong value. A server of the bench's own ledger has no other, unless that has got rows since.
@@ -168,12 +180,12 @@ pub(crate) struct Said {
 }
 
 impl<'a> Question<'a> {
-    pub(crate) fn of(pending: &'a Pending, slot: SlotIndex, truth: Option<&'a Truth>) -> Question<'a> {
+    pub(crate) fn of(pending: &'a Pending, slot: SlotIndex, claims: Option<&'a Claims>) -> Question<'a> {
         let asked = pending.asked(slot);
-        Question { kind: asked.kind, user: asked.user, batch: pending.batch(slot), truth }
+        Question { kind: asked.kind, user: asked.user, batch: pending.batch(slot), claims }
     }
 
-    /// Checks what an answer says of `user`: that it can be, and where the ledger is known, that it is so.
+    /// Checks what an answer says of `user`: that it can be. Whether it is so shows once the claims are settled.
     #[inline]
     pub(crate) fn check(&self, user: UserId, said: &Said) -> Result<(), Wrong> {
         if said.user != user.get() {
@@ -185,11 +197,10 @@ impl<'a> Question<'a> {
         if !(1..=frame::ASSETS_MAX).contains(&said.assets) {
             return Err(self.implausible("not 1 to 16 assets"));
         }
-        let is_true = self.truth.is_none_or(|truth| match self.kind {
-            Kind::Statistics => truth.is_statistics(user, said.digest),
-            Kind::Balance | Kind::Batch(_) => truth.is_balance(user, said.digest),
-        });
-        if is_true { Ok(()) } else { Err(self.implausible(OTHER_VALUES)) }
+        if let Some(claims) = self.claims {
+            claims.push(Claim { user, kind: self.kind, digest: said.digest });
+        }
+        Ok(())
     }
 
     #[cold]

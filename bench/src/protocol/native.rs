@@ -14,23 +14,23 @@ use super::{Fate, Protocol, Question, Said, Step, Wrong, flat::Table, malformed}
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    truth::{Digest, Truth},
+    truth::{Claims, Digest, Truth},
     work::Kind,
 };
 
 const HEADER_BYTES: usize = size_of::<ReplyHeader>();
 
 /// Frames with bodies of one encoding.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Native {
     encoding: Encoding,
-    truth: Option<Arc<Truth>>,
+    claims: Option<Claims>,
 }
 
 impl Native {
     /// Asks for this encoding; checks values against `truth` where there is one.
     pub fn new(encoding: Encoding, truth: Option<Arc<Truth>>) -> Native {
-        Native { encoding, truth }
+        Native { encoding, claims: truth.map(Claims::new) }
     }
 
     fn header(&self, opcode: Opcode, id: u64, user: UserId, body_bytes: usize) -> RequestHeader {
@@ -89,11 +89,16 @@ impl Protocol for Native {
         let Some(body) = bytes.get(HEADER_BYTES..length) else { return Ok(Step::Partial) };
         let id = header.request_id.get();
         let slot = pending.find(id).ok_or(Wrong::Id { found: id })?;
-        let question = Question::of(pending, slot, self.truth.as_deref());
+        let question = Question::of(pending, slot, self.claims());
         let fate = self.check(header, body, &question)?;
         let since_ns = pending.asked(slot).since_ns;
         pending.release(slot);
         Ok(Step::Answered { consumed: length, since_ns, fate })
+    }
+
+    #[inline]
+    fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
     }
 }
 

@@ -2,8 +2,6 @@
 //! do. Valkey's keys are users' ids; its loader's values say whose they are and how long, so an answer can be checked. Florin's
 //! keys say balance, and its values are the JSON of HTTP.
 
-use std::sync::Arc;
-
 use florin_schema::Status;
 
 use super::value::is_value_of;
@@ -12,7 +10,7 @@ use crate::limits::KEYS_PER_ASK_MAX;
 use crate::{
     generator::pending::{Ordering, Pending, SlotIndex},
     limits,
-    truth::Truth,
+    truth::Claims,
     work::Kind,
 };
 
@@ -23,14 +21,14 @@ const BEGUN: u32 = 1 << 31;
 const MOVED: &[u8] = b"NOT_OWNER ";
 
 /// Valkey, and whatever else speaks its protocol.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Resp {
     /// How a burst is asked.
     pub ask: Ask,
     /// What is there to ask for.
     pub values: Values,
-    /// What florin's are checked against, if anything.
-    pub truth: Option<Arc<Truth>>,
+    /// What florin's say, where it is checked.
+    pub claims: Option<Claims>,
 }
 
 /// What a server that speaks RESP has.
@@ -110,7 +108,7 @@ impl Protocol for Resp {
     fn reply(&mut self, bytes: &[u8], pending: &mut Pending) -> Result<Step, Wrong> {
         let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(Step::Partial) };
         let slot = pending.oldest().ok_or_else(|| Wrong::Unasked { found: beginning(bytes) })?;
-        let question = Question::of(pending, slot, self.truth.as_deref());
+        let question = Question::of(pending, slot, self.claims());
         let length = match &bytes[..end + 1] {
             b"$-1\r\n" => return Err(question.implausible("the key is not there")),
             [b'*', digits @ .., b'\r', b'\n'] => {
@@ -162,6 +160,11 @@ impl Protocol for Resp {
         pending.release(slot);
         Ok(Step::Answered { consumed, since_ns, fate })
     }
+
+    #[inline]
+    fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
 }
 
 #[cfg(test)]
@@ -185,14 +188,14 @@ mod tests {
     }
 
     fn loaded(ask: Ask) -> Resp {
-        Resp { ask, values: Values::Loaded, truth: None }
+        Resp { ask, values: Values::Loaded, claims: None }
     }
 
     /// Florin's values are read as HTTP's bodies are: another user's balance is none, nor is half of one.
     #[test]
     fn florins_values_are_its_balances() {
         let user = UserId::new(7).unwrap();
-        let mut resp = Resp { ask: Ask::Get, values: Values::Balances, truth: None };
+        let mut resp = Resp { ask: Ask::Get, values: Values::Balances, claims: None };
         let json = |user: u64| {
             format!(
                 r#"{{"user_id":"{user}","version":"1","updated_at":"2026-11-22T04:05:06.000007Z","balances":[{{"asset":"COIN","available":"5","held":"0"}}]}}"#

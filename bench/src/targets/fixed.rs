@@ -422,7 +422,7 @@ mod tests {
         for encoding in [Encoding::Rkyv, Encoding::FlatBuffers] {
             passes_however_it_is_cut(Native::new(encoding, None), size_of::<RequestHeader>());
         }
-        let resp = Resp { ask: Ask::Get, values: Values::Balances, truth: None };
+        let resp = Resp { ask: Ask::Get, values: Values::Balances, claims: None };
         passes_however_it_is_cut(resp, "*2\r\n$3\r\nGET\r\n$10\r\nbalance:77\r\n".len());
     }
 

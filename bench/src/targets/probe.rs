@@ -41,7 +41,7 @@ pub fn answers(endpoint: &Endpoint, access: &Access, speech: Speech, user: UserI
         Speech::Native(encoding) => ask(stream()?, Native::new(encoding, None), user),
         Speech::Http => ask(stream()?, Http::default().showing(access.token()), user),
         Speech::Resp(asked, Values::Balances) => {
-            ask(stream()?, Resp { ask: asked, values: Values::Balances, truth: None }, user)
+            ask(stream()?, Resp { ask: asked, values: Values::Balances, claims: None }, user)
         }
         // A peer's keys are loaded after it has started: that it speaks is enough.
         Speech::Resp(_, Values::Loaded) => says(stream()?, b"*1\r\n$4\r\nPING\r\n", b"+PONG"),

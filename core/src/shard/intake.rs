@@ -199,23 +199,25 @@ impl Shard {
             Parsed::Incomplete | Parsed::Continue => return Some(Stop::Incomplete),
             Parsed::Rejected(rejection) => return self.refuse(connection, &rejection, input.len(), read),
         };
-        if !self.is_turned_away(connection, &request) {
-            match self.local_lookup(connection, &request) {
-                Some(lookup) => {
-                    self.make_room_for(&lookup);
-                    self.connections[connection].owe_usual(1);
-                    self.look_up(lookup);
-                }
-                None if !self.handle(connection, &request) => {
-                    self.take_back(connection, &request);
-                    return Some(Stop::Await);
-                }
-                None => {}
-            }
+        if !self.is_turned_away(connection, &request) && !self.look_up_or_handle(connection, &request) {
+            self.take_back(connection, &request);
+            return Some(Stop::Await);
         }
         self.connections[connection].frames += 1;
         *read += bytes;
         None
+    }
+
+    /// Puts a plain lookup of this shard's into the pipeline, and handles everything else. `false` as of [`Shard::handle`].
+    #[inline]
+    fn look_up_or_handle(&mut self, connection: u32, request: &Request<'_>) -> bool {
+        let Some(lookup) = self.local_lookup(connection, request) else {
+            return self.handle(connection, request);
+        };
+        self.make_room_for(&lookup);
+        self.connections[connection].owe_usual(1);
+        self.look_up(lookup);
+        true
     }
 
     #[inline]
@@ -292,19 +294,26 @@ impl Shard {
         answer
     }
 
-    /// HTTP answers in order: a request is read only once the one before it has been answered.
+    /// HTTP answers in order: a request is read only once the one before it has been answered. The last that has come goes into the
+    /// pipeline, if it is a lookup, beside those of other connections.
     /// Out of line: its room on the stack is none of the frames' loop's.
     #[inline(never)]
     fn read_http(&mut self, connection: u32, input: &[u8]) -> (usize, Stop) {
         let way = self.connections[connection].listener.way();
         let mut read = 0;
         loop {
+            if self.connections[connection].is_closing() {
+                return (input.len(), Stop::Ended);
+            }
+            if read == input.len() {
+                return (read, Stop::Incomplete);
+            }
+            if self.connections[connection].owed() > 0 {
+                self.finish_lookups();
+            }
             let session = &mut self.connections[connection];
             if session.owed() > 0 {
                 return (read, Stop::Await);
-            }
-            if session.is_closing() {
-                return (input.len(), Stop::Ended);
             }
             if session.frames >= FRAMES_PER_TURN {
                 return (read, Stop::Turn);
@@ -322,7 +331,7 @@ impl Shard {
                     }
                     if !self.is_unproved(connection, &request)
                         && !self.is_turned_away(connection, &request)
-                        && !self.handle(connection, &request)
+                        && !self.look_up_or_handle(connection, &request)
                     {
                         self.take_back(connection, &request);
                         return (read, Stop::Await);

@@ -126,7 +126,9 @@ fn every_bit_of_an_answer_that_the_ledger_knows_is_checked() {
             let (slot, id) = pending.ask(Asked { kind: Kind::Batch(1), user, since_ns: 0 }).unwrap();
             pending.batch_mut(slot).push(user);
             header(frame).request_id = id.into();
-            Native::new(encoding, Some(Arc::clone(&truth))).reply(frame, &mut pending)
+            let mut native = Native::new(encoding, Some(Arc::clone(&truth)));
+            let step = native.reply(frame, &mut pending)?;
+            native.settle().map(|()| step)
         };
         assert!(matches!(read(&mut whole.clone()), Ok(Step::Answered { fate: Fate::Served, .. })));
         let is_served = |at: usize| {

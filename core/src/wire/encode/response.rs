@@ -5,13 +5,17 @@ use alloc::vec::Vec;
 use florin_schema::Version;
 use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 
-use super::time::Days;
+use super::line::{Line, Text};
+use super::time::{Days, TIME};
 use crate::wire::{HttpReply, Origin, Redirect};
 
 /// The media type of an answer.
 pub(super) const JSON: &str = "application/json";
 /// The media type of a refusal: RFC 9457.
 pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// The headers of all responses that hold times and numbers: 177 bytes at most.
+const HEADERS_BYTES: usize = 224;
 
 /// What stands in front of a body.
 pub(super) struct Head<'a> {
@@ -64,22 +68,29 @@ pub(super) const fn reason(code: u16) -> &'static str {
 /// Appends a response. To a HEAD it is what a GET would get, without its body.
 pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], days: &mut Days, body: [&[u8]; 2]) {
     let Head { code, content_type, reply, origin, version, port, allow, redirect } = *head;
-    let mut number = itoa::Buffer::new();
-    put(out, &["HTTP/1.1 ", number.format(code), " ", reason(code)]);
-    put(out, &["\r\nContent-Type: ", content_type]);
-    put(out, &["\r\nContent-Length: ", number.format(body[0].len() + body[1].len())]);
-    put(out, &["\r\nDate: "]);
-    out.extend_from_slice(date);
-    put(out, &["\r\nFlorin-As-Of: "]);
-    out.extend_from_slice(&days.rfc3339(origin.as_of_us));
-    if let Some(version) = version {
-        put(out, &["\r\nFlorin-Version: ", number.format(version.0)]);
+    match code {
+        200 => put(out, &["HTTP/1.1 200 OK"]),
+        _ => put(out, &["HTTP/1.1 ", itoa::Buffer::new().format(code), " ", reason(code)]),
     }
-    put(out, &["\r\nFlorin-Shard: ", number.format(origin.shard)]);
+    put(out, &["\r\nContent-Type: ", content_type]);
+    Line::append(out, HEADERS_BYTES, |line| {
+        const AS_OF: &str = "\r\nFlorin-As-Of: ";
+        line.number(
+            const { &Text::<24>::new("\r\nContent-Length: ") },
+            (body[0].len() + body[1].len()) as u64,
+        );
+        line.text(const { Text::<8>::new("\r\nDate: ") });
+        line.beginning(date, date.len());
+        line.moment(const { &Text::<64>::of([AS_OF, TIME, ""]) }, AS_OF.len(), origin.as_of_us, days);
+        if let Some(version) = version {
+            line.number(const { &Text::<24>::new("\r\nFlorin-Version: ") }, version.0);
+        }
+        line.number(const { &Text::<24>::new("\r\nFlorin-Shard: ") }, u64::from(origin.shard));
+    });
     if origin.flags & REPLY_FORWARDED != 0 {
         put(out, &["\r\nFlorin-Forwarded: true"]);
         if let Some(port) = port {
-            put(out, &["\r\nFlorin-Shard-Port: ", number.format(port)]);
+            put(out, &["\r\nFlorin-Shard-Port: ", itoa::Buffer::new().format(port)]);
         }
     }
     if origin.flags & REPLY_QUARANTINED != 0 {
@@ -104,7 +115,14 @@ pub(super) fn write(out: &mut Vec<u8>, head: &Head<'_>, date: &[u8; 29], days: &
         _ => {}
     }
     // An HTTP/1.0 caller learns only here that its connection stays.
-    put(out, &["\r\nConnection: ", if reply.closes() { "close" } else { "keep-alive" }, "\r\n\r\n"]);
+    put(
+        out,
+        &[if reply.closes() {
+            "\r\nConnection: close\r\n\r\n"
+        } else {
+            "\r\nConnection: keep-alive\r\n\r\n"
+        }],
+    );
     if !reply.is_head() {
         body.into_iter().for_each(|piece| out.extend_from_slice(piece));
     }

@@ -46,17 +46,7 @@ impl Days {
         Days { dates: [Date { day: 0, text: date(0) }; DATES_KEPT] }
     }
 
-    /// As [`rfc3339`].
-    ///
-    /// # Panics
-    /// As there.
-    pub(super) fn rfc3339(&mut self, us: i64) -> [u8; TIME.len()] {
-        let mut text = NO_TIME;
-        self.write(&mut text, us);
-        text
-    }
-
-    /// The same where [`TIME`] stands already: a text in small pieces that is copied as a whole waits for each of them.
+    /// As [`rfc3339`], where [`TIME`] stands already: a text in small pieces that is copied as a whole waits for each of them.
     ///
     /// # Panics
     /// As there.
@@ -165,7 +155,9 @@ mod tests {
             LAST_US,
             FIRST_US + DATES_KEPT as i64 * DAY_US,
         ] {
-            assert_eq!(days.rfc3339(us), rfc3339(us));
+            let mut text = NO_TIME;
+            days.write(&mut text, us);
+            assert_eq!(text, rfc3339(us));
         }
     }
 

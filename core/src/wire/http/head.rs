@@ -56,10 +56,6 @@ impl<'a> Head<'a> {
         bytes: &'a [u8],
         headers: &'h mut [MaybeUninit<Header<'a>>],
     ) -> Result<Option<Head<'a>>, HttpError> {
-        let line = Line::of(bytes);
-        if line.bytes > HTTP_LINE_BYTES_MAX {
-            return Err(HttpError::LineTooLong);
-        }
         let mut request = httparse::Request::new(&mut []);
         let limited = &bytes[..bytes.len().min(HTTP_HEAD_BYTES_MAX)];
         let parts = match request.parse_with_uninit_headers(limited, headers) {
@@ -69,30 +65,16 @@ impl<'a> Head<'a> {
                 else {
                     unreachable!("httparse fills the request line before it completes");
                 };
-                Parts {
-                    bytes: head_bytes,
-                    method_name,
-                    target,
-                    minor,
-                    fields: Fields::read(request.headers)?,
+                if method_name.len() + target.len() + "  HTTP/1.1".len() > HTTP_LINE_BYTES_MAX {
+                    return Err(HttpError::LineTooLong);
                 }
+                let fields = Fields::read(request.headers)?;
+                Parts { bytes: head_bytes, method_name, target, minor, fields }
             }
-            Ok(httparse::Status::Partial) if limited.len() == HTTP_HEAD_BYTES_MAX => {
-                return Err(HttpError::HeadTooLong);
-            }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(HttpError::TooManyHeaders),
-            // What looks like another version may be the beginning of one that this server speaks.
-            Err(httparse::Error::Version) if !line.is_whole => return Ok(None),
-            Err(httparse::Error::Version) if line.is_later_minor() => {
-                match Parts::of_later_minor(limited, &line)? {
-                    Some(parts) => parts,
-                    None if limited.len() == HTTP_HEAD_BYTES_MAX => return Err(HttpError::HeadTooLong),
-                    None => return Ok(None),
-                }
-            }
-            Err(httparse::Error::Version) if line.version.is_some() => return Err(HttpError::Version),
-            Err(error) => return Err(HttpError::Malformed(error)),
+            unread => match Parts::of_unread(limited, unread)? {
+                Some(parts) => parts,
+                None => return Ok(None),
+            },
         };
         let Parts { bytes: head_bytes, method_name, target, minor, fields } = parts;
         let method = Method::of(bytes);
@@ -122,6 +104,31 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
+    /// What becomes of a head that `httparse` has not read to its end. `None` where it is not all there.
+    #[cold]
+    fn of_unread(head: &'a [u8], unread: httparse::Result<usize>) -> Result<Option<Parts<'a>>, HttpError> {
+        let line = Line::of(head);
+        if line.bytes > HTTP_LINE_BYTES_MAX {
+            return Err(HttpError::LineTooLong);
+        }
+        let is_full = head.len() == HTTP_HEAD_BYTES_MAX;
+        match unread {
+            Ok(_) if is_full => Err(HttpError::HeadTooLong),
+            Ok(_) => Ok(None),
+            Err(httparse::Error::TooManyHeaders) => Err(HttpError::TooManyHeaders),
+            // What looks like another version may be the beginning of one that this server speaks.
+            Err(httparse::Error::Version) if !line.is_whole => Ok(None),
+            Err(httparse::Error::Version) if line.is_later_minor() => {
+                match Parts::of_later_minor(head, &line)? {
+                    None if is_full => Err(HttpError::HeadTooLong),
+                    parts => Ok(parts),
+                }
+            }
+            Err(httparse::Error::Version) if line.version.is_some() => Err(HttpError::Version),
+            Err(error) => Err(HttpError::Malformed(error)),
+        }
+    }
+
     /// HTTP/1.2 and later, which `httparse` refuses: a server that knows HTTP/1.1 reads all of HTTP/1 as that (RFC 9110,
     /// section 2.5). `None` where the head is not all there.
     #[cold]
@@ -308,20 +315,18 @@ impl<'a> Fields<'a> {
 
 /// Whether a value is `uri-host [":" port]` (RFC 3986, section 3.2.2), which may be empty.
 fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = match value {
+    let (_, port) = match value {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
             Some(end) if is_ipv6(&rest[..end]) => rest.split_at(end + 1),
             _ => return false,
         },
-        _ => value.split_at(memchr::memchr(b':', value).unwrap_or(value.len())),
+        _ => value.split_at(value.iter().position(|byte| !is_of_name(*byte)).unwrap_or(value.len())),
     };
-    let is_bracketed = value.first() == Some(&b'[');
-    (is_bracketed || host.iter().all(|byte| is_of_name(*byte)))
-        && match port {
-            [] => true,
-            [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
-            _ => false,
-        }
+    match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
 /// An IPv6 address, maybe with its zone (RFC 6874).
@@ -339,8 +344,25 @@ fn check_media_type(value: &[u8]) -> Result<(), HttpError> {
 }
 
 /// Unreserved characters, sub-delims, and what encodes others.
+const OF_NAME: [bool; 256] = {
+    let (mut of_name, others) = ([false; 256], b"-._~!$&'()*+,;=%");
+    let mut byte = 0;
+    while byte < of_name.len() {
+        of_name[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut other = 0;
+    while other < others.len() {
+        of_name[others[other] as usize] = true;
+        other += 1;
+    }
+    of_name
+};
+
+/// Looked up: each request has its Host.
+#[inline]
 fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)
+    OF_NAME[usize::from(byte)]
 }
 
 fn text(value: &[u8]) -> String {

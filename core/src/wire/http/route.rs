@@ -88,6 +88,9 @@ pub(super) fn find(head: &mut Head<'_>) -> Result<Route, HttpError> {
 
 /// Path and query of a target in origin form or in absolute form (RFC 9112, section 3.2).
 fn split(target: &str) -> (&str, &str) {
+    if target.starts_with('/') {
+        return halves(target);
+    }
     let scheme = ["http://", "https://"].into_iter().find(|&scheme| {
         target.get(..scheme.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(scheme))
     });
@@ -98,10 +101,36 @@ fn split(target: &str) -> (&str, &str) {
         }
         None => target,
     };
-    target.split_once('?').unwrap_or((target, ""))
+    halves(target)
+}
+
+fn halves(target: &str) -> (&str, &str) {
+    match memchr::memchr(b'?', target.as_bytes()) {
+        Some(end) => (&target[..end], &target[end + 1..]),
+        None => (target, ""),
+    }
 }
 
 fn resource(path: &str) -> Result<Resource, HttpError> {
+    match plain(path) {
+        Some(resource) => Ok(resource),
+        None => decoded(path),
+    }
+}
+
+/// One user's balance or statistics, where nothing of it is encoded: what nearly everybody asks for. `None` = look closely.
+fn plain(path: &str) -> Option<Resource> {
+    let rest = path.as_bytes().strip_prefix(b"/v1/users/")?;
+    let (id, leaf) = rest.split_at(rest.iter().position(|byte| *byte == b'/')?);
+    let user = || decimal(id).and_then(UserId::new);
+    match leaf {
+        b"/balance" => user().map(Resource::Balance),
+        b"/statistics" => user().map(Resource::Statistics),
+        _ => None,
+    }
+}
+
+fn decoded(path: &str) -> Result<Resource, HttpError> {
     let unknown = || HttpError::Path(path.to_owned());
     // Split first, decode then: an encoded slash belongs to its segment.
     let mut segments = path.strip_prefix('/').ok_or_else(unknown)?.split('/');
@@ -213,4 +242,35 @@ fn decode<'a>(field: &'static str, text: &'a str) -> Result<Cow<'a, str>, HttpEr
         decoded.push((16 * high + low) as u8);
     }
     String::from_utf8(decoded).map(Cow::Owned).map_err(|_| HttpError::PercentEncoding(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The short way and the long one never differ.
+        #[test]
+        fn a_plain_path_is_read_as_one_that_is_decoded(
+            path in "(/v1/users|/v1/user|/V1/users)?/(0?[1-9][0-9]{0,18}|[0-9%x]{0,4})/(balance|statistics|nodes|balance/|Balance|)"
+        ) {
+            if let Some(resource) = plain(&path) {
+                prop_assert_eq!(decoded(&path).ok(), Some(resource));
+            }
+        }
+    }
+
+    #[test]
+    fn what_nearly_everybody_asks_for_is_plain() {
+        let user = UserId::new(42).unwrap();
+        assert_eq!(plain("/v1/users/42/balance"), Some(Resource::Balance(user)));
+        assert_eq!(plain("/v1/users/42/statistics"), Some(Resource::Statistics(user)));
+        for other in
+            ["/v1/users/42", "/v1/users/42/", "/v1/users//balance", "/v1/users/%34/balance", "/v1/nodes"]
+        {
+            assert_eq!(plain(other), None, "{other}");
+        }
+    }
 }
