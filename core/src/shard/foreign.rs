@@ -48,7 +48,7 @@ impl Shard {
             let ForeignLookup { to, user, aspect, .. } =
                 incoming.expect("it leaves with its last answer").lookup(index);
             let lookup = Lookup { asker: place as u32, to, user, aspect, guess: Guess::NOBODY };
-            if self.pipeline.push(lookup) {
+            if self.begin(lookup) {
                 self.move_foreign();
             }
         }

@@ -250,9 +250,16 @@ impl Shard {
     /// Puts a lookup into the pipeline, which moves on when a group is whole.
     #[inline(always)]
     pub(super) fn look_up(&mut self, lookup: Lookup) {
-        if self.pipeline.push(lookup) {
+        if self.begin(lookup) {
             self.move_pipeline();
         }
+    }
+
+    /// Asks for a lookup's line of the index, and puts it into the pipeline; whether that must move on.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, lookup: Lookup) -> bool {
+        self.responder.table.prefetch(lookup.user);
+        self.pipeline.push(lookup)
     }
 
     /// Answers all lookups that are under way.
@@ -278,11 +285,8 @@ impl Shard {
     /// Asks for the memory that the lookups under way need next; which of them are to be answered now.
     #[inline(always)]
     pub(super) fn pass_pipeline(&mut self) -> Range<usize> {
-        let Step { fetch, probe, answer } = self.pipeline.step();
+        let Step { probe, answer } = self.pipeline.step();
         let table = &self.responder.table;
-        for lookup in self.pipeline.at(fetch) {
-            table.prefetch(lookup.user);
-        }
         for lookup in self.pipeline.at(probe) {
             lookup.guess = table.guess(lookup.user);
         }

@@ -1,7 +1,7 @@
 //! Lookups under way. A lookup is two cache misses, one behind the other: its user's line of the index, then its record. So lookups go
-//! in groups: while one group's requests are parsed, the lines of the group before it and the records of the one before
-//! that are on their way. The misses of a turn's requests overlap, whichever connections they came on, and each pass is a
-//! short loop over a group: the shorter, the more of its misses a core has under way at once.
+//! in groups: while one group's requests are parsed, their lines, those of the group before it and the records of the one before
+//! that are on their way. The misses of a turn's requests overlap, whichever connections they came on. A line is asked for with its
+//! request, so that memory has something to do while requests are parsed; all else goes by short loops over a group.
 
 use core::ops::Range;
 
@@ -38,18 +38,17 @@ impl Lookup {
 /// First in, first out.
 pub(super) struct Pipeline {
     places: [Lookup; Pipeline::PLACES],
-    /// How many were put in since it was empty, and how many of these have been through each pass.
+    /// How many were put in since it was empty, and how many of these had been when it moved last.
     asked: usize,
-    fetched: usize,
+    moved: usize,
+    /// How many of these have been through each pass.
     probed: usize,
     answered: usize,
 }
 
 /// What each pass has to do when it moves on; each part is a group, or the begin of one.
 pub(super) struct Step {
-    /// Their lines of the index are to be asked for.
-    pub fetch: Range<usize>,
-    /// Those should be here by now: to be probed, and their records asked for.
+    /// Their lines of the index should be here by now: to be probed, and their records asked for.
     pub probe: Range<usize>,
     /// Their records should be: to be answered.
     pub answer: Range<usize>,
@@ -61,10 +60,10 @@ impl Pipeline {
 
     /// An empty one.
     pub fn new() -> Pipeline {
-        Pipeline { places: [Lookup::NONE; Pipeline::PLACES], asked: 0, fetched: 0, probed: 0, answered: 0 }
+        Pipeline { places: [Lookup::NONE; Pipeline::PLACES], asked: 0, moved: 0, probed: 0, answered: 0 }
     }
 
-    /// Puts a lookup in; returns whether it completes a group, and the pipeline must move on.
+    /// Puts a lookup in, whose line of the index has been asked for; returns whether it completes a group, and the pipeline must move on.
     #[inline(always)]
     pub fn push(&mut self, lookup: Lookup) -> bool {
         self.places[self.asked % Pipeline::PLACES] = lookup;
@@ -75,12 +74,8 @@ impl Pipeline {
     /// Moves everything on by one pass.
     #[inline(always)]
     pub fn step(&mut self) -> Step {
-        let step = Step {
-            fetch: self.fetched..self.asked,
-            probe: self.probed..self.fetched,
-            answer: self.answered..self.probed,
-        };
-        (self.answered, self.probed, self.fetched) = (self.probed, self.fetched, self.asked);
+        let step = Step { probe: self.probed..self.moved, answer: self.answered..self.probed };
+        (self.answered, self.probed, self.moved) = (self.probed, self.moved, self.asked);
         step
     }
 
@@ -100,7 +95,7 @@ impl Pipeline {
     /// The next group begins at the front, where nothing is under way any more.
     pub fn rewind(&mut self) {
         debug_assert!(self.is_empty());
-        (self.asked, self.fetched, self.probed, self.answered) = (0, 0, 0, 0);
+        (self.asked, self.moved, self.probed, self.answered) = (0, 0, 0, 0);
     }
 }
 
@@ -113,10 +108,10 @@ mod tests {
         let mut pipeline = Pipeline::new();
         for rewound in 0..3 {
             let all: Vec<u32> = (0..5 * LOOKUPS_PER_GROUP as u32 + 7 * rewound).collect();
-            let mut passes = [const { Vec::new() }; 3];
-            let go_on = |pipeline: &mut Pipeline, passes: &mut [Vec<u32>; 3]| {
-                let Step { fetch, probe, answer } = pipeline.step();
-                for (part, pass) in [fetch, probe, answer].into_iter().zip(passes) {
+            let mut passes = [const { Vec::new() }; 2];
+            let go_on = |pipeline: &mut Pipeline, passes: &mut [Vec<u32>; 2]| {
+                let Step { probe, answer } = pipeline.step();
+                for (part, pass) in [probe, answer].into_iter().zip(passes) {
                     pass.extend(pipeline.at(part).iter().map(|lookup| lookup.asker));
                 }
             };
@@ -126,14 +121,14 @@ mod tests {
                 }
                 let groups = (connection as usize + 1) / LOOKUPS_PER_GROUP;
                 for (behind, pass) in passes.iter().enumerate() {
-                    assert_eq!(pass.len(), groups.saturating_sub(behind) * LOOKUPS_PER_GROUP);
+                    assert_eq!(pass.len(), groups.saturating_sub(behind + 1) * LOOKUPS_PER_GROUP);
                 }
             }
             while !pipeline.is_empty() {
                 go_on(&mut pipeline, &mut passes);
             }
             pipeline.rewind();
-            assert_eq!(passes, [all.clone(), all.clone(), all]);
+            assert_eq!(passes, [all.clone(), all]);
         }
     }
 }
