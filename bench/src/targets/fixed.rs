@@ -1,4 +1,4 @@
-//! The ceiling of this host: florin's own ring driver with nothing behind it. Each GetBalance, or GET over RESP, is answered with the
+//! The ceiling of this host: florin's own ring driver with nothing behind it. Each GetBalance, or GET over RESP or HTTP, is answered with the
 //! same body, in which only the request's id and user are put: no table, no feed, no counters.
 
 use std::{
@@ -131,7 +131,16 @@ const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$";
 /// What a key begins with.
 const KEY: &[u8] = b"balance:";
 
-/// A reply over RESP: what stands before the user's id and behind it.
+/// What the target of a GET over HTTP looks like up to the user's id.
+const TARGET: &[u8] = b"GET /v1/users/";
+/// What stands before the length of an answer over HTTP, and behind it: as long as florin's.
+const HEAD: (&[u8], &[u8]) = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ",
+    b"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nFlorin-As-Of: 1970-01-01T00:00:00.000001Z\r\nFlorin-Version: 1\r\n\
+      Florin-Shard: 0\r\nConnection: keep-alive\r\n\r\n",
+);
+
+/// A balance in JSON: what stands before the user's id and behind it.
 #[derive(Debug)]
 struct Json {
     before: &'static [u8],
@@ -149,27 +158,43 @@ impl Json {
             .collect();
         let rows = rows.join(",");
         let updated_at = "1970-01-01T00:00:00.000001Z";
-        let after =
-            format!("\",\"version\":\"1\",\"updated_at\":\"{updated_at}\",\"balances\":[{rows}]}}\r\n");
+        let after = format!("\",\"version\":\"1\",\"updated_at\":\"{updated_at}\",\"balances\":[{rows}]}}");
         Json { before: b"{\"user_id\":\"", after: after.into_bytes() }
     }
 
-    /// Answers the GET that begins here. How long it is; `None` where it is not whole, or none.
+    /// Answers the GET over RESP that begins here. How long it is; `None` where it is not whole, or none.
     #[inline]
-    fn answer(&self, out: &mut Vec<u8>, bytes: &[u8]) -> Option<usize> {
+    fn answer_resp(&self, out: &mut Vec<u8>, bytes: &[u8]) -> Option<usize> {
         let key = bytes.strip_prefix(GET)?;
         let (_, key) = key.split_at_checked(memchr::memchr(b'\n', key)? + 1)?;
         let id = key.strip_prefix(KEY)?;
         let end = memchr::memchr(b'\n', id)?;
-        let id = id[..end].strip_suffix(b"\r")?;
-        out.push(b'$');
-        let length = self.before.len() + id.len() + self.after.len() - 2;
-        out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        self.write(out, (b"$", b"\r\n"), id[..end].strip_suffix(b"\r")?);
         out.extend_from_slice(b"\r\n");
+        Some(bytes.len() - key.len() + KEY.len() + end + 1)
+    }
+
+    /// The same over HTTP.
+    #[inline]
+    fn answer_http(&self, out: &mut Vec<u8>, bytes: &[u8]) -> Option<usize> {
+        const END: &[u8] = b"\r\n\r\n";
+        let id = bytes.strip_prefix(TARGET)?;
+        let id = &id[..memchr::memchr(b'/', id)?];
+        let end = memchr::memmem::find(bytes, END)?;
+        self.write(out, HEAD, id);
+        Some(end + END.len())
+    }
+
+    /// What stands before the length and behind it, and the balance.
+    #[inline]
+    fn write(&self, out: &mut Vec<u8>, around: (&[u8], &[u8]), id: &[u8]) {
+        let length = self.before.len() + id.len() + self.after.len();
+        out.extend_from_slice(around.0);
+        out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        out.extend_from_slice(around.1);
         out.extend_from_slice(self.before);
         out.extend_from_slice(id);
         out.extend_from_slice(&self.after);
-        Some(bytes.len() - key.len() + KEY.len() + end + 1)
     }
 }
 
@@ -249,8 +274,13 @@ impl Fixed {
             caller.out = self.buffers.pop().unwrap_or_default();
         }
         let mut rest = bytes;
-        if bytes.first() == GET.first() {
-            while let Some(taken) = self.json.answer(&mut caller.out, rest) {
+        let answer = match bytes.first() {
+            Some(b'*') => Some(Json::answer_resp as fn(&Json, &mut Vec<u8>, &[u8]) -> Option<usize>),
+            Some(b'G') => Some(Json::answer_http as _),
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            while let Some(taken) = answer(&self.json, &mut caller.out, rest) {
                 rest = &rest[taken..];
             }
             return bytes.len() - rest.len();
@@ -390,7 +420,7 @@ mod tests {
     use crate::{
         generator::pending::{Asked, Pending},
         protocol::{
-            Fate, Native, Protocol, Resp, Step,
+            Fate, Http, Native, Protocol, Resp, Step,
             resp::{Ask, Values},
         },
         work::Kind,
@@ -424,6 +454,8 @@ mod tests {
         }
         let resp = Resp { ask: Ask::Get, values: Values::Balances, claims: None };
         passes_however_it_is_cut(resp, "*2\r\n$3\r\nGET\r\n$10\r\nbalance:77\r\n".len());
+        let head = "GET /v1/users/77/balance HTTP/1.1\r\nHost: bench\r\n\r\n";
+        passes_however_it_is_cut(Http::new(None), head.len());
     }
 
     #[test]
@@ -435,7 +467,7 @@ mod tests {
     fn anything_else_ends_the_connection() {
         let mut fixed = Fixed::new(1);
         fixed.open(0, Listener::Any);
-        fixed.receive(0, b"GET /v1/users/1/balance HTTP/1.1\r\n");
+        fixed.receive(0, b"PUT /v1/users/1/balance HTTP/1.1\r\n\r\n");
         assert!(fixed.wants(0).close);
     }
 }

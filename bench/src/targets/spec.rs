@@ -159,7 +159,7 @@ impl TargetSpec {
             label.push_str(text);
         };
         match (self.kind, self.via) {
-            (Kind::Florin, Via::Http) => add("http"),
+            (Kind::Florin | Kind::Limit, Via::Http) => add("http"),
             (Kind::Florin | Kind::Limit, _) if self.ask == Some(Ask::Get) => add("resp"),
             (Kind::Florin, _) if self.ask == Some(Ask::Mget) => add("resp mget"),
             (Kind::Florin | Kind::Limit, _) => add(encoding_name(self.encoding)),
@@ -221,9 +221,13 @@ impl TargetSpec {
                     "shard" => Via::Shard,
                     "any" => Via::Any,
                     "unix" => Via::Unix,
-                    "http" if self.kind == Kind::Florin => Via::Http,
+                    "http" if matches!(self.kind, Kind::Florin | Kind::Limit) => Via::Http,
                     "neighbour" if self.kind == Kind::Florin => Via::Neighbour,
-                    _ => return Err(expected("shard, any, unix, or for florin http or neighbour")),
+                    _ => {
+                        return Err(expected(
+                            "shard, any, unix, for florin and limit http, or for florin neighbour",
+                        ));
+                    }
                 }
             }
             "ask" => {
@@ -348,6 +352,7 @@ mod tests {
             ("florin,idle=10000", "florin rkyv 10000 idle"),
             ("florin,tls=on,token=on,via=http", "florin http tls token"),
             ("limit,via=unix", "limit rkyv unix"),
+            ("limit,via=http", "limit http"),
             ("florin,ask=get", "florin resp"),
             ("florin,ask=mget,via=unix", "florin resp mget unix"),
             ("valkey", "valkey"),
