@@ -1,5 +1,5 @@
-//! The FlatBuffers code that `flatc` 23.5.26 makes of `florin.fbs`. Not edited: `cargo run -p florin-schema --example
-//! generate` writes it anew, and a test holds it against what `flatc` makes today.
+//! The FlatBuffers code that `flatc` 23.5.26 makes of `florin.fbs`. Not edited: `cargo run --manifest-path
+//! schemas/generate/Cargo.toml` writes it anew, and a test holds it against what it was when that was done.
 //!
 //! The schema names no root type, for each opcode has its own: read a body with `flatbuffers::root::<Balance>(body)`,
 //! which verifies it, and write one with `FlatBufferBuilder::finish_minimal`.

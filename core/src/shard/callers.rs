@@ -1,6 +1,7 @@
 //! Callers that have to prove who they are: by a token, a certificate, or as a process of this host. Whoever keeps the
 //! [`Directory`] of them decides who a proof belongs to; here is what follows from it for a connection, over all its life:
-//! who it is, which directory holds, when its proof ends, and how many wrong ones its address may show.
+//! who it is (`caller.rs`), which directory holds, when its proof ends, how many wrong ones its address may show, and what it has of its
+//! quota (`leases.rs`).
 //!
 //! Frames prove it once, with a Hello, which may come again. Over HTTP every request proves it by its own header; one that is, byte for
 //! byte, that of the connection's last request is known without being looked at again.
@@ -16,13 +17,19 @@ use florin_schema::{Opcode, Status, UserId};
 
 use super::Shard;
 use super::principal::{self, Principal};
-use super::quota::{Quota, Usage};
+use super::quota::Quota;
 use super::responder::Via;
 use super::strikes::{Form, Strikes, Struck};
 use crate::clock::Now;
 use crate::limits::{DIRECTORIES_QUEUED_MAX, REFUSALS_QUEUED_MAX};
 use crate::mesh::{self, Receiver, Sender};
 use crate::wire::{Query, ReplyTo, Request};
+
+mod caller;
+mod leases;
+
+use self::caller::Caller;
+use self::leases::Leases;
 
 /// What somebody shows to prove who it is.
 #[derive(Clone, Copy, Debug)]
@@ -144,120 +151,6 @@ impl Unproved {
     }
 }
 
-/// What is known of a connection's caller, beside who it is at the moment.
-#[derive(Default)]
-struct Caller {
-    from: Option<IpAddr>,
-    /// What the connection itself has proved.
-    own: Proven,
-    /// The Authorization header that the last request had which was not its own; empty where there was none.
-    header: Vec<u8>,
-    /// What that has proved.
-    by_header: Proven,
-    /// Whose requests are in flight on it, where that is bounded.
-    flight: Flight,
-}
-
-/// Requests of one connection that wait for their answers, as they are counted for whoever has made them.
-#[derive(Default)]
-struct Flight {
-    of: Option<Arc<Usage>>,
-    counted: u32,
-}
-
-impl Flight {
-    /// There are so many now.
-    fn settle(&mut self, owed: u32) {
-        if let Some(usage) = &self.of {
-            usage.settle(self.counted, owed);
-            self.counted = owed;
-        }
-    }
-
-    /// One more, beside `owed`, which are all this one's from now on. `false` where it has too many.
-    fn begin(&mut self, quota: &Quota, owed: u32) -> bool {
-        if !self.of.as_ref().is_some_and(|usage| Arc::ptr_eq(usage, quota.usage())) {
-            self.end();
-            self.of = Some(Arc::clone(quota.usage()));
-        }
-        self.settle(owed);
-        let begins = quota.begin();
-        self.counted += u32::from(begins);
-        begins
-    }
-
-    fn end(&mut self) {
-        self.settle(0);
-        self.of = None;
-    }
-}
-
-/// Who something belongs to, and where the connection is counted for it.
-#[derive(Default)]
-struct Proven {
-    principal: Option<Principal>,
-    counted: Option<Arc<Usage>>,
-}
-
-impl Proven {
-    /// From now on this. `false`, and as before, where it has too many connections.
-    fn set(&mut self, principal: Principal, quota: Option<&Quota>) -> bool {
-        let is_same = self.principal.is_some_and(|before| before.number() == principal.number());
-        if !is_same {
-            if quota.is_some_and(|quota| !quota.enter()) {
-                return false;
-            }
-            self.leave();
-            self.counted = quota.map(|quota| Arc::clone(quota.usage()));
-        }
-        self.principal = Some(principal);
-        true
-    }
-
-    /// What has become of it; when its proof ends.
-    fn look_again(&mut self, directory: &dyn Directory, wall_us: i64) -> i64 {
-        let Some(before) = self.principal else { return i64::MAX };
-        let principal = directory.again(before, wall_us);
-        if principal.number() != before.number() {
-            self.leave();
-            return i64::MAX;
-        }
-        self.principal = Some(principal);
-        principal.until_us()
-    }
-
-    fn leave(&mut self) {
-        if let Some(usage) = self.counted.take() {
-            usage.leave();
-        }
-        self.principal = None;
-    }
-}
-
-impl Caller {
-    /// What has become of all that it has proved; when the first of it ends.
-    fn look_again(&mut self, directory: &dyn Directory, wall_us: i64) -> i64 {
-        let end_us = self.own.look_again(directory, wall_us);
-        end_us.min(self.by_header.look_again(directory, wall_us))
-    }
-
-    fn end(&mut self) {
-        self.own.leave();
-        self.by_header.leave();
-        self.flight.end();
-        self.header.clear();
-        self.from = None;
-    }
-}
-
-/// Credit of one principal's.
-#[derive(Clone, Copy, Default)]
-struct Lease {
-    left: u32,
-    /// Before this there is no more.
-    again_us: u64,
-}
-
 /// See the module.
 pub(super) struct Callers {
     directory: Arc<dyn Directory>,
@@ -265,8 +158,7 @@ pub(super) struct Callers {
     refusals: Sender<Refused>,
     /// By connection.
     callers: Vec<Caller>,
-    /// By principal's number.
-    leases: Vec<Lease>,
+    leases: Leases,
     strikes: Strikes,
     /// When the first proof ends, µs since 1970 UTC.
     next_end_us: i64,
@@ -275,7 +167,7 @@ pub(super) struct Callers {
 impl Callers {
     fn new(CallersLink { directory, news, refusals }: CallersLink) -> Callers {
         let strikes = Strikes::default();
-        let (callers, leases) = (Vec::new(), Vec::new());
+        let (callers, leases) = (Vec::new(), Leases::default());
         Callers { directory, news, refusals, callers, leases, strikes, next_end_us: i64::MAX }
     }
 
@@ -372,57 +264,22 @@ impl Callers {
     /// # Errors
     /// When there may be enough, monotonic µs.
     pub fn draw(&mut self, number: u16, needed: u32, now_us: u64) -> Result<(), u64> {
-        let drawn = self.take(number, needed, now_us);
+        let drawn = self.leases.draw(number, self.directory.quota(number), needed, now_us);
         if drawn.is_err() {
             self.count_shed(number);
         }
         drawn
     }
 
-    /// The same, of which nothing is counted where there is not enough: the request has yet to be looked at by itself.
-    fn take(&mut self, number: u16, needed: u32, now_us: u64) -> Result<(), u64> {
-        let index = usize::from(number);
-        if index >= self.leases.len() {
-            self.leases.resize(index + 1, Lease::default());
-        }
-        let Some(quota) = self.directory.quota(number).filter(|quota| quota.bounds().meters_requests())
-        else {
-            return Ok(());
-        };
-        let lease = &mut self.leases[index];
-        if lease.left < needed {
-            if now_us < lease.again_us {
-                return Err(lease.again_us);
-            }
-            match quota.lease(needed, lease.left, now_us) {
-                Ok(more) => lease.left += more,
-                Err(again_us) => {
-                    // Less may be enough for the next; one that asks for one is who is to be kept from asking all the time.
-                    lease.again_us = if needed == 1 { again_us } else { 0 };
-                    return Err(again_us);
-                }
-            }
-        }
-        lease.left -= needed;
-        Ok(())
-    }
-
-    /// Takes credit for some of at most `wanted` requests, as much as there is at hand.
+    /// Takes credit for some of at most `wanted` requests, as much as there is at hand. Nothing is counted where there is none: the
+    /// request has yet to be looked at by itself.
     pub fn draw_some(&mut self, number: u16, wanted: u32, now_us: u64) -> u32 {
-        if wanted == 0 || self.take(number, 1, now_us).is_err() {
-            return 0;
-        }
-        let Some(lease) = self.leases.get_mut(usize::from(number)) else { return 1 };
-        let more = lease.left.min(wanted - 1);
-        lease.left -= more;
-        1 + more
+        self.leases.draw_some(number, self.directory.quota(number), wanted, now_us)
     }
 
     /// What was drawn was not used.
     pub fn give_back(&mut self, number: u16, unused: u32) {
-        if let Some(lease) = self.leases.get_mut(usize::from(number)) {
-            lease.left += unused;
-        }
+        self.leases.give_back(number, unused);
     }
 }
 
@@ -571,7 +428,6 @@ impl Shard {
         while let Some(directory) = callers.news.pop() {
             callers.directory = directory;
         }
-        // What was granted under other bounds is taken anew.
         callers.leases.clear();
         callers.next_end_us = i64::MAX;
         for connection in self.connections.indices() {

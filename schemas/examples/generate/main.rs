@@ -1,26 +1,14 @@
-//! Writes what is committed but nobody types: the FlatBuffers code and the golden frames.
+//! Writes the golden frames, which are committed and which nobody types:
 //!
-//!     cargo run -p florin-schema --example generate             # everything, for Rust and for Go
-//!     cargo run -p florin-schema --example generate -- go DIR   # the Go package florin/v1 under DIR
+//!     cargo run -p florin-schema --example generate
 
-mod code;
 mod golden;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let done = match arguments[..] {
-        [] => code::generate(code::Language::Rust, &here.join("src/generated"))
-            .and_then(|()| code::generate(code::Language::Go, &here.join("../clients/go/internal/generated")))
-            .and_then(|()| write_golden(&here.join("golden"))),
-        ["go", folder] => code::generate(code::Language::Go, Path::new(folder)),
-        _ => Err("usage: generate [go DIR]".to_owned()),
-    };
-    match done {
+    match write_golden(&Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");

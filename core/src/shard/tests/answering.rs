@@ -27,6 +27,30 @@ fn a_body_is_asked_for_once() {
     assert_eq!(node[0].take_output(), "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
+/// Each look-up over HTTP waited for memory by itself: the last that has come waits with those of other connections now, and what one
+/// connection asks is answered in its order all the same.
+#[test]
+fn lookups_over_http_go_through_the_pipeline_in_order() {
+    let mut alone = node(1, 8).remove(0);
+    alone.events.push(FeedEvent::Row(row(1, 1))).expect("room");
+    alone.begin_turn(10);
+    alone.shard.open(0, Listener::Any);
+    alone.shard.open(1, Listener::Any);
+    alone.end_turn(10);
+    let ask =
+        |method: &str, user: u64| format!("{method} /v1/users/{user}/balance HTTP/1.1\r\nHost: h\r\n\r\n");
+    alone.begin_turn(11);
+    alone.shard.receive(0, ask("GET", 1).as_bytes());
+    assert_eq!((alone.shard.connections[0].owed(), alone.shard.connections[0].out.len()), (1, 0), "it waits");
+    let mixed = [ask("GET", 1), ask("PUT", 1), ask("GET", 2), ask("HEAD", 1), ask("GET", 1)].concat();
+    alone.shard.receive(1, mixed.as_bytes());
+    alone.end_turn(11);
+    assert!(alone.take_output().starts_with("HTTP/1.1 200 "));
+    let answers = String::from_utf8(alone.shard.take_output(1, Vec::new())).expect("HTTP");
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "405", "404", "200", "200"]);
+}
+
 /// The wall clock was set back by a day. Windows stayed where they were until it had caught up, and what had been merged
 /// into days could not be told apart any more; before 1970 they stood at 1970. Now they follow the clock, and where what
 /// is held does not reach, the answer says so until the account has been read again.
