@@ -1,6 +1,6 @@
 //! Writes the FlatBuffers code that is committed, with one version of `flatc` for every language that speaks to florin:
 //!
-//!     cargo run --manifest-path schemas/generate/Cargo.toml
+//!     cargo run --manifest-path schemas/generate/Cargo.toml      # flatc is compiled: wants cmake and a C++ compiler
 //!
 //! And, into `schemas/generated.sha256`, what it was made of and what was made, as `sha256sum -c` reads it: a test holds both against it,
 //! so that neither the schema nor the code changes alone.
