@@ -9,6 +9,7 @@ mod server;
 use std::{
     fs,
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,7 @@ use florin_bench::protocol::{
     Wrong,
     resp::{Ask, Values},
 };
+use florin_bench::truth::Truth;
 use florin_bench::work::{Arrivals, KeyShape, Kind, Mix, Population, Work};
 use florin_schema::Encoding;
 
@@ -167,6 +169,37 @@ fn an_impossible_version_is_caught() {
             matches!(outcome, Err(GeneratorError::Wrong(Wrong::Implausible { .. }))),
             "{speech:?}: {outcome:?}"
         );
+    }
+}
+
+/// What answers say is compared with the ledger by the turn: that it is, whatever was asked and answered, shows at the end of a run.
+#[test]
+fn a_value_that_the_ledger_does_not_have_is_caught() {
+    let truth = |amount: i64| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("l.db");
+        let ledger = rusqlite::Connection::open(&path).unwrap();
+        ledger.execute_batch(florin_schema::LEDGER_SQL).unwrap();
+        // The server's accounts are all at version 7.
+        for (version, kind, amount) in (1..=7).map(|v| if v == 1 { (v, 1, amount + 6) } else { (v, 5, 1) }) {
+            let sql = "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) \
+                       VALUES (?1, 500, ?2, 'A', ?3, ?4, 0)";
+            let id = format!("00000000-0000-4000-8000-{version:012}");
+            ledger.execute(sql, (id, version, kind, amount)).unwrap();
+        }
+        drop(ledger);
+        Some(Arc::new(Truth::read(&path).unwrap()))
+    };
+    for speech in [NATIVE, Speech::Http] {
+        let server = Server::start(Fault::None);
+        let mut plan = closed(&server, speech, 20_000);
+        plan.settings.truth = truth(5);
+        assert_eq!(run(&plan).unwrap().served, 20_000, "{speech:?}");
+        plan.settings.truth = truth(6);
+        match run(&plan) {
+            Err(GeneratorError::Wrong(Wrong::Implausible { user, .. })) => assert_eq!(user.get(), 500),
+            other => panic!("{speech:?}: {other:?}"),
+        }
     }
 }
 
