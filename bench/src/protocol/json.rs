@@ -1,7 +1,7 @@
 //! The bodies of wire.md, read from left to right: the order of their keys is fixed, and there are no spaces. What a later version
 //! adds to an object follows its known keys, and is passed over.
 
-use florin_schema::Asset;
+use florin_schema::{Asset, decimal};
 
 use super::Said;
 use crate::truth::Digest;
@@ -35,28 +35,13 @@ impl<'a> Json<'a> {
         Some(text)
     }
 
-    /// The same of a few bytes, where to look for the quote takes longer than to come by it.
-    #[inline]
-    fn word(&mut self) -> Option<&'a [u8]> {
-        let end = self.rest.iter().position(|byte| *byte == b'"')?;
-        let word = &self.rest[..end];
-        self.rest = &self.rest[end + 1..];
-        Some(word)
-    }
-
     /// Digits, and the quote behind them. One spelling for each number: no zero before another digit.
     #[inline]
     pub(super) fn unsigned(&mut self) -> Option<u64> {
         let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (number, rest) = self.rest.split_at(digits);
         self.rest = rest.strip_prefix(b"\"")?;
-        let add = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
-        match number {
-            [] | [b'0', _, ..] => None,
-            // So many fit, whatever they are.
-            number if number.len() <= 19 => Some(number.iter().fold(0, add)),
-            number => str::from_utf8(number).ok()?.parse().ok(),
-        }
+        decimal(number)
     }
 
     /// The same, with a minus before negative ones; as it lies in memory.
@@ -73,7 +58,7 @@ impl<'a> Json<'a> {
     #[inline]
     fn asset(&mut self) -> Option<u64> {
         self.literal(b"{\"asset\":\"")?;
-        Some(Asset::parse(self.word()?).ok()?.to_wire())
+        Some(Asset::parse(self.text()?).ok()?.to_wire())
     }
 
     /// `{"user_id":"…","version":"…"`.

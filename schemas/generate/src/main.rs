@@ -5,16 +5,16 @@
 //! And, into `schemas/generated.sha256`, what it was made of and what was made, as `sha256sum -c` reads it: a test holds both against it,
 //! so that neither the schema nor the code changes alone.
 
+mod digests;
+
+use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::{fs, io};
 
-/// From `schemas/`.
-const SCHEMA: &str = "florin.fbs";
-const RUST: &str = "src/generated";
+use digests::{RUST, SCHEMA};
+
+/// Where flatc makes the package `florin/v1`.
 const GO: &str = "../clients/go/internal/generated";
-/// The package that flatc makes below [`GO`].
-const GO_PACKAGE: &str = "../clients/go/internal/generated/florin/v1";
 
 fn main() -> ExitCode {
     let schemas = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         .into_iter()
         .try_for_each(|(flag, folder)| generate(schemas, flag, folder))
         .and_then(|()| {
-            let written = digests(schemas).and_then(|text| fs::write(schemas.join("generated.sha256"), text));
+            let written =
+                digests::of(schemas).and_then(|text| fs::write(schemas.join("generated.sha256"), text));
             written.map_err(|error| format!("cannot write generated.sha256: {error}"))
         });
     match made {
@@ -42,20 +43,4 @@ fn generate(schemas: &Path, flag: &str, folder: &str) -> Result<(), String> {
         Ok(status) => Err(format!("flatc {flag} ended with {status}")),
         Err(error) => Err(format!("cannot run {}: {error}", flatc::flatc().display())),
     }
-}
-
-fn digests(schemas: &Path) -> io::Result<String> {
-    let mut names = vec![SCHEMA.to_owned()];
-    for folder in [RUST, GO_PACKAGE] {
-        for entry in fs::read_dir(schemas.join(folder))? {
-            names.push(format!("{folder}/{}", entry?.file_name().display()));
-        }
-    }
-    names.sort();
-    let line = |name: &String| {
-        let digest = ring::digest::digest(&ring::digest::SHA256, &fs::read(schemas.join(name))?);
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("{hex}  {name}\n"))
-    };
-    names.iter().map(line).collect()
 }

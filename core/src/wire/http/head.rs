@@ -315,12 +315,12 @@ impl<'a> Fields<'a> {
 
 /// Whether a value is `uri-host [":" port]` (RFC 3986, section 3.2.2), which may be empty.
 fn is_authority(value: &[u8]) -> bool {
-    let (_, port) = match value {
+    let port = match value {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
-            Some(end) if is_ipv6(&rest[..end]) => rest.split_at(end + 1),
+            Some(end) if is_ipv6(&rest[..end]) => &rest[end + 1..],
             _ => return false,
         },
-        _ => value.split_at(value.iter().position(|byte| !is_of_name(*byte)).unwrap_or(value.len())),
+        _ => &value[value.iter().position(|byte| !is_of_name(*byte)).unwrap_or(value.len())..],
     };
     match port {
         [] => true,
