@@ -22,7 +22,7 @@ compare: ## Florin against the Go service that it replaces and a plain Rust one,
 	@LEDGER=$(LEDGER) scripts/needs compare
 	@LEDGER=$(LEDGER) scripts/compare $(ARGS)
 
-peers: ## Florin's own protocol beside Valkey, with and without MGET, and memcached: CPU a request, in half an hour
+peers: ## Florin's own protocol beside Valkey, with and without MGET, and memcached: CPU a request, in an hour
 	@scripts/needs peers
 	@scripts/compare peers $(ARGS)
 
