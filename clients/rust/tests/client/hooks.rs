@@ -1,13 +1,11 @@
 //! What a client tells of itself: each call and connection to hooks, counters, how its connections stand.
 
-mod fake;
-
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake::follower::{map, together};
-use fake::{Answer, Asked, Fake, Map, eventually, user};
+use crate::fake::follower::{map, together};
+use crate::fake::{self, Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{
     ConnectInfo, Error, Hedge, HedgeInfo, Hooks, Outcome, RequestHooks, RequestInfo, RetryInfo, WindowMask,
 };

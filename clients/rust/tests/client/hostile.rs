@@ -1,13 +1,11 @@
 //! Servers that lie, drip, and end in the middle. Whatever one does, a call has its answer or an error that names what came, within its
 //! deadline; the client connects again no more often than to a server that refuses; and what it held it gives back.
 
-mod fake;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use fake::{Answer, Asked, Fake, Map, eventually, user};
+use crate::fake::{self, Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{Backoff, Builder, Client, NodeId, Retry, Routing};
 use florin_schema::Status;
 use florin_schema::frame::REPLY_DRAINING;

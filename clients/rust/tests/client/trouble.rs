@@ -1,12 +1,10 @@
 //! What goes wrong on the way to a node, and with it: a call that has the time has its answer.
 
-mod fake;
-
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use fake::path::Path;
-use fake::{Answer, Asked, Fake, Map, eventually, user};
+use crate::fake::path::Path;
+use crate::fake::{self, Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{
     Backoff, Builder, Client, Disconnect, Error, Freshness, LedgerId, NodeId, Retry, Routing, Version,
 };

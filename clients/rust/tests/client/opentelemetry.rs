@@ -1,13 +1,11 @@
 //! Spans of OpenTelemetry from a client's hooks. [`Spans`] is an example: copy what fits. The client itself depends on none of it.
 
-mod fake;
-
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use fake::{Answer, Asked, Fake, Map, user};
+use crate::fake::{Answer, Asked, Fake, Map, user};
 use florin_client::{Client, HedgeInfo, Hooks, Outcome, RequestHooks, RequestInfo, RetryInfo};
 use florin_schema::Status;
 use opentelemetry::context::FutureExt;

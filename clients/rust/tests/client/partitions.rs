@@ -1,15 +1,13 @@
 //! Nodes that divide a ledger's users among them: a client that was given one of them knows them all, asks each user's owner, and
 //! follows what moves.
 
-mod fake;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fake::follower::map;
-use fake::path::Path;
-use fake::{Answer, Asked, Fake, entry_of, eventually, user};
+use crate::fake::follower::map;
+use crate::fake::path::Path;
+use crate::fake::{self, Answer, Asked, Fake, entry_of, eventually, user};
 use florin_client::records::Balances;
 use florin_client::{Backoff, Builder, Client, Error};
 use florin_schema::{MapNode, NodeId, NodeMap, Opcode, Partitioner, Status};

@@ -1,7 +1,5 @@
 //! A server that says what a test tells it to say.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 pub mod follower;
 pub mod path;
 

@@ -1,12 +1,10 @@
 //! TLS: the same answers by it, and what is missing where there is none is said.
 
-mod fake;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fake::{Answer, Fake, Map, eventually, user};
+use crate::fake::{self, Answer, Fake, Map, eventually, user};
 use florin_client::{Backoff, Client, Disconnect, Error, Retry, Routing, Tls, TlsError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,

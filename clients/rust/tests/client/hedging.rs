@@ -1,13 +1,11 @@
 //! Second requests: where the first takes long, at most one a call, no more than a share of all, and never back in time.
 
-mod fake;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use fake::follower::{Follower, map, together};
-use fake::{Answer, Asked, Fake, Map, eventually, user};
+use crate::fake::follower::{Follower, map, together};
+use crate::fake::{self, Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{Builder, Client, Hedge, Version};
 use florin_schema::Status;
 use florin_schema::frame::REPLY_QUARANTINED;

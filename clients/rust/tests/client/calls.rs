@@ -1,12 +1,10 @@
 //! Calls and their answers, good and bad, against a server that says what it is told.
 
-mod fake;
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use fake::{Answer, Fake, Map, eventually, user};
+use crate::fake::{self, Answer, Fake, Map, eventually, user};
 use florin_client::{Error, Freshness, ProtocolError, Retry, Status, Version, Window, WindowMask};
 use futures_util::future::join_all;
 

@@ -1,16 +1,14 @@
 //! Several nodes that follow one ledger: whoever answers is asked, and no answer goes back in time.
 
-mod fake;
-
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake::follower::{Follower, map, together};
-use fake::path::Path;
-use fake::{Answer, Asked, Fake, Map, eventually, user};
+use crate::fake::follower::{Follower, map, together};
+use crate::fake::path::Path;
+use crate::fake::{self, Answer, Asked, Fake, Map, eventually, user};
 use florin_client::{Backoff, Builder, Client, Counters, Error, Freshness, Hedge, Retry, Version};
 use florin_schema::Status;
 use florin_schema::frame::REPLY_DRAINING;

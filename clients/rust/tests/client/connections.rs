@@ -1,11 +1,9 @@
 //! Which connection a call takes, and what happens when connections come and go.
 
-mod fake;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use fake::{Answer, Fake, Map, eventually, user};
+use crate::fake::{self, Answer, Fake, Map, eventually, user};
 use florin_client::{Backoff, Builder, Disconnect, Error, Retry, Routing, Status, UserId};
 use florin_schema::Opcode;
 use futures_util::future::join_all;
