@@ -9,8 +9,8 @@
 //! the shard by what it was for.
 //!
 //! The shard has the first CPU, and all else the others. A turn's length is a clock's, which goes on while somebody else has the CPU:
-//! with `chrt` (util-linux) and the right to use it, the shard comes before all others there. How long it stood ready and did not run is
-//! printed too. Where there is one other CPU only, callers share it with whoever writes.
+//! with `chrt` (util-linux) and the right to use it, the shard comes before all others there, and the callers before whoever feeds and
+//! writes on the other CPUs, as if they had one of their own. How long the shard stood ready and did not run is printed too.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -58,11 +58,7 @@ fn main() -> Result<(), Failure> {
     let (own, others) = cpus()?;
     let node = start(&ledger, &folder, own, &others)?;
     let shard = Thread::named("florin-shard-0")?;
-    let comes_first = shard.comes_first();
-    println!(
-        "the shard {} on its CPU",
-        if comes_first { "comes before all others" } else { "is one of many" }
-    );
+    shard.comes_first("the shard");
     // Whatever is started from here on.
     rustix::thread::sched_setaffinity(None, &set_of(&others))?;
     let metrics = Arc::clone(&node.shards()[0].metrics);
@@ -72,7 +68,10 @@ fn main() -> Result<(), Failure> {
     // A burst is ready; it is to be committed.
     let ((burst_is_ready, ready), (go, burst_may_go)) = (mpsc::channel(), mpsc::channel());
     thread::scope(|scope| {
-        let reader = scope.spawn(|| read(address, &metrics, &is_over, &seen));
+        let reader = scope.spawn(|| {
+            Thread::current()?.comes_first("the callers");
+            read(address, &metrics, &is_over, &seen)
+        });
         let writer = scope.spawn(|| {
             let burst = (burst_is_ready, burst_may_go);
             write(&ledger, accounts..grown, &coming, burst, &is_over)
@@ -147,14 +146,16 @@ impl Thread {
         Err(format!("no thread is called {name}").into())
     }
 
-    /// From now on nobody else has its CPU while it is ready; false where that could not be done.
-    fn comes_first(&self) -> bool {
+    fn current() -> Result<Thread, Failure> {
+        Ok(Thread(std::fs::canonicalize("/proc/thread-self")?))
+    }
+
+    /// From now on nobody else has its CPU while it is ready. Says whether that could be done.
+    fn comes_first(&self, name: &str) {
         let id = self.0.file_name().unwrap_or_default();
-        Command::new("chrt")
-            .args(["--fifo", "--pid", "1"])
-            .arg(id)
-            .status()
-            .is_ok_and(|status| status.success())
+        let told = Command::new("chrt").args(["--fifo", "--pid", "1"]).arg(id).status();
+        let first = told.is_ok_and(|status| status.success());
+        println!("{name}: {}", if first { "before all others on its CPU" } else { "one of many on its CPU" });
     }
 
     /// How long it has stood ready and did not run.

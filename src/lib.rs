@@ -36,6 +36,7 @@ pub mod drivers;
 pub mod feed;
 pub mod node;
 pub mod nodes;
+mod numbers;
 pub mod orders;
 pub mod profiler;
 pub mod sources;

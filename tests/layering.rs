@@ -37,6 +37,7 @@ const CRATES: &[Layers] = &[
         "src",
         &[
             ("clock", &[]),
+            ("numbers", &[]),
             ("threads", &["limits"]),
             ("sources", &["follower"]),
             ("orders", &["follower", "mesh", "shard"]),
@@ -62,6 +63,7 @@ const CRATES: &[Layers] = &[
                     "feed",
                     "sources",
                     "threads",
+                    "numbers",
                     "shard",
                     "mesh",
                     "limits",
@@ -81,6 +83,7 @@ const CRATES: &[Layers] = &[
                     "node",
                     "tls",
                     "feed",
+                    "numbers",
                     "shard",
                     "limits",
                     "clock",
@@ -89,6 +92,7 @@ const CRATES: &[Layers] = &[
             (
                 "cli",
                 &[
+                    "numbers",
                     "nodes",
                     "auditor",
                     "audit",

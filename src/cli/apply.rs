@@ -14,11 +14,12 @@ use serde_json::value::RawValue;
 use super::caller::{AdminArgs, Asked};
 use super::http::{Answer, NoAnswer, request};
 use super::lines;
-use super::output::{counted, grouped, say, were};
+use super::output::say;
 use crate::callers::SecretError;
 use crate::limits::{
     APPLY_ATTEMPTS_MAX, APPLY_BATCH_TRANSACTIONS, APPLY_BODY_BYTES_MAX, APPLY_PAUSE, APPLY_TRANSACTIONS_MAX,
 };
+use crate::numbers::{counted, grouped, were};
 
 /// Flags of `florin apply`.
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use florin_record::LedgerError;
 use tokio::runtime::Runtime;
 
 use super::caller::CallerArgs;
-use super::output::{grouped, rfc3339, say};
+use super::output::{rfc3339, say};
 use super::settings::{Settings, SettingsError};
 use crate::auditor::compare::{Difference, Outcome, Served, compare};
 use crate::auditor::history::{ALL, History, read_piece};
@@ -18,6 +18,7 @@ use crate::follower::{Scan, SourceError};
 use crate::limits::{
     AUDIT_COMMAND_LOOKS, AUDIT_COMMAND_PAUSE, AUDIT_EVIDENCE_MAX, AUDIT_HOUR_SLACK_US, GET_DEADLINE,
 };
+use crate::numbers::grouped;
 use crate::shard::audit::{Below, Standing};
 use crate::sources::{Ledger, LedgerAddress};
 

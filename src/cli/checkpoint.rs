@@ -11,12 +11,13 @@ use serde::Deserialize;
 
 use super::caller::{AdminArgs, Asked, user_id};
 use super::http::{Answer, NoAnswer, Refused, request};
-use super::output::{Align, Table, counted, grouped, grouped_signed, rfc3339, say};
+use super::output::{Align, Table, rfc3339, say};
 use crate::callers::SecretError;
 use crate::checkpoint::Manifest;
 use crate::checkpoints::load::{self, Refusal};
 use crate::checkpoints::store;
 use crate::limits::CHECKPOINT_PAUSE;
+use crate::numbers::{counted, grouped, grouped_signed};
 
 /// Flags of `florin checkpoint`.
 #[derive(Args, Debug)]

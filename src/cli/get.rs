@@ -10,9 +10,10 @@ use florin_client::{Address, Asset, Entry, Freshness, Origin, UserId, Version, W
 
 use super::caller::{Asked, CallerArgs, user_id};
 use super::http::{NoAnswer, Refused};
-use super::output::{Align, Table, grouped, grouped_signed, rfc3339, say};
+use super::output::{Align, Table, rfc3339, say};
 use crate::callers::SecretError;
 use crate::limits::GET_DEADLINE;
+use crate::numbers::{grouped, grouped_signed};
 
 /// What to ask.
 #[derive(Subcommand, Debug)]

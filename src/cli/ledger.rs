@@ -6,10 +6,10 @@ use clap::{Args, Subcommand};
 use florin_record::{Finding, LedgerError, Weight};
 use serde_json::json;
 
-#[cfg(any(feature = "postgres", feature = "kafka"))]
-use super::output::grouped;
 use super::output::say;
 use super::settings::{Settings, SettingsError};
+#[cfg(any(feature = "postgres", feature = "kafka"))]
+use crate::numbers::grouped;
 use crate::sources::{Ledger, LedgerAddress, bulk_writer, with_password};
 
 /// What `florin ledger --help` ends with.

@@ -6,9 +6,10 @@ use clap::Args;
 use florin_kafka::Publisher;
 use florin_record::{Export, LedgerError};
 
-use super::output::{counted, grouped, say};
+use super::output::say;
 use super::progress::{Bar, Progress, Silent, Unit};
 use crate::limits::{PROGRESS_ROWS, PUBLISH_LOOK};
+use crate::numbers::{counted, grouped};
 use crate::sources::{LedgerAddress, exporter, with_password};
 
 /// Flags of `florin publish`.

@@ -12,9 +12,9 @@ use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
 
-use super::output::{counted, grouped};
 use crate::admin::activity::{Activity, Answers, Caller, Load, Partition, Peer, Said, Shard, Weight};
 use crate::limits::SCREEN_PANEL_LINES;
+use crate::numbers::{counted, grouped};
 
 /// Seconds that the history of requests reaches back.
 pub(super) const HISTORY: usize = 240;

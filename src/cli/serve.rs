@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::CliError;
 use super::log::log_to_stderr;
-use super::output::{counted, say};
+use super::output::say;
 use super::reload::{Reload, hangups};
 use super::service::{EndSignals, Running, Service, ServiceError, runtime};
 use super::settings::{LogFilter, Settings};
@@ -19,6 +19,7 @@ use crate::admin::View;
 use crate::callers::Callers;
 use crate::limits::{READY_LOOK, STATE_LOOK};
 use crate::node::{Obstacle, SlowLog, numa};
+use crate::numbers::counted;
 use crate::threads::{Vital, spawn_vital_task};
 
 /// What `florin serve --help` ends with; [`CliError::exit_code`] and docs/node.md say the same.

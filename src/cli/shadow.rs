@@ -14,10 +14,11 @@ use florin_shadow::{
 };
 
 use super::log::log_to_stderr;
-use super::output::{grouped, say};
+use super::output::say;
 use super::service::{EndSignals, ServiceError, runtime};
 use super::settings::LogFormat;
 use super::systemd::{feed_watchdog, inherited_sockets, keep_socket, tell_ready, tell_stopping};
+use crate::numbers::grouped;
 
 /// What `florin shadow --help` ends with.
 pub(super) const AFTER_HELP: &str = "\

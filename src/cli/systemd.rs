@@ -16,13 +16,13 @@ use sd_notify::NotifyState;
 use tracing::warn;
 
 use super::notify;
-use super::output::counted;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
 use crate::limits::{
     CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, NODES_LEAVE_MAX, SYSTEMD_LOOK, SYSTEMD_READY_LOOK,
 };
 use crate::node::Control;
+use crate::numbers::counted;
 use crate::threads::{Vital, spawn_vital_task};
 
 /// Tells systemd, where it has started this process, until the runtime ends.

@@ -6,6 +6,7 @@ use crate::{
     clock::Clock,
     feed::{FeedState, FeedStatus},
     node::ShardHandle,
+    numbers::counted,
 };
 
 /// Why a node is not to be sent requests.
@@ -65,7 +66,8 @@ impl fmt::Display for Obstacle {
         match self {
             Obstacle::Draining => f.write_str("the node is draining: it was told to end"),
             Obstacle::Loading { rows, percent } => {
-                write!(f, "the ledger is being loaded: {rows} transactions so far, {percent} %")
+                let rows = counted(*rows, "transaction");
+                write!(f, "the ledger is being loaded: {rows} so far, {percent} %")
             }
             Obstacle::Repairing => f.write_str("accounts whose history came incomplete are being read again"),
             Obstacle::LedgerFails { reason } => write!(f, "the ledger cannot be read: {reason}"),

@@ -1,21 +1,8 @@
 //! The audit as an operator has it: a flag, a page, and a command that looks from outside.
 
-use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for, write};
-
-/// Changes a ledger as florin never would.
-fn tamper(path: &std::path::Path, sql: &str) {
-    let connection = rusqlite::Connection::open(path).unwrap();
-    let triggers: Vec<(String, String)> = connection
-        .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    let drop: String = triggers.iter().map(|(name, _)| format!("DROP TRIGGER {name};")).collect();
-    let make: String = triggers.iter().map(|(_, sql)| format!("{sql};")).collect();
-    connection.execute_batch(&format!("BEGIN; {drop} {sql}; {make} COMMIT;")).unwrap();
-}
+use crate::support::{
+    Server, folder_with_ledger, get, run, run_with_input, tamper, transaction, wait_for, write,
+};
 
 #[test]
 fn a_node_is_audited_from_within_and_from_outside() {

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Server, folder_with_ledger, get, run, run_with_input, transaction, wait_for};
+use crate::support::{
+    SERVE, Server, florin_behind, folder_with_ledger, get, run, run_with_input, transaction, wait_for,
+};
 
 const KEEPS: [&str; 6] =
     ["--checkpoint", "checkpoints", "--checkpoint-every-s", "off", "--checkpoint-at-exit", "off"];
@@ -210,18 +212,8 @@ fn a_full_disk_costs_a_checkpoint_and_nothing_else() {
     let folder = folder_with_platform("500", "4000");
     std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
     // Room for one of some 130 KiB, and not for two.
-    let serve = "mount -t tmpfs -o size=200k tmpfs checkpoints && exec \"$@\"";
-    let mut probe = Command::new("unshare");
-    probe.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs checkpoints"]).current_dir(folder.path());
-    if !probe.output().is_ok_and(|ended| ended.status.success()) {
-        println!("nobody may mount a small disk here: not tried");
-        return;
-    }
-    let free =
-        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", serve, "sh", env!("CARGO_BIN_EXE_florin")]).args(free).args(KEEPS);
-    command.current_dir(folder.path()).stdin(Stdio::null());
+    let small = "mount -t tmpfs -o size=200k tmpfs checkpoints";
+    let Some(command) = florin_behind(small, folder.path(), &[&SERVE[..], &KEEPS].concat()) else { return };
     let server = Server::spawn(command);
     let admin = server.admin.to_string();
     let made = |server: &Server| {
@@ -260,9 +252,7 @@ fn start_with_a_broken_disk(folder: &TempDir, inject: &str, paths: &[&str]) -> S
     for path in paths {
         command.arg("-P").arg(checkpoints.join(path));
     }
-    let free =
-        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    command.arg(env!("CARGO_BIN_EXE_florin")).args(free).args(&KEEPS[2..]).args(["--shards", "1"]);
+    command.arg(env!("CARGO_BIN_EXE_florin")).args(SERVE).args(&KEEPS[2..]).args(["--shards", "1"]);
     // Calls name files by it, and are told by their names.
     command.arg("--checkpoint").arg(&checkpoints);
     command.current_dir(folder.path()).stdin(Stdio::null());

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::browser::Browser;
-use super::support::{Server, folder_with_ledger, run};
+use super::support::{SERVE, Server, florin_behind, folder_with_ledger, run, tamper, write};
 
 /// A caller's token.
 fn token(folder: &Path, name: &str, may: &str) -> String {
@@ -86,4 +86,36 @@ fn the_console_shows_each_what_it_may_see() {
     for secret in [&watcher, &operator] {
         assert!(!log.contains(secret.as_str()));
     }
+}
+
+/// What an operator is to see at first look: an account whose history has a hole, and a setting that is not as `florin tune` left it. The
+/// journal that says so is in a `/run` of the node's own, and the host is only read.
+#[test]
+fn the_console_shows_what_is_not_as_it_should_be() {
+    let folder = folder_with_ledger();
+    let folder = folder.path();
+    tamper(&folder.join("florin.db"), "DELETE FROM transactions WHERE user_id = 1 AND version = 1");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let setting = r#"{"set":{"path":"/proc/sys/net/core/somaxconn","was":"9","value":"7","knob":"backlog"}}"#;
+    write(folder, "journal", &format!("{{\"boot\":\"{}\"}}\n{setting}\n", boot.trim()));
+    let own = "mount -t tmpfs tmpfs /run && mkdir /run/florin-tune && cp journal /run/florin-tune/";
+    let (Some(mut browser), Some(command)) = (Browser::start(), florin_behind(own, folder, &SERVE)) else {
+        println!("skipped: the_console_shows_what_is_not_as_it_should_be");
+        return;
+    };
+    let server = Server::spawn(command);
+    browser.open(&format!("http://{}/", server.admin));
+    browser.wait_for_text("#said", "ledger: 1 account in quarantine");
+    let found = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let drift =
+        format!("drift: /proc/sys/net/core/somaxconn: wanted 7, found {} (tuning/backlog.md)", found.trim());
+    browser.wait_for_text("#said", &format!("tuning: {drift}"));
+    browser.wait_for_text("#shards .fault", "1");
+    browser.send("#user", "1");
+    browser.wait_for_text("#found .fault", "quarantined: its history is known to be incomplete");
+    browser.wait_for_text("#found .fault", "and stays so until the ledger is mended");
+    browser.send("#user", "2");
+    browser.wait_for_text("#found", "balance at version 1");
+    assert_eq!(browser.text("#found .fault"), "");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
 }

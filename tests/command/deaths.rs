@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::kafka::broker::Broker;
 use crate::postgres::Server as Postgres;
-use crate::support::{florin, folder_with_ledger, run, transaction, wait_for};
+use crate::support::{SERVE, florin, folder_with_ledger, run, transaction, wait_for};
 
 /// Nodes that die side by side.
 const AT_ONCE: usize = 4;
@@ -139,9 +139,8 @@ fn die(way: &Way, postgres: u16) -> Result<(), String> {
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .expect("a file of ours");
     let told = UnixDatagram::bind(folder.path().join("notify")).expect("a socket in a folder of ours");
-    let mut command = florin(folder.path(), &[]);
+    let mut command = florin(folder.path(), &SERVE);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
         .args(["--shards", "2", "--shards-per-cpu", "2", "--ledger", &ledger])
         .args(way.flags)
         .env("NOTIFY_SOCKET", folder.path().join("notify"))

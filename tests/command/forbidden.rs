@@ -8,7 +8,7 @@ use std::process::Command;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-use crate::support::{Server, end, folder_with_ledger, get, run};
+use crate::support::{SERVE, Server, end, folder_with_ledger, get, run};
 
 /// Set in a child process that puts the filter on and becomes florin: its arguments, one a line.
 const ARGUMENTS: &str = "FLORIN_TEST_FORBIDDEN";
@@ -33,9 +33,6 @@ fn florin(folder: &Path, arguments: &[&str]) -> Command {
     command.current_dir(folder);
     command
 }
-
-const SERVE: [&str; 7] =
-    ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
 
 #[test]
 fn auto_and_monoio_serve_on_epoll_and_say_so() {

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use tempfile::TempDir;
 
 use crate::support::{
-    NOBODY, Server, end, florin, folder_with_ledger, get, run, run_until_fresh, run_with_input, transaction,
-    wait_for, write,
+    NOBODY, SERVE, Server, end, florin, folder_with_ledger, get, run, run_until_fresh, run_with_input,
+    transaction, wait_for, write,
 };
 
 #[test]
@@ -343,9 +343,7 @@ fn systemd_hears_that_the_node_is_ready_that_idle_shards_turn_and_that_it_stops(
         let socket = folder.path().join("notify");
         let heard = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
         heard.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
-        let free =
-            ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut command = florin(folder.path(), &[&free[..], &["--driver", driver]].concat());
+        let mut command = florin(folder.path(), &[&SERVE[..], &["--driver", driver]].concat());
         command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000").env_remove("WATCHDOG_PID");
         let server = Server::spawn(command);
         let next = || {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,6 +22,22 @@ pub fn florin(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command
+}
+
+/// The command behind `mounts`, a line of shell whose mounts nobody else sees; `None`, and why is told, where nobody may mount.
+pub fn florin_behind(mounts: &str, folder: &Path, arguments: &[&str]) -> Option<Command> {
+    let behind = |last: &str| {
+        let mut command = Command::new("unshare");
+        let line = format!("{mounts} && {last}");
+        command.args(["--mount", "sh", "-c", &line, "sh", env!("CARGO_BIN_EXE_florin")]).args(arguments);
+        command.current_dir(folder).stdin(Stdio::null());
+        command
+    };
+    let may = behind("true").output().is_ok_and(|ended| ended.status.success());
+    if !may {
+        println!("skipped: to mount what only a test sees takes unshare, and root");
+    }
+    may.then(|| behind("exec \"$@\""))
 }
 
 /// Runs the command to its end.
@@ -130,6 +146,21 @@ pub fn folder_with_ledger() -> TempDir {
     folder
 }
 
+/// Changes a ledger as florin never would.
+pub fn tamper(path: &Path, sql: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let triggers: Vec<(String, String)> = connection
+        .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let drop: String = triggers.iter().map(|(name, _)| format!("DROP TRIGGER {name};")).collect();
+    let make: String = triggers.iter().map(|(_, sql)| format!("{sql};")).collect();
+    connection.execute_batch(&format!("BEGIN; {drop} {sql}; {make} COMMIT;")).unwrap();
+}
+
 /// Writes a file.
 pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
@@ -180,17 +211,32 @@ pub struct Server {
     pub tls_admin: Option<SocketAddr>,
 }
 
+/// On free ports.
+pub const SERVE: [&str; 7] =
+    ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
 impl Server {
     /// Serves `folder`'s ledger on free ports, and is ready when this returns.
     pub fn start(folder: &Path, more: &[&str]) -> Server {
-        let free =
-            ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        Server::spawn(florin(folder, &[&free, more].concat()))
+        Server::spawn(florin(folder, &[&SERVE, more].concat()))
     }
 
     /// The same with a command of one's own.
+    ///
+    /// A port on which nobody listens for a moment, for its node was killed, may be somebody else's when it is started again: a caller that
+    /// tries to come back meets itself there. Whoever has it lets go.
     pub fn spawn(mut command: Command) -> Server {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the command was built");
+        const PORT_TAKEN: i32 = 13;
+        command.stdout(Stdio::piped());
+        wait_for("a node whose ports are free", || match Server::try_spawn(&mut command) {
+            Ok(server) => Some(server),
+            Err(status) if status.code() == Some(PORT_TAKEN) => None,
+            Err(status) => panic!("it ended before it was ready: {status:?}"),
+        })
+    }
+
+    fn try_spawn(command: &mut Command) -> Result<Server, ExitStatus> {
+        let mut child = command.spawn().expect("the command was built");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut any, mut admin, mut tls, mut tls_admin) = (None, None, None, None);
         let (mut tls_shards, mut line) = (Vec::new(), String::new());
@@ -199,7 +245,7 @@ impl Server {
             line.clear();
             let bytes = out.read_line(&mut line).expect("florin writes UTF-8");
             if bytes == 0 {
-                panic!("it ended before it was ready: {:?}", child.wait());
+                return Err(child.wait().expect("our own child"));
             }
             let last = line.split_whitespace().last().unwrap_or_default();
             if line.starts_with("  any shard") {
@@ -216,7 +262,7 @@ impl Server {
         }
         // A node by TLS alone has no plain one.
         let (any, admin) = (any.or(tls).expect("an any-shard port"), admin.expect("an admin port"));
-        Server { child, out, any, admin, tls, tls_shards, tls_admin }
+        Ok(Server { child, out, any, admin, tls, tls_shards, tls_admin })
     }
 
     /// Where callers connect, for `--addr`.

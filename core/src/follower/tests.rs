@@ -14,7 +14,10 @@ struct Scripted {
     /// What comes next, first to last; then nothing new.
     says: VecDeque<Result<Said, SourceError>>,
     asked: usize,
-    loads: usize,
+    /// Behind which place it was set going, each time.
+    loads: Vec<Option<Place>>,
+    /// Up to where it was told that its rows are kept elsewhere.
+    applied: Vec<Place>,
     /// Accounts of which it finds rows changed. It can read them again, where it can: each has its first row, and no other.
     changed: VecDeque<UserId>,
     can_reread: bool,
@@ -41,9 +44,13 @@ impl Source for Scripted {
         Ok("scripted")
     }
 
-    fn load(&mut self, _: Option<&Place>) -> Result<(), SourceError> {
-        self.loads += 1;
+    fn load(&mut self, after: Option<&Place>) -> Result<(), SourceError> {
+        self.loads.push(after.cloned());
         Ok(())
+    }
+
+    fn applied(&mut self, position: &Place) {
+        self.applied.push(position.clone());
     }
 
     fn next(&mut self, now: Now, rows: &mut Vec<Row>) -> Result<Progress<Place>, SourceError> {
@@ -147,7 +154,7 @@ fn a_ledger_that_failed_is_not_asked_before_its_time() {
         assert_eq!(follower.goes_on(at(now_us)), until_us, "at {now_us} µs");
         assert_eq!(follower.source.asked, asked, "at {now_us} µs");
     }
-    assert_eq!((follower.source.loads, follower.doing()), (2, Doing::Following));
+    assert_eq!((follower.source.loads.len(), follower.doing()), (2, Doing::Following));
 }
 
 /// What failed between two commits has broken none of them off: the next is shown as soon as it is whole, though more is still to come.
@@ -217,4 +224,21 @@ fn a_changed_account_is_flagged_and_read_again_once() {
     assert_eq!(follower.outlets()[0].sent, expected);
     assert_eq!(follower.counts(), Counts { rows: 1, rereads: 1, ..Counts::default() });
     assert_eq!(follower.to_repair(), 0);
+}
+
+/// Shards that hold a checkpoint are brought what came after it, and the ledger may let go of no row before the next one is on disk.
+#[test]
+fn what_follows_a_checkpoint_is_brought_and_kept_until_the_next() {
+    let mut follower = follower().with_checkpoints();
+    follower.resume_after(Place(3));
+    assert_eq!(follower.reached(), None, "nothing is answered yet");
+    let whole = Progress { position: Some(Place(4)), whole: Some(1), ..at_end(at(1)) };
+    follower.source.says.push_back(Ok((alloc::vec![Ok(row(1))], whole)));
+    follower.goes_on(at(1));
+    assert_eq!(follower.source.loads, [Some(Place(3))]);
+    assert_eq!(follower.reached(), Some((&Place(4), 1)));
+    assert_eq!(follower.source.applied, []);
+    follower.note_durable(&Place(4));
+    assert_eq!(follower.source.applied, [Place(4)]);
+    assert_eq!(follower.doing(), Doing::Following);
 }

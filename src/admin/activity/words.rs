@@ -11,6 +11,7 @@ use crate::checkpoints::MakerHandle;
 use crate::feed::FeedState;
 use crate::limits::{DRIFT_HOLDS, NEIGHBOURS_SHARE_WARNED};
 use crate::nodes::NodesStatus;
+use crate::numbers::{counted, grouped};
 
 /// What was last read of the host's settings.
 #[derive(Debug, Default)]
@@ -74,21 +75,21 @@ fn readiness(said: &mut Vec<Said>, view: &View) {
 
 fn ledger(said: &mut Vec<Said>, view: &View) {
     let Some(feed) = &view.feed else { return };
-    let rows = feed.rows();
     // While it is loaded or fails, readiness has said so.
     if feed.state() == FeedState::Following {
-        say(said, "ledger", Weight::Well, format!("followed: {rows} transactions taken since the start"));
+        let words = format!("followed: {} taken since the start", counted(feed.rows(), "transaction"));
+        say(said, "ledger", Weight::Well, words);
     }
-    let mut note = |count: u64, words: &str| {
+    let mut note = |count: u64, noun: &str, words: &str| {
         if count > 0 {
-            say(said, "ledger", Weight::Note, format!("{count} {words}"));
+            say(said, "ledger", Weight::Note, format!("{} {words}", counted(count, noun)));
         }
     };
-    note(feed.unreadable(), "rows are none that a transaction can be made of: the log names them");
-    note(feed.rereads(), "times an account was read again because of a gap");
-    note(feed.clock_steps(), "times the wall clock was set");
+    note(feed.unreadable(), "row", "that no transaction can be made of: the log names them");
+    note(feed.rereads(), "time", "an account was read again because of a gap");
+    note(feed.clock_steps(), "time", "the wall clock was set");
     let quarantined = view.shards.iter().map(|shard| shard.metrics.quarantined.get()).sum();
-    note(quarantined, "accounts are quarantined: their history is known to be incomplete");
+    note(quarantined, "account", "in quarantine: what is known of its history is incomplete");
 }
 
 fn nodes(said: &mut Vec<Said>, nodes: &NodesStatus) {
@@ -101,27 +102,20 @@ fn nodes(said: &mut Vec<Said>, nodes: &NodesStatus) {
     let owned = (0..map.partitions()).filter(|&partition| map.owner_id(partition) == Some(nodes.id)).count();
     let words = format!(
         "{} of group {} divide the users: this one owns {owned} of {} partitions, follows {} and loads {}",
-        match map.nodes().len() {
-            1 => "1 node".to_owned(),
-            count => format!("{count} nodes"),
-        },
+        counted(map.nodes().len() as u64, "node"),
         nodes.group,
         map.partitions(),
         standing.held.len(),
         standing.loading
     );
     say(said, "nodes", Weight::Well, words);
-    let mut fault = |weight, count: usize, words: &str| {
+    let mut lacking = |weight, count: usize, words: &str| {
         if count > 0 {
-            say(said, "nodes", weight, format!("{count} {words}"));
+            say(said, "nodes", weight, format!("{} {words}", counted(count as u64, "partition")));
         }
     };
-    fault(Weight::Fault, map.without_owner(), "partitions have no owner: nobody answers about their users");
-    fault(
-        Weight::Note,
-        map.without_standby(nodes.standbys),
-        "partitions have fewer standbys than --standbys says",
-    );
+    lacking(Weight::Fault, map.without_owner(), "without an owner: nobody answers about the users there");
+    lacking(Weight::Note, map.without_standby(nodes.standbys), "with fewer standbys than --standbys says");
 }
 
 fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
@@ -129,15 +123,15 @@ fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
     match (status.last(), status.age_seconds()) {
         (Some(made), age) => {
             let age = age.map_or_else(String::new, |age| format!(", {age:.0} s behind the ledger"));
-            let (accounts, mib, seconds) = (made.accounts, made.bytes as f64 / 1_048_576.0, made.seconds);
+            let (accounts, mib) = (counted(made.accounts, "account"), made.bytes as f64 / 1_048_576.0);
             let words =
-                format!("the newest has {accounts} accounts in {mib:.1} MiB, made in {seconds:.1} s{age}");
+                format!("the newest has {accounts} in {mib:.1} MiB, made in {:.1} s{age}", made.seconds);
             say(said, "checkpoint", Weight::Well, words);
         }
         (None, _) => say(said, "checkpoint", Weight::Note, "none has been made yet".to_owned()),
     }
     if status.failures() > 0 {
-        let words = format!("{} could not be made: the log says why", status.failures());
+        let words = format!("{} to make one failed: the log says why", counted(status.failures(), "attempt"));
         say(said, "checkpoint", Weight::Fault, words);
     }
 }
@@ -155,15 +149,14 @@ fn audit(said: &mut Vec<Said>, audit: &AuditHandle, accounts: u64) {
         }
     }
     if let Some((report, age_s)) = status.last() {
-        let words = format!(
-            "the last pass found {} accounts equal to the ledger to the byte, {age_s:.0} s ago; {} passes in all",
-            report.accounts,
-            status.passes()
-        );
+        let equal = counted(report.accounts, "account");
+        let pass = grouped(status.passes());
+        let words = format!("pass {pass} found {equal} equal to the ledger to the byte, {age_s:.0} s ago");
         say(said, "audit", Weight::Well, words);
     }
     if status.differences() > 0 {
-        let words = format!("{} differences from the ledger: GET /v1/audit names them", status.differences());
+        let differences = counted(status.differences(), "difference");
+        let words = format!("{differences} from the ledger: GET /v1/audit says which");
         say(said, "audit", Weight::Fault, words);
     }
 }

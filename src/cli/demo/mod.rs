@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use load::{Rush, Stop, Tally};
 
 use super::log::log_to_stderr;
-use super::output::{grouped, say};
+use super::output::say;
 use super::screen::{History, Page, Stage, Wish, until_left};
 use super::service::{EndSignals, Service, ServiceError, runtime};
 use super::settings::{Effective, Listen, LogFormat, Settings, SettingsError, Shards};
@@ -27,6 +27,7 @@ use crate::admin::activity::{Sampler, Weight};
 use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
 use crate::cli::progress::Bar;
 use crate::limits::{DEMO_LINE, DEMO_READERS, DEMO_REFRESH, DEMO_RUSH_THREADS_MAX, SCREEN_GLANCE};
+use crate::numbers::grouped;
 use crate::sources::LedgerAddress;
 
 /// Flags of `florin demo`.

@@ -10,10 +10,11 @@ use clap::Args;
 use florin_record::{Added, BulkWriter, LedgerError, Rejection};
 use jiff::Timestamp;
 
-use super::output::{counted, say};
+use super::output::say;
 use super::progress::{Bar, Progress, Unit};
 use super::settings::Instant as Moment;
 use crate::limits::PROGRESS_ROWS;
+use crate::numbers::counted;
 use crate::sources::{LedgerAddress, bulk_writer};
 
 pub use platform::{Event, Platform};

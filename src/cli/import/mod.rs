@@ -22,9 +22,10 @@ use clap::Args;
 use csv::ByteRecord;
 use florin_record::{Added, Bulk, BulkWriter, Field, LedgerError, NewTransaction, TransactionText, time};
 
-use super::output::{counted, grouped, say, were};
+use super::output::say;
 use super::progress::{Bar, Progress, Unit};
 use crate::limits::PROGRESS_ROWS;
+use crate::numbers::{counted, grouped, were};
 use crate::sources::{LedgerAddress, bulk_writer};
 
 use aside::Aside;

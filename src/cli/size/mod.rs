@@ -4,8 +4,9 @@ mod measured;
 
 use clap::Args;
 
-use super::output::{Align, Table, grouped, say};
+use super::output::{Align, Table, say};
 use crate::limits::SHARDS_MAX;
+use crate::numbers::grouped;
 
 /// Flags of `florin size`.
 #[derive(Args, Clone, Debug)]

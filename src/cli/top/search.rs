@@ -8,9 +8,10 @@ use serde::Deserialize;
 
 use crate::cli::caller::Asked;
 use crate::cli::http::whole_within;
-use crate::cli::output::{Align, Table, grouped_signed};
+use crate::cli::output::{Align, Table};
 use crate::cli::screen::Typed;
 use crate::limits::{TOP_CALL, USER_DIGITS_MAX};
+use crate::numbers::grouped_signed;
 
 /// What is typed of a user's id, and what was found.
 pub(super) struct Search<'a> {

@@ -294,7 +294,10 @@ impl Queue {
 /// Whether the next turn may simply try again: interrupted, the time is up, or the kernel wants completions read or
 /// memory freed first.
 fn passes(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
+    )
 }
 
 impl std::fmt::Debug for Queue {

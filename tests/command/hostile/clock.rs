@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
-use crate::support::{florin, get};
+use crate::support::{SERVE, florin, get};
 
 /// Adds to the wall clock as many seconds as the file says that `WALL` names.
 const SHIM: &str = r#"
@@ -63,9 +63,7 @@ fn no_promise_is_broken_while_the_clock_of_a_node_is_set() {
     };
     let wall = File::create(folder.path().join("wall")).unwrap();
     wall.set_len(4_096).unwrap();
-    let free =
-        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let mut command = florin(folder.path(), &free);
+    let mut command = florin(folder.path(), &SERVE);
     command.args(["--shards", "2", "--shards-per-cpu", "2"]);
     command.env("LD_PRELOAD", shim).env("WALL", folder.path().join("wall"));
     let server = Server::spawn(command);

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::*;
-use crate::support::{Ended, end, get, run, run_with_input, wait_for};
+use crate::support::{Ended, SERVE, end, get, run, run_with_input, wait_for};
 
 /// A command that sees `small`, in `folder`, as a disk of so much room, on which the ledger lies.
 fn on_small_disk(folder: &Path, room: &str, what: &str) -> Command {
@@ -58,8 +58,7 @@ fn a_node_whose_disk_is_full_refuses_writes_and_answers() {
     let Some(folder) = folder_with_small_disk() else { return };
     let serve = r#"exec "$@""#;
     let mut command = on_small_disk(folder.path(), "1m", serve);
-    command.args(["serve", "--ledger", "sqlite:small/florin.db", "--shards", "1"]);
-    command.args(["--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(SERVE).args(["--ledger", "sqlite:small/florin.db", "--shards", "1"]);
     let server = Server::spawn(command);
     let admin = server.admin.to_string();
     let mut number = 0;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::*;
-use crate::support::{florin, run};
+use crate::support::{SERVE, florin, run};
 
 /// A control group of this test's own; given back when dropped.
 struct Group(PathBuf);
@@ -93,9 +93,7 @@ fn a_table_that_cannot_grow_ends_its_node_aloud() {
     const ACCOUNTS: u64 = 40_000;
     let folder = folder_with_ledger();
     let said = folder.path().join("said");
-    let free =
-        ["serve", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let mut command = florin(folder.path(), &[&free[..], &["--shards", "1"]].concat());
+    let mut command = florin(folder.path(), &[&SERVE[..], &["--shards", "1"]].concat());
     command.stderr(fs::File::create(&said).unwrap());
     let server = Server::spawn(command);
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
