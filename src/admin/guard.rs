@@ -15,7 +15,7 @@ use florin_schema::{Status, UserId};
 
 use super::console::parts;
 use super::intake::closing;
-use super::problem::Problem;
+use super::problem::{Problem, Reason, caller_gone};
 use super::users;
 use crate::callers::{AuditLog, Callers, Deed};
 use crate::clock::Clock;
@@ -109,6 +109,11 @@ impl Guard {
         self.audit.as_ref().map(AuditLog::refusals)
     }
 
+    /// How many were refused since the start; 0 where it is not written down.
+    pub(super) fn refused(&self) -> u64 {
+        self.audit.as_ref().map_or(0, AuditLog::refused)
+    }
+
     fn note(&self, asked: &Asked, outcome: StatusCode, reason: Option<String>, principal: Option<Principal>) {
         let Some(audit) = &self.audit else { return };
         audit.note(Deed {
@@ -147,11 +152,17 @@ impl Guard {
         };
         request.extensions_mut().insert(principal);
         let response = next.run(request).await;
-        if needed != Rights::METRICS {
-            guard.note(&asked, response.status(), None, known);
+        let reason = is_refusal(response.status()).then(|| response.extensions().get::<Reason>()).flatten();
+        if needed != Rights::METRICS || reason.is_some() {
+            guard.note(&asked, response.status(), reason.map(|Reason(words)| words.clone()), known);
         }
         response
     }
+}
+
+/// Whether who asked was turned away: neither was it looked for and not found, nor did it go away itself.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::NOT_FOUND && status != caller_gone()
 }
 
 /// One of a caller's requests that waits for its answer, until this is dropped.

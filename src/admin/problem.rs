@@ -4,6 +4,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+/// Nobody waits for the answer any more: no status of the standard's says so, and this one is widely used for it.
+pub(super) fn caller_gone() -> StatusCode {
+    StatusCode::from_u16(499).expect("it has three digits")
+}
+
 /// A refusal on its way to the caller: `application/problem+json`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Problem {
@@ -51,12 +56,20 @@ impl Problem {
     }
 }
 
+/// Why a request was refused, kept with its response for whoever writes it down.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Reason(pub(super) String);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let reason = self.detail().map(|detail| Reason(detail.to_owned()));
         let body = Value::Object(self.members).to_string();
         let retry = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(reason);
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110, section 11.6.1, asks for a challenge with each.
             response

@@ -12,7 +12,7 @@ use florin_schema::decimal;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::problem::Problem;
+use super::problem::{Problem, caller_gone};
 use crate::clock::Clock;
 use crate::limits::{PROFILE_SECONDS, PROFILE_SECONDS_MAX};
 use crate::profiler::{Form, Order, ProfileError, Profiler};
@@ -73,7 +73,7 @@ impl Profiles {
             taken = self.profiler.take(order) => taken.map_err(|error| refusal(&error)),
             () = peer.wait() => {
                 let detail = "no profile: it is taken as long as somebody waits for it, and this caller has shut its half of the connection";
-                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+                Err(Problem::new(caller_gone(), detail))
             }
             // An error says that nobody is left who could say so.
             _ = self.end.wait_for(|has_ended| *has_ended) => {

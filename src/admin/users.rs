@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use florin_schema::nodes::node_authority;
-use florin_schema::{UserId, decimal};
+use florin_schema::{UserId, decimal, misspelling};
 
 use super::problem::Problem;
 use super::view::View;
@@ -51,7 +51,7 @@ pub(super) async fn statistics(State(view): State<Arc<View>>, Path(user): Path<S
 
 async fn look(view: &View, text: &str, at: fn(UserId) -> Look) -> Response {
     let Some(user) = user(text) else {
-        let detail = format!("user_id: expected 0 to {}, got {text:?}", i64::MAX);
+        let detail = format!("user_id: expected 0 to {}, got {text:?}{}", i64::MAX, misspelling(text));
         return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
     };
     if let Some(problem) = view.nodes.as_ref().and_then(|nodes| elsewhere(nodes, user)) {

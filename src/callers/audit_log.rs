@@ -67,8 +67,9 @@ struct Shared {
     ends: AtomicBool,
     /// Deeds that found no place in the queue.
     untold: AtomicU64,
-    /// The last lines about refusals.
+    /// The last lines about refusals, and how many there were.
     refusals: Mutex<VecDeque<String>>,
+    refused: AtomicU64,
 }
 
 /// What shards refuse, and how much of it they could not tell.
@@ -120,6 +121,11 @@ impl AuditLog {
         self.shared.kept().iter().cloned().collect()
     }
 
+    /// How many refusals there were since the start.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Relaxed)
+    }
+
     /// Writes what has been told, and ends.
     pub fn end(&self) {
         self.shared.ends.store(true, Release);
@@ -138,6 +144,7 @@ impl Shared {
 
     fn keep(&self, line: &str) {
         let mut kept = self.kept();
+        self.refused.fetch_add(1, Relaxed);
         if kept.len() == REFUSALS_KEPT {
             kept.pop_front();
         }

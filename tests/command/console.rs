@@ -1,6 +1,7 @@
 //! The console as an operator sees it, in a real browser: with every right, with some, with none, by day and by night, and when the node
 //! is gone.
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -47,8 +48,8 @@ fn the_console_shows_each_what_it_may_see() {
     browser.wait_for_text("#rate .u-legend", "shard 0");
     browser.wait_for_text("#refusals-none", "admin: this caller may not");
     browser.send("#user", "1");
-    browser.wait_for_text("#found", "balance: balance: this caller may not");
-    browser.wait_for_text("#found", "statistics: statistics: this caller may not");
+    browser.wait_for_text("#found", "balance: this caller may not");
+    browser.wait_for_text("#found", "statistics: this caller may not");
 
     // Everything. The page has forgotten the token by then.
     browser.open(&url);
@@ -56,6 +57,13 @@ fn the_console_shows_each_what_it_may_see() {
     browser.send("#token", &operator);
     browser.wait_for_text("#refusals", "watcher, 127.0.0.1");
     browser.wait_for_text("#refusals", "GET /v1/users/{user}/balance: 403");
+    // Who was refused for what its request says is one of them, and the list grows while somebody looks.
+    let mut stranger = std::net::TcpStream::connect(server.admin).unwrap();
+    write!(stranger, "GET /v1/activity HTTP/1.1\r\nHost: elsewhere.example\r\nConnection: close\r\nAuthorization: Bearer {operator}\r\n\r\n")
+        .unwrap();
+    stranger.read_to_end(&mut Vec::new()).unwrap();
+    browser.wait_for_text("#refusals", "GET /v1/activity: 421");
+    browser.wait_for_text("#refusals", "--admin-host names further ones");
     browser.send("#user", "1");
     browser.wait_for_text("#found", &format!("balance at version 2 on shard 0 of {}", server.admin));
     browser.wait_for_text("#found", "1,200");
@@ -83,6 +91,9 @@ fn the_console_shows_each_what_it_may_see() {
     assert!(log.contains("/v1/users/{user}/balance") && !log.contains("/v1/users/1/"), "{log}");
     // Whoever may not know who was refused is refused once, and not for as long as it looks.
     assert_eq!(log.matches("GET /v1/refusals\",\"outcome\":\"403\"").count(), 1, "{log}");
+    // A look at the refusals is written down, and so there is none while there are no more of them.
+    let looks = log.matches("GET /v1/refusals\",\"outcome\":\"200\"").count();
+    assert!((1..=4).contains(&looks), "{looks}: {log}");
     for secret in [&watcher, &operator] {
         assert!(!log.contains(secret.as_str()));
     }
@@ -94,7 +105,11 @@ fn the_console_shows_each_what_it_may_see() {
 fn the_console_shows_what_is_not_as_it_should_be() {
     let folder = folder_with_ledger();
     let folder = folder.path();
-    tamper(&folder.join("florin.db"), "DELETE FROM transactions WHERE user_id = 1 AND version = 1");
+    let third = "transaction_id,user_id,asset,kind,amount,occurred_at\n\
+                 00000000-0000-4000-8000-000000000004,1,COIN,recharge,5,2026-11-22T10:00:00Z\n";
+    write(folder, "third.csv", third);
+    run(folder, &["import", "third.csv"]).ok();
+    tamper(&folder.join("florin.db"), "DELETE FROM transactions WHERE user_id = 1 AND version = 2");
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let setting = r#"{"set":{"path":"/proc/sys/net/core/somaxconn","was":"9","value":"7","knob":"backlog"}}"#;
     write(folder, "journal", &format!("{{\"boot\":\"{}\"}}\n{setting}\n", boot.trim()));

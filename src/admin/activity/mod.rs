@@ -44,6 +44,8 @@ pub struct Activity {
     pub answers: Vec<Answers>,
     /// Callers that are known by name.
     pub callers: Vec<Caller>,
+    /// Refusals that were written down since the start: whoever may know them asks for them when this has changed.
+    pub refusals: u64,
     /// Where nodes divide the users, all that this one knows.
     pub nodes: Vec<Peer>,
     /// Where they do, the partitions that this one follows, those furthest behind first.

@@ -71,6 +71,8 @@ impl Sampler {
             shards,
             answers: answers(&total, &differences, over_s),
             callers: view.callers.as_ref().map(callers).unwrap_or_default(),
+            // Whoever guards the port has counted them.
+            refusals: 0,
             nodes,
             partitions,
         }

@@ -122,7 +122,7 @@ fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
     let status = maker.status();
     match (status.last(), status.age_seconds()) {
         (Some(made), age) => {
-            let age = age.map_or_else(String::new, |age| format!(", {age:.0} s behind the ledger"));
+            let age = age.map_or_else(String::new, |age| format!(", and held everything {age:.0} s ago"));
             let (accounts, mib) = (counted(made.accounts, "account"), made.bytes as f64 / 1_048_576.0);
             let words =
                 format!("the newest has {accounts} in {mib:.1} MiB, made in {:.1} s{age}", made.seconds);

@@ -5,7 +5,7 @@
 const POINTS = 300; // Five minutes.
 const SILENCE_MS = 5000; // The node sends an event each second.
 const RETRY_MS = 1000;
-const REFUSALS_MS = 2000;
+const WHOLE = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat(); // Steps of an axis.
 const NARROW = 8; // Shards that have a column each among the answers.
 const HUES = ["#2457c5", "#c2410c", "#1a7f4b", "#8b3fc4", "#b3261e", "#00809a", "#8a6100", "#d0358c"];
 const HUES_DARK = ["#7aa7ff", "#ff9e64", "#4cc38a", "#c39aff", "#ff7b72", "#5fd0e6", "#e0b341", "#ff8ac6"];
@@ -16,7 +16,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 let token = ""; // In this page's memory, and nowhere else.
 let plots = null;
 let past = [];
-let refusalsAt = 0;
+let refused = -1; // As many were told as the last list has.
 let uptime = 0;
 
 function element(name, text, kind) {
@@ -91,14 +91,16 @@ function say(said) {
 
 function show(activity) {
   const { node } = activity;
-  if (activity.uptime_s < uptime) refusalsAt = 0; // It was started anew, and may permit more.
+  document.body.dataset.shown = String(Number(document.body.dataset.shown) + 1);
+  document.body.classList.remove("gone");
+  if (activity.uptime_s < uptime) refused = -1; // It was started anew, and may permit more.
   uptime = activity.uptime_s;
   trouble("");
   state(activity.ready ? "well" : "fault", activity.ready ? "ready" : "not ready");
   $("build").textContent = `${activity.version}, ${activity.shards.length} × ${activity.driver}, up ${age(activity.uptime_s)}`;
   const figures = {
     reads: count(node.reads_per_s), p50: us(node.p50_us), p99: us(node.p99_us), p999: us(node.p999_us),
-    applied: count(node.applied_per_s), lag: ms(node.lag_ms), connections: count(node.connections),
+    applied: count(node.applied_per_s), lag: ms(node.lag_ms), cpu: percent(node.cpu_share), connections: count(node.connections),
     accounts: count(node.accounts), memory: bytes(activity.memory_bytes),
   };
   for (const [id, text] of Object.entries(figures)) $(id).textContent = text;
@@ -121,8 +123,7 @@ function show(activity) {
   $("callers").hidden = activity.callers.length === 0;
   $("callers-none").hidden = activity.callers.length > 0;
   if (activity.over_s > 0) note(activity);
-  document.body.dataset.shown = String(Number(document.body.dataset.shown) + 1);
-  refusals();
+  refusals(activity.refusals);
 }
 
 function answers({ answers, shards }) {
@@ -161,7 +162,7 @@ function draw(shards) {
     $(id).replaceChildren();
     const series = names.map((label, index) =>
       ({ label, stroke: hues[index % hues.length], width: 1.5, points: { show: false }, value: (_, n) => orDash(n, count) }));
-    const axes = [{ ...axis }, { ...axis, size: 64, values: (_, ticks) => ticks.map(count) }];
+    const axes = [{ ...axis }, { ...axis, size: 64, incrs: WHOLE, values: (_, ticks) => ticks.map(count) }];
     const scales = { y: { range: (_, low, high) => [0, Math.max(high || 0, 1) * 1.1] } };
     const size = { width: $(id).clientWidth, height: 160 };
     return new uPlot({ ...size, series: [{}, ...series], axes, scales, cursor: { y: false } }, [[], ...names.map(() => [])], $(id));
@@ -170,14 +171,14 @@ function draw(shards) {
   plots = { shards, rate: plot("rate", names), times: plot("times", ["p50", "p99", "p99.9"]) };
 }
 
-// Who was refused takes another right than what is counted; it is asked for now and then, while somebody looks. Where that is refused it
-// is not asked for again: each time would be one more refusal.
-async function refusals() {
-  if (Date.now() - refusalsAt < REFUSALS_MS) return;
-  refusalsAt = Date.now();
+// Who was refused takes another right than what is counted. It is asked for when there are more of them, for each look is written down; and
+// not again where it is refused itself.
+async function refusals(total) {
+  if (refused >= total) return;
+  refused = total;
   try {
     const answer = await ask("/v1/refusals");
-    if (answer.status < 500 && !answer.ok) refusalsAt = Infinity;
+    if (!answer.ok) refused = answer.status < 500 ? Infinity : -1;
     const lines = answer.ok ? (await answer.json()).refusals : [];
     $("refusals-none").textContent = answer.ok ? (lines.length ? "" : "Nobody was refused.") : await refusal(answer);
     $("refusals").hidden = lines.length === 0;
@@ -214,7 +215,9 @@ async function look(event) {
     try {
       const answer = await ask(`/v1/users/${user}/${what}`);
       if (!answer.ok) {
-        part.append(element("p", `${what}: ${await refusal(answer)}`, answer.status === 404 ? "dim" : "fault"));
+        const why = await refusal(answer);
+        // An id that is none is none for both.
+        if (found.textContent !== why) part.append(element("p", why, answer.status === 404 ? "dim" : "fault"));
         continue;
       }
       const header = (name) => answer.headers.get(`florin-${name}`);
@@ -222,7 +225,9 @@ async function look(event) {
       const lasting = header("lasting") ? ", and stays so until the ledger is mended" : "";
       const place = `shard ${header("shard")} of ${location.host}`;
       const origin = `${what} at version ${header("version")} on ${place}, as of ${header("as-of")}${incomplete}${lasting}`;
-      part.append(element("p", origin, incomplete ? "fault" : "dim"), table(await answer.json()));
+      const rows = element("div", undefined, "scroll");
+      rows.append(table(await answer.json()));
+      part.append(element("p", origin, incomplete ? "fault" : "dim"), rows);
     } catch (error) {
       part.append(element("p", `${what}: ${error.message}`, "fault"));
     }
@@ -255,13 +260,13 @@ async function watch(stop) {
   const answer = await ask("/v1/activity", { signal: stop.signal });
   if (!answer.ok) {
     const why = await refusal(answer);
-    $("proof").hidden = ![401, 403].includes(answer.status);
-    trouble(why);
+    // From now on another token may be shown, with other rights.
+    if ([401, 403].includes(answer.status)) $("proof").hidden = false;
+    trouble(answer.status === 401 && !token ? "This node tells what it does to those whom it knows: show the token of one who may metrics." : why);
     await readiness();
     // Without another token the answer will be the same.
     return ![401, 403].includes(answer.status);
   }
-  $("proof").hidden = true;
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -301,6 +306,7 @@ async function live() {
     } catch {
       if (current !== stop) return;
       state("fault", "no answer");
+      document.body.classList.add("gone");
       trouble("The node does not answer; this page asks again each second. What is below is what it said last.");
     }
     await pause();
@@ -314,7 +320,7 @@ $("proof").addEventListener("submit", (event) => {
   event.preventDefault();
   token = $("token").value.trim();
   $("token").value = "";
-  refusalsAt = 0;
+  refused = -1;
   live();
 });
 const redraw = () => { if (plots && past.length) { plots = null; note(past.pop().activity); } };

@@ -55,11 +55,11 @@ impl Streams {
             Some(_) if is_current && latest.number > seen => {}
             Some(at) if is_current => {
                 sleep_until(at + ACTIVITY_PERIOD).await;
-                latest.look(&self.view);
+                latest.look(&self.view, &self.guard);
             }
             _ => {
                 latest.sampler.forget();
-                latest.look(&self.view);
+                latest.look(&self.view, &self.guard);
             }
         }
         (latest.number, latest.event.clone())
@@ -67,8 +67,8 @@ impl Streams {
 }
 
 impl Latest {
-    fn look(&mut self, view: &View) {
-        let activity = self.sampler.look(view);
+    fn look(&mut self, view: &View, guard: &Guard) {
+        let activity = Activity { refusals: guard.refused(), ..self.sampler.look(view) };
         (self.number, self.at, self.event) = (self.number + 1, Some(Instant::now()), event(&activity));
     }
 }

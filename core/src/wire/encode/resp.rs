@@ -150,7 +150,7 @@ pub(super) fn chat(
 
 /// A HELLO's map.
 pub(super) fn greeting(out: &mut Vec<u8>, version: RespVersion, answer: &HelloAnswer<'_>) {
-    let (server, number) = answer.server.split_once('/').unwrap_or((answer.server, ""));
+    let (server, number) = answer.server.split_once(' ').unwrap_or((answer.server, ""));
     map(out, version, 7);
     for (name, value) in [("server", server), ("version", number)] {
         bulk(out, name.as_bytes());

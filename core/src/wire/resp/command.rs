@@ -97,7 +97,8 @@ pub(super) fn request<'a>(
     } else if is(b"PING") && words.len() == 0 {
         plain(Opcode::Ping, RespShape::Pong, Query::Ping(b""))
     } else if is(b"PING") || is(b"ECHO") {
-        let payload = only(words, "PING [at most 1,024 bytes] or ECHO with at most 1,024 bytes")?;
+        let usage = if is(b"ECHO") { "ECHO bytes, at most 1,024" } else { "PING [bytes, at most 1,024]" };
+        let payload = only(words, usage)?;
         if payload.len() > PING_BYTES_MAX {
             return Err(RespError::Usage("at most 1,024 bytes to be sent back"));
         }
@@ -151,8 +152,11 @@ fn chat<'a>(name: &[u8], mut words: Words<'a>) -> Result<Chat<'a>, RespError> {
             (Ok(section), 0 | 1) => Chat::Info(section),
             _ => return Err(RespError::Usage("INFO [section]")),
         }
-    } else if is(b"QUIT") && count == 0 {
-        Chat::Quit
+    } else if is(b"QUIT") {
+        match count {
+            0 => Chat::Quit,
+            _ => return Err(RespError::Usage("QUIT alone")),
+        }
     } else {
         return Err(RespError::UnknownCommand(shown(name)));
     })
