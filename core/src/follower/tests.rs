@@ -138,23 +138,52 @@ impl Follower<Scripted, Shard> {
         }
         panic!("a follower that never rests");
     }
+
+    /// All that it has to say.
+    fn told(&mut self) -> Vec<Note> {
+        core::iter::from_fn(|| self.next_note()).collect()
+    }
 }
 
 /// A ledger that cannot be read is left alone for its pause, and then asked from where it was.
 #[test]
 fn a_ledger_that_failed_is_not_asked_before_its_time() {
     let mut follower = follower();
-    follower.source.says.push_back(Err(SourceError::Unavailable("it is locked".into())));
+    assert_eq!(follower.doing(), Doing::Loading { thousandths: 0, to_repair: 0 });
+    let locked = || Err(SourceError::Unavailable("it is locked".into()));
+    follower.source.says.extend([locked(), locked()]);
     for (now_us, until_us, asked) in [
         (5, 5 + FEED_RETRY_US, 1),
         (6, 5 + FEED_RETRY_US, 1),
         (4 + FEED_RETRY_US, 5 + FEED_RETRY_US, 1),
-        (5 + FEED_RETRY_US, 15 + FEED_RETRY_US, 2),
+        (5 + FEED_RETRY_US, 5 + 2 * FEED_RETRY_US, 2),
     ] {
         assert_eq!(follower.goes_on(at(now_us)), until_us, "at {now_us} µs");
         assert_eq!(follower.source.asked, asked, "at {now_us} µs");
+        assert_eq!(follower.doing(), Doing::Failing("it is locked"), "at {now_us} µs");
     }
-    assert_eq!((follower.source.loads.len(), follower.doing()), (2, Doing::Following));
+    let again_us = 5 + 2 * FEED_RETRY_US;
+    assert_eq!(follower.goes_on(at(again_us)), again_us + 10);
+    assert_eq!((follower.source.loads.len(), follower.doing()), (3, Doing::Following));
+    // Once, however often it was tried.
+    assert_eq!(follower.told(), [Note::Failing("it is locked".into()), Note::Recovered, Note::Loaded]);
+}
+
+/// A row that is none is counted and told, each of them, and its account flagged where it is known whose it is.
+#[test]
+fn each_row_that_is_none_is_counted_and_told() {
+    let mut follower = follower();
+    let none = |user_id| {
+        let (place, found) = ("5".into(), "x".into());
+        Box::new(Unreadable { place, user_id, column: "amount", expected: "a number", found })
+    };
+    let user = row(1).user_id;
+    let rows = alloc::vec![Err(none(None)), Ok(row(1)), Err(none(Some(user))), Err(none(None))];
+    follower.source.says.push_back(Ok((rows, Progress { whole: Some(4), ..at_end(at(1)) })));
+    follower.goes_on(at(1));
+    assert_eq!(follower.counts(), Counts { rows: 4, unreadable: 3, ..Counts::default() });
+    assert_eq!(follower.told().iter().filter(|note| matches!(note, Note::Unreadable(_))).count(), 3);
+    assert_eq!(follower.outlets()[0].sent, [FeedEvent::Row(row(1)), FeedEvent::Unreadable(user)]);
 }
 
 /// What failed between two commits has broken none of them off: the next is shown as soon as it is whole, though more is still to come.
@@ -189,13 +218,11 @@ fn each_step_of_the_clock_is_counted() {
         follower.goes_on(now);
     }
     assert_eq!(follower.counts().clock_steps, 3);
-    let mut told = Vec::new();
-    while let Some(note) = follower.next_note() {
-        if let Note::ClockStepped { by_us } = note {
-            told.push(by_us);
-        }
-    }
-    assert_eq!(told, [3_600_000_000, -7_200_000_000, 86_400_000_000]);
+    let steps = follower.told().into_iter().filter_map(|note| match note {
+        Note::ClockStepped { by_us } => Some(by_us),
+        _ => None,
+    });
+    assert_eq!(steps.collect::<Vec<_>>(), [3_600_000_000, -7_200_000_000, 86_400_000_000]);
 }
 
 /// An account of which a row was changed is flagged at once, and read again: that is counted.
