@@ -81,11 +81,14 @@ pub const SPARE_BUNDLES: usize = 256;
 pub const MESH_RING_SLOTS: usize = 2 * (MESH_ASKS_MAX + MESH_WAITS_MAX + MESH_BUNDLES_MAX);
 /// Rows on their way from the feed to one shard: 4,096 × 56 bytes fit in L2 and cover 1 ms at 4 million rows a second.
 pub const FEED_RING_SLOTS: usize = 4_096;
-/// Feed events that a shard takes in a turn in which it has answered nobody: about 0.5 ms of work where each is another account's,
-/// so that whoever asks meanwhile does not wait for 1 ms; and beside it a turn costs nothing.
+/// Feed events that a shard takes in a turn while nobody asks: about 0.5 ms of work where each is another account's, so that whoever
+/// asks meanwhile does not wait for 1 ms; and beside it a turn costs nothing.
 pub const FEED_EVENTS_PER_TURN: usize = 512;
-/// The same in a turn in which it has answered: about 0.2 ms, so that callers hardly notice how much is committed.
-pub const FEED_EVENTS_BESIDE_ANSWERS: usize = 192;
+/// The same while it is asked: less than 0.1 ms, so that callers hardly notice how much is committed. Beside it a turn costs little still.
+pub const FEED_EVENTS_BESIDE_ANSWERS: usize = 64;
+/// For so long after an answer a shard counts as asked, µs: who asks one thing at a time needs less for the next. Between two of its
+/// questions a shard has nothing to answer, and what it takes in then is what the second waits for.
+pub const ASKED_US: u64 = 2_000;
 /// How often a ledger in a file is asked what is new, µs: a tenth of the 50 ms in which a commit must be visible, for about
 /// 1 % of one CPU (measured: 50 µs a round, of which the file's locks and its identity are 7 system calls).
 pub const FEED_POLL_US: u64 = 5_000;

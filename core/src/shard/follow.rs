@@ -10,7 +10,7 @@ use super::table::{Coming, Outcome};
 use super::{FeedEvent, FeedLink, FeedRequest, Reason, Shard};
 use crate::clock::Now;
 use crate::ledger::Transaction;
-use crate::limits::{FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
+use crate::limits::{ASKED_US, FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
 
 /// A shard's side of the feed.
 pub(super) struct Follow {
@@ -23,6 +23,8 @@ pub(super) struct Follow {
     ends_commit: bool,
     /// When the watermark was taken, monotonic µs; 0 = there is none yet.
     pub watermark_taken_us: u64,
+    /// When somebody was answered last, monotonic µs.
+    pub answered_us: Option<u64>,
     /// Something was taken in in this turn.
     pub has_taken: bool,
     /// The table or the watermark has moved since the waiting room was looked through.
@@ -39,6 +41,7 @@ impl Follow {
             applied_batch: None,
             ends_commit: false,
             watermark_taken_us: 0,
+            answered_us: None,
             has_taken: false,
             moved: false,
             max_staleness_us,
@@ -54,10 +57,15 @@ impl Follow {
 }
 
 impl Shard {
+    /// Whether somebody was answered in this turn, or a moment ago.
+    fn is_asked(&self) -> bool {
+        let since = |answered_us| self.now.monotonic_us.saturating_sub(answered_us);
+        self.follow.answered_us.is_some_and(|us| since(us) < ASKED_US) || self.responder.has_answered()
+    }
+
     /// Takes in what the feed has sent, up to a turn's worth.
     pub(super) fn drain_feed(&mut self) {
-        let mut left =
-            if self.responder.has_answered() { FEED_EVENTS_BESIDE_ANSWERS } else { FEED_EVENTS_PER_TURN };
+        let mut left = if self.is_asked() { FEED_EVENTS_BESIDE_ANSWERS } else { FEED_EVENTS_PER_TURN };
         while left > 0 && !self.responder.table.has_asked_for_memory() {
             if self.follow.ends_commit {
                 match self.responder.table.show_next() {

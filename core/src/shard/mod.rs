@@ -461,7 +461,9 @@ impl Shard {
         self.note_input_read(monotonic_us);
         let took_us = monotonic_us.saturating_sub(self.now.monotonic_us);
         let answers = if self.slow.is_slow(took_us) { self.responder.answers() } else { 0 };
-        self.responder.publish_counts(took_us);
+        if self.responder.publish_counts(took_us) {
+            self.follow.answered_us = Some(self.now.monotonic_us);
+        }
         let growth = self.responder.table.take_growth();
         if growth.has_chores {
             self.responder.table.tell(&self.follow.feed.housekeeping);

@@ -142,17 +142,20 @@ impl Responder {
         self.counts.iter().flatten().sum()
     }
 
-    /// Publishes what was answered in a turn that took so long.
-    pub fn publish_counts(&mut self, took_us: u64) {
+    /// Publishes what was answered in a turn that took so long; whether there was anything.
+    pub fn publish_counts(&mut self, took_us: u64) -> bool {
+        let mut has_answered = false;
         for (counts, metrics) in self.counts.iter_mut().zip(&self.metrics.opcodes) {
             let all: u64 = counts.iter().sum();
             if all > 0 {
+                has_answered = true;
                 metrics.service_time.record(took_us, all);
                 for (count, answers) in counts.iter_mut().zip(&metrics.answers) {
                     answers.add(core::mem::take(count));
                 }
             }
         }
+        has_answered
     }
 
     /// The last pass of a lookup. Copies of `to` and of the origin are made where they are needed: what the rare paths pass on in memory

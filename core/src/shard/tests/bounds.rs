@@ -1,7 +1,7 @@
 //! What one caller may hold, and whom it keeps waiting.
 
 use super::*;
-use crate::limits::{FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
+use crate::limits::{ASKED_US, FEED_EVENTS_BESIDE_ANSWERS, FEED_EVENTS_PER_TURN};
 use crate::shard::forwarding::waiting::first_unmet;
 
 /// Bytes of memory that shard 0 holds for a connection.
@@ -142,9 +142,10 @@ fn a_batch_that_waits_costs_one_look_as_long_as_nothing_changes() {
     assert_eq!(looks, 3);
 }
 
-/// A feed that brings a million rows keeps nobody waiting who asks: a turn that has answered takes fewer of them.
+/// A feed that brings a million rows keeps nobody waiting who asks: a turn that has answered takes fewer of them, and so do those in which
+/// the next question is on its way.
 #[test]
-fn a_turn_that_answers_takes_less_from_the_feed() {
+fn a_shard_that_is_asked_takes_less_from_the_feed() {
     let mut alone = node_with(1, 2_048, 8).remove(0);
     alone.turn(10);
     alone.shard.open(0, Listener::Any);
@@ -152,7 +153,8 @@ fn a_turn_that_answers_takes_less_from_the_feed() {
     for (at_us, frame, expected) in [
         (20, &[][..], FEED_EVENTS_PER_TURN),
         (30, &ping[..], FEED_EVENTS_BESIDE_ANSWERS),
-        (40, &[][..], FEED_EVENTS_PER_TURN),
+        (29 + ASKED_US, &[][..], FEED_EVENTS_BESIDE_ANSWERS),
+        (30 + ASKED_US, &[][..], FEED_EVENTS_PER_TURN),
     ] {
         while alone.events.push(FeedEvent::BatchEnd(at_us)).is_ok() {}
         alone.turn_with(at_us, frame);
