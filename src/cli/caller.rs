@@ -5,7 +5,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Args;
-use florin_client::{Address, Builder, Client, Tls, UserId};
+use florin_client::{Address, AddressError, Builder, Client, Tls, UserId};
 
 use crate::callers::{Secret, SecretError, SecretSource};
 
@@ -70,8 +70,13 @@ impl CallerArgs {
 /// Of every command that asks a node's admin port.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// The node's admin port
-    #[arg(long, value_name = "HOST:PORT|florins://HOST:PORT", default_value = "127.0.0.1:7300")]
+    /// The node's admin port; as a node prints it, http://… and https://…, too
+    #[arg(
+        long,
+        value_name = "HOST:PORT|florins://HOST:PORT|unix:PATH",
+        value_parser = admin_address,
+        default_value = "127.0.0.1:7300"
+    )]
     admin: Address,
     #[command(flatten)]
     caller: CallerArgs,
@@ -85,6 +90,28 @@ impl AdminArgs {
     pub(super) fn asking(&self) -> Result<Asked, SecretError> {
         self.caller.asking(&self.admin)
     }
+}
+
+/// An admin port's address. Where it listens a node prints as a browser takes it, and that is what is copied.
+fn admin_address(text: &str) -> Result<Address, AddressError> {
+    let prefixes = [("https://", "florins://"), ("http://", "florin://")];
+    let printed = prefixes.iter().find_map(|(printed, own)| {
+        let rest = text.strip_prefix(printed)?;
+        format!("{own}{}", rest.trim_end_matches('/')).parse().ok()
+    });
+    // What is refused is shown as it was given.
+    printed.map_or_else(|| text.parse(), Ok)
+}
+
+/// How a caller proves who it is, for whoever has not.
+pub(super) const HOW_TO_PROVE: &str = ": give a token by --token-file FILE or FLORIN_TOKEN, a certificate by --tls-cert FILE and \
+    --tls-key FILE";
+
+/// What the client says of its own methods, said of the flags of commands.
+pub(super) fn in_flags(said: &str) -> String {
+    said.replace("(Tls::identity, --tls-cert)", "(--tls-cert, --tls-key)")
+        .replace("(Tls::authorities, --tls-ca)", "(--tls-ca)")
+        .replace(", or give its name (Tls::server_name)", "")
 }
 
 /// A user's id, as a flag or an argument has it.
@@ -120,6 +147,29 @@ impl Asked {
         match &self.tls {
             Some(tls) => client.tls(tls.clone()),
             None => client,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node prints `http://127.0.0.1:7300`, and `--admin` did not take it.
+    #[test]
+    fn an_admin_port_is_named_as_a_node_prints_it() {
+        for (text, address) in [
+            ("http://127.0.0.1:7300", "127.0.0.1:7300"),
+            ("http://[::1]:7300/", "[::1]:7300"),
+            ("https://florin.internal:7301/", "florins://florin.internal:7301"),
+            ("florins://a:1", "florins://a:1"),
+            ("a:1", "a:1"),
+            ("unix:/run/admin.sock", "unix:/run/admin.sock"),
+        ] {
+            assert_eq!(admin_address(text).unwrap().to_string(), address);
+        }
+        for wrong in ["http://", "https://florins://a:1", "http://a", "http://a:1/metrics", "ftp://a:1"] {
+            assert!(admin_address(wrong).is_err(), "{wrong}");
         }
     }
 }

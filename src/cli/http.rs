@@ -23,8 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::caller::Asked;
+use super::caller::{Asked, HOW_TO_PROVE};
 use crate::limits::{CALL, CALL_ANSWER_BYTES_MAX};
+
+/// How a port for reads begins to say that it has no such path.
+const OF_READ_PORT: &str = "path: expected /v1/users/";
 
 /// What a server said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,15 +52,25 @@ impl Answer {
         if self.is_success() { Ok(self) } else { Err(Refused { status: self.status, detail: self.detail() }) }
     }
 
-    /// A refusal's own words, or its whole body where it has none; and what to do where a port for reads was asked for what the admin port has.
+    /// A refusal's own words, or its whole body where it has none; and what to do where a port for reads was asked for what the admin
+    /// port has, or nobody knows who asks.
     pub fn detail(&self) -> String {
         let problem: Option<serde_json::Value> = florin_input::json(self.body.as_bytes()).ok();
         let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
         let detail = detail.unwrap_or(self.body.trim());
-        let is_read_port = self.status == 404 && detail.starts_with("path: expected /v1/users/");
-        let next =
-            if is_read_port { "; this port is for reads alone: give the node's admin port" } else { "" };
+        let next = match self.status {
+            404 if detail.starts_with(OF_READ_PORT) => {
+                "; this port is for reads alone: give the node's admin port"
+            }
+            401 => HOW_TO_PROVE,
+            _ => "",
+        };
         format!("{detail}{next}")
+    }
+
+    /// Whether a port for reads was asked for what the admin port has.
+    pub(super) fn is_of_read_port(&self) -> bool {
+        self.status == 404 && self.detail().starts_with(OF_READ_PORT)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The log: lines on standard error, chosen by a filter that can be changed while florin runs.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use florin_schema::printable_lines;
-use serde_json::json;
+use serde::Serialize;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::caller::in_flags;
+use super::output::rfc3339;
 use super::settings::LogFormat;
 
 /// Whoever reads the log expects nothing but JSON.
@@ -44,16 +46,27 @@ pub(super) fn log_to_stderr(filter: &str, format: LogFormat) -> LogControl {
     }
 }
 
+/// Why the command ends, with the fields of the other lines in their order.
+#[derive(Serialize)]
+struct Complaint<'a> {
+    timestamp: String,
+    level: &'static str,
+    message: &'a str,
+    exit_code: u8,
+    target: &'static str,
+}
+
 /// Says why the command ends, as all else that is said there, but whatever the filter is: it would end without a word.
 pub(super) fn complain(error: &dyn std::fmt::Display, exit_code: u8) {
-    let message = format!("florin: {error}");
-    if IS_JSON.load(Ordering::Relaxed) {
-        let timestamp = jiff::Timestamp::now().to_string();
-        eprintln!(
-            "{}",
-            json!({"timestamp": timestamp, "level": "ERROR", "message": message, "exit_code": exit_code})
-        );
+    let message = in_flags(&format!("florin: {error}"));
+    let line = if IS_JSON.load(Ordering::Relaxed) {
+        let timestamp = rfc3339(jiff::Timestamp::now().as_microsecond());
+        let complaint =
+            Complaint { timestamp, level: "ERROR", message: &message, exit_code, target: "florin::cli" };
+        serde_json::to_string(&complaint).expect("texts and a number are JSON")
     } else {
-        eprintln!("{}", printable_lines(&message));
-    }
+        printable_lines(&message)
+    };
+    // A terminal that was closed hears nothing more, and that is no reason to panic.
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }

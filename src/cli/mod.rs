@@ -11,6 +11,7 @@ pub mod generate;
 mod get;
 pub mod http;
 pub mod import;
+mod keys;
 mod ledger;
 mod lines;
 mod log;

@@ -185,8 +185,9 @@ impl Proof<'_> {
 
 fn add(name: &str, may: &[&str], certificate: Option<&str>, path: &Path) -> Result<(), PrincipalError> {
     let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
-    let path = &followed(path).map_err(failed)?;
-    let _alone = alone(path)?;
+    let file = &followed(path).map_err(failed)?;
+    // Whatever is said names the file as whoever gave it did.
+    let _alone = alone(file, path)?;
     let text = match Principals::read_with_text(path) {
         Ok((_, text)) => text,
         Err(FileError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -217,14 +218,14 @@ fn add(name: &str, may: &[&str], certificate: Option<&str>, path: &Path) -> Resu
         path: path.to_owned(),
         defects: defects.to_string(),
     })?;
-    replace(path, &entered).map_err(failed)?;
-    let file = path.display();
+    replace(file, &entered).map_err(failed)?;
+    let named = path.display();
     match proof {
-        Proof::Certificate(_) => say(&format!("{name} stands in {file}, known by a certificate")),
+        Proof::Certificate(_) => say(&format!("{name} stands in {named}, known by a certificate")),
         Proof::Token(token) => {
             say(token.reveal());
             eprintln!(
-                "florin: {name} stands in {file}; this token is shown once: keep it where only its owner reads it"
+                "florin: {name} stands in {named}; this token is shown once: keep it where only its owner reads it"
             );
         }
     }
@@ -268,9 +269,9 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
 
 /// Nobody else's `florin principal add` changes the file as long as this is held: of two that had read it, the second put its text in
 /// the place of the first's, whose token had been printed by then. The file itself is replaced, so its folder is what is locked.
-fn alone(path: &Path) -> Result<File, PrincipalError> {
+fn alone(file: &Path, path: &Path) -> Result<File, PrincipalError> {
     let failed = |source| PrincipalError::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
+    let folder = match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };

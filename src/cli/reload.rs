@@ -49,9 +49,7 @@ impl Reload {
                 self.read_certificates();
                 self.read_configuration();
                 self.reload_callers();
-                if let Some(audit_log) = &self.audit_log {
-                    audit_log.reopen();
-                }
+                self.reopen_audit_log();
             });
         }
     }
@@ -77,6 +75,7 @@ impl Reload {
     fn read_configuration(&mut self) {
         match self.read() {
             Ok(Some(wanted)) => self.take_over(&wanted),
+            // Each of them has a line of its own.
             Ok(None) if self.identities.is_some() || self.callers.is_some() || self.audit_log.is_some() => {}
             Ok(None) => {
                 warn!("SIGHUP: florin was started without --config, so there is nothing to reload")
@@ -95,6 +94,13 @@ impl Reload {
             }
             Err(error) => error!("SIGHUP: the principals stay as they are: {error}"),
         }
+    }
+
+    /// Its thread does it before it writes again; where the file cannot be opened, that one says so.
+    fn reopen_audit_log(&self) {
+        let Some(audit_log) = &self.audit_log else { return };
+        audit_log.reopen();
+        info!("SIGHUP: the audit log is opened anew");
     }
 
     fn read(&self) -> Result<Option<Settings>, SettingsError> {

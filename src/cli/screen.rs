@@ -5,13 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use florin_schema::printable_lines;
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use ratatui::layout::{Alignment, Constraint, Layout};
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 use ratatui::{DefaultTerminal, Frame};
+use rustix::io::Errno;
 
+use super::keys::{Wish, next_wish};
 use crate::admin::activity::{Activity, Answers, Caller, Load, Partition, Peer, Said, Shard, Weight};
 use crate::limits::SCREEN_PANEL_LINES;
 use crate::numbers::{counted, grouped};
@@ -74,30 +75,6 @@ impl History {
     }
 }
 
-/// What somebody wants who has pressed a key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Wish {
-    /// To leave.
-    End,
-    /// To see what the machine can bear, or no longer.
-    Rush,
-    /// To see the same again: the terminal has another size.
-    Redraw,
-    /// To name a user.
-    Type(Typed),
-}
-
-/// A key that writes a user's id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Typed {
-    /// One more digit.
-    Digit(char),
-    /// The last one goes.
-    Erase,
-    /// That is all of it.
-    Enter,
-}
-
 /// Where pages are shown. Dropped, a terminal is as it was.
 pub(super) enum Stage {
     /// On a terminal.
@@ -137,25 +114,7 @@ impl Stage {
     /// Waits so long for a key that means something.
     pub(super) fn wish(&self, patience: Duration) -> io::Result<Option<Wish>> {
         match self {
-            Stage::Screen(_) if event::poll(patience)? => Ok(match event::read()? {
-                Event::Key(key) => {
-                    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-                    match key.code {
-                        KeyCode::Char('q') | KeyCode::Esc => Some(Wish::End),
-                        KeyCode::Char('c') if control => Some(Wish::End),
-                        KeyCode::Char('l') => Some(Wish::Rush),
-                        KeyCode::Char(digit) if digit.is_ascii_digit() => {
-                            Some(Wish::Type(Typed::Digit(digit)))
-                        }
-                        KeyCode::Backspace => Some(Wish::Type(Typed::Erase)),
-                        KeyCode::Enter => Some(Wish::Type(Typed::Enter)),
-                        _ => None,
-                    }
-                }
-                Event::Resize(..) => Some(Wish::Redraw),
-                _ => None,
-            }),
-            Stage::Screen(_) => Ok(None),
+            Stage::Screen(_) => next_wish(patience),
             Stage::Lines => {
                 thread::sleep(patience);
                 Ok(None)
@@ -164,18 +123,20 @@ impl Stage {
     }
 }
 
-/// A reader of lines who has seen enough ends what is shown, and that is no error.
+/// A reader of lines who has seen enough, or a terminal that was closed, ends what is shown, and that is no error.
 pub(super) fn until_left(outcome: io::Result<()>) -> io::Result<()> {
+    let is_closed = |error: &io::Error| error.raw_os_error() == Some(Errno::IO.raw_os_error());
     match outcome {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe || is_closed(&error) => Ok(()),
         outcome => outcome,
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if matches!(self, Stage::Screen(_)) {
-            ratatui::restore();
+        // One that was closed cannot be restored. ratatui would write that to it, twice, and panic where that fails.
+        if matches!(self, Stage::Screen(_)) && ratatui::try_restore().is_err() {
+            std::mem::forget(std::mem::replace(self, Stage::Lines));
         }
     }
 }
@@ -184,11 +145,16 @@ impl Drop for Stage {
 fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     let activity = page.activity;
     let (answers, callers, nodes) = (answers(activity), callers(activity), nodes(activity));
+    let width = usize::from(frame.area().width);
+    let remarks = page.remark.map_or_else(Vec::new, |(words, _)| wrapped(words, width));
+    let sentences: Vec<Line<'_>> =
+        activity.said.iter().flat_map(|said| sentence(said, width.saturating_sub(2))).collect();
+    let keys = wrapped(page.keys, width);
     let rows = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(1),
+        Constraint::Length(cells_of(remarks.len()).clamp(1, frame.area().height.max(4) / 4)),
         // These before all else, and room for others however many shards there are.
-        Constraint::Length(height(activity.said.len()).min(frame.area().height / 3)),
+        Constraint::Length(height(sentences.len()).min(frame.area().height / 3)),
         Constraint::Length(height(activity.shards.len() + 2).min(frame.area().height / 2)),
         Constraint::Min(height(answers.len()).max(4)),
         Constraint::Max(height(nodes.len())),
@@ -197,16 +163,17 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
         Constraint::Max(height(page.refusals.len().min(SCREEN_PANEL_LINES))),
         Constraint::Max(height(page.user.len())),
         Constraint::Length(height(page.commands.len())),
-        Constraint::Length(1),
+        Constraint::Length(cells_of(keys.len()).max(1)),
     ]);
     let [top, remark, said, table, lately, among, who, why, user, commands, bottom] =
         rows.areas(frame.area());
     frame.render_widget(Paragraph::new(title(activity)), top);
-    if let Some((words, weight)) = page.remark {
-        frame.render_widget(Paragraph::new(words.bold().fg(color(weight))), remark);
+    if let Some((_, weight)) = page.remark {
+        let lines: Vec<_> = remarks.into_iter().map(|line| line.bold().fg(color(weight)).into()).collect();
+        frame.render_widget(Paragraph::new::<Vec<Line<'_>>>(lines), remark);
     }
-    frame.render_widget(panel(" how it stands ", activity.said.iter().map(sentence)), said);
-    frame.render_widget(shard_table(activity), table);
+    frame.render_widget(panel(" how it stands ", sentences.into_iter()), said);
+    frame.render_widget(shard_table(activity, table), table);
     let [history, answered] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(52)]).areas(lately);
     let newest = page.history.len().saturating_sub(usize::from(history.width.saturating_sub(2)));
     let sparkline = Sparkline::default().data(&page.history[newest..]).style(Style::new().cyan());
@@ -221,7 +188,8 @@ fn draw(frame: &mut Frame<'_>, page: &Page<'_>) {
     frame.render_widget(panel(" one user ", page.user.iter().map(|line| Line::raw(line.as_str()))), user);
     let shown = page.commands.iter().map(|command| Line::raw(command.as_str()));
     frame.render_widget(panel(" try these elsewhere ", shown), commands);
-    frame.render_widget(Paragraph::new(page.keys).alignment(Alignment::Right).dim(), bottom);
+    let keys: Vec<Line<'_>> = keys.into_iter().map(Line::raw).collect();
+    frame.render_widget(Paragraph::new(keys).alignment(Alignment::Right).dim(), bottom);
 }
 
 fn panel<'a>(title: &'a str, lines: impl Iterator<Item = Line<'a>>) -> Paragraph<'a> {
@@ -305,8 +273,40 @@ fn title(activity: &Activity) -> Line<'static> {
     ])
 }
 
-fn sentence(said: &Said) -> Line<'_> {
-    Line::from(vec![format!("{}: ", said.about).fg(color(said.weight)).bold(), said.words.as_str().into()])
+/// A sentence on as many lines as it takes.
+fn sentence(said: &Said, width: usize) -> impl Iterator<Item = Line<'static>> {
+    let about = format!("{}: ", said.about);
+    let lines = wrapped(&format!("{about}{}", said.words), width);
+    let color = color(said.weight);
+    lines.into_iter().enumerate().map(move |(index, line)| match line.strip_prefix(about.as_str()) {
+        Some(words) if index == 0 => {
+            Line::from(vec![about.clone().fg(color).bold(), words.to_owned().into()])
+        }
+        _ => Line::raw(line),
+    })
+}
+
+/// A text on lines of so many characters, broken where words end.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut blanks = "";
+    for piece in text.split_inclusive(' ') {
+        let word = piece.trim_end_matches(' ');
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + blanks.len() + word.chars().count() <= width => {
+                line.push_str(blanks);
+                line.push_str(word);
+                blanks = &piece[word.len()..];
+            }
+            // Blanks belong to no word: what sets words off stands between two of them.
+            Some(_) if word.is_empty() => {}
+            _ => {
+                lines.push(word.to_owned());
+                blanks = &piece[word.len()..];
+            }
+        }
+    }
+    lines
 }
 
 fn color(weight: Weight) -> Color {
@@ -317,22 +317,46 @@ fn color(weight: Weight) -> Color {
     }
 }
 
-fn shard_table(activity: &Activity) -> Table<'static> {
+/// As many columns and shards as there is room for; the last columns are the least important, and what is left out is said.
+fn shard_table(activity: &Activity, area: Rect) -> Table<'static> {
     let heading = Style::new().add_modifier(Modifier::BOLD);
-    let cells = |texts: [String; HEADINGS.len()]| {
-        Row::new(texts.map(|text| Cell::from(Text::from(text).alignment(Alignment::Right))))
-    };
     let place = |shard: &Shard| {
         [shard.index.to_string(), shard.runs_on.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string())]
     };
-    let mut rows: Vec<Row<'_>> =
-        activity.shards.iter().map(|shard| cells(row(place(shard), &shard.load))).collect();
-    rows.push(cells(row(["all".to_owned(), String::new()], &activity.node)).style(heading));
-    // As wide as headings and numbers need, and no heading is cut.
-    let widths = HEADINGS.map(|heading| Constraint::Fill(cells_of(heading.chars().count().max(6))));
-    Table::new(rows, widths)
-        .header(cells(HEADINGS.map(str::to_owned)).style(heading))
-        .block(Block::bordered().title(" shards "))
+    let all = row(["all".to_owned(), String::new()], &activity.node);
+    let rows: Vec<_> = activity.shards.iter().map(|shard| row(place(shard), &shard.load)).collect();
+    let wide = |column: usize| {
+        let cells = rows.iter().chain([&all]).map(|cells| cells[column].chars().count());
+        cells.chain([HEADINGS[column].chars().count(), 6]).max().unwrap_or_default()
+    };
+    // Without the frame, and with a blank before each but the first.
+    let (width, height) =
+        (usize::from(area.width.saturating_sub(2)), usize::from(area.height.saturating_sub(2)));
+    let fits = |columns: &usize| (0..*columns).map(wide).sum::<usize>() + columns.saturating_sub(1) <= width;
+    let columns = (1..=HEADINGS.len()).rev().find(fits).unwrap_or(1);
+    // Beside the headings and the sum. How many are left out stands on the frame.
+    let shown = rows.len().min(height.saturating_sub(2));
+    let left_out = rows.len() - shown;
+    let cells = |texts: &[String; HEADINGS.len()]| {
+        Row::new(
+            texts[..columns]
+                .iter()
+                .cloned()
+                .map(|text| Cell::from(Text::from(text).alignment(Alignment::Right))),
+        )
+    };
+    let mut lines: Vec<Row<'_>> = rows[..shown].iter().map(cells).collect();
+    lines.push(cells(&all).style(heading));
+    let block = Block::bordered().title(match HEADINGS.len() - columns {
+        0 => " shards ".to_owned(),
+        more => format!(" shards (a wider terminal has {}) ", counted(more as u64, "more column")),
+    });
+    let block = match left_out {
+        0 => block,
+        more => block.title_bottom(format!(" … {} ", counted(more as u64, "more shard"))),
+    };
+    let widths = (0..columns).map(|column| Constraint::Fill(cells_of(wide(column))));
+    Table::new(lines, widths).header(cells(&HEADINGS.map(str::to_owned)).style(heading)).block(block)
 }
 
 fn row([shard, cpu]: [String; 2], load: &Load) -> [String; HEADINGS.len()] {
@@ -426,8 +450,12 @@ mod tests {
     }
 
     fn drawn(width: u16, height: u16) -> String {
+        drawn_of(&activity(), width, height)
+    }
+
+    fn drawn_of(activity: &Activity, width: u16, height: u16) -> String {
         let page = Page {
-            activity: &activity(),
+            activity,
             remark: Some(("it does not answer", Weight::Fault)),
             history: &[1, 2, 3],
             refusals: &["nobody known: GET /v1/audit: 401".to_owned()],
@@ -469,6 +497,25 @@ mod tests {
         assert!(
             line.contains("4,321 reads/s  p50 9 µs  p99 44 µs  lag - ms  applied 1,000/s  12,345 accounts")
         );
+    }
+
+    /// Headings were cut from the left, sentences from the right, and shards and their sum were left out without a word.
+    #[test]
+    fn what_a_small_screen_has_no_room_for_is_said() {
+        let screen = drawn(60, 30);
+        for heading in ["shard", "reads/s", "p99 µs", "a wider terminal has", "more columns"] {
+            assert!(screen.contains(heading), "{heading} is missing in\n{screen}");
+        }
+        assert!(!screen.contains("MiB │") && !drawn(120, 52).contains("a wider terminal"), "{screen}");
+        let mut many = activity();
+        many.shards = (0..40).map(|index| Shard { index, ..many.shards[0].clone() }).collect();
+        many.said[0].words = "every word of this sentence ".repeat(5) + "is read to its end";
+        let screen = drawn_of(&many, 100, 40);
+        for text in ["… 24 more shards", "all", "is read to its end", "audit: so it is"] {
+            assert!(screen.contains(text), "{text} is missing in\n{screen}");
+        }
+        assert_eq!(wrapped("a bc  d", 4), ["a bc", "d"]);
+        assert_eq!(wrapped("a  b longer", 4), ["a  b", "longer"]);
     }
 
     #[test]

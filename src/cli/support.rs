@@ -4,6 +4,8 @@
 //! balances. Passwords and tokens are taken out of every text. What the folder should hold and does not is told, with the reason: whoever
 //! passes it on learns so before whoever opens it.
 
+mod redaction;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -12,9 +14,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use florin_schema::printable_lines;
+use redaction::without_secrets;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use toml::de::{DeTable, DeValue};
 
-use super::caller::{AdminArgs, Asked};
+use super::caller::{AdminArgs, Asked, in_flags};
 use super::http::request_within;
 use super::output::say;
 use super::settings::KEYS;
@@ -48,8 +53,14 @@ pub struct SupportArgs {
 /// Why there is no folder.
 #[derive(Debug, thiserror::Error)]
 pub enum SupportError {
+    /// It is there already, and may hold anything.
+    #[error("{} is there already: name a folder that is not there yet", .0.display())]
+    Exists(PathBuf),
+    /// Where it is to be made is nothing.
+    #[error("{} is not there: make it (mkdir -p), or name a folder elsewhere", .0.display())]
+    NoParent(PathBuf),
     /// It cannot be made or written to.
-    #[error("cannot write {}: {source}; name a folder that is not there yet", .path.display())]
+    #[error("cannot write {}: {source}", .path.display())]
     Folder {
         /// Which.
         path: PathBuf,
@@ -73,7 +84,10 @@ impl SupportError {
     /// What the process ends with.
     pub fn exit_code(&self) -> u8 {
         match self {
-            SupportError::Folder { .. } | SupportError::Token(_) => 1,
+            SupportError::Exists(_)
+            | SupportError::NoParent(_)
+            | SupportError::Folder { .. }
+            | SupportError::Token(_) => 1,
             SupportError::Incomplete { .. } => 3,
         }
     }
@@ -91,6 +105,8 @@ const ASKED: [(&str, &str); 5] = [
 /// Runs `florin support`.
 pub(super) fn run(args: &SupportArgs) -> Result<(), SupportError> {
     let admin = args.node.asking()?;
+    // Whoever may log in here is not whom it is passed on to. The host's files are another process's, which takes this over.
+    umask(Mode::RWXG | Mode::RWXO);
     let mut folder = Folder::new(&args.folder, admin.token.as_ref())?;
     folder.take("version.txt", Ok(format!("florin {}\n", env!("CARGO_PKG_VERSION"))))?;
     let end = Instant::now() + SUPPORT_CALLS;
@@ -124,7 +140,11 @@ struct Folder<'a> {
 
 impl<'a> Folder<'a> {
     fn new(path: &'a Path, token: Option<&'a Secret>) -> Result<Folder<'a>, SupportError> {
-        fs::create_dir(path).map_err(|source| SupportError::Folder { path: path.to_owned(), source })?;
+        fs::create_dir(path).map_err(|source| match (source.kind(), path.parent()) {
+            (io::ErrorKind::AlreadyExists, _) => SupportError::Exists(path.to_owned()),
+            (io::ErrorKind::NotFound, Some(parent)) => SupportError::NoParent(parent.to_owned()),
+            _ => SupportError::Folder { path: path.to_owned(), source },
+        })?;
         Ok(Folder { path, token, holds: Vec::new(), lacks: Vec::new() })
     }
 
@@ -147,10 +167,8 @@ impl<'a> Folder<'a> {
 
     fn write(&self, name: &str, text: &str) -> Result<(), SupportError> {
         let path = self.path.join(name);
-        let text: String = text
-            .lines()
-            .map(|line| printable_lines(&without_secrets(&self.without_token(line))) + "\n")
-            .collect();
+        let text = without_secrets(&self.without_token(text));
+        let text: String = text.lines().map(|line| printable_lines(line) + "\n").collect();
         fs::write(&path, text).map_err(|source| SupportError::Folder { path, source })
     }
 
@@ -187,11 +205,15 @@ impl<'a> Folder<'a> {
 
 /// What the node says. That it is not ready, and why, or keeps no checkpoints, or is not audited, is an answer as any other.
 fn asked(admin: &Asked, path: &str, patience: Duration) -> Result<String, String> {
-    let answer = request_within(patience, admin, "GET", path, "").map_err(|error| error.to_string())?;
+    let answer =
+        request_within(patience, admin, "GET", path, "").map_err(|error| in_flags(&error.to_string()))?;
     let is_about_itself =
         matches!((path, answer.status), ("/readyz", 503) | ("/v1/checkpoint" | "/v1/audit", 409));
     let body = if is_about_itself {
         answer.body
+    } else if answer.is_of_read_port() {
+        // Its own words name the path that was asked, and would come once for each.
+        return Err(format!("{} answers reads alone: give the node's admin port", admin.address));
     } else {
         answer.succeeded().map_err(|refused| refused.to_string())?.body
     };
@@ -209,12 +231,19 @@ fn without_evidence(body: &str) -> Result<String, String> {
     Ok(audit.to_string())
 }
 
-/// The keys that there are, each on a line of its own. Comments and whatever is no key may be anything.
+/// The keys that there are, each on a line of its own, and as TOML again. Comments and whatever is no key may be anything.
 fn configuration(path: &Path) -> Result<String, String> {
     let text = florin_input::read_text(path, CONFIG_BYTES_MAX, CONFIG_READ)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let (table, errors) = DeTable::parse_recoverable(&text);
-    let mut shown = format!("# {} mistakes\n", errors.len());
+    // What stands on a line that is broken, and which key it belongs to, nobody knows.
+    let table = DeTable::parse(&text).map_err(|error| {
+        let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
+        format!(
+            "{}: line {line} is not TOML (florin config check --config FILE), so none of it was taken along",
+            path.display()
+        )
+    })?;
+    let mut shown = String::new();
     for (key, value) in table.get_ref() {
         let (key, value) = (key.get_ref().as_ref(), value.get_ref());
         match value {
@@ -233,29 +262,46 @@ fn configuration(path: &Path) -> Result<String, String> {
     Ok(shown)
 }
 
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// A value as TOML, without secrets: taken out of the whole line, one would take the closing quote with it.
 fn text_of(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("{:?}", text.as_ref()),
+        DeValue::String(text) => quoted(&without_secrets(text)),
         DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(is_so) => is_so.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(values) => {
+            let values: Vec<String> = values.iter().map(|value| text_of(value.get_ref())).collect();
+            format!("[{}]", values.join(", "))
+        }
         DeValue::Table(pairs) => {
             let pair =
                 |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
-                    format!("{} = {}", key.get_ref(), text_of(value.get_ref()))
+                    format!("{} = {}", quoted(key.get_ref()), text_of(value.get_ref()))
                 };
             format!("{{ {} }}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
         }
-        other => format!("# a value of type {}", other.type_str()),
     }
 }
 
-/// The last of a file.
+/// The last lines of a file.
 fn end_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(SUPPORT_LOG_BYTES)))?;
+    let begin = length.saturating_sub(SUPPORT_LOG_BYTES);
+    file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
     file.take(SUPPORT_LOG_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    // Of a line that is cut nobody knows whether a secret follows.
+    Ok(match text.split_once('\n') {
+        Some((_, whole)) if begin > 0 => whole.to_owned(),
+        _ => text,
+    })
 }
 
 /// What the journal has of the unit: where a node was started otherwise it has nothing, and says so in a line of its own (`-q` leaves that out).
@@ -285,84 +331,4 @@ fn host(folder: &Path) -> Result<(), String> {
         return Err(format!("florin tune record: {}", String::from_utf8_lossy(&recorded.stderr).trim()));
     }
     Ok(())
-}
-
-/// Words behind which a secret stands: in addresses, in headers, in configurations.
-const BEFORE_SECRETS: [&str; 8] =
-    ["password", "passwd", "passphrase", "secret", "token", "bearer", "authorization", "api_key"];
-
-/// A line without what looks like a secret: what stands before the `@` of an address, and what follows a word such as `password`.
-fn without_secrets(line: &str) -> String {
-    let mut line = without_userinfo(line);
-    let lower = line.to_ascii_lowercase();
-    let words = BEFORE_SECRETS.iter().flat_map(|word| lower.match_indices(word));
-    let found = words.filter_map(|(at, word)| {
-        let end = at + word.len();
-        let rest = lower[end..].trim_start_matches(['"', '\'']);
-        let gap = rest.trim_start();
-        // `florin_wrong_tokens_total 0` is no secret: one is set off by a sign, or follows `Bearer`.
-        // What florin says of a proof that is wrong is the reason for something, and repeats none:
-        // `token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS …`.
-        let is_said = gap
-            .strip_prefix(':')
-            .map(str::trim_start)
-            .is_some_and(|said| said.starts_with("expected ") || said.starts_with("bearer,"));
-        let is_set = gap.starts_with(['=', ':']) || (word == "bearer" && gap.len() < rest.len());
-        (is_set && !is_said).then_some(end)
-    });
-    if let Some(end) = found.min() {
-        line.truncate(end);
-        line.push_str(" (left out)");
-    }
-    line
-}
-
-/// `postgres://role:word@host` as `postgres://role:(left out)@host`.
-fn without_userinfo(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("://") {
-        shown.push_str(before);
-        shown.push_str("://");
-        let end = after.find(['/', ' ', '"', '?']).unwrap_or(after.len());
-        let (authority, behind) = after.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((user, host)) => {
-                let role = user.split(':').next().unwrap_or_default();
-                let left_out = if user.contains(':') { ":(left out)" } else { "" };
-                shown.push_str(&format!("{role}{left_out}@{host}"));
-            }
-            None => shown.push_str(authority),
-        }
-        rest = behind;
-    }
-    shown.push_str(rest);
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_looks_like_a_secret_is_taken_out_and_nothing_else() {
-        for (line, shown) in [
-            ("postgres://app:hunter2@db:5432/x?table=t", "postgres://app:(left out)@db:5432/x?table=t"),
-            ("a postgres://app@db/x and b://u:p@h", "a postgres://app@db/x and b://u:(left out)@h"),
-            ("tls-key = \"/etc/k\" password = \"hunter2\"", "tls-key = \"/etc/k\" password (left out)"),
-            ("Authorization: Bearer hunter2", "Authorization (left out)"),
-            ("got Bearer hunter2", "got Bearer (left out)"),
-            ("the token was refused: token=hunter2", "the token was refused: token (left out)"),
-            ("{\"token\":\"hunter2\"}", "{\"token (left out)"),
-            (
-                "token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS the caller's",
-                "token: expected one of a caller who may metrics, as Authorization: Bearer, or by TLS the caller's",
-            ),
-            ("token: hunter2; token: expected one", "token (left out)"),
-            ("florin_wrong_tokens_total{shard=\"0\"} 0", "florin_wrong_tokens_total{shard=\"0\"} 0"),
-            ("http://127.0.0.1:7300/v1", "http://127.0.0.1:7300/v1"),
-        ] {
-            assert_eq!(without_secrets(line), shown, "{line}");
-        }
-    }
 }

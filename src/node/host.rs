@@ -79,7 +79,8 @@ fn wanted_shards(asked: Option<u16>, shards_per_cpu: u16, cpus: usize, quota: Op
     }
 }
 
-fn allowed_cpus() -> Result<Vec<usize>, StartError> {
+/// Those that this process may use.
+pub(crate) fn allowed_cpus() -> Result<Vec<usize>, StartError> {
     Ok(core_affinity::get_core_ids().ok_or(StartError::Affinity)?.into_iter().map(|core| core.id).collect())
 }
 

@@ -47,6 +47,7 @@ use transport::Transport;
 pub use config::NodeConfig;
 pub use division::Division;
 pub use error::StartError;
+pub(crate) use host::allowed_cpus;
 pub use look::LookPort;
 pub use readiness::Obstacle;
 pub use slow::SlowLog;

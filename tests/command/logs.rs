@@ -80,7 +80,10 @@ fn a_refusal_is_json_where_json_is_asked_for() {
         assert_eq!(ended.code, Some(15));
         let last: Value = serde_json::from_str(ended.err.lines().last().expect("a line")).expect("JSON");
         assert!(last["exit_code"] == 15 && message(&last).contains("nowhere.db"), "{last}");
-        assert!(last["level"] == "ERROR" && last["timestamp"].is_string(), "{last}");
+        assert!(last["level"] == "ERROR" && last["target"] == "florin::cli", "{last}");
+        // To the microsecond, as the other lines are: it was to the nanosecond.
+        let (_, fraction) = last["timestamp"].as_str().and_then(|time| time.split_once('.')).expect("a time");
+        assert_eq!(fraction.len(), "123456Z".len(), "{last}");
     }
 }
 
@@ -98,4 +101,26 @@ fn what_waits_for_a_version_is_logged_as_slow_with_what_it_waited_for() {
         all.find(|line| message(line).starts_with("slow: GetBalance waited for min_version, in vain"))
     });
     assert!(line["took_us"].as_u64().expect("a number") >= 50_000, "{line}");
+}
+
+/// A node whose only file was its audit log said nothing of a SIGHUP.
+#[test]
+fn each_file_that_is_read_or_opened_anew_is_named() {
+    let folder = folder_with_ledger();
+    let hang_up = |more: &[&str]| {
+        let json = ["--log-format", "json", "--shards", "1", "--audit-log", "audit.jsonl"];
+        let (server, log) = start(folder.path(), &[&json, more].concat());
+        server.signal(Signal::HUP);
+        wait_for_line(&log, "SIGHUP: the audit log is opened anew");
+        lines(&log)
+            .iter()
+            .map(message)
+            .filter(|line| line.starts_with("SIGHUP: "))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert_eq!(hang_up(&[]), "SIGHUP: the audit log is opened anew");
+    run(folder.path(), &["principal", "add", "a", "--may", "balance"]).ok();
+    let both = "SIGHUP: the principals were read again; SIGHUP: the audit log is opened anew";
+    assert_eq!(hang_up(&["--principals", "principals.toml"]), both);
 }

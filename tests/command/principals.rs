@@ -210,3 +210,15 @@ fn no_secret_is_in_anything_that_is_shown() {
         }
     }
 }
+
+/// The first message named the file as it had been given, the second by a path from the root on.
+#[test]
+fn the_file_is_named_as_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let added = run(folder.path(), &["principal", "add", name, "--may", "balance"]);
+        assert!(added.err.contains(&format!("{name} stands in principals.toml; ")), "{added:?}");
+    }
+    let refused = run(folder.path(), &["principal", "add", "c d", "--may", "balance"]).refused(1);
+    assert!(refused.contains("florin: principals.toml: "), "{refused}");
+}

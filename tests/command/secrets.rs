@@ -60,8 +60,52 @@ fn no_secret_is_in_what_is_passed_on() {
     );
     assert!(text("log.txt").contains("INFO ready") && text("readyz.json").contains("\"ready\":true"));
     assert!(text("metrics.txt").contains("florin_accounts") && text("version.txt").starts_with("florin "));
+    // It is TOML again, which a whole line without its end was not.
+    let config: toml::Table = toml::from_str(&text("florin.toml")).expect("TOML");
+    assert_eq!(
+        config["ledger"]["address"].as_str(),
+        Some("postgres://app:(left out)@db/x?table=t&password (left out)")
+    );
+    // Whoever may log in here does not read it: it was everybody's.
+    for file in files(&out).into_iter().chain([out.clone(), out.join("host")]) {
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has {mode:o}", file.display());
+    }
     // What is there already is not written over.
-    run(folder.path(), &arguments).refused(1);
+    let said = run(folder.path(), &arguments).refused(1);
+    assert!(said.contains("is there already: name a folder that is not there yet"), "{said}");
+}
+
+/// It ended with 0 and half a configuration, and of a folder whose parent was missing it said to name one that was not there.
+#[test]
+fn what_cannot_be_used_is_told_with_what_to_do() {
+    let folder = folder_with_ledger();
+    let at = folder.path();
+    let server = Server::start(at, &["--shards", "1"]);
+    write(at, "log", "INFO x\n");
+    write(
+        at,
+        "broken.toml",
+        &format!("shards = 1\nledger = \"postgres://app:{SECRET}@db/x\npassword = \"{SECRET}\"\n"),
+    );
+    let (admin, reads) = (format!("http://{}/", server.admin), server.addr());
+    let support = |out: &str, admin: &str, more: &[&str]| {
+        run(at, &[&["support", out, "--admin", admin, "--log", "log"], more].concat())
+    };
+    let said = support("a/b/c", &admin, &[]).refused(1);
+    assert!(said.contains("florin: a/b is not there: make it (mkdir -p)"), "{said}");
+
+    let said = support("broken", &admin, &["--config", "broken.toml"]).refused(3);
+    let why = "florin.toml: broken.toml: line 2 is not TOML";
+    assert!(said.contains(why), "{said}");
+    assert!(fs::read_to_string(at.join("broken/missing.txt")).unwrap().starts_with(why));
+    for file in files(&at.join("broken")) {
+        assert!(!String::from_utf8_lossy(&fs::read(&file).unwrap()).contains(SECRET), "{}", file.display());
+    }
+
+    let said = support("reads", &reads, &[]).refused(3);
+    let why = format!("metrics.txt, shards.json, checkpoint.json, audit.json: {reads} answers reads alone");
+    assert!(said.contains(&why) && said.matches("admin port").count() == 1, "{said}");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn what_is_missing_between_a_command_and_a_node_is_said() {
         let err = get(&["--tls-ca", "other/ca.crt"]);
         assert!(err.contains(ours) && err.contains("TLS"), "{err}");
         let err = get(&["--tls-ca", "certs/ca.crt"]);
-        assert!(err.contains("asks for a certificate") && err.contains("--tls-cert"), "{err}");
+        assert!(err.contains("asks for a certificate: give one (--tls-cert, --tls-key)"), "{err}");
         let err = get(&other);
         assert!(err.contains(theirs), "{err}");
         let err = get(&["--tls-ca", "nowhere.crt"]);

@@ -197,7 +197,8 @@ fn top_shows_a_node_by_tls_to_whom_it_knows() {
 fn top_ends_when_nobody_reads_it() {
     let folder = folder_with_ledger();
     let server = Server::start(folder.path(), &["--shards", "1"]);
-    let mut top = florin(folder.path(), &["top", "--admin", &server.admin.to_string()]);
+    // As the node prints it.
+    let mut top = florin(folder.path(), &["top", "--admin", &format!("http://{}", server.admin)]);
     let mut child = top.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.next().unwrap().unwrap();
@@ -216,6 +217,8 @@ fn top_refuses_in_words() {
     let admin = server.admin.to_string();
     let err = run(folder.path(), &["top", "--admin", &admin]).refused(1);
     assert!(err.contains("401") && err.contains("may metrics"), "{err}");
+    // "as Authorization: Bearer" is not what the command takes.
+    assert!(err.contains("a token by --token-file FILE or FLORIN_TOKEN"), "{err}");
     server.signal(Signal::TERM);
     server.ended();
     let err = run(folder.path(), &["top", "--admin", &admin]).refused(1);
@@ -236,4 +239,66 @@ fn the_demonstration_shows_what_the_machine_can_bear_and_leaves_the_terminal_as_
     terminal.wait_for(0, "is removed");
     terminal.is_restored(0);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary ledger is removed");
+}
+
+/// `below is what was last heard` was said where nothing was below.
+#[test]
+fn lines_of_a_node_that_is_gone_say_so_once() {
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let mut top = florin(folder.path(), &["top", "--admin", &server.admin.to_string()]);
+    let mut child = top.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    lines.next().unwrap();
+    server.signal(Signal::KILL);
+    let said = lines.find(|line| line.starts_with("no news")).unwrap();
+    assert!(said.contains("says no more until there is some") && !said.contains("below"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Its ledger stayed behind, and a screen of `florin top` read a terminal that was gone for ever.
+#[test]
+fn a_terminal_that_is_closed_ends_what_is_shown_on_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let left = || std::fs::read_dir(folder.path()).unwrap().count();
+    let demo = "demo --users 50 --shards 1 --transactions ";
+    for (transactions, shown) in [("1000", "node: ready"), ("100000000", "rows/s")] {
+        let terminal = Terminal::run(folder.path(), &format!("{demo}{transactions}"));
+        terminal.wait_for(0, shown);
+        assert!(left() > 0, "there is a ledger");
+        drop(terminal);
+        wait_for(&format!("the end of the ledger of {transactions}"), || (left() == 0).then_some(()));
+    }
+    let mut terminal = Terminal::run(folder.path(), &format!("{demo}100000000"));
+    terminal.wait_for(0, "rows/s");
+    terminal.press("q");
+    terminal.wait_for(0, "ended while the ledger was made up");
+    terminal.wait_for(0, "ended with 0");
+    assert_eq!(left(), 0);
+
+    let folder = folder_with_ledger();
+    let server = Server::start(folder.path(), &["--shards", "1"]);
+    let terminal = Terminal::run(folder.path(), &format!("top --admin {}", server.admin));
+    terminal.wait_for(0, "node: ready");
+    let top = || {
+        let at = server.admin.to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        processes
+            .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+            .any(|words| words.contains("florin\0top\0") && words.contains(&at))
+    };
+    assert!(top());
+    drop(terminal);
+    wait_for("its end", || (!top()).then_some(()));
+}
+
+/// It was told which flags of `florin serve` help, once the ledger had been made up.
+#[test]
+fn more_shards_than_cpus_are_refused_before_the_ledger_is_made_up() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let ended = run(folder.path(), &["demo", "--shards", "256", "--seconds", "1"]);
+    assert!(!ended.out.contains("making up"), "{ended:?}");
+    let said = ended.refused(14);
+    assert!(said.contains("--shards 256: expected ") && !said.contains("--cpus"), "{said}");
 }

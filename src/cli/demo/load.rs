@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use florin_client::{Address, Client, Error, UserId, WindowMask};
 use florin_record::{LedgerError, Trouble};
 use jiff::Timestamp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::generate::Platform;
@@ -27,6 +29,14 @@ impl Stop {
     /// Everybody ends soon.
     pub(super) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Signals set it too: a terminal that is closed (SIGHUP) would end the process with the ledger left behind.
+    pub(super) fn on_signals(&self) -> std::io::Result<()> {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
+            flag::register(signal, Arc::clone(&self.0))?;
+        }
+        Ok(())
     }
 
     /// Whether to end.

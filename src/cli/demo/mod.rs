@@ -17,23 +17,25 @@ use home::{Home, LedgerKind};
 use jiff::Timestamp;
 use load::{Rush, Stop, Tally};
 
+use super::keys::{Keys, Wish};
 use super::log::log_to_stderr;
 use super::output::say;
-use super::screen::{History, Page, Stage, Wish, until_left};
-use super::service::{EndSignals, Service, ServiceError, runtime};
+use super::screen::{History, Page, Stage, until_left};
+use super::service::{Service, ServiceError, runtime};
 use super::settings::{Effective, Listen, LogFormat, Settings, SettingsError, Shards};
 use crate::admin::View;
 use crate::admin::activity::{Sampler, Weight};
 use crate::cli::generate::{GenerateError, GenerateOptions, Platform};
-use crate::cli::progress::Bar;
+use crate::cli::progress::{Bar, Progress, Unit};
 use crate::limits::{DEMO_LINE, DEMO_READERS, DEMO_REFRESH, DEMO_RUSH_THREADS_MAX, SCREEN_GLANCE};
+use crate::node::allowed_cpus;
 use crate::numbers::grouped;
 use crate::sources::LedgerAddress;
 
 /// Flags of `florin demo`.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// End by itself after so long
+    /// End by itself after so many seconds, from when it serves
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
     /// How many users the platform has
@@ -59,6 +61,16 @@ pub struct DemoArgs {
 /// Why the demonstration did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// More shards than the CPUs may have.
+    #[error(
+        "--shards {shards}: expected {cpus} at most, one for each CPU that this process may use; give fewer, or leave it out"
+    )]
+    FewCpus {
+        /// Asked for.
+        shards: u16,
+        /// There.
+        cpus: usize,
+    },
     /// No place for the ledger.
     #[error("cannot make a temporary folder for the ledger in {}: {source}; set TMPDIR to another place", .place.display())]
     Folder {
@@ -108,6 +120,7 @@ impl DemoError {
         match self {
             DemoError::Service(error) => error.exit_code(),
             DemoError::Settings(_) => 2,
+            DemoError::FewCpus { .. } => 14,
             _ => 1,
         }
     }
@@ -128,13 +141,26 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let on_screen = Stage::has_screen();
     // A log would tear the screen.
     log_to_stderr(if on_screen { "off" } else { "warn" }, LogFormat::Text);
+    if let Some(Shards::Count(shards)) = args.shards {
+        let cpus = allowed_cpus().map_err(ServiceError::from)?.len();
+        if usize::from(shards) > cpus {
+            return Err(DemoError::FewCpus { shards, cpus });
+        }
+    }
+    let stop = Stop::default();
+    stop.on_signals().map_err(DemoError::host("listen to signals"))?;
     let home = Home::make(args.ledger)?;
     let ledger = home.ledger();
-    let platform = generate(args, &ledger)?;
+    let platform = match generate(args, &ledger, &stop) {
+        Err(DemoError::Generate(GenerateError::Ended)) => {
+            say(&format!("ended while the ledger was made up; {} is removed", home.remove()?.display()));
+            return Ok(());
+        }
+        outcome => outcome?,
+    };
     let service = start(args, &ledger)?;
     say(&service.describe());
 
-    let stop = Stop::default();
     let tally = Arc::new(Tally::default());
     let view = Arc::clone(&service.view);
     let at = Place {
@@ -188,11 +214,37 @@ fn farewell(home: Home, written: u64, reads: u32, tally: &Tally) -> Result<(), D
     if errors > 0 { Err(DemoError::Reads { errors }) } else { Ok(()) }
 }
 
-fn generate(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Platform, DemoError> {
+/// The bar of progress, until somebody wants no more.
+struct UntilStopped<'a> {
+    bar: Bar,
+    keys: Keys,
+    stop: &'a Stop,
+}
+
+impl Progress for UntilStopped<'_> {
+    fn begin(&mut self, unit: Unit, total: Option<u64>) {
+        self.bar.begin(unit, total);
+    }
+
+    fn reach(&mut self, done: u64) {
+        self.bar.reach(done);
+    }
+
+    fn end(&mut self) {
+        self.bar.end();
+    }
+
+    fn is_enough(&mut self) -> bool {
+        self.stop.is_set() || self.keys.is_end()
+    }
+}
+
+fn generate(args: &DemoArgs, ledger: &LedgerAddress, stop: &Stop) -> Result<Platform, DemoError> {
     say(&format!(
-        "making up {} transactions of {} users",
+        "making up {} transactions of {} users{}",
         grouped(args.transactions),
-        grouped(u64::from(args.users))
+        grouped(u64::from(args.users)),
+        if Stage::has_screen() { "; q ends it" } else { "" }
     ));
     let options = GenerateOptions {
         ledger: ledger.clone(),
@@ -201,7 +253,8 @@ fn generate(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Platform, DemoErr
         seed: rand::random(),
         until_us: Timestamp::now().as_microsecond(),
     };
-    Ok(crate::cli::generate::generate(&options, &mut Bar::new())?)
+    let mut progress = UntilStopped { bar: Bar::new(), keys: Keys::listen(), stop };
+    Ok(crate::cli::generate::generate(&options, &mut progress)?)
 }
 
 /// On the default ports, or on free ones where those are taken.
@@ -209,7 +262,7 @@ fn start(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Service, DemoError> 
     let settings = Settings { ledger: Some(ledger.clone()), shards: args.shards, ..Settings::default() };
     match Service::start(settings.clone().effective()?) {
         Err(error) if error.is_port_taken() => {
-            say(&format!("{error}; taking free ports instead"));
+            say("others have florin's ports (ss -ltnp names them): taking free ones");
             let free = Some(Listen::At(SocketAddr::from(([127, 0, 0, 1], 0))));
             let settings = Settings { listen: free, shard_listen: free, admin: free, ..settings };
             let effective: Effective = settings.effective()?;
@@ -219,7 +272,7 @@ fn start(args: &DemoArgs, ledger: &LedgerAddress) -> Result<Service, DemoError> 
     }
 }
 
-/// The demonstration's control plane: the admin port, the readers, and the signals.
+/// The demonstration's control plane: the admin port and the readers.
 struct Control {
     users: u32,
     reads: u32,
@@ -232,12 +285,10 @@ impl Control {
     /// Says so through `started` when the node is ready, and ends when the stop sign is set.
     fn run(self, service: Service, started: &mpsc::Sender<()>) -> Result<(), DemoError> {
         runtime()?.block_on(async {
-            let mut signals = EndSignals::listen()?;
             let mut running = service.run()?;
             let view = Arc::clone(&running.view);
             let outcome = tokio::select! {
                 outcome = running.node_ended() => outcome.map_err(DemoError::from),
-                _ = signals.next() => Ok(()),
                 outcome = self.serve(view, started) => outcome,
             };
             self.stop.set();

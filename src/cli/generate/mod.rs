@@ -62,6 +62,9 @@ pub enum GenerateError {
         /// Why.
         rejection: Rejection,
     },
+    /// Somebody wants no more of it.
+    #[error("it was ended, and nothing was made up")]
+    Ended,
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -134,6 +137,10 @@ fn generate_into(
             }
             if rows.is_multiple_of(PROGRESS_ROWS) {
                 progress.reach(rows);
+                if progress.is_enough() {
+                    progress.end();
+                    return Err(GenerateError::Ended);
+                }
             }
         }
     }

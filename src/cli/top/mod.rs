@@ -15,10 +15,11 @@ use signal_hook::flag;
 
 use crate::admin::activity::{Activity, Weight};
 use crate::callers::SecretError;
-use crate::cli::caller::{AdminArgs, Asked};
+use crate::cli::caller::{AdminArgs, Asked, in_flags};
 use crate::cli::events::{Events, EventsError};
 use crate::cli::http::request_within;
-use crate::cli::screen::{History, Page, Stage, Wish, until_left};
+use crate::cli::keys::Wish;
+use crate::cli::screen::{History, Page, Stage, until_left};
 use crate::limits::{SCREEN_GLANCE, TOP_CALL, TOP_REFUSALS, TOP_SILENCE};
 use search::Search;
 
@@ -88,7 +89,10 @@ fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> R
                 trouble = None;
                 true
             }
-            Heard::Trouble(words) => trouble.replace(words.clone()) != Some(words),
+            Heard::Trouble(error) => {
+                let words = no_news(&error, stage);
+                trouble.replace(words.clone()) != Some(words)
+            }
             Heard::Nothing => false,
         };
         match stage.wish(Duration::ZERO)? {
@@ -115,6 +119,19 @@ fn show(mut watched: Watched<'_>, stage: &mut Stage, is_ended: &AtomicBool) -> R
     Ok(())
 }
 
+/// What is said where a node does not answer. A screen still has what it told; elsewhere nothing is below.
+fn no_news(error: &str, stage: &Stage) -> String {
+    let error = in_flags(error);
+    match stage {
+        Stage::Screen(_) => {
+            format!("no news; this asks again each second, and below is what was last heard. {error}")
+        }
+        Stage::Lines => format!(
+            "no news; this asks again each second, and says no more until there is some, or another reason. {error}"
+        ),
+    }
+}
+
 /// A node that is asked what it is doing, again and again where it does not answer.
 struct Watched<'a> {
     node: &'a Asked,
@@ -134,11 +151,7 @@ enum Heard {
 impl Watched<'_> {
     /// Listens for [`SCREEN_GLANCE`], or tries to reach the node where it is time to.
     fn listen(&mut self, retry: &mut Instant) -> Heard {
-        let said = |error: &dyn std::fmt::Display| {
-            Heard::Trouble(format!(
-                "no news; this asks again each second, and below is what was last heard. {error}"
-            ))
-        };
+        let said = |error: &dyn std::fmt::Display| Heard::Trouble(error.to_string());
         let Some(events) = &mut self.events else {
             let left = retry.saturating_duration_since(Instant::now());
             if !left.is_zero() {

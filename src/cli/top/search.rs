@@ -6,10 +6,10 @@ use florin_schema::Window;
 use hyper::HeaderMap;
 use serde::Deserialize;
 
-use crate::cli::caller::Asked;
+use crate::cli::caller::{Asked, in_flags};
 use crate::cli::http::whole_within;
+use crate::cli::keys::Typed;
 use crate::cli::output::{Align, Table};
-use crate::cli::screen::Typed;
 use crate::limits::{TOP_CALL, USER_DIGITS_MAX};
 use crate::numbers::grouped_signed;
 
@@ -59,7 +59,7 @@ impl Search<'_> {
     fn look(&mut self, user: &str, what: &str, table: fn(&str) -> Option<Table>) {
         let path = format!("/v1/users/{user}/{what}");
         let told = match whole_within(TOP_CALL, self.node, "GET", &path, "") {
-            Err(error) => format!("{what}: {error}"),
+            Err(error) => format!("{what}: {}", in_flags(&error.to_string())),
             Ok((_, answer)) if !answer.is_success() => format!("{what}: {}", answer.detail()),
             Ok((headers, answer)) => match table(&answer.body) {
                 None => format!("{what}: the node's answer cannot be read: use the florin of its version"),
