@@ -55,7 +55,7 @@ hostile: ## What may go wrong, for longer than test has time: an hour and a half
 	@scripts/needs test
 	@scripts/hostile
 
-mutants: ## Change the core in each of 1,300 small ways, and see whether a test notices: half a day (SAMPLE=3/24: every 24th)
+mutants: ## Change the core in each of 1,300 small ways, and see whether a test notices: hours (SAMPLE=3/24: every 24th)
 	@scripts/needs test
 	@scripts/mutants $(SAMPLE)
 
