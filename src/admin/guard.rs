@@ -15,7 +15,7 @@ use florin_schema::{Status, UserId};
 
 use super::console::parts;
 use super::intake::closing;
-use super::problem::{Problem, Reason, caller_gone};
+use super::problem::{Problem, Reason};
 use super::users;
 use crate::callers::{AuditLog, Callers, Deed};
 use crate::clock::Clock;
@@ -152,17 +152,12 @@ impl Guard {
         };
         request.extensions_mut().insert(principal);
         let response = next.run(request).await;
-        let reason = is_refusal(response.status()).then(|| response.extensions().get::<Reason>()).flatten();
+        let reason = response.extensions().get::<Reason>();
         if needed != Rights::METRICS || reason.is_some() {
             guard.note(&asked, response.status(), reason.map(|Reason(words)| words.clone()), known);
         }
         response
     }
-}
-
-/// Whether who asked was turned away: neither was it looked for and not found, nor did it go away itself.
-fn is_refusal(status: StatusCode) -> bool {
-    status.is_client_error() && status != StatusCode::NOT_FOUND && status != caller_gone()
 }
 
 /// One of a caller's requests that waits for its answer, until this is dropped.

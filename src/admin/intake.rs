@@ -51,7 +51,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::Host(_) => "; --admin-host names further ones",
         _ => "",
     };
-    Problem::new(status, format!("{refusal}{hint}"))
+    Problem::new(status, format!("{refusal}{hint}")).refusing()
 }
 
 /// A refusal of a request whose body is not read: what follows on the connection could be that body.

@@ -14,6 +14,7 @@ pub(super) fn caller_gone() -> StatusCode {
 pub(super) struct Problem {
     status: StatusCode,
     members: Map<String, Value>,
+    is_refusal: bool,
 }
 
 impl Problem {
@@ -24,7 +25,7 @@ impl Problem {
         members.insert("title".to_owned(), status.canonical_reason().unwrap_or("Error").into());
         members.insert("status".to_owned(), status.as_u16().into());
         members.insert("detail".to_owned(), detail.into().into());
-        Problem { status, members }
+        Problem { status, members, is_refusal: false }
     }
 
     /// Which transaction of the request, from 0.
@@ -36,6 +37,12 @@ impl Problem {
     /// A further member.
     pub(super) fn with(mut self, name: &str, value: &str) -> Problem {
         self.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Who asked is turned away for where the request comes from: that is written down with the reason, which names no user.
+    pub(super) fn refusing(mut self) -> Problem {
+        self.is_refusal = true;
         self
     }
 
@@ -62,7 +69,7 @@ pub(super) struct Reason(pub(super) String);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let reason = self.detail().map(|detail| Reason(detail.to_owned()));
+        let reason = self.detail().filter(|_| self.is_refusal).map(|detail| Reason(detail.to_owned()));
         let body = Value::Object(self.members).to_string();
         let retry = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let mut response =

@@ -89,6 +89,8 @@ fn the_console_shows_each_what_it_may_see() {
     assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
     let log = std::fs::read_to_string(folder.join("audit.jsonl")).unwrap();
     assert!(log.contains("/v1/users/{user}/balance") && !log.contains("/v1/users/1/"), "{log}");
+    // Nor is what was typed for an id, whatever the refusal of it says.
+    assert!(!log.contains("<b>x"), "{log}");
     // Whoever may not know who was refused is refused once, and not for as long as it looks.
     assert_eq!(log.matches("GET /v1/refusals\",\"outcome\":\"403\"").count(), 1, "{log}");
     // A look at the refusals is written down, and so there is none while there are no more of them.
