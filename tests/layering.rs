@@ -225,6 +225,7 @@ const MAY_BE_UNSAFE: &[&str] = &[
     "core/src/mesh/latest.rs",
     "core/src/mesh/ring.rs",
     "core/src/shard/memory.rs",
+    "core/src/wire/encode/line.rs",
     "schemas/src/generated.rs",
     "src/drivers/ring/mod.rs",
 ];

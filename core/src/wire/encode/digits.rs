@@ -20,9 +20,9 @@ pub(super) fn eight_digits(number: u64) -> u64 {
     pairs_digits((fours << 16) - hundreds * ((100 << 16) - 1))
 }
 
-/// Four numbers below 100, each in 16 bits, the first in the lowest.
+/// Four numbers below 100, each in 16 bits, the first in the lowest → their digits.
 #[inline(always)]
-fn pairs_digits(pairs: u64) -> u64 {
+pub(super) fn pairs_digits(pairs: u64) -> u64 {
     let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
     (pairs << 8) - tens * ((10 << 8) - 1)
 }

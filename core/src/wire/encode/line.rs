@@ -1,11 +1,12 @@
 //! Text of a bounded length, written in one place: room for all of it is made once, and each piece is a store of a known length. A
-//! vector that is asked for room at each piece costs more than the digits (`json.rs`).
+//! vector that is asked for room at each piece costs more than the digits (`json.rs`), and one whose room is emptied first, more than half of them.
+#![allow(unsafe_code)]
 
 use alloc::vec::Vec;
-use core::mem;
+use core::mem::{self, MaybeUninit};
 
 use super::digits::{ZEROS, ascii, eight_digits};
-use super::time::Days;
+use super::time::{Days, Moment};
 
 const EIGHT_DIGITS: u64 = 100_000_000;
 /// Bytes that a number needs with its label, of which the store of 24 at the most.
@@ -56,9 +57,9 @@ impl From<i64> for Number {
     }
 }
 
-/// What is left of the room at the end of a vector.
+/// What is left of the room at the end of a vector, of which nothing has been written yet.
 pub(super) struct Line<'a> {
-    room: &'a mut [u8],
+    room: &'a mut [MaybeUninit<u8>],
 }
 
 impl Line<'_> {
@@ -69,12 +70,27 @@ impl Line<'_> {
     /// much as its store takes, however short it is: a text `N` bytes, a number with its label 33.
     #[inline(always)]
     pub(super) fn append(out: &mut Vec<u8>, room_bytes: usize, write: impl FnOnce(&mut Line<'_>)) {
+        out.reserve(room_bytes);
         let from = out.len();
-        out.resize(from + room_bytes, 0);
-        let mut line = Line { room: &mut out[from..] };
+        let room = &mut out.spare_capacity_mut()[..room_bytes];
+        let mut line = Line { room };
         write(&mut line);
         let left = line.room.len();
-        out.truncate(from + room_bytes - left);
+        // SAFETY: it is the same room, for nobody else can make a line; and it is passed over by `skip` alone, which is told no more
+        // bytes than were stored at its beginning just before.
+        unsafe { out.set_len(from + room_bytes - left) };
+    }
+
+    /// The room's first `N` bytes.
+    #[inline(always)]
+    fn place<const N: usize>(&mut self) -> &mut [MaybeUninit<u8>; N] {
+        self.room.first_chunk_mut().expect("room for it")
+    }
+
+    /// Goes on behind so many bytes, which have been stored.
+    #[inline(always)]
+    fn skip(&mut self, bytes: usize) {
+        self.room = &mut mem::take(&mut self.room)[bytes..];
     }
 
     #[inline(always)]
@@ -85,19 +101,18 @@ impl Line<'_> {
     /// The first `len` bytes of `text`, by a store of all of them.
     #[inline(always)]
     pub(super) fn beginning<const N: usize>(&mut self, text: &[u8; N], len: usize) {
-        let room = mem::take(&mut self.room);
-        *room.first_chunk_mut().expect("room for it") = *text;
-        self.room = &mut room[len..];
+        assert!(len <= N, "no more than all of it");
+        store(self.place::<N>(), 0, text);
+        self.skip(len);
     }
 
     /// A code's text, which was checked when it was written, behind its label.
     #[inline(always)]
     pub(super) fn code(&mut self, label: &Text<16>, code: u64) {
-        let room = mem::take(&mut self.room);
-        let place: &mut [u8; 16 + 8] = room.first_chunk_mut().expect("room for it");
-        place[..16].copy_from_slice(&label.bytes);
-        place[label.len..label.len + 8].copy_from_slice(&code.to_le_bytes());
-        self.room = &mut room[label.len + 8 - code.leading_zeros() as usize / 8..];
+        let place = self.place::<{ 16 + 8 }>();
+        store(place, 0, &label.bytes);
+        store(place, label.len, &code.to_le_bytes());
+        self.skip(label.len + 8 - code.leading_zeros() as usize / 8);
     }
 
     /// A number behind its label.
@@ -106,10 +121,8 @@ impl Line<'_> {
         let number = number.into();
         match number.magnitude {
             0..EIGHT_DIGITS => {
-                let room = mem::take(&mut self.room);
-                let place: &mut [u8; NUMBER] = room.first_chunk_mut().expect("room for it");
-                let end = short(place, 0, label, number);
-                self.room = &mut room[end..];
+                let end = short(self.place::<NUMBER>(), 0, label, number);
+                self.skip(end);
             }
             // The line itself is handed over and comes back: where somebody else might write to it, it would lie in memory for all.
             _ => *self = Line { room: mem::take(&mut self.room) }.with_long(label, number),
@@ -125,11 +138,10 @@ impl Line<'_> {
     ) {
         let (first, second) = (numbers.0.into(), numbers.1.into());
         if first.magnitude.max(second.magnitude) < EIGHT_DIGITS {
-            let room = mem::take(&mut self.room);
-            let place: &mut [u8; 2 * NUMBER] = room.first_chunk_mut().expect("room for it");
+            let place = self.place::<{ 2 * NUMBER }>();
             let begin = short(place, 0, labels.0, first);
             let end = short(place, begin, labels.1, second);
-            self.room = &mut room[end..];
+            self.skip(end);
         } else {
             *self = Line { room: mem::take(&mut self.room) }.with_either_long(labels, (first, second));
         }
@@ -138,11 +150,13 @@ impl Line<'_> {
     /// A text in which [`TIME`](super::time::TIME) stands at `at`, with a time in its place, as [`rfc3339`](super::time::rfc3339) says it.
     #[inline(always)]
     pub(super) fn moment<const N: usize>(&mut self, text: &Text<N>, at: usize, us: i64, days: &mut Days) {
-        let room = mem::take(&mut self.room);
-        let place: &mut [u8; N] = room.first_chunk_mut().expect("room for it");
-        *place = text.bytes;
-        days.write(place[at..].first_chunk_mut().expect("a time stands there"), us);
-        self.room = &mut room[text.len..];
+        let Moment { date, clock, micros } = days.moment(us);
+        let place = self.place::<N>();
+        store(place, 0, &text.bytes);
+        store(place, at, &date);
+        store(place, at + Moment::CLOCK, &clock);
+        store(place, at + Moment::MICROS, &micros);
+        self.skip(text.len);
     }
 
     #[cold]
@@ -175,21 +189,30 @@ impl Line<'_> {
 /// Writes a number of at most eight digits behind its label to `at`; where it ends.
 #[inline(always)]
 fn short<const P: usize, const N: usize>(
-    place: &mut [u8; P],
+    place: &mut [MaybeUninit<u8>; P],
     at: usize,
     label: &'static Text<N>,
     number: Number,
 ) -> usize {
-    let digits = eight_digits(number.magnitude);
-    // The last digit stands, even if it is a zero.
-    let leading_zeros = (digits | 1 << 56).trailing_zeros() / 8;
-    let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
-    place[at..at + N].copy_from_slice(&label.bytes);
+    store(place, at, &label.bytes);
     // Nobody can tell in advance which are negative.
-    place[at + label.len] = b'-';
+    store(place, at + label.len, b"-");
     let from = at + label.len + usize::from(number.is_negative);
-    place[from..from + 8].copy_from_slice(&digits);
+    // Most accounts hold nothing back, and a digit is its own text.
+    if number.magnitude < 10 {
+        store(place, from, &[b'0' + number.magnitude as u8]);
+        return from + 1;
+    }
+    let digits = eight_digits(number.magnitude);
+    let leading_zeros = digits.trailing_zeros() / 8;
+    let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
+    store(place, from, &digits);
     from + 8 - leading_zeros as usize
+}
+
+#[inline(always)]
+fn store<const P: usize, const N: usize>(place: &mut [MaybeUninit<u8>; P], at: usize, bytes: &[u8; N]) {
+    place[at..at + N].write_copy_of_slice(bytes);
 }
 
 #[cfg(test)]

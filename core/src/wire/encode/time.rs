@@ -1,7 +1,7 @@
 //! RFC 3339 times in UTC with microseconds, in fixed places of an array: each HTTP answer has two of them. jiff, which reads and
 //! writes all other times, looks for the form first; tests hold the two together.
 
-use super::digits::pair;
+use super::digits::{pair, pairs_digits};
 use crate::limits::DATES_KEPT;
 
 /// Seconds of a day.
@@ -16,17 +16,41 @@ const LAST_US: i64 = LAST_DAY * DAY_US + DAY_US - 1;
 
 /// What a time's digits are written into.
 pub(super) const TIME: &str = "0000-00-00T00:00:00.000000Z";
-const NO_TIME: [u8; TIME.len()] = *TIME.as_bytes().first_chunk().expect("all of it");
 
 /// `us` microseconds since 1970 UTC as `2026-11-22T04:05:06.000007Z`.
 ///
 /// # Panics
 /// Outside the years 0000 to 9999, which RFC 3339 cannot write: the ledger refuses such times.
 pub(super) fn rfc3339(us: i64) -> [u8; TIME.len()] {
-    let mut text = NO_TIME;
     let (day, of_day_us) = split(us);
-    write(&mut text, date(day), of_day_us);
+    let mut text = [0; TIME.len()];
+    for (place, piece) in Moment::new(date(day), of_day_us).pieces() {
+        text[place..place + piece.len()].copy_from_slice(piece);
+    }
     text
+}
+
+/// A time as text, in pieces that are one store each: those that come behind write over the end of those before.
+pub(super) struct Moment {
+    pub(super) date: [u8; 16],
+    pub(super) clock: [u8; 8],
+    pub(super) micros: [u8; 8],
+}
+
+impl Moment {
+    /// Where a time's clock and its microseconds begin.
+    pub(super) const CLOCK: usize = "0000-00-00T".len();
+    pub(super) const MICROS: usize = Moment::CLOCK + "00:00:00".len();
+
+    #[inline(always)]
+    fn new(date: [u8; 16], of_day_us: u64) -> Moment {
+        let (clock, micros) = (clock(of_day_us / 1_000_000), micros(of_day_us % 1_000_000));
+        Moment { date, clock: clock.to_le_bytes(), micros: micros.to_le_bytes() }
+    }
+
+    fn pieces(&self) -> [(usize, &[u8]); 3] {
+        [(0, &self.date), (Moment::CLOCK, &self.clock), (Moment::MICROS, &self.micros)]
+    }
 }
 
 /// The dates of days of which was told lately: accounts were changed last on one of few days. A day has one place.
@@ -38,7 +62,7 @@ pub(super) struct Days {
 #[derive(Clone, Copy)]
 struct Date {
     day: u32,
-    text: [u8; 10],
+    text: [u8; 16],
 }
 
 impl Days {
@@ -46,18 +70,18 @@ impl Days {
         Days { dates: [Date { day: 0, text: date(0) }; DATES_KEPT] }
     }
 
-    /// As [`rfc3339`], where [`TIME`] stands already: a text in small pieces that is copied as a whole waits for each of them.
+    /// As [`rfc3339`], in pieces.
     ///
     /// # Panics
     /// As there.
     #[inline(always)]
-    pub(super) fn write(&mut self, text: &mut [u8; TIME.len()], us: i64) {
+    pub(super) fn moment(&mut self, us: i64) -> Moment {
         let (day, of_day_us) = split(us);
         let kept = &mut self.dates[day as usize % DATES_KEPT];
         if kept.day != day {
             *kept = Date { day, text: date(day) };
         }
-        write(text, kept.text, of_day_us);
+        Moment::new(kept.text, of_day_us)
     }
 }
 
@@ -69,43 +93,39 @@ fn split(us: i64) -> (u32, u64) {
     ((since_us / DAY_US as u64) as u32, since_us % DAY_US as u64)
 }
 
+/// A date, and what stands behind it before the minutes.
 #[cold]
-fn date(day: u32) -> [u8; 10] {
+fn date(day: u32) -> [u8; 16] {
     let (year, month, of_month) = civil(i64::from(day) + FIRST_DAY);
-    let mut text = *b"0000-00-00";
+    let mut text = *b"0000-00-00T00:00";
     for (place, number) in [(0, year / 100), (2, year % 100), (5, month), (8, of_month)] {
         text[place..place + 2].copy_from_slice(&pair(u64::from(number)));
     }
     text
 }
 
+/// `04:05:06` of a second of the day, the first digit in the lowest byte. Its part of an hour stands in 32 bits behind the point, whose
+/// sixtieths are minutes; the factor is 2³² / 3,600, rounded up by less than a second adds in all of a day.
 #[inline(always)]
-fn write(text: &mut [u8; TIME.len()], date: [u8; 10], of_day_us: u64) {
-    text[..10].copy_from_slice(&date);
-    let [hour, minute, second] = clock(of_day_us / 1_000_000);
-    let [first, second_of_micros, last] = micros_pairs(of_day_us % 1_000_000);
-    for (place, number) in
-        [(11, hour), (14, minute), (17, second), (20, first), (22, second_of_micros), (24, last)]
-    {
-        text[place..place + 2].copy_from_slice(&pair(number));
-    }
-}
-
-/// Hour, minute and second of a second of the day: its part of an hour in 32 bits behind the point, whose sixtieths are minutes. The
-/// factor is 2³² / 3,600, rounded up by less than a second adds in all of a day.
-#[inline(always)]
-fn clock(of_day_s: u64) -> [u64; 3] {
+fn clock(of_day_s: u64) -> u64 {
+    const TEXT: u64 = u64::from_le_bytes(*b"00:00:00");
     let hours = 1_193_047 * of_day_s;
     let minutes = 60 * (hours & 0xffff_ffff);
-    [hours >> 32, minutes >> 32, (60 * (minutes & 0xffff_ffff)) >> 32]
+    let seconds = 60 * (minutes & 0xffff_ffff);
+    // As `pairs_digits`, with room for a colon behind each.
+    let pairs = hours >> 32 | minutes >> 32 << 24 | seconds >> 32 << 48;
+    let tens = ((pairs * 103) >> 10) & 0x000f_0000_0f00_000f;
+    ((pairs << 8) - tens * ((10 << 8) - 1)) | TEXT
 }
 
-/// Two digits each of the microseconds of a second, in the same way: the factor is 2³² / 10,000, rounded up.
+/// `.000007Z` of a microsecond of the second, in the same way: the factor is 2³² / 10,000, rounded up.
 #[inline(always)]
-fn micros_pairs(micros: u64) -> [u64; 3] {
-    let first = 429_497 * micros;
+fn micros(of_second_us: u64) -> u64 {
+    const TEXT: u64 = u64::from_le_bytes(*b".000000Z");
+    let first = 429_497 * of_second_us;
     let second = 100 * (first & 0xffff_ffff);
-    [first >> 32, second >> 32, (100 * (second & 0xffff_ffff)) >> 32]
+    let last = 100 * (second & 0xffff_ffff);
+    pairs_digits(first >> 32 | second >> 32 << 16 | last >> 32 << 32) << 8 | TEXT
 }
 
 /// Year, month and day of a day since 1970, in the proleptic Gregorian calendar. Counted from a first of March, leap days come last in
@@ -155,19 +175,21 @@ mod tests {
             LAST_US,
             FIRST_US + DATES_KEPT as i64 * DAY_US,
         ] {
-            let mut text = NO_TIME;
-            days.write(&mut text, us);
-            assert_eq!(text, rfc3339(us));
+            let kept = days.moment(us);
+            let (day, of_day_us) = split(us);
+            let fresh = Moment::new(date(day), of_day_us);
+            assert_eq!(kept.pieces(), fresh.pieces());
         }
     }
 
     #[test]
     fn every_second_of_a_day_and_every_microsecond_of_a_second() {
         for second in 0..DAY_S as u64 {
-            assert_eq!(clock(second), [second / 3_600, second / 60 % 60, second % 60]);
+            let expected = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
+            assert_eq!(clock(second).to_le_bytes(), expected.as_bytes());
         }
-        for micros in 0..1_000_000 {
-            assert_eq!(micros_pairs(micros), [micros / 10_000, micros / 100 % 100, micros % 100]);
+        for us in 0..1_000_000 {
+            assert_eq!(micros(us).to_le_bytes(), format!(".{us:06}Z").as_bytes());
         }
     }
 
