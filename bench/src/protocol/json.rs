@@ -38,10 +38,22 @@ impl<'a> Json<'a> {
     /// Digits, and the quote behind them. One spelling for each number: no zero before another digit.
     #[inline]
     pub(super) fn unsigned(&mut self) -> Option<u64> {
-        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, rest) = self.rest.split_at(digits);
+        // Up to here no number overflows; longer ones are rare.
+        const DIGITS: usize = u64::MAX.ilog10() as usize;
+        let (mut number, mut count) = (0_u64, 0);
+        while let Some(digit) = self.rest.get(count).map(|byte| byte.wrapping_sub(b'0'))
+            && digit < 10
+        {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+            count += 1;
+        }
+        let (digits, rest) = self.rest.split_at(count);
         self.rest = rest.strip_prefix(b"\"")?;
-        decimal(number)
+        match digits {
+            [] | [b'0', _, ..] => None,
+            _ if count <= DIGITS => Some(number),
+            _ => decimal(digits),
+        }
     }
 
     /// The same, with a minus before negative ones; as it lies in memory.
@@ -58,7 +70,11 @@ impl<'a> Json<'a> {
     #[inline]
     fn asset(&mut self) -> Option<u64> {
         self.literal(b"{\"asset\":\"")?;
-        Some(Asset::parse(self.text()?).ok()?.to_wire())
+        // A code is too short to be looked through for its end in steps of a register.
+        let end = self.rest.iter().position(|byte| *byte == b'"')?;
+        let (code, rest) = self.rest.split_at(end);
+        self.rest = &rest[1..];
+        Some(Asset::parse(code).ok()?.to_wire())
     }
 
     /// `{"user_id":"…","version":"…"`.
