@@ -20,6 +20,25 @@ pub(super) fn eight_digits(number: u64) -> u64 {
     pairs_digits((fours << 16) - hundreds * ((100 << 16) - 1))
 }
 
+/// How many decimal digits a number below 10⁸ has. Known long before its digits are, and with it where all that follows goes. A number
+/// between two powers of two has as many digits as the lower of them, or one more from a power of ten on, which makes the sum with the
+/// table's entry go over 2³².
+#[inline(always)]
+pub(super) fn count(number: u64) -> usize {
+    const TABLE: [u64; 32] = {
+        let mut table = [0; 32];
+        let mut log = 0;
+        while log < table.len() {
+            let digits = (1_u64 << log).ilog10() as u64 + 1;
+            let next = 10_u64.pow(digits as u32);
+            table[log] = if next < 2 << log { ((digits + 1) << 32) - next } else { digits << 32 };
+            log += 1;
+        }
+        table
+    };
+    ((number + TABLE[(number | 1).ilog2() as usize % TABLE.len()]) >> 32) as usize
+}
+
 /// Four numbers below 100, each in 16 bits, the first in the lowest → their digits.
 #[inline(always)]
 pub(super) fn pairs_digits(pairs: u64) -> u64 {

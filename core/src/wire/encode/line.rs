@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::mem::{self, MaybeUninit};
 
-use super::digits::{ZEROS, ascii, eight_digits};
+use super::digits::{self, ZEROS, ascii, eight_digits};
 use super::time::{Days, Moment};
 
 const EIGHT_DIGITS: u64 = 100_000_000;
@@ -203,11 +203,10 @@ fn short<const P: usize, const N: usize>(
         store(place, from, &[b'0' + number.magnitude as u8]);
         return from + 1;
     }
-    let digits = eight_digits(number.magnitude);
-    let leading_zeros = digits.trailing_zeros() / 8;
-    let digits = ((digits | ZEROS) >> (8 * leading_zeros)).to_le_bytes();
-    store(place, from, &digits);
-    from + 8 - leading_zeros as usize
+    let count = digits::count(number.magnitude);
+    let digits = (eight_digits(number.magnitude) | ZEROS) >> (64 - 8 * count);
+    store(place, from, &digits.to_le_bytes());
+    from + count
 }
 
 #[inline(always)]

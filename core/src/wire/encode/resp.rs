@@ -8,7 +8,6 @@ use florin_schema::frame::{REPLY_FORWARDED, REPLY_LASTING, REPLY_QUARANTINED};
 use florin_schema::layout::BalanceView;
 use florin_schema::{Status, Version};
 
-use super::digits::pair;
 use super::json::{self, Around};
 use super::line::Line;
 use super::time::Days;
@@ -112,15 +111,24 @@ pub(super) fn balance(out: &mut Vec<u8>, view: &[u8], days: &mut Days) {
     count(out, from);
 }
 
+/// 100 to 999 as text, and what follows it: looked up, for all that stands behind waits for it otherwise.
+const COUNTS: [[u8; 4]; 900] = {
+    let mut counts = [[0; 4]; 900];
+    let mut number = 100;
+    while number < 1_000 {
+        let [hundreds, tens, ones] = [number / 100, number / 10 % 10, number % 10];
+        counts[number - 100] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8, b'\r'];
+        number += 1;
+    }
+    counts
+};
+
 /// Says how long the bulk string at the end of `out` is. Most have three digits' bytes, and are moved where they have not.
 #[inline(always)]
 fn count(out: &mut Vec<u8>, from: usize) {
     let bytes = out.len() - from - COUNTED.len() - "\r\n".len();
     match bytes {
-        100..=999 => {
-            let [tens, ones] = pair(bytes as u64 % 100);
-            out[from + 1..from + 4].copy_from_slice(&[b'0' + (bytes / 100) as u8, tens, ones]);
-        }
+        100..=999 => out[from + 1..from + 5].copy_from_slice(&COUNTS[bytes - 100]),
         _ => {
             let mut number = itoa::Buffer::new();
             let digits = number.format(bytes).bytes();
