@@ -276,6 +276,10 @@ impl Shard {
         for of_one in self.pipeline.at(answer).chunk_by(|one, next| one.asker == next.asker) {
             let session = &mut self.connections[of_one[0].asker];
             session.pay_usual(of_one.len());
+            if let Format::Resp(_) = of_one[0].to.format {
+                self.responder.values(&mut session.out, of_one);
+                continue;
+            }
             for Lookup { to, user, aspect, guess, .. } in of_one {
                 self.responder.account(&mut session.out, to, Via::Connection, *user, *aspect, *guess);
             }

@@ -14,14 +14,15 @@ use super::forwarding::question::{Aspect, Question};
 use super::forwarding::waiting::first_unmet;
 use super::holdings::{NO_MAP, NO_NODES, Share};
 use super::metrics::ShardMetrics;
-use super::table::{Guess, Table, Trust};
+use super::pipeline::Lookup;
+use super::table::{Found, Guess, Table, Trust};
 use crate::clock::Now;
 use crate::ledger::Horizon;
 use crate::limits::{ANSWER_BYTES, LOOKUPS_PER_GROUP, WAIT_MS_MAX};
 use crate::wire::resp::Chat;
 use crate::wire::{
     AssetTotals, Encoder, Format, Freshness, HelloAnswer, NotOwner, Origin, Rejection, ReplyTo, Request,
-    RespReply, StatisticsAnswer,
+    RespReply, RespShape, StatisticsAnswer,
 };
 
 /// How a question reached the shard that answers it.
@@ -209,6 +210,37 @@ impl Responder {
             }
         }
         self.count(to.opcode, Status::Ok);
+    }
+
+    /// The same for those of one connection over RESP. Out of line, in a loop of their own: what JSON needs in its registers, frames would
+    /// do without.
+    #[inline(never)]
+    pub fn values(&mut self, out: &mut Vec<u8>, lookups: &[Lookup]) {
+        for Lookup { to, user, aspect, guess, .. } in lookups {
+            // A GET of an account of which nothing is to be said but what it holds.
+            if let Format::Resp(RespReply { shape: RespShape::Value, .. }) = to.format
+                && *aspect == Aspect::Balance
+                && self.unavailable.is_none()
+                && let Some(Found { balance, trust: Trust::Whole, .. }) = self.table.confirm(*user, *guess)
+            {
+                self.encoder.whole_value(out, balance);
+                self.count(to.opcode, Status::Ok);
+            } else {
+                self.account_apart(out, to, *user, *aspect, *guess);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn account_apart(
+        &mut self,
+        out: &mut Vec<u8>,
+        to: &ReplyTo,
+        user: HashedUser,
+        aspect: Aspect,
+        guess: Guess,
+    ) {
+        self.account(out, to, Via::Connection, user, aspect, guess);
     }
 
     /// The clock has left, or will soon leave, the time for which the account's windows are held.

@@ -145,26 +145,15 @@ impl Encoder {
         }
     }
 
-    /// Out of line, and decided there: what another format needs in its registers, frames would do without.
+    /// Out of line: what another format needs in its registers, frames would do without.
     #[inline(never)]
     fn json_balance(&mut self, out: &mut Vec<u8>, format: Format, origin: Origin, balance: &[u8]) {
-        match format {
-            Format::Resp(reply) if resp::is_alone(reply, &origin) => {
-                resp::balance(out, balance, &mut self.days);
-            }
-            _ => self.headed_balance(out, format, origin, balance),
-        }
-    }
-
-    /// One with something before it.
-    #[inline(never)]
-    fn headed_balance(&mut self, out: &mut Vec<u8>, format: Format, origin: Origin, balance: &[u8]) {
         let balance = BalanceView::new(balance).expect("a view's bytes");
         let of = Version(balance.root.version.get());
         match format {
             Format::Resp(reply) => {
                 resp::value(out, reply, origin, of, "balance", |out| {
-                    resp::balance(out, balance.bytes, &mut self.days)
+                    resp::counted(out, |out| json::balance(out, balance, &mut self.days));
                 });
             }
             Format::Http(reply) => {
@@ -174,6 +163,12 @@ impl Encoder {
             }
             Format::Rkyv | Format::FlatBuffers => unreachable!("no JSON is in a frame"),
         }
+    }
+
+    /// Answers a GET over RESP about an account that is whole, of which nothing is to be said but what it holds.
+    #[inline(always)]
+    pub fn whole_value(&mut self, out: &mut Vec<u8>, balance: BalanceView<'_>) {
+        resp::balance(out, balance, &mut self.days);
     }
 
     /// Answers a GetStatistics.
@@ -223,9 +218,11 @@ impl Encoder {
                 }
                 for entry in entries {
                     let days = &mut self.days;
-                    let write = entry
-                        .balance
-                        .map(|balance| |out: &mut Vec<u8>| resp::balance(out, balance.bytes, days));
+                    let write = entry.balance.map(|balance| {
+                        move |out: &mut Vec<u8>| {
+                            resp::counted(out, |out| json::balance(out, balance, days));
+                        }
+                    });
                     resp::entry(out, version, entry.status, entry.quarantined, write);
                 }
             }

@@ -29,12 +29,6 @@ pub(super) const fn word(status: Status) -> &'static str {
     }
 }
 
-/// Whether a reply about one user is JSON and nothing else.
-#[inline(always)]
-pub(super) fn is_alone(reply: RespReply, origin: &Origin) -> bool {
-    reply.shape != RespShape::Told && origin.flags & REPLY_QUARANTINED == 0
-}
-
 /// A reply about one user: JSON in a bulk string, which `write` appends.
 pub(super) fn value(
     out: &mut Vec<u8>,
@@ -45,15 +39,15 @@ pub(super) fn value(
     write: impl FnOnce(&mut Vec<u8>),
 ) {
     let version = reply.version;
-    if is_alone(reply, &origin) {
-        write(out);
-    } else if reply.shape == RespShape::Told {
+    if reply.shape == RespShape::Told {
         map(out, version, 7);
         bulk(out, name.as_bytes());
         write(out);
         tell(out, version, &origin, of);
-    } else {
+    } else if origin.flags & REPLY_QUARANTINED != 0 {
         error(out, "", QUARANTINED);
+    } else {
+        write(out);
     }
 }
 
@@ -101,11 +95,12 @@ pub(super) fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     count(out, from);
 }
 
-/// Appends a balance's JSON in a bulk string. Once and for all: what is inlined in several places is in none of them.
-#[inline(never)]
-pub(super) fn balance(out: &mut Vec<u8>, view: &[u8], days: &mut Days) {
-    let BalanceView { rows, root, .. } = BalanceView::new(view).expect("a view's bytes");
+/// A balance in one piece with what makes it a bulk string. In the one loop that writes many of them: what is inlined in several places is
+/// in none of them.
+#[inline(always)]
+pub(super) fn balance(out: &mut Vec<u8>, balance: BalanceView<'_>, days: &mut Days) {
     const BULK: Around = Around::new(COUNTED, "\r\n");
+    let BalanceView { rows, root, .. } = balance;
     let from = out.len();
     Line::append(out, json::balance_room(rows), |line| json::write_balance(line, &BULK, rows, root, days));
     count(out, from);
