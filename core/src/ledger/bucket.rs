@@ -86,3 +86,23 @@ const _: () = {
     let last = Transaction::OCCURRED_AT_US.end().div_euclid(3_600_000_000) + BucketKey::HOUR_BIAS as i64;
     assert!(last < 1 << 27 && ASSETS_MAX == 16);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_what_it_was_made_of_and_sorts_by_time() {
+        for counting in [Counting::Credit, Counting::Debit] {
+            for (hour, asset) in [(-17_259_888, 0), (-1, 15), (0, 7), (498_700, 15), (70_389_527, 1)] {
+                let key = BucketKey::new(Hour(hour), asset, counting);
+                let told = (key.hour(), key.asset(), key.is_debit());
+                assert_eq!(told, (Hour(hour), asset, counting == Counting::Debit));
+                let moved = key.at_hour(Hour(hour - 5));
+                assert_eq!(moved, BucketKey::new(Hour(hour - 5), asset, counting));
+                assert!(moved < key);
+                assert_eq!(key.with_asset(9), BucketKey::new(Hour(hour), 9, counting));
+            }
+        }
+    }
+}

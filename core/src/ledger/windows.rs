@@ -157,6 +157,11 @@ mod tests {
         assert_eq!(bucket(58, 8), Some(at(58, 0)), "beyond 24h");
         assert_eq!(bucket(30, 23), Some(at(30, 0)), "the oldest day of 30d");
         assert_eq!(bucket(29, 23), None, "beyond 30d");
+        let exact = |day, hour| horizon.keep(at(day, hour)).exact;
+        assert_eq!(exact(58, 9), Clocks::ALL);
+        assert_eq!(exact(66, 11), Clocks { last: at(65, 23), ..Clocks::ALL }, "before its day begins");
+        assert_eq!(exact(58, 8), Clocks { first: at(59, 8), ..Clocks::ALL }, "once a day has passed it");
+        assert_eq!(exact(29, 23), Clocks { first: at(59, 0), ..Clocks::ALL }, "once 30 days have");
     }
 
     /// For each moment and hour, whether each window of each clock holds the hour is the same as whether it holds the

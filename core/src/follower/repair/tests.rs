@@ -120,8 +120,8 @@ impl Bench {
         }
     }
 
-    /// Goes on at this time as far as it can.
-    fn at(&mut self, now_us: u64) {
+    /// Goes on at this time as far as it can; what there is to tell of it.
+    fn at(&mut self, now_us: u64) -> VecDeque<Note> {
         let mut notes = VecDeque::new();
         self.outlets.all()[0].now_us = now_us;
         self.repair.allow(usize::MAX);
@@ -134,6 +134,7 @@ impl Bench {
             planted: None,
         };
         while self.repair.step(&mut around) == Repaired::Some {}
+        notes
     }
 
     fn want(&mut self, reason: Reason, now_us: u64) {
@@ -164,6 +165,45 @@ fn what_was_asked_for_twice_waits_after_it_was_read_in_vain() {
     // A second after the word of the filled hole; then four seconds of pause, once for both.
     assert_eq!(bench.begun_us(), [0, SECOND_US, 2 * SECOND_US + 500_000, 6 * SECOND_US + 500_000]);
     assert_eq!(bench.repair.waiting(), 0);
+}
+
+/// Where to look for what is missing.
+#[test]
+fn the_last_row_before_a_hole_is_told() {
+    let mut bench = Bench::new();
+    bench.want(Reason::Gap, 0);
+    let notes = bench.at(0);
+    let told: Vec<Version> = notes
+        .iter()
+        .filter_map(|note| match note {
+            Note::Incomplete { whole, .. } => Some(*whole),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [Version(1)]);
+}
+
+/// What was routed while a history was read is remembered as runs; where there are too many of them to be remembered, it may have been.
+#[test]
+fn what_was_routed_meanwhile_is_known() {
+    let mut current = Current {
+        user: user(),
+        after: None,
+        whole: Version(0),
+        has_hole: false,
+        live: Version(0),
+        before: (Version(0), None),
+        runs: Vec::new(),
+        stage: Stage::Beginning,
+    };
+    [4, 5, 8].into_iter().for_each(|version| current.note_live(Version(version)));
+    let routed = |current: &Current| {
+        (1..12).filter(|version| current.was_routed(Version(*version))).collect::<Vec<_>>()
+    };
+    assert_eq!(routed(&current), [4, 5, 8]);
+    assert_eq!((current.live, current.runs.len()), (Version(8), 2));
+    (10..).step_by(2).take(REREAD_RUNS_MAX).for_each(|version| current.note_live(Version(version)));
+    assert_eq!(routed(&current), (1..12).collect::<Vec<_>>());
 }
 
 /// The same where it was asked for twice before it was ever read.

@@ -193,6 +193,7 @@ mod tests {
             bundle.len()
         };
         assert_eq!(fill(0), LOOKUPS_PER_BUNDLE);
+        assert_eq!(fill(ANSWER_BYTES as u32), LOOKUPS_PER_BUNDLE / 2, "each may take twice what is usual");
         assert_eq!(fill(BUNDLE_BYTES as u32), 1);
     }
 }

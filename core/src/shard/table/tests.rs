@@ -227,8 +227,10 @@ fn a_commit_is_shown_as_a_whole() {
     let shown = |table: &Table| table.find(user).map(|found| found.balance.root.version.get());
     table.apply_part(&rows[0], &now);
     assert_eq!((shown(&table), table.accounts()), (None, 0), "a new user is not there before the commit is");
+    assert!(table.is_coming(user.id));
     assert_eq!(table.apply(&rows[1], &now), Outcome::Applied);
     assert_eq!(shown(&table), Some(2));
+    assert!(!table.is_coming(user.id));
     assert_eq!(table.apply_part(&rows[1], &now), Outcome::Duplicate);
     assert!(table.unfinished.is_empty(), "what changes nothing takes no room");
     table.apply_part(&rows[2], &now);

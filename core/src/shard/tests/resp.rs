@@ -88,6 +88,13 @@ fn golden_exchanges() {
     }
 }
 
+/// The same, all of them at once: what is answered in a loop of its own keeps its place among the others.
+#[test]
+fn golden_exchanges_at_once() {
+    let (requests, replies): (Vec<_>, Vec<_>) = exchanges().into_iter().unzip();
+    assert_eq!(ask(&mut golden_node(1), 10, requests.concat().as_bytes()), replies.concat());
+}
+
 /// Half an MGET that comes byte by byte was read anew with every byte.
 #[test]
 fn a_long_command_that_comes_in_pieces_is_read_a_few_times() {

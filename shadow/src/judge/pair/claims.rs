@@ -90,22 +90,13 @@ impl Pair {
     /// A side whose claims cannot all be true.
     pub(super) fn contradiction(&self, context: &Context<'_>) -> Option<(Reason, Difference)> {
         let skew_us = context.limits.clock_skew_us;
-        let difference = |primary: String, candidate: String| Difference {
-            path: self.path.key("version"),
-            kind: DifferenceKind::Version,
-            primary: Some(primary),
-            candidate: Some(candidate),
-        };
-        let says = |reading: &Reading, version: u64| match reading.as_of_us {
-            Some(as_of_us) => format!("{version} as of {}", rfc3339(as_of_us)),
-            None => version.to_string(),
-        };
         if let Level::At(version) = self.candidate.level
             && self.candidate.status == 200
             && version < self.asked.candidate
         {
             let asked = format!("at least {} was asked", self.asked.candidate);
-            return Some((Reason::BelowMinVersion, difference(asked, says(&self.candidate, version))));
+            let said = says(&self.candidate, version);
+            return Some((Reason::BelowMinVersion, self.version_difference(asked, said)));
         }
         let (p, c) = (&self.primary, &self.candidate);
         if leads_alone(lead_us(p.as_of_us, p.at), lead_us(c.as_of_us, c.at), skew_us) {
@@ -131,20 +122,40 @@ impl Pair {
                     return Some(match self.candidate.status {
                         // It does not lack the newest transactions: it has never heard of the user.
                         404 => (Reason::Status, self.denied(as_of_us)),
-                        _ => (Reason::StaleClaimsFresh, difference(shown, says(&self.candidate, version))),
+                        _ => {
+                            let said = says(&self.candidate, version);
+                            (Reason::StaleClaimsFresh, self.version_difference(shown, said))
+                        }
                     });
                 }
             }
         }
-        if let (Some((version, as_of_us)), Level::At(shown)) =
-            (self.claim(Side::Primary, context), self.candidate.level)
-            && version < shown
-            && as_of_us > self.candidate.at.answered_us + skew_us
-        {
-            let shown = format!("{shown}, shown at {}", rfc3339(self.candidate.at.answered_us));
-            return Some((Reason::VersionFromNowhere, difference(says(&self.primary, version), shown)));
-        }
         None
+    }
+
+    /// The other way round: a version that the primary lacks, as of a later time than the candidate showed it. Said only once the primary
+    /// was waited for in vain: a database hands a commit to those who read its log before its queries see it, and a version that the
+    /// primary shows in the end came from the ledger.
+    pub(super) fn version_from_nowhere(&self, context: &Context<'_>) -> Option<Difference> {
+        let (Some((version, as_of_us)), Level::At(shown)) =
+            (self.claim(Side::Primary, context), self.candidate.level)
+        else {
+            return None;
+        };
+        let shown_us = self.candidate.at.answered_us;
+        (version < shown && as_of_us > shown_us + context.limits.clock_skew_us).then(|| {
+            let shown = format!("{shown}, shown at {}", rfc3339(shown_us));
+            self.version_difference(says(&self.primary, version), shown)
+        })
+    }
+
+    fn version_difference(&self, primary: String, candidate: String) -> Difference {
+        Difference {
+            path: self.path.key("version"),
+            kind: DifferenceKind::Version,
+            primary: Some(primary),
+            candidate: Some(candidate),
+        }
     }
 
     fn denied(&self, as_of_us: i64) -> Difference {
@@ -172,6 +183,13 @@ impl Pair {
             _ => return None,
         };
         (is_ours && reading.trust == Trust::Whole).then_some((version, as_of_us))
+    }
+}
+
+fn says(reading: &Reading, version: u64) -> String {
+    match reading.as_of_us {
+        Some(as_of_us) => format!("{version} as of {}", rfc3339(as_of_us)),
+        None => version.to_string(),
     }
 }
 

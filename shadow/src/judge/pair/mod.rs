@@ -384,6 +384,10 @@ impl Pair {
             let (comparison, rules) = self.comparison(context);
             return self.settled(Verdict::Mismatch, Some(Reason::Status), comparison, rules);
         }
+        if let Some(difference) = self.version_from_nowhere(context) {
+            let comparison = Comparison::of(difference);
+            return self.settled(Verdict::Mismatch, Some(Reason::VersionFromNowhere), comparison, Vec::new());
+        }
         self.settled(Verdict::NotComparable, Some(otherwise), Comparison::default(), Vec::new())
     }
 

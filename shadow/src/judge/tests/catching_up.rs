@@ -73,6 +73,11 @@ fn who_claims_to_be_fresh_and_is_not_is_found() {
     // A version that the ledger does not have.
     let nowhere = judged(BALANCE, vec![p(), stale(NOON + 300_000)], vec![balance(9, 100, NOON)]);
     assert_eq!(nowhere, (Verdict::Mismatch, Some(Reason::VersionFromNowhere)));
+    // A version that the ledger has, and that the primary's own queries did not show for a while: it is waited for, and must be the same then.
+    let late = |version, coins| vec![p(), stale(NOON + 300_000), balance(version, coins, NOON + 600_000)];
+    assert_eq!(judged(BALANCE, late(9, 100), vec![balance(9, 100, NOON)]), LATER);
+    let differs = judged(BALANCE, late(9, 101), vec![balance(9, 100, NOON)]);
+    assert_eq!(differs, (Verdict::Mismatch, Some(Reason::Content)));
     // A fixed clock, ahead of ours on both sides, claims nothing; on one side it does, whatever else is right.
     let fixed = |answer: Answer| Answer {
         stated: Stated { as_of_us: Some(NOON + 999 * SECOND), ..answer.stated.clone() },
