@@ -71,6 +71,20 @@ enum Stage {
 }
 
 impl Current {
+    /// One of which nothing has been sent yet.
+    fn new(user: UserId) -> Current {
+        Current {
+            user,
+            after: None,
+            whole: Version(0),
+            has_hole: false,
+            live: Version(0),
+            before: (Version(0), None),
+            runs: Vec::new(),
+            stage: Stage::Beginning,
+        }
+    }
+
     fn note_live(&mut self, version: Version) {
         self.live = self.live.max(version);
         if let Some((_, last)) = self.runs.last_mut()
@@ -208,16 +222,7 @@ impl Repair {
         let Some(user) = self.next(around) else { return false };
         self.rereads += 1;
         around.notes.push_back(Note::Rereading(user));
-        self.current = Some(Current {
-            user,
-            after: None,
-            whole: Version(0),
-            has_hole: false,
-            live: Version(0),
-            before: (Version(0), None),
-            runs: Vec::new(),
-            stage: Stage::Beginning,
-        });
+        self.current = Some(Current::new(user));
         true
     }
 

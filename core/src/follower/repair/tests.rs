@@ -186,16 +186,7 @@ fn the_last_row_before_a_hole_is_told() {
 /// What was routed while a history was read is remembered as runs; where there are too many of them to be remembered, it may have been.
 #[test]
 fn what_was_routed_meanwhile_is_known() {
-    let mut current = Current {
-        user: user(),
-        after: None,
-        whole: Version(0),
-        has_hole: false,
-        live: Version(0),
-        before: (Version(0), None),
-        runs: Vec::new(),
-        stage: Stage::Beginning,
-    };
+    let mut current = Current::new(user());
     [4, 5, 8].into_iter().for_each(|version| current.note_live(Version(version)));
     let routed = |current: &Current| {
         (1..12).filter(|version| current.was_routed(Version(*version))).collect::<Vec<_>>()
