@@ -95,6 +95,15 @@ fn golden_exchanges_at_once() {
     assert_eq!(ask(&mut golden_node(1), 10, requests.concat().as_bytes()), replies.concat());
 }
 
+#[test]
+fn each_get_is_counted() {
+    let mut node = golden_node(1);
+    ask(&mut node, 10, "*2\r\n$3\r\nGET\r\n$10\r\nbalance:42\r\n".repeat(20).as_bytes());
+    let metrics = &node[0].shard.responder.metrics;
+    assert_eq!(metrics.opcodes[Opcode::GetBalance as usize].answers[Status::Ok as usize].get(), 20);
+    assert_eq!(metrics.resp_commands.get(), 20);
+}
+
 /// Half an MGET that comes byte by byte was read anew with every byte.
 #[test]
 fn a_long_command_that_comes_in_pieces_is_read_a_few_times() {
