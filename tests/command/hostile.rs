@@ -28,6 +28,8 @@ mod disk;
 mod failover;
 mod interrupted;
 mod limits;
+#[cfg(feature = "postgres")]
+mod promoted;
 
 /// Accounts of the program that appends; those of the one that posts come behind.
 const USERS: u64 = 3;
@@ -350,6 +352,17 @@ fn processes(postgres: &crate::postgres::Server) -> Vec<Pid> {
     numbers.filter(|&process| is_its(process)).filter_map(Pid::from_raw).collect()
 }
 
+/// Enters a row into a PostgreSQL: once, also where it is entered again for its answer was lost.
+#[cfg(feature = "postgres")]
+fn insertion(row: Row) -> String {
+    let Row { user, version, .. } = row;
+    format!(
+        "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
+         ('{}', {user}, {version}, 'COIN', 1, 1, 1795320306000000) ON CONFLICT (transaction_id) DO NOTHING",
+        row.id()
+    )
+}
+
 /// The same over a PostgreSQL, which is killed and frozen in its turn. While it stands still, answers that may be only so old are refused.
 #[cfg(feature = "postgres")]
 #[test]
@@ -360,15 +373,7 @@ fn no_promise_is_broken_while_a_node_and_its_postgresql_are_killed_and_frozen() 
     run(folder.path(), &["ledger", "init", &url]).ok();
     let more = ["--ledger", &url];
     let mut server = start(folder.path(), 2, &more);
-    // One whose answer was lost is entered again, by its id.
-    let commit = |row: Row| {
-        let Row { user, version, .. } = row;
-        postgres.try_sql(&format!(
-            "INSERT INTO transactions (transaction_id, user_id, version, asset, kind, amount, occurred_at) VALUES \
-             ('{}', {user}, {version}, 'COIN', 1, 1, 1795320306000000) ON CONFLICT (transaction_id) DO NOTHING",
-            row.id()
-        ))
-    };
+    let commit = |row: Row| postgres.try_sql(&insertion(row));
     with_callers(commit, (server.any, server.admin), |scene| {
         for end in 0..variable("FLORIN_ENDS", 4) as usize {
             scene.go_on();
