@@ -51,7 +51,7 @@ debezium: ## Debezium's embedded engine publishes a PostgreSQL into a topic, and
 	@scripts/needs test
 	FLORIN_DEBEZIUM="$$(scripts/debezium)" cargo test --workspace --locked --test answers -- --nocapture what_debezium_publishes
 
-hostile: ## What may go wrong, for longer than test has time: an hour and a half at most (docs/promises.md)
+hostile: ## What may go wrong, for longer than test has time: an hour at most (docs/promises.md)
 	@scripts/needs test
 	@scripts/hostile
 

@@ -31,6 +31,7 @@ mod ledgers;
 mod logs;
 mod migrated;
 mod named;
+mod network;
 #[cfg(feature = "kafka")]
 mod nodes;
 mod offline;
@@ -51,3 +52,4 @@ mod serving;
 mod support;
 mod tls;
 mod top;
+mod vanished;

@@ -17,7 +17,6 @@ mod asked;
 mod ended;
 pub mod group;
 mod load;
-mod network;
 mod readers;
 mod secured;
 mod troubles;

@@ -162,6 +162,20 @@ mod tests {
         assert_eq!(exact(66, 11), Clocks { last: at(65, 23), ..Clocks::ALL }, "before its day begins");
         assert_eq!(exact(58, 8), Clocks { first: at(59, 8), ..Clocks::ALL }, "once a day has passed it");
         assert_eq!(exact(29, 23), Clocks { first: at(59, 0), ..Clocks::ALL }, "once 30 days have");
+        assert_eq!(exact(30, 0), Clocks::ALL, "a day's first hour stands for the day");
+        assert_eq!(exact(29, 0), Clocks { first: at(59, 0), ..Clocks::ALL }, "which is forgotten with it");
+    }
+
+    #[test]
+    fn an_end_is_near_for_a_day_before_it() {
+        let nears = |hour: i32, last: i32| {
+            Horizon::of_hour(Hour(hour)).nears_end_of(Clocks { last: Hour(last), ..Clocks::ALL })
+        };
+        assert_eq!(
+            [nears(99, 124), nears(100, 124), nears(101, 124), nears(125, 124)],
+            [false, false, true, true]
+        );
+        assert!(!nears(100, i32::MAX));
     }
 
     /// For each moment and hour, whether each window of each clock holds the hour is the same as whether it holds the

@@ -40,10 +40,13 @@ pub async fn check(target: &Target) -> Result<Vec<Finding>, Failure> {
 }
 
 async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Result<(), Failure> {
-    let sql = "SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'), \
-               current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), \
-               current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication)";
-    let row = answer::row(wire, sql).await?;
+    let sql = format!(
+        "SELECT current_setting('server_version_num')::int / 10000, current_setting('wal_level'), \
+         current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots), \
+         current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication), {}",
+        look::COUNTS_NODES
+    );
+    let row = answer::row(wire, &sql).await?;
     let version: u32 = number(&row, 0)?;
     match version {
         15..=18 => found.right(format!("PostgreSQL {version}")),
@@ -79,6 +82,9 @@ async fn server(wire: &mut Wire, target: &Target, found: &mut Findings) -> Resul
     }
     if free_senders < 2 {
         found.wrong("fewer than two WAL senders are free: raise max_wal_senders, and restart PostgreSQL");
+    }
+    if is(&row, 4)? {
+        found.wrong(look::NODES_ARE_COUNTED);
     }
     Ok(())
 }

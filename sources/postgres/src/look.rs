@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | the publication; a partition that came with rows | rows went by unpublished: everything is loaded on top |
 //! | a partition that left, or was emptied; a name that is another column; values that were rewritten | what is held is not what the table holds: nobody can follow |
-//! | no UNIQUE over account and version | it is waited for |
+//! | no UNIQUE over account and version; a server that counts a node among its standbys | it is waited for |
 //! | a partition that came empty; VACUUM FULL, CLUSTER; other columns; statistics | nothing |
 
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ pub struct Look {
     /// By object id: the tables that rows are in.
     parts: BTreeMap<u32, Part>,
     is_unique: bool,
+    counts_nodes: bool,
     /// Rows of the table that were changed or removed, or were about to be, since the server counts them.
     pub changes: u64,
 }
@@ -44,6 +45,14 @@ struct Part {
     is_new: bool,
 }
 
+/// Whether the server counts whoever follows its log among the standbys that a commit waits for, for any name will do.
+pub const COUNTS_NODES: &str = r#"current_setting('synchronous_standby_names') ~ '(^|[\s,("])\*($|[\s,)"])'"#;
+
+/// What is said of such a server. A node confirms what its checkpoints have: that is late, and no copy of the ledger.
+pub const NODES_ARE_COUNTED: &str = "synchronous_standby_names is *, by which a node that follows counts as a standby: commits would wait \
+    for its checkpoints, and be taken for safe where no standby has them. Name the standbys: ALTER SYSTEM SET synchronous_standby_names \
+    = 'db2', and SELECT pg_reload_conf()";
+
 /// The statement that looks.
 pub fn statement(publication: &str, table: u32, mapping: &Mapping) -> String {
     let column = |field| match mapping.column(field) {
@@ -59,7 +68,7 @@ pub fn statement(publication: &str, table: u32, mapping: &Mapping) -> String {
              (SELECT r.xmin FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = {table}), \
              (SELECT string_agg(s.oid || ':' || s.xmin, ' ' ORDER BY s.oid) FROM pg_publication_namespace s \
               WHERE s.pnpubid = p.oid)) FROM pg_publication p WHERE p.pubname = {}), \
-         concat_ws(' ', {}), {}, sum(pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)), \
+         concat_ws(' ', {}), {}, {COUNTS_NODES}, sum(pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid)), \
          string_agg(concat_ws(' ', c.oid, c.relfilenode, c.xmin, coalesce(i.xmin, '0'), (pg_relation_size(c.oid) > 0)::int, (c.reltuples < 0)::int, c.oid::regclass), \
              e'\\n' ORDER BY c.oid) \
          FROM (SELECT relid FROM pg_partition_tree({table}) WHERE isleaf UNION SELECT {table}) parts \
@@ -137,8 +146,9 @@ impl Look {
             publication: text(0).unwrap_or_default().to_owned(),
             columns: Field::ALL.into_iter().zip(text(1)?.split(' ')).filter_map(column).collect(),
             is_unique: text(2)? == "t",
-            changes: text(3).and_then(|count| count.parse().ok()).unwrap_or(0),
-            parts: text(4)?.lines().map(part).collect::<Option<_>>()?,
+            counts_nodes: text(3)? == "t",
+            changes: text(4).and_then(|count| count.parse().ok()).unwrap_or(0),
+            parts: text(5)?.lines().map(part).collect::<Option<_>>()?,
         })
     }
 
@@ -157,7 +167,7 @@ impl Look {
     pub fn is_as(&self, now: &Look) -> bool {
         let of = |look: &Look| {
             let parts = look.parts.iter().map(|(&oid, part)| (oid, part.file.clone())).collect::<Vec<_>>();
-            (look.publication.clone(), look.columns.clone(), parts, look.is_unique)
+            (look.publication.clone(), look.columns.clone(), parts, look.is_unique, look.counts_nodes)
         };
         of(self) == of(now)
     }
@@ -175,6 +185,9 @@ impl Look {
     ) -> Result<(), Failure> {
         if !now.is_unique {
             return Err(Failure::Unavailable(not_unique(&table.name, mapping)));
+        }
+        if now.counts_nodes {
+            return Err(Failure::Unavailable(NODES_ARE_COUNTED.to_owned()));
         }
         let name = |field| mapping.column(field).unwrap_or_default();
         let is_rewritten =

@@ -88,7 +88,7 @@ impl Servers {
         primary.resume().unwrap();
         sql(primary, &format!("SELECT pg_create_physical_replication_slot('{PHYSICAL_SLOT}', true)"));
         standby.resume().unwrap();
-        sql(primary, "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        sql(primary, "ALTER SYSTEM SET synchronous_standby_names = 'walreceiver'");
         if self.keeps_slots {
             // A node hears of a commit once the standby has it.
             sql(primary, &format!("ALTER SYSTEM SET synchronized_standby_slots = '{PHYSICAL_SLOT}'"));

@@ -16,10 +16,13 @@ use tempfile::TempDir;
 
 use super::group::{Group, PARTITIONS, settles};
 use super::load::{self, Load, Longest, PROGRAMS};
-use super::network::Network;
 use crate::kafka::broker::Broker;
+use crate::network::{Link, Network};
 use crate::support::{Server, get, wait_for};
 
+const BROKERS: Link = Link::First;
+/// To callers, and to the other nodes.
+const OTHERS: Link = Link::Second;
 const TOPIC: &str = "troubles";
 const NODES: usize = 3;
 /// Of the short form, which the shared broker is enough for.
@@ -151,8 +154,8 @@ impl Scene<'_> {
         let more = [&keeps[..], &["--cpus", &cpu]].concat();
         let within = self.network.filter(|_| node == 0);
         let ip = match (within, self.network) {
-            (Some(network), _) => network.node(),
-            (None, Some(network)) => network.others(),
+            (Some(network), _) => network.here(OTHERS),
+            (None, Some(network)) => network.there(OTHERS),
             (None, None) => Ipv4Addr::LOCALHOST,
         };
         let any = self.nodes.get(node).map_or(SocketAddr::new(IpAddr::V4(ip), 0), |(any, _)| *any);
@@ -253,9 +256,9 @@ impl Scene<'_> {
             }
             Trouble::Cut { seconds } => {
                 let network = self.network.expect("it was drawn because there is one");
-                network.cut();
+                network.cut(BROKERS);
                 self.hold(seconds);
-                network.mend();
+                network.mend(BROKERS);
             }
         }
         self.settle();
@@ -318,7 +321,7 @@ fn no_answer_is_wrong_and_none_goes_back_whatever_becomes_of_nodes_and_brokers()
     let first = match many {
         None => Broker::shared(),
         Some(_) => {
-            brokers.extend(Broker::start_reached_by(network.as_ref().map(Network::brokers)));
+            brokers.extend(Broker::start_reached_by(network.as_ref().map(|network| network.there(BROKERS))));
             brokers.extend(brokers.first().map(Broker::joined));
             brokers.first()
         }

@@ -412,6 +412,36 @@ fn a_primary_that_was_replaced_and_comes_back_is_not_followed() {
     assert_eq!(mirror.status.loads(), 1, "and the promoted one is gone on with when it is there again");
 }
 
+/// A node was taken for a standby by servers that take any: commits waited for its checkpoints, and nothing said so.
+#[test]
+fn a_server_that_counts_nodes_among_its_standbys_is_not_followed() {
+    let (server, mirror) = followed();
+    let set = |names: &str| {
+        server.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = {names}"));
+        server.sql("SELECT pg_reload_conf()");
+    };
+    let is_told = || {
+        let found = florin_postgres::admin::check(&server.target()).unwrap();
+        found.iter().any(|finding| finding.sentence.contains("counts as a standby"))
+    };
+    for (names, counts) in [
+        ("'db2'", false),
+        ("'ANY 1 (db2, \"*db3\")'", false),
+        ("'FIRST 1 (db2, *)'", true),
+        ("'ANY 2 (\"*\",db2)'", true),
+        ("'*'", true),
+    ] {
+        set(names);
+        eventually(names, || is_told() == counts);
+    }
+    eventually("it is said", || mirror.doing().contains("counts as a standby"));
+    // It is followed again once commits wait for nobody.
+    set("''");
+    server.sql(&rows(1_000, 1_009, 10));
+    mirror.catch_up();
+    assert_eq!(mirror.told(), server.sql(ALL));
+}
+
 #[test]
 fn another_server_at_the_same_place_is_refused() {
     let (server, mirror) = followed();
