@@ -87,6 +87,8 @@ struct Scene {
     /// By reader, those that one of the promises is about.
     answers: [AtomicU64; MAX_AGES_MS.len()],
     refusals: AtomicU64,
+    /// Of each caller, between two requests.
+    pause: Duration,
 }
 
 /// What a reader asks.
@@ -118,6 +120,7 @@ impl Scene {
     /// Appends to the ledger, whoever reads it. `commit` says whether a row is there now; it is given the same until it is.
     fn append(&self, mut commit: impl FnMut(Row) -> bool) {
         for number in 1.. {
+            self.pause();
             // Nobody else writes to these accounts.
             let row = Row { number, user: FIRST_USER + number % USERS, version: number.div_ceil(USERS) };
             let Row { user, version, .. } = row;
@@ -140,6 +143,7 @@ impl Scene {
     fn post(&self) {
         let mut number = 0;
         while !self.is_over.load(Relaxed) {
+            self.pause();
             number += 1;
             let user = FIRST_USER + USERS + u64::from(number) % USERS;
             let version = u64::from(number).div_ceil(USERS);
@@ -159,10 +163,17 @@ impl Scene {
         }
     }
 
+    fn pause(&self) {
+        if !self.pause.is_zero() {
+            std::thread::park_timeout(self.pause);
+        }
+    }
+
     fn read(&self, client: u64, mut asks: Asks<'_>) {
         let max_age_ms = MAX_AGES_MS[client as usize];
         let mut count = client;
         while !self.is_over.load(Relaxed) {
+            self.pause();
             count += 1;
             let at = count % (2 * USERS);
             let min_version = if client == 2 { self.written[at as usize].load(Relaxed) } else { 0 };
@@ -274,6 +285,7 @@ fn with_callers_by(
         written: Default::default(),
         answers: Default::default(),
         refusals: AtomicU64::new(0),
+        pause: Duration::from_millis(variable("FLORIN_PAUSE_MS", 0)),
     };
     std::thread::scope(|scope| {
         let (scene, asks) = (&scene, &asks);

@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     process::{Child, ChildStdout, Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use florin::{
@@ -67,6 +68,27 @@ fn running_out_of_both_delays_and_loses_nothing() {
     };
     let node = start_tiny(sizes);
     bursts(node.addresses().listen.unwrap(), 24, 20);
+}
+
+#[test]
+fn callers_at_once_are_answered_out_of_four_buffers_and_eight_completions() {
+    const CALLERS: usize = IDLE / 10;
+    allow_files(2 * CALLERS as u64 + 500);
+    let node = start_tiny(RingSizes { submissions: 4, completions: 8, buffers: 4, ..RingSizes::default() });
+    let address = node.addresses().listen.unwrap();
+    let mut callers: Vec<_> = (0..CALLERS).map(|_| Caller::connect(address)).collect();
+    let mut longest = Duration::ZERO;
+    for round in 0..10 {
+        let asked = Instant::now();
+        for caller in &mut callers {
+            caller.0.write_all(&ping(round, &[7; 300])).unwrap();
+        }
+        for caller in &mut callers {
+            assert_eq!(caller.read_reply().unwrap(), (round, vec![7; 300]));
+        }
+        longest = longest.max(asked.elapsed());
+    }
+    println!("{CALLERS} callers at once were answered within {} ms", longest.as_millis());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::*;
-use crate::support::{SERVE, florin, run};
+use crate::support::{SERVE, end, florin, run};
 
 /// A control group of this test's own; given back when dropped.
 struct Group(PathBuf);
@@ -84,6 +85,34 @@ fn no_promise_is_broken_on_a_fifth_of_a_cpu() {
         }
     });
     drop(server);
+}
+
+/// Where IPv6 is off, whatever needs none of it is served, `[::]` too, and an address of its own is refused with what to do.
+#[test]
+fn where_ipv6_is_off_all_else_is_served() {
+    let folder = folder_with_ledger();
+    let without = |listen: &str| {
+        let off = "ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", off, "sh", env!("CARGO_BIN_EXE_florin"), "serve"]);
+        command.args(["--listen", listen, "--shard-listen", listen, "--insecure-listen", "on"]);
+        command.args(["--admin", "127.0.0.1:0", "--shards", "1"]).current_dir(folder.path());
+        command
+    };
+    let may = Command::new("unshare").args(["--net", "ip", "link"]).output();
+    if !may.is_ok_and(|ended| ended.status.success()) {
+        return println!("skipped: a network of its own takes unshare, `ip`, and root");
+    }
+    let refusal = end(without("[::1]:0"), "").refused(18);
+    assert!(refusal.contains("no interface of this host has that address"), "{refusal}");
+    for listen in ["127.0.0.1:0", "[::]:0"] {
+        let server = Server::spawn(without(listen));
+        let mut inside = Command::new("nsenter");
+        inside.args([&format!("--net=/proc/{}/ns/net", server.id()), env!("CARGO_BIN_EXE_florin"), "get"]);
+        inside.args(["balance", "1", "--addr", &format!("127.0.0.1:{}", server.any.port())]);
+        let balance = end(inside, "").ok();
+        assert!(balance.contains("COIN"), "{listen}: {balance}");
+    }
 }
 
 /// A node that may have next to no more address space is given more accounts than fit. It ends, says why, and the next one, which has the

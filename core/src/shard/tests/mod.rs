@@ -18,6 +18,7 @@ mod holdings;
 mod links;
 mod principals;
 mod resp;
+mod waiting;
 
 /// A shard by itself, and the feed's ends of its link.
 pub(super) struct Alone {
