@@ -23,9 +23,11 @@ use crate::checkpoint::Record;
 use crate::checkpoint::record::RecordHeader;
 use crate::ledger::{BucketKey, Clocks, Counting, Holdings, Horizon, Overflow, Transaction};
 
+mod flags;
 mod forms;
 mod statistics;
 
+pub use flags::Flags;
 use forms::Form;
 
 /// Where an account's records lie.
@@ -35,21 +37,12 @@ pub struct Account {
     pub balance: Handle,
 }
 
-/// Account flag: its history is known to be incomplete; answers say so.
-pub const QUARANTINED: u8 = 1;
-/// Account flag: it cannot be repaired by reading its history again, and no longer follows the ledger.
-pub const DEFECTIVE: u8 = 2;
-/// Account flag: the feed has been asked to read its history again.
-pub const REREAD_ASKED: u8 = 4;
-/// Account flag: its history has been read again in vain, for the ledger itself lacks what is missing.
-pub const LASTING: u8 = 8;
-
 /// What stands before an archived balance.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct BalancePrefix {
     assets: u8,
-    flags: u8,
+    flags: Flags,
     padding: [u8; 2],
     statistics: Handle,
 }
@@ -101,7 +94,7 @@ impl Account {
     /// read again, and nothing of it is trusted.
     pub fn save(self, blocks: &Blocks, out: &mut Vec<u8>) {
         let (balance, flags) = self.flagged_balance(blocks);
-        if flags & QUARANTINED != 0 {
+        if flags.has_any(Flags::QUARANTINED) {
             return Record::write_incomplete(balance.root.user_id, out);
         }
         let header = self.header(blocks);
@@ -156,14 +149,14 @@ impl Account {
         usize::from(self.prefix(blocks).assets)
     }
 
-    /// The flags above.
+    /// Its flags.
     #[inline]
-    pub fn flags(self, blocks: &Blocks) -> u8 {
+    pub fn flags(self, blocks: &Blocks) -> Flags {
         self.prefix(blocks).flags
     }
 
     /// Replaces the flags.
-    pub fn set_flags(self, blocks: &mut Blocks, flags: u8) {
+    pub fn set_flags(self, blocks: &mut Blocks, flags: Flags) {
         self.prefix_mut(blocks).flags = flags;
     }
 
@@ -185,7 +178,7 @@ impl Account {
 
     /// The archived balance and the flags.
     #[inline(always)]
-    pub fn flagged_balance(self, blocks: &Blocks) -> (BalanceView<'_>, u8) {
+    pub fn flagged_balance(self, blocks: &Blocks) -> (BalanceView<'_>, Flags) {
         let record = blocks.block_and_on(self.balance);
         let (prefix, rest) = BalancePrefix::ref_from_prefix(record).expect("a block holds its prefix");
         let bytes = BalanceView::bytes_of(usize::from(prefix.assets));

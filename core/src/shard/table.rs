@@ -15,7 +15,7 @@ use florin_schema::layout::{AssetRow, BalanceRoot};
 use florin_schema::{HashedUser, UserId, Version};
 
 use super::Defect;
-use super::account::{Account, DEFECTIVE, LASTING, QUARANTINED, REREAD_ASKED};
+use super::account::{Account, Flags};
 use super::blocks::{Blocks, Growth, Handle, Used};
 use super::index::{Chores, Index, Place};
 use super::memory::Housekeeping;
@@ -168,7 +168,7 @@ impl Table {
     /// Whether a quarantined account stays so, as far as anyone knows: its history has been read again in vain, or would be.
     pub fn is_lasting(&self, user: HashedUser) -> bool {
         let found = self.find_closely(user).map(|(_, balance)| Account { balance }.flags(&self.blocks));
-        found.is_some_and(|flags| flags & (DEFECTIVE | LASTING) != 0)
+        found.is_some_and(|flags| flags.has_any(Flags::DEFECTIVE.and(Flags::LASTING)))
     }
 
     /// Bytes held from the system: index and records.
@@ -264,9 +264,9 @@ impl Table {
         let Some((_, balance)) = self.find_closely(user) else { return false };
         let account = Account { balance };
         let flags = account.flags(&self.blocks);
-        let asks = flags & (QUARANTINED | DEFECTIVE | REREAD_ASKED) == 0;
+        let asks = !flags.has_any(Flags::QUARANTINED.and(Flags::DEFECTIVE).and(Flags::REREAD_ASKED));
         if asks {
-            account.set_flags(&mut self.blocks, flags | REREAD_ASKED);
+            account.set_flags(&mut self.blocks, flags.and(Flags::REREAD_ASKED));
         }
         asks
     }
@@ -353,7 +353,7 @@ impl Table {
             }
             None => {
                 self.index.insert(user, account.balance);
-                0
+                Flags::NONE
             }
         };
         self.note_quarantine(user_id, before, account.flags(&self.blocks));
@@ -380,12 +380,12 @@ impl Table {
         }
         let (_, served) = self.place_of(user_id);
         let before = served.flags(&self.blocks);
-        served.set_flags(&mut self.blocks, before | QUARANTINED | DEFECTIVE);
-        self.note_quarantine(user_id, before, QUARANTINED);
+        served.set_flags(&mut self.blocks, before.and(UNREADABLE));
+        self.note_quarantine(user_id, before, Flags::QUARANTINED);
         if let Some(Reread { account, .. }) = self.reread.as_ref().filter(|reread| reread.user_id == user_id)
         {
             let flags = account.flags(&self.blocks);
-            account.set_flags(&mut self.blocks, flags | QUARANTINED | DEFECTIVE);
+            account.set_flags(&mut self.blocks, flags.and(UNREADABLE));
         }
     }
 
@@ -393,13 +393,13 @@ impl Table {
     pub fn quarantine(&mut self, user_id: UserId) -> bool {
         let (_, shown) = self.place_of(user_id);
         let before = shown.flags(&self.blocks);
-        shown.set_flags(&mut self.blocks, before | QUARANTINED | REREAD_ASKED);
+        shown.set_flags(&mut self.blocks, before.and(TO_BE_REPAIRED));
         if let Some(account) = self.unfinished(user_id) {
             let flags = account.flags(&self.blocks);
-            account.set_flags(&mut self.blocks, flags | QUARANTINED | REREAD_ASKED);
+            account.set_flags(&mut self.blocks, flags.and(TO_BE_REPAIRED));
         }
-        self.note_quarantine(user_id, before, QUARANTINED);
-        before & (DEFECTIVE | REREAD_ASKED) == 0
+        self.note_quarantine(user_id, before, Flags::QUARANTINED);
+        !before.has_any(Flags::DEFECTIVE.and(Flags::REREAD_ASKED))
     }
 
     /// Changes what an account shows.
@@ -426,18 +426,21 @@ impl Table {
         let before = old.flags(&self.blocks);
         if reread.account.version(&self.blocks) < old.version(&self.blocks) {
             // Rows have vanished from the ledger: what readers have seen stays, and stays quarantined.
-            old.set_flags(&mut self.blocks, (before | QUARANTINED | LASTING) & !REREAD_ASKED);
+            old.set_flags(
+                &mut self.blocks,
+                before.and(Flags::QUARANTINED).and(Flags::LASTING).without(Flags::REREAD_ASKED),
+            );
             reread.account.free(&mut self.blocks);
             if unfinished.is_none() {
-                self.note_quarantine(user_id, before, QUARANTINED);
+                self.note_quarantine(user_id, before, Flags::QUARANTINED);
             }
             return false;
         }
         // Of an account without a row nothing is known: those that named it have vanished.
         let is_empty = reread.account.version(&self.blocks) == Version(0);
-        let vanished = if is_empty { QUARANTINED } else { 0 };
-        let after = reread.account.flags(&self.blocks) & !REREAD_ASKED | vanished;
-        let after = if after & QUARANTINED == 0 { after } else { after | LASTING };
+        let vanished = if is_empty { Flags::QUARANTINED } else { Flags::NONE };
+        let after = reread.account.flags(&self.blocks).without(Flags::REREAD_ASKED).and(vanished);
+        let after = if after.has_any(Flags::QUARANTINED) { after.and(Flags::LASTING) } else { after };
         reread.account.set_flags(&mut self.blocks, after);
         if let Some(entry) = unfinished {
             self.unfinished.put(&mut self.blocks, &Entry { account: reread.account, ..entry });
@@ -449,13 +452,11 @@ impl Table {
     }
 
     #[inline]
-    fn note_quarantine(&mut self, user_id: UserId, before: u8, after: u8) {
-        if (before ^ after) & QUARANTINED == 0 {
-            return;
-        }
-        if after & QUARANTINED == 0 {
+    fn note_quarantine(&mut self, user_id: UserId, before: Flags, after: Flags) {
+        let [was, is] = [before, after].map(|flags| flags.has_any(Flags::QUARANTINED));
+        if was && !is {
             self.quarantined.remove(&user_id);
-        } else {
+        } else if is && !was {
             self.quarantined.insert(user_id, self.watermark);
         }
     }
@@ -523,8 +524,8 @@ impl Table {
         }
         if record.is_incomplete() {
             let (_, account) = self.place_of(user.id);
-            account.set_flags(&mut self.blocks, QUARANTINED | REREAD_ASKED);
-            self.note_quarantine(user.id, 0, QUARANTINED);
+            account.set_flags(&mut self.blocks, TO_BE_REPAIRED);
+            self.note_quarantine(user.id, Flags::NONE, Flags::QUARANTINED);
         } else {
             let account = Account::restore(&mut self.blocks, record);
             self.index.insert(user, account.balance);
@@ -554,37 +555,42 @@ pub enum Trust {
 
 impl Trust {
     #[inline]
-    fn of(flags: u8) -> Trust {
-        if flags & QUARANTINED == 0 { Trust::Whole } else { Trust::Quarantined }
+    fn of(flags: Flags) -> Trust {
+        if flags.has_any(Flags::QUARANTINED) { Trust::Quarantined } else { Trust::Whole }
     }
 }
 
+/// Of an account whose history cannot be known.
+const UNREADABLE: Flags = Flags::QUARANTINED.and(Flags::DEFECTIVE);
+/// Of an account whose history is being asked for.
+const TO_BE_REPAIRED: Flags = Flags::QUARANTINED.and(Flags::REREAD_ASKED);
+
 /// Whether a row leaves its account as it is.
 fn is_skipped(blocks: &Blocks, account: Account, row: &Transaction) -> bool {
-    account.flags(blocks) & DEFECTIVE != 0
+    account.flags(blocks).has_any(Flags::DEFECTIVE)
         || Arrival::of(row.version, account.version(blocks)) == Arrival::Duplicate
 }
 
 fn apply_to(blocks: &mut Blocks, account: &mut Account, row: &Transaction, horizon: &Horizon) -> Outcome {
     let flags = account.flags(blocks);
-    if flags & DEFECTIVE != 0 {
+    if flags.has_any(Flags::DEFECTIVE) {
         return Outcome::Ignored;
     }
     match Arrival::of(row.version, account.version(blocks)) {
         Arrival::Duplicate => Outcome::Duplicate,
         Arrival::Gap => {
-            account.set_flags(blocks, flags | QUARANTINED | REREAD_ASKED);
-            Outcome::Gap { ask: flags & REREAD_ASKED == 0 }
+            account.set_flags(blocks, flags.and(TO_BE_REPAIRED));
+            Outcome::Gap { ask: !flags.has_any(Flags::REREAD_ASKED) }
         }
         Arrival::Next => match account.apply(blocks, row, horizon) {
-            Ok(()) if flags & (QUARANTINED | REREAD_ASKED) == QUARANTINED => {
+            Ok(()) if flags.has_any(Flags::QUARANTINED) && !flags.has_any(Flags::REREAD_ASKED) => {
                 // The missing row came late, by itself; what came after it was skipped and has to be read again.
-                account.set_flags(blocks, flags & !LASTING | REREAD_ASKED);
+                account.set_flags(blocks, flags.without(Flags::LASTING).and(Flags::REREAD_ASKED));
                 Outcome::AppliedLate
             }
             Ok(()) => Outcome::Applied,
             Err(defect) => {
-                account.set_flags(blocks, flags | QUARANTINED | DEFECTIVE);
+                account.set_flags(blocks, flags.and(UNREADABLE));
                 Outcome::Defective(defect)
             }
         },
