@@ -4,12 +4,10 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Of the two links one.
+/// Of the two links one; who has the network says whom each leads to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Link {
-    /// To where the brokers are.
     First,
-    /// To everybody else.
     Second,
 }
 

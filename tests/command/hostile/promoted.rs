@@ -15,8 +15,8 @@ const PHYSICAL_SLOT: &str = "standby";
 /// The primary's slot for the node.
 const LOGICAL_SLOT: &str = "hostile";
 
-fn remade(command: &mut Command) {
-    server::run(command).expect("a copy");
+fn copy(from: &Path, to: &Path) {
+    server::run(Command::new("cp").arg("-a").args([from, to])).expect("a copy");
 }
 
 fn psql(server: &OwnServer, sql: &str) -> Command {
@@ -72,19 +72,19 @@ impl Servers {
         let (primary, standby) = if self.primary == 0 { (first, second) } else { (second, first) };
         primary.end();
         standby.end();
-        let (data, copy) = (primary.data(), standby.data());
-        std::fs::remove_dir_all(&copy).unwrap();
-        remade(Command::new("cp").arg("-a").args([&data, &copy]));
+        let (data, copied) = (primary.data(), standby.data());
+        std::fs::remove_dir_all(&copied).unwrap();
+        copy(&data, &copied);
         // The primary's slots are none of its own.
-        for slot in std::fs::read_dir(copy.join("pg_replslot")).unwrap() {
+        for slot in std::fs::read_dir(copied.join("pg_replslot")).unwrap() {
             std::fs::remove_dir_all(slot.unwrap().path()).unwrap();
         }
         let from = format!(
             "primary_conninfo = 'host=127.0.0.1 port={} user={SUPERUSER} dbname=postgres'\nprimary_slot_name = '{PHYSICAL_SLOT}'\n",
             primary.port()
         );
-        std::fs::write(copy.join("postgresql.auto.conf"), from).unwrap();
-        remade(Command::new("cp").arg("-a").args([copy.join("PG_VERSION"), copy.join("standby.signal")]));
+        std::fs::write(copied.join("postgresql.auto.conf"), from).unwrap();
+        copy(&copied.join("PG_VERSION"), &copied.join("standby.signal"));
         primary.resume().unwrap();
         sql(primary, &format!("SELECT pg_create_physical_replication_slot('{PHYSICAL_SLOT}', true)"));
         standby.resume().unwrap();
