@@ -227,7 +227,6 @@ impl Server {
     /// tries to come back meets itself there. Whoever has it lets go.
     pub fn spawn(mut command: Command) -> Server {
         const PORT_TAKEN: i32 = 13;
-        command.stdout(Stdio::piped());
         wait_for("a node whose ports are free", || match Server::try_spawn(&mut command) {
             Ok(server) => Some(server),
             Err(status) if status.code() == Some(PORT_TAKEN) => None,
@@ -235,7 +234,9 @@ impl Server {
         })
     }
 
-    fn try_spawn(command: &mut Command) -> Result<Server, ExitStatus> {
+    /// The same; or how it ended, where it was never ready.
+    pub fn try_spawn(command: &mut Command) -> Result<Server, ExitStatus> {
+        command.stdout(Stdio::piped());
         let mut child = command.spawn().expect("the command was built");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
         let (mut any, mut admin, mut tls, mut tls_admin) = (None, None, None, None);

@@ -1,14 +1,16 @@
-//! The host takes from a running node what it had: CPUs, all but a piece of their time, memory. Where CPUs are short, answers take longer,
-//! and no promise is broken; where memory is, the node ends and says so, for a table that cannot grow would be a guess.
+//! The host gives a node little, or takes from a running one what it had: CPUs, all but a piece of their time, files, memory. Where CPUs are
+//! short, answers take longer, and no promise is broken; where memory is, the node ends and says so, for a table that cannot grow would be a
+//! guess.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::*;
-use crate::support::{SERVE, end, florin, run};
+use crate::support::{PATIENCE, SERVE, end, florin, get, run};
 
 /// A control group of this test's own; given back when dropped.
 struct Group(PathBuf);
@@ -113,6 +115,99 @@ fn where_ipv6_is_off_all_else_is_served() {
         let balance = end(inside, "").ok();
         assert!(balance.contains("COIN"), "{listen}: {balance}");
     }
+}
+
+/// Ticks of the CPUs that a process has had.
+fn ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
+    // After its name come its state and ten numbers, and then these two, of the user's time and the system's.
+    let (_, rest) = stat.rsplit_once(") ").expect("a name");
+    rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// 500 callers come to a node that may have 64 files open. Whoever it has no room for waits, at no cost to it, and is answered once others
+/// leave; who asks how it is does so all along.
+#[test]
+fn a_node_of_few_files_lets_callers_wait_and_costs_little_meanwhile() {
+    const CALLERS: usize = 500;
+    for driver in ["ring", "monoio", "glommio"] {
+        let folder = folder_with_ledger();
+        let mut command = Command::new("prlimit");
+        command.args(["--nofile=64:64", env!("CARGO_BIN_EXE_florin")]).args(SERVE);
+        command.args(["--shards", "1", "--driver", driver]).current_dir(folder.path());
+        let server = Server::spawn(command);
+        let ask = |mut caller: TcpStream| {
+            caller.set_read_timeout(Some(PATIENCE)).unwrap();
+            caller.write_all(b"GET /v1/users/1/balance HTTP/1.1\r\nHost: t\r\n\r\n").expect("it is open");
+            caller
+        };
+        let callers: Vec<_> = (0..CALLERS).map(|_| ask(TcpStream::connect(server.any).unwrap())).collect();
+        let metric = "florin_connections_full_total";
+        wait_for("callers who wait", || {
+            let metrics = get(server.admin, "/metrics");
+            metrics.lines().any(|line| line.starts_with(metric) && !line.ends_with(" 0")).then_some(())
+        });
+        let (before, began) = (ticks(server.id()), Instant::now());
+        while began.elapsed() < Duration::from_millis(500) {
+            let healthy = get(server.admin, "/healthz");
+            assert!(healthy.starts_with("HTTP/1.1 200"), "{driver}: {healthy}");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        // A look of a second's hundredth each tenth of one, and not a whole CPU that tries to let somebody in.
+        let spent = ticks(server.id()) - before;
+        assert!(spent < 25, "{driver}: {spent} hundredths of a second within half of one");
+        // Each leaves once it has its answer.
+        for mut caller in callers {
+            let mut head = [0; 12];
+            caller.read_exact(&mut head).unwrap_or_else(|error| panic!("{driver}: {error}"));
+            assert_eq!(&head, b"HTTP/1.1 200", "{driver}");
+        }
+    }
+}
+
+/// What may be locked, a user's nodes may together: another is refused with what it takes, those that serve do so as before, and where one
+/// has ended there is room for one again.
+#[test]
+fn nodes_of_one_user_share_what_it_may_lock() {
+    const NO_MEMORY: i32 = 12;
+    let folder = folder_with_ledger();
+    // A number that nobody has, so that nothing else of this host counts; and it may enter the folders that the tests were built in.
+    let user = 50_000 + std::process::id() % 10_000;
+    let limited = |bytes: u64| {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={user}"), "--clear-groups", "--inh-caps=+dac_override"]);
+        command.args(["--ambient-caps=+dac_override", "prlimit", &format!("--memlock={bytes}:{bytes}")]);
+        command.arg(env!("CARGO_BIN_EXE_florin")).args(SERVE).args(["--shards", "1"]);
+        command.current_dir(folder.path());
+        command
+    };
+    let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let owned = files.chain([folder.path().to_owned()]).all(|path| chown(path, Some(user), None).is_ok());
+    if !owned || Command::new("setpriv").arg("--version").output().is_err() {
+        return println!("skipped: another user's nodes take root, and setpriv");
+    }
+    let refusal = end(limited(64 << 10), "").refused(NO_MEMORY);
+    let locks = refusal.split("each shard locks about ").nth(1).expect("how much it takes");
+    let locks: u64 = locks.split(' ').next().unwrap().parse().unwrap();
+
+    let serves = |server: &Server| {
+        let balance = run(folder.path(), &["get", "balance", "1", "--addr", &server.addr()]).ok();
+        assert!(balance.contains("COIN"), "{balance}");
+    };
+    let room = locks * 5 / 2;
+    let (first, second) = (Server::spawn(limited(room)), Server::spawn(limited(room)));
+    let refusal = end(limited(room), "").refused(NO_MEMORY);
+    assert!(refusal.contains("for all of this user's processes"), "{refusal}");
+    [&first, &second].into_iter().for_each(serves);
+    first.signal(Signal::TERM);
+    first.ended();
+    // The kernel gives back what was locked a moment after the process is gone.
+    let third = wait_for("room for another", || match Server::try_spawn(&mut limited(room)) {
+        Ok(server) => Some(server),
+        Err(status) if status.code() == Some(NO_MEMORY) => None,
+        Err(status) => panic!("it ended before it was ready: {status:?}"),
+    });
+    [&second, &third].into_iter().for_each(serves);
 }
 
 /// A node that may have next to no more address space is given more accounts than fit. It ends, says why, and the next one, which has the
