@@ -1,8 +1,7 @@
 //! A network of a node's own with two links, so that it can be cut off from some while others reach it.
 
 use std::net::Ipv4Addr;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::process::{Command, Stdio};
 
 /// Of the two links one; who has the network says whom each leads to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,20 +26,23 @@ pub struct Network {
 impl Network {
     /// `None` where this host lends none: to who is not root.
     pub fn new() -> Option<Network> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = ((std::process::id() + MADE.fetch_add(1, Relaxed)) % 250) as u8;
-        let network = Network { name: format!("florin-{number}"), number };
-        network.ip(&["netns", "add", &network.name]).then_some(())?;
+        const NETWORKS: u32 = 250;
+        let add = |number: u32| {
+            let name = format!("florin-{}", number % NETWORKS);
+            ip(&["netns", "add", &name]).then(|| Network { name, number: (number % NETWORKS) as u8 })
+        };
+        // Another's network may have that number.
+        let network = (std::process::id()..).take(NETWORKS as usize).find_map(add)?;
         let made = [Link::First, Link::Second].into_iter().all(|link| {
             let (outer, inner, name) = (network.outer(link), link.name(), network.name.as_str());
             let (there, here) = (network.there(link), network.here(link));
-            network.ip(&["link", "add", &outer, "type", "veth", "peer", "name", inner, "netns", name])
-                && network.ip(&["address", "add", &format!("{there}/30"), "dev", &outer])
-                && network.ip(&["link", "set", "dev", &outer, "up"])
-                && network.ip(&["-n", name, "address", "add", &format!("{here}/30"), "dev", inner])
-                && network.ip(&["-n", name, "link", "set", "dev", inner, "up"])
+            ip(&["link", "add", &outer, "type", "veth", "peer", "name", inner, "netns", name])
+                && ip(&["address", "add", &format!("{there}/30"), "dev", &outer])
+                && ip(&["link", "set", "dev", &outer, "up"])
+                && ip(&["-n", name, "address", "add", &format!("{here}/30"), "dev", inner])
+                && ip(&["-n", name, "link", "set", "dev", inner, "up"])
         });
-        (made && network.ip(&["-n", &network.name, "link", "set", "dev", "lo", "up"])).then_some(network)
+        (made && ip(&["-n", &network.name, "link", "set", "dev", "lo", "up"])).then_some(network)
     }
 
     /// The address at a link's other end.
@@ -80,30 +82,30 @@ impl Network {
         let inner =
             [&["-n", &self.name, "neigh", "replace", &there, "dev", link.name()][..], &nobody].concat();
         let outer = [&["neigh", "replace", &here, "dev", &outer][..], &nobody].concat();
-        assert!(self.ip(&inner) && self.ip(&outer));
+        assert!(ip(&inner) && ip(&outer));
     }
 
     /// Lets it through again.
     pub fn mend(&self, link: Link) {
         let (there, here, outer) =
             (self.there(link).to_string(), self.here(link).to_string(), self.outer(link));
-        let inner = self.ip(&["-n", &self.name, "neigh", "del", &there, "dev", link.name()]);
-        assert!(inner && self.ip(&["neigh", "del", &here, "dev", &outer]));
+        let inner = ip(&["-n", &self.name, "neigh", "del", &there, "dev", link.name()]);
+        assert!(inner && ip(&["neigh", "del", &here, "dev", &outer]));
     }
 
     /// Takes a link down, which both ends can see.
     pub fn take_down(&self, link: Link) {
-        assert!(self.ip(&["link", "set", "dev", &self.outer(link), "down"]));
+        assert!(ip(&["link", "set", "dev", &self.outer(link), "down"]));
     }
+}
 
-    fn ip(&self, words: &[&str]) -> bool {
-        Command::new("ip").args(words).status().is_ok_and(|ended| ended.success())
-    }
+fn ip(words: &[&str]) -> bool {
+    Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|ended| ended.success())
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
         // Its links go with it.
-        let _ = self.ip(&["netns", "del", &self.name]);
+        let _ = ip(&["netns", "del", &self.name]);
     }
 }

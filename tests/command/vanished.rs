@@ -28,6 +28,15 @@ impl Caller {
         self.0.get_mut().write_all(ASK).expect("the connection is there");
     }
 
+    /// Whether something of an answer has come.
+    fn has_news(&self) -> bool {
+        let stream = self.0.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let news = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        news.is_ok_and(|bytes| bytes > 0)
+    }
+
     fn read_answer(&mut self) {
         let (mut head, mut line) = (String::new(), String::new());
         while line != "\r\n" {
@@ -98,6 +107,8 @@ fn a_node_is_rid_of_callers_whose_network_is_gone() {
     if !waits {
         silent.iter_mut().for_each(Caller::ask);
         std::thread::park_timeout(Duration::from_millis(500));
+        let (cut_off, reached) = silent.split_at(CALLERS);
+        assert!(cut_off.iter().all(|caller| !caller.has_news()) && reached.iter().all(Caller::has_news));
         network.mend(Link::First);
         silent.iter_mut().for_each(Caller::read_answer);
         return;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::facts::{self, Table};
 use crate::failure::Failure;
-use crate::limits::{LOOK_PAUSE, LOOK_PAUSE_MAX, WATCH_EVERY};
+use crate::limits::{LOOK_EVERY, LOOK_PAUSE, LOOK_PAUSE_MAX, WATCH_EVERY};
 use crate::look::{self, Look};
 use crate::mapping::Mapping;
 use crate::outbox::{Event, Outbox};
@@ -39,6 +39,8 @@ pub struct Asker {
     pub changed: Arc<AtomicU64>,
     /// What was loaded on top may have been changed before without the server having counted it yet.
     pub late: Option<Late>,
+    /// Up to where the log was when nothing was amiss last.
+    pub looked: Arc<AtomicU64>,
     /// The slot's name.
     pub slot: String,
     /// Where it is told what the slot costs.
@@ -69,13 +71,15 @@ impl Asker {
         );
         self.questions.lock().await.query(&prepare).await?;
         let mut watch_at = Instant::now();
-        let (mut last, mut changes) = (Lsn::default(), 0);
+        let (mut last, mut changes, mut looked) = (Lsn::default(), 0, Instant::now());
         while let Some(at) = asked.recv().await {
             let place = self.place().await?;
             let begun = Instant::now();
-            // Where the log has not moved, nothing was altered.
-            if place != last {
+            // Where the log has not moved, no table was altered.
+            if place != last || begun >= looked + LOOK_EVERY {
                 changes = self.look().await?;
+                looked = begun;
+                self.looked.store(place.0, Relaxed);
             }
             last = place;
             // Of a table with many partitions it is a large look.
@@ -96,6 +100,7 @@ impl Asker {
         let mut questions = self.questions.lock().await;
         let mut now = Look::take(&mut questions, "EXECUTE florin_look").await?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        now.check_standbys()?;
         let changes = now.changes;
         if let Some(late) = self.late.as_ref().filter(|late| Instant::now() < late.until) {
             now.check_changes(late.before + self.changed.load(Relaxed))?;

@@ -229,6 +229,7 @@ impl Following {
             digest: Arc::clone(&load.look),
             changed: Arc::clone(&stream.changes),
             late,
+            looked: Arc::clone(&stream.looked),
             slot: target.address.slot.clone(),
             status: Arc::clone(&self.status),
         };

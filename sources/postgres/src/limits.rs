@@ -88,6 +88,8 @@ pub const AWAIT_US: u64 = 5_000;
 pub const LOOK_PAUSE: u32 = 9;
 /// And the longest such pause: a watermark is at most so much older for it.
 pub const LOOK_PAUSE_MAX: Duration = Duration::from_millis(100);
+/// How often is looked at least: what an administrator sets moves no log.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Within which time a server has counted what its sessions have changed: an idle session of PostgreSQL tells within ten seconds.
 pub const COUNTED_WITHIN: Duration = Duration::from_secs(12);
 /// For how long it is tried to give a slot back that nothing is read from any more.

@@ -45,11 +45,13 @@ struct Part {
     is_new: bool,
 }
 
-/// Whether the server counts whoever follows its log among the standbys that a commit waits for, for any name will do.
-pub const COUNTS_NODES: &str = r#"current_setting('synchronous_standby_names') ~ '(^|[\s,("])\*($|[\s,)"])'"#;
+/// Whether the server counts whoever follows its log among the standbys that a commit waits for, for any name will do. Without a
+/// backslash, which means something else where `standard_conforming_strings` is off.
+pub const COUNTS_NODES: &str =
+    r#"current_setting('synchronous_standby_names') ~ '(^|[[:space:],("])[*]($|[[:space:],)"])'"#;
 
 /// What is said of such a server. A node confirms what its checkpoints have: that is late, and no copy of the ledger.
-pub const NODES_ARE_COUNTED: &str = "synchronous_standby_names is *, by which a node that follows counts as a standby: commits would wait \
+pub const NODES_ARE_COUNTED: &str = "synchronous_standby_names has a *, by which a node that follows counts as a standby: commits would wait \
     for its checkpoints, and be taken for safe where no standby has them. Name the standbys: ALTER SYSTEM SET synchronous_standby_names \
     = 'db2', and SELECT pg_reload_conf()";
 
@@ -167,9 +169,17 @@ impl Look {
     pub fn is_as(&self, now: &Look) -> bool {
         let of = |look: &Look| {
             let parts = look.parts.iter().map(|(&oid, part)| (oid, part.file.clone())).collect::<Vec<_>>();
-            (look.publication.clone(), look.columns.clone(), parts, look.is_unique, look.counts_nodes)
+            (look.publication.clone(), look.columns.clone(), parts, look.is_unique)
         };
         of(self) == of(now)
+    }
+
+    /// Whether a stream from this server would be no standby's.
+    ///
+    /// # Errors
+    /// Where it would count as one.
+    pub fn check_standbys(&self) -> Result<(), Failure> {
+        if self.counts_nodes { Err(Failure::Unavailable(NODES_ARE_COUNTED.to_owned())) } else { Ok(()) }
     }
 
     /// Judges what has moved since this look.
@@ -185,9 +195,6 @@ impl Look {
     ) -> Result<(), Failure> {
         if !now.is_unique {
             return Err(Failure::Unavailable(not_unique(&table.name, mapping)));
-        }
-        if now.counts_nodes {
-            return Err(Failure::Unavailable(NODES_ARE_COUNTED.to_owned()));
         }
         let name = |field| mapping.column(field).unwrap_or_default();
         let is_rewritten =

@@ -205,6 +205,7 @@ impl Session {
         if let Some(slot) = self.snapshot.take().and_then(|snapshot| snapshot.temporary_slot) {
             self.stream.query(&format!("DROP_REPLICATION_SLOT {}", escape_identifier(&slot))).await?;
         }
+        self.look.check_standbys()?;
         let sql = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', binary 'true', publication_names {})",
             escape_identifier(&target.address.slot),
@@ -308,6 +309,7 @@ impl Session {
         slot: Option<Slot>,
         changes: Option<u64>,
     ) -> Result<(), Failure> {
+        self.look.check_standbys()?;
         if let Some(before) = changes {
             // The server counts from its last crash on: whatever it has counted since is news then.
             self.look.check_changes(if self.look.changes < before { 0 } else { before })?;

@@ -37,6 +37,9 @@ pub struct Stream {
     pub position: PgPosition,
     /// Up to where every shard has applied what came: this is confirmed.
     pub applied: Arc<AtomicU64>,
+    /// Up to where the log was when the server was looked at last. Nothing behind it is confirmed: by then it may count whoever confirms
+    /// as a standby, and a commit would be safe for that.
+    pub looked: Arc<AtomicU64>,
     /// Rows that were changed or removed.
     pub changes: Arc<AtomicU64>,
     /// By table: how its rows are read; none = they are not the ledger's.
@@ -71,6 +74,7 @@ impl Stream {
             received: position.lsn,
             position,
             applied,
+            looked: Arc::new(AtomicU64::new(position.lsn.0)),
             changes: Arc::default(),
             shapes: HashMap::new(),
             open: None,
@@ -172,8 +176,9 @@ impl Stream {
         let sent_at = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX) - EPOCH_US;
         let mut status = Vec::with_capacity(34);
         status.push(b'r');
+        let looked = self.looked.load(Relaxed);
         for place in [self.received.0.max(applied), applied, applied] {
-            status.extend_from_slice(&place.to_be_bytes());
+            status.extend_from_slice(&place.min(looked).to_be_bytes());
         }
         status.extend_from_slice(&sent_at.to_be_bytes());
         status.push(asks.into());

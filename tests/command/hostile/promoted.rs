@@ -106,7 +106,15 @@ impl Servers {
             && (!self.keeps_slots || sql(standby, &synced) == "1")
     }
 
-    fn fail_over(&mut self) {
+    /// The primary dies, whatever is being written.
+    fn crash(&self) {
+        let pid = std::fs::read_to_string(self.both[self.primary].data().join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)).expect("it runs");
+        kill_process(pid, Signal::QUIT).unwrap();
+    }
+
+    /// Its standby takes its place.
+    fn promote(&mut self) {
         self.both[self.primary].crash();
         self.primary = 1 - self.primary;
         sql(&self.both[self.primary], "SELECT pg_promote()");
@@ -124,7 +132,16 @@ fn no_promise_is_broken_while_standbys_take_their_primarys_place() {
     let commit = |row: Row| {
         let servers = servers.read().unwrap();
         let mut psql = psql(&servers.both[servers.primary], &insertion(row));
-        psql.stderr(Stdio::null()).stdout(Stdio::null()).status().unwrap().success()
+        let mut psql = psql.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match psql.try_wait().unwrap() {
+                Some(ended) => return ended.success(),
+                None if Instant::now() < deadline => std::thread::park_timeout(Duration::from_millis(1)),
+                // Its standby does not come, which is told below.
+                None => psql.kill().unwrap(),
+            }
+        }
     };
     with_callers(commit, (node.any, node.admin), |scene| {
         for _ in 0..variable("FLORIN_ENDS", 1) {
@@ -136,7 +153,8 @@ fn no_promise_is_broken_while_standbys_take_their_primarys_place() {
                 scene.go_on();
             }
             scene.go_on();
-            servers.write().unwrap().fail_over();
+            servers.read().unwrap().crash();
+            servers.write().unwrap().promote();
             scene.go_on();
         }
     });

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::{Counting, Holdings, Kind};
+use crate::limits::CHECKPOINT_PIECE_BYTES;
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -431,6 +432,9 @@ fn buckets_become_coarse_when_there_is_no_room_and_no_sooner() {
         !seen(&table).1,
         "hours are merged into days, and by the clock of before the windows cannot be told"
     );
+    // Four hours have become one day, and nothing of them is counted twice.
+    let [.., buckets, _, _] = table.parts();
+    assert_eq!(buckets, 3 * 16);
 }
 
 /// A row of the middle was removed from the ledger, and the account read again: it holds less than what readers have seen. That
@@ -498,6 +502,29 @@ fn a_table_that_grows_says_so_until_it_is_done_and_shows_everybody() {
     }
     met.sort_unstable();
     assert_eq!(met, (0..user).collect::<Vec<_>>());
+    walk.begin();
+    table.walk_users(&mut walk, usize::MAX, |_| user -= 1);
+    assert_eq!(user, 0, "who begins anew meets all once more");
+}
+
+/// A piece of a checkpoint is no longer than was asked for, but for who lies beside the last.
+#[test]
+fn a_walk_stops_where_it_is_to() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    (0..1_000).for_each(|user| {
+        assert_eq!(table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now), Outcome::Applied)
+    });
+    let mut walk = Walk::new();
+    assert_eq!(table.walk(&mut walk, 0, &mut Vec::new()), 0);
+    let mut full = alloc::vec![0; CHECKPOINT_PIECE_BYTES];
+    assert_eq!((table.walk(&mut walk, 40, &mut full), full.len()), (0, CHECKPOINT_PIECE_BYTES));
+    table.walk_users(&mut walk, 0, |user| panic!("{user} was not asked for"));
+    let mut out = Vec::new();
+    let mut written = 0;
+    while !walk.is_over() {
+        written += table.walk(&mut walk, 40, &mut out);
+    }
+    assert_eq!(written, 1_000);
 }
 
 /// All that is counted as held by accounts is, and is given back with them.
@@ -525,6 +552,13 @@ fn where_the_bytes_go_is_known_and_adds_up() {
     let mut next = Some(0);
     while let Some(from) = next {
         next = index.walk(from, &mut handles);
+    }
+    for &balance in &handles {
+        let before = (blocks.used, blocks.live_bytes());
+        let copy = Account { balance }.copy(&mut blocks);
+        assert!(blocks.used.balances > before.0.balances && blocks.used.headers > before.0.headers);
+        copy.free(&mut blocks);
+        assert_eq!((blocks.used, blocks.live_bytes()), before);
     }
     handles.into_iter().for_each(|balance| Account { balance }.free(&mut blocks));
     assert_eq!((blocks.used, blocks.live_bytes()), (Used::default(), 0));

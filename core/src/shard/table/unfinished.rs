@@ -271,6 +271,25 @@ mod tests {
         }
     }
 
+    /// Memory comes with those who need it and goes with them, but for the first chunk: the next commit has it at once.
+    #[test]
+    fn a_chunk_goes_with_the_last_who_lies_in_it() {
+        let (mut blocks, mut unfinished) = (Blocks::new(), Unfinished::new());
+        for chunks in [1, 2, 3] {
+            for user in 0..chunks * SLOTS {
+                let user_id = UserId::new(user as u64).unwrap();
+                let account = Account { balance: Handle::NONE };
+                unfinished.put(&mut blocks, &Entry { user_id, account, coming: Coming::default() });
+            }
+            assert_eq!((unfinished.chunks.len(), blocks.live_bytes()), (chunks, chunks * CHUNK_BYTES));
+            for left in (0..chunks * SLOTS).rev() {
+                assert!(unfinished.pop(&mut blocks).is_some());
+                assert_eq!(unfinished.chunks.len(), left.div_ceil(SLOTS).max(1));
+            }
+            assert_eq!(blocks.live_bytes(), CHUNK_BYTES);
+        }
+    }
+
     /// However many accounts a commit concerns, each is looked for among a few.
     #[test]
     fn nobody_is_looked_for_among_many() {

@@ -412,34 +412,57 @@ fn a_primary_that_was_replaced_and_comes_back_is_not_followed() {
     assert_eq!(mirror.status.loads(), 1, "and the promoted one is gone on with when it is there again");
 }
 
+/// Sets whom commits wait for, and waits until new sessions see it.
+fn set_standbys(server: &Server, names: &str) {
+    server.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = {names}"));
+    server.sql("SELECT pg_reload_conf()");
+    let quoted = names.replace('\'', "");
+    eventually(names, || server.sql("SHOW synchronous_standby_names") == quoted);
+}
+
 /// A node was taken for a standby by servers that take any: commits waited for its checkpoints, and nothing said so.
 #[test]
 fn a_server_that_counts_nodes_among_its_standbys_is_not_followed() {
-    let (server, mirror) = followed();
-    let set = |names: &str| {
-        server.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = {names}"));
-        server.sql("SELECT pg_reload_conf()");
-    };
+    let server = started();
+    // As a database may have it whose programs are old.
+    server.sql("ALTER DATABASE postgres SET standard_conforming_strings = off");
+    server.sql(&rows(0, 999, 10));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
     let is_told = || {
         let found = florin_postgres::admin::check(&server.target()).unwrap();
         found.iter().any(|finding| finding.sentence.contains("counts as a standby"))
     };
+    let mut next = 1_000;
     for (names, counts) in [
         ("'db2'", false),
         ("'ANY 1 (db2, \"*db3\")'", false),
         ("'FIRST 1 (db2, *)'", true),
+        ("'db2, db3'", false),
         ("'ANY 2 (\"*\",db2)'", true),
         ("'*'", true),
     ] {
-        set(names);
-        eventually(names, || is_told() == counts);
+        set_standbys(&server, names);
+        assert_eq!(is_told(), counts, "{names}");
+        if counts {
+            // Nothing is written meanwhile: what is set moves no log.
+            eventually("it is said", || mirror.doing().contains("counts as a standby"));
+        } else {
+            // Standbys that are not there are waited for by nobody who says so.
+            server.sql(&format!("SET synchronous_commit = local; {}", rows(next, next + 9, 10)));
+            next += 10;
+            mirror.catch_up();
+        }
     }
-    eventually("it is said", || mirror.doing().contains("counts as a standby"));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let mut commit = server.psql().arg("-c").arg(rows(next, next + 9, 10)).spawn().unwrap();
+    eventually("a commit waits", || server.sql(waits) == "1");
     // It is followed again once commits wait for nobody.
-    set("''");
-    server.sql(&rows(1_000, 1_009, 10));
+    set_standbys(&server, "''");
+    assert!(commit.wait().unwrap().success());
     mirror.catch_up();
     assert_eq!(mirror.told(), server.sql(ALL));
+    assert_eq!(mirror.status.loads(), 1, "what was there is gone on with");
 }
 
 #[test]
@@ -529,7 +552,10 @@ fn a_position_of_before_is_gone_on_from_while_the_slot_has_it() {
     server.sql(&rows(1_000, 1_099, 10));
 
     let mut second = open();
+    // Whom it may not follow at the moment is no other ledger, and what the node has of it is kept.
+    set_standbys(&server, "'*'");
     eventually("the first connection has let the slot go", || second.resume(&position, &position).is_ok());
+    set_standbys(&server, "''");
     assert_eq!(drain(&mut second, Some(&position)).0, 100);
     drop(second);
 
