@@ -264,7 +264,7 @@ fn start_with_a_broken_disk(folder: &TempDir, inject: &str, paths: &[&str]) -> S
 #[test]
 fn a_disk_that_fails_costs_a_checkpoint_and_nothing_else() {
     if Command::new("strace").arg("--version").output().is_err() {
-        println!("strace is not installed: not tried");
+        println!("skipped: strace is not installed");
         return;
     }
     let folder = folder_with_ledger();

@@ -139,7 +139,9 @@ fn too_little_lockable_memory_is_refused_with_the_bytes_needed() {
 #[test]
 fn a_forbidden_io_uring_is_refused_with_what_may_forbid_it() {
     if Command::new("strace").arg("--version").output().is_err() {
-        eprintln!("strace is not installed: only the unit tests of drivers::ring::setup cover this here");
+        eprintln!(
+            "skipped: strace is not installed, and only the unit tests of drivers::ring::setup cover this here"
+        );
         return;
     }
     for (errno, exit_code) in [("EPERM", 11), ("ENOSYS", 11), ("EINVAL", 10), ("ENOMEM", 12)] {

@@ -21,7 +21,7 @@ fn failing(folder: &Path, error: &str) -> Command {
 fn has_strace() -> bool {
     let is_there = Command::new("strace").arg("--version").output().is_ok();
     if !is_there {
-        println!("strace is not installed: not tried");
+        println!("skipped: strace is not installed");
     }
     is_there
 }

@@ -49,7 +49,7 @@ fn ledger_of(folder: &Path) -> PathBuf {
 #[test]
 fn no_promise_is_broken_while_cpus_are_taken_away() {
     let Some(group) = Group::new("cpuset") else {
-        println!("this host lends no cpuset: not tried");
+        println!("skipped: this host lends no cpuset");
         return;
     };
     let all = fs::read_to_string("/sys/fs/cgroup/cpuset/cpuset.cpus").unwrap();
@@ -73,7 +73,7 @@ fn no_promise_is_broken_while_cpus_are_taken_away() {
 #[test]
 fn no_promise_is_broken_on_a_fifth_of_a_cpu() {
     let Some(group) = Group::new("cpu").filter(|group| group.0.join("cpu.cfs_quota_us").exists()) else {
-        println!("this host limits no CPU time: not tried");
+        println!("skipped: this host limits no CPU time");
         return;
     };
     let folder = folder_with_ledger();
@@ -93,17 +93,23 @@ fn no_promise_is_broken_on_a_fifth_of_a_cpu() {
 #[test]
 fn where_ipv6_is_off_all_else_is_served() {
     let folder = folder_with_ledger();
-    let without = |listen: &str| {
+    let within = |program: &str| {
         let off = "ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && exec \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", off, "sh", env!("CARGO_BIN_EXE_florin"), "serve"]);
+        command.args(["--net", "sh", "-c", off, "sh", program]);
+        command
+    };
+    let without = |listen: &str| {
+        let mut command = within(env!("CARGO_BIN_EXE_florin"));
+        command.arg("serve");
         command.args(["--listen", listen, "--shard-listen", listen, "--insecure-listen", "on"]);
         command.args(["--admin", "127.0.0.1:0", "--shards", "1"]).current_dir(folder.path());
         command
     };
-    let may = Command::new("unshare").args(["--net", "ip", "link"]).output();
-    if !may.is_ok_and(|ended| ended.status.success()) {
-        return println!("skipped: a network of its own takes unshare, `ip`, and root");
+    if !within("true").output().is_ok_and(|ended| ended.status.success()) {
+        return println!(
+            "skipped: a network of its own without IPv6 takes unshare, `ip`, root, and a host that has IPv6"
+        );
     }
     let refusal = end(without("[::1]:0"), "").refused(18);
     assert!(refusal.contains("no interface of this host has that address"), "{refusal}");
@@ -148,14 +154,14 @@ fn a_node_of_few_files_lets_callers_wait_and_costs_little_meanwhile() {
             metrics.lines().any(|line| line.starts_with(metric) && !line.ends_with(" 0")).then_some(())
         });
         let (before, began) = (ticks(server.id()), Instant::now());
-        while began.elapsed() < Duration::from_millis(500) {
+        while began.elapsed() < Duration::from_secs(1) {
             let healthy = get(server.admin, "/healthz");
             assert!(healthy.starts_with("HTTP/1.1 200"), "{driver}: {healthy}");
             std::thread::park_timeout(Duration::from_millis(50));
         }
-        // A look of a second's hundredth each tenth of one, and not a whole CPU that tries to let somebody in.
-        let spent = ticks(server.id()) - before;
-        assert!(spent < 25, "{driver}: {spent} hundredths of a second within half of one");
+        // Some hundredths of a CPU, and not all of it for trying to let somebody in.
+        let (spent_ms, passed_ms) = (10 * (ticks(server.id()) - before), began.elapsed().as_millis() as u64);
+        assert!(spent_ms < passed_ms / 2, "{driver}: {spent_ms} ms on a CPU within {passed_ms}");
         // Each leaves once it has its answer.
         for mut caller in callers {
             let mut head = [0; 12];

@@ -14,7 +14,7 @@ pub fn fetched() -> impl Iterator<Item = (Programs, String)> {
         match said.ok().filter(|said| said.status.success()) {
             Some(said) => Some((programs, String::from_utf8_lossy(&said.stdout).into_owned())),
             None => {
-                eprintln!("{programs:?} cannot be run by another user than root: not tried");
+                eprintln!("skipped: {programs:?} cannot be run by another user than root");
                 None
             }
         }
