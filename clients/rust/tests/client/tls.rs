@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fake::{self, Answer, Fake, Map, eventually, user};
+use crate::fake::{self, Answer, Fake, Map, eventually, path, user};
 use florin_client::{Backoff, Client, Disconnect, Error, Retry, Routing, Tls, TlsError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -148,6 +148,36 @@ async fn every_shard_is_reached_by_tls_under_the_nodes_name() {
     for shard in &shards {
         assert!(!shard.asked().is_empty());
         assert_eq!(shard.story.hellos.lock().unwrap()[0].1, "secret");
+    }
+}
+
+/// A bit that a path changes, of a request or of an answer, makes no other answer: the connection ends, and who asked is answered by
+/// another. (In plain there is nothing but TCP's sums.)
+#[tokio::test]
+async fn what_a_path_changes_is_no_answer_by_tls() {
+    let authority = Authority::new();
+    let config = authority.server("localhost", Asks::Nothing);
+    let shard = faultless(Map::one_shard(), Arc::clone(&config)).await;
+    let path = path::Path::to(&shard.address).await;
+    let port = path.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let any = faultless(Map::of_ports(&[port]), config).await;
+    let client = Client::builder()
+        .tls(authority.trusting())
+        .routing(Routing::ShardPortsOnly)
+        .connect(&*format!("florins://localhost:{}", any.port))
+        .await
+        .unwrap();
+    for id in 0..40 {
+        let (before, mut asks) = (path.accepted(), 0);
+        path.flip();
+        while path.accepted() == before {
+            assert!(asks < 100, "what was changed went unnoticed");
+            asks += 1;
+            if let Ok(answer) = client.get_balance(user(id)).await {
+                assert_eq!(answer.to_record(), fake::balance(id));
+            }
+        }
+        assert_eq!(client.get_balance(user(id)).await.unwrap().to_record(), fake::balance(id));
     }
 }
 

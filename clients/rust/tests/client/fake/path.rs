@@ -15,6 +15,8 @@ enum Weather {
     Fine,
     /// It is lost, and nobody is told.
     Dropping,
+    /// One bit of what comes at once is another one.
+    Flipping,
     /// The connections end.
     Cut,
 }
@@ -69,6 +71,11 @@ impl Path {
         self.strike(Weather::Dropping);
     }
 
+    /// Changes what travels on the connections that there are.
+    pub fn flip(&self) {
+        self.strike(Weather::Flipping);
+    }
+
     /// Ends the connections that there are.
     pub fn cut(&self) {
         self.strike(Weather::Cut);
@@ -113,7 +120,7 @@ async fn carry(
     delayed: Option<&Way>,
     mut weather: watch::Receiver<Weather>,
 ) {
-    let mut buffer = vec![0; 64 * 1024];
+    let (mut buffer, mut flipped) = (vec![0; 64 * 1024], 0);
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
@@ -129,8 +136,14 @@ async fn carry(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if *weather.borrow() == Weather::Dropping {
-            continue;
+        let is = *weather.borrow();
+        match is {
+            Weather::Dropping => continue,
+            Weather::Flipping => {
+                flipped += 1;
+                buffer[flipped * 7 % bytes] ^= 1 << (flipped % 8);
+            }
+            Weather::Fine | Weather::Cut => {}
         }
         if to.write_all(&buffer[..bytes]).await.is_err() {
             return;
