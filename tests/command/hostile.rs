@@ -375,7 +375,8 @@ fn insertion(row: Row) -> String {
     )
 }
 
-/// The same over a PostgreSQL, which is killed and frozen in its turn. While it stands still, answers that may be only so old are refused.
+/// The same over a PostgreSQL, which is killed and frozen in its turn. While it stands still, answers that may be only so old are refused,
+/// and after `--max-staleness-ms` all of them.
 #[cfg(feature = "postgres")]
 #[test]
 fn no_promise_is_broken_while_a_node_and_its_postgresql_are_killed_and_frozen() {
@@ -383,7 +384,7 @@ fn no_promise_is_broken_while_a_node_and_its_postgresql_are_killed_and_frozen() 
     let postgres = crate::postgres::Server::start();
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres?slot=hostile", postgres.port);
     run(folder.path(), &["ledger", "init", &url]).ok();
-    let more = ["--ledger", &url];
+    let more = ["--ledger", &url, "--max-staleness-ms", "1500"];
     let mut server = start(folder.path(), 2, &more);
     let commit = |row: Row| postgres.try_sql(&insertion(row));
     with_callers(commit, (server.any, server.admin), |scene| {
@@ -412,6 +413,10 @@ fn no_promise_is_broken_while_a_node_and_its_postgresql_are_killed_and_frozen() 
                     tell(Signal::STOP);
                     let refused = scene.refusals.load(Relaxed);
                     wait_for("a refusal", || (scene.refusals.load(Relaxed) > refused).then_some(()));
+                    wait_for("no answer at all", || {
+                        let answer = ask(server.any, "GET", "/v1/users/1/balance", "")?;
+                        answer.starts_with("HTTP/1.1 503").then_some(())
+                    });
                     tell(Signal::CONT);
                 }
             }
