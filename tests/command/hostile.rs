@@ -27,6 +27,7 @@ mod clock;
 mod disk;
 mod failover;
 mod interrupted;
+mod ledger;
 mod limits;
 #[cfg(feature = "postgres")]
 mod promoted;
@@ -55,25 +56,26 @@ impl Row {
 /// Commits rows to a file.
 fn into_file(ledger: &Path) -> impl FnMut(Row) -> bool + use<> {
     let mut writer = Writer::open(ledger).unwrap();
-    move |row| {
-        let text = TransactionText {
-            transaction_id: &row.id(),
-            user_id: &UserId::new(row.user).unwrap().to_string(),
-            asset: "COIN",
-            kind: "recharge",
-            amount: "1",
-            occurred_at: "2026-11-22T04:05:06Z",
-        };
-        match writer.append(&[text.parse().unwrap()]) {
-            Ok(appended) => {
-                assert_eq!(appended[0].version.0, row.version);
-                true
-            }
-            // A node that is frozen in the middle of a commit keeps the ledger locked.
-            Err(SqliteError::Locked { .. }) => false,
-            Err(error) => panic!("{error}"),
-        }
+    move |row| match append(&mut writer, row) {
+        Ok(()) => true,
+        // A node that is frozen in the middle of a commit keeps the ledger locked.
+        Err(SqliteError::Locked { .. }) => false,
+        Err(error) => panic!("{error}"),
     }
+}
+
+fn append(writer: &mut Writer, row: Row) -> Result<(), SqliteError> {
+    let text = TransactionText {
+        transaction_id: &row.id(),
+        user_id: &UserId::new(row.user).unwrap().to_string(),
+        asset: "COIN",
+        kind: "recharge",
+        amount: "1",
+        occurred_at: "2026-11-22T04:05:06Z",
+    };
+    let appended = writer.append(&[text.parse().unwrap()])?;
+    assert_eq!(appended[0].version.0, row.version);
+    Ok(())
 }
 
 struct Scene {

@@ -121,6 +121,8 @@ fn write(server: &Server, seed: u64, stop: &AtomicBool, acknowledged: &Acknowled
             _ => format!("SELECT add({one}, 1, {amount})"),
         };
         let mut psql = server.psql();
+        // A server that ended before what was prepared was committed keeps its locks, for whoever prepared it to come.
+        psql.args(["-c", "SET lock_timeout = '2s'"]);
         // Each statement on its own, as a program would send them.
         for statement in sql.split("; ") {
             psql.arg("-c").arg(statement);
@@ -184,6 +186,15 @@ impl Judge {
     }
 }
 
+/// Writers end with the test, however it does.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn whatever_ends_every_answer_is_right_or_flagged() {
     let kills = std::env::var("FLORIN_KILLS").map_or(12, |kills| kills.parse().unwrap());
@@ -200,6 +211,7 @@ fn whatever_ends_every_answer_is_right_or_flagged() {
     let mut told = Vec::new();
     thread::scope(|scope| {
         let (server, stop, acknowledged) = (&server, &stop, &acknowledged);
+        let _stops = Stops(stop);
         let writer = |writer| scope.spawn(move || write(server, seed * 100 + writer, stop, acknowledged));
         let writers: Vec<_> = (0..3).map(writer).collect();
         let mut mirror = Mirror::follow(target.clone());
