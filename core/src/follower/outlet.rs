@@ -237,3 +237,34 @@ impl<O: Outlet> Outlets<O> {
         &mut self.outlets
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    #[test]
+    fn who_sleeps_is_woken_once_for_all_that_it_was_sent() {
+        let (woken, parking) = (Arc::new(AtomicU64::new(0)), Arc::new(Parking::new()));
+        let counted = Arc::clone(&woken);
+        let waker: Waker = Arc::new(move || _ = counted.fetch_add(1, Relaxed));
+        let (mut outlet, mut shard) = link_of(2, 1, Arc::clone(&parking), waker);
+        let woken = || woken.load(Relaxed);
+        parking.announce();
+        outlet.wake();
+        assert_eq!((woken(), outlet.room()), (0, 2), "it sleeps, and nothing is there for it");
+        outlet.send(FeedEvent::CommitEnd).unwrap();
+        outlet.send(FeedEvent::CommitEnd).unwrap();
+        assert_eq!(outlet.send(FeedEvent::CommitEnd), Err(FeedEvent::CommitEnd));
+        assert_eq!((woken(), outlet.room()), (0, 0), "more may come");
+        outlet.wake();
+        outlet.wake();
+        assert_eq!(woken(), 1);
+        assert!(shard.events.pop().is_some());
+        assert_eq!(outlet.room(), 1);
+        outlet.send(FeedEvent::CommitEnd).unwrap();
+        outlet.wake();
+        assert_eq!(woken(), 1, "who turns needs nobody");
+    }
+}

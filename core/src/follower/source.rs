@@ -175,3 +175,52 @@ pub trait Source {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ledger that does no more than it has to.
+    struct Least;
+
+    #[derive(Clone, PartialEq, PartialOrd, Debug)]
+    struct Nowhere;
+
+    impl Position for Nowhere {
+        fn encode(&self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn decode(_: &[u8]) -> Option<Nowhere> {
+            None
+        }
+    }
+
+    impl Source for Least {
+        type Identity = &'static str;
+        type Position = Nowhere;
+
+        fn identity(&mut self) -> Result<&'static str, SourceError> {
+            Ok("least")
+        }
+
+        fn load(&mut self, _: Option<&Nowhere>) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn next(&mut self, _: Now, _: &mut Vec<Row>) -> Result<Progress<Nowhere>, SourceError> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_taken_for_no_more_than_it_was_made_to_do() {
+        let (mut ledger, mut rows, user) = (Least, Vec::new(), UserId::new(7).unwrap());
+        assert!(!ledger.has_news() && !ledger.can_reread());
+        assert_eq!((ledger.next_changed(), ledger.loads()), (None, 0));
+        assert!(ledger.lasting_identity().is_err() && ledger.resume(&Nowhere, &Nowhere).is_err());
+        ledger.reread(user, None);
+        assert_eq!((ledger.page(&mut rows), rows.len()), (Ok(Page::Last), 0));
+        assert_eq!(ledger.transaction_id_of(user, Version(1)), None);
+    }
+}

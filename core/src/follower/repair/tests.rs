@@ -231,3 +231,22 @@ fn a_page_that_failed_is_asked_for_again_after_a_pause() {
     }
     assert_eq!((bench.repair.waiting(), bench.begun_us()), (0, &[0][..]), "and read to its end");
 }
+
+#[test]
+fn who_waits_is_counted_whatever_for() {
+    let mut bench = Bench::new();
+    let other = |id| UserId::new(id).unwrap();
+    let waits = |bench: &Bench| (bench.repair.waiting(), bench.repair.has_first_attempts());
+    assert_eq!(waits(&bench), (0, false));
+    bench.want(Reason::Gap, 0);
+    bench.repair.want(other(8), Reason::Gap, 0, None);
+    assert_eq!(waits(&bench), (2, true));
+    bench.at(0);
+    assert_eq!((waits(&bench), bench.repair.rereads), ((0, false), 2), "both were read, and have a hole");
+    bench.want(Reason::Gap, 10);
+    assert_eq!(waits(&bench), (1, false), "that was tried before");
+    bench.source.failures = 1;
+    bench.repair.want(other(9), Reason::Gap, 10, None);
+    bench.at(10);
+    assert_eq!(waits(&bench), (2, true), "one was begun, and its page failed");
+}
