@@ -177,14 +177,15 @@ pub trait Source {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A ledger that does no more than it has to.
     struct Least;
 
+    /// The only place of a ledger that is read from nowhere else.
     #[derive(Clone, PartialEq, PartialOrd, Debug)]
-    struct Nowhere;
+    pub struct Nowhere;
 
     impl Position for Nowhere {
         fn encode(&self) -> Vec<u8> {

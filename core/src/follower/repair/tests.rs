@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clock::Now;
-use crate::follower::{Position, Progress};
+use crate::follower::Progress;
+use crate::follower::source::tests::Nowhere;
 use crate::ledger::{Kind, Transaction};
 use crate::shard::FeedRequest;
 
@@ -13,19 +14,6 @@ struct Holed {
     failures: usize,
     /// Pages that were asked for.
     asked: usize,
-}
-
-#[derive(Clone, PartialEq, PartialOrd, Debug)]
-struct Nowhere;
-
-impl Position for Nowhere {
-    fn encode(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn decode(_: &[u8]) -> Option<Nowhere> {
-        Some(Nowhere)
-    }
 }
 
 impl Source for Holed {
