@@ -1,5 +1,5 @@
-//! The ledger's file while callers ask: another program keeps it locked, it is taken away and put back, and its table has another name for a
-//! moment. `/readyz` names what is wrong, and the file is none the worse for it.
+//! The ledger's file while callers ask: another program keeps it locked, its table has another name for a moment, and it is taken away and
+//! put back, which takes a restart. `/readyz` names what is wrong, and the file is none the worse for it.
 
 use rusqlite::Connection;
 
@@ -10,9 +10,13 @@ use crate::support::get;
 fn no_promise_is_broken_while_the_ledgers_file_is_locked_taken_away_and_altered() {
     let folder = folder_with_ledger();
     let (ledger, away) = (folder.path().join("florin.db"), folder.path().join("away.db"));
-    let server = start(folder.path(), 2, &[]);
-    let says = |what: &str| wait_for(what, || get(server.admin, "/readyz").contains(what).then_some(()));
+    let mut server = start(folder.path(), 2, &[]);
+    let says = |server: &Server, what: &str| {
+        wait_for(what, || get(server.admin, "/readyz").contains(what).then_some(()));
+    };
     let other = Connection::open(&ledger).unwrap();
+    // Others write, too: who comes to the lock is chance.
+    let run = |sql: &str| wait_for(sql, || other.execute_batch(sql).ok());
     let mut writer = Writer::open(&ledger).unwrap();
     // Whatever keeps a row out, it is tried again.
     let commit = |row: Row| append(&mut writer, row).is_ok();
@@ -21,21 +25,25 @@ fn no_promise_is_broken_while_the_ledgers_file_is_locked_taken_away_and_altered(
             scene.go_on();
             match trouble % 3 {
                 0 => {
-                    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+                    run("BEGIN EXCLUSIVE");
                     let rows = scene.written[0].load(Relaxed);
                     scene.go_on();
                     assert!(scene.written[0].load(Relaxed) <= rows + 1, "who keeps it keeps everybody out");
-                    other.execute_batch("COMMIT").unwrap();
+                    run("COMMIT");
                 }
                 1 => {
-                    std::fs::rename(&ledger, &away).unwrap();
-                    says("the ledger cannot be read");
-                    std::fs::rename(&away, &ledger).unwrap();
+                    run("ALTER TABLE transactions RENAME TO elsewhere");
+                    says(&server, "it has no table `transactions`");
+                    run("ALTER TABLE elsewhere RENAME TO transactions");
                 }
                 _ => {
-                    other.execute_batch("ALTER TABLE transactions RENAME TO elsewhere").unwrap();
-                    says("no such table");
-                    other.execute_batch("ALTER TABLE elsewhere RENAME TO transactions").unwrap();
+                    std::fs::rename(&ledger, &away).unwrap();
+                    says(&server, "is no longer the one that was opened: it was removed");
+                    std::fs::rename(&away, &ledger).unwrap();
+                    server.signal(Signal::KILL);
+                    server.ended();
+                    server = start(folder.path(), 1 + trouble as usize % 3, &[]);
+                    scene.serve(&server);
                 }
             }
         }

@@ -158,7 +158,7 @@ async fn what_a_path_changes_is_no_answer_by_tls() {
     let authority = Authority::new();
     let config = authority.server("localhost", Asks::Nothing);
     let shard = faultless(Map::one_shard(), Arc::clone(&config)).await;
-    let path = path::Path::to(&shard.address).await;
+    let path = path::Path::to(&format!("127.0.0.1:{}", shard.port)).await;
     let port = path.address.rsplit_once(':').unwrap().1.parse().unwrap();
     let any = faultless(Map::of_ports(&[port]), config).await;
     let client = Client::builder()
