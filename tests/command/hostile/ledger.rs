@@ -48,9 +48,9 @@ fn no_promise_is_broken_while_the_ledgers_file_is_locked_taken_away_and_altered(
             }
         }
         scene.go_on();
+        server.signal(Signal::TERM);
+        server.ended();
     });
-    server.signal(Signal::TERM);
-    server.ended();
     let whole: String = other.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(whole, "ok");
     // Another one takes it for the same ledger.
