@@ -30,7 +30,7 @@ pub(super) struct Follow {
     /// The table or the watermark has moved since the waiting room was looked through.
     pub moved: bool,
     /// Age of the watermark beyond which no data is answered.
-    max_staleness_us: u64,
+    pub max_staleness_us: u64,
 }
 
 impl Follow {

@@ -507,6 +507,41 @@ fn a_table_that_grows_says_so_until_it_is_done_and_shows_everybody() {
     assert_eq!(user, 0, "who begins anew meets all once more");
 }
 
+/// Memory that is touched for the first time is told once: that is enough for one turn.
+#[test]
+fn what_growth_took_is_told_once() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    table.take_growth();
+    assert!(!table.has_asked_for_memory());
+    let mut user = 0;
+    while !table.has_asked_for_memory() {
+        assert!(user < 1_000_000, "accounts take memory");
+        table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
+        user += 1;
+    }
+    let growth = table.take_growth();
+    assert!(growth.has_asked && growth.has_worked && growth.has_chores);
+    assert!(!table.has_asked_for_memory() && !table.take_growth().has_worked);
+}
+
+/// What is unreadable is the history of one account. Of another that is being read again nothing bad is known.
+#[test]
+fn what_is_unreadable_is_so_of_one_account() {
+    let (mut table, now) = (Table::new(), Horizon::at(NOW_US));
+    for unreadable in [9, 8] {
+        let rows: Vec<_> = (1..=2).map(|v| row(9, v, Kind::Recharge, 10, NOW_US)).collect();
+        let user = rows[0].user_id;
+        table.begin_reread(user);
+        table.apply_reread(&rows[0], &now);
+        table.mark_unreadable(UserId::new(unreadable).unwrap());
+        let came = table.apply_reread(&rows[1], &now);
+        assert_eq!(came == Outcome::Applied, unreadable != 9);
+        table.end_reread(user);
+        let found = table.find(user.hashed()).expect("it was read");
+        assert_eq!(found.trust == Trust::Whole, unreadable != 9);
+    }
+}
+
 /// A piece of a checkpoint is no longer than was asked for, but for who lies beside the last.
 #[test]
 fn a_walk_stops_where_it_is_to() {

@@ -14,6 +14,7 @@ mod answering;
 mod bounds;
 mod callers;
 mod ending;
+mod following;
 mod holdings;
 mod links;
 mod principals;
