@@ -23,6 +23,8 @@ pub(super) struct Follow {
     ends_commit: bool,
     /// When the watermark was taken, monotonic µs; 0 = there is none yet.
     pub watermark_taken_us: u64,
+    /// By when all that is asked in this turn had come, monotonic µs: its age is judged by that.
+    pub asked_by_us: u64,
     /// When somebody was answered last, monotonic µs.
     pub answered_us: Option<u64>,
     /// Something was taken in in this turn.
@@ -41,6 +43,7 @@ impl Follow {
             applied_batch: None,
             ends_commit: false,
             watermark_taken_us: 0,
+            asked_by_us: 0,
             answered_us: None,
             has_taken: false,
             moved: false,
@@ -221,11 +224,30 @@ impl Shard {
     pub(super) fn read_watermark(&mut self) {
         let (as_of_us, taken_us) = self.follow.feed.watermark.load();
         self.follow.moved |= core::mem::replace(&mut self.follow.watermark_taken_us, taken_us) != taken_us;
-        let is_ending = self.refuses_new_work();
         let responder = &mut self.responder;
         responder.as_of_us = as_of_us;
         responder.table.watermark = Now { wall_us: as_of_us, monotonic_us: taken_us };
-        responder.age_us = self.now.monotonic_us.saturating_sub(taken_us);
+        responder.metrics.watermark_us.set(as_of_us);
+        responder.metrics.watermark_monotonic_us.set(taken_us);
+        self.follow.asked_by_us = self.now.monotonic_us;
+        self.judge_age();
+    }
+
+    /// What is asked from now on in this turn may have come since it began, but by `monotonic_us`. Between a look at the clock and what
+    /// follows it, a thread stands still for as long as its host likes: judged by the turn's beginning, an answer would be taken for younger
+    /// than it is.
+    pub fn comes_by(&mut self, monotonic_us: u64) {
+        if monotonic_us > self.follow.asked_by_us {
+            self.follow.asked_by_us = monotonic_us;
+            self.judge_age();
+        }
+    }
+
+    fn judge_age(&mut self) {
+        let is_ending = self.refuses_new_work();
+        let (taken_us, asked_by_us) = (self.follow.watermark_taken_us, self.follow.asked_by_us);
+        let responder = &mut self.responder;
+        responder.age_us = asked_by_us.saturating_sub(taken_us);
         responder.unavailable = if taken_us == 0 {
             Some("warming up: this shard has not loaded its ledger yet; ask again in a moment, or elsewhere")
         } else if responder.age_us > self.follow.max_staleness_us {
@@ -235,7 +257,5 @@ impl Shard {
         } else {
             None
         };
-        responder.metrics.watermark_us.set(as_of_us);
-        responder.metrics.watermark_monotonic_us.set(taken_us);
     }
 }

@@ -468,7 +468,8 @@ impl Shard {
             }
         }
         let ticket = self.connections[connection].owe(connection, bytes, may_wait);
-        let ask = Ask { ticket, reply_to: to, freshness, question, buffer: Vec::new() };
+        let asked_by_us = self.follow.asked_by_us;
+        let ask = Ask { ticket, reply_to: to, freshness, asked_by_us, question, buffer: Vec::new() };
         self.put_to(owner, ask);
         true
     }
@@ -519,8 +520,9 @@ impl Shard {
         let gather = self.forwarding.begin_gather(to, &self.users, &by_owner);
         for (owner, users) in (0..shards).map(ShardIndex).zip(by_owner).filter(|(_, users)| !users.is_empty())
         {
-            let question = Question::Part { gather, users };
-            self.put_to(owner, Ask { ticket, reply_to: to, freshness, question, buffer: Vec::new() });
+            let (question, asked_by_us) = (Question::Part { gather, users }, self.follow.asked_by_us);
+            let buffer = Vec::new();
+            self.put_to(owner, Ask { ticket, reply_to: to, freshness, asked_by_us, question, buffer });
         }
         true
     }

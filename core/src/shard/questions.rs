@@ -74,7 +74,7 @@ impl Shard {
     }
 
     fn settle(&mut self, destination: Destination, ask: Ask, verdict: Verdict) {
-        let Ask { ticket, reply_to, freshness, question, mut buffer } = ask;
+        let Ask { ticket, reply_to, freshness, question, mut buffer, .. } = ask;
         match (question, destination) {
             (Question::Part { gather, users }, _) => {
                 if buffer.capacity() == 0 {
@@ -170,7 +170,10 @@ impl Shard {
                         self.note_forwarded(shard, bundle.began_us, bundle.len());
                         self.take_replies(bundle);
                     }
-                    Some(Message::Ask(ask)) => self.take_in(Destination::Peer(shard, ask.ticket), ask),
+                    Some(Message::Ask(ask)) => {
+                        self.comes_by(ask.asked_by_us);
+                        self.take_in(Destination::Peer(shard, ask.ticket), ask);
+                    }
                     Some(Message::Answer(answer)) => {
                         room = Room::Made;
                         self.answered(shard, answer);

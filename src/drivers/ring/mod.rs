@@ -132,9 +132,6 @@ impl<E: Engine> RingDriver<E> {
 
     /// One turn of the loop: everything that happens on a shard's thread, in the order in which it happens.
     fn turn(&mut self) -> Result<(), DriverError> {
-        let now = self.context.clock.now();
-        self.monotonic_us = now.monotonic_us;
-        self.context.shard.begin_turn(now);
         self.reap();
         self.context.shard.work();
         self.keep_time();
@@ -148,12 +145,20 @@ impl<E: Engine> RingDriver<E> {
         self.queue.enter(wait)
     }
 
-    /// Handles what has completed, up to a bound; the rest is there in the next turn.
+    /// Begins the shard's turn, and handles what has completed, up to a bound; the rest is there in the next turn. Whatever is handled has
+    /// come before the clock was looked at.
     fn reap(&mut self) {
         let mut copied = Copied::new();
         let mut handled = 0;
         while handled < limits::COMPLETIONS_PER_TURN {
             let completions = self.queue.reap(&mut copied);
+            if handled == 0 {
+                let now = self.context.clock.now();
+                self.monotonic_us = now.monotonic_us;
+                self.context.shard.begin_turn(now);
+            } else if !completions.is_empty() {
+                self.context.shard.comes_by(self.context.clock.monotonic_us());
+            }
             if completions.is_empty() {
                 return;
             }

@@ -332,7 +332,11 @@ impl Shared {
         }
         state.touched.push(slot);
         match life.received(received, false) {
-            Arrival::Take => state.context.shard.receive(slot, bytes),
+            Arrival::Take => {
+                // The turn may have begun before they came.
+                state.context.shard.comes_by(state.context.clock.monotonic_us());
+                state.context.shard.receive(slot, bytes);
+            }
             Arrival::TellEnd => state.context.shard.end_of_input(slot),
             Arrival::Drop => {}
         }

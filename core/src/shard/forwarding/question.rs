@@ -53,6 +53,8 @@ pub(in crate::shard) struct Ask {
     pub ticket: Ticket,
     pub reply_to: ReplyTo,
     pub freshness: Freshness,
+    /// By when it had come, monotonic µs: whoever answers may have looked at the clock before.
+    pub asked_by_us: u64,
     pub question: Question,
     /// Empty, with room: the answer is written into it, and it comes back.
     pub buffer: Vec<u8>,

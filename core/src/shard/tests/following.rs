@@ -102,3 +102,34 @@ fn what_is_too_old_is_not_answered_and_who_waits_for_newer_is_when_it_comes() {
     alone.turn(10_002);
     assert!(alone.take_output().starts_with("HTTP/1.1 200"), "it has come");
 }
+
+/// Each shard looks at the clock and then stands still, as a host may let it, for five seconds; a question that came meanwhile was taken for
+/// one of before, and answered with what was five seconds old.
+#[test]
+fn what_is_asked_is_judged_by_when_it_had_come() {
+    const LATER_US: u64 = 5_000_000;
+    for owner in [0, 1] {
+        let mut node = node(2, 8);
+        let user = user_of(owner as u16);
+        node[owner].send(FeedEvent::Row(row(user, 1)));
+        node[owner].turn(1);
+        node.iter_mut().for_each(|alone| alone.begin_turn(10));
+        node[0].shard.open(0, Listener::Any);
+        node[0].shard.comes_by(LATER_US);
+        for max_age_ms in [LATER_US / 1_000 - 1, LATER_US / 1_000] {
+            let get =
+                format!("GET /v1/users/{user}/balance?max_age_ms={max_age_ms} HTTP/1.1\r\nHost: h\r\n\r\n");
+            node[0].shard.receive(0, get.as_bytes());
+        }
+        node.iter_mut().for_each(|alone| alone.end_turn(LATER_US));
+        // The answer of the other one.
+        let mut said = node[0].take_output();
+        node[0].shard.sent(0, said.len());
+        for _ in 0..4 {
+            node.iter_mut().for_each(|alone| alone.turn(LATER_US));
+            said += &String::from_utf8(node[0].send_output()).unwrap();
+        }
+        let statuses: Vec<_> = said.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(statuses, ["412", "200"], "{said}");
+    }
+}
