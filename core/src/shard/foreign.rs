@@ -29,8 +29,11 @@ impl Shard {
     ) -> bool {
         let ticket = self.connections[connection].promise(connection, bytes);
         let owner = user.shard(self.responder.shards);
-        let is_passed =
-            self.forwarding.look_up(owner, ForeignLookup { ticket, to, user, aspect }, self.now.monotonic_us);
+        let is_passed = self.forwarding.look_up(
+            owner,
+            ForeignLookup { ticket, to, user, aspect },
+            self.follow.asked_by_us,
+        );
         if is_passed {
             self.responder.metrics.forwarded.add(1);
         } else {

@@ -72,16 +72,16 @@ impl Forwarding {
         self.peers[usize::from(shard.0)].as_mut().expect("a link to every other shard")
     }
 
-    /// Passes a lookup of the turn that began at `now_us` on to `owner`; `false` where its link has no room.
+    /// Passes a lookup that had come by `asked_by_us` on to `owner`; `false` where its link has no room.
     #[inline]
-    pub fn look_up(&mut self, owner: ShardIndex, lookup: ForeignLookup, now_us: u64) -> bool {
+    pub fn look_up(&mut self, owner: ShardIndex, lookup: ForeignLookup, asked_by_us: u64) -> bool {
         let Forwarding { peers, spare, .. } = self;
         let peer = peers[usize::from(owner.0)].as_mut().expect("a link to every other shard");
         let may = peer.may_look_up();
         if may {
-            peer.look_up(lookup, || {
+            peer.look_up(lookup, asked_by_us, || {
                 let mut bundle = spare.pop().unwrap_or_else(Bundle::new);
-                bundle.began_us = now_us;
+                bundle.began_us = asked_by_us;
                 bundle
             });
         }

@@ -164,7 +164,10 @@ impl Shard {
             for _ in 0..MESH_RING_SLOTS {
                 match self.forwarding.pop(shard) {
                     None => break,
-                    Some(Message::Lookups(bundle)) => self.look_up_foreign(shard, bundle),
+                    Some(Message::Lookups(bundle)) => {
+                        self.comes_by(bundle.asked_by_us);
+                        self.look_up_foreign(shard, bundle);
+                    }
                     Some(Message::Found(bundle)) => {
                         room = Room::Made;
                         self.note_forwarded(shard, bundle.began_us, bundle.len());

@@ -34,8 +34,10 @@ pub(in crate::shard) struct Bundle {
     ends: Vec<u32>,
     /// Bytes that they are expected to take.
     expected: usize,
-    /// When the turn began in which the first of them was read, monotonic µs.
+    /// When the first of them had come, monotonic µs.
     pub began_us: u64,
+    /// By when the last of them had.
+    pub asked_by_us: u64,
 }
 
 /// Replies to lookups of one connection, which came one behind the other.
@@ -54,6 +56,7 @@ impl Bundle {
             ends: Vec::with_capacity(LOOKUPS_PER_BUNDLE),
             expected: 0,
             began_us: 0,
+            asked_by_us: 0,
         }
     }
 

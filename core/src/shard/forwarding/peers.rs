@@ -58,13 +58,19 @@ impl PeerLink {
 
     /// Asks for one more, in a bundle of `spare`'s making. It leaves when the bundle is full, or with [`PeerLink::flush`].
     #[inline]
-    pub(super) fn look_up(&mut self, lookup: ForeignLookup, spare: impl FnOnce() -> Bundle) {
+    pub(super) fn look_up(
+        &mut self,
+        lookup: ForeignLookup,
+        asked_by_us: u64,
+        spare: impl FnOnce() -> Bundle,
+    ) {
         assert!(self.may_look_up(), "a lookup is asked for only where it may be");
         if self.filling.as_ref().is_some_and(Bundle::is_full) {
             self.flush();
         }
         let bundle = self.filling.get_or_insert_with(spare);
         bundle.push(lookup);
+        bundle.asked_by_us = asked_by_us;
         if bundle.is_full() {
             self.flush();
         }
