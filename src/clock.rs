@@ -32,6 +32,8 @@ impl Clock {
             Some(fixed_us) => fixed_us + self.leap_us * (monotonic_us / 1_000_000).cast_signed(),
             None => system_wall_us(),
         };
+        #[cfg(test)]
+        stand_still::stand();
         Now { wall_us, monotonic_us }
     }
 
@@ -46,4 +48,27 @@ pub fn system_wall_us() -> i64 {
     let since =
         SystemTime::now().duration_since(UNIX_EPOCH).expect("the system's clock stands before 1970: set it");
     i64::try_from(since.as_micros()).expect("the system's clock stands beyond the year 292,000: set it")
+}
+
+/// A host lets a thread stand still whenever it likes, and a test just after a look at the clock.
+#[cfg(test)]
+pub mod stand_still {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static STANDS: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+    }
+
+    /// Has the calling thread do this after each look at both clocks.
+    pub fn after_each_look(stands: impl FnMut() + 'static) {
+        STANDS.set(Some(Box::new(stands)));
+    }
+
+    pub(super) fn stand() {
+        STANDS.with_borrow_mut(|stands| {
+            if let Some(stands) = stands {
+                stands();
+            }
+        });
+    }
 }

@@ -133,3 +133,6 @@ fn forbidden(sysctl: Option<u8>, source: &io::Error) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
