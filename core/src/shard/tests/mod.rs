@@ -19,6 +19,7 @@ mod holdings;
 mod links;
 mod principals;
 mod resp;
+mod slow;
 mod waiting;
 
 /// A shard by itself, and the feed's ends of its link.
