@@ -1,5 +1,8 @@
 //! What a shard takes in of its feed: it does not sleep over it, its metrics and the audit hear of it, and its age decides what is answered.
 
+use florin_schema::frame::{FLAG_FRESHNESS, FreshnessOptions};
+use proptest::prelude::*;
+
 use super::*;
 use crate::shard::audit::{AuditAnswer, AuditOrder, Below, Copies, audit_link};
 
@@ -137,4 +140,144 @@ fn what_is_asked_is_judged_by_when_it_had_come() {
         }
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "shard {owner}, {query:?}: {said}");
     }
+}
+
+/// What befalls a node of three shards, whose threads stand still wherever they like.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Begin(usize),
+    End(usize),
+    /// At a shard about these users, which are one of each shard: what must be no older than so many milliseconds, for which it may wait.
+    Ask {
+        at: usize,
+        of: [bool; 3],
+        max_age_ms: u32,
+        wait_ms: u32,
+    },
+    /// The ledger is read for a shard.
+    Look(usize),
+}
+
+const SHARDS: u16 = 3;
+const STALE_US: u64 = 40_000;
+
+/// Each act, after so many microseconds.
+fn acts() -> impl Strategy<Value = Vec<(u64, Act)>> {
+    let shard = || 0..usize::from(SHARDS);
+    let ask = (shard(), any::<[bool; 3]>(), 0..60_u32, prop_oneof![Just(0), 1..50_u32])
+        .prop_map(|(at, of, max_age_ms, wait_ms)| Act::Ask { at, of, max_age_ms, wait_ms });
+    let act = prop_oneof![
+        3 => shard().prop_map(Act::Begin),
+        3 => shard().prop_map(Act::End),
+        4 => ask,
+        2 => shard().prop_map(Act::Look),
+    ];
+    let after_us = prop_oneof![3 => 0..200_u64, 1 => 0..30_000_u64];
+    proptest::collection::vec((after_us, act), 20..300)
+}
+
+/// A question, when it was asked.
+struct Asked {
+    at_us: u64,
+    max_age_us: u64,
+}
+
+/// Replies to `asked`, read at `now_us`: none with data is older than was asked for, and who is refused asked for more than there was.
+fn judge(asked: &[Asked], mut replies: &[u8], now_us: u64) -> Result<(), TestCaseError> {
+    while !replies.is_empty() {
+        let (header, rest) = ReplyHeader::read_from_prefix(replies).expect("a reply");
+        let (body, rest) = rest.split_at(header.length.get() as usize - size_of::<ReplyHeader>());
+        replies = rest;
+        let Asked { at_us, max_age_us } = asked[header.request_id.get() as usize];
+        // The watermark of these shards is the time when their ledger was read.
+        let read_us = header.as_of_us.get().cast_unsigned();
+        let is_refused = match Status::try_from(header.status) {
+            Ok(Status::Ok) if header.opcode == Opcode::GetBalances as u8 => {
+                let mut aligned = rkyv::util::AlignedVec::<16>::new();
+                aligned.extend_from_slice(body);
+                let balances = rkyv::from_bytes::<records::Balances, rkyv::rancor::Error>(&aligned);
+                balances.expect("it verifies").entries.iter().any(|entry| entry.status != Status::Ok as u8)
+            }
+            Ok(Status::Ok) => false,
+            Ok(Status::Stale | Status::Unavailable) => true,
+            other => panic!("{other:?}"),
+        };
+        let oldest_us = max_age_us.min(STALE_US);
+        if !is_refused {
+            prop_assert!(read_us + oldest_us >= at_us, "of {read_us}, asked at {at_us}");
+        } else if header.opcode != Opcode::GetBalances as u8 {
+            prop_assert!(read_us + oldest_us < now_us, "of {read_us}, asked at {at_us}, refused by {now_us}");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn however_threads_stand_still_no_answer_is_older_than_was_asked_for(acts in acts()) {
+        let mut node = node(SHARDS, 8);
+        let of = |shard| (1..).find(|&id| UserId::new(id).is_some_and(|user| user.shard(SHARDS) == ShardIndex(shard)));
+        let users = [0, 1, 2].map(|shard| of(shard).expect("there are many"));
+        for (alone, user) in node.iter_mut().zip(users) {
+            alone.shard.follow.max_staleness_us = STALE_US;
+            alone.send(FeedEvent::Row(row(user, 1)));
+            alone.turn(1);
+            alone.begin_turn(1);
+            alone.shard.open(0, Listener::Any);
+            alone.end_turn(1);
+        }
+        let (mut now_us, mut is_in_turn, mut asked) = (1, [false; 3], Vec::new());
+        let quiet = (0..8).flat_map(|_| [0, 1, 2].map(|shard| (1_000_000, Act::End(shard))));
+        for (after_us, act) in acts.into_iter().chain(quiet) {
+            now_us += after_us;
+            match act {
+                Act::Begin(shard) if !is_in_turn[shard] => {
+                    is_in_turn[shard] = true;
+                    node[shard].begin_turn(now_us);
+                }
+                Act::Begin(_) => {}
+                Act::Ask { at, of, max_age_ms, wait_ms } => {
+                    if !is_in_turn[at] {
+                        is_in_turn[at] = true;
+                        node[at].begin_turn(now_us);
+                    }
+                    let users: Vec<u64> = users.into_iter().zip(of).filter(|&(_, is)| is).map(|(user, _)| user).collect();
+                    let ask = ask(asked.len(), &users, max_age_ms, wait_ms);
+                    let max_age_us = if max_age_ms == 0 { u64::MAX } else { u64::from(max_age_ms) * 1_000 };
+                    asked.push(Asked { at_us: now_us, max_age_us });
+                    node[at].shard.comes_by(now_us);
+                    node[at].shard.receive(0, &ask);
+                }
+                Act::End(shard) => {
+                    if !core::mem::take(&mut is_in_turn[shard]) {
+                        node[shard].begin_turn(now_us);
+                    }
+                    node[shard].end_turn(now_us);
+                    let replies = node[shard].send_output();
+                    judge(&asked, &replies, now_us)?;
+                }
+                Act::Look(shard) => node[shard].shard.follow.feed.watermark.store(now_us.cast_signed(), now_us),
+            }
+        }
+    }
+}
+
+/// About one user, or several.
+fn ask(id: usize, users: &[u64], max_age_ms: u32, wait_ms: u32) -> Vec<u8> {
+    let (opcode, user, users) = match users {
+        [] => (Opcode::GetBalance, 1, &[][..]),
+        &[user] => (Opcode::GetBalance, user, &[][..]),
+        users => (Opcode::GetBalances, 0, users),
+    };
+    let freshness =
+        FreshnessOptions { min_version: 0.into(), max_age_ms: max_age_ms.into(), wait_ms: wait_ms.into() };
+    let flags = if max_age_ms + wait_ms > 0 { FLAG_FRESHNESS } else { 0 };
+    let mut frame = request(opcode as u8, id as u64, user, false, users);
+    if flags > 0 {
+        frame[7] = flags;
+        frame.splice(24..24, freshness.as_bytes().iter().copied());
+        let length = frame.len() as u32;
+        frame[..4].copy_from_slice(&length.to_le_bytes());
+    }
+    frame
 }
