@@ -182,3 +182,23 @@ fn a_neighbour_is_woken_once_a_turn() {
     assert_eq!(node[1].shard.responder.metrics.answered_for_others.get(), 8 * 40);
     assert!(!node[1].shard.forwarding.has_messages());
 }
+
+/// A place of the link is taken to say that a caller has gone only where its question may wait for long: another is answered soon anyway.
+#[test]
+fn a_neighbour_hears_that_a_caller_has_gone_where_it_waits() {
+    for (wait_ms, outstanding) in [(0_u32, 1), (1_000, 2)] {
+        let mut node = node(2, 8);
+        node.iter_mut().for_each(|alone| alone.turn(1));
+        node[0].begin_turn(10);
+        node[0].shard.open(0, Listener::Any);
+        let mut ask = request(Opcode::GetBalance as u8, 1, user_of(1), true, &[]);
+        ask[36..40].copy_from_slice(&wait_ms.to_le_bytes());
+        node[0].shard.receive(0, &ask);
+        node[0].end_turn(10);
+        node[0].shard.closed(0);
+        let link = |node: &[Alone]| node[0].shard.forwarding.link(ShardIndex(1)).map(PeerLink::outstanding);
+        assert_eq!(link(&node), Some(outstanding));
+        (11..14).for_each(|at_us| node.iter_mut().for_each(|alone| alone.turn(at_us)));
+        assert_eq!(link(&node), Some(0), "nothing is left of it");
+    }
+}
