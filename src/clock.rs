@@ -1,13 +1,15 @@
 //! The time: read once a turn by whoever drives a shard, and handed down from there.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 pub use florin_core::clock::Now;
 
 /// Where [`Now`] comes from. Copies agree with each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    started: Instant,
+    started_us: u64,
     fixed_wall_us: Option<i64>,
     /// By how much a fixed wall goes on with each second.
     leap_us: i64,
@@ -16,7 +18,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that follows the system's, or whose wall stands still at `fixed_wall_us` (to replay history).
     pub fn new(fixed_wall_us: Option<i64>) -> Clock {
-        Clock { started: Instant::now(), fixed_wall_us, leap_us: 0 }
+        Clock { started_us: since_boot_us(), fixed_wall_us, leap_us: 0 }
     }
 
     /// The same, but a fixed wall goes on by `leap_us` at once with each second: hours and days end while a test looks on.
@@ -37,10 +39,16 @@ impl Clock {
         Now { wall_us, monotonic_us }
     }
 
-    /// The monotonic half alone.
+    /// The monotonic half alone. It goes on while the host sleeps, for what is known grows old meanwhile.
     pub fn monotonic_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).expect("a node runs for less than 584,000 years")
+        since_boot_us().saturating_sub(self.started_us)
     }
+}
+
+/// `CLOCK_BOOTTIME`, µs.
+fn since_boot_us() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    (time.tv_sec * 1_000_000 + time.tv_nsec / 1_000).cast_unsigned()
 }
 
 /// The system's wall clock, µs since 1970 UTC, which no setting fixes: for what nodes of several hosts compare.

@@ -5,9 +5,10 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::problem::Problem;
+use crate::clock::Clock;
 use crate::limits::{LOOK_ORDERS, LOOK_PAUSE, LOOK_WAIT};
 use crate::node::LookPort;
-use crate::shard::Look;
+use crate::shard::{Look, LookOrder};
 
 /// The ways to each shard's users.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ impl From<Vec<LookPort>> for Looks {
 
 impl Looks {
     /// A whole HTTP response, from the shard that has the user; one look at a time of each shard.
-    pub(super) async fn ask(&self, look: Look) -> Result<Vec<u8>, Problem> {
+    pub(super) async fn ask(&self, look: Look, clock: &Clock) -> Result<Vec<u8>, Problem> {
         let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         let shards = u16::try_from(self.0.len()).expect("at most SHARDS_MAX");
         if shards == 0 {
@@ -35,7 +36,7 @@ impl Looks {
             if port.unanswered() >= LOOK_ORDERS {
                 return None;
             }
-            port.order(look);
+            port.order(LookOrder { look, asked_by_us: clock.monotonic_us() });
             loop {
                 match port.answer() {
                     Some(answer) if port.unanswered() == 0 => return Some(answer),

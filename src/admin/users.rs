@@ -57,7 +57,7 @@ async fn look(view: &View, text: &str, at: fn(UserId) -> Look) -> Response {
     if let Some(problem) = view.nodes.as_ref().and_then(|nodes| elsewhere(nodes, user)) {
         return problem.into_response();
     }
-    match view.looks.ask(at(user)).await {
+    match view.looks.ask(at(user), &view.clock).await {
         Ok(answer) => passed_on(&answer).expect("a shard answers in HTTP"),
         Err(problem) => problem.into_response(),
     }

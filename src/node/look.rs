@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Control;
 use crate::{
     orders::Port,
-    shard::{Look, LookLink, ShardSetup, look_link},
+    shard::{LookLink, LookOrder, ShardSetup, look_link},
 };
 
 /// The way to one shard's users. An answer is a whole HTTP response.
-pub type LookPort = Port<Look, Vec<u8>>;
+pub type LookPort = Port<LookOrder, Vec<u8>>;
 
 /// Links the control plane to each shard; in their order, each side.
 pub(super) fn wire_up(setups: &[ShardSetup], control: &Control) -> (Vec<LookPort>, Vec<LookLink>) {

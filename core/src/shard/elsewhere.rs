@@ -32,7 +32,9 @@ impl Shard {
             match news {
                 NodesNews::Holdings(holdings) => {
                     self.greeting.holdings = Some(Arc::clone(&holdings));
-                    self.responder.share = Share::Some(holdings);
+                    let before = core::mem::replace(&mut self.responder.share, Share::Some(holdings));
+                    // How far those were who were not answered about, the watermark did not say: it was the other partitions'.
+                    self.responder.table.forget_when_whole(|user| before.refusal(user).is_some());
                 }
                 NodesNews::Told(told) => self.greeting.nodes = Some(told),
             }

@@ -30,11 +30,20 @@ impl Look {
     }
 }
 
+/// A look that is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LookOrder {
+    /// At what.
+    pub look: Look,
+    /// By when it had been asked for, monotonic µs: see [`Shard::comes_by`].
+    pub asked_by_us: u64,
+}
+
 /// The shard's side.
-pub type LookLink = OrderLink<Look, Vec<u8>>;
+pub type LookLink = OrderLink<LookOrder, Vec<u8>>;
 
 /// The other side.
-pub type LookPort = OrderPort<Look, Vec<u8>>;
+pub type LookPort = OrderPort<LookOrder, Vec<u8>>;
 
 /// Both sides of a link.
 pub fn look_link() -> (LookPort, LookLink) {
@@ -57,8 +66,10 @@ impl Shard {
 
     /// Answers what has been asked: at most [`LOOK_ORDERS`], for no more are unanswered.
     pub(super) fn serve_looks(&mut self) {
-        let Some(link) = &mut self.looks else { return };
-        while let Some(look) = link.orders.pop() {
+        while let Some(LookOrder { look, asked_by_us }) =
+            self.looks.as_mut().and_then(|link| link.orders.pop())
+        {
+            self.comes_by(asked_by_us);
             let (opcode, aspect) = match look {
                 Look::Balance(_) => (Opcode::GetBalance, Aspect::Balance),
                 Look::Statistics(_) => (Opcode::GetStatistics, Aspect::Statistics(WindowMask::ALL)),
@@ -67,7 +78,7 @@ impl Shard {
             let mut answer = Vec::new();
             let any = Freshness::default();
             self.responder.answer(&mut answer, to, Via::Connection, &any, look.user(), aspect);
-            link.answer(answer);
+            self.looks.as_mut().expect("it has asked").answer(answer);
         }
     }
 }

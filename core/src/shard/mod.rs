@@ -104,7 +104,7 @@ pub use forwarding::peers::{MeshMessage, PeerLink, mesh};
 pub use holdings::{
     Hold, Holdings, HoldingsLink, HoldingsPort, NO_NODES, NodesNews, NodesText, holdings_link,
 };
-pub use look::{Look, LookLink, LookPort, look_link};
+pub use look::{Look, LookLink, LookOrder, LookPort, look_link};
 pub use memory::{Housekeeping, Pages};
 pub use metrics::ShardMetrics;
 use metrics::Work;

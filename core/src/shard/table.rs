@@ -144,6 +144,12 @@ impl Table {
         self.quarantined.get(&user_id).copied()
     }
 
+    /// Of those of these users who are quarantined nobody knows when they were whole.
+    pub fn forget_when_whole(&mut self, is_one: impl Fn(UserId) -> bool) {
+        let quarantined = self.quarantined.iter_mut().filter(|(user, _)| is_one(**user));
+        quarantined.for_each(|(_, whole_at)| *whole_at = Now::default());
+    }
+
     /// Whether a commit is coming that concerns the user.
     pub fn is_coming(&self, user_id: UserId) -> bool {
         self.unfinished(user_id).is_some()
@@ -399,6 +405,8 @@ impl Table {
             account.set_flags(&mut self.blocks, flags.and(TO_BE_REPAIRED));
         }
         self.note_quarantine(user_id, before, Flags::QUARANTINED);
+        // Since when it is wrong nobody knows.
+        self.quarantined.insert(user_id, Now::default());
         !before.has_any(Flags::DEFECTIVE.and(Flags::REREAD_ASKED))
     }
 

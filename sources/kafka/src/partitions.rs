@@ -59,9 +59,9 @@ enum Stage {
     /// It is not read.
     Away,
     Loading,
-    /// The first end that was asked for since, and when.
-    Joining(Option<(Now, u64)>),
-    /// The watermark waits for it. Everything of it was in since then.
+    /// The first end that was asked for since.
+    Joining(Option<u64>),
+    /// The watermark waits for it. Everything of it is in once the watermark has come to this time.
     Followed(Now),
 }
 
@@ -149,7 +149,7 @@ impl Partitions {
             .filter(|&partition| self.each[partition as usize].reached.next == 0)
     }
 
-    /// Since when everything was in of each partition that is followed.
+    /// From which watermark on everything is in of each partition that is followed.
     pub fn followed(&self) -> impl Iterator<Item = (u32, Now)> {
         self.each.iter().zip(0..).filter_map(|(partition, at)| match partition.stage {
             Stage::Followed(since) => Some((at, since)),
@@ -231,8 +231,8 @@ impl Partitions {
         }
     }
 
-    /// They ended here when they were asked for at a time. Those that are near their ends change lanes.
-    pub fn note_ends(&mut self, at: Now, ends: &[u64]) -> Changes {
+    /// They ended here when they were asked for. Those that are near their ends change lanes.
+    pub fn note_ends(&mut self, ends: &[u64]) -> Changes {
         let mut changes = Changes::default();
         for ((partition, &end), number) in self.each.iter_mut().zip(ends).zip(0..) {
             match partition.stage {
@@ -240,23 +240,24 @@ impl Partitions {
                     changes.loading.ended.push(number);
                     changes.followed.begun.push((number, partition.begin(Stage::Joining(None))));
                 }
-                Stage::Joining(None) => partition.stage = Stage::Joining(Some((at, end))),
+                Stage::Joining(None) => partition.stage = Stage::Joining(Some(end)),
                 _ => {}
             }
         }
         changes
     }
 
-    /// Those that have joined, and since when everything of each was in: from now on the watermark waits for them.
-    pub fn joined(&mut self) -> Vec<(u32, Now)> {
+    /// Those that have joined: from now on the watermark waits for them. Watermarks before have said nothing of them, so that everything of
+    /// each is in with the next, which is that of what was `asked` and is not answered yet.
+    pub fn joined(&mut self, asked: Now) -> Vec<u32> {
         let mut joined = Vec::new();
         for (partition, number) in self.each.iter_mut().zip(0..) {
-            if let Stage::Joining(Some((at, end))) = partition.stage
+            if let Stage::Joining(Some(end)) = partition.stage
                 && partition.expected.is_none()
                 && partition.left(end) == 0
             {
-                partition.stage = Stage::Followed(at);
-                joined.push((number, at));
+                partition.stage = Stage::Followed(asked);
+                joined.push(number);
             }
         }
         joined
@@ -347,6 +348,8 @@ mod tests {
         /// The asks that there were, and where the partitions ended.
         asks: Vec<Vec<u64>>,
         asked: Option<usize>,
+        /// The one that was answered last.
+        watermark: Option<usize>,
     }
 
     fn key(partition: u32, lane: Lane) -> (u32, bool) {
@@ -369,6 +372,7 @@ mod tests {
                 readers: BTreeMap::new(),
                 asks: Vec::new(),
                 asked: None,
+                watermark: None,
             }
         }
 
@@ -406,6 +410,15 @@ mod tests {
                 }
             }
             self.answer();
+            self.is_true();
+        }
+
+        /// What has come to its watermark is answered about, with the age of the watermark.
+        fn is_true(&self) {
+            let Some(watermark) = self.watermark else { return };
+            let is_in = |since: &Now| since.monotonic_us <= watermark as u64;
+            let wanted = self.wanted.iter().filter(|(_, since)| since.as_ref().is_some_and(is_in));
+            wanted.for_each(|(&partition, _)| self.has_all_before(partition, watermark));
         }
 
         fn turn(&mut self) {
@@ -447,26 +460,26 @@ mod tests {
             }
             let ends: Vec<u64> = self.logs.iter().map(|log| log.len() as u64).collect();
             self.partitions.check_ends(&ends).unwrap();
-            let at = Now { wall_us: 0, monotonic_us: self.asks.len() as u64 };
-            let changes = self.partitions.note_ends(at, &ends);
+            let changes = self.partitions.note_ends(&ends);
             self.change(&changes);
             self.asked = Some(self.asks.len());
             self.asks.push(ends);
         }
 
         fn answer(&mut self) {
-            for (partition, since) in self.partitions.joined() {
-                self.has_all_before(partition, since.monotonic_us as usize);
+            let Some(asked) = self.asked else { return };
+            let at = Now { wall_us: 0, monotonic_us: asked as u64 };
+            for partition in self.partitions.joined(at) {
                 let is_read = self.partitions.each[partition as usize].expected.is_none();
                 assert!(is_read, "it would hold up the others until its reader has begun");
-                self.arrive(partition, since);
+                self.arrive(partition, at);
             }
-            let Some(asked) = self.asked else { return };
             let followed: Vec<u32> = self.partitions.followed().map(|(partition, _)| partition).collect();
             assert!(followed.iter().all(|partition| self.wanted.contains_key(partition)));
             if self.partitions.is_complete(&self.asks[asked]) {
                 followed.iter().for_each(|&partition| self.has_all_before(partition, asked));
                 self.asked = None;
+                self.watermark = Some(asked);
             } else {
                 let is_behind = |&&partition: &&u32| {
                     self.partitions.position().partitions[partition as usize].next

@@ -290,7 +290,7 @@ impl Session {
         }
         let ends = self.asker.edges(Edge::Last, found)?;
         self.partitions.check_ends(&ends)?;
-        let changes = self.partitions.note_ends(at, &ends);
+        let changes = self.partitions.note_ends(&ends);
         self.asked = Some((at, ends));
         self.apply(&changes)
     }
@@ -298,7 +298,7 @@ impl Session {
     /// Answers what was asked, once it is so.
     fn answer(&mut self) -> Result<(), End> {
         let Some((at, ends)) = &self.asked else { return Ok(()) };
-        let joined = self.partitions.joined();
+        let joined = self.partitions.joined(*at);
         let mut all_left = 0;
         for (partition, left) in self.partitions.left(ends) {
             all_left += left;
@@ -308,7 +308,7 @@ impl Session {
         }
         self.start.status.lag.store(all_left, Relaxed);
         if let Some(share) = &self.start.share {
-            joined.into_iter().for_each(|(partition, since)| share.arrive(partition, since));
+            joined.into_iter().for_each(|partition| share.arrive(partition, *at));
         }
         if !self.partitions.is_complete(ends) {
             return Ok(());

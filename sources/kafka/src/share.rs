@@ -54,8 +54,8 @@ impl Share {
         self.generation.fetch_add(1, Release);
     }
 
-    /// Of each partition that is wanted, since which moment everything of it was in; `None` = it is being loaded. Once the node's
-    /// watermark has reached that moment every shard has applied it.
+    /// Of each partition that is wanted, from which watermark on everything of it is in; `None` = it is being loaded. Once the node's
+    /// watermark has come to that time every shard has applied it.
     pub fn standings(&self) -> BTreeMap<u32, Option<Now>> {
         self.lock().clone()
     }
@@ -82,7 +82,7 @@ impl Share {
         Some(standings.clone())
     }
 
-    /// Everything of a partition was in at a moment. One that is not wanted any more is none of the share.
+    /// Everything of a partition is in with the watermark of that time. One that is not wanted any more is none of the share.
     pub(crate) fn arrive(&self, partition: u32, at: Now) {
         if let Some(standing) = self.lock().get_mut(&partition) {
             standing.get_or_insert(at);

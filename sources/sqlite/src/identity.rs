@@ -218,9 +218,11 @@ impl LedgerFile {
     /// The file was written to: by a new connection, for one that was open may not have noticed.
     fn check_content(&self, seen: &mut Seen) -> Result<(), IdentityError> {
         let reader = Reader::open(&self.path).map_err(|error| match error {
-            SqliteError::NotALedger { .. } | SqliteError::OtherSchema { .. } => {
+            SqliteError::NotALedger { .. } => {
                 self.replaced(&format!("it can no longer be read as one ({error})"))
             }
+            // By SQLite, which can change it back: its rows are looked at once they are there.
+            SqliteError::OtherSchema { .. } => IdentityError::Unknown(error.to_string()),
             _ => self.unknown(&error),
         })?;
         let is_lost = |place: &Option<Place>| match place {

@@ -142,6 +142,26 @@ fn what_is_asked_is_judged_by_when_it_had_come() {
     }
 }
 
+/// Who looks from the control plane is told nothing that is older than the node may tell, however long the shard stood still before.
+#[test]
+fn a_look_is_judged_by_when_it_was_asked_for() {
+    for (max_staleness_us, status) in [(99, "503"), (100, "200")] {
+        let (mut port, link) = look_link();
+        let Alone { shard, events, requests } = node(1, 8).remove(0);
+        let mut alone = Alone { shard: shard.with_looks(link), events, requests };
+        alone.shard.follow.max_staleness_us = max_staleness_us;
+        alone.send(FeedEvent::Row(row(1, 1)));
+        alone.turn(1);
+        alone.begin_turn(2);
+        // The watermark is of the first microsecond.
+        let look = Look::Balance(UserId::new(1).expect("a legal id"));
+        assert!(port.orders.push(LookOrder { look, asked_by_us: 101 }).is_ok());
+        alone.end_turn(101);
+        let answer = String::from_utf8(port.answers.pop().expect("an answer")).expect("HTTP");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
+
 /// What befalls a node of three shards, whose threads stand still wherever they like.
 #[derive(Clone, Copy, Debug)]
 enum Act {

@@ -169,3 +169,30 @@ fn whoever_asks_for_the_nodes_is_told_what_was_prepared() {
     let answer = ask(&mut alone, 24, "POST");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
+
+/// While a partition is loaded the watermark is that of the others: an account that was found incomplete then was taken for whole until just
+/// before, with whatever was missing of it.
+#[test]
+fn who_was_found_incomplete_while_it_was_loaded_never_was_whole() {
+    let (mut alone, mut port) = divided();
+    told(&mut port, [Hold::Ready, Hold::Loading, Hold::No]);
+    alone.turn(11);
+    alone.shard.follow.feed.watermark.store(5, 5);
+    for user in [of(0), of(1)] {
+        // The second is missing.
+        [1, 3].into_iter().for_each(|version| alone.send(FeedEvent::Row(row(user, version))));
+    }
+    alone.turn(12);
+    told(&mut port, [Hold::Ready, Hold::Ready, Hold::No]);
+    alone.turn(13);
+    for (user, as_of_us, status) in [(of(0), 5, Status::Ok), (of(1), 0, Status::Stale)] {
+        let (header, _) = alone.reply(&frame(Opcode::GetBalance, Encoding::Rkyv, user, &[]));
+        assert_eq!((header.as_of_us.get(), header.flags.get()), (as_of_us, REPLY_QUARANTINED), "{user}");
+        let mut ask = request(Opcode::GetBalance as u8, 1, user, true, &[]);
+        // Of any version, and no older than an hour.
+        ask[24..32].fill(0);
+        ask[32..36].copy_from_slice(&3_600_000_u32.to_le_bytes());
+        ask[36..40].fill(0);
+        assert_eq!(alone.reply(&ask).0.status, status as u8, "{user}");
+    }
+}

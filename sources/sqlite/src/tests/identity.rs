@@ -86,6 +86,28 @@ fn a_ledger_that_cannot_be_looked_at_is_no_other_one() {
     ledger.check().unwrap();
 }
 
+/// Whether a checkpoint had brought the new name into the file was chance, and decided whether the ledger was given up for good.
+#[test]
+fn a_table_of_another_name_makes_it_no_other_one_and_other_rows_do() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.writer();
+    writer.append(&[recharge(1, 7)]).unwrap();
+    let ledger = LedgerFile::open(&scratch.ledger()).unwrap();
+    let run = |sql: &str| {
+        scratch.sql(sql);
+        scratch.sql("").query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    };
+    run("ALTER TABLE transactions RENAME TO elsewhere");
+    let Err(IdentityError::Unknown(reason)) = ledger.check() else { panic!("{:?}", ledger.check()) };
+    assert!(reason.contains("it has no table `transactions`"), "{reason}");
+    run("ALTER TABLE elsewhere RENAME TO transactions");
+    ledger.check().unwrap();
+    run("ALTER TABLE transactions RENAME TO elsewhere");
+    ledger.check().unwrap_err();
+    run("CREATE TABLE transactions AS SELECT * FROM elsewhere LIMIT 0");
+    assert!(replaced(&ledger).contains("it lost rows"));
+}
+
 #[test]
 fn a_link_of_the_other_kind_leads_to_the_same_ledger() {
     let scratch = Scratch::new();
