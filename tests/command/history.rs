@@ -100,7 +100,7 @@ impl History {
     /// Those that it does not put to the test are returned: what is said of them by this history is nothing.
     pub fn assert_each_breach_would_be_found(&self) -> Vec<&'static str> {
         let mut untried = Vec::new();
-        let mut finds = |what, changed: Option<(usize, u64)>, is_it: fn(&Broken) -> bool| {
+        let mut finds = |what: &'static str, changed: Option<(usize, u64)>, is_it: fn(&Broken) -> bool| {
             // Under a machine's load no answer may have come that had to be of a certain age.
             let Some((at, version)) = changed else {
                 println!("{what}: no answer of this history could break it");

@@ -305,7 +305,7 @@ fn with_callers_by(
     let broken = history.broken();
     assert!(broken.is_empty(), "{} promises were broken, the first: {:?}", broken.len(), broken[0]);
     let untried = history.assert_each_breach_would_be_found();
-    assert!(untried.is_empty() || !is_long(), "no answer of all these could break {untried:?}");
+    assert!(untried.is_empty() || !is_long_run(), "no answer of all these could break {untried:?}");
     println!(
         "{} answers to {} writes kept every promise; {} were refused",
         history.reads.len(),
@@ -330,7 +330,7 @@ fn freeze(server: &Server, scene: &Scene) {
 }
 
 /// Whether a run is one of those that last: whatever the machine does besides, answers come by which each promise can be broken.
-fn is_long() -> bool {
+fn is_long_run() -> bool {
     variable("FLORIN_ENDS", 0) >= 10 || variable("FLORIN_SOAK_S", 0) >= 60
 }
 
