@@ -7,11 +7,10 @@ use std::{
     os::unix::net::UnixStream,
     process::{Child, ChildStdout, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use florin::{
-    drivers::{Spin, ring::RingSizes},
+    drivers::ring::RingSizes,
     ledger::Kind,
     node::{Node, NodeConfig},
 };
@@ -25,7 +24,7 @@ use super::support::{Caller, PATIENCE, config, connections, ping, shard_counts, 
 use super::{FILES_PER_CONNECTION, IDLE, IDLE_BYTES_MAX};
 
 /// Many callers that each send a burst at once and then read all answers.
-fn bursts(address: SocketAddr, callers: usize, pings: u64) {
+pub fn bursts(address: SocketAddr, callers: usize, pings: u64) {
     let frames: Vec<u8> = (0..pings).flat_map(|request_id| ping(request_id, &[7; 300])).collect();
     let mut callers: Vec<_> = (0..callers).map(|_| Caller::connect(address)).collect();
     thread::scope(|scope| {
@@ -44,51 +43,11 @@ fn bursts(address: SocketAddr, callers: usize, pings: u64) {
     });
 }
 
+/// The first buffer of a connection holds less than a request.
 #[test]
-fn running_out_of_provided_buffers_delays_and_loses_nothing() {
-    let node = start_tiny(RingSizes { buffers: 2, buffer_bytes: 64, ..RingSizes::default() });
+fn bursts_are_answered_out_of_buffers_that_hold_no_whole_request() {
+    let node = start_tiny(RingSizes { buffer_bytes: 32, ..RingSizes::default() });
     bursts(node.addresses().listen.unwrap(), 48, 50);
-}
-
-#[test]
-fn running_out_of_completions_delays_and_loses_nothing() {
-    let node = start_tiny(RingSizes { submissions: 2, completions: 4, ..RingSizes::default() });
-    bursts(node.addresses().listen.unwrap(), 48, 50);
-}
-
-#[test]
-fn running_out_of_both_delays_and_loses_nothing() {
-    let sizes = RingSizes {
-        submissions: 1,
-        completions: 2,
-        buffers: 1,
-        buffer_bytes: 32,
-        connections: 64,
-        spin: Spin::default(),
-    };
-    let node = start_tiny(sizes);
-    bursts(node.addresses().listen.unwrap(), 24, 20);
-}
-
-#[test]
-fn callers_at_once_are_answered_out_of_four_buffers_and_eight_completions() {
-    const CALLERS: usize = IDLE / 10;
-    allow_files(2 * CALLERS as u64 + 500);
-    let node = start_tiny(RingSizes { submissions: 4, completions: 8, buffers: 4, ..RingSizes::default() });
-    let address = node.addresses().listen.unwrap();
-    let mut callers: Vec<_> = (0..CALLERS).map(|_| Caller::connect(address)).collect();
-    let mut longest = Duration::ZERO;
-    for round in 0..10 {
-        let asked = Instant::now();
-        for caller in &mut callers {
-            caller.0.write_all(&ping(round, &[7; 300])).unwrap();
-        }
-        for caller in &mut callers {
-            assert_eq!(caller.read_reply().unwrap(), (round, vec![7; 300]));
-        }
-        longest = longest.max(asked.elapsed());
-    }
-    println!("{CALLERS} callers at once were answered within {} ms", longest.as_millis());
 }
 
 #[test]
@@ -173,7 +132,7 @@ fn idle_connections() {
     assert!(each <= IDLE_BYTES_MAX, "a connection that has talked costs {each} bytes");
 }
 
-fn allow_files(needed: u64) {
+pub fn allow_files(needed: u64) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let allowed = limit.maximum.unwrap_or(u64::MAX);
@@ -233,7 +192,8 @@ fn callers_that_never_read_cost_what_is_documented() {
     }
 }
 
-/// What docs/deploy.md promises of a connection whose caller never reads, and of an entry of the batch that comes on top.
+/// What docs/deploy.md promises of a connection whose caller never reads, and of an entry of the batch that comes on top. A connection's own
+/// bounds add up to a quarter of it, and 46 to 63 KB are usual; but 141 KiB were seen of a process, for its allocator keeps what lies between.
 const UNREAD_BYTES_MAX: u64 = 256 * 1_024;
 /// What each of them gets rid of at least: more than its socket alone would hold.
 const SENT_BYTES_MIN: u64 = 128 * 1_024;

@@ -12,6 +12,8 @@ const IDLE_BYTES_MAX: u64 = 4_096;
 
 #[path = "callers.rs"]
 mod callers;
+#[path = "cut.rs"]
+mod cut;
 #[path = "ending.rs"]
 mod ending;
 #[path = "exhaustion.rs"]

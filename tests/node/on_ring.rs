@@ -14,6 +14,8 @@ const IDLE_BYTES_MAX: u64 = 2_048;
 mod callers;
 #[path = "catching_up.rs"]
 mod catching_up;
+#[path = "cut.rs"]
+mod cut;
 #[path = "ending.rs"]
 mod ending;
 #[path = "exhaustion.rs"]
@@ -24,6 +26,8 @@ mod quiet;
 mod refusals;
 #[path = "serving.rs"]
 mod serving;
+#[path = "short_ring.rs"]
+mod short_ring;
 #[path = "slices.rs"]
 mod slices;
 #[path = "spinning.rs"]

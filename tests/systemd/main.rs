@@ -6,7 +6,7 @@ mod supplies;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use callers::{Door, Mishap, Restart, while_calling};
 use machine::{Machine, wait_for};
@@ -148,16 +148,19 @@ fn assert_nothing_is_lost(mishaps: &[Mishap], restarts: &[Restart]) {
     assert!(lost.is_empty(), "{} lost, the first: {:#?}", lost.len(), &lost[..lost.len().min(5)]);
 }
 
+/// Waits until callers have had some answers more: what happens next happens under load.
+fn wait_for_answers(answered: &AtomicU64) {
+    let before = answered.load(Ordering::Relaxed);
+    wait_for("answers", || (answered.load(Ordering::Relaxed) > before + ANSWERS_PER_RESTART).then_some(()));
+}
+
 #[test]
 fn restarts_under_load_lose_no_connection_and_no_request() {
     let Some(machine) = machine("restarts_under_load_lose_no_connection_and_no_request") else { return };
     let (doors, asked) = (hold_all_doors(&machine), times("FLORIN_RESTARTS", RESTARTS));
     let (restarts, answered, mishaps) = while_calling(&machine, &doors, |answered| {
         let restart = |_| {
-            let before = answered.load(Ordering::Relaxed);
-            wait_for("answers", || {
-                (answered.load(Ordering::Relaxed) > before + ANSWERS_PER_RESTART).then_some(())
-            });
+            wait_for_answers(answered);
             machine.ok("systemctl restart florin");
             Restart::last(&machine)
         };
@@ -173,8 +176,8 @@ fn an_upgrade_under_load_loses_no_request() {
     let Some(machine) = machine("an_upgrade_under_load_loses_no_request") else { return };
     let doors = hold_all_doors(&machine);
     let runs = || machine.ok("readlink /proc/$(systemctl show --value --property=MainPID florin)/exe");
-    let versions = [NEXT_VERSION, VERSION].into_iter().cycle();
-    let (restarts, answered, mishaps) = while_calling(&machine, &doors, |_| {
+    let (versions, asked) = ([NEXT_VERSION, VERSION].into_iter().cycle(), times("FLORIN_UPGRADES", UPGRADES));
+    let (restarts, answered, mishaps) = while_calling(&machine, &doors, |answered| {
         let upgrade = |version| {
             machine.put(&supplies::package(version), "/root/florin.deb");
             let main = machine.property("florin", "MainPID");
@@ -184,17 +187,15 @@ fn an_upgrade_under_load_loses_no_request() {
             // What runs is restarted on purpose only.
             assert_eq!(machine.property("florin", "MainPID"), main);
             assert!(runs().ends_with("(deleted)"), "{}", runs());
+            wait_for_answers(answered);
             machine.ok("systemctl restart florin");
             assert_eq!(runs(), "/usr/bin/florin");
             Restart::last(&machine)
         };
-        versions.take(times("FLORIN_UPGRADES", UPGRADES)).map(upgrade).collect::<Vec<_>>()
+        versions.take(asked).map(upgrade).collect::<Vec<_>>()
     });
-    eprintln!(
-        "{} upgrades, {answered} answers, {} connections closed by a drain",
-        restarts.len(),
-        mishaps.len()
-    );
+    eprintln!("{asked} upgrades, {answered} answers, {} connections closed by a drain", mishaps.len());
+    assert!(answered > asked as u64 * ANSWERS_PER_RESTART);
     assert_nothing_is_lost(&mishaps, &restarts);
     machine.ok(ASK);
 }
@@ -347,11 +348,7 @@ fn the_shadow_runs_and_ends_with_its_verdict() {
     // refused and gave up, or were stopped before they had asked: it waited in vain for an answer.
     machine.ok("systemctl start florin-shadow");
     let through = [Door::Tcp(([127, 0, 0, 1], 7600).into())];
-    let (_, _, mishaps) = while_calling(&machine, &through, |answered| {
-        wait_for("answers through the shadow", || {
-            (answered.load(Ordering::Relaxed) > ANSWERS_PER_RESTART).then_some(())
-        });
-    });
+    let (_, _, mishaps) = while_calling(&machine, &through, wait_for_answers);
     assert_nothing_is_lost(&mishaps, &[]);
     machine.ok("systemctl stop florin-shadow");
     assert_eq!(machine.property("florin-shadow", "Result"), "success");

@@ -5,12 +5,15 @@ use std::process::Command;
 
 use super::*;
 
+/// Which calls strace let fail, in the node's folder.
+const FAILED: &str = "failed";
+
 /// A node under strace, which has calls fail with `error`: and when says `error`, too. The node stays the
 /// test's child, and is what a signal ends.
 fn failing(folder: &Path, error: &str) -> Command {
     let driver = std::env::var("FLORIN_DRIVER").unwrap_or_else(|_| "ring".to_owned());
     let mut command = Command::new("strace");
-    command.args(["-D", "-f", "-qq", "-o/dev/null", "--seccomp-bpf", "-etrace=io_uring_enter"]);
+    command.args(["-D", "-f", "-qq", "-Z", "-o", FAILED, "--seccomp-bpf", "-etrace=io_uring_enter"]);
     command.arg(format!("-einject=io_uring_enter:error={error}"));
     command.arg(env!("CARGO_BIN_EXE_florin")).args(["serve", "--driver", &driver, "--shards", "2"]);
     command.args(["--shards-per-cpu", "2", "--listen", "127.0.0.1:0", "--shard-listen", "127.0.0.1:0"]);
@@ -40,6 +43,12 @@ fn no_promise_is_broken_while_the_call_that_waits_fails() {
             for _ in 0..variable("FLORIN_ENDS", 2) {
                 scene.go_on();
             }
+            // A driver that waits by another call would be tried with nothing.
+            wait_for("calls that were made to fail", || {
+                let failed = std::fs::read_to_string(folder.path().join(FAILED)).unwrap_or_default();
+                let is_ours = |line: &str| line.contains(error) && line.contains("INJECTED");
+                failed.lines().any(is_ours).then_some(())
+            });
         });
         println!("{error}: held");
         drop(server);

@@ -136,7 +136,7 @@ fn ticks(process: u32) -> u64 {
 #[test]
 fn a_node_of_few_files_lets_callers_wait_and_costs_little_meanwhile() {
     const CALLERS: usize = 500;
-    for driver in ["ring", "monoio", "glommio"] {
+    for driver in ["ring", "monoio", "monoio-epoll", "glommio"] {
         let folder = folder_with_ledger();
         let mut command = Command::new("prlimit");
         command.args(["--nofile=64:64", env!("CARGO_BIN_EXE_florin")]).args(SERVE);

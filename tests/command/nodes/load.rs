@@ -330,20 +330,21 @@ impl Load {
         self.is_over.store(true, Relaxed);
     }
 
-    /// Everything that was answered was right.
-    pub fn assert_right(&self) {
+    /// Everything that was answered was right. Which promises no answer could have broken.
+    pub fn assert_right(&self) -> Vec<&'static str> {
         let wrong = self.wrong.lock().unwrap();
         assert!(wrong.is_empty(), "{} answers were wrong, the first: {}", wrong.len(), wrong[0]);
         let history = self.history.lock().unwrap();
         let broken = history.broken();
         assert!(broken.is_empty(), "{} promises were broken, the first: {:?}", broken.len(), broken[0]);
-        history.assert_each_breach_would_be_found();
+        let untried = history.assert_each_breach_would_be_found();
         println!(
             "{} answers to {} writes were right and kept every promise; {} that were to be recent or to hold a write were refused",
             history.reads.len(),
             history.writes.len(),
             self.refused.load(Relaxed)
         );
+        untried
     }
 }
 

@@ -370,7 +370,9 @@ fn no_answer_is_wrong_and_none_goes_back_whatever_becomes_of_nodes_and_brokers()
         load.catches_up();
         complaints
     });
-    load.assert_right();
+    let untried = load.assert_right();
+    let lasts = many.is_some_and(|many| many >= 10);
+    assert!(untried.is_empty() || !lasts, "no answer of all these could break {untried:?}");
     for complaint in &complaints {
         println!("longer than it should be: {complaint}");
     }
