@@ -356,7 +356,7 @@ fn identity(authority: &Authority, callers: Callers) -> Identity {
 /// What is handed on is what the caller has sent, in its order; a record that was changed is refused, and so is all that follows.
 pub fn sealed(mut input: &[u8]) {
     let (mut node, mut caller) = shaken();
-    let (mut sent, mut taken, mut records) = (Vec::new(), Vec::new(), Vec::new());
+    let [mut sent, mut taken, mut records] = [const { Vec::<u8>::new() }; 3];
     let (mut is_true, mut has_ended, mut state) = (true, false, Ok(Heard::Bytes));
     while let [what, bytes, rest @ ..] = input {
         let (said, rest) = rest.split_at(usize::from(*bytes).min(rest.len()));
@@ -391,7 +391,7 @@ pub fn sealed(mut input: &[u8]) {
         }
         let (had_failed, taken_before) = (state.is_err(), taken.len());
         for piece in records.chunks(1 + usize::from(*what)) {
-            state = node.open(piece, &mut |plain| taken.extend_from_slice(plain));
+            state = node.open(piece, &mut |plain: &[u8]| taken.extend_from_slice(plain));
             if state.is_err() {
                 break;
             }
