@@ -183,19 +183,27 @@ type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
 const TARGETS: &[Target] = &[
+    ("admin", targets::admin),
     ("checkpoint", targets::checkpoint),
     ("client", targets::client),
+    ("config", targets::config),
     ("csv", targets::csv),
     ("frame", targets::frame),
+    #[cfg(feature = "kafka")]
+    ("group", targets::group),
     ("handshake", targets::handshake),
     ("http", targets::http),
     #[cfg(feature = "kafka")]
     ("kafka", targets::kafka),
+    ("nodes", targets::nodes),
     #[cfg(feature = "postgres")]
     ("pgoutput", targets::pgoutput),
+    ("position", targets::position),
     ("recording", targets::recording),
     ("resp", targets::resp),
+    ("sealed", targets::sealed),
     ("session", targets::session),
+    ("shadow", targets::shadow),
 ];
 
 /// What fuzzers have found worth keeping passes for good: each target has a corpus, and each corpus a target.

@@ -8,6 +8,10 @@ pub use targets::*;
 const INPUT_US_MAX: u128 = 1_000;
 /// The same of one that is a conversation with a whole shard, and takes hundreds of turns of it, twice.
 const SESSION_US_MAX: u128 = 100_000;
+/// The same of one that shakes hands before anything else.
+const SEALED_US_MAX: u128 = 20_000;
+/// The same of what is read once, when a node starts: a file of an operator's, who is told everything that is wrong with it.
+const CONFIG_US_MAX: u128 = 50_000;
 /// An input is tried so often before it is called slow: a thread of a busy host takes its time for other reasons, but not each time.
 const TRIES_MAX: usize = 20;
 
@@ -25,6 +29,22 @@ pub fn watched(target: fn(&[u8]), input: &[u8]) {
 /// As [`watched`].
 pub fn watched_session(input: &[u8]) {
     within(SESSION_US_MAX, session, input);
+}
+
+/// The same for what comes behind a handshake.
+///
+/// # Panics
+/// As [`watched`].
+pub fn watched_sealed(input: &[u8]) {
+    within(SEALED_US_MAX, sealed, input);
+}
+
+/// The same for what operators write.
+///
+/// # Panics
+/// As [`watched`].
+pub fn watched_config(input: &[u8]) {
+    within(CONFIG_US_MAX, config, input);
 }
 
 fn within(us_max: u128, target: fn(&[u8]), input: &[u8]) {

@@ -1,7 +1,8 @@
 //! What must hold of any input. `fuzz_targets` looks for counterexamples without end; `tests/decoders.rs` of the main
 //! package tries some in every run of the tests.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, LazyLock};
 
 use florin::checkpoint;
 use florin::clock::Now;
@@ -10,6 +11,9 @@ use florin::ledger::{Horizon, Kind, Transaction};
 use florin::mesh::Parking;
 use florin::shard::table::{Table, Walk};
 use florin::shard::{FeedEvent, Listener, Shard, ShardSetup};
+use florin::tls::authority::Authority;
+use florin::tls::session::{Caller, Shaken};
+use florin::tls::{Heard, Identity, Session as _, TlsFiles};
 use florin::wire::{self, Parsed};
 use florin_schema::{Asset, UserId, Version};
 
@@ -138,9 +142,139 @@ pub fn kafka(input: &[u8]) {
     }
 }
 
-/// What a server may say to a client.
+/// What a server may say to a client. Of what it says of itself a client takes only what can be gone by.
 pub fn client(input: &[u8]) {
     let _ = florin_client::fuzzed::replies(input);
+    for hello in florin_client::fuzzed::hellos(input).unwrap_or_default() {
+        assert!(
+            hello.shards > 0 && (hello.ports == 0 || hello.ports == usize::from(hello.shards)),
+            "{hello:?}"
+        );
+        let Some(map) = hello.map else { continue };
+        for partition in 0..map.partitions() {
+            let mut holders = map.holders(partition);
+            assert!(holders.all(|place| usize::from(place) < map.nodes().len()), "{map:?}");
+        }
+    }
+}
+
+/// What nodes tell each other, and people: read and written again, it is read as the same.
+pub fn nodes(input: &[u8]) {
+    use florin::nodes::text::{self, fuzzed};
+    match text::read(input) {
+        Ok(news) => {
+            let written = fuzzed::write_news(&news);
+            let again = text::read(&written).expect("what a node writes is read");
+            assert_eq!((again.teller, again.version, again.map), (news.teller, news.version, news.map));
+            assert_eq!(again.words.len(), news.words.len());
+            for ((again, is_gone), (report, was_gone)) in again.words.iter().zip(&news.words) {
+                assert_eq!((&again.node, again.number, is_gone), (&report.node, report.number, was_gone));
+                // Of one that is gone nothing is written that it had.
+                assert!(*is_gone || again == report, "{again:?} was {report:?}");
+            }
+            assert_eq!(fuzzed::write_news(&again), written);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    if let Ok(Some(map)) = text::read_map(input) {
+        let again = text::read_map(&fuzzed::write_map(&map)).expect("what a node writes is read");
+        assert_eq!(again, Some(map));
+    }
+}
+
+/// Where a checkpoint says that its ledger was read to: refused, or the same once it is written again.
+pub fn position(input: &[u8]) {
+    if let Some(written) = position_again::<florin_sqlite::Place>(input) {
+        assert_eq!(written, input, "what is read is what was written");
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(written) = position_again::<florin_kafka::KafkaPosition>(input) {
+        assert_eq!(written, input, "what is read is what was written");
+    }
+    // Where no row was read last, what is left of its place says nothing.
+    #[cfg(feature = "postgres")]
+    position_again::<florin_postgres::PgPosition>(input);
+}
+
+/// What is read of `input`, written again.
+fn position_again<P: florin::follower::Position + PartialEq + std::fmt::Debug>(
+    input: &[u8],
+) -> Option<Vec<u8>> {
+    let position = P::decode(input)?;
+    let written = position.encode();
+    assert_eq!(P::decode(&written), Some(position));
+    Some(written)
+}
+
+/// How brokers describe a group's member: it is a node that is named as nodes name themselves, and its partitions are those that are
+/// assigned to it; or it is refused.
+#[cfg(feature = "kafka")]
+pub fn group(input: &[u8]) {
+    use florin_kafka::group::Member;
+    const TOPIC: &str = "ledger";
+    // The client id, its length before it; then the assignment.
+    let Some((&bytes, rest)) = input.split_first() else { return };
+    let (id, assignment) = rest.split_at(usize::from(bytes).min(rest.len()));
+    let Ok(id) = std::str::from_utf8(id) else { return };
+    match Member::read(id, assignment, TOPIC) {
+        Ok(member) => {
+            let place = &member.place;
+            assert_eq!(format!("florin/{}/{}/{}", place.port, place.tls_port, place.host), id);
+            let is_there = |&partition: &u32| (partition as usize) < florin::limits::PARTITIONS_MAX;
+            assert!(member.assigned.iter().all(is_there), "{:?}", member.assigned);
+            let mut written = [&[0, 1, 0, 0, 0, 1][..], &(TOPIC.len() as u16).to_be_bytes()].concat();
+            written.extend(TOPIC.as_bytes());
+            written.extend((member.assigned.len() as u32).to_be_bytes());
+            written.extend(member.assigned.iter().flat_map(|partition| partition.to_be_bytes()));
+            assert_eq!(Member::read(id, &written, TOPIC), Ok(member));
+        }
+        Err(strange) => assert!(!strange.to_string().is_empty()),
+    }
+}
+
+/// What comes to the admin port: a head ends at its first empty line, in whatever pieces it comes; a body of transactions is refused
+/// with a reason, or is read as the same once it is written again.
+pub fn admin(input: &[u8]) {
+    use florin_input::connections::fuzzed::head_ends;
+    let ends = head_ends(std::iter::once(input));
+    for piece_bytes in [1, 1 + input.len() / 2] {
+        assert_eq!(head_ends(input.chunks(piece_bytes)), ends);
+    }
+    // Carriage returns are no part of a line, and empty lines before a head are none of it.
+    let lines_of = |bytes: &[u8]| {
+        let bytes: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != b'\r').collect();
+        bytes[bytes.iter().take_while(|&&byte| byte == b'\n').count()..].to_vec()
+    };
+    let empty_line = |lines: &[u8]| lines.windows(2).position(|two| two == b"\n\n").map(|at| at + 2);
+    let mut begin = 0;
+    for end in ends {
+        let lines = lines_of(&input[begin..end]);
+        assert!(input[end - 1] == b'\n' && empty_line(&lines) == Some(lines.len()));
+        begin = end;
+    }
+    assert_eq!(empty_line(&lines_of(&input[begin..])), None, "a head that is whole is one");
+
+    match florin::admin::fuzzed::transactions(input) {
+        Ok(transactions) => {
+            let entry = |row: &florin_record::NewTransaction| {
+                let occurred_at = florin_record::time::text(row.occurred_at_us);
+                format!(
+                    r#"{{"transaction_id":"{}","user_id":"{}","asset":"{}","kind":{},"amount":{},"occurred_at":"{occurred_at}"}}"#,
+                    row.transaction_id,
+                    row.user_id,
+                    row.asset,
+                    row.kind.number(),
+                    row.amount
+                )
+            };
+            let written = transactions.iter().map(entry).collect::<Vec<_>>().join(",");
+            assert_eq!(
+                florin::admin::fuzzed::transactions(format!("[{written}]").as_bytes()),
+                Ok(transactions)
+            );
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
 }
 
 /// A recording: its requests are read, up to what is wrong with it.
@@ -176,27 +310,9 @@ pub fn csv(input: &[u8]) {
 
 /// What somebody may say who is to shake hands, in two pieces; and what a certificate may hold.
 pub fn handshake(input: &[u8]) {
-    use florin::tls::authority::Authority;
-    use florin::tls::session::Caller;
-    use florin::tls::{CertificateNames, Identity, TlsFiles};
-    static IDENTITY: std::sync::LazyLock<Identity> = std::sync::LazyLock::new(|| {
-        let authority = Authority::new("fuzzed").expect("an authority");
-        let node = authority.node(&["localhost".to_owned()]).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).expect("written");
-            // One of them is a key.
-            let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            std::fs::set_permissions(&path, own).expect("a file of ours");
-            path
-        };
-        let files = TlsFiles {
-            certificate: write("node.pem", &node.certificate),
-            key: write("node.key", &node.key),
-            client_ca: Some(write("ca.pem", &authority.pair().certificate)),
-        };
-        Identity::read(&files).expect("what was just made")
+    use florin::tls::CertificateNames;
+    static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+        identity(&Authority::new("fuzzed").expect("an authority"), Callers::WithCertificates)
     });
     let mut caller = Caller::new(Arc::clone(&IDENTITY.callers)).expect("a connection");
     let mut answer = Vec::new();
@@ -206,6 +322,222 @@ pub fn handshake(input: &[u8]) {
     }
     assert!(caller.names().is_none(), "nobody has proved a name");
     let _ = CertificateNames::of(&input.to_vec().into());
+}
+
+/// Whom a node lets in.
+#[derive(PartialEq)]
+enum Callers {
+    Any,
+    WithCertificates,
+}
+
+/// A node's, of this authority's.
+fn identity(authority: &Authority, callers: Callers) -> Identity {
+    let node = authority.node(&["localhost".to_owned()]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        // One of them is a key.
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, own).expect("a file of ours");
+        path
+    };
+    let files = TlsFiles {
+        certificate: write("node.pem", &node.certificate),
+        key: write("node.key", &node.key),
+        client_ca: (callers == Callers::WithCertificates)
+            .then(|| write("ca.pem", &authority.pair().certificate)),
+    };
+    Identity::read(&files).expect("what was just made")
+}
+
+/// What comes behind a handshake: a caller's records, records of which a bit was changed on their way, and bytes that nobody has sealed.
+/// What is handed on is what the caller has sent, in its order; a record that was changed is refused, and so is all that follows.
+pub fn sealed(mut input: &[u8]) {
+    let (mut node, mut caller) = shaken();
+    let [mut sent, mut taken, mut records] = [const { Vec::<u8>::new() }; 3];
+    let (mut is_true, mut has_ended, mut state) = (true, false, Ok(Heard::Bytes));
+    while let [what, bytes, rest @ ..] = input {
+        let (said, rest) = rest.split_at(usize::from(*bytes).min(rest.len()));
+        input = rest;
+        records.clear();
+        match what % 4 {
+            // Nobody has sealed it.
+            0 => {
+                records.extend(said);
+                is_true &= said.is_empty();
+            }
+            1 => {
+                caller.send_close_notify();
+                has_ended = true;
+            }
+            _ if has_ended => {}
+            _ => {
+                caller.writer().write_all(said).expect("its buffer is emptied each time");
+                sent.extend(said);
+            }
+        }
+        let sealed_from = records.len();
+        while caller.wants_write() {
+            caller.write_tls(&mut records).expect("a vector takes what it is given");
+        }
+        let was_true = is_true;
+        let changed =
+            (what % 4 == 3 && records.len() > sealed_from).then(|| usize::from(*what) * 251 % records.len());
+        if let Some(at) = changed {
+            records[at] ^= 1 << (what / 4 % 8);
+            is_true = false;
+        }
+        let (had_failed, taken_before) = (state.is_err(), taken.len());
+        for piece in records.chunks(1 + usize::from(*what)) {
+            state = node.open(piece, &mut |plain: &[u8]| taken.extend_from_slice(plain));
+            if state.is_err() {
+                break;
+            }
+        }
+        assert!(sent.starts_with(&taken), "what was not sent is not handed on");
+        if had_failed {
+            assert!(records.is_empty() || state.is_err(), "it is done for");
+            assert_eq!(taken.len(), taken_before, "it is done for");
+        }
+        // Behind its head, which is not all under the seal.
+        if was_true && changed.is_some_and(|at| at >= 5) {
+            assert!(state.is_err() && taken.len() == taken_before, "a changed record is refused");
+        }
+        if is_true {
+            assert!(state.is_ok(), "{state:?}");
+            assert!(taken == sent && node.half().is_none(), "what has come whole is handed on");
+        }
+    }
+    node.seal_end(&mut Vec::new());
+}
+
+/// Both ends of a connection that are done with their handshake.
+fn shaken() -> (Caller, rustls::ClientConnection) {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    static ENDS: LazyLock<(Identity, Arc<rustls::ClientConfig>)> = LazyLock::new(|| {
+        let authority = Authority::new("fuzzed").expect("an authority");
+        let mut roots = rustls::RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(authority.pair().certificate.as_bytes());
+        roots.add(certificate.expect("PEM")).expect("an authority's");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("a version that there is");
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        (identity(&authority, Callers::Any), Arc::new(config))
+    });
+    let (identity, config) = &*ENDS;
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut caller = rustls::ClientConnection::new(Arc::clone(config), name).expect("a connection");
+    let mut node = Caller::new(Arc::clone(&identity.callers)).expect("a connection");
+    let (mut asked, mut answered) = (Vec::new(), Vec::new());
+    loop {
+        while caller.wants_write() {
+            caller.write_tls(&mut asked).expect("a vector takes what it is given");
+        }
+        let shaken = node.shake(&asked, &mut answered).expect("a handshake");
+        asked.clear();
+        let mut rest = &answered[..];
+        while !rest.is_empty() {
+            caller.read_tls(&mut rest).expect("its buffer is emptied each time");
+            caller.process_new_packets().expect("a handshake");
+        }
+        answered.clear();
+        if shaken != Shaken::No {
+            return (node, caller);
+        }
+    }
+}
+
+/// What operators write: a configuration file, a file of principals, and addresses. Everything that is refused is refused with a
+/// reason that says where; what is shown of an address is read as the same.
+pub fn config(input: &[u8]) {
+    use florin::sources::LedgerAddress;
+    use florin_schema::nodes::is_host;
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let lines = 1 + text.matches('\n').count();
+    match florin::cli::settings::Settings::parse(text) {
+        Ok(settings) => {
+            let _ = settings.ledger_address();
+        }
+        Err(defects) => {
+            assert!(!defects.is_empty());
+            let is_told = |line: usize, message: &str| (1..=lines).contains(&line) && !message.is_empty();
+            assert!(defects.iter().all(|defect| is_told(defect.line, &defect.message)), "{defects:?}");
+        }
+    }
+    match florin::callers::Principals::parse(text) {
+        Ok(principals) => {
+            for hash in principals.entries.iter().flat_map(|entry| &entry.tokens) {
+                let again = hash.to_string().parse::<florin::callers::TokenHash>();
+                assert_eq!(again.map(|again| again.to_string()), Ok(hash.to_string()));
+            }
+        }
+        Err(defects) => assert!(!defects.to_string().is_empty()),
+    }
+    for line in text.lines() {
+        shown_again(line, |address: &LedgerAddress| matches!(address, LedgerAddress::Sqlite(_)));
+        // A slash in a user's name is shown as it is, and read as the end of the brokers.
+        #[cfg(feature = "kafka")]
+        shown_again(line, |address: &florin_kafka::Address| {
+            address.login.as_ref().is_none_or(|login| !login.user.contains('/'))
+        });
+        // So is a colon, which is read as the begin of a password; and hosts are not escaped at all.
+        #[cfg(feature = "postgres")]
+        shown_again(line, |address: &florin_postgres::address::Address| {
+            use florin_postgres::address::Host;
+            let is_plain = |host: &Host| matches!(host, Host::Tcp(name, _) if is_host(name));
+            !address.user.contains(':') && address.hosts.iter().all(is_plain)
+        });
+        let _ = line.parse::<florin_shadow::TargetAddress>();
+        if let Ok(addresses) = line.parse::<florin_client::Addresses>() {
+            assert!((1..=64).contains(&addresses.as_slice().len()));
+        }
+        // One that is called unix is shown as a unix socket would be.
+        shown_again(line, |address: &florin_client::Address| {
+            use florin_client::Address::{Tcp, Tls, Unix};
+            match address {
+                Tcp { host, .. } | Tls { host, .. } => is_host(host) && host != "unix",
+                Unix(_) => true,
+            }
+        });
+    }
+}
+
+/// What is read of `text` and shown is read as the same, where `is_tried` says so.
+fn shown_again<A>(text: &str, is_tried: fn(&A) -> bool)
+where
+    A: std::str::FromStr<Err: std::fmt::Display> + std::fmt::Display + PartialEq + std::fmt::Debug,
+{
+    match text.parse::<A>() {
+        Ok(address) if is_tried(&address) => {
+            let shown = address.to_string();
+            assert!(shown.parse::<A>().is_ok_and(|again| again == address), "{address:?}, shown as {shown}");
+        }
+        Ok(_) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// What two services may answer, whom the shadow compares: JSON means the same as itself, however it is written, and a difference is
+/// one from either side; a frame is an answer or none.
+pub fn shadow(input: &[u8]) {
+    use florin_shadow::fuzzed::{answers, json, mean_the_same};
+    let _ = answers(input);
+    match json(input) {
+        Ok(written) => {
+            assert_eq!(mean_the_same(input, written.as_bytes()), Some(true), "{written}");
+            assert_eq!(json(written.as_bytes()), Ok(written));
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+    // Two bodies, a line each.
+    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+    let (one, other) = input.split_at(end);
+    assert_eq!(mean_the_same(one, other), mean_the_same(other, one));
 }
 
 /// One connection answers the same, in whatever pieces its input comes.

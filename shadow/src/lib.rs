@@ -48,6 +48,8 @@ mod credentials;
 mod cutover;
 mod evidence;
 mod files;
+#[doc(hidden)]
+pub mod fuzzed;
 mod generations;
 mod json;
 mod judge;

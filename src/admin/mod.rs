@@ -206,5 +206,20 @@ fn json(value: &impl serde::Serialize) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
+/// What a caller may send, read as the admin port reads it: for `fuzz/`, and for no caller.
+#[doc(hidden)]
+pub mod fuzzed {
+    use florin_record::NewTransaction;
+
+    /// Reads a body of `POST /v1/transactions`.
+    ///
+    /// # Errors
+    /// What the refusal says.
+    pub fn transactions(body: &[u8]) -> Result<Vec<NewTransaction>, String> {
+        let parsed = super::transactions::parse(body);
+        parsed.map_err(|problem| problem.detail().unwrap_or_default().to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests;

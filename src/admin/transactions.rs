@@ -85,7 +85,7 @@ pub(super) async fn post(State(writing): State<Writing>, request: Request) -> Re
     }
 }
 
-fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<Vec<NewTransaction>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let whole: &RawValue =
         florin_input::json(body).map_err(|error| bad(format!("the body is not JSON: {error}")))?;

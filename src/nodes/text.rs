@@ -284,6 +284,26 @@ fn number(field: &'static str, text: &str) -> Result<u64, TextError> {
     number.ok_or_else(|| wrong(field, format!("a whole number below {NUMBERS_END}")))
 }
 
+/// What was read, written again: for `fuzz/`, and for no caller.
+#[doc(hidden)]
+pub mod fuzzed {
+    use super::{MapText, Mark, MarkText, News, NewsText, NodeMap, ReportText, json};
+
+    /// As the node that told it would tell it.
+    pub fn write_news(news: &News) -> Vec<u8> {
+        let nodes = news.words.iter().map(|(report, is_gone)| ReportText::of(report, *is_gone)).collect();
+        let map = news.map.map(MarkText::of);
+        json(&NewsText { node: news.teller.0.to_string(), version: news.version.to_string(), map, nodes })
+    }
+
+    /// As a node tells people that knows this map, and of no other node.
+    pub fn write_map(map: &NodeMap) -> Vec<u8> {
+        let mark = Mark { epoch: map.epoch, digest: map.digest() };
+        let (node, version) = (1.to_string(), 0.to_string());
+        json(&NewsText { node, version, map: Some(MapText::of(map, mark)), nodes: Vec::new() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -108,7 +108,7 @@ pub(crate) struct Settings {
 /// # }
 /// ```
 pub struct Builder {
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Default for Builder {

@@ -1,10 +1,13 @@
 //! What a server may say, read as a client reads it: for `fuzz/`, and for no caller.
 
-use florin_schema::Opcode;
-use florin_schema::records::{Balance, Balances, Statistics};
+use std::sync::Arc;
 
-use crate::connection::read::ReadBuffer;
-use crate::{Address, Error, Reply, reply};
+use florin_schema::records::{Balance, Balances, Statistics};
+use florin_schema::{NodeMap, Opcode};
+
+use crate::connection::read::{RawReply, ReadBuffer};
+use crate::connection::{Common, greeted};
+use crate::{Address, Builder, Error, Reply, reply};
 
 /// Reads `came` as the replies of a node, each as an answer to every question.
 ///
@@ -12,12 +15,7 @@ use crate::{Address, Error, Reply, reply};
 /// The first that is no reply.
 pub fn replies(came: &[u8]) -> Result<usize, crate::ProtocolError> {
     let address: Address = "127.0.0.1:1".parse().expect("an address");
-    let (mut buffer, mut replies) = (ReadBuffer::default(), Vec::new());
-    // In two pieces, as the kernel may hand them over.
-    for piece in [&came[..came.len() / 2], &came[came.len() / 2..]] {
-        buffer.room().extend_from_slice(piece);
-        buffer.take(&mut replies)?;
-    }
+    let replies = taken(came)?;
     for raw in &replies {
         let balance: Result<Reply<Balance>, Error> = reply::read(&address, Opcode::GetBalance, raw.clone());
         let _ = balance.map(|reply| reply.to_record());
@@ -30,4 +28,47 @@ pub fn replies(came: &[u8]) -> Result<usize, crate::ProtocolError> {
         let _ = reply::check_header(&address, Opcode::Ping, raw);
     }
     Ok(replies.len())
+}
+
+/// What a node says of itself.
+#[derive(Debug)]
+pub struct Hello {
+    /// How many it has.
+    pub shards: u16,
+    /// How many of their ports it tells.
+    pub ports: usize,
+    /// Who has which partition, where it tells.
+    pub map: Option<Arc<NodeMap>>,
+}
+
+/// Reads `came` as the replies of nodes, each as the answer to the first Hello of a client; those that are none are left out.
+///
+/// # Errors
+/// The first that is no reply.
+pub fn hellos(came: &[u8]) -> Result<Vec<Hello>, crate::ProtocolError> {
+    let address: Address = "127.0.0.1:1".parse().expect("an address");
+    let settings = Arc::new(Builder::default().settings);
+    let hello = |raw: &RawReply| {
+        let common = Common {
+            settings: Arc::clone(&settings),
+            tls: None,
+            tally: Arc::default(),
+            ledger: Arc::default(),
+            good: Arc::default(),
+            heard: Arc::default(),
+        };
+        let said = greeted(&common, &address, raw).ok()?;
+        Some(Hello { shards: said.shards, ports: said.ports.len(), map: common.heard.later_than(0) })
+    };
+    Ok(taken(came)?.iter().filter_map(hello).collect())
+}
+
+/// In two pieces, as the kernel may hand them over.
+fn taken(came: &[u8]) -> Result<Vec<RawReply>, crate::ProtocolError> {
+    let (mut buffer, mut replies) = (ReadBuffer::default(), Vec::new());
+    for piece in [&came[..came.len() / 2], &came[came.len() / 2..]] {
+        buffer.room().extend_from_slice(piece);
+        buffer.take(&mut replies)?;
+    }
+    Ok(replies)
 }

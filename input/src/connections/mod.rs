@@ -1,6 +1,8 @@
 //! An admin port's connections: bounded in number and in silence, so that nobody who connects and says nothing keeps a
 //! probe, a scrape or an operator out.
 
+#[doc(hidden)]
+pub mod fuzzed;
 mod turns;
 
 use std::io;

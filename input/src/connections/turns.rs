@@ -156,6 +156,11 @@ pub(super) struct Handed {
 }
 
 impl Handed {
+    /// How many heads were handed on whole.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
     /// What comes next.
     pub(super) fn next(&self, talk: &Talk) -> Part {
         if talk.begun() < self.heads {

@@ -24,7 +24,7 @@ mod verdict;
 mod windows;
 
 pub use case::{Ask, Case, Failure, JudgeSettings, Step, What};
-pub use compare::{Difference, DifferenceKind};
+pub use compare::{Comparison, Difference, DifferenceKind, compare};
 pub use history::History;
 pub use noise::Noise;
 pub use pair::Limits;

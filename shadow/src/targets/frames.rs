@@ -139,7 +139,7 @@ fn encode(request: &Request) -> Option<Vec<u8>> {
     Some([header.as_bytes(), options.as_bytes(), &body].concat())
 }
 
-fn decode(
+pub(crate) fn decode(
     question: &Question,
     header: &ReplyHeader,
     body: &[u8],

@@ -1,7 +1,7 @@
 //! A side that can be asked, in whichever protocol.
 
 mod coding;
-mod frames;
+pub(crate) mod frames;
 mod http;
 mod native;
 

@@ -104,10 +104,16 @@ async fn connect_and_greet(shared: &Shared, is_greeted: &AtomicBool) -> Result<D
         (Err(_), Err(said @ Error::Disconnected { cause: Disconnect::Tls(_), .. })) => return Err(said),
         (Err(error), _) => return Err(shared.failed(error)),
     };
-    let map = shard_map(shared, &reply, host)?;
-    shared.check_identity(&map)?;
-    note_map(shared, &reply)?;
+    let map = greeted(shared, &reply, host)?;
     Ok(Dialled { reading, writing, buffer, map: Arc::new(map) })
+}
+
+/// What the answer to Hello says. The map of partitions is kept, where there is one.
+pub(super) fn greeted(shared: &Shared, reply: &RawReply, host: Option<IpAddr>) -> Result<ShardMap, Error> {
+    let map = shard_map(shared, reply, host)?;
+    shared.check_identity(&map)?;
+    note_map(shared, reply)?;
+    Ok(map)
 }
 
 /// Writes, to the end: what encrypts keeps what it could not write at once.

@@ -96,6 +96,11 @@ pub(crate) enum Expected {
     },
 }
 
+/// What a reply says as the answer to a client's first Hello, and the map of partitions in it: for [`crate::fuzzed`].
+pub(crate) fn greeted(common: &Common, address: &Address, reply: &RawReply) -> Result<ShardMap, Error> {
+    dial::greeted(&Shared::new(address.clone(), Expected::Anyone, common), reply, None)
+}
+
 /// What a connection's sessions and its supervisor share. The state is not among it: that holds a session, and the two would keep
 /// each other for ever.
 struct Shared {
@@ -114,6 +119,22 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(address: Address, expected: Expected, common: &Common) -> Shared {
+        let Common { settings, tls, tally, ledger, good, heard } = common.clone();
+        Shared {
+            address,
+            settings,
+            tls,
+            tally,
+            good,
+            ledger,
+            heard,
+            expected,
+            renewal: Arc::new(Notify::new()),
+            wanted: Notify::new(),
+        }
+    }
+
     /// The node's address, as the caller gave it.
     fn node(&self) -> &Address {
         match &self.expected {
@@ -156,19 +177,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Begins to connect. Must be called within a tokio runtime.
     pub fn open(address: Address, expected: Expected, common: &Common) -> Arc<Connection> {
-        let Common { settings, tls, tally, ledger, good, heard } = common.clone();
-        let shared = Arc::new(Shared {
-            address,
-            settings,
-            tls,
-            tally,
-            good,
-            ledger,
-            heard,
-            expected,
-            renewal: Arc::new(Notify::new()),
-            wanted: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new(address, expected, common));
         let state = Arc::new(watch::Sender::new(State::Connecting));
         let link = link::Link { shared: Arc::clone(&shared), state: Arc::clone(&state) };
         let supervisor = tokio::spawn(link.supervise()).abort_handle();
