@@ -240,9 +240,10 @@ impl<O: Outlet> Outlets<O> {
 
 #[cfg(test)]
 mod tests {
-    use core::sync::atomic::Ordering::Relaxed;
+    use core::sync::atomic::Ordering::{Relaxed, Release};
 
     use super::*;
+    use crate::shard::Reason;
 
     #[test]
     fn who_sleeps_is_woken_once_for_all_that_it_was_sent() {
@@ -266,5 +267,54 @@ mod tests {
         outlet.send(FeedEvent::CommitEnd).unwrap();
         outlet.wake();
         assert_eq!(woken(), 1, "who turns needs nobody");
+    }
+
+    /// Of two shards one is sent something, and then both have something that they were not sent.
+    #[test]
+    fn a_batch_is_settled_once_each_shard_has_applied_what_it_was_sent() {
+        let (woken, parking) = (Arc::new(AtomicU64::new(0)), Arc::new(Parking::new()));
+        let counted = Arc::clone(&woken);
+        let waker: Waker = Arc::new(move || _ = counted.fetch_add(1, Relaxed));
+        let (outlet, mut first) = link_of(4, 1, Arc::clone(&parking), Arc::clone(&waker));
+        let (other, mut second) = link_of(4, 1, Arc::new(Parking::new()), waker);
+        let mut outlets = Outlets::new(alloc::vec![outlet, other]);
+        let is_first = |user: &UserId| user.shard(2).0 == 0;
+        let user = (1..).filter_map(UserId::new).find(is_first).expect("there are many");
+        assert!(outlets.is_settled() && !outlets.has_unfinished(), "nobody was sent anything");
+
+        parking.announce();
+        outlets.send(user, FeedEvent::Unreadable(user)).unwrap();
+        outlets.note_unfinished(user);
+        assert!(outlets.has_unfinished());
+        outlets.end_commit().unwrap();
+        assert!(!outlets.has_unfinished());
+        outlets.wake();
+        assert_eq!(woken.load(Relaxed), 1);
+        let mut heard = || (first.events.pop(), second.events.pop());
+        assert_eq!(heard(), (Some(FeedEvent::Unreadable(user)), None));
+        assert_eq!(heard(), (Some(FeedEvent::CommitEnd), None));
+
+        outlets.end_batch();
+        assert!(!outlets.is_settled());
+        assert_eq!(heard(), (Some(FeedEvent::BatchEnd(1)), None));
+        assert!(!outlets.is_settled(), "it has been told, and has not said that it is done");
+        first.applied_batch.store(1, Release);
+        assert!(outlets.is_settled());
+
+        outlets.unsettle();
+        outlets.end_batch();
+        assert!(!outlets.is_settled());
+        let end = Some(FeedEvent::BatchEnd(2));
+        assert_eq!((first.events.pop(), second.events.pop()), (end, end));
+        first.applied_batch.store(2, Release);
+        assert!(!outlets.is_settled());
+        second.applied_batch.store(2, Release);
+        assert!(outlets.is_settled());
+
+        outlets.publish(7, 8);
+        assert_eq!((first.watermark.load(), second.watermark.load()), ((7, 8), (7, 8)));
+        assert!(outlets.next_request().is_none());
+        second.requests.push(FeedRequest::Reread { user_id: user, reason: Reason::Gap }).unwrap();
+        assert!(outlets.next_request().is_some());
     }
 }
