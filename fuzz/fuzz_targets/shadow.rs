@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| florin_fuzz::watched(florin_fuzz::shadow, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| florin_fuzz::watched_aside(florin_fuzz::shadow, input));

@@ -10,8 +10,9 @@ const INPUT_US_MAX: u128 = 1_000;
 const SESSION_US_MAX: u128 = 100_000;
 /// The same of one that shakes hands before anything else.
 const SEALED_US_MAX: u128 = 20_000;
-/// The same of what is read once, when a node starts: a file of an operator's, who is told everything that is wrong with it.
-const CONFIG_US_MAX: u128 = 50_000;
+/// The same of what no shard reads: a file of an operator's, who is told everything that is wrong with it; bodies that the shadow compares,
+/// which are read once more for each level of what is within each other.
+const ASIDE_US_MAX: u128 = 50_000;
 /// An input is tried so often before it is called slow: a thread of a busy host takes its time for other reasons, but not each time.
 const TRIES_MAX: usize = 20;
 
@@ -39,12 +40,12 @@ pub fn watched_sealed(input: &[u8]) {
     within(SEALED_US_MAX, sealed, input);
 }
 
-/// The same for what operators write.
+/// The same for what no shard reads.
 ///
 /// # Panics
 /// As [`watched`].
-pub fn watched_config(input: &[u8]) {
-    within(CONFIG_US_MAX, config, input);
+pub fn watched_aside(target: fn(&[u8]), input: &[u8]) {
+    within(ASIDE_US_MAX, target, input);
 }
 
 fn within(us_max: u128, target: fn(&[u8]), input: &[u8]) {
