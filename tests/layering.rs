@@ -147,6 +147,7 @@ const CRATES: &[Layers] = &[
                 ],
             ),
             ("targets", &["judge", "answer", "request", "address", "clock", "limits"]),
+            ("fuzzed", &["targets", "judge", "json", "request"]),
             (
                 "cutover",
                 &[
