@@ -10,7 +10,7 @@ use florin::shard::table::{Table, Walk};
 use florin_schema::{Asset, UserId, Version};
 use proptest::prelude::*;
 
-#[path = "../fuzz/src/targets.rs"]
+#[path = "../fuzz/src/targets/mod.rs"]
 mod targets;
 
 /// Every golden request, well-formed or not.

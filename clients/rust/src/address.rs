@@ -45,6 +45,8 @@ pub enum Address {
 /// What stands before an address of TCP.
 const PLAIN: &str = "florin://";
 const SECURE: &str = "florins://";
+/// What ends a host, or begins another.
+const NEVER_IN_HOST: [char; 5] = ['/', ',', '[', ']', '@'];
 
 /// Why a text is no address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -97,7 +99,7 @@ impl Address {
         let port = port.parse().ok()?;
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let host = bracketed.unwrap_or(host).to_owned();
-        if host.is_empty() || host.contains('/') || (bracketed.is_none() && host.contains(':')) {
+        if host.is_empty() || host.contains(NEVER_IN_HOST) || (bracketed.is_none() && host.contains(':')) {
             return None;
         }
         Some(match scheme {
@@ -138,6 +140,8 @@ impl From<SocketAddr> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, host, port) = match self {
+            // Bare, it would be a unix socket.
+            Address::Tcp { host, port } if host == "unix" => (PLAIN, host, port),
             Address::Tcp { host, port } => ("", host, port),
             Address::Tls { host, port } => (SECURE, host, port),
             Address::Unix(path) => return write!(f, "unix:{}", path.display()),
@@ -231,6 +235,7 @@ mod tests {
             "unix:/a",
             "unix:relative",
             "florins://[::1]:7500",
+            "florin://unix:1",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -271,6 +276,9 @@ mod tests {
             "unix:",
             "host:-1",
             "[]:1",
+            "[[a]]:1",
+            "a,b:1",
+            "user@host:1",
             "florins://",
             "https://a:1",
             "florin://florins://a:1",

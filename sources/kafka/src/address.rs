@@ -15,6 +15,8 @@ const PORT: u16 = 9092;
 const TOPIC_BYTES_MAX: usize = 249;
 /// What stands in an address as it is; all else is escaped.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/');
+/// The same in a user's name, behind which a slash would end the brokers.
+const PLAIN_OF_USER: &AsciiSet = &PLAIN.add(b'/');
 
 /// See the module. Displayed as it is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -301,7 +303,7 @@ impl fmt::Display for Address {
         let escape = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
         f.write_str("kafka://")?;
         if let Some(login) = &self.login {
-            write!(f, "{}@", escape(&login.user))?;
+            write!(f, "{}@", utf8_percent_encode(&login.user, PLAIN_OF_USER))?;
         }
         write!(f, "{}/{}", self.brokers.join(","), self.topic)?;
         let mut query = Vec::new();
@@ -338,7 +340,7 @@ mod tests {
             "kafka://localhost:9092/ledger",
             "kafka://a:1,b.example:65535,[::1]:9092/payments.ledger_v1?partitioner=crc32",
             "kafka://florin@a:9093/l?sslrootcert=/etc/ca.pem&sslcert=/c.pem&sslkey=/k%20y.pem&passfile=/run/p",
-            "kafka://%24a%40b@127.0.0.1:9093/l?sslmode=verify-ca&sasl=PLAIN",
+            "kafka://%24a%2Fb%40c%3A@127.0.0.1:9093/l?sslmode=verify-ca&sasl=PLAIN",
             "kafka://a:9092/l?sslmode=disable",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);

@@ -281,16 +281,28 @@ fn decode(text: &str) -> Result<String, AddressError> {
     }
 }
 
+/// With a percent sign before its interface, where an address of IPv6 is of the link alone.
+fn checked_host(host: &str) -> Result<String, AddressError> {
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_of_host) {
+        return refuse(format!("host: expected a name or an IP address, found {host:?}"));
+    }
+    Ok(host.to_owned())
+}
+
 fn hosts(config: &Config) -> Result<Vec<Host>, AddressError> {
     let ports = config.get_ports();
     let port = |place: usize| ports.get(place).or(ports.last()).copied().unwrap_or(PORT);
     let named = config.get_hosts().iter().enumerate();
     let hosts: Vec<Host> = named
         .map(|(place, host)| match host {
-            Named::Tcp(host) => Host::Tcp(host.clone(), port(place)),
-            Named::Unix(folder) => Host::Unix(folder.clone(), port(place)),
+            Named::Tcp(host) => Ok(Host::Tcp(checked_host(host)?, port(place))),
+            Named::Unix(folder) if folder.to_string_lossy().contains(',') => {
+                refuse(format!("{}: a comma ends a host: name another folder", folder.display()))
+            }
+            Named::Unix(folder) => Ok(Host::Unix(folder.clone(), port(place))),
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     if hosts.is_empty() { refuse("no host") } else { Ok(hosts) }
 }
 
@@ -331,7 +343,7 @@ impl fmt::Display for Address {
         let escape = |text: &str| utf8_percent_encode(text, PLAIN).to_string();
         let escape_path = |path: &Path| escape(&path.to_string_lossy());
         let mut query = Vec::new();
-        write!(f, "postgres://{}@", escape(&self.user))?;
+        write!(f, "postgres://{}@", utf8_percent_encode(&self.user, NON_ALPHANUMERIC))?;
         let sockets = self.hosts.iter().any(|host| matches!(host, Host::Unix(..)));
         if sockets {
             let of = |say: fn(&Host) -> String| self.hosts.iter().map(say).collect::<Vec<_>>().join(",");
@@ -342,7 +354,8 @@ impl fmt::Display for Address {
             query.push(format!("host={}", escape(&of(name))));
             query.push(format!("port={}", escape(&of(|host| host.port().to_string()))));
         } else {
-            write!(f, "{}", self.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(","))?;
+            let hosts: Vec<String> = self.hosts.iter().map(Host::to_string).collect();
+            f.write_str(&hosts.join(",").replace('%', "%25"))?;
         }
         write!(f, "/{}", utf8_percent_encode(&self.database, NON_ALPHANUMERIC))?;
         let by_default = Parameters::default().tls(&self.hosts).expect("nothing contradicts itself");
@@ -393,8 +406,9 @@ mod tests {
             "postgres://florin@db.example.org:5433/money",
             "postgres://florin@db.example.org:5432/money?sslrootcert=/etc/ca.pem&sslcert=/c.pem&sslkey=/k.pem",
             "postgres://florin@[::1]:5432/money",
+            "postgres://florin@[fe80::1%25eth0]:5432/money",
             "postgres://florin@db-1:5432,db-2:5433/money",
-            "postgres://a%40b@127.0.0.1:5432/m%2Fn?sslmode=require&passfile=/run/p%20w",
+            "postgres://a%40b%3Ac@127.0.0.1:5432/m%2Fn?sslmode=require&passfile=/run/p%20w",
             "postgres://florin@/money?host=/run/postgresql&port=5432&table=pay.Trans%26act&publication=p&slot=node_2",
         ] {
             let address: Address = text.parse().unwrap();
@@ -430,6 +444,9 @@ mod tests {
             ("postgres://h/d", "no user"),
             ("postgres://u@h", "no database"),
             ("postgres://u@/d", "no host"),
+            ("postgres://u@h%40x/d", "host: expected a name or an IP address"),
+            ("postgres://u@h%2Cx/d", "host: expected a name or an IP address"),
+            ("postgres://u@%2Fa%2Cb/d", "a comma ends a host"),
             ("postgres://u@h/d?sslmode=prefer", "protects from nobody"),
             ("postgres://u@h/d?sslmode=on", "sslmode=on: expected"),
             ("postgres://u@h/d?sslcert=/c", "belong together"),
