@@ -1,4 +1,5 @@
-//! The time: read once a turn by whoever drives a shard, and handed down from there.
+//! The time: read at the beginning of a turn by whoever drives a shard, and handed down from there; the monotonic half again where input may
+//! have come since, and at the turn's end.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -49,7 +49,7 @@ macro_rules! engine {
 engine! {
     changes {
         fn begin_turn(now: Now);
-        fn comes_by(monotonic_us: u64);
+        fn input_came_by(monotonic_us: u64);
         fn open(connection: u32, listener: Listener);
         fn open_as(connection: u32, listener: Listener, principal: Option<Principal>);
         fn comes_from(connection: u32, address: IpAddr);

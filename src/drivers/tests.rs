@@ -98,7 +98,10 @@ where
         watermark.store(2, clock.monotonic_us());
         go_on.send(()).unwrap();
         looked.recv_timeout(PATIENCE).unwrap();
-        thread::sleep(Duration::from_millis(MAX_AGE_MS + 10));
+        let late_us = clock.monotonic_us() + (MAX_AGE_MS + 10) * 1_000;
+        while clock.monotonic_us() < late_us {
+            thread::yield_now();
+        }
         callers.iter_mut().for_each(|caller| caller.write_all(rest.as_bytes()).unwrap());
         stands.store(false, Ordering::Release);
         go_on.send(()).unwrap();

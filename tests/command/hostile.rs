@@ -37,6 +37,9 @@ const USERS: u64 = 3;
 const FIRST_USER: u64 = 100;
 /// Of these the first two ask at most so old answers, the third what was written, the last anything.
 const MAX_AGES_MS: [Option<u64>; 4] = [Some(50), Some(1_000), None, None];
+/// A freeze lasts for longer than the first one's answers may be old; a long one for longer than the second's.
+const FREEZE_MS: u128 = 100;
+const LONG_FREEZE_MS: u128 = 1_100;
 const READS_MIN: u64 = 40;
 
 /// A row of the program that appends.
@@ -315,16 +318,16 @@ fn with_callers_by(
     history
 }
 
-/// Stops a node until the ledger has gone on without it: by turns for longer than any reader's answers may be old, and three times for longer
-/// than those of the one who wants them newest. One that was in the middle of a commit holds the ledger's lock: then nobody does.
+/// Stops a node until the ledger has gone on without it: every fourth time for longer than any reader's answers may be old, else than those of
+/// the one who wants them newest. One that was in the middle of a commit holds the ledger's lock: then nobody does.
 fn freeze(server: &Server, scene: &Scene) {
     let is_long = scene.freezes.fetch_add(1, Relaxed).is_multiple_of(4);
-    let least_ms = if is_long { 1_100 } else { 100 };
+    let least_ms = if is_long { LONG_FREEZE_MS } else { FREEZE_MS };
     server.signal(Signal::STOP);
     let (frozen, from) = (Instant::now(), scene.written[0].load(Relaxed));
     wait_for("rows that the node does not hear of", || {
         let (rows, for_ms) = (scene.written[0].load(Relaxed) - from, frozen.elapsed().as_millis());
-        ((for_ms > least_ms && rows >= 3) || for_ms > 1_200).then_some(())
+        ((for_ms > least_ms && rows >= 3) || for_ms > LONG_FREEZE_MS + 100).then_some(())
     });
     server.signal(Signal::CONT);
 }

@@ -303,7 +303,7 @@ impl Fixed {
 impl Engine for Fixed {
     fn begin_turn(&mut self, _: Now) {}
 
-    fn comes_by(&mut self, _: u64) {}
+    fn input_came_by(&mut self, _: u64) {}
 
     fn open(&mut self, connection: u32, _: Listener) {
         if self.callers.len() <= connection as usize {

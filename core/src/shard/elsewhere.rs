@@ -33,7 +33,7 @@ impl Shard {
                 NodesNews::Holdings(holdings) => {
                     self.greeting.holdings = Some(Arc::clone(&holdings));
                     let before = core::mem::replace(&mut self.responder.share, Share::Some(holdings));
-                    // How far those were who were not answered about, the watermark did not say: it was the other partitions'.
+                    // Of whoever was not answered about the watermark did not speak, so it does not say when they were whole.
                     self.responder.table.forget_when_whole(|user| before.refusal(user).is_some());
                 }
                 NodesNews::Told(told) => self.greeting.nodes = Some(told),

@@ -236,7 +236,7 @@ impl Shard {
     /// What is asked from now on in this turn may have come since it began, but by `monotonic_us`. Between a look at the clock and what
     /// follows it, a thread stands still for as long as its host likes: judged by the turn's beginning, an answer would be taken for younger
     /// than it is.
-    pub fn comes_by(&mut self, monotonic_us: u64) {
+    pub fn input_came_by(&mut self, monotonic_us: u64) {
         if monotonic_us > self.follow.asked_by_us {
             self.follow.asked_by_us = monotonic_us;
             self.judge_age();

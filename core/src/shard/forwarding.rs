@@ -79,11 +79,7 @@ impl Forwarding {
         let peer = peers[usize::from(owner.0)].as_mut().expect("a link to every other shard");
         let may = peer.may_look_up();
         if may {
-            peer.look_up(lookup, asked_by_us, || {
-                let mut bundle = spare.pop().unwrap_or_else(Bundle::new);
-                bundle.began_us = asked_by_us;
-                bundle
-            });
+            peer.look_up(lookup, asked_by_us, || spare.pop().unwrap_or_else(Bundle::new));
         }
         may
     }

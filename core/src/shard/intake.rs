@@ -14,7 +14,7 @@ use florin_schema::{HashedUser, Opcode, ShardIndex, UserId};
 use super::Shard;
 use super::connections::{Ending, Stop};
 use super::forwarding::peers::PeerLink;
-use super::forwarding::question::{Ask, Aspect, Destination, Question};
+use super::forwarding::question::{Ask, Aspect, Destination, Question, Ticket};
 use super::pipeline::{Lookup, Step};
 use super::planted::Planted;
 use super::responder::Via;
@@ -468,9 +468,7 @@ impl Shard {
             }
         }
         let ticket = self.connections[connection].owe(connection, bytes, may_wait);
-        let asked_by_us = self.follow.asked_by_us;
-        let ask = Ask { ticket, reply_to: to, freshness, asked_by_us, question, buffer: Vec::new() };
-        self.put_to(owner, ask);
+        self.put_to(owner, ticket, to, freshness, question);
         true
     }
 
@@ -482,13 +480,23 @@ impl Shard {
     }
 
     /// Puts a question to its owner, which may be this shard.
-    fn put_to(&mut self, owner: ShardIndex, mut ask: Ask) {
-        if self.forwarding.link(owner).is_some() {
-            ask.buffer = self.spare_buffer();
+    fn put_to(
+        &mut self,
+        owner: ShardIndex,
+        ticket: Ticket,
+        reply_to: ReplyTo,
+        freshness: Freshness,
+        question: Question,
+    ) {
+        let asked_by_us = self.follow.asked_by_us;
+        let is_here = self.forwarding.link(owner).is_none();
+        let buffer = if is_here { Vec::new() } else { self.spare_buffer() };
+        let ask = Ask { ticket, reply_to, freshness, asked_by_us, question, buffer };
+        if is_here {
+            self.take_in(Destination::Here(ticket), ask);
+        } else {
             self.forwarding.ask(owner, ask);
             self.responder.metrics.forwarded.add(1);
-        } else {
-            self.take_in(Destination::Here(ask.ticket), ask);
         }
     }
 
@@ -520,9 +528,7 @@ impl Shard {
         let gather = self.forwarding.begin_gather(to, &self.users, &by_owner);
         for (owner, users) in (0..shards).map(ShardIndex).zip(by_owner).filter(|(_, users)| !users.is_empty())
         {
-            let (question, asked_by_us) = (Question::Part { gather, users }, self.follow.asked_by_us);
-            let buffer = Vec::new();
-            self.put_to(owner, Ask { ticket, reply_to: to, freshness, asked_by_us, question, buffer });
+            self.put_to(owner, ticket, to, freshness, Question::Part { gather, users });
         }
         true
     }

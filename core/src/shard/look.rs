@@ -35,7 +35,7 @@ impl Look {
 pub struct LookOrder {
     /// At what.
     pub look: Look,
-    /// By when it had been asked for, monotonic µs: see [`Shard::comes_by`].
+    /// By when it had been asked for, monotonic µs: see [`Shard::input_came_by`].
     pub asked_by_us: u64,
 }
 
@@ -69,7 +69,7 @@ impl Shard {
         while let Some(LookOrder { look, asked_by_us }) =
             self.looks.as_mut().and_then(|link| link.orders.pop())
         {
-            self.comes_by(asked_by_us);
+            self.input_came_by(asked_by_us);
             let (opcode, aspect) = match look {
                 Look::Balance(_) => (Opcode::GetBalance, Aspect::Balance),
                 Look::Statistics(_) => (Opcode::GetStatistics, Aspect::Statistics(WindowMask::ALL)),

@@ -2,10 +2,9 @@
 //! time, so that a simulator can run a whole node from a seed.
 //!
 //! A driver calls, in each turn and in this order: [`Shard::begin_turn`]; for each completion [`Shard::open`],
-//! [`Shard::receive`], before it [`Shard::comes_by`] where the bytes may have come since the turn began, [`Shard::sent`],
-//! [`Shard::end_of_input`] or [`Shard::closed`]; [`Shard::work`]; for each
+//! [`Shard::receive`], [`Shard::sent`], [`Shard::end_of_input`] or [`Shard::closed`]; [`Shard::work`]; for each
 //! [`Shard::next_touched`] what [`Shard::wants`] says; [`Shard::next_to_wake`] until there is none;
-//! [`Shard::end_turn`]; [`Shard::park`].
+//! [`Shard::end_turn`]; [`Shard::park`]. Where bytes may have come since the turn began, it says so first: [`Shard::input_came_by`].
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -43,7 +43,7 @@ impl Shard {
         match self.responder.unmet(&ask.freshness, &ask.question, 0) {
             None => self.settle(destination, ask, Verdict::Answer),
             Some(unmet) if ask.ticket.may_wait && self.forwarding.waiting.has_room() => {
-                let deadline_us = self.now.monotonic_us + wait_us;
+                let deadline_us = ask.asked_by_us + wait_us;
                 self.wait(Waiter { deadline_us, destination, ask, unmet });
             }
             Some(_) => self.settle(destination, ask, Verdict::Shed),
@@ -165,16 +165,16 @@ impl Shard {
                 match self.forwarding.pop(shard) {
                     None => break,
                     Some(Message::Lookups(bundle)) => {
-                        self.comes_by(bundle.asked_by_us);
+                        self.input_came_by(bundle.asked_by_us);
                         self.look_up_foreign(shard, bundle);
                     }
                     Some(Message::Found(bundle)) => {
                         room = Room::Made;
-                        self.note_forwarded(shard, bundle.began_us, bundle.len());
+                        self.note_forwarded(shard, bundle.first_asked_by_us, bundle.len());
                         self.take_replies(bundle);
                     }
                     Some(Message::Ask(ask)) => {
-                        self.comes_by(ask.asked_by_us);
+                        self.input_came_by(ask.asked_by_us);
                         self.take_in(Destination::Peer(shard, ask.ticket), ask);
                     }
                     Some(Message::Answer(answer)) => {

@@ -90,10 +90,8 @@ impl Shard {
 
     /// A question leaves the waiting room.
     pub(super) fn note_waited(&mut self, waiter: &Waiter) {
-        let Waiter { deadline_us, destination, ask, .. } = waiter;
-        let wait_us = u64::from(ask.freshness.wait_ms) * 1_000;
-        // It came as long before its deadline as it was willing to wait.
-        let took_us = (self.now.monotonic_us + wait_us).saturating_sub(*deadline_us);
+        let Waiter { destination, ask, .. } = waiter;
+        let took_us = self.now.monotonic_us.saturating_sub(ask.asked_by_us);
         if !self.slow.is_slow(took_us) {
             return;
         }
@@ -113,8 +111,8 @@ impl Shard {
 
     /// Lookups have come back from a neighbour.
     #[inline]
-    pub(super) fn note_forwarded(&mut self, shard: ShardIndex, began_us: u64, lookups: usize) {
-        let took_us = self.now.monotonic_us.saturating_sub(began_us);
+    pub(super) fn note_forwarded(&mut self, shard: ShardIndex, first_asked_by_us: u64, lookups: usize) {
+        let took_us = self.now.monotonic_us.saturating_sub(first_asked_by_us);
         if self.slow.is_slow(took_us) {
             self.tell(SlowAnswers { count: lookups as u64, took_us, waited: Waited::Neighbour(shard) });
         }

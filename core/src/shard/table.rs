@@ -144,7 +144,7 @@ impl Table {
         self.quarantined.get(&user_id).copied()
     }
 
-    /// Of those of these users who are quarantined nobody knows when they were whole.
+    /// From now on those of these users who are quarantined count as never having been whole.
     pub fn forget_when_whole(&mut self, is_one: impl Fn(UserId) -> bool) {
         let quarantined = self.quarantined.iter_mut().filter(|(user, _)| is_one(**user));
         quarantined.for_each(|(_, whole_at)| *whole_at = Now::default());
@@ -404,8 +404,7 @@ impl Table {
             let flags = account.flags(&self.blocks);
             account.set_flags(&mut self.blocks, flags.and(TO_BE_REPAIRED));
         }
-        self.note_quarantine(user_id, before, Flags::QUARANTINED);
-        // Since when it is wrong nobody knows.
+        // Since when it has been wrong nobody knows.
         self.quarantined.insert(user_id, Now::default());
         !before.has_any(Flags::DEFECTIVE.and(Flags::REREAD_ASKED))
     }

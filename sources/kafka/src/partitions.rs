@@ -121,7 +121,7 @@ impl Partitions {
         KafkaPosition { partitions: self.each.iter().map(|partition| partition.reached).collect() }
     }
 
-    /// From now on these are read and no others. Of those of which everything was in once the watermark speaks at once.
+    /// Reads these and no others from now on. The watermark waits at once for those that were complete before.
     pub fn turn_to(&mut self, wanted: &BTreeMap<u32, Option<Now>>) -> Changes {
         let mut changes = Changes::default();
         for (partition, at) in self.each.iter_mut().zip(0..) {

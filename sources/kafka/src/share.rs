@@ -16,7 +16,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// See the module.
 #[derive(Debug)]
 pub struct Share {
-    /// Of each partition that is wanted, since which moment everything of it was in.
+    /// Of each partition that is wanted, from which watermark on everything of it is in.
     standings: Mutex<BTreeMap<u32, Option<Now>>>,
     /// Raised whenever other partitions are wanted, so that the thread that reads need not take the lock to see that none are.
     generation: AtomicU64,

@@ -358,7 +358,7 @@ fn places_told(received: u64, applied: u64, looked: u64) -> [u64; 3] {
 mod tests {
     use super::places_told;
 
-    /// Since the last look an administrator may have made whoever confirms a standby: a commit would be safe for a node's word.
+    /// An administrator may have made this node a synchronous standby since the last look: to confirm more would let a commit count as safe.
     #[test]
     fn nothing_is_told_behind_the_last_look() {
         assert_eq!(places_told(30, 20, 40), [30, 20, 20]);

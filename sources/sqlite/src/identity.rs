@@ -221,7 +221,7 @@ impl LedgerFile {
             SqliteError::NotALedger { .. } => {
                 self.replaced(&format!("it can no longer be read as one ({error})"))
             }
-            // By SQLite, which can change it back: its rows are looked at once they are there.
+            // A change of schema can be undone. Until then nothing is known; the rows are compared once the table is back.
             SqliteError::OtherSchema { .. } => IdentityError::Unknown(error.to_string()),
             _ => self.unknown(&error),
         })?;

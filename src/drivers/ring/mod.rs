@@ -157,7 +157,7 @@ impl<E: Engine> RingDriver<E> {
                 self.monotonic_us = now.monotonic_us;
                 self.context.shard.begin_turn(now);
             } else if !completions.is_empty() {
-                self.context.shard.comes_by(self.context.clock.monotonic_us());
+                self.context.shard.input_came_by(self.context.clock.monotonic_us());
             }
             if completions.is_empty() {
                 return;

@@ -334,7 +334,7 @@ impl Shared {
         match life.received(received, false) {
             Arrival::Take => {
                 // The turn may have begun before they came.
-                state.context.shard.comes_by(state.context.clock.monotonic_us());
+                state.context.shard.input_came_by(state.context.clock.monotonic_us());
                 state.context.shard.receive(slot, bytes);
             }
             Arrival::TellEnd => state.context.shard.end_of_input(slot),

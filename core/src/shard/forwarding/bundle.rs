@@ -34,8 +34,8 @@ pub(in crate::shard) struct Bundle {
     ends: Vec<u32>,
     /// Bytes that they are expected to take.
     expected: usize,
-    /// When the first of them had come, monotonic µs.
-    pub began_us: u64,
+    /// By when the first of them had come, monotonic µs.
+    pub first_asked_by_us: u64,
     /// By when the last of them had.
     pub asked_by_us: u64,
 }
@@ -55,7 +55,7 @@ impl Bundle {
             replies: Vec::new(),
             ends: Vec::with_capacity(LOOKUPS_PER_BUNDLE),
             expected: 0,
-            began_us: 0,
+            first_asked_by_us: 0,
             asked_by_us: 0,
         }
     }
@@ -70,10 +70,14 @@ impl Bundle {
         self.lookups.len()
     }
 
-    /// Puts in one more.
+    /// Puts in one more, which had come by `asked_by_us`.
     #[inline]
-    pub fn push(&mut self, lookup: ForeignLookup) {
+    pub fn push(&mut self, lookup: ForeignLookup, asked_by_us: u64) {
         debug_assert!(!self.is_full(), "a bundle that is full is on its way");
+        if self.lookups.is_empty() {
+            self.first_asked_by_us = asked_by_us;
+        }
+        self.asked_by_us = asked_by_us;
         self.expected += ANSWER_BYTES + lookup.ticket.bytes as usize;
         self.lookups.push(lookup);
     }
@@ -160,7 +164,7 @@ mod tests {
             let askers = [(1, 1), (1, 1), (2, 1), (1, 1), (1, 2)];
             askers
                 .iter()
-                .for_each(|&(connection, generation)| bundle.push(lookup(connection, generation, 0)));
+                .for_each(|&(connection, generation)| bundle.push(lookup(connection, generation, 0), 1));
             for reply in ["a", "bcd", "", "ef", "g"] {
                 assert!(!bundle.is_answered());
                 bundle.reply(|out| out.extend_from_slice(reply.as_bytes()));
@@ -179,7 +183,7 @@ mod tests {
     fn a_bundle_keeps_the_room_that_it_usually_needs_and_no_more() {
         let mut bundle = Bundle::new();
         for bytes in [2 * BUNDLE_BYTES, 20 * BUNDLE_BYTES] {
-            bundle.push(lookup(0, 0, 0));
+            bundle.push(lookup(0, 0, 0), 1);
             bundle.reply(|out| out.resize(bytes, 0));
             bundle.clear();
             assert_eq!(bundle.replies.capacity(), 2 * BUNDLE_BYTES, "after {bytes} bytes");
@@ -191,7 +195,7 @@ mod tests {
         let fill = |bytes| {
             let mut bundle = Bundle::new();
             while !bundle.is_full() {
-                bundle.push(lookup(0, 0, bytes));
+                bundle.push(lookup(0, 0, bytes), 1);
             }
             bundle.len()
         };

@@ -69,8 +69,7 @@ impl PeerLink {
             self.flush();
         }
         let bundle = self.filling.get_or_insert_with(spare);
-        bundle.push(lookup);
-        bundle.asked_by_us = asked_by_us;
+        bundle.push(lookup, asked_by_us);
         if bundle.is_full() {
             self.flush();
         }

@@ -519,7 +519,11 @@ fn what_growth_took_is_told_once() {
         table.apply(&row(user, 1, Kind::Recharge, 1, NOW_US), &now);
         user += 1;
     }
-    assert_ne!(table.index.growth().has_asked, table.blocks.growth().has_asked, "by the first of the two");
+    assert_ne!(
+        table.index.growth().has_asked,
+        table.blocks.growth().has_asked,
+        "only one of the two has asked, or the sum would be true by itself"
+    );
     let growth = table.take_growth();
     assert!(growth.has_asked && growth.has_worked && growth.has_chores);
     assert!(!table.has_asked_for_memory() && !table.take_growth().has_worked);

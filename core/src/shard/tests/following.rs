@@ -128,7 +128,7 @@ fn what_is_asked_is_judged_by_when_it_had_come() {
         node[owner].turn(1);
         node.iter_mut().for_each(|alone| alone.begin_turn(10));
         node[0].shard.open(0, Listener::Any);
-        node[0].shard.comes_by(LATER_US);
+        node[0].shard.input_came_by(LATER_US);
         let get = format!("GET /v1/users/{user}/balance{query} HTTP/1.1\r\nHost: h\r\n\r\n");
         node[0].shard.receive(0, get.as_bytes());
         node.iter_mut().for_each(|alone| alone.end_turn(LATER_US));
@@ -139,6 +139,33 @@ fn what_is_asked_is_judged_by_when_it_had_come() {
             said = String::from_utf8(node[0].send_output()).unwrap();
         }
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "shard {owner}, {query:?}: {said}");
+    }
+}
+
+/// A caller that says how long it waits waits as long as that from when it asked, however long the turn had lasted then.
+#[test]
+fn a_question_waits_as_long_as_it_said_from_when_it_had_come() {
+    const LATER_US: u64 = 5_000_000;
+    for owner in [0, 1] {
+        let mut node = node(2, 8);
+        let user = user_of(owner as u16);
+        node[owner].send(FeedEvent::Row(row(user, 1)));
+        node.iter_mut().for_each(|alone| alone.turn(1));
+        node.iter_mut().for_each(|alone| alone.begin_turn(10));
+        node[0].shard.open(0, Listener::Any);
+        node[0].shard.input_came_by(LATER_US);
+        let get =
+            format!("GET /v1/users/{user}/balance?min_version=2&wait_ms=1000 HTTP/1.1\r\nHost: h\r\n\r\n");
+        node[0].shard.receive(0, get.as_bytes());
+        node.iter_mut().for_each(|alone| alone.end_turn(LATER_US));
+        let mut said_at = |at_us: u64| {
+            node[owner].turn(at_us);
+            node[0].turn(at_us);
+            String::from_utf8(node[0].send_output()).unwrap()
+        };
+        assert_eq!(said_at(LATER_US), "", "it waits");
+        assert_eq!(said_at(LATER_US + 999_999), "", "it waits");
+        assert!(said_at(LATER_US + 1_000_000).starts_with("HTTP/1.1 412"));
     }
 }
 
@@ -202,7 +229,8 @@ struct Asked {
     max_age_us: u64,
 }
 
-/// Replies to `asked`, read at `now_us`: none with data is older than was asked for, and who is refused asked for more than there was.
+/// Replies to `asked`, read at `now_us`: none with data is older than was asked for, and who is refused asked for more than there was. A batch
+/// with a refused entry is not judged, for its `as_of` is the oldest of all entries.
 fn judge(asked: &[Asked], mut replies: &[u8], now_us: u64) -> Result<(), TestCaseError> {
     while !replies.is_empty() {
         let (header, rest) = ReplyHeader::read_from_prefix(replies).expect("a reply");
@@ -265,7 +293,7 @@ proptest! {
                     let ask = ask(asked.len(), &users, max_age_ms, wait_ms);
                     let max_age_us = if max_age_ms == 0 { u64::MAX } else { u64::from(max_age_ms) * 1_000 };
                     asked.push(Asked { at_us: now_us, max_age_us });
-                    node[at].shard.comes_by(now_us);
+                    node[at].shard.input_came_by(now_us);
                     node[at].shard.receive(0, &ask);
                 }
                 Act::End(shard) => {

@@ -183,22 +183,53 @@ fn a_neighbour_is_woken_once_a_turn() {
     assert!(!node[1].shard.forwarding.has_messages());
 }
 
-/// A place of the link is taken to say that a caller has gone only where its question may wait for long: another is answered soon anyway.
+/// A place of the link is taken to say that a caller has gone only where its question may wait for long: another is answered soon anyway. Where
+/// it has asked nothing, nobody is told.
 #[test]
 fn a_neighbour_hears_that_a_caller_has_gone_where_it_waits() {
+    let is_of_the_second = |user: &UserId| user.shard(3) == ShardIndex(1);
+    let user = (1..).filter_map(UserId::new).find(is_of_the_second).expect("there are many").get();
     for (wait_ms, outstanding) in [(0_u32, 1), (1_000, 2)] {
-        let mut node = node(2, 8);
+        let mut node = node(3, 8);
         node.iter_mut().for_each(|alone| alone.turn(1));
         node[0].begin_turn(10);
         node[0].shard.open(0, Listener::Any);
-        let mut ask = request(Opcode::GetBalance as u8, 1, user_of(1), true, &[]);
+        let mut ask = request(Opcode::GetBalance as u8, 1, user, true, &[]);
         ask[36..40].copy_from_slice(&wait_ms.to_le_bytes());
         node[0].shard.receive(0, &ask);
         node[0].end_turn(10);
         node[0].shard.closed(0);
-        let link = |node: &[Alone]| node[0].shard.forwarding.link(ShardIndex(1)).map(PeerLink::outstanding);
-        assert_eq!(link(&node), Some(outstanding));
+        let links = |node: &[Alone]| {
+            let link = |shard| node[0].shard.forwarding.link(ShardIndex(shard)).map(PeerLink::outstanding);
+            [link(1), link(2)]
+        };
+        assert_eq!(links(&node), [Some(outstanding), Some(0)]);
         (11..14).for_each(|at_us| node.iter_mut().for_each(|alone| alone.turn(at_us)));
-        assert_eq!(link(&node), Some(0), "nothing is left of it");
+        assert_eq!(links(&node), [Some(0); 2], "nothing is left of it");
+    }
+}
+
+/// A connection is promised room by the longest statistics so far, its own shard's or not; HTTP's text says nothing of that.
+#[test]
+fn statistics_of_a_neighbour_say_how_long_statistics_may_be() {
+    let user = user_of(1);
+    let get = format!("GET /v1/users/{user}/statistics HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+    let native = frame(Opcode::GetStatistics, Encoding::Rkyv, user, &[]);
+    for (ask, tells) in [(get, false), (native, true)] {
+        let mut node = node(2, 8);
+        for (version, asset) in [(1, b"AAAA"), (2, b"BBBB"), (3, b"CCCC")] {
+            let asset = Asset::parse(asset).expect("a legal code");
+            node[1].send(FeedEvent::Row(Transaction { asset, ..row(user, version) }));
+        }
+        node.iter_mut().for_each(|alone| alone.turn(1));
+        node[0].shard.open(0, Listener::Any);
+        let before = node[0].shard.responder.statistics_bytes;
+        node[0].turn_with(10, &ask);
+        node[1].turn(10);
+        node[0].turn(10);
+        let said = node[0].send_output().len();
+        assert!(said > before, "{said}");
+        let longest = node[0].shard.responder.statistics_bytes;
+        assert_eq!(longest, if tells { said } else { before });
     }
 }

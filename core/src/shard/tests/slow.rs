@@ -1,4 +1,4 @@
-//! What is told of answers that take long, and what a caller whose account is another shard's may be owed.
+//! What is told of answers that take long.
 
 use super::*;
 use crate::shard::metrics::Work;
@@ -40,7 +40,7 @@ fn what_a_neighbour_took_long_for_is_told_with_its_name() {
     let mut at_us = 10;
     for took_us in [SLOW_US - 1, SLOW_US] {
         node[0].begin_turn(at_us);
-        node[0].shard.comes_by(at_us + 5);
+        node[0].shard.input_came_by(at_us + 5);
         (0..2).for_each(|_| node[0].shard.receive(0, &ask));
         node[0].end_turn(at_us + 5);
         at_us += 5 + took_us;
@@ -50,29 +50,4 @@ fn what_a_neighbour_took_long_for_is_told_with_its_name() {
     }
     let neighbour = SlowAnswers { count: 2, took_us: SLOW_US, waited: Waited::Neighbour(ShardIndex(1)) };
     assert_eq!((heard.pop(), heard.pop()), (Some(neighbour), None));
-}
-
-/// A connection is promised room by the longest statistics so far, its own shard's or not; HTTP's text says nothing of that.
-#[test]
-fn statistics_of_a_neighbour_say_how_long_statistics_may_be() {
-    let user = user_of(1);
-    let get = format!("GET /v1/users/{user}/statistics HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
-    let native = frame(Opcode::GetStatistics, Encoding::Rkyv, user, &[]);
-    for (ask, tells) in [(get, false), (native, true)] {
-        let mut node = node(2, 8);
-        for (version, asset) in [(1, b"AAAA"), (2, b"BBBB"), (3, b"CCCC")] {
-            let asset = Asset::parse(asset).expect("a legal code");
-            node[1].send(FeedEvent::Row(Transaction { asset, ..row(user, version) }));
-        }
-        node.iter_mut().for_each(|alone| alone.turn(1));
-        node[0].shard.open(0, Listener::Any);
-        let before = node[0].shard.responder.statistics_bytes;
-        node[0].turn_with(10, &ask);
-        node[1].turn(10);
-        node[0].turn(10);
-        let said = node[0].send_output().len();
-        assert!(said > before, "{said}");
-        let longest = node[0].shard.responder.statistics_bytes;
-        assert_eq!(longest, if tells { said } else { before });
-    }
 }

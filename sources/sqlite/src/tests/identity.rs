@@ -98,7 +98,8 @@ fn a_table_of_another_name_makes_it_no_other_one_and_other_rows_do() {
         scratch.sql("").query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     };
     run("ALTER TABLE transactions RENAME TO elsewhere");
-    let Err(IdentityError::Unknown(reason)) = ledger.check() else { panic!("{:?}", ledger.check()) };
+    let checked = ledger.check();
+    let Err(IdentityError::Unknown(reason)) = checked else { panic!("{checked:?}") };
     assert!(reason.contains("it has no table `transactions`"), "{reason}");
     run("ALTER TABLE elsewhere RENAME TO transactions");
     ledger.check().unwrap();
