@@ -43,7 +43,7 @@ impl Shard {
         match self.responder.unmet(&ask.freshness, &ask.question, 0) {
             None => self.settle(destination, ask, Verdict::Answer),
             Some(unmet) if ask.ticket.may_wait && self.forwarding.waiting.has_room() => {
-                let deadline_us = ask.asked_by_us + wait_us;
+                let deadline_us = self.follow.asked_by_us + wait_us;
                 self.wait(Waiter { deadline_us, destination, ask, unmet });
             }
             Some(_) => self.settle(destination, ask, Verdict::Shed),
