@@ -29,6 +29,13 @@ impl Group {
         fs::write(self.0.join(name), value).unwrap_or_else(|error| panic!("{name} = {value}: {error}"));
     }
 
+    /// Periods in which it had no CPU left.
+    fn held_up(&self) -> u64 {
+        let statistics = fs::read_to_string(self.0.join("cpu.stat")).expect("a group has statistics");
+        let count = statistics.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+        count.expect("of what is limited").parse().expect("a number")
+    }
+
     fn take_in(&self, server: &Server) {
         self.set("cgroup.procs", &server.id().to_string());
     }
@@ -85,7 +92,9 @@ fn no_promise_is_broken_on_a_fifth_of_a_cpu() {
         for _ in 0..variable("FLORIN_ENDS", 2) {
             scene.go_on();
         }
+        wait_for("a period in which the node was held up", || (group.held_up() > 0).then_some(()));
     });
+    println!("held up in {} periods", group.held_up());
     drop(server);
 }
 
