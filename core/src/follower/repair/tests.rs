@@ -121,7 +121,8 @@ impl Bench {
             notes: &mut notes,
             planted: None,
         };
-        while self.repair.step(&mut around) == Repaired::Some {}
+        let ends = (0..1_000).any(|_| self.repair.step(&mut around) == Repaired::Nothing);
+        assert!(ends, "it goes on for ever");
         notes
     }
 
@@ -183,6 +184,27 @@ fn what_was_routed_meanwhile_is_known() {
     assert_eq!((current.live, current.runs.len()), (Version(8), 2));
     (10..).step_by(2).take(REREAD_RUNS_MAX).for_each(|version| current.note_live(Version(version)));
     assert_eq!(routed(&current), (1..12).collect::<Vec<_>>());
+}
+
+/// Rows that are routed while a history is read are in the ledger by then, and so on a further page. One that has them not is asked for once
+/// more and no more.
+#[test]
+fn a_history_is_read_until_it_has_what_was_routed_meanwhile_or_leads_no_further() {
+    let other = UserId::new(8).unwrap();
+    for (routed, asked) in [(None, 1), (Some((other, 5)), 1), (Some((user(), 3)), 1), (Some((user(), 5)), 2)] {
+        let mut bench = Bench::new();
+        bench.source.failures = 1;
+        bench.want(Reason::Gap, 0);
+        bench.at(0);
+        if let Some((user, version)) = routed {
+            bench.repair.note_live(user, Version(version));
+        }
+        bench.at(FEED_RETRY_US);
+        assert_eq!(bench.source.asked, 1 + asked, "beside the failure, with {routed:?}");
+        // It has a hole, and more came: it is asked for again after its pause.
+        let waits = usize::from(routed.is_some_and(|(routed, _)| routed == user()));
+        assert_eq!(bench.repair.waiting(), waits, "{routed:?}");
+    }
 }
 
 /// The same where it was asked for twice before it was ever read.
