@@ -41,7 +41,7 @@ pub(super) struct Keeper {
     /// What was known when the group was last asked who is there, until it has answered.
     asked: Option<View>,
     described_at: Option<Instant>,
-    /// What the shards have been told.
+    /// What all shards have been told.
     told: Option<(Arc<NodeMap>, Vec<Hold>)>,
     shown: Option<(u64, Option<Mark>)>,
 }
@@ -168,9 +168,9 @@ impl Keeper {
     fn tell(&mut self) {
         let Some(map) = self.member.map() else { return };
         let holds = self.member.holds();
-        let is_told =
+        let is_same =
             |(told, before): &(Arc<NodeMap>, Vec<Hold>)| told.epoch == map.epoch && *before == holds;
-        if !self.told.as_ref().is_some_and(is_told)
+        if !(self.with.division.is_told() && self.told.as_ref().is_some_and(is_same))
             && self.with.division.tell(Holdings::new(NodeMap::clone(map), holds.clone()))
         {
             self.told = Some((Arc::clone(map), holds));
@@ -182,7 +182,7 @@ impl Keeper {
         let (kept, is_taken_over) = (self.member.kept(), self.with.division.is_taken_over());
         let told = self.told.as_ref().map(|(_, holds)| holds);
         let is_let_go =
-            |partition: u32| told.is_none_or(|holds| holds[partition as usize] == Hold::No && is_taken_over);
+            |partition: u32| is_taken_over && told.is_none_or(|holds| holds[partition as usize] == Hold::No);
         let still = held.partitions().filter(|&partition| !kept.has(partition) && !is_let_go(partition));
         let wanted: BTreeSet<u32> = kept.partitions().chain(still).collect();
         self.with.following.want(&wanted);

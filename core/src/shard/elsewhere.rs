@@ -33,8 +33,13 @@ impl Shard {
                 NodesNews::Holdings(holdings) => {
                     self.greeting.holdings = Some(Arc::clone(&holdings));
                     let before = core::mem::replace(&mut self.responder.share, Share::Some(holdings));
+                    let share = &self.responder.share;
                     // Of whoever was not answered about the watermark did not speak, so it does not say when they were whole.
-                    self.responder.table.forget_when_whole(|user| before.refusal(user).is_some());
+                    if share.has_gained(&before) {
+                        let is_gained =
+                            |user| before.refusal(user).is_some() && share.refusal(user).is_none();
+                        self.responder.table.forget_when_whole(is_gained);
+                    }
                 }
                 NodesNews::Told(told) => self.greeting.nodes = Some(told),
             }

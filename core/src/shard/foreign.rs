@@ -9,6 +9,7 @@ use super::Shard;
 use super::forwarding::Incoming;
 use super::forwarding::bundle::{Bundle, ForeignLookup};
 use super::forwarding::question::Aspect;
+use super::holdings::Share;
 use super::pipeline::Lookup;
 use super::planted::Planted;
 use super::responder::Via;
@@ -73,12 +74,17 @@ impl Shard {
     fn move_foreign(&mut self) {
         let answer = self.pass_pipeline();
         let via = if Planted::DropsFlag.is(self.planted) { Via::Connection } else { Via::Mesh };
+        // Whoever has passed them on may have gone by another map than this shard goes by.
+        let is_divided = !matches!(self.responder.share, Share::All);
         self.responder.metrics.answered_for_others.add(answer.len() as u64);
         for of_one in self.pipeline.at(answer).chunk_by(|one, next| one.asker == next.asker) {
             let incoming = &mut self.forwarding.incoming[of_one[0].asker as usize];
             let bundle = incoming.bundle.as_mut().expect("it leaves with its last answer");
             for Lookup { to, user, aspect, guess, .. } in of_one {
-                bundle.reply(|out| self.responder.account(out, to, via, *user, *aspect, *guess));
+                bundle.reply(|out| match is_divided && self.responder.share.refusal(user.id).is_some() {
+                    true => self.responder.not_had(out, to, via),
+                    false => self.responder.account(out, to, via, *user, *aspect, *guess),
+                });
             }
             if bundle.is_answered()
                 && let (shard, Some(bundle)) = (incoming.shard, incoming.bundle.take())

@@ -150,6 +150,17 @@ impl Share {
         }
     }
 
+    /// Whether there may be users who are answered about now and were not before.
+    pub fn has_gained(&self, before: &Share) -> bool {
+        let ready = |share: &Share, partition: usize| match share {
+            Share::All => true,
+            Share::Unknown => false,
+            Share::Some(holdings) => holdings.holds.get(partition) == Some(&Hold::Ready),
+        };
+        let Share::Some(holdings) = self else { return true };
+        (0..holdings.holds.len()).any(|partition| ready(self, partition) && !ready(before, partition))
+    }
+
     /// The same in words.
     #[inline]
     pub fn elsewhere(&self, user: UserId) -> Option<Elsewhere> {

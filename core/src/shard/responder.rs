@@ -35,7 +35,7 @@ pub(super) enum Via {
 }
 
 /// What somebody is told who has waited, while the user's partition has moved.
-const GIVEN_UP: &str = "user_id: this node does not have this user any more: ask again";
+const NOT_HAD: &str = "user_id: this node is giving this user up or taking it over: ask again";
 /// The window that no clock moves.
 const LIFETIME: WindowMask = WindowMask::new(1 << Window::Lifetime as u8).expect("a window");
 
@@ -296,8 +296,7 @@ impl Responder {
         aspect: Aspect,
     ) {
         if self.share.refusal(user).is_some() {
-            // It was this node's when it was asked, and is no more: whoever asks again is told whose it is.
-            return self.error(out, &to, via, Status::Unavailable, GIVEN_UP);
+            return self.not_had(out, &to, via);
         }
         if self.unavailable.is_none() && !self.is_young_enough(freshness, user) {
             let message = format!(
@@ -321,6 +320,12 @@ impl Responder {
         let user = user.hashed();
         let guess = self.table.guess(user);
         self.account(out, &to, via, user, aspect, guess);
+    }
+
+    /// It was this node's by what the shard goes by that was asked, and is not by what this one does: whoever asks again is told whose it is.
+    #[cold]
+    pub fn not_had(&mut self, out: &mut Vec<u8>, to: &ReplyTo, via: Via) {
+        self.error(out, to, via, Status::Unavailable, NOT_HAD);
     }
 
     #[cold]

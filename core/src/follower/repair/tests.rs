@@ -191,7 +191,8 @@ fn what_was_routed_meanwhile_is_known() {
 #[test]
 fn a_history_is_read_until_it_has_what_was_routed_meanwhile_or_leads_no_further() {
     let other = UserId::new(8).unwrap();
-    for (routed, asked) in [(None, 1), (Some((other, 5)), 1), (Some((user(), 3)), 1), (Some((user(), 5)), 2)] {
+    for (routed, asked) in [(None, 1), (Some((other, 5)), 1), (Some((user(), 3)), 1), (Some((user(), 5)), 2)]
+    {
         let mut bench = Bench::new();
         bench.source.failures = 1;
         bench.want(Reason::Gap, 0);

@@ -80,6 +80,46 @@ fn users_of_others_are_told_to_be_theirs() {
     assert_eq!(status(alone.reply(&balance(of(2)))), Status::NotFound);
 }
 
+/// A shard takes over another map a turn later than its neighbour, and what that has passed on meanwhile is of users whose partition is let go
+/// already, or not yet whole.
+#[test]
+fn what_a_neighbour_passes_on_is_answered_by_the_map_of_whoever_has_the_account() {
+    let [had, gained] = [0, 1].map(|partition| {
+        let is_one = |user: &UserId| {
+            Partitioner::Murmur2.partition_of_user(*user, PARTITIONS) == partition
+                && user.shard(2) == ShardIndex(1)
+        };
+        (0..).filter_map(UserId::new).find(is_one).expect("there are many").get()
+    });
+    let before = [Hold::Ready, Hold::Loading, Hold::No];
+    let after = [Hold::No, Hold::Ready, Hold::No];
+    // Who hears of it first, and a user whom one of the two maps has.
+    for (first, user) in [(1, had), (0, gained)] {
+        let (mut ports, mut node): (Vec<_>, Vec<_>) = node(2, 8)
+            .into_iter()
+            .map(|Alone { shard, events, requests }| {
+                let (port, link) = holdings_link();
+                (port, Alone { shard: shard.with_holdings(link), events, requests })
+            })
+            .unzip();
+        ports.iter_mut().for_each(|port| told(port, before));
+        node[1].send(FeedEvent::Row(row(user, 1)));
+        node.iter_mut().for_each(|alone| alone.turn(1));
+        node[0].begin_turn(10);
+        node[0].shard.open(0, Listener::Any);
+        node[0].end_turn(10);
+        told(&mut ports[first], after);
+        for opcode in [Opcode::GetBalance, Opcode::GetStatistics] {
+            node[0].turn_with(11, &frame(opcode, Encoding::Rkyv, user, &[]));
+            node[1].turn(11);
+            node[0].turn(12);
+            let reply = node[0].send_output();
+            let (header, _) = ReplyHeader::read_from_prefix(&reply).expect("a reply");
+            assert_eq!(header.status, Status::Unavailable as u8, "{opcode:?} of {user}");
+        }
+    }
+}
+
 /// Who waits for a version that comes once the user is another node's is told to ask again, and not shown what was left here.
 #[test]
 fn who_waits_is_not_answered_with_what_was_given_up() {
