@@ -339,6 +339,8 @@ pub const CHECKPOINT_LOOK: Duration = Duration::from_micros(500);
 pub const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks of `florin checkpoint` at one that takes long.
 pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
+/// The audit's findings of so long a time are answered by one checkpoint, which takes the place of those that may hold what was wrong.
+pub const CHECKPOINT_AFTER_FINDING: Duration = Duration::from_secs(5);
 /// How long a last checkpoint may take before systemd loses its patience, µs.
 pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;
 /// Orders of the audit that one shard may have unanswered: one is carried out while the next is on its way.

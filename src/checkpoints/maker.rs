@@ -18,8 +18,8 @@ use crate::audit::{BUCKETS, Fingerprint};
 use crate::checkpoint::Manifest;
 use crate::clock::Clock;
 use crate::limits::{
-    CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_DUE_LOOK, CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES,
-    CHECKPOINT_PIECE_ROOM,
+    CHECKPOINT_AFTER_FINDING, CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_DUE_LOOK,
+    CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM, CHECKPOINTS_KEPT,
 };
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
 use crate::threads::{Vital, give_way, spawn_vital};
@@ -105,8 +105,8 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how many
-    /// rows have been taken from the ledger so far, and nothing while that is not followed.
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how far the node
+    /// has come, and nothing while the ledger is not followed.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -117,7 +117,7 @@ impl Maker {
         status: Arc<CheckpointStatus>,
         clock: Clock,
         ports: Receiver<Vec<Port>>,
-        following: impl Fn() -> Option<u64> + Send + 'static,
+        following: impl Fn() -> Option<Followed> + Send + 'static,
     ) -> io::Result<Maker> {
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -170,7 +170,7 @@ impl Making {
         mut self,
         ports: &Receiver<Vec<Port>>,
         asked: &Receiver<Answer>,
-        following: impl Fn() -> Option<u64>,
+        following: impl Fn() -> Option<Followed>,
     ) {
         give_way();
         while self.ports.is_empty() {
@@ -182,6 +182,8 @@ impl Making {
         }
         // A node that has loaded no checkpoint makes one as soon as it can.
         let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: 0 };
+        // Of what the audit has found since, the checkpoints that there are may hold what was wrong.
+        let mut known = 0;
         while !self.stop.load(Relaxed) {
             let answer = match asked.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(answer) => Some(answer),
@@ -189,8 +191,16 @@ impl Making {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             match following() {
-                Some(rows) if answer.is_some() || due.is(&self.config, rows) => {
-                    let outcome = self.make(answer.is_some());
+                Some(Followed { rows, differences })
+                    if answer.is_some()
+                        || due.is(&self.config, rows)
+                        || (differences != known && due.has_rested()) =>
+                {
+                    let others = if differences == known { Others::Kept } else { Others::Removed };
+                    let outcome = self.make(answer.is_some(), others);
+                    if matches!(outcome, Ok(Some(_))) {
+                        known = differences;
+                    }
                     due = Due { last: Some(Instant::now()), rows };
                     self.tell(outcome, answer);
                 }
@@ -230,12 +240,15 @@ impl Making {
         }
     }
 
-    /// Makes one; none where nothing has come since the last and nobody `insists`.
-    fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
+    /// Makes one; none where nothing has come since the last, that may be kept, and nobody `insists`.
+    fn make(&mut self, insists: bool, others: Others) -> Result<Option<Made>, MakeError> {
         Vital::Checkpoint.at_work();
         let begun = Instant::now();
         let begin = self.reach(self.clock.monotonic_us())?;
-        if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
+        if !insists
+            && others == Others::Kept
+            && self.status.last().is_some_and(|last| last.begin == begin.position)
+        {
             self.status.note_current();
             return Ok(None);
         }
@@ -274,7 +287,11 @@ impl Making {
         };
         let path = unfinished.publish(&manifest).map_err(failed)?;
         self.cut.note_durable(manifest.begin.clone());
-        if let Err(error) = self.store.retain() {
+        let kept = match others {
+            Others::Kept => CHECKPOINTS_KEPT,
+            Others::Removed => 1,
+        };
+        if let Err(error) = self.store.retain(kept) {
             tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
         }
         Ok(Some(Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) }))
@@ -346,6 +363,24 @@ impl Making {
 }
 
 /// When the next one is due.
+/// How far a node has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// Rows taken from the ledger so far.
+    pub rows: u64,
+    /// What its audit has found that differs.
+    pub differences: u64,
+}
+
+/// What becomes of the checkpoints that there are once there is a new one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Others {
+    /// The last ones stay, for a new one may turn out to be damaged.
+    Kept,
+    /// They may hold what the audit has found wrong since.
+    Removed,
+}
+
 struct Due {
     last: Option<Instant>,
     rows: u64,
@@ -357,6 +392,13 @@ impl Due {
         let Some(last) = self.last else { return rows > 0 };
         config.every.is_some_and(|every| last.elapsed() >= every)
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
+    }
+}
+
+impl Due {
+    /// The audit's findings of a while are answered by one.
+    fn has_rested(&self) -> bool {
+        self.last.is_none_or(|last| last.elapsed() >= CHECKPOINT_AFTER_FINDING)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Manifest, ManifestError};
-use crate::limits::{CHECKPOINTS_KEPT, MANIFEST_BYTES_MAX};
+use crate::limits::MANIFEST_BYTES_MAX;
 
 const PREFIX: &str = "checkpoint-";
 const UNFINISHED: &str = ".making-";
@@ -115,9 +115,9 @@ impl Store {
         })
     }
 
-    /// Removes all but the newest.
-    pub fn retain(&self) -> io::Result<()> {
-        for path in self.checkpoints()?.into_iter().skip(CHECKPOINTS_KEPT) {
+    /// Removes all but so many of the newest.
+    pub fn retain(&self, kept: usize) -> io::Result<()> {
+        for path in self.checkpoints()?.into_iter().skip(kept) {
             // Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away at the next start.
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let nameless = self.folder.join(format!("{UNFINISHED}to-be-removed-{name}"));
@@ -214,6 +214,7 @@ pub fn manifest(checkpoint: &Path) -> Result<Manifest, ReadError> {
 mod tests {
     use super::*;
     use crate::audit::BUCKETS;
+    use crate::limits::CHECKPOINTS_KEPT;
 
     fn manifest() -> Manifest {
         Manifest {
@@ -250,7 +251,7 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         for _ in 0..12 {
             store.begin().unwrap().publish(&manifest()).unwrap();
-            store.retain().unwrap();
+            store.retain(CHECKPOINTS_KEPT).unwrap();
         }
         let names: Vec<_> = store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect();
         assert_eq!(names, [Some(12), Some(11)]);

@@ -5,7 +5,8 @@ use std::sync::mpsc::{self, Receiver};
 
 use super::{Control, StartError};
 use crate::{
-    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
+    auditor::AuditStatus,
+    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Followed, Maker, Port, Restoring, Store},
     clock::Clock,
     feed::{FeedState, FeedStatus},
     shard::{CheckpointLink, ShardSetup, checkpoint_link},
@@ -50,10 +51,18 @@ pub(super) fn wire_up(
 
 impl StartMaker {
     /// Starts the thread.
-    pub(super) fn begin(self, clock: Clock, feed: &Arc<FeedStatus>) -> Result<Maker, StartError> {
+    pub(super) fn begin(
+        self,
+        clock: Clock,
+        feed: &Arc<FeedStatus>,
+        audit: Option<Arc<AuditStatus>>,
+    ) -> Result<Maker, StartError> {
         let StartMaker { config, store, cut, status, ports } = self;
         let feed = Arc::clone(feed);
-        let following = move || (feed.state() == FeedState::Following).then(|| feed.rows());
+        let following = move || {
+            let differences = audit.as_ref().map_or(0, |audit| audit.differences());
+            (feed.state() == FeedState::Following).then(|| Followed { rows: feed.rows(), differences })
+        };
         let maker = Maker::start(config, store, cut, status, clock, ports, following);
         maker.map_err(|source| StartError::Thread { source })
     }

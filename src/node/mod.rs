@@ -221,7 +221,8 @@ impl Node {
         let (division, division_links) = division::wire_up(config.divides_users, &setups, &control);
         let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
-        let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
+        let audit_status = auditor.as_ref().map(|auditor| Arc::clone(auditor.handle().status()));
+        let maker = start_maker.map(|start| start.begin(clock, feed.status(), audit_status)).transpose()?;
         let (slow_told, slow_links): (Vec<_>, Vec<_>) =
             setups.iter().map(|_| config.slow_us.map(slow_link).unzip()).unzip();
         let metrics = setups.iter().map(|setup| Arc::clone(&setup.metrics));

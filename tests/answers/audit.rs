@@ -236,6 +236,51 @@ fn a_restart_from_a_checkpoint_finds_what_was_changed_meanwhile() {
     end(node);
 }
 
+/// A checkpoint holds an account as it was, also where it was wrong: once the audit has found that, another takes its place, though the
+/// ledger has not gone on. It was the newest for as long as nothing was committed, and the wrong answer came back with a restart.
+#[cfg(debug_assertions)]
+#[test]
+fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
+    let ledger = Ledger::read(&path);
+    let user = *ledger.accounts.keys().next().expect("a user");
+    let node = start_at(path.clone(), 2, Some(&folder), Some(NOW_US), 0);
+    assert_proven(&node, ledger.accounts.len());
+    let before = status(&node).differences();
+    let checkpoints = || {
+        let entries = std::fs::read_dir(&folder).expect("a folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        let mut names: Vec<String> = names.filter(|name| name.starts_with("checkpoint-")).collect();
+        names.sort();
+        names
+    };
+    let user_id = UserId::new(user).expect("an id");
+    let mut native = NativeCaller::connect(node.addresses().listen.expect("an any-port"));
+    let rows = &ledger.accounts[&user];
+    let right = recomputed::account(user, rows, NOW_US).balance;
+    // Whether the audit was quicker than the checkpoint is chance: then it holds no wrong one.
+    node.audit().expect("it is audited").damage(user_id, florin::shard::Damage::Balance);
+    until("it is wrong", || native.balance_at_least(user, 1) != right);
+    let (told, heard) = std::sync::mpsc::channel();
+    let maker = node.checkpoints().expect("it makes checkpoints");
+    maker.make(move |made| told.send(made).expect("a test waits"));
+    let made = heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+    let wrong = made.path.file_name().expect("a name").to_string_lossy().into_owned();
+    pass(&node);
+    difference(&node, before);
+    until("another takes the place of all", || checkpoints().len() == 1 && checkpoints()[0] != wrong);
+    end(node);
+
+    let node = start_at(path, 2, Some(&folder), Some(NOW_US), 0);
+    let restored = node.checkpoints().expect("it makes checkpoints").status().restored();
+    assert_eq!(restored, ledger.accounts.len() as u64);
+    let mut native = NativeCaller::connect(node.addresses().listen.expect("an any-port"));
+    assert_eq!(native.balance_at_least(user, rows.len() as u64), right);
+    assert_proven(&node, ledger.accounts.len());
+    end(node);
+}
+
 /// By how much the clock goes on with each second: an hour ends every third, and a day once a minute.
 const LEAP_US: i64 = 20 * 60 * 1_000_000;
 
