@@ -2,18 +2,28 @@
 
 use super::*;
 use crate::clock::Now;
-use crate::follower::Progress;
 use crate::follower::source::tests::Nowhere;
+use crate::follower::{Progress, Unreadable};
 use crate::ledger::{Kind, Transaction};
 use crate::shard::FeedRequest;
 
-/// A ledger whose only account lacks its second row.
-#[derive(Default)]
+/// A ledger with one account, which lacks its second row by default.
 struct Holed {
+    name: &'static str,
+    /// The rows that it has; none where a row cannot be read.
+    versions: Vec<Option<u64>>,
+    page: Page,
     /// Pages that fail before one comes.
     failures: usize,
     /// Pages that were asked for.
     asked: usize,
+}
+
+impl Default for Holed {
+    fn default() -> Holed {
+        let versions = alloc::vec![Some(1), Some(3)];
+        Holed { name: "holed", versions, page: Page::Last, failures: 0, asked: 0 }
+    }
 }
 
 impl Source for Holed {
@@ -21,7 +31,7 @@ impl Source for Holed {
     type Position = Nowhere;
 
     fn identity(&mut self) -> Result<&'static str, SourceError> {
-        Ok("holed")
+        Ok(self.name)
     }
 
     fn load(&mut self, _: Option<&Nowhere>) -> Result<(), SourceError> {
@@ -45,8 +55,8 @@ impl Source for Holed {
             self.failures = left;
             return Err(SourceError::Unavailable("somebody holds it".into()));
         }
-        rows.extend([row(1), row(3)].map(Ok));
-        Ok(Page::Last)
+        rows.extend(self.versions.iter().map(|version| version.map(row).ok_or_else(unreadable)));
+        Ok(self.page)
     }
 }
 
@@ -55,6 +65,7 @@ impl Source for Holed {
 struct Shard {
     now_us: u64,
     begun_us: Vec<u64>,
+    rows: usize,
 }
 
 impl Outlet for Shard {
@@ -62,6 +73,7 @@ impl Outlet for Shard {
         if let FeedEvent::RereadBegin(_) = event {
             self.begun_us.push(self.now_us);
         }
+        self.rows += usize::from(matches!(event, FeedEvent::RereadRow(_)));
         Ok(())
     }
 
@@ -89,6 +101,16 @@ fn row(version: u64) -> Transaction {
     }
 }
 
+fn unreadable() -> Box<Unreadable> {
+    Box::new(Unreadable {
+        place: "7".into(),
+        user_id: Some(user()),
+        column: "amount",
+        expected: "a number",
+        found: "a word".into(),
+    })
+}
+
 fn user() -> UserId {
     UserId::new(7).unwrap()
 }
@@ -110,9 +132,14 @@ impl Bench {
 
     /// Goes on at this time as far as it can; what there is to tell of it.
     fn at(&mut self, now_us: u64) -> VecDeque<Note> {
+        self.at_with(now_us, usize::MAX)
+    }
+
+    /// The same with so many rows at most.
+    fn at_with(&mut self, now_us: u64, rows: usize) -> VecDeque<Note> {
         let mut notes = VecDeque::new();
         self.outlets.all()[0].now_us = now_us;
-        self.repair.allow(usize::MAX);
+        self.repair.allow(rows);
         let mut around = Around {
             now_us,
             source: &mut self.source,
@@ -206,6 +233,64 @@ fn a_history_is_read_until_it_has_what_was_routed_meanwhile_or_leads_no_further(
         let waits = usize::from(routed.is_some_and(|(routed, _)| routed == user()));
         assert_eq!(bench.repair.waiting(), waits, "{routed:?}");
     }
+}
+
+/// Another ledger in the place of the one that is followed: none of its rows is sent, and what failed is told once.
+#[test]
+fn an_account_is_not_read_again_from_another_ledger() {
+    let mut bench = Bench::new();
+    bench.source.name = "another";
+    bench.want(Reason::Gap, 0);
+    let told = |notes: VecDeque<Note>| {
+        notes.iter().filter(|note| matches!(note, Note::RereadFailed(why) if why.contains("another"))).count()
+    };
+    assert_eq!(told(bench.at(0)), 1);
+    assert_eq!(told(bench.at(FEED_RETRY_US)), 0, "it was told");
+    assert_eq!((bench.outlets.all()[0].rows, bench.repair.waiting()), (0, 1));
+    bench.source.name = "holed";
+    bench.at(2 * FEED_RETRY_US);
+    assert_eq!((bench.outlets.all()[0].rows, bench.repair.waiting()), (2, 0));
+}
+
+/// Of which no row can be read has nothing that a further page could begin behind.
+#[test]
+fn a_page_without_a_readable_row_is_the_last() {
+    let mut bench = Bench::new();
+    (bench.source.versions, bench.source.page) = (alloc::vec![None], Page::More);
+    bench.want(Reason::Gap, 0);
+    bench.at(0);
+    assert_eq!((bench.source.asked, bench.repair.waiting()), (1, 0));
+}
+
+/// However long a history is, others wait for no more than was allowed of it.
+#[test]
+fn no_more_rows_are_sent_than_were_allowed() {
+    let mut bench = Bench::new();
+    bench.want(Reason::Gap, 0);
+    for (rows, sent) in [(1, 1), (0, 1), (1, 2)] {
+        bench.at_with(0, rows);
+        assert_eq!(bench.outlets.all()[0].rows, sent);
+    }
+}
+
+/// Who has all rows is no more read again; who has got further, after the shortest pause.
+#[test]
+fn a_pause_is_as_long_as_what_was_read_has_led_nowhere() {
+    let mut bench = Bench::new();
+    let mut pause_of = |now_us: u64, versions: &[u64]| {
+        bench.source.versions = versions.iter().copied().map(Some).collect();
+        bench.want(Reason::Gap, now_us);
+        let notes = bench.at(now_us);
+        notes.iter().find_map(|note| match note {
+            Note::Incomplete { again_us, .. } => Some(*again_us),
+            _ => None,
+        })
+    };
+    const HOUR_US: u64 = 3_600_000_000;
+    assert_eq!(pause_of(0, &[1, 3]), Some(REREAD_PAUSE_MIN_US));
+    assert_eq!(pause_of(HOUR_US, &[1, 3]), Some(2 * REREAD_PAUSE_MIN_US));
+    assert_eq!(pause_of(2 * HOUR_US, &[1, 2, 4]), Some(REREAD_PAUSE_MIN_US));
+    assert_eq!(pause_of(3 * HOUR_US, &[1, 2, 3, 4]), None);
 }
 
 /// The same where it was asked for twice before it was ever read.
