@@ -202,8 +202,12 @@ impl Shards {
         Ok(())
     }
 
+    /// Quarantines an account. It is once this returns, and not before.
     pub(super) fn quarantine(&mut self, user: UserId) -> Result<(), Ended> {
-        self.tell(self.of(user), AuditOrder::Quarantine(user))
+        match self.ask(self.of(user), AuditOrder::Quarantine(user))? {
+            AuditAnswer::Quarantined => Ok(()),
+            other => unreachable!("an account was to be quarantined, and {other:?} came"),
+        }
     }
 
     #[cfg(debug_assertions)]

@@ -160,7 +160,29 @@ fn what_a_pass_alone_has_seen_of_a_bucket_is_not_told() {
     followed.feed.stop();
 }
 
-/// Orders that are not answered take all the room that there is, as where many accounts are quarantined at once: the next was one too
+/// A finding counts once no copy of the account passes for whole: a checkpoint that is made for it would hold what is wrong.
+#[test]
+fn an_account_is_quarantined_before_its_difference_counts() {
+    let (mut shard, audited, _outlet, metrics) = shard_by_hand();
+    let clock = Clock::new(None);
+    let mut shards = Shards::new(vec![audited], clock, Arc::default(), Arc::default());
+    thread::scope(|scope| {
+        let told = scope.spawn(|| {
+            shards.quarantine(UserId::new(7).unwrap()).ok().unwrap();
+            metrics.quarantined.get()
+        });
+        assert!(!within(Duration::from_millis(50), || told.is_finished()), "the shard has not heard of it");
+        let is_told = within(MINUTE, || {
+            shard.begin_turn(clock.now());
+            shard.work();
+            told.is_finished()
+        });
+        assert!(is_told);
+        assert_eq!(told.join().unwrap(), 1);
+    });
+}
+
+/// Orders that are not answered take all the room that there is, as where the sums of many buckets are set right at once: the next was one too
 /// many, and ended the process.
 #[test]
 fn an_order_waits_for_room() {

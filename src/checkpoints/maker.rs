@@ -362,7 +362,6 @@ impl Making {
     }
 }
 
-/// When the next one is due.
 /// How far a node has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Followed {
@@ -381,6 +380,7 @@ enum Others {
     Removed,
 }
 
+/// When the next one is due.
 struct Due {
     last: Option<Instant>,
     rows: u64,
@@ -393,9 +393,7 @@ impl Due {
         config.every.is_some_and(|every| last.elapsed() >= every)
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
     }
-}
 
-impl Due {
     /// The audit's findings of a while are answered by one.
     fn has_rested(&self) -> bool {
         self.last.is_none_or(|last| last.elapsed() >= CHECKPOINT_AFTER_FINDING)

@@ -45,7 +45,7 @@ pub enum AuditOrder {
         /// What is missing; a difference.
         rows: Fingerprint,
     },
-    /// What this account is answered with is wrong: say so in its answers, and have its history read again. Has no answer.
+    /// What this account is answered with is wrong: say so in its answers, and have its history read again.
     Quarantine(UserId),
     /// List users of the accounts of these buckets: as many as a turn meets.
     List {
@@ -88,6 +88,8 @@ impl Below {
 pub enum AuditAnswer {
     /// Of [`AuditOrder::Watch`]: who is new is noted from now on.
     Watching,
+    /// Of [`AuditOrder::Quarantine`]: its answers say so, and so does every copy that is made of it.
+    Quarantined,
     /// Of [`AuditOrder::Copy`].
     Copied {
         /// Those of the order.
@@ -267,7 +269,10 @@ impl Shard {
                     self.audits.answer(AuditAnswer::Watching);
                 }
                 AuditOrder::Adopt { bucket, rows } => self.fingerprints.adopt(bucket, rows),
-                AuditOrder::Quarantine(user) => self.quarantine(user),
+                AuditOrder::Quarantine(user) => {
+                    self.quarantine(user);
+                    self.audits.answer(AuditAnswer::Quarantined);
+                }
                 #[cfg(debug_assertions)]
                 AuditOrder::Damage(user, damage) => self.damage(user, damage),
                 AuditOrder::Copy { users, below, copies } => {

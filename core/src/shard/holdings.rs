@@ -152,13 +152,14 @@ impl Share {
 
     /// Whether there may be users who are answered about now and were not before.
     pub fn has_gained(&self, before: &Share) -> bool {
-        let ready = |share: &Share, partition: usize| match share {
-            Share::All => true,
-            Share::Unknown => false,
-            Share::Some(holdings) => holdings.holds.get(partition) == Some(&Hold::Ready),
-        };
-        let Share::Some(holdings) = self else { return true };
-        (0..holdings.holds.len()).any(|partition| ready(self, partition) && !ready(before, partition))
+        match (self, before) {
+            (Share::Some(now), Share::Some(before)) => now
+                .holds
+                .iter()
+                .zip(&before.holds)
+                .any(|holds| matches!(holds, (Hold::Ready, before) if *before != Hold::Ready)),
+            _ => true,
+        }
     }
 
     /// The same in words.
