@@ -341,6 +341,8 @@ pub const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
 pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// The audit's findings of so long a time are answered by one checkpoint, which takes the place of those that may hold what was wrong.
 pub const CHECKPOINT_AFTER_FINDING: Duration = Duration::from_secs(5);
+/// And of so many times as long as the last one took.
+pub const CHECKPOINT_RESTS: u32 = 10;
 /// How long a last checkpoint may take before systemd loses its patience, µs.
 pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;
 /// Orders of the audit that one shard may have unanswered: one is carried out while the next is on its way.

@@ -272,8 +272,9 @@ impl<'a> Pass<'a> {
         let bucket = bucket_of(user.hashed());
         self.explained[bucket] = true;
         self.report.differences += 1;
+        self.status.keep(Finding::of_account(bucket, user, difference));
         self.shards.quarantine(user)?;
-        self.status.found(Finding::of_account(bucket, user, difference));
+        self.status.count_difference();
         Ok(())
     }
 
@@ -299,7 +300,8 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 self.report.differences += 1;
-                self.status.found(Finding::of_bucket(bucket, held, ledger));
+                self.status.keep(Finding::of_bucket(bucket, held, ledger));
+                self.status.count_difference();
             }
             if ledger != held || sums[bucket].is_unknown {
                 // Accounts that are wrong were told, and are read again; from here on the sum is the ledger's.

@@ -216,8 +216,8 @@ impl AuditStatus {
         self.worked_us.fetch_add(took_us, Relaxed);
     }
 
-    /// Keeps and logs a difference. It counts once its evidence is there: whoever sees the count looks for that.
-    pub(super) fn found(&self, finding: Finding) {
+    /// Keeps and logs a difference, also where a shard that stands still cannot be told of it.
+    pub(super) fn keep(&self, finding: Finding) {
         let Finding { bucket, user, version, what, served, ledger, .. } = &finding;
         match user {
             Some(user) => tracing::error!(
@@ -238,6 +238,11 @@ impl AuditStatus {
             standing.evidence.pop_front();
         }
         standing.evidence.push_back(finding);
+    }
+
+    /// Counts one whose evidence is kept, for whoever sees the count looks for that, and whose account is quarantined: the checkpoint that
+    /// is made for it holds nothing wrong.
+    pub(super) fn count_difference(&self) {
         self.differences.fetch_add(1, Relaxed);
     }
 

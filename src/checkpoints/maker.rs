@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cut::{Cut, Reached};
 use super::status::wall_us;
@@ -19,7 +19,7 @@ use crate::checkpoint::Manifest;
 use crate::clock::Clock;
 use crate::limits::{
     CHECKPOINT_AFTER_FINDING, CHECKPOINT_BUFFERS, CHECKPOINT_CUT_WAIT_US, CHECKPOINT_DUE_LOOK,
-    CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM, CHECKPOINTS_KEPT,
+    CHECKPOINT_LOOK, CHECKPOINT_PIECE_BYTES, CHECKPOINT_PIECE_ROOM, CHECKPOINT_RESTS, CHECKPOINTS_KEPT,
 };
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
 use crate::threads::{Vital, give_way, spawn_vital};
@@ -181,7 +181,8 @@ impl Making {
             }
         }
         // A node that has loaded no checkpoint makes one as soon as it can.
-        let mut due = Due { last: self.status.last().map(|_| Instant::now()), rows: 0 };
+        let last = self.status.last().map(|_| Instant::now());
+        let mut due = Due { last, took: Duration::ZERO, rows: 0 };
         // Of what the audit has found since, the checkpoints that there are may hold what was wrong.
         let mut known = 0;
         while !self.stop.load(Relaxed) {
@@ -197,11 +198,12 @@ impl Making {
                         || (differences != known && due.has_rested()) =>
                 {
                     let others = if differences == known { Others::Kept } else { Others::Removed };
+                    let begun = Instant::now();
                     let outcome = self.make(answer.is_some(), others);
                     if matches!(outcome, Ok(Some(_))) {
                         known = differences;
                     }
-                    due = Due { last: Some(Instant::now()), rows };
+                    due = Due { last: Some(Instant::now()), took: begun.elapsed(), rows };
                     self.tell(outcome, answer);
                 }
                 Some(_) => {}
@@ -383,6 +385,8 @@ enum Others {
 /// When the next one is due.
 struct Due {
     last: Option<Instant>,
+    /// How long the last one took.
+    took: Duration,
     rows: u64,
 }
 
@@ -394,9 +398,10 @@ impl Due {
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
     }
 
-    /// The audit's findings of a while are answered by one.
+    /// The audit's findings of a while are answered by one. Where much is wrong, little of the time goes into that.
     fn has_rested(&self) -> bool {
-        self.last.is_none_or(|last| last.elapsed() >= CHECKPOINT_AFTER_FINDING)
+        let rest = CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took);
+        self.last.is_none_or(|last| last.elapsed() >= rest)
     }
 }
 

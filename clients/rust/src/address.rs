@@ -184,6 +184,10 @@ impl FromStr for Addresses {
         }
         let (scheme, rest) = split_scheme(text);
         let one = |listed: &str| match listed.starts_with("unix:") && scheme == Scheme::Plain {
+            // Behind florin:// stands a port, where it can be one: so reads what names one node alone.
+            true if text.starts_with(PLAIN) => {
+                Address::of_port(scheme, listed).or_else(|| listed.parse().ok())
+            }
             true => listed.parse().ok(),
             false => Address::of_port(scheme, listed),
         };
@@ -242,6 +246,8 @@ mod tests {
         let several: Addresses = "florin://a:1,[::1]:2".parse().unwrap();
         assert_eq!(several.as_slice(), ["a:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!("unix:/a,b".parse::<Addresses>().unwrap().as_slice().len(), 1);
+        let port: Address = "florin://unix:1".parse().unwrap();
+        assert_eq!("florin://unix:1".parse::<Addresses>().unwrap().as_slice(), [port]);
         let secure: Addresses = "florins://a:1,[::1]:2".parse().unwrap();
         assert_eq!(
             secure.as_slice(),
