@@ -339,9 +339,9 @@ pub const CHECKPOINT_LOOK: Duration = Duration::from_micros(500);
 pub const CHECKPOINT_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks of `florin checkpoint` at one that takes long.
 pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
-/// The audit's findings of so long a time are answered by one checkpoint, which takes the place of those that may hold what was wrong.
+/// Where the audit has found something wrong, no checkpoint is left that may hold it. So long after the last one the next is made.
 pub const CHECKPOINT_AFTER_FINDING: Duration = Duration::from_secs(5);
-/// And of so many times as long as the last one took.
+/// And at least so many times as long as the last one took: where much is wrong, little of the time goes into that.
 pub const CHECKPOINT_RESTS: u32 = 10;
 /// How long a last checkpoint may take before systemd loses its patience, µs.
 pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;

@@ -182,38 +182,52 @@ impl Making {
         }
         // A node that has loaded no checkpoint makes one as soon as it can.
         let last = self.status.last().map(|_| Instant::now());
-        let mut due = Due { last, took: Duration::ZERO, rows: 0 };
-        // Of what the audit has found since, the checkpoints that there are may hold what was wrong.
-        let mut known = 0;
+        let mut due = Due { last, took: Duration::ZERO, rows: 0, is_owed: false };
+        // What the audit has found of which no checkpoint is left, and for which leaving none has failed.
+        let (mut known, mut failed) = (0, 0);
         while !self.stop.load(Relaxed) {
             let answer = match asked.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(answer) => Some(answer),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            match following() {
-                Some(Followed { rows, differences })
-                    if answer.is_some()
-                        || due.is(&self.config, rows)
-                        || (differences != known && due.has_rested()) =>
-                {
-                    let others = if differences == known { Others::Kept } else { Others::Removed };
-                    let begun = Instant::now();
-                    let outcome = self.make(answer.is_some(), others);
-                    if matches!(outcome, Ok(Some(_))) {
-                        known = differences;
-                    }
-                    due = Due { last: Some(Instant::now()), took: begun.elapsed(), rows };
-                    self.tell(outcome, answer);
+            let Some(Followed { rows, differences }) = following() else {
+                if let Some(answer) = answer {
+                    answer(Err(MakeError::Feed("/readyz says why".to_owned()).to_string()));
                 }
-                Some(_) => {}
-                None => {
-                    if let Some(answer) = answer {
-                        answer(Err(MakeError::Feed("/readyz says why".to_owned()).to_string()));
+                continue;
+            };
+            if differences != known {
+                match self.remove_all() {
+                    Ok(()) => {
+                        known = differences;
+                        due.is_owed = true;
                     }
+                    // It is tried again.
+                    Err(error) if failed != differences => {
+                        tracing::error!("{error}: a restart may bring back what the audit has found wrong");
+                        failed = differences;
+                    }
+                    Err(_) => {}
                 }
             }
+            if answer.is_some() || due.is(&self.config, rows) {
+                let begun = Instant::now();
+                let outcome = self.make(answer.is_some());
+                let is_owed = due.is_owed && outcome.is_err();
+                due = Due { last: Some(Instant::now()), took: begun.elapsed(), rows, is_owed };
+                self.tell(outcome, answer);
+            }
         }
+    }
+
+    /// Any that was made before the audit found something wrong may hold it. Whoever starts without one reads all from the ledger: that
+    /// takes longer, and is right.
+    fn remove_all(&self) -> Result<(), MakeError> {
+        let removed = self.store.retain(0);
+        removed.map_err(|source| MakeError::Write { folder: self.config.folder.clone(), source })?;
+        self.status.note_none();
+        Ok(())
     }
 
     fn tell(&self, outcome: Result<Option<Made>, MakeError>, answer: Option<Answer>) {
@@ -242,15 +256,12 @@ impl Making {
         }
     }
 
-    /// Makes one; none where nothing has come since the last, that may be kept, and nobody `insists`.
-    fn make(&mut self, insists: bool, others: Others) -> Result<Option<Made>, MakeError> {
+    /// Makes one; none where nothing has come since the last, and nobody `insists`.
+    fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
         Vital::Checkpoint.at_work();
         let begun = Instant::now();
         let begin = self.reach(self.clock.monotonic_us())?;
-        if !insists
-            && others == Others::Kept
-            && self.status.last().is_some_and(|last| last.begin == begin.position)
-        {
+        if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
             self.status.note_current();
             return Ok(None);
         }
@@ -289,11 +300,7 @@ impl Making {
         };
         let path = unfinished.publish(&manifest).map_err(failed)?;
         self.cut.note_durable(manifest.begin.clone());
-        let kept = match others {
-            Others::Kept => CHECKPOINTS_KEPT,
-            Others::Removed => 1,
-        };
-        if let Err(error) = self.store.retain(kept) {
+        if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
             tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
         }
         Ok(Some(Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) }))
@@ -373,21 +380,14 @@ pub struct Followed {
     pub differences: u64,
 }
 
-/// What becomes of the checkpoints that there are once there is a new one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Others {
-    /// The last ones stay, for a new one may turn out to be damaged.
-    Kept,
-    /// They may hold what the audit has found wrong since.
-    Removed,
-}
-
 /// When the next one is due.
 struct Due {
     last: Option<Instant>,
     /// How long the last one took.
     took: Duration,
     rows: u64,
+    /// Whether those that there were are gone.
+    is_owed: bool,
 }
 
 impl Due {
@@ -395,13 +395,8 @@ impl Due {
         // Of an empty ledger there is nothing to keep.
         let Some(last) = self.last else { return rows > 0 };
         config.every.is_some_and(|every| last.elapsed() >= every)
+            || (self.is_owed && last.elapsed() >= CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took))
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
-    }
-
-    /// The audit's findings of a while are answered by one. Where much is wrong, little of the time goes into that.
-    fn has_rested(&self) -> bool {
-        let rest = CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took);
-        self.last.is_none_or(|last| last.elapsed() >= rest)
     }
 }
 

@@ -72,6 +72,12 @@ impl CheckpointStatus {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
     }
 
+    /// There is none any more.
+    pub(super) fn note_none(&self) {
+        self.current_at_us.store(0, Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(super) fn note_failure(&self) {
         self.failures.fetch_add(1, Relaxed);
     }

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::checkpoint::{Manifest, ManifestError};
 use crate::limits::MANIFEST_BYTES_MAX;
@@ -58,6 +60,8 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// The last number that was given. What was removed leaves none to anybody else.
+    last: AtomicU64,
     /// Locked.
     _lock: File,
 }
@@ -85,7 +89,7 @@ impl Store {
                 fs::remove_dir_all(entry.path()).map_err(failed("clearing away what was not finished"))?;
             }
         }
-        Ok(Store { folder: folder.to_owned(), _lock: lock })
+        Ok(Store { folder: folder.to_owned(), last: AtomicU64::new(0), _lock: lock })
     }
 
     /// What is there, the newest first.
@@ -101,13 +105,14 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn begin(&self) -> io::Result<Unfinished> {
-        let last = self.checkpoints()?.first().and_then(|path| sequence(path)).unwrap_or(0);
-        let sequence = last + 1;
+        let newest = self.checkpoints()?.first().and_then(|path| sequence(path)).unwrap_or(0);
+        let sequence = self.last.load(Relaxed).max(newest) + 1;
         let path = self.folder.join(format!("{UNFINISHED}{sequence:012}"));
         if path.exists() {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir(&path)?;
+        self.last.store(sequence, Relaxed);
         Ok(Unfinished {
             path,
             target: self.folder.join(format!("{PREFIX}{sequence:012}")),
@@ -256,5 +261,9 @@ mod tests {
         let names: Vec<_> = store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect();
         assert_eq!(names, [Some(12), Some(11)]);
         assert_eq!(super::manifest(&store.checkpoints().unwrap()[0]).unwrap(), manifest());
+        store.retain(0).unwrap();
+        assert!(store.checkpoints().unwrap().is_empty());
+        let next = store.begin().unwrap().publish(&manifest()).unwrap();
+        assert_eq!(sequence(&next), Some(13), "a name means one checkpoint");
     }
 }

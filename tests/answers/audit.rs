@@ -236,8 +236,9 @@ fn a_restart_from_a_checkpoint_finds_what_was_changed_meanwhile() {
     end(node);
 }
 
-/// A checkpoint holds an account as it was, also where it was wrong: once the audit has found that, another takes its place, though the
-/// ledger has not gone on. It was the newest for as long as nothing was committed, and the wrong answer came back with a restart.
+/// A checkpoint holds an account as it was, also where it was wrong: once the audit has found that, none is left, whether or not another
+/// can be made, and another is made though the ledger has not gone on. It was the newest for as long as nothing was committed, and the
+/// wrong answer came back with a restart.
 #[cfg(debug_assertions)]
 #[test]
 fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
@@ -247,7 +248,6 @@ fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
     let user = *ledger.accounts.keys().next().expect("a user");
     let node = start_at(path.clone(), 2, Some(&folder), Some(NOW_US), 0);
     assert_proven(&node, ledger.accounts.len());
-    let before = status(&node).differences();
     let checkpoints = || {
         let entries = std::fs::read_dir(&folder).expect("a folder");
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
@@ -259,17 +259,32 @@ fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
     let mut native = NativeCaller::connect(node.addresses().listen.expect("an any-port"));
     let rows = &ledger.accounts[&user];
     let right = recomputed::account(user, rows, NOW_US).balance;
-    // Whether the audit was quicker than the checkpoint is chance: then it holds no wrong one.
-    node.audit().expect("it is audited").damage(user_id, florin::shard::Damage::Balance);
-    until("it is wrong", || native.balance_at_least(user, 1) != right);
-    let (told, heard) = std::sync::mpsc::channel();
     let maker = node.checkpoints().expect("it makes checkpoints");
-    maker.make(move |made| told.send(made).expect("a test waits"));
-    let made = heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
-    let wrong = made.path.file_name().expect("a name").to_string_lossy().into_owned();
+    let (before, wrong) = loop {
+        let before = status(&node).differences();
+        node.audit().expect("it is audited").damage(user_id, florin::shard::Damage::Balance);
+        until("it is wrong", || native.balance_at_least(user, 1) != right);
+        let (told, heard) = std::sync::mpsc::channel();
+        maker.make(move |made| told.send(made).expect("a test waits"));
+        let made = heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+        if status(&node).differences() == before {
+            break (before, made.path.file_name().expect("a name").to_string_lossy().into_owned());
+        }
+        // The audit was quicker than the checkpoint, which may hold nothing wrong.
+        until("it is mended", || native.balance_at_least(user, 1) == right);
+    };
+    // A file where the next is to be made.
+    let number: u64 = wrong.trim_start_matches("checkpoint-").parse().expect("a number");
+    let obstacle = folder.join(format!(".making-{:012}", number + 1));
+    std::fs::write(&obstacle, "").expect("a file");
     pass(&node);
     difference(&node, before);
-    until("another takes the place of all", || checkpoints().len() == 1 && checkpoints()[0] != wrong);
+    until("none is left", || checkpoints().is_empty());
+    let made = maker.status();
+    until("another cannot be made", || made.failures() > 0);
+    assert_eq!((checkpoints(), made.last()), (vec![], None));
+    std::fs::remove_file(&obstacle).expect("the file");
+    until("another is made", || checkpoints().len() == 1 && checkpoints()[0] > wrong);
     end(node);
 
     let node = start_at(path, 2, Some(&folder), Some(NOW_US), 0);

@@ -15,7 +15,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
-use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, judge, next_step, unavailable};
+use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, is_moving, judge, next_step, unavailable};
 use crate::limits::{
     AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, FETCH_WAIT_MS, LEADER_PAUSE,
     PARTITIONS_MAX, QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
@@ -226,8 +226,8 @@ impl Asker {
         loop {
             match self.edges_now(edge, partitions) {
                 Ok(edges) => return edges.ok_or_else(|| self.silent(&what())),
-                Err(error) if is_moving(&error) && Instant::now() < deadline => {
-                    // The library learns of a new leader here.
+                Err(error) if may_be_told_soon(&error) && Instant::now() < deadline => {
+                    // The library learns of a new leader here, and that there is no such topic.
                     self.replicas()?;
                     thread::sleep(LEADER_PAUSE);
                 }
@@ -286,10 +286,10 @@ impl Asker {
     }
 }
 
-/// Whether somebody else answers for the partition, or will in a moment.
-fn is_moving(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition};
-    matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition))
+/// Whether a partition is on its way from broker to broker. One that is to lead it may not have heard of it yet.
+fn may_be_told_soon(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| is_moving(code) || code == RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
 fn complaint(consumer: &BaseConsumer<Listening>) -> String {
@@ -383,5 +383,42 @@ impl KafkaIdentity {
     /// How its records lie.
     pub fn layout(&self) -> Layout {
         Layout { partitions: self.partitions, partitioner: self.partitioner }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    /// What a broker may say of a partition that is on its way.
+    const MOVING: [RDKafkaRespErr; 10] = [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_PREFERRED_LEADER_NOT_AVAILABLE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_LISTENER_NOT_FOUND,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+    ];
+
+    #[test]
+    fn whoever_asks_a_broker_that_does_not_lead_asks_again() {
+        let cluster = MockCluster::new(1).expect("a cluster");
+        cluster.create_topic("ledger", 3, 1).expect("a topic");
+        let address = format!("kafka://{}/ledger", cluster.bootstrap_servers());
+        let asker = Asker::new(&address.parse().expect("an address"), Sees::Committed).expect("a client");
+        for error in MOVING {
+            cluster.request_errors(RDKafkaApiKey::ListOffsets, &[error; 3]);
+            assert_eq!(asker.edges(Edge::Last, 3), Ok(vec![0; 3]), "{error:?}");
+        }
+        let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.request_errors(RDKafkaApiKey::ListOffsets, &[denied]);
+        assert!(matches!(asker.edges(Edge::Last, 3), Err(Failure::Forbidden(_))));
     }
 }

@@ -123,19 +123,35 @@ pub enum Verdict {
     Failed(Failure),
 }
 
+/// Whether somebody else answers for a partition, or will in a moment: so says a broker that does not lead it any more, or has not taken
+/// it over yet.
+pub fn is_moving(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::PreferredLeaderNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::ListenerNotFound
+            | Code::KafkaStorageError
+    )
+}
+
 /// Judges an error of reading.
 pub fn judge(error: &KafkaError, address: &Address) -> Verdict {
     let topic = &address.topic;
     let code = error.rdkafka_error_code();
     match code {
+        Some(code) if is_moving(code) => Verdict::GoesOn,
         Some(
             Code::BrokerTransportFailure
             | Code::AllBrokersDown
             | Code::Resolve
             | Code::OperationTimedOut
             | Code::RequestTimedOut
-            | Code::NotLeaderForPartition
-            | Code::LeaderNotAvailable
             | Code::CoordinatorLoadInProgress
             | Code::CoordinatorNotAvailable
             | Code::NotCoordinator
