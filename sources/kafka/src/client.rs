@@ -15,7 +15,9 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::address::{Address, Tls, TlsMode};
 use crate::decoder::{Layout, Record};
-use crate::failure::{Failure, Right, Verdict, forbidden, is_forbidden, is_moving, judge, next_step, unavailable};
+use crate::failure::{
+    Failure, Right, Verdict, forbidden, is_forbidden, is_moving, judge, next_step, unavailable,
+};
 use crate::limits::{
     AHEAD_KILOBYTES, AHEAD_PAUSE_MS, AHEAD_RECORDS, FETCH_BACKOFF_MS, FETCH_WAIT_MS, LEADER_PAUSE,
     PARTITIONS_MAX, QUERY_TIMEOUT, RECONNECT_MS_MAX, SOCKET_TIMEOUT_MS,
