@@ -343,6 +343,8 @@ pub const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 pub const CHECKPOINT_AFTER_FINDING: Duration = Duration::from_secs(5);
 /// And at least so many times as long as the last one took: where much is wrong, little of the time goes into that.
 pub const CHECKPOINT_RESTS: u32 = 10;
+/// How long systemd waits for a node that has just got on with loading, µs: as the unit's TimeoutStartSec= says.
+pub const LOADING_US: u32 = 15 * 60 * 1_000_000;
 /// How long a last checkpoint may take before systemd loses its patience, µs.
 pub const CHECKPOINT_SAVING_US: u32 = 10 * 60 * 1_000_000;
 /// Orders of the audit that one shard may have unanswered: one is carried out while the next is on its way.

@@ -68,6 +68,9 @@ pub enum MakeError {
         /// Why not.
         source: io::Error,
     },
+    /// It may hold what is wrong.
+    #[error("the audit has found something wrong meanwhile")]
+    Doubted,
     /// The node ends.
     #[error("the node ends")]
     Ends,
@@ -105,8 +108,8 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how far the node
-    /// has come, and nothing while the ledger is not followed.
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how many rows were
+    /// taken from the ledger so far, and nothing while it is not followed; `differences`, how many the audit has found.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -117,15 +120,26 @@ impl Maker {
         status: Arc<CheckpointStatus>,
         clock: Clock,
         ports: Receiver<Vec<Port>>,
-        following: impl Fn() -> Option<Followed> + Send + 'static,
+        following: impl Fn() -> Option<u64> + Send + 'static,
+        differences: impl Fn() -> u64 + Send + 'static,
     ) -> io::Result<Maker> {
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
+        let doubts = Doubts {
+            differences: Box::new(differences),
+            store: Arc::clone(&store),
+            status: Arc::clone(&status),
+            known: 0,
+            left: None,
+            has_failed: false,
+            is_one_owed: false,
+        };
         let making = Making {
             config,
             store,
             cut,
             status: Arc::clone(&status),
+            doubts,
             clock,
             stop: Arc::clone(&stop),
             ports: Vec::new(),
@@ -157,6 +171,7 @@ struct Making {
     store: Arc<Store>,
     cut: Arc<Cut>,
     status: Arc<CheckpointStatus>,
+    doubts: Doubts,
     clock: Clock,
     stop: Arc<AtomicBool>,
     ports: Vec<Port>,
@@ -170,7 +185,7 @@ impl Making {
         mut self,
         ports: &Receiver<Vec<Port>>,
         asked: &Receiver<Answer>,
-        following: impl Fn() -> Option<Followed>,
+        following: impl Fn() -> Option<u64>,
     ) {
         give_way();
         while self.ports.is_empty() {
@@ -182,52 +197,32 @@ impl Making {
         }
         // A node that has loaded no checkpoint makes one as soon as it can.
         let last = self.status.last().map(|_| Instant::now());
-        let mut due = Due { last, took: Duration::ZERO, rows: 0, is_owed: false };
-        // What the audit has found of which no checkpoint is left, and for which leaving none has failed.
-        let (mut known, mut failed) = (0, 0);
-        while !self.stop.load(Relaxed) {
+        let mut due = Due { last, took: Duration::ZERO, rows: 0 };
+        loop {
+            self.doubts.look();
+            self.doubts.remove();
+            if self.stop.load(Relaxed) {
+                return;
+            }
             let answer = match asked.recv_timeout(CHECKPOINT_DUE_LOOK) {
                 Ok(answer) => Some(answer),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let Some(Followed { rows, differences }) = following() else {
+            let Some(rows) = following() else {
                 if let Some(answer) = answer {
                     answer(Err(MakeError::Feed("/readyz says why".to_owned()).to_string()));
                 }
                 continue;
             };
-            if differences != known {
-                match self.remove_all() {
-                    Ok(()) => {
-                        known = differences;
-                        due.is_owed = true;
-                    }
-                    // It is tried again.
-                    Err(error) if failed != differences => {
-                        tracing::error!("{error}: a restart may bring back what the audit has found wrong");
-                        failed = differences;
-                    }
-                    Err(_) => {}
-                }
-            }
-            if answer.is_some() || due.is(&self.config, rows) {
+            if answer.is_some() || due.is(&self.config, rows) || (self.doubts.is_one_owed && due.has_rested())
+            {
                 let begun = Instant::now();
                 let outcome = self.make(answer.is_some());
-                let is_owed = due.is_owed && outcome.is_err();
-                due = Due { last: Some(Instant::now()), took: begun.elapsed(), rows, is_owed };
+                due = Due { last: Some(Instant::now()), took: begun.elapsed(), rows };
                 self.tell(outcome, answer);
             }
         }
-    }
-
-    /// Any that was made before the audit found something wrong may hold it. Whoever starts without one reads all from the ledger: that
-    /// takes longer, and is right.
-    fn remove_all(&self) -> Result<(), MakeError> {
-        let removed = self.store.retain(0);
-        removed.map_err(|source| MakeError::Write { folder: self.config.folder.clone(), source })?;
-        self.status.note_none();
-        Ok(())
     }
 
     fn tell(&self, outcome: Result<Option<Made>, MakeError>, answer: Option<Answer>) {
@@ -260,6 +255,7 @@ impl Making {
     fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
         Vital::Checkpoint.at_work();
         let begun = Instant::now();
+        let known = self.doubts.known;
         let begin = self.reach(self.clock.monotonic_us())?;
         if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
             self.status.note_current();
@@ -298,7 +294,12 @@ impl Making {
             sections,
             fingerprints,
         };
+        self.doubts.look();
+        if self.doubts.known != known {
+            return Err(MakeError::Doubted);
+        }
         let path = unfinished.publish(&manifest).map_err(failed)?;
+        self.doubts.is_one_owed = false;
         self.cut.note_durable(manifest.begin.clone());
         if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
             tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
@@ -307,10 +308,11 @@ impl Making {
     }
 
     /// Waits until every shard has applied all that had been committed by then (monotonic µs).
-    fn reach(&self, complete_us: u64) -> Result<Reached, MakeError> {
+    fn reach(&mut self, complete_us: u64) -> Result<Reached, MakeError> {
         self.cut.want(complete_us);
         let until_us = complete_us + CHECKPOINT_CUT_WAIT_US;
         loop {
+            self.doubts.look();
             match self.cut.take() {
                 Some(reached) => return reached.map_err(MakeError::Feed),
                 None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
@@ -329,6 +331,7 @@ impl Making {
         assert!(port.tell(CheckpointOrder::Begin).is_ok(), "nothing else is ordered meanwhile");
         let mut has_all = false;
         while !has_all || port.unanswered() > 0 {
+            self.doubts.look();
             while !has_all && section.is_ok() && port.unanswered() < CHECKPOINT_BUFFERS {
                 let fresh = || Vec::with_capacity(CHECKPOINT_PIECE_BYTES + CHECKPOINT_PIECE_ROOM);
                 port.order(CheckpointOrder::Fill(self.buffers.pop().unwrap_or_else(fresh)));
@@ -371,13 +374,52 @@ impl Making {
     }
 }
 
-/// How far a node has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Followed {
-    /// Rows taken from the ledger so far.
-    pub rows: u64,
-    /// What its audit has found that differs.
-    pub differences: u64,
+/// Whether a checkpoint may hold what the audit has found wrong: any that was made before may, and is removed. Whoever starts without one
+/// reads all from the ledger. That takes longer, and is right.
+struct Doubts {
+    /// How many the audit has found.
+    differences: Box<dyn Fn() -> u64 + Send>,
+    store: Arc<Store>,
+    status: Arc<CheckpointStatus>,
+    /// As of the last look.
+    known: u64,
+    /// The newest that is to be removed, and could not be yet.
+    left: Option<u64>,
+    /// Which was told.
+    has_failed: bool,
+    /// Whether there were some that are to be replaced.
+    is_one_owed: bool,
+}
+
+impl Doubts {
+    /// Removes all that there are where the audit has found something since the last look.
+    fn look(&mut self) {
+        let differences = (self.differences)();
+        if differences != self.known {
+            self.known = differences;
+            self.is_one_owed = true;
+            self.left = Some(self.store.newest());
+            self.status.note_none();
+            self.remove();
+        }
+    }
+
+    /// Removes what is left to be.
+    fn remove(&mut self) {
+        let Some(newest) = self.left else { return };
+        match self.store.remove_up_to(newest) {
+            Ok(()) => (self.left, self.has_failed) = (None, false),
+            Err(_) if self.has_failed => {}
+            Err(error) => {
+                self.has_failed = true;
+                self.status.note_failure();
+                tracing::error!(
+                    "cannot remove the checkpoints from {}: {error}; a restart may bring back what the audit has found wrong",
+                    self.store.folder().display()
+                );
+            }
+        }
+    }
 }
 
 /// When the next one is due.
@@ -386,8 +428,6 @@ struct Due {
     /// How long the last one took.
     took: Duration,
     rows: u64,
-    /// Whether those that there were are gone.
-    is_owed: bool,
 }
 
 impl Due {
@@ -395,8 +435,13 @@ impl Due {
         // Of an empty ledger there is nothing to keep.
         let Some(last) = self.last else { return rows > 0 };
         config.every.is_some_and(|every| last.elapsed() >= every)
-            || (self.is_owed && last.elapsed() >= CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took))
             || config.every_rows.is_some_and(|every| rows.saturating_sub(self.rows) >= every)
+    }
+
+    /// Where much is found wrong, little of the time goes into checkpoints that will not last.
+    fn has_rested(&self) -> bool {
+        let rest = CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took);
+        self.last.is_none_or(|last| last.elapsed() >= rest)
     }
 }
 
@@ -409,5 +454,68 @@ impl std::fmt::Debug for Maker {
 impl std::fmt::Debug for MakerHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MakerHandle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn publish(store: &Store) -> PathBuf {
+        let manifest = Manifest {
+            ledger: "test".to_owned(),
+            begin: Vec::new(),
+            end: Vec::new(),
+            made_at_us: 1,
+            incomplete: 0,
+            sections: Vec::new(),
+            fingerprints: vec![None; BUCKETS],
+        };
+        store.begin().unwrap().publish(&manifest).unwrap()
+    }
+
+    #[test]
+    fn what_has_come_into_doubt_is_removed_and_what_was_made_since_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let [first, second] = [(); 2].map(|()| publish(&store));
+        let (found, status) = (Arc::new(AtomicU64::new(0)), Arc::new(CheckpointStatus::default()));
+        let differences = Box::new({
+            let found = Arc::clone(&found);
+            move || found.load(Relaxed)
+        });
+        let mut doubts = Doubts {
+            differences,
+            store: Arc::clone(&store),
+            status: Arc::clone(&status),
+            known: 0,
+            left: None,
+            has_failed: false,
+            is_one_owed: false,
+        };
+        doubts.look();
+        doubts.remove();
+        assert_eq!((store.checkpoints().unwrap(), doubts.is_one_owed), (vec![second.clone(), first], false));
+
+        // Something stands where the second would go to.
+        let name = second.file_name().unwrap().to_string_lossy();
+        let obstacle = folder.path().join(format!(".making-to-be-removed-{name}"));
+        std::fs::create_dir_all(obstacle.join("something")).unwrap();
+        found.store(1, Relaxed);
+        for _ in 0..3 {
+            doubts.look();
+            doubts.remove();
+            assert_eq!((store.checkpoints().unwrap(), doubts.is_one_owed), (vec![second.clone()], true));
+            assert_eq!(status.failures(), 1, "it is told once");
+        }
+        let third = publish(&store);
+        std::fs::remove_dir_all(obstacle).unwrap();
+        doubts.remove();
+        assert_eq!((store.checkpoints().unwrap(), doubts.left), (vec![third], None));
+        found.store(2, Relaxed);
+        doubts.look();
+        assert_eq!((store.checkpoints().unwrap(), doubts.left), (vec![], None));
     }
 }

@@ -60,8 +60,8 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    /// The last number that was given. What was removed leaves none to anybody else.
-    last: AtomicU64,
+    /// The greatest number that was ever seen, or given: a name means one checkpoint, also where that was removed.
+    newest: AtomicU64,
     /// Locked.
     _lock: File,
 }
@@ -86,10 +86,17 @@ impl Store {
         }
         for entry in fs::read_dir(folder).map_err(failed("listing it"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                fs::remove_dir_all(entry.path()).map_err(failed("clearing away what was not finished"))?;
+                clear_away(&entry.path());
             }
         }
-        Ok(Store { folder: folder.to_owned(), last: AtomicU64::new(0), _lock: lock })
+        let store = Store { folder: folder.to_owned(), newest: AtomicU64::new(0), _lock: lock };
+        store.checkpoints().map_err(failed("listing it"))?;
+        Ok(store)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What is there, the newest first.
@@ -97,7 +104,14 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn checkpoints(&self) -> io::Result<Vec<PathBuf>> {
-        checkpoints(&self.folder)
+        let found = checkpoints(&self.folder)?;
+        self.newest.fetch_max(found.first().and_then(|path| sequence(path)).unwrap_or(0), Relaxed);
+        Ok(found)
+    }
+
+    /// The number of the newest that there is, or was.
+    pub fn newest(&self) -> u64 {
+        self.newest.load(Relaxed)
     }
 
     /// A new folder for a checkpoint in the making.
@@ -105,14 +119,14 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn begin(&self) -> io::Result<Unfinished> {
-        let newest = self.checkpoints()?.first().and_then(|path| sequence(path)).unwrap_or(0);
-        let sequence = self.last.load(Relaxed).max(newest) + 1;
+        self.checkpoints()?;
+        let sequence = self.newest() + 1;
         let path = self.folder.join(format!("{UNFINISHED}{sequence:012}"));
         if path.exists() {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir(&path)?;
-        self.last.store(sequence, Relaxed);
+        self.newest.store(sequence, Relaxed);
         Ok(Unfinished {
             path,
             target: self.folder.join(format!("{PREFIX}{sequence:012}")),
@@ -121,15 +135,46 @@ impl Store {
     }
 
     /// Removes all but so many of the newest.
+    ///
+    /// # Errors
+    /// The file system's, where some are still there.
     pub fn retain(&self, kept: usize) -> io::Result<()> {
-        for path in self.checkpoints()?.into_iter().skip(kept) {
-            // Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away at the next start.
+        self.remove(self.checkpoints()?.into_iter().skip(kept))
+    }
+
+    /// Removes those with this number and smaller ones.
+    ///
+    /// # Errors
+    /// The file system's, where some are still there.
+    pub fn remove_up_to(&self, newest: u64) -> io::Result<()> {
+        let is_one = |path: &PathBuf| sequence(path).is_some_and(|sequence| sequence <= newest);
+        self.remove(self.checkpoints()?.into_iter().filter(is_one))
+    }
+
+    /// Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away at the next start. All lose their
+    /// names, for good, before the first goes: that may take long.
+    fn remove(&self, paths: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+        let (mut outcome, mut nameless) = (Ok(()), Vec::new());
+        for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let nameless = self.folder.join(format!("{UNFINISHED}to-be-removed-{name}"));
-            fs::rename(&path, &nameless)?;
-            fs::remove_dir_all(nameless)?;
+            let target = self.folder.join(format!("{UNFINISHED}to-be-removed-{name}"));
+            match fs::rename(&path, &target) {
+                Ok(()) => nameless.push(target),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(())
+        if !nameless.is_empty() {
+            File::open(&self.folder)?.sync_all()?;
+        }
+        nameless.iter().for_each(|path| clear_away(path));
+        outcome
+    }
+}
+
+/// What has no name takes room, and is no checkpoint: nothing depends on it.
+fn clear_away(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!("cannot clear away {}: {error}", path.display());
     }
 }
 
@@ -261,8 +306,15 @@ mod tests {
         let names: Vec<_> = store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect();
         assert_eq!(names, [Some(12), Some(11)]);
         assert_eq!(super::manifest(&store.checkpoints().unwrap()[0]).unwrap(), manifest());
-        store.retain(0).unwrap();
-        assert!(store.checkpoints().unwrap().is_empty());
+        drop(store);
+        let store = Store::open(folder.path()).unwrap();
+        store.remove_up_to(11).unwrap();
+        assert_eq!(
+            store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect::<Vec<_>>(),
+            [Some(12)]
+        );
+        store.remove_up_to(12).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the lock");
         let next = store.begin().unwrap().publish(&manifest()).unwrap();
         assert_eq!(sequence(&next), Some(13), "a name means one checkpoint");
     }

@@ -19,7 +19,7 @@ use super::notify;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
 use crate::limits::{
-    CHECKPOINT_SAVING_US, LOOKS_PER_WATCHDOG, NODES_LEAVE_MAX, SYSTEMD_LOOK, SYSTEMD_READY_LOOK,
+    CHECKPOINT_SAVING_US, LOADING_US, LOOKS_PER_WATCHDOG, NODES_LEAVE_MAX, SYSTEMD_LOOK, SYSTEMD_READY_LOOK,
 };
 use crate::node::Control;
 use crate::numbers::counted;
@@ -38,6 +38,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
     let mut pulse = Pulse::default();
     let mut told = String::new();
     let mut has_been_ready = false;
+    let (mut loaded, mut extended) = (0, None::<Instant>);
     let mut fed = Instant::now();
     loop {
         Vital::Systemd.at_work();
@@ -55,6 +56,13 @@ async fn keep_telling(view: Arc<View>, control: Control) {
             tell_ready();
         }
         notify::tell_ready_if_owed();
+        // A ledger is as large as it is: whoever gets on with it is given time, and whoever does not has the unit's TimeoutStartSec=.
+        if !has_been_ready && extended.is_none_or(|extended| extended.elapsed() >= SYSTEMD_LOOK) {
+            let now_loaded = view.feed.as_ref().map_or(0, |feed| feed.rows()) + accounts(&view);
+            if now_loaded > loaded && notify::tell(&[NotifyState::ExtendTimeoutUsec(LOADING_US)]) {
+                (loaded, extended) = (now_loaded, Some(Instant::now()));
+            }
+        }
         let still = pulse.look(view.shards.iter().map(|shard| shard.metrics.turns.get()).collect());
         // Shards that have drained turn no more, and the unit's TimeoutStopSec= bounds the rest.
         if still.is_empty() || view.is_draining() {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use super::{Control, StartError};
 use crate::{
     auditor::AuditStatus,
-    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Followed, Maker, Port, Restoring, Store},
+    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
     clock::Clock,
     feed::{FeedState, FeedStatus},
     shard::{CheckpointLink, ShardSetup, checkpoint_link},
@@ -59,11 +59,9 @@ impl StartMaker {
     ) -> Result<Maker, StartError> {
         let StartMaker { config, store, cut, status, ports } = self;
         let feed = Arc::clone(feed);
-        let following = move || {
-            let differences = audit.as_ref().map_or(0, |audit| audit.differences());
-            (feed.state() == FeedState::Following).then(|| Followed { rows: feed.rows(), differences })
-        };
-        let maker = Maker::start(config, store, cut, status, clock, ports, following);
+        let following = move || (feed.state() == FeedState::Following).then(|| feed.rows());
+        let differences = move || audit.as_ref().map_or(0, |audit| audit.differences());
+        let maker = Maker::start(config, store, cut, status, clock, ports, following, differences);
         maker.map_err(|source| StartError::Thread { source })
     }
 }

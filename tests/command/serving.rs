@@ -370,6 +370,27 @@ fn systemd_hears_that_the_node_is_ready_that_idle_shards_turn_and_that_it_stops(
     }
 }
 
+/// A ledger that takes longer than the unit's TimeoutStartSec= was begun with again and again, and never served.
+#[test]
+fn systemd_gives_time_to_a_node_that_gets_on_with_loading() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ["generate", "--users", "1000", "--transactions", "300000"];
+    run(folder.path(), &ledger).ok();
+    let socket = folder.path().join("notify");
+    let heard = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    heard.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    let mut command = florin(folder.path(), &SERVE);
+    command.env("NOTIFY_SOCKET", &socket);
+    let _server = Server::spawn(command);
+    let mut said = String::new();
+    while !said.contains("READY=1") {
+        let mut bytes = [0; 4_096];
+        let length = heard.recv(&mut bytes).unwrap();
+        said.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+    assert!(said.contains("EXTEND_TIMEOUT_USEC=900000000"), "{said}");
+}
+
 #[test]
 fn a_hangup_takes_over_what_is_logged_and_names_what_takes_a_restart() {
     let folder = folder_with_ledger();

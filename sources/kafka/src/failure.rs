@@ -117,7 +117,8 @@ pub fn refused(address: &Address, right: Right, what: &str, error: &KafkaError) 
 
 /// What becomes of an error that the client library tells.
 pub enum Verdict {
-    /// The library goes on by itself; what cannot be asked for too long is noticed by [`crate::limits::QUERY_TIMEOUT`].
+    /// The library goes on by itself. Brokers that answer no question for [`crate::limits::QUERY_TIMEOUT`] are noticed by that, and records
+    /// that do not come by the watermark that does not go on.
     GoesOn,
     /// It does not.
     Failed(Failure),

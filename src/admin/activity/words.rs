@@ -128,7 +128,12 @@ fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
                 format!("the newest has {accounts} in {mib:.1} MiB, made in {:.1} s{age}", made.seconds);
             say(said, "checkpoint", Weight::Well, words);
         }
-        (None, _) => say(said, "checkpoint", Weight::Note, "none has been made yet".to_owned()),
+        (None, _) => say(
+            said,
+            "checkpoint",
+            Weight::Note,
+            "there is none: a restart reads the whole ledger".to_owned(),
+        ),
     }
     if status.failures() > 0 {
         let words = format!("{} to make one failed: the log says why", counted(status.failures(), "attempt"));
