@@ -40,6 +40,18 @@ fn of(partition: u32) -> u64 {
 }
 
 #[test]
+fn a_shard_that_is_told_of_a_map_does_not_sleep_before_it_has_taken_it_over() {
+    let (mut alone, mut port) = divided();
+    alone.turn(20);
+    while alone.shard.next_touched().is_some() {}
+    assert_eq!(alone.shard.park(), Park::Idle);
+    told(&mut port, [Hold::Ready, Hold::No, Hold::No]);
+    assert_eq!(alone.shard.park(), Park::Busy);
+    alone.turn(30);
+    assert_eq!(alone.shard.park(), Park::Idle);
+}
+
+#[test]
 fn users_of_others_are_told_to_be_theirs() {
     let (mut alone, mut port) = divided();
     let balance = |user| frame(Opcode::GetBalance, Encoding::Rkyv, user, &[]);

@@ -120,6 +120,7 @@ fn a_full_link_makes_callers_wait_and_loses_nothing() {
         for at_us in 11..200 {
             for (alone, answers) in node.iter_mut().zip(&mut answers) {
                 alone.turn(at_us);
+                assert!(!alone.shard.forwarding.holds_back(), "what may go has gone");
                 for (connection, ids) in (0..connections).zip(answers) {
                     let output = alone.shard.take_output(connection, Vec::new());
                     alone.shard.sent(connection, output.len());

@@ -118,6 +118,29 @@ fn who_ends_takes_no_other_questions_along() {
     }
 }
 
+/// Each part of a batch waits by itself, and what was gathered of it goes with the last.
+#[test]
+fn nothing_is_kept_of_a_batch_whose_caller_has_gone() {
+    let mut node = node(2, 8);
+    node[0].begin_turn(10);
+    node[0].shard.open(0, Listener::Any);
+    node[0].shard.receive(0, &request(3, 1, 0, true, &[user_of(0), user_of(1)]));
+    node[0].end_turn(10);
+    node[1].turn(11);
+    let under_way = |node: &[Alone]| {
+        let waiting = node.iter().map(|alone| alone.shard.forwarding.waiting.len()).sum::<usize>();
+        (waiting, node[0].shard.forwarding.gathers().len())
+    };
+    assert_eq!(under_way(&node), (2, 1));
+    node[0].begin_turn(20);
+    node[0].shard.closed(0);
+    node[0].end_turn(20);
+    for at_us in 21..30 {
+        node.iter_mut().for_each(|alone| alone.turn(at_us));
+    }
+    assert_eq!(under_way(&node), (0, 0));
+}
+
 /// Another row, of an amount that a balance of many of them has room for.
 fn row_of_one(user: u64, version: u64) -> Transaction {
     Transaction { amount: 1, kind: Kind::Withdrawal, ..row(user, version) }
