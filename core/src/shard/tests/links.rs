@@ -214,9 +214,15 @@ fn a_neighbour_hears_that_a_caller_has_gone_where_it_waits() {
 #[test]
 fn statistics_of_a_neighbour_say_how_long_statistics_may_be() {
     let user = user_of(1);
-    let get = format!("GET /v1/users/{user}/statistics HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+    let get = |options: &str| {
+        format!("GET /v1/users/{user}/statistics{options} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
+    };
     let native = frame(Opcode::GetStatistics, Encoding::Rkyv, user, &[]);
-    for (ask, tells) in [(get, false), (native, true)] {
+    // With options a question goes by itself.
+    let mut of_version_1 = request(Opcode::GetStatistics as u8, 1, user, true, &[]);
+    of_version_1[24..40].copy_from_slice(&1_u128.to_le_bytes());
+    let asks = [(get(""), false), (get("?min_version=1"), false), (native, true), (of_version_1, true)];
+    for (ask, tells) in asks {
         let mut node = node(2, 8);
         for (version, asset) in [(1, b"AAAA"), (2, b"BBBB"), (3, b"CCCC")] {
             let asset = Asset::parse(asset).expect("a legal code");
