@@ -245,7 +245,11 @@ fn checkpoints(page: &mut String, view: &View) {
     );
     let counters = [
         ("florin_checkpoints_total", "Checkpoints made.", status.made()),
-        ("florin_checkpoint_failures_total", "Checkpoints that could not be made.", status.failures()),
+        (
+            "florin_checkpoint_failures_total",
+            "Checkpoints that could not be made, or removed.",
+            status.failures(),
+        ),
     ];
     for (name, help, value) in counters {
         head(page, name, Kind::Counter, help);

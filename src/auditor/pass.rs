@@ -285,7 +285,8 @@ impl<'a> Pass<'a> {
         }
         let sums = self.shards.sums()?;
         let differs = |bucket: usize| sums[bucket].rows != self.ledger[bucket];
-        let is_open = |bucket: usize| differs(bucket) && !self.explained[bucket] && !sums[bucket].is_unknown;
+        // Also where an account of it was told: another one of it, of which the ledger has nothing any more, was met by nobody.
+        let is_open = |bucket: usize| differs(bucket) && !sums[bucket].is_unknown;
         let open: Vec<bool> = (0..BUCKETS).map(is_open).collect();
         if open.contains(&true) {
             self.search(&open)?;

@@ -255,7 +255,7 @@ impl Making {
     fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
         Vital::Checkpoint.at_work();
         let begun = Instant::now();
-        let known = self.doubts.known;
+        let sure = self.doubts.known;
         let begin = self.reach(self.clock.monotonic_us())?;
         if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
             self.status.note_current();
@@ -270,6 +270,7 @@ impl Making {
         for index in 0..self.ports.len() {
             let written = self.copy(index, &unfinished)?.map_err(failed)?;
             let applied = self.fingerprints(index)?;
+            self.doubts.check(sure)?;
             for (bucket, all) in fingerprints.iter_mut().enumerate() {
                 let known = applied[bucket].filter(|_| !written.unknown[bucket]);
                 *all = all.zip(known).map(|(all, own)| all.plus(own));
@@ -294,10 +295,7 @@ impl Making {
             sections,
             fingerprints,
         };
-        self.doubts.look();
-        if self.doubts.known != known {
-            return Err(MakeError::Doubted);
-        }
+        self.doubts.check(sure)?;
         let path = unfinished.publish(&manifest).map_err(failed)?;
         self.doubts.is_one_owed = false;
         self.cut.note_durable(manifest.begin.clone());
@@ -387,7 +385,7 @@ struct Doubts {
     left: Option<u64>,
     /// Which was told.
     has_failed: bool,
-    /// Whether there were some that are to be replaced.
+    /// Whether none was made since the audit has found something.
     is_one_owed: bool,
 }
 
@@ -402,6 +400,12 @@ impl Doubts {
             self.status.note_none();
             self.remove();
         }
+    }
+
+    /// Looks as well, for a checkpoint that was begun when so many were known.
+    fn check(&mut self, known: u64) -> Result<(), MakeError> {
+        self.look();
+        if self.known == known { Ok(()) } else { Err(MakeError::Doubted) }
     }
 
     /// Removes what is left to be.
@@ -462,6 +466,9 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::follower::{Waker, link};
+    use crate::mesh::Parking;
+    use crate::shard::{Shard, ShardSetup, checkpoint_link};
 
     fn publish(store: &Store) -> PathBuf {
         let manifest = Manifest {
@@ -476,25 +483,78 @@ mod tests {
         store.begin().unwrap().publish(&manifest).unwrap()
     }
 
+    fn doubts(store: &Arc<Store>, status: &Arc<CheckpointStatus>, found: &Arc<AtomicU64>) -> Doubts {
+        let found = Arc::clone(found);
+        Doubts {
+            differences: Box::new(move || found.load(Relaxed)),
+            store: Arc::clone(store),
+            status: Arc::clone(status),
+            known: 0,
+            left: None,
+            has_failed: false,
+            is_one_owed: false,
+        }
+    }
+
+    #[test]
+    fn one_that_is_in_the_making_when_something_is_found_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path()).unwrap());
+        let (found, status, cut) = (Arc::default(), Arc::default(), Arc::new(Cut::default()));
+        let (parking, waker): (_, Waker) = (Arc::new(Parking::new()), Arc::new(|| {}));
+        let (_outlet, feed) = link(Arc::clone(&parking), Arc::clone(&waker));
+        let (port, link) = checkpoint_link();
+        let mut shard = Shard::new(ShardSetup::alone(Arc::clone(&parking), feed)).with_checkpoints(link);
+        let config = CheckpointConfig {
+            folder: folder.path().to_owned(),
+            every: None,
+            every_rows: None,
+            at_end: false,
+        };
+        let clock = Clock::new(None);
+        let mut making = Making {
+            config,
+            store: Arc::clone(&store),
+            cut: Arc::clone(&cut),
+            status: Arc::clone(&status),
+            doubts: doubts(&store, &status, &found),
+            clock,
+            stop: Arc::default(),
+            ports: vec![Port::new(port, parking, waker)],
+            buffers: Vec::new(),
+            open: OpenBlocks::new(),
+        };
+        // It asks how far the node is before it copies and behind that; or nothing is found.
+        for (comes_at, is_made) in [(1, false), (2, false), (3, true)] {
+            let (outcome, is_one_owed) = thread::scope(|scope| {
+                let made = scope.spawn(|| (making.make(true), making.doubts.is_one_owed));
+                let mut asked = 0;
+                while !made.is_finished() {
+                    if cut.wants(u64::MAX) {
+                        asked += 1;
+                        found.fetch_add(u64::from(asked == comes_at), Relaxed);
+                        let (ledger, position) = ("test".to_owned(), Vec::new());
+                        cut.put(Ok(Reached { ledger, position, loads: 1 }));
+                    }
+                    shard.begin_turn(clock.now());
+                    shard.work();
+                    thread::park_timeout(CHECKPOINT_LOOK);
+                }
+                made.join().unwrap()
+            });
+            let there = store.checkpoints().unwrap().len();
+            assert_eq!((there, is_one_owed), (usize::from(is_made), !is_made), "{outcome:?}");
+            assert_eq!(matches!(outcome, Err(MakeError::Doubted)), !is_made, "{outcome:?}");
+        }
+    }
+
     #[test]
     fn what_has_come_into_doubt_is_removed_and_what_was_made_since_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
         let [first, second] = [(); 2].map(|()| publish(&store));
-        let (found, status) = (Arc::new(AtomicU64::new(0)), Arc::new(CheckpointStatus::default()));
-        let differences = Box::new({
-            let found = Arc::clone(&found);
-            move || found.load(Relaxed)
-        });
-        let mut doubts = Doubts {
-            differences,
-            store: Arc::clone(&store),
-            status: Arc::clone(&status),
-            known: 0,
-            left: None,
-            has_failed: false,
-            is_one_owed: false,
-        };
+        let (found, status) = (Arc::new(AtomicU64::new(0)), Arc::default());
+        let mut doubts = doubts(&store, &status, &found);
         doubts.look();
         doubts.remove();
         assert_eq!((store.checkpoints().unwrap(), doubts.is_one_owed), (vec![second.clone(), first], false));

@@ -47,7 +47,7 @@ impl CheckpointStatus {
         self.made.load(Relaxed)
     }
 
-    /// Checkpoints that could not be made.
+    /// Checkpoints that could not be made, or removed.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }

@@ -60,7 +60,7 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    /// The greatest number that was ever seen, or given: a name means one checkpoint, also where that was removed.
+    /// The greatest number that was seen, or given: as long as the folder is held, a name means one checkpoint, also where that was removed.
     newest: AtomicU64,
     /// Locked.
     _lock: File,
@@ -111,6 +111,8 @@ impl Store {
 
     /// The number of the newest that there is, or was.
     pub fn newest(&self) -> u64 {
+        // Others may have put one here.
+        let _ = self.checkpoints();
         self.newest.load(Relaxed)
     }
 
@@ -119,14 +121,13 @@ impl Store {
     /// # Errors
     /// The file system's.
     pub fn begin(&self) -> io::Result<Unfinished> {
-        self.checkpoints()?;
         let sequence = self.newest() + 1;
+        self.newest.store(sequence, Relaxed);
         let path = self.folder.join(format!("{UNFINISHED}{sequence:012}"));
         if path.exists() {
             fs::remove_dir_all(&path)?;
         }
         fs::create_dir(&path)?;
-        self.newest.store(sequence, Relaxed);
         Ok(Unfinished {
             path,
             target: self.folder.join(format!("{PREFIX}{sequence:012}")),
@@ -163,11 +164,9 @@ impl Store {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        if !nameless.is_empty() {
-            File::open(&self.folder)?.sync_all()?;
-        }
+        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
         nameless.iter().for_each(|path| clear_away(path));
-        outcome
+        outcome.and(synced)
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::warn;
 use super::notify;
 use crate::admin::View;
 use crate::drivers::inherited::Inherited;
+use crate::feed::FeedState;
 use crate::limits::{
     CHECKPOINT_SAVING_US, LOADING_US, LOOKS_PER_WATCHDOG, NODES_LEAVE_MAX, SYSTEMD_LOOK, SYSTEMD_READY_LOOK,
 };
@@ -38,7 +39,7 @@ async fn keep_telling(view: Arc<View>, control: Control) {
     let mut pulse = Pulse::default();
     let mut told = String::new();
     let mut has_been_ready = false;
-    let (mut loaded, mut extended) = (0, None::<Instant>);
+    let mut loading = Loading::default();
     let mut fed = Instant::now();
     loop {
         Vital::Systemd.at_work();
@@ -56,16 +57,13 @@ async fn keep_telling(view: Arc<View>, control: Control) {
             tell_ready();
         }
         notify::tell_ready_if_owed();
-        // A ledger is as large as it is: whoever gets on with it is given time, and whoever does not has the unit's TimeoutStartSec=.
-        if !has_been_ready && extended.is_none_or(|extended| extended.elapsed() >= SYSTEMD_LOOK) {
-            let now_loaded = view.feed.as_ref().map_or(0, |feed| feed.rows()) + accounts(&view);
-            if now_loaded > loaded && notify::tell(&[NotifyState::ExtendTimeoutUsec(LOADING_US)]) {
-                (loaded, extended) = (now_loaded, Some(Instant::now()));
-            }
-        }
         let still = pulse.look(view.shards.iter().map(|shard| shard.metrics.turns.get()).collect());
         // Shards that have drained turn no more, and the unit's TimeoutStopSec= bounds the rest.
         if still.is_empty() || view.is_draining() {
+            // Before the watchdog is fed: it would be put off as well.
+            if !has_been_ready && loading.gets_on(loaded(&view)) {
+                notify::tell(&[NotifyState::ExtendTimeoutUsec(LOADING_US)]);
+            }
             if watchdog.is_some() {
                 notify::tell(&[NotifyState::Watchdog]);
             }
@@ -189,6 +187,33 @@ fn accounts(view: &View) -> u64 {
     view.shards.iter().map(|shard| shard.metrics.accounts.get()).sum()
 }
 
+/// What there is of a ledger that is not loaded yet: rows taken from it, re-read ones, and accounts. `None` where nothing is loaded.
+fn loaded(view: &View) -> Option<u64> {
+    let feed = view.feed.as_ref().filter(|feed| matches!(feed.state(), FeedState::Loading { .. }))?;
+    Some(feed.rows() + feed.rereads() + accounts(view))
+}
+
+/// A ledger is as large as it is: a node that gets on with it is given time, and one that does not has the unit's TimeoutStartSec=.
+#[derive(Default)]
+struct Loading {
+    loaded: u64,
+    asked: Option<Instant>,
+}
+
+impl Loading {
+    /// Whether there is something else than at the last look. It is looked at once a second.
+    fn gets_on(&mut self, loaded: Option<u64>) -> bool {
+        if self.asked.is_some_and(|asked| asked.elapsed() < SYSTEMD_LOOK) {
+            return false;
+        }
+        let gets_on = loaded.is_some_and(|loaded| loaded != self.loaded);
+        if gets_on {
+            *self = Loading { loaded: loaded.unwrap_or(0), asked: Some(Instant::now()) };
+        }
+        gets_on
+    }
+}
+
 /// The turns of each shard's loop, when all of them had last turned.
 #[derive(Default)]
 struct Pulse {
@@ -221,6 +246,22 @@ mod tests {
         assert_eq!(pulse.look(vec![1, 140_000]), [0]);
         assert!(pulse.look(vec![2, 140_000]).is_empty(), "shard 1 had turned meanwhile");
         assert_eq!(pulse.look(vec![2, 140_000]), [0, 1]);
+    }
+
+    #[test]
+    fn whoever_gets_on_with_loading_is_given_time_and_nobody_else() {
+        let mut loading = Loading::default();
+        let later = |loading: &mut Loading| loading.asked = loading.asked.map(|asked| asked - SYSTEMD_LOOK);
+        assert!(!loading.gets_on(None) && !loading.gets_on(Some(0)));
+        assert!(loading.gets_on(Some(5)));
+        assert!(!loading.gets_on(Some(6)), "not within the same second");
+        later(&mut loading);
+        assert!(loading.gets_on(Some(6)));
+        later(&mut loading);
+        assert!(!loading.gets_on(Some(6)), "it stands still");
+        assert!(loading.gets_on(Some(1)), "it has begun anew");
+        later(&mut loading);
+        assert!(!loading.gets_on(None), "it does something else");
     }
 
     /// SIGHUP while the ledger was being loaded ended with READY=1, the word by which a reload is done, and systemd sent callers.

@@ -199,6 +199,24 @@ fn rows_that_were_changed_or_removed_behind_its_back_are_found() {
     assert_eq!((found.user.map(UserId::get), found.what), (Some(removed), "version"), "{found:?}");
     // What readers have seen is shown on, and says that it is not whole.
     assert_eq!(node.shards().iter().map(|shard| shard.metrics.quarantined.get()).sum::<u64>(), 1);
+
+    // Both, of two users of one bucket: that one is told does not explain the other.
+    let bucket = |user: u64| florin::audit::bucket_of(UserId::new(user).expect("an id").hashed());
+    let others = || users.iter().copied().filter(|user| ![changed, shifted, removed].contains(user));
+    let mut pairs = others().flat_map(|one| others().map(move |other| (one, other)));
+    let (changed, removed) =
+        pairs.find(|&(one, other)| one != other && bucket(one) == bucket(other)).expect("two of one bucket");
+    tamper(
+        &path,
+        &format!(
+            "UPDATE transactions SET amount = amount + 1 WHERE user_id = {changed} AND version = 1; \
+             DELETE FROM transactions WHERE user_id = {removed}"
+        ),
+    );
+    until("both are told", || status(&node).differences() == 5);
+    let told: Vec<_> =
+        status(&node).evidence().iter().filter_map(|found| found.user).map(UserId::get).collect();
+    assert!(told.contains(&changed) && told.contains(&removed), "{told:?}");
     end(node);
 }
 
@@ -264,10 +282,10 @@ fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
     maker.make(move |made| told.send(made).expect("a test waits"));
     let made = heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
     let last = made.path.file_name().expect("a name").to_string_lossy().into_owned();
-    // A file where the next is to be made.
+    // Files where the next ones are to be made.
     let number: u64 = last.trim_start_matches("checkpoint-").parse().expect("a number");
-    let obstacle = folder.join(format!(".making-{:012}", number + 1));
-    std::fs::write(&obstacle, "").expect("a file");
+    let obstacles = (1..=40).map(|next| folder.join(format!(".making-{:012}", number + next)));
+    obstacles.clone().for_each(|path| std::fs::write(path, "").expect("a file"));
     let before = status(&node).differences();
     node.audit().expect("it is audited").damage(user_id, florin::shard::Damage::Balance);
     pass(&node);
@@ -276,7 +294,7 @@ fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
     let made = maker.status();
     until("another cannot be made", || made.failures() > 0);
     assert_eq!((checkpoints(), made.last()), (vec![], None));
-    std::fs::remove_file(&obstacle).expect("the file");
+    obstacles.for_each(|path| std::fs::remove_file(path).expect("the file"));
     until("another is made", || checkpoints().len() == 1 && checkpoints()[0] > last);
     assert_eq!(native.balance_at_least(user, rows.len() as u64), right);
     end(node);

@@ -490,7 +490,7 @@ fn a_node_that_runs_for_long_stays_as_it_is() {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     descriptors: usize,
-    /// Resident, and not the kernel's to take back: pages of its files, as of its program, come and go with what others need.
+    /// Resident, and not the kernel's to take back without swap: pages of its files, as of its program, come and go with what others need.
     own_kib: u64,
 }
 

@@ -344,8 +344,6 @@ impl Shard {
     }
 
     fn quarantine(&mut self, user_id: UserId) {
-        // Rows may have been changed in the ledger: what a checkpoint would say of them is known again once the sums were compared.
-        self.fingerprints.doubt(bucket_of(user_id.hashed()));
         if self.responder.table.quarantine(user_id) {
             self.follow.requests.push_back(FeedRequest::Reread { user_id, reason: Reason::Audit });
         }

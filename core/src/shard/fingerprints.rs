@@ -112,11 +112,6 @@ impl Fingerprints {
         }
     }
 
-    /// The accounts of a bucket may have other rows than were applied.
-    pub fn doubt(&mut self, bucket: usize) {
-        self.unknown[bucket] = true;
-    }
-
     pub fn begin_copying(&mut self) {
         self.after_copying.fill(Fingerprint::default());
     }

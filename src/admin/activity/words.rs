@@ -128,15 +128,15 @@ fn checkpoint(said: &mut Vec<Said>, maker: &MakerHandle) {
                 format!("the newest has {accounts} in {mib:.1} MiB, made in {:.1} s{age}", made.seconds);
             say(said, "checkpoint", Weight::Well, words);
         }
-        (None, _) => say(
-            said,
-            "checkpoint",
-            Weight::Note,
-            "there is none: a restart reads the whole ledger".to_owned(),
-        ),
+        (None, _) => {
+            say(said, "checkpoint", Weight::Note, "there is none that is known to be right".to_owned())
+        }
     }
     if status.failures() > 0 {
-        let words = format!("{} to make one failed: the log says why", counted(status.failures(), "attempt"));
+        let words = format!(
+            "{} to make or remove one failed: the log says why",
+            counted(status.failures(), "attempt")
+        );
         say(said, "checkpoint", Weight::Fault, words);
     }
 }
