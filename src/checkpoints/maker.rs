@@ -100,6 +100,14 @@ impl MakerHandle {
     }
 }
 
+/// What the maker looks at.
+pub struct Watched {
+    /// How many rows were taken from the ledger so far; nothing while it is not followed.
+    pub following: Box<dyn Fn() -> Option<u64> + Send>,
+    /// How many differences the audit has found.
+    pub differences: Box<dyn Fn() -> u64 + Send>,
+}
+
 /// The thread, as long as it is held.
 pub struct Maker {
     thread: Option<JoinHandle<()>>,
@@ -108,8 +116,7 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how many rows were
-    /// taken from the ledger so far, and nothing while it is not followed; `differences`, how many the audit has found.
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more.
     ///
     /// # Errors
     /// Where the system gives no thread.
@@ -120,13 +127,13 @@ impl Maker {
         status: Arc<CheckpointStatus>,
         clock: Clock,
         ports: Receiver<Vec<Port>>,
-        following: impl Fn() -> Option<u64> + Send + 'static,
-        differences: impl Fn() -> u64 + Send + 'static,
+        watched: Watched,
     ) -> io::Result<Maker> {
+        let Watched { following, differences } = watched;
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let doubts = Doubts {
-            differences: Box::new(differences),
+            differences,
             store: Arc::clone(&store),
             status: Arc::clone(&status),
             known: 0,
@@ -446,6 +453,12 @@ impl Due {
     fn has_rested(&self) -> bool {
         let rest = CHECKPOINT_AFTER_FINDING.max(CHECKPOINT_RESTS * self.took);
         self.last.is_none_or(|last| last.elapsed() >= rest)
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
     }
 }
 

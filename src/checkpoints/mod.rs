@@ -34,7 +34,7 @@ mod write;
 
 pub use cut::Cut;
 pub use load::{Refusal, Restoring};
-pub use maker::{Made, Maker, MakerHandle};
+pub use maker::{Made, Maker, MakerHandle, Watched};
 pub use status::CheckpointStatus;
 pub use store::{Store, StoreError};
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use super::{Control, StartError};
 use crate::{
     auditor::AuditStatus,
-    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store},
+    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store, Watched},
     clock::Clock,
     feed::{FeedState, FeedStatus},
     shard::{CheckpointLink, ShardSetup, checkpoint_link},
@@ -61,7 +61,8 @@ impl StartMaker {
         let feed = Arc::clone(feed);
         let following = move || (feed.state() == FeedState::Following).then(|| feed.rows());
         let differences = move || audit.as_ref().map_or(0, |audit| audit.differences());
-        let maker = Maker::start(config, store, cut, status, clock, ports, following, differences);
+        let watched = Watched { following: Box::new(following), differences: Box::new(differences) };
+        let maker = Maker::start(config, store, cut, status, clock, ports, watched);
         maker.map_err(|source| StartError::Thread { source })
     }
 }
