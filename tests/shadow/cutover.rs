@@ -1,5 +1,6 @@
 //! Callers that the candidate serves.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -239,11 +240,13 @@ fn the_candidate_never_answers_whom_the_primary_refuses() {
     shadow.settled(103);
     assert!(is_candidates(&caller.ask("POST", "/v1/balances:batchGet", &batch).expect("an answer")));
     // Whoever shows anything that may be a credential is the primary's.
+    let mut asked = 104;
     for header in ["Authorization: Bearer x", "X-Api-Key: x", "Cookie: a=b", "X-Anything: x"] {
         for _ in 0..2 {
             let answer = caller.get_with(&target, &format!("{header}\r\n"));
             assert!(!is_candidates(&answer), "{header}: {}", answer.head);
-            shadow.settled(0);
+            asked += 1;
+            shadow.settled(asked);
         }
     }
 }
@@ -297,15 +300,20 @@ fn no_kind_of_caller_gets_from_the_candidate_what_the_primary_would_refuse() {
                 .expect("a user")
         };
         let users = [known(0), known(1)];
+        let asked = Cell::new(0);
+        let ask = |caller: &mut Caller, user: u64, kind: &str| {
+            asked.set(asked.get() + 1);
+            caller.get_with(&format!("/v1/users/{user}/balance"), kind)
+        };
         // Whom the candidate has answered in a round of questions; each has to be what the primary decides.
         let mut round = |revoked: bool| {
             let mut served = Vec::new();
             for (user, kind) in users.into_iter().flat_map(|user| KINDS.map(|kind| (user, kind))) {
-                let answer = caller.get_with(&format!("/v1/users/{user}/balance"), kind);
+                let answer = ask(&mut caller, user, kind);
                 assert_eq!(answer.status, decided(kind, user, revoked), "{user} {kind:?}: {}", answer.head);
                 served.extend(is_candidates(&answer).then_some((user, kind)));
             }
-            shadow.settled(0);
+            shadow.settled(asked.get());
             served
         };
         assert_eq!(round(false), []);
@@ -318,9 +326,9 @@ fn no_kind_of_caller_gets_from_the_candidate_what_the_primary_would_refuse() {
         revoked.store(true, Ordering::Relaxed);
         let mut before = Caller::connect(shadow.listen);
         for kind in [GOOD, COOKIE] {
-            before.get_with(&format!("/v1/users/{}/balance", users[0]), kind);
+            ask(&mut before, users[0], kind);
         }
-        shadow.settled(0);
+        shadow.settled(asked.get());
         for _ in 0..2 {
             assert_eq!(round(true), if is_served { &whom[2..] } else { &[] }, "{vouched}");
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,14 +12,14 @@ use crate::faulty::{Reaction, between};
 use crate::shadow::{Caller, Shadow, generated, http};
 use crate::support::{Server, wait_for};
 
-/// Callers that ask without end while `during` runs; each has to be answered.
-fn with_callers<T>(listen: SocketAddr, during: impl FnOnce() -> T) -> T {
+/// Callers that ask without end while `during` runs; each has to be answered. Says also how often they have asked.
+fn with_callers<T>(listen: SocketAddr, during: impl FnOnce() -> T) -> (T, u64) {
     /// Enough for one that waits for the candidate not to keep the others from asking.
     const CALLERS: u64 = 8;
-    let ends = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let (ends, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let outcome = thread::scope(|scope| {
         for caller in 0..CALLERS {
-            let ends = &ends;
+            let (ends, asked) = (&ends, &asked);
             scope.spawn(move || {
                 let mut connection = Caller::connect(listen);
                 for user in (caller..).step_by(7) {
@@ -28,6 +28,7 @@ fn with_callers<T>(listen: SocketAddr, during: impl FnOnce() -> T) -> T {
                     }
                     let answer = connection.get(&format!("/v1/users/{}/balance", user % USERS));
                     assert!(matches!(answer.status, 200 | 404), "{}", answer.head);
+                    asked.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
@@ -35,7 +36,8 @@ fn with_callers<T>(listen: SocketAddr, during: impl FnOnce() -> T) -> T {
         let outcome = catch_unwind(AssertUnwindSafe(during));
         ends.store(true, Ordering::Relaxed);
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
-    })
+    });
+    (outcome, asked.into_inner())
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn the_guard_takes_the_share_back_and_says_why() {
         let stage = stage("100%", &config, failure);
         let mut caller = Caller::connect(stage.shadow.listen);
         assert!(sides(&mut caller).values().all(|served| *served));
-        let state = with_callers(stage.shadow.listen, || {
+        let (state, asked) = with_callers(stage.shadow.listen, || {
             stage.fails.store(true, Ordering::Relaxed);
             wait_for("the guard", || {
                 let state = stage.shadow.state();
@@ -90,7 +92,7 @@ fn the_guard_takes_the_share_back_and_says_why() {
         assert!(state["serve"]["rolled_back"].as_str().expect("a reason").contains(why), "{state:#}");
         assert!(sides(&mut caller).values().all(|served| !served), "it stays back until somebody decides");
         // What was wrong before and is found only now would be the next breach.
-        stage.shadow.settled(0);
+        stage.shadow.settled(asked + 2 * USERS);
         stage.shadow.serve("100%");
         assert!(sides(&mut caller).values().all(|served| *served), "{}", stage.shadow.logged());
     }
@@ -151,7 +153,7 @@ fn a_breach_and_its_evidence_survive_a_kill() {
     let half = ["--serve", "candidate=50%"];
     let start = || Shadow::configured(&folder, [&http(node.any), &http(candidate)], &strict, &half);
     let shadow = start();
-    with_callers(shadow.listen, || {
+    let (_, asked) = with_callers(shadow.listen, || {
         wait_for("the guard", || (shadow.state()["serve"]["candidate_percent"] == 0.0).then_some(()));
     });
     // Somebody else in the same folder would take this one's evidence for its own.
@@ -166,7 +168,7 @@ fn a_breach_and_its_evidence_survive_a_kill() {
     ];
     let other = crate::support::run(folder.path(), &[&sides[..], &["--report", "report"]].concat());
     assert!(other.refused(1).contains("another shadow writes into"));
-    shadow.settled(0);
+    shadow.settled(asked);
     shadow.kill();
     let first = folder.path().join("report/run-000001/mismatches.jsonl");
     let found = std::fs::read_to_string(&first).expect("evidence").lines().count();

@@ -107,7 +107,8 @@ impl Shadow {
         self.log.lock().expect("no reader panics").clone()
     }
 
-    /// Waits until every request that it has seen has a verdict, and there are as many as `requests`.
+    /// Waits until every request that it has seen has a verdict, and there are as many as `requests`: all that were asked so far, for a
+    /// caller has its answer a moment before its request is counted.
     pub fn settled(&self, requests: u64) -> Value {
         wait_for(&format!("{requests} verdicts"), || {
             let state = self.state();
