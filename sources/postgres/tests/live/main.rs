@@ -8,6 +8,7 @@ mod fetched;
 mod kills;
 mod mirror;
 mod server;
+mod standbys;
 mod trouble;
 
 use mirror::{Mirror, eventually};
@@ -27,6 +28,15 @@ fn started() -> Server {
     let server = Server::start();
     server.sql(SCHEMA);
     server
+}
+
+/// One with rows, and who has followed it up to there.
+fn followed() -> (Server, Mirror) {
+    let server = started();
+    server.sql(&rows(0, 999, 10));
+    let mirror = Mirror::follow(server.target());
+    mirror.catch_up();
+    (server, mirror)
 }
 
 /// Rows of some users, each account's versions in order.
