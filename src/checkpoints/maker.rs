@@ -132,15 +132,7 @@ impl Maker {
         let Watched { following, differences } = watched;
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let doubts = Doubts {
-            differences,
-            store: Arc::clone(&store),
-            status: Arc::clone(&status),
-            known: 0,
-            left: None,
-            has_failed: false,
-            is_one_owed: false,
-        };
+        let doubts = Doubts::new(differences, Arc::clone(&store), Arc::clone(&status));
         let making = Making {
             config,
             store,
@@ -397,6 +389,15 @@ struct Doubts {
 }
 
 impl Doubts {
+    /// Nothing has been found yet.
+    fn new(
+        differences: Box<dyn Fn() -> u64 + Send>,
+        store: Arc<Store>,
+        status: Arc<CheckpointStatus>,
+    ) -> Doubts {
+        Doubts { differences, store, status, known: 0, left: None, has_failed: false, is_one_owed: false }
+    }
+
     /// Removes all that there are where the audit has found something since the last look.
     fn look(&mut self) {
         let differences = (self.differences)();
@@ -479,34 +480,18 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::checkpoints::store::tests::manifest;
     use crate::follower::{Waker, link};
     use crate::mesh::Parking;
     use crate::shard::{Shard, ShardSetup, checkpoint_link};
 
     fn publish(store: &Store) -> PathBuf {
-        let manifest = Manifest {
-            ledger: "test".to_owned(),
-            begin: Vec::new(),
-            end: Vec::new(),
-            made_at_us: 1,
-            incomplete: 0,
-            sections: Vec::new(),
-            fingerprints: vec![None; BUCKETS],
-        };
-        store.begin().unwrap().publish(&manifest).unwrap()
+        store.begin().unwrap().publish(&manifest()).unwrap()
     }
 
     fn doubts(store: &Arc<Store>, status: &Arc<CheckpointStatus>, found: &Arc<AtomicU64>) -> Doubts {
         let found = Arc::clone(found);
-        Doubts {
-            differences: Box::new(move || found.load(Relaxed)),
-            store: Arc::clone(store),
-            status: Arc::clone(status),
-            known: 0,
-            left: None,
-            has_failed: false,
-            is_one_owed: false,
-        }
+        Doubts::new(Box::new(move || found.load(Relaxed)), Arc::clone(store), Arc::clone(status))
     }
 
     #[test]

@@ -206,11 +206,9 @@ impl Loading {
         if self.asked.is_some_and(|asked| asked.elapsed() < SYSTEMD_LOOK) {
             return false;
         }
-        let gets_on = loaded.is_some_and(|loaded| loaded != self.loaded);
-        if gets_on {
-            *self = Loading { loaded: loaded.unwrap_or(0), asked: Some(Instant::now()) };
-        }
-        gets_on
+        let Some(loaded) = loaded.filter(|loaded| *loaded != self.loaded) else { return false };
+        *self = Loading { loaded, asked: Some(Instant::now()) };
+        true
     }
 }
 
