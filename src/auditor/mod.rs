@@ -90,6 +90,15 @@ impl From<SourceError> for Ended {
     }
 }
 
+/// Who keeps what the node answers, for a restart.
+pub trait Keeper: Send + Sync {
+    /// Something that is answered is about to be told as wrong: once this returns, nothing that is kept may hold it.
+    fn doubt(&self);
+
+    /// The account is quarantined, and what is kept from now on knows that.
+    fn settle(&self);
+}
+
 /// What an audit is told from outside.
 pub enum Command {
     /// Do something wrong to an account, for the audit to find.
@@ -139,6 +148,7 @@ impl Auditor {
         scan: Result<Box<dyn Scan>, String>,
         shards: Vec<Audited>,
         clock: Clock,
+        keeper: Option<Arc<dyn Keeper>>,
     ) -> io::Result<Auditor> {
         let (status, stop) = (Arc::new(AuditStatus::default()), Arc::new(AtomicBool::new(false)));
         let (commands, told) = mpsc::channel();
@@ -155,7 +165,7 @@ impl Auditor {
         let pace =
             Pace { share, stop: Arc::clone(&stop), status: Arc::clone(&status), worked: Duration::ZERO };
         let suspected = Suspected::default();
-        let auditing = Auditing { scan, shards, pace, told, status, suspected };
+        let auditing = Auditing { scan, shards, pace, told, status, keeper, suspected };
         let thread = spawn_vital(Vital::Audit, move || auditing.run())?;
         Ok(Auditor { thread: Some(thread), stop, handle })
     }
@@ -223,6 +233,7 @@ struct Auditing {
     pace: Pace,
     told: Receiver<Command>,
     status: Arc<AuditStatus>,
+    keeper: Option<Arc<dyn Keeper>>,
     suspected: Suspected,
 }
 
@@ -237,8 +248,8 @@ impl Auditing {
     fn pass(&mut self) -> Result<(), Ended> {
         self.obey();
         self.status.begin_pass();
-        let pass =
-            Pass::new(&mut *self.scan, &mut self.shards, &mut self.pace, &self.status, &mut self.suspected);
+        let (shards, pace, suspected) = (&mut self.shards, &mut self.pace, &mut self.suspected);
+        let pass = Pass::new(&mut *self.scan, shards, pace, &self.status, self.keeper.as_deref(), suspected);
         match pass.run() {
             Ok(report) => {
                 self.status.end_pass(report);

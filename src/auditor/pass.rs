@@ -9,7 +9,7 @@ use super::compare::{Difference, Outcome, compare};
 use super::history::{ALL, History, Piece, read_piece};
 use super::shards::{Copied, Shards, served};
 use super::status::{Finding, Report};
-use super::{AuditStatus, Ended, Pace};
+use super::{AuditStatus, Ended, Keeper, Pace};
 use crate::audit::{BUCKETS, Fingerprint, bucket_of};
 use crate::follower::{Scan, SourceError};
 use crate::limits::{
@@ -24,6 +24,7 @@ pub(super) struct Pass<'a> {
     shards: &'a mut Shards,
     pace: &'a mut Pace,
     status: &'a AuditStatus,
+    keeper: Option<&'a dyn Keeper>,
     begun: Instant,
     /// By bucket: the ledger's rows of the accounts, up to the versions at which they were met.
     ledger: Vec<Fingerprint>,
@@ -54,6 +55,7 @@ impl<'a> Pass<'a> {
         shards: &'a mut Shards,
         pace: &'a mut Pace,
         status: &'a AuditStatus,
+        keeper: Option<&'a dyn Keeper>,
         suspected: &'a mut Suspected,
     ) -> Pass<'a> {
         Pass {
@@ -61,6 +63,7 @@ impl<'a> Pass<'a> {
             shards,
             pace,
             status,
+            keeper,
             begun: Instant::now(),
             ledger: vec![Fingerprint::default(); BUCKETS],
             explained: vec![false; BUCKETS],
@@ -272,8 +275,11 @@ impl<'a> Pass<'a> {
         let bucket = bucket_of(user.hashed());
         self.explained[bucket] = true;
         self.report.differences += 1;
+        // Nothing of it comes back from a checkpoint once anybody was told, whenever the node ends.
+        self.keeper.inspect(|keeper| keeper.doubt());
         self.status.keep(Finding::of_account(bucket, user, difference));
         self.shards.quarantine(user)?;
+        self.keeper.inspect(|keeper| keeper.settle());
         self.status.count_difference();
         Ok(())
     }
@@ -301,7 +307,9 @@ impl<'a> Pass<'a> {
                     continue;
                 }
                 self.report.differences += 1;
+                self.keeper.inspect(|keeper| keeper.doubt());
                 self.status.keep(Finding::of_bucket(bucket, held, ledger));
+                self.keeper.inspect(|keeper| keeper.settle());
                 self.status.count_difference();
             }
             if ledger != held || sums[bucket].is_unknown {

@@ -240,8 +240,7 @@ impl AuditStatus {
         standing.evidence.push_back(finding);
     }
 
-    /// Counts one whose evidence is kept, for whoever sees the count looks for that, and whose account is quarantined: the checkpoint that
-    /// is made for it holds nothing wrong.
+    /// Counts one whose evidence is kept, for whoever sees the count looks for that, and whose account is quarantined.
     pub(super) fn count_difference(&self) {
         self.differences.fetch_add(1, Relaxed);
     }

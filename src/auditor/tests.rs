@@ -1,4 +1,5 @@
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock};
 
 use florin_record::TransactionText;
 use florin_schema::Version;
@@ -78,6 +79,7 @@ struct Followed {
     shard: Shard,
     audited: Option<Audited>,
     feed: Feed,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Followed {
@@ -88,7 +90,7 @@ impl Followed {
             (Clock::new(None), Ledger::open(&folder.path().join("florin.db").into()).unwrap());
         let (shard, audited, outlet, metrics) = shard_by_hand();
         let feed = Feed::spawn(&ledger, clock, vec![outlet], None).unwrap();
-        let mut this = Followed { folder, ledger, clock, shard, audited: Some(audited), feed };
+        let mut this = Followed { folder, ledger, clock, shard, audited: Some(audited), feed, keeper: None };
         this.turn_until(|| metrics.watermark_monotonic_us.get() > 0);
         this
     }
@@ -108,7 +110,11 @@ impl Followed {
         let lacks = lacks.map(|user| UserId::new(user.parse().unwrap()).unwrap());
         let scan = Counted(self.ledger.scan().unwrap(), Arc::clone(&reads), lacks);
         let audited = vec![self.audited.take().unwrap()];
-        (Auditor::start(Share::WHOLE, Ok(Box::new(scan)), audited, self.clock).unwrap(), reads)
+        (
+            Auditor::start(Share::WHOLE, Ok(Box::new(scan)), audited, self.clock, self.keeper.clone())
+                .unwrap(),
+            reads,
+        )
     }
 }
 
@@ -157,6 +163,59 @@ fn what_a_pass_alone_has_seen_of_a_bucket_is_not_told() {
     assert_eq!(status.last().unwrap().0.buckets, 1_023, "it has seen it");
     followed.turn_until(|| status.passes() > 1);
     assert_eq!((status.last().unwrap().0.buckets, status.evidence()), (1_024, vec![]));
+    drop(auditor);
+    followed.feed.stop();
+}
+
+/// What a keeper was told, and how many differences were shown by then.
+#[derive(Default)]
+struct Told {
+    status: OnceLock<Arc<AuditStatus>>,
+    calls: Mutex<Vec<(&'static str, usize)>>,
+    /// Held by the test until the audit may go on.
+    gate: Mutex<()>,
+}
+
+impl Told {
+    fn note(&self, call: &'static str) {
+        let shown = self.status.get().map_or(0, |status| status.evidence().len());
+        self.calls.lock().unwrap().push((call, shown));
+    }
+
+    fn calls(&self) -> Vec<(&'static str, usize)> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+impl Keeper for Told {
+    fn doubt(&self) {
+        self.note("doubt");
+        drop(self.gate.lock().unwrap());
+    }
+
+    fn settle(&self) {
+        self.note("settle");
+    }
+}
+
+/// The audit told what it had found, and checkpoints with it were removed a moment later: whoever was killed in between started from them.
+#[test]
+fn whoever_keeps_what_is_wrong_hears_of_it_before_anybody_else_and_until_it_is_quarantined() {
+    let mut followed = Followed::with("7");
+    let told = Arc::new(Told::default());
+    followed.keeper = Some(Arc::clone(&told) as Arc<dyn Keeper>);
+    let gate = told.gate.lock().unwrap();
+    let (auditor, _) = followed.audit(None);
+    let status = Arc::clone(auditor.handle().status());
+    told.status.set(Arc::clone(&status)).unwrap();
+    auditor.handle().damage(UserId::new(7).unwrap(), crate::shard::Damage::Balance);
+    followed.turn_until(|| !told.calls().is_empty());
+    drop(gate);
+    assert!(within(MINUTE, || !status.evidence().is_empty()));
+    let is_early = within(Duration::from_millis(50), || told.calls().len() > 1);
+    assert!(!is_early, "the shard has had no turn to quarantine it");
+    followed.turn_until(|| status.differences() > 0);
+    assert_eq!(told.calls(), [("doubt", 0), ("settle", 1)]);
     drop(auditor);
     followed.feed.stop();
 }

@@ -13,7 +13,7 @@ use super::cut::{Cut, Reached};
 use super::status::wall_us;
 use super::store::Unfinished;
 use super::write::{OpenBlocks, SectionWriter, Written};
-use super::{CheckpointConfig, CheckpointStatus, Port, Store};
+use super::{CheckpointConfig, CheckpointStatus, Doubts, Port, Store};
 use crate::audit::{BUCKETS, Fingerprint};
 use crate::checkpoint::Manifest;
 use crate::clock::Clock;
@@ -100,12 +100,17 @@ impl MakerHandle {
     }
 }
 
-/// What the maker looks at.
-pub struct Watched {
-    /// How many rows were taken from the ledger so far; nothing while it is not followed.
-    pub following: Box<dyn Fn() -> Option<u64> + Send>,
-    /// How many differences the audit has found.
-    pub differences: Box<dyn Fn() -> u64 + Send>,
+/// What the maker has in common with others.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The folder.
+    pub store: Arc<Store>,
+    /// The feed's.
+    pub cut: Arc<Cut>,
+    /// What there is to say.
+    pub status: Arc<CheckpointStatus>,
+    /// The audit's.
+    pub doubts: Arc<Doubts>,
 }
 
 /// The thread, as long as it is held.
@@ -116,23 +121,21 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more.
+    /// Starts it. It begins once it is given the ways to the shards, when nothing is loaded any more. `following` says how many rows were
+    /// taken from the ledger so far; nothing while it is not followed.
     ///
     /// # Errors
     /// Where the system gives no thread.
     pub fn start(
         config: CheckpointConfig,
-        store: Arc<Store>,
-        cut: Arc<Cut>,
-        status: Arc<CheckpointStatus>,
+        shared: Shared,
         clock: Clock,
         ports: Receiver<Vec<Port>>,
-        watched: Watched,
+        following: impl Fn() -> Option<u64> + Send + 'static,
     ) -> io::Result<Maker> {
-        let Watched { following, differences } = watched;
+        let Shared { store, cut, status, doubts } = shared;
         let (orders, asked) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let doubts = Doubts::new(differences, Arc::clone(&store), Arc::clone(&status));
         let making = Making {
             config,
             store,
@@ -170,7 +173,7 @@ struct Making {
     store: Arc<Store>,
     cut: Arc<Cut>,
     status: Arc<CheckpointStatus>,
-    doubts: Doubts,
+    doubts: Arc<Doubts>,
     clock: Clock,
     stop: Arc<AtomicBool>,
     ports: Vec<Port>,
@@ -198,7 +201,6 @@ impl Making {
         let last = self.status.last().map(|_| Instant::now());
         let mut due = Due { last, took: Duration::ZERO, rows: 0 };
         loop {
-            self.doubts.look();
             self.doubts.remove();
             if self.stop.load(Relaxed) {
                 return;
@@ -214,7 +216,9 @@ impl Making {
                 }
                 continue;
             };
-            if answer.is_some() || due.is(&self.config, rows) || (self.doubts.is_one_owed && due.has_rested())
+            if answer.is_some()
+                || due.is(&self.config, rows)
+                || (self.doubts.is_one_owed() && due.has_rested())
             {
                 let begun = Instant::now();
                 let outcome = self.make(answer.is_some());
@@ -234,7 +238,6 @@ impl Making {
                     "made {}",
                     made.path.display()
                 );
-                self.status.note_made(made.clone());
                 Ok(made)
             }
             Ok(None) => return,
@@ -254,10 +257,10 @@ impl Making {
     fn make(&mut self, insists: bool) -> Result<Option<Made>, MakeError> {
         Vital::Checkpoint.at_work();
         let begun = Instant::now();
-        let sure = self.doubts.known;
+        let sure = self.doubts.begin()?;
         let begin = self.reach(self.clock.monotonic_us())?;
         if !insists && self.status.last().is_some_and(|last| last.begin == begin.position) {
-            self.status.note_current();
+            self.doubts.unless_raised(sure, || self.status.note_current())?;
             return Ok(None);
         }
         let made_at_us = wall_us();
@@ -269,7 +272,7 @@ impl Making {
         for index in 0..self.ports.len() {
             let written = self.copy(index, &unfinished)?.map_err(failed)?;
             let applied = self.fingerprints(index)?;
-            self.doubts.check(sure)?;
+            self.doubts.unless_raised(sure, || ())?;
             for (bucket, all) in fingerprints.iter_mut().enumerate() {
                 let known = applied[bucket].filter(|_| !written.unknown[bucket]);
                 *all = all.zip(known).map(|(all, own)| all.plus(own));
@@ -294,14 +297,18 @@ impl Making {
             sections,
             fingerprints,
         };
-        self.doubts.check(sure)?;
-        let path = unfinished.publish(&manifest).map_err(failed)?;
-        self.doubts.is_one_owed = false;
-        self.cut.note_durable(manifest.begin.clone());
-        if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
-            tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
-        }
-        Ok(Some(Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) }))
+        let publish = || {
+            let path = unfinished.publish(&manifest)?;
+            self.cut.note_durable(manifest.begin.clone());
+            if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
+                tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
+            }
+            let made = Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) };
+            self.status.note_made(made.clone());
+            Ok(made)
+        };
+        let made = self.doubts.publish(sure, publish)?.map_err(failed)?;
+        Ok(Some(made))
     }
 
     /// Waits until every shard has applied all that had been committed by then (monotonic µs).
@@ -309,7 +316,6 @@ impl Making {
         self.cut.want(complete_us);
         let until_us = complete_us + CHECKPOINT_CUT_WAIT_US;
         loop {
-            self.doubts.look();
             match self.cut.take() {
                 Some(reached) => return reached.map_err(MakeError::Feed),
                 None if self.stop.load(Relaxed) => return Err(MakeError::Ends),
@@ -328,7 +334,6 @@ impl Making {
         assert!(port.tell(CheckpointOrder::Begin).is_ok(), "nothing else is ordered meanwhile");
         let mut has_all = false;
         while !has_all || port.unanswered() > 0 {
-            self.doubts.look();
             while !has_all && section.is_ok() && port.unanswered() < CHECKPOINT_BUFFERS {
                 let fresh = || Vec::with_capacity(CHECKPOINT_PIECE_BYTES + CHECKPOINT_PIECE_ROOM);
                 port.order(CheckpointOrder::Fill(self.buffers.pop().unwrap_or_else(fresh)));
@@ -371,69 +376,6 @@ impl Making {
     }
 }
 
-/// Whether a checkpoint may hold what the audit has found wrong: any that was made before may, and is removed. Whoever starts without one
-/// reads all from the ledger. That takes longer, and is right.
-struct Doubts {
-    /// How many the audit has found.
-    differences: Box<dyn Fn() -> u64 + Send>,
-    store: Arc<Store>,
-    status: Arc<CheckpointStatus>,
-    /// As of the last look.
-    known: u64,
-    /// The newest that is to be removed, and could not be yet.
-    left: Option<u64>,
-    /// Which was told.
-    has_failed: bool,
-    /// Whether none was made since the audit has found something.
-    is_one_owed: bool,
-}
-
-impl Doubts {
-    /// Nothing has been found yet.
-    fn new(
-        differences: Box<dyn Fn() -> u64 + Send>,
-        store: Arc<Store>,
-        status: Arc<CheckpointStatus>,
-    ) -> Doubts {
-        Doubts { differences, store, status, known: 0, left: None, has_failed: false, is_one_owed: false }
-    }
-
-    /// Removes all that there are where the audit has found something since the last look.
-    fn look(&mut self) {
-        let differences = (self.differences)();
-        if differences != self.known {
-            self.known = differences;
-            self.is_one_owed = true;
-            self.left = Some(self.store.newest());
-            self.status.note_none();
-            self.remove();
-        }
-    }
-
-    /// Looks as well, for a checkpoint that was begun when so many were known.
-    fn check(&mut self, known: u64) -> Result<(), MakeError> {
-        self.look();
-        if self.known == known { Ok(()) } else { Err(MakeError::Doubted) }
-    }
-
-    /// Removes what is left to be.
-    fn remove(&mut self) {
-        let Some(newest) = self.left else { return };
-        match self.store.remove_up_to(newest) {
-            Ok(()) => (self.left, self.has_failed) = (None, false),
-            Err(_) if self.has_failed => {}
-            Err(error) => {
-                self.has_failed = true;
-                self.status.note_failure();
-                tracing::error!(
-                    "cannot remove the checkpoints from {}: {error}; a restart may bring back what the audit has found wrong",
-                    self.store.folder().display()
-                );
-            }
-        }
-    }
-}
-
 /// When the next one is due.
 struct Due {
     last: Option<Instant>,
@@ -457,12 +399,6 @@ impl Due {
     }
 }
 
-impl std::fmt::Debug for Watched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watched").finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for Maker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Maker").field("status", &self.handle.status).finish_non_exhaustive()
@@ -477,28 +413,17 @@ impl std::fmt::Debug for MakerHandle {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use super::*;
-    use crate::checkpoints::store::tests::manifest;
     use crate::follower::{Waker, link};
     use crate::mesh::Parking;
     use crate::shard::{Shard, ShardSetup, checkpoint_link};
-
-    fn publish(store: &Store) -> PathBuf {
-        store.begin().unwrap().publish(&manifest()).unwrap()
-    }
-
-    fn doubts(store: &Arc<Store>, status: &Arc<CheckpointStatus>, found: &Arc<AtomicU64>) -> Doubts {
-        let found = Arc::clone(found);
-        Doubts::new(Box::new(move || found.load(Relaxed)), Arc::clone(store), Arc::clone(status))
-    }
 
     #[test]
     fn one_that_is_in_the_making_when_something_is_found_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let (found, status, cut) = (Arc::default(), Arc::default(), Arc::new(Cut::default()));
+        let (status, cut) = (Arc::default(), Arc::new(Cut::default()));
+        let doubts = Arc::new(Doubts::new(Arc::clone(&store), Arc::clone(&status)));
         let (parking, waker): (_, Waker) = (Arc::new(Parking::new()), Arc::new(|| {}));
         let (_outlet, feed) = link(Arc::clone(&parking), Arc::clone(&waker));
         let (port, link) = checkpoint_link();
@@ -515,7 +440,7 @@ mod tests {
             store: Arc::clone(&store),
             cut: Arc::clone(&cut),
             status: Arc::clone(&status),
-            doubts: doubts(&store, &status, &found),
+            doubts: Arc::clone(&doubts),
             clock,
             stop: Arc::default(),
             ports: vec![Port::new(port, parking, waker)],
@@ -525,12 +450,15 @@ mod tests {
         // It asks how far the node is before it copies and behind that; or nothing is found.
         for (comes_at, is_made) in [(1, false), (2, false), (3, true)] {
             let (outcome, is_one_owed) = thread::scope(|scope| {
-                let made = scope.spawn(|| (making.make(true), making.doubts.is_one_owed));
+                let made = scope.spawn(|| (making.make(true), making.doubts.is_one_owed()));
                 let mut asked = 0;
                 while !made.is_finished() {
                     if cut.wants(u64::MAX) {
                         asked += 1;
-                        found.fetch_add(u64::from(asked == comes_at), Relaxed);
+                        if asked == comes_at {
+                            doubts.raise();
+                            doubts.settle();
+                        }
                         let (ledger, position) = ("test".to_owned(), Vec::new());
                         cut.put(Ok(Reached { ledger, position, loads: 1 }));
                     }
@@ -544,36 +472,5 @@ mod tests {
             assert_eq!((there, is_one_owed), (usize::from(is_made), !is_made), "{outcome:?}");
             assert_eq!(matches!(outcome, Err(MakeError::Doubted)), !is_made, "{outcome:?}");
         }
-    }
-
-    #[test]
-    fn what_has_come_into_doubt_is_removed_and_what_was_made_since_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(folder.path()).unwrap());
-        let [first, second] = [(); 2].map(|()| publish(&store));
-        let (found, status) = (Arc::new(AtomicU64::new(0)), Arc::default());
-        let mut doubts = doubts(&store, &status, &found);
-        doubts.look();
-        doubts.remove();
-        assert_eq!((store.checkpoints().unwrap(), doubts.is_one_owed), (vec![second.clone(), first], false));
-
-        // Something stands where the second would go to.
-        let name = second.file_name().unwrap().to_string_lossy();
-        let obstacle = folder.path().join(format!(".making-to-be-removed-{name}"));
-        std::fs::create_dir_all(obstacle.join("something")).unwrap();
-        found.store(1, Relaxed);
-        for _ in 0..3 {
-            doubts.look();
-            doubts.remove();
-            assert_eq!((store.checkpoints().unwrap(), doubts.is_one_owed), (vec![second.clone()], true));
-            assert_eq!(status.failures(), 1, "it is told once");
-        }
-        let third = publish(&store);
-        std::fs::remove_dir_all(obstacle).unwrap();
-        doubts.remove();
-        assert_eq!((store.checkpoints().unwrap(), doubts.left), (vec![third], None));
-        found.store(2, Relaxed);
-        doubts.look();
-        assert_eq!((store.checkpoints().unwrap(), doubts.left), (vec![], None));
     }
 }

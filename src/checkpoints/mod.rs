@@ -16,6 +16,7 @@
 //! | `write` | accounts into sections |
 //! | [`load`] | sections into shards; checking them |
 //! | [`cut`] | what feed and maker tell each other: how far the shards are, and what is safe |
+//! | [`doubts`] | what the audit has found wrong has no name |
 //! | [`maker`] | the thread: when one is made, and how |
 //! | [`status`] | what there is to say of it |
 
@@ -26,6 +27,7 @@ use crate::orders;
 use crate::shard::{CheckpointAnswer, CheckpointOrder};
 
 pub mod cut;
+pub mod doubts;
 pub mod load;
 pub mod maker;
 pub mod status;
@@ -33,8 +35,9 @@ pub mod store;
 mod write;
 
 pub use cut::Cut;
+pub use doubts::Doubts;
 pub use load::{Refusal, Restoring};
-pub use maker::{Made, Maker, MakerHandle, Watched};
+pub use maker::{Made, Maker, MakerHandle, Shared};
 pub use status::CheckpointStatus;
 pub use store::{Store, StoreError};
 

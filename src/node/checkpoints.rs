@@ -5,8 +5,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use super::{Control, StartError};
 use crate::{
-    auditor::AuditStatus,
-    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Maker, Port, Restoring, Store, Watched},
+    checkpoints::{CheckpointConfig, CheckpointStatus, Cut, Doubts, Maker, Port, Restoring, Shared, Store},
     clock::Clock,
     feed::{FeedState, FeedStatus},
     shard::{CheckpointLink, ShardSetup, checkpoint_link},
@@ -15,9 +14,7 @@ use crate::{
 /// What the maker's thread is started with, once the feed's runs.
 pub(super) struct StartMaker {
     config: CheckpointConfig,
-    store: Arc<Store>,
-    cut: Arc<Cut>,
-    status: Arc<CheckpointStatus>,
+    shared: Shared,
     ports: Receiver<Vec<Port>>,
 }
 
@@ -32,6 +29,7 @@ pub(super) fn wire_up(
 ) -> Result<Wired, StartError> {
     let store = Arc::new(Store::open(&config.folder)?);
     let (cut, status) = (Arc::new(Cut::default()), Arc::new(CheckpointStatus::default()));
+    let doubts = Arc::new(Doubts::new(Arc::clone(&store), Arc::clone(&status)));
     let link = |setup: &ShardSetup| {
         let (port, link) = checkpoint_link();
         (Port::new(port, Arc::clone(&setup.parking), control.waking(setup.index)), link)
@@ -45,24 +43,23 @@ pub(super) fn wire_up(
         status: Arc::clone(&status),
         maker,
     };
-    let start = StartMaker { config: config.clone(), store, cut, status, ports: handed };
+    let start =
+        StartMaker { config: config.clone(), shared: Shared { store, cut, status, doubts }, ports: handed };
     Ok((Some((restoring, start)), links.into_iter().map(Some).collect()))
 }
 
 impl StartMaker {
+    /// What the audit tells of what it finds.
+    pub(super) fn doubts(&self) -> Arc<Doubts> {
+        Arc::clone(&self.shared.doubts)
+    }
+
     /// Starts the thread.
-    pub(super) fn begin(
-        self,
-        clock: Clock,
-        feed: &Arc<FeedStatus>,
-        audit: Option<Arc<AuditStatus>>,
-    ) -> Result<Maker, StartError> {
-        let StartMaker { config, store, cut, status, ports } = self;
+    pub(super) fn begin(self, clock: Clock, feed: &Arc<FeedStatus>) -> Result<Maker, StartError> {
+        let StartMaker { config, shared, ports } = self;
         let feed = Arc::clone(feed);
         let following = move || (feed.state() == FeedState::Following).then(|| feed.rows());
-        let differences = move || audit.as_ref().map_or(0, |audit| audit.differences());
-        let watched = Watched { following: Box::new(following), differences: Box::new(differences) };
-        let maker = Maker::start(config, store, cut, status, clock, ports, watched);
+        let maker = Maker::start(config, shared, clock, ports, following);
         maker.map_err(|source| StartError::Thread { source })
     }
 }

@@ -216,13 +216,13 @@ impl Node {
             Some(config) => checkpoints::wire_up(config, &setups, &control)?,
             None => (None, setups.iter().map(|_| None).collect()),
         };
-        let (auditor, audit_links) = audit::wire_up(config.audit, &ledger, &setups, clock, &control)?;
+        let (restoring, start_maker) = keeping.unzip();
+        let doubts = start_maker.as_ref().map(|start| start.doubts());
+        let (auditor, audit_links) = audit::wire_up(config.audit, &ledger, &setups, clock, &control, doubts)?;
         let (looks, look_links) = look::wire_up(&setups, &control);
         let (division, division_links) = division::wire_up(config.divides_users, &setups, &control);
-        let (restoring, start_maker) = keeping.unzip();
         let feed = Feed::spawn(&ledger, clock, outlets, restoring)?;
-        let audit_status = auditor.as_ref().map(|auditor| Arc::clone(auditor.handle().status()));
-        let maker = start_maker.map(|start| start.begin(clock, feed.status(), audit_status)).transpose()?;
+        let maker = start_maker.map(|start| start.begin(clock, feed.status())).transpose()?;
         let (slow_told, slow_links): (Vec<_>, Vec<_>) =
             setups.iter().map(|_| config.slow_us.map(slow_link).unzip()).unzip();
         let metrics = setups.iter().map(|setup| Arc::clone(&setup.metrics));
