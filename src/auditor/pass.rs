@@ -290,9 +290,9 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let sums = self.shards.sums()?;
-        let differs = |bucket: usize| sums[bucket].rows != self.ledger[bucket];
-        // Also where an account of it was told: another one of it, of which the ledger has nothing any more, was met by nobody.
-        let is_open = |bucket: usize| differs(bucket) && !sums[bucket].is_unknown;
+        // Also where an account of it was told, or a checkpoint did not know its rows: one of which the ledger has nothing any more was met
+        // by nobody, and from here on the sum is the ledger's.
+        let is_open = |bucket: usize| sums[bucket].is_unknown || sums[bucket].rows != self.ledger[bucket];
         let open: Vec<bool> = (0..BUCKETS).map(is_open).collect();
         if open.contains(&true) {
             self.search(&open)?;
@@ -300,7 +300,7 @@ impl<'a> Pass<'a> {
         for bucket in 0..BUCKETS {
             let (ledger, held) = (self.ledger[bucket], sums[bucket].rows);
             let last = self.suspected.remove(&bucket);
-            if open[bucket] && !self.explained[bucket] {
+            if ledger != held && !sums[bucket].is_unknown && !self.explained[bucket] {
                 let surplus = held.minus(ledger);
                 if last != Some(surplus) {
                     self.suspected.insert(bucket, surplus);

@@ -29,6 +29,8 @@ struct Standing {
     left: Option<u64>,
     /// Which was told.
     has_failed: bool,
+    /// What has lost its name takes room still.
+    is_cluttered: bool,
     /// None was made since the audit has found something.
     is_one_owed: bool,
 }
@@ -45,7 +47,7 @@ impl Doubts {
         standing.raised += 1;
         standing.left = Some(self.store.newest());
         self.status.note_none();
-        self.remove_left(&mut standing);
+        self.unname_left(&mut standing);
     }
 
     /// It is quarantined: what is made from now on knows of it.
@@ -82,9 +84,16 @@ impl Doubts {
         Ok(published)
     }
 
-    /// Removes what is left to be.
+    /// Removes what is left to be. What takes long is done while nobody waits for it.
     pub(super) fn remove(&self) {
-        self.remove_left(&mut self.lock());
+        let is_cluttered = {
+            let mut standing = self.lock();
+            self.unname_left(&mut standing);
+            std::mem::take(&mut standing.is_cluttered)
+        };
+        if is_cluttered {
+            self.store.clear();
+        }
     }
 
     /// Whether none was made since the audit has found something.
@@ -92,9 +101,10 @@ impl Doubts {
         self.lock().is_one_owed
     }
 
-    fn remove_left(&self, standing: &mut Standing) {
+    fn unname_left(&self, standing: &mut Standing) {
         let Some(newest) = standing.left else { return };
-        match self.store.remove_up_to(newest) {
+        standing.is_cluttered = true;
+        match self.store.unname_up_to(newest) {
             Ok(()) => (standing.left, standing.has_failed) = (None, false),
             Err(_) if standing.has_failed => {}
             Err(error) => {
@@ -140,7 +150,7 @@ mod tests {
         // Something stands where the second would go to.
         let name = second.file_name().unwrap().to_string_lossy();
         let obstacle = folder.path().join(format!(".making-to-be-removed-{name}"));
-        fs::create_dir_all(obstacle.join("something")).unwrap();
+        fs::write(&obstacle, "something").unwrap();
         doubts.raise();
         doubts.settle();
         for _ in 0..3 {
@@ -149,11 +159,13 @@ mod tests {
             assert_eq!(status.failures(), 1, "it is told once");
         }
         let third = publish(&store);
-        fs::remove_dir_all(obstacle).unwrap();
+        fs::remove_file(obstacle).unwrap();
         doubts.remove();
         assert_eq!((there(), is_left()), (vec![third], false));
         doubts.raise();
         assert_eq!((there(), is_left()), (vec![], false));
+        doubts.remove();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the lock");
     }
 
     #[test]

@@ -300,14 +300,14 @@ impl Making {
         let publish = || {
             let path = unfinished.publish(&manifest)?;
             self.cut.note_durable(manifest.begin.clone());
-            if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
-                tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
-            }
             let made = Made { seconds: begun.elapsed().as_secs_f64(), ..Made::loaded(&path, &manifest) };
             self.status.note_made(made.clone());
             Ok(made)
         };
         let made = self.doubts.publish(sure, publish)?.map_err(failed)?;
+        if let Err(error) = self.store.retain(CHECKPOINTS_KEPT) {
+            tracing::warn!("cannot remove an old checkpoint from {}: {error}", folder.display());
+        }
         Ok(Some(made))
     }
 

@@ -11,6 +11,8 @@ use crate::limits::MANIFEST_BYTES_MAX;
 
 const PREFIX: &str = "checkpoint-";
 const UNFINISHED: &str = ".making-";
+/// Of what had one, and begins with [`UNFINISHED`] as well.
+const NAMELESS: &str = ".making-to-be-removed-";
 const LOCK: &str = "lock";
 const MANIFEST: &str = "manifest";
 
@@ -84,11 +86,8 @@ impl Store {
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Taken { folder: folder.to_owned() }),
             Err(fs::TryLockError::Error(source)) => return Err(failed("locking it")(source)),
         }
-        for entry in fs::read_dir(folder).map_err(failed("listing it"))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                clear_away(&entry.path());
-            }
-        }
+        checkpoints(folder).map_err(failed("listing it"))?;
+        clear_away_all(folder, UNFINISHED);
         Ok(Store { folder: folder.to_owned(), newest: AtomicU64::new(0), _lock: lock })
     }
 
@@ -138,33 +137,48 @@ impl Store {
     /// # Errors
     /// The file system's, where some are still there.
     pub fn retain(&self, kept: usize) -> io::Result<()> {
-        self.remove(self.checkpoints()?.into_iter().skip(kept))
+        let unnamed = self.unname(self.checkpoints()?.into_iter().skip(kept));
+        self.clear();
+        unnamed
     }
 
-    /// Removes those with this number and smaller ones.
+    /// Takes their names, for good, from those with this number and smaller ones. To clear them away may take long, and is left to
+    /// [`Store::clear`].
     ///
     /// # Errors
     /// The file system's, where some are still there.
-    pub fn remove_up_to(&self, newest: u64) -> io::Result<()> {
+    pub fn unname_up_to(&self, newest: u64) -> io::Result<()> {
         let is_one = |path: &PathBuf| sequence(path).is_some_and(|sequence| sequence <= newest);
-        self.remove(self.checkpoints()?.into_iter().filter(is_one))
+        self.unname(self.checkpoints()?.into_iter().filter(is_one))
     }
 
-    /// Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away at the next start. All lose their
-    /// names, for good, before the first goes: that may take long.
-    fn remove(&self, paths: impl Iterator<Item = PathBuf>) -> io::Result<()> {
-        let (mut outcome, mut nameless) = (Ok(()), Vec::new());
+    /// Whenever this is interrupted: what has a name is whole, and what has none any more is cleared away, at the latest at the next start.
+    fn unname(&self, paths: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+        let mut outcome = Ok(());
         for path in paths {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let target = self.folder.join(format!("{UNFINISHED}to-be-removed-{name}"));
-            match fs::rename(&path, &target) {
-                Ok(()) => nameless.push(target),
-                Err(error) => outcome = outcome.and(Err(error)),
+            match fs::rename(&path, self.folder.join(format!("{NAMELESS}{name}"))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = outcome.and(Err(error)),
+                // Or somebody else has been here first.
+                _ => {}
             }
         }
-        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        nameless.iter().for_each(|path| clear_away(path));
-        outcome.and(synced)
+        outcome.and(File::open(&self.folder).and_then(|folder| folder.sync_all()))
+    }
+
+    /// Clears away what has no name any more.
+    pub fn clear(&self) {
+        clear_away_all(&self.folder, NAMELESS);
+    }
+}
+
+/// Whatever has a name in the folder that begins so.
+fn clear_away_all(folder: &Path, begin: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(begin) {
+            clear_away(&entry.path());
+        }
     }
 }
 
@@ -306,12 +320,13 @@ pub(super) mod tests {
         assert_eq!(super::manifest(&store.checkpoints().unwrap()[0]).unwrap(), manifest());
         drop(store);
         let store = Store::open(folder.path()).unwrap();
-        store.remove_up_to(11).unwrap();
+        store.unname_up_to(11).unwrap();
         assert_eq!(
             store.checkpoints().unwrap().iter().map(|path| sequence(path)).collect::<Vec<_>>(),
             [Some(12)]
         );
-        store.remove_up_to(12).unwrap();
+        store.unname_up_to(12).unwrap();
+        store.clear();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the lock");
         let next = store.begin().unwrap().publish(&manifest()).unwrap();
         assert_eq!(sequence(&next), Some(13), "a name means one checkpoint");

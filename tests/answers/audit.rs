@@ -254,6 +254,35 @@ fn a_restart_from_a_checkpoint_finds_what_was_changed_meanwhile() {
     end(node);
 }
 
+/// A checkpoint does not know the rows of a bucket with an account that is incomplete, and the first pass made the ledger's sum of it the
+/// node's: who was lost from the same bucket while no node ran was whole for good.
+#[test]
+fn a_restart_finds_who_is_lost_from_a_bucket_whose_rows_the_checkpoint_did_not_know() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, folder) = (generated(directory.path()), directory.path().join("checkpoints"));
+    let users: Vec<u64> = Ledger::read(&path).accounts.keys().copied().collect();
+    let bucket = |user: u64| florin::audit::bucket_of(UserId::new(user).expect("an id").hashed());
+    let mut pairs = users.iter().flat_map(|one| users.iter().map(move |other| (*one, *other)));
+    let (incomplete, lost) =
+        pairs.find(|&(one, other)| one != other && bucket(one) == bucket(other)).expect("two of one bucket");
+    let remove = |user: u64| tamper(&path, &format!("DELETE FROM transactions WHERE user_id = {user}"));
+    let node = start(&path, 3, Some(&folder));
+    remove(incomplete);
+    assert_eq!(difference(&node, 0).user.map(UserId::get), Some(incomplete));
+    let (told, heard) = std::sync::mpsc::channel();
+    let maker = node.checkpoints().expect("it makes checkpoints");
+    maker.make(move |made| told.send(made).expect("a test waits"));
+    heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+    end(node);
+
+    remove(lost);
+    let node = start(&path, 2, Some(&folder));
+    assert!(node.checkpoints().expect("it makes checkpoints").status().restored() > 0);
+    let found = difference(&node, 0);
+    assert_eq!((found.user.map(UserId::get), found.what), (Some(lost), "version"), "{found:?}");
+    end(node);
+}
+
 /// A checkpoint may hold an account as it was while it was wrong: once the audit has found that, none is left, whether or not another can
 /// be made, and another is made though the ledger has not gone on. The last was the newest for as long as nothing was committed, and a
 /// wrong answer came back with a restart.
