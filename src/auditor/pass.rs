@@ -297,10 +297,10 @@ impl<'a> Pass<'a> {
         if open.contains(&true) {
             self.search(&open)?;
         }
-        for bucket in 0..BUCKETS {
-            let (ledger, held) = (self.ledger[bucket], sums[bucket].rows);
+        for (bucket, sum) in sums.iter().enumerate() {
+            let (ledger, held) = (self.ledger[bucket], sum.rows);
             let last = self.suspected.remove(&bucket);
-            if ledger != held && !sums[bucket].is_unknown && !self.explained[bucket] {
+            if ledger != held && !sum.is_unknown && !self.explained[bucket] {
                 let surplus = held.minus(ledger);
                 if last != Some(surplus) {
                     self.suspected.insert(bucket, surplus);
@@ -312,7 +312,7 @@ impl<'a> Pass<'a> {
                 self.keeper.inspect(|keeper| keeper.settle());
                 self.status.count_difference();
             }
-            if ledger != held || sums[bucket].is_unknown {
+            if ledger != held || sum.is_unknown {
                 // Accounts that are wrong were told, and are read again; from here on the sum is the ledger's.
                 self.shards.adopt(bucket, ledger.minus(held))?;
             } else {
