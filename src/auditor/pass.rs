@@ -274,12 +274,24 @@ impl<'a> Pass<'a> {
     fn found(&mut self, user: UserId, difference: Difference) -> Result<(), Ended> {
         let bucket = bucket_of(user.hashed());
         self.explained[bucket] = true;
+        self.tell(Finding::of_account(bucket, user, difference))
+    }
+
+    /// Tells of a difference, and quarantines the account that it is of. Nothing of it comes back from a checkpoint once anybody was told,
+    /// whenever the node ends.
+    fn tell(&mut self, finding: Finding) -> Result<(), Ended> {
+        let user = finding.user;
         self.report.differences += 1;
-        // Nothing of it comes back from a checkpoint once anybody was told, whenever the node ends.
-        self.keeper.inspect(|keeper| keeper.doubt());
-        self.status.keep(Finding::of_account(bucket, user, difference));
-        self.shards.quarantine(user)?;
-        self.keeper.inspect(|keeper| keeper.settle());
+        if let Some(keeper) = self.keeper {
+            keeper.doubt();
+        }
+        self.status.keep(finding);
+        if let Some(user) = user {
+            self.shards.quarantine(user)?;
+        }
+        if let Some(keeper) = self.keeper {
+            keeper.settle();
+        }
         self.status.count_difference();
         Ok(())
     }
@@ -306,11 +318,7 @@ impl<'a> Pass<'a> {
                     self.suspected.insert(bucket, surplus);
                     continue;
                 }
-                self.report.differences += 1;
-                self.keeper.inspect(|keeper| keeper.doubt());
-                self.status.keep(Finding::of_bucket(bucket, held, ledger));
-                self.keeper.inspect(|keeper| keeper.settle());
-                self.status.count_difference();
+                self.tell(Finding::of_bucket(bucket, held, ledger))?;
             }
             if ledger != held || sum.is_unknown {
                 // Accounts that are wrong were told, and are read again; from here on the sum is the ledger's.

@@ -65,8 +65,7 @@ impl Doubts {
 
     /// Does something for a checkpoint that was begun then, and which nobody can doubt meanwhile.
     pub(super) fn unless_raised<T>(&self, then: u64, what: impl FnOnce() -> T) -> Result<T, MakeError> {
-        let standing = self.lock();
-        if standing.raised == then { Ok(what()) } else { Err(MakeError::Doubted) }
+        self.still(then).map(|_standing| what())
     }
 
     /// The same, which gives it its name.
@@ -75,10 +74,7 @@ impl Doubts {
         then: u64,
         publish: impl FnOnce() -> io::Result<T>,
     ) -> Result<io::Result<T>, MakeError> {
-        let mut standing = self.lock();
-        if standing.raised != then {
-            return Err(MakeError::Doubted);
-        }
+        let mut standing = self.still(then)?;
         let published = publish();
         standing.is_one_owed &= published.is_err();
         Ok(published)
@@ -116,6 +112,12 @@ impl Doubts {
                 );
             }
         }
+    }
+
+    /// Locked, where nothing was doubted since then.
+    fn still(&self, then: u64) -> Result<MutexGuard<'_, Standing>, MakeError> {
+        let standing = self.lock();
+        if standing.raised == then { Ok(standing) } else { Err(MakeError::Doubted) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {

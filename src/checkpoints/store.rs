@@ -86,8 +86,7 @@ impl Store {
             Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Taken { folder: folder.to_owned() }),
             Err(fs::TryLockError::Error(source)) => return Err(failed("locking it")(source)),
         }
-        checkpoints(folder).map_err(failed("listing it"))?;
-        clear_away_all(folder, UNFINISHED);
+        clear_away_all(folder, UNFINISHED).map_err(failed("listing it"))?;
         Ok(Store { folder: folder.to_owned(), newest: AtomicU64::new(0), _lock: lock })
     }
 
@@ -168,18 +167,19 @@ impl Store {
 
     /// Clears away what has no name any more.
     pub fn clear(&self) {
-        clear_away_all(&self.folder, NAMELESS);
+        // Where it cannot be listed, that is left to the next time.
+        let _ = clear_away_all(&self.folder, NAMELESS);
     }
 }
 
 /// Whatever has a name in the folder that begins so.
-fn clear_away_all(folder: &Path, begin: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
+fn clear_away_all(folder: &Path, begin: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(begin) {
             clear_away(&entry.path());
         }
     }
+    Ok(())
 }
 
 /// What has no name takes room, and is no checkpoint: nothing depends on it.

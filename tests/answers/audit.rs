@@ -15,6 +15,7 @@ use florin_schema::{Encoding, UserId};
 use florin_sqlite::Writer;
 
 use super::callers::NativeCaller;
+use super::checkpoints::make;
 use super::recomputed::{self, Ledger};
 use super::{NOW_US, generated};
 
@@ -228,10 +229,7 @@ fn a_restart_from_a_checkpoint_finds_what_was_changed_meanwhile() {
     let ledger = Ledger::read(&path);
     let node = start(&path, 3, Some(&folder));
     assert_proven(&node, ledger.accounts.len());
-    let (told, heard) = std::sync::mpsc::channel();
-    let maker = node.checkpoints().expect("it makes checkpoints");
-    maker.make(move |made| told.send(made).expect("a test waits"));
-    heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+    make(&node);
     end(node);
 
     let node = start(&path, 2, Some(&folder));
@@ -269,10 +267,7 @@ fn a_restart_finds_who_is_lost_from_a_bucket_whose_rows_the_checkpoint_did_not_k
     let node = start(&path, 3, Some(&folder));
     remove(incomplete);
     assert_eq!(difference(&node, 0).user.map(UserId::get), Some(incomplete));
-    let (told, heard) = std::sync::mpsc::channel();
-    let maker = node.checkpoints().expect("it makes checkpoints");
-    maker.make(move |made| told.send(made).expect("a test waits"));
-    heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+    make(&node);
     end(node);
 
     remove(lost);
@@ -307,9 +302,7 @@ fn what_the_audit_has_found_wrong_does_not_come_back_from_a_checkpoint() {
     let rows = &ledger.accounts[&user];
     let right = recomputed::account(user, rows, NOW_US).balance;
     let maker = node.checkpoints().expect("it makes checkpoints");
-    let (told, heard) = std::sync::mpsc::channel();
-    maker.make(move |made| told.send(made).expect("a test waits"));
-    let made = heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+    let made = make(&node);
     let last = made.path.file_name().expect("a name").to_string_lossy().into_owned();
     // Files where the next ones are to be made.
     let number: u64 = last.trim_start_matches("checkpoint-").parse().expect("a number");
@@ -411,10 +404,7 @@ fn nothing_is_told_while_nothing_is_wrong() {
             let incomplete = (report.quarantined, report.windows_unknown);
             assert!(report.buckets == 1_024 && incomplete == (0, 0), "{report:?}");
             compared += status.accounts();
-            let (told, heard) = std::sync::mpsc::channel();
-            let maker = node.checkpoints().expect("it makes checkpoints");
-            maker.make(move |made| told.send(made).expect("a test waits"));
-            heard.recv_timeout(Duration::from_secs(60)).expect("an answer").expect("a checkpoint");
+            make(&node);
             end(node);
         }
     });
